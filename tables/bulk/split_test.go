@@ -102,40 +102,45 @@ func files(t *testing.T, dir string) (paths []string) {
 	return paths
 }
 
-// TestSplit checks that each row is in the file of its key, in order, with its type, also if keys share buckets.
+// TestSplit checks that each row is in the file of its key, in order, with its type: if files are written in several
+// parts, if keys share buckets, and if buckets exceed the memory.
 func TestSplit(t *testing.T) {
-	const n = 2500 // rows
-	for _, c := range []struct {
-		format string
-		keys   int
-	}{{"parquet", 5}, {"arrow", 5}, {"parquet", 1500}} {
-		want := map[string][]string{}
-		all, _ := read(t, testRows(t, rand.New(rand.NewPCG(1, 0)), n, c.keys), nil)
-		for _, row := range all {
-			key, _, _ := strings.Cut(row, " n=")
-			want[key] = append(want[key], row)
-		}
-		dir := filepath.Join(t.TempDir(), "new", "out")
-		rows := testRows(t, rand.New(rand.NewPCG(1, 0)), n, c.keys)
-		result, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key"}, Dir: dir, Format: c.format})
-		if err != nil || result != (bulk.SplitResult{Rows: n, Files: len(want)}) {
-			t.Fatalf("Split into %d keys: %v, %v; want %d files", c.keys, result, err, len(want))
-		}
-		for _, name := range files(t, dir) {
-			r, err := bulk.Open(t.Context(), filepath.Join(dir, name))
-			got, columns := read(t, r, err)
-			key, _, _ := strings.Cut(got[0], " n=")
-			if !slices.Equal(got, want[key]) || !sameTypes(columns, testColumns) || columns.Metadata().ToMap()["source"] != "a test" {
-				t.Fatalf("file %s has %d rows with %v, want %d with %v", name, len(got), columns, len(want[key]), testColumns)
+	defer func(min int64) { *bulk.MinMemory = min }(*bulk.MinMemory)
+	*bulk.MinMemory = 1
+	for _, format := range []string{"parquet", "arrow"} {
+		for seed, c := range []struct {
+			keys   int
+			memory int64
+		}{{5, 0}, {3000, 0}, {40, 64 << 10}} {
+			seed, keys := uint64(seed), c.keys
+			want := map[string][]string{}
+			all, _ := read(t, testRows(t, rand.New(rand.NewPCG(seed, 0)), 5000, keys), nil)
+			for _, row := range all {
+				key, _, _ := strings.Cut(row, " n=")
+				want[key] = append(want[key], row)
 			}
-			wantName := map[string]string{"key=": "%", "key=" + array.NullValueStr: "%null", "key=a/b%": "a%2Fb%25"}[key]
-			if wantName = cmp.Or(wantName, strings.TrimPrefix(key, "key=")) + "." + c.format; name != wantName {
-				t.Fatalf("the file of %q is named %q, want %q", key, name, wantName)
+			dir := filepath.Join(t.TempDir(), "new", "out")
+			rows := testRows(t, rand.New(rand.NewPCG(seed, 0)), 5000, keys)
+			result, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key"}, Dir: dir, Format: format, Memory: c.memory})
+			if err != nil || result != (bulk.SplitResult{Rows: 5000, Files: len(want)}) {
+				t.Fatalf("Split into %d keys: %v, %v; want %d files", keys, result, err, len(want))
 			}
-			delete(want, key)
-		}
-		if len(want) > 0 {
-			t.Fatalf("no files for %v", want)
+			for _, name := range files(t, dir) {
+				r, err := bulk.Open(t.Context(), filepath.Join(dir, name))
+				got, columns := read(t, r, err)
+				key, _, _ := strings.Cut(got[0], " n=")
+				if !slices.Equal(got, want[key]) || !sameTypes(columns, testColumns) || columns.Metadata().ToMap()["source"] != "a test" {
+					t.Fatalf("file %s has %d rows with %v, want %d with %v", name, len(got), columns, len(want[key]), testColumns)
+				}
+				wantName := map[string]string{"key=": "%", "key=" + array.NullValueStr: "%null", "key=a/b%": "a%2Fb%25"}[key]
+				if wantName = cmp.Or(wantName, strings.TrimPrefix(key, "key=")) + "." + format; name != wantName {
+					t.Fatalf("the file of %q is named %q, want %q", key, name, wantName)
+				}
+				delete(want, key)
+			}
+			if len(want) > 0 {
+				t.Fatalf("no files for %v", want)
+			}
 		}
 	}
 }

@@ -81,7 +81,7 @@ func TestSplitInterrupted(t *testing.T) {
 	out := filepath.Join(parent, "out")
 	var rows strings.Builder
 	rows.WriteString("k,n\n")
-	const keys = 3000
+	const keys = 1500
 	for i := range 3 * keys {
 		fmt.Fprintf(&rows, "%d,%d\n", i%keys, i)
 	}
@@ -146,7 +146,7 @@ func TestSplitInterrupted(t *testing.T) {
 func TestBulkFullDisk(t *testing.T) {
 	small, tmp := vfstest.Mount(t, "tmpfs", 20<<20), t.TempDir()
 	in := filepath.Join(t.TempDir(), "in.parquet")
-	writeBatch(t, in, randomRows(1000, 10, 100<<10), 100)
+	writeBatch(t, in, randomRows(1000, 1000, 100<<10), 100)
 	for _, c := range []struct {
 		tmp  string
 		args []string
@@ -172,7 +172,7 @@ func TestBulkFullDisk(t *testing.T) {
 func TestBulkHugeGroup(t *testing.T) {
 	dir := t.TempDir()
 	in, small := filepath.Join(dir, "in.parquet"), filepath.Join(dir, "small.parquet")
-	n := procs.Number(t, "PARTD_BULK_GROUP", 300)
+	n := procs.Number(t, "PARTD_BULK_GROUP", 200)
 	writeBatch(t, in, randomRows(n<<10, 1000, 1<<10), int64(n)<<10)
 	writeBatch(t, small, randomRows(10, 10, 10), 10)
 	for _, args := range [][]string{{"split", "-o", filepath.Join(dir, "out")}, {"sort", "-o", filepath.Join(dir, "out.arrow")}} {

@@ -175,8 +175,9 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	end := func() { _ = temp.Close() }            // The error does not matter, because the file is only read.
-	if err = os.Remove(temp.Name()); err == nil { // first, so that a killed process leaves nothing
+	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
+	// Remove the file before copying, so that a killed process leaves nothing.
+	if err = os.Remove(temp.Name()); err == nil {
 		_, err = io.Copy(temp, in.withCounter(in.File))
 	}
 	if err != nil {
