@@ -104,8 +104,11 @@ func TestTokens(t *testing.T) {
 	reader := c.withToken(flightd.Read)
 	reader.send("GET", "namespaces/a/tables/t", nil, 200)
 	for _, e := range (&handler{}).endpoints() {
+		path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
+		if code := c.statusOf(e.method, path, "{}"); !e.hidden && code != 401 {
+			t.Errorf("%s %s without a token: got status %d, want 401", e.method, path, code)
+		}
 		if e.writes {
-			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
 			reader.send(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
 		}
 	}

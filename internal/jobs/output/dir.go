@@ -9,15 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
-// ErrNotEmpty means that a directory already contains files.
-var ErrNotEmpty = errors.New("the directory is not empty")
+var (
+	ErrNotEmpty = errors.New("the directory is not empty")
+	ErrIsFile   = errors.New("it is a file, not a directory")
+)
 
 // Dir is a directory that is filled with files. They appear only when all are complete. Its methods are safe for
 // concurrent use.
@@ -33,8 +34,8 @@ type Dir struct {
 	names []string
 }
 
-// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files. It removes what killed runs have
-// left behind. The directory need not exist.
+// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if it is a
+// file. It removes what killed runs have left behind. The directory need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -43,7 +44,7 @@ func CheckDir(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return &fs.PathError{Op: "create", Path: dir, Err: syscall.ENOTDIR}
+		return fmt.Errorf("%s: %w", dir, ErrIsFile)
 	}
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return err

@@ -136,7 +136,7 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "--by", "a", "-o", out, "--memory", "1MiB", good}, cliutil.ExitUsage, "use at least 64 MiB"},
 		{[]string{"split", "--by", "a,b", "--hive", "-o", out, good}, cliutil.ExitFailed, "no columns are left"},
 		{[]string{"split", "--by", "A", "-o", out, good}, cliutil.ExitFailed, `column "A": the table has no such column`},
-		{[]string{"split", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "good.csv: not a directory"},
+		{[]string{"split", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "good.csv: it is a file, not a directory"},
 		{[]string{"split", "--by", "a", "-o", out, good, filepath.Join(dir, "missing.csv")}, cliutil.ExitFailed, "missing.csv: no such file"},
 		{[]string{"split", "--by", "a", "-o", out, good, bad}, cliutil.ExitFailed, "bad.csv, line 3"},
 		{[]string{"split", "--by", "a", "-o", out, good, write("other.csv", "a,c\n1,2\n")}, cliutil.ExitFailed, `other.csv: the columns ["a int64" "c int64"] differ from ["a int64" "b utf8"], those of ` + good},
