@@ -72,6 +72,7 @@ func TestFigures(t *testing.T) {
 	tables := comparisonTable(t, "tables", tableComparisons)
 	for page, want := range map[string]string{
 		"README.md":              uniqueFeatures(t),
+		"docs/finish.md":         finishPage(t),
 		"docs/dev/benchmarks.md": comparisonTable(t, "partd", storeComparisons) + "\n" + tables,
 	} {
 		checkGenerated(t, page, "TestFigures", want)

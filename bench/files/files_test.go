@@ -1,17 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
-	"context"
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestField(t *testing.T) {
@@ -120,33 +113,6 @@ func TestLinesOfAnyLength(t *testing.T) {
 	})
 	if err != nil || len(got) != 4 || got[0] != "a" || got[1] != "" || got[2] != long || got[3] != "b" {
 		t.Fatalf("eachLine() passed %d lines, error = %v; want 4 lines", len(got), err)
-	}
-}
-
-// TestProcessTreeMemory checks that the measured memory includes all processes of a pipeline, but not the test process.
-func TestProcessTreeMemory(t *testing.T) {
-	pages := bytes.Repeat([]byte{1}, 300<<20)
-	u, err := runMeasured(context.Background(), time.Minute,
-		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | tail -c 49000000 | tail -c1 >/dev/null; sleep 0.3`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if u.memory < 20<<20 || u.memory > 250<<20 {
-		t.Errorf("the measured memory of a tail of 49 MB is %d bytes, want 20 MiB to 250 MiB", u.memory)
-	}
-	peak := slices.MaxFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })
-	sorted := slices.IsSortedFunc(u.trace, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
-	if len(u.trace) < 2 || !sorted || peak[1] < 1<<20 || peak[1] > 250<<20 {
-		t.Errorf("the trace has %d samples, sorted %v, with the peak %v; want several sorted samples with a peak of 1 MiB to 250 MiB", len(u.trace), sorted, peak)
-	}
-	if pages[1] != 1 || u.cpu <= 0 {
-		t.Errorf("measured %v CPU seconds, want more than 0", u.cpu)
-	}
-}
-
-func TestTimeout(t *testing.T) {
-	if _, err := runMeasured(context.Background(), 50*time.Millisecond, exec.Command("sh", "-c", "sleep 20 | cat")); !errors.Is(err, errTimeout) {
-		t.Fatalf("runMeasured() error = %v, want %v", err, errTimeout)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 type run struct {
@@ -85,13 +87,13 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 	if err := src.readAll(); err != nil {
 		return r, err
 	}
-	u, err := runMeasured(ctx, f.timeout, c.command(f, src, outDir))
+	u, err := program.RunMeasured(ctx, f.timeout, 0, c.command(f, src, outDir))
 	if ctx.Err() != nil {
 		return r, ctx.Err()
 	}
-	r.Seconds, r.CPU, r.VmHWM, r.trace = u.seconds, u.cpu, u.memory, u.trace
+	r.Seconds, r.CPU, r.VmHWM, r.trace = u.Seconds, u.CPU, u.Memory, u.Trace
 	if err == nil && c.timesItself {
-		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.stdout), 64)
+		r.Seconds, err = strconv.ParseFloat(strings.TrimSpace(u.Stdout), 64)
 	}
 	r.Files = countFiles(outDir)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"github.com/go-partd/partd/bench/internal/program"
 )
 
 // table is a file of the db-benchmark, with the SQL types of its columns.
@@ -71,7 +73,7 @@ func (f *flags) ensureTable(ctx context.Context, t *table) error {
 		if err := b.Flush(); err != nil || !f.sortedInput {
 			return err
 		}
-		_, err := runMeasured(ctx, time.Hour, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, w.Name(), f.dir))
+		_, err := program.RunMeasured(ctx, time.Hour, 0, script(`head -n 1 "$1" > "$1".sorted && tail -n +2 "$1" | `+f.sortCommand("-t, "+t.order)+` >> "$1".sorted && mv "$1".sorted "$1"`, w.Name(), f.dir))
 		return err
 	})
 }

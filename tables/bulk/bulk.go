@@ -1,8 +1,9 @@
 // Package bulk splits and sorts rows that do not fit in memory, without a table: files of Parquet, Arrow, CSV and JSON
 // lines, or any reader of Arrow record batches. The types of columns, nested columns and metadata are kept.
 //
-// [Split] writes a file for each key. It appends pieces of record batches to a log store, and reads each key back once,
-// so the number of keys is not limited. [Sort] sorts blocks of rows in memory, and merges them.
+// [Split] writes a file for each key. The rows of the first keys go to their files; those of all other keys are appended
+// to a log store as pieces of record batches, and read back once, so the number of keys is not limited. [Sort] sorts
+// blocks of rows in memory, and merges them.
 package bulk
 
 import (
@@ -22,7 +23,7 @@ import (
 // DefaultMemory is the default limit for the memory of a job, in bytes.
 const DefaultMemory = 256 << 20
 
-const minMemory = 64 << 20
+var minMemory int64 = 64 << 20 // tests use less
 
 // Open returns a reader of the rows of files, one after another. A directory stands for the files in and below it,
 // except those whose names begin with "." or "_". The names of the files say their formats, as in docs/import.md; text

@@ -1,50 +1,93 @@
 package bulk
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 )
 
-// appendKey appends the key of a row: for each column, a zero byte for null, or otherwise a one, the length of the
-// value's text, and the text.
-func appendKey(dst []byte, b arrow.RecordBatch, columns []int, row int, text []byte) (key, buffer []byte, err error) {
-	for _, c := range columns {
-		var isNull bool
-		if text, isNull, err = formats.AppendText(text[:0], b.Column(c), row); err != nil {
-			return dst, text, err
+// numberRows returns the result of number for the key of each row. A key consists of a zero byte for each null, and of a
+// one and the value otherwise. Rows have equal keys if their values have equal texts.
+func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
+	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
+	for i, c := range columns {
+		appends[i] = valueAppender(b.Column(c))
+	}
+	var key, last []byte
+	numbers := make([]int, b.NumRows())
+	for row := range numbers {
+		key = key[:0]
+		for _, f := range appends {
+			var err error
+			if key, err = f(key, row); err != nil {
+				return nil, err
+			}
 		}
-		if isNull {
-			dst = append(dst, 0)
+		if row > 0 && bytes.Equal(key, last) {
+			numbers[row] = numbers[row-1]
 			continue
 		}
-		dst = binary.AppendUvarint(append(dst, 1), uint64(len(text)))
-		dst = append(dst, text...)
+		numbers[row] = number(key)
+		key, last = last, key
 	}
-	return dst, text, nil
+	return numbers, nil
 }
 
-// parseKey returns the texts of a key. A nil text means null.
-func parseKey(key string) (texts []*string) {
-	for key != "" {
-		isNull := key[0] == 0
-		key = key[1:]
-		if isNull {
-			texts = append(texts, nil)
-			continue
+// valueAppender returns a function that appends the part of a key for a row of a.
+func valueAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
+	t := a.DataType()
+	fixed, isFixed := t.(arrow.FixedWidthDataType)
+	switch {
+	case isFixed && (arrow.IsDecimal(t.ID()) || arrow.IsPrimitive(t.ID()) && t.ID() != arrow.BOOL && !arrow.IsFloating(t.ID())) && a.NullN() < a.Len():
+		width := fixed.BitWidth() / 8
+		values := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*width:]
+		return func(key []byte, row int) ([]byte, error) {
+			if a.IsNull(row) {
+				return append(key, 0), nil
+			}
+			return append(append(key, 1), values[row*width:(row+1)*width]...), nil
 		}
-		n, size := binary.Uvarint([]byte(key[:min(len(key), binary.MaxVarintLen64)]))
-		text := key[size : size+int(n)]
-		texts = append(texts, &text)
-		key = key[size+int(n):]
+	case t.ID() == arrow.STRING:
+		texts := a.(*array.String)
+		return func(key []byte, row int) ([]byte, error) {
+			if a.IsNull(row) {
+				return append(key, 0), nil
+			}
+			text := texts.Value(row)
+			return append(binary.AppendUvarint(append(key, 1), uint64(len(text))), text...), nil
+		}
 	}
-	return texts
+	var text []byte
+	return func(key []byte, row int) (_ []byte, err error) {
+		var isNull bool
+		if text, isNull, err = formats.AppendText(text[:0], a, row); isNull || err != nil {
+			return append(key, 0), err
+		}
+		return append(binary.AppendUvarint(append(key, 1), uint64(len(text))), text...), nil
+	}
+}
+
+// keyTexts returns the texts of the key of a row. A nil text means null.
+func keyTexts(b arrow.RecordBatch, columns []int, row int) ([]*string, error) {
+	texts := make([]*string, len(columns))
+	for i, c := range columns {
+		text, isNull, err := formats.AppendText(nil, b.Column(c), row)
+		if err != nil {
+			return nil, err
+		}
+		if !isNull {
+			texts[i] = new(string(text))
+		}
+	}
+	return texts, nil
 }
 
 // nullName is the name of null, which the names of other keys never equal.

@@ -47,7 +47,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	read := int64(0)
 	in := sorted.Input{
-		Keys: withKeys.positions, Memory: max(memory/32, 4<<20), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
+		Keys: withKeys.positions, Memory: min(memory/16, max(memory/32, 16<<20)), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
 		Batches: arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			read += b.NumRows()
 			b, err := schema.Convert(b, plain)

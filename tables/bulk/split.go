@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/jobs/output"
@@ -22,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // SplitOptions configures [Split]. By and Dir are required.
@@ -32,7 +34,7 @@ type SplitOptions struct {
 	Hive bool
 	// Force also writes to a directory that is not empty, and replaces files of the same names.
 	Force  bool
-	Format string // parquet, arrow, csv or jsonl; "" means parquet
+	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
 	Temp   string // directory for temporary data; "" means that of the system
 }
@@ -102,6 +104,8 @@ type splitter struct {
 	by      []int
 	columns *arrow.Schema // of the files
 	format  formats.Format
+	layout  *parquetfile.Layout // of Parquet files
+	small   *parquetfile.Layout // of Parquet files with few rows
 	dir     *output.Dir
 	rows    atomic.Int64 // rows written
 }
@@ -117,29 +121,40 @@ func without(s *arrow.Schema, columns []int) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// workers write files at the same time.
-const workers = 2
-
 // split writes the files of rows, and returns the number of rows read.
 func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err error) {
-	p, n, err := partition(ctx, rows, s.by, s.Memory, s.Temp)
-	if err != nil {
+	p := s.newPartition()
+	defer func() {
+		if p.log != nil {
+			err = errors.Join(err, p.log.Close())
+		}
+	}()
+	for block, err := range readAhead(joinBlocks(rows, s.Memory/16)) {
+		if err == nil {
+			err = s.chooseLayout(block)
+		}
+		if err == nil {
+			n += block.NumRows()
+			err = p.add(ctx, block)
+			block.Release()
+		}
+		if err != nil {
+			return 0, p.finish(ctx, err)
+		}
+	}
+	if err := p.finish(ctx, nil); err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, p.store.Close()) }()
 	var small, large []int // buckets
 	for bucket, size := range p.sizes {
-		if bucket >= len(p.keys) && size > s.Memory/8 {
+		if size > s.Memory/8 {
 			large = append(large, bucket)
 		} else if size > 0 {
 			small = append(small, bucket)
 		}
 	}
 	err = parallel.Each(ctx, slices.Values(small), workers, func(ctx context.Context, bucket int) error {
-		if bucket < len(p.keys) {
-			return s.writeFile(ctx, p.keys[bucket], p.read(ctx, bucket), 0)
-		}
-		return s.writeGroups(ctx, p.read(ctx, bucket))
+		return s.writeBucket(ctx, p.read(ctx, bucket))
 	})
 	for _, bucket := range large {
 		if err == nil {
@@ -149,87 +164,157 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 	return n, err
 }
 
-// writeGroups writes a file for each key of rows, which fit in memory.
-func (s *splitter) writeGroups(ctx context.Context, rows sorted.Batches) error {
+// writeBucket writes a file for each key of rows, which fit in memory.
+func (s *splitter) writeBucket(ctx context.Context, rows sorted.Batches) error {
 	block, err := sorted.Join(rows, nil)
 	if err != nil {
 		return err
 	}
 	defer block.Release()
-	ids := make([]int, block.NumRows())
-	idOf := map[string]int{}
-	var keys []string
-	var key, text []byte
-	for row := range ids {
-		if key, text, err = appendKey(key[:0], block, s.by, row, text); err != nil {
+	known := map[string]int{}
+	numbers, err := numberRows(block, s.by, func(key []byte) int {
+		n, ok := known[string(key)]
+		if !ok {
+			n = len(known)
+			known[string(key)] = n
+		}
+		return n
+	})
+	if err != nil {
+		return err
+	}
+	for _, g := range groupRows(numbers, len(known)) {
+		rows, err := take.Batch(block, g.rows)
+		if err != nil {
 			return err
 		}
-		id, ok := idOf[string(key)]
-		if !ok {
-			id = len(keys)
-			keys = append(keys, string(key))
-			idOf[keys[id]] = id
-		}
-		ids[row] = id
-	}
-	for g, err := range groups(block, ids, len(keys)) {
-		if err == nil {
-			err = s.writeFile(ctx, keys[g.id], sorted.Single(g.rows), g.rows.NumRows())
-		}
-		if err != nil {
+		f := &file{}
+		f.add(rows)
+		if err := errors.Join(s.write(ctx, f, true), f.discard()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// writeFile writes the file of a key. rowsHint is the number of rows, or 0 if it is unknown.
-func (s *splitter) writeFile(ctx context.Context, key string, rows sorted.Batches, rowsHint int64) (err error) {
-	f, err := s.create(parseKey(key))
+// chooseLayout chooses the layouts of all Parquet files by the first rows.
+func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
+	if s.layout != nil || s.format != formats.Parquet {
+		return nil
+	}
+	sample, err := encode(rows, s.columns)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	buffer := buffers.Get().(*bufio.Writer)
-	defer buffers.Put(buffer)
-	buffer.Reset(f)
-	w, err := s.newWriter(buffer, rowsHint)
-	if err != nil {
-		return err
+	defer sample.Release()
+	if s.layout, err = parquetfile.NewFastLayout(sample, false); err == nil {
+		s.small, err = parquetfile.NewFastLayout(sample, true)
 	}
-	for b, err := range rows {
-		if err == nil {
-			err = canceled.Err(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		s.rows.Add(b.NumRows())
-		of, err := encode(b, s.columns)
-		b.Release()
-		if err != nil {
-			return err
-		}
-		err = w.Write(of)
-		of.Release()
-		if err != nil {
-			return err
-		}
+	return err
+}
+
+// file is a file to write.
+type file struct {
+	collected []arrow.RecordBatch // rows that are not written yet
+	bytes     int64               // size of collected
+
+	file      *os.File // nil before the first write, and after the last one
+	io.Writer          // buffer of file during a write
+	writer    formats.Writer
+}
+
+// add adds rows to those to write, and returns their size. It releases them later.
+func (f *file) add(rows arrow.RecordBatch) (size int64) {
+	size = util.TotalRecordSize(rows)
+	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
+	return size
+}
+
+// discard releases the rows, and closes the file if it is open.
+func (f *file) discard() error {
+	take.Release(f.collected)
+	f.collected = nil
+	if f.file == nil {
+		return nil
 	}
-	return errors.Join(w.Close(), buffer.Flush())
+	return f.file.Close()
 }
 
 var buffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 1<<16) }}
 
-func (s *splitter) newWriter(w io.Writer, rowsHint int64) (formats.Writer, error) {
-	const small = 1000 // rows
-	if s.format == formats.Parquet && 0 < rowsHint && rowsHint < small {
-		return parquetfile.NewSmallWriter(w, s.columns)
+// write writes the collected rows of a file. The first write creates the file, and the last one closes it.
+func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
+	if err := canceled.Err(ctx); err != nil {
+		return err
 	}
-	return formats.NewWriter(s.format, w, s.columns, false)
+	buffer := buffers.Get().(*bufio.Writer)
+	defer buffers.Put(buffer)
+	f.Writer = buffer
+	if len(f.collected) > 0 {
+		rows, err := take.Concat(f.collected)
+		if err != nil {
+			return err
+		}
+		defer rows.Release()
+		take.Release(f.collected)
+		f.collected, f.bytes = nil, 0
+		if f.file == nil {
+			err = s.create(f, rows, isLast)
+		} else {
+			buffer.Reset(f.file)
+		}
+		if err == nil {
+			err = s.writeRows(f.writer, rows)
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		buffer.Reset(f.file)
+	}
+	if !isLast {
+		return buffer.Flush()
+	}
+	err := errors.Join(f.writer.Close(), buffer.Flush(), f.file.Close())
+	f.file = nil
+	return err
 }
 
-func (s *splitter) create(texts []*string) (*os.File, error) {
+func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
+	encoded, err := encode(rows, s.columns)
+	if err != nil {
+		return err
+	}
+	defer encoded.Release()
+	s.rows.Add(rows.NumRows())
+	return w.Write(encoded)
+}
+
+// create creates the file for rows. isComplete means that the file will have no other rows.
+func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) error {
+	const smallRows = 1000
+	texts, err := keyTexts(rows, s.by, 0)
+	if err != nil {
+		return err
+	}
+	if f.file, err = s.createFile(texts); err != nil {
+		return err
+	}
+	f.Writer.(*bufio.Writer).Reset(f.file)
+	switch {
+	case s.format == formats.Parquet && isComplete && rows.NumRows() < smallRows:
+		f.writer, err = s.small.NewWriter(f)
+	case s.format == formats.Parquet:
+		f.writer, err = s.layout.NewWriter(f)
+	default:
+		// The library writes Arrow files with one dictionary for each column, but streams with any number.
+		hasDictionaries := plainSchema(s.columns) != s.columns
+		f.writer, err = formats.NewWriter(s.format, f, s.columns, hasDictionaries)
+	}
+	return err
+}
+
+func (s *splitter) createFile(texts []*string) (*os.File, error) {
 	ext := "." + string(s.format)
 	if s.Hive {
 		path, err := hivePath(s.By, texts)

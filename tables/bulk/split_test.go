@@ -102,10 +102,17 @@ func files(t *testing.T, dir string) (paths []string) {
 	return paths
 }
 
-// TestSplit checks that each row is in the file of its key, in order, with its type, also if keys share buckets.
+// TestSplit checks that each row is in the file of its key, in order, with its type: if files are written in several
+// parts, if keys share buckets, and if buckets exceed the memory.
 func TestSplit(t *testing.T) {
+	defer func(min int64) { *bulk.MinMemory = min }(*bulk.MinMemory)
+	*bulk.MinMemory = 1
 	for _, format := range []string{"parquet", "arrow"} {
-		for seed, keys := range map[uint64]int{1: 5, 2: 3000} {
+		for seed, c := range []struct {
+			keys   int
+			memory int64
+		}{{5, 0}, {3000, 0}, {40, 64 << 10}} {
+			seed, keys := uint64(seed), c.keys
 			want := map[string][]string{}
 			all, _ := read(t, testRows(t, rand.New(rand.NewPCG(seed, 0)), 5000, keys), nil)
 			for _, row := range all {
@@ -114,7 +121,7 @@ func TestSplit(t *testing.T) {
 			}
 			dir := filepath.Join(t.TempDir(), "new", "out")
 			rows := testRows(t, rand.New(rand.NewPCG(seed, 0)), 5000, keys)
-			result, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key"}, Dir: dir, Format: format})
+			result, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key"}, Dir: dir, Format: format, Memory: c.memory})
 			if err != nil || result != (bulk.SplitResult{Rows: 5000, Files: len(want)}) {
 				t.Fatalf("Split into %d keys: %v, %v; want %d files", keys, result, err, len(want))
 			}

@@ -111,7 +111,7 @@ type copyRun struct {
 
 func (c *copyRun) run(ctx context.Context) (err error) {
 	// Both stores are open at the same time, so each may use half of the memory.
-	limitHeap(c.flags.memory.Bytes)
+	cliutil.LimitHeap(c.flags.memory.Bytes)
 	halfMemory := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(storeShare(c.flags.memory.Bytes/2, url))}
 	}

@@ -73,7 +73,7 @@ func runFiles(cmd *cobra.Command, a *app, names []string, from records.Layout, i
 	if err != nil {
 		return err
 	}
-	limitHeap(in.memory.Bytes)
+	cliutil.LimitHeap(in.memory.Bytes)
 	if out.toStdout() {
 		a.catchBrokenPipe()
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -26,16 +25,8 @@ func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 // of the memory. The rest is for the input, for a record of maximum length, and for garbage, so
 // that the collector does not run all the time.
 func limitMemory(memory int64, rawURL string) map[string]string {
-	limitHeap(memory)
+	cliutil.LimitHeap(memory)
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
-}
-
-// limitHeap makes the garbage collector keep the process near the given memory.
-func limitHeap(memory int64) {
-	const program = 8 << 20 // memory of the program without data
-	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
-		debug.SetMemoryLimit(limit)
-	}
 }
 
 // storeShare returns the value of the option memory for a store and each of its layers.

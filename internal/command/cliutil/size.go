@@ -2,6 +2,7 @@ package cliutil
 
 import (
 	"fmt"
+	"runtime/debug"
 	"strings"
 
 	"github.com/go-partd/partd/stores"
@@ -37,4 +38,12 @@ func (s *Size) Set(text string) error {
 	}
 	s.Bytes = n
 	return nil
+}
+
+// LimitHeap makes the garbage collector keep the process near the given memory.
+func LimitHeap(memory int64) {
+	const program = 8 << 20 // memory of the program without data
+	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
+		debug.SetMemoryLimit(limit)
+	}
 }

@@ -21,8 +21,10 @@ type Figure struct {
 	Peak      int64   `json:"peak_bytes,omitempty"`
 	// Each element of Trace holds the seconds since the start, and the bytes of memory in use.
 	Trace [][2]float64 `json:"trace,omitempty"`
-	// Problem says why there is no value.
+	// Problem says why there is no value, or what is wrong with the output.
 	Problem string `json:"problem,omitempty"`
+	// Command is what the contender ran.
+	Command string `json:"command,omitempty"`
 }
 
 // WithRuns returns f with the median, minimum and maximum of runs.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -53,6 +54,7 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f 
 	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
 		return err
 	}
+	cliutil.LimitHeap(b.memory.Bytes)
 	total := int64(0)
 	files, err := formats.ListFiles(paths)
 	if err == nil {
@@ -212,6 +214,8 @@ it; - is the standard input. Rows that do not fit in memory go to temporary file
 		}
 		var read, written arrowsafe.Counted
 		err := b.run(cmd.Context(), args, "$TMPDIR", func(r array.RecordReader, by []string) error {
+			// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
+			defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
 			read.RecordReader = r
 			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
 			written.RecordReader = sorted

@@ -146,7 +146,7 @@ func TestSplitInterrupted(t *testing.T) {
 func TestBulkFullDisk(t *testing.T) {
 	small, tmp := vfstest.Mount(t, "tmpfs", 20<<20), t.TempDir()
 	in := filepath.Join(t.TempDir(), "in.parquet")
-	writeBatch(t, in, randomRows(1000, 10, 100<<10), 100)
+	writeBatch(t, in, randomRows(1000, 1000, 100<<10), 100)
 	for _, c := range []struct {
 		tmp  string
 		args []string

@@ -43,8 +43,9 @@ func HasFlatTypes(columns *arrow.Schema) bool {
 // metadata, so that Arrow's readers restore all types.
 func NewFlatWriter(ctx context.Context, out io.Writer, columns *arrow.Schema) (*FlatWriter, error) {
 	var annotations metadata.KeyValueMetadata
-	for key, value := range columns.Metadata().ToMap() {
-		if err := annotations.Append(key, value); err != nil {
+	notes := columns.Metadata()
+	for i, key := range notes.Keys() {
+		if err := annotations.Append(key, notes.Values()[i]); err != nil {
 			return nil, err
 		}
 	}

@@ -58,7 +58,7 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 // type in which a table would store it. Close completes the file, but does not close the underlying io.Writer.
 type Writer struct {
 	file   *pqarrow.FileWriter
-	schema *arrow.Schema
+	layout *Layout
 }
 
 // keepOpen hides a writer's Close method, because the library would call it.
@@ -66,16 +66,55 @@ type keepOpen struct{ io.Writer }
 
 // NewWriter returns a writer of rows with the given columns.
 func NewWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Zstd))
+	l, err := newLayout(columns, parquet.WithCompression(compress.Codecs.Zstd))
+	if err != nil {
+		return nil, err
+	}
+	return l.NewWriter(w)
 }
 
-// NewSmallWriter is like NewWriter, but for files of few rows, for which dictionaries and the state of zstd cost more
-// than all else.
-func NewSmallWriter(w io.Writer, columns *arrow.Schema) (*Writer, error) {
-	return newWriter(w, columns, parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDictionaryDefault(false))
+// Layout is what files with the same columns have in common.
+type Layout struct {
+	schema          *arrow.Schema
+	properties      *parquet.WriterProperties
+	arrowProperties pqarrow.ArrowWriterProperties
+	encodedSchema   string // if not empty, the file gets it instead of schema
+	isFast          bool
 }
 
-func newWriter(w io.Writer, columns *arrow.Schema, options ...parquet.WriterProperty) (*Writer, error) {
+// NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group,
+// pages are compressed with Snappy, and a column has dictionaries only if values repeat in the sample of its rows. If the
+// files are small, no column has dictionaries, because they would cost more than all else.
+func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
+	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy)}
+	if isSmall {
+		options = append(options, parquet.WithDictionaryDefault(false))
+	}
+	for i, c := range sample.Columns() {
+		if !isSmall && !arrow.IsNested(c.DataType().ID()) {
+			options = append(options, parquet.WithDictionaryFor(sample.ColumnName(i), repeats(c)))
+		}
+	}
+	l, err := newLayout(sample.Schema(), options...)
+	if err == nil {
+		l.isFast = true
+	}
+	return l, err
+}
+
+// repeats reports whether at least a twentieth of the values of a sample are equal to others.
+func repeats(a arrow.Array) bool {
+	const samples = 1000
+	step := max(1, a.Len()/samples)
+	values, n := map[string]bool{}, 0
+	for i := 0; i < a.Len(); i += step {
+		values[a.ValueStr(i)] = true
+		n++
+	}
+	return len(values) < n-n/20
+}
+
+func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layout, error) {
 	// fields has the types to write; recorded has the types to which readers convert them back.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
@@ -85,13 +124,14 @@ func newWriter(w io.Writer, columns *arrow.Schema, options ...parquet.WriterProp
 		}
 	}
 	metadata := columns.Metadata()
-	p := &Writer{schema: arrow.NewSchema(fields, &metadata)}
-	arrowProperties := pqarrow.NewArrowWriterProperties()
-	hasDurations := slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) })
-	if !hasDurations {
-		arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
+	l := &Layout{schema: arrow.NewSchema(fields, &metadata)}
+	l.arrowProperties = pqarrow.NewArrowWriterProperties()
+	if !slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) }) {
+		l.arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
+	} else { // Durations are written as integers. Readers restore them from this metadata.
+		l.encodedSchema = base64.StdEncoding.EncodeToString(flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator))
 	}
-	parquetSchema, err := pqarrow.ToParquet(p.schema, parquet.NewWriterProperties(options...), arrowProperties)
+	parquetSchema, err := pqarrow.ToParquet(l.schema, parquet.NewWriterProperties(options...), l.arrowProperties)
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +143,17 @@ func newWriter(w io.Writer, columns *arrow.Schema, options ...parquet.WriterProp
 			options = append(options, parquet.WithStatsFor(c.Path(), false))
 		}
 	}
-	if p.file, err = pqarrow.NewFileWriter(p.schema, keepOpen{w}, parquet.NewWriterProperties(options...), arrowProperties); err != nil || !hasDurations {
-		return p, err
+	l.properties = parquet.NewWriterProperties(options...)
+	return l, nil
+}
+
+// NewWriter returns a writer of a file.
+func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
+	f, err := pqarrow.NewFileWriter(l.schema, keepOpen{w}, l.properties, l.arrowProperties)
+	if err == nil && l.encodedSchema != "" {
+		err = f.AppendKeyValueMetadata("ARROW:schema", l.encodedSchema)
 	}
-	// Durations are written as integers. Readers restore them from this metadata.
-	encodedSchema := flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator)
-	return p, p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encodedSchema))
+	return &Writer{f, l}, err
 }
 
 // isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
@@ -127,13 +172,16 @@ func unwritable(t arrow.DataType) bool {
 
 // Write writes rows. A row group can contain several batches.
 func (p *Writer) Write(b arrow.RecordBatch) error {
-	converted, err := schema.Convert(b, p.schema)
+	converted, err := schema.Convert(b, p.layout.schema)
 	if err != nil {
 		return err
 	}
 	defer converted.Release()
 	if err := schema.CheckNestedNulls(converted); err != nil {
 		return err
+	}
+	if p.layout.isFast {
+		return p.file.Write(converted)
 	}
 	if err := p.file.WriteBuffered(converted); err != nil {
 		return err

@@ -1,0 +1,139 @@
+package program
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/procs"
+)
+
+// Usage is the resource usage of one run of a command.
+type Usage struct {
+	Seconds float64
+	CPU     float64      // CPU seconds of all processes of the command
+	Memory  int64        // largest sum of the memory peaks (VmHWM) of processes that ran at the same time, in bytes
+	Trace   [][2]float64 // pairs of a time in seconds and the memory of these processes in bytes
+	Stdout  string
+	Stderr  string
+}
+
+var (
+	// ErrTimeout is wrapped by the error of a command that was killed because it took too long.
+	ErrTimeout = errors.New("took too long")
+	// ErrMemory is wrapped by the error of a command that was killed because it used too much memory.
+	ErrMemory = errors.New("used too much memory")
+)
+
+// RunMeasured runs a command in its own process group and measures its usage. It kills all processes of the group when
+// the timeout ends, or if they use more than maxMemory bytes, unless that is 0.
+func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cmd *exec.Cmd) (u Usage, err error) {
+	var out, problem bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &problem
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	startTime := time.Now()
+	// When Start returns, the child has executed the new program, so the child's memory no longer
+	// includes the memory of this program.
+	if err := cmd.Start(); err != nil {
+		return u, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w, more than %v", ErrTimeout, timeout))
+	defer cancel()
+	ctx, exceed := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		u.Memory, u.Trace = watch(cmd.Process.Pid, done, func(memory int64) {
+			if maxMemory > 0 && memory > maxMemory {
+				exceed(fmt.Errorf("%w, more than %s", ErrMemory, cliutil.FormatSize(maxMemory)))
+			}
+		})
+		close(watched)
+	}()
+	err = cmd.Wait()
+	u.Seconds = time.Since(startTime).Seconds()
+	stop()
+	close(done)
+	<-watched
+	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
+	u.Stdout, u.Stderr = out.String(), problem.String()
+	switch {
+	case err == nil:
+		return u, nil
+	case ctx.Err() != nil:
+		return u, context.Cause(ctx)
+	}
+	return u, fmt.Errorf("%w: %s", err, lastLine(problem.String()))
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}
+
+const (
+	pollEvery      = 10 * time.Millisecond
+	pollsPerSearch = 5 // polls between searches for new processes
+)
+
+// watch polls the memory of a process and its descendants until done is closed. It returns the largest sum of the peaks
+// of processes that ran at the same time, and their total memory over time. check gets the total of each poll. watch
+// reads /proc because getrusage, for a child, also counts the memory that the parent had when it forked.
+func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64, trace [][2]float64) {
+	known, start := map[int]bool{pid: true}, time.Now()
+	t := time.NewTicker(pollEvery)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		var total, peaks int64
+		for p := range known {
+			if n%pollsPerSearch == 0 {
+				addChildren(p, known)
+			}
+			current, highest, _ := procs.Memory(p) // 0 if the process has ended
+			total, peaks = total+current, peaks+highest
+		}
+		check(total)
+		peak = max(peak, peaks)
+		if n%pollsPerSearch == 0 {
+			trace = append(trace, [2]float64{math.Round(1000*time.Since(start).Seconds()) / 1000, float64(total)})
+		}
+		select {
+		case <-done:
+			return peak, trace
+		case <-t.C:
+		}
+	}
+}
+
+func addChildren(pid int, known map[int]bool) {
+	for _, p := range Children(pid) {
+		if !known[p] {
+			known[p] = true
+			addChildren(p, known)
+		}
+	}
+}
+
+// Children returns the IDs of the child processes of a process.
+func Children(pid int) (children []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		for child := range strings.FieldsSeq(string(b)) {
+			if p, err := strconv.Atoi(child); err == nil {
+				children = append(children, p)
+			}
+		}
+	}
+	return children
+}

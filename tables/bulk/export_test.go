@@ -1,0 +1,4 @@
+package bulk
+
+// MinMemory is a pointer to minMemory.
+var MinMemory = &minMemory
