@@ -227,3 +227,19 @@ func TestAheadPanics(t *testing.T) {
 		t.Error("Ahead yielded a batch")
 	}
 }
+
+// TestNarrowRows checks that a block's memory includes what sorting takes for each row, even if rows have no size.
+func TestNarrowRows(t *testing.T) {
+	id := int64(0)
+	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)
+	in := Input{Batches: batchesOf(rows, 10_000), Keys: []int{0}, Memory: 3 << 20, Size: func(arrow.RecordBatch) int64 { return 0 }}
+	for b, err := range in.blocks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows := b.batches[0].NumRows(); sortRowBytes*(rows-10_000) > in.Memory {
+			t.Errorf("a block has %d rows, and sorting it takes %d bytes, want at most %d and a batch", rows, sortRowBytes*rows, in.Memory)
+		}
+		b.release()
+	}
+}

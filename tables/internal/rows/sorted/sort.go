@@ -161,7 +161,8 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 	return func(yield func(*sortedBlock, error) bool) {
 		var batches []arrow.RecordBatch
-		var size int64
+		var size, rows int64
+		maxRows := max(in.Memory/sortRowBytes, minBlockRows)
 		var sorting func() (*sortedBlock, error) // waits for the previous block; nil if there is none
 		defer func() {
 			take.Release(batches)
@@ -180,7 +181,7 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 			}
 			if block, blockSize := batches, size; err == nil && len(block) > 0 {
 				sorting = background(func() (*sortedBlock, error) { return newBlock(block, in.Keys, blockSize) })
-				batches, size = nil, 0
+				batches, size, rows = nil, 0, 0
 			}
 			return wait == nil || yield(previous, err) && err == nil
 		}
@@ -194,7 +195,8 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 				continue
 			}
 			batches = append(batches, b)
-			if size += in.Size(b); size >= in.Memory && !flush() {
+			size, rows = size+in.Size(b), rows+b.NumRows()
+			if (size >= in.Memory || rows >= maxRows) && !flush() {
 				return
 			}
 		}
