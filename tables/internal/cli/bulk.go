@@ -141,7 +141,7 @@ metadata are kept, and so is the order of a key's rows. All FILEs must have the 
 any order. A directory stands for the files in and below it; - is the standard input.
 
 A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written
-as %XX. For several columns it is a line of CSV. Null goes to the file %null, an empty text to
+as %XX, and so is a first "." or "_". For several columns it is a line of CSV. Null goes to the file %null, an empty text to
 the file %, and a value too long for a name is named %h and its SHA-256. With --hive, null goes
 to COLUMN=__HIVE_DEFAULT_PARTITION__.
 
