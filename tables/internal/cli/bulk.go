@@ -213,7 +213,7 @@ it; - is the standard input. Rows that do not fit in memory go to temporary file
 			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --format jsonl")
 		}
 		var read, written arrowsafe.Counted
-		err := b.run(cmd.Context(), args, "$TMPDIR", func(r array.RecordReader, by []string) error {
+		err := b.run(cmd.Context(), args, "$TMPDIR, and the output where -o says", func(r array.RecordReader, by []string) error {
 			// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
 			read.RecordReader = r

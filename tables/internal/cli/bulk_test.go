@@ -64,6 +64,9 @@ func TestSplitAndSort(t *testing.T) {
 		if got, want := mustRun(t, string(text), "sort", "--by", "sym,n", "--from", format, "-"), "sym,n,at\n,3,\nA,1,2026-02-01\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != want {
 			t.Errorf("sort of a pipe with %s: %s, want\n%s", format, got, want)
 		}
+		if got := mustRun(t, "", "sort", "--by", "n", "--format", format, "-o", "-", in); format != "arrow" && got != string(text) {
+			t.Errorf("sort -o - --format %s differs from the file of sort -o FILE", format)
+		}
 		target := filepath.Join(out, fmt.Sprint(i), "new")
 		if got := mustRun(t, string(text), "split", "--by", "sym", "--json", "--from", format, "--to", format, "-o", target, "-"); got != "{\"rows\":4,\"files\":3}\n" {
 			t.Errorf("split --json: %s", got)
