@@ -7,6 +7,7 @@ Each value of a row follows from its number. So each row of an output shows whic
 
 import io
 import json
+import os
 import pathlib
 import re
 import sys
@@ -112,6 +113,7 @@ class Check:
         self.data, self.job = data, job
         self.file = "left" if job in ("join", "distinct") else "rows"
         self.key = "key" if self.file == "left" else "k" + (job.partition("-")[2] or "100000")
+        self.names = list(data.make(self.file, np.zeros(1, int)))
         self.ids, self.damaged, self.unsorted, self.last, self.files, self.unreadable = [], 0, False, 0, 0, 0
 
     def add(self, t):
@@ -146,22 +148,54 @@ class Check:
         self.ids.append(n)
 
     def directory(self, path):
-        files = [p for p in path.rglob("*") if p.is_file() and not any(re.match(r"[._]|tmp", part) for part in p.relative_to(path).parts)]
         pending, rows = [], 0
+        for t in self.tables(path):
+            pending.append(t)
+            rows += t.num_rows
+            if rows >= 1_000_000:
+                self.add(pa.concat_tables(pending).combine_chunks())
+                pending, rows = [], 0
+        if pending:
+            self.add(pa.concat_tables(pending).combine_chunks())
+
+    def tables(self, path):
+        """Yields the rows of the files in a directory, except temporary files. The column path is the key in a file's name."""
+        joined, size = [], 0  # CSV files, with the key before each line
+        files = [p for p in path.rglob("*") if p.is_file() and not any(re.match(r"[._]|tmp|partd-tmp", part) for part in p.relative_to(path).parts)]
+        self.files = len(files)
         for p in sorted(files, key=lambda p: (len(p.name), str(p))):
-            self.files += 1
-            key = re.findall(r"k\d{7}", str(p.relative_to(path)))
+            key = ([b""] + re.findall(rb"k\d{7}", os.fsencode(p.relative_to(path))))[-1]
             try:
-                for t in read_parquet(p) if p.suffix == ".parquet" else read_csv(p, self):
-                    pending.append(t.append_column("path", pa.DictionaryArray.from_arrays(np.zeros(t.num_rows, np.int32), key[-1:]).cast(pa.string())) if key else t)
-                    rows += t.num_rows
-                    if rows >= 1_000_000:
-                        self.add(pa.concat_tables(pending))
-                        pending, rows = [], 0
+                if p.suffix == ".parquet":
+                    f = pq.ParquetFile(p)
+                    for t in [f.read(use_threads=False)] if f.metadata.num_rows < 1_000_000 else map(pa.table, f.iter_batches(1_000_000)):
+                        yield t.append_column("path", pa.repeat(key.decode(), t.num_rows)) if key else t
+                    continue
+                with open(p, "rb") as f:
+                    header = f.readline()
+                    names = header.decode().split(",") if b"text" in header else self.names
+                    if not key:
+                        yield from self.csv(f, names)
+                        continue
+                    body, _, rest = ((b"" if b"text" in header else header) + f.read()).rpartition(b"\n")
+                self.unreadable += bool(rest)
+                if body:
+                    joined.append(key + b"," + body.replace(b"\n", b"\n" + key + b",") + b"\n")
+                    size += len(joined[-1])
+                if size > 64 << 20:
+                    yield from self.csv(io.BytesIO(b"".join(joined)), ["path", *names])
+                    joined, size = [], 0
             except (pa.ArrowException, OSError, ValueError):
                 self.unreadable += 1
-        if pending:
-            self.add(pa.concat_tables(pending))
+        if joined:
+            yield from self.csv(io.BytesIO(b"".join(joined)), ["path", *names])
+
+    def csv(self, file, names):
+        names = [name.strip() for name in names]
+        types = dict.fromkeys(("path", "key", self.key, "text", "more"), pa.string())
+        skip = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
+        for b in pa.csv.open_csv(file, pa.csv.ReadOptions(column_names=names, block_size=32 << 20), skip, pa.csv.ConvertOptions(column_types=types)):
+            yield pa.table(b)
 
     def result(self):
         counts = np.bincount(np.concatenate([np.zeros(0, int), *self.ids]), minlength=self.data.sides[self.file])
@@ -171,30 +205,6 @@ class Check:
             "lost": int((counts == 0).sum()), "doubled": int((counts - 1).clip(0).sum()), "damaged": int(self.damaged), "unsorted": self.unsorted,
             "files": self.files, "unreadable": self.unreadable, "incomplete": int(((present > 0) & (present < rows)).sum()),
         }  # fmt: skip
-
-
-def read_parquet(path):
-    f = pq.ParquetFile(path)
-    if f.metadata.num_rows < 1_000_000:
-        yield f.read(use_threads=False)
-        return
-    for b in f.iter_batches(1_000_000):
-        yield pa.table(b)
-
-
-def read_csv(path, check):
-    names = check.data.make(check.file, np.zeros(1, int)).keys()
-    with open(path, "rb") as f:
-        header = f.readline()
-        size = path.stat().st_size
-        named = b"text" in header
-        read = pa.csv.ReadOptions(column_names=header.decode().strip().split(",") if named else names, block_size=min(size, 32 << 20) + 1, use_threads=size > 1 << 20)
-        if not named:
-            f.seek(0)
-        elif f.tell() == size:
-            return
-        for b in pa.csv.open_csv(f, read, convert_options=pa.csv.ConvertOptions(column_types={c: pa.string() for c in ("key", check.key, "text", "more")})):
-            yield pa.table(b)
 
 
 if __name__ == "__main__":
