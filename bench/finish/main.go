@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
@@ -232,6 +233,10 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 	if err := json.Unmarshal(text, &l); err != nil {
 		return err
 	}
+	if runErr == nil && j.event == "kill" && t.name != "dask" {
+		f.Problem = "not measured: it ended before the kill"
+		return nil
+	}
 	if runErr == nil {
 		if f.Problem = l.problem(); f.Problem == "" {
 			f.Runs = 1
@@ -334,5 +339,5 @@ func (l ledger) left() string {
 	if l.Files == 0 {
 		return "nothing left"
 	}
-	return fmt.Sprintf("%s files left, %s broken", humanize.Comma(l.Files), humanize.Comma(l.Unreadable+l.Incomplete))
+	return fmt.Sprintf("%s left, %s broken", textfmt.Plural(l.Files, "file"), humanize.Comma(l.Unreadable+l.Incomplete))
 }
