@@ -161,7 +161,7 @@ class Check:
     def tables(self, path):
         """Yields the rows of the files in a directory, except temporary files. The column path is the key in a file's name."""
         joined, size = [], 0  # CSV files, with the key before each line
-        files = [p for p in path.rglob("*") if p.is_file() and not any(re.match(r"[._]|tmp|partd-tmp", part) for part in p.relative_to(path).parts)]
+        files = [p for p in path.rglob("*") if p.is_file() and not any(re.match(r"[._]|tmp|partd-tmp|.*#\d+$", part) for part in p.relative_to(path).parts)]
         self.files = len(files)
         for p in sorted(files, key=lambda p: (len(p.name), str(p))):
             key = ([b""] + re.findall(rb"k\d{7}", os.fsencode(p.relative_to(path))))[-1]
