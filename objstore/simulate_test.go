@@ -36,10 +36,9 @@ func TestLimits(t *testing.T) {
 	if got := c.withKills(100, 400, math.Inf(1)); math.Abs(got-100) > 1e-6 {
 		t.Errorf("without kills, tasks take %v s, want 100", got)
 	}
-	// One kill after 50 s stops four tasks of 10 s, which are half done or about to start, and idles four workers for a minute.
-	// The 40 workers lose at most 280 of 4,000 seconds, so the others end within a task of 107 s.
-	if got := c.withKills(100, 400, 55); got < 105 || got > 125 {
-		t.Errorf("with a kill every 55 s, tasks take %v s, want 105 to 125", got)
+	// The kill after 95 s stops the last of ten tasks, which starts again a minute later.
+	if got := (cluster{machines: 1, cores: 1}).withKills(100, 10, 95); got != 165 {
+		t.Errorf("with a kill after 95 s, tasks take %v s, want 165", got)
 	}
 	if got := untilUndisturbed(3600, 3600); math.Abs(got-3600*(math.E-1)) > 1 {
 		t.Errorf("a job of an hour, disturbed once an hour, takes %v s, want %v", got, 3600*(math.E-1))

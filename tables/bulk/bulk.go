@@ -1,5 +1,5 @@
 // Package bulk splits and sorts rows that do not fit in memory, without a table: files of Parquet, Arrow, CSV and JSON
-// lines, or any reader of Arrow record batches. The types of columns, nested columns and metadata are kept.
+// lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are types that the format has.
 //
 // [Split] writes a file for each key. The rows of the first keys go to their files; those of all other keys are appended
 // to a log store as pieces of record batches, and read back once, so the number of keys is not limited. [Sort] sorts

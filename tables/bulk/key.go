@@ -116,6 +116,12 @@ func plainName(texts []*string) string {
 // hiveNull is the name of null in the directories of Hive.
 const hiveNull = "__HIVE_DEFAULT_PARTITION__"
 
+// escapeHive returns text for one side of the equal sign. DuckDB and polars cannot read names with two equal signs, and
+// Windows allows no colon in names.
+func escapeHive(text string) string {
+	return strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text))
+}
+
 // hivePath returns the directories of a key in the layout of Hive, such as year=2026/month=5.
 func hivePath(columns []string, texts []*string) (string, error) {
 	const maxName = 255 // bytes, on common file systems
@@ -123,12 +129,12 @@ func hivePath(columns []string, texts []*string) (string, error) {
 	for i, text := range texts {
 		value := hiveNull
 		if text != nil {
-			value = url.PathEscape(*text)
+			value = escapeHive(*text)
 			if value == hiveNull {
 				value = "%5F" + hiveNull[1:]
 			}
 		}
-		parts[i] = url.PathEscape(columns[i]) + "=" + value
+		parts[i] = escapeHive(columns[i]) + "=" + value
 		if len(parts[i]) > maxName {
 			return "", fmt.Errorf("column %q: a value of %d bytes is too long for the name of a directory: split without Hive's layout", columns[i], len(*text))
 		}

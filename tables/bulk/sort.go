@@ -66,10 +66,8 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 				return
 			}
 			written += b.NumRows()
-			withoutKeys := array.NewRecordBatch(plain, b.Columns()[:plain.NumFields()], b.NumRows())
+			out, err := encode(b.Columns()[:columns.NumFields()], b.NumRows(), columns)
 			b.Release()
-			out, err := encode(withoutKeys, columns)
-			withoutKeys.Release()
 			if !yield(out, err) || err != nil {
 				return
 			}

@@ -52,8 +52,8 @@ var ErrNotEmpty = output.ErrNotEmpty
 // are complete; after an error, the directory is unchanged. Two values are equal if their texts in CSV are: NaN equals
 // NaN, and null is a key, too.
 //
-// A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written as %XX. For several
-// columns it is a line of CSV. Null goes to the file named %null, an empty text to the file named %, and a value too
+// A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written as %XX, and so is "." or
+// "_" at the beginning, because readers of directories omit such files. For several columns it is a line of CSV. Null goes to the file named %null, an empty text to the file named %, and a value too
 // long for a name is named %h and its SHA-256.
 func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result SplitResult, err error) {
 	defer func() {
@@ -88,6 +88,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if s.dir, err = output.CreateDir(o.Dir); err != nil {
 		return result, err
 	}
+	s.dir.Visible = true
 	plain := plainSchema(r.Schema())
 	read, err := s.split(ctx, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) }))
 	if written := s.rows.Load(); err == nil && written != read {
@@ -111,14 +112,18 @@ type splitter struct {
 }
 
 func without(s *arrow.Schema, columns []int) *arrow.Schema {
-	var fields []arrow.Field
-	for i, f := range s.Fields() {
-		if !slices.Contains(columns, i) {
-			fields = append(fields, f)
+	metadata := s.Metadata()
+	return arrow.NewSchema(withoutIndices(s.Fields(), columns), &metadata)
+}
+
+// withoutIndices returns the elements of s whose indices are not listed.
+func withoutIndices[T any](s []T, indices []int) (rest []T) {
+	for i, v := range s {
+		if !slices.Contains(indices, i) {
+			rest = append(rest, v)
 		}
 	}
-	metadata := s.Metadata()
-	return arrow.NewSchema(fields, &metadata)
+	return rest
 }
 
 // split writes the files of rows, and returns the number of rows read.
@@ -202,7 +207,7 @@ func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	if s.layout != nil || s.format != formats.Parquet {
 		return nil
 	}
-	sample, err := encode(rows, s.columns)
+	sample, err := s.encode(rows)
 	if err != nil {
 		return err
 	}
@@ -280,8 +285,17 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 	return err
 }
 
+// encode returns rows with the columns of the files. The caller must release the result.
+func (s *splitter) encode(rows arrow.RecordBatch) (arrow.RecordBatch, error) {
+	columns := rows.Columns()
+	if s.Hive {
+		columns = withoutIndices(columns, s.by)
+	}
+	return encode(columns, rows.NumRows(), s.columns)
+}
+
 func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
-	encoded, err := encode(rows, s.columns)
+	encoded, err := s.encode(rows)
 	if err != nil {
 		return err
 	}
@@ -307,9 +321,7 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) erro
 	case s.format == formats.Parquet:
 		f.writer, err = s.layout.NewWriter(f)
 	default:
-		// The library writes Arrow files with one dictionary for each column, but streams with any number.
-		hasDictionaries := plainSchema(s.columns) != s.columns
-		f.writer, err = formats.NewWriter(s.format, f, s.columns, hasDictionaries)
+		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
 	}
 	return err
 }

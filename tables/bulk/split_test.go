@@ -215,3 +215,74 @@ func TestSplitFails(t *testing.T) {
 		}
 	}
 }
+
+// TestSplitColumns checks columns of the same name, and dictionaries of types that the library's builders do not
+// support, in files that hold all rows of a key and in those that go through the log store.
+func TestSplitColumns(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "k", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "v", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "v", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.LargeString}},
+		{Name: "v", Type: arrow.PrimitiveTypes.Int64},
+	}, nil)
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{columns.Field(0), columns.Field(1), {Name: "w", Type: arrow.BinaryTypes.LargeString}, {Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil),
+		strings.NewReader(`[{"k":1,"v":2,"w":"a","x":3},{"k":2,"v":4,"w":null,"x":5},{"k":1,"v":6,"w":"a","x":7}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	indices, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int8, strings.NewReader("[0,null,0]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrays := b.Columns()
+	arrays[2] = array.NewDictionaryArray(columns.Field(2).Type, indices, array.NewSlice(arrays[2], 0, 1))
+	b = array.NewRecordBatch(columns, arrays, b.NumRows())
+	for _, hive := range []bool{false, true} {
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b, b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "out")
+		if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: "arrow", Hive: hive}); err != nil {
+			t.Fatal(err)
+		}
+		name, want := "1.arrow", []string{"k=1 v=2 v=a v=3 ", "k=1 v=6 v=a v=7 "}
+		if hive {
+			name, want = "k=1/data.arrow", []string{"v=2 v=a v=3 ", "v=6 v=a v=7 "}
+		}
+		f, err := bulk.Open(t.Context(), filepath.Join(dir, name))
+		if got, _ := read(t, f, err); !slices.Equal(got, append(want, want...)) {
+			t.Errorf("hive %t: the rows are %q, want twice %q", hive, got, want)
+		}
+	}
+}
+
+// TestNames checks names that other programs could misread: readers of directories omit files whose names begin with
+// "." or "_", and DuckDB cannot read directories with two equal signs in their names.
+func TestNames(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{{Name: "a=b", Type: arrow.BinaryTypes.String}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	for hive, want := range map[bool][]string{
+		false: {"%2E", "%2Ex", "%5Fx", "a_.b", "x%3Dy%3Az"},
+		true:  {"a%3Db=.", "a%3Db=.x", "a%3Db=_x", "a%3Db=a_.b", "a%3Db=x%3Dy%3Az"},
+	} {
+		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"a=b":".","n":1},{"a=b":".x","n":1},{"a=b":"_x","n":2},{"a=b":"a_.b","n":3},{"a=b":"x=y:z","n":4}]`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(t.TempDir(), "out")
+		if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"a=b"}, Dir: dir, Hive: hive}); err != nil {
+			t.Fatal(err)
+		}
+		got := files(t, dir)
+		for i := range got {
+			got[i] = strings.TrimSuffix(strings.TrimSuffix(got[i], ".parquet"), "/data")
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("hive %t: the files are %q, want %q", hive, got, want)
+		}
+	}
+}

@@ -29,6 +29,7 @@ func TestCredentialVending(t *testing.T) {
 	if a := get(c.withToken(flightd.Read), "vended-credentials", "t", 200, `"config":{"s3.region":"eu"}`); a["storage-credentials"] != nil {
 		t.Errorf("without Lend, the response contains credentials: %v", a)
 	}
+	get(c.withToken(flightd.Read), "", "t/credentials", 406, "UnsupportedOperationException", "--rest-role")
 	fail := false
 	o.Lend = func(_ context.Context, location string, write bool) (map[string]string, error) {
 		if fail {
@@ -88,6 +89,9 @@ func TestTokens(t *testing.T) {
 			t.Errorf("got token response %v, want the client's own token", response)
 		}
 	}
+	if _, h := form(200, true, "grant_type", "client_credentials"); h.Get("Cache-Control") != "no-store" {
+		t.Errorf("token response: Cache-Control is %q, want no-store", h.Get("Cache-Control"))
+	}
 	if a := firstOf(form(401, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", "wrong")); a["error"] != "invalid_client" {
 		t.Errorf("wrong secret: got %v, want invalid_client", a)
 	}
@@ -100,8 +104,11 @@ func TestTokens(t *testing.T) {
 	reader := c.withToken(flightd.Read)
 	reader.send("GET", "namespaces/a/tables/t", nil, 200)
 	for _, e := range (&handler{}).endpoints() {
+		path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
+		if code := c.statusOf(e.method, path, "{}"); !e.hidden && code != 401 {
+			t.Errorf("%s %s without a token: got status %d, want 401", e.method, path, code)
+		}
 		if e.writes {
-			path := strings.NewReplacer("/v1/{prefix}/", "", "{namespace}", "a", "{table}", "t").Replace(e.path)
 			reader.send(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
 		}
 	}

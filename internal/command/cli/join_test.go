@@ -245,6 +245,32 @@ func TestJoinLikeDuckDB(t *testing.T) {
 	}
 }
 
+// TestJoinSeparator compares joins of lines that --sep splits, without a header, with joinModel.
+func TestJoinSeparator(t *testing.T) {
+	l, r := joinInputs(600, 4)
+	var files []string
+	for _, rows := range [][][]string{l, r} {
+		var text strings.Builder
+		for _, row := range rows[1:] {
+			text.WriteString(row[0] + ";" + row[1] + "\n")
+		}
+		files = append(files, filepath.Join(t.TempDir(), "lines.txt"))
+		if err := os.WriteFile(files[len(files)-1], []byte(text.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, kind := range []string{"inner", "full", "anti"} {
+		out, err := program(t, "join", "--on", "1", "--sep", ";", "--how", kind, files[0], files[1]).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Split(strings.TrimSuffix(strings.ReplaceAll(string(out), ";", "|"), "\n"), "\n")
+		if slices.Sort(got); !slices.Equal(got, joinModel(l, r, kind, false)) {
+			t.Errorf("%s join: the %d rows differ from the model's", kind, len(got))
+		}
+	}
+}
+
 // TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first
 // right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
 // large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.

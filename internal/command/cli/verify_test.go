@@ -68,6 +68,42 @@ func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	return func() { write(data) }
 }
 
+// TestVerifyNamesFile checks that partd verify names the file of a flipped bit, and an offset at or before the bit if the file
+// is more than a list of others. A damaged last record of a write-ahead file is not damage, because a kill can cut it off.
+func TestVerifyNamesFile(t *testing.T) {
+	closed, killed := smallStores(t)
+	intact := func(dir string) {
+		t.Helper()
+		if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
+			t.Errorf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
+		}
+	}
+	wal := filepath.Join(killed, "wal-0")
+	data, err := os.ReadFile(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, offset := range map[string]int{
+		filepath.Join(closed, "MANIFEST"): 11, filepath.Join(closed, "seg-00000002"): 80, filepath.Join(closed, "blob-00000001"): 99_730, wal: bytes.Index(data, []byte("first")),
+	} {
+		intact(filepath.Dir(path))
+		undo := flipBit(t, path, offset)
+		v, code, text := verify(t, filepath.Dir(path))
+		undo()
+		if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != path || !strings.Contains(text, path) {
+			t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", offset, path, v, code, text)
+		} else if at := v.Damage[0].Offset; filepath.Base(path) != "MANIFEST" && (at == nil || *at > int64(offset)) {
+			t.Errorf("after a bit flip in byte %d of %s, verify reports the wrong offset: %s", offset, path, text)
+		}
+	}
+	undo := flipBit(t, wal, bytes.LastIndex(data, []byte("last")))
+	if v, code, text := verify(t, killed); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
+		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s; want no damage", v, code, text)
+	}
+	undo()
+	intact(killed)
+}
+
 // TestVerifyFindsAllDamage checks that damage in one place does not hide damage in another.
 func TestVerifyFindsAllDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
@@ -137,6 +173,33 @@ func TestReadersOfLog(t *testing.T) {
 	}
 	if err := partd.Close(t.Context(), writer); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestReadAfterKill checks that commands read the data that a killed process left, even if it is too large for memory.
+func TestReadAfterKill(t *testing.T) {
+	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
+	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := partd.Close(t.Context(), store); err != nil {
+			t.Error(err)
+		}
+	}()
+	const pieces, size = 200, 50_000
+	for range pieces {
+		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: make([]byte, size)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	out, err := program(t, "get", "--store", "log:"+killed+"?memory=4MiB", "key").Output()
+	if err != nil || len(out) != pieces*size {
+		t.Errorf("get returns %d bytes, %v, want %d bytes", len(out), err, pieces*size)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 
 	"github.com/dustin/go-humanize"
 
@@ -37,7 +36,7 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 	}
 	err = output.CheckDir(s.Dir)
 	switch {
-	case errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, output.ErrIsFile):
 		return OptionErrorf("--dir %s is a file, not a directory", s.Dir)
 	case errors.Is(err, output.ErrNotEmpty) && j.Force:
 		return nil

@@ -9,20 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
-// ErrNotEmpty means that a directory already contains files.
-var ErrNotEmpty = errors.New("the directory is not empty")
+var (
+	ErrNotEmpty = errors.New("the directory is not empty")
+	ErrIsFile   = errors.New("it is a file, not a directory")
+)
 
 // Dir is a directory that is filled with files. They appear only when all are complete. Its methods are safe for
 // concurrent use.
 type Dir struct {
 	Nearby *tempdir.Set // for temporary files on the directory's file system
+	// Visible makes CreateFile write a first "." or "_" of a name as %XX. Readers of directories omit files with such names.
+	Visible bool
 
 	path   string
 	exists bool
@@ -33,8 +36,8 @@ type Dir struct {
 	names []string
 }
 
-// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files. It removes what killed runs have
-// left behind. The directory need not exist.
+// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if it is a
+// file. It removes what killed runs have left behind. The directory need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -43,7 +46,7 @@ func CheckDir(dir string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return &fs.PathError{Op: "create", Path: dir, Err: syscall.ENOTDIR}
+		return fmt.Errorf("%s: %w", dir, ErrIsFile)
 	}
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return err
@@ -105,19 +108,22 @@ func makeDirs(dir string) (undo func(), err error) {
 // CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives to
 // the key; if it is too long, it contains the key's SHA-256.
 func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
-	name = nameOfKey(names.Scheme{}, key, ext)
+	name = d.nameOfKey(names.Scheme{}, key, ext)
 	f, err = d.create(name + ext)
 	if errors.Is(err, fs.ErrExist) {
 		// The file system ignores case, and a key that differs only in case already has this name.
-		name = nameOfKey(names.Scheme{FoldsCase: true}, key, ext)
+		name = d.nameOfKey(names.Scheme{FoldsCase: true}, key, ext)
 		f, err = d.create(name + ext)
 	}
 	return f, name, err
 }
 
-func nameOfKey(scheme names.Scheme, key, ext string) string {
+func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 	const maxName, maxSuffix = 255, len("~1000000000")
 	name := scheme.Name(key)
+	if d.Visible && (name[0] == '.' || name[0] == '_') {
+		name = fmt.Sprintf("%%%02X%s", name[0], name[1:])
+	}
 	if len(name)+maxSuffix+len(ext) > maxName {
 		sum := sha256.Sum256([]byte(key))
 		name = "%h" + hex.EncodeToString(sum[:])
@@ -161,7 +167,11 @@ func (d *Dir) Commit() error {
 
 func (d *Dir) publish() error {
 	if !d.exists {
-		return os.Rename(d.temp, d.path)
+		err := os.Rename(d.temp, d.path)
+		if errors.Is(err, fs.ErrExist) { // another run has meanwhile created it
+			err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
+		}
+		return err
 	}
 	for i, name := range d.names {
 		target := filepath.Join(d.path, name)

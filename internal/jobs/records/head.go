@@ -75,7 +75,7 @@ var unsupported = []struct{ magic, description, advice string }{
 	{"\xfd7zXZ\x00", "it looks xz-compressed", "decompress it first: xz -dc FILE"},
 	{"\xff\x06\x00\x00sNaPpY", "it looks snappy-compressed", "decompress it first"},
 	{"PK\x03\x04", "it looks like a zip archive, such as .xlsx and .ods", "unpack it first, or save it as CSV"},
-	{"PAR1", "it looks like a Parquet file", "convert it to CSV first: partd-tables convert FILE"},
+	{"PAR1", "it looks like a Parquet file", "use partd-tables split or sort, or convert it to CSV first: partd-tables convert FILE"},
 	{"\xff\xfe", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 	{"\xfe\xff", "it looks like UTF-16", "convert it first: iconv -f UTF-16 -t UTF-8 FILE"},
 }

@@ -136,14 +136,15 @@ func newSplit(a *app) *cobra.Command {
 		Use:   "split [flags] [--] FILE…",
 		Short: "Write the rows of files to a file for each key",
 		Long: `Write the rows of files to a file for each combination of values in the columns --by, in the
-directory -o, without a table. The number of keys is not limited. Types, nested columns and
-metadata are kept, and so is the order of a key's rows. All FILEs must have the same columns, in
-any order. A directory stands for the files in and below it; - is the standard input.
+directory -o, without a table. The number of keys is not limited. Nested columns and metadata are
+kept, and so are types that the files' format has, and the order of a key's rows. All FILEs must
+have the same columns, in any order. A directory stands for the files in and below it; - is the
+standard input.
 
 A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written
-as %XX. For several columns it is a line of CSV. Null goes to the file %null, an empty text to
-the file %, and a value too long for a name is named %h and its SHA-256. With --hive, null goes
-to COLUMN=__HIVE_DEFAULT_PARTITION__.
+as %XX, and so is a first "." or "_". For several columns it is a line of CSV. Null goes to the
+file %null, an empty text to the file %, and a value too long for a name is named %h and its
+SHA-256. With --hive, null goes to COLUMN=__HIVE_DEFAULT_PARTITION__.
 
 The files appear only when all are complete, and their rows are counted and compared with those
 read; a run that fails leaves the directory unchanged. Temporary files are in $TMPDIR, and next
@@ -194,10 +195,11 @@ func newSort(a *app) *cobra.Command {
 		Short: "Write the rows of files in the order of columns",
 		Long: `Write the rows of files in the order of the columns --by, without a table: to a pipe as CSV, to
 a file in the format of --format or of the file's extension. A file appears only when it is
-complete. Types, nested columns and metadata are kept, and so is the order of rows with equal
-values. Null comes before all values, NaN before all numbers, and text is ordered by its bytes.
-All FILEs must have the same columns, in any order. A directory stands for the files in and below
-it; - is the standard input. Rows that do not fit in memory go to temporary files in $TMPDIR.`,
+complete. Nested columns and metadata are kept, and so are types that the file's format has, and
+the order of rows with equal values. Null comes before all values, NaN before all numbers, and
+text is ordered by its bytes. All FILEs must have the same columns, in any order. A directory
+stands for the files in and below it; - is the standard input. Rows that do not fit in memory go
+to temporary files in $TMPDIR.`,
 		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
   partd-tables sort --by price --format csv trades.parquet | head
   partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
@@ -213,7 +215,7 @@ it; - is the standard input. Rows that do not fit in memory go to temporary file
 			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --format jsonl")
 		}
 		var read, written arrowsafe.Counted
-		err := b.run(cmd.Context(), args, "$TMPDIR", func(r array.RecordReader, by []string) error {
+		err := b.run(cmd.Context(), args, "$TMPDIR, and the output where -o says", func(r array.RecordReader, by []string) error {
 			// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
 			read.RecordReader = r

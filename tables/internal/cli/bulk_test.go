@@ -64,6 +64,9 @@ func TestSplitAndSort(t *testing.T) {
 		if got, want := mustRun(t, string(text), "sort", "--by", "sym,n", "--from", format, "-"), "sym,n,at\n,3,\nA,1,2026-02-01\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != want {
 			t.Errorf("sort of a pipe with %s: %s, want\n%s", format, got, want)
 		}
+		if got := mustRun(t, "", "sort", "--by", "n", "--format", format, "-o", "-", in); format != "arrow" && got != string(text) {
+			t.Errorf("sort -o - --format %s differs from the file of sort -o FILE", format)
+		}
 		target := filepath.Join(out, fmt.Sprint(i), "new")
 		if got := mustRun(t, string(text), "split", "--by", "sym", "--json", "--from", format, "--to", format, "-o", target, "-"); got != "{\"rows\":4,\"files\":3}\n" {
 			t.Errorf("split --json: %s", got)
@@ -136,7 +139,7 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "--by", "a", "-o", out, "--memory", "1MiB", good}, cliutil.ExitUsage, "use at least 64 MiB"},
 		{[]string{"split", "--by", "a,b", "--hive", "-o", out, good}, cliutil.ExitFailed, "no columns are left"},
 		{[]string{"split", "--by", "A", "-o", out, good}, cliutil.ExitFailed, `column "A": the table has no such column`},
-		{[]string{"split", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "good.csv: not a directory"},
+		{[]string{"split", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "good.csv: it is a file, not a directory"},
 		{[]string{"split", "--by", "a", "-o", out, good, filepath.Join(dir, "missing.csv")}, cliutil.ExitFailed, "missing.csv: no such file"},
 		{[]string{"split", "--by", "a", "-o", out, good, bad}, cliutil.ExitFailed, "bad.csv, line 3"},
 		{[]string{"split", "--by", "a", "-o", out, good, write("other.csv", "a,c\n1,2\n")}, cliutil.ExitFailed, `other.csv: the columns ["a int64" "c int64"] differ from ["a int64" "b utf8"], those of ` + good},

@@ -57,7 +57,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 type rowOutput struct {
 	a            *app
 	format       string
-	file         string         // "" means the standard output
+	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool           // replace an existing file
 	chosenFormat formats.Format // set by chooseFormat
 }
@@ -65,7 +65,7 @@ type rowOutput struct {
 func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
 	o, fs := &rowOutput{a: a}, cmd.Flags()
 	fs.StringVar(&o.format, "format", "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
-	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output")
+	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output (-)")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
 	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
 	return o
@@ -74,6 +74,9 @@ func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
 // chooseFormat sets chosenFormat from the flags. Without flags, the format is a table if the output is a terminal, and
 // CSV otherwise.
 func (o *rowOutput) chooseFormat() (err error) {
+	if o.file == "-" {
+		o.file = ""
+	}
 	switch {
 	case o.format != "":
 		o.chosenFormat = formats.Format(o.format)

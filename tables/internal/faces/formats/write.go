@@ -3,6 +3,7 @@ package formats
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode/utf8"
@@ -11,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // Writer writes batches in a format. Close completes the output, but does not close the underlying writer.
@@ -19,25 +21,28 @@ type Writer interface {
 	Close() error
 }
 
-// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true, and otherwise as a file.
-func NewWriter(f Format, w io.Writer, schema *arrow.Schema, stream bool) (Writer, error) {
+// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true or columns have dictionaries, and
+// otherwise as a file, because the library writes files with only one dictionary for each column.
+func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:
-		return newCSVWriter(w, schema)
+		return newCSVWriter(w, columns)
 	case JSONL:
-		return newJSONWriter(w, schema)
+		return newJSONWriter(w, columns)
 	case Parquet:
-		return parquetfile.NewFast(w, schema)
+		return parquetfile.NewFast(w, columns)
 	case Arrow:
-		if stream {
-			return ipc.NewWriter(w, ipc.WithSchema(schema)), nil
+		if stream || slices.ContainsFunc(columns.Fields(), func(f arrow.Field) bool { return schema.ContainsType(f.Type, isDictionary) }) {
+			return ipc.NewWriter(w, ipc.WithSchema(columns)), nil
 		}
-		return ipc.NewFileWriter(keepOpen{w}, ipc.WithSchema(schema))
+		return ipc.NewFileWriter(keepOpen{w}, ipc.WithSchema(columns))
 	case Table:
-		return newTableWriter(w, schema)
+		return newTableWriter(w, columns)
 	}
 	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(Names, ", "))
 }
+
+func isDictionary(t arrow.DataType) bool { return t.ID() == arrow.DICTIONARY }
 
 // keepOpen hides a writer's Close method, which Arrow's library would call.
 type keepOpen struct{ io.Writer }

@@ -34,6 +34,7 @@ func newBlock(batches []arrow.RecordBatch, columns []int, size int64) (*sortedBl
 	k, err := keysOf(joined, columns)
 	if err == nil {
 		b.order = k.order(int(joined.NumRows()))
+		b.size += 4 * joined.NumRows()
 	}
 	return b.unless(err)
 }

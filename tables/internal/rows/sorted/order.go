@@ -8,6 +8,9 @@ import (
 const (
 	minRadixRows = 256 // fewer rows are sorted by comparing words
 	maxDepth     = 16  // values whose words are equal up to this depth are compared
+
+	sortRowBytes = 2 * 16  // two entries, which sorting a row takes besides the row
+	minBlockRows = 1 << 16 // a block may have as many rows, whatever its memory
 )
 
 // entry is a row to sort, and a word of the key column that is being sorted.

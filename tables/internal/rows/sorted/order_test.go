@@ -3,6 +3,7 @@ package sorted
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"math/big"
@@ -189,5 +190,56 @@ func TestReleasesMemory(t *testing.T) {
 		if used := offHeapBytes.Load(); used != 0 {
 			t.Errorf("after reading %d rows, %d bytes outside the heap are not freed", n, used)
 		}
+	}
+}
+
+// TestPartsReleasesMemory checks that Parts frees the memory outside the heap if its caller fails before reading a part.
+func TestPartsReleasesMemory(t *testing.T) {
+	id := int64(0)
+	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)
+	in := Input{Batches: batchesOf(rows, 30_000), Keys: []int{0}, Memory: 150_000, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
+	failed, parts := errors.New("failed"), 0
+	err := Parts(t.Context(), All, in, func(rows Batches) error {
+		if parts++; parts == 2 {
+			return failed
+		}
+		for b, err := range rows {
+			if err != nil {
+				return err
+			}
+			b.Release()
+		}
+		return nil
+	})
+	if used := offHeapBytes.Load(); !errors.Is(err, failed) || used != 0 {
+		t.Errorf("got error %v, and %d bytes outside the heap are not freed", err, used)
+	}
+}
+
+// TestAheadPanics checks that the consumer can recover from a panic of the rows.
+func TestAheadPanics(t *testing.T) {
+	defer func() {
+		if got := recover(); got != "damaged" {
+			t.Errorf("Ahead panicked with %v", got)
+		}
+	}()
+	for range Ahead(func(func(arrow.RecordBatch, error) bool) { panic("damaged") }) {
+		t.Error("Ahead yielded a batch")
+	}
+}
+
+// TestNarrowRows checks that a block's memory includes what sorting takes for each row, even if rows have no size.
+func TestNarrowRows(t *testing.T) {
+	id := int64(0)
+	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)
+	in := Input{Batches: batchesOf(rows, 10_000), Keys: []int{0}, Memory: 3 << 20, Size: func(arrow.RecordBatch) int64 { return 0 }}
+	for b, err := range in.blocks() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rows := b.batches[0].NumRows(); sortRowBytes*(rows-10_000) > in.Memory {
+			t.Errorf("a block has %d rows, and sorting it takes %d bytes, want at most %d and a batch", rows, sortRowBytes*rows, in.Memory)
+		}
+		b.release()
 	}
 }

@@ -65,8 +65,11 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 		misplaced.release()
 		return err
 	}
+	defer func() { misplaced.release() }() // if f failed before reading
 	return f(in.mergeBlocks(ctx, rule, func(yield func(*sortedBlock, error) bool) {
-		for b, err, ok := misplaced, error(nil), true; ok && yield(b, err); b, err, ok = next() {
+		first := misplaced
+		misplaced = nil
+		for b, err, ok := first, error(nil), true; ok && yield(b, err); b, err, ok = next() {
 		}
 	}))
 }
@@ -158,7 +161,8 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 	return func(yield func(*sortedBlock, error) bool) {
 		var batches []arrow.RecordBatch
-		var size int64
+		var size, rows int64
+		maxRows := max(in.Memory/sortRowBytes, minBlockRows)
 		var sorting func() (*sortedBlock, error) // waits for the previous block; nil if there is none
 		defer func() {
 			take.Release(batches)
@@ -177,7 +181,7 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 			}
 			if block, blockSize := batches, size; err == nil && len(block) > 0 {
 				sorting = background(func() (*sortedBlock, error) { return newBlock(block, in.Keys, blockSize) })
-				batches, size = nil, 0
+				batches, size, rows = nil, 0, 0
 			}
 			return wait == nil || yield(previous, err) && err == nil
 		}
@@ -191,7 +195,8 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 				continue
 			}
 			batches = append(batches, b)
-			if size += in.Size(b); size >= in.Memory && !flush() {
+			size, rows = size+in.Size(b), rows+b.NumRows()
+			if (size >= in.Memory || rows >= maxRows) && !flush() {
 				return
 			}
 		}
@@ -209,19 +214,25 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	return wait
 }
 
-// Ahead yields batches, and prepares the next two in a goroutine in the meantime.
+// Ahead yields batches, and prepares the next two in a goroutine in the meantime. If rows panics, so does Ahead.
 func Ahead(rows Batches) Batches {
 	type item struct {
 		batch arrow.RecordBatch
 		err   error
+		panic any
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		items, stopped := make(chan item, 1), make(chan struct{})
 		go func() {
 			defer close(items)
+			defer func() {
+				if p := recover(); p != nil {
+					items <- item{panic: p}
+				}
+			}()
 			for b, err := range rows {
 				select {
-				case items <- item{b, err}:
+				case items <- item{batch: b, err: err}:
 				case <-stopped:
 					if b != nil {
 						b.Release()
@@ -239,6 +250,9 @@ func Ahead(rows Batches) Batches {
 			}
 		}()
 		for i := range items {
+			if i.panic != nil {
+				panic(i.panic)
+			}
 			if !yield(i.batch, i.err) || i.err != nil {
 				return
 			}
