@@ -1,7 +1,7 @@
 // Command finish measures which tools finish a job on files within a memory limit, also if the disk becomes full or a
 // process is killed. It counts the rows in every output. Run it from the root of the repository:
 //
-//	bench/figures/measure finish                                    # all, for docs/finish.md: 25 minutes on two idle cores
+//	bench/figures/measure finish                                    # all, for docs/finish.md
 //	go run -C bench ./finish --bytes 100MB --jobs sort,join --tools partd,DuckDB --limit 256MiB
 //
 // The figures of a cell that is measured again replace those of earlier lines in --figures.
