@@ -97,7 +97,7 @@ func finishCell(f benchdata.Figure) string {
 		return f.Problem
 	}
 	memory := humanize.Comma(f.Peak >> 20)
-	if float64(f.Peak>>20) > f.X {
+	if float64(f.Peak>>20) > 1.1*f.X {
 		memory = "**" + memory + "**"
 	}
 	return fmt.Sprintf("%.0f/%s", f.Value, memory)

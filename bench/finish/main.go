@@ -1,7 +1,7 @@
 // Command finish measures which tools finish a job on files within a memory limit, also if the disk becomes full or a
 // process is killed. It counts the rows in every output. Run it from the root of the repository:
 //
-//	bench/figures/measure finish                                    # all, for docs/finish.md: 25 minutes on two idle cores
+//	bench/figures/measure finish                                    # all, for docs/finish.md
 //	go run -C bench ./finish --bytes 100MB --jobs sort,join --tools partd,DuckDB --limit 256MiB
 //
 // The figures of a cell that is measured again replace those of earlier lines in --figures.
@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
@@ -232,6 +233,10 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 	if err := json.Unmarshal(text, &l); err != nil {
 		return err
 	}
+	if runErr == nil && j.event == "kill" && t.name != "dask" {
+		f.Problem = "not measured: it ended before the kill"
+		return nil
+	}
 	if runErr == nil {
 		if f.Problem = l.problem(); f.Problem == "" {
 			f.Runs = 1
@@ -334,5 +339,5 @@ func (l ledger) left() string {
 	if l.Files == 0 {
 		return "nothing left"
 	}
-	return fmt.Sprintf("%s files left, %s broken", humanize.Comma(l.Files), humanize.Comma(l.Unreadable+l.Incomplete))
+	return fmt.Sprintf("%s left, %s broken", textfmt.Plural(l.Files, "file"), humanize.Comma(l.Unreadable+l.Incomplete))
 }
