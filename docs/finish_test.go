@@ -72,9 +72,8 @@ func finishPage(t *testing.T) string {
 			text += "|\n"
 		}
 	}
-	table("1 GiB", finishJobs, 1024)
 	table("256 MiB", finishJobs, 256)
-	table("event", finishEvents, 1024)
+	table("event", finishEvents, 256)
 	text += "\n```text\n"
 	for _, tool := range finishTools {
 		text += commandsOf(tool, commands[tool], "")
