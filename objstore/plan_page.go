@@ -24,7 +24,7 @@ which ` + "`partd-cloud plan`" + ` prints, assumes:
 |---|---|---|---|---|---|---|---|---|
 `)
 	for _, size := range []int64{1e11, 1e12, 1e13} {
-		for _, n := range []int{10, 1000} {
+		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
 				j := Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: math.MaxInt64}}
 				p, err := j.Plan()
