@@ -30,7 +30,7 @@ def test_kills(tmp_path):
     pytest.importorskip("psutil")
     subprocess.run(["go", "build", "-o", tmp_path, "./examples/tasks"], cwd=BENCH.parent.parent, check=True)
     env = os.environ | {"PATH": f"{tmp_path}:{os.path.dirname(find('partd-server'))}:{os.environ['PATH']}"}
-    command = [sys.executable, str(BENCH / "kills.py"), "--bytes=2e7", "--methods=plain-server", "--faults=worker", "--every=1"]
+    command = [sys.executable, str(BENCH / "kills.py"), "--bytes=2e7", "--methods=plain-server", "--faults=worker", "--every=0.3"]
     out = subprocess.run([*command, f"--directory={tmp_path}"], check=True, stdout=subprocess.PIPE, env=env).stdout
     result = json.loads(out)
     assert result["finished"] and result["faults"], result
