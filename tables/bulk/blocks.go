@@ -36,43 +36,6 @@ func joinBlocks(rows sorted.Batches, size int64) sorted.Batches {
 	}
 }
 
-// readAhead yields the same batches, and reads the next one while the caller works on the last one.
-func readAhead(rows sorted.Batches) sorted.Batches {
-	type result struct {
-		batch arrow.RecordBatch
-		err   error
-	}
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		results, stop := make(chan result), make(chan struct{})
-		go func() {
-			defer close(results)
-			for b, err := range rows {
-				select {
-				case results <- result{b, err}:
-				case <-stop:
-					if b != nil {
-						b.Release()
-					}
-					return
-				}
-			}
-		}()
-		defer func() {
-			close(stop)
-			for r := range results { // until the goroutine has ended
-				if r.batch != nil {
-					r.batch.Release()
-				}
-			}
-		}()
-		for r := range results {
-			if !yield(r.batch, r.err) || r.err != nil {
-				return
-			}
-		}
-	}
-}
-
 // group consists of the rows of a block that have the same number.
 type group struct {
 	number int

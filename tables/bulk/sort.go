@@ -60,7 +60,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Ahead(sorted.Sort(ctx, rule, in)) {
+		for b, err := range sorted.Ahead(sorted.Sort(ctx, rule, in), 2) {
 			if err != nil {
 				yield(nil, fmt.Errorf("bulk: sort: %w", err))
 				return

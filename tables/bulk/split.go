@@ -134,7 +134,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 			err = errors.Join(err, p.log.Close())
 		}
 	}()
-	for block, err := range readAhead(joinBlocks(rows, s.Memory/16)) {
+	for block, err := range sorted.Ahead(joinBlocks(rows, s.Memory/16), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
 		}

@@ -164,7 +164,7 @@ func TestOrder(t *testing.T) {
 					}
 				}
 			}
-			check(fmt.Sprintf("%d rows in memory", keep), Ahead(Sort(t.Context(), All, in)))
+			check(fmt.Sprintf("%d rows in memory", keep), Ahead(Sort(t.Context(), All, in), 2))
 		}
 		take.Release(batches)
 	}
@@ -177,7 +177,7 @@ func TestReleasesMemory(t *testing.T) {
 	for _, limit := range []int{1, len(rows)} {
 		in := Input{Batches: batchesOf(rows, 30_000), Keys: []int{0}, Memory: 150_000, Keep: 1 << 30, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 		n := 0
-		for b, err := range Ahead(Sort(t.Context(), All, in)) {
+		for b, err := range Ahead(Sort(t.Context(), All, in), 2) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -223,7 +223,7 @@ func TestAheadPanics(t *testing.T) {
 			t.Errorf("Ahead panicked with %v", got)
 		}
 	}()
-	for range Ahead(func(func(arrow.RecordBatch, error) bool) { panic("damaged") }) {
+	for range Ahead(func(func(arrow.RecordBatch, error) bool) { panic("damaged") }, 2) {
 		t.Error("Ahead yielded a batch")
 	}
 }

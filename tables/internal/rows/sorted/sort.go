@@ -216,15 +216,15 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	return wait
 }
 
-// Ahead yields batches, and prepares the next two in a goroutine in the meantime. If rows panics, so does Ahead.
-func Ahead(rows Batches) Batches {
+// Ahead yields batches, and prepares the next n in a goroutine in the meantime. If rows panics, so does Ahead.
+func Ahead(rows Batches, n int) Batches {
 	type item struct {
 		batch arrow.RecordBatch
 		err   error
 		panic any
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		items, stopped := make(chan item, 1), make(chan struct{})
+		items, stopped := make(chan item, n-1), make(chan struct{})
 		go func() {
 			defer close(items)
 			defer func() {
