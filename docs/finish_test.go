@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -73,6 +74,9 @@ func finishPage(t *testing.T) string {
 		}
 	}
 	table("256 MiB", finishJobs, 256)
+	if slices.ContainsFunc(slices.Collect(maps.Values(cells)), func(f benchdata.Figure) bool { return f.X == 1024 }) {
+		table("1 GiB", finishJobs, 1024)
+	}
 	table("event", finishEvents, 256)
 	text += "\n```text\n"
 	for _, tool := range finishTools {

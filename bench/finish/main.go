@@ -78,7 +78,7 @@ func main() {
 	flag.Var(&b.bytes, "bytes", "`size` of the input in Arrow's memory format")
 	selectedJobs := flag.String("jobs", strings.Join(allJobs, ","), "names of `jobs`, separated by commas")
 	selectedTools := flag.String("tools", strings.Join(names, ","), "names of `tools`, separated by commas")
-	limits := flag.String("limit", "1GiB,256MiB", "memory `limits`, separated by commas; full and kill use only the first")
+	limits := flag.String("limit", "256MiB,1GiB", "memory `limits`, separated by commas; full and kill use only the first")
 	flag.DurationVar(&b.timeout, "timeout", time.Minute, "stop a run that takes longer")
 	flag.StringVar(&b.dir, "dir", filepath.Join(os.TempDir(), "bench-finish"), "`directory` for inputs, which are kept, and outputs")
 	flag.StringVar(&b.python, "python", b.python, "a Python that has DuckDB, polars, DataFusion, dask and partd")
