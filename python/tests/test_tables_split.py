@@ -79,7 +79,7 @@ def test_types(tmp_path):
     rows = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema)
     pq.write_table(rows, tmp_path / "in.parquet")
     for i, data in enumerate((rows, tmp_path / "in.parquet")):
-        for format, read in (("parquet", lambda path: pq.ParquetFile(path).read()), ("arrow", lambda path: pa.ipc.open_file(pa.memory_map(os.fspath(path))).read_all())):
+        for format, read in (("parquet", lambda path: pq.ParquetFile(path).read()), ("arrow", lambda path: pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all())):
             out = tmp_path / f"{i}{format}"
             split(data, ["key"], out, format=format)
             b = read(out / f"b.{format}")
