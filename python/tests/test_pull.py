@@ -168,6 +168,10 @@ def test_other_node_left(tmp_path, name):
         with pytest.raises(NotFound):
             two.load(f"{name} of nobody")
         with pullframe((), tmp_path / "one", **options):
+            end = time.monotonic() + 30
+            while len(two.load(name)) < 6:  # the others learn of a node shortly after it opened
+                assert time.monotonic() < end
+                time.sleep(0.05)
             assert_equal(two.load(name), prices(6), check_freq=False)
 
 
