@@ -1,6 +1,7 @@
 """Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool under test.
 
   data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is the size of rows in Arrow's memory format
+  data.py large DIR BYTES     writes only rows.parquet
   data.py check DIR BYTES JOB prints what the directory DIR contains after a job, as JSON
 
 Each value of a row follows from its number. So each row of an output shows which row it is, and whether it is undamaged."""
@@ -83,19 +84,24 @@ class Data:
             made |= {"w": 3 * self.hot(n), "more": texts(self.hot(n) + (1 << 40))}
         return made
 
-    def write(self, directory):
-        for file, rows in self.sides.items():
-            csv = parquet = None
-            for start in range(0, rows, 8 * 122_880):
-                made = self.make(file, np.arange(start, min(rows, start + 8 * 122_880)))
-                batch = pa.table({name: column(c) if c.ndim == 2 else c for name, c in made.items()})
-                if csv is None:
-                    csv = pa.csv.CSVWriter(f"{directory}/{file}.csv", batch.schema, write_options=pa.csv.WriteOptions(quoting_style="none", quoting_header="none"))
-                    parquet = pq.ParquetWriter(f"{directory}/{file}.parquet", batch.schema)
-                csv.write(batch)
-                parquet.write_table(batch, row_group_size=122_880)
-            csv.close()
-            parquet.close()
+    def batches(self, file):
+        for start in range(0, self.sides[file], 8 * 122_880):
+            made = self.make(file, np.arange(start, min(self.sides[file], start + 8 * 122_880)))
+            yield pa.table({name: column(c) if c.ndim == 2 else c for name, c in made.items()})
+
+    def write(self, path, writer, **options):
+        """Writes the file path, such as rows.csv."""
+        out = None
+        for batch in self.batches(path.stem):
+            out = out or writer(path, batch.schema)
+            out.write_table(batch, **options)
+        out.close()
+
+    def write_parquet(self, path):
+        self.write(path, pq.ParquetWriter, row_group_size=122_880)
+
+    def write_csv(self, path):
+        self.write(path, functools.partial(pa.csv.CSVWriter, write_options=pa.csv.WriteOptions(quoting_style="none", quoting_header="none")))
 
 
 def letters_of(values, width):
@@ -218,7 +224,11 @@ class Check:
 if __name__ == "__main__":
     command, directory, size = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     if command == "make":
-        Data(size).write(directory)
+        for file in Data(size).sides:
+            Data(size).write_csv(directory / f"{file}.csv")
+            Data(size).write_parquet(directory / f"{file}.parquet")
+    elif command == "large":
+        Data(size).write_parquet(directory / "rows.parquet")
     else:
         check = Check(Data(size), sys.argv[4])
         check.directory(directory)
