@@ -147,7 +147,7 @@ var versionKinds = map[string]versionKind{
 	"log-s2":        {openURL("log:%s?memory=4MiB&compression=s2"), changeBytes, readBytes},
 	"log-zstd":      {openURL("log:%s?memory=4MiB&compression=zstd"), changeBytes, readBytes},
 	"log-killed":    {openURL("log:%s?memory=4MiB"), changeBytes, readBytes},
-	"file-session":  {openFile, changeInSession, readSession},
+	"file-session":  {openURL("file:%s?sync=true"), changeInSession, readSession}, // an unsynced session ends when the system restarts
 	"log-session":   {openURL("log:%s?memory=4MiB"), changeInSession, readSession},
 	"namespaces":    {openNamespace, changeBytes, readBytes},
 	"shards":        {openFileShards, changeBytes, readBytes},
