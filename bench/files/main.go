@@ -92,7 +92,7 @@ func main() {
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
-	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs are removed, inputs are kept (tables of questions only with --keep)")
+	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs and tables of questions are removed, other inputs are kept")
 	flag.StringVar(&f.partd, "partd", "", "the partd to measure (default: built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
 	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
