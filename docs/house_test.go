@@ -29,11 +29,10 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/vfstest":     {"golang.org/x/sys"},
 	}},
 	{Name: "programs", Packages: map[string][]string{
-		"cmd/partd":          nil,
-		"cmd/partd-server":   nil,
-		"examples/wordcount": nil,
-		"examples/tasks":     nil,
-		"examples/shuffle":   nil,
+		"cmd/partd":        nil,
+		"cmd/partd-server": nil,
+		"examples/tasks":   nil,
+		"examples/shuffle": nil,
 	}},
 	{Name: "family command", Family: true, Packages: map[string][]string{
 		"internal/command/cli":        {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term"},

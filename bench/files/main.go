@@ -43,12 +43,11 @@ type flags struct {
 	pause       time.Duration
 	checkAll    bool
 	require     bool
-	json        bool
 
-	rows, groups      int64
-	missingPercent    int
-	sortedInput, keep bool
-	alsoIn            string
+	rows, groups   int64
+	missingPercent int
+	sortedInput    bool
+	alsoIn         string
 
 	figures string
 	trace   bool
@@ -80,7 +79,6 @@ func main() {
 	flag.IntVar(&f.missingPercent, "missing", 0, "`percent` of missing values in the tables of questions")
 	flag.BoolVar(&f.sortedInput, "sorted", false, "sort the tables of questions")
 	flag.StringVar(&f.alsoIn, "also", "", "more memory `sizes` for partd in questions, such as 256MiB,4GiB")
-	flag.BoolVar(&f.keep, "keep", false, "keep the tables of questions instead of removing them after use")
 	flag.StringVar(&f.jobs, "jobs", "shuffle,split,sort,sum,values", "names of `jobs`, separated by commas; besides the default ones: q1 to q10, j1 to j5, groupings (q1 to q10), joins (j1 to j5), and questions (both)")
 	flag.StringVar(&f.peers, "peers", "all", "the `peers` to run: "+strings.Join(peerNames(), ", ")+", or none")
 	flag.IntVar(&f.rounds, "rounds", 5, "number of `rounds`")
@@ -92,10 +90,9 @@ func main() {
 	flag.DurationVar(&f.pause, "pause", time.Second, "pause after removing an output, plus the same for every 10,000 files in it")
 	flag.BoolVar(&f.checkAll, "check-all", false, "check the output of every round, not only the first")
 	flag.BoolVar(&f.require, "require", false, "fail if a peer is not installed")
-	flag.BoolVar(&f.json, "json", false, "print each run and each median as a line of JSON instead of tables")
 	flag.StringVar(&f.figures, "figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	flag.BoolVar(&f.trace, "trace", false, "with --figures: add the memory over time of the run with the median time")
-	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs are removed, inputs are kept (tables of questions only with --keep)")
+	flag.StringVar(&f.dir, "dir", filepath.Join(os.TempDir(), "bench-files"), "`directory` for inputs and outputs; outputs and tables of questions are removed, other inputs are kept")
 	flag.StringVar(&f.partd, "partd", "", "the partd to measure (default: built from this tree)")
 	flag.StringVar(&f.python, "python", "/usr/bin/python3", "a Python that has partd")
 	flag.StringVar(&f.polars, "polars", f.polars, "a Python that has polars")
@@ -157,12 +154,7 @@ func (f *flags) run(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if f.json {
-				err = writeMedians(os.Stdout, src, j, rs)
-			} else {
-				err = f.writeTable(os.Stdout, src, j, rs)
-			}
-			wrongErr = errors.Join(wrongErr, err, f.writeFigures(src, j, rs), wrongOutputs(src, j, rs))
+			wrongErr = errors.Join(wrongErr, f.writeTable(os.Stdout, src, j, rs), f.writeFigures(src, j, rs), wrongOutputs(src, j, rs))
 		}
 	}
 	return wrongErr

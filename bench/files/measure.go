@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,17 +18,13 @@ import (
 )
 
 type run struct {
-	Job     string  `json:"job"`
-	Input   string  `json:"input"`
-	Bytes   int64   `json:"input_bytes"`
-	How     string  `json:"how"`
-	Round   int     `json:"round"`
-	Seconds float64 `json:"seconds"`
-	CPU     float64 `json:"cpu_seconds"`
-	VmHWM   int64   `json:"vmhwm_bytes"`
-	Files   int64   `json:"files_written"`
-	Checked bool    `json:"output_checked"`
-	Problem string  `json:"problem,omitempty"`
+	Bytes   int64
+	Round   int
+	Seconds float64
+	CPU     float64
+	VmHWM   int64
+	Files   int64
+	Problem string
 	trace   [][2]float64
 }
 
@@ -65,11 +60,6 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 				return nil, err
 			}
 			rs.results = append(rs.results, r)
-			if f.json {
-				if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
-					return nil, err
-				}
-			}
 		}
 	}
 	return results, nil
@@ -78,7 +68,7 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 // runOnce runs a contender once. The failure of a peer is a result, not an error.
 func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRuns, round int) (r run, err error) {
 	c := rs.c
-	r = run{Job: j.name, Input: src.name, Bytes: src.bytes, How: c.label, Round: round + 1}
+	r = run{Bytes: src.bytes, Round: round + 1}
 	outDir, err := os.MkdirTemp(f.dir, "out-")
 	if err != nil {
 		return r, err
@@ -106,7 +96,6 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 			r.Problem, rs.skip, rs.isWrong = err.Error(), "wrong", true
 			return r, nil
 		}
-		r.Checked = true
 	}
 	if c.peer != "partd" && r.Seconds > f.slow.Seconds() {
 		rs.skip = "slow"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -36,25 +35,19 @@ func (f *flags) measureQuestions(ctx context.Context, jobs []job, peers map[stri
 		if err != nil {
 			return err
 		}
-		results = append(results, questionResult{src, j, summarize(src, j, contenders)})
+		results = append(results, questionResult{src, j, summarize(contenders)})
 		wrongErr = errors.Join(wrongErr, wrongOutputs(src, j, contenders), f.writeFigures(src, j, contenders))
-		if f.json {
-			wrongErr = errors.Join(wrongErr, writeMedians(os.Stdout, src, j, contenders))
-		}
 		for _, t := range src.tables {
 			needed := slices.ContainsFunc(jobs[i+1:], func(next job) bool {
 				return slices.ContainsFunc(f.tables(next.question), func(o *table) bool { return o.path == t.path })
 			})
-			if !needed && !f.keep {
+			if !needed {
 				wrongErr = errors.Join(wrongErr, os.Remove(t.path))
 			}
 		}
 	}
-	switch {
-	case len(results) == 0:
+	if len(results) == 0 {
 		return nil
-	case f.json:
-		return errors.Join(wrongErr, json.NewEncoder(os.Stdout).Encode(map[string]ratios{"summary": ratiosOf(results)}))
 	}
 	return errors.Join(wrongErr, f.writeQuestions(os.Stdout, results))
 }
@@ -75,11 +68,11 @@ func (f *flags) memoryContenders(j job) (contenders []contender, err error) {
 
 // ratios summarizes one ratio over all questions: the fastest peer's time divided by partd's time.
 type ratios struct {
-	N       int     `json:"questions"`
-	Mean    float64 `json:"geometric_mean"`
-	Least   float64 `json:"least"`
-	LeastAt string  `json:"least_at"`
-	Peak    int64   `json:"partd_vmhwm_bytes"`
+	N       int
+	Mean    float64
+	Least   float64
+	LeastAt string
+	Peak    int64
 }
 
 // fastestPeer returns the fastest peer whose output is right, or nil if there is none.

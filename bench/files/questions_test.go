@@ -143,7 +143,7 @@ func TestQuestionsTable(t *testing.T) {
 		{runsOf("partd", 2, ""), runsOf("DuckDB", 0, "exit status 1: Out of Memory Error: failed"), runsOf("polars", 2, "")},
 	} {
 		j := questionJobs()[len(answered)]
-		answered = append(answered, questionResult{in, j, summarize(in, j, all)})
+		answered = append(answered, questionResult{in, j, summarize(all)})
 	}
 	var b strings.Builder
 	f := defaults()

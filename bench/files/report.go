@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -24,22 +23,20 @@ type goal struct {
 
 // summary holds the medians of a contender's successful runs.
 type summary struct {
-	Job     string  `json:"job"`
-	Input   string  `json:"input"`
-	How     string  `json:"how"`
-	Runs    int     `json:"runs"`
-	Speed   float64 `json:"mb_per_second"`
-	Ratio   float64 `json:"partd_speed_ratio"` // the contender's time divided by partd's time in the same round
-	CPU     float64 `json:"cpu_seconds_per_gb"`
-	VmHWM   int64   `json:"vmhwm_bytes"` // maximum of the runs, not the median
-	Slowest float64 `json:"slowest_mb_per_second"`
-	Fastest float64 `json:"fastest_mb_per_second"`
-	Output  string  `json:"output"`
+	How     string
+	Runs    int
+	Speed   float64
+	Ratio   float64 // the contender's time divided by partd's time in the same round
+	CPU     float64
+	VmHWM   int64 // maximum of the runs, not the median
+	Slowest float64
+	Fastest float64
+	Output  string
 }
 
-func summarize(src *input, j job, results []*contenderRuns) (list []summary) {
+func summarize(results []*contenderRuns) (list []summary) {
 	for _, rs := range results {
-		s := summary{Job: j.name, Input: src.name, How: rs.c.label, Output: "skipped: " + rs.skip}
+		s := summary{How: rs.c.label, Output: "skipped: " + rs.skip}
 		var speeds, cpus, ratios []float64
 		for _, r := range rs.results {
 			s.Output = outcome(rs)
@@ -70,17 +67,8 @@ func outcome(rs *contenderRuns) string {
 	return "right"
 }
 
-func writeMedians(w io.Writer, src *input, j job, results []*contenderRuns) error {
-	for _, s := range summarize(src, j, results) {
-		if err := json.NewEncoder(w).Encode(map[string]summary{"median": s}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error {
-	for i, s := range summarize(src, j, results) {
+	for i, s := range summarize(results) {
 		figure := benchdata.Figure{
 			Bench: "files", Job: j.name, Contender: s.How, X: float64(cmp.Or(src.keys, int64(src.expected.rows.Keys))), Unit: "MB/s",
 			Value: s.Speed, Min: s.Slowest, Max: s.Fastest, Runs: s.Runs, Peak: s.VmHWM,
@@ -103,7 +91,7 @@ func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error 
 }
 
 func (f *flags) writeTable(w io.Writer, src *input, j job, results []*contenderRuns) error {
-	list := summarize(src, j, results)
+	list := summarize(results)
 	fmt.Fprintf(w, "\n%s: %s, %d MB, %s keys, --memory %s\n", j.title, src.name, src.bytes/1e6, humanize.Comma(int64(src.expected.rows.Keys)), f.memory.String())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "\tMB/s\tfrom\tto\tpartd is faster\tCPU s/GB\tVmHWM MiB\truns\t  output\n")

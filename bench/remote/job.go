@@ -20,20 +20,10 @@ const (
 	batchBytes    = 4 << 20
 )
 
-// stepFigures is one step of a job: its time, the CPU time of all processes, and the bytes that the server wrote to its disk.
-type stepFigures struct {
-	Row     string  `json:"row"`
-	Step    string  `json:"step"`
-	Bytes   int64   `json:"bytes"`
-	Seconds float64 `json:"seconds"`
-	CPU     float64 `json:"cpu_seconds_per_gb"`
-	Written float64 `json:"written_per_byte"`
-}
-
 // measureJob runs a job of tasks with size bytes each through a server that has a log store, once per round: two processes generate and
 // partition rows without a store, then append them as tasks, then read and verify half of the partitions each. The
 // constants of objstore/simulate.go come from here.
-func measureJob(ctx context.Context, name string, tasks, size, rounds int, asJSON bool) error {
+func measureJob(ctx context.Context, name string, tasks, size, rounds int) error {
 	for range rounds {
 		p, err := startServer(ctx, "log:")
 		if err != nil {
@@ -41,16 +31,13 @@ func measureJob(ctx context.Context, name string, tasks, size, rounds int, asJSO
 		}
 		for _, step := range []string{"generate", "append", "read"} {
 			before := writtenBy(p.Pid())
-			g := &readerGroup{Name: step, processes: 2, parts: 2, reads: 1, step: fmt.Sprint(step, " ", tasks, " ", size)}
+			g := &readerGroup{name: step, processes: 2, parts: 2, reads: 1, step: fmt.Sprint(step, " ", tasks, " ", size)}
 			total := int64(tasks * size)
 			if err := g.run(ctx, p, total); err != nil {
 				return errors.Join(err, p.Close())
 			}
-			f := stepFigures{name, step, total, g.Seconds[0], g.CPU[0] / float64(total) * 1e9, float64(writtenBy(p.Pid())-before) / float64(total)}
-			text := fmt.Sprintf("%s, %d MB, %s: %.1f s, %.2f s of CPU per GB, %.2f bytes written per byte\n", name, total/mega, step, f.Seconds, f.CPU, f.Written)
-			if err := report(asJSON, f, text); err != nil {
-				return errors.Join(err, p.Close())
-			}
+			fmt.Printf("%s, %d MB, %s: %.1f s, %.2f s of CPU per GB, %.2f bytes written per byte\n",
+				name, total/mega, step, g.seconds[0], g.cpu[0]/float64(total)*1e9, float64(writtenBy(p.Pid())-before)/float64(total))
 		}
 		if err := p.Close(); err != nil {
 			return err

@@ -2,7 +2,7 @@
 // clients wait for the acknowledgment of every append.
 //
 //	go run -C bench ./remote
-//	go run -C bench ./remote --json --only "1,000 keys"
+//	go run -C bench ./remote --only "1,000 keys"
 //
 // The two servers of a row take turns, and the ratio compares their medians. If Python's partd is
 // not installed, its column is empty.
@@ -19,7 +19,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -39,16 +38,6 @@ type row struct {
 	store  string // the store of partd-server
 	ours   func(ctx context.Context, url string) (float64, error)
 	peer   func(ctx context.Context, url string) (float64, error) // nil if there is no comparison with Python's server
-}
-
-type rowFigures struct {
-	Row    string    `json:"row"`
-	Target string    `json:"target"`
-	Store  string    `json:"store"`
-	Ours   []float64 `json:"ours_mb_per_s"`
-	Peer   []float64 `json:"python_server_mb_per_s,omitempty"`
-	Median float64   `json:"median"`
-	Ratio  float64   `json:"ratio,omitempty"`
 }
 
 func rows() []row {
@@ -83,7 +72,6 @@ func main() {
 	rounds := flag.Int("rounds", 5, "runs of each test; the median is reported")
 	filter := flag.String("only", "", "run only rows whose name contains this text")
 	tasks := flag.Int("tasks", 8, "tasks of 256 MB in a job")
-	asJSON := flag.Bool("json", false, "write a JSON object for each row")
 	file := flag.String("figures", "", "add the medians to this `file`, in the format of docs/plots/draw")
 	program.ParseFlags()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -91,28 +79,25 @@ func main() {
 	if *rounds < 1 {
 		program.ExitOnError(fmt.Errorf("--rounds %d: must be at least 1", *rounds))
 	}
-	err := compare(ctx, *rounds, *filter, *file, *asJSON)
+	err := compare(ctx, *rounds, *filter, *file)
 	for _, store := range []string{"log:", "file:", "mem:"} {
 		if name := "four readers of one server, " + store; err == nil && strings.Contains(name, *filter) {
-			err = measureReaders(ctx, name, store, 4000, *rounds, *asJSON)
+			err = measureReaders(ctx, name, store, 4000, *rounds)
 		}
 	}
 	if name := "a job of tasks"; err == nil && strings.Contains(name, *filter) {
-		err = measureJob(ctx, name, *tasks, 256e6, *rounds, *asJSON)
+		err = measureJob(ctx, name, *tasks, 256e6, *rounds)
 	}
 	program.ExitOnError(err)
 }
 
-func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) error {
+func compare(ctx context.Context, rounds int, filter, file string) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	if !asJSON {
-		fmt.Fprintln(w, "MB/s, median of", rounds, "(min to max)\tours\tPython's server\tratio\ttarget")
-	}
+	fmt.Fprintln(w, "MB/s, median of", rounds, "(min to max)\tours\tPython's server\tratio\ttarget")
 	for _, r := range rows() {
 		if !strings.Contains(r.name, filter) {
 			continue
 		}
-		f := rowFigures{Row: r.name, Target: r.target, Store: r.store}
 		runs := []func() (float64, error){func() (float64, error) { return withServer(ctx, r.store, r.ours) }}
 		if r.peer != nil {
 			runs = append(runs, func() (float64, error) { return withPythonServer(ctx, r.peer) })
@@ -121,32 +106,24 @@ func compare(ctx context.Context, rounds int, filter, file string, asJSON bool) 
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		f.Ours, f.Peer = results[0], slices.Concat(results[1:]...)
-		if len(f.Ours) == 0 { // the row needs Python's client, which is not installed
+		ours, theirs := results[0], slices.Concat(results[1:]...)
+		if len(ours) == 0 { // the row needs Python's client, which is not installed
 			continue
 		}
-		slices.Sort(f.Ours)
-		slices.Sort(f.Peer)
-		f.Median = program.Median(f.Ours)
+		slices.Sort(ours)
+		slices.Sort(theirs)
 		figure := benchdata.Figure{Bench: "remote", Job: r.name, Contender: "partd-server", Unit: "MB/s"}
-		list := []benchdata.Figure{figure.WithRuns(f.Ours)}
+		list := []benchdata.Figure{figure.WithRuns(ours)}
 		peer, ratio := "-", "-"
-		if len(f.Peer) > 0 {
-			f.Ratio = f.Median / program.Median(f.Peer)
-			peer, ratio = formatSpread(f.Peer), fmt.Sprintf("%.1f", f.Ratio)
+		if len(theirs) > 0 {
+			peer, ratio = formatSpread(theirs), fmt.Sprintf("%.1f", program.Median(ours)/program.Median(theirs))
 			figure.Contender = "Python's server"
-			list = append(list, figure.WithRuns(f.Peer))
+			list = append(list, figure.WithRuns(theirs))
 		}
 		if err := benchdata.AppendFigures(file, list...); err != nil {
 			return err
 		}
-		if asJSON {
-			if err := json.NewEncoder(os.Stdout).Encode(f); err != nil {
-				return err
-			}
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, formatSpread(f.Ours), peer, ratio, r.target)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.name, formatSpread(ours), peer, ratio, r.target)
 	}
 	return w.Flush()
 }

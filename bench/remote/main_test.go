@@ -37,7 +37,7 @@ func TestLoads(t *testing.T) {
 // TestReaders checks that the readers read the expected number of bytes, with little data.
 func TestReaders(t *testing.T) {
 	for _, store := range []string{"log:", "file:", "mem:"} {
-		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1, true); err != nil {
+		if err := measureReaders(t.Context(), "readers, "+store, store, 16, 1); err != nil {
 			t.Errorf("measureReaders() with the store %s: %v", store, err)
 		}
 	}
@@ -45,7 +45,7 @@ func TestReaders(t *testing.T) {
 
 // TestJob checks that the readers of a small job read the bytes that its tasks have appended.
 func TestJob(t *testing.T) {
-	if err := measureJob(t.Context(), "job", 3, 1e6, 1, true); err != nil {
+	if err := measureJob(t.Context(), "job", 3, 1e6, 1); err != nil {
 		t.Error(err)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-partd/partd"
@@ -56,10 +55,9 @@ func readPart(ctx context.Context, step string, args []string) (int64, error) {
 
 // readerGroup is a group of processes that read at the same time.
 type readerGroup struct {
-	Name         string    `json:"name"`
-	Seconds      []float64 `json:"seconds"`     // time from the start of the first reader to the end of the last
-	CPU          []float64 `json:"cpu_seconds"` // CPU time of the readers and the server
-	Ratio        float64   `json:"ratio"`       // median seconds, divided by the median seconds of one reader
+	name         string
+	seconds      []float64 // time from the start of the first reader to the end of the last
+	cpu          []float64 // CPU time of the readers and the server
 	processes    int
 	parts, reads int    // reads is the number of times that the group reads the whole store
 	step         string // of a job, if not empty
@@ -91,22 +89,15 @@ func (r *readerGroup) run(ctx context.Context, server *program.Server, total int
 		cpu += (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	}
 	if want := total * int64(r.reads); read != want {
-		return fmt.Errorf("%s: the readers read %d bytes, want %d", r.Name, read, want)
+		return fmt.Errorf("%s: the readers read %d bytes, want %d", r.name, read, want)
 	}
-	r.Seconds, r.CPU = append(r.Seconds, seconds), append(r.CPU, cpu)
+	r.seconds, r.cpu = append(r.seconds, seconds), append(r.cpu, cpu)
 	return nil
-}
-
-type readersFigures struct {
-	Row     string         `json:"row"`
-	Target  string         `json:"target"`
-	Bytes   int64          `json:"bytes"`
-	Readers []*readerGroup `json:"readers"`
 }
 
 // measureReaders fills a server's store, and measures how fast one process and four processes
 // read it, in turns.
-func measureReaders(ctx context.Context, name, store string, batches, rounds int, asJSON bool) (err error) {
+func measureReaders(ctx context.Context, name, store string, batches, rounds int) (err error) {
 	p, err := startServer(ctx, store)
 	if err != nil {
 		return err
@@ -117,9 +108,9 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 	}
 	total := int64(batches) * keys * valueBytes
 	all := []*readerGroup{
-		{Name: "one reads all", processes: 1, parts: 1, reads: 1},
-		{Name: "four read a quarter each", processes: 4, parts: 4, reads: 1},
-		{Name: "four read all", processes: 4, parts: 1, reads: 4},
+		{name: "one reads all", processes: 1, parts: 1, reads: 1},
+		{name: "four read a quarter each", processes: 4, parts: 4, reads: 1},
+		{name: "four read all", processes: 4, parts: 1, reads: 4},
 	}
 	for round := range rounds + 1 {
 		for _, r := range all {
@@ -127,18 +118,16 @@ func measureReaders(ctx context.Context, name, store string, batches, rounds int
 				return err
 			}
 			if round == 0 { // ignore the first round, which only warms up
-				r.Seconds, r.CPU = nil, nil
+				r.seconds, r.cpu = nil, nil
 			}
 		}
 	}
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s, %d MB, medians of %d\n", name, total/mega, rounds)
+	fmt.Printf("%s, %d MB, medians of %d\n", name, total/mega, rounds)
 	for _, r := range all {
-		slices.Sort(r.Seconds)
-		slices.Sort(r.CPU)
-		r.Ratio = program.Median(r.Seconds) / program.Median(all[0].Seconds)
-		fmt.Fprintf(&text, "  %-24s  %s, %.2f s of CPU including the server, ratio %.2f\n",
-			r.Name, time.Duration(program.Median(r.Seconds)*float64(time.Second)).Round(time.Millisecond), program.Median(r.CPU), r.Ratio)
+		slices.Sort(r.seconds)
+		slices.Sort(r.cpu)
+		fmt.Printf("  %-24s  %s, %.2f s of CPU including the server, ratio %.2f\n",
+			r.name, time.Duration(program.Median(r.seconds)*float64(time.Second)).Round(time.Millisecond), program.Median(r.cpu), program.Median(r.seconds)/program.Median(all[0].seconds))
 	}
-	return report(asJSON, readersFigures{name, "a quarter each <= 0.6", total, all}, text.String())
+	return nil
 }

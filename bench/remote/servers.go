@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"os"
 
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/procs"
@@ -46,15 +43,6 @@ func withPythonServer(ctx context.Context, f func(context.Context, string) (floa
 	}
 	defer p.Kill()
 	return f(ctx, p.URL())
-}
-
-// report prints figures, either as JSON or as text.
-func report(asJSON bool, figures any, text string) error {
-	if asJSON {
-		return json.NewEncoder(os.Stdout).Encode(figures)
-	}
-	_, err := fmt.Print(text)
-	return err
 }
 
 // cpuDuring returns the CPU seconds that a server uses while f runs.

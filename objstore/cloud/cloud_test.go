@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -140,49 +139,6 @@ func TestWordCount(t *testing.T) {
 		}
 		if err := c.Verify(shares[1:]...); err == nil {
 			t.Error("Verify() did not detect that a part is missing")
-		}
-	})
-}
-
-// TestJoin checks that joining two sides, partition by partition, yields all pairs of lines with equal keys.
-func TestJoin(t *testing.T) {
-	forEachBucket(t, func(t *testing.T, open func() partd.Partd) {
-		left, right := joinLines("left", 200), joinLines("right", 300)
-		runTask(t, open, "left", left)
-		runTask(t, open, "right", right)
-		key := func(line string) string { return strings.Fields(line)[1] }
-		want := map[string]int{}
-		for _, l := range left {
-			for _, r := range right {
-				if key(string(l.Value)) == key(string(r.Value)) {
-					want[string(l.Value)+string(r.Value)]++
-				}
-			}
-		}
-		store := open()
-		defer closeStore(t, store)
-		c := waitCommitted(t, store, 2)
-		got := map[string]int{}
-		var share shuffle.Checksum
-		for part := range 16 {
-			readLines := func(prefix string, share *shuffle.Checksum) iter.Seq2[string, error] {
-				return func(yield func(string, error) bool) {
-					for v, err := range c.Values(t.Context(), fmt.Sprint("part ", part), share) {
-						if (err != nil || strings.HasPrefix(string(v), prefix)) && !yield(string(v), err) {
-							return
-						}
-					}
-				}
-			}
-			for row, err := range shuffle.Join(t.Context(), readLines("left", &share), readLines("right", nil), key, key, nil) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				got[row.Left+row.Right]++
-			}
-		}
-		if err := c.Verify(share); err != nil || !maps.Equal(got, want) || len(want) < 500 {
-			t.Errorf("Verify() error = %v; the join has %d different rows, want %d", err, len(got), len(want))
 		}
 	})
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -193,56 +192,6 @@ func gzipFile(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return file + ".gz"
-}
-
-// duckDB runs statements in DuckDB, if it is installed (see .ci/peers).
-func duckDB(t *testing.T, statements string) {
-	t.Helper()
-	python := procs.Python(t, "duckdb")
-	if text, err := exec.Command(python, "-c", "import duckdb, sys; duckdb.sql(sys.argv[1])", statements).CombinedOutput(); err != nil {
-		t.Fatalf("DuckDB statements %s: %v\n%s", statements, err, text)
-	}
-}
-
-// TestJoinLikeDuckDB compares the rows of partd join with those of DuckDB's joins.
-func TestJoinLikeDuckDB(t *testing.T) {
-	t.Parallel()
-	abs := func(name string) string {
-		path, err := filepath.Abs(filepath.Join("..", "..", "..", "testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	l, r := joinInputs(500, 9)
-	cases := []struct{ left, right, f, g string }{
-		{writeRows(t, "l.csv", l), writeRows(t, "r.csv", r), "k", "k"},
-		{abs("airports.csv"), abs("airports.csv"), "city", "name"},
-		{abs("birdstrikes.csv"), abs("airports.csv"), "Wildlife Size", "state"}, // no common values
-		{abs("birdstrikes.csv"), writeRows(t, "states.csv", [][]string{{"state", "code"}, {"Texas", "TX"}, {"Texas", "T"}, {"Oregon", "OR"}, {"", "none"}, {"Atlantis", "AT"}}), "Origin State", "state"},
-	}
-	dir := t.TempDir()
-	var queries []string
-	for i, c := range cases {
-		for _, kind := range joinKinds {
-			columns := fmt.Sprintf("coalesce(l.a, r.a), l.* exclude (a, %q), r.* exclude (a, %q)", c.f, c.g)
-			if kind == "semi" || kind == "anti" {
-				columns = "l.* exclude (a)" // a is a copy of another column
-			}
-			queries = append(queries, fmt.Sprintf(`copy (select %s from (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) l %s join (select *, %q as a from read_csv('%s', all_varchar=true, header=true)) r on l.a = r.a) to '%s/%d%s' (header)`,
-				columns, c.f, c.left, kind, c.g, c.right, dir, i, kind))
-		}
-	}
-	duckDB(t, strings.Join(queries, ";"))
-	for i, c := range cases {
-		for _, kind := range joinKinds {
-			want := sortedRows(readCSV(t, fmt.Sprint(dir, "/", i, kind))[1:])
-			got := sortedRows(outputRows(t, "join", "--on", c.f+"="+c.g, "--how", kind, c.left, c.right))
-			if !slices.Equal(got, want) {
-				t.Errorf("%s join of %s and %s: got %d rows that differ from DuckDB's %d", kind, filepath.Base(c.left), filepath.Base(c.right), len(got), len(want))
-			}
-		}
-	}
 }
 
 // TestJoinSeparator compares joins of lines that --sep splits, without a header, with joinModel.

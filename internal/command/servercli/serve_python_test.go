@@ -1,10 +1,14 @@
 package servercli_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,4 +146,84 @@ c.close()
 	if err != nil || string(out) != "b'v'\n" {
 		t.Fatalf("Python read %s (error %v), want b'v'", out, err)
 	}
+}
+
+// restartScript is a Python client. While the client runs, the test kills and restarts the server.
+const restartScript = `
+import sys, time, partd, zmq
+c = partd.Client(sys.argv[1])
+def step(name):
+    print(name, flush=True)
+    sys.stdin.readline()
+c.append({"a": b"1"})
+c.get("a")
+c.socket.poll(60000) # wait until the acknowledgement for the next call has arrived
+step("before")
+time.sleep(4) # until libzmq has noticed that the server is gone; messages before that are lost
+c.append({"a": b"2"})
+step("down")
+c.append({"a": b"3"})
+step(c.get("a").decode())
+c.socket.setsockopt(zmq.RCVTIMEO, 2000)
+try:
+    print("answer", c.get("a"), flush=True)
+except zmq.Again:
+    print("no answer", flush=True)
+`
+
+// TestPythonAfterRestart checks the documented behavior of Python's client after a server
+// restart: it reconnects, new appends arrive, and a request in progress never gets an answer.
+func TestPythonAfterRestart(t *testing.T) {
+	t.Parallel()
+	py := requirePython(t, "partd, zmq")
+	store, listen := "log:"+t.TempDir()+"/data", "tcp://127.0.0.1:0"
+	startAgain := func() *procs.Server {
+		p := startChild(t, "server", "--listen", listen, "--store", store)
+		listen = p.URL()
+		return p
+	}
+	server := startAgain()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait forever
+	defer cancel()
+	client := exec.CommandContext(ctx, py, "-c", restartScript, listen)
+	in, err := client.StdinPipe()
+	must(t, err)
+	out, err := client.StdoutPipe()
+	must(t, err)
+	client.Stderr = os.Stderr
+	must(t, client.Start())
+	lines := bufio.NewScanner(out)
+	expectLine := func(want string) {
+		t.Helper()
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("the client printed %q, want %q", lines.Text(), want)
+		}
+	}
+	nextStep := func() {
+		_, err := in.Write([]byte("\n"))
+		must(t, err)
+	}
+	expectLine("before")
+	server.Kill()
+	nextStep()
+	expectLine("down")
+	server = startAgain()
+	nextStep()
+	expectLine("123")
+	must(t, server.Signal(syscall.SIGSTOP))
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
+		if err != nil || strings.Contains(string(stat), ") T ") {
+			break // the server has stopped, or this system does not show its state
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server is still running 10 s after SIGSTOP")
+		}
+	}
+	nextStep()
+	time.Sleep(500 * time.Millisecond) // wait until the client has sent the request
+	server.Kill()
+	startAgain()
+	expectLine("no answer")
+	must(t, client.Wait())
 }

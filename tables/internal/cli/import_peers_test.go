@@ -3,8 +3,6 @@ package cli
 import (
 	"cmp"
 	"encoding/json"
-	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,12 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 )
 
 // python runs a script in the environment of a peer.
@@ -185,43 +179,5 @@ func TestForeignReaders(t *testing.T) {
 	}
 	if n, _ := duck[1].Int64(); n != sum[1] {
 		t.Errorf("DuckDB sums %s, want %d", got, sum[1])
-	}
-}
-
-// TestFilterLikeDuckDB checks that random conditions select the same rows as in DuckDB.
-func TestFilterLikeDuckDB(t *testing.T) {
-	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	file, seed := filepath.Join(t.TempDir(), "x.parquet"), rand.Int32()
-	lines := strings.Split(strings.TrimSpace(python(t, "duckdb", "filter_peer.py", file, fmt.Sprint(seed), "300")), "\n")
-	mustRun(t, "", "put", "x", file)
-	store, err := tables.Open(t.Context(), os.Getenv("PARTD_TABLES_DIR"), nil)
-	mustSucceed(t, err)
-	defer func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	table := store.Bucket("").Table("x")
-	for _, line := range lines {
-		var want struct {
-			Where string
-			IDs   []int64
-		}
-		mustSucceed(t, json.Unmarshal([]byte(line), &want))
-		e, err := filter.Parse(want.Where)
-		mustSucceed(t, err)
-		r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"id"}, Filter: e})
-		if err != nil {
-			t.Fatalf("seed %d: %s: %v", seed, want.Where, err)
-		}
-		var got []int64
-		for r.Next() {
-			got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
-		}
-		r.Release()
-		slices.Sort(got)
-		if r.Err() != nil || !slices.Equal(got, want.IDs) {
-			t.Errorf("seed %d: %s: rows %v, want %v (%v)", seed, want.Where, got, want.IDs, r.Err())
-		}
 	}
 }
