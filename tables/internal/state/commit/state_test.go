@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// TestRecoverLoadsNoTable checks that Recover loads no table, that Acquire then reads the rows of its table, and
-// ReadTails those of all others, and that no rows of folded epochs or deleted tables stay in the tail.
+// TestRecoverLoadsNoTable checks that Recover loads no table, that Acquire then reads the rows of its table, and that
+// ReadTails reads all other rows. No rows of folded epochs or deleted tables may stay in the tail.
 func TestRecoverLoadsNoTable(t *testing.T) {
 	ctx := t.Context()
 	cat, err := icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
