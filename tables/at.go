@@ -109,7 +109,7 @@ func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 
 // version returns the snapshot of a version, and the table. If the version's rows are in the tail, it first folds them.
 func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
-	e, err := s.commits.Acquire(n)
+	e, err := s.commits.Acquire(ctx, n)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -147,7 +147,7 @@ func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) 
 			return nil, err
 		}
 	}
-	e, err := b.store().commits.Acquire(n)
+	e, err := b.store().commits.Acquire(ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -19,6 +20,7 @@ type Backlog struct {
 func (s *Store) Backlog() (b Backlog) {
 	s = s.orUnopened()
 	if s.tail != nil {
+		s.commits.ReadTails(context.Background())
 		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
 	}
 	return b

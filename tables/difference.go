@@ -83,7 +83,7 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 		if err != nil {
 			return nil, err
 		}
-		e, err := t.store().commits.Acquire(n)
+		e, err := t.store().commits.Acquire(ctx, n)
 		if err != nil {
 			return nil, err
 		}

@@ -243,7 +243,7 @@ func (x *execution) applied(ctx context.Context) (bool, error) {
 	if x.o.ID == "" || !x.exists {
 		return false, nil
 	}
-	e, release, err := x.table.acquire()
+	e, release, err := x.table.acquire(ctx)
 	if err != nil {
 		return false, err
 	}

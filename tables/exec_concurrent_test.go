@@ -181,7 +181,7 @@ func TestExecWaits(t *testing.T) {
 	if err := wait("the MERGE", merge); err != nil {
 		t.Error(err)
 	}
-	entry, release, err := s.Bucket("").Table("t").Acquire()
+	entry, release, err := s.Bucket("").Table("t").Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

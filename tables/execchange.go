@@ -24,7 +24,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
 	}
-	e, release, err := x.table.acquire()
+	e, release, err := x.table.acquire(ctx)
 	if err != nil {
 		return err
 	}

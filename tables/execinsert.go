@@ -252,7 +252,7 @@ func (x *execution) create(ctx context.Context) error {
 
 // folded folds the tail of the statement's table, and returns the table, or nil if it is missing or damaged.
 func (x *execution) folded(ctx context.Context) (*table.Table, error) {
-	e, release, err := x.table.acquire()
+	e, release, err := x.table.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 	if s := loaded.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
 		return loaded, nil
 	}
-	e, release, err := t.acquire()
+	e, release, err := t.acquire(ctx)
 	if err != nil {
 		return nil, err
 	}

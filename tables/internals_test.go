@@ -66,7 +66,9 @@ func (c *copyJob) SnapshotName() string { return c.snapshot }
 func (b *Bucket) Store() *Store                        { return b.s }
 func (b *Bucket) Check(name string) (TableName, error) { return b.check(name) }
 
-func (t *Table) Acquire() (e Entry, release func(), err error) { return t.acquire() }
+func (t *Table) Acquire(ctx context.Context) (e Entry, release func(), err error) {
+	return t.acquire(ctx)
+}
 
 func (t *Table) Checksum(ctx context.Context, at At) (*content.RowSum, error) {
 	return t.checksum(ctx, at)

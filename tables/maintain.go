@@ -162,7 +162,7 @@ func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f fu
 	var mu sync.Mutex // guards sum, damaged and failed
 	var damaged, failed []error
 	err = parallel.Each(ctx, slices.Values(tables), maintainWorkers, func(ctx context.Context, n tableName) error {
-		e, release, err := s.acquire(n)
+		e, release, err := s.acquire(ctx, n)
 		if err != nil {
 			return err
 		}

@@ -148,7 +148,7 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	if isSeen {
 		return r, nil
 	}
-	e, release, err := s.acquire(n)
+	e, release, err := s.acquire(ctx, n)
 	if err != nil {
 		return r, err
 	}

@@ -41,7 +41,7 @@ func (m *model) check(ctx context.Context, name tables.TableName) error {
 		return fmt.Errorf("table %v has metadata %v, want %v", name, i.Metadata, s.meta)
 	}
 	namespace := tables.NamespaceOf(name.Namespace)
-	if !slices.Contains(m.s.Commits().WithTail(namespace), tables.TableName{Namespace: namespace, Name: name.Name}) {
+	if !slices.Contains(m.s.Commits().WithTail(ctx, namespace), tables.TableName{Namespace: namespace, Name: name.Name}) {
 		if i.Rows != int64(len(got)) {
 			return fmt.Errorf("table %v has %d rows, but Info says %d", name, len(got), i.Rows)
 		}

@@ -49,7 +49,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 	if err != nil {
 		return 0, err
 	}
-	e, release, err := t.acquire()
+	e, release, err := t.acquire(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -88,7 +88,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	b := s.Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	tabletest.PutRows(t, b, "t", nullsOf(n), tables.PutAppend, nil)
-	e, release, err := b.Table("t").Acquire()
+	e, release, err := b.Table("t").Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

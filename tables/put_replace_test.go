@@ -117,7 +117,7 @@ func TestReplaceAll(t *testing.T) {
 // hourOldAttempt returns an attempt to change the table t that started an hour ago.
 func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
 	t.Helper()
-	e, release, err := b.Table("t").Acquire()
+	e, release, err := b.Table("t").Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,7 +28,7 @@ func (r *PartitionResult) setPeriods(c *series.Cutter) {
 // from the data.
 func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", t.Bucket().Name(), t.Name())
-	e, release, err := t.acquire()
+	e, release, err := t.acquire(ctx)
 	if err != nil {
 		return result, err
 	}

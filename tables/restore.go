@@ -85,7 +85,7 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	for _, name := range changed {
 		planned[name] = icecat.Listed{}
 	}
-	for _, n := range tables.WithTail(ns) {
+	for _, n := range tables.WithTail(ctx, ns) {
 		planned[n.Name] = icecat.Listed{}
 	}
 	return planned, tables.Catalog.ListAt(ctx, ns, snapshot, func(l icecat.Listed) bool {

@@ -59,7 +59,7 @@ type rewrite struct {
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
-	e, release, err := t.acquire()
+	e, release, err := t.acquire(ctx)
 	if err != nil {
 		return RewriteResult{}, err
 	}

@@ -116,7 +116,7 @@ func (b *Bucket) foldTails(ctx context.Context) error {
 			return err
 		}
 	}
-	_, err = b.store().forEach(ctx, "fold", b.store().commits.WithTail(namespaceOf(b.Name())), fold)
+	_, err = b.store().forEach(ctx, "fold", b.store().commits.WithTail(ctx, namespaceOf(b.Name())), fold)
 	return err
 }
 

@@ -43,9 +43,9 @@ type entry struct {
 }
 
 // acquire returns a table's entry. Files of the table are not removed before the caller calls release.
-func (s *Store) acquire(n tableName) (e entry, release func(), err error) {
+func (s *Store) acquire(ctx context.Context, n tableName) (e entry, release func(), err error) {
 	e.s = s
-	e.Entry, release, err = s.commits.AcquirePinned(n)
+	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
 	return e, release, err
 }
 

@@ -55,6 +55,9 @@ func TestForeignTable(t *testing.T) {
 	}
 	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 9)
 	reopen()
+	if n := s.Backlog().Rows; n != 4 {
+		t.Errorf("before the tables are used, Backlog has %d rows, want 4", n)
+	}
 	tabletest.WantRows(t, s.Bucket("x"), "b", 1, 2)
 	tabletest.Fold(t, s)
 	reopen()

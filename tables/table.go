@@ -96,12 +96,12 @@ func (t *Table) checkWritable() (tableName, error) {
 
 // acquire returns the table's entry for a change; see Store.acquire. It returns an error if the store is read-only or t
 // is pinned.
-func (t *Table) acquire() (e entry, release func(), err error) {
+func (t *Table) acquire(ctx context.Context) (e entry, release func(), err error) {
 	n, err := t.checkWritable()
 	if err != nil {
 		return e, nil, err
 	}
-	return t.store().acquire(n)
+	return t.store().acquire(ctx, n)
 }
 
 // update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned or its name is

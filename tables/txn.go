@@ -97,7 +97,7 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	if c := t.changes[n]; c != nil {
 		return c, nil
 	}
-	e, err := t.s.commits.Acquire(n)
+	e, err := t.s.commits.Acquire(t.ctx, n)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 
 func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	t := v.source
-	e, err := t.store().commits.Acquire(n)
+	e, err := t.store().commits.Acquire(ctx, n)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (p location) withBackend(ctx context.Context, create bool, f func(backend) 
 }
 
 // withSQL is like withBackend, but f may run SQL.
-func (p location) withSQL(ctx context.Context, create bool, f func(backend) error) error {
+func (p location) withSQL(ctx context.Context, create bool, f func(backend) error) (err error) {
 	if *p.server != "" {
 		return p.withServer(f)
 	}
@@ -86,7 +86,12 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.withDir(ctx, create, engine, f), engine.Close())
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return p.withDir(ctx, create, engine, func(b backend) error {
+		err := f(b)
+		// Close the engine before it opens a database for the next statement, and not only after the store, which syncs.
+		return errors.Join(err, engine.Close())
+	})
 }
 
 // withDir runs f on the store in the directory. engine can be nil.

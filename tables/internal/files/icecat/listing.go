@@ -157,6 +157,31 @@ func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err e
 	return n, canceled.Explain(ctx, err)
 }
 
+// Recorded returns the names of the given tables by UUID, but leaves out tables that another program changed or deleted.
+func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]TableName, error) {
+	names := make(map[string]TableName, len(uuids))
+	for chunk := range slices.Chunk(uuids, 500) {
+		args := make([]any, len(chunk))
+		for i, uuid := range chunk {
+			args[i] = uuid
+		}
+		err := query(ctx, ls.reads, func(rows *sql.Rows) error {
+			var uuid string
+			var n TableName
+			err := rows.Scan(&uuid, &n.Namespace, &n.Name)
+			names[uuid] = n
+			return err
+		}, `SELECT p.uuid, p.namespace, p.name
+			FROM partd_tables p CROSS JOIN iceberg_tables t -- SQLite reads p first, and thus not all tables
+			WHERE p.uuid IN (?`+strings.Repeat(",?", len(chunk)-1)+`) AND t.catalog_name='`+Name+`'
+				AND t.table_namespace=p.namespace AND t.table_name=p.name AND t.metadata_location=p.metadata_location`, args...)
+		if err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
 // UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps ErrContent.
 func (ls *listings) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -41,7 +42,7 @@ type Entry struct {
 
 	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
 	state       state
-	log         *tail.Log // nil if the tail has no rows of the table
+	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
 	bucketRules string    // the bucket's rules, as of the last refresh
 	queued      bool      // whether a fold is queued
 	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
@@ -49,6 +50,8 @@ type Entry struct {
 
 	appends  appendQueue
 	encoders sync.Pool // *tail.Encoder values for reuse
+
+	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with e.mu held
 }
 
 // Release drops a reference obtained from Acquire.
@@ -58,7 +61,7 @@ func (e *Entry) Release() {
 	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
 	defer e.tables.mu.Unlock()
 	e.refs--
-	if e.refs == 0 && len(e.tables.entries) > maxEntries && (e.log == nil || e.tables.Tail.Retire(e.log)) {
+	if e.refs == 0 && len(e.tables.entries) > maxEntries && !e.unread.Load() && (e.log == nil || e.tables.Tail.Retire(e.log)) {
 		delete(e.tables.entries, e.TableName)
 	}
 }
@@ -215,8 +218,20 @@ func (s *Tables) Pinned() (pins int, oldest time.Time) {
 	return len(s.pins), earliest
 }
 
-// Acquire returns a table's entry. The caller must release it.
-func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
+// Acquire returns a table's entry, whose rows in the tail it has read. The caller must release it.
+func (s *Tables) Acquire(ctx context.Context, n icecat.TableName) (*Entry, error) {
+	e, err := s.reference(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.readTail(ctx, e); err != nil {
+		e.Release()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (s *Tables) reference(n icecat.TableName) (*Entry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -232,8 +247,8 @@ func (s *Tables) Acquire(n icecat.TableName) (*Entry, error) {
 }
 
 // AcquirePinned is Acquire and Pin together. The caller must call release.
-func (s *Tables) AcquirePinned(n icecat.TableName) (_ *Entry, release func(), err error) {
-	e, err := s.Acquire(n)
+func (s *Tables) AcquirePinned(ctx context.Context, n icecat.TableName) (_ *Entry, release func(), err error) {
+	e, err := s.Acquire(ctx, n)
 	if err != nil {
 		return nil, nil, err
 	}

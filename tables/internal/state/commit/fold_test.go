@@ -32,7 +32,18 @@ func foldRow() *datafile.Source {
 // openEntry returns the table of a process that has its own tail, and a counter of the loads of tables.
 func openEntry(t *testing.T, cat *icecat.Catalog, process string) (e *Entry, loads *int) {
 	t.Helper()
-	s := NewTables(Options{
+	s, loads := openTables(t, cat, partd.NewDict(), process)
+	e, err := s.Acquire(t.Context(), icecat.TableName{Namespace: "b", Name: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e, loads
+}
+
+// openTables returns the tables of a process that has its tail in p, and a counter of the loads of tables.
+func openTables(t *testing.T, cat *icecat.Catalog, p partd.Partd, process string) (s *Tables, loads *int) {
+	t.Helper()
+	s = NewTables(Options{
 		Catalog: cat, FoldBytes: 1 << 20, FoldAge: -1, Memory: 64 << 20,
 		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
 		BucketOf: func(namespace string) string { return namespace },
@@ -45,17 +56,30 @@ func openEntry(t *testing.T, cat *icecat.Catalog, process string) (e *Entry, loa
 		*loads++
 		return cat.Load(ctx, namespace, name)
 	}
-	rows, err := tail.Open(t.Context(), partd.NewDict(), process, false, 1<<20)
+	rows, err := tail.Open(t.Context(), p, process, false, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Recover(t.Context(), rows); err != nil {
 		t.Fatal(err)
 	}
-	if e, err = s.Acquire(icecat.TableName{Namespace: "b", Name: "t"}); err != nil {
+	return s, loads
+}
+
+// create creates a table, and puts a row in the tail with the table's name as ID.
+func create(t *testing.T, e *Entry) {
+	t.Helper()
+	shape, err := schema.NewShape(foldColumns, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return e, loads
+	meta, err := definition.NewMetadata(shape, e.tables.Catalog.NewLocation(), nil, 0)
+	if err == nil {
+		err = e.Create(t.Context(), foldRow(), meta, e.Name, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func appendRow(t *testing.T, e *Entry) {
@@ -75,17 +99,7 @@ func TestFoldLoadsOnce(t *testing.T) {
 	}
 	defer cat.Close()
 	e, loads := openEntry(t, cat, "one")
-	shape, err := schema.NewShape(foldColumns, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := definition.NewMetadata(shape, cat.NewLocation(), nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.Create(ctx, foldRow(), meta, "", nil); err != nil {
-		t.Fatal(err)
-	}
+	create(t, e)
 	expect := func(got *table.Table, rows int64) {
 		t.Helper()
 		l, err := cat.Get(ctx, "b", "t")

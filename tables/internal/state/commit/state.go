@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -123,58 +124,86 @@ func (e *Entry) detach() {
 	}
 }
 
-// Recover attaches a tail, and finds the tables with rows in the tail.
+// Recover attaches a tail, and finds the tables with rows in the tail. Acquire and ReadTails read the rows.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
-	entries := map[string]*Entry{}
-	var byUUID map[string]icecat.TableName // maps the UUIDs in the tables' metadata to their names
-	var damaged error                      // errors of damaged tables, whose UUIDs are unknown
-	query := context.WithoutCancel(ctx)    // for a cancelable context, SQLite's driver starts a goroutine for each query
-	logs, err := s.Tail.Recover(ctx, func(uuid string) (folded int64, exists bool, err error) {
-		if err := canceled.Err(ctx); err != nil {
-			return 0, false, err
+	return t.Recover(ctx, func(uuids []string) (map[string]bool, error) {
+		names, err := s.Catalog.Recorded(ctx, uuids)
+		if err != nil {
+			return nil, err
 		}
-		n, err := s.Catalog.ByUUID(query, uuid)
-		if err != nil && !errors.Is(err, icecat.ErrNotFound) {
-			return 0, false, err
-		}
-		t, err := s.loadUUID(query, n, uuid)
-		if t == nil && err == nil {
-			// Another program created, renamed or deleted the table, so search all tables for the UUID.
-			if byUUID == nil {
-				byUUID, damaged = s.Catalog.UUIDs(ctx)
-				if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
-					return 0, false, damaged
+		exists := map[string]bool{}
+		var search func() (map[string]icecat.TableName, error)
+		for _, uuid := range uuids {
+			n, ok := names[uuid]
+			if !ok {
+				if search == nil {
+					search = sync.OnceValues(func() (map[string]icecat.TableName, error) { return s.Catalog.UUIDs(ctx) })
+				}
+				if n, ok, err = s.find(ctx, uuid, search); err != nil {
+					return nil, err
 				}
 			}
-			name, ok := byUUID[uuid]
-			if !ok && damaged != nil {
-				return tail.Unknown, true, nil // the rows may belong to a damaged table
+			exists[uuid] = ok
+			if ok && n.Name != "" {
+				e := &Entry{tables: s, TableName: n, Changing: make(chan struct{}, 1), state: state{uuid: uuid, folded: -1}}
+				e.unread.Store(true)
+				s.entries[n] = e
 			}
-			n = name
-			t, err = s.loadUUID(query, n, uuid)
 		}
-		switch {
-		case errors.Is(err, icecat.ErrContent):
-			s.Logger.Error("a table is damaged, so its rows stay in the tail: repair it with verify", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
-			folded = tail.Unknown
-		case t == nil || err != nil:
-			return 0, false, err
-		default:
-			folded = s.Tail.Folded(t.Properties())
-		}
-		entries[uuid] = &Entry{tables: s, TableName: n, Changing: make(chan struct{}, 1), state: state{uuid: uuid, folded: folded}}
-		return folded, true, nil
+		return exists, nil
 	})
-	if err != nil {
+}
+
+// find finds the table with a UUID after another program created, renamed, changed or deleted the table. If the rows
+// may belong to a damaged table, it returns true without a name. search returns Catalog.UUIDs.
+func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
+	var t *table.Table
+	if n, err = s.Catalog.ByUUID(ctx, uuid); err == nil {
+		t, err = s.loadUUID(ctx, n, uuid)
+	}
+	if errors.Is(err, icecat.ErrNotFound) {
+		err = nil
+	}
+	if t == nil && err == nil {
+		byUUID, damaged := search()
+		if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
+			return n, false, damaged
+		}
+		n, exists = byUUID[uuid]
+		return n, exists || damaged != nil, nil
+	}
+	if errors.Is(err, icecat.ErrContent) {
+		s.Logger.Error("a table is damaged, so its rows stay in the tail: repair it with verify", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
+		err = nil
+	}
+	return n, err == nil, err
+}
+
+// ReadTails reads the rows that Recover found and nobody has read since. Rows of damaged tables stay in the tail.
+func (s *Tables) ReadTails(ctx context.Context) {
+	if s.Tail == nil || !s.Tail.HasAnyUnclaimed() {
+		return
+	}
+	for _, e := range s.allEntries() {
+		_ = s.readTail(ctx, e) // ignore errors: operations on the table read its rows again, and report the error
+	}
+}
+
+// readTail reads an entry's rows in the tail if nobody has read them since Recover.
+func (s *Tables) readTail(ctx context.Context, e *Entry) error {
+	if !e.unread.Load() {
+		return nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.unread.Load() {
+		return nil
+	}
+	if err := e.refresh(ctx); err != nil && !errors.Is(err, icecat.ErrContent) {
 		return err
 	}
-	for uuid, e := range entries {
-		e.log = logs[uuid]
-		if e.log != nil || e.hasUnreadRows() {
-			s.entries[e.TableName] = e
-		}
-	}
+	e.unread.Store(false)
 	return nil
 }
 
@@ -187,7 +216,8 @@ func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) 
 	return t, err
 }
 
-// hasUnreadRows reports whether the tail contains rows of the table that could not be read. e.mu must be held.
+// hasUnreadRows reports whether the tail contains rows of the table that have not been read, or cannot be. e.mu must be
+// held.
 func (e *Entry) hasUnreadRows() bool {
 	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
 }

@@ -108,7 +108,7 @@ func (s *Tables) Done() <-chan struct{} { return s.done }
 
 // Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
 func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
-	e, err := s.Acquire(n)
+	e, err := s.Acquire(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,8 @@ func (s *Tables) InMemory() (names []icecat.TableName) {
 }
 
 // WithTail returns the tables of a namespace that have rows in the tail.
-func (s *Tables) WithTail(namespace string) (names []icecat.TableName) {
+func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat.TableName) {
+	s.ReadTails(ctx)
 	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
 		if e.Namespace == namespace {
 			names = append(names, e.TableName)
@@ -199,6 +200,7 @@ func (s *Tables) foldPeriodically() {
 		case e := <-s.folds:
 			s.foldInBackground(ctx, e)
 		case <-tick.C:
+			s.ReadTails(ctx)
 			if s.FoldAge > 0 {
 				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
 					if ctx.Err() != nil {

@@ -82,7 +82,9 @@ func (s *Store) Retire(l *Log) bool {
 	return true
 }
 
-func (l *Log) key(n int64) string { return l.uuid + "/" + strconv.FormatInt(n, 10) }
+func (l *Log) key(n int64) string { return epochKey(l.uuid, n) }
+
+func epochKey(uuid string, n int64) string { return uuid + "/" + strconv.FormatInt(n, 10) }
 
 func (l *Log) epoch(number int64) *epoch {
 	return &epoch{number: number, key: l.key(number), inMemory: true, ids: map[string]time.Time{}}

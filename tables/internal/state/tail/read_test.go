@@ -163,12 +163,12 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	}
 	s, err = Open(ctx, p, "w", false, 1<<20)
 	if err == nil {
-		_, err = s.Recover(ctx, func(string) (int64, bool, error) { return folded, true, nil })
+		_, err = recoverLog(ctx, s, folded)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	if values, err := p.Get(ctx, l.key(folded)); err != nil || len(values[0]) > 0 {
-		t.Errorf("after Recover, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
+		t.Errorf("after Claim, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
 	}
 }

@@ -106,11 +106,11 @@ func TestRepeatedInOneEpoch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		logs, err := s.Recover(ctx, func(string) (int64, bool, error) { return -1, true, nil })
+		found, err := recoverLog(ctx, s, -1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := logs[table]
+		l := found
 		batches, err := l.Rows(ctx, -1, 10)
 		var rows int64
 		for _, b := range batches {

@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +23,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/groupsync"
 	"github.com/go-partd/partd/storekit"
 )
@@ -44,9 +45,6 @@ type Store struct {
 	logs      map[string]*Log    // keyed by table UUID, because tables can be renamed
 	unclaimed map[string][]int64 // epochs that Recover found and Claim has not read yet, by table UUID
 }
-
-// Unknown stands for the number of the last folded epoch of a table whose metadata cannot be read.
-const Unknown = -2
 
 // idLen is the length of a UUID in text form.
 const idLen = 36
@@ -130,15 +128,13 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover returns the logs in the store, by table UUID. owner reports whether a table still exists, and returns its
-// last folded epoch. Recover deletes folded epochs and the epochs of deleted tables. If a table's last folded epoch is
-// Unknown, or its epochs cannot be read, Recover leaves the epochs to a later Claim.
-func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int64, exists bool, err error)) (map[string]*Log, error) {
-	folded := map[string]int64{}
-	var obsolete []string
+// Recover finds the epochs in the store, but leaves reading them to Claim. existing reports which tables still exist, by
+// UUID. Recover deletes the epochs of deleted tables.
+func (s *Store) Recover(ctx context.Context, existing func(uuids []string) (map[string]bool, error)) error {
+	epochs := map[string][]int64{}
 	for k, err := range partd.Keys(ctx, s.p) {
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if k.Key == identityKey {
 			continue
@@ -146,42 +142,32 @@ func (s *Store) Recover(ctx context.Context, owner func(uuid string) (folded int
 		table, epochText, _ := strings.Cut(k.Key, "/")
 		n, err := strconv.ParseInt(epochText, 10, 64)
 		if err != nil {
-			return nil, fmt.Errorf("the tail's store contains the key %s, which the tail did not write", storekit.QuoteKey(k.Key))
+			return fmt.Errorf("the tail's store contains the key %s, which the tail did not write", storekit.QuoteKey(k.Key))
 		}
-		if _, seen := folded[table]; !seen {
-			upTo, exists, err := owner(table)
-			if err != nil {
-				return nil, err
-			}
-			if !exists {
-				obsolete = append(obsolete, k.Key)
-				continue
-			}
-			folded[table] = upTo
-		}
-		s.unclaimed[table] = append(s.unclaimed[table], n)
+		epochs[table] = append(epochs[table], n)
 	}
-	logs := map[string]*Log{}
-	for table, upTo := range folded {
-		if upTo == Unknown {
+	exists, err := existing(slices.Collect(maps.Keys(epochs)))
+	if err != nil {
+		return err
+	}
+	var obsolete []string
+	for table, numbers := range epochs {
+		if exists[table] {
+			s.unclaimed[table] = numbers
 			continue
 		}
-		l, err := s.Claim(ctx, table, upTo)
-		switch {
-		case ctx.Err() != nil:
-			return nil, canceled.Err(ctx)
-		case err == nil && !s.Retire(l): // ignore err: operations on the table call Claim again, and report the error
-			logs[table] = l
+		for _, n := range numbers {
+			obsolete = append(obsolete, epochKey(table, n))
 		}
 	}
 	if len(obsolete) == 0 {
-		return logs, nil
+		return nil
 	}
-	return logs, partd.Delete(ctx, s.p, obsolete...)
+	return partd.Delete(ctx, s.p, obsolete...)
 }
 
-// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, unless an earlier Claim
-// has read them. folded is the table's last folded epoch.
+// Claim returns a table's log, or nil if there is none. It reads the epochs that Recover found, and deletes the folded
+// ones, unless an earlier Claim has done so. folded is the table's last folded epoch.
 func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, error) {
 	s.mu.Lock()
 	l, epochs := s.logs[uuid], s.unclaimed[uuid]
