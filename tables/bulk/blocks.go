@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// joinBlocks joins batches to blocks of at least size bytes, except the last. The size can change meanwhile.
+// joinBlocks joins batches to blocks of at least size bytes, except the last. size may change between blocks.
 func joinBlocks(rows sorted.Batches, size *atomic.Int64) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var pending []arrow.RecordBatch
