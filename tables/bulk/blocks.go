@@ -1,6 +1,8 @@
 package bulk
 
 import (
+	"sync/atomic"
+
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
@@ -8,8 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// joinBlocks joins batches to blocks of at least size bytes, except the last.
-func joinBlocks(rows sorted.Batches, size int64) sorted.Batches {
+// joinBlocks joins batches to blocks of at least size bytes, except the last. size may change between blocks.
+func joinBlocks(rows sorted.Batches, size *atomic.Int64) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var pending []arrow.RecordBatch
 		pendingBytes := int64(0)
@@ -26,7 +28,7 @@ func joinBlocks(rows sorted.Batches, size int64) sorted.Batches {
 				return
 			}
 			pending = append(pending, b)
-			if pendingBytes += util.TotalRecordSize(b); pendingBytes >= size && !flush() {
+			if pendingBytes += util.TotalRecordSize(b); pendingBytes >= size.Load() && !flush() {
 				return
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -34,6 +35,8 @@ type partition struct {
 	files   []*file
 	numbers map[string]int // index in files of each key
 	used    int64          // bytes of collected rows
+	// blockBytes is the size of the blocks that add gets next.
+	blockBytes atomic.Int64
 
 	seed  maphash.Seed
 	log   *logstore.Store // nil until a row goes to a bucket
@@ -45,10 +48,22 @@ const (
 	// make row groups too small.
 	minFileMemory = 512 << 10
 	minFiles      = 16
+	minPieceBytes = 64 << 10 // average size of the rows of a key in a block
 )
 
 func (s *splitter) newPartition() *partition {
-	return &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed()}
+	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed()}
+	p.blockBytes.Store(s.Memory / 16)
+	return p
+}
+
+// chooseBlockBytes returns a size of blocks. If there are few keys, blocks are small enough for the processor's cache,
+// because add reads each of their rows in the order of the keys.
+func (p *partition) chooseBlockBytes() int64 {
+	if p.log != nil {
+		return p.Memory / 16
+	}
+	return min(p.Memory/16, int64(len(p.files))*minPieceBytes)
 }
 
 // numberOf returns the index of a key's file, or -1-bucket.

@@ -134,7 +134,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 			err = errors.Join(err, p.log.Close())
 		}
 	}()
-	for block, err := range sorted.Ahead(joinBlocks(rows, s.Memory/16), 1) {
+	for block, err := range sorted.Ahead(joinBlocks(rows, &p.blockBytes), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
 		}
@@ -142,6 +142,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 			n += block.NumRows()
 			err = p.add(ctx, block)
 			block.Release()
+			p.blockBytes.Store(p.chooseBlockBytes())
 		}
 		if err != nil {
 			return 0, p.finish(ctx, err)
@@ -228,9 +229,10 @@ type file struct {
 	writer    formats.Writer
 }
 
-// add adds rows to those to write, and returns their size. It releases them later.
+// add adds rows to those to write, and returns the memory that they take. It releases them later.
 func (f *file) add(rows arrow.RecordBatch) (size int64) {
-	size = util.TotalRecordSize(rows)
+	const arrayBytes = 512 // of an array, without its buffers
+	size = util.TotalRecordSize(rows) + arrayBytes*rows.NumCols()
 	f.collected, f.bytes = append(f.collected, rows), f.bytes+size
 	return size
 }

@@ -171,6 +171,8 @@ to the files; the next run removes those of a killed one.`,
 		}
 		var result bulk.SplitResult
 		err := b.run(cmd.Context(), args, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
+			// Split allocates much for a short time, and the limit of memory already bounds the heap.
+			defer debug.SetGCPercent(debug.SetGCPercent(200))
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), r, o)
 			return err

@@ -256,7 +256,9 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 	}
 	properties.BufferSize = streamBuffer
 	properties.MaxCompressedPageSize = parquet.DefaultMaxUncompressedPageSize
+	largest := int64(0) // uncompressed row group
 	for g := range parquetFile.NumRowGroups() {
+		size := int64(0)
 		// The library reads the column chunks of a row group whole, unless it streams them.
 		properties.BufferedStreamEnabled = properties.BufferedStreamEnabled || parquetFile.MetaData().RowGroup(g).TotalCompressedSize() > maxWholeGroup
 		for c := range parquetFile.MetaData().Schema.NumColumns() {
@@ -267,7 +269,9 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 			if err != nil {
 				return nil, nil, err
 			}
+			size += min(max(chunk.TotalUncompressedSize(), 0), maxWholeGroup+1)
 		}
+		largest = max(largest, size)
 	}
 	// Check the schema that Arrow's writers store, because the library trusts the numbers in it.
 	if encoded := parquetFile.MetaData().KeyValueMetadata().FindValue(arrowSchemaKey); encoded != nil {
@@ -280,7 +284,9 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 		}
 	}
 	open := func() (reader *pqarrow.FileReader, err error) {
-		reader, err = pqarrow.NewFileReader(parquetFile, pqarrow.ArrowReadProperties{BatchSize: batchRows}, memory.DefaultAllocator)
+		// Allocate texts in advance only if all fit, because the sizes in the footer of a damaged file can be arbitrary.
+		readProperties := pqarrow.ArrowReadProperties{BatchSize: batchRows, PreAllocBinaryData: largest <= maxWholeGroup}
+		reader, err = pqarrow.NewFileReader(parquetFile, readProperties, memory.DefaultAllocator)
 		if err == nil && columns == nil {
 			columns, err = reader.Schema()
 		}

@@ -5,6 +5,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -82,17 +83,25 @@ type Layout struct {
 	isFast          bool
 }
 
-// NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group,
-// pages are compressed with Snappy, and a column has dictionaries only if values repeat in the sample of its rows. If the
-// files are small, no column has dictionaries, because they would cost more than all else.
+// fastPageBytes is the size of a page in the fast layout. Larger pages would not stay in the processor's cache.
+const fastPageBytes = 256 << 10
+
+// NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group. A
+// column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed with Snappy only
+// if it shrinks the sample. If the files are small, no column has dictionaries, because they would cost more than all else.
 func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
-	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy)}
+	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDataPageSize(fastPageBytes)}
 	if isSmall {
 		options = append(options, parquet.WithDictionaryDefault(false))
 	}
 	for i, c := range sample.Columns() {
-		if !isSmall && !arrow.IsNested(c.DataType().ID()) {
-			options = append(options, parquet.WithDictionaryFor(sample.ColumnName(i), repeats(c)))
+		if arrow.IsNested(c.DataType().ID()) {
+			continue
+		}
+		hasDictionary := !isSmall && repeats(c)
+		options = append(options, parquet.WithDictionaryFor(sample.ColumnName(i), hasDictionary))
+		if !hasDictionary && !shrinks(c) {
+			options = append(options, parquet.WithCompressionFor(sample.ColumnName(i), compress.Codecs.Uncompressed))
 		}
 	}
 	l, err := newLayout(sample.Schema(), options...)
@@ -100,6 +109,29 @@ func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 		l.isFast = true
 	}
 	return l, err
+}
+
+// shrinks reports whether Snappy saves at least an eighth of a column's first values. A smaller saving is not worth the
+// time, because compressing such values takes longer than all other work on the column.
+func shrinks(a arrow.Array) bool {
+	const sampleBytes = 64 << 10
+	snappy, err := compress.GetCodec(compress.Codecs.Snappy)
+	if err != nil || a.DataType().ID() == arrow.DICTIONARY {
+		return true
+	}
+	var plain []byte
+	buffers := a.Data().Buffers()
+	if texts, ok := a.(array.BinaryLike); ok {
+		all := texts.ValueBytes()
+		for i := 0; i < a.Len() && len(plain) < sampleBytes; i++ {
+			n := texts.ValueLen(i)
+			plain = binary.LittleEndian.AppendUint32(plain, uint32(n))
+			plain, all = append(plain, all[:min(n, sampleBytes)]...), all[n:]
+		}
+	} else if values := buffers[len(buffers)-1]; values != nil {
+		plain = values.Bytes()[:min(values.Len(), sampleBytes)]
+	}
+	return len(plain) < 1000 || 8*len(snappy.EncodeLevel(nil, plain, 0)) <= 7*len(plain)
 }
 
 // repeats reports whether at least a twentieth of the values of a sample are equal to others.

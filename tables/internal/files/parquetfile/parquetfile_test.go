@@ -1,6 +1,7 @@
 package parquetfile
 
 import (
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 )
 
 // TestRowGroups checks that large row groups are written early, to limit memory, and that small batches share
@@ -99,5 +101,43 @@ func TestRequiredFieldNull(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), `column "l": field "l.element" is null in row 1`) {
 		t.Errorf("Write = %v, want an error that names the null field", err)
+	}
+}
+
+// TestFastCompression checks that the fast layout compresses the columns that Snappy shrinks, and no others.
+func TestFastCompression(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "random", Type: arrow.BinaryTypes.Binary},
+		{Name: "text", Type: arrow.BinaryTypes.String},
+		{Name: "noise", Type: arrow.PrimitiveTypes.Uint64},
+		{Name: "number", Type: arrow.PrimitiveTypes.Int64},
+	}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	defer b.Release()
+	rnd, value := rand.NewChaCha8([32]byte{}), make([]byte, 100)
+	for i := range 2000 {
+		_, _ = rnd.Read(value)
+		b.Field(0).(*array.BinaryBuilder).Append(value)
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("the same words in every row, and the number %d", i))
+		b.Field(2).(*array.Uint64Builder).Append(rnd.Uint64())
+		b.Field(3).(*array.Int64Builder).Append(int64(i))
+	}
+	batch := b.NewRecordBatch()
+	defer batch.Release()
+	rows := batch.NewSlice(100, batch.NumRows())
+	defer rows.Release()
+	for _, isSmall := range []bool{false, true} {
+		l, err := NewFastLayout(rows, isSmall)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]compress.Compression{
+			"random": compress.Codecs.Uncompressed, "text": compress.Codecs.Snappy,
+			"noise": compress.Codecs.Uncompressed, "number": compress.Codecs.Snappy,
+		} {
+			if codec := l.properties.CompressionFor(name); codec != want {
+				t.Errorf("small %t: column %s is compressed with %s, want %s", isSmall, name, codec, want)
+			}
+		}
 	}
 }
