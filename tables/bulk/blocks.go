@@ -8,6 +8,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
+// smallBatch is the size of batches, in bytes, below which a block joins them early. A batch itself takes a kilobyte or
+// more for each column, which can be many times its rows.
+const smallBatch = 64 << 10
+
+// maxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of up
+// to 1 GiB, can still be joined with them.
+var maxBlock int64 = 256 << 20 // tests use less
+
 // joinBlocks joins batches to blocks of at least size bytes, except the last.
 func joinBlocks(rows sorted.Batches, size int64) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
