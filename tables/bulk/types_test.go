@@ -13,8 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/bulk"
 )
 
-// TestSplitTypes checks that each type keeps its values, also if it is the key, and that Parquet gets plain types
-// instead of those that it lacks.
+// TestSplitTypes checks that columns of rare types keep their values, and that Parquet gets plain types if it lacks a type.
 func TestSplitTypes(t *testing.T) {
 	text, numbers := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64
 	for _, c := range []struct {
