@@ -1,8 +1,6 @@
 package bulk
 
 import (
-	"sync/atomic"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
@@ -10,8 +8,17 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// joinBlocks joins batches to blocks of at least size bytes, except the last. size may change between blocks.
-func joinBlocks(rows sorted.Batches, size *atomic.Int64) sorted.Batches {
+// smallBatch returns the size of batches, in bytes, below which a block joins them early. A batch itself takes a kilobyte or
+// more for each column, which can be many times its rows.
+func smallBatch() int64 { return 64 << 10 }
+
+// maxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of up
+// to 1 GiB, can still be joined with them.
+var maxBlock int64 = 256 << 20 // tests use less
+
+// joinBlocks joins batches to blocks of at least size bytes, except the last. size is called
+// after each batch.
+func joinBlocks(rows sorted.Batches, size func() int64) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		var pending []arrow.RecordBatch
 		pendingBytes := int64(0)
@@ -28,7 +35,7 @@ func joinBlocks(rows sorted.Batches, size *atomic.Int64) sorted.Batches {
 				return
 			}
 			pending = append(pending, b)
-			if pendingBytes += util.TotalRecordSize(b); pendingBytes >= size.Load() && !flush() {
+			if pendingBytes += util.TotalRecordSize(b); pendingBytes >= size() && !flush() {
 				return
 			}
 		}

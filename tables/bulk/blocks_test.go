@@ -1,65 +1,86 @@
-package bulk
+package bulk_test
 
 import (
-	"slices"
-	"strings"
-	"sync/atomic"
+	"path/filepath"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/arrow/util"
+	"github.com/apache/arrow-go/v18/parquet/file"
 
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
+	"github.com/go-partd/partd/tables/bulk"
 )
 
-// TestJoinBlocks checks that a change of the size applies to the next block, and that no row is lost.
-func TestJoinBlocks(t *testing.T) {
-	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+strings.Repeat(`{"n":1},`, 99)+`{"n":1}]`))
+// TestMaxBlock checks that rows are written before they are more than can be joined, if there is memory for more.
+func TestMaxBlock(t *testing.T) {
+	defer func(max int64) { *bulk.MaxBlock = max }(*bulk.MaxBlock)
+	*bulk.MaxBlock = 8 << 10
+	const size, rows = 16 << 10, 160 << 10
+	dir := filepath.Join(t.TempDir(), "out")
+	if _, err := bulk.Split(t.Context(), numbers(memory.DefaultAllocator, rows, size, nil), &bulk.SplitOptions{By: []string{"k"}, Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := file.OpenParquetFile(filepath.Join(dir, "0.parquet"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer batch.Release()
-	var batches sorted.Batches = func(yield func(arrow.RecordBatch, error) bool) {
-		for range 10 {
-			batch.Retain()
+	defer r.Close()
+	if r.NumRows() != rows || r.NumRowGroups() != 10 {
+		t.Errorf("the file has %d rows in %d row groups, want %d in 10", r.NumRows(), r.NumRowGroups(), rows)
+	}
+}
+
+// TestSmallBatches checks that batches of one row, which are small but take much memory, are joined early.
+func TestSmallBatches(t *testing.T) {
+	const rows, maxBatches = 40_000, 10_000
+	for name, run := range map[string]func(array.RecordReader) error{
+		"split": func(r array.RecordReader) error {
+			_, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: filepath.Join(t.TempDir(), "out")})
+			return err
+		},
+		"sort": func(r array.RecordReader) error {
+			sorted, err := bulk.Sort(t.Context(), r, &bulk.SortOptions{By: []string{"k"}})
+			if err == nil {
+				read(t, sorted, nil)
+			}
+			return err
+		},
+	} {
+		allocated := memory.NewCheckedAllocator(memory.DefaultAllocator)
+		first, peak := 0, 0
+		r := numbers(allocated, rows, 1, func() {
+			if n := allocated.CurrentAlloc(); first == 0 {
+				first = n
+			} else {
+				peak = max(peak, n)
+			}
+		})
+		if err := run(r); err != nil {
+			t.Fatal(err)
+		}
+		if peak > maxBatches*first {
+			t.Errorf("%s: up to %d batches of one row were in memory, want at most %d", name, peak/first, maxBatches)
+		}
+	}
+}
+
+// numbers returns a reader of rows in batches of size rows, and calls made after it has made a batch.
+func numbers(mem memory.Allocator, rows, size int, made func()) array.RecordReader {
+	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	return array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		for range rows / size {
+			b := array.NewRecordBuilder(mem, columns)
+			for range size {
+				b.Field(0).(*array.Int64Builder).Append(0)
+			}
+			batch := b.NewRecordBatch()
+			if b.Release(); made != nil {
+				made()
+			}
 			if !yield(batch, nil) {
 				return
 			}
 		}
-	}
-	var size atomic.Int64
-	batchBytes := util.TotalRecordSize(batch)
-	size.Store(3 * batchBytes)
-	var rows []int64
-	for block, err := range joinBlocks(batches, &size) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, block.NumRows())
-		block.Release()
-		size.Store(1 + batchBytes*int64(len(rows)-1))
-	}
-	if want := []int64{300, 100, 200, 300, 100}; !slices.Equal(rows, want) {
-		t.Errorf("blocks have %d rows, want %d", rows, want)
-	}
-}
-
-// TestChooseBlockBytes checks that blocks are small only if there are few keys and all their rows are in memory.
-func TestChooseBlockBytes(t *testing.T) {
-	p := (&splitter{SplitOptions: SplitOptions{Memory: 64 << 20}}).newPartition()
-	for i, want := range []int64{64 << 10, 2 * 64 << 10} {
-		p.numberOf([]byte{byte(i)})
-		if n := p.chooseBlockBytes(); n != want {
-			t.Errorf("%d keys: blocks of %d bytes, want %d", i+1, n, want)
-		}
-	}
-	for i := range 1000 {
-		p.numberOf([]byte{byte(i), byte(i >> 8)})
-	}
-	if n := p.chooseBlockBytes(); n > 4<<20 {
-		t.Errorf("1,000 keys: blocks of %d bytes, which is more than a sixteenth of the memory", n)
-	}
+	})
 }

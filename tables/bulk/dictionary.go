@@ -3,12 +3,12 @@ package bulk
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -29,25 +29,49 @@ func plainSchema(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// encode returns a batch with the schema to. Its plain columns are converted to dictionaries where to has them. The caller
-// must release the result.
-func encode(columns []arrow.Array, rows int64, to *arrow.Schema) (arrow.RecordBatch, error) {
-	columns = slices.Clone(columns)
+// encoded yields rows with the schema to. Plain columns are converted to dictionaries where to has them. A batch ends where
+// a dictionary of its index type is full, because rows of several batches can have more values than one dictionary holds.
+func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for start, step := int64(0), rows; start < rows; {
+			b, err := encode(columns, start, min(start+step, rows), to)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			start, step = start+b.NumRows(), 2*b.NumRows() // trying all other rows each time would take quadratic time
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
+}
+
+// encode returns the rows from start that fit in dictionaries, at most up to end.
+func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.RecordBatch, error) {
+	parts := make([]arrow.Array, len(columns))
 	for i, f := range to.Fields() {
+		parts[i] = array.NewSlice(columns[i], start, end)
+		defer parts[i].Release()
 		d, ok := f.Type.(*arrow.DictionaryType)
 		if !ok {
 			continue
 		}
 		var err error
-		if columns[i], err = encodeColumn(columns[i], d); err != nil {
+		if parts[i], err = encodeColumn(parts[i], d); err != nil {
 			return nil, fmt.Errorf("column %q: encode the values as %s: %w", f.Name, d, err)
 		}
-		defer columns[i].Release()
+		defer parts[i].Release()
+		end = start + int64(parts[i].Len())
 	}
-	return array.NewRecordBatch(to, columns, rows), nil
+	for i, a := range parts {
+		parts[i] = array.NewSlice(a, 0, end-start)
+		defer parts[i].Release()
+	}
+	return array.NewRecordBatch(to, parts, end-start), nil
 }
 
-// encodeColumn returns the values of a with a dictionary. It replaces the builders of arrow-go 18.8, which do not support
+// encodeColumn returns the values of a with a dictionary. It ends before the first value that gets no index. It replaces the builders of arrow-go 18.8, which do not support
 // all types of values.
 func encodeColumn(a arrow.Array, d *arrow.DictionaryType) (arrow.Array, error) {
 	appendKey := valueAppender(a)
@@ -69,7 +93,7 @@ func encodeColumn(a arrow.Array, d *arrow.DictionaryType) (arrow.Array, error) {
 		n, ok := known[string(key)]
 		if !ok {
 			if n = len(first); n > limit {
-				return nil, fmt.Errorf("a dictionary can have at most %d values", limit+1)
+				break
 			}
 			known[string(key)] = n
 			first = append(first, row)

@@ -1,4 +1,7 @@
 package bulk
 
-// MinMemory is a pointer to minMemory.
-var MinMemory = &minMemory
+// Limits that tests lower.
+var (
+	MinMemory = &minMemory
+	MaxBlock  = &maxBlock
+)

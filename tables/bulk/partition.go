@@ -38,9 +38,10 @@ type partition struct {
 	// blockBytes is the size of the blocks that add gets next.
 	blockBytes atomic.Int64
 
-	seed  maphash.Seed
-	log   *logstore.Store // nil until a row goes to a bucket
-	sizes [buckets]int64  // in bytes
+	seed      maphash.Seed
+	log       *logstore.Store // nil until a row goes to a bucket
+	logMemory int64
+	sizes     [buckets]int64 // in bytes
 }
 
 const (
@@ -51,9 +52,11 @@ const (
 	minPieceBytes = 64 << 10 // average size of the rows of a key in a block
 )
 
-func (s *splitter) newPartition() *partition {
-	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed()}
-	p.blockBytes.Store(s.Memory / 16)
+func (s *splitter) largestBlock() int64 { return min(s.Memory/16, maxBlock) }
+
+func (s *splitter) newPartition(logMemory int64) *partition {
+	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed(), logMemory: logMemory}
+	p.blockBytes.Store(s.largestBlock())
 	return p
 }
 
@@ -61,9 +64,9 @@ func (s *splitter) newPartition() *partition {
 // because add reads each of their rows in the order of the keys.
 func (p *partition) chooseBlockBytes() int64 {
 	if p.log != nil {
-		return p.Memory / 16
+		return p.largestBlock()
 	}
-	return min(p.Memory/16, int64(len(p.files))*minPieceBytes)
+	return min(p.largestBlock(), int64(len(p.files))*minPieceBytes)
 }
 
 // numberOf returns the index of a key's file, or -1-bucket.
@@ -123,7 +126,7 @@ func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
 // store appends entries to the log store.
 func (p *partition) store(ctx context.Context, entries []partd.Entry) (err error) {
 	if len(entries) > 0 && p.log == nil {
-		p.log, err = logstore.OpenTemp(p.Temp, &logstore.Options{Memory: max(p.Memory/4, logstore.MinMemory)})
+		p.log, err = logstore.OpenTemp(p.Temp, &logstore.Options{Memory: min(max(p.logMemory, logstore.MinMemory), logstore.MaxMemory)})
 	}
 	if len(entries) == 0 || err != nil {
 		return err
@@ -131,14 +134,18 @@ func (p *partition) store(ctx context.Context, entries []partd.Entry) (err error
 	return p.log.Append(ctx, entries...)
 }
 
-// writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use.
+// writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use. It
+// also writes files with more rows than can be joined.
 func (p *partition) writeLargest(ctx context.Context) error {
-	if p.used < p.memory {
+	limit := p.memory
+	if p.used >= limit {
+		limit /= 2
+	} else if !slices.ContainsFunc(p.files, func(f *file) bool { return f.bytes >= maxBlock }) {
 		return nil
 	}
 	largest := slices.SortedFunc(slices.Values(p.files), func(a, b *file) int { return cmp.Compare(b.bytes, a.bytes) })
 	n := 0
-	for ; p.used > p.memory/2; n++ {
+	for ; n < len(largest) && (p.used > limit || largest[n].bytes >= maxBlock); n++ {
 		p.used -= largest[n].bytes
 	}
 	return parallel.Each(ctx, slices.Values(largest[:n]), workers, func(ctx context.Context, f *file) error { return p.write(ctx, f, false) })

@@ -47,8 +47,8 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}
 	read := int64(0)
 	in := sorted.Input{
-		Keys: withKeys.positions, Memory: min(memory/16, max(memory/32, 16<<20)), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
-		Batches: arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		Keys: withKeys.positions, Memory: min(memory/16, max(memory/32, 16<<20), maxBlock), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
+		Batches: joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			read += b.NumRows()
 			b, err := schema.Convert(b, plain)
 			if err != nil {
@@ -56,7 +56,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 			}
 			defer b.Release()
 			return withKeys.add(b)
-		}),
+		}), smallBatch),
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
@@ -66,9 +66,13 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 				return
 			}
 			written += b.NumRows()
-			out, err := encode(b.Columns()[:columns.NumFields()], b.NumRows(), columns)
-			b.Release()
-			if !yield(out, err) || err != nil {
+			more := true
+			for out, err := range encoded(b.Columns()[:columns.NumFields()], b.NumRows(), columns) {
+				if more = yield(out, err) && err == nil; !more {
+					break
+				}
+			}
+			if b.Release(); !more {
 				return
 			}
 		}

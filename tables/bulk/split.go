@@ -90,7 +90,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	}
 	s.dir.Visible = true
 	plain := plainSchema(r.Schema())
-	read, err := s.split(ctx, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) }))
+	read, err := s.split(ctx, joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) }), smallBatch), s.Memory/4)
 	if written := s.rows.Load(); err == nil && written != read {
 		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
 	}
@@ -126,15 +126,15 @@ func withoutIndices[T any](s []T, indices []int) (rest []T) {
 	return rest
 }
 
-// split writes the files of rows, and returns the number of rows read.
-func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err error) {
-	p := s.newPartition()
+// split writes the files of rows, and returns the number of rows read. logMemory is the memory for the log store.
+func (s *splitter) split(ctx context.Context, rows sorted.Batches, logMemory int64) (n int64, err error) {
+	p := s.newPartition(logMemory)
 	defer func() {
 		if p.log != nil {
 			err = errors.Join(err, p.log.Close())
 		}
 	}()
-	for block, err := range sorted.Ahead(joinBlocks(rows, &p.blockBytes), 1) {
+	for block, err := range sorted.Ahead(joinBlocks(rows, p.blockBytes.Load), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
 		}
@@ -153,7 +153,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 	}
 	var small, large []int // buckets
 	for bucket, size := range p.sizes {
-		if size > s.Memory/8 {
+		if size > min(s.Memory/8, maxBlock) {
 			large = append(large, bucket)
 		} else if size > 0 {
 			small = append(small, bucket)
@@ -164,7 +164,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches) (n int64, err
 	})
 	for _, bucket := range large {
 		if err == nil {
-			_, err = s.split(ctx, p.read(ctx, bucket))
+			_, err = s.split(ctx, p.read(ctx, bucket), logMemory/2) // p.log keeps its memory meanwhile
 		}
 	}
 	return n, err
@@ -208,15 +208,17 @@ func (s *splitter) chooseLayout(rows arrow.RecordBatch) error {
 	if s.layout != nil || s.format != formats.Parquet {
 		return nil
 	}
-	sample, err := s.encode(rows)
-	if err != nil {
+	for sample, err := range s.encode(rows) {
+		if err == nil {
+			s.layout, err = parquetfile.NewFastLayout(sample, false)
+		}
+		if err == nil {
+			s.small, err = parquetfile.NewFastLayout(sample, true)
+			sample.Release()
+		}
 		return err
 	}
-	defer sample.Release()
-	if s.layout, err = parquetfile.NewFastLayout(sample, false); err == nil {
-		s.small, err = parquetfile.NewFastLayout(sample, true)
-	}
-	return err
+	return nil
 }
 
 // file is a file to write.
@@ -287,23 +289,27 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 	return err
 }
 
-// encode returns rows with the columns of the files. The caller must release the result.
-func (s *splitter) encode(rows arrow.RecordBatch) (arrow.RecordBatch, error) {
+// encode yields rows with the columns of the files.
+func (s *splitter) encode(rows arrow.RecordBatch) sorted.Batches {
 	columns := rows.Columns()
 	if s.Hive {
 		columns = withoutIndices(columns, s.by)
 	}
-	return encode(columns, rows.NumRows(), s.columns)
+	return encoded(columns, rows.NumRows(), s.columns)
 }
 
 func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
-	encoded, err := s.encode(rows)
-	if err != nil {
-		return err
+	for b, err := range s.encode(rows) {
+		if err != nil {
+			return err
+		}
+		s.rows.Add(b.NumRows())
+		err = w.Write(b)
+		if b.Release(); err != nil {
+			return err
+		}
 	}
-	defer encoded.Release()
-	s.rows.Add(rows.NumRows())
-	return w.Write(encoded)
+	return nil
 }
 
 // create creates the file for rows. isComplete means that the file will have no other rows.

@@ -32,8 +32,9 @@ type Dir struct {
 	temp   string // contains the files until Commit
 	undo   func()
 
-	mu    sync.Mutex
-	names []string
+	mu      sync.Mutex
+	names   []string
+	parents map[string]bool // directories of files
 }
 
 // CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if it is a
@@ -61,7 +62,7 @@ func CheckDir(dir string) error {
 // CreateDir prepares to fill a directory, and creates its missing parents. The caller must call [Dir.Commit] or
 // [Dir.Abort].
 func CreateDir(path string) (d *Dir, err error) {
-	d = &Dir{path: path}
+	d = &Dir{path: path, parents: map[string]bool{}}
 	_, err = os.Stat(path)
 	d.exists = err == nil
 	if d.undo, err = makeDirs(d.Parent()); err == nil {
@@ -131,12 +132,32 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 	return name
 }
 
-// CreateAt creates a file at a path, which is relative to the directory.
-func (d *Dir) CreateAt(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(d.temp, path)), 0o777); err != nil {
-		return nil, err
+// CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system ignores
+// case, and another path differs only in case, the error wraps [fs.ErrExist].
+func (d *Dir) CreateAt(path string) (f *os.File, err error) {
+	if err = d.makeParents(path); err == nil {
+		f, err = d.create(path)
 	}
-	return d.create(path)
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%s: another value has the same name on this file system, which may ignore case: %w", path, err)
+	}
+	return f, err
+}
+
+// makeParents creates the parents of path that it has not created before.
+func (d *Dir) makeParents(path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, c := range path {
+		if c != '/' || d.parents[path[:i]] {
+			continue
+		}
+		if err := os.Mkdir(filepath.Join(d.temp, path[:i]), 0o777); err != nil {
+			return err
+		}
+		d.parents[path[:i]] = true
+	}
+	return nil
 }
 
 func (d *Dir) create(name string) (*os.File, error) {

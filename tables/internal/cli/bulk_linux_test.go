@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
@@ -71,7 +71,7 @@ func (l *locked) String() string {
 }
 
 // TestSplitInterrupted kills a split, and interrupts it, while it reads and while it writes files. No file may have its
-// final name. The next run must remove what a killed run leaves.
+// final name. The next run must remove what a killed run leaves. The input has no end, so that no run ends before the signal.
 func TestSplitInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	parent, tmp := filepath.Join(dir, "parent"), filepath.Join(dir, "tmp")
@@ -79,41 +79,47 @@ func TestSplitInterrupted(t *testing.T) {
 	mustSucceed(t, os.Mkdir(tmp, 0o777))
 	t.Setenv("TMPDIR", tmp)
 	out := filepath.Join(parent, "out")
-	var rows strings.Builder
-	rows.WriteString("k,n\n")
-	const keys = 1500
-	for i := range 3 * keys {
-		fmt.Fprintf(&rows, "%d,%d\n", i%keys, i)
+	few, many := randomRows(1, 1, 1), randomRows(4000, 64, 1<<10) // half of 64 keys have open files
+	keys := map[int32]bool{}
+	for _, k := range many.Column(0).(*array.Int32).Int32Values() {
+		keys[k] = true
 	}
+	var whole bytes.Buffer
+	w := ipc.NewWriter(&whole, ipc.WithSchema(many.Schema()))
+	mustSucceed(t, w.Write(many))
+	mustSucceed(t, w.Close())
 	for range procs.Kills(t, 1) {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
 			for _, isWriting := range []bool{false, true} {
-				cmd := program("split", "--by", "k", "--from", "jsonl", "--to", "csv", "--progress", "always", "-o", out, "-")
-				if isWriting {
-					cmd.Args[5] = "csv"
-				}
+				cmd := program("split", "--by", "k", "--from", "arrow", "--to", "csv", "--memory", "64MiB", "--progress", "always", "-o", out, "-")
 				var stderr locked
 				cmd.Stderr = &stderr
 				in, err := cmd.StdinPipe()
 				mustSucceed(t, err)
 				mustSucceed(t, cmd.Start())
+				t.Cleanup(func() { _ = cmd.Process.Kill() }) // if the test fails; otherwise the process has ended
+				rows := few
 				if isWriting {
-					_, err = io.WriteString(in, rows.String())
-					mustSucceed(t, err)
-					mustSucceed(t, in.Close())
+					rows = many
+				}
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					w := ipc.NewWriter(in, ipc.WithSchema(rows.Schema()))
+					for w.Write(rows) == nil { // until the process closes its end
+						time.Sleep(time.Millisecond)
+					}
+				}()
+				if isWriting {
 					waitUntil(t, "no temporary file appeared", func() bool {
 						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "files", "*"))
 						return err == nil && len(files) > 0
 					})
 				} else {
-					_, err = io.WriteString(in, `{"k":1}`+"\n")
-					mustSucceed(t, err)
 					waitUntil(t, "no progress is shown", func() bool { return strings.Contains(stderr.String(), "MB") })
 				}
 				mustSucceed(t, cmd.Process.Signal(signal))
-				if signal != syscall.SIGKILL && !isWriting {
-					mustSucceed(t, in.Close())
-				}
+				<-ended
 				_ = cmd.Wait() // the exit code is checked below
 				wantCode := map[syscall.Signal]int{syscall.SIGKILL: -1}[signal]
 				if signal != syscall.SIGKILL {
@@ -131,8 +137,8 @@ func TestSplitInterrupted(t *testing.T) {
 					t.Errorf("%v, writing: %v: %q are left, want only names that begin with partd-tmp-", signal, isWriting, left)
 				}
 				if signal == syscall.SIGKILL {
-					mustRun(t, rows.String(), "split", "--by", "k", "--from", "csv", "--to", "csv", "-o", out, "-")
-					if left := leftovers(t, parent, tmp); len(left) != 1 || len(filesIn(t, out)) != keys {
+					mustRun(t, whole.String(), "split", "--by", "k", "--from", "arrow", "--to", "csv", "--memory", "64MiB", "-o", out, "-")
+					if left := leftovers(t, parent, tmp); len(left) != 1 || len(filesIn(t, out)) != len(keys) {
 						t.Errorf("after another run, there are %q, want only the directory of the files", left)
 					}
 					mustSucceed(t, os.RemoveAll(out))

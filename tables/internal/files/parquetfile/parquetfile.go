@@ -128,8 +128,8 @@ func shrinks(a arrow.Array) bool {
 			plain = binary.LittleEndian.AppendUint32(plain, uint32(n))
 			plain, all = append(plain, all[:min(n, sampleBytes)]...), all[n:]
 		}
-	} else if values := buffers[len(buffers)-1]; values != nil {
-		plain = values.Bytes()[:min(values.Len(), sampleBytes)]
+	} else if _, ok := a.DataType().(arrow.FixedWidthDataType); ok && len(buffers) == 2 && buffers[1] != nil {
+		plain = buffers[1].Bytes()[:min(buffers[1].Len(), sampleBytes)]
 	}
 	return len(plain) < 1000 || 8*len(snappy.EncodeLevel(nil, plain, 0)) <= 7*len(plain)
 }
@@ -150,9 +150,14 @@ func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layou
 	// fields has the types to write; recorded has the types to which readers convert them back.
 	fields, recorded := slices.Clone(columns.Fields()), slices.Clone(columns.Fields())
 	for i, f := range fields {
-		if stored, err := schema.StoredType(f.Type); err == nil && schema.ContainsType(f.Type, unwritable) {
-			fields[i].Type = schema.Restore(stored, f.Type, isTime)
-			recorded[i].Type = schema.Restore(fields[i].Type, f.Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
+		if schema.ContainsType(f.Type, isInterval) {
+			return nil, fmt.Errorf("column %q: Parquet has no type for %s: leave the column out, or write Arrow", f.Name, f.Type)
+		}
+		fields[i].Type = plainType(f.Type)
+		recorded[i].Type = fields[i].Type
+		if stored, err := schema.StoredType(fields[i].Type); err == nil && schema.ContainsType(fields[i].Type, unwritable) {
+			recorded[i].Type = schema.Restore(stored, fields[i].Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
+			fields[i].Type = schema.Restore(stored, fields[i].Type, isTime)
 		}
 	}
 	metadata := columns.Metadata()
@@ -190,6 +195,42 @@ func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
 
 // isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
 func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
+
+func isInterval(t arrow.DataType) bool {
+	switch t.ID() {
+	case arrow.INTERVAL_MONTHS, arrow.INTERVAL_DAY_TIME, arrow.INTERVAL_MONTH_DAY_NANO:
+		return true
+	}
+	return false
+}
+
+// plainType returns t with the values of runs instead of the runs, and texts and lists instead of views.
+func plainType(t arrow.DataType) arrow.DataType {
+	element := func(t arrow.ListLikeType) arrow.Field {
+		f := t.ElemField()
+		f.Type = plainType(f.Type)
+		return f
+	}
+	switch t := t.(type) {
+	case *arrow.RunEndEncodedType:
+		return plainType(t.Encoded())
+	case *arrow.StringViewType:
+		return arrow.BinaryTypes.String
+	case *arrow.BinaryViewType:
+		return arrow.BinaryTypes.Binary
+	case *arrow.ListType, *arrow.ListViewType:
+		return arrow.ListOfField(element(t.(arrow.ListLikeType)))
+	case *arrow.LargeListType, *arrow.LargeListViewType:
+		return arrow.LargeListOfField(element(t.(arrow.ListLikeType)))
+	case *arrow.StructType:
+		fields := t.Fields()
+		for i, f := range fields {
+			fields[i].Type = plainType(f.Type)
+		}
+		return arrow.StructOf(fields...)
+	}
+	return t
+}
 
 // unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
 func unwritable(t arrow.DataType) bool {

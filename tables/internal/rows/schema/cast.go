@@ -304,6 +304,10 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 		offsets[i+1], last = end-first, end
 	}
 	values = a.ListValues()
+	switch a.(type) {
+	case *array.ListView, *array.LargeListView:
+		hasHidden = true // their values can have any order
+	}
 	if _, isMap := a.(*array.Map); isMap && last-first < int64(values.Len()) {
 		hasHidden = true // Copy the values, because arrow-go 18.8 does not accept a slice as a map's entries.
 	}

@@ -66,3 +66,15 @@ func TestDigits(t *testing.T) {
 		}
 	}
 }
+
+// TestListViews checks that lists whose values are in another order, overlap or are unused keep their values.
+func TestListViews(t *testing.T) {
+	numbers := array.NewInt64Builder(memory.DefaultAllocator)
+	numbers.AppendValues([]int64{1, 2, 3, 4}, nil)
+	buffer := func(n ...int32) *memory.Buffer { return memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(n)) }
+	views := array.NewListViewData(array.NewData(arrow.ListViewOf(arrow.PrimitiveTypes.Int64), 3, []*memory.Buffer{nil, buffer(2, 0, 0), buffer(2, 2, 1)}, []arrow.ArrayData{numbers.NewArray().Data()}, 0, 0))
+	lists, err := ConvertArray(views, arrow.ListOf(arrow.PrimitiveTypes.Int64))
+	if err != nil || lists.String() != "[[3 4] [1 2] [1]]" {
+		t.Errorf("ConvertArray = %v, %v, want [[3 4] [1 2] [1]]", lists, err)
+	}
+}

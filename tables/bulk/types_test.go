@@ -1,0 +1,80 @@
+package bulk_test
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+// TestSplitTypes checks that columns of rare types keep their values, and that Parquet gets plain types if it lacks a type.
+func TestSplitTypes(t *testing.T) {
+	text, numbers := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64
+	for _, c := range []struct {
+		t, inParquet arrow.DataType
+		a, b         string // two values as JSON
+	}{
+		{arrow.BinaryTypes.StringView, text, `"a text that is longer than 12 bytes"`, `"b"`},
+		{arrow.BinaryTypes.BinaryView, arrow.BinaryTypes.Binary, `"YWJj"`, `"YWJk"`},
+		{arrow.RunEndEncodedOf(arrow.PrimitiveTypes.Int32, text), text, `"x"`, `"y"`},
+		{arrow.ListViewOf(numbers), arrow.ListOf(numbers), `[1,2]`, `[3]`},
+		{arrow.LargeListViewOf(text), arrow.LargeListOf(text), `["x"]`, `["y","z"]`},
+		{arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListViewOf(arrow.BinaryTypes.StringView), Nullable: true}), arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListOf(text), Nullable: true}), `{"l":["x"]}`, `{"l":null}`},
+		{arrow.FixedWidthTypes.MonthInterval, nil, `{"months":1}`, `{"months":2}`},
+		{arrow.FixedWidthTypes.DayTimeInterval, nil, `{"days":1,"milliseconds":2}`, `{"days":2,"milliseconds":1}`},
+		{arrow.FixedWidthTypes.MonthDayNanoInterval, nil, `{"months":1,"days":2,"nanoseconds":3}`, `{"months":1,"days":2,"nanoseconds":4}`},
+	} {
+		columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: text}, {Name: "v", Type: c.t, Nullable: true}}, nil)
+		first := rowsOf(t, columns, `[{"k":"x","v":`+c.a+`},{"k":"y","v":`+c.b+`},{"k":"x","v":null},{"k":"x","v":`+c.a+`}]`)
+		second := rowsOf(t, columns, `[{"k":"x","v":`+c.b+`}]`)
+		for _, format := range []string{"parquet", "arrow"} {
+			r, err := array.NewRecordReader(columns, []arrow.RecordBatch{first, second, first})
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := filepath.Join(t.TempDir(), "out")
+			_, err = bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format})
+			if format == "parquet" && c.inParquet == nil {
+				if err == nil || !strings.Contains(err.Error(), `column "v": Parquet has no type for `+c.t.String()) || !r.Next() || r.RecordBatch() != first {
+					t.Errorf("%s: Split = %v, want an error that names the column, and no rows read", c.t, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s as %s: %v", c.t, format, err)
+				continue
+			}
+			f, err := bulk.Open(t.Context(), filepath.Join(dir, "x."+format))
+			got, schema := read(t, f, err)
+			want := valuesOf(first, 0, 2, 3)
+			want = append(append(want, valuesOf(second, 0)...), want...)
+			wantType := map[string]arrow.DataType{"arrow": c.t, "parquet": c.inParquet}[format]
+			if !slices.Equal(got, want) || schema.Field(1).Type.ID() != wantType.ID() {
+				t.Errorf("%s as %s: the rows are %q of type %s, want %q of type %s", c.t, format, got, schema.Field(1).Type, want, wantType)
+			}
+		}
+	}
+}
+
+func rowsOf(t *testing.T, columns *arrow.Schema, rows string) arrow.RecordBatch {
+	t.Helper()
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// valuesOf returns rows of a batch as read does.
+func valuesOf(b arrow.RecordBatch, rows ...int) (texts []string) {
+	for _, row := range rows {
+		texts = append(texts, "k="+b.Column(0).ValueStr(row)+" v="+b.Column(1).ValueStr(row)+" ")
+	}
+	return texts
+}
