@@ -170,8 +170,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestJoinWords sorts by columns whose words are joined: texts of the same and of different lengths, many of which have the
-// first bytes in common, and small and large numbers.
+// TestJoinWords sorts by columns whose words are joined: texts of equal and of different lengths, with common prefixes, and
+// small and large numbers.
 func TestJoinWords(t *testing.T) {
 	const n = 2000
 	for seed := range uint64(40) {
