@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -44,9 +43,9 @@ func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
 	return f
 }
 
-// run calls f with the rows of files and the columns --by, and shows the progress. tempDirs are the directories for
-// temporary files.
-func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f func(r array.RecordReader, by []string) error) error {
+// run calls f with the rows of files and the columns --by, and shows the progress. heap is the part of --memory that is in
+// the heap. tempDirs are the directories for temporary files.
+func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(r array.RecordReader, by []string) error) error {
 	if *b.by == "" {
 		return cliutil.Usagef("--by is required: name the columns")
 	}
@@ -54,7 +53,7 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, tempDirs string, f 
 	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
 		return err
 	}
-	cliutil.LimitHeap(b.memory.Bytes)
+	cliutil.LimitHeap(heap)
 	total := int64(0)
 	files, err := formats.ListFiles(paths)
 	if err == nil {
@@ -170,9 +169,7 @@ to the files; the next run removes those of a killed one.`,
 			return cliutil.Usagef("--to %q: use parquet, arrow, csv or jsonl", o.Format)
 		}
 		var result bulk.SplitResult
-		err := b.run(cmd.Context(), args, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
-			// Split allocates much for a short time, and the limit of memory already bounds the heap.
-			defer debug.SetGCPercent(debug.SetGCPercent(200))
+		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), r, o)
 			return err
@@ -217,9 +214,8 @@ to temporary files in $TMPDIR.`,
 			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --format jsonl")
 		}
 		var read, written arrowsafe.Counted
-		err := b.run(cmd.Context(), args, "$TMPDIR, and the output where -o says", func(r array.RecordReader, by []string) error {
-			// The sorted rows are outside the heap. Without a limit, garbage could double the heap.
-			defer debug.SetMemoryLimit(debug.SetMemoryLimit(b.memory.Bytes/2 + 64<<20))
+		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.
+		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output where -o says", func(r array.RecordReader, by []string) error {
 			read.RecordReader = r
 			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
 			written.RecordReader = sorted

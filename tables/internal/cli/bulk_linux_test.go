@@ -168,6 +168,9 @@ func TestBulkFullDisk(t *testing.T) {
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr, "partd-tables: no space left on device: ") || !strings.Contains(stderr, c.want) {
 			t.Errorf("%q with temporary data in %s: exit code %d, %s, want an error about the space in %s", c.args, c.tmp, code, stderr, c.want)
 		}
+		if n := strings.Count(stderr, "out.arrow"); n > 1 {
+			t.Errorf("%q: the message names the output %d times: %s", c.args, n, stderr)
+		}
 		if left := leftovers(t, small, tmp); len(left) > 0 {
 			t.Errorf("%q with temporary data in %s: %q are left", c.args, c.tmp, left)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -100,8 +101,14 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 		return suggestForce(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err := errors.Join(writeRows(w, format, r, false), w.Flush()); err != nil {
+	if err = writeRows(w, format, r, false); err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		if r.Err() == nil { // an error of the input names the input
+			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+				err = failed.Err // without the name of the temporary file
+			}
 			err = fmt.Errorf("%s: %w", path, err)
 		}
 		return errors.Join(err, f.Abort())

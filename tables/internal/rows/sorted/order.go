@@ -2,6 +2,7 @@ package sorted
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 )
 
@@ -21,11 +22,13 @@ type entry struct {
 
 // order returns the rows 0 to n-1 in sorted order. Rows with equal keys keep their order.
 func (k keys) order(n int) []uint32 {
-	rows := make([]entry, n)
+	rows, spare := make([]entry, n), make([]entry, n)
 	for i := range rows {
-		rows[i].row = uint32(i)
+		rows[i].row, spare[i].row = uint32(i), uint32(i)
 	}
-	k.sort(rows, make([]entry, n), 0)
+	last, depth := k.joinWords(rows, spare)
+	sortWords(rows, spare)
+	last.sortGroups(rows, spare, depth)
 	order := make([]uint32, n)
 	for i, r := range rows {
 		order[i] = r.row
@@ -33,22 +36,77 @@ func (k keys) order(n int) []uint32 {
 	return order
 }
 
+// joinWords sets the words of rows, which consist of the words at the first depths of the first columns. It omits the
+// bits that are the same in all rows, which does not change the order. joinWords returns the last joined column with the
+// columns after it, and the depth in this column. It overwrites the words of spare, which must have the same rows.
+func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
+	width := 0
+	for column, level := k, 0; ; {
+		column[0].setWords(spare, level)
+		all, common, complete := uint64(0), ^uint64(0), 0
+		for _, r := range spare {
+			all, common = all|r.word, common&r.word
+			if column[0].isComplete(r.word, level) {
+				complete++
+			}
+		}
+		varying := all &^ common
+		if width += bits.OnesCount64(varying); width > 64 {
+			return last, depth
+		}
+		last, depth = column, level
+		appendBits(rows, spare, varying)
+		switch {
+		case complete == len(rows) && len(column) > 1:
+			column, level = column[1:], 0
+		case complete == 0 && level+1 < maxDepth:
+			level++
+		default: // Some values have no further words.
+			return last, depth
+		}
+	}
+}
+
+// appendBits appends the bits in mask of each word of from to the word of the same row.
+func appendBits(rows, from []entry, mask uint64) {
+	for mask != 0 {
+		// Take the highest run of adjacent bits.
+		high := bits.Len64(mask)
+		n := bits.LeadingZeros64(^(mask << (64 - high)))
+		low := high - n
+		run := uint64(1)<<n - 1
+		for i := range rows {
+			rows[i].word = rows[i].word<<n | from[i].word>>low&run
+		}
+		mask &= uint64(1)<<low - 1
+	}
+}
+
 // sort sorts rows that have equal words of the first column up to depth. Rows must be ascending. sort overwrites spare,
 // which must be at least as long.
 func (k keys) sort(rows, spare []entry, depth int) {
-	c := k[0]
-	c.setWords(rows, depth)
+	k[0].setWords(rows, depth)
 	sortWords(rows, spare)
+	k.sortGroups(rows, spare, depth)
+}
+
+// sortGroups sorts each group of rows with equal words by the words after the first column's word at depth.
+func (k keys) sortGroups(rows, spare []entry, depth int) {
+	c := k[0]
 	for start, end := 0, 0; start < len(rows); start = end {
 		word := rows[start].word
 		for end = start + 1; end < len(rows) && rows[end].word == word; end++ {
 		}
+		if end == start+1 {
+			continue
+		}
 		group, rest, nextDepth := rows[start:end], k, depth+1
-		if c.isComplete(word, depth) {
+		c.setWords(group[:1], depth) // it was joined with others
+		if c.isComplete(group[0].word, depth) {
 			rest, nextDepth = k[1:], 0
 		}
 		switch {
-		case len(group) == 1 || len(rest) == 0:
+		case len(rest) == 0:
 		case len(group) < minRadixRows || nextDepth == maxDepth:
 			slices.SortFunc(group, func(a, b entry) int {
 				return cmp.Or(rest.compare(int(a.row), rest, int(b.row)), cmp.Compare(a.row, b.row))

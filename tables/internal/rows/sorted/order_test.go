@@ -170,6 +170,46 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+// TestJoinWords sorts by columns whose words are joined: texts of equal and of different lengths, with common prefixes, and
+// small and large numbers.
+func TestJoinWords(t *testing.T) {
+	const n = 2000
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 5))
+		texts := func(format string, limit int) column {
+			b := array.NewStringBuilder(memory.DefaultAllocator)
+			for range n {
+				b.Append(fmt.Sprintf(format, rnd.IntN(limit)))
+			}
+			return keyColumn(b.NewArray())
+		}
+		numbers := func(limit int64) column {
+			b := array.NewInt64Builder(memory.DefaultAllocator)
+			for range n {
+				if rnd.IntN(9) > 0 {
+					b.Append(rnd.Int64N(limit) - limit/2)
+				} else {
+					b.AppendNull()
+				}
+			}
+			return keyColumn(b.NewArray())
+		}
+		all := keys{texts("k%07d", 30), texts("k%09d", 1000), texts("prefix%d", 20), numbers(3), numbers(1 << 62)}
+		k := keys{}
+		for _, i := range rnd.Perm(len(all))[:1+rnd.IntN(3)] {
+			k = append(k, all[i])
+		}
+		want := make([]uint32, n)
+		for i := range want {
+			want[i] = uint32(i)
+		}
+		slices.SortStableFunc(want, func(a, b uint32) int { return k.compare(int(a), k, int(b)) })
+		if got := k.order(n); !slices.Equal(got, want) {
+			t.Errorf("seed %d: sorting by %d columns returns another order than comparing values", seed, len(k))
+		}
+	}
+}
+
 // TestReleasesMemory checks that a sort frees the memory outside the heap, even if its consumer stops early.
 func TestReleasesMemory(t *testing.T) {
 	id := int64(0)

@@ -1,8 +1,6 @@
 package sorted
 
 import (
-	"math"
-
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/util"
 
@@ -21,14 +19,11 @@ type output struct {
 	yield   func(arrow.RecordBatch, error) bool
 	stopped bool                // yield returned false
 	batches []arrow.RecordBatch // output holds references to them until drop
-	runs    []run
+	runs    []take.Run
 	rows    int
 	bytes   int64
 	minRows int // minimum rows of the next joined batch
 }
-
-// run is adjacent rows of one of output's batches.
-type run struct{ slot, from, to int }
 
 // add adds rows [from, to) of a block. It yields the collected rows if there are enough.
 func (o *output) add(b *block, from, to int) error {
@@ -43,9 +38,9 @@ func (o *output) add(b *block, from, to int) error {
 		o.batches = append(o.batches, b.batch)
 	}
 	if o.continues(b, from) {
-		o.runs[len(o.runs)-1].to = to
+		o.runs[len(o.runs)-1].To = to
 	} else {
-		o.runs = append(o.runs, run{b.slot, from, to})
+		o.runs = append(o.runs, take.Run{Batch: b.slot, From: from, To: to})
 	}
 	o.rows += to - from
 	o.bytes += int64(to-from) * b.rowBytes
@@ -59,7 +54,7 @@ func (o *output) add(b *block, from, to int) error {
 // continues reports whether row from of a block comes directly after the last collected row.
 func (o *output) continues(b *block, from int) bool {
 	last := len(o.runs) - 1
-	return last >= 0 && o.runs[last].to == from && o.batches[o.runs[last].slot] == b.batch
+	return last >= 0 && o.runs[last].To == from && o.batches[o.runs[last].Batch] == b.batch
 }
 
 func (o *output) flush() error {
@@ -69,9 +64,9 @@ func (o *output) flush() error {
 	var batch arrow.RecordBatch
 	var err error
 	if len(o.runs) == 1 {
-		batch = o.batches[0].NewSlice(int64(o.runs[0].from), int64(o.runs[0].to))
+		batch = o.batches[0].NewSlice(int64(o.runs[0].From), int64(o.runs[0].To))
 	} else {
-		batch, err = o.join()
+		batch, err = take.Runs(o.batches, o.runs, o.rows)
 	}
 	o.drop()
 	if err != nil {
@@ -102,37 +97,4 @@ func rowBytes(b arrow.RecordBatch) int64 {
 		}
 	}
 	return sum/max(1, b.NumRows()) + 1
-}
-
-// join copies the collected rows. It concatenates the rows that are needed from each batch, and puts them in order.
-func (o *output) join() (arrow.RecordBatch, error) {
-	spans := make([]run, len(o.batches))
-	for i := range spans {
-		spans[i].from = math.MaxInt
-	}
-	for _, r := range o.runs {
-		s := &spans[r.slot]
-		s.from, s.to = min(s.from, r.from), max(s.to, r.to)
-	}
-	parts := make([]arrow.RecordBatch, len(spans))
-	offsets := make([]int, len(spans)) // where row 0 of each batch would be in the concatenation
-	rows := 0
-	for i, s := range spans {
-		parts[i] = o.batches[i].NewSlice(int64(s.from), int64(s.to))
-		offsets[i] = rows - s.from
-		rows += s.to - s.from
-	}
-	all, err := take.Concat(parts)
-	take.Release(parts)
-	if err != nil {
-		return nil, err
-	}
-	defer all.Release()
-	order := make([]int, 0, o.rows)
-	for _, r := range o.runs {
-		for row := r.from; row < r.to; row++ {
-			order = append(order, offsets[r.slot]+row)
-		}
-	}
-	return take.Batch(all, order)
 }

@@ -153,6 +153,9 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 	sources := make([]Source, len(blocks))
 	for i, b := range blocks {
 		sources[i] = Source{Keys: in.Keys, Batches: b.rows}
+		if b.order != nil { // Copying rows in order takes time. There are few such blocks.
+			sources[i].Batches = Ahead(b.rows, 1)
+		}
 	}
 	return sources
 }
