@@ -26,6 +26,8 @@ func TestSplitTypes(t *testing.T) {
 		{arrow.ListViewOf(numbers), arrow.ListOf(numbers), `[1,2]`, `[3]`},
 		{arrow.LargeListViewOf(text), arrow.LargeListOf(text), `["x"]`, `["y","z"]`},
 		{arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListViewOf(arrow.BinaryTypes.StringView), Nullable: true}), arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListOf(text), Nullable: true}), `{"l":["x"]}`, `{"l":null}`},
+		{arrow.MapOf(text, arrow.ListViewOf(numbers)), arrow.MapOf(text, arrow.ListOf(numbers)), `[{"key":"x","value":[1]}]`, `[]`},
+		{arrow.FixedSizeListOf(1, arrow.ListViewOf(numbers)), arrow.ListOf(arrow.ListOf(numbers)), `[[1]]`, `[[2,3]]`},
 		{arrow.FixedWidthTypes.MonthInterval, nil, `{"months":1}`, `{"months":2}`},
 		{arrow.FixedWidthTypes.DayTimeInterval, nil, `{"days":1,"milliseconds":2}`, `{"days":2,"milliseconds":1}`},
 		{arrow.FixedWidthTypes.MonthDayNanoInterval, nil, `{"months":1,"days":2,"nanoseconds":3}`, `{"months":1,"days":2,"nanoseconds":4}`},
