@@ -292,7 +292,7 @@ func (p *Writer) Close() error {
 	return errors.Join(err, p.file.Close())
 }
 
-// dictionary collects the values of a column's dictionaries, because those of several batches can be too many for the
+// dictionary collects the values of a column's dictionaries. Several batches can have too many values for the
 // index type. Readers that use this type for the whole column would fail.
 type dictionary struct {
 	last    arrow.Array
