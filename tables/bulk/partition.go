@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -176,7 +177,8 @@ func (p *partition) read(ctx context.Context, bucket int) sorted.Batches {
 			return
 		}
 		defer r.Release()
-		for b, err := range arrowsafe.Batches(r) {
+		// A column's type that was read can differ in the metadata of nested fields, which some types compare.
+		for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, p.plain) }) {
 			if !yield(b, err) {
 				return
 			}

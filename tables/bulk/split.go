@@ -89,8 +89,8 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		return result, err
 	}
 	s.dir.Visible = true
-	plain := plainSchema(r.Schema())
-	read, err := s.split(ctx, joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plain) }), smallBatch), s.Memory/4)
+	s.plain = plainSchema(r.Schema())
+	read, err := s.split(ctx, joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), smallBatch), s.Memory/4)
 	if written := s.rows.Load(); err == nil && written != read {
 		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
 	}
@@ -103,6 +103,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 type splitter struct {
 	SplitOptions
 	by      []int
+	plain   *arrow.Schema // of the rows in memory
 	columns *arrow.Schema // of the files
 	format  formats.Format
 	layout  *parquetfile.Layout // of Parquet files

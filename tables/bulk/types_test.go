@@ -1,6 +1,7 @@
 package bulk_test
 
 import (
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 )
 
 // TestSplitTypes checks that columns of rare types keep their values, and that Parquet gets plain types if it lacks a type.
@@ -26,6 +28,8 @@ func TestSplitTypes(t *testing.T) {
 		{arrow.ListViewOf(numbers), arrow.ListOf(numbers), `[1,2]`, `[3]`},
 		{arrow.LargeListViewOf(text), arrow.LargeListOf(text), `["x"]`, `["y","z"]`},
 		{arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListViewOf(arrow.BinaryTypes.StringView), Nullable: true}), arrow.StructOf(arrow.Field{Name: "l", Type: arrow.ListOf(text), Nullable: true}), `{"l":["x"]}`, `{"l":null}`},
+		{arrow.MapOf(text, arrow.ListViewOf(numbers)), arrow.MapOf(text, arrow.ListOf(numbers)), `[{"key":"x","value":[1]}]`, `[]`},
+		{arrow.FixedSizeListOf(1, arrow.ListViewOf(numbers)), arrow.ListOf(arrow.ListOf(numbers)), `[[1]]`, `[[2,3]]`},
 		{arrow.FixedWidthTypes.MonthInterval, nil, `{"months":1}`, `{"months":2}`},
 		{arrow.FixedWidthTypes.DayTimeInterval, nil, `{"days":1,"milliseconds":2}`, `{"days":2,"milliseconds":1}`},
 		{arrow.FixedWidthTypes.MonthDayNanoInterval, nil, `{"months":1,"days":2,"nanoseconds":3}`, `{"months":1,"days":2,"nanoseconds":4}`},
@@ -77,4 +81,35 @@ func valuesOf(b arrow.RecordBatch, rows ...int) (texts []string) {
 		texts = append(texts, "k="+b.Column(0).ValueStr(row)+" v="+b.Column(1).ValueStr(row)+" ")
 	}
 	return texts
+}
+
+// TestSplitNestedMetadata splits a Parquet file with so many keys that rows go to temporary data. Its nested fields have
+// metadata.
+func TestSplitNestedMetadata(t *testing.T) {
+	element := arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "k", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "v", Type: arrow.MapOf(arrow.BinaryTypes.String, arrow.LargeListOfField(element))},
+	}, nil)
+	var rows strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&rows, `%c{"k":%d,"v":[{"key":"x","value":[%d]}]}`, "[,"[min(i, 1)], i, i)
+	}
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsOf(t, columns, rows.String()+"]")})
+	path := filepath.Join(t.TempDir(), "in.parquet")
+	if err == nil {
+		_, err = parquetfile.Write(t.Context(), path, false, r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := bulk.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Release()
+	result, err := bulk.Split(t.Context(), file, &bulk.SplitOptions{By: []string{"k"}, Dir: filepath.Join(t.TempDir(), "out"), Format: "arrow"})
+	if err != nil || result.Files != 500 {
+		t.Errorf("Split = %v, %v, want 500 files", result, err)
+	}
 }

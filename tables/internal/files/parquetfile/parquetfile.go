@@ -58,8 +58,9 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 // Writer writes rows as Parquet. If the Parquet library cannot write a column's type, Writer converts the column to the
 // type in which a table would store it. Close completes the file, but does not close the underlying io.Writer.
 type Writer struct {
-	file   *pqarrow.FileWriter
-	layout *Layout
+	file         *pqarrow.FileWriter
+	layout       *Layout
+	dictionaries []dictionary // of the columns
 }
 
 // keepOpen hides a writer's Close method, because the library would call it.
@@ -79,7 +80,7 @@ type Layout struct {
 	schema          *arrow.Schema
 	properties      *parquet.WriterProperties
 	arrowProperties pqarrow.ArrowWriterProperties
-	encodedSchema   string // if not empty, the file gets it instead of schema
+	recorded        *arrow.Schema // that readers restore
 	isFast          bool
 }
 
@@ -163,11 +164,8 @@ func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layou
 	metadata := columns.Metadata()
 	l := &Layout{schema: arrow.NewSchema(fields, &metadata)}
 	l.arrowProperties = pqarrow.NewArrowWriterProperties()
-	if !slices.ContainsFunc(recorded, func(f arrow.Field) bool { return schema.ContainsType(f.Type, schema.IsDuration) }) {
-		l.arrowProperties = pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())
-	} else { // Durations are written as integers. Readers restore them from this metadata.
-		l.encodedSchema = base64.StdEncoding.EncodeToString(flight.SerializeSchema(arrow.NewSchema(recorded, &metadata), memory.DefaultAllocator))
-	}
+	// Readers restore the types from this metadata, such as durations, which are written as integers.
+	l.recorded = arrow.NewSchema(recorded, &metadata)
 	parquetSchema, err := pqarrow.ToParquet(l.schema, parquet.NewWriterProperties(options...), l.arrowProperties)
 	if err != nil {
 		return nil, err
@@ -187,10 +185,7 @@ func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layou
 // NewWriter returns a writer of a file.
 func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
 	f, err := pqarrow.NewFileWriter(l.schema, keepOpen{w}, l.properties, l.arrowProperties)
-	if err == nil && l.encodedSchema != "" {
-		err = f.AppendKeyValueMetadata("ARROW:schema", l.encodedSchema)
-	}
-	return &Writer{f, l}, err
+	return &Writer{file: f, layout: l, dictionaries: make([]dictionary, l.schema.NumFields())}, err
 }
 
 // isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
@@ -204,7 +199,8 @@ func isInterval(t arrow.DataType) bool {
 	return false
 }
 
-// plainType returns t with the values of runs instead of the runs, and texts and lists instead of views.
+// plainType returns t with the values of runs instead of the runs, texts and lists instead of views, variable lists
+// instead of fixed ones, and the values of dictionaries that the library cannot write.
 func plainType(t arrow.DataType) arrow.DataType {
 	element := func(t arrow.ListLikeType) arrow.Field {
 		f := t.ElemField()
@@ -218,10 +214,21 @@ func plainType(t arrow.DataType) arrow.DataType {
 		return arrow.BinaryTypes.String
 	case *arrow.BinaryViewType:
 		return arrow.BinaryTypes.Binary
-	case *arrow.ListType, *arrow.ListViewType:
+	case *arrow.DictionaryType:
+		isWritable := func(t arrow.DataType) bool { return !arrow.IsNested(t.ID()) && t.ID() != arrow.BOOL && !unwritable(t) }
+		if value := plainType(t.ValueType); !isWritable(t.ValueType) || !arrow.TypeEqual(value, t.ValueType) {
+			return value
+		}
+	case *arrow.ListType, *arrow.ListViewType, *arrow.FixedSizeListType:
 		return arrow.ListOfField(element(t.(arrow.ListLikeType)))
 	case *arrow.LargeListType, *arrow.LargeListViewType:
 		return arrow.LargeListOfField(element(t.(arrow.ListLikeType)))
+	case *arrow.MapType:
+		key, item := t.KeyField(), t.ItemField()
+		key.Type, item.Type = plainType(key.Type), plainType(item.Type)
+		plain := arrow.MapOfFields(key, item)
+		plain.KeysSorted = t.KeysSorted
+		return plain
 	case *arrow.StructType:
 		fields := t.Fields()
 		for i, f := range fields {
@@ -235,7 +242,7 @@ func plainType(t arrow.DataType) arrow.DataType {
 // unwritable reports whether the library cannot write a type, or cannot read it back, in columns with nulls.
 func unwritable(t arrow.DataType) bool {
 	switch t.ID() {
-	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64, arrow.FIXED_SIZE_LIST:
+	case arrow.DATE64, arrow.DURATION, arrow.STRING_VIEW, arrow.BINARY_VIEW, arrow.DECIMAL32, arrow.DECIMAL64:
 		return true
 	case arrow.EXTENSION:
 		return t.(arrow.ExtensionType).ExtensionName() == "arrow.json"
@@ -250,6 +257,11 @@ func (p *Writer) Write(b arrow.RecordBatch) error {
 		return err
 	}
 	defer converted.Release()
+	for i, c := range converted.Columns() {
+		if c, ok := c.(*array.Dictionary); ok {
+			p.dictionaries[i].add(c)
+		}
+	}
 	if err := schema.CheckNestedNulls(converted); err != nil {
 		return err
 	}
@@ -266,4 +278,41 @@ func (p *Writer) Write(b arrow.RecordBatch) error {
 }
 
 // Close completes the file.
-func (p *Writer) Close() error { return p.file.Close() }
+func (p *Writer) Close() error {
+	fields := p.layout.recorded.Fields()
+	for i, d := range p.dictionaries {
+		if d.isLarge {
+			t := *fields[i].Type.(*arrow.DictionaryType)
+			t.IndexType, fields[i].Type = arrow.PrimitiveTypes.Int32, &t
+		}
+	}
+	metadata := p.layout.recorded.Metadata()
+	encoded := flight.SerializeSchema(arrow.NewSchema(fields, &metadata), memory.DefaultAllocator)
+	err := p.file.AppendKeyValueMetadata("ARROW:schema", base64.StdEncoding.EncodeToString(encoded))
+	return errors.Join(err, p.file.Close())
+}
+
+// dictionary collects the values of a column's dictionaries. Several batches can have too many values for the
+// index type. Readers that use this type for the whole column would fail.
+type dictionary struct {
+	last    arrow.Array
+	values  map[string]bool
+	isLarge bool
+}
+
+func (d *dictionary) add(a *array.Dictionary) {
+	values := a.Dictionary()
+	bits := a.DataType().(*arrow.DictionaryType).IndexType.(arrow.FixedWidthDataType).BitWidth()
+	if d.isLarge || d.last == values || bits > 16 {
+		return
+	}
+	if d.last = values; d.values == nil {
+		d.values = map[string]bool{}
+	}
+	for i := range values.Len() {
+		d.values[values.ValueStr(i)] = true
+	}
+	if len(d.values) > 1<<(bits-1) { // also of unsigned types, because Parquet's readers may use signed ones
+		*d = dictionary{isLarge: true}
+	}
+}

@@ -1,6 +1,8 @@
 package parquetfile
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
 // TestRowGroups checks that large row groups are written early, to limit memory, and that small batches share
@@ -138,6 +141,32 @@ func TestFastCompression(t *testing.T) {
 			if codec := l.properties.CompressionFor(name); codec != want {
 				t.Errorf("small %t: column %s is compressed with %s, want %s", isSmall, name, codec, want)
 			}
+		}
+	}
+}
+
+// TestDictionaryIndex checks that a file gets an index type for the values of all its batches.
+func TestDictionaryIndex(t *testing.T) {
+	for values, want := range map[int]arrow.Type{64: arrow.INT8, 65: arrow.INT32} {
+		columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}}}, nil)
+		var file bytes.Buffer
+		w, err := NewWriter(&file, columns)
+		for batch := range 2 {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+			for i := range values {
+				err = errors.Join(err, b.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(batch, i)))
+			}
+			err = errors.Join(err, w.Write(b.NewRecordBatch()))
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		table, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(file.Bytes()), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, ok := table.Schema().Field(0).Type.(*arrow.DictionaryType); !ok || d.IndexType.ID() != want {
+			t.Errorf("%d values in two batches: the type is %s, want indices of type %s", values, table.Schema().Field(0).Type, want)
 		}
 	}
 }
