@@ -1,12 +1,16 @@
 package sorted
 
 import (
+	"slices"
+
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 const (
@@ -16,7 +20,10 @@ const (
 )
 
 // spillFile is a temporary file with rows that can be read once.
-type spillFile struct{ f *spill.File }
+type spillFile struct {
+	f       *spill.File
+	columns *arrow.Schema
+}
 
 // spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at the
 // same time.
@@ -25,7 +32,7 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &spillFile{spill.New(f, "sorted rows", spilledBlock)}
+	t := &spillFile{f: spill.New(f, "sorted rows", spilledBlock)}
 	t.f.Quota = &spill.Process
 	defer func() {
 		if err != nil {
@@ -38,7 +45,8 @@ func spillRows(rows Batches) (_ *spillFile, err error) {
 			return nil, err
 		}
 		if w == nil {
-			w = ipc.NewWriter(t.f, ipc.WithSchema(b.Schema()))
+			t.columns = b.Schema()
+			w = ipc.NewWriter(t.f, ipc.WithSchema(t.columns))
 		}
 		step := spilledBatchRows(b)
 		for start := int64(0); start < b.NumRows() && err == nil; start += step {
@@ -76,7 +84,17 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	defer r.Release()
-	arrowsafe.Batches(r)(yield)
+	arrowsafe.Each(r, t.withTypes)(yield)
+}
+
+// withTypes returns the columns of b with the types that were written.
+func (t *spillFile) withTypes(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	columns := slices.Clone(b.Columns())
+	for i, a := range columns {
+		columns[i] = take.Typed(a, t.columns.Field(i).Type)
+		defer columns[i].Release()
+	}
+	return array.NewRecordBatch(t.columns, columns, b.NumRows()), nil
 }
 
 // viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
