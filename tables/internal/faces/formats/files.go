@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // ListFiles returns paths with each directory replaced by the files in and below it, in the order of their names. It
@@ -52,7 +53,8 @@ func ListFiles(paths []string) (files []string, err error) {
 }
 
 // ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
-// open at a time. All files must have the columns of the first, in any order; text is read with the types of the first.
+// open at a time. All files must have the columns of the first, in any order. Their rows get the types of the first, from
+// which types of a file may differ only in how Arrow stores the values, such as large_utf8; text is read with these types.
 // The caller must release the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
 	first, closeFirst, err := openRows(ctx, files[0], open, nil)
@@ -70,18 +72,17 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 			}
 			var positions []int
 			if err == nil {
-				positions = positionsOf(columns, r.Schema())
-			}
-			if err == nil && positions == nil {
-				end()
-				err = fmt.Errorf("%s: the columns %q differ from %q, those of %s, in their names or types", file, describe(r.Schema()), describe(columns), files[0])
+				if positions, err = positionsOf(columns, r.Schema()); err != nil {
+					end()
+					err = fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[0], err)
+				}
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			more := true
-			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns), nil }) {
+			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) }) {
 				if more = yield(b, err) && err == nil; !more {
 					break
 				}
@@ -115,36 +116,66 @@ func openRows(ctx context.Context, file string, open func(file string) (*Input, 
 	}, nil
 }
 
-// positionsOf returns the positions of columns in another schema, or nil if that schema has other names or types.
-func positionsOf(columns, in *arrow.Schema) []int {
+// positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.
+func positionsOf(columns, in *arrow.Schema) ([]int, error) {
 	positions := make([]int, columns.NumFields())
-	if in.NumFields() != len(positions) {
-		return nil
-	}
 	used := map[string]int{} // names can repeat
 	for i, f := range columns.Fields() {
 		n := used[f.Name]
 		used[f.Name]++
 		same := in.FieldIndices(f.Name)
-		if n == len(same) || !arrow.TypeEqual(f.Type, in.Field(same[n]).Type) {
-			return nil
+		if n == len(same) {
+			return nil, fmt.Errorf("there is no column %q", f.Name)
 		}
 		positions[i] = same[n]
+		if t := in.Field(same[n]).Type; !arrow.TypeEqual(f.Type, t) && !arrow.TypeEqual(shortForm(f.Type), shortForm(schema.DecodedType(t))) {
+			return nil, fmt.Errorf("column %q is %s, not %s", f.Name, t, f.Type)
+		}
 	}
-	return positions
+	for name, n := range countNames(in) {
+		if n > used[name] {
+			return nil, fmt.Errorf("there is another column %q", name)
+		}
+	}
+	return positions, nil
 }
 
-func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) arrow.RecordBatch {
+func countNames(s *arrow.Schema) map[string]int {
+	names := map[string]int{}
+	for _, f := range s.Fields() {
+		names[f.Name]++
+	}
+	return names
+}
+
+// shortForm returns a type with texts and lists instead of large ones and of views. Which of them a file has depends only
+// on the program that wrote it.
+func shortForm(t arrow.DataType) arrow.DataType {
+	form := func(t arrow.DataType) arrow.DataType {
+		switch t := t.(type) {
+		case *arrow.LargeStringType, *arrow.StringViewType:
+			return arrow.BinaryTypes.String
+		case *arrow.LargeBinaryType, *arrow.BinaryViewType:
+			return arrow.BinaryTypes.Binary
+		case *arrow.LargeListType:
+			return arrow.ListOfField(t.ElemField())
+		}
+		return t
+	}
+	return form(schema.MapFields(t, func(f arrow.Field) arrow.Field {
+		f.Type = form(f.Type)
+		return f
+	}))
+}
+
+func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) (arrow.RecordBatch, error) {
 	arrays := make([]arrow.Array, len(positions))
 	for i, p := range positions {
-		arrays[i] = b.Column(p)
+		var err error
+		if arrays[i], err = schema.ConvertArray(b.Column(p), columns.Field(i).Type); err != nil {
+			return nil, fmt.Errorf("column %q: %w", columns.Field(i).Name, err)
+		}
+		defer arrays[i].Release()
 	}
-	return array.NewRecordBatch(columns, arrays, b.NumRows())
-}
-
-func describe(s *arrow.Schema) (columns []string) {
-	for _, f := range s.Fields() {
-		columns = append(columns, f.Name+" "+f.Type.String())
-	}
-	return columns
+	return array.NewRecordBatch(columns, arrays, b.NumRows()), nil
 }

@@ -39,7 +39,7 @@ func sameMeaning(from, to arrow.DataType) bool {
 
 // unwrap returns the type inside encodings and extensions.
 func unwrap(t arrow.DataType) arrow.DataType {
-	t = decodedType(t)
+	t = DecodedType(t)
 	if extension, ok := t.(arrow.ExtensionType); ok {
 		return unwrap(extension.StorageType())
 	}

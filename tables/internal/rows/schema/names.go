@@ -60,7 +60,7 @@ func checkPath(path string, t arrow.DataType, paths map[string]bool) (reason str
 	if extension, ok := t.(arrow.ExtensionType); ok {
 		t = extension.StorageType()
 	}
-	switch t := decodedType(t).(type) {
+	switch t := DecodedType(t).(type) {
 	case *arrow.MapType:
 		reason = checkPath(path+".key", t.KeyType(), paths)
 		if reason == "" {

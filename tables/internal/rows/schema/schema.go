@@ -244,20 +244,20 @@ func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 			delete(m, DictionaryKey)
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
-		fields[i].Type = decodedType(fields[i].Type)
+		fields[i].Type = DecodedType(fields[i].Type)
 	}
 	metadata := s.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// decodedType returns the type of the values of a dictionary or run-end encoded type, also within nested types.
-func decodedType(t arrow.DataType) arrow.DataType {
+// DecodedType returns the type of the values of a dictionary or run-end encoded type, also within nested types.
+func DecodedType(t arrow.DataType) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {
 		case *arrow.DictionaryType:
-			return decodedType(t.ValueType)
+			return DecodedType(t.ValueType)
 		case *arrow.RunEndEncodedType:
-			return decodedType(t.Encoded())
+			return DecodedType(t.Encoded())
 		}
 		return t
 	})
