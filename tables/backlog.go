@@ -16,11 +16,14 @@ type Backlog struct {
 	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
 }
 
-// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read.
+// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those that
+// nobody has read since Open if the catalog does not respond within five seconds.
 func (s *Store) Backlog() (b Backlog) {
 	s = s.orUnopened()
 	if s.tail != nil {
-		s.commits.ReadTails(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.commits.ReadTails(ctx)
 		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
 	}
 	return b

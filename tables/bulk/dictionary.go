@@ -73,8 +73,8 @@ func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.Re
 	return array.NewRecordBatch(to, parts, end-start), nil
 }
 
-// encodeColumn returns the values of a with a dictionary. It ends before the first value that gets no index. It replaces the builders of arrow-go 18.8, which do not support
-// all types of values.
+// encodeColumn returns the values of a with a dictionary, up to the first value that gets no index. It replaces the
+// builders of arrow-go 18.8, which do not support all types of values.
 func encodeColumn(a arrow.Array, d *arrow.DictionaryType) (arrow.Array, error) {
 	appendKey := valueAppender(a)
 	var first []int // row with the first occurrence of each value
