@@ -47,7 +47,7 @@ func TestHostileFiles(t *testing.T) {
 		{"a panic in a goroutine of the library", "parquet", hostileFile(t, "broken"), "the file is damaged"},
 	} {
 		start := time.Now()
-		_, text := s.wantPost("/api/put?table=t&format="+f.format, f.body, 400, "the body: ", f.want)
+		_, text := s.wantPost("/api/put?table=t&format="+f.format, f.body, 400, "the body", f.want) // possibly with the row group
 		_, peak := ownMemory(t)
 		grown := peak - before
 		t.Logf("%s: %v, %d MiB, %s", f.name, time.Since(start), grown>>20, text)

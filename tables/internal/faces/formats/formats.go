@@ -230,7 +230,11 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 	for b, err := range batches {
 		if err == io.EOF { // the Parquet reader's error at the end
 			return nil
-		} else if err != nil {
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("the file is damaged: %w", err)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", cmp.Or(in.place, in.Name), err)
 		}
 		more := yield(b)
