@@ -113,3 +113,42 @@ func TestSplitNestedMetadata(t *testing.T) {
 		t.Errorf("Split = %v, %v, want 500 files", result, err)
 	}
 }
+
+// TestSortNestedMetadata checks that rows of large lists return from temporary files with the types of the Parquet file.
+func TestSortNestedMetadata(t *testing.T) {
+	item := arrow.StructOf(arrow.Field{Name: "n", Type: arrow.BinaryTypes.LargeString, Nullable: true})
+	columns := arrow.NewSchema([]arrow.Field{
+		{Name: "k", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "v", Type: arrow.LargeListOfField(arrow.Field{Name: "element", Type: item, Nullable: true})},
+		{Name: "t", Type: arrow.BinaryTypes.String},
+	}, nil)
+	const batches, size = 40, 4 << 20 // more than half of the memory
+	path := filepath.Join(t.TempDir(), "in.parquet")
+	_, err := parquetfile.Write(t.Context(), path, false, array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
+		for i := range batches {
+			if !yield(rowsOf(t, columns, fmt.Sprintf(`[{"k":%d,"v":[{"n":"x"}],"t":"%s"}]`, -i, strings.Repeat("x", size))), nil) {
+				return
+			}
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := bulk.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Release()
+	sorted, err := bulk.Sort(t.Context(), file, &bulk.SortOptions{By: []string{"k"}, Memory: 64 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sorted.Release()
+	rows := int64(0)
+	for sorted.Next() {
+		rows += sorted.RecordBatch().NumRows()
+	}
+	if rows != batches || sorted.Err() != nil {
+		t.Errorf("%d rows, %v, want %d", rows, sorted.Err(), batches)
+	}
+}
