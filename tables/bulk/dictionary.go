@@ -55,8 +55,6 @@ func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.Re
 		defer parts[i].Release()
 		d, ok := f.Type.(*arrow.DictionaryType)
 		if !ok {
-			parts[i] = take.Typed(parts[i], f.Type)
-			defer parts[i].Release()
 			continue
 		}
 		var err error

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 )
 
-var schema = arrow.NewSchema([]arrow.Field{
+var columns = arrow.NewSchema([]arrow.Field{
 	{Name: "ts", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true},
 	{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
 	{Name: "id", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
@@ -34,7 +34,7 @@ type row struct {
 func compareRows(a, b row) int { return cmp.Or(cmp.Compare(a.ts, b.ts), cmp.Compare(a.sym, b.sym)) }
 
 func batchOf(rows []row) arrow.RecordBatch {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	defer b.Release()
 	for _, r := range rows {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(r.ts))

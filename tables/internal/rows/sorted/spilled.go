@@ -1,16 +1,13 @@
 package sorted
 
 import (
-	"slices"
-
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 const (
@@ -84,17 +81,8 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	defer r.Release()
-	arrowsafe.Each(r, t.withTypes)(yield)
-}
-
-// withTypes returns the columns of b with the types that were written.
-func (t *spillFile) withTypes(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	columns := slices.Clone(b.Columns())
-	for i, a := range columns {
-		columns[i] = take.Typed(a, t.columns.Field(i).Type)
-		defer columns[i].Release()
-	}
-	return array.NewRecordBatch(t.columns, columns, b.NumRows()), nil
+	// A type that was read can differ in the metadata of nested fields, which some types compare.
+	arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, t.columns) })(yield)
 }
 
 // viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.

@@ -284,16 +284,3 @@ func Release(batches []arrow.RecordBatch) {
 		b.Release()
 	}
 }
-
-// Typed returns a with an equal type. After a pass through Arrow's format, arrow.TypeEqual can find large lists unequal,
-// and NewRecordBatch would panic. The caller must release the array.
-func Typed(a arrow.Array, typ arrow.DataType) arrow.Array {
-	if arrow.TypeEqual(a.DataType(), typ) || a.DataType().String() != typ.String() || a.DataType().ID() == arrow.DICTIONARY {
-		a.Retain()
-		return a
-	}
-	d := a.Data()
-	typed := array.NewData(typ, d.Len(), d.Buffers(), d.Children(), d.NullN(), d.Offset())
-	defer typed.Release()
-	return array.MakeFromData(typed)
-}
