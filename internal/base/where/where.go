@@ -51,7 +51,7 @@ type Node struct {
 	OtherPart *Part
 
 	Values []Literal
-	Bounds []Literal // both bounds of "between", of which Values has one
+	Bounds []Literal // both bounds of "between"; Values has one of them
 	Offset int
 }
 

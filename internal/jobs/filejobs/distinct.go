@@ -19,7 +19,7 @@ type distinctEngine struct {
 	by      string
 	job     *Job
 	fields  []records.Field
-	respell bool            // whether records of JSON lines are compared by their values, not by their spelling
+	respell bool        // whether records of JSON lines are compared by their values, not by their spelling
 	seen    []*seenKeys // one for each worker
 	sorter  *extsort.Sorter
 	dropped int64
