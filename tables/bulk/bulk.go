@@ -31,7 +31,8 @@ var minMemory int64 = 64 << 20 // tests use less
 
 // Open returns a reader of the rows of files, one after another. A directory stands for the files in and below it,
 // except those whose names begin with "." or "_". The names of the files say their formats, as in docs/import.md; text
-// may be compressed. All files must have the columns of the first, in any order. At most one file is open at a time.
+// may be compressed, and gets the types that it would have in one file. All files must have the columns of the first, in
+// any order. At most one file is open at a time.
 // The caller must release the reader.
 func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
 	files, err := formats.ListFiles(paths)
