@@ -109,8 +109,15 @@ func (f *FileIO) Remove(name string) error {
 	return f.records.fs.Remove(p)
 }
 
-// Create creates a file, which must not exist.
+// Create creates a file, which must not exist. A manifest list is created when it is closed.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
+	if isManifestList(name) {
+		return &listFile{fileIO: f, name: name}, nil
+	}
+	return f.create(name)
+}
+
+func (f *FileIO) create(name string) (*newFile, error) {
 	p, err := f.records.ownPath(name)
 	if err != nil {
 		return nil, err
