@@ -4,6 +4,10 @@
 // [Split] writes a file for each key. The rows of the first keys go to their files; those of all other keys are appended
 // to a log store as pieces of record batches, and read back once, so the number of keys is not limited. [Sort] sorts
 // blocks of rows in memory, and merges them.
+//
+// # Experimental
+//
+// Everything in this package may change in any minor version; docs/versions.md says how the API is graded.
 package bulk
 
 import (
