@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -142,13 +141,8 @@ func TestDocs(t *testing.T) {
 				return
 			}
 			dir, address := t.TempDir(), freeAddress(t)
-			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
+			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t))
 			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
-				t.Fatal(err)
-			}
-			// In a workspace, the packages of this module need not be compiled again for the page's module.
-			work := fmt.Sprintf("go %s\nuse (\n.\n%q\n)\n", strings.TrimPrefix(runtime.Version(), "go"), root)
-			if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte(work), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -157,8 +151,7 @@ func TestDocs(t *testing.T) {
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
-			// Skip the checksum database: go.sum has already been checked.
-			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
+			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "DIR="+root)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("the page's script failed: %v\nscript:\n%s\noutput:\n%s", err, script, out)
