@@ -66,12 +66,7 @@ exec "%[2]s/tasks" "$@"
 	} {
 		for _, servers := range []int{1, 3} { // several servers share the partitions
 			t.Run(fmt.Sprint(c.name, " servers=", servers), func(t *testing.T) {
-				if _, err := exec.LookPath(c.needs); err != nil {
-					if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-						t.Fatal("PARTD_REQUIRE_ALL is set, and: ", err)
-					}
-					t.Skip(err)
-				}
+				procs.LookPath(t, c.needs)
 				dir := t.TempDir()
 				for i := range 6 {
 					writeLines(t, filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), uint64(i))
