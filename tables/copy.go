@@ -173,6 +173,9 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 			if !errors.Is(err, ErrDamaged) && !errors.Is(err, content.ErrDeleteFiles) {
 				return err
 			}
+			if !c.keepOthers && !c.restore {
+				err = fmt.Errorf("%w; the backup has the table's state of the backup before, if there is one: verify --dir checks all files of backups", err)
+			}
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
 		}
@@ -230,8 +233,12 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 		}
 		fromOrigin, err := c.from.cat.CopyOf(ctx, l.Location)
 		same := toOrigin == originOf(c.from.cat, l.Location) || fromOrigin == originOf(c.to.cat, base)
-		if same && err == nil && c.restore {
+		switch {
+		case !same || err != nil:
+		case c.restore:
 			same, err = intact(ctx, c.to.commits, l.Namespace, l.Name, base)
+		default:
+			same, err = content.IsComplete(ctx, c.to.cat, l.Namespace, l.Name, base)
 		}
 		if err != nil || same {
 			return nil, err
