@@ -35,9 +35,16 @@ type CopiedTable struct {
 //
 // At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
 // hashes modulo 2^128.
-func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "copy", to, buckets, func(c *copyJob, buckets []*Bucket) error {
+func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]CopiedTable, error) {
+	return s.copyTo(ctx, "copy", to, names, func(c *copyJob, buckets []*Bucket) error {
 		c.keepOthers = true
+		if existing, err := to.cat.Namespaces(ctx); err != nil {
+			return err
+		} else if len(existing)+len(names) == 0 { // the copy can continue the backups of s
+			if err := s.passOrigins(ctx, to, s.cat.ID()); err != nil {
+				return err
+			}
+		}
 		for _, b := range buckets {
 			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
