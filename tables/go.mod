@@ -60,6 +60,7 @@ require (
 	golang.org/x/oauth2 v0.37.0 // indirect
 	google.golang.org/api v0.307.0 // indirect
 	gopkg.in/ini.v1 v1.67.3 // indirect
+	pgregory.net/rapid v1.3.0 // indirect
 )
 
 require (
