@@ -166,8 +166,8 @@ type Attempt struct {
 	Damaged bool // the table exists but is damaged
 
 	initial     *table.Table // state before the steps; nil if the table did not exist
-	tailDone    bool         // whether a step has called TailFiles
-	hasTailRows bool         // whether TailFiles found rows in the tail
+	tailDone    bool         // whether a step has called FoldTail
+	hasTailRows bool         // whether FoldTail found rows in the tail
 	// whether the metadata is stored in the catalog's database, so that its file need not be synced
 	inline   bool
 	versions []int64        // the versions that puts of the rows in the tail returned, in order
