@@ -69,7 +69,7 @@ type changesModel struct {
 	ops            []string
 
 	restored []tables.Version // by restores
-	snapshot *modelSnapshot // the columns in the bucket's snapshot; nil before it is created
+	snapshot *modelSnapshot   // the columns in the bucket's snapshot; nil before it is created
 }
 
 type modelSnapshot struct {
