@@ -119,7 +119,7 @@ func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
 	return f.create(name)
 }
 
-func (f *FileIO) create(name string) (*newFile, error) {
+func (f *FileIO) create(name string) (iceio.FileWriter, error) {
 	p, err := f.records.ownPath(name)
 	if err != nil {
 		return nil, err
