@@ -390,4 +390,4 @@ def test_wheels(tmp_path):
     version_text = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
     assert version_text.startswith("partd-tables ")
     (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
-    assert program.stat().st_size <= 112_000_000
+    assert program.stat().st_size <= 118_000_000  # DuckDB 1.5 needs 3 MB more than 1.4 did
