@@ -149,8 +149,9 @@ func (p *Part) Of(value []byte) (from, to int, err error) {
 			}
 			to = from + end
 		default: // day and month
-			if len(v) > 0 && !beginsWithDate(v) {
-				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
+			_, isTime := TimeOf(v)
+			if len(v) > 0 && !isTime {
+				return from, to, fmt.Errorf("%s needs a date or time such as 2026-01-31 23:59:59, not %.40q", p.Text, value)
 			} else if len(v) > 0 {
 				to = from + c.n
 			}

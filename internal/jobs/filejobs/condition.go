@@ -80,7 +80,7 @@ func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int
 			err = fmt.Errorf("filter: position %d: %w", n.Offset+1, err)
 		}
 	case n.Op != where.Null:
-		err = c.setValues(n.Values)
+		err = c.setValues(append(slices.Clip(n.Values), n.Beside...))
 	}
 	return c, err
 }
@@ -155,7 +155,11 @@ func (c *condition) holds(fields [][]byte) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(value))
+		shown := QuoteShort(value)
+		if leaf.kind == isNumber {
+			shown = NotNumber(value)
+		}
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, shown)
 	}
 	return t == yes, nil
 }

@@ -32,6 +32,8 @@ func (d *distinctEngine) Plan(j *Job) (err error) {
 	d.job = j
 	if d.by != "" {
 		d.fields, err = j.ResolveFields("by", d.by)
+	} else if j.IsTyped() && j.selection.Replaces() { // the records keep different spellings of equal values
+		d.fields = j.selection.columns()
 	}
 	return err
 }

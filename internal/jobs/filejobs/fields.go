@@ -17,48 +17,46 @@ import (
 type fieldName struct {
 	text     string
 	isQuoted bool   // the name is that of a column, and not a part of a column
+	after    string // the order after a name that does not include it, such as :n
 	alias    string // the name in the output, or ""
+	written  string // the name as in the list, with its order
 }
 
+func (n fieldName) isEmpty() bool { return n.text == "" && !n.isQuoted }
+
 func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
-	if n.isQuoted {
+	switch {
+	case n.after != "":
+		return records.Field{}, fmt.Errorf("%q follows the name %q", n.after, n.text)
+	case n.isQuoted:
 		return layout.ResolveColumn(n.text, columns)
 	}
 	return layout.Resolve(n.text, columns)
 }
 
-// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
-// contains a comma can be quoted as in CSV.
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name in double quotes is a column.
 func splitNames(list string, columns []string) ([]fieldName, error) {
 	var names []fieldName
 	for rest, more := list, true; more; {
-		name := fieldName{text: wholeName(rest, columns)}
-		rest = rest[len(name.text):]
-		part, after, err := where.ParsePart(rest)
+		whole := wholeName(rest, columns)
+		name, after := fieldName{text: whole, isQuoted: whole != ""}, rest[len(whole):]
+		var err error
+		if whole == "" {
+			name.text, after, name.isQuoted, err = where.CutName(rest)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if part != nil && name.text == "" {
-			name.text, rest = part.Text, after
-		}
-		if before, right, ok := strings.Cut(rest, "="); ok && !strings.Contains(before, ",") { // F=G of --on
-			if part, after, err = where.ParsePart(right); part != nil {
-				name.text, rest = name.text+before+"="+part.Text, after
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if quoted, after, ok := where.CutQuoted(rest); ok {
-			name, rest = fieldName{text: quoted, isQuoted: true}, after
-		} else if strings.HasPrefix(rest, `"`) {
-			return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
-		}
-		var plain string
-		if plain, name.alias, rest, more, err = where.CutElement(rest); err != nil {
+		written := rest[:len(rest)-len(after)]
+		name.after, name.alias, rest, more, err = where.CutElement(after)
+		if err != nil {
 			return nil, err
 		}
-		if name.text += plain; name.text == "" && (more || len(names) > 0) {
+		name.written = written + name.after
+		if name.isEmpty() {
+			name.text, name.after = name.after, ""
+		}
+		if name.isEmpty() && (more || len(names) > 0) {
 			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
 		names = append(names, name)

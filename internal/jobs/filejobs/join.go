@@ -5,12 +5,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/base/ledger"
-	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/engine/hashjoin"
 	"github.com/go-partd/partd/internal/engine/mergejoin"
 	"github.com/go-partd/partd/internal/jobs/output"
@@ -93,39 +91,6 @@ func (e *joinEngine) Selects(o *Options) (where, columns string) {
 		return "", ""
 	}
 	return o.Where, o.Columns
-}
-
-// splitOn splits the value of --on. A column name can contain an equals sign.
-func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fieldName, err error) {
-	contains := slices.Contains[[]string]
-	if contains(left, e.On) && contains(right, e.On) {
-		return []fieldName{{text: e.On}}, []fieldName{{text: e.On}}, nil
-	}
-	names, err := splitNames(e.On, nil)
-	if err == nil {
-		err = refuseAliases(names)
-	}
-	if err != nil {
-		return nil, nil, OptionErrorf("--on: %w", err)
-	}
-	for _, name := range names {
-		l, r := name, name
-		part, rest, _ := where.ParsePart(name.text)
-		switch before, after, hasEquals := strings.Cut(name.text, "="); {
-		case part != nil && !name.isQuoted && strings.HasPrefix(rest, "="):
-			l.text, r.text = part.Text, rest[1:]
-		case hasEquals && !(contains(left, name.text) && contains(right, name.text)) && (part == nil || name.isQuoted):
-			l.text, r = before, fieldName{text: after}
-			for i := range name.text { // use the first = that separates two column names
-				if name.text[i] == '=' && contains(left, name.text[:i]) && contains(right, name.text[i+1:]) {
-					l.text, r.text = name.text[:i], name.text[i+1:]
-					break
-				}
-			}
-		}
-		leftNames, rightNames = append(leftNames, l), append(rightNames, r)
-	}
-	return leftNames, rightNames, nil
 }
 
 func (e *joinEngine) Run(ctx context.Context, j *Job) error {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
@@ -15,7 +14,8 @@ import (
 
 type sortEngine struct {
 	by         string
-	names      []string // the fields as listed, with their orders
+	names      []string // names of the fields
+	written    []string // the fields as listed, with their orders
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
@@ -28,12 +28,25 @@ func Sort(by string) Engine { return &sortEngine{by: by} }
 
 type FieldOrder struct{ Numeric, Desc, Asc bool }
 
-// OrderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
-// column name, there is no order.
-func OrderedField(text string, columns []string) (name string, o FieldOrder) {
-	for !slices.Contains(columns, text) {
-		colon := max(strings.LastIndexByte(text, ':'), 0)
-		switch text[colon:] {
+// CutOrder cuts the order from the end of text, such as a single name with an order. names are the known names.
+func CutOrder(text string, names []string) (name string, o FieldOrder) {
+	list, err := splitNames(text, names)
+	if err != nil || len(list) != 1 || list[0].alias != "" {
+		return text, o
+	}
+	o = list[0].cutOrder()
+	return list[0].text + list[0].after, o
+}
+
+// cutOrder removes the order, such as :n:desc, from the end of the name.
+func (n *fieldName) cutOrder() (o FieldOrder) {
+	text := &n.after
+	if !n.isQuoted && n.after == "" {
+		text = &n.text
+	}
+	for {
+		colon := max(strings.LastIndexByte(*text, ':'), 0)
+		switch (*text)[colon:] {
 		case ":n":
 			o.Numeric = true
 		case ":desc":
@@ -41,11 +54,10 @@ func OrderedField(text string, columns []string) (name string, o FieldOrder) {
 		case ":asc":
 			o.Desc, o.Asc = false, true
 		default:
-			return text, o
+			return o
 		}
-		text = text[:colon]
+		*text = (*text)[:colon]
 	}
-	return text, o
 }
 
 func (s *sortEngine) Plan(j *Job) error {
@@ -57,19 +69,18 @@ func (s *sortEngine) Plan(j *Job) error {
 		return OptionErrorf("--by: %w", err)
 	}
 	for _, name := range names {
-		text := name.text
-		var order FieldOrder
-		name.text, order = OrderedField(text, j.Inputs.Columns)
+		order := name.cutOrder()
 		f, err := name.resolve(j.From, j.Inputs.Columns)
 		if err != nil {
-			if strings.Contains(name.text, ":") {
+			if strings.Contains(name.after, ":") || !name.isQuoted && strings.Contains(name.text, ":") {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
-			return j.Inputs.FieldError("by", text, j.From, err)
+			return j.Inputs.FieldError("by", name.written, j.From, err)
 		}
 		f.Optional = true
 		order.Desc = order.Desc || s.descending && !order.Asc
-		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, text)
+		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
+		s.names, s.written = append(s.names, nameOf(f, j.From, j.Inputs.Columns)), append(s.written, name.written)
 	}
 	s.stats = make([][]fieldStats, j.Threads)
 	for i := range s.stats {
@@ -130,8 +141,7 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if badIndex >= 0 {
-		name, _ := OrderedField(s.names[badIndex], nil)
-		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s", QuoteShort([]byte(name)), QuoteShort(fields[badIndex])))
+		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s", QuoteShort([]byte(s.names[badIndex])), NotNumber(fields[badIndex])))
 	}
 	return badIndex < 0, nil
 }
@@ -207,7 +217,7 @@ func (s *sortEngine) notes() (notes []string) {
 			}
 		}
 		if total.orderDiffers && !total.notNumeric {
-			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", QuoteShort([]byte(name)), textfmt.ShellQuote(name)))
+			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", QuoteShort([]byte(name)), textfmt.ShellQuote(s.written[i])))
 		}
 	}
 	return notes

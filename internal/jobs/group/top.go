@@ -51,7 +51,7 @@ func (t *topWriter) plan(specs []aggregate.Spec) error {
 	}
 	if t.By != "" {
 		var name string
-		name, t.order = filejobs.OrderedField(t.By, known)
+		name, t.order = filejobs.CutOrder(t.By, known)
 		i := slices.Index(known, name)
 		t.byIndex = i / 2
 		if i < 0 || t.order.Numeric {
