@@ -26,6 +26,8 @@ func (n fieldName) isEmpty() bool { return n.text == "" && !n.isQuoted }
 
 func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
 	switch {
+	case n.after != "" && strings.HasPrefix(n.written, n.text) && slices.Contains(columns, n.text): // neither is a column
+		return layout.ResolveColumn(n.text+n.after, columns)
 	case n.after != "":
 		return records.Field{}, fmt.Errorf("%q follows the name %q", n.after, n.text)
 	case n.isQuoted:
