@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 
@@ -49,47 +48,56 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 		return nil, err
 	}
 	a.Info.Updated = a.Now
-	if p.caster != nil {
-		return p.applyRewrite(ctx, a, cur)
-	}
-	meta := cur.Metadata()
-	tail, err := a.TailFiles(ctx, cur, meta, nil, nil)
-	if err == nil && len(tail) > 0 {
-		meta, err = a.AddOrdered(ctx, cur, tail, nil, true)
-	}
-	if err != nil {
+	// The first snapshot contains the tail's rows, with the old columns, because puts returned its version.
+	meta, err := a.FoldTail(ctx, cur)
+	switch {
+	case err != nil:
 		return nil, err
+	case p.caster != nil:
+		return p.rewrite(ctx, a, cur, a.Table(meta))
 	}
 	return p.evolveMetadata(meta)
 }
 
-func (p *evolveStep) applyRewrite(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-	replaced, written, read, current := p.replaced, p.written, p.read, commit.SnapshotID(cur)
-	var newFiles []iceberg.DataFile
+// rewrite changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
+// files.
+func (p *evolveStep) rewrite(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
+	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())
-	if err == nil && current != nil && p.Allowed == commit.NoDeletions {
-		replaced, err = datafile.Files(ctx, cur)
-		// files that the step read were merged meanwhile: rewrite all files again
-		if paths := datafile.Paths(replaced); slices.ContainsFunc(slices.Collect(maps.Keys(read)), func(path string) bool { return !paths[path] }) {
-			written, read = nil, map[string]bool{}
-		}
+	if err != nil {
+		return nil, err
 	}
-	// files were added after the step read the table: rewrite these files too
-	if err == nil && current != nil && *current != *p.Base {
-		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, read)
+	files, err := datafile.Files(ctx, cur)
+	if err == nil && p.Allowed != commit.NoDeletions {
+		var own []iceberg.DataFile
+		own, err = datafile.Files(ctx, base)
+		read = datafile.Paths(own)
 	}
 	if err != nil {
 		return nil, err
 	}
-	tail, err := a.TailFiles(ctx, cur, meta, p.caster, p.check)
+	added := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return read[f.FilePath()] })
+	isMissing := len(files)-len(added) < len(read)
+	switch {
+	case p.Allowed != commit.NoDeletions && isMissing: // rows of the tail have replaced rows of files
+		return nil, commit.ErrStale
+	case p.Allowed != commit.NoDeletions:
+		replaced = slices.Concat(replaced, added)
+	case isMissing: // files that the step read were merged meanwhile: rewrite all files again
+		replaced, written, read = files, nil, map[string]bool{}
+	default:
+		replaced = files
+	}
+	var newFiles []iceberg.DataFile
+	if len(added) > 0 { // files were added after the step read the table: rewrite these files too
+		newFiles, err = p.rewriteFiles(ctx, cur, meta, a.IO, read)
+	}
 	if err == nil && len(replaced)+len(written) > 0 {
 		meta, err = commit.ReplaceFiles(ctx, a.Table(meta), replaced, written, nil)
 	}
-	// To keep the rows in order, add the files with the newest rows, which come from the tail, last.
-	for _, files := range [][]iceberg.DataFile{newFiles, tail} {
-		if err == nil && len(files) > 0 {
-			meta, err = a.AddOrdered(ctx, a.Table(meta), files, nil, true)
-		}
+	// To keep the rows in order, add the files with the newest rows last.
+	if err == nil && len(newFiles) > 0 {
+		meta, err = a.AddOrdered(ctx, a.Table(meta), newFiles, nil, true)
 	}
 	return meta, err
 }
@@ -161,14 +169,12 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 		return err
 	}
 	if caster != nil {
-		step.Allowed, step.caster, step.check, step.IO, step.read = commit.NoDeletions, caster, check, t.s.cat.NewIO(), map[string]bool{}
-		if step.Base != nil {
-			files, err := datafile.Files(t.ctx, c.cur)
-			if err != nil {
-				return err
-			}
-			step.read = datafile.Paths(files)
+		step.Allowed, step.caster, step.check, step.IO = commit.NoDeletions, caster, check, t.s.cat.NewIO()
+		files, err := datafile.Files(t.ctx, c.cur)
+		if err != nil {
+			return err
 		}
+		step.read = datafile.Paths(files)
 		if step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil); err != nil {
 			return err
 		}

@@ -149,7 +149,7 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     if len(zones) > 1:
         raise TypeError(f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one zone")
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
-        if not _is_identical(value, restored):
+        if not is_identical(value, restored):
             raise TypeError(f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use values of one type")
     return array, note
 
@@ -158,7 +158,7 @@ _OBJECT_KINDS: dict[str, Any] = {"tuple": tuple, "pandas": (pd.Timestamp, pd.Tim
 _FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # equal values of these types are identical
 
 
-def _is_identical(a: Any, b: Any) -> bool:
+def is_identical(a: Any, b: Any) -> bool:
     """Reports whether two values are equal and of the same types."""
     if isinstance(a, np.ndarray) and a.dtype != object:
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
@@ -168,13 +168,13 @@ def _is_identical(a: Any, b: Any) -> bool:
         if type(a) is not type(b) or len(a) != len(b):
             return False
         kinds = set(map(type, a))
-        return kinds <= _FLAT and kinds == set(map(type, b)) and a == b or all(map(_is_identical, a, b))
+        return kinds <= _FLAT and kinds == set(map(type, b)) and a == b or all(map(is_identical, a, b))
     if isinstance(a, dict):
-        return type(a) is type(b) and a.keys() == b.keys() and all(_is_identical(a[key], b[key]) for key in a)
+        return type(a) is type(b) and a.keys() == b.keys() and all(is_identical(a[key], b[key]) for key in a)
     if isinstance(a, (datetime.datetime, datetime.time)):
         if not isinstance(b, (datetime.datetime, datetime.time)) or a.utcoffset() != b.utcoffset():
             return False
-    return isinstance(a, type(b)) and bool(a == b or a != a and b != b)
+    return type(a) is type(b) and bool(a is b or a == b or a != a and b != b)
 
 
 def from_array(column: pa.ChunkedArray, note: Note) -> Any:

@@ -184,7 +184,7 @@ def stage(
     a result expires, results computed from it expire too.
 
     Even the first call returns the value as read from the kept file. A call raises OSError if a raw file is missing. It
-    raises Misuse if a value cannot be hashed or kept, and if a format does not exist or loses columns."""
+    raises Misuse if a value cannot be hashed or kept, and if a format does not exist or changes the value."""
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

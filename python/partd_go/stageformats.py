@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,10 @@ from typing import Any
 from .errors import Misuse, extra
 
 EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they are read, so that the bytes determine the value
+_NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # pandas writes these elsewhere
+_WRITE_OPTIONS: dict[str, dict[str, Any]] = {"hdf": {"key": "result"}, "stata": {"write_index": False}, "xml": {"index": False}}
+_TEXT: dict[str, Any] = {"index_col": 0, "keep_default_na": False, "na_values": [""]}  # the index is the first column, and only "" is missing
+_READ_OPTIONS = {"csv": _TEXT, "excel": _TEXT}
 
 
 def digest(words: Any) -> str:
@@ -29,73 +32,95 @@ def methods(format: str) -> tuple[Any, Any]:
         import pandas
 
     write, read = getattr(pandas.DataFrame, f"to_{format}", None), getattr(pandas, f"read_{format}", None)
-    if not write or not read:
-        raise Misuse(f"pandas has no to_{format} and read_{format}: use csv, parquet or pickle")
+    if not write or not read or format in _NOT_FILES:
+        raise Misuse(f"pandas has no to_{format} and read_{format} for files: use csv, parquet or pickle")
     return write, read
 
 
-def write(name: str, result: Any, path: Path, format: str | None) -> Path:
-    """Writes a stage's result to path with the format as its suffix, checks that it can be read back, and returns the path."""
+def write(name: str, result: Any, path: Path, format: str | None) -> tuple[Path, Any]:
+    """Writes a stage's result to path with the format as its suffix. It returns the path, and the value as read back from
+    the file, which is equal to the result."""
+    path = path.with_suffix(f".{format or 'parquet'}")
+    try:
+        back = _write(name, result, path)
+    except (ImportError, NotImplementedError, TypeError, ValueError):
+        if format:
+            raise
+        path = path.with_suffix(".pickle")
+        back = _write(name, result, path)
+    sync(path)
+    return path, back
+
+
+def _write(name: str, result: Any, path: Path) -> Any:
     with extra("stage"):
         import pandas
 
-    path = path.with_suffix(f".{format or 'parquet'}")
-    if path.suffix == ".parquet":
-        try:
-            _write_parquet(name, result, path)
-        except (ImportError, NotImplementedError, TypeError, ValueError):
-            if format:
-                raise
-            path = path.with_suffix(".pickle")
-    if path.suffix == ".parquet":
-        pass
-    elif path.suffix == ".pickle":
-        try:
+    format, kind = path.suffix[1:], type(result)
+    tables = [pandas.DataFrame, pandas.Series] if format == "parquet" else [pandas.DataFrame]
+    if format != "pickle" and kind not in tables:
+        raise Misuse(f"{name} returned a {kind.__name__}: return a pandas DataFrame, use format='pickle', or leave out cache=True")
+    try:
+        if format == "pickle":
             pandas.to_pickle(result, path)
-        except (AttributeError, TypeError, pickle.PicklingError) as error:
-            kind = type(result).__name__
-            raise Misuse(f"{name} returned a {kind}, which cannot be pickled ({error}): return a table or plain values, or leave out cache=True") from error
-    elif not isinstance(result, pandas.DataFrame):
-        kind = type(result).__name__
-        raise Misuse(f"{name} returned a {kind}: return a DataFrame, use format='pickle', or leave out cache=True")
-    else:
-        methods(path.suffix[1:])[0](result, path)
-        back = read(path, path.suffix[1:])
-        if not isinstance(back, pandas.DataFrame) or back.shape != result.shape or list(back.columns) != list(result.columns):
-            raise Misuse(f"{name}: its result does not come back from {format} unchanged: use parquet or pickle")
-    sync(path)
-    return path
+        elif format == "parquet":
+            import pyarrow.parquet
+
+            from .frames import to_arrow
+
+            pyarrow.parquet.write_table(to_arrow(result, keep_dictionaries=False), path)
+        else:
+            methods(format)[0](result, path, **_WRITE_OPTIONS.get(format, {}))
+        back = read(path, format)
+        if format != "pickle" and (difference := _difference(back, result, format)):
+            raise ValueError(f"it comes back changed: {difference}")
+        return back
+    except (ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        problem = " ".join(str(error).split())
+        if format == "pickle":
+            raise Misuse(f"{name} returned a {kind.__name__}, which cannot be pickled ({problem}): return a table or plain values, or leave out cache=True") from error
+        advice = "pickle" if format == "parquet" else "parquet or pickle"
+        raise Misuse(f"{name}: its result cannot be kept as {format} ({problem}): use {advice}") from error
 
 
-def _write_parquet(name: str, result: Any, path: Path) -> None:
+def _difference(back: Any, result: Any, format: str) -> str:
+    """Returns how the value that was read back differs from the result, in types or values, or "" if they are equal."""
     import pandas
-    import pyarrow.parquet
 
-    from .frames import to_arrow
+    from .columns import is_identical
 
-    if type(result) not in (pandas.DataFrame, pandas.Series):
-        raise Misuse(f"{name} returned a {type(result).__name__}: return a DataFrame, use format='pickle', or leave out cache=True")
-    pyarrow.parquet.write_table(to_arrow(result, keep_dictionaries=False), path)
+    if type(back) is not type(result):
+        return f"it is a {type(back).__name__}"
     equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns that later versions will compare differently
-            equal(back := read(path, "parquet"), result, check_exact=True)
-        if _nulls(back) != _nulls(result):
-            raise AssertionError("None and NaN are mixed up: use only one of them")
+            equal(back, result, check_exact=True)
     except AssertionError as error:
-        raise Misuse(f"{name}: its result does not come back from parquet unchanged ({error}): use pickle") from error
+        return str(error)
+    for back_column, column in zip(_objects(back), _objects(result)):  # pandas ignores the types of objects
+        back_values, values = back_column.tolist(), column.tolist()
+        if [*map(type, back_values)] != [*map(type, values)]:
+            return f"values of {column.name} have other types, or None and NaN are mixed up"
+        if format != "parquet" and not is_identical(back_values, values):  # for Parquet, to_arrow has checked them
+            return f"a value of {column.name} differs"
+    return "" if is_identical(back.attrs, result.attrs) and back.flags == result.flags else "its attrs or flags differ"
 
 
-def _nulls(rows: Any) -> list[list[type]]:
-    """Returns the types of the missing values in object columns. Comparing them tells None from NaN, which pandas treats as equal."""
+def _objects(rows: Any) -> list[Any]:
+    """Returns the columns, the levels of the index and the labels whose dtype is object."""
     columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
-    columns += [rows.index.get_level_values(at) for at in range(rows.index.nlevels)]
-    return [[type(value) for value in column[column.isna()]] for column in columns if column.dtype == object]
+    columns += [axis.get_level_values(at) for axis in rows.axes for at in range(axis.nlevels)]
+    return [column for column in columns if column.dtype == object]
 
 
 def read(file: Any, format: str) -> Any:
     """Returns the result in a file."""
+    with extra("stage"):
+        import pandas
+
     if format == "parquet":
         with extra("stage"):
             import pyarrow.parquet
@@ -103,8 +128,10 @@ def read(file: Any, format: str) -> Any:
         from .frames import from_arrow
 
         return from_arrow(pyarrow.parquet.ParquetFile(file).read(), "pandas")
-    index = {"index_col": 0} if format in ("csv", "excel") else {}  # pandas writes the index as the first column
-    return methods(format)[1](file, **index)
+    options = _READ_OPTIONS.get(format, {})
+    if format == "csv" and int(pandas.__version__.partition(".")[0]) < 3:  # pandas 3 always reads exact floats
+        options = {**options, "float_precision": "round_trip"}
+    return methods(format)[1](file, **options)
 
 
 def sync(path: Path) -> None:

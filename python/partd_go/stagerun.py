@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from .errors import Misuse
 from .stagecode import Code
 from .stagefiles import Damaged, Kept
-from .stageformats import EXECUTE_NOTHING, digest, read, result_hash, write
+from .stageformats import EXECUTE_NOTHING, digest, result_hash, write
 from .stagekept import IDENTITY, PART, storage_of
 
 T = TypeVar("T")
@@ -214,8 +214,7 @@ class Run:
             if not self.load(storage, s, locked=True):
                 result = self.compute(s)
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
-                    written = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
-                    self.results[s] = read(written, written.suffix[1:])
+                    written, self.results[s] = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
                     content = result_hash(written.suffix[1:], content_hash(written))
                     storage.put(s.name, key, self.expires[s], written, content)
                     self.check(s, content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import importlib
 import os
@@ -16,7 +17,7 @@ from pipelines import child_env, directory, load, pop_runs, record_run  # noqa: 
 
 import partd_go.stage
 
-pd = pytest.importorskip("pandas")
+pd, np = pytest.importorskip("pandas"), pytest.importorskip("numpy")
 CASES = Path(__file__).parent.parent.parent / "tables" / "stage" / "testdata" / "cases.py"
 
 
@@ -66,6 +67,66 @@ def test_formats(format):
     for _ in range(2):
         assert list(pipe.one().a) == [1, 2]
     assert pop_runs() == "one"
+
+
+DAY = datetime.date(2024, 1, 1)
+COLUMNS = {
+    "codes": ["NA", "GB"], "digits": ["00501", "1"], "dates": [DAY, DAY], "times": pd.to_datetime(["2024-01-01", "2024-01-02"]),
+    "int8": pd.array([1, 2], "int8"), "Int64": pd.array([1, None], "Int64"), "large": [2**53 + 1, 1], "floats": [0.1 + 0.2, 1e-320],
+    "bools": pd.Series([True, None], dtype=object), "mixed": pd.Series([1, True], dtype=object), "empty": ["", "x"], "lists": [[0.1 + 0.2], [1 / 3]],
+    "category": pd.Categorical(["b", "a"], ["b", "a"]), "numpy": pd.Series([np.int64(1), np.str_("x")], dtype=object),
+}  # fmt: skip
+FRAMES = {name: pd.DataFrame({"v": values}) for name, values in COLUMNS.items()}
+FRAMES |= {"index": FRAMES["codes"].set_axis(["x", "y"]), "labels": FRAMES["large"].set_axis([7], axis=1), "index_of_times": FRAMES["large"].set_axis(COLUMNS["times"])}
+for name, attrs in (("attrs", {"unit": "m"}), ("tuple in attrs", {"size": (1, 2)})):
+    FRAMES[name] = FRAMES["large"].copy()
+    FRAMES[name].attrs = attrs
+EXACT = {"csv": "codes large floats index", "json": "codes large empty index labels index_of_times", "parquet": FRAMES.keys() - {"mixed", "numpy", "tuple in attrs"}, "pickle": FRAMES, None: FRAMES}
+
+
+def take(name):
+    return FRAMES[name]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", [None, "csv", "json", "feather", "orc", "excel", "xml", "stata", "hdf", "parquet", "pickle"])
+def test_formats_keep_or_refuse(directory, format):
+    """A result comes back with its values and types, or is refused with the stage's name."""
+    def signature(rows):
+        columns = [rows.v if "v" in rows else rows[7], rows.index, rows.columns]
+        return [(str(column.dtype), [*map(repr, column.tolist())], [*map(type, column.tolist())]) for column in columns], rows.attrs
+
+    cached, kept = partd_go.stage.stage(cache=True, format=format)(take), []
+    for name, rows in FRAMES.items():
+        try:
+            assert [signature(cached(name)) for _ in range(2)] == [signature(rows)] * 2, name
+            kept.append(name)
+        except ImportError as error:
+            pytest.skip(str(error))
+        except partd_go.Misuse as error:
+            assert "test_stage.take: its result cannot be kept as" in str(error)
+    expected = EXACT.get(format, kept)
+    assert {*kept} == {*(expected.split() if isinstance(expected, str) else expected)} and kept
+
+
+@pytest.mark.parametrize("rows", ["pl.DataFrame({'a': [1]}, {'a': pl.Int8})", "pl.DataFrame({'a': [{1}]}, {'a': pl.Object})", "pa.table({'a': [b'x']}, metadata={'k': 'v'})", "{'a': {1: (2.0, None)}}"])
+def test_other_libraries(rows):
+    """Tables that are not of pandas come back equal as a pickle, and are refused in every other format."""
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    want = eval(rows)
+    text = f"import polars as pl, pyarrow as pa\n@stage(cache=True%s)\ndef one(): return {rows}\n"
+    for format in ("csv", "parquet", "feather"):
+        with pytest.raises(TypeError, match=f"one returned a {type(want).__name__}: return a pandas DataFrame"):
+            load(text % f", format='{format}'").one()
+    if "Object" in rows:
+        with pytest.raises(partd_go.Misuse, match="one returned a DataFrame, which cannot be pickled"):
+            load(text % "").one()
+        return
+    for _ in range(2):
+        got = load(text % "").one()
+        assert got == want if isinstance(want, dict) else got.equals(want) and got.schema == want.schema
+    if isinstance(want, pa.Table):
+        assert got.schema.metadata == want.schema.metadata
 
 
 DAMAGES = {
@@ -180,7 +241,8 @@ def test_pickle_replaced_after_check(directory, monkeypatch):
         ("cache=True, format='parquet'", "3", TypeError, "returned a int"),
         ("cache=True, format='parquet'", "pandas.DataFrame({'a': [1j]})", TypeError, "column a of type complex128"),
         ("cache=True, format='html'", "pandas.DataFrame({'a': [1]})", (ValueError, ImportError), ""),
-        ("cache=True, format='json'", "pandas.DataFrame({'a': [1], 2: [3]})", ValueError, "does not come back"),
+        ("cache=True, format='json'", "pandas.DataFrame({'a': [1], 2: [3]})", ValueError, "comes back changed"),
+        ("cache=True, format='clipboard'", "pandas.DataFrame({'a': [1]})", ValueError, "for files: use csv, parquet or pickle"),
         ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),
         ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),
         ("cache=True", "1 / 0", ZeroDivisionError, ""),

@@ -186,7 +186,8 @@ def test_killed_while_removing(moment):
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_files_are_deterministic(directory, format):
     """Each process writes the same bytes for the same result."""
-    body = "return pandas.DataFrame({'a': pandas.Categorical([*'xyx']), 'b': [0.1, None, 2], 's': ['1', None, 'ä'], 't': pandas.date_range('2024', periods=3, tz='Europe/Oslo')})"
+    body = "return pandas.DataFrame({'b': [0.1, None, 2], 's': ['x', 'NA', 'ä']%s})"
+    body %= "" if format == "csv" else ", 'a': pandas.Categorical([*'xyx']), 't': pandas.date_range('2024', periods=3, tz='Europe/Oslo')"
     load(define("s9", body, "", f"cache=True, format='{format}'"))
     hashes = set()
     for seed in "12":

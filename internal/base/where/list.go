@@ -15,22 +15,6 @@ func CutQuoted(list string) (content, rest string, ok bool) {
 	return content, list[end:], ok
 }
 
-// CutName cuts the name of a column in double quotes, or a part of a column, from the beginning of list. It returns "" and
-// all of list if list begins with another name.
-func CutName(list string) (name, rest string, isQuoted bool, err error) {
-	if name, rest, isQuoted = CutQuoted(list); isQuoted {
-		return name, rest, true, nil
-	}
-	if strings.HasPrefix(list, `"`) {
-		return "", list, false, fmt.Errorf("a quote is not closed in %q", list)
-	}
-	part, rest, err := ParsePart(list)
-	if part != nil {
-		name = part.Text
-	}
-	return name, rest, false, err
-}
-
 // CutElement cuts an element, such as x as "new name", and the comma after it from the beginning of list. It returns the text
 // before "as", the name after it, or "" without one, and whether a comma follows.
 func CutElement(list string) (element, name, rest string, more bool, err error) {

@@ -231,8 +231,10 @@ func (p *parser) parseQuoted() Literal {
 // between returns a node that tests whether the column of n is at least low and at most high.
 func between(n Node, low, high Literal) *Node {
 	atLeast, atMost := n, n
-	atLeast.Op, atLeast.Values, atLeast.Beside = Ge, []Literal{low}, []Literal{high}
-	atMost.Op, atMost.Values, atMost.Beside = Le, []Literal{high}, []Literal{low}
+	atLeast.Op, atLeast.Values = Ge, []Literal{low}
+	atMost.Op, atMost.Values = Le, []Literal{high}
+	atLeast.Bounds = []Literal{low, high}
+	atMost.Bounds = atLeast.Bounds
 	return &Node{Op: And, Parts: []*Node{&atLeast, &atMost}, Offset: n.Offset}
 }
 

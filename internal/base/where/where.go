@@ -51,7 +51,7 @@ type Node struct {
 	OtherPart *Part
 
 	Values []Literal
-	Beside []Literal // the other value of between, which is not compared with Column here
+	Bounds []Literal // both bounds of "between"; Values has one of them
 	Offset int
 }
 

@@ -41,8 +41,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("%s of %q = %q, %v, want %q", c[0], c[1], got, err, c[2])
 		}
 	}
-	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31", "2026-01-31junk", "2026-01-31 junk", "2026-01-31T25:00",
-		"2026-01-31+10:00:00.123", "2026-01-31 10:00:00 +0100", "2026-01-31_10:00"} {
+	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31", "2026-01-31junk", "2026-01-31 junk", "2026-01-31T25:00", "2026-11-28+03:44:21.1", "2026-01-31 10:00:00 +0100"} {
 		p, _, _ := ParsePart("day(t)")
 		if _, _, err := p.Of([]byte(value)); err == nil || !strings.Contains(err.Error(), "day(t) needs a date") {
 			t.Errorf("day(t) of %q: error %v, want one", value, err)

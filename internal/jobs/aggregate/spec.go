@@ -136,7 +136,7 @@ func Parse(list string) ([]Spec, error) {
 // argument is an argument of a function.
 type argument struct {
 	text              string
-	isQuoted, isBytes bool // isBytes: ":b" follows the name or the part
+	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name or the part
 }
 
 // cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is one
@@ -158,9 +158,16 @@ func cutArgument(text string, splits bool) (arg argument, rest string) {
 		return strings.HasPrefix(rest, ")") || splits && strings.HasPrefix(rest, ",")
 	}
 	trimmed := strings.TrimLeft(text, " ")
-	arg.text, rest, arg.isQuoted, _ = where.CutName(trimmed)
-	if arg.text != "" {
-		if rest, arg.isBytes = strings.CutPrefix(rest, ":b"); isEnd() {
+	if arg.text, rest, arg.isQuoted = where.CutQuoted(trimmed); arg.isQuoted {
+		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
+		if isEnd() {
+			return arg, rest
+		}
+	}
+	var part *where.Part
+	if part, rest, _ = where.ParsePart(trimmed); part != nil {
+		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
+		if arg.text = part.Text; isEnd() {
 			return arg, rest
 		}
 	}

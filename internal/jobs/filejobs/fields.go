@@ -17,53 +17,69 @@ import (
 type fieldName struct {
 	text     string
 	isQuoted bool   // the name is that of a column, and not a part of a column
-	after    string // the order after a name that does not include it, such as :n
+	suffix   string // the text after a quoted name, such as ":desc"
 	alias    string // the name in the output, or ""
-	written  string // the name as in the list, with its order
 }
-
-func (n fieldName) isEmpty() bool { return n.text == "" && !n.isQuoted }
 
 func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
 	switch {
-	case n.after != "" && strings.HasPrefix(n.written, n.text) && slices.Contains(columns, n.text): // neither is a column
-		return layout.ResolveColumn(n.text+n.after, columns)
-	case n.after != "":
-		return records.Field{}, fmt.Errorf("%q follows the name %q", n.after, n.text)
+	case n.suffix != "":
+		return records.Field{}, fmt.Errorf("%q follows the closing quote of %q", n.suffix, n.text)
 	case n.isQuoted:
 		return layout.ResolveColumn(n.text, columns)
 	}
 	return layout.Resolve(n.text, columns)
 }
 
-// splitNames splits a list of fields, such as the value of --by, at its commas. A name in double quotes is a column.
+// cutName cuts a column's name, a part or a quoted name from the beginning of list. If list begins with none of these,
+// the text of the name is empty, and rest is list.
+func cutName(list string, columns []string) (name fieldName, rest string, err error) {
+	if whole := wholeName(list, columns); whole != "" {
+		return fieldName{text: whole}, list[len(whole):], nil
+	}
+	if quoted, rest, ok := where.CutQuoted(list); ok {
+		return fieldName{text: quoted, isQuoted: true}, rest, nil
+	}
+	if strings.HasPrefix(list, `"`) {
+		return name, list, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
+	}
+	part, rest, err := where.ParsePart(list)
+	if part != nil {
+		name.text = part.Text
+	}
+	return name, rest, err
+}
+
+// splitNames splits a list of fields, such as the value of --by, at its commas. A name that
+// contains a comma can be quoted as in CSV.
 func splitNames(list string, columns []string) ([]fieldName, error) {
 	var names []fieldName
 	for rest, more := list, true; more; {
-		whole := wholeName(rest, columns)
-		name, after := fieldName{text: whole, isQuoted: whole != ""}, rest[len(whole):]
-		var err error
-		if whole == "" {
-			name.text, after, name.isQuoted, err = where.CutName(rest)
-		}
+		name, after, err := cutName(rest, columns)
 		if err != nil {
 			return nil, err
 		}
-		written := rest[:len(rest)-len(after)]
-		name.after, name.alias, rest, more, err = where.CutElement(after)
-		if err != nil {
+		if rest, more, err = name.finish(after); err != nil {
 			return nil, err
 		}
-		name.written = written + name.after
-		if name.isEmpty() {
-			name.text, name.after = name.after, ""
-		}
-		if name.isEmpty() && (more || len(names) > 0) {
+		if name.text == "" && (more || len(names) > 0) {
 			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// finish adds the text before the next comma to a name that cutName has cut. It returns the list after the comma, and
+// whether there is a comma.
+func (n *fieldName) finish(list string) (rest string, more bool, err error) {
+	var plain string
+	if plain, n.alias, rest, more, err = where.CutElement(list); n.isQuoted {
+		n.suffix = plain
+	} else {
+		n.text += plain
+	}
+	return rest, more, err
 }
 
 // wholeName returns the longest column name at the beginning of list that ends where a name can end, or "". Names whose

@@ -15,16 +15,15 @@ import (
 func TestSplitNames(t *testing.T) {
 	columns := []string{"a", "b,c", "d\"e", "a,b", "c", "c,a", "x as y"}
 	for list, want := range map[string][]string{
-		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c|:n:desc", "a"},
-		"a:n,2:n": {"a|:n", "2:n"}, `"a:n"`: {"a:n"}, `prefix("c,a", 1):n,"prefix(a,1)"`: {`prefix("c,a", 1)|:n`, "prefix(a,1)"}, `"",a`: {"", "a"},
+		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c|:n:desc", "a"}, `"a:n"`: {"a:n"}, `a:n`: {"a:n"}, `"day(a)"`: {"day(a)"}, `"a"x`: {"a|x"},
 		"a,b": {"a,b"}, "a,b,c": {"a,b", "c"}, "c,a": {"c", "a"}, "c,a,b": {"c", "a,b"}, `"c,a",b`: {"c,a", "b"}, `x"y`: {`x"y`}, "": {""},
 		`a as x,"b,c" as "y, z",c AS v`: {"a/x", "b,c/y, z", "c/v"}, "x as y,x as y as z": {"x as y", "x as y/z"},
 	} {
 		names, err := splitNames(list, columns)
 		var got []string
 		for _, name := range names {
-			if name.after != "" {
-				name.text += "|" + name.after
+			if name.suffix != "" {
+				name.text += "|" + name.suffix
 			}
 			if name.alias != "" {
 				name.text += "/" + name.alias
@@ -35,7 +34,7 @@ func TestSplitNames(t *testing.T) {
 			t.Errorf("splitNames(%q) = %q, %v, want %q", list, got, err, want)
 		}
 	}
-	for _, list := range []string{`"a`, "a,,b", ",a", "a,", "a as ", `a as "x`, `a as "x" y`} {
+	for _, list := range []string{`"a`, "a,,b", ",a", "a,", `""",a`, "a as ", `a as "x`, `a as "x" y`} {
 		if got, err := splitNames(list, columns); err == nil {
 			t.Errorf("splitNames(%q) = %v, want an error", list, got)
 		}
@@ -85,21 +84,20 @@ func TestFieldKeys(t *testing.T) {
 	}
 }
 
-func TestCutOrder(t *testing.T) {
+func TestOrderedField(t *testing.T) {
 	for text, want := range map[string]struct {
 		name string
 		o    FieldOrder
 	}{
 		"a": {"a", FieldOrder{}}, "a:n": {"a", FieldOrder{Numeric: true}}, "a:desc:n": {"a", FieldOrder{Numeric: true, Desc: true}},
 		"x:n": {"x:n", FieldOrder{}}, "x:n:n": {"x:n", FieldOrder{Numeric: true}}, "a:asc": {"a", FieldOrder{Asc: true}}, "a:b": {"a:b", FieldOrder{}},
-		`"x:n"`: {"x:n", FieldOrder{}}, `"a":n`: {"a", FieldOrder{Numeric: true}}, `"y:n":desc`: {"y:n", FieldOrder{Desc: true}}, "sum(x):asc": {"sum(x)", FieldOrder{Asc: true}},
 	} {
-		if name, o := CutOrder(text, []string{"a", "x:n"}); name != want.name || o != want.o {
-			t.Errorf("CutOrder(%q) = %s, %+v, want %+v", text, name, o, want)
+		if name, o := OrderedField(text, []string{"a", "x:n"}); name != want.name || o != want.o {
+			t.Errorf("OrderedField(%q) = %s, %+v, want %+v", text, name, o, want)
 		}
 	}
-	if name, _ := CutOrder(strings.Repeat(":n", 50), nil); name != "" {
-		t.Errorf("CutOrder of 50 times :n returns the field %q, want none", name)
+	if name, _ := OrderedField(strings.Repeat(":n", 50), nil); name != "" {
+		t.Errorf("OrderedField of 50 times :n returns the field %q, want none", name)
 	}
 }
 

@@ -157,7 +157,7 @@ func (in *Inputs) Warnings(l records.Layout) []string {
 // SkipHint adds advice to an error about a bad record: use --skip-bad or another separator.
 func (in *Inputs) SkipHint(err error, l records.Layout) error {
 	if errors.As(err, new(*records.BadError)) {
-		return fmt.Errorf("%w%s (--skip-bad would drop and count such records)", err, in.SeparatorHint(l))
+		return fmt.Errorf("%w%s (add --skip-bad to skip and count such records)", err, in.SeparatorHint(l))
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package filejobs
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/engine/extsort"
-	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
@@ -83,14 +81,6 @@ func JoinErrors(err, closeErr error) error {
 		return err
 	}
 	return errors.Join(err, closeErr)
-}
-
-// NotNumber quotes a value that is not a number. It says how to write numbers if the value has a comma between digits.
-func NotNumber(value []byte) string {
-	if _, ok := aggregate.ParseNumber(bytes.ReplaceAll(bytes.ReplaceAll(value, []byte("."), nil), []byte(","), nil)); ok && bytes.IndexByte(value, ',') >= 0 {
-		return QuoteShort(value) + ": numbers have a decimal point, such as 1234.5, and no comma"
-	}
-	return QuoteShort(value)
 }
 
 // QuoteShort quotes the beginning of a value.

@@ -96,15 +96,6 @@ func (s *Selection) isAll() bool { return s == nil || s.condition == nil && s.na
 // Replaces reports whether the selection replaces records by some of their columns.
 func (s *Selection) Replaces() bool { return s != nil && s.names != nil }
 
-// columns returns the kept columns as fields whose values are compared. Nested values are compared as JSON.
-func (s *Selection) columns() []records.Field {
-	fields := slices.Clone(s.fields[s.whereFields:])
-	for i := range fields {
-		fields[i].Raw, fields[i].Nested = false, fields[i].Part == nil
-	}
-	return fields
-}
-
 // Selector returns a function for [records.Config], or nil if the selection keeps all records unchanged.
 // maxRecord is the maximum length of a record.
 func (s *Selection) Selector(maxRecord int) func() *records.Selector {
@@ -161,9 +152,10 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	}
 	chosen := make([]string, len(list))
 	for k, name := range list {
+		name.text += name.suffix
 		i := slices.Index(names, name.text)
-		if i < 0 || name.after != "" {
-			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text+name.after, textfmt.Hint(name.text, names), strings.Join(names, ", "))
+		if i < 0 {
+			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))
 		}
 		order, chosen[k] = append(order, i), cmp.Or(name.alias, name.text)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
@@ -14,8 +15,8 @@ import (
 
 type sortEngine struct {
 	by         string
-	names      []string // names of the fields
-	written    []string // the fields as listed, with their orders
+	names      []string // the names in by, without quotes and orders
+	spellings  []string // the elements of by
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
@@ -28,25 +29,12 @@ func Sort(by string) Engine { return &sortEngine{by: by} }
 
 type FieldOrder struct{ Numeric, Desc, Asc bool }
 
-// CutOrder cuts the order from the end of text, such as a single name with an order. names are the known names.
-func CutOrder(text string, names []string) (name string, o FieldOrder) {
-	list, err := splitNames(text, names)
-	if err != nil || len(list) != 1 || list[0].alias != "" {
-		return text, o
-	}
-	o = list[0].cutOrder()
-	return list[0].text + list[0].after, o
-}
-
-// cutOrder removes the order, such as :n:desc, from the end of the name.
-func (n *fieldName) cutOrder() (o FieldOrder) {
-	text := &n.after
-	if !n.isQuoted && n.after == "" {
-		text = &n.text
-	}
-	for {
-		colon := max(strings.LastIndexByte(*text, ':'), 0)
-		switch (*text)[colon:] {
+// OrderedField splits text such as "x:n:desc" into a field and its order. If the whole text is a
+// column name, there is no order.
+func OrderedField(text string, columns []string) (name string, o FieldOrder) {
+	for !slices.Contains(columns, text) {
+		colon := max(strings.LastIndexByte(text, ':'), 0)
+		switch text[colon:] {
 		case ":n":
 			o.Numeric = true
 		case ":desc":
@@ -54,10 +42,11 @@ func (n *fieldName) cutOrder() (o FieldOrder) {
 		case ":asc":
 			o.Desc, o.Asc = false, true
 		default:
-			return o
+			return text, o
 		}
-		*text = (*text)[:colon]
+		text = text[:colon]
 	}
+	return text, o
 }
 
 func (s *sortEngine) Plan(j *Job) error {
@@ -69,18 +58,25 @@ func (s *sortEngine) Plan(j *Job) error {
 		return OptionErrorf("--by: %w", err)
 	}
 	for _, name := range names {
-		order := name.cutOrder()
+		text := name.text
+		var order FieldOrder
+		if name.isQuoted {
+			text = `"` + strings.ReplaceAll(name.text, `"`, `""`) + `"` + name.suffix
+			name.suffix, order = OrderedField(name.suffix, nil)
+		} else {
+			name.text, order = OrderedField(text, j.Inputs.Columns)
+		}
 		f, err := name.resolve(j.From, j.Inputs.Columns)
 		if err != nil {
-			if strings.Contains(name.after, ":") || !name.isQuoted && strings.Contains(name.text, ":") {
+			if strings.Contains(name.text, ":") || name.suffix != "" {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
-			return j.Inputs.FieldError("by", name.written, j.From, err)
+			return j.Inputs.FieldError("by", text, j.From, err)
 		}
 		f.Optional = true
 		order.Desc = order.Desc || s.descending && !order.Asc
-		s.fields, s.orders = append(s.fields, f), append(s.orders, order)
-		s.names, s.written = append(s.names, nameOf(f, j.From, j.Inputs.Columns)), append(s.written, name.written)
+		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, name.text)
+		s.spellings = append(s.spellings, text)
 	}
 	s.stats = make([][]fieldStats, j.Threads)
 	for i := range s.stats {
@@ -141,7 +137,7 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if badIndex >= 0 {
-		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s", QuoteShort([]byte(s.names[badIndex])), NotNumber(fields[badIndex])))
+		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s%s", QuoteShort([]byte(s.names[badIndex])), QuoteShort(fields[badIndex]), aggregate.CommaHint(fields[badIndex])))
 	}
 	return badIndex < 0, nil
 }
@@ -207,7 +203,7 @@ func (s *sortEngine) examine(worker int, fields [][]byte) {
 
 // notes warns about fields that look like numbers but were compared as bytes.
 func (s *sortEngine) notes() (notes []string) {
-	for i, name := range s.names {
+	for i, name := range s.spellings {
 		var total fieldStats
 		for _, l := range s.stats {
 			total.notNumeric = total.notNumeric || l[i].notNumeric
@@ -217,7 +213,7 @@ func (s *sortEngine) notes() (notes []string) {
 			}
 		}
 		if total.orderDiffers && !total.notNumeric {
-			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", QuoteShort([]byte(name)), textfmt.ShellQuote(s.written[i])))
+			notes = append(notes, fmt.Sprintf("the values of %s look like numbers, but were compared as bytes: use --by %s:n to compare numbers", QuoteShort([]byte(name)), textfmt.ShellQuote(name)))
 		}
 	}
 	return notes

@@ -255,16 +255,12 @@ func (s *Splitter) setCount(n int) bool {
 	if !s.layout.HasHeader() {
 		subject = "the first record has"
 	}
-	cause := "a line ending inside a field needs quotes"
+	s.Err = fmt.Errorf("the record has %s, but %s %d", textfmt.Plural(int64(n), "field"), subject, s.fieldCount)
 	switch {
-	case s.layout.Format == TSV:
-		cause = "a field cannot contain tabs and line endings"
-	case n > s.fieldCount:
-		cause = fmt.Sprintf("%q inside a field needs quotes, as in \"1%[1]s5\"", s.sep)
-	}
-	s.Err = fmt.Errorf("the record has %s, but %s %d: %s", textfmt.Plural(int64(n), "field"), subject, s.fieldCount, cause)
-	if n == s.fieldCount+1 && s.layout.HasHeader() && !s.layout.RowNames {
-		s.Err = fmt.Errorf("%w (if each record begins with a name, as in files of R, add --row-names)", s.Err)
+	case n == s.fieldCount+1 && s.layout.HasHeader() && !s.layout.RowNames:
+		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files of R, add --row-names)", s.Err)
+	case n > s.fieldCount && s.layout.Format == CSV:
+		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes)", s.Err)
 	}
 	return false
 }

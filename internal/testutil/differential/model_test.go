@@ -126,7 +126,8 @@ func (r *run) filterRows(in *input) string {
 			rows, raw = append(rows, row), append(raw, in.raw[i])
 		}
 	}
-	if len(rows) == 0 {
+	lacksMember := func(row []cell) bool { return slices.ContainsFunc(row, func(c cell) bool { return c.missing }) }
+	if len(rows) == 0 || lacksMember(rows[0]) { // the first record must have all columns
 		return column + " is null or " + column + " is not null"
 	}
 	in.rows, in.raw = rows, raw

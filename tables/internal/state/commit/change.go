@@ -166,8 +166,8 @@ type Attempt struct {
 	Damaged bool // the table exists but is damaged
 
 	initial     *table.Table // state before the steps; nil if the table did not exist
-	tailDone    bool         // whether a step has called TailFiles
-	hasTailRows bool         // whether TailFiles found rows in the tail
+	tailDone    bool         // whether a step has called FoldTail
+	hasTailRows bool         // whether FoldTail found rows in the tail
 	// whether the metadata is stored in the catalog's database, so that its file need not be synced
 	inline   bool
 	versions []int64        // the versions that puts of the rows in the tail returned, in order
@@ -269,6 +269,11 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if err != nil {
 			return nil, err
 		}
+		if cur != nil && meta != nil {
+			if meta, err = definition.WithHistory(cur.Metadata(), meta); err != nil {
+				return nil, err
+			}
+		}
 		if cur != nil && (meta == nil || meta.TableUUID() != cur.Metadata().TableUUID()) {
 			a.IDs = a.IDs[earlierIDs:] // the earlier puts went to a table that no longer exists
 		}
@@ -288,7 +293,10 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		return applied, nil
 	}
 	if cur != nil {
-		meta, err := a.describe(cur.Metadata())
+		meta, err := a.addVersion(cur.Metadata())
+		if err == nil {
+			meta, err = a.describe(meta)
+		}
 		if err != nil {
 			return nil, err
 		}

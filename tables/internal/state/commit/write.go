@@ -60,16 +60,15 @@ func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO
 	return files, err
 }
 
-// TailFiles writes the tail's rows as files of a table with the metadata dest. caster converts the rows from the types
-// that users see; nil means no conversion. The change must have the mode Folds.
-func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Metadata, caster *schema.Caster, rules *rules.Check) ([]iceberg.DataFile, error) {
+// FoldTail returns cur's metadata after it has moved the tail's rows to files. The change must have the mode Folds.
+func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadata, error) {
 	if a.tailDone || a.log == nil {
-		return nil, nil
+		return cur.Metadata(), nil
 	}
 	a.tailDone = true
 	rows, err := a.readTail(ctx, cur.Metadata(), lastEpoch)
 	if err != nil || len(rows) == 0 {
-		return nil, err
+		return cur.Metadata(), err
 	}
 	a.hasTailRows = true
 	defer take.Release(rows)
@@ -82,23 +81,11 @@ func (a *Attempt) TailFiles(ctx context.Context, cur *table.Table, dest table.Me
 		return nil, err
 	}
 	defer batch.Release()
-	if caster == nil {
-		return a.Write(ctx, a.Table(dest), a.IO, storedRows(batch))
-	}
-	if def.Order != nil {
-		if batch, _, err = series.New(def, cur, a.tables.Memory).DedupTail(ctx, []arrow.RecordBatch{batch}); err != nil {
-			return nil, err
-		}
-		defer batch.Release()
-	}
-	logical, err := schema.Convert(batch, caster.From)
+	files, err := a.Write(ctx, cur, a.IO, storedRows(batch))
 	if err != nil {
 		return nil, err
 	}
-	defer logical.Release()
-	w := storedRows(logical)
-	w.Caster, w.Rules = caster, rules
-	return a.Write(ctx, a.Table(dest), a.IO, w)
+	return a.AddOrdered(ctx, cur, files, nil, true)
 }
 
 // cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without

@@ -104,13 +104,9 @@ func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.T
 	case mode != p.Mode: // the commit would remove rows from the tail that it does not write, or the reverse
 		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
 	case mode == commit.Folds:
-		tail, err := a.TailFiles(ctx, cur, cur.Metadata(), nil, nil)
-		if err != nil || len(tail) == 0 {
+		meta, err := a.FoldTail(ctx, cur)
+		if err != nil || meta == cur.Metadata() {
 			return cur, err
-		}
-		meta, err := a.AddOrdered(ctx, cur, tail, nil, true)
-		if err != nil {
-			return nil, err
 		}
 		return a.Table(meta), nil
 	case mode == commit.Exclusive:

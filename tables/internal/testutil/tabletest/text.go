@@ -48,6 +48,12 @@ func TableText(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOption
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ReaderText(t, r)
+}
+
+// ReaderText returns the columns and rows of r as text, and releases r.
+func ReaderText(t testing.TB, r array.RecordReader) string {
+	t.Helper()
 	defer r.Release()
 	var parts []string
 	for _, f := range r.Schema().Fields() {
