@@ -46,7 +46,8 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
-		files := []string{catalogFile, catalogFile + "-wal"}
+		// Copy the checksums first: later commits are only in the log.
+		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
 		copied, err := copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, s.local) }, func() error {
 			return copyFiles(dir, s.local, files)
 		})

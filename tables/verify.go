@@ -88,6 +88,9 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		return err
 	}
 	defer unpin()
+	if err := recordDamage(v, content.Table{}, s.cat.CheckFiles()); err != nil {
+		return err
+	}
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket
 	}
@@ -144,8 +147,12 @@ func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier
 	if err != nil || !current {
 		return err
 	}
-	err = tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
-	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
+	return recordDamage(v, t, tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name}))
+}
+
+// recordDamage returns err, or records it as a finding and returns nil if it is a damage.
+func recordDamage(v *content.Verifier, t content.Table, err error) error {
+	if d, ok := errors.AsType[*icecat.Damaged](err); ok {
 		v.Record(content.Finding{State: content.Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
 	}

@@ -1,0 +1,187 @@
+package icecat
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+const (
+	// The catalog is checkpointed after maxCommits, or after idleTime without a commit. Until then, damage to the write-ahead log affects
+	// all commits in it.
+	maxCommits = 100
+	idleTime   = time.Second
+
+	// DroppedCommit names the moment when Open dropped an incomplete commit from the write-ahead log.
+	DroppedCommit = "dropped commit"
+)
+
+// sqliteDriver names a driver that keeps the write-ahead log when it closes the database: a missing log shows that another program
+// was the last to close it.
+const sqliteDriver = "partd-catalog"
+
+func init() {
+	d := new(sqlite.Driver)
+	d.RegisterConnectionHook(func(c sqlite.ExecQuerierContext, _ string) error {
+		_, err := c.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	})
+	sql.Register(sqliteDriver, d)
+}
+
+// sealer detects damage to SQLite's files.
+type sealer struct {
+	files   *sqliteFiles // nil for PostgreSQL
+	dir     string       // for messages
+	log     *slog.Logger
+	isExact bool        // whether salvage has found or repaired all pages
+	timer   *time.Timer // calls checkpoint; nil if the catalog is read-only
+
+	mu      sync.Mutex
+	commits int // number of commits since the last checkpoint
+	damage  error
+}
+
+// checkFiles checks the files before SQLite opens them.
+func (s *sealer) checkFiles(o Options) (i inspection, err error) {
+	err = os.MkdirAll(s.dir, 0o777) // Use package os, because SQLite always uses the real file system.
+	if err == nil && o.Rebuild {
+		s.isExact, err = (&sqliteFiles{path: filepath.Join(s.dir, "catalog.db")}).salvage()
+	}
+	if err == nil {
+		s.files, err = openSQLiteFiles(cmp.Or(o.CopyDir, s.dir))
+	}
+	if err != nil {
+		return i, err
+	}
+	return s.check()
+}
+
+// check reads all files. Other processes may use the database meanwhile.
+func (s *sealer) check() (i inspection, err error) {
+	for range 5 {
+		if i, err = s.files.inspect(true); !errors.Is(err, ErrContent) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond) // Files that another process writes between our reads can look damaged.
+	}
+	return i, s.note(err)
+}
+
+// CheckFiles reads all files of an SQLite database. If they are damaged, all later changes fail.
+func (s *sealer) CheckFiles() error {
+	if s.files == nil {
+		return nil
+	}
+	_, err := s.check()
+	return err
+}
+
+// Damage returns the damage to the files that was found, or nil.
+func (s *sealer) Damage() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damage
+}
+
+// note returns err, and remembers it if it means that the files are damaged.
+func (s *sealer) note(err error) error {
+	if d, ok := errors.AsType[*Damaged](err); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
+		s.damage = d
+		s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
+	}
+	return err
+}
+
+// committed is called after a commit.
+func (s *sealer) committed() {
+	if s.timer == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commits++; s.commits < maxCommits {
+		s.timer.Reset(idleTime)
+	} else {
+		s.timer.Reset(0)
+	}
+}
+
+// checkpoint moves SQLite's write-ahead log into catalog.db, as far as readers permit without waiting.
+func (d *database) checkpoint(ctx context.Context) error {
+	d.mu.Lock()
+	commits := d.commits
+	d.commits = 0
+	d.mu.Unlock()
+	if commits == 0 {
+		return nil
+	}
+	err := d.transact(ctx, func(t *transaction) { // prevents commits
+		t.err = d.note(d.files.record(func() error {
+			problems, err := stringsOf(ctx, t.tx, `PRAGMA quick_check(1)`)
+			if text := strings.Join(problems, ""); text != "ok" && ctx.Err() == nil {
+				err = d.files.damaged("", cmp.Or(err, errors.New(text)))
+			}
+			return err
+		}))
+		if t.err == nil {
+			_, t.err = d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+		}
+	})
+	if err == nil { // Start the log again with a commit that nothing depends on, because SQLite drops the last commit if it is damaged.
+		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })
+	}
+	if err == nil {
+		err = d.files.recordSalts()
+	}
+	return err
+}
+
+// startSealing starts to checkpoint after commits. found is the result of checkFiles.
+func (d *database) startSealing(ctx context.Context, found inspection) (err error) {
+	if d.files == nil {
+		return nil
+	}
+	if found.isTorn {
+		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and is dropped", "dir", d.dir)
+	}
+	if d.readOnly {
+		return nil
+	}
+	d.timer = time.AfterFunc(idleTime, func() { _ = d.checkpoint(context.Background()) }) // after an error, a later commit tries again
+	if !found.isCurrent() {
+		d.commits++
+	}
+	if found.isTorn {
+		err = d.SetMoment(ctx, DroppedCommit, time.Now())
+	}
+	if err == nil && found.changed > 0 {
+		err = d.checkpoint(ctx)
+	}
+	return err
+}
+
+// closeDatabase closes the database.
+func (d *database) closeDatabase() error {
+	if d.timer != nil {
+		d.timer.Stop()
+		_ = d.checkpoint(context.Background()) // after an error, the next Open reads the log
+	}
+	err := errors.Join(d.reads.Close(), d.writes.Close())
+	if d.files != nil {
+		err = errors.Join(err, d.files.close())
+	}
+	return err
+}
