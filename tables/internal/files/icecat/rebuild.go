@@ -3,7 +3,6 @@ package icecat
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"errors"
 	"math/bits"
 	"os"
@@ -75,34 +74,26 @@ func (c *Catalog) rebuild(ctx context.Context) error {
 	return err
 }
 
-// importRows copies all readable rows of the image.
+// importRows copies the rows of the image.
 func (c *Catalog) importRows(ctx context.Context) error {
-	from, err := sql.Open(sqliteDriver, c.files.image())
-	if err != nil {
-		return err
-	}
-	defer from.Close() //nolint:errcheck // only read
 	names, err := c.strings(ctx, `SELECT name FROM sqlite_master WHERE type='table'`)
+	if err == nil {
+		_, err = c.writes.ExecContext(ctx, `ATTACH ? AS old`, c.files.image())
+	}
 	for _, name := range names {
 		err = cmp.Or(err, c.inTx(ctx, func(t *transaction) {
-			if name != "partd_info" { // whose new rows remain unless there are others
-				t.exec(`DELETE FROM ` + name)
+			if name == "partd_unlisted" {
+				t.exec(`DELETE FROM partd_unlisted`) // triggers have filled it
 			}
-			err := query(ctx, from, func(rows *sql.Rows) error {
-				columns, err := rows.Columns()
-				values, pointers := make([]any, len(columns)), make([]any, len(columns))
-				for i := range values {
-					pointers[i] = &values[i]
-				}
-				if err = cmp.Or(err, rows.Scan(pointers...)); err == nil {
-					t.exec(`INSERT OR REPLACE INTO `+name+` VALUES (?`+strings.Repeat(",?", len(values)-1)+`)`, values...)
-				}
-				return err
-			}, `SELECT * FROM `+name)
-			if err != nil {
-				c.log.Warn("rows of the catalog are lost", "kind", name, "err", err)
+			t.exec(`INSERT OR REPLACE INTO main.` + name + ` SELECT * FROM old.` + name)
+			if t.err != nil {
+				c.log.Warn("rows of the catalog are lost", "table", name, "err", t.err)
+				c.isExact, t.err = false, nil
 			}
 		}))
+	}
+	if err == nil {
+		_, err = c.writes.ExecContext(ctx, `DETACH old`)
 	}
 	return err
 }
@@ -110,44 +101,30 @@ func (c *Catalog) importRows(ctx context.Context) error {
 // importMetadata makes each table's newest metadata file current. It adds tables that are not in the catalog.
 func (c *Catalog) importMetadata(ctx context.Context) error {
 	files, err := c.listFiles(ctx)
-	if err != nil {
-		return err
-	}
 	newest := map[string]string{} // paths of metadata files, by table directory
 	for path := range files {
-		if dir := c.tableDir(path); strings.HasSuffix(path, ".metadata.json") && metadataVersion(path) >= metadataVersion(newest[dir]) {
+		dir := c.tableDir(path)
+		if strings.HasSuffix(path, ".metadata.json") && (newest[dir] == "" || metadataVersion(path) > metadataVersion(newest[dir])) {
 			newest[dir] = path
 		}
 	}
-	return c.inTx(ctx, func(t *transaction) {
+	return cmp.Or(err, c.inTx(ctx, func(t *transaction) {
+		recorded := map[string]string{} // locations of metadata files, by table directory
 		for _, location := range t.strings(`SELECT metadata_location FROM iceberg_tables`) {
-			path, err := c.local(location)
-			dir := c.tableDir(path)
-			found := newest[dir]
-			delete(newest, dir)
-			if _, exists := files[path]; err == nil && found != "" && (!exists || c.follows(ctx, c.locationOf(found), location)) {
-				t.exec(`UPDATE iceberg_tables SET metadata_location=? WHERE metadata_location=?`, c.locationOf(found), location)
-			}
+			recorded[c.TableDir(location)] = location
 		}
 		for dir, path := range newest {
-			if _, _, err := c.loadFile(ctx, "", "", c.locationOf(path)); err == nil {
+			location, old := c.locationOf(path), recorded[dir]
+			oldPath, _ := c.local(old)
+			_, exists := files[oldPath]
+			if _, _, err := c.loadFile(ctx, "", "", location); err != nil || exists && metadataVersion(old) >= metadataVersion(path) {
+				continue
+			}
+			t.exec(`UPDATE iceberg_tables SET metadata_location=? WHERE metadata_location=?`, location, old)
+			if old == "" {
 				t.exec(insertNamespace, recoveredNamespace)
-				t.exec(insertTable, recoveredNamespace, filepath.Base(dir), c.locationOf(path))
+				t.exec(insertTable, recoveredNamespace, filepath.Base(dir), location)
 			}
 		}
-	})
-}
-
-// follows reports whether the metadata at a location says that it was made from the metadata at an older location.
-func (c *Catalog) follows(ctx context.Context, location, older string) bool {
-	t, _, err := c.loadFile(ctx, "", "", location)
-	if err != nil {
-		return false
-	}
-	for previous := range t.Metadata().PreviousFiles() {
-		if previous.MetadataFile == older {
-			return true
-		}
-	}
-	return false
+	}))
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,18 +15,16 @@ import (
 )
 
 const (
-	// The catalog is checkpointed after maxCommits, or after idleTime without a commit. Until then, damage to the write-ahead log affects
-	// all commits in it.
+	// A checkpoint follows maxCommits, or idleTime without a commit. Until then, damage to the write-ahead log affects all commits in it.
 	maxCommits = 100
 	idleTime   = time.Second
 
 	// DroppedCommit names the moment when Open dropped an incomplete commit from the write-ahead log.
 	DroppedCommit = "dropped commit"
-)
 
-// sqliteDriver names a driver that keeps the write-ahead log when it closes the database: a missing log shows that another program
-// was the last to close it.
-const sqliteDriver = "partd-catalog"
+	// sqliteDriver keeps the write-ahead log when it closes the database. If the log is missing, another program has closed it.
+	sqliteDriver = "partd-catalog"
+)
 
 func init() {
 	d := new(sqlite.Driver)
@@ -47,18 +44,19 @@ type sealer struct {
 	timer   *time.Timer // calls checkpoint; nil if the catalog is read-only
 
 	mu      sync.Mutex
-	commits int // number of commits since the last checkpoint
-	damage  error
+	commits int   // number of commits since the last checkpoint
+	damage  error // the damage that was found
 }
 
 // checkFiles checks the files before SQLite opens them.
 func (s *sealer) checkFiles(o Options) (i inspection, err error) {
 	err = os.MkdirAll(s.dir, 0o777) // Use package os, because SQLite always uses the real file system.
+	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
 	if err == nil && o.Rebuild {
-		s.isExact, err = (&sqliteFiles{path: filepath.Join(s.dir, "catalog.db")}).salvage()
+		s.isExact, err = (&sqliteFiles{path: path}).salvage()
 	}
 	if err == nil {
-		s.files, err = openSQLiteFiles(cmp.Or(o.CopyDir, s.dir))
+		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {
 		return i, err
@@ -66,7 +64,7 @@ func (s *sealer) checkFiles(o Options) (i inspection, err error) {
 	return s.check()
 }
 
-// check reads all files. Other processes may use the database meanwhile.
+// check reads all files.
 func (s *sealer) check() (i inspection, err error) {
 	for range 5 {
 		if i, err = s.files.inspect(true); !errors.Is(err, ErrContent) {
@@ -86,7 +84,7 @@ func (s *sealer) CheckFiles() error {
 	return err
 }
 
-// Damage returns the damage to the files that was found, or nil.
+// Damage returns the damage to SQLite's files that was found, or nil.
 func (s *sealer) Damage() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,22 +103,40 @@ func (s *sealer) note(err error) error {
 	return err
 }
 
-// committed is called after a commit.
-func (s *sealer) committed() {
-	if s.timer == nil {
-		return
+// startSealing starts to checkpoint after commits. found is the result of checkFiles.
+func (d *database) startSealing(ctx context.Context, found inspection) error {
+	if found.isTorn {
+		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and was dropped", "dir", d.sealer.dir)
 	}
+	if d.files == nil || d.readOnly {
+		return nil
+	}
+	d.timer = time.AfterFunc(idleTime, func() { _ = d.checkpoint() }) // after an error, a later commit tries again
+	if !found.isCurrent() {
+		d.committed()
+	}
+	if found.isTorn {
+		return d.SetMoment(ctx, DroppedCommit, time.Now())
+	}
+	return nil
+}
+
+// committed must be called after a commit.
+func (s *sealer) committed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.commits++; s.commits < maxCommits {
+	s.commits++
+	switch {
+	case s.timer == nil:
+	case s.commits < maxCommits:
 		s.timer.Reset(idleTime)
-	} else {
+	default:
 		s.timer.Reset(0)
 	}
 }
 
 // checkpoint moves SQLite's write-ahead log into catalog.db, as far as readers permit without waiting.
-func (d *database) checkpoint(ctx context.Context) error {
+func (d *database) checkpoint() error {
 	d.mu.Lock()
 	commits := d.commits
 	d.commits = 0
@@ -128,56 +144,23 @@ func (d *database) checkpoint(ctx context.Context) error {
 	if commits == 0 {
 		return nil
 	}
+	ctx := context.Background()
 	err := d.transact(ctx, func(t *transaction) { // prevents commits
-		t.err = d.note(d.files.record(func() error {
-			problems, err := stringsOf(ctx, t.tx, `PRAGMA quick_check(1)`)
-			if text := strings.Join(problems, ""); text != "ok" && ctx.Err() == nil {
-				err = d.files.damaged("", cmp.Or(err, errors.New(text)))
-			}
-			return err
-		}))
-		if t.err == nil {
+		if t.err = d.note(d.files.record()); t.err == nil {
 			_, t.err = d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
 		}
 	})
-	if err == nil { // Start the log again with a commit that nothing depends on, because SQLite drops the last commit if it is damaged.
+	if err == nil { // Start the log again with a commit that may be lost: SQLite drops the last commit if it is damaged.
 		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })
 	}
-	if err == nil {
-		err = d.files.recordSalts()
-	}
-	return err
-}
-
-// startSealing starts to checkpoint after commits. found is the result of checkFiles.
-func (d *database) startSealing(ctx context.Context, found inspection) (err error) {
-	if d.files == nil {
-		return nil
-	}
-	if found.isTorn {
-		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and is dropped", "dir", d.dir)
-	}
-	if d.readOnly {
-		return nil
-	}
-	d.timer = time.AfterFunc(idleTime, func() { _ = d.checkpoint(context.Background()) }) // after an error, a later commit tries again
-	if !found.isCurrent() {
-		d.commits++
-	}
-	if found.isTorn {
-		err = d.SetMoment(ctx, DroppedCommit, time.Now())
-	}
-	if err == nil && found.changed > 0 {
-		err = d.checkpoint(ctx)
-	}
-	return err
+	return cmp.Or(err, d.files.recordSalts())
 }
 
 // closeDatabase closes the database.
 func (d *database) closeDatabase() error {
 	if d.timer != nil {
 		d.timer.Stop()
-		_ = d.checkpoint(context.Background()) // after an error, the next Open reads the log
+		_ = d.checkpoint() // after an error, the next Open checks the log
 	}
 	err := errors.Join(d.reads.Close(), d.writes.Close())
 	if d.files != nil {

@@ -23,54 +23,56 @@ import (
 // another program. But then the log has been removed, or started again with other salts.
 type sqliteFiles struct {
 	path string
-	db   *os.File
+	db   *sharedFile
 }
 
-// databases contains the open database files by path. A process shares them because on Unix, closing any descriptor of a file
-// releases all of the process's locks on it, and SQLite has locks.
-var databases = struct {
-	sync.Mutex
-	files map[string]*os.File
-	users map[string]int
-}{files: map[string]*os.File{}, users: map[string]int{}}
+// sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all of the process's
+// locks on it, also SQLite's.
+type sharedFile struct {
+	*os.File
+	users int
+}
 
-func openSQLiteFiles(dir string) (f *sqliteFiles, err error) {
-	if dir, err = filepath.EvalSymlinks(dir); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, "catalog.db")
-	databases.Lock()
-	defer databases.Unlock()
-	if databases.users[path] == 0 {
-		if databases.files[path], err = os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644); err != nil {
+var sharedFiles = struct {
+	sync.Mutex
+	byPath map[string]*sharedFile
+}{byPath: map[string]*sharedFile{}}
+
+func openSQLiteFiles(path string) (*sqliteFiles, error) {
+	sharedFiles.Lock()
+	defer sharedFiles.Unlock()
+	db := sharedFiles.byPath[path]
+	if db == nil {
+		file, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
+		if err != nil {
 			return nil, err
 		}
+		db = &sharedFile{File: file}
+		sharedFiles.byPath[path] = db
 	}
-	databases.users[path]++
-	return &sqliteFiles{path, databases.files[path]}, nil
+	db.users++
+	return &sqliteFiles{path, db}, nil
 }
 
 func (f *sqliteFiles) close() error {
-	databases.Lock()
-	defer databases.Unlock()
-	if databases.users[f.path]--; databases.users[f.path] > 0 {
+	sharedFiles.Lock()
+	defer sharedFiles.Unlock()
+	if f.db.users--; f.db.users > 0 {
 		return nil
 	}
-	delete(databases.users, f.path)
-	delete(databases.files, f.path)
+	delete(sharedFiles.byPath, f.path)
 	return f.db.Close()
 }
 
 // inspection is what inspect found.
 type inspection struct {
 	wal
-	sums    []uint64 // recorded: the salts and hashes
-	hashes  []uint64 // 0, and the hashes of the pages in catalog.db; nil if they were not compared
-	changed int      // number of the first page that is not in the log and has not its recorded hash; 0 if there is none
+	sums   []uint64 // recorded: the salts, and the hash of each page
+	hashes []uint64 // 0, and the hash of each page in catalog.db; nil if catalog.db was not read
 }
 
-// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change pages that are not in the log.
-func (i *inspection) isCurrent() bool { return i.salts != 0 && i.sums[0] == i.salts }
+// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in the log.
+func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
 
 // inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If the files are
 // damaged, the error wraps ErrContent.
@@ -87,15 +89,16 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 	if i.hashes, err = f.hashes(); err != nil {
 		return i, err
 	}
-	for n := 1; n < max(len(i.sums), len(i.hashes)) && i.changed == 0; n++ {
+	changed := 0
+	for n := 1; n < max(len(i.sums), len(i.hashes)) && changed == 0; n++ {
 		if i.pages[n] == nil && (n >= len(i.sums) || n >= len(i.hashes) || i.sums[n] != i.hashes[n]) {
-			i.changed = n
+			changed = n
 		}
 	}
 	switch {
-	case i.changed > 0 && i.isCurrent():
-		err = f.damaged("", fmt.Errorf("page %d differs from its hash", i.changed))
-	case i.changed == 0 && i.salts == 0 && i.sums[0] != 0: // A checkpoint by another program would have changed a page.
+	case changed > 0 && i.isCurrent():
+		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
+	case changed == 0 && i.salts == 0 && i.sums[0] != 0: // If another program had removed it after a checkpoint, a page would have changed.
 		err = f.damaged("-wal", errors.New("the log is missing"))
 	}
 	return i, err
@@ -109,9 +112,7 @@ func (f *sqliteFiles) damaged(suffix string, err error) error {
 func (f *sqliteFiles) sums() ([]uint64, error) {
 	b, err := os.ReadFile(f.path + "-sums")
 	sums := make([]uint64, max(1, len(b)/8))
-	for n := range len(b) / 8 {
-		sums[n] = binary.BigEndian.Uint64(b[8*n:])
-	}
+	_, _ = binary.Decode(b, binary.BigEndian, sums) // fails only for an empty file
 	return sums, ignoreMissing(err)
 }
 
@@ -132,13 +133,9 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 	}
 }
 
-// record records the hashes of all pages in the log, before a checkpoint. The database must be locked for writing. If another program
-// has changed catalog.db, approve decides whether that is an error.
-func (f *sqliteFiles) record(approve func() error) error {
+// record records the hashes of the pages in the log, so that a checkpoint can copy them. The database must be locked for writing.
+func (f *sqliteFiles) record() error {
 	i, err := f.inspect(false)
-	if err == nil && i.changed > 0 {
-		err = approve()
-	}
 	if err != nil {
 		return err
 	}
@@ -152,7 +149,7 @@ func (f *sqliteFiles) record(approve func() error) error {
 	return f.write(8, i.sums[1:]...)
 }
 
-// recordSalts records the log's salts. All pages that are not in the log must have recorded hashes.
+// recordSalts records the salts of the log. Pages that are not in the log must have recorded hashes.
 func (f *sqliteFiles) recordSalts() error {
 	w, err := readWAL(f.path+"-wal", false)
 	return cmp.Or(err, f.write(0, w.salts))
@@ -164,13 +161,9 @@ func (f *sqliteFiles) write(offset int64, sums ...uint64) error {
 	if err != nil {
 		return err
 	}
-	b := make([]byte, 0, 8*len(sums))
-	for _, sum := range sums {
-		b = binary.BigEndian.AppendUint64(b, sum)
-	}
-	_, err = file.WriteAt(b, offset)
-	if err == nil && offset > 0 {
-		err = file.Truncate(offset + int64(len(b)))
+	b, _ := binary.Append(nil, binary.BigEndian, sums) // cannot fail for integers
+	if _, err = file.WriteAt(b, offset); err == nil && offset > 0 {
+		err = file.Truncate(offset + int64(len(b))) // VACUUM may have made the database smaller
 	}
 	return errors.Join(err, file.Sync(), file.Close())
 }
