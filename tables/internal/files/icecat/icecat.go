@@ -100,7 +100,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
-	} else if found, err = c.checkFiles(o); err == nil {
+	} else if found, err = c.openFiles(o); err == nil {
 		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
 	}
 	if err != nil && c.files != nil {

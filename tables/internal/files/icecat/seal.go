@@ -48,8 +48,8 @@ type sealer struct {
 	damage  error // the damage that was found
 }
 
-// checkFiles checks the files before SQLite opens them.
-func (s *sealer) checkFiles(o Options) (i inspection, err error) {
+// openFiles checks the files before SQLite opens them.
+func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	err = os.MkdirAll(s.dir, 0o777) // Use package os, because SQLite always uses the real file system.
 	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
 	if err == nil && o.Rebuild {
@@ -59,28 +59,26 @@ func (s *sealer) checkFiles(o Options) (i inspection, err error) {
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {
-		return i, err
+		return found, err
 	}
 	return s.check()
 }
 
-// check reads all files.
-func (s *sealer) check() (i inspection, err error) {
+func (s *sealer) check() (found inspection, err error) {
 	for range 5 {
-		if i, err = s.files.inspect(true); !errors.Is(err, ErrContent) {
+		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond) // Files that another process writes between our reads can look damaged.
 	}
-	return i, s.note(err)
+	return found, s.note(err)
 }
 
 // CheckFiles reads all files of an SQLite database. If they are damaged, all later changes fail.
-func (s *sealer) CheckFiles() error {
-	if s.files == nil {
-		return nil
+func (s *sealer) CheckFiles() (err error) {
+	if s.files != nil {
+		_, err = s.check()
 	}
-	_, err := s.check()
 	return err
 }
 
@@ -103,7 +101,7 @@ func (s *sealer) note(err error) error {
 	return err
 }
 
-// startSealing starts to checkpoint after commits. found is the result of checkFiles.
+// startSealing starts to checkpoint after commits. found is the result of openFiles.
 func (d *database) startSealing(ctx context.Context, found inspection) error {
 	if found.isTorn {
 		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and was dropped", "dir", d.sealer.dir)
@@ -153,7 +151,10 @@ func (d *database) checkpoint() error {
 	if err == nil { // Start the log again with a commit that may be lost: SQLite drops the last commit if it is damaged.
 		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })
 	}
-	return cmp.Or(err, d.files.recordSalts())
+	if err == nil {
+		err = d.files.recordSalts()
+	}
+	return err
 }
 
 // closeDatabase closes the database.
