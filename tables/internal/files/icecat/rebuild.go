@@ -63,12 +63,17 @@ func (f *sqliteFiles) salvage() (isExact bool, err error) {
 // rebuild fills the new database from the image that salvage wrote. If that is not exact, it also uses the tables' metadata files.
 func (c *Catalog) rebuild(ctx context.Context) error {
 	err := c.importRows(ctx)
+	for key, value := range map[string]*string{"made-in": &c.originalDir, "id": &c.id} {
+		if err == nil {
+			*value, err = c.firstString(ctx, `SELECT value FROM partd_info WHERE key=?`, key)
+		}
+	}
 	if err == nil && !c.isExact {
 		c.log.Warn("parts of the catalog are lost: all commits that are not in metadata files, and names of tables")
 		err = c.importMetadata(ctx)
 	}
 	if err == nil {
-		c.log.Warn("the catalog was rebuilt, and the damaged files were renamed", "dir", c.database.dir)
+		c.log.Warn("the catalog was rebuilt, and the damaged files were renamed", "dir", c.sealer.dir, "complete", c.isExact)
 		err = os.Remove(c.files.image())
 	}
 	return err
