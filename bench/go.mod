@@ -52,9 +52,12 @@ require (
 
 require (
 	github.com/cockroachdb/pebble v1.1.5
+	github.com/go-partd/partd/objstore v0.0.0
 	github.com/gofrs/flock v0.13.1 // indirect
 	github.com/zeebo/xxh3 v1.1.0
 	golang.org/x/sys v0.49.0
 )
 
 replace github.com/go-partd/partd => ../
+
+replace github.com/go-partd/partd/objstore => ../objstore

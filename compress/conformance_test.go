@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
@@ -117,9 +118,7 @@ func checkConformance(t *testing.T, kind storeKind, layers string) {
 	case "snappy over dict", "zstd over dict", "zstd+buffer+snappy over dict":
 		run = partdtest.Run
 	case "lz4 over log", "gzip over client":
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			run = partdtest.Run
-		}
+		run = storetest.CheckSlow
 	}
 	if os.Getenv(allLayers) != "" {
 		run = partdtest.Run

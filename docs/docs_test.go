@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -123,17 +122,15 @@ func scriptOf(page string, blocks []block, python bool) (script string, want []s
 
 // TestDocs runs the commands and programs in README.md and docs, and compares their output.
 func TestDocs(t *testing.T) {
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("needs bash")
-	}
+	procs.LookPath(t, "bash")
 	root, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
 	programDir := buildCommands(t)
 	hasPython := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
-	if !hasPython && os.Getenv("PARTD_REQUIRE_ALL") != "" {
-		t.Error("PARTD_REQUIRE_ALL is set, and this test needs Python with partd and zmq")
+	if !hasPython {
+		t.Run("python", func(t *testing.T) { procs.Skip(t, "the pages' Python code needs Python with partd and zmq") })
 	}
 	for _, page := range docPages(t) {
 		t.Run(page, func(t *testing.T) {
@@ -142,13 +139,8 @@ func TestDocs(t *testing.T) {
 				return
 			}
 			dir, address := t.TempDir(), freeAddress(t)
-			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t), "partd=DIR", "partd="+root)
+			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t))
 			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
-				t.Fatal(err)
-			}
-			// In a workspace, the packages of this module need not be compiled again for the page's module.
-			work := fmt.Sprintf("go %s\nuse (\n.\n%q\n)\n", strings.TrimPrefix(runtime.Version(), "go"), root)
-			if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte(work), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -157,8 +149,7 @@ func TestDocs(t *testing.T) {
 			cmd.Dir, cmd.WaitDelay = dir, time.Second
 			cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 			cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PARTD_") })
-			// Skip the checksum database: go.sum has already been checked.
-			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "GONOSUMDB=*")
+			cmd.Env = append(cmd.Env, "PATH="+programDir+":"+os.Getenv("PATH"), "PARTD_SERVER_LISTEN=tcp://"+address, "DIR="+root)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("the page's script failed: %v\nscript:\n%s\noutput:\n%s", err, script, out)

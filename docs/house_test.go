@@ -25,8 +25,8 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/layering":    nil,
 		"internal/testutil/nettest":     nil,
 		"internal/testutil/procs":       nil,
-		"internal/testutil/storetest":   nil,
-		"internal/testutil/vfstest":     {"golang.org/x/sys"},
+		"internal/testutil/storetest":   {"partdtest", "internal/testutil/procs"},
+		"internal/testutil/vfstest":     {"golang.org/x/sys", "internal/testutil/procs"},
 	}},
 	{Name: "programs", Packages: map[string][]string{
 		"cmd/partd":        nil,

@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,31 @@ func TestUnmatchedStepIsFound(t *testing.T) {
 		if _, unmatched := unmatchedSteps(t, c.long, c.run); len(unmatched) != c.unmatched {
 			t.Errorf("the steps %q and %q: found %q, want %d patterns without tests", c.long, c.run, unmatched, c.unmatched)
 		}
+	}
+}
+
+// TestRequireAll checks that tests read PARTD_REQUIRE_ALL only through helpers that skip a test without it. The step readme
+// of .ci/run sets it only for tests that were skipped, so if it changed another test, that change would never run.
+func TestRequireAll(t *testing.T) {
+	checked := 0
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		_, modErr := os.Stat(filepath.Join(path, "go.mod"))
+		if d.IsDir() && path != "." && (modErr == nil || d.Name() == ".git" || path == filepath.Join("internal", "testutil")) {
+			return fs.SkipDir // another module, or the helpers
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		checked++
+		for _, call := range []string{"Getenv", "LookupEnv"} {
+			if strings.Contains(readFile(t, path), call+`("PARTD_REQUIRE_ALL")`) {
+				t.Errorf("%s reads PARTD_REQUIRE_ALL: use procs.Skip or storetest.CheckSlow", path)
+			}
+		}
+		return err
+	})
+	if err != nil || checked < 100 {
+		t.Errorf("checked %d files, error %v, want at least 100", checked, err)
 	}
 }
 

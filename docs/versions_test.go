@@ -228,7 +228,15 @@ func TestVersions(t *testing.T) {
 				})
 			})
 		}
-		grants, err := tokens.Read(filepath.Join(dir, "root", "users"))
+		users, err := os.ReadFile(filepath.Join(dir, "root", "users"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		private := filepath.Join(t.TempDir(), "users")
+		if err := os.WriteFile(private, users, 0o600); err != nil { // git keeps no permissions, and a umask may let the group write
+			t.Fatal(err)
+		}
+		grants, err := tokens.Read(private)
 		if err != nil || len(grants) != 1 || grants[0].User != "etl" || grants[0].Rights != remote.RightRead {
 			t.Errorf("%s: the users are %v, error %v, want etl with the right read", dir, grants, err)
 		}

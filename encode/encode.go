@@ -26,6 +26,11 @@
 // pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
 // depends on the type, because a byte or two may stand for a large struct. If data does not decode,
 // the error wraps a *DecodeError, which says where.
+//
+// # Experimental
+//
+// The values of Python ([Python], [Pickle], [NumPy], [PandasBlocks], [PandasColumns] and their types) may change in any
+// minor version. docs/versions.md says how the API is graded.
 package encode
 
 import (

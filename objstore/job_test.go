@@ -3,24 +3,11 @@ package objstore
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
 )
-
-// TestPlanPageIsCurrent checks that docs/cloud-plan.md is the output of partd-cloud plan.
-func TestPlanPageIsCurrent(t *testing.T) {
-	const path = "../docs/cloud-plan.md"
-	page := PlanPage()
-	if os.Getenv("PARTD_WRITE_PLAN") != "" {
-		must(t, os.WriteFile(path, []byte(page), 0o666))
-	}
-	if b, err := os.ReadFile(path); err != nil || string(b) != page {
-		t.Errorf("%s differs from the output of partd-cloud plan: update it with PARTD_WRITE_PLAN=1 (%v)", path, err)
-	}
-}
 
 // TestPlanMatchesRequests checks that jobs make the planned numbers of requests, with a tolerance of a tenth, or of one
 // pass of each reader over the segments.

@@ -64,10 +64,11 @@ type suite struct {
 	open        func(t *testing.T) partd.Partd
 	can         map[Ability]bool // filled in by probe
 	hangTimeout time.Duration    // time after which a call counts as hanging
+	partsTime   time.Duration    // time for scanning all parts
 }
 
 func newSuite(open func(t *testing.T) partd.Partd, opts *Options) *suite {
-	s := &suite{open: open, hangTimeout: 30 * time.Second}
+	s := &suite{open: open, hangTimeout: 30 * time.Second, partsTime: 5 * time.Second}
 	if opts != nil {
 		s.opts = *opts
 	}

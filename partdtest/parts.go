@@ -83,7 +83,7 @@ func (e *env) keysByPart(parts int) [][]string {
 // slow, partsMax stops early, and does not check that it has seen all keys.
 func partsMax(e *env) {
 	// the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
-	const timeLimit = 5 * time.Second
+	timeLimit := e.suite.partsTime
 	for _, k := range numberedKeys(30) {
 		e.append(entry(k, k))
 	}

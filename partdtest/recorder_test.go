@@ -127,6 +127,7 @@ func (r *recorder) testingT() *testing.T              { return r.t }
 
 func withShortWaits(s *suite) *suite {
 	s.hangTimeout = 2 * time.Second
+	s.partsTime = time.Minute // also on a slow machine, the faults must show in all parts
 	s.opts.Pieces = 50
 	s.opts.LargeValue = 300_000
 	return s

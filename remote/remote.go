@@ -24,4 +24,9 @@
 // reader in progress ends with an error that wraps [ErrLost].
 //
 // docs/dev/invariants.md in the repository lists what must hold (R1 to R8).
+//
+// # Experimental
+//
+// [Client.Namespaces], [Namespaces] and [NamespaceInfo] may change in any minor version. docs/versions.md says how the API
+// is graded.
 package remote

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/stores"
 )
@@ -25,11 +26,7 @@ func TestServersKeepPromises(t *testing.T) {
 		addresses = append(addresses, address)
 	}
 	n := 0
-	run := partdtest.StateMachine
-	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-		run = partdtest.Run
-	}
-	run(t, func(t *testing.T) partd.Partd {
+	storetest.CheckSlow(t, func(t *testing.T) partd.Partd {
 		n++
 		return open(t, fmt.Sprintf("tcp://%s/n%d", strings.Join(addresses, ","), n))
 	}, &partdtest.Options{

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 )
@@ -114,11 +115,7 @@ func TestKeepsPromises(t *testing.T) {
 		if os.Getenv("PARTD_ALL_LAYERS") == "" {
 			o.Parts = 2000
 		}
-		run := partdtest.StateMachine
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			run = partdtest.Run
-		}
-		run(t, func(t *testing.T) partd.Partd { return open(t, t.TempDir()) }, o)
+		storetest.CheckSlow(t, func(t *testing.T) partd.Partd { return open(t, t.TempDir()) }, o)
 	})
 }
 

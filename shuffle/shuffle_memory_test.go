@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -120,10 +121,7 @@ func TestMemory(t *testing.T) {
 		return
 	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
-		if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-			t.Fatal("PARTD_REQUIRE_ALL is set, but this test needs /proc with VmHWM:", err)
-		}
-		t.Skip("needs /proc with VmHWM")
+		procs.Skip(t, "needs /proc with VmHWM: %v", err)
 	}
 	const limit = wideMemory + wideMemory/10 + 30<<20
 	for name := range memoryOps {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shuffle"
@@ -148,9 +149,11 @@ func TestFallbacks(t *testing.T) {
 				if os.Getenv("PARTD_ALL_LAYERS") != "" {
 					parts = 0 // all
 				}
-				isPlain := layer == "nothing" && (abilities == "keys" || os.Getenv("PARTD_REQUIRE_ALL") != "")
-				if isPlain || os.Getenv("PARTD_ALL_LAYERS") != "" {
+				switch {
+				case layer == "nothing" && abilities == "keys", parts == 0: // with PARTD_ALL_LAYERS
 					run = partdtest.Run
+				case layer == "nothing":
+					run = storetest.CheckSlow
 				}
 				run(t, func(t *testing.T) partd.Partd {
 					return layers[layer].addLayer(t, partialStores[abilities](partd.NewDict()))

@@ -12,8 +12,9 @@ import (
 // only files whose content is not in an earlier backup.
 //
 // An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that
-// name, or a table in one of these buckets that is not from a backup, Backup copies nothing and returns an error that
-// wraps ErrExists. To delete a backup, delete its snapshots.
+// name or of an unrelated store, or a table in one of these buckets that is not from a backup, Backup copies nothing and
+// returns an error that wraps ErrExists. A store that was restored from the other store, or that is a copy of the store
+// that was backed up there, is not unrelated. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
 		if err := checkName("snapshot", name); err != nil {
@@ -36,6 +37,9 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 				return err
 			}
 		}
+		if err := s.claimBackups(ctx, to); err != nil {
+			return err
+		}
 		for _, b := range buckets {
 			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
@@ -47,6 +51,32 @@ func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...s
 		_, err = to.snapshot(ctx, buckets, name)
 		return err
 	})
+}
+
+// claimBackups records that store to has backups of s. It returns an error if to has backups of an unrelated store.
+func (s *Store) claimBackups(ctx context.Context, to *Store) error {
+	origins, err := s.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	existing, err := to.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	origins = append(origins, s.cat.ID())
+	if len(existing) > 0 && !slices.ContainsFunc(existing, func(id string) bool { return slices.Contains(origins, id) }) {
+		return fmt.Errorf("another store's backup %w there: back up to another directory", ErrExists)
+	}
+	return to.cat.AddOrigins(ctx, s.cat.ID())
+}
+
+// passOrigins records the origins of s, and the given IDs, in a store that got all tables of s.
+func (s *Store) passOrigins(ctx context.Context, to *Store, ids ...string) error {
+	origins, err := s.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	return to.cat.AddOrigins(ctx, append(origins, ids...)...)
 }
 
 // onlyCopies returns an error if a backup would overwrite a table that is not an unchanged copy.
@@ -94,7 +124,10 @@ func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, bucke
 		if err == nil && !exists {
 			err = &notFoundError{fmt.Sprintf("backup %q does not exist", name)}
 		}
-		return err
+		if err != nil || len(buckets) > 0 {
+			return err
+		}
+		return from.passOrigins(ctx, s) // s can continue the backups
 	})
 	return c.results, err
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -20,9 +21,11 @@ func (d *difference) compareColumns() error {
 	first, last := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && last <= first
 	for _, v := range []*view{d.from, d.to} {
-		restored, err := strconv.ParseInt(v.t.Metadata().Properties()[columnsRestoredProperty], 10, 64)
-		if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
-			return errors.New("a restore brought back dropped columns")
+		for text := range strings.FieldsSeq(v.t.Metadata().Properties()[columnsRestoredProperty]) {
+			restored, err := strconv.ParseInt(text, 10, 64)
+			if err == nil && Version(restored) > first && (isBackward || Version(restored) <= last) {
+				return errors.New("a restore brought back dropped columns")
+			}
 		}
 	}
 	from, to, latest := d.from.def.Columns, d.to.def.Columns, d.from.t.Metadata().CurrentSchema()
@@ -34,7 +37,7 @@ func (d *difference) compareColumns() error {
 	haveCommon := false
 	for _, id := range slices.Sorted(maps.Keys(fields)) {
 		f, exists := from.FindFieldByID(id)
-		// a column change makes no version, so copies of d.from can lack columns of d.from
+		// other programs change columns without a new version, so copies of d.from can lack columns of d.from
 		_, isKept := latest.FindFieldByID(id)
 		if isBackward && !(exists && isKept) {
 			return fmt.Errorf("column %q was dropped after this version", names[id])

@@ -124,6 +124,16 @@ func TestChangesOfColumns(t *testing.T) {
 			c.want(tables.AtVersion(second), nil, restored)
 			c.want(tables.AtVersion(fourth), nil, "")
 		},
+		"two restores of a dropped column": func(c *changesCase) {
+			c.put(columns, rows)
+			c.snapshot()
+			c.evolve(drop)
+			second := c.put("id int64", `{"id":4}`)
+			third := c.restore()
+			c.evolve(drop)
+			c.restore()
+			c.want(tables.AtVersion(second), tables.AtVersion(third), restored)
+		},
 		"backwards over a drop": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.put(columns, `{"id":5,"price":5.5}`)
@@ -131,7 +141,7 @@ func TestChangesOfColumns(t *testing.T) {
 			last := c.put("id int64", `{"id":4}`)
 			c.want(tables.AtVersion(last), tables.AtVersion(first), dropped)
 		},
-		"drop without a version": func(c *changesCase) {
+		"drop without a put": func(c *changesCase) {
 			first := c.put(columns, rows)
 			c.snapshot()
 			c.evolve(drop)

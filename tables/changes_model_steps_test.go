@@ -156,7 +156,7 @@ func (m *changesModel) restore() {
 	copy(m.types, m.snapshot.types)
 	m.members = append(slices.Clone(m.snapshot.members), make([]string, len(m.members)-len(m.snapshot.members))...)
 	versions := m.versions()
-	m.restored = versions[len(versions)-1]
+	m.restored = append(m.restored, versions[len(versions)-1])
 }
 
 func (m *changesModel) evolve() {

@@ -60,7 +60,7 @@ type changesModel struct {
 	types   []arrow.DataType
 	members []string // names of the fields of column 5, a struct, by number; "" if dropped
 	states  map[tables.Version]*modelState
-	copies  map[tables.Version][]*modelState // what readers saw at a version; column changes alone make no version
+	copies  map[tables.Version][]*modelState // what readers saw at a version; column changes of other programs make no version
 	names   map[string]map[int]bool          // numbers of the columns that ever had a name
 
 	everyPair      bool // whether check compares all pairs of states, not a third
@@ -68,7 +68,7 @@ type changesModel struct {
 	foreign        bool // whether steps can add delete files, as other programs do
 	ops            []string
 
-	restored tables.Version // the last restore
+	restored []tables.Version // by restores
 	snapshot *modelSnapshot // the columns in the bucket's snapshot; nil before it is created
 }
 
@@ -214,7 +214,7 @@ func (m *changesModel) remember() {
 	if slices.ContainsFunc(m.copies[newest], func(c *modelState) bool { return maps.Equal(c.columns, state.columns) }) {
 		return
 	}
-	at := tables.At(nil) // the columns can have changed after the newest version
+	at := tables.At(nil) // another program can have changed the columns after the newest version
 	if m.states[newest] == nil {
 		m.states[newest], at = state, tables.AtVersion(newest)
 	}
@@ -267,7 +267,7 @@ func (m *changesModel) check() {
 			r, err := tableAt(m.t, m.b, "t", tables.AtVersion(to)).Changes(m.t.Context(), tables.AtVersion(from), nil)
 			narrower := old.n.ID() != state.n.ID() && schema.CanPromote(state.n, old.n)
 			mustRefuse := !slices.Contains(kept, from) || old.idColumn != state.idColumn || narrower && state.columns[4] != "" && old.columns[4] != ""
-			if err != nil && (mustRefuse || from < m.restored && (to >= m.restored || to <= from) || m.mayRefuse(m.copies[from], state, to <= from)) {
+			if err != nil && (mustRefuse || slices.ContainsFunc(m.restored, func(r tables.Version) bool { return from < r && (to >= r || to <= from) }) || m.mayRefuse(m.copies[from], state, to <= from)) {
 				if !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 					m.t.Fatalf("changes from version %d to %d: error %v, want ErrNotFound with advice\nafter %q", from, to, err, m.ops)
 				}

@@ -35,9 +35,16 @@ type CopiedTable struct {
 //
 // At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
 // hashes modulo 2^128.
-func (s *Store) CopyTo(ctx context.Context, to *Store, buckets ...string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "copy", to, buckets, func(c *copyJob, buckets []*Bucket) error {
+func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]CopiedTable, error) {
+	return s.copyTo(ctx, "copy", to, names, func(c *copyJob, buckets []*Bucket) error {
 		c.keepOthers = true
+		if existing, err := to.cat.Namespaces(ctx); err != nil {
+			return err
+		} else if len(existing)+len(names) == 0 { // the copy can continue the backups of s
+			if err := s.passOrigins(ctx, to, s.cat.ID()); err != nil {
+				return err
+			}
+		}
 		for _, b := range buckets {
 			if err := c.copyBucket(ctx, b.Name()); err != nil {
 				return err
@@ -173,6 +180,9 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 			if !errors.Is(err, ErrDamaged) && !errors.Is(err, content.ErrDeleteFiles) {
 				return err
 			}
+			if !c.keepOthers && !c.restore {
+				err = fmt.Errorf("%w; the backup has the table's state of the backup before, if there is one: verify --dir checks all files of backups", err)
+			}
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
 		}
@@ -230,8 +240,12 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 		}
 		fromOrigin, err := c.from.cat.CopyOf(ctx, l.Location)
 		same := toOrigin == originOf(c.from.cat, l.Location) || fromOrigin == originOf(c.to.cat, base)
-		if same && err == nil && c.restore {
+		switch {
+		case !same || err != nil:
+		case c.restore:
 			same, err = intact(ctx, c.to.commits, l.Namespace, l.Name, base)
+		default:
+			same, err = content.IsComplete(ctx, c.to.cat, l.Namespace, l.Name, base)
 		}
 		if err != nil || same {
 			return nil, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 
 	"github.com/apache/iceberg-go"
@@ -16,6 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
@@ -65,7 +65,8 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	}
 	for id := range fields {
 		if _, ok := before.FindFieldByID(id); !ok {
-			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: strconv.FormatInt(meta.LastSequenceNumber()+1, 10)})
+			versions := fmt.Sprint(meta.Properties()[columnsRestoredProperty], " ", meta.LastSequenceNumber()+1)
+			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: versions})
 			if meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, ""); err != nil {
 				return nil, err
 			}
@@ -78,8 +79,8 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	return r.withRows(a, meta)
 }
 
-// columnsRestoredProperty is the property with the version of the last restore that brought back columns. Files of
-// earlier versions can have values for these columns.
+// columnsRestoredProperty is the property with the versions of the restores that brought back columns, separated by
+// spaces. Files of earlier versions can have values for these columns.
 const columnsRestoredProperty = "partd.columns-restored"
 
 // newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
@@ -111,7 +112,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 		return nil, err
 	}
 	isKept := func(k string) bool {
-		return strings.HasPrefix(k, tail.PropertyPrefix) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty
+		return strings.HasPrefix(k, tail.PropertyPrefix) || strings.HasPrefix(k, schema.PropertyPrefix) || icecat.IsMetadata(k) || k == "format-version" || k == columnsRestoredProperty || k == definition.HistoryProperty
 	}
 	set := maps.Clone(source.Properties())
 	maps.DeleteFunc(set, func(k, _ string) bool { return isKept(k) })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
@@ -113,11 +114,13 @@ const (
 	MaintenanceOff = definition.MaintenanceOff // Maintain leaves the table alone
 )
 
-// Settings returns the table's current settings.
+// Settings returns the table's settings in its selected state. In an old version, Time and Keys are those of the version; the
+// others can be newer.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) {
-		s, err := definition.SettingsOf(v.t.Metadata())
-		return settingsOf(s), err
+		s := settingsOf(v.def.Settings)
+		s.Keys = slices.Clone(s.Keys)
+		return s, nil
 	})
 }
 

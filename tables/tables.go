@@ -34,6 +34,11 @@
 // If several machines write, the files are in a bucket of an object store and the catalog is in PostgreSQL
 // ([Options.OpenBucket], [Options.Catalog]). If the response to a commit is lost, the Store looks up whether the commit
 // took effect. See docs/warehouses.md.
+//
+// # Experimental
+//
+// Reads at a moment, [AtTime] and [MomentError], may change in any minor version. docs/versions.md says how the API is
+// graded.
 package tables
 
 import (

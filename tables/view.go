@@ -77,9 +77,7 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	if v.snapshot == nil {
 		return errExpired(*t.old)
 	}
-	if v.snapshot.SchemaID != nil {
-		v.def, err = definition.ForSchema(meta, v.t.Schemas()[*v.snapshot.SchemaID])
-	}
+	v.def, err = definition.ForSnapshot(meta, v.snapshot)
 	return err
 }
 

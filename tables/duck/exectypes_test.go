@@ -48,7 +48,7 @@ func TestTypesOfSQL(t *testing.T) {
 		{"DATE", "'2026-11-26'", true, true},
 		{"TIME", "'12:00:00.000001'", true, true},
 		{"TIMETZ", "'12:00:00+02'", false, false},
-		{"TIME_NS", "'12:00:00.000000001'", false, false},
+		{"TIME_NS", "'12:00:00.000000001'", true, false},
 		{"TIMESTAMP", "'2026-11-26 01:02:03.000004'", true, true},
 		{"TIMESTAMP_S", "'2026-11-26 01:02:03'", true, true},
 		{"TIMESTAMP_MS", "'2026-11-26 01:02:03.004'", true, true},

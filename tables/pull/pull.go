@@ -36,6 +36,10 @@
 // A [tables.Store] has its own catalog, whose paths and IDs are meaningless to other nodes,
 // and its upsert replaces whole rows, not single columns. Package pull replicates only
 // manifests and their files. To query a table with SQL, put the rows of Load into a Store.
+//
+// # Experimental
+//
+// Everything in this package may change in any minor version; docs/versions.md says how the API is graded.
 package pull
 
 import (

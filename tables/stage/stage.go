@@ -20,6 +20,10 @@
 //   - Anything that cannot be hashed is an error: a parameter that contains a function,
 //     code that is neither given nor versioned, a module without a version, a file that
 //     changes during the run.
+//
+// # Experimental
+//
+// Everything in this package may change in any minor version; docs/versions.md says how the API is graded.
 package stage
 
 import (

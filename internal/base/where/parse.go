@@ -233,6 +233,8 @@ func between(n Node, low, high Literal) *Node {
 	atLeast, atMost := n, n
 	atLeast.Op, atLeast.Values = Ge, []Literal{low}
 	atMost.Op, atMost.Values = Le, []Literal{high}
+	atLeast.Bounds = []Literal{low, high}
+	atMost.Bounds = atLeast.Bounds
 	return &Node{Op: And, Parts: []*Node{&atLeast, &atMost}, Offset: n.Offset}
 }
 

@@ -149,11 +149,13 @@ func (p *Part) Of(value []byte) (from, to int, err error) {
 			}
 			to = from + end
 		default: // day and month
-			if len(v) > 0 && !beginsWithDate(v) {
-				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
-			} else if len(v) > 0 {
-				to = from + c.n
+			if len(v) == 0 {
+				break
 			}
+			if _, ok := TimeOf(v); !ok {
+				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
+			}
+			to = from + c.n
 		}
 	}
 	return from, to, nil

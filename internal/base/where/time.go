@@ -3,7 +3,6 @@ package where
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"time"
 )
 
@@ -94,17 +93,6 @@ func cutClock(text []byte) (seconds int, nanos int64, rest []byte, ok bool) {
 		}
 	}
 	return h*3600 + m*60 + s, nanos, text, ok && s <= 59
-}
-
-// beginsWithDate reports whether text is a date or time, or begins with a date, a separator, and hours and minutes.
-func beginsWithDate(text []byte) bool {
-	_, rest, ok := cutDate(text)
-	if ok && len(rest) > 0 && strings.IndexByte(" T+_", rest[0]) >= 0 {
-		_, _, _, ok = cutClock(rest[1:])
-		return ok
-	}
-	_, _, ok = scanTime(text)
-	return ok
 }
 
 // cutDate cuts a date such as 2026-01-31 from the beginning of text. It returns the number of days since 1970, and the

@@ -51,6 +51,7 @@ type Node struct {
 	OtherPart *Part
 
 	Values []Literal
+	Bounds []Literal // both bounds of "between"; Values has one of them
 	Offset int
 }
 

@@ -140,10 +140,7 @@ func TestCopyMemory(t *testing.T) {
 	var out bytes.Buffer
 	cmd := program(t, "copy", "--from", source, "--to", target, "--memory", fmt.Sprint(memory), "--json")
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	peak, err := waitMemory(cmd)()
+	peak, err := startMeasured(t, cmd)()
 	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"keys":1,"bytes":%d,`, size)) {
 		t.Fatalf("partd copy: %v, %s", err, out.String())
 	}

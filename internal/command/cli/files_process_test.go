@@ -175,10 +175,7 @@ func TestBrokenPipeFiles(t *testing.T) {
 func TestEndlessLine(t *testing.T) {
 	for name, args := range fileCommands {
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(t.TempDir(), "out"))
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		wait := waitMemory(cmd)
+		wait := startMeasured(t, cmd)
 		_, _ = io.WriteString(in, benchdata.CSVHeader+"1,a,2,3,x\n1,b,2,3,")
 		piece := bytes.Repeat([]byte("x"), 1<<20)
 		sent := 0

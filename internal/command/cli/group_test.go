@@ -197,10 +197,7 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 	file := writeRows(t, "many.csv", rows)
 	out := filepath.Join(t.TempDir(), "out.csv")
 	cmd := program(t, "group", "--by", "k", "--agg", "median(x),quantile(x,0.99),count", "--memory", "16MiB", "-o", out, file)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	peak, err := waitMemory(cmd)()
+	peak, err := startMeasured(t, cmd)()
 	if err != nil || peak > (16+30)<<20 && !procs.RaceEnabled {
 		t.Errorf("group used %d MiB of memory, error %v; want at most 46 MiB", peak>>20, err)
 	}
@@ -227,15 +224,12 @@ func TestQuantilesBeyondMemory(t *testing.T) {
 func TestGroupWideRowsMemory(t *testing.T) {
 	name := strings.Repeat("v", 5000)
 	rows := [][]string{{"k", name}}
-	for i := range 30_000 {
+	for i := range 20_000 {
 		rows = append(rows, []string{fmt.Sprint(i), "1"})
 	}
 	out := filepath.Join(t.TempDir(), "out.jsonl")
 	cmd := program(t, "group", "--by", "k", "--agg", "sum("+name+")", "--threads", "4", "--memory", "16MiB", "-o", out, writeRows(t, "names.csv", rows))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	peak, err := waitMemory(cmd)()
+	peak, err := startMeasured(t, cmd)()
 	if err != nil || peak > (18+30)<<20 && !procs.RaceEnabled {
 		t.Errorf("group used %d MiB of memory, error %v; want at most 48 MiB", peak>>20, err)
 	}

@@ -170,6 +170,9 @@ func TestJoinModel(t *testing.T) {
 				t.Errorf("%s, %s: the engine was %q, want %q: %v", name, kind, stats.Engine, c.engine, err)
 			}
 			got := sortedRows(readCSV(t, out)[1:])
+			if err := os.Remove(out); err != nil { // temporary directories may be small
+				t.Fatal(err)
+			}
 			if want := joinModel(c.left, c.right, kind, flags != nil); !slices.Equal(got, want) {
 				t.Errorf("%s, %s join, flags %v: got %d rows that differ from the model's %d", name, kind, flags, len(got), len(want))
 			}
@@ -249,10 +252,7 @@ func TestJoinWithinMemory(t *testing.T) {
 		cmd := program(t, "join", "--on", "k", "--memory", "16MiB", "--how", "full", "-o", "/dev/null", "--stats", left, newSide("r.csv", rows))
 		var out strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		peak, err := waitMemory(cmd)()
+		peak, err := startMeasured(t, cmd)()
 		if err != nil {
 			t.Fatalf("partd join: %v\n%s", err, &out)
 		}

@@ -5,13 +5,23 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"testing"
 	"time"
 )
 
-// waitMemory starts to measure the memory of a running command. The returned function waits until the
-// command ends, and returns its peak memory in bytes, or 0 on systems other than Linux. waitMemory does not
-// use the resource usage of the ended process, which includes memory of its parent from before exec.
-func waitMemory(cmd *exec.Cmd) func() (peak int64, err error) {
+// startMeasured starts a command and measures its memory. The returned function waits until the command ends, and returns
+// its peak memory in bytes, or 0 on systems other than Linux. Its error has the command's messages, unless the caller has
+// set cmd.Stderr. startMeasured does not use the resource usage of the ended process, which includes memory of its parent
+// from before exec.
+func startMeasured(t *testing.T, cmd *exec.Cmd) func() (peak int64, err error) {
+	t.Helper()
+	var stderr bytes.Buffer
+	if cmd.Stderr == nil {
+		cmd.Stderr = &stderr
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
 	ended, done := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	peak := int64(0)
@@ -30,6 +40,9 @@ func waitMemory(cmd *exec.Cmd) func() (peak int64, err error) {
 	}()
 	return func() (int64, error) {
 		err := <-done
+		if err != nil && stderr.Len() > 0 {
+			err = fmt.Errorf("%w: %s", err, &stderr)
+		}
 		return peak, err
 	}
 }

@@ -57,7 +57,11 @@ func outputRows(t *testing.T, args ...string) [][]string {
 	if text, err := program(t, append(args, "--memory", "16MiB", "-o", out)...).CombinedOutput(); err != nil {
 		t.Fatalf("partd %s: %v\n%s", args, err, text)
 	}
-	return readCSV(t, out)[1:]
+	rows := readCSV(t, out)[1:]
+	if err := os.Remove(out); err != nil { // temporary directories may be small
+		t.Fatal(err)
+	}
+	return rows
 }
 
 var shapes = []benchdata.CSVOptions{

@@ -29,7 +29,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 400_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
+	if err := errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 300_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	f, err = os.Open(file)
@@ -76,6 +76,9 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 					t.Fatalf("%s: row %d of key %s is %q, want id %s", kind, i, key, row, ids[i])
 				}
 			}
+		}
+		if err := os.RemoveAll(store); err != nil { // temporary directories may be small
+			t.Fatal(err)
 		}
 	}
 }

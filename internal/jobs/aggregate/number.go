@@ -1,7 +1,9 @@
 package aggregate
 
 import (
+	"bytes"
 	"cmp"
+	"fmt"
 	"math"
 	"math/big"
 	"math/bits"
@@ -22,6 +24,18 @@ const maxDigits = 27
 
 var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+}
+
+// CommaHint returns advice for text that is no number, but would be with a point in place of its only comma, or "".
+func CommaHint(text []byte) string {
+	if bytes.Count(text, []byte(",")) != 1 {
+		return ""
+	}
+	number := bytes.Replace(text, []byte(","), []byte("."), 1)
+	if _, ok := ParseNumber(number); !ok {
+		return ""
+	}
+	return fmt.Sprintf(": numbers need a decimal point, as in %s", number)
 }
 
 // ParseNumber parses a decimal number: digits with an optional sign, point and exponent. It ignores

@@ -136,7 +136,7 @@ func Parse(list string) ([]Spec, error) {
 // argument is an argument of a function.
 type argument struct {
 	text              string
-	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name
+	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name or the part
 }
 
 // cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is one
@@ -165,8 +165,11 @@ func cutArgument(text string, splits bool) (arg argument, rest string) {
 		}
 	}
 	var part *where.Part
-	if part, rest, _ = where.ParsePart(trimmed); part != nil && isEnd() {
-		return argument{text: part.Text}, rest
+	if part, rest, _ = where.ParsePart(trimmed); part != nil {
+		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
+		if arg.text = part.Text; isEnd() {
+			return arg, rest
+		}
 	}
 	if splits {
 		text = trimmed

@@ -80,13 +80,15 @@ func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int
 			err = fmt.Errorf("filter: position %d: %w", n.Offset+1, err)
 		}
 	case n.Op != where.Null:
-		err = c.setValues(n.Values)
+		if c.kind, err = commonKind(c.name, slices.Concat(n.Values, n.Bounds)); err == nil {
+			err = c.setValues(n.Values)
+		}
 	}
 	return c, err
 }
 
-// setValues sets the values with which the field is compared.
-func (c *condition) setValues(values []where.Literal) error {
+// commonKind returns the kind of all values with which a field is compared.
+func commonKind(name string, values []where.Literal) (valueKind, error) {
 	kinds := make([]valueKind, len(values))
 	for i, l := range values {
 		_, isDate := where.TimeOf([]byte(l.Text))
@@ -104,10 +106,14 @@ func (c *condition) setValues(values []where.Literal) error {
 	}
 	for i, l := range values {
 		if kinds[i] != kinds[0] {
-			return fmt.Errorf("filter: position %d: column %q is compared with %v and %v", l.Offset+1, c.name, kinds[0], kinds[i])
+			return 0, fmt.Errorf("filter: position %d: column %q is compared with %v and %v", l.Offset+1, name, kinds[0], kinds[i])
 		}
 	}
-	c.kind = kinds[0]
+	return kinds[0], nil
+}
+
+// setValues sets the values of c.kind with which the field is compared.
+func (c *condition) setValues(values []where.Literal) error {
 	if c.op == where.In && c.kind == isText {
 		c.in = map[string]bool{}
 		for _, l := range values {
@@ -155,7 +161,11 @@ func (c *condition) holds(fields [][]byte) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		return false, fmt.Errorf("--where compares %q with %v, but the field is %s", leaf.name, leaf.kind, QuoteShort(value))
+		hint := ""
+		if leaf.kind == isNumber {
+			hint = aggregate.CommaHint(value)
+		}
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s%s", leaf.name, leaf.kind, QuoteShort(value), hint)
 	}
 	return t == yes, nil
 }

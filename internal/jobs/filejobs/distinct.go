@@ -19,17 +19,20 @@ type distinctEngine struct {
 	by      string
 	job     *Job
 	fields  []records.Field
+	respell bool        // whether records of JSON lines are compared by their values, not by their spelling
 	seen    []*seenKeys // one for each worker
 	sorter  *extsort.Sorter
 	dropped int64
 }
 
 // Distinct returns an engine that drops every record that has the same values as an earlier record
-// in the fields listed in by. If by is "", it compares whole records.
+// in the fields listed in by. If by is "", it compares whole records: columns of JSON lines by their values, and
+// otherwise the text.
 func Distinct(by string) Engine { return &distinctEngine{by: by} }
 
 func (d *distinctEngine) Plan(j *Job) (err error) {
 	d.job = j
+	d.respell = d.by == "" && j.selection.Replaces() && j.From.Format == records.JSONL && j.To.Format == records.JSONL
 	if d.by != "" {
 		d.fields, err = j.ResolveFields("by", d.by)
 	}
@@ -77,8 +80,12 @@ func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 // position in the input. If the worker has seen the values, the result is false: drop the record.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
-	if len(d.fields) > 0 {
+	switch {
+	case len(d.fields) > 0:
 		r.key, r.buf = d.job.KeyBy(r.buf, b.Fields, b.Unquoted)
+	case d.respell:
+		r.buf = records.AppendSpelled(r.buf[:0], r.key)
+		r.key = r.buf
 	}
 	seen, err := d.seen[b.Worker].add(r.key)
 	if seen {

@@ -17,14 +17,37 @@ import (
 type fieldName struct {
 	text     string
 	isQuoted bool   // the name is that of a column, and not a part of a column
+	suffix   string // the text after a quoted name, such as ":desc"
 	alias    string // the name in the output, or ""
 }
 
 func (n fieldName) resolve(layout records.Layout, columns []string) (records.Field, error) {
-	if n.isQuoted {
+	switch {
+	case n.suffix != "":
+		return records.Field{}, fmt.Errorf("%q follows the closing quote of %q", n.suffix, n.text)
+	case n.isQuoted:
 		return layout.ResolveColumn(n.text, columns)
 	}
 	return layout.Resolve(n.text, columns)
+}
+
+// cutName cuts a column's name, a part or a quoted name from the beginning of list. If list begins with none of these,
+// the text of the name is empty, and rest is list.
+func cutName(list string, columns []string) (name fieldName, rest string, err error) {
+	if whole := wholeName(list, columns); whole != "" {
+		return fieldName{text: whole}, list[len(whole):], nil
+	}
+	if quoted, rest, ok := where.CutQuoted(list); ok {
+		return fieldName{text: quoted, isQuoted: true}, rest, nil
+	}
+	if strings.HasPrefix(list, `"`) {
+		return name, list, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
+	}
+	part, rest, err := where.ParsePart(list)
+	if part != nil {
+		name.text = part.Text
+	}
+	return name, rest, err
 }
 
 // splitNames splits a list of fields, such as the value of --by, at its commas. A name that
@@ -32,38 +55,31 @@ func (n fieldName) resolve(layout records.Layout, columns []string) (records.Fie
 func splitNames(list string, columns []string) ([]fieldName, error) {
 	var names []fieldName
 	for rest, more := list, true; more; {
-		name := fieldName{text: wholeName(rest, columns)}
-		rest = rest[len(name.text):]
-		part, after, err := where.ParsePart(rest)
+		name, after, err := cutName(rest, columns)
 		if err != nil {
 			return nil, err
 		}
-		if part != nil && name.text == "" {
-			name.text, rest = part.Text, after
-		}
-		if before, right, ok := strings.Cut(rest, "="); ok && !strings.Contains(before, ",") { // F=G of --on
-			if part, after, err = where.ParsePart(right); part != nil {
-				name.text, rest = name.text+before+"="+part.Text, after
-			}
-			if err != nil {
-				return nil, err
-			}
-		}
-		if quoted, after, ok := where.CutQuoted(rest); ok {
-			name, rest = fieldName{text: quoted, isQuoted: true}, after
-		} else if strings.HasPrefix(rest, `"`) {
-			return nil, fmt.Errorf("the list of fields %q contains an unclosed quote", list)
-		}
-		var plain string
-		if plain, name.alias, rest, more, err = where.CutElement(rest); err != nil {
+		if rest, more, err = name.finish(after); err != nil {
 			return nil, err
 		}
-		if name.text += plain; name.text == "" && (more || len(names) > 0) {
+		if name.text == "" && (more || len(names) > 0) {
 			return nil, fmt.Errorf("the list of fields %q contains an empty name", list)
 		}
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// finish adds the text before the next comma to a name that cutName has cut. It returns the list after the comma, and
+// whether there is a comma.
+func (n *fieldName) finish(list string) (rest string, more bool, err error) {
+	var plain string
+	if plain, n.alias, rest, more, err = where.CutElement(list); n.isQuoted {
+		n.suffix = plain
+	} else {
+		n.text += plain
+	}
+	return rest, more, err
 }
 
 // wholeName returns the longest column name at the beginning of list that ends where a name can end, or "". Names whose

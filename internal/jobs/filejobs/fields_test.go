@@ -15,13 +15,16 @@ import (
 func TestSplitNames(t *testing.T) {
 	columns := []string{"a", "b,c", "d\"e", "a,b", "c", "c,a", "x as y"}
 	for list, want := range map[string][]string{
-		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c:n:desc", "a"},
+		"a": {"a"}, "a,2,-1": {"a", "2", "-1"}, `"b,c",a`: {"b,c", "a"}, `"d""e"`: {`d"e`}, `"b,c":n:desc,a`: {"b,c|:n:desc", "a"}, `"a:n"`: {"a:n"}, `a:n`: {"a:n"}, `"day(a)"`: {"day(a)"}, `"a"x`: {"a|x"},
 		"a,b": {"a,b"}, "a,b,c": {"a,b", "c"}, "c,a": {"c", "a"}, "c,a,b": {"c", "a,b"}, `"c,a",b`: {"c,a", "b"}, `x"y`: {`x"y`}, "": {""},
 		`a as x,"b,c" as "y, z",c AS v`: {"a/x", "b,c/y, z", "c/v"}, "x as y,x as y as z": {"x as y", "x as y/z"},
 	} {
 		names, err := splitNames(list, columns)
 		var got []string
 		for _, name := range names {
+			if name.suffix != "" {
+				name.text += "|" + name.suffix
+			}
 			if name.alias != "" {
 				name.text += "/" + name.alias
 			}

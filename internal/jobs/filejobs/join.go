@@ -101,31 +101,57 @@ func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fiel
 	if contains(left, e.On) && contains(right, e.On) {
 		return []fieldName{{text: e.On}}, []fieldName{{text: e.On}}, nil
 	}
-	names, err := splitNames(e.On, nil)
-	if err == nil {
-		err = refuseAliases(names)
-	}
-	if err != nil {
-		return nil, nil, OptionErrorf("--on: %w", err)
-	}
-	for _, name := range names {
-		l, r := name, name
-		part, rest, _ := where.ParsePart(name.text)
-		switch before, after, hasEquals := strings.Cut(name.text, "="); {
-		case part != nil && !name.isQuoted && strings.HasPrefix(rest, "="):
-			l.text, r.text = part.Text, rest[1:]
-		case hasEquals && !(contains(left, name.text) && contains(right, name.text)) && (part == nil || name.isQuoted):
-			l.text, r = before, fieldName{text: after}
-			for i := range name.text { // use the first = that separates two column names
-				if name.text[i] == '=' && contains(left, name.text[:i]) && contains(right, name.text[i+1:]) {
-					l.text, r.text = name.text[:i], name.text[i+1:]
-					break
-				}
-			}
+	for rest, more := e.On, true; more; {
+		var l, r fieldName
+		if l, r, rest, more, err = cutPair(rest, left, right); err == nil {
+			err = refuseAliases([]fieldName{l, r})
+		}
+		if err == nil && l.text == "" {
+			err = fmt.Errorf("the list of fields %q contains an empty name", e.On)
+		}
+		if err != nil {
+			return nil, nil, OptionErrorf("--on: %w", err)
 		}
 		leftNames, rightNames = append(leftNames, l), append(rightNames, r)
 	}
 	return leftNames, rightNames, nil
+}
+
+// cutPair cuts F or F=G and the comma after it from the beginning of list.
+func cutPair(list string, left, right []string) (l, r fieldName, rest string, more bool, err error) {
+	if l, rest, err = cutName(list, nil); err != nil {
+		return l, r, "", false, err
+	}
+	if before, _, ok := strings.Cut(rest, `="`); ok && l.text == "" && !strings.Contains(before, ",") {
+		l.text, rest = before, rest[len(before):] // F="G"
+	}
+	if before, after, ok := strings.Cut(rest, "="); ok && l.text == "" && !strings.Contains(before, ",") {
+		if part, _, _ := where.ParsePart(after); part != nil {
+			l.text, rest = before, rest[len(before):]
+		}
+	}
+	if other, ok := strings.CutPrefix(rest, "="); ok && l.text != "" {
+		if r, rest, err = cutName(other, nil); err == nil {
+			rest, more, err = r.finish(rest)
+		}
+		return l, r, rest, more, err
+	}
+	if rest, more, err = l.finish(rest); l.isQuoted {
+		return l, l, rest, more, err
+	}
+	r = l
+	both := func(name string) bool { return slices.Contains(left, name) && slices.Contains(right, name) }
+	if before, after, hasEquals := strings.Cut(l.text, "="); hasEquals && !both(l.text) {
+		whole := l.text
+		l.text, r.text = before, after
+		for i := range whole { // use the first = that separates two column names
+			if whole[i] == '=' && slices.Contains(left, whole[:i]) && slices.Contains(right, whole[i+1:]) {
+				l.text, r.text = whole[:i], whole[i+1:]
+				break
+			}
+		}
+	}
+	return l, r, rest, more, err
 }
 
 func (e *joinEngine) Run(ctx context.Context, j *Job) error {

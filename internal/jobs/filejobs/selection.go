@@ -152,6 +152,7 @@ func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) 
 	}
 	chosen := make([]string, len(list))
 	for k, name := range list {
+		name.text += name.suffix
 		i := slices.Index(names, name.text)
 		if i < 0 {
 			return nil, nil, OptionErrorf("--columns: the output has no column %q%s; its columns are %s", name.text, textfmt.Hint(name.text, names), strings.Join(names, ", "))

@@ -15,7 +15,8 @@ import (
 
 type sortEngine struct {
 	by         string
-	names      []string // the fields as listed, with their orders
+	names      []string // the names in by, without quotes and orders
+	spellings  []string // the elements of by
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
@@ -59,17 +60,23 @@ func (s *sortEngine) Plan(j *Job) error {
 	for _, name := range names {
 		text := name.text
 		var order FieldOrder
-		name.text, order = OrderedField(text, j.Inputs.Columns)
+		if name.isQuoted {
+			text = `"` + strings.ReplaceAll(name.text, `"`, `""`) + `"` + name.suffix
+			name.suffix, order = OrderedField(name.suffix, nil)
+		} else {
+			name.text, order = OrderedField(text, j.Inputs.Columns)
+		}
 		f, err := name.resolve(j.From, j.Inputs.Columns)
 		if err != nil {
-			if strings.Contains(name.text, ":") {
+			if strings.Contains(name.text, ":") || name.suffix != "" {
 				err = fmt.Errorf("%w (only :n, :asc and :desc may follow a field name)", err)
 			}
 			return j.Inputs.FieldError("by", text, j.From, err)
 		}
 		f.Optional = true
 		order.Desc = order.Desc || s.descending && !order.Asc
-		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, text)
+		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, name.text)
+		s.spellings = append(s.spellings, text)
 	}
 	s.stats = make([][]fieldStats, j.Threads)
 	for i := range s.stats {
@@ -130,8 +137,7 @@ func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	key, badIndex := s.appendKey(r.buf, fields)
 	r.key, r.buf = key, key
 	if badIndex >= 0 {
-		name, _ := OrderedField(s.names[badIndex], nil)
-		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s", QuoteShort([]byte(name)), QuoteShort(fields[badIndex])))
+		b.MarkBad(fmt.Errorf("field %s of --by must be a number, not %s%s", QuoteShort([]byte(s.names[badIndex])), QuoteShort(fields[badIndex]), aggregate.CommaHint(fields[badIndex])))
 	}
 	return badIndex < 0, nil
 }
@@ -197,7 +203,7 @@ func (s *sortEngine) examine(worker int, fields [][]byte) {
 
 // notes warns about fields that look like numbers but were compared as bytes.
 func (s *sortEngine) notes() (notes []string) {
-	for i, name := range s.names {
+	for i, name := range s.spellings {
 		var total fieldStats
 		for _, l := range s.stats {
 			total.notNumeric = total.notNumeric || l[i].notNumeric

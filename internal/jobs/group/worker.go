@@ -196,7 +196,7 @@ func (g *engine) wrongValue(value []byte, col int) error {
 		switch {
 		case p.First != col && p.Second != col:
 		case s.NeedsNumbers() && !isNumber:
-			return fmt.Errorf("%s needs a number, not %s", s.Text, filejobs.QuoteShort(value))
+			return fmt.Errorf("%s needs a number, not %s%s", s.Text, filejobs.QuoteShort(value), aggregate.CommaHint(value))
 		case s.NeedsBooleans() && !isBool:
 			return fmt.Errorf("%s needs true or false, not %s", s.Text, filejobs.QuoteShort(value))
 		}

@@ -45,7 +45,7 @@ func (l Layout) Resolve(by string, columns []string) (Field, error) {
 			return Field{}, err
 		}
 		if part != nil {
-			f, err := l.Resolve(part.Column, columns)
+			f, err := l.ResolveColumn(part.Column, columns)
 			f.Part = part
 			return f, err
 		}

@@ -180,6 +180,37 @@ func DecodeString(body []byte) ([]byte, bool) {
 	return unmarshalString(body), true
 }
 
+// AppendSpelled appends valid JSON without spaces between tokens and with a single spelling of each string, whatever
+// escapes it was written with. Numbers and the order of members stay as they are.
+func AppendSpelled(dst, text []byte) []byte {
+	for len(text) > 0 {
+		n := 1
+		if text[0] == '"' {
+			n = stringLen(text)
+		}
+		decoded, isString := []byte(nil), false
+		if n > 1 && bytes.IndexByte(text[:n], '\\') >= 0 {
+			decoded, isString = DecodeString(text[1 : n-1])
+		}
+		switch {
+		case isString:
+			dst = append(dst, '"')
+			for _, c := range decoded {
+				if c < ' ' || c == '"' || c == '\\' {
+					dst = fmt.Appendf(dst, "\\u%04x", c)
+				} else {
+					dst = append(dst, c)
+				}
+			}
+			dst = append(dst, '"')
+		case !isJSONSpace(text[0]):
+			dst = append(dst, text[:n]...)
+		}
+		text = text[n:]
+	}
+	return dst
+}
+
 func unmarshalString(body []byte) []byte {
 	quoted := make([]byte, 0, len(body)+2)
 	quoted = append(append(append(quoted, '"'), body...), '"')

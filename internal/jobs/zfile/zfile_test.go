@@ -6,13 +6,13 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
@@ -162,28 +162,23 @@ func TestReadFails(t *testing.T) {
 func TestUsualPrograms(t *testing.T) {
 	data := randomText(300_000)
 	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
-		path, err := exec.LookPath(program)
-		if err != nil {
-			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatalf("PARTD_REQUIRE_ALL is set, but this test needs %s", program)
+		t.Run(program, func(t *testing.T) {
+			path := procs.LookPath(t, program)
+			cmd := exec.Command(path, "-c")
+			cmd.Stdin = bytes.NewReader(data)
+			packed, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
 			}
-			t.Logf("%s is not installed", program)
-			continue
-		}
-		cmd := exec.Command(path, "-c")
-		cmd.Stdin = bytes.NewReader(data)
-		packed, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
-			t.Errorf("reading a file of %s returns %d bytes, %v, want the original data", program, len(got), err)
-		}
-		cmd = exec.Command(path, "-dc")
-		cmd.Stdin = bytes.NewReader(pack(t, kind, data))
-		if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
-			t.Errorf("%s -d of our file returns %d wrong bytes, or the error %v", program, len(got), err)
-		}
+			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
+				t.Errorf("reading a file of %s returns %d bytes, %v, want the original data", program, len(got), err)
+			}
+			cmd = exec.Command(path, "-dc")
+			cmd.Stdin = bytes.NewReader(pack(t, kind, data))
+			if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s -d of our file returns %d wrong bytes, or the error %v", program, len(got), err)
+			}
+		})
 	}
 }
 

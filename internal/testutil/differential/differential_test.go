@@ -53,12 +53,7 @@ func runFaulty(args []string) error {
 func requirePackers(t *testing.T) {
 	t.Helper()
 	for _, packer := range packers {
-		if _, err := exec.LookPath(packer); err != nil {
-			if os.Getenv("PARTD_REQUIRE_ALL") != "" {
-				t.Fatalf("PARTD_REQUIRE_ALL is set, but %s is not installed", packer)
-			}
-			t.Skip(packer, " is not installed")
-		}
+		procs.LookPath(t, packer)
 	}
 }
 

@@ -34,9 +34,9 @@ func (r *run) aggregates(in *input) []aggregateSpec {
 			case pairs:
 				a.text = fmt.Sprintf("%s(%s,%s)", f, in.fieldName(a.col), in.fieldName(a.second))
 			case ordered:
-				a.text = fmt.Sprintf("%s(%s:%s)", name, in.names[a.col], order)
+				a.text = fmt.Sprintf("%s(%s:%s)", name, in.fieldName(a.col), order)
 			default:
-				a.text = fmt.Sprintf("%s(%s)", f, in.names[a.col])
+				a.text = fmt.Sprintf("%s(%s)", f, in.fieldName(a.col))
 			}
 			all = append(all, a)
 		}

@@ -35,16 +35,19 @@ type input struct {
 	files     []string
 }
 
-// fieldName returns a column's name on the command line.
+// fieldName returns a column's name on the command line. Names that could mean something else are in quotes, and so are
+// some others.
 func (in *input) fieldName(col int) string {
 	if in.noHeader && in.format != "jsonl" {
 		return fmt.Sprint(col + 1)
 	}
-	if strings.ContainsAny(in.names[col], ",\"") {
-		return `"` + strings.ReplaceAll(in.names[col], `"`, `""`) + `"`
+	if strings.ContainsAny(in.names[col], `,"():=`) || strings.Contains(in.names[col], " as ") || col%2 == 1 {
+		return quoted(in.names[col])
 	}
 	return in.names[col]
 }
+
+func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // input returns a new table, written to one or more files.
 func (r *run) input() (*input, error) {
@@ -56,9 +59,9 @@ func (r *run) input() (*input, error) {
 
 func (r *run) table(format string, noHeader bool, rows int) *input {
 	in := &input{format: format, noHeader: noHeader, malformed: r.maybe(0.2)}
-	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k"}
+	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k", "day(a)", "prefix(a, 1)", `before("a",'x')`, "a=ü", "a:n", "a:desc", "a as b", `"q"`, "c)"}
 	if in.format == "tsv" {
-		all = []string{"a", "b c", "d,e", "ü"}
+		all = []string{"a", "b c", "d,e", "ü", "day(a)", "a=ü", "a:n", "a:asc", "a as b"}
 	}
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	in.names = all[:1+r.IntN(4)]

@@ -28,12 +28,9 @@ func (r *run) join(flags []string) error {
 	leftColumns, rightColumns := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
 	var conditions []string
 	for i := range n {
-		pair := left.names[leftColumns[i]]
-		if other := right.names[rightColumns[i]]; other != pair || r.maybe(0.3) {
-			pair += "=" + other
-		}
-		if strings.ContainsAny(pair, ",\"") {
-			pair = `"` + strings.ReplaceAll(pair, `"`, `""`) + `"`
+		pair := left.fieldName(leftColumns[i])
+		if left.names[leftColumns[i]] != right.names[rightColumns[i]] || r.maybe(0.3) {
+			pair += "=" + right.fieldName(rightColumns[i])
 		}
 		conditions = append(conditions, pair)
 	}

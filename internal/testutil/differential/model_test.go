@@ -102,7 +102,7 @@ func (r *run) plan(command string, in *input) *job {
 // filterRows removes some of the input's rows, and returns the condition for the others.
 func (r *run) filterRows(in *input) string {
 	c := r.IntN(len(in.names))
-	column := `"` + strings.ReplaceAll(in.names[c], `"`, `""`) + `"`
+	column := quoted(in.names[c])
 	condition, keeps := column+" is not null", func(c cell) bool { return c.text != "" }
 	if r.maybe(0.5) && len(in.rows) > 0 {
 		text := strings.ReplaceAll(pick(r, in.rows...)[c].text, "\x00", "") // arguments cannot contain NUL

@@ -147,7 +147,9 @@ func (r *run) shuffle(in *input, flags []string) error {
 				raw = append(raw, in.raw[i])
 			}
 		}
-		in.rows, in.raw = slices.DeleteFunc(in.rows, hasMissing), raw
+		if in.rows, in.raw = slices.DeleteFunc(in.rows, hasMissing), raw; len(raw) == 0 {
+			return nil // partd refuses input without a valid record
+		}
 	}
 	store := pick(r, "log:store", "file:store", "zstd+log:store", "buffer+file:store")
 	if _, err := r.partd(append(append([]string{"shuffle", "--by", strings.Join(byFields, ","), "--store", store}, flags...), in.files...)...); err != nil {

@@ -22,10 +22,13 @@ func Number(t testing.TB, variable string, n int) int {
 	return n
 }
 
+// RequiresAll reports whether PARTD_REQUIRE_ALL is set, so that no test may be skipped.
+func RequiresAll() bool { return os.Getenv("PARTD_REQUIRE_ALL") != "" }
+
 // Skip skips a test because the machine lacks something, or fails it if PARTD_REQUIRE_ALL is set.
 func Skip(t testing.TB, format string, args ...any) {
 	t.Helper()
-	if os.Getenv("PARTD_REQUIRE_ALL") != "" {
+	if RequiresAll() {
 		t.Fatalf("PARTD_REQUIRE_ALL is set, but "+format, args...)
 	}
 	t.Skipf(format, args...)

@@ -91,16 +91,16 @@ func (b *bulkFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))
 	}
-	hasPipe := false
+	hasPipe, hasInput := false, false
 	for _, file := range files {
 		if err := checkExtension(file, *b.from); err != nil {
 			return 0, err
 		}
 		if file == "-" {
-			if hasPipe {
+			if hasInput {
 				return 0, cliutil.Usagef("the standard input can be read only once: write - once")
 			}
-			hasPipe = true
+			hasPipe, hasInput = true, true
 			continue
 		}
 		info, err := os.Stat(file)

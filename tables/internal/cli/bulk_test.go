@@ -117,7 +117,7 @@ func TestBulkRefuses(t *testing.T) {
 		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
-	good, bad, empty := write("good.csv", "a,b\n1,x\n"), write("bad.csv", "a,b\n1,x\nz,y\n"), filepath.Join(dir, "in", "empty")
+	good, bad, empty := write("good.csv", "a,b\n1,x\n"), write("bad.csv", "a,b\n1,x\nz\n"), filepath.Join(dir, "in", "empty")
 	write("hive/a=1/x.csv", "b\n1\n")
 	mustSucceed(t, os.Mkdir(empty, 0o777))
 	var cut strings.Builder

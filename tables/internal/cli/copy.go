@@ -175,8 +175,9 @@ func newBackup(a *app) *cobra.Command {
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up tables under a name",
 		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name.
-Data that earlier backups contain is not sent again. An interrupted backup has no
-name; the next backup continues it.
+Data that earlier backups contain is not sent again, unless its files are missing or have another
+size. To read all files of backups, use verify --dir. An interrupted backup has no name; the next
+backup continues it.
 
 The backup directory contains tables itself: a backup is a snapshot of each of its buckets.
 

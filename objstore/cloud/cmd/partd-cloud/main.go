@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
-	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/stores"
 )
@@ -22,7 +21,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == serveName { // serve has its own flags and signal handling
 		os.Exit(servercli.MainWith(set, os.Args[2:]))
 	}
-	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe(), newPlan()))
+	os.Exit(cli.MainWith(set, os.Args[1:], newSweep(set), newRemove(), newServe()))
 }
 
 func newSweep(set *stores.Set) *cobra.Command {
@@ -63,21 +62,6 @@ func storeFlag(cmd *cobra.Command, usage string) *string {
 		panic(err)
 	}
 	return url
-}
-
-func newPlan() *cobra.Command {
-	return &cobra.Command{
-		Use:   "plan",
-		Short: "Estimate requests, seconds and dollars of jobs on many machines",
-		Long: `Estimate jobs with 10 to 1,000 writers and readers, with the code that divides a store's work
-into requests. The result, docs/cloud-plan.md, includes the disk that each reader needs (option
-disk of the store's URL).`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Print(objstore.PlanPage())
-			return err
-		},
-	}
 }
 
 const serveName = "serve"

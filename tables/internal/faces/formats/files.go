@@ -53,28 +53,45 @@ func ListFiles(paths []string) (files []string, err error) {
 }
 
 // ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
-// open at a time. All files must have the columns of the first, in any order. Their rows get the types of the first, from
-// which types of a file may differ only in how Arrow stores the values, such as large_utf8; text is read with these types.
-// The caller must release the reader.
+// open at a time, besides temporary copies of pipes. All files must have the columns of the first, in any order. Text gets
+// the types that it would have in one file. If there is Parquet or Arrow, all rows get the types of the first such file,
+// from which types of another may differ only in how Arrow stores the values, such as large_utf8. The caller must release
+// the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
-	first, closeFirst, err := openRows(ctx, files[0], open, nil)
+	types := &fileTypes{}
+	if len(files) > 1 {
+		var err error
+		if types, err = inferTypes(ctx, files, open); err != nil {
+			return nil, err
+		}
+	}
+	start := 0
+	for types.isEmpty(start) {
+		start++
+	}
+	first, closeFirst, err := types.openRows(ctx, start, files, open)
 	if err != nil {
+		types.close()
 		return nil, err
 	}
 	columns := first.Schema()
+	types.known = columns
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		r, end := first, closeFirst
 		closeFirst = func() {}
 		for i, file := range files {
 			var err error
-			if i > 0 {
-				r, end, err = openRows(ctx, file, open, columns)
+			switch {
+			case types.isEmpty(i):
+				continue
+			case i > start:
+				r, end, err = types.openRows(ctx, i, files, open)
 			}
 			var positions []int
 			if err == nil {
 				if positions, err = positionsOf(columns, r.Schema()); err != nil {
 					end()
-					err = fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[0], err)
+					err = fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err)
 				}
 			}
 			if err != nil {
@@ -92,28 +109,10 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 				return
 			}
 		}
-	}, func() { closeFirst() }), nil
-}
-
-// openRows opens a file, and returns a reader of its rows, and a function that closes both. The columns known need not
-// be inferred.
-func openRows(ctx context.Context, file string, open func(file string) (*Input, error), known *arrow.Schema) (array.RecordReader, func(), error) {
-	in, err := open(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	if known != nil {
-		in.Known = known
-	}
-	r, err := in.Read(ctx)
-	if err != nil {
-		_ = in.File.Close() // the file was only read
-		return nil, nil, err
-	}
-	return r, func() {
-		r.Release()
-		_ = in.File.Close() // the file was only read
-	}, nil
+	}, func() {
+		closeFirst()
+		types.close()
+	}), nil
 }
 
 // positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.

@@ -106,7 +106,8 @@ type Input struct {
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 
-	place string // the part of the file being read, in errors; "" means Name
+	columns *arrow.Schema // the columns of a text file if they are known already, so that they are not inferred
+	place   string        // the part of the file being read, in errors; "" means Name
 }
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.

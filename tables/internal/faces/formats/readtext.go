@@ -3,8 +3,10 @@ package formats
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync/atomic"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 type rows interface {
@@ -43,29 +46,29 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 			end()
 		}
 	}()
-	source, closeFirst, err := in.content(io.NewSectionReader(f, 0, 1<<62))
-	if err != nil {
-		return nil, err
+	columns, workers := in.columns, textWorkers
+	if columns == nil {
+		root, err := in.inferText(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if columns, err = schemaOf(root.fields, in.Known); err != nil {
+			return nil, fmt.Errorf("%s: %w", in.Name, err)
+		}
 	}
-	defer closeFirst()
-	first, err := in.newText(ctx, source)
-	if err != nil {
-		return nil, err
-	}
-	schema, workers, err := first.schema(ctx)
-	if err != nil {
-		return nil, err
+	if countColumns(columns) > fewColumns {
+		workers = 1
 	}
 	var file io.Reader = io.NewSectionReader(f, 0, 1<<62)
 	if f == in.File {
 		file = in.withCounter(file)
 	}
-	source, closeSecond, err := in.content(file)
+	source, closeSource, err := in.content(file)
 	if err != nil {
 		return nil, err
 	}
 	closeFile := end
-	end = func() { closeSecond(); closeFile() }
+	end = func() { closeSource(); closeFile() }
 	rowText, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
@@ -73,9 +76,36 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	if workers == 1 {
 		rowText.size = batchBytes
 	}
-	return in.batches(ctx, schema, end, func(yield func(arrow.RecordBatch) bool) error {
-		return rowText.batches(ctx, schema, workers, yield)
+	return in.batches(ctx, columns, end, func(yield func(arrow.RecordBatch) bool) error {
+		return rowText.batches(ctx, columns, workers, yield)
 	}), nil
+}
+
+// countColumns returns the number of columns, including nested ones.
+func countColumns(s *arrow.Schema) (n int) {
+	count := func(f arrow.Field) arrow.Field {
+		n++
+		return f
+	}
+	for _, f := range s.Fields() {
+		n++
+		schema.MapFields(f.Type, count)
+	}
+	return n
+}
+
+// inferText returns a column whose nested columns are those of the text in f.
+func (in *Input) inferText(ctx context.Context, f *os.File) (*column, error) {
+	source, end, err := in.content(io.NewSectionReader(f, 0, 1<<62))
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	t, err := in.newText(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	return t.inferColumns(ctx)
 }
 
 // content returns the text of a file, which may be compressed, and a function that frees its memory.
@@ -102,8 +132,11 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 	return r, func() { _ = r.Close() }, nil // Close only frees memory.
 }
 
-// schema infers the types from all values. It also returns the number of chunks to process concurrently.
-func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err error) {
+// errNoColumns is the error for JSON lines without an object that has a member.
+var errNoColumns = errors.New("the file contains no object with a column")
+
+// inferColumns restricts the columns to the types that can represent all values.
+func (t *text) inferColumns(ctx context.Context) (*column, error) {
 	columns := func() *column {
 		root := newColumn("")
 		for _, name := range t.names {
@@ -113,7 +146,7 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 	}
 	root := columns()
 	var isWide atomic.Bool // there are too many columns to infer each chunk's types separately
-	err = t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
+	err := t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns, isSeparate := columns(), !isWide.Load()
 		if isSeparate {
 			if err := t.rows(c).inferColumns(chunkColumns); err != nil {
@@ -132,19 +165,9 @@ func (t *text) schema(ctx context.Context) (_ *arrow.Schema, workers int, err er
 		return nil
 	})
 	if err == nil && len(root.fields) == 0 {
-		err = fmt.Errorf("%s: the file contains no object with a column", t.in.Name)
+		err = fmt.Errorf("%s: %w", t.in.Name, errNoColumns)
 	}
-	if err != nil {
-		return nil, 0, err
-	}
-	schema, err := schemaOf(root.fields, t.in.Known)
-	if err != nil {
-		return nil, 0, fmt.Errorf("%s: %w", t.in.Name, err)
-	}
-	if isWide.Load() || len(root.fields) > fewColumns {
-		return schema, 1, nil
-	}
-	return schema, textWorkers, nil
+	return root, err
 }
 
 // batches yields the rows. It builds batches concurrently.

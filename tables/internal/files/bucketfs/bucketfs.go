@@ -177,15 +177,31 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			if known {
 				return f.check(name)(file.Name())
 			}
-			for o, err := range f.bucket.List(ctx, objectName(name), "") {
-				if err == nil && (o.Name != objectName(name) || o.Size != n) {
-					err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
-				}
-				return err
+			if size, err = f.listedSize(ctx, name); err == nil && size != n {
+				err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
 			}
-			return f.damaged(name, "is missing from the bucket's listing")
+			return err
 		})
 	}
+}
+
+// Size returns an object's size according to the bucket's listing, even if there is a local copy.
+func (f *FS) Size(name string) (size int64, err error) {
+	err = f.retry(0, func(ctx context.Context) (err error) {
+		size, err = f.listedSize(ctx, name)
+		return err
+	})
+	return size, err
+}
+
+func (f *FS) listedSize(ctx context.Context, name string) (int64, error) {
+	for o, err := range f.bucket.List(ctx, objectName(name), "") {
+		if err != nil || o.Name == objectName(name) {
+			return o.Size, err
+		}
+		break
+	}
+	return 0, f.damaged(name, "is missing from the bucket's listing")
 }
 
 // Remove removes a file.

@@ -80,19 +80,29 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	if err != nil {
 		return err
 	}
-	if existing, err := c.findExisting(ctx, content); err != nil {
-		return err
-	} else if existing != "" {
-		if exists, err := c.to.Protect(ctx, existing); err != nil || exists {
+	existing, usable, err := c.findExisting(ctx, content)
+	if err == nil && existing != "" {
+		var stays bool
+		if stays, err = c.to.Protect(ctx, existing); stays && usable {
 			return err
+		} else if !stays {
+			existing = ""
 		}
+	}
+	if err != nil {
+		return err
 	}
 	f, err := source.Open(from)
 	if err != nil {
 		return err
 	}
-	content.Path = c.chooseLocation(from, dir)
-	if err := errors.Join(dest.WriteVerified(content, &meteredReader{f, ctx}), f.Close()); err != nil {
+	write := dest.WriteVerified
+	if content.Path = existing; existing == "" {
+		content.Path = c.chooseLocation(from, dir)
+	} else {
+		write = c.to.NewIO().Replace // dest must not record Replace's temporary file
+	}
+	if err := errors.Join(write(content, &meteredReader{f, ctx}), f.Close()); err != nil {
 		return err
 	}
 	c.mu.Lock()
@@ -102,39 +112,103 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// findExisting returns the location of a file in the target with the same content and name, or "" if every such file is
-// in use already. The name must be the same because the files' names determine the order of rows.
-func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (string, error) {
+// findExisting returns the location of a file in the target that was written with the same content and name, or "" if
+// every such file is in use already. If no such file is usable, because all are damaged or missing, findExisting
+// returns one of them, so that a copy can replace it. The name must be the same because the files' names determine the
+// order of rows.
+func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (location string, usable bool, err error) {
 	candidates, err := c.to.FilesLike(ctx, content)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, loc := range candidates {
-		if !c.inUse[loc] && path.Base(loc) == path.Base(content.Path) && c.checkUsable(ctx, loc, content) == nil {
-			c.locations[content.Path], c.inUse[loc] = loc, true
-			return loc, nil
+	for _, candidate := range candidates {
+		if path.Base(candidate) != path.Base(content.Path) || !c.claim(content.Path, candidate) {
+			continue
+		}
+		if location, usable = candidate, c.isUsable(ctx, candidate, content); usable {
+			break
 		}
 	}
-	return "", nil
+	return location, usable, nil
 }
 
-func (c *Copy) checkUsable(ctx context.Context, location string, content icecat.WrittenFile) error {
-	if c.verifyExisting {
-		return Check(ctx, c.to, location, content)
+// claim makes a location the copy of the file source, and returns false if the location is in use already.
+func (c *Copy) claim(source, location string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inUse[location] {
+		return false
 	}
-	return checkSize(c.to, location, content.Size)
+	c.locations[source], c.inUse[location] = location, true
+	return true
+}
+
+func (c *Copy) isUsable(ctx context.Context, location string, content icecat.WrittenFile) bool {
+	if c.verifyExisting {
+		return Check(ctx, c.to, location, content) == nil
+	}
+	return hasSize(c.to, location, content.Size)
+}
+
+// IsComplete reports whether the files of the newest version of a table exist with their recorded sizes. location is
+// the location of the table's metadata. IsComplete does not read data files.
+func IsComplete(ctx context.Context, c *icecat.Catalog, namespace, name, location string) (bool, error) {
+	t, err := c.LoadAt(ctx, namespace, name, location)
+	if err != nil {
+		return false, ignoreDamage(err)
+	}
+	lists := []string{location}
+	s := t.CurrentSnapshot()
+	if s != nil {
+		lists = append(lists, s.ManifestList)
+	}
+	for _, file := range lists {
+		recorded, _, err := c.FileAt(ctx, file)
+		if err != nil || !hasSize(c, file, recorded.Size) {
+			return false, err
+		}
+	}
+	if s == nil {
+		return true, nil
+	}
+	fileIO := c.NewIO()
+	manifests, err := s.Manifests(fileIO)
+	for _, m := range manifests {
+		var entries []iceberg.ManifestEntry
+		if err == nil {
+			entries, err = Entries(fileIO, m)
+		}
+		if err != nil || !hasSize(c, m.FilePath(), m.Length()) {
+			return false, ignoreDamage(err)
+		}
+		err = parallel.Each(ctx, slices.Values(entries), 0, func(_ context.Context, e iceberg.ManifestEntry) error {
+			if !hasSize(c, e.DataFile().FilePath(), e.DataFile().FileSizeBytes()) {
+				return icecat.ErrContent
+			}
+			return nil
+		})
+	}
+	return err == nil, ignoreDamage(err)
+}
+
+func hasSize(c *icecat.Catalog, location string, expected int64) bool {
+	size, err := c.Size(location)
+	return err == nil && size == expected
+}
+
+// ignoreDamage returns nil if err means that a file is damaged or missing.
+func ignoreDamage(err error) error {
+	if errors.Is(err, icecat.ErrContent) {
+		return nil
+	}
+	return err
 }
 
 // chooseLocation returns an unused location in dir for the copy of the file source.
 func (c *Copy) chooseLocation(source, dir string) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	loc := dir + "/" + path.Base(source)
-	for n := 1; c.inUse[loc]; n++ {
+	for n := 1; !c.claim(source, loc); n++ {
 		loc = fmt.Sprintf("%s/%d/%s", dir, n, path.Base(source))
 	}
-	c.locations[source], c.inUse[loc] = loc, true
 	return loc
 }

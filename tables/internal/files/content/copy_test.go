@@ -31,8 +31,8 @@ func TestCopyEqualFiles(t *testing.T) {
 	}
 	c := NewCopy(nil, to, false)
 	for i, want := range []string{path, "", ""} {
-		if got, err := c.findExisting(t.Context(), content); err != nil || got != want {
-			t.Errorf("find, call %d: got %q, %v, want %q", i, got, err, want)
+		if got, usable, err := c.findExisting(t.Context(), content); err != nil || got != want || usable != (want != "") {
+			t.Errorf("find, call %d: got %q, usable %v, %v, want %q", i, got, usable, err, want)
 		}
 	}
 	if a, b := c.chooseLocation("x/1.parquet", "d"), c.chooseLocation("y/1.parquet", "d"); a == b {

@@ -92,6 +92,8 @@ type Remote interface {
 	vfs.FS
 	// Files returns the sizes of all files.
 	Files(ctx context.Context) (map[string]int64, error)
+	// Size returns a file's size in the bucket, even if there is a local copy.
+	Size(name string) (int64, error)
 	// Expect sets a function that returns a file's recorded size and hash. known is false for files of other engines.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
 	// Pin returns the path of a local copy of a file. The copy exists until release is called.
@@ -109,8 +111,15 @@ func (f *FileIO) Remove(name string) error {
 	return f.records.fs.Remove(p)
 }
 
-// Create creates a file, which must not exist.
+// Create creates a file, which must not exist. A manifest list is created when it is closed.
 func (f *FileIO) Create(name string) (iceio.FileWriter, error) {
+	if isManifestList(name) {
+		return &listFile{fileIO: f, name: name}, nil
+	}
+	return f.create(name)
+}
+
+func (f *FileIO) create(name string) (*newFile, error) {
 	p, err := f.records.ownPath(name)
 	if err != nil {
 		return nil, err

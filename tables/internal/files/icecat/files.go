@@ -61,6 +61,19 @@ func (r *records) Protect(ctx context.Context, location string) (exists bool, er
 	return exists, err
 }
 
+// Size returns the size of the file at a location. For a file in a bucket, it asks the bucket.
+func (w *warehouse) Size(location string) (int64, error) {
+	path, err := w.local(location)
+	if err != nil {
+		return 0, err
+	}
+	if r, ok := w.fs.(Remote); ok {
+		return r.Size(path)
+	}
+	info, err := w.fs.Info(path)
+	return info.Size, err
+}
+
 // CopyOf looks up the table whose metadata is at location. If that table is an unchanged copy from another warehouse,
 // CopyOf returns the original's metadata location. Otherwise it returns "".
 func (r *records) CopyOf(ctx context.Context, location string) (string, error) {

@@ -51,6 +51,20 @@ func (d *database) SetMoment(ctx context.Context, name string, at time.Time) err
 	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, at.UTC().Format(time.RFC3339)) })
 }
 
+// Origins returns the IDs of the catalogs whose tables this catalog got as a whole, by copies, backups or a restore.
+func (d *database) Origins(ctx context.Context) ([]string, error) {
+	return d.strings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)
+}
+
+// AddOrigins adds IDs to Origins.
+func (d *database) AddOrigins(ctx context.Context, ids ...string) error {
+	return d.inTx(ctx, func(t *transaction) {
+		for _, id := range ids {
+			t.putInfo("origin "+id, "")
+		}
+	})
+}
+
 func (t *transaction) putInfo(key, value string) {
 	t.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value`, key, value)
 }

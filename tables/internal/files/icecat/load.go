@@ -172,10 +172,6 @@ func (l *loader) MetadataSize(ctx context.Context, namespace, name string) (int6
 	if err != nil || isRecorded {
 		return written.Size, err
 	}
-	p, err := l.records.local(location)
-	if err != nil {
-		return 0, l.records.damaged(location, err)
-	}
-	info, err := l.records.fs.Info(p)
-	return info.Size, l.records.damaged(location, err)
+	size, err := l.records.Size(location)
+	return size, l.records.damaged(location, err)
 }

@@ -80,6 +80,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		"SET autoinstall_known_extensions=false",
 		"SET autoload_known_extensions=false",
 		"SET allow_community_extensions=false",
+		"SET storage_compatibility_version='latest'", // json_serialize_sql refuses some types for an older version
 		"SET GLOBAL TimeZone='UTC'",
 		"SET enable_external_file_cache=false", // the cache would keep a statement's data after the statement ends
 	}, slices.Concat(guards, macros)...)...)
@@ -105,8 +106,10 @@ func confinement(j *Job) []string {
 	for i := range j.Keep {
 		memory -= j.Keep[i].Bytes()
 	}
-	if j.Spills { // leave room below the process's limit, because DuckDB returns freed memory late
-		memory = memory * 3 / 4
+	// Leave room below the process's limit, because DuckDB returns freed memory late.
+	memory -= memory / 8
+	if j.Spills {
+		memory -= memory / 8
 	}
 	statements := []string{"SET memory_limit=" + bytesText(memory)}
 	if j.Threads > 0 {
@@ -184,7 +187,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 		switch id {
 		case duckdb.TypeInvalid, duckdb.TypeAny:
 			if types[i].Ptr != nil {
-				if err := checkConvertible(types[i]); err == nil && id == duckdb.TypeInvalid || err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
+				if err := checkConvertible(types[i]); err != nil && !strings.Contains(err.Error(), "UNKNOWN") {
 					break // the error is reported below
 				}
 			}
@@ -221,7 +224,7 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 // inexactTypes are the types that DuckDB converts to another type in Arrow, or to bytes of its own.
 var inexactTypes = map[duckdb.Type]string{
 	duckdb.TypeUHugeInt: "UHUGEINT", duckdb.TypeBit: "BIT", duckdb.TypeTimeTZ: "TIME WITH TIME ZONE", duckdb.TypeBigNum: "BIGNUM",
-	duckdb.TypeInvalid: "GEOMETRY", // the C API lacks it
+	duckdb.TypeGeometry: "GEOMETRY", duckdb.TypeVariant: "VARIANT",
 }
 
 // inexact returns the name of a type in inexactTypes that t is or contains, or "".

@@ -118,7 +118,7 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	}
 	batch, err := arrowBatch(s.options, s.raw, chunk)
 	if err != nil {
-		return nil, err
+		return nil, &sqltext.Error{Err: err}
 	}
 	for i, c := range batch.Columns() {
 		if c.DataType().ID() == arrow.DECIMAL128 {
@@ -189,7 +189,7 @@ func convertHugeInts(batch arrow.RecordBatch, schema *arrow.Schema) (arrow.Recor
 			case decimals.IsNull(row):
 				b.AppendNull()
 			case v.HighBits() != int64(v.LowBits())>>63:
-				return nil, fmt.Errorf("column %q contains %s, which does not fit into 64 bits: cast it to DECIMAL(38, 0) or DOUBLE in the statement", schema.Field(i).Name, v.ToString(0))
+				return nil, &sqltext.Error{Err: fmt.Errorf("column %q contains %s, which does not fit into 64 bits: cast it to DECIMAL(38, 0) or DOUBLE in the statement", schema.Field(i).Name, v.ToString(0))}
 			default:
 				b.Append(int64(v.LowBits()))
 			}

@@ -269,6 +269,11 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if err != nil {
 			return nil, err
 		}
+		if cur != nil && meta != nil {
+			if meta, err = definition.WithHistory(cur.Metadata(), meta); err != nil {
+				return nil, err
+			}
+		}
 		if cur != nil && (meta == nil || meta.TableUUID() != cur.Metadata().TableUUID()) {
 			a.IDs = a.IDs[earlierIDs:] // the earlier puts went to a table that no longer exists
 		}
@@ -288,7 +293,10 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		return applied, nil
 	}
 	if cur != nil {
-		meta, err := a.describe(cur.Metadata())
+		meta, err := a.addVersion(cur.Metadata())
+		if err == nil {
+			meta, err = a.describe(meta)
+		}
 		if err != nil {
 			return nil, err
 		}

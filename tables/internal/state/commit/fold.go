@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -273,13 +272,8 @@ func (f *foldInput) apply(ctx context.Context, a *Attempt, cur *table.Table) (ta
 func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	if s := base.CurrentSnapshot(); s != nil && s.SnapshotID == meta.CurrentSnapshot().SnapshotID {
-		manifests, err := s.Manifests(a.IO)
-		if err != nil {
-			return nil, err
-		}
-		summary := Totals(s)
-		maps.Copy(summary, props)
-		if meta, err = a.AddSnapshot(base, rand.Int64(), &table.Summary{Operation: table.OpAppend, Properties: summary}, manifests); err != nil {
+		var err error
+		if meta, err = a.repeat(base, table.OpAppend, props); err != nil {
 			return nil, err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -20,6 +21,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest
@@ -60,6 +62,26 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	}
 	main := b.NewRetainingSnapshotRefUpdate(table.MainBranch, id, table.BranchRef)
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewAddSnapshotUpdate(s), main}, "")
+}
+
+// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version has these.
+// So a version always shows what readers saw, and a moment after the change has a version of its own.
+func (a *Attempt) addVersion(meta table.Metadata) (table.Metadata, error) {
+	if definition.IsCurrent(meta) {
+		return meta, nil
+	}
+	return a.repeat(meta, table.OpReplace, nil)
+}
+
+// repeat returns meta with a new snapshot that consists of the files of the current snapshot.
+func (a *Attempt) repeat(meta table.Metadata, o table.Operation, props iceberg.Properties) (table.Metadata, error) {
+	manifests, err := meta.CurrentSnapshot().Manifests(a.IO)
+	if err != nil {
+		return nil, err
+	}
+	summary := Totals(meta.CurrentSnapshot())
+	maps.Copy(summary, props)
+	return a.AddSnapshot(meta, rand.Int64(), &table.Summary{Operation: o, Properties: summary}, manifests)
 }
 
 // WriteManifest writes a manifest for the snapshot with the given ID.

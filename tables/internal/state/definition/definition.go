@@ -50,8 +50,16 @@ var cache struct {
 
 // FromMetadata returns the definition of a table.
 func FromMetadata(meta table.Metadata) (*Definition, error) {
-	columns, properties := meta.CurrentSchema(), meta.Properties()
-	k := key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
+	return forKey(meta.CurrentSchema(), keyOf(meta, meta.CurrentSchema()))
+}
+
+// keyOf returns the key for a schema of a table, with the table's current order, settings and rules.
+func keyOf(meta table.Metadata, columns *iceberg.Schema) key {
+	properties := meta.Properties()
+	return key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
+}
+
+func forKey(columns *iceberg.Schema, k key) (*Definition, error) {
 	cache.Lock()
 	defer cache.Unlock()
 	for _, d := range cache.all {
@@ -64,24 +72,6 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 		return d, err
 	}
 	cache.all = pushFront(cache.all, d)
-	return d, nil
-}
-
-// ForSchema is like FromMetadata, but for an older schema of the table. If that schema lacks a column of the table's
-// order, Order is nil.
-func ForSchema(meta table.Metadata, columns *iceberg.Schema) (*Definition, error) {
-	current, err := FromMetadata(meta)
-	if err != nil || columns.ID == current.Columns.ID {
-		return current, err
-	}
-	d, err := withTypes(columns, meta.Properties()[schema.Property(columns.ID)])
-	if err != nil {
-		return nil, err
-	}
-	d.Settings, d.Rules = current.Settings, current.Rules
-	if current.Order != nil {
-		d.Order = current.Order.withNamesOf(columns)
-	}
 	return d, nil
 }
 

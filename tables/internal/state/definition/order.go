@@ -37,21 +37,6 @@ func newOrder(d *Definition, sort int) (*Order, error) {
 	return o, nil
 }
 
-// withNamesOf returns a copy of o with the column names of an older schema, or nil if that schema lacks one of the
-// columns.
-func (o *Order) withNamesOf(columns *iceberg.Schema) *Order {
-	renamed := *o
-	renamed.Names = nil
-	for _, id := range o.IDs {
-		f, ok := columns.FindFieldByID(id)
-		if !ok {
-			return nil
-		}
-		renamed.Names = append(renamed.Names, f.Name)
-	}
-	return &renamed
-}
-
 // Equal reports whether two orders, which may be nil, sort rows equally and have the same rule for duplicates.
 func (o *Order) Equal(other *Order) bool {
 	if o == nil || other == nil {

@@ -1,6 +1,5 @@
-// Draws charts. The server reduces any number of rows to the points that are drawn: for a line chart,
-// the minimum and the maximum of each pixel; for a scatter chart, one point for each area of the size
-// of a dot.
+// Draws charts. The server reduces any number of rows to the points that are drawn: for a line chart with more rows than
+// pixels, the minimum and the maximum of each pixel; for a scatter chart, one point for each area of the size of a dot.
 import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
@@ -29,6 +28,7 @@ interface Drawn {
   rows: number;
   series: number;
   bars: number;
+  repeats: boolean; // whether several rows of a line chart have the same x; if not all rows are drawn, by an estimate
 }
 
 const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
@@ -54,8 +54,10 @@ p AS (SELECT c.* FROM c WHERE s IN (FROM top))`;
   const facts = "(SELECT n FROM r) AS n, (SELECT count(*) FROM g) AS series";
   switch (kind) {
     case "line":
-      return `${prefix}, e AS (SELECT s, ${pixel("x", "lo", "hi", width)} AS b, arg_min(x, y) AS x1, min(y) AS y1, arg_max(x, y) AS x2, max(y) AS y2 FROM p, r GROUP BY ALL)
-SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y, ${facts} FROM e ORDER BY x`;
+      return `${prefix}, e AS (SELECT s, ${pixel("x", "lo", "hi", width)} AS b, arg_min(x, y) AS x1, min(y) AS y1, arg_max(x, y) AS x2, max(y) AS y2 FROM p, r WHERE n > ${width} GROUP BY ALL),
+l AS (SELECT DISTINCT s, unnest([x1, x2]) AS x, unnest([y1, y2]) AS y FROM e UNION ALL SELECT s, x, y FROM p, r WHERE n <= ${width})
+SELECT *, ${facts},
+coalesce((SELECT approx_count_distinct(x) < 0.75 * min(n) FROM c, r WHERE n > ${width}), (SELECT count(DISTINCT x) < min(n) FROM c, r WHERE n <= ${width})) AS repeats FROM l ORDER BY x`;
     case "scatter":
       return `${prefix} SELECT s, any_value(x) AS x, any_value(y) AS y, ${facts} FROM p, r
 GROUP BY s, ${pixel("x", "lo", "hi", Math.ceil(width / dotSize))}, ${pixel("y", "low", "high", Math.ceil(height / dotSize))} LIMIT ${maxDots}`;
@@ -70,13 +72,13 @@ SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, 
 
 async function draw(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<Drawn> {
   const response = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
-  const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0 };
+  const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0, repeats: false };
   const toX = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
   for await (const batch of response.batches) {
     for (const row of batch) {
-      const { s, label, x, x2, y, n, series, bars } = row as unknown as Record<string, unknown>;
+      const { s, label, x, x2, y, n, series, bars, repeats } = row as unknown as Record<string, unknown>;
       drawn.points.push({ s: String(s), x: label === undefined ? toX(x) : String(label), x2: x2 === undefined ? undefined : toX(x2), y: Number(y) });
-      Object.assign(drawn, { rows: Number(n), series: Number(series), bars: Number(bars ?? 0) });
+      Object.assign(drawn, { rows: Number(n), series: Number(series), bars: Number(bars ?? 0), repeats: repeats === true });
     }
   }
   return drawn;
@@ -222,6 +224,9 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     drawn.points.length >= maxDots && `${count(maxDots)} points`,
     kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${count(drawn.bars)} bars`,
   ].filter(Boolean).join(" and ");
+  const repeats = drawn?.repeats && !busy && !drawn.chart.by;
+  const colours = columns.filter((name) => name !== x && !y.includes(name) && !times.includes(name));
+  const colour = colours.find((name) => !numbers.includes(name)) ?? colours[0];
   const description = kind === "histogram" ? `histogram of ${x}` : `${kind} chart of ${y.join(", ")} by ${x}`;
   return (
     <div class="chart">
@@ -231,6 +236,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
         {kind !== "histogram" && y.map((one, i) => choose(i ? "and" : "Y", one, numbers, y.length > 1 ? "–" : null, (name) => change({ y: y.map((v, j) => (j === i ? name : v)).filter(Boolean) })))}
         {kind !== "histogram" && y.length < Math.min(6, numbers.length) && choose("and", "", numbers.filter((n) => !y.includes(n)), "–", (name) => name && change({ y: [...y, name] }))}
         {choose("Colour", chart.by, columns, "–", (name) => change({ by: name }))}
+        {repeats && <small>{x.slice(0, 60)} repeats{colour && <>: <button onClick={() => change({ by: colour })}>Colour by {colour.slice(0, 60)}</button></>}</small>}
         <span class="space" />
         {busy && <><progress aria-label="computing the chart" /> <small role="status">Computing… <Clock key={key} /></small></>}
         {drawn && !busy && <small>{count(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}

@@ -1,9 +1,9 @@
 // The SQL editor. It is in a shadow root, so that CodeMirror adds its styles as constructed style
 // sheets, which the page's Content-Security-Policy allows.
-import { autocompletion, type Completion, closeBrackets, closeBracketsKeymap, completeFromList, completionKeymap, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
+import { autocompletion, closeBrackets, closeBracketsKeymap, closeCompletion, completeFromList, type Completion, completionKeymap, type CompletionSource, completionStatus, ifNotIn, startCompletion } from "@codemirror/autocomplete";
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
-import { PostgreSQL, SQLDialect, type SQLNamespace, sql } from "@codemirror/lang-sql";
-import { bracketMatching, ensureSyntaxTree, forceParsing, HighlightStyle, syntaxHighlighting, syntaxTree } from "@codemirror/language";
+import { keywordCompletionSource, PostgreSQL, schemaCompletionSource, SQLDialect, type SQLNamespace } from "@codemirror/lang-sql";
+import { bracketMatching, ensureSyntaxTree, forceParsing, HighlightStyle, LanguageSupport, syntaxHighlighting, syntaxTree } from "@codemirror/language";
 import { type Diagnostic, setDiagnostics } from "@codemirror/lint";
 import { Compartment, EditorState } from "@codemirror/state";
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers, placeholder } from "@codemirror/view";
@@ -53,16 +53,27 @@ function words(keywords = "", more: string): string {
   return [...keywords.split(" ").filter((word) => !functionNames.has(word)), more].join(" ");
 }
 
+// unfinished returns a source without the names that are already typed in full, because Enter would insert them again
+// instead of a new line. Without validFor, the source is asked again after each letter.
+const unfinished = (source: CompletionSource): CompletionSource => async (context) => {
+  const result = await source(context);
+  if (!result || context.explicit) return result;
+  const typed = context.state.sliceDoc(result.from, context.pos).toLowerCase();
+  const inserted = ({ label, apply }: Completion) => (typeof apply === "string" ? apply.replace(/\($/, "") : label).toLowerCase();
+  return { ...result, options: result.options.filter((option) => inserted(option) !== typed), validFor: undefined };
+};
+
 export function editor(host: HTMLElement, text: string, changed: (text: string) => void, run: () => void): Editor {
   const root = host.attachShadow({ mode: "open" });
   const language = new Compartment();
   // Functions are not keywords of the dialect, because keywords hide names that begin with the same letters.
   const functionCompletions = completeFromList([...functionNames].map((label) => ({ label, type: "function", apply: `${label}(` })));
   const excludedNodes = ["QuotedIdentifier", "String", "LineComment", "BlockComment", "."];
-  const names = (schema: SQLNamespace) => [
-    sql({ dialect: duckdb, schema, upperCaseKeywords: true, keywordCompletion: (label, type) => ({ label, type, boost: -1 }) }),
-    duckdb.language.data.of({ autocomplete: ifNotIn(excludedNodes, functionCompletions) }),
-  ];
+  const names = (schema: SQLNamespace) => new LanguageSupport(duckdb.language, [
+    schemaCompletionSource({ dialect: duckdb, schema }),
+    keywordCompletionSource(duckdb, true, (label, type) => ({ label, type, boost: -1 })),
+    ifNotIn(excludedNodes, functionCompletions),
+  ].map((source) => duckdb.language.data.of({ autocomplete: unfinished(source) })));
   const view = new EditorView({
     root,
     parent: root,
@@ -83,7 +94,7 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
         syntaxHighlighting(colours),
         theme,
         keymap.of([
-          { key: "Mod-Enter", run: () => (run(), true) },
+          { key: "Mod-Enter", run: (view) => (closeCompletion(view), run(), true) },
           { key: "Shift-Alt-f", run: () => (void format(), true) },
           ...closeBracketsKeymap,
           ...completionKeymap,

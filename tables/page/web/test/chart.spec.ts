@@ -65,6 +65,20 @@ test("the server returns the minimum and maximum of each pixel, computed from al
   expect(heights[heights.length - 1] - heights[heights.length - 2]).toBeGreaterThan(100);
 });
 
+test("with fewer rows than pixels, a line chart draws all rows, and if x repeats, it offers a colour", async ({ page }) => {
+  await chart(page, "SELECT 2::DOUBLE ** i AS x, i % 7 AS y FROM range(60) t(i)"); // most rows are in the first pixel
+  await expect(lines(page)).toHaveAttribute("d", /^M[^L]*(L[^L]*){59}$/);
+  await expect(page.getByText("60 rows", { exact: true })).toBeVisible();
+  await expect(page.getByText("x repeats")).toHaveCount(0);
+  for (const rows of [300, 300_000]) {
+    await chart(page, `SELECT i // 3 AS day, i AS price, i % 2 AS odd, 'S' || (i % 3) AS sym FROM range(${rows}) t(i)`);
+    await expect(page.getByText("day repeats")).toBeVisible();
+    await page.getByRole("button", { name: "Colour by sym" }).click();
+    await expect(lines(page)).toHaveCount(3);
+    await expect(page.getByText("day repeats")).toHaveCount(0);
+  }
+});
+
 test("a chart is saved as SVG and as PNG with the keyboard", async ({ page }) => {
   await chart(page, `SELECT sym, sum(volume) AS "sum & <total>" FROM trades GROUP BY sym`);
   await expect(page.getByRole("img", { name: "bar chart" })).toBeVisible();

@@ -125,6 +125,27 @@ test("completes columns without their table, names that need quotes, and functio
   await expect(status(page)).toContainText("1 rows in");
 });
 
+test("the list of completions closes when a statement runs, and omits a name that is typed in full", async ({ page }) => {
+  await page.goto(`${server.url}/#/sql?bucket=NYSE&q=`);
+  await page.getByRole("combobox", { name: "Bucket" }).selectOption("NYSE");
+  await page.getByRole("textbox", { name: "SQL statement" }).focus();
+  const options = page.locator(".cm-tooltip-autocomplete li");
+  await page.keyboard.type("FROM trade");
+  await expect(options.first()).toHaveText("trades");
+  await page.keyboard.type("s");
+  await page.waitForTimeout(500);
+  await expect(options).toHaveCount(0);
+  await pressKeys(page, "Enter");
+  await page.keyboard.type("LIMIT 1 + abs(1) + ab");
+  await expect(options.first()).toBeVisible();
+  await page.keyboard.type("s");
+  await expect(options.first()).toBeVisible(); // other functions begin with the same letters
+  await expect(options.filter({ hasText: /^abs$/ })).toHaveCount(0);
+  await pressKeys(page, "Control+Enter");
+  await expect(options).toHaveCount(0);
+  await expect(page.locator(".cm-line")).toHaveText(["FROM trades", "LIMIT 1 + abs(1) + abs"]);
+});
+
 test("formats a statement, with the button or the keyboard shortcut", async ({ page }) => {
   await write(page, "select id,price from trades where id<3 and sym='S1'");
   await page.getByRole("button", { name: "Format" }).click();

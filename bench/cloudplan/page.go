@@ -1,18 +1,20 @@
-package objstore
+package main
 
 import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/go-partd/partd/objstore"
 )
 
-// PlanPage returns the content of docs/cloud-plan.md.
-func PlanPage() string {
+// page returns the content of docs/cloud-plan.md.
+func page() string {
 	var b strings.Builder
 	b.WriteString(`# The cost of a store in a bucket
 
 How many requests, seconds and dollars does a shuffle through a bucket take? ` + "`objstore.Job`" + ` computes them for your own job. The first table,
-which ` + "`partd-cloud plan`" + ` prints, assumes:
+which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 
 - Entries of 100 bytes, spread evenly over the keys. All writers flush once, at the same moment. As many readers read their parts once.
 - Segments are as large as memory allows (option ` + "`segment`" + `). Readers use a disk (option ` + "`disk`" + `).
@@ -26,7 +28,7 @@ which ` + "`partd-cloud plan`" + ` prints, assumes:
 	for _, size := range []int64{1e11, 1e12, 1e13} {
 		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
-				j := Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: math.MaxInt64}}
+				j := objstore.Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: objstore.Options{Memory: memory, SegmentSize: memory, Disk: math.MaxInt64}}
 				p, err := j.Plan()
 				if err != nil {
 					panic(err)

@@ -1,9 +1,11 @@
-package objstore
+package main
 
 import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/go-partd/partd/objstore"
 )
 
 // cluster is a number of identical machines. Each runs one worker per core, and a server with a log store unless the job
@@ -108,7 +110,7 @@ func untilUndisturbed(seconds, interval float64) float64 {
 // and the CPU's times. CPU time is assumed to be that of servers.
 func (c cluster) throughBucket(size float64) (float64, error) {
 	n, share := c.machines*int(c.cores), size/float64(c.machines)
-	j := Job{Writers: n, Readers: n, Bytes: int64(size), EntryBytes: 100, Options: Options{Memory: 4 << 30, SegmentSize: 4 << 30, Disk: math.MaxInt64}}
+	j := objstore.Job{Writers: n, Readers: n, Bytes: int64(size), EntryBytes: 100, Options: objstore.Options{Memory: 4 << 30, SegmentSize: 4 << 30, Disk: math.MaxInt64}}
 	p, err := j.Plan()
 	upload, _ := c.seconds(demand{cpu: appendCPU * share, out: share})
 	read, _ := c.seconds(demand{cpu: readCPU * share, in: share, write: share, read: share})

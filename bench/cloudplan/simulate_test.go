@@ -1,4 +1,4 @@
-package objstore
+package main
 
 import (
 	"math"
