@@ -59,7 +59,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 		}
 		cat.CopyDir = dir
 	}
-	s.opts.Logger.Warn("opened the tables read-only, in their current state", "dir", s.dir)
+	s.opts.Logger.Info("opened the tables read-only, in their current state", "dir", s.dir)
 	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, dir
 	return nil
 }

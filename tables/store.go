@@ -144,6 +144,10 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes fail, and no files
+// are removed.
+func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
+
 type closers []func() error
 
 func (c closers) closeAll() (err error) {

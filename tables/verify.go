@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -90,6 +92,11 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 	defer unpin()
 	if err := recordDamage(v, content.Table{}, s.cat.CheckFiles()); err != nil {
 		return err
+	}
+	if dropped, err := s.cat.Moment(ctx, icecat.DroppedCommit); err != nil {
+		return err
+	} else if !dropped.IsZero() {
+		v.Record(content.Finding{State: content.Unverified, File: filepath.Join(s.local, catalogFile+"-wal"), Problem: fmt.Sprintf("its last commit, which was incomplete, was dropped at %s", dropped.Format(time.RFC3339))}, 0)
 	}
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket

@@ -96,7 +96,9 @@ func (s *sealer) note(err error) error {
 		defer s.mu.Unlock()
 		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
 		s.damage = d
-		s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
+		if s.timer != nil { // otherwise, opening the catalog fails
+			s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
+		}
 	}
 	return err
 }
