@@ -46,7 +46,8 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
-		files := []string{catalogFile, catalogFile + "-wal"}
+		// Copy the checksums first: later commits are only in the log.
+		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
 		copied, err := copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, s.local) }, func() error {
 			return copyFiles(dir, s.local, files)
 		})
@@ -58,7 +59,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 		}
 		cat.CopyDir = dir
 	}
-	s.opts.Logger.Warn("opened the tables read-only, in their current state", "dir", s.dir)
+	s.opts.Logger.Info("opened the tables read-only, in their current state", "dir", s.dir)
 	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, dir
 	return nil
 }

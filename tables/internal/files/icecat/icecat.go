@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -34,6 +35,8 @@ type Options struct {
 	ReadOnly   bool   // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
 	CopyDir    string // if not "", directory with a copy of catalog.db that is used instead of the original
 	CacheBytes int64  // memory limit, in bytes, for parsed metadata
+	Logger     *slog.Logger
+	Rebuild    bool // replace the files of an SQLite database, which are damaged
 
 	// Committing is called before (done is false) and after (done is true) each transaction that changes the database. Tests
 	// use it to simulate a power failure.
@@ -75,8 +78,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := newCatalog(
-		&database{committing: o.Committing, readOnly: o.ReadOnly},
+		&database{committing: o.Committing, readOnly: o.ReadOnly, sealer: sealer{dir: dir, log: o.Logger}},
 		&warehouse{dir: dir, root: o.Root, fs: o.FS, readOnly: o.ReadOnly}, o.CacheBytes)
 	if c.committing == nil {
 		c.committing = func(bool) {}
@@ -92,11 +96,15 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 			}
 		}
 	}
+	found := inspection{}
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
-	} else {
+	} else if found, err = c.openFiles(o); err == nil {
 		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+	}
+	if err != nil && c.files != nil {
+		err = errors.Join(err, c.files.close())
 	}
 	if err != nil {
 		return nil, err
@@ -104,7 +112,13 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.writes.SetMaxOpenConns(1)
 	c.reads.SetMaxOpenConns(4)
 	c.reads.SetMaxIdleConns(4)
-	if err := c.prepare(ctx); err != nil {
+	if err = c.prepare(ctx); err == nil {
+		err = c.startSealing(ctx, found)
+	}
+	if err == nil && o.Rebuild {
+		err = c.rebuild(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), c.Close())
 	}
 	if o.Root != "" || o.ReadOnly {
@@ -180,7 +194,7 @@ func (c *Catalog) Close() error {
 	if c.answers != nil {
 		err = c.answers.close()
 	}
-	return errors.Join(err, c.reads.Close(), c.writes.Close()) // Closing the connections also closes lookup.
+	return errors.Join(err, c.closeDatabase()) // Closing the connections also closes lookup.
 }
 
 // ID returns the warehouse's ID, which never changes.
