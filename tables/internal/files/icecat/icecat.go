@@ -29,12 +29,13 @@ import (
 
 // Options configures Open.
 type Options struct {
-	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
-	Root       string // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
-	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
-	ReadOnly   bool   // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
-	CopyDir    string // if not "", directory with a copy of catalog.db that is used instead of the original
-	CacheBytes int64  // memory limit, in bytes, for parsed metadata
+	FS         vfs.FS       // file system for all files except the database; a Remote if Root is set
+	Root       string       // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
+	Database   string       // URL of a PostgreSQL database; "" means catalog.db in the directory
+	ReadOnly   bool         // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
+	CopyDir    string       // if not "", directory with a copy of catalog.db that is used instead of the original
+	CopyAgain  func() error // makes the copy again, because another process may have written the files meanwhile
+	CacheBytes int64        // memory limit, in bytes, for parsed metadata
 	Logger     *slog.Logger
 	Rebuild    bool // replace the files of an SQLite database, which are damaged
 

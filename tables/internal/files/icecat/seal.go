@@ -61,15 +61,22 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	if err != nil {
 		return found, err
 	}
-	return s.check()
+	return s.check(o.CopyAgain)
 }
 
-func (s *sealer) check() (found inspection, err error) {
+// check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again. copyAgain
+// can be nil.
+func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
-		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) {
+		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {
 			break
 		}
-		time.Sleep(50 * time.Millisecond) // Files that another process writes between our reads can look damaged.
+		time.Sleep(50 * time.Millisecond)
+		if copyAgain != nil {
+			if err := copyAgain(); err != nil {
+				return found, err
+			}
+		}
 	}
 	return found, s.note(err)
 }
@@ -77,7 +84,7 @@ func (s *sealer) check() (found inspection, err error) {
 // CheckFiles reads all files of an SQLite database. If they are damaged, all later changes fail.
 func (s *sealer) CheckFiles() (err error) {
 	if s.files != nil {
-		_, err = s.check()
+		_, err = s.check(nil)
 	}
 	return err
 }
