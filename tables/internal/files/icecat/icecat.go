@@ -59,6 +59,23 @@ type Catalog struct {
 	sweeper
 }
 
+// checkExists returns an error if the directory has tables, but no catalog.
+func (c *Catalog) checkExists(o Options) error {
+	path := filepath.Join(c.warehouse.dir, "catalog.db")
+	if o.Database != "" || o.Rebuild || isFile(path) {
+		return nil
+	}
+	data, err := c.fs.ReadDir(filepath.Join(c.warehouse.dir, "data"))
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	defer data.Close() //nolint:errcheck // opened only for reading
+	if _, err := data.Next(1); err != nil {
+		return nil // it is empty
+	}
+	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild}
+}
+
 func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {
 	r := &records{
 		database: d, warehouse: w, maxPage: cacheBytes,
@@ -91,6 +108,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.dir = ""
 		remote.Expect(c.recorded)
 	} else if !o.ReadOnly {
+		if err := c.checkExists(o); err != nil {
+			return nil, err
+		}
 		for _, d := range []string{dir, filepath.Join(dir, "data")} {
 			if err := c.fs.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -116,7 +136,7 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err = c.prepare(ctx); err == nil {
 		err = c.startSealing(ctx, found)
 	}
-	if err == nil && o.Rebuild {
+	if err == nil && c.isRebuilding {
 		err = c.rebuild(ctx)
 	}
 	if err != nil {

@@ -20,20 +20,33 @@ import (
 // recoveredNamespace contains rebuilt tables whose names are lost.
 const recoveredNamespace = "recovered"
 
-// image returns the path of the database file that salvage writes.
-func (f *sqliteFiles) image() string {
-	return filepath.Join(filepath.Dir(f.path), "catalog-rebuild.db")
+// imageFile is the database file that salvage writes, and that is removed when the rebuild is complete.
+const imageFile = "catalog-rebuild.db"
+
+func (f *sqliteFiles) image() string { return filepath.Join(filepath.Dir(f.path), imageFile) }
+
+// salvage writes the image, unless an interrupted rebuild has done so, and renames the damaged files. It reports whether the
+// image is known to be complete.
+func (f *sqliteFiles) salvage() (isExact bool, err error) {
+	if !isFile(f.image()) {
+		if isExact, err = f.writeImage(); err != nil {
+			return false, err
+		}
+	}
+	for _, suffix := range []string{"-wal", "-sums", ""} {
+		if err == nil {
+			err = ignoreMissing(os.Rename(f.path+suffix, f.path+time.Now().UTC().Format("-damaged-20060102T150405")+suffix))
+		}
+	}
+	return isExact, err
 }
 
-// salvage renames the damaged files, and writes the newest content of all pages to the image, unless an interrupted rebuild
-// has done so. It repairs pages in which a single bit has changed, and reports whether all pages are then intact.
-func (f *sqliteFiles) salvage() (isExact bool, err error) {
-	if _, err := os.Stat(f.image()); err == nil {
-		return false, nil
-	}
+// writeImage writes the newest content of all pages to the image. It repairs pages in which a single bit has changed, and
+// reports whether all pages are then intact.
+func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	db, dbErr := os.ReadFile(f.path)
 	sums, sumsErr := f.sums()
-	if err := cmp.Or(dbErr, sumsErr); err != nil {
+	if err := cmp.Or(ignoreMissing(dbErr), sumsErr); err != nil {
 		return false, err
 	}
 	w, err := readWAL(f.path+"-wal", false)
@@ -53,13 +66,7 @@ func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	if len(db) >= pageSize {
 		db[18], db[19] = 1, 1 // the file needs no log
 	}
-	err = vfs.Replace(f.image(), filepath.Dir(f.path), "catalog-*", db)
-	for _, suffix := range []string{"-wal", "-sums", ""} {
-		if err == nil {
-			err = ignoreMissing(os.Rename(f.path+suffix, f.path+time.Now().UTC().Format("-damaged-20060102T150405")+suffix))
-		}
-	}
-	return isExact, err
+	return isExact, vfs.Replace(f.image(), filepath.Dir(f.path), "catalog-*", db)
 }
 
 // rebuild fills the new database from the image that salvage wrote. If that is not exact, it also uses the tables' metadata files.
@@ -79,6 +86,15 @@ func (c *Catalog) rebuild(ctx context.Context) error {
 		err = os.Remove(c.files.image())
 	}
 	return err
+}
+
+// RestoreID sets the warehouse's ID if a rebuild may have lost it. An empty id changes nothing.
+func (c *Catalog) RestoreID(ctx context.Context, id string) error {
+	if !c.isRebuilding || c.isExact || id == "" {
+		return nil
+	}
+	c.id = id
+	return c.inTx(ctx, func(t *transaction) { t.putInfo("id", id) })
 }
 
 // importRows copies the rows of the image that SQLite can read.

@@ -37,31 +37,50 @@ func init() {
 
 // sealer detects damage to SQLite's files.
 type sealer struct {
-	files   *sqliteFiles // nil for PostgreSQL
-	dir     string       // for messages
-	log     *slog.Logger
-	isExact bool        // whether salvage has found or repaired all pages
-	timer   *time.Timer // calls checkpoint; nil if the catalog is read-only
+	files        *sqliteFiles // nil for PostgreSQL
+	dir          string
+	log          *slog.Logger
+	isRebuilding bool        // whether salvage has been called
+	isExact      bool        // whether salvage has found or repaired all pages
+	timer        *time.Timer // calls checkpoint; nil if the catalog is read-only
 
 	mu      sync.Mutex
 	commits int   // number of commits since the last checkpoint
 	damage  error // the damage that was found
 }
 
-// openFiles checks the files before SQLite opens them.
+// openFiles checks the files before SQLite opens them. If they are damaged and Options.Rebuild is set, it renames them.
 func (s *sealer) openFiles(o Options) (found inspection, err error) {
-	err = os.MkdirAll(s.dir, 0o777) // Use package os, because SQLite always uses the real file system.
 	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
-	if err == nil && o.Rebuild {
-		s.isExact, err = (&sqliteFiles{path: path}).salvage()
-	}
-	if err == nil {
+	if err = os.MkdirAll(s.dir, 0o777); err == nil { // Use package os, because SQLite always uses the real file system.
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {
 		return found, err
 	}
-	return s.check(o.CopyAgain)
+	found, err = s.check(o.CopyAgain)
+	isInterrupted := isFile(filepath.Join(s.dir, imageFile))
+	switch {
+	case !o.Rebuild && isInterrupted && err == nil:
+		err = s.note(s.files.damaged("", errors.New("a rebuild was interrupted")))
+		fallthrough
+	case !o.Rebuild:
+		return found, err
+	case !isInterrupted && err == nil && !found.isEmpty():
+		s.log.Warn("the catalog is intact, so it was not rebuilt", "dir", s.dir)
+		return found, nil
+	}
+	s.damage, s.isRebuilding = nil, true
+	if err = s.files.close(); err == nil {
+		s.isExact, err = s.files.salvage()
+	}
+	if err == nil {
+		s.files, err = openSQLiteFiles(path)
+	}
+	if err == nil {
+		found, err = s.check(nil)
+	}
+	return found, err
 }
 
 // check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again. copyAgain

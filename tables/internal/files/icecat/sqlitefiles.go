@@ -25,6 +25,8 @@ type sqliteFiles struct {
 	db   *sharedFile
 }
 
+const remedyRebuild = "run verify --rebuild, or restore a backup"
+
 // sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all of the process's
 // locks on it, also SQLite's.
 type sharedFile struct {
@@ -73,6 +75,9 @@ type inspection struct {
 // isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in the log.
 func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
 
+// isEmpty reports whether the files contain no database.
+func (i *inspection) isEmpty() bool { return len(i.hashes) == 1 && len(i.pages) == 0 }
+
 // inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If the files are
 // damaged, the error wraps ErrContent.
 func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
@@ -95,6 +100,8 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 		}
 	}
 	switch {
+	case len(i.hashes) == 1 && i.sums[0] != 0:
+		err = f.damaged("", errors.New("the file is empty or missing"))
 	case changed > 0 && i.isCurrent():
 		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
 	case changed == 0 && i.salts == 0 && i.sums[0] != 0: // If another program had removed it after a checkpoint, a page would have changed.
@@ -104,7 +111,7 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 }
 
 func (f *sqliteFiles) damaged(suffix string, err error) error {
-	return &Damaged{File: f.path + suffix, Err: err, Remedy: "run verify --rebuild, or restore a backup"}
+	return &Damaged{File: f.path + suffix, Err: err, Remedy: remedyRebuild}
 }
 
 // sums returns the content of catalog.db-sums.
@@ -165,6 +172,11 @@ func (f *sqliteFiles) write(offset int64, sums ...uint64) error {
 		err = file.Truncate(offset + int64(len(b))) // VACUUM may have made the database smaller
 	}
 	return errors.Join(err, file.Sync(), file.Close())
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 func ignoreMissing(err error) error {
