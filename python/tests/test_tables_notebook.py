@@ -19,7 +19,7 @@ import pyarrow as pa
 
 import partd_go
 from partd_go import Closed, Misuse, TimedOut
-from partd_go.tables import Exists, NotFound, arguments, connect, connect_async
+from partd_go.tables import Exists, NotFound, arguments, connect, connect_async, connection
 
 DAYS = pd.date_range("2024-01-01", periods=4)
 
@@ -246,6 +246,46 @@ def test_settings_metadata_and_rules(tables):
         tables.put("ohlc", pd.DataFrame({"n": [-5], "sym": ["A"]}, DAYS[:1]), "append", missing="ignore")
     tables.edit_rules("ohlc", remove="positive")
     assert tables.rules("ohlc") == []
+
+
+CHANGES = {
+    "settings": (lambda tables, name, value: tables.set_settings("ohlc", {name: value}), "keep_versions", 3, "keep_age", "1h"),
+    "metadata": (lambda tables, name, value: tables.set_metadata("ohlc", {name: value}), "a", 1, "b", 2),
+    "rules": (lambda tables, name, value: tables.edit_rules("ohlc", [{"name": name, "kind": "not_null", "column": value}]), "a", "n", "b", "sym"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_two_clients(tables, monkeypatch, kind):
+    """A change that another client makes while this one prepares its own remains."""
+    change, *changes = CHANGES[kind]
+    ask, actions = tables._ask, []
+
+    def ask_after_other(action, *args, **body):
+        if action != f"partd.{kind}":  # the action that reads
+            actions.append(action)
+            with connect(tables.url) as other:
+                change(other, *changes[2:])
+        return ask(action, *args, **body)
+
+    monkeypatch.setattr(tables, "_ask", ask_after_other)
+    change(tables, *changes[:2])
+    monkeypatch.undo()
+    found = getattr(tables, kind)("ohlc")
+    names = {rule["name"] for rule in found} if kind == "rules" else {*found}
+    assert {changes[0], changes[2]} <= names and len(actions) == 1
+    if kind == "settings":
+        tables.set_settings("ohlc", {"keep_age": "", "keep_versions": None})
+        assert tables.settings("ohlc") == {}
+        with pytest.raises(Misuse, match='did you mean "keep_age"'):
+            tables.set_settings("ohlc", {"keep_ages": "1h"})
+
+
+def test_settings_at_an_older_server(tables, monkeypatch):
+    monkeypatch.setattr(connection, "_PROTOCOL_2", (b"partd-protocol", b"3"))
+    tables.set_settings("ohlc", {"time": "index", "keys": ["sym"]})
+    tables.set_settings("ohlc", {"keys": [], "evolution": "add_only"})
+    assert tables.settings("ohlc") == {"time": "index", "evolution": "add_only"}
 
 
 def _own(metadata):

@@ -88,8 +88,7 @@ change the settings of an existing table, use the command "settings".`,
 			}
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
-			var newSettings tables.Settings
-			if settings(&newSettings) {
+			if newSettings, names := settings(); names != nil {
 				o.Settings = &newSettings
 			}
 			v, err := s.Put(ctx, *p.bucket, args[0], counted, putMode, o)
