@@ -153,6 +153,13 @@ MISUSES = {
     "empty polars": (lambda tables: tables.put("e", polars.DataFrame()), "put 'e': the table has no columns"),
     "column": (lambda tables: tables.put("ohlc", pa.table({"m": [1]}), "append"), 'evolution to "add_only"'),
     "wider": (lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"), 'evolution to "compatible"'),
+    "text as a number": (lambda tables: tables.put("ohlc", pa.table({"n": ["1"]}), "append"), "convert the column to int64"),
+    "text as a time": (lambda tables: tables.put("ohlc", pa.table({"index": ["2024-01-01"]}), "append"), r"convert the column to timestamp\[ns\]"),
+    "zone": (lambda tables: tables.put("ohlc", pa.table({"index": DAYS[:1].tz_localize("UTC")}), "append"), "convert the times to UTC, and remove their zone"),
+    "no zone": (lambda tables: tables.put("z", pa.table({"t": DAYS.tz_localize("UTC")})) and tables["z"].replace_range(pa.table({"t": DAYS}), "2024-01-01"), "give the times a zone"),
+    "range": (lambda tables: tables["ohlc"].replace_range(pa.table({"n": [1]})), "pass start, end or both"),
+    "outside": (lambda tables: tables["ohlc"].replace_range(pd.DataFrame({"n": [1], "sym": ["A"]}, DAYS[:1]), DAYS[1]), "outside|before"),
+    "&": (lambda tables: tables.get("ohlc", where="n > 300 & n < 9"), "position 9: unexpected '&': write and"),
     "metadata": (lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}), r"metadata\['day'\] is a date"),
     "time in metadata": (lambda tables: tables.set_metadata("ohlc", {"t": np.datetime64("2024-01-01", "ns")}), r"set\['t'\] is a datetime64"),
     "sources": (lambda tables: tables.combine("ohlc", "both"), "at least two sources"),
@@ -169,8 +176,9 @@ def test_misuse(tables, misuse):
 
 def test_existing_table(tables):
     for call in (lambda: tables.put("ohlc", pa.table({"n": [1]})), lambda: tables.combine(["ohlc", "ohlc"], "ohlc")):
-        with pytest.raises(Exists, match='mode="append".*mode="replace"'):
+        with pytest.raises(Exists, match=': already exists: pass mode="append".*mode="replace"') as caught:
             call()
+        assert str(caught.value).count("exists") == 1
     tables.snapshot("taken")
     with pytest.raises(Exists) as caught:
         tables.snapshot("taken")
@@ -246,6 +254,23 @@ def test_settings_metadata_and_rules(tables):
         tables.put("ohlc", pd.DataFrame({"n": [-5], "sym": ["A"]}, DAYS[:1]), "append", missing="ignore")
     tables.edit_rules("ohlc", remove="positive")
     assert tables.rules("ohlc") == []
+
+
+def test_replace_range(tables):
+    new = pd.DataFrame({"n": [7, 8], "sym": list("CD")}, pd.DatetimeIndex(["2024-01-02", "2024-01-02 12:00"]))
+    replaced = tables.replace_range("ohlc", new, "2024-01-02", DAYS[2].to_pydatetime())
+    assert replaced[1:] == (1, 2) and replaced.version == tables.versions("ohlc")[-1].version
+    assert sorted(tables.get("ohlc")["n"]) == [1, 3, 4, 7, 8]
+    assert tables["ohlc"].replace_range(new.iloc[:0], end=DAYS[2], time_col="index")[1:] == (3, 0)
+    assert sorted(tables.get("ohlc")["n"]) == [3, 4]
+
+
+def test_functions_in_one_text(tables):
+    for how in ("min(n),max(n),first(sym)", "min(n), max(n), first(sym)", ["min(n),max(n)", "first(sym)"], {"n": "min,max", "sym": "first"}):
+        found = tables.resampled("ohlc", "2D", "index", how)
+        assert found.values.tolist() == [[1, 2, "A"], [3, 4, "A"]], how
+    tables.put("odd", pd.DataFrame({"a, (b)": [1, 2], "t": DAYS[:2]}))
+    assert tables.resampled("odd", "2D", "t", "max(a, (b)),size").iloc[0].tolist()[1:] == [2, 2]
 
 
 CHANGES = {
