@@ -183,7 +183,7 @@ to the files; the next run removes those of a killed one.`,
 		case *b.json:
 			return json.NewEncoder(a.out).Encode(result)
 		}
-		_, err = fmt.Fprintf(a.err, "%d rows read and written, %d files\n", result.Rows, result.Files)
+		_, err = fmt.Fprintf(a.err, "%s read and written, %s\n", count(result.Rows, "row"), count(result.Files, "file"))
 		return err
 	}
 	return cmd
