@@ -115,9 +115,9 @@ With --server, the running server verifies its tables. This needs an admin token
 			return err
 		}
 		if v.Damaged > 0 {
-			err = fmt.Errorf("%d files are damaged", v.Damaged)
+			err = fmt.Errorf("%s damaged", map[bool]string{true: "1 file is", false: fmt.Sprint(v.Damaged, " files are")}[v.Damaged == 1])
 		}
-		fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", v.Tables, v.Files, v.Bytes, v.Damaged, v.Repaired, v.Unverified)
+		fmt.Fprintf(a.err, "%s, %s read (%s): %d damaged, %d repaired, %d unverified\n", count(v.Tables, "table"), count(v.Files, "file"), count(v.Bytes, "byte"), v.Damaged, v.Repaired, v.Unverified)
 		return err
 	}
 	return cmd

@@ -22,12 +22,18 @@ var (
 	// ErrNotFound means that the table does not exist.
 	ErrNotFound = fmt.Errorf("table not found (%w)", fs.ErrNotExist)
 
-	// ErrExists means that a table or namespace exists. Its text lacks the name, so wrap it as "NAME exists".
-	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
+	// ErrExists means that a table or namespace exists. Its text lacks the name, so wrap it as "NAME already exists".
+	ErrExists error = existsError{}
 
 	// ErrReadOnly is the error for a change to a catalog that is open only for reading.
 	ErrReadOnly = errors.New("the tables are open only for reading")
 )
+
+// existsError is the type of ErrExists.
+type existsError struct{}
+
+func (existsError) Error() string { return "already exists" }
+func (existsError) Unwrap() error { return fs.ErrExist }
 
 // database is the catalog's database, with a pool of a single connection for writing.
 type database struct {
