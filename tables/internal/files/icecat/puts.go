@@ -2,6 +2,7 @@ package icecat
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ type PutID struct {
 
 // PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
 func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
-	return p.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
+	return p.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }
 
 // PutsApplied returns the IDs whose puts are committed to the table with a UUID.
@@ -29,7 +30,7 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 		for _, id := range chunk {
 			args = append(args, id)
 		}
-		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
+		q := `SELECT id FROM partd_puts WHERE uuid=? AND discarded=0 AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
 		ids, err := p.strings(ctx, q, args...)
 		if err != nil {
 			return nil, err
@@ -37,6 +38,18 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 		applied = append(applied, ids...)
 	}
 	return applied, nil
+}
+
+// PutsIn returns the IDs of the puts in the state of a table with the given UUID whose metadata is at location.
+func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, err error) {
+	err = query(ctx, p.reads, func(rows *sql.Rows) error {
+		var id string
+		var millis int64
+		err := rows.Scan(&id, &millis)
+		ids = append(ids, PutID{id, time.UnixMilli(millis)})
+		return err
+	}, `SELECT id, at_ms FROM partd_puts WHERE uuid=?1 AND version<=?2 AND (discarded=0 OR discarded>?2)`, uuid, metadataVersion(location))
+	return ids, err
 }
 
 // ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so that
