@@ -173,7 +173,7 @@ func (ch *Change) forget(t *transaction, oldLocation string) {
 	}
 	t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	// A restore from a snapshot needs the IDs.
-	t.exec(`DELETE FROM partd_puts WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
+	t.exec(`DELETE FROM partd_ids WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
 	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
 		// The files were in use until now, so their grace period must start with the next Sweep.
 		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
@@ -206,7 +206,7 @@ func (ch *Change) record(t *transaction) {
 		t.exec(revivePuts, uuid, metadataVersion(ch.Restored), version)
 	}
 	for _, p := range ch.PutIDs {
-		t.exec(`INSERT INTO partd_puts VALUES (?,?,?,?,0) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli(), version)
+		t.exec(`INSERT INTO partd_ids VALUES (?,?,?,?,0) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli(), version)
 	}
 }
 
