@@ -62,7 +62,7 @@ func (c *credential) do(r *http.Request, err error) error {
 	}
 	defer a.Body.Close() //nolint:errcheck // all of it is read
 	text, err := io.ReadAll(a.Body)
-	if err == nil && a.StatusCode != http.StatusOK {
+	if err == nil && a.StatusCode >= 300 {
 		err = fmt.Errorf("%s: %s %s", r.URL.Path, a.Status, text)
 	}
 	return err
