@@ -235,6 +235,13 @@ func TestServeRotatesSecrets(t *testing.T) {
 	file("secret", "") // unusable, so the previous secrets stay
 	hangUp()
 	time.Sleep(200 * time.Millisecond)
+	file("secret", secretOf(rounds))
+	file("revoked", "\xef\xbb\xbfnobody\n") // unusable, so eve stays revoked
+	hangUp()
+	time.Sleep(200 * time.Millisecond)
+	if eve.withToken("/api/tree") == nil {
+		t.Error("an unusable file of revoked names replaced the previous names")
+	}
 	everybodyContinues()
 	close(stop)
 	workers.Wait()
