@@ -57,7 +57,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
-	c.warehouse = warehouseFlags(fl)
+	c.warehouse = warehouseFlags(cmd)
 	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
