@@ -23,6 +23,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	}
 	fl := cmd.Flags()
 	p := location{warehouse: warehouse{
+		cmd:     cmd,
 		dir:     fl.String(name, dir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},

@@ -52,5 +52,5 @@ func (s *Core) WithoutPaths(text string, err error) string {
 			text = strings.ReplaceAll(text, path, "a file of the server")
 		}
 	}
-	return s.store.WithoutDir(text)
+	return s.store.WithoutDir(text, s.opts.BackupDir)
 }
