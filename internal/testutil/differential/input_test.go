@@ -25,7 +25,7 @@ type cell struct {
 type input struct {
 	format    string
 	noHeader  bool
-	malformed bool // some records are malformed
+	malformed bool     // some records are malformed
 	names     []string // of the columns, and then of the parts
 	width     int      // number of columns, without the parts
 	parts     []part
