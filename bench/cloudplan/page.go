@@ -25,7 +25,7 @@ which ` + "`go run -C bench ./cloudplan`" + ` prints, assumes:
 | writers | data | memory | disk of a reader | upload s | commit s | read s | GET | requests $ |
 |---|---|---|---|---|---|---|---|---|
 `)
-	for _, size := range []int64{1e11, 1e12, 1e13} {
+	for _, size := range []int64{1e12, 1e13} {
 		for _, n := range []int{10, 100, 1000} {
 			for _, memory := range []int64{1 << 30, 4 << 30} {
 				j := objstore.Job{Writers: n, Readers: n, Bytes: size, EntryBytes: 100, Options: objstore.Options{Memory: memory, SegmentSize: memory, Disk: math.MaxInt64}}
