@@ -1,7 +1,6 @@
 package definition
 
 import (
-
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/rows/schema"
