@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +137,7 @@ func (p location) withServer(f func(backend) error) (err error) {
 type warehouse struct {
 	dir, catalog, tail, cacheDir *string
 	cacheSize                    *cliutil.Size
+	rebuild                      bool // replace a damaged catalog
 }
 
 // defaultDir is the default of --dir.
@@ -155,7 +158,8 @@ func warehouseFlags(fl *pflag.FlagSet) warehouse {
 // openStore sets the options that have flags in o, and opens the store.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
-	o.Sync, o.OpenBucket = true, cloud.OpenBucket
+	o.Sync, o.OpenBucket, o.Rebuild = true, cloud.OpenBucket, w.rebuild
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	return tables.Open(ctx, *w.dir, o)
 }
 
