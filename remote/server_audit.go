@@ -27,7 +27,8 @@ func (a *access) audit(e audit.Entry, arrived time.Time, number uint64, err erro
 		e.Outcome = audit.Failed
 	}
 	isStranger := err != nil && e.User == "" && a.peer.opts.Authorizer != nil && !a.listener.Trusted
-	r.Record(e, arrived, a.peer.tenant.name, isStranger)
+	isInvalid := errors.Is(err, errCommand) || errors.Is(err, errFrames) || errors.Is(err, ErrBadRequest)
+	r.Record(e, arrived, a.peer.tenant.name, isStranger || isInvalid)
 }
 
 // auditRequest writes a line about a request of a Go client. User and namespace are those at its arrival.
@@ -69,6 +70,9 @@ func (a *access) auditPython(command string, frames [][]byte, arrived time.Time,
 	case "get", "delete", "drop", "close":
 	default:
 		e.Operation = "unknown"
+	}
+	if len(frames) == 1 && err == nil && (command == "append" || command == "get" || command == "delete") {
+		return // a request without keys does nothing
 	}
 	for _, f := range frames {
 		e.Received += int64(len(f))

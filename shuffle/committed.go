@@ -3,6 +3,7 @@ package shuffle
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"sync"
 
@@ -55,6 +56,14 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	c := &Committed{store: store, index: map[string]int{}}
 	if err := readFrames(ctx, store, controlKey, c.addControl); err != nil {
 		return nil, err
+	}
+	if len(c.winners) == 0 { // a server reports that the store's namespace expired
+		for _, err := range partd.Keys(ctx, store) {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			break
+		}
 	}
 	return c, nil
 }

@@ -105,6 +105,15 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 // backupRulesProperty names the property that holds a bucket's rules in a backup, because snapshots lack the rules.
 func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
 
+// copyProperty copies the namespace's property sourceKey in store source to its property destKey in store dest.
+func copyProperty(ctx context.Context, source *Store, sourceKey string, dest *Store, destKey, ns string) error {
+	text, err := source.cat.Property(ctx, ns, sourceKey)
+	if err != nil {
+		return err
+	}
+	return dest.cat.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
+}
+
 // RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one
 // commit per bucket. If buckets is empty, RestoreFrom restores all buckets of the backup. It deletes tables that are
 // not in the backup, and keeps tables that are intact and have not changed since the backup. It creates all other

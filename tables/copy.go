@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/util"
-	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -26,8 +25,8 @@ type CopiedTable struct {
 }
 
 // CopyTo copies buckets to another store. If buckets is empty, it copies all buckets. It copies the newest version of
-// each table with its columns, settings, rules and metadata, and the bucket's own rules and metadata. It does not copy
-// older versions, snapshots and put IDs. It copies data files unchanged; the catalog must have a checksum of each file.
+// each table with its columns, settings, rules, metadata and IDs of puts, and the bucket's own rules and metadata. It
+// does not copy older versions and snapshots. It copies data files unchanged; the catalog must have a checksum of each file.
 //
 // All tables of a bucket appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
 // sends only data that is missing or has changed. If the other store has a table of the same name that is not an
@@ -217,15 +216,6 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
 }
 
-// copyProperty copies the namespace's property sourceKey in store source to its property destKey in store dest.
-func copyProperty(ctx context.Context, source *Store, sourceKey string, dest *Store, destKey, ns string) error {
-	text, err := source.cat.Property(ctx, ns, sourceKey)
-	if err != nil {
-		return err
-	}
-	return dest.cat.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
-}
-
 // copyTable copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date,
 // copyTable returns nil.
 func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
@@ -254,18 +244,15 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 			return nil, fmt.Errorf("the table %w in the destination, and is another table or a changed copy: delete it first, or copy to another store", ErrExists)
 		}
 	}
-	source, err := c.from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+	step, err := c.to.newRestoreStep(ctx, c.from, l)
 	if err != nil {
 		return nil, err
 	}
-	step := &restoreStep{
-		source: source, meta: l.Metadata, uuid: uuid.NewString(), location: c.to.cat.NewLocation(),
-		copied: content.NewCopy(c.from.cat, c.to.cat, c.restore), copyOf: originOf(c.from.cat, l.Location),
-	}
+	step.copied, step.copyOf = content.NewCopy(c.from.cat, c.to.cat, c.restore), originOf(c.from.cat, l.Location)
 	if c.keepOthers {
 		step.base = &base
 	}
-	if s := source.CurrentSnapshot(); s != nil {
+	if s := step.source.CurrentSnapshot(); s != nil {
 		err = step.copied.Files(ctx, s, step.location+"/data")
 	}
 	return step, err

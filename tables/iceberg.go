@@ -251,22 +251,26 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	return c, nil
 }
 
-// WithoutDir replaces the directories of the store and of temporary files, and the user's home directory, with "…"
-// wherever they occur in text, because clients must not learn them.
-func (s *Store) WithoutDir(text string) string {
+// WithoutDir replaces the directories of the store and of temporary files, the user's home directory, and others, with
+// "…" wherever they occur in text, because clients must not learn them.
+func (s *Store) WithoutDir(text string, others ...string) string {
 	s = s.orUnopened()
-	s.dirsOnce.Do(func() { s.dirsPattern = s.compileDirs() })
-	if s.dirsPattern == nil {
-		return text
+	s.dirsOnce.Do(func() {
+		home, _ := os.UserHomeDir()
+		s.dirsPattern = compileDirs(strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home)
+	})
+	// The others come first, because they may be in one of the store's directories.
+	for _, pattern := range []*regexp.Regexp{compileDirs(others...), s.dirsPattern} {
+		if pattern != nil {
+			// twice, because matches overlap if one character is between them
+			text = pattern.ReplaceAllString(pattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
+		}
 	}
-	// twice, because matches overlap if one character is between them
-	return s.dirsPattern.ReplaceAllString(s.dirsPattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
+	return text
 }
 
-// compileDirs returns a pattern that matches the directories that clients must not learn, or nil if there are none.
-func (s *Store) compileDirs() *regexp.Regexp {
-	home, _ := os.UserHomeDir()
-	dirs := []string{strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home}
+// compileDirs returns a pattern that matches dirs, in several spellings, or nil if there are none.
+func compileDirs(dirs ...string) *regexp.Regexp {
 	var roots []string
 	for _, dir := range dirs {
 		resolved, _ := filepath.EvalSymlinks(dir)

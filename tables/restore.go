@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
@@ -122,11 +120,10 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 		}
 		return nil
 	}
-	source, err := t.s.cat.LoadAt(t.ctx, n.Namespace, n.Name, l.Location)
+	step, err := t.s.newRestoreStep(t.ctx, t.s, l)
 	if err != nil {
 		return err
 	}
-	step := &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: t.s.cat.NewLocation()}
 	c.Add(commit.Restores|commit.Replaces, nil, step.apply)
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -23,13 +24,24 @@ import (
 type restoreStep struct {
 	source         *table.Table
 	meta           Metadata
-	uuid, location string // UUID and location of the new table, if the step must create one
+	uuid, location string         // UUID and location of the new table, if the step must create one
+	ids            []icecat.PutID // IDs of the puts in source, for a new table
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
 	copyOf string        // result of Store.key for the original table's metadata, if copied is set
 	// metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows
 	// any
 	base *string
+}
+
+// newRestoreStep returns a step that restores the state l of a table in store from.
+func (s *Store) newRestoreStep(ctx context.Context, from *Store, l icecat.Listed) (*restoreStep, error) {
+	source, err := from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := from.cat.PutsIn(ctx, source.Metadata().TableUUID().String(), l.Location)
+	return &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: s.cat.NewLocation(), ids: ids}, err
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
@@ -46,6 +58,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	var meta table.Metadata
 	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == source.TableUUID() {
 		meta = cur.Metadata()
+		a.IDs, a.Restored = nil, r.source.MetadataLocation() // the catalog knows the IDs of the puts in source
 	} else {
 		minSequence := int64(0)
 		if cur != nil {
@@ -54,6 +67,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 		if meta, err = r.newMetadata(source, minSequence); err != nil {
 			return nil, err
 		}
+		a.IDs = append(a.IDs, r.ids...)
 	}
 	before := meta.CurrentSchema()
 	if meta, err = withColumns(meta, source); err != nil {

@@ -87,13 +87,22 @@ class Process:
         """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
 
         The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared server
-        outlives this process, and must stop by itself. It inherits the file descriptors inherited."""
+        outlives this process, and must stop by itself. It inherits the file descriptors inherited. The value of the flag
+        --catalog becomes an environment variable, because it may contain a password, and all users can see arguments."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
+        words, command = iter(command), []
+        for word in words:
+            flag, _, value = word.partition("=")
+            if flag == "--catalog":
+                environment["PARTD_TABLES_CATALOG"] = value or next(words, "")
+            else:
+                command.append(word)
         script, extra_flags = (_RUN_SHARED, ()) if shared else (_RUN, ("--exit-on-stdin-close",))
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", script, "sh", *self._directories, "--", *command, *extra_flags],
                 stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, pass_fds=inherited,
-                env={name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)},
+                env=environment,
             )  # fmt: skip
             _servers.add(self)
             line, is_complete = self._first_line(time.monotonic() + timeout)

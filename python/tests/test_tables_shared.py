@@ -231,6 +231,24 @@ def test_password_is_hidden(tmp_path, monkeypatch):
         handle.close()
 
 
+def test_password_is_no_argument(tmp_path, monkeypatch):
+    """A catalog's URL is not an argument of a server, because every user of the machine can see arguments."""
+    url, started = "postgres://user:s3cret@localhost/db", []
+
+    def start(command, env, **_):
+        started.append((command, env["PARTD_TABLES_CATALOG"]))
+        raise OSError("not started")
+
+    monkeypatch.setattr(partd_go.server.subprocess, "Popen", start)
+    for server in Server, SharedServer:
+        for flags in ("--catalog", url, "--memory", "1GiB"), (f"--catalog={url}", "--memory", "1GiB"):
+            with pytest.raises(partd_go.NoServer):
+                server(str(tmp_path), flags=flags)
+    for command, catalog in started:
+        assert "s3cret" not in str(command) and catalog == url and {"--memory", "1GiB"} <= set(command)
+    assert len(started) == 4
+
+
 def test_failed_restart(tmp_path, monkeypatch):
     """If the server cannot start again, the call says so, and the next call tries again."""
     with connect(tmp_path) as tables:

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/gofrs/flock"
 
@@ -123,6 +124,9 @@ func parse(name string, text []byte) (grants []Grant, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
+		if strings.ContainsFunc(line, func(r rune) bool { return r != '\t' && unicode.IsControl(r) }) {
+			return nil, fmt.Errorf("%s: line %d: a control character, such as a carriage return without a line feed", name, n)
+		}
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}

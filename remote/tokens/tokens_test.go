@@ -100,6 +100,9 @@ func TestDamagedFiles(t *testing.T) {
 		{strings.Replace(good, "*", "..", 1), "line 1: field 2"},
 		{strings.Replace(good, "*", secret, 1), "line 1: field 2"},
 		{strings.Repeat("x", 1<<20), "after line 0"},
+		{"# Users\r" + good, "line 1: a control character"},
+		{good + "\n\xef\xbb\xbf" + good, "line 2: field 1"},
+		{good + "\n" + strings.ReplaceAll(good, "", "\x00"), "line 2: a control character"},
 	} {
 		must(t, os.WriteFile(file, []byte(c.text), 0o600))
 		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), secret) {

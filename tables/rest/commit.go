@@ -78,6 +78,7 @@ func (h *handler) commitTransaction(q *request) error {
 		if c.Identifier == nil {
 			return invalid("each change of a transaction needs the table's identifier")
 		}
+		serving.Note(q.Ctx, "", "", c.Identifier.Name)
 		b, err := h.bucketFor(q, serving.Admin, c.Identifier.Namespace)
 		if err == nil {
 			err = checkExists(q, b)

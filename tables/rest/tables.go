@@ -55,6 +55,7 @@ func (h *handler) createTable(q *request, b *tables.Bucket) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
+	serving.Note(q.Ctx, "", "", in.Name)
 	switch {
 	case in.Schema == nil:
 		return invalid("a table needs a schema")
@@ -115,6 +116,7 @@ func (h *handler) registerTable(q *request, b *tables.Bucket) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
+	serving.Note(q.Ctx, "", "", in.Name)
 	if in.Overwrite {
 		return invalid("an existing table cannot be overwritten: drop it first")
 	}
@@ -204,6 +206,7 @@ func (h *handler) renameTable(q *request) error {
 	if err := q.parse(&in); err != nil {
 		return err
 	}
+	serving.Note(q.Ctx, "", "", in.Source.Name, in.Destination.Name)
 	from, err := h.bucketOfTable(q, serving.Admin, in.Source)
 	if err != nil {
 		return err

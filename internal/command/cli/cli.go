@@ -57,6 +57,7 @@ func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
 func run(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
 	root.SetArgs(args)
+	ctx = context.WithValue(ctx, warningsKey{}, cliutil.NewWarnings(root.Name(), a.err))
 	type result struct {
 		cmd *cobra.Command
 		err error

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -49,6 +50,9 @@ func storeExists(ctx context.Context, flag, rawURL string) (bool, error) {
 	return exists, err
 }
 
+// warningsKey is the context key of the logger for warnings.
+type warningsKey struct{}
+
 // setKey is the context key of the stores.Set that commands use.
 type setKey struct{}
 
@@ -69,6 +73,9 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 	store, err := setOf(ctx).Open(ctx, rawURL, options)
 	if inner, ok := errors.AsType[*partd.Error](err); ok && inner.Path != "" {
 		return nil, inner // omit the URL, because this error names the path
+	}
+	if warnings, ok := ctx.Value(warningsKey{}).(*slog.Logger); ok && err == nil {
+		cliutil.WarnTorn(warnings, store)
 	}
 	return store, err
 }

@@ -48,6 +48,9 @@ const (
 // changes the store.
 func (t *target) prepare(ctx context.Context, bar *progress.Bar, store, bottom partd.Partd, check func() error) error {
 	for _, err := range partd.Keys(ctx, bottom) {
+		if isServer(t.url) && errors.Is(err, fs.ErrNotExist) {
+			break // the namespace expired, so it has no keys
+		}
 		if err == nil && !t.add && !t.replace {
 			err = fmt.Errorf("the store %s already has keys: use --replace to drop them first, --append to add to them, or another %s", t.url, map[string]string{"store": "--store", "target": "--to"}[t.words.store])
 		}

@@ -2,11 +2,15 @@ package cliutil
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
 )
 
 // These constants limit the rate of warnings and, separately, of errors. Otherwise clients could
@@ -36,6 +40,40 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 		return slog.New(limitWarnings(slog.NewJSONHandler(w, nil)))
 	}
 	return slog.New(limitWarnings(slog.NewTextHandler(w, nil)))
+}
+
+// warnings is the handler of a command that is not a server. It writes warnings and errors to w, as lines for people.
+type warnings struct {
+	slog.Handler
+	program string
+	w       io.Writer
+}
+
+// NewWarnings returns a logger that writes warnings and errors to w, after the program's name.
+func NewWarnings(program string, w io.Writer) *slog.Logger {
+	return slog.New(warnings{slog.DiscardHandler, program, w})
+}
+
+func (warnings) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelWarn }
+
+func (h warnings) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		text += fmt.Sprintf(", %s %v", a.Key, a.Value)
+		return true
+	})
+	_, err := fmt.Fprintf(h.w, "%s: warning: %s\n", h.program, text)
+	return err
+}
+
+// WarnTorn logs that opening a log store has skipped an incomplete record at the end of the store, if it has.
+func WarnTorn(log *slog.Logger, store partd.Partd) {
+	if s, ok := partd.As[interface {
+		partd.Partd
+		Recovery() logstore.Recovery
+	}](store); ok && s.Recovery().Torn {
+		log.Warn("skipped an incomplete record at the end of the store's newest write-ahead file", "path", s.Recovery().Path, "offset", s.Recovery().Offset)
+	}
 }
 
 func limitWarnings(h slog.Handler) slog.Handler {

@@ -3,10 +3,12 @@ package namespaces
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -71,6 +73,9 @@ func (s *Set) sweep() {
 			s.opts.Logger.Error("cannot list unused namespaces", "error", err)
 		}
 		for _, f := range files {
+			if info, err := f.Info(); strings.HasPrefix(f.Name(), expiredPrefix) && err == nil && time.Since(info.ModTime()) > expiredTime {
+				_ = os.Remove(filepath.Join(s.dir, f.Name())) // ignore the error: the next sweep tries again
+			}
 			name, ok := namespaceOf(f.Name())
 			if ok && s.life.Err() == nil && s.isExpired(name) {
 				s.removeExpired(name)
@@ -83,6 +88,19 @@ func (s *Set) sweep() {
 // is shorter, the server keeps them for the TTL instead.
 const graceTime = time.Hour
 
+// expiredTime is how long the set remembers that a namespace expired.
+const expiredTime = 30 * 24 * time.Hour
+
+// expiredError returns an error if a namespace that does not exist has expired.
+func (s *Set) expiredError(name string) error {
+	info, err := os.Lstat(s.expiredPath(name))
+	if err != nil {
+		return nil
+	}
+	return fmt.Errorf("the namespace %s expired at %s, after %v without connections: write it again (%w)",
+		name, info.ModTime().UTC().Format(time.RFC3339), s.opts.TTL, fs.ErrNotExist)
+}
+
 func (s *Set) isExpired(name string) bool {
 	if time.Since(s.startedAt) <= min(s.opts.TTL, graceTime) {
 		return false
@@ -92,7 +110,7 @@ func (s *Set) isExpired(name string) bool {
 }
 
 // removeExpired removes a namespace unless it is in use. A client that connects during the removal
-// waits, and then finds an empty namespace.
+// waits, and then finds no namespace.
 func (s *Set) removeExpired(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +130,10 @@ func (s *Set) removeExpired(name string) {
 	s.mu.Unlock()
 	// Rename the directory first, because a partly removed store looks damaged.
 	removed := filepath.Join(s.dir, removedPrefix+fileName(name))
-	err := os.Rename(s.path(name), removed)
+	err := os.WriteFile(s.expiredPath(name), nil, 0o666)
+	if err == nil {
+		err = os.Rename(s.path(name), removed)
+	}
 	if err == nil {
 		err = os.RemoveAll(removed)
 	}

@@ -15,7 +15,8 @@ import (
 )
 
 // lazy is a namespace's store. It opens the store when an operation needs it. A store that does not
-// exist reads as empty, and the first change creates it.
+// exist reads as empty, and the first change creates it. Until then, a listing, scan or check is an error if the
+// namespace expired, because its rows are missing. Get finds no keys then, as in a cache.
 type lazy struct {
 	set  *Set
 	name string
@@ -27,17 +28,20 @@ func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) e
 	return l.withStoreFor(ctx, create, false, f)
 }
 
-// withStoreFor is like withStore. long must be true if f can take longer than one operation.
+// withStoreFor is like withStore. long must be true if f reads the whole store, which can take longer than one operation.
 func (l *lazy) withStoreFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
 	store, release, err := l.set.acquireStore(ctx, l.name, create, long)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if store == nil {
-		return nil
+	switch {
+	case store != nil:
+		return f(store)
+	case long:
+		return l.set.expiredError(l.name)
 	}
-	return f(store)
+	return nil
 }
 
 // closeIfBroken returns err. If err says that the store must be reopened, closeIfBroken closes the

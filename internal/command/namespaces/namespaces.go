@@ -113,6 +113,9 @@ func New(dir string, opts Options) (*Set, error) {
 // begin with it.
 const removedPrefix = "~"
 
+// expiredPrefix begins the name of an empty file that records that a namespace expired.
+const expiredPrefix = "="
+
 var (
 	capital = regexp.MustCompile(`[A-Z]`)
 	encoded = regexp.MustCompile(`\+[a-z]`)
@@ -130,6 +133,10 @@ func namespaceOf(file string) (name string, ok bool) {
 }
 
 func (s *Set) path(name string) string { return filepath.Join(s.dir, fileName(name)) }
+
+func (s *Set) expiredPath(name string) string {
+	return filepath.Join(s.dir, expiredPrefix+fileName(name))
+}
 
 // entry returns the entry of a namespace, and adds it if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
@@ -198,6 +205,9 @@ func (s *Set) open(ctx context.Context, e, victim *entry) error {
 	err := os.MkdirAll(s.dir, 0o777)
 	if err == nil {
 		store, err = s.opts.Open(ctx, s.path(e.name))
+	}
+	if err == nil {
+		_ = os.Remove(s.expiredPath(e.name)) // ignore the error: the file matters only while there is no namespace
 	}
 	s.mu.Lock()
 	close(e.changing)

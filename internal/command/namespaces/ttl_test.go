@@ -3,13 +3,16 @@ package namespaces
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/remote"
+	"github.com/go-partd/partd/shuffle"
 )
 
 // TestTTL checks that a set removes unused namespaces and keeps used ones, and New finishes an interrupted removal.
@@ -47,6 +50,45 @@ func TestTTL(t *testing.T) {
 	values, err := unused.Get(ctx, "k")
 	if must(t, err); len(values[0]) > 0 {
 		t.Errorf("the removed namespace has the value %q", values[0])
+	}
+	// A reader of all rows must not take the namespace for an empty one, before and after a restart.
+	again, err := New(dir, s.opts)
+	must(t, err)
+	t.Cleanup(func() { must(t, again.Close(ctx)) })
+	restarted, done := again.Acquire("unused")
+	defer done()
+	never, done := s.Acquire("never")
+	defer done()
+	for _, err := range partd.Keys(ctx, never) {
+		t.Errorf("listing a namespace that never existed: %v", err)
+	}
+	for _, store := range []partd.Partd{unused, restarted} {
+		_, committedErr := shuffle.ReadCommitted(ctx, store)
+		_, checkErr := partd.Check(ctx, store)
+		var keysErr, scanErr error
+		for _, keysErr = range partd.Keys(ctx, store) {
+		}
+		for _, scanErr = range partd.ScanPart(ctx, store, 1, 2) {
+		}
+		for _, err := range []error{committedErr, checkErr, keysErr, scanErr} {
+			if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the namespace unused expired") {
+				t.Errorf("reading an expired namespace: error %v, want its name", err)
+			}
+		}
+	}
+	must(t, unused.Append(ctx, partd.Entry{Key: "new", Value: []byte("v")}))
+	for k, err := range partd.Keys(ctx, unused) {
+		if must(t, err); k.Key != "new" {
+			t.Errorf("after an append, the namespace has the key %q, want only new", k.Key)
+		}
+	}
+	old := time.Now().Add(-2 * expiredTime)
+	must(t, os.WriteFile(s.expiredPath("old"), nil, 0o600))
+	must(t, os.Chtimes(s.expiredPath("old"), old, old))
+	for begin := time.Now(); s.expiredError("old") != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Since(begin) > 20*time.Second {
+			t.Fatal("the record of an expired namespace is never removed")
+		}
 	}
 }
 

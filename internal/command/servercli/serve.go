@@ -61,6 +61,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	if err != nil {
 		return err
 	}
+	cliutil.WarnTorn(log, store)
 	if a.users != nil {
 		c.Authorizer = a.users
 	}

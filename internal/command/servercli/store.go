@@ -84,7 +84,11 @@ func (c *config) openNamespaces(store partd.Partd, opts *namespaces.Options, log
 	memoryEach := strconv.FormatInt(max(total/int64(opts.MaxOpen), logstore.MinMemory), 10)
 	opts.Open = func(ctx context.Context, dir string) (partd.Partd, error) {
 		location := strings.NewReplacer("%", "%25", "?", "%3F").Replace(dir)
-		return stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
+		store, err := stores.OpenWithDefaults(ctx, scheme+":"+location+"?"+strings.Join(options, "&"), map[string]string{"memory": memoryEach})
+		if err == nil {
+			cliutil.WarnTorn(log, store)
+		}
+		return store, err
 	}
 	opts.ReaderMemory, opts.ListingMemory = storekit.ReaderMemory(store)
 	set, err := namespaces.New(dir, *opts)

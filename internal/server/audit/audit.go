@@ -35,7 +35,7 @@ type Entry struct {
 	Outcome   string    `json:"outcome"` // one of the constants below
 	Code      string    `json:"code,omitempty"`
 	Error     string    `json:"error,omitempty"`
-	LeftOut   int64     `json:"left_out_before,omitempty"` // requests without a line, because their host sent too many without a valid credential
+	LeftOut   int64     `json:"left_out_before,omitempty"` // requests without a line, because their host sent too many that are invalid or have no valid credential
 }
 
 // The outcomes of requests.
@@ -50,20 +50,20 @@ const (
 type Recorder struct {
 	Out io.Writer // must not block, and must report its own errors; nil means no audit log
 
-	strangers ratelimit.Logins
-	leftOut   atomic.Int64 // requests without a line since the last line
+	limited ratelimit.Logins
+	leftOut atomic.Int64 // requests without a line since the last line
 }
 
-// Record writes the line of a request that began at start and ends now. It removes a port from e.Host. Strangers are
-// clients without a valid credential: if too many of their requests come from a peer, Record leaves lines out, so that
-// strangers cannot fill the disk.
-func (r *Recorder) Record(e Entry, start time.Time, peer string, isStranger bool) {
-	if isStranger {
-		if !r.strangers.MayTry(peer, "") {
+// Record writes the line of a request that began at start and ends now. It removes a port from e.Host. If isLimited is
+// true and the peer makes too many such requests, Record leaves lines out, so that strangers, or invalid requests of a
+// few bytes, cannot fill the disk.
+func (r *Recorder) Record(e Entry, start time.Time, peer string, isLimited bool) {
+	if isLimited {
+		if !r.limited.MayTry(peer, "") {
 			r.leftOut.Add(1)
 			return
 		}
-		r.strangers.RecordFailure(peer)
+		r.limited.RecordFailure(peer)
 	}
 	if host, _, err := net.SplitHostPort(e.Host); err == nil {
 		e.Host = host
@@ -105,8 +105,25 @@ func Open(name string, stderr io.Writer, log *slog.Logger) (*Log, error) {
 		}
 		l.out = f
 	}
+	l.torn = name != "-" && endsTorn(name)
 	go l.run()
 	return l, nil
+}
+
+// endsTorn reports whether a file ends with an incomplete line, because its disk was full or a process was killed.
+func endsTorn(name string) bool {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 { // opening a named pipe would block
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // only read
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, info.Size()-1)
+	return err == nil && last[0] != '\n'
 }
 
 // openFile opens the file. If it is a named pipe without a reader, openFile fails instead of blocking.
@@ -169,7 +186,7 @@ func (l *Log) write(line []byte) {
 			l.log.Error("cannot reopen the audit log: the previous file stays in use", "error", err)
 		} else {
 			_ = old.Close()
-			l.out, l.torn = f, false
+			l.out, l.torn = f, endsTorn(l.name)
 		}
 	}
 	n, err := 0, error(nil)

@@ -47,6 +47,7 @@ func record(l *Log, id string) {
 
 func TestReopen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit")
+	must(t, os.WriteFile(file, []byte(`{"torn":`), 0o600))
 	l, err := Open(file, io.Discard, slog.New(slog.DiscardHandler))
 	must(t, err)
 	write := func(id, into string) {
@@ -54,7 +55,7 @@ func TestReopen(t *testing.T) {
 		record(l, id)
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			text, err := os.ReadFile(into)
-			if err == nil && strings.Contains(string(text), id) {
+			if err == nil && strings.Contains(string(text), `"request_id":"`+id) {
 				return
 			}
 			if time.Now().After(deadline) {
@@ -65,9 +66,24 @@ func TestReopen(t *testing.T) {
 	write("first", file)
 	must(t, os.Rename(file, file+".1"))
 	write("second", file+".1")
+	must(t, os.WriteFile(file, []byte("torn"), 0o600))
 	l.Reopen()
 	write("third", file)
 	must(t, l.Close())
+	for name, want := range map[string]string{file + ".1": "first second ", file: "third "} {
+		text, err := os.ReadFile(name)
+		must(t, err)
+		got := ""
+		for line := range strings.Lines(string(text)) {
+			var e Entry
+			if json.Unmarshal([]byte(line), &e) == nil {
+				got += e.RequestID + " "
+			}
+		}
+		if got != want {
+			t.Errorf("after an incomplete line, %s has lines for the requests %q, want %q", name, got, want)
+		}
+	}
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("the file's mode is %v, %v, want none of it for others", info.Mode(), err)
 	}

@@ -48,7 +48,7 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
     """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows of a text only after it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
-    command = [program(), "convert", "--from", format, "--format", "arrow"]
+    command = [program(), "convert", "--from", format, "--to-format", "arrow"]
     stderr = tempfile.TemporaryFile()
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:

@@ -23,6 +23,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	}
 	fl := cmd.Flags()
 	p := location{warehouse: warehouse{
+		cmd:     cmd,
 		dir:     fl.String(name, dir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
 		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},
@@ -142,11 +143,15 @@ func copyCommand(a *app, cmd *cobra.Command, dir, copyDir string, o operations.C
 			}
 			total.Files += d.Files
 			total.Bytes += d.Bytes
-			if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(d.Bucket), displayName(d.Name), d.Rows, d.Checksum); err != nil {
+			fields := []string{state, cell(d.Bucket), cell(d.Name), count(d.Rows, "row")}
+			if d.Checksum != "" {
+				fields = append(fields, d.Checksum)
+			}
+			if _, err := fmt.Fprintln(a.out, strings.Join(fields, "\t")); err != nil {
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(a.err, "%d tables; %d files sent (%d bytes)\n", len(copied), total.Files, total.Bytes)
+		_, err = fmt.Fprintf(a.err, "%s, %s sent (%s)\n", count(len(copied), "table"), count(total.Files, "file"), count(total.Bytes, "byte"))
 		return err
 	}
 	return cmd

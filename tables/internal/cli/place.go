@@ -37,7 +37,7 @@ type location struct {
 
 // directoryFlags adds the flags for the location of tables, except --bucket.
 func directoryFlags(cmd *cobra.Command) location {
-	p := location{warehouse: warehouseFlags(cmd.Flags())}
+	p := location{warehouse: warehouseFlags(cmd)}
 	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	p.serverFlags(cmd, "dir")
 	return p
@@ -133,15 +133,19 @@ func (p location) withServer(f func(backend) error) (err error) {
 
 // warehouse is the location of tables on this machine or in a cloud.
 type warehouse struct {
+	cmd                          *cobra.Command
 	dir, catalog, tail, cacheDir *string
 	cacheSize                    *cliutil.Size
+	rebuild                      bool // replace a damaged catalog
 }
 
 // defaultDir is the default of --dir.
 const defaultDir = "partd-tables"
 
-func warehouseFlags(fl *pflag.FlagSet) warehouse {
+func warehouseFlags(cmd *cobra.Command) warehouse {
+	fl := cmd.Flags()
 	w := warehouse{
+		cmd:       cmd,
 		dir:       fl.String("dir", defaultDir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
 		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR; for a cloud bucket none: each append is committed at once)"),
@@ -155,7 +159,10 @@ func warehouseFlags(fl *pflag.FlagSet) warehouse {
 // openStore sets the options that have flags in o, and opens the store.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
-	o.Sync, o.OpenBucket = true, cloud.OpenBucket
+	o.Sync, o.OpenBucket, o.Rebuild = true, cloud.OpenBucket, w.rebuild
+	if o.Logger == nil {
+		o.Logger = cliutil.NewWarnings(w.cmd.Root().Name(), w.cmd.ErrOrStderr())
+	}
 	return tables.Open(ctx, *w.dir, o)
 }
 

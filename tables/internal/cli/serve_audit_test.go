@@ -3,6 +3,8 @@ package cli
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,6 +78,13 @@ func TestServeAuditLog(t *testing.T) {
 		return err
 	}
 	ann, rex := credentials[flightd.Admin], credentials[flightd.Read]
+	iceberg := func(path, body string) error {
+		r, err := http.NewRequest(http.MethodPost, "http://"+web+path, strings.NewReader(body))
+		if err == nil {
+			r.Header.Set("Authorization", "Bearer "+ann.token)
+		}
+		return (&credential{session: &http.Client{Transport: ann.session.Transport}}).do(r, err)
+	}
 	stranger, err := flightclient.Dial(u.String(), &flightclient.Options{Token: "no.such.token"})
 	mustSucceed(t, err)
 	long := "SELECT x FROM b.t /* " + strings.Repeat("long ", 1000) + "*/"
@@ -129,6 +138,31 @@ func TestServeAuditLog(t *testing.T) {
 		{
 			func() error { return rex.withToken("/iceberg/v1/namespaces/b/tables/t") },
 			audit.Entry{User: "rex", Operation: "iceberg-table", Bucket: "b", Tables: []string{"t"}, Outcome: audit.OK, Code: "OK"},
+		},
+		{
+			func() error {
+				return iceberg("/iceberg/v1/namespaces/b/tables", `{"name": "v", "schema": {"type": "struct", "fields": []}}`)
+			},
+			audit.Entry{User: "ann", Operation: "iceberg-create-table", Bucket: "b", Tables: []string{"v"}, Outcome: audit.OK, Code: "OK"},
+		},
+		{
+			func() error {
+				return iceberg("/iceberg/v1/namespaces/b/register", `{"name": "w", "metadata-location": "none"}`)
+			},
+			audit.Entry{User: "ann", Operation: "iceberg-register-table", Bucket: "b", Tables: []string{"w"}, Outcome: audit.Failed, Code: "InvalidArgument"},
+		},
+		{
+			func() error {
+				change := `{"identifier": {"namespace": ["b"], "name": "%s"}, "requirements": [], "updates": []}`
+				return iceberg("/iceberg/v1/transactions/commit", `{"table-changes": [`+fmt.Sprintf(change+","+change, "t", "v")+`]}`)
+			},
+			audit.Entry{User: "ann", Operation: "iceberg-commit-transaction", Bucket: "b", Tables: []string{"t", "v"}, Outcome: audit.OK, Code: "OK"},
+		},
+		{
+			func() error {
+				return iceberg("/iceberg/v1/tables/rename", `{"source": {"namespace": ["b"], "name": "v"}, "destination": {"namespace": ["b"], "name": "w"}}`)
+			},
+			audit.Entry{User: "ann", Operation: "iceberg-rename-table", Bucket: "b", Tables: []string{"v", "w"}, Outcome: audit.OK, Code: "OK"},
 		},
 		{
 			func() error {

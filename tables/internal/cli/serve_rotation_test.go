@@ -62,7 +62,7 @@ func (c *credential) do(r *http.Request, err error) error {
 	}
 	defer a.Body.Close() //nolint:errcheck // all of it is read
 	text, err := io.ReadAll(a.Body)
-	if err == nil && a.StatusCode != http.StatusOK {
+	if err == nil && a.StatusCode >= 300 {
 		err = fmt.Errorf("%s: %s %s", r.URL.Path, a.Status, text)
 	}
 	return err
@@ -235,6 +235,13 @@ func TestServeRotatesSecrets(t *testing.T) {
 	file("secret", "") // unusable, so the previous secrets stay
 	hangUp()
 	time.Sleep(200 * time.Millisecond)
+	file("secret", secretOf(rounds))
+	file("revoked", "\xef\xbb\xbfnobody\n") // unusable, so eve stays revoked
+	hangUp()
+	time.Sleep(200 * time.Millisecond)
+	if eve.withToken("/api/tree") == nil {
+		t.Error("an unusable file of revoked names replaced the previous names")
+	}
 	everybodyContinues()
 	close(stop)
 	workers.Wait()

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -55,7 +57,7 @@ func (c *serveConfig) addFlags(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	o := &c.options
 	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
-	c.warehouse = warehouseFlags(fl)
+	c.warehouse = warehouseFlags(cmd)
 	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
 	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
@@ -259,16 +261,23 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 		}
 		secrets = append(secrets, secret)
 	}
-	if second, err := readOptional("--second-secret-file", c.secondSecretFile); err != nil {
+	second, err := readLine("--second-secret-file", c.secondSecretFile)
+	if err != nil {
 		return nil, nil, err
-	} else if second = strings.TrimRight(second, "\r\n"); second != "" && len(secrets) > 0 {
+	}
+	if second != "" && len(secrets) > 0 {
 		secrets = append(secrets, []byte(second))
 	}
 	names, err := readOptional("--revoked-file", c.revokedFile)
-	for line := range strings.Lines(names) {
-		if name := strings.TrimSpace(line); name != "" && name[0] != '#' {
-			revoked = append(revoked, name)
+	for i, line := range strings.Split(names, "\n") {
+		name := strings.TrimSpace(line)
+		if name == "" || name[0] == '#' && !strings.ContainsFunc(name, unicode.IsControl) {
+			continue
 		}
+		if err := serving.CheckName(name); err != nil {
+			return nil, nil, cliutil.Usagef("--revoked-file: line %d of %s: %w", i+1, c.revokedFile, err)
+		}
+		revoked = append(revoked, name)
 	}
 	return secrets, revoked, err
 }
@@ -311,13 +320,28 @@ func (c *serveConfig) reload(server *flightd.Server) {
 	}
 }
 
-// readSecret reads a secret from the file of a flag, and removes line breaks at the end.
-func readSecret(flag, file string) ([]byte, error) {
+// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text that
+// an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
+func readLine(flag, file string) (string, error) {
 	text, err := readOptional(flag, file)
+	text = strings.TrimRight(text, "\r\n")
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(text, mark) {
+			return "", cliutil.Usagef("%s: line 1 of %s begins with a byte order mark: save the file as UTF-8 without one", flag, file)
+		}
+	}
+	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 && utf8.ValidString(text) {
+		return "", cliutil.Usagef("%s: line %d of %s contains a control character or ends: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
+	}
+	return text, err
+}
+
+// readSecret reads a secret from the file of a flag.
+func readSecret(flag, file string) ([]byte, error) {
+	secret, err := readLine(flag, file)
 	if err != nil {
 		return nil, err
 	}
-	secret := strings.TrimRight(text, "\r\n")
 	if secret == "" {
 		return nil, cliutil.Usagef("%s: %s is empty", flag, file)
 	}

@@ -59,7 +59,7 @@ func ByName(name string) (Format, error) {
 	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
 		return f, nil
 	}
-	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
+	return "", fmt.Errorf("%s: the file name does not indicate the format", name)
 }
 
 // InputByName returns the format of a file to read. Unlike ByName, it also knows the extensions of compressed files,

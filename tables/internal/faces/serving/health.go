@@ -19,10 +19,13 @@ const (
 
 var errStopping = errors.New("the server is stopping")
 
-// Ready returns an error if the server should get no new calls: it is stopping, or its disk is full.
+// Ready returns an error if the server should get no new calls: it is stopping, its catalog is damaged, or its disk is full.
 func (s *Core) Ready() error {
 	if s.Deadline.Load() != 0 {
 		return errStopping
+	}
+	if err := s.store.Damage(); err != nil {
+		return errors.New(s.WithoutPaths(err.Error(), err))
 	}
 	free, size, err := s.store.DiskSpace()
 	if reserve := min(max(size/100, minReserve), maxReserve); err == nil && free < reserve {
@@ -49,5 +52,5 @@ func (s *Core) WithoutPaths(text string, err error) string {
 			text = strings.ReplaceAll(text, path, "a file of the server")
 		}
 	}
-	return s.store.WithoutDir(text)
+	return s.store.WithoutDir(text, s.opts.BackupDir)
 }

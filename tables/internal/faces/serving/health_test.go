@@ -39,7 +39,7 @@ func newCore(t *testing.T) (_ *Core, dir, resolved string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	s, err := New(store, nil)
+	s, err := New(store, &Options{BackupDir: filepath.Join(parent, "link", "backups")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +64,7 @@ func TestWithoutPaths(t *testing.T) {
 		"exec":                &exec.Error{Name: other, Err: exec.ErrNotFound},
 		"exec in a directory": errors.Join(&fs.PathError{Op: "open", Path: filepath.Dir(other), Err: syscall.EIO}, &exec.Error{Name: other, Err: exec.ErrNotFound}),
 		"partd":               &partd.Error{Op: "append", Path: other, Err: syscall.EIO}, "corrupt": &partd.CorruptError{Path: other, Err: syscall.EIO},
+		"backup":       fmt.Errorf("tables: open %s/monday: failed", s.opts.BackupDir),
 		"SyscallError": fmt.Errorf("%s: %w", dir, os.NewSyscallError("write", syscall.EIO)),
 	}
 	for name, path := range map[string]string{"dir": dir, "file": filepath.Join(dir, "data", "1.parquet"), "resolved": resolved, "temp": filepath.Join(os.TempDir(), "x"), "home": filepath.Join(home, ".duckdb", "x")} {
@@ -82,7 +83,7 @@ func TestWithoutPaths(t *testing.T) {
 	for name, err := range errs {
 		for how, err := range map[string]error{"": err, " wrapped": fmt.Errorf("tables: put: %w", errors.Join(errors.New("first"), err)), " with status": Status(fmt.Errorf("tables: put: %w", err))} {
 			text := s.WithoutPaths(status.Convert(err).Message(), err)
-			for _, path := range []string{dir, resolved, other, home, os.TempDir(), filepath.Base(dir), strconv.Quote(dir)[1:20], "/else", "secret", "%22table"} {
+			for _, path := range []string{dir, resolved, other, home, os.TempDir(), filepath.Base(dir), strconv.Quote(dir)[1:20], "/else", "secret", "%22table", "backups"} {
 				if strings.Contains(text, path) {
 					t.Errorf("%s%s: %q contains %q", name, how, text, path)
 				}

@@ -76,11 +76,19 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
+// CheckName returns an error if name cannot be the name of a token.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("the name %.80q is invalid: a name must consist of 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
+	}
+	return nil
+}
+
 // NewNamedToken is like NewToken, but for a token with a name. Logs show the name, limits count by it, and it can be
 // revoked.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
-	if !namePattern.MatchString(name) {
-		return "", fmt.Errorf("the name %.80q is invalid: a name must consist of 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
+	if err := CheckName(name); err != nil {
+		return "", err
 	}
 	return claims{RegisteredClaims: jwt.RegisteredClaims{Subject: name}, Buckets: buckets}.sign(secret, r, ttl)
 }

@@ -27,6 +27,9 @@ type Change struct {
 	// Info is shown in listings. Changes by other engines have no Info; listings then use the metadata.
 	Info   *Info
 	PutIDs []PutID
+	// Restored is the location of the table's earlier metadata whose rows the change brings back, with the IDs of its
+	// puts.
+	Restored string
 	// Inline stores the new metadata, which must be small, in the database until the next change. The metadata file is
 	// then not synced.
 	Inline bool
@@ -169,7 +172,8 @@ func (ch *Change) forget(t *transaction, oldLocation string) {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
 	}
 	t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
-	t.exec(`DELETE FROM partd_puts WHERE uuid=?`, uuid)
+	// A restore from a snapshot needs the IDs.
+	t.exec(`DELETE FROM partd_ids WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
 	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
 		// The files were in use until now, so their grace period must start with the next Sweep.
 		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
@@ -196,8 +200,13 @@ func (ch *Change) record(t *transaction) {
 	if ch.Info != nil && ch.Info.CopyOf != "" {
 		t.exec(`INSERT INTO partd_copies VALUES (?,?)`, ch.Result.MetadataLocation(), ch.Info.CopyOf)
 	}
+	version := metadataVersion(ch.Result.MetadataLocation())
+	if ch.Restored != "" {
+		t.exec(discardPuts, uuid, metadataVersion(ch.Restored), version)
+		t.exec(revivePuts, uuid, metadataVersion(ch.Restored), version)
+	}
 	for _, p := range ch.PutIDs {
-		t.exec(`INSERT INTO partd_puts VALUES (?,?,?) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli())
+		t.exec(`INSERT INTO partd_ids VALUES (?,?,?,?,0) ON CONFLICT DO NOTHING`, uuid, p.ID, p.At.UnixMilli(), version)
 	}
 }
 

@@ -2,6 +2,7 @@ package icecat
 
 import (
 	"context"
+	"database/sql"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ type PutID struct {
 
 // PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
 func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
-	return p.strings(ctx, `SELECT id FROM partd_puts WHERE uuid=? AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
+	return p.strings(ctx, `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }
 
 // PutsApplied returns the IDs whose puts are committed to the table with a UUID.
@@ -29,7 +30,7 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 		for _, id := range chunk {
 			args = append(args, id)
 		}
-		q := `SELECT id FROM partd_puts WHERE uuid=? AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
+		q := `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND id IN (?` + strings.Repeat(",?", len(chunk)-1) + `)`
 		ids, err := p.strings(ctx, q, args...)
 		if err != nil {
 			return nil, err
@@ -39,10 +40,22 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 	return applied, nil
 }
 
+// PutsIn returns the IDs of the puts in the state of a table with the given UUID whose metadata is at location.
+func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, err error) {
+	err = query(ctx, p.reads, func(rows *sql.Rows) error {
+		var id string
+		var millis int64
+		err := rows.Scan(&id, &millis)
+		ids = append(ids, PutID{id, time.UnixMilli(millis)})
+		return err
+	}, `SELECT id, at_ms FROM partd_ids WHERE uuid=?1 AND version<=?2 AND (discarded=0 OR discarded>?2)`, uuid, metadataVersion(location))
+	return ids, err
+}
+
 // ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so that
 // commits do not wait long.
 func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
-	const q = `SELECT uuid || ' ' || id FROM partd_puts WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
+	const q = `SELECT uuid || ' ' || id FROM partd_ids WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
 	for uuid, id := "", ""; ; {
 		page, err := p.strings(ctx, q, uuid, id)
 		if err != nil || len(page) == 0 {
@@ -50,7 +63,7 @@ func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 		}
 		lastUUID, lastID, _ := strings.Cut(page[len(page)-1], " ")
 		err = p.inTx(ctx, func(t *transaction) {
-			t.exec(`DELETE FROM partd_puts WHERE (uuid, id) > (?,?) AND (uuid, id) <= (?,?) AND at_ms<?`, uuid, id, lastUUID, lastID, cutoff.UnixMilli())
+			t.exec(`DELETE FROM partd_ids WHERE (uuid, id) > (?,?) AND (uuid, id) <= (?,?) AND at_ms<?`, uuid, id, lastUUID, lastID, cutoff.UnixMilli())
 		})
 		if err != nil {
 			return err

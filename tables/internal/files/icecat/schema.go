@@ -31,9 +31,11 @@ var schema = []string{
 	`CREATE INDEX IF NOT EXISTS partd_files_uuid ON partd_files (uuid)`,
 	`CREATE INDEX IF NOT EXISTS partd_files_xxh3 ON partd_files (xxh3)`,
 	`CREATE TABLE IF NOT EXISTS partd_copies (location TEXT PRIMARY KEY, source TEXT NOT NULL) WITHOUT ROWID`,
-	// IDs of puts that are committed.
-	`CREATE TABLE IF NOT EXISTS partd_puts (
-		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, PRIMARY KEY (uuid, id)) WITHOUT ROWID`,
+	// IDs of puts that are committed. version is the number of the first metadata file with the put, and discarded the
+	// number of the restore that discarded it, or 0 if the table contains the put.
+	`CREATE TABLE IF NOT EXISTS partd_ids (
+		uuid TEXT NOT NULL, id TEXT NOT NULL, at_ms INTEGER NOT NULL, version INTEGER NOT NULL, discarded INTEGER NOT NULL,
+		PRIMARY KEY (uuid, id, discarded)) WITHOUT ROWID`,
 	// Files that nothing refers to, with the time of the first Sweep that found them.
 	`CREATE TABLE IF NOT EXISTS partd_orphans (path TEXT PRIMARY KEY, seen_ms INTEGER NOT NULL) WITHOUT ROWID`,
 	// Current metadata of tables whose metadata files were not synced.
@@ -132,7 +134,10 @@ const (
 	// The limit keeps a transaction short after a pause in which many keys expired.
 	forgetKeys = `DELETE FROM partd_keys WHERE id IN (SELECT id FROM partd_keys WHERE at_ms<? ORDER BY at_ms LIMIT 100)`
 	trimKeys   = `DELETE FROM partd_keys WHERE scope=?1 AND number<=(SELECT MAX(number) FROM partd_keys WHERE scope=?1)-?2`
-	upsertFile = `INSERT INTO partd_files VALUES (?,?,?,?)
+	// A restore of version ?2, as version ?3, discards later puts, and brings back puts that other restores discarded.
+	discardPuts = `UPDATE partd_ids SET discarded=?3 WHERE uuid=?1 AND discarded=0 AND version>?2`
+	revivePuts  = `INSERT INTO partd_ids SELECT uuid, id, at_ms, CAST(?3 AS BIGINT), 0 FROM partd_ids WHERE uuid=?1 AND version<=?2 AND discarded>?2`
+	upsertFile  = `INSERT INTO partd_files VALUES (?,?,?,?)
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
 

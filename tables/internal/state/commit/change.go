@@ -165,6 +165,9 @@ type Attempt struct {
 	Now     time.Time
 	Damaged bool // the table exists but is damaged
 
+	// Restored is the location of the earlier metadata of the table whose rows replace the current ones; "" if none
+	Restored string
+
 	initial     *table.Table // state before the steps; nil if the table did not exist
 	tailDone    bool         // whether a step has called FoldTail
 	hasTailRows bool         // whether FoldTail found rows in the tail
@@ -304,7 +307,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 			return nil, err
 		}
 	}
-	record.Info, record.PutIDs, record.Inline = &a.Info, a.IDs, a.inline
+	record.Info, record.PutIDs, record.Inline, record.Restored = &a.Info, a.IDs, a.inline, a.Restored
 	a.record = record
 	return applied, nil
 }
