@@ -65,6 +65,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	dropped := map[string]bool{}
 	drop := func(task table.FileScanTask) {
 		w.oldFiles = append(w.oldFiles, task.File)
+		w.result.Files++
 		w.result.Deleted += task.File.Count()
 		dropped[task.File.FilePath()] = true
 	}
@@ -86,9 +87,12 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			drop(task)
 			continue
 		}
-		if canMatch && !w.rewriteAll && !deletes.hasPositions() {
+		if canMatch && !deletes.hasPositions() {
 			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
 				return err
+			}
+			if canMatch {
+				w.result.Files++
 			}
 		}
 		if canMatch || w.rewriteAll {
@@ -111,6 +115,9 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			if n > 0 && n == task.File.Count() && !datafile.HasDeletes(task) && !canMark {
 				drop(task)
 				return true
+			}
+			if n > 0 {
+				w.result.Files++
 			}
 			return n == 0 && !w.rewriteAll
 		})

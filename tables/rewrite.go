@@ -171,7 +171,7 @@ func (w *rewrite) commit(ctx context.Context) error {
 		return err
 	}
 	if t != nil {
-		w.result.Version, w.result.Files = versionOf(t.Metadata()), len(w.oldFiles)+len(w.newVectors)
+		w.result.Version = versionOf(t.Metadata())
 	}
 	return nil
 }

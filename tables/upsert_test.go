@@ -210,6 +210,25 @@ func TestUpsertManyKeys(t *testing.T) {
 	}
 }
 
+// TestUpsertFiles checks that the number of files with replaced rows is the same whether the keys fit in memory or not. A
+// second file, whose time overlaps, is rewritten with the first in only one case, and contains no replaced row.
+func TestUpsertFiles(t *testing.T) {
+	for _, memory := range []int64{1 << 20, 64 << 20} {
+		b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: memory}).Bucket("")
+		rows := make([]tick, 20_000)
+		for i := range rows {
+			rows[i] = tick{int64(i), "a", int64(i), 0}
+		}
+		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
+		tabletest.PutRows(t, b, "t", ticksOf(rows, len(rows)), tables.PutAppend, o)
+		tabletest.PutRows(t, b, "t", ticksOf([]tick{{5, "b", 5, 0}}, 1), tables.PutAppend, nil)
+		r, err := b.Table("t").Upsert(t.Context(), ticksOf(rows, len(rows)), &tables.UpsertOptions{Keys: []string{"ts", "k"}})
+		if err != nil || r.Deleted != 20_000 || r.Files != 1 {
+			t.Errorf("upsert with %d MiB: got %+v, %v, want 20,000 rows deleted in 1 file", memory>>20, r, err)
+		}
+	}
+}
+
 // TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory, and a rule compares
 // rows with the table.
 func TestUpsertManyKeysUnderRule(t *testing.T) {

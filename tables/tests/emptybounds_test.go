@@ -105,6 +105,11 @@ func TestColumnBounds(t *testing.T) {
 func partitioned(t *testing.T, typ iceberg.Type, arrowType arrow.DataType, text string) *tables.Store {
 	t.Helper()
 	s := openTables(t, t.TempDir())
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "p", Transform: iceberg.IdentityTransform{}})
 	meta, err := partdiceberg.NewMetadata(s, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: typ}, iceberg.NestedField{ID: 2, Name: "x", Type: typ}), &spec, table.UnsortedSortOrder, nil)
 	if err == nil {

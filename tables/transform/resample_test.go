@@ -94,6 +94,12 @@ func TestResampleTypes(t *testing.T) {
 	if got, types := resample(t, s, transform.ResampleOptions{Rule: "1500ms", Functions: []string{"size"}}); !strings.Contains(got, `11:00:01.5+01:00`) || !strings.Contains(types, "t timestamp[ms,") {
 		t.Errorf("resampling to 1500ms yields %s\n%s, want labels in milliseconds", got, types)
 	}
+	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("seconds"), Rule: "10s", TimeColumn: "t", Functions: []string{"size"}}
+	_, err = transform.Resample(t.Context(), s, &o)
+	o.Rule, o.Mode = "1500ms", tables.PutAppend
+	if _, appendErr := transform.Resample(t.Context(), s, &o); err != nil || appendErr == nil || !strings.Contains(appendErr.Error(), "has digits below a unit of timestamp[s, tz=Europe/Berlin]: round the values") {
+		t.Errorf("append of labels in milliseconds to a table of seconds: got errors %v and %v, want advice", err, appendErr)
+	}
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))
 	for rule, want := range map[string]string{
 		"ME": `{"size":1,"t":"2024-02-29"},{"size":0,"t":"2024-03-31"},{"size":1,"t":"2024-04-30"}`, "20D": `{"size":1,"t":"2024-02-29"},{"size":1,"t":"2024-03-20"}`,

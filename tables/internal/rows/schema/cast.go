@@ -122,6 +122,10 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 		return result, err
 	}
 	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
+	from, hasUnit := a.DataType().(arrow.TemporalWithUnit)
+	if coarser, ok := to.(arrow.TemporalWithUnit); err != nil && hasUnit && ok && from.TimeUnit() > coarser.TimeUnit() {
+		return nil, fmt.Errorf("a value of type %s has digits below a unit of %s: round the values, or put them into a new table, whose units are finer", from, to)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot convert to %s: %w", to, err)
 	}
