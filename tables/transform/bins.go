@@ -186,6 +186,17 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return label, nil
 }
 
+// isAbsent reports whether a bin is a day that the zone skipped, such as 2011-12-30 in Samoa. It has no times, and its label would be
+// that of the next bin.
+func (b *bins) isAbsent(bin int64) bool {
+	if b.nanos > 0 || b.zone == time.UTC {
+		return false
+	}
+	label, err := b.labelOf(bin)
+	next, nextErr := b.labelOf(bin + 1)
+	return err == nil && nextErr == nil && label == next
+}
+
 // startOf returns the label of a bin in the unit of the times.
 func (b *bins) startOf(bin int64) (int64, error) {
 	start, ok := b.origin+bin*b.step(), true

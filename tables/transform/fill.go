@@ -147,8 +147,10 @@ func (f *fillScan) fillTo(row int, t int64) error {
 				return err
 			}
 		}
-		f.binIndexes = append(f.binIndexes, f.bin)
-		f.filler.fill(row)
+		if !f.bins.isAbsent(f.bin) {
+			f.binIndexes = append(f.binIndexes, f.bin)
+			f.filler.fill(row)
+		}
 		if err := f.moveTo(f.bin + 1); err != nil {
 			return err
 		}

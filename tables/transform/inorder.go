@@ -244,8 +244,10 @@ func (w *orderedResampling) moveTo(t int64) error {
 		return errNeedsSQL
 	}
 	for w.bin < n && !w.stopped {
-		if err := w.endBin(); err != nil {
-			return err
+		if !w.bins.isAbsent(w.bin) {
+			if err := w.endBin(); err != nil {
+				return err
+			}
 		}
 		w.bin++
 		if len(w.binIndexes) == maxBatchBins || w.isLarge() {

@@ -401,6 +401,17 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	defer numbers.Release()
+	keep := make([]bool, b.NumRows())
+	for i, n := range numbers.(*array.Int64).Int64Values() {
+		keep[i] = !q.bins.isAbsent(n)
+	}
+	if slices.Contains(keep, false) {
+		if b, err = take.Where(b, keep); err != nil {
+			return nil, err
+		}
+		defer b.Release()
+		return q.batch(b)
+	}
 	labels, err := q.labels(numbers.(*array.Int64).Int64Values())
 	if err != nil {
 		return nil, err

@@ -112,9 +112,9 @@ func TestResampleTypes(t *testing.T) {
 }
 
 // TestResampleZones checks that days follow the zone: they may have 23 or 25 hours, or begin at one
-// o'clock.
+// o'clock, or not exist.
 func TestResampleZones(t *testing.T) {
-	s := newStore(t)
+	s, noSQL := newStore(t), withoutSQL(t)
 	for _, c := range []struct{ zone, rows, want string }{
 		{
 			"Europe/Berlin", `[{"t":"2026-03-28 22:59:59Z"},{"t":"2026-03-28 23:00:00Z"},{"t":"2026-03-29 21:59:59Z"},{"t":"2026-03-29 22:00:00Z"}]`,
@@ -132,10 +132,32 @@ func TestResampleZones(t *testing.T) {
 			"America/Havana", `[{"t":"2025-11-02 03:59:59Z"},{"t":"2025-11-02 04:30:00Z"},{"t":"2025-11-02 05:30:00Z"}]`,
 			`{"size":1,"t":"2025-11-01T00:00:00-04:00"},{"size":2,"t":"2025-11-02T00:00:00-04:00"}`,
 		},
+		{
+			"Pacific/Apia", `[{"t":"2011-12-29 09:59:59Z"},{"t":"2011-12-30 09:59:59Z"},{"t":"2011-12-30 10:00:00Z"},{"t":"2012-01-01 10:00:00Z"}]`,
+			`{"size":1,"t":"2011-12-28T00:00:00-10:00"},{"size":1,"t":"2011-12-29T00:00:00-10:00"},{"size":1,"t":"2011-12-31T00:00:00+14:00"},{"size":0,"t":"2012-01-01T00:00:00+14:00"},{"size":1,"t":"2012-01-02T00:00:00+14:00"}`,
+		},
+		{
+			"Pacific/Kwajalein", `[{"t":"1993-08-20 12:00:00Z"},{"t":"1993-08-22 12:00:00Z"}]`,
+			`{"size":1,"t":"1993-08-20T00:00:00-12:00"},{"size":0,"t":"1993-08-22T00:00:00+12:00"},{"size":1,"t":"1993-08-23T00:00:00+12:00"}`,
+		},
 	} {
-		put(t, s, "in", tables.PutReplace, rows(t, c.rows, timeField(arrow.Microsecond, c.zone)))
-		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
-			t.Errorf("zone %s: got %s, want\n%s", c.zone, got, c.want)
+		in := rows(t, c.rows, timeField(arrow.Microsecond, c.zone))
+		put(t, s, "in", tables.PutReplace, in)
+		putWith(t, noSQL, "in", tables.PutReplace, byTime, in)
+		for _, store := range []*tables.Store{s, noSQL} {
+			if got, _ := resample(t, store, transform.ResampleOptions{Rule: "D", Functions: []string{"size"}}); got != c.want {
+				t.Errorf("zone %s: got %s, want\n%s", c.zone, got, c.want)
+			}
+		}
+	}
+	fields := []arrow.Field{timeField(arrow.Microsecond, "Pacific/Apia"), {Name: "x", Type: integer, Nullable: true}}
+	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2011-12-29 10:00:00Z","x":1},{"t":"2012-01-01 10:00:00Z","x":3}]`, fields...))
+	for function, want := range map[string]string{
+		"ffill":       `{"t":"2011-12-29T00:00:00-10:00","x":1},{"t":"2011-12-31T00:00:00+14:00","x":1},{"t":"2012-01-01T00:00:00+14:00","x":1},{"t":"2012-01-02T00:00:00+14:00","x":3}`,
+		"interpolate": `{"t":"2011-12-29T00:00:00-10:00","x":1},{"t":"2011-12-31T00:00:00+14:00","x":1.6666666666666665},{"t":"2012-01-01T00:00:00+14:00","x":2.333333333333333},{"t":"2012-01-02T00:00:00+14:00","x":3}`,
+	} {
+		if got, _ := resample(t, s, transform.ResampleOptions{Rule: "D", Functions: []string{function}}); got != want {
+			t.Errorf("%s: got %s, want\n%s", function, got, want)
 		}
 	}
 }
