@@ -119,7 +119,7 @@ func (r *crashRun) check(ctx context.Context) (err error) {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // t.TempDir also removes it
 	r.db.Lock()
-	for _, name := range []string{"catalog.db", "catalog.db-wal"} {
+	for _, name := range []string{"catalog.db", "catalog.db-wal", "catalog.db-sums"} {
 		b, err := os.ReadFile(filepath.Join(r.dir, name))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			r.db.Unlock()

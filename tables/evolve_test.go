@@ -50,7 +50,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 			"": `column "a": it has type float64, and the table has int16`, tables.AddOnly: `column "a"`, tables.Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
 		}},
 		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			tables.Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible`, tables.Compatible: `column "a"`,
+			tables.Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible: convert the column to int16`, tables.Compatible: `column "a"`,
 		}},
 	} {
 		for e, want := range c.want {

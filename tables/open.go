@@ -124,6 +124,12 @@ func (s *Store) openTail(ctx context.Context) error {
 		return fmt.Errorf("the tail's store, of type %T, cannot delete keys: %w", tailStore, errors.ErrUnsupported)
 	}
 	var err error
+	if s.opts.Rebuild {
+		id, err := tail.Warehouse(ctx, tailStore)
+		if err = cmp.Or(err, s.cat.RestoreID(ctx, id)); err != nil {
+			return err
+		}
+	}
 	if s.tail, err = tail.Open(ctx, tailStore, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
 		return err
 	}

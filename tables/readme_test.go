@@ -113,7 +113,7 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 		t.Fatal(err)
 	}
 	out = shell(t, t.TempDir(), strings.ReplaceAll(backup, "/mnt", mnt)+"partd-tables get trades --bucket NYSE --dir elsewhere\n", path)
-	for _, want := range []string{"copied\tNYSE\ttrades\t1 rows\t", "sunday", "unchanged\tNYSE\ttrades", "tuesday", "A,1.5\n"} {
+	for _, want := range []string{"copied\tNYSE\ttrades\t1 row\n", "sunday", "unchanged\tNYSE\ttrades", "tuesday", "A,1.5\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the output of the commands in docs/backup.md does not contain %q:\n%s", want, out)
 		}

@@ -46,19 +46,24 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
-		files := []string{catalogFile, catalogFile + "-wal"}
-		copied, err := copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, s.local) }, func() error {
-			return copyFiles(dir, s.local, files)
-		})
+		// Copy the checksums first: later commits are only in the log.
+		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
+		local := s.local
+		copyCatalog := func() (bool, error) {
+			return copyStable(ctx, func(ctx context.Context) (string, error) { return catalogFingerprint(ctx, local) }, func() error {
+				return copyFiles(dir, local, files)
+			})
+		}
+		copied, err := copyCatalog()
 		if err == nil && !copied {
 			err = fmt.Errorf("the directory contains no tables: %w", fs.ErrNotExist)
 		}
 		if err != nil {
 			return err
 		}
-		cat.CopyDir = dir
+		cat.CopyDir, cat.CopyAgain = dir, func() error { _, err := copyCatalog(); return err }
 	}
-	s.opts.Logger.Warn("opened the tables read-only, in their current state", "dir", s.dir)
+	s.opts.Logger.Info("opened the tables read-only, in their current state", "dir", s.dir)
 	s.opts.ReadOnly, cat.ReadOnly, s.local = true, true, dir
 	return nil
 }

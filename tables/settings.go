@@ -124,11 +124,12 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	})
 }
 
-// SetSettings replaces a table's settings. If they change the order of the rows or the rule for duplicates, the same
-// commit rewrites the table's files.
-func (t *Table) SetSettings(ctx context.Context, s Settings) error {
+// SetSettings replaces a table's settings. If only is not nil, SetSettings changes only the settings with these JSON
+// names, such as "keep_versions", and keeps concurrent changes of others; a zero value unsets a setting. If the change
+// affects the order of the rows or the rule for duplicates, the same commit rewrites the table's files.
+func (t *Table) SetSettings(ctx context.Context, s Settings, only ...string) error {
 	const op = "set the settings of"
-	err := t.update(ctx, op, func(txn *Txn) error { return txn.SetSettings(t.Bucket().Name(), t.Name(), s) })
+	err := t.update(ctx, op, func(txn *Txn) error { return txn.SetSettings(t.Bucket().Name(), t.Name(), s, only...) })
 	if opErr, ok := errors.AsType[*OpError](err); ok {
 		err = t.error(op, opErr.Err)
 	}
@@ -136,8 +137,12 @@ func (t *Table) SetSettings(ctx context.Context, s Settings) error {
 }
 
 // SetSettings is like Table.SetSettings, but is part of the transaction.
-func (t *Txn) SetSettings(bucket, name string, s Settings) error {
-	return t.editSettings("set the settings of", bucket, name, func(current *definition.Settings) { *current = *s.definition() })
+func (t *Txn) SetSettings(bucket, name string, s Settings, only ...string) error {
+	const op = "set the settings of"
+	if err := definition.CheckNames(only); err != nil {
+		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
+	}
+	return t.editSettings(op, bucket, name, func(current *definition.Settings) { definition.CopyNamed(current, s.definition(), only) })
 }
 
 func (t *Txn) editSettings(op, bucket, name string, edit func(*definition.Settings)) (err error) {

@@ -62,6 +62,20 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSettings(tables.Settings{})
+	if err := b.Table("t").SetSettings(ctx, tables.Settings{Keys: []string{"n"}, KeepVersions: 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Table("t").SetSettings(ctx, tables.Settings{KeepAge: "1h", Evolution: tables.Strict}, "keep_age", "keys"); err != nil {
+		t.Fatal(err)
+	}
+	wantSettings(tables.Settings{KeepVersions: 3, KeepAge: "1h"})
+	if err := b.Table("t").SetSettings(ctx, tables.Settings{}, []string{}...); err != nil {
+		t.Fatal(err)
+	}
+	wantSettings(tables.Settings{KeepVersions: 3, KeepAge: "1h"})
+	if err := b.Table("t").SetSettings(ctx, tables.Settings{}, "keep_ages"); err == nil || !strings.Contains(err.Error(), `did you mean "keep_age"?`) {
+		t.Errorf("SetSettings with only keep_ages: error = %v, want a suggestion", err)
+	}
 	if err := b.Table("none").SetSettings(ctx, first); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("SetSettings of a missing table: error = %v, want ErrNotFound", err)
 	}

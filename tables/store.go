@@ -74,7 +74,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 	if s.opts, err = o.withDefaults(); err != nil {
 		return nil, err
 	}
-	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit}
+	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit, Logger: s.opts.Logger, Rebuild: s.opts.Rebuild}
 	catalogDir, err := s.locate(ctx, dir, &cat)
 	if err != nil {
 		return nil, err
@@ -143,6 +143,10 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
+
+// Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes fail, and no files
+// are removed.
+func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
 
 type closers []func() error
 

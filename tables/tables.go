@@ -101,6 +101,10 @@ type Options struct {
 	// cannot write is always opened this way.
 	ReadOnly bool
 
+	// Rebuild replaces a damaged catalog in a directory with what is left of it and of the tables' metadata files. The
+	// damaged files get names that begin with catalog-damaged. No other process may use the directory.
+	Rebuild bool
+
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.
 	// Rows in files always survive a power failure. If Tail is set, it must be a partd.Syncer.
 	Sync bool

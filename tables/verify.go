@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -88,6 +90,14 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 		return err
 	}
 	defer unpin()
+	if err := recordDamage(v, content.Table{}, s.cat.CheckFiles()); err != nil {
+		return err
+	}
+	if dropped, err := s.cat.Moment(ctx, icecat.DroppedCommit); err != nil {
+		return err
+	} else if !dropped.IsZero() {
+		v.Record(content.Finding{State: content.Unverified, File: filepath.Join(s.local, catalogFile+"-wal"), Problem: fmt.Sprintf("its last commit, which was incomplete, was dropped at %s", dropped.Format(time.RFC3339))}, 0)
+	}
 	if o.Tables != nil && len(o.Buckets) != 1 {
 		return errNoBucket
 	}
@@ -144,8 +154,12 @@ func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier
 	if err != nil || !current {
 		return err
 	}
-	err = tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name})
-	if d := (*icecat.Damaged)(nil); errors.As(err, &d) {
+	return recordDamage(v, t, tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name}))
+}
+
+// recordDamage returns err, or records it as a finding and returns nil if it is a damage.
+func recordDamage(v *content.Verifier, t content.Table, err error) error {
+	if d, ok := errors.AsType[*icecat.Damaged](err); ok {
 		v.Record(content.Finding{State: content.Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)
 		return nil
 	}

@@ -36,7 +36,7 @@ def test_csv(program, file):
         got = rows("partd", "sort", "--by", "1", "--to-format", "jsonl", file)
         want.sort(key=lambda row: next(iter(row.values())))
     else:  # it infers types, and an empty field is a null
-        got = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows("partd-tables", "convert", "--format", "jsonl", file)]
+        got = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows("partd-tables", "convert", "--to-format", "jsonl", file)]
     assert got == want
 
 
@@ -50,7 +50,7 @@ def test_json(program, case, tmp_path):
     if program == "partd":
         done = run("partd", "sort", "--by", "key", file)
     else:
-        done = run("partd-tables", "convert", "--format", "jsonl", file)
+        done = run("partd-tables", "convert", "--to-format", "jsonl", file)
     if case["name"][0] != "i":  # a parser may accept or refuse the cases i_
         assert (done.returncode == 0) == (case["name"][0] == "y"), (case, done.stderr)
 

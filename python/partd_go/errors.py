@@ -36,7 +36,7 @@ class Refused(Error, PermissionError):
 
 
 class Unsupported(Error):
-    """The server's store does not support the operation."""
+    """The server, or its store, does not support the operation."""
 
 
 class TooLarge(Error, ValueError):

@@ -150,8 +150,8 @@ def test_kind_of_server_error():
 
 
 def test_newer_client(tables, monkeypatch):
-    monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"2"))
-    with pytest.raises(partd_go.Error, match="the client speaks version 2 of the protocol, but the server version 1: upgrade the server"):
+    monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"3"))
+    with pytest.raises(partd_go.Unsupported, match="the client speaks version 3 of the protocol, but the server version 2: upgrade the server"):
         connect(tables.url).list()
 
 

@@ -4,6 +4,7 @@ PARTD_IMPORT_SEED the first seed."""
 from __future__ import annotations
 
 import csv
+import datetime
 import decimal
 import io
 import json
@@ -17,6 +18,7 @@ pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 import pyarrow as pa
 
 import partd_go
+from partd_go import tables
 from partd_go.tables import files
 
 INTEGERS = ["0", "-0", "7", "-1", "9007199254740992", "9007199254740993", "-9007199254740993", "9223372036854775807", "9223372036854775808",
@@ -131,3 +133,30 @@ def test_import_differential(tmp_path) -> None:
             pytest.fail(f"seed {seed}")
         seed, compared, refused = seed + 1, compared + 1, refused + (not done)
     print(f"compared {compared} files, of which {refused} were refused for a reason")
+
+
+def test_int96(tmp_path) -> None:
+    """Times in INT96 are read as microseconds, also in lists, or as the column of an existing table says. Others are refused."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    times, path = [datetime.datetime(9999, 12, 31, 23, 59, 59), datetime.datetime(1, 1, 1), None], str(tmp_path / "x.parquet")
+
+    def write(unit: str, values: list) -> None:
+        column = pa.array(values, pa.timestamp(unit))
+        rows = pa.table({"t": column, "l": pa.ListArray.from_arrays(pa.array(range(len(column) + 1), pa.int32()), pa.StructArray.from_arrays([column], ["x"]))})
+        parquet.write_table(rows, path, use_deprecated_int96_timestamps=True)
+
+    write("us", times)
+    with tables.connect(tmp_path / "tables") as store:
+        store.put("new", path)
+        store.put("new", path, "append")
+        store.put("new", path, upsert=["t"], null_keys=True)
+        rows = store.get("new", as_="arrow").to_pydict()
+        assert rows == {"t": times, "l": [[{"x": time}] for time in times]}
+        write("ns", [1001])
+        for put in (lambda: store.put("exact", path), lambda: store.put("new", path, "append")):
+            with pytest.raises(partd_go.Misuse, match=r'row 1: column "t": the INT96 time 1970-01-01 00:00:00.000001001 has digits below'):
+                put()
+        store.put("nanoseconds", pa.table({"t": pa.array([None], pa.timestamp("ns")), "l": pa.array([None], pa.list_(pa.struct([("x", pa.timestamp("ns"))])))}))
+        store.put("nanoseconds", path, "append")
+        last = store.get("nanoseconds", as_="arrow").slice(1)
+        assert last["t"].cast(pa.int64()).to_pylist() == [1001] and last["l"][0].values.field("x").cast(pa.int64()).to_pylist() == [1001]

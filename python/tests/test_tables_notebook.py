@@ -19,7 +19,7 @@ import pyarrow as pa
 
 import partd_go
 from partd_go import Closed, Misuse, TimedOut
-from partd_go.tables import Exists, NotFound, arguments, connect, connect_async
+from partd_go.tables import Exists, NotFound, arguments, connect, connect_async, connection
 
 DAYS = pd.date_range("2024-01-01", periods=4)
 
@@ -153,6 +153,13 @@ MISUSES = {
     "empty polars": (lambda tables: tables.put("e", polars.DataFrame()), "put 'e': the table has no columns"),
     "column": (lambda tables: tables.put("ohlc", pa.table({"m": [1]}), "append"), 'evolution to "add_only"'),
     "wider": (lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"), 'evolution to "compatible"'),
+    "text as a number": (lambda tables: tables.put("ohlc", pa.table({"n": ["1"]}), "append"), "convert the column to int64"),
+    "text as a time": (lambda tables: tables.put("ohlc", pa.table({"index": ["2024-01-01"]}), "append"), r"convert the column to timestamp\[ns\]"),
+    "zone": (lambda tables: tables.put("ohlc", pa.table({"index": DAYS[:1].tz_localize("UTC")}), "append"), "convert the times to UTC, and remove their zone"),
+    "no zone": (lambda tables: tables.put("z", pa.table({"t": DAYS.tz_localize("UTC")})) and tables["z"].replace_range(pa.table({"t": DAYS}), "2024-01-01"), "give the times a zone"),
+    "range": (lambda tables: tables["ohlc"].replace_range(pa.table({"n": [1]})), "pass start, end or both"),
+    "outside": (lambda tables: tables["ohlc"].replace_range(pd.DataFrame({"n": [1], "sym": ["A"]}, DAYS[:1]), DAYS[1]), "outside|before"),
+    "&": (lambda tables: tables.get("ohlc", where="n > 300 & n < 9"), "position 9: unexpected '&': write and"),
     "metadata": (lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}), r"metadata\['day'\] is a date"),
     "time in metadata": (lambda tables: tables.set_metadata("ohlc", {"t": np.datetime64("2024-01-01", "ns")}), r"set\['t'\] is a datetime64"),
     "sources": (lambda tables: tables.combine("ohlc", "both"), "at least two sources"),
@@ -169,8 +176,9 @@ def test_misuse(tables, misuse):
 
 def test_existing_table(tables):
     for call in (lambda: tables.put("ohlc", pa.table({"n": [1]})), lambda: tables.combine(["ohlc", "ohlc"], "ohlc")):
-        with pytest.raises(Exists, match='mode="append".*mode="replace"'):
+        with pytest.raises(Exists, match=': already exists: pass mode="append".*mode="replace"') as caught:
             call()
+        assert str(caught.value).count("exists") == 1
     tables.snapshot("taken")
     with pytest.raises(Exists) as caught:
         tables.snapshot("taken")
@@ -246,6 +254,63 @@ def test_settings_metadata_and_rules(tables):
         tables.put("ohlc", pd.DataFrame({"n": [-5], "sym": ["A"]}, DAYS[:1]), "append", missing="ignore")
     tables.edit_rules("ohlc", remove="positive")
     assert tables.rules("ohlc") == []
+
+
+def test_replace_range(tables):
+    new = pd.DataFrame({"n": [7, 8], "sym": list("CD")}, pd.DatetimeIndex(["2024-01-02", "2024-01-02 12:00"]))
+    replaced = tables.replace_range("ohlc", new, "2024-01-02", DAYS[2].to_pydatetime())
+    assert replaced[1:] == (1, 2) and replaced.version == tables.versions("ohlc")[-1].version
+    assert sorted(tables.get("ohlc")["n"]) == [1, 3, 4, 7, 8]
+    assert tables["ohlc"].replace_range(new.iloc[:0], end=DAYS[2], time_col="index")[1:] == (3, 0)
+    assert sorted(tables.get("ohlc")["n"]) == [3, 4]
+
+
+def test_functions_in_one_text(tables):
+    for how in ("min(n),max(n),first(sym)", "min(n), max(n), first(sym)", ["min(n),max(n)", "first(sym)"], {"n": "min,max", "sym": "first"}):
+        found = tables.resampled("ohlc", "2D", "index", how)
+        assert found.values.tolist() == [[1, 2, "A"], [3, 4, "A"]], how
+    tables.put("odd", pd.DataFrame({"a, (b)": [1, 2], "t": DAYS[:2]}))
+    assert tables.resampled("odd", "2D", "t", "max(a, (b)),size").iloc[0].tolist()[1:] == [2, 2]
+
+
+CHANGES = {
+    "settings": (lambda tables, name, value: tables.set_settings("ohlc", {name: value}), "keep_versions", 3, "keep_age", "1h"),
+    "metadata": (lambda tables, name, value: tables.set_metadata("ohlc", {name: value}), "a", 1, "b", 2),
+    "rules": (lambda tables, name, value: tables.edit_rules("ohlc", [{"name": name, "kind": "not_null", "column": value}]), "a", "n", "b", "sym"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_two_clients(tables, monkeypatch, kind):
+    """A change that another client makes while this one prepares its own remains."""
+    change, *changes = CHANGES[kind]
+    ask, actions = tables._ask, []
+
+    def ask_after_other(action, *args, **body):
+        if action != f"partd.{kind}":  # the action that reads
+            actions.append(action)
+            with connect(tables.url) as other:
+                change(other, *changes[2:])
+        return ask(action, *args, **body)
+
+    monkeypatch.setattr(tables, "_ask", ask_after_other)
+    change(tables, *changes[:2])
+    monkeypatch.undo()
+    found = getattr(tables, kind)("ohlc")
+    names = {rule["name"] for rule in found} if kind == "rules" else {*found}
+    assert {changes[0], changes[2]} <= names and len(actions) == 1
+    if kind == "settings":
+        tables.set_settings("ohlc", {"keep_age": "", "keep_versions": None})
+        assert tables.settings("ohlc") == {}
+        with pytest.raises(Misuse, match='did you mean "keep_age"'):
+            tables.set_settings("ohlc", {"keep_ages": "1h"})
+
+
+def test_settings_at_an_older_server(tables, monkeypatch):
+    monkeypatch.setattr(connection, "_PROTOCOL_2", (b"partd-protocol", b"3"))
+    tables.set_settings("ohlc", {"time": "index", "keys": ["sym"]})
+    tables.set_settings("ohlc", {"keys": [], "evolution": "add_only"})
+    assert tables.settings("ohlc") == {"time": "index", "evolution": "add_only"}
 
 
 def _own(metadata):

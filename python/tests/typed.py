@@ -14,7 +14,7 @@ import partd_go.tables
 from partd_go import Arrow, Client, pystore
 from partd_go.pull import PullFrame
 from partd_go.stage import Stage, stage
-from partd_go.tables import AsyncTables, Described, Snapshot, Split, Table, Tables, Version, split
+from partd_go.tables import AsyncTables, Described, Replaced, Snapshot, Split, Table, Tables, Version, split
 
 
 def splitting() -> None:
@@ -40,6 +40,7 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables.put("t", pa.table({"a": [1]})), int)
     assert_type(tables.put("t", "in.csv", "append"), int)
     assert_type(tables.put("t", pd.Series([1]), upsert=["a"]), int)
+    assert_type(tables.replace_range("t", "in.csv", "2024-01-01"), Replaced)
     assert_type(tables.versions("t"), list[Version])
     assert_type(tables.versions("t")[0].time, datetime.datetime)
     assert_type(tables.describe("t"), Described)

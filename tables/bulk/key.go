@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -116,10 +117,33 @@ func plainName(texts []*string) string {
 // hiveNull is the name of null in the directories of Hive.
 const hiveNull = "__HIVE_DEFAULT_PARTITION__"
 
-// escapeHive returns text for one side of the equal sign. DuckDB and polars cannot read names with two equal signs, and
-// Windows allows no colon in names.
-func escapeHive(text string) string {
-	return strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text))
+// checkHive returns an error if a reader of Hive's layout does not find a key column by its name. DuckDB and polars do not
+// decode escaped names, pyarrow skips names with "_" or "." in front, and DuckDB ignores case.
+func checkHive(columns *arrow.Schema, by []int) error {
+	for _, c := range by {
+		name := columns.Field(c).Name
+		if name == "" || strings.ContainsAny(name, `%=/\?:`) || strings.ContainsFunc(name, unicode.IsControl) || strings.ContainsRune("_.", rune(name[0])) {
+			return fmt.Errorf("column %q: some programs cannot read this name in Hive's layout: rename the column, or split without this layout", name)
+		}
+		for i, other := range columns.Fields() {
+			if i != c && strings.EqualFold(other.Name, name) {
+				return fmt.Errorf("columns %q and %q: DuckDB reads only one of them in Hive's layout: rename one, or split without this layout", name, other.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// hiveValue returns the name of a text in the layout of Hive. DuckDB and polars cannot read names with two equal signs,
+// Windows allows no colon in names, and DuckDB reads NULL as null unless it is escaped.
+func hiveValue(text string) (string, error) {
+	switch {
+	case text == hiveNull:
+		return "", fmt.Errorf("pyarrow and polars read the value %q as null in Hive's layout: split without this layout", text)
+	case strings.EqualFold(text, "NULL"):
+		return fmt.Sprintf("%%%X", text[0]) + text[1:], nil
+	}
+	return strings.NewReplacer("=", "%3D", ":", "%3A").Replace(url.PathEscape(text)), nil
 }
 
 // hivePath returns the directories of a key in the layout of Hive, such as year=2026/month=5.
@@ -129,12 +153,12 @@ func hivePath(columns []string, texts []*string) (string, error) {
 	for i, text := range texts {
 		value := hiveNull
 		if text != nil {
-			value = escapeHive(*text)
-			if value == hiveNull {
-				value = "%5F" + hiveNull[1:]
+			var err error
+			if value, err = hiveValue(*text); err != nil {
+				return "", fmt.Errorf("column %q: %w", columns[i], err)
 			}
 		}
-		parts[i] = escapeHive(columns[i]) + "=" + value
+		parts[i] = columns[i] + "=" + value
 		if len(parts[i]) > maxName {
 			return "", fmt.Errorf("column %q: a value of %d bytes is too long for the name of a directory: split without Hive's layout", columns[i], len(*text))
 		}

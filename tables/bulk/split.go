@@ -76,6 +76,9 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 		if s.columns.NumFields() == 0 {
 			return result, errors.New("no columns are left for the files, because Hive's layout omits those of the key")
 		}
+		if err := checkHive(r.Schema(), s.by); err != nil {
+			return result, err
+		}
 	}
 	if w, err := formats.NewWriter(s.format, io.Discard, s.columns, false); err != nil {
 		return result, err

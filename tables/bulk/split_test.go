@@ -258,31 +258,38 @@ func TestSplitColumns(t *testing.T) {
 }
 
 // TestNames checks names that other programs could misread: readers of directories omit files whose names begin with
-// "." or "_", and DuckDB cannot read directories with two equal signs in their names.
+// "." or "_", DuckDB cannot read directories with two equal signs in their names, and reads NULL as null.
 func TestNames(t *testing.T) {
-	columns := arrow.NewSchema([]arrow.Field{{Name: "a=b", Type: arrow.BinaryTypes.String}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	for hive, want := range map[bool][]string{
-		false: {"%2E", "%2Ex", "%5Fx", "a_.b", "x%3Dy%3Az"},
-		true:  {"a%3Db=.", "a%3Db=.x", "a%3Db=_x", "a%3Db=a_.b", "a%3Db=x%3Dy%3Az"},
-	} {
-		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"a=b":".","n":1},{"a=b":".x","n":1},{"a=b":"_x","n":2},{"a=b":"a_.b","n":3},{"a=b":"x=y:z","n":4}]`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
+	split := func(column, other string, hive bool, values ...string) (string, error) {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: column, Type: arrow.BinaryTypes.String}, {Name: other, Type: arrow.BinaryTypes.String}}, nil))
+		b.Field(0).(*array.StringBuilder).AppendValues(values, nil)
+		b.Field(1).(*array.StringBuilder).AppendValues(values, nil)
+		r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b.NewRecordBatch()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		dir := filepath.Join(t.TempDir(), "out")
-		if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"a=b"}, Dir: dir, Hive: hive}); err != nil {
-			t.Fatal(err)
+		_, err = bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{column}, Dir: dir, Hive: hive})
+		return strings.NewReplacer(".parquet", "", "/data", "").Replace(strings.Join(files(t, dir), " ")), err
+	}
+	values := []string{".", ".x", "_x", "a_.b", "x=y:z", "NULL", "nuLL"}
+	for hive, want := range map[bool]string{
+		false: "%2E %2Ex %5Fx NULL a_.b nuLL x%3Dy%3Az",
+		true:  "é k=%4EULL é k=%6EuLL é k=. é k=.x é k=_x é k=a_.b é k=x%3Dy%3Az",
+	} {
+		if got, err := split("é k", "n", hive, values...); err != nil || got != want {
+			t.Errorf("hive %t: the files are %q, want %q; error: %v", hive, got, want, err)
 		}
-		got := files(t, dir)
-		for i := range got {
-			got[i] = strings.TrimSuffix(strings.TrimSuffix(got[i], ".parquet"), "/data")
+	}
+	for column, want := range map[string]string{
+		"N": `columns "N" and "n"`, "": `column "": some programs`, "a=b": `column "a=b": some programs`, "_k": `column "_k": some programs`, "a%41": "some programs", "a\nb": "some programs",
+		"k": `column "k": pyarrow and polars read the value "__HIVE_DEFAULT_PARTITION__" as null`,
+	} {
+		if _, err := split(column, "n", true, "a", "__HIVE_DEFAULT_PARTITION__"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("hive, column %q: error %v, want %s", column, err, want)
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("hive %t: the files are %q, want %q", hive, got, want)
+		if _, err := split(column, "n", false, "a", "__HIVE_DEFAULT_PARTITION__"); err != nil {
+			t.Errorf("column %q: %v", column, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package flightclient_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,53 +10,80 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestProtocolVersions calls today's server with a client that speaks a later version of the protocol: this test, built
-// with that version. The error must say which of the two to upgrade.
+// TestSettingsOfTwoClients changes a table from two clients, each between another's read and its change. Both changes
+// must remain.
+func TestSettingsOfTwoClients(t *testing.T) {
+	a, store, _ := serve(t)
+	address, _ := addresses.Load(t.Name())
+	b, err := flightclient.Dial("grpc://"+fmt.Sprint(address), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	_, err = store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, nil)
+	stale, readErr := b.Settings(ctx, "", "t")
+	setErr := a.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age")
+	stale.KeepVersions = 3
+	if err := errors.Join(err, readErr, setErr, b.SetSettings(ctx, "", "t", stale, "keep_versions"), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := a.Settings(ctx, "", "t"); err != nil || s.KeepAge != "1h" || s.KeepVersions != 3 {
+		t.Errorf("settings are %+v, error %v, want the changes of both clients", s, err)
+	}
+}
+
+// TestProtocolVersions calls a server that has version 1 of the protocol: this test, built with that version. A call that
+// needs version 2 must fail with an error that says which of the two to upgrade. SetSettings must read first instead.
 func TestProtocolVersions(t *testing.T) {
 	const variable = "PARTD_TEST_OLDER_SERVER"
-	ask := func(c *flightclient.Client) (err error) {
-		for _, err = range c.Buckets(t.Context()) {
-		}
-		return err
+	c, store, _ := serve(t)
+	ctx := t.Context()
+	old := tables.Settings{Keys: []string{"n"}, KeepVersions: 3}
+	if _, err := store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Settings: &old}); err != nil {
+		t.Fatal(err)
 	}
-	c, _, _ := serve(t)
-	if err := ask(c); err != nil {
-		t.Fatalf("the client and the server speak the same version: error %v", err)
+	in := &operations.TableSettings{Name: "t", Settings: tables.Settings{KeepAge: "2h"}, Only: []string{"keep_age"}}
+	var err error
+	for _, err = range c.Do(ctx, "partd.set_settings", in) {
 	}
-	if older := os.Getenv(variable); older != "" {
-		c, err := flightclient.Dial("grpc://"+older, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Println("error:", ask(c), c.Close())
+	if os.Getenv(variable) != "" {
+		setErr := c.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age", "keys")
+		s, readErr := c.Settings(ctx, "", "t")
+		fmt.Println("error:", err, setErr, readErr, s)
 		return
+	}
+	if err != nil {
+		t.Fatalf("the client and the server have the same version: error %v", err)
 	}
 	const wire = "../internal/faces/operations/wire.go"
 	text, err := os.ReadFile(wire)
 	if err != nil {
 		t.Fatal(err)
 	}
-	newer := strings.Replace(string(text), "ProtocolVersion = 1\n", "ProtocolVersion = 2\n", 1)
-	if newer == string(text) {
-		t.Fatalf("%s does not set ProtocolVersion to 1: change this test", wire)
+	older := strings.Replace(string(text), "ProtocolVersion = 2\n", "ProtocolVersion = 1\n", 1)
+	if older == string(text) {
+		t.Fatalf("%s does not set ProtocolVersion to 2: change this test", wire)
 	}
 	original, _ := filepath.Abs(wire)
-	source, overlay := filepath.Join(t.TempDir(), "newer.go"), filepath.Join(t.TempDir(), "overlay.json")
+	source, overlay := filepath.Join(t.TempDir(), "older.go"), filepath.Join(t.TempDir(), "overlay.json")
 	replaced, _ := json.Marshal(map[string]map[string]string{"Replace": {original: source}})
-	if err := os.WriteFile(source, []byte(newer), 0o600); err != nil {
+	if err := os.WriteFile(source, []byte(older), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(overlay, replaced, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	address, _ := addresses.Load(t.Name())
-	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestProtocolVersions$", "-v", ".")
-	cmd.Env = append(os.Environ(), variable+"="+fmt.Sprint(address))
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestProtocolVersions$", "-v", ".")
+	cmd.Env = append(os.Environ(), variable+"=1")
 	out, err := cmd.CombinedOutput()
-	if want := `error: the client speaks version 2 of the protocol, but the server version 1: upgrade the server <nil>`; err != nil || !strings.Contains(string(out), want) {
-		t.Errorf("the newer client printed %s, error %v, want %q", out, err, want)
+	want := fmt.Sprint("error: the client speaks version 2 of the protocol, but the server version 1: upgrade the server <nil> <nil> ", tables.Settings{KeepVersions: 3, KeepAge: "1h"})
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("the client of an older server printed %s, error %v, want %q", out, err, want)
 	}
 }

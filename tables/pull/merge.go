@@ -86,7 +86,7 @@ func joinColumns(m *manifest, added frame) (*arrow.Schema, error) {
 		}
 		tableType := fields[indices[0]].Type
 		if !schema.Alike(f.Type, tableType) && f.Type.ID() != arrow.NULL && (f.Name == m.Time || !schema.CanWiden(f.Type, tableType)) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: fmt.Errorf("it has type %s, and the table has %s", f.Type, tableType)}
+			return nil, schema.MismatchError(f.Name, f.Type, tableType, "")
 		}
 	}
 	return arrow.NewSchema(fields, nil), nil

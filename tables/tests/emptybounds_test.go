@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
 // TestEmptyPartitionBounds checks the bounds of partition values in manifest lists. Readers take a missing lower bound for
@@ -32,36 +34,99 @@ func TestEmptyPartitionBounds(t *testing.T) {
 		{iceberg.StringType{}, arrow.BinaryTypes.String, `[{"k":null}]`, "none"},
 		{iceberg.StringType{}, arrow.BinaryTypes.String, `[{"k":"\udbff\udfff"}]`, `"\U0010ffff" to "\U0010ffff"`},
 		{iceberg.BinaryType{}, arrow.BinaryTypes.Binary, `[{"k":""},{"k":"eA=="}]`, `"" to "x"`},
+		{iceberg.BinaryType{}, arrow.BinaryTypes.Binary, `[{"k":""}]`, `"" to ""`},
+		{iceberg.BinaryType{}, arrow.BinaryTypes.Binary, `[{"k":""},{"k":null}]`, `"" to ""`},
+		{iceberg.FixedTypeOf(2), &arrow.FixedSizeBinaryType{ByteWidth: 2}, `[{"k":"AAA="}]`, `"\x00\x00" to "\x00\x00"`},
+		{iceberg.Float64Type{}, arrow.PrimitiveTypes.Float64, `[{"k":"NaN"},{"k":null}]`, "none"},
+		{iceberg.Float32Type{}, arrow.PrimitiveTypes.Float32, `[{"k":"NaN"},{"k":1},{"k":null}]`, `"\x00\x00\x80?" to "\x00\x00\x80?"`},
 		{iceberg.Int64Type{}, arrow.PrimitiveTypes.Int64, `[{"k":null}]`, "none"},
 		{iceberg.Int32Type{}, arrow.PrimitiveTypes.Int32, `[{"k":0}]`, `"\x00\x00\x00\x00" to "\x00\x00\x00\x00"`},
 		{iceberg.BooleanType{}, arrow.FixedWidthTypes.Boolean, `[{"k":false}]`, `"\x00" to "\x00"`},
 	} {
-		s := openTables(t, t.TempDir())
-		spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "p", Transform: iceberg.IdentityTransform{}})
-		meta, err := partdiceberg.NewMetadata(s, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: c.typ}), &spec, table.UnsortedSortOrder, nil)
-		if err == nil {
-			_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: "t", New: meta})
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: c.arrow, Nullable: true}}, nil), strings.NewReader(c.rows))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer rows.Release()
-		reader, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
-		if err == nil {
-			_, err = s.Bucket("b").Table("t").Put(t.Context(), reader, tables.PutAppend, nil)
-		}
-		_, foldErr := s.Fold(t.Context(), nil)
-		if err = errors.Join(err, foldErr); err != nil {
-			t.Fatal(err)
-		}
+		s := partitioned(t, c.typ, c.arrow, c.rows)
 		if got := manifestBounds(t, s); got != c.bounds {
 			t.Errorf("case %d: %s has the bounds %s, want %s", i, c.rows, got, c.bounds)
 		}
 	}
+}
+
+// TestColumnBounds checks the bounds in the manifests of a partitioned table, of another column than the partition's. No
+// bound, which readers take for "unknown", is below the smallest or above the largest value. Readers sort NaN in different
+// places, so a column with NaN has none.
+func TestColumnBounds(t *testing.T) {
+	for i, c := range []struct {
+		typ    iceberg.Type
+		arrow  arrow.DataType
+		values string // JSON
+		bounds string // "?": none
+	}{
+		{iceberg.StringType{}, arrow.BinaryTypes.String, `["", "b", null]`, `? to "b"`},
+		{iceberg.StringType{}, arrow.BinaryTypes.String, `["b", "` + strings.Repeat("\\udbff\\udfff", 17) + `"]`, `"b" to ?`},
+		{iceberg.StringType{}, arrow.BinaryTypes.String, `["b", "abcdefghijklmno\ud7ff2"]`, `"abcdefghijklmno\ud7ff" to "b"`},
+		{iceberg.StringType{}, arrow.BinaryTypes.String, `["a", "abcdefghijklmno\ud7ff2"]`, `"a" to "abcdefghijklmno\ue000"`},
+		{iceberg.BinaryType{}, arrow.BinaryTypes.Binary, `["", "eA=="]`, `? to "x"`},
+		{iceberg.BinaryType{}, arrow.BinaryTypes.Binary, `["eA==", "` + strings.Repeat("////", 6) + `"]`, `"x" to ?`},
+		{iceberg.FixedTypeOf(2), &arrow.FixedSizeBinaryType{ByteWidth: 2}, `["AAA="]`, `"\x00\x00" to "\x00\x00"`},
+		{iceberg.Float32Type{}, arrow.PrimitiveTypes.Float32, `[-0.0, 1]`, `"\x00\x00\x00\x80" to "\x00\x00\x80?"`},
+		{iceberg.Float32Type{}, arrow.PrimitiveTypes.Float32, `[1, "NaN", 2]`, "? to ?"},
+		{iceberg.Float64Type{}, arrow.PrimitiveTypes.Float64, `["NaN", null]`, "? to ?"},
+		{iceberg.BooleanType{}, arrow.FixedWidthTypes.Boolean, `[false]`, `"\x00" to "\x00"`},
+	} {
+		var rows []string
+		var values []json.RawMessage
+		if err := json.Unmarshal([]byte(c.values), &values); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range values {
+			rows = append(rows, fmt.Sprintf(`{"k": null, "x": %s}`, v))
+		}
+		s := partitioned(t, c.typ, c.arrow, "["+strings.Join(rows, ",")+"]")
+		current, err := partdiceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := datafile.Files(t.Context(), current)
+		if err != nil || len(files) != 1 {
+			t.Fatalf("got files %v, error %v", files, err)
+		}
+		bound := func(of map[int][]byte) string {
+			if b, ok := of[2]; ok {
+				return fmt.Sprintf("%q", b)
+			}
+			return "?"
+		}
+		if got := bound(files[0].LowerBoundValues()) + " to " + bound(files[0].UpperBoundValues()); got != c.bounds {
+			t.Errorf("case %d: %s has the bounds %s, want %s", i, c.values, got, c.bounds)
+		}
+	}
+}
+
+// partitioned returns a store with the table b.t, whose columns k and x are of a type. The rows are partitioned by k.
+func partitioned(t *testing.T, typ iceberg.Type, arrowType arrow.DataType, text string) *tables.Store {
+	t.Helper()
+	s := openTables(t, t.TempDir())
+	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "p", Transform: iceberg.IdentityTransform{}})
+	meta, err := partdiceberg.NewMetadata(s, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: typ}, iceberg.NestedField{ID: 2, Name: "x", Type: typ}), &spec, table.UnsortedSortOrder, nil)
+	if err == nil {
+		_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: "t", New: meta})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrowType, Nullable: true}, {Name: "x", Type: arrowType, Nullable: true}}, nil), strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Release()
+	reader, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
+	if err == nil {
+		_, err = s.Bucket("b").Table("t").Put(t.Context(), reader, tables.PutAppend, nil)
+	}
+	_, foldErr := s.Fold(t.Context(), nil)
+	if err = errors.Join(err, foldErr); err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // manifestBounds returns the bounds of the partition values in the manifests of b.t.

@@ -29,6 +29,9 @@ type token struct {
 // exponent, maxDigits bounds the memory for the exact value.
 const maxDigits = 400
 
+// otherSyntax maps characters of expressions in pandas and in programming languages to what an expression has instead.
+var otherSyntax = map[rune]string{'&': "and", '|': "or", '~': "not", '!': "not", '[': "(", '`': "names in double quotes"}
+
 // nextToken reads the token of text at an offset, and returns the offset after the token.
 func nextToken(text string, at int) (token, int, error) {
 	at = len(text) - len(strings.TrimLeftFunc(text[at:], unicode.IsSpace))
@@ -65,7 +68,11 @@ func nextToken(text string, at int) (token, int, error) {
 			return t, at + len(sign), nil
 		}
 	}
-	return t, 0, &SyntaxError{at, fmt.Sprintf("unexpected %q", c)}
+	message := fmt.Sprintf("unexpected %q", c)
+	if instead, ok := otherSyntax[c]; ok {
+		message += ": write " + instead
+	}
+	return t, 0, &SyntaxError{at, message}
 }
 
 // readQuoted reads quoted text, and returns its content and the offset after it. Two quotes in the text stand for one

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -48,6 +51,16 @@ func ParsePart(text string) (*Part, string, error) {
 	}
 	part.Text = text[:p.nextOffset]
 	return part, text[p.nextOffset:], nil
+}
+
+// PartHint returns text for the error about a field that is no column, but looks like a part, such as lower(name). It
+// returns "" for others.
+func PartHint(field string) string {
+	name, _, isCall := strings.Cut(field, "(")
+	if !isCall || usages[name] != "" || strings.ContainsFunc(name, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) }) {
+		return ""
+	}
+	return "; the parts of a column are " + strings.Join(slices.Sorted(maps.Keys(usages)), ", ")
 }
 
 // parsePart parses a call of a function, except its closing parenthesis, which is then the next token.

@@ -75,6 +75,14 @@ func TestPartErrors(t *testing.T) {
 			t.Errorf("ParsePart(%.40q): error %v, want %q", text, err, want)
 		}
 	}
+	for text, want := range map[string]string{
+		"a > 300 & b < 9": "position 9: unexpected '&': write and", "a = 1 || b = 2": "unexpected '|': write or", "!(a = 1)": "unexpected '!': write not",
+		"~(a = 1)": "unexpected '~': write not", "a in [1]": "unexpected '[': write (", "`a b` = 1": "unexpected '`': write names in double quotes",
+	} {
+		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%q): error %v, want %q", text, err, want)
+		}
+	}
 	for _, text := range []string{"day(t) = '2026-01-31'", "1 < before(t, '/')", "t = month(u)"} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), "(…) is possible only in partd's commands on files") {
 			t.Errorf("Parse(%q): error %v, want one that names the function", text, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
@@ -50,8 +51,13 @@ func (t *topWriter) plan(specs []aggregate.Spec) error {
 		}
 	}
 	if t.By != "" {
-		var name string
-		name, t.order = filejobs.OrderedField(t.By, known)
+		name, suffix, isQuoted := where.CutQuoted(t.By)
+		if isQuoted {
+			suffix, t.order = filejobs.OrderedField(suffix, nil)
+			name += suffix
+		} else {
+			name, t.order = filejobs.OrderedField(t.By, known)
+		}
 		i := slices.Index(known, name)
 		t.byIndex = i / 2
 		if i < 0 || t.order.Numeric {

@@ -103,7 +103,7 @@ func (l Layout) ResolveColumn(by string, columns []string) (Field, error) {
 }
 
 func noColumn(by string, columns []string) error {
-	return fmt.Errorf("no column is named %q%s; the columns are %s", by, textfmt.Hint(by, columns), listColumns(columns))
+	return fmt.Errorf("no column is named %q%s%s; the columns are %s", by, textfmt.Hint(by, columns), where.PartHint(by), listColumns(columns))
 }
 
 func listColumns(columns []string) string {

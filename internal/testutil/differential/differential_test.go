@@ -182,11 +182,28 @@ func (r *run) tryCommand() (command string, err error) {
 		flags = append(flags, "--where", r.filterRows(in))
 	}
 	j := r.plan(command, in)
-	if r.maybe(0.3) && len(j.args) > 1 { // distinct without --by compares the selected columns
+	switch comparesColumns := len(j.args) == 1; { // distinct without --by compares the selected columns
+	case r.maybe(0.3):
 		if command == "top" || command == "per" || command == "distinct" { // partd selects columns before it knows the result
 			j.unlimitedRows = func(bool) [][]cell { return in.rows }
 		}
+		if comparesColumns {
+			j.rows = j.unlimitedRows
+		}
 		j.selectColumns(r)
+		if selected := j.rows; comparesColumns {
+			j.rows = func(typed bool) [][]cell {
+				rows := selected(typed)
+				all := r.Perm(len(j.names))
+				return firstOfKeys(rows, func(i int) string { return keyOf(rows[i], all, typed) })
+			}
+		}
+	case j.width > 0:
+		order := make([]int, j.width)
+		for i := range order {
+			order[i] = i
+		}
+		j.limitColumns(order)
 	}
 	outFormat := in.format
 	if j.canHold("tsv", in.noHeader) && r.maybe(0.3) {

@@ -30,13 +30,13 @@ func (r *run) aggregates(in *input) []aggregateSpec {
 			name, order, ordered := strings.Cut(f, ":")
 			switch {
 			case f == "quantile":
-				a.text = fmt.Sprintf("quantile(%s,%v)", in.fieldName(a.col), a.fraction)
+				a.text = fmt.Sprintf("quantile(%s,%v)", r.fieldName(in, a.col), a.fraction)
 			case pairs:
-				a.text = fmt.Sprintf("%s(%s,%s)", f, in.fieldName(a.col), in.fieldName(a.second))
+				a.text = fmt.Sprintf("%s(%s,%s)", f, r.fieldName(in, a.col), r.fieldName(in, a.second))
 			case ordered:
-				a.text = fmt.Sprintf("%s(%s:%s)", name, in.fieldName(a.col), order)
+				a.text = fmt.Sprintf("%s(%s:%s)", name, r.fieldName(in, a.col), order)
 			default:
-				a.text = fmt.Sprintf("%s(%s)", f, in.fieldName(a.col))
+				a.text = fmt.Sprintf("%s(%s)", f, r.fieldName(in, a.col))
 			}
 			all = append(all, a)
 		}
@@ -110,7 +110,7 @@ func (j *job) limitToTop(r *run, keys int, all []aggregateSpec, n int) {
 		}
 	}
 	aggregate, sign := pick(r, exact...), -1
-	sortColumn := j.names[keys+aggregate]
+	sortColumn := pick(r, j.names[keys+aggregate], quote(j.names[keys+aggregate]))
 	if r.maybe(0.4) {
 		sortColumn, sign = sortColumn+":asc", 1
 	}

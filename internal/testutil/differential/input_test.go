@@ -26,45 +26,36 @@ type input struct {
 	format    string
 	noHeader  bool
 	malformed bool // some records are malformed
-	names     []string
+	names     []string // of the columns, and then of the parts
+	width     int      // number of columns, without the parts
+	parts     []part
 	numeric   []bool
 	wide      []bool // numeric columns with integers that floats cannot represent exactly
 	booleans  []bool // columns of true and false
+	dates     []bool // columns of dates and times
 	rows      [][]cell
 	raw       []string // the text of each record, without its newline
 	files     []string
 }
 
-// fieldName returns a column's name on the command line. Names that could mean something else are in quotes, and so are
-// some others.
-func (in *input) fieldName(col int) string {
-	if in.noHeader && in.format != "jsonl" {
-		return fmt.Sprint(col + 1)
-	}
-	if strings.ContainsAny(in.names[col], `,"():=`) || strings.Contains(in.names[col], " as ") || col%2 == 1 {
-		return quoted(in.names[col])
-	}
-	return in.names[col]
-}
-
-func quoted(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+// isNumbered reports whether the columns have numbers instead of names.
+func (in *input) isNumbered() bool { return in.noHeader && in.format != "jsonl" }
 
 // input returns a new table, written to one or more files.
 func (r *run) input() (*input, error) {
 	format := pick(r, "csv", "csv", "tsv", "jsonl", "jsonl", "text")
 	noHeader := format == "text" || format != "jsonl" && r.maybe(0.2)
 	in := r.table(format, noHeader, pick(r, 0, 1, 5, 50, 300, 300, 1000, 1000, 60_000)) // the largest fills several blocks
+	r.addParts(in)
 	return in, r.write(in, "in", 1+r.IntN(3))
 }
 
 func (r *run) table(format string, noHeader bool, rows int) *input {
 	in := &input{format: format, noHeader: noHeader, malformed: r.maybe(0.2)}
-	all := []string{"a", "b c", "d,e", `f"g`, "ü", "h:i", "j.k", "day(a)", "prefix(a, 1)", `before("a",'x')`, "a=ü", "a:n", "a:desc", "a as b", `"q"`, "c)"}
-	if in.format == "tsv" {
-		all = []string{"a", "b c", "d,e", "ü", "day(a)", "a=ü", "a:n", "a:asc", "a as b"}
+	in.width = 1 + r.IntN(4)
+	for _, i := range r.Perm(len(oddNames))[:in.width] {
+		in.names = append(in.names, oddNames[i])
 	}
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	in.names = all[:1+r.IntN(4)]
 	if len(in.names) == 1 && in.format == "tsv" {
 		in.noHeader = false // without a header, an empty line may not count as a record
 	}
@@ -72,6 +63,7 @@ func (r *run) table(format string, noHeader bool, rows int) *input {
 		in.numeric = append(in.numeric, r.maybe(0.5))
 		in.wide = append(in.wide, in.numeric[i] && r.maybe(0.3))
 		in.booleans = append(in.booleans, !in.numeric[i] && r.maybe(0.3))
+		in.dates = append(in.dates, !in.numeric[i] && !in.booleans[i] && r.maybe(0.2))
 		if in.noHeader {
 			in.names[i] = fmt.Sprint(i + 1)
 		}
@@ -94,6 +86,8 @@ func (r *run) cell(in *input, col, distinct int, missingRate float64) cell {
 	switch {
 	case in.format != "text" && r.maybe(missingRate):
 		return cell{missing: in.format == "jsonl"}
+	case in.dates[col]:
+		return cell{text: fmt.Sprintf("20%02d-0%d-%02d", n%100, 1+n%9, 1+n%28) + pick(r, "", "T10:00", "T11:59:59.5")}
 	case in.booleans[col]:
 		text := pick(r, "true", "true", "false", "T", "No", "on", "0")
 		return cell{text: text, bare: in.format == "jsonl" && strings.Contains("true false 0", text)}
@@ -152,7 +146,7 @@ func (r *run) encode(in *input, row []cell) string {
 		case c.bare:
 			value = []byte(c.text)
 		}
-		members = append(members, string(name)+pick(r, ":", ": ")+string(value))
+		members = append(members, r.spellJSON(name)+pick(r, ":", ": ")+r.spellJSON(value))
 	}
 	return "{" + strings.Join(members, pick(r, ",", ", ")) + "}"
 }
@@ -166,20 +160,20 @@ func (r *run) write(in *input, name string, parts int) error {
 			b.WriteString("\uFEFF")
 		}
 		if !in.noHeader && in.format != "jsonl" {
-			header := make([]cell, len(in.names))
-			for i, name := range in.names {
+			header := make([]cell, in.width)
+			for i, name := range in.names[:in.width] {
 				header[i].text = name
 			}
 			b.WriteString(r.encode(in, header) + ending)
 		}
 		for _, row := range in.rows[len(in.rows)*part/parts : len(in.rows)*(part+1)/parts] {
-			if r.maybe(0.02) && (in.format != "tsv" || len(in.names) > 1) {
+			if r.maybe(0.02) && (in.format != "tsv" || in.width > 1) {
 				b.WriteString(ending)
 			}
 			if in.malformed && r.maybe(0.05) && len(in.raw) > 0 && in.format != "text" {
 				b.WriteString(map[string]string{"csv": "1,2,3,4,5,6", "tsv": "1\t2\t3\t4\t5\t6", "jsonl": "oops"}[in.format] + ending)
 			}
-			raw := r.encode(in, row)
+			raw := r.encode(in, row[:in.width])
 			b.WriteString(raw + ending)
 			in.raw = append(in.raw, raw+strings.TrimSuffix(ending, "\n"))
 		}

@@ -16,6 +16,7 @@ func (r *run) join(flags []string) error {
 		for in.noHeader != nameless { // a TSV with one column always has a header
 			in = r.table(format, nameless, rows)
 		}
+		r.addParts(in)
 		return in
 	}
 	left := newSide(pick(r, 1, 5, 50, 1000))
@@ -28,9 +29,12 @@ func (r *run) join(flags []string) error {
 	leftColumns, rightColumns := r.Perm(len(left.names))[:n], r.Perm(len(right.names))[:n]
 	var conditions []string
 	for i := range n {
-		pair := left.fieldName(leftColumns[i])
+		pair := r.fieldName(left, leftColumns[i])
 		if left.names[leftColumns[i]] != right.names[rightColumns[i]] || r.maybe(0.3) {
-			pair += "=" + right.fieldName(rightColumns[i])
+			pair += "=" + r.fieldName(right, rightColumns[i])
+			if slices.Contains(left.names, pair) && slices.Contains(right.names, pair) {
+				pair = quote(left.names[leftColumns[i]]) + "=" + quote(right.names[rightColumns[i]])
+			}
 		}
 		conditions = append(conditions, pair)
 	}
@@ -88,16 +92,18 @@ func (r *run) join(flags []string) error {
 func (r *run) widen(in *input) {
 	long := strings.Repeat("x", pick(r, 5_000, 30_000, 60_000))
 	for _, row := range in.rows {
-		if c := &row[r.IntN(len(row))]; !c.bare && !c.missing && c.text != "" {
+		i := r.IntN(in.width)
+		if c := &row[i]; !c.bare && !c.missing && c.text != "" && !in.dates[i] {
 			c.text += long
 		}
 	}
+	in.cutParts()
 }
 
 // joinModel returns the column names and the rows of a join.
 func joinModel(left, right *input, leftColumns, rightColumns []int, kind string, matchEmpty bool) (names []string, rows [][]cell) {
 	otherColumns := func(in *input, keys []int) (cols []int) {
-		for i := range in.names {
+		for i := range in.width {
 			if !slices.Contains(keys, i) {
 				cols = append(cols, i)
 			}
@@ -105,7 +111,7 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 		return cols
 	}
 	row := func(l, r []cell) {
-		row := slices.Clone(l)
+		row := l[:min(len(l), left.width)]
 		if kind != "semi" && kind != "anti" {
 			row = nil
 			for i := range leftColumns {
@@ -132,7 +138,7 @@ func joinModel(left, right *input, leftColumns, rightColumns []int, kind string,
 		}
 		rows = append(rows, row)
 	}
-	names = left.names
+	names = left.names[:left.width]
 	if kind != "semi" && kind != "anti" {
 		names = append(pickAll(left.names, leftColumns), pickAll(left.names, otherColumns(left, leftColumns))...)
 		for _, name := range pickAll(right.names, otherColumns(right, rightColumns)) {

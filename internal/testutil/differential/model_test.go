@@ -13,6 +13,7 @@ import (
 type job struct {
 	args          []string
 	names         []string // the output's columns
+	width         int      // number of columns to write without --columns; 0 means all
 	rows          func(typed bool) [][]cell
 	unlimitedRows func(typed bool) [][]cell // rows without the limit; nil if the job has no limit
 }
@@ -38,7 +39,7 @@ func (j *job) canHold(format string, noHeader bool) bool {
 
 func (r *run) plan(command string, in *input) *job {
 	cols, byFields := r.pickColumns(in)
-	j := &job{args: []string{command, "--by", strings.Join(byFields, ",")}, names: in.names}
+	j := &job{args: []string{command, "--by", strings.Join(byFields, ",")}, names: in.names, width: in.width}
 	n := 1 + r.IntN(50)
 	switch command {
 	case "sort", "top":
@@ -63,22 +64,16 @@ func (r *run) plan(command string, in *input) *job {
 			j.args = j.args[:1]
 		}
 		j.rows = func(typed bool) (rows [][]cell) {
-			seen := map[string]bool{}
-			for i, row := range in.rows {
-				key := in.raw[i]
-				if !wholeRecord {
-					key = keyOf(row, cols, typed)
+			return firstOfKeys(in.rows, func(i int) string {
+				if wholeRecord {
+					return in.raw[i]
 				}
-				if !seen[key] {
-					rows = append(rows, row)
-				}
-				seen[key] = true
-			}
-			return rows
+				return keyOf(in.rows[i], cols, typed)
+			})
 		}
 	case "frequent":
 		j.args = []string{"top", "--frequent", j.args[2], "-n", fmt.Sprint(n)}
-		j.names = append(pickAll(in.names, cols), "count")
+		j.names, j.width = append(pickAll(in.names, cols), "count"), 0
 		j.rows = func(typed bool) [][]cell {
 			rows := groupRows(in, cols, []aggregateSpec{{function: "records"}}, typed)
 			slices.SortStableFunc(rows, func(a, b []cell) int { return ratOf(b[len(cols)]).Cmp(ratOf(a[len(cols)])) })
@@ -86,7 +81,7 @@ func (r *run) plan(command string, in *input) *job {
 		}
 	case "group":
 		specs := r.aggregates(in)
-		j.names = pickAll(in.names, cols)
+		j.names, j.width = pickAll(in.names, cols), 0
 		for _, a := range specs {
 			j.names = append(j.names, a.text)
 		}
@@ -99,10 +94,25 @@ func (r *run) plan(command string, in *input) *job {
 	return j
 }
 
+// firstOfKeys returns the first row of each key. keyOf returns the key of row i.
+func firstOfKeys(rows [][]cell, keyOf func(i int) string) (first [][]cell) {
+	seen := map[string]bool{}
+	for i, row := range rows {
+		if key := keyOf(i); !seen[key] {
+			seen[key] = true
+			first = append(first, row)
+		}
+	}
+	return first
+}
+
 // filterRows removes some of the input's rows, and returns the condition for the others.
 func (r *run) filterRows(in *input) string {
 	c := r.IntN(len(in.names))
-	column := quoted(in.names[c])
+	column := quote(in.names[c])
+	if c >= in.width {
+		column = in.names[c]
+	}
 	condition, keeps := column+" is not null", func(c cell) bool { return c.text != "" }
 	if r.maybe(0.5) && len(in.rows) > 0 {
 		text := strings.ReplaceAll(pick(r, in.rows...)[c].text, "\x00", "") // arguments cannot contain NUL
@@ -116,7 +126,8 @@ func (r *run) filterRows(in *input) string {
 			rows, raw = append(rows, row), append(raw, in.raw[i])
 		}
 	}
-	if len(rows) == 0 {
+	lacksMember := func(row []cell) bool { return slices.ContainsFunc(row, func(c cell) bool { return c.missing }) }
+	if len(rows) == 0 || lacksMember(rows[0]) { // the first record must have all columns
 		return column + " is null or " + column + " is not null"
 	}
 	in.rows, in.raw = rows, raw
@@ -126,12 +137,18 @@ func (r *run) filterRows(in *input) string {
 // selectColumns limits the job to some of its columns.
 func (j *job) selectColumns(r *run) {
 	order := r.Perm(len(j.names))[:1+r.IntN(len(j.names))]
-	selected := pickAll(j.names, order)
-	list := make([]string, len(order))
-	for i, name := range selected {
-		list[i] = `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	list := pickAll(j.names, order)
+	for i, c := range order {
+		if j.width == 0 || c < j.width {
+			list[i] = quote(list[i])
+		}
 	}
 	j.args = append(j.args, "--columns", strings.Join(list, ","))
+	j.limitColumns(order)
+}
+
+// limitColumns limits the expected rows to some columns.
+func (j *job) limitColumns(order []int) {
 	limit := func(rows func(bool) [][]cell) func(bool) [][]cell {
 		return func(typed bool) (limited [][]cell) {
 			for _, row := range rows(typed) {
@@ -144,7 +161,7 @@ func (j *job) selectColumns(r *run) {
 			return limited
 		}
 	}
-	j.names, j.rows = selected, limit(j.rows)
+	j.names, j.rows = pickAll(j.names, order), limit(j.rows)
 	if j.unlimitedRows != nil {
 		j.unlimitedRows = limit(j.unlimitedRows)
 	}

@@ -92,7 +92,11 @@ func (r *run) recordsByKey(in *input, cols []int) map[string]string {
 func (r *run) pickColumns(in *input) (cols []int, byFields []string) {
 	cols = r.Perm(len(in.names))[:min(1+r.IntN(2), len(in.names))]
 	for _, c := range cols {
-		byFields = append(byFields, in.fieldName(c))
+		name := r.fieldName(in, c)
+		if name == quote(in.names[c]) && in.format != "jsonl" && !strings.ContainsAny(in.names[c], `,"`) && !in.hasLonger(in.names[c]) && r.maybe(0.3) {
+			name = in.names[c] // a header's name needs no quotes
+		}
+		byFields = append(byFields, name)
 	}
 	return cols, byFields
 }

@@ -15,10 +15,10 @@ with extra("tables"):
     from .client import Table, Tables, connect
     from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
     from .operations import Snapshot
-    from .results import Changes, Described, Version
+    from .results import Changes, Described, Replaced, Version
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Server", "Snapshot", "Split", "Table", "Tables",
-    "Version", "Violation", "connect", "connect_async", "serve", "split",
+    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Replaced", "Server", "Snapshot", "Split", "Table",
+    "Tables", "Version", "Violation", "connect", "connect_async", "serve", "split",
 ]  # fmt: skip

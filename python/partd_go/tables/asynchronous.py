@@ -55,6 +55,7 @@ class AsyncTables:
         await asyncio.to_thread(self.tables.close)
 
     put, put_many = _in_thread(Tables.put), _in_thread(Tables.put_many)
+    replace_range = _in_thread(Tables.replace_range)
     list, describe, versions = _in_thread(Tables.list), _in_thread(Tables.describe), _in_thread(Tables.versions)
     delete, buckets, delete_bucket = _in_thread(Tables.delete), _in_thread(Tables.buckets), _in_thread(Tables.delete_bucket)
     resample, combine, action = _in_thread(Tables.resample), _in_thread(Tables.combine), _in_thread(Tables.action)

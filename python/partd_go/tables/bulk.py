@@ -51,7 +51,7 @@ def split(
     it replaces files of the same names, and keeps others. memory is the program's limit, in bytes or as "1GiB" (default: 256 MiB);
     it stores more rows in temporary files, which are next to dir and in $TMPDIR.
     """
-    flags = {"by": _csv(arguments.names(by, "by")), "output": os.path.abspath(os.path.expanduser(os.fspath(dir))), "to": format}
+    flags = {"by": _csv(arguments.names(by, "by")), "output": os.path.abspath(os.path.expanduser(os.fspath(dir))), "to-format": format}
     if memory is not None:
         flags["memory"] = str(memory)
     command = [program(), "split", "--json", *(f"--{name}={value}" for name, value in flags.items()), *(["--hive"] * hive), *(["--force"] * force)]

@@ -26,7 +26,10 @@ from .calls import Call, to_json
 from .connection import check_not_forked
 from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
 from .operations import Operations
-from .results import MODES, Changes, Data, Described, Mode, Query, Read, Resampled, Since, State, Time, Version, since_state, state, time_of
+from .results import (
+    MODES, Changes, Data, Described, Mode, Query, Read, Replaced, Resampled, Since, State, Time, Version, moment, since_state, state,
+    time_of,
+)  # fmt: skip
 from .server import location_of, open_server, server_flags
 
 if TYPE_CHECKING:
@@ -127,13 +130,40 @@ class Tables(Operations, Shown):
                 raise Misuse(f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an upsert needs no id)")
             call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
         call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
+        if_unknown = REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
+        is_upsert = upsert is not None
+        result = self._send_rows(
+            f"put {name!r}", call, data, timeout, if_unknown, is_typed=is_upsert or mode == "append", changes_once=is_upsert or bool(id)
+        )
+        if missing == "warn" and result.get("lacks"):
+            warnings.warn(f"put {name!r}: the rows lack columns of the table, which become null: {result['lacks']}", MissingColumns, stacklevel=2)
+        return int(result["version"])
+
+    def replace_range(
+        self, name: str, data: Data, start: Time | None = None, end: Time | None = None, bucket: str = "", *, time_col: str = "",
+        timeout: float | None = None,
+    ) -> Replaced:  # fmt: skip
+        """Replaces the rows of a table at or after start and before end with other rows, as one atomic change. None as start or
+        end means that the range has no limit there. A row outside the range is an error. time_col is the time column, by default that
+        of the table's settings, or the first column with times. Times without a zone are in UTC."""
+        if start is None and end is None:
+            raise Misuse("replace_range: pass start, end or both; put with mode=\"replace\" replaces all rows")
+        limits = {key: moment(limit) for key, limit in (("from", start), ("to", end)) if limit is not None}
+        call = {"partd": "put", "bucket": bucket, "name": arguments.text(name, "name"), "mode": 0, "range": {**limits, "time_column": time_col}}
+        result = self._send_rows(f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, changes_once=True)
+        return Replaced(result["version"], result["deleted"], result["written"])
+
+    def _send_rows(
+        self, op: str, call: dict[str, Any], data: Data, timeout: float | None, if_unknown: str, *, is_typed: bool, changes_once: bool
+    ) -> dict[str, Any]:
+        """Sends rows with the command call of a put, and returns the server's answer. If is_typed is true, a text file is read with the
+        types of the table's columns. For if_unknown see convert_error, and for changes_once see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):
-                table_schema = self.describe(name, bucket)["schema"] if mode == "append" or upsert is not None else None
+                table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
             data = files.reader(data, table_schema)
         rows = to_stream(data)
-        op = f"put {name!r}"
         if not rows.schema.names:
             raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
         command = to_json(call, op)
@@ -169,7 +199,6 @@ class Tables(Operations, Shown):
                 raise
 
         flight_call: Call
-        if_unknown = REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
 
         def attempt() -> pa.Buffer | None:
             nonlocal flight_call
@@ -177,17 +206,14 @@ class Tables(Operations, Shown):
                 return flight_call.wait(send)
 
         try:
-            reply = self._repeat(attempt, bool(id) or upsert is not None) if isinstance(rows, pa.Table) else attempt()
+            reply = self._repeat(attempt, changes_once) if isinstance(rows, pa.Table) else attempt()
         except Error:
             if failed:  # the source of the rows failed
                 raise failed[0] from None
             raise
         if reply is None:
             raise failure(Error, op, self.url, "the server did not answer")
-        result = json.loads(reply.to_pybytes())
-        if missing == "warn" and result.get("lacks"):
-            warnings.warn(f"{op}: the rows lack columns of the table, which become null: {result['lacks']}", MissingColumns, stacklevel=2)
-        return int(result["version"])
+        return cast("dict[str, Any]", json.loads(reply.to_pybytes()))
 
     def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
         """Calls put() with the options for several tables concurrently, and returns the versions by name. After an error,
@@ -394,9 +420,9 @@ class Tables(Operations, Shown):
         target_bucket: str | None = None, timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
         """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
-        of a bin, a pandas offset such as "5min". how names one or several functions, or is a dict from columns to functions,
-        such as {"open": "first", "high": "max"}. by names columns by which rows are grouped, by default the table's keys; []
-        means none. It returns the number of source rows (0 for a SELECT) and of rows put."""
+        of a bin, a pandas offset such as "5min". how names one or several functions, such as "mean" or "first(open),max(high)", or is a
+        dict from columns to functions, such as {"open": "first", "high": "max"}. by names columns by which rows are grouped, by default
+        the table's keys; [] means none. It returns the number of source rows (0 for a SELECT) and of rows put."""
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
@@ -478,6 +504,9 @@ class Table(Shown):
     def put(self, data: Data, mode: Mode = "error", **options: Any) -> int:
         return self.tables.put(self.name, data, mode, self.bucket, **options)
 
+    def replace_range(self, data: Data, start: Time | None = None, end: Time | None = None, **options: Any) -> Replaced:
+        return self.tables.replace_range(self.name, data, start, end, self.bucket, **options)
+
     @overload
     def get(self, *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
 
@@ -522,8 +551,20 @@ def _function_calls(how: Functions) -> list[str]:
             if not isinstance(name, str):
                 place = "" if column is None else f" for column {column!r}"
                 raise Misuse(f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'")
-            calls.append(name if column is None else f"{name}({column})")
+            calls += [call if column is None else f"{call}({column})" for call in _split_calls(name)]
     return calls
+
+
+def _split_calls(text: str) -> list[str]:
+    """Splits "first(open),max(high)" at its commas, except at those in a column's name."""
+    calls, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth <= 0:
+            calls.append("")
+        else:
+            calls[-1] += character
+    return [call.strip() for call in calls]
 
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:

@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -30,7 +30,8 @@ T = TypeVar("T")
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
 _READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
-_PROTOCOL = (b"partd-protocol", b"1")  # as ProtocolVersion in tables/internal/faces/operations/wire.go
+# As CallVersion in tables/internal/faces/operations/wire.go. A call with the field "only" sends both, and the server checks both.
+_PROTOCOL, _PROTOCOL_2 = (b"partd-protocol", b"1"), (b"partd-protocol", b"2")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # time between the ends of the connections of a killed server, in seconds
 _GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
@@ -92,9 +93,10 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
+        headers = [_PROTOCOL_2] if "only" in body else []
 
         def ask() -> list[Any]:
-            with self._call(kind, timeout, "" if kind in _READS else CHECK) as call:
+            with self._call(kind, timeout, "" if kind in _READS else CHECK, headers) as call:
                 return call.wait(lambda: [*call.client.do_action(action, call.options)])
 
         return [json.loads(answer.body.to_pybytes()) for answer in self._repeat(ask)]
@@ -115,8 +117,8 @@ class Connection:
                     self._connect()
         return self._flights[-1]
 
-    def _call(self, op: str, timeout: float | None, if_unknown: str = "") -> Call:
-        return Call(self._open(), op, self.url, self._headers, self._timeout if timeout is None else timeout, if_unknown)
+    def _call(self, op: str, timeout: float | None, if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()) -> Call:
+        return Call(self._open(), op, self.url, [*self._headers, *headers], self._timeout if timeout is None else timeout, if_unknown)
 
     def _repeat(self, call: Callable[[], T], changes_once: bool = False) -> T:
         """Runs call, and repeats it if a directory's server was killed during the call: the next attempt starts the server again. A change

@@ -11,7 +11,7 @@ import pyarrow.flight as flight
 
 from ..errors import (
     SPACE, Busy, ConnectionFailed, Error, Misuse, NoSpace, Refused, SchemaMismatch, TimedOut, TooLarge, UnknownOutcome,
-    failure, is_disk_full,
+    Unsupported, failure, is_disk_full,
 )  # fmt: skip
 from .results import time_of
 
@@ -49,6 +49,7 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowKeyError, NotFound, "see list() and buckets()"),
     (pa.ArrowCapacityError, Busy, "try again later, or send less"),
     (pa.ArrowTypeError, SchemaMismatch, ""),
+    (pa.ArrowNotImplementedError, Unsupported, ""),
     (pa.ArrowInvalid, Violation, ""),
 )  # fmt: skip
 _PUTS = ("put ", "partd.combine", "partd.resample")  # operations with a mode

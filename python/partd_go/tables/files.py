@@ -1,4 +1,4 @@
-"""Reads files for put: Parquet and Arrow with pyarrow; CSV and JSON lines with partd-tables (docs/import.md of the tables module)."""
+"""Reads files for put: Arrow and most of Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables (docs/import.md of the tables module)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # ext
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. A CSV or JSON column has the type that schema gives for its name, or otherwise a
-    type that fits all of its values."""
+    """Returns a reader of a file's rows. A CSV or JSON column, or times in INT96, have the type that schema gives for the
+    name, or otherwise a type that fits all values; for INT96, microseconds."""
     name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
     format = _FORMATS.get((os.path.splitext(stem)[1] if extension.lower() in _COMPRESSED else extension).lower())
@@ -36,16 +36,19 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
         import pyarrow.parquet as parquet
 
         rows = parquet.ParquetFile(name)
+        if any(rows.schema.column(at).physical_type == "INT96" for at in range(len(rows.schema))):  # pyarrow would drop digits or change years
+            rows.close()
+            return _convert(name, format, schema)
         return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
     except pa.ArrowInvalid as error:
         raise failure(Misuse, "put", name, str(error), "pass a file whose format matches its name") from error
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a text file's rows. It runs `partd-tables convert`, which sends rows only after it has read the whole file."""
+    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows of a text only after it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
-    command = [program(), "convert", "--from", format, "--format", "arrow"]
+    command = [program(), "convert", "--from", format, "--to-format", "arrow"]
     stderr = tempfile.TemporaryFile()
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:

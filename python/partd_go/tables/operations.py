@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import Error, failure
+from ..errors import Error, Unsupported, failure
 from .arguments import names as to_names
 from .connection import Connection
 from .errors import NotFound
@@ -57,8 +57,13 @@ class Operations(Connection):
         return {key: value for key, value in found.items() if value}
 
     def set_settings(self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None) -> None:
-        """Changes some of a table's settings. For example, {"evolution": "add_only"} lets puts add columns."""
-        self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**self.settings(name, bucket, timeout=timeout), **settings})
+        """Changes some of a table's settings. For example, {"evolution": "add_only"} lets puts add columns. None or an empty value
+        unsets a setting. A server of an earlier version gets all settings, which can undo another client's concurrent change."""
+        try:
+            self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
+        except Unsupported:
+            current = self.settings(name, bucket, timeout=timeout)
+            self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**current, **settings})
 
     def metadata(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
         """Returns the metadata of a table or a bucket."""

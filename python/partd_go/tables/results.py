@@ -50,6 +50,14 @@ class Changes(NamedTuple):
     uuid: str
 
 
+class Replaced(NamedTuple):
+    """What replace_range() did: the version that contains the new rows, and the number of rows that were deleted and written."""
+
+    version: int
+    deleted: int
+    written: int
+
+
 class Described(TypedDict):
     """A table's description. scan(part=) accepts 1 to parts, about one for each file. Updated is a time in UTC."""
 
@@ -117,10 +125,14 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
         raise Misuse("pass only one of version, at and snapshot")
     if at is not None:
-        moment = datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) if isinstance(at, str) else at
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
-        return {"time": moment.isoformat()}
+        return {"time": moment(at)}
     return {**({} if version is None else {"version": arguments.whole(version, "version")}), **({"snapshot": snapshot} if snapshot else {})}
+
+
+def moment(time: Time) -> str:
+    """Returns a time as in a request. A time without a zone is in UTC."""
+    parsed = datetime.datetime.fromisoformat(time.replace("Z", "+00:00")) if isinstance(time, str) else time
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).isoformat()
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:

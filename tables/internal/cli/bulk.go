@@ -67,7 +67,7 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	defer bar.Stop()
 	bar.Count(total, done.Load)
 	r, err := formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
-		in, _, err := b.a.openInput(file, formats.Format(*b.from))
+		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
 		if err == nil {
 			in.Count = func(n int) { done.Add(int64(n)) }
 		}
@@ -150,7 +150,7 @@ read; a run that fails leaves the directory unchanged. Temporary files are in $T
 to the files; the next run removes those of a killed one.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
-  zcat trades.csv.gz | partd-tables split --by sym --from csv --to arrow -o by-symbol -`,
+  zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
 	}
 	b := newBulkFlags(a, cmd, "write a file for each combination of values in these `COLUMNS`, separated by commas")
 	fs := cmd.Flags()
@@ -158,15 +158,16 @@ to the files; the next run removes those of a killed one.`,
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
 	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, without the columns --by")
 	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
-	fs.StringVar(&o.Format, "to", "parquet", "`FORMAT` of the files to write: parquet, arrow, csv or jsonl")
-	cliutil.Complete(cmd, "to", "parquet", "arrow", "csv", "jsonl")
+	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: parquet, arrow, csv or jsonl")
+	cliutil.Complete(cmd, "to-format", "parquet", "arrow", "csv", "jsonl")
+	aliasFlag(cmd, "to", "to-format")
 	cliutil.Must(cmd.MarkFlagDirname("output"))
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.Dir == "" {
 			return cliutil.Usagef("-o is required: name a directory for the files")
 		}
-		if err := checkFormat(formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
-			return cliutil.Usagef("--to %q: use parquet, arrow, csv or jsonl", o.Format)
+		if err := checkFormat("to-format", formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
+			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
 		}
 		var result bulk.SplitResult
 		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
@@ -182,7 +183,7 @@ to the files; the next run removes those of a killed one.`,
 		case *b.json:
 			return json.NewEncoder(a.out).Encode(result)
 		}
-		_, err = fmt.Fprintf(a.err, "%d rows read and written, %d files\n", result.Rows, result.Files)
+		_, err = fmt.Fprintf(a.err, "%s read and written, %s\n", count(result.Rows, "row"), count(result.Files, "file"))
 		return err
 	}
 	return cmd
@@ -193,25 +194,26 @@ func newSort(a *app) *cobra.Command {
 		Use:   "sort [flags] [--] FILE…",
 		Short: "Write the rows of files in the order of columns",
 		Long: `Write the rows of files in the order of the columns --by, without a table: to a pipe as CSV, to
-a file in the format of --format or of the file's extension. A file appears only when it is
+a file in the format of --to-format or of the file's extension. A file appears only when it is
 complete. Nested columns and metadata are kept, and so are types that the file's format has, and
 the order of rows with equal values. Null comes before all values, NaN before all numbers, and
 text is ordered by its bytes. All FILEs must have the same columns, in any order. A directory
 stands for the files in and below it; - is the standard input. Rows that do not fit in memory go
 to temporary files in $TMPDIR.`,
 		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
-  partd-tables sort --by price --format csv trades.parquet | head
+  partd-tables sort --by price --to-format csv trades.parquet | head
   partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
 	}
 	b := newBulkFlags(a, cmd, "sort by these `COLUMNS`, separated by commas, the most significant first")
 	distinct := cmd.Flags().Bool("distinct", false, "write only the first row of those with equal values in --by")
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "to-format")
+	aliasFlag(cmd, "format", "to-format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
 		if *b.json && out.file == "" {
-			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --format jsonl")
+			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --to-format jsonl")
 		}
 		var read, written arrowsafe.Counted
 		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.

@@ -91,7 +91,7 @@ func TestSplitInterrupted(t *testing.T) {
 	for range procs.Kills(t, 1) {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
 			for _, isWriting := range []bool{false, true} {
-				cmd := program("split", "--by", "k", "--from", "arrow", "--to", "csv", "--memory", "64MiB", "--progress", "always", "-o", out, "-")
+				cmd := program("split", "--by", "k", "--from", "arrow", "--to-format", "csv", "--memory", "64MiB", "--progress", "always", "-o", out, "-")
 				var stderr locked
 				cmd.Stderr = &stderr
 				in, err := cmd.StdinPipe()
@@ -137,7 +137,7 @@ func TestSplitInterrupted(t *testing.T) {
 					t.Errorf("%v, writing: %v: %q are left, want only names that begin with partd-tmp-", signal, isWriting, left)
 				}
 				if signal == syscall.SIGKILL {
-					mustRun(t, whole.String(), "split", "--by", "k", "--from", "arrow", "--to", "csv", "--memory", "64MiB", "-o", out, "-")
+					mustRun(t, whole.String(), "split", "--by", "k", "--from", "arrow", "--to-format", "csv", "--memory", "64MiB", "-o", out, "-")
 					if left := leftovers(t, parent, tmp); len(left) != 1 || len(filesIn(t, out)) != len(keys) {
 						t.Errorf("after another run, there are %q, want only the directory of the files", left)
 					}

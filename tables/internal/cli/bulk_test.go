@@ -56,7 +56,7 @@ func TestSplitAndSort(t *testing.T) {
 		if code != 0 || stdout != "" || stderr != "4 rows read, 4 written\n" {
 			t.Fatalf("sort: exit code %d, output %q, %q, want the number of rows", code, stdout, stderr)
 		}
-		if got, want := mustRun(t, "", "convert", whole, "--format", "csv"), "sym,n,at\nA,1,2026-02-01\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n"; got != want {
+		if got, want := mustRun(t, "", "convert", whole, "--to-format", "csv"), "sym,n,at\nA,1,2026-02-01\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n"; got != want {
 			t.Errorf("sort --by n to %s: %s, want\n%s", format, got, want)
 		}
 		text, err := os.ReadFile(whole)
@@ -64,27 +64,27 @@ func TestSplitAndSort(t *testing.T) {
 		if got, want := mustRun(t, string(text), "sort", "--by", "sym,n", "--from", format, "-"), "sym,n,at\n,3,\nA,1,2026-02-01\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != want {
 			t.Errorf("sort of a pipe with %s: %s, want\n%s", format, got, want)
 		}
-		if got := mustRun(t, "", "sort", "--by", "n", "--format", format, "-o", "-", in); format != "arrow" && got != string(text) {
-			t.Errorf("sort -o - --format %s differs from the file of sort -o FILE", format)
+		if got := mustRun(t, "", "sort", "--by", "n", "--to-format", format, "-o", "-", in); format != "arrow" && got != string(text) {
+			t.Errorf("sort -o - --to-format %s differs from the file of sort -o FILE", format)
 		}
 		target := filepath.Join(out, fmt.Sprint(i), "new")
-		if got := mustRun(t, string(text), "split", "--by", "sym", "--json", "--from", format, "--to", format, "-o", target, "-"); got != "{\"rows\":4,\"files\":3}\n" {
+		if got := mustRun(t, string(text), "split", "--by", "sym", "--json", "--from", format, "--to-format", format, "-o", target, "-"); got != "{\"rows\":4,\"files\":3}\n" {
 			t.Errorf("split --json: %s", got)
 		}
 		for name, want := range map[string]string{"A": "A,1,2026-02-01\nA,5,2026-01-30\n", "B": "B,2,2026-01-31\n", "%null": ",3,\n"} {
-			if got := mustRun(t, "", "convert", filepath.Join(target, name+"."+format), "--format", "csv"); got != "sym,n,at\n"+want {
+			if got := mustRun(t, "", "convert", filepath.Join(target, name+"."+format), "--to-format", "csv"); got != "sym,n,at\n"+want {
 				t.Errorf("split of a pipe with %s: the file of %s has\n%s\nwant\n%s", format, name, got, want)
 			}
 		}
 	}
 	distinct := filepath.Join(dir, "whole.csv")
 	got := mustRun(t, "", "sort", "--by", "sym", "--distinct", "--json", "--force", "-o", distinct, in)
-	if text, want := mustRun(t, "", "convert", distinct, "--format", "csv"), "sym,n,at\n,3,\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != "{\"rows_read\":4,\"rows_written\":3}\n" || text != want {
+	if text, want := mustRun(t, "", "convert", distinct, "--to-format", "csv"), "sym,n,at\n,3,\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != "{\"rows_read\":4,\"rows_written\":3}\n" || text != want {
 		t.Errorf("sort --distinct --json: %s, %s, want\n%s", got, text, want)
 	}
-	_, stderr, code := command(t, "", "split", "--by", "sym", "--to", "csv", "-o", filepath.Join(out, "csv"), in)
+	_, stderr, code := command(t, "", "split", "--by", "sym", "--to-format", "csv", "-o", filepath.Join(out, "csv"), in)
 	if got := filesIn(t, filepath.Join(out, "csv")); code != 0 || stderr != "4 rows read and written, 3 files\n" || !equalMaps(got, csvFiles) {
-		t.Errorf("split --to csv: exit code %d, %s, files %q, want %q", code, stderr, got, csvFiles)
+		t.Errorf("split --to-format csv: exit code %d, %s, files %q, want %q", code, stderr, got, csvFiles)
 	}
 	t.Setenv("PARTD_TABLES_BY", "sym") // each flag can also be set by a variable
 	mustRun(t, "", "split", "--hive", "--to", "jsonl", "-o", filepath.Join(out, "hive"), in)
@@ -99,6 +99,64 @@ func TestSplitAndSort(t *testing.T) {
 	csvFiles["A.csv"] = "n,at,sym\n1,2026-02-01,A\n"
 	if got := filesIn(t, filepath.Join(out, "csv")); !equalMaps(got, csvFiles) {
 		t.Errorf("split --force: files %q, want %q", got, csvFiles)
+	}
+}
+
+// TestFormatFlags sets the output format with --to-format, and with the flags that it had before, each also by its
+// variable. A flag on the command line wins over any variable.
+func TestFormatFlags(t *testing.T) {
+	in := writeTemp(t, "in.csv", "a\n1\n")
+	for _, args := range [][]string{{"convert", in}, {"sort", "--by", "a", in}, {"split", "--by", "a", in}} {
+		former := map[string]string{"convert": "format", "sort": "format", "split": "to"}[args[0]]
+		written := func(flags ...string) string {
+			if args[0] != "split" {
+				return mustRun(t, "", append(args, flags...)...)
+			}
+			out := filepath.Join(t.TempDir(), "out")
+			mustRun(t, "", append(append(args, "-o", out), flags...)...)
+			for _, text := range filesIn(t, out) {
+				return text
+			}
+			return ""
+		}
+		for _, flag := range []string{"to-format", former} {
+			variable := env.Variable(flag)
+			if got := written("--"+flag, "jsonl"); got != "{\"a\":1}\n" {
+				t.Errorf("%q --%s jsonl: %q", args, flag, got)
+			}
+			t.Setenv(variable, "jsonl")
+			if got := written(); got != "{\"a\":1}\n" {
+				t.Errorf("%q with %s=jsonl: %q", args, variable, got)
+			}
+			for _, other := range []string{"to-format", former} {
+				if got := written("--"+other, "csv"); got != "a\n1\n" {
+					t.Errorf("%q --%s csv with %s=jsonl: %q", args, other, variable, got)
+				}
+			}
+			t.Setenv(variable, "")
+		}
+		if help := mustRun(t, "", args[0], "--help"); !strings.Contains(help, "--to-format FORMAT") || strings.Contains(help, "--"+former+" ") {
+			t.Errorf("%s --help lacks --to-format, or shows --%s:\n%s", args[0], former, help)
+		}
+	}
+}
+
+// TestStandardInputWithFiles reads the standard input, a file, together with others.
+func TestStandardInputWithFiles(t *testing.T) {
+	first, second := writeTemp(t, "1.csv", "a\n3\n"), writeTemp(t, "2.csv", "a\nx\n")
+	for _, files := range [][]string{{first, "-", second}, {"-", first, second}} {
+		if got := mustRun(t, "a\n2\n", append([]string{"sort", "--by", "a", "--from", "csv"}, files...)...); got != "a\n2\n3\nx\n" {
+			t.Errorf("sort %q: %q", files, got)
+		}
+	}
+	stored := filepath.Join(t.TempDir(), "x.arrow")
+	mustRun(t, "", "convert", first, "-o", stored)
+	text, err := os.ReadFile(stored)
+	mustSucceed(t, err)
+	for _, files := range [][]string{{stored, "-"}, {"-", stored}} {
+		if got := mustRun(t, string(text), append([]string{"sort", "--by", "a", "--from", "arrow"}, files...)...); got != "a\n3\n3\n" {
+			t.Errorf("sort %q: %q", files, got)
+		}
 	}
 }
 
@@ -121,7 +179,7 @@ func TestBulkRefuses(t *testing.T) {
 	write("hive/a=1/x.csv", "b\n1\n")
 	mustSucceed(t, os.Mkdir(empty, 0o777))
 	var cut strings.Builder
-	cut.WriteString(mustRun(t, "", "convert", good, "--format", "arrow"))
+	cut.WriteString(mustRun(t, "", "convert", good, "--to-format", "arrow"))
 	out := filepath.Join(dir, "out", "x")
 	for _, c := range []struct {
 		args  []string
@@ -131,7 +189,7 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "-o", out, good}, cliutil.ExitUsage, "--by is required"},
 		{[]string{"split", "--by", "a", good}, cliutil.ExitUsage, "-o is required"},
 		{[]string{"split", "--by", "a", "-o", out}, cliutil.ExitUsage, "is missing: partd-tables split"},
-		{[]string{"split", "--by", "a", "-o", out, "--to", "tsv", good}, cliutil.ExitUsage, `--to "tsv": use parquet, arrow, csv or jsonl`},
+		{[]string{"split", "--by", "a", "-o", out, "--to-format", "tsv", good}, cliutil.ExitUsage, `--to-format "tsv": use parquet, arrow, csv or jsonl`},
 		{[]string{"split", "--by", "a", "-o", out, "--from", "orc", good}, cliutil.ExitUsage, `--from "orc": use one of csv`},
 		{[]string{"split", "--by", "a", "-o", out, "-"}, cliutil.ExitUsage, "use --from"},
 		{[]string{"split", "--by", "a", "-o", out, "--from", "csv", "-", "-"}, cliutil.ExitUsage, "only once"},
@@ -146,7 +204,13 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "--by", "a", "-o", out, empty}, cliutil.ExitFailed, "empty: the directory contains no files"},
 		{[]string{"split", "--by", "b", "-o", out, filepath.Join(dir, "in", "hive")}, cliutil.ExitFailed, "a=1: a column in the name of a directory is not read"},
 		{[]string{"split", "--by", "a", "-o", out, write("cut.arrows", cut.String()[:cut.Len()-8])}, cliutil.ExitFailed, "cut.arrows: the file is incomplete"},
-		{[]string{"sort", "--by", "a", "-o", out + ".orc", good}, cliutil.ExitUsage, "set --format"},
+		{[]string{"sort", "--by", "a", "-o", out + ".orc", good}, cliutil.ExitUsage, "set --to-format to csv, jsonl, parquet, arrow or table"},
+		{[]string{"sort", "--by", "a", "--to-format", "tsv", good}, cliutil.ExitUsage, `--to-format "tsv": use csv`},
+		{[]string{"convert", "-o", filepath.Join(dir, "x.orc"), good}, cliutil.ExitUsage, "set --to-format to csv"},
+		{[]string{"convert", "--from", "orc", good}, cliutil.ExitUsage, `--from "orc": use csv`},
+		{[]string{"convert", "--columns", "a,c", good}, cliutil.ExitFailed, `column "c": the table has no such column`},
+		{[]string{"convert", "--where", "c = 1", good}, cliutil.ExitFailed, `"c"; the columns are "a", "b"`},
+		{[]string{"convert", "--where", "a > 0 & b = 'x'", good}, cliutil.ExitUsage, "--where: filter: position 7: unexpected '&': write and"},
 		{[]string{"sort", "--by", "a", "--json", good}, cliutil.ExitUsage, "--json needs -o"},
 		{[]string{"sort", "--by", "a", "-o", good, good}, cliutil.ExitFailed, "use --force"},
 		{[]string{"sort", "--by", "a", "-o", filepath.Join(dir, "sorted.csv"), good, bad}, cliutil.ExitFailed, "partd-tables: " + bad + ", line 3"},
@@ -219,7 +283,7 @@ func TestBulkTypes(t *testing.T) {
 	writeParquet(t, in, payload, payloadRows, 2)
 	var want []string
 	for i, format := range []string{"parquet", "arrow"} {
-		mustRun(t, "", "split", "--by", "key", "-o", filepath.Join(dir, format), "--to", format, in)
+		mustRun(t, "", "split", "--by", "key", "-o", filepath.Join(dir, format), "--to-format", format, in)
 		sorted := filepath.Join(dir, "sorted."+format)
 		mustRun(t, "", "sort", "--by", "key", "-o", sorted, in)
 		for _, files := range [][]string{{filepath.Join(dir, format, "a."+format), filepath.Join(dir, format, "b."+format)}, {sorted}} {
@@ -294,7 +358,7 @@ func TestBulkManyFiles(t *testing.T) {
 		mustSucceed(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.csv", i)), fmt.Appendf(nil, "k,n\n%d,%d\n", i%3, i), 0o666))
 	}
 	out := filepath.Join(t.TempDir(), "out")
-	if got, want := mustRun(t, "", "split", "--by", "k", "--to", "csv", "--json", "-o", out, dir), fmt.Sprintf("{\"rows\":%d,\"files\":3}\n", n); got != want {
+	if got, want := mustRun(t, "", "split", "--by", "k", "--to-format", "csv", "--json", "-o", out, dir), fmt.Sprintf("{\"rows\":%d,\"files\":3}\n", n); got != want {
 		t.Errorf("split: %s, want %s", got, want)
 	}
 	for name, text := range filesIn(t, out) {

@@ -61,7 +61,7 @@ start again without --since.`,
 	key := cmd.Flags().String("key", "", "the `COLUMNS` that identify rows, separated by commas (default: the table's time and key columns)")
 	uuid := cmd.Flags().String("uuid", "", "fail if the table's `UUID` differs, because it was created again")
 	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID as a JSON object to the standard error")
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, err := since()
 		if err != nil {

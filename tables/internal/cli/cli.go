@@ -32,7 +32,7 @@ var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
 	"server": {"dir"}, "copy server": {"from"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
 	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
 	"tls-cert": {"cert_file"}, "cert_file": {"tls-cert"}, "tls-key": {"key_file"}, "key_file": {"tls-key"},
-	"secret-file": {"secret"}, "secret": {"secret-file"},
+	"secret-file": {"secret"}, "secret": {"secret-file"}, "to-format": {"format", "to"}, "format": {"to-format"}, "to": {"to-format"},
 }}
 
 // Main runs the command line with the process's streams and signals, and returns the exit code.

@@ -143,11 +143,15 @@ func copyCommand(a *app, cmd *cobra.Command, dir, copyDir string, o operations.C
 			}
 			total.Files += d.Files
 			total.Bytes += d.Bytes
-			if _, err := fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(d.Bucket), displayName(d.Name), d.Rows, d.Checksum); err != nil {
+			fields := []string{state, cell(d.Bucket), cell(d.Name), count(d.Rows, "row")}
+			if d.Checksum != "" {
+				fields = append(fields, d.Checksum)
+			}
+			if _, err := fmt.Fprintln(a.out, strings.Join(fields, "\t")); err != nil {
 				return err
 			}
 		}
-		_, err = fmt.Fprintf(a.err, "%d tables; %d files sent (%d bytes)\n", len(copied), total.Files, total.Bytes)
+		_, err = fmt.Fprintf(a.err, "%s, %s sent (%s)\n", count(len(copied), "table"), count(total.Files, "file"), count(total.Bytes, "byte"))
 		return err
 	}
 	return cmd

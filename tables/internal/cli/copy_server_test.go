@@ -218,6 +218,37 @@ func largeTable(t *testing.T, size int) string {
 	return writeTemp(t, "large.csv", text.String())
 }
 
+// TestCopyOutput checks the text output of commands on copies of one table in the default bucket.
+func TestCopyOutput(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	mustRun(t, "", "put", "t", writeTemp(t, "t.csv", "a\n1\n"), "--dir", path("d"))
+	for _, c := range []struct{ args, stdout, stderr string }{
+		{"backup --name m --dir d --to bk", "copied\t-\tt\t1 row\n", "1 table, 1 file sent (256 bytes)\n"},
+		{"restore --name m --from bk --dir r", "copied\t-\tt\t1 row\n", "1 table, 1 file sent (256 bytes)\n"},
+		{"copy --from d --to cp", "copied\t-\tt\t1 row\t0fd3841207b6e7cb534a116932758ab1\n", "1 table, 1 file sent (256 bytes)\n"},
+		{"backups --dir bk", "\n-       m ", ""},
+		{"verify --dir d", "", "1 table, "},
+		{"verify --dir damaged", "damaged  -       t ", "partd-tables: 1 file is damaged"},
+	} {
+		args := strings.Fields(c.args)
+		for i, arg := range args {
+			if i > 0 && strings.HasPrefix(args[i-1], "--") && args[i-1] != "--name" {
+				args[i] = path(arg)
+			}
+		}
+		if strings.HasSuffix(c.args, "damaged") {
+			mustSucceed(t, os.Rename(path("bk"), path("damaged")))
+			files, _ := filepath.Glob(path("damaged/data/*/data/*.parquet"))
+			mustSucceed(t, os.WriteFile(files[0], nil, 0o666))
+		}
+		stdout, stderr, _ := command(t, "", args...)
+		if !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) || strings.Contains(stdout, `""`) || strings.Contains(stdout, "\t\n") {
+			t.Errorf("%s printed\n%s%swant\n%s%s", c.args, stdout, stderr, c.stdout, c.stderr)
+		}
+	}
+}
+
 // copyServer serves a new directory with a directory for copies. It returns the flags of clients, with a token for rights.
 func copyServer(t *testing.T, dir, backups string) (flags func(flightd.Rights) []string, stop func()) {
 	t.Helper()

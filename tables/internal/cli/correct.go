@@ -31,7 +31,7 @@ func (a *app) printRewrite(p location, asJSON bool, name string, r tables.Rewrit
 
 // rewriteFrom calls change with the rows of a file, read with the table's column types, and prints the result.
 func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, file, format string, change func(backend, array.RecordReader) (tables.RewriteResult, error)) error {
-	input, _, err := a.openInput(file, formats.Format(format))
+	input, _, err := a.openInput(file, "format", formats.Format(format))
 	if err != nil {
 		return err
 	}

@@ -180,43 +180,32 @@ other commands expect names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The function that it returns copies the values of the flags that
-// the user has set into a Settings, and reports whether there are any.
-func settingsFlags(cmd *cobra.Command) func(*tables.Settings) bool {
+// settingsFlags adds the flags for a table's settings. The function that it returns returns the settings for which the
+// user has set flags, and their JSON names, or nil if there are none.
+func settingsFlags(cmd *cobra.Command) func() (s tables.Settings, names []string) {
 	fs := cmd.Flags()
-	timeColumn := fs.String("time", "", "time `COLUMN`, by which the table's rows are ordered")
-	keys := fs.StringArray("key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
-	rule := fs.String("on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
+	var s tables.Settings
+	fs.StringVar(&s.Time, "time", "", "time `COLUMN`, by which the table's rows are ordered")
+	fs.StringArrayVar(&s.Keys, "key", nil, "key `COLUMN`, which distinguishes rows with equal times; may be repeated")
+	fs.StringVar((*string)(&s.OnDuplicate), "on-duplicate", "", "`RULE` for rows with equal times and keys: keep_all, keep_first, keep_last or error")
 	cliutil.Complete(cmd, "on-duplicate", string(tables.KeepAll), string(tables.KeepFirst), string(tables.KeepLast), string(tables.RefuseDuplicate))
-	compression := fs.String("compression", "", "whether new files are compressed for speed or for size: the `KIND` is fast (the default) or small")
+	fs.StringVar((*string)(&s.Compression), "compression", "", "whether new files are compressed for speed or for size: the `KIND` is fast (the default) or small")
 	cliutil.Complete(cmd, "compression", string(tables.CompressFast), string(tables.CompressSmall))
-	maintenance := fs.String("maintenance", "", "whether a server maintains the table: `CHOICE` is on or off (default: see serve --maintain)")
+	fs.StringVar(&s.Maintenance, "maintenance", "", "whether a server maintains the table: `CHOICE` is on or off (default: see serve --maintain)")
 	cliutil.Complete(cmd, "maintenance", tables.MaintenanceOn, tables.MaintenanceOff)
-	keepVersions := fs.Int("keep-versions", 0, "let a server expire versions, except the newest `N`")
-	keepAge := fs.String("keep-age", "", "let a server expire versions that are older than this `AGE`, such as 720h")
-	return func(s *tables.Settings) bool {
-		if fs.Changed("time") {
-			s.Time = *timeColumn
+	fs.IntVar(&s.KeepVersions, "keep-versions", 0, "let a server expire versions, except the newest `N`")
+	fs.StringVar(&s.KeepAge, "keep-age", "", "let a server expire versions that are older than this `AGE`, such as 720h")
+	return func() (tables.Settings, []string) {
+		var names []string
+		for _, flag := range []string{"time", "key", "on-duplicate", "compression", "maintenance", "keep-versions", "keep-age"} {
+			if fs.Changed(flag) {
+				names = append(names, strings.ReplaceAll(strings.Replace(flag, "key", "keys", 1), "-", "_"))
+			}
 		}
-		if fs.Changed("key") {
-			s.Keys = *keys
+		if slices.Equal(s.Keys, []string{""}) {
+			s.Keys = nil
 		}
-		if fs.Changed("on-duplicate") {
-			s.OnDuplicate = tables.OnDuplicate(*rule)
-		}
-		if fs.Changed("compression") {
-			s.Compression = tables.Compression(*compression)
-		}
-		if fs.Changed("maintenance") {
-			s.Maintenance = *maintenance
-		}
-		if fs.Changed("keep-versions") {
-			s.KeepVersions = *keepVersions
-		}
-		if fs.Changed("keep-age") {
-			s.KeepAge = *keepAge
-		}
-		return slices.ContainsFunc([]string{"time", "key", "on-duplicate", "compression", "maintenance", "keep-versions", "keep-age"}, fs.Changed)
+		return s, names
 	}
 }
 
@@ -224,21 +213,22 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Change the settings for which flags are set, and print all settings as JSON. A new time or
-key column, or a new rule for duplicates, rewrites the table's files in one new version.`,
+		Long: `Change the settings for which flags are set, and print all settings as JSON. An empty value
+unsets a setting. A new time or key column, or a new rule for duplicates, rewrites the table's
+files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	change := settingsFlags(cmd)
 	return p.command(cmd, func(ctx context.Context, s backend, args []string) error {
+		if settings, only := change(); only != nil {
+			if err := operations.ChangeSettings(ctx, s.Target, operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings, Only: only}); err != nil {
+				return err
+			}
+		}
 		settings, err := operations.Settings.Do(ctx, s.Target, &operations.Table{Bucket: *p.bucket, Name: args[0]})
 		if err != nil {
 			return err
-		}
-		if change(&settings) {
-			if _, err := operations.SetSettings.Do(ctx, s.Target, &operations.TableSettings{Bucket: *p.bucket, Name: args[0], Settings: settings}); err != nil {
-				return err
-			}
 		}
 		return cliutil.NewEncoder(a.out).Encode(settings)
 	})

@@ -30,7 +30,7 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 }
 
 func formatFlag(cmd *cobra.Command) *string {
-	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
+	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
 	cliutil.Complete(cmd, "format", formats.Names...)
 	return format
 }
@@ -56,19 +56,28 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 // rowOutput is the destination of the rows that a command writes.
 type rowOutput struct {
 	a            *app
+	formatFlag   string // its name
 	format       string
 	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool           // replace an existing file
 	chosenFormat formats.Format // set by chooseFormat
 }
 
-func outputFlags(a *app, cmd *cobra.Command) *rowOutput {
-	o, fs := &rowOutput{a: a}, cmd.Flags()
-	fs.StringVar(&o.format, "format", "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
+// outputFlags adds the flags for the rows that a command writes. formatFlag is the name of the flag for their format.
+func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
+	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
+	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
 	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output (-)")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
-	cliutil.Complete(cmd, "format", append([]string{"table"}, formats.Names...)...)
+	cliutil.Complete(cmd, formatFlag, "table", "csv", "jsonl", "parquet", "arrow")
 	return o
+}
+
+// aliasFlag adds a hidden flag, which sets the same value as the flag name: its former name.
+func aliasFlag(cmd *cobra.Command, alias, name string) {
+	f := *cmd.Flags().Lookup(name)
+	f.Name, f.Hidden = alias, true
+	cmd.Flags().AddFlag(&f)
 }
 
 // chooseFormat sets chosenFormat from the flags. Without flags, the format is a table if the output is a terminal, and
@@ -80,10 +89,10 @@ func (o *rowOutput) chooseFormat() (err error) {
 	switch {
 	case o.format != "":
 		o.chosenFormat = formats.Format(o.format)
-		return checkFormat(o.chosenFormat, true)
+		return checkFormat(o.formatFlag, o.chosenFormat, true)
 	case o.file != "":
 		if o.chosenFormat, err = formats.ByName(o.file); err != nil {
-			return cliutil.UsageError{Err: err}
+			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
 		}
 	case progress.IsTerminal(o.a.out):
 		o.chosenFormat = formats.Table

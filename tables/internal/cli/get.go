@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
@@ -17,6 +19,8 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 func newGet(a *app) *cobra.Command {
@@ -40,22 +44,31 @@ offset, such as +01:00 or Z, is in that zone.`,
 	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
 	limit := fs.Int64("limit", 0, "write at most `N` rows; 0 means all")
 	at := stateFlags(cmd)
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
 		if *limit < 0 {
 			return cliutil.Usagef("--limit is %d: it must not be negative", *limit)
 		}
-		if *where != "" {
-			e, err := filter.Parse(*where)
-			if err != nil {
-				return cliutil.Usagef("--where: %w", err)
-			}
-			o.Filter = e
+		var err error
+		if o.Filter, err = parseWhere(*where); err != nil {
+			return err
 		}
 		return out.scan(cmd.Context(), p, args[0], at(), *columns, o)
 	}
 	return cmd
+}
+
+// parseWhere parses the value of --where. It returns nil if the value is empty.
+func parseWhere(text string) (*filter.Expr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	e, err := filter.Parse(text)
+	if err != nil {
+		return nil, cliutil.Usagef("--where: %w", err)
+	}
+	return e, nil
 }
 
 // newHeadOrTail makes cmd write rows of a table. options returns the scan options that select n rows.
@@ -155,30 +168,39 @@ func newConvert(a *app) *cobra.Command {
 		Use:   "convert [flags] [--] FILE",
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
-columns, to a pipe as CSV, to a file in the format of --format or of the file's extension. The
+columns, to a pipe as CSV, to a file in the format of --to-format or of the file's extension. The
 help of put describes FILE. Column types of CSV and JSON lines are inferred from all values of a
-column, unless the Arrow file --like contains a column with the same name.`,
-		Example: "  partd-tables convert birdstrikes.csv -o birdstrikes.parquet\n  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet",
+column, unless the Arrow file --like contains a column with the same name.
+
+The help of get describes the EXPRESSION of --where.`,
+		Example: `  partd-tables convert birdstrikes.csv -o birdstrikes.parquet
+  partd-tables convert more.csv --like birdstrikes.arrow -o more.parquet
+  partd-tables convert trades.parquet --where "price > 100" --columns time,price`,
 	}
-	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, jsonl, parquet or arrow (default: from its name)")
+	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
 	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
 	cliutil.Complete(cmd, "from", formats.Names...)
-	out := outputFlags(a, cmd)
+	where := cmd.Flags().String("where", "", "write only rows for which this `EXPRESSION` is true")
+	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
+	out := outputFlags(a, cmd, "to-format")
+	aliasFlag(cmd, "format", "to-format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := out.chooseFormat(); err != nil {
+		e, err := parseWhere(*where)
+		names, columnsErr := columnNames("columns", *columns)
+		if err = errors.Join(err, columnsErr, out.chooseFormat()); err != nil {
 			return err
 		}
 		if err := checkExtension(args[0], *from); err != nil {
 			return err
 		}
 		ctx := cmd.Context()
-		input, _, err := a.openInput(args[0], formats.Format(*from))
+		input, _, err := a.openInput(args[0], "from", formats.Format(*from))
 		if err != nil {
 			return err
 		}
 		defer input.File.Close() //nolint:errcheck // the file was only read
 		if *typesFile != "" {
-			typesInput, _, err := a.openInput(*typesFile, formats.Arrow)
+			typesInput, _, err := a.openInput(*typesFile, "like", formats.Arrow)
 			if err != nil {
 				return err
 			}
@@ -191,7 +213,40 @@ column, unless the Arrow file --like contains a column with the same name.`,
 			input.Known = r.Schema()
 		}
 		r, err := input.Read(ctx)
+		if err == nil && (e != nil || names != nil) {
+			r, err = selectRows(ctx, r, e, names)
+		}
 		return out.write(ctx, r, err)
 	}
 	return cmd
+}
+
+// selectRows returns a reader of the rows of r for which e is true, with the given columns, or all if names is nil. The
+// reader, or an error, releases r.
+func selectRows(ctx context.Context, r array.RecordReader, e *filter.Expr, names []string) (array.RecordReader, error) {
+	all, metadata := r.Schema(), r.Schema().Metadata()
+	_, err := e.Bind(all)
+	var fields []arrow.Field
+	for _, name := range names {
+		index, indexErr := schema.ColumnIndex(all, name)
+		if err = cmp.Or(err, indexErr); err == nil {
+			fields = append(fields, all.Field(index))
+		}
+	}
+	to := all
+	if names != nil {
+		to = arrow.NewSchema(fields, &metadata)
+	}
+	if err != nil {
+		r.Release()
+		return nil, err
+	}
+	return arrowsafe.Reader(to, arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		rows, err := e.Filter(ctx, b)
+		if err != nil || names == nil {
+			return rows, err
+		}
+		defer rows.Release()
+		return schema.Project(rows, to), nil
+	}), r.Release), nil
 }

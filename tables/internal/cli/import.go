@@ -74,7 +74,7 @@ repeat the command. An existing table with different rows is an error.`,
 				} else if err != nil {
 					return fmt.Errorf("%s in bucket %s: %w", displayName(src.name), displayName(src.bucket), err)
 				}
-				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%d rows\t%s\n", state, displayName(src.bucket), displayName(src.name), sum.Rows, sum)
+				_, err = fmt.Fprintf(a.out, "%s\t%s\t%s\t%s\t%s\n", state, cell(src.bucket), cell(src.name), count(sum.Rows, "row"), sum)
 				if err != nil {
 					return err
 				}

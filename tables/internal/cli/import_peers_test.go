@@ -81,7 +81,7 @@ func TestImportShoots(t *testing.T) {
 	python(t, "shoots", "shoots_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
 	lines := importTwice(t, "shoots", source)
-	for i, want := range []string{"imported\t\"\"\tsensors\t6 rows", "imported\ttrades\tAAPL 1\t3 rows"} {
+	for i, want := range []string{"imported\t-\tsensors\t6 rows", "imported\ttrades\tAAPL 1\t3 rows"} {
 		if len(lines) != 2 || !strings.HasPrefix(lines[i], want) {
 			t.Fatalf("import printed %q, want 2 lines with %q", lines, want)
 		}

@@ -47,6 +47,25 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
+// cell formats a name or a text for a column of text output: "-" if it is empty.
+func cell(text string) string {
+	switch text {
+	case "":
+		return "-"
+	case "-":
+		return strconv.Quote(text)
+	}
+	return displayName(text)
+}
+
+// count returns a number and a noun, in the plural unless the number is 1.
+func count[N int | int64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprint(n, " ", noun)
+}
+
 // printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. write must call its
 // argument with each record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
@@ -71,7 +90,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 		var fields []string
 		for i := range reflect.TypeFor[T]().NumField() {
 			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() {
-				fields = append(fields, displayName(fmt.Sprint(v)))
+				fields = append(fields, cell(fmt.Sprint(v)))
 			}
 		}
 		return line(fields)

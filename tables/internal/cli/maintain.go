@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -89,7 +90,11 @@ With --server, the running server verifies its tables. This needs an admin token
 	fs := cmd.Flags()
 	c := newCopying(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
+	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with what is left of it and of the tables' metadata files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if c.p.rebuild && *c.p.server != "" {
+			return cliutil.Usagef("--rebuild and --server cannot be combined: stop the server first")
+		}
 		c.in.Buckets = c.p.requestedBuckets(cmd)
 		if len(args) > 0 {
 			c.in.Buckets, c.in.Tables = tables.Buckets{*c.p.bucket}, args
@@ -110,9 +115,9 @@ With --server, the running server verifies its tables. This needs an admin token
 			return err
 		}
 		if v.Damaged > 0 {
-			err = fmt.Errorf("%d files are damaged", v.Damaged)
+			err = fmt.Errorf("%s damaged", map[bool]string{true: "1 file is", false: fmt.Sprint(v.Damaged, " files are")}[v.Damaged == 1])
 		}
-		fmt.Fprintf(a.err, "%d tables; %d files read (%d bytes): %d damaged, %d repaired, %d unverified\n", v.Tables, v.Files, v.Bytes, v.Damaged, v.Repaired, v.Unverified)
+		fmt.Fprintf(a.err, "%s, %s read (%s): %d damaged, %d repaired, %d unverified\n", count(v.Tables, "table"), count(v.Files, "file"), count(v.Bytes, "byte"), v.Damaged, v.Repaired, v.Unverified)
 		return err
 	}
 	return cmd

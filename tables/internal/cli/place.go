@@ -136,6 +136,7 @@ type warehouse struct {
 	cmd                          *cobra.Command
 	dir, catalog, tail, cacheDir *string
 	cacheSize                    *cliutil.Size
+	rebuild                      bool // replace a damaged catalog
 }
 
 // defaultDir is the default of --dir.
@@ -158,7 +159,7 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 // openStore sets the options that have flags in o, and opens the store.
 func (w warehouse) openStore(ctx context.Context, o *tables.Options) (*tables.Store, error) {
 	o.Catalog, o.TailDir, o.CacheDir, o.CacheSize = *w.catalog, *w.tail, *w.cacheDir, w.cacheSize.Bytes
-	o.Sync, o.OpenBucket = true, cloud.OpenBucket
+	o.Sync, o.OpenBucket, o.Rebuild = true, cloud.OpenBucket, w.rebuild
 	if o.Logger == nil {
 		o.Logger = cliutil.NewWarnings(w.cmd.Root().Name(), w.cmd.ErrOrStderr())
 	}

@@ -150,7 +150,7 @@ func TestRemoteExportImport(t *testing.T) {
 		t.Errorf("export printed\n%s\nwant two lines, one for each table", out)
 	}
 	mustRun(t, "", "delete", "birds")
-	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t\"\"\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 rows") {
+	if out := mustRun(t, "", "import", "--from", "shoots", target); !strings.Contains(out, "imported\t-\tbirds\t10000 rows") || !strings.Contains(out, "unchanged\tb\tx\t1 row") {
 		t.Errorf("import --from shoots printed\n%s\nwant birds imported with 10000 rows, and x unchanged with 1 row", out)
 	}
 	// The flag --dir overrides the environment variable of --server.

@@ -149,7 +149,7 @@ in the file replace that row's values; columns that the file lacks keep their va
 	}
 	format := formatFlag(cmd)
 	return new(pullConfig).command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
-		input, _, err := a.openInput(args[1], formats.Format(*format))
+		input, _, err := a.openInput(args[1], "format", formats.Format(*format))
 		if err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func newPullGet(a *app) *cobra.Command {
 	c, fs := new(pullConfig), cmd.Flags()
 	stats := fs.Bool("stats", false, "write to the standard error, as JSON, how many requests were sent to other nodes and to the registry")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "format")
 	c.stalenessFlag(fs)
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := parseRange()

@@ -88,11 +88,11 @@ func printCopied(a *app, copied []pull.Copied, verb string) error {
 	var size int64
 	for _, d := range copied {
 		files, size = files+d.Files, size+d.Bytes
-		if _, err := fmt.Fprintf(a.out, "%s\tversion %d\t%d rows\t%d files\n", displayName(d.Name), d.Version, d.Rows, d.Files); err != nil {
+		if _, err := fmt.Fprintf(a.out, "%s\tversion %d\t%s\t%s\n", displayName(d.Name), d.Version, count(d.Rows, "row"), count(d.Files, "file")); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(a.err, "%d tables; %d files %s (%d bytes)\n", len(copied), files, verb, size)
+	_, err := fmt.Fprintf(a.err, "%s, %s %s (%s)\n", count(len(copied), "table"), count(files, "file"), verb, count(size, "byte"))
 	return err
 }
 

@@ -58,7 +58,7 @@ change the settings of an existing table, use the command "settings".`,
 		if err = errors.Join(err, cliutil.CheckProgress(*progressMode)); err != nil {
 			return err
 		}
-		in, total, err := a.openInput(args[1], formats.Format(*format))
+		in, total, err := a.openInput(args[1], "format", formats.Format(*format))
 		if err != nil {
 			return err
 		}
@@ -88,8 +88,7 @@ change the settings of an existing table, use the command "settings".`,
 			}
 			counted := &arrowsafe.Counted{RecordReader: r}
 			o := &tables.PutOptions{ID: *id}
-			var newSettings tables.Settings
-			if settings(&newSettings) {
+			if newSettings, names := settings(); names != nil {
 				o.Settings = &newSettings
 			}
 			v, err := s.Put(ctx, *p.bucket, args[0], counted, putMode, o)
@@ -104,20 +103,21 @@ change the settings of an existing table, use the command "settings".`,
 	return cmd
 }
 
-// openInput opens a file, or the standard input if name is "-". total is the file's size, or -1 if it is unknown.
-func (a *app) openInput(name string, format formats.Format) (input *formats.Input, total int64, err error) {
+// openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is the
+// file's size, or -1 if it is unknown.
+func (a *app) openInput(name, flag string, format formats.Format) (input *formats.Input, total int64, err error) {
 	input = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {
 		input.Name = "standard input"
 		if format == "" {
-			return nil, 0, cliutil.Usagef("standard input needs --format: csv, tsv, jsonl, parquet or arrow")
+			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
 		}
 	} else if format == "" {
 		if input.Format, err = formats.InputByName(name); err != nil {
-			return nil, 0, cliutil.UsageError{Err: err}
+			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.Names, ", "))
 		}
 	}
-	if err := checkFormat(input.Format, false); err != nil {
+	if err := checkFormat(flag, input.Format, false); err != nil {
 		return nil, 0, err
 	}
 	if name != "-" {
@@ -143,7 +143,7 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	}
 }
 
-func checkFormat(f formats.Format, isOutput bool) error {
+func checkFormat(flag string, f formats.Format, isOutput bool) error {
 	if f == formats.Table || f == formats.TSV {
 		if isOutput == (f == formats.Table) {
 			return nil
@@ -151,5 +151,5 @@ func checkFormat(f formats.Format, isOutput bool) error {
 	} else if slices.Contains(formats.Names, string(f)) {
 		return nil
 	}
-	return cliutil.Usagef("--format %q: use csv, jsonl, parquet, arrow, %s", f, map[bool]string{true: "table", false: "tsv"}[isOutput])
+	return cliutil.Usagef("--%s %q: use csv, jsonl, parquet, arrow, %s", flag, f, map[bool]string{true: "table", false: "tsv"}[isOutput])
 }

@@ -37,7 +37,7 @@ changes."bucket"."table" has the rows that changed since, as the command changes
 	p := locationFlags(cmd, "`BUCKET` for table names without one (default: the default bucket)")
 	at := stateFlags(cmd)
 	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "format")
 	id := cmd.Flags().String("id", "", "`ID` of a statement that writes: a second statement with this id changes nothing")
 	asJSON := cmd.Flags().Bool("json", false, "write the result of a statement that writes as a JSON object")
 	cmd.ValidArgsFunction = cobra.NoFileCompletions

@@ -99,7 +99,7 @@ A function can name its column, as in "max(high)". The first column of the resul
 	by := fs.String("by", "", "`COLUMNS` to group by, separated by commas, or \"\" for none (default: the table's keys)")
 	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
 	cliutil.Complete(cmd, "func", transform.Functions...)
-	out := outputFlags(a, cmd)
+	out := outputFlags(a, cmd, "format")
 	input := func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {
 		if (o.SQL == "") == (o.Rule == "") {
 			return nil, cliutil.Usagef("use either --sql, or --rule with --time and --func")

@@ -16,7 +16,7 @@ type fileTypes struct {
 	known  *arrow.Schema  // the columns of Parquet or Arrow, or of the first file with rows; nil if there are none yet
 	text   *column        // if all files are text: its nested columns are theirs
 	names  [][]string     // if all files are text: the columns of each file, none for JSON lines without an object
-	copies map[int]*Input // copies of pipes, which can be read only once, by the index of the file
+	copies map[int]*Input // copies of pipes, and the standard input, which can be opened only once, by the index of the file
 }
 
 // inferTypes infers the types of text files. If one of the files is Parquet or Arrow, text gets its types instead.
@@ -53,7 +53,7 @@ func inferTypes(ctx context.Context, files []string, open func(file string) (*In
 	return t, nil
 }
 
-// openTwice opens a file that openRows opens again later. It copies a pipe.
+// openTwice opens a file that openRows opens again later. It copies a pipe, and keeps the standard input open.
 func (t *fileTypes) openTwice(i int, file string, open func(file string) (*Input, error)) (*Input, error) {
 	in, err := open(file)
 	if err != nil {
@@ -67,8 +67,10 @@ func (t *fileTypes) openTwice(i int, file string, open func(file string) (*Input
 	if f != in.File {
 		_ = in.File.Close()
 		in.File, in.Count = f, nil // copying has counted the bytes
-		t.copies[i] = in
+	} else if file != "-" {
+		return in, nil
 	}
+	t.copies[i] = in
 	return in, nil
 }
 

@@ -59,7 +59,7 @@ func ByName(name string) (Format, error) {
 	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
 		return f, nil
 	}
-	return "", fmt.Errorf("%s: the file name does not indicate the format: set --format to one of %s", name, strings.Join(Names, ", "))
+	return "", fmt.Errorf("%s: the file name does not indicate the format", name)
 }
 
 // InputByName returns the format of a file to read. Unlike ByName, it also knows the extensions of compressed files,
@@ -96,8 +96,8 @@ type Input struct {
 	Format Format
 	Sep    string // separator of CSV fields, a single byte; "" means a comma
 
-	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Only text
-	// formats use it.
+	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats use
+	// it, and Parquet for times in INT96.
 	Known *arrow.Schema
 	// IsUncompressed makes Read reject compressed text, because a small compressed file can expand to any size.
 	IsUncompressed bool
@@ -199,7 +199,7 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 		return nil, fmt.Errorf("%s: %w", in.Name, err)
 	}
 	return in.batches(ctx, columns, end, func(yield func(arrow.RecordBatch) bool) error {
-		stopped := false
+		stopped, rows := false, int64(0)
 		for group := 0; group < reader.ParquetReader().NumRowGroups() && !stopped; group++ {
 			in.place = fmt.Sprintf("%s, row group %d", in.Name, group)
 			r, err := reader.GetRecordReader(ctx, nil, []int{group})
@@ -211,7 +211,15 @@ func (in *Input) readParquet(ctx context.Context) (array.RecordReader, error) {
 					g := reader.ParquetReader().MetaData().RowGroup(group)
 					in.Count(int(float64(g.TotalCompressedSize()) * float64(b.NumRows()) / float64(g.NumRows())))
 				}
-				return schema.Convert(b, columns)
+				converted, err := schema.Convert(b, columns)
+				if err != nil {
+					return nil, schema.RowError(err, int(b.NumRows()), rows, func(row int) error {
+						_, err := schema.Convert(b.NewSlice(int64(row), int64(row)+1), columns)
+						return err
+					})
+				}
+				rows += b.NumRows()
+				return converted, nil
 			})
 			err = in.forward(converted, func(b arrow.RecordBatch) bool {
 				stopped = !yield(b)
@@ -304,7 +312,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 	if err != nil {
 		return nil, nil, err
 	}
-	return reader, withoutParquetIDs(columns), nil
+	return reader, schema.WithInt96(withoutParquetIDs(columns), reader, in.Known), nil
 }
 
 // replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the

@@ -2,6 +2,7 @@ package operations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -61,7 +63,7 @@ var (
 
 	SetSettings = withoutAnswer(Entry{Name: "set_settings", Writes: true, Slots: PutSlot, Command: "settings"},
 		func(ctx context.Context, s *tables.Store, in *TableSettings) error {
-			return s.Bucket(in.Bucket).Table(in.Name).SetSettings(ctx, in.Settings)
+			return s.Bucket(in.Bucket).Table(in.Name).SetSettings(ctx, in.Settings, in.Only...)
 		})
 
 	Evolve = withoutAnswer(Entry{Name: "evolve", Writes: true, Slots: PutSlot, Command: "evolve"},
@@ -234,6 +236,23 @@ type TableSettings struct {
 	Bucket   string          `json:"bucket,omitempty"`
 	Name     string          `json:"name"`
 	Settings tables.Settings `json:"settings"`
+	Only     []string        `json:"only,omitzero"` // see Table.SetSettings; needs version 2 of the protocol
+}
+
+// ChangeSettings runs SetSettings. If the server has version 1 of the protocol, ChangeSettings reads the settings that
+// are not in in.Only first, and writes them back.
+func ChangeSettings(ctx context.Context, t Target, in TableSettings) error {
+	_, err := SetSettings.Do(ctx, t, &in)
+	if in.Only == nil || !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	current, err := Settings.Do(ctx, t, &Table{Bucket: in.Bucket, Name: in.Name})
+	if err != nil {
+		return err
+	}
+	definition.CopyNamed(&current, &in.Settings, in.Only)
+	_, err = SetSettings.Do(ctx, t, &TableSettings{Bucket: in.Bucket, Name: in.Name, Settings: current})
+	return err
 }
 
 // Evolution changes a table's columns, and sets which column changes puts may make.

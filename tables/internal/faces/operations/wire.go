@@ -20,12 +20,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// ProtocolVersion is the version of the calls that clients send. They send it as ProtocolHeader, and a server refuses a
-// later version than its own. It must be increased if servers of released versions would ignore or misread a new field.
+// ProtocolVersion is the latest version of the calls that clients send. A client sends the CallVersion of each call as
+// ProtocolHeader, and a server refuses a later version than its own. ProtocolVersion must be increased if servers of
+// released versions would ignore or misread a new field.
 const (
-	ProtocolVersion = 1
+	ProtocolVersion = 2
 	ProtocolHeader  = "partd-protocol"
 )
+
+// CallVersion returns the version of the protocol that a call with an input needs: 2 with TableSettings.Only, otherwise 1.
+func CallVersion(input any) int {
+	if s, ok := input.(*TableSettings); ok && s.Only != nil {
+		return 2
+	}
+	return 1
+}
 
 // Calls: the values of "partd" in a Flight ticket or in the command of a put.
 const (

@@ -21,11 +21,14 @@ const (
 
 var errStopping = errors.New("the server is stopping")
 
-// Ready returns an error if the server should get no new calls: it is stopping, or the disk of the tables or of
-// temporary files cannot be written.
+// Ready returns an error if the server should get no new calls: it is stopping, its catalog is damaged, or the disk of
+// the tables or of temporary files cannot be written.
 func (s *Core) Ready() error {
 	if s.Deadline.Load() != 0 {
 		return errStopping
+	}
+	if err := s.store.Damage(); err != nil {
+		return errors.New(s.WithoutPaths(err.Error(), err))
 	}
 	free, size, err := s.store.DiskSpace()
 	if err := s.checkDisk("the tables", "free space on the disk, or drop tables and expire versions", free, size, err); err != nil {

@@ -131,12 +131,12 @@ func comparePlain(column *pqschema.Column, bound, value []byte) int {
 	_, decimal := column.LogicalType().(pqschema.DecimalLogicalType)
 	t := column.PhysicalType()
 	switch {
+	case t == parquet.Types.Boolean || schema.IsInt96(column):
+		return 0
 	case t == parquet.Types.ByteArray || t == parquet.Types.FixedLenByteArray:
 		if !decimal {
 			return bytes.Compare(bound, value)
 		}
-	case t == parquet.Types.Boolean || t == parquet.Types.Int96:
-		return 0
 	default: // a number
 		value = slices.Clone(value)
 		slices.Reverse(value)

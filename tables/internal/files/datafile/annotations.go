@@ -7,7 +7,10 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"sync"
+	"sync/atomic"
 
+	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	iceio "github.com/apache/iceberg-go/io"
@@ -41,22 +44,29 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (ha
 	return hasWidths, err
 }
 
-// unannotatedFiles creates every file as an unannotatedFile.
-type unannotatedFiles struct{ iceio.WriteFileIO }
-
-func (p unannotatedFiles) Create(name string) (iceio.FileWriter, error) {
-	f, err := p.WriteFileIO.Create(name)
-	return &unannotatedFile{FileWriter: f}, err
+// foreignFiles creates files as foreignFile.
+type foreignFiles struct {
+	iceio.WriteFileIO
+	hasNaN  *atomic.Bool // whether rows with NaN were written, to any file
+	footers *sync.Map    // *metadata.FileMetaData of the complete files, by name
 }
 
-// unannotatedFile is a Parquet file without width annotations. It holds back the last three writes (the footer, its
-// length and the magic number) until Close, which removes the annotations from the footer.
-type unannotatedFile struct {
+func (p foreignFiles) Create(name string) (iceio.FileWriter, error) {
+	f, err := p.WriteFileIO.Create(name)
+	return &foreignFile{FileWriter: f, files: p, name: name}, err
+}
+
+// foreignFile is a Parquet file that Iceberg's library writes. It holds back the last three writes (the footer, its
+// length and the magic number) until Close, which removes the width annotations from the footer, and the bounds of floats
+// if they may be wrong because of NaN.
+type foreignFile struct {
 	iceio.FileWriter
+	files      foreignFiles
+	name       string
 	lastWrites [][]byte
 }
 
-func (f *unannotatedFile) Write(b []byte) (int, error) {
+func (f *foreignFile) Write(b []byte) (int, error) {
 	f.lastWrites = append(f.lastWrites, bytes.Clone(b))
 	if len(f.lastWrites) > 3 {
 		if _, err := f.FileWriter.Write(f.lastWrites[0]); err != nil {
@@ -67,12 +77,12 @@ func (f *unannotatedFile) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (f *unannotatedFile) ReadFrom(r io.Reader) (int64, error) {
+func (f *foreignFile) ReadFrom(r io.Reader) (int64, error) {
 	return io.Copy(struct{ io.Writer }{f}, r)
 }
 
-func (f *unannotatedFile) Close() error {
-	lastBytes, err := removeWidthsAtEnd(bytes.Join(f.lastWrites, nil))
+func (f *foreignFile) Close() error {
+	lastBytes, err := f.mendFooter(bytes.Join(f.lastWrites, nil))
 	f.lastWrites = nil
 	if err == nil && len(lastBytes) > 0 {
 		_, err = f.FileWriter.Write(lastBytes)
@@ -80,15 +90,27 @@ func (f *unannotatedFile) Close() error {
 	return errors.Join(err, f.FileWriter.Close())
 }
 
-// removeWidthsAtEnd removes the width annotations from the footer at the end of a file.
-func removeWidthsAtEnd(b []byte) ([]byte, error) {
+// mendFooter changes the footer in b, the last bytes of the file.
+func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 	start := footerStart(b)
 	if start < 0 {
 		return b, nil // Writing the file has failed.
 	}
 	parsed, err := metadata.NewFileMetaData(b[start:len(b)-footerEnd], nil)
-	if err != nil || !removeWidths(parsed) {
+	if err != nil {
 		return b, err
+	}
+	f.files.footers.Store(f.name, parsed)
+	hasNaN := f.files.hasNaN.Load()
+	for i, group := range parsed.RowGroups {
+		for leaf, c := range group.Columns {
+			if t := parquet.Type(c.MetaData.Type); hasNaN && (t == parquet.Types.Float || t == parquet.Types.Double) {
+				removeBounds(parsed, chunk{i, leaf})
+			}
+		}
+	}
+	if !removeWidths(parsed) && !hasNaN {
+		return b, nil
 	}
 	return replaceFooter(b, parsed)
 }

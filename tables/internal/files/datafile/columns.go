@@ -159,8 +159,18 @@ func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 			return nil, fmt.Errorf("the file is damaged: %w", err)
 		}
 	}
-	converted, err := c.f.scan.convertToTable(decoded, *c.fields[i].Field, c.requested[i].IDs, tableType)
+	convert := func(a arrow.Array) (arrow.Array, error) {
+		return c.f.scan.convertToTable(a, *c.fields[i].Field, c.requested[i].IDs, tableType)
+	}
+	converted, err := convert(decoded)
 	if err != nil { // A value is outside the range of the table's type.
+		err = schema.RowError(err, decoded.Len(), c.g.first+c.nextRow, func(row int) error {
+			one, err := take.Rows(decoded, []int{row})
+			if err == nil {
+				_, err = convert(one)
+			}
+			return err
+		})
 		return nil, &schema.Error{Column: c.requested[i].Field.Name, Err: err}
 	}
 	return converted, nil

@@ -3,6 +3,7 @@ package datafile
 import (
 	"bytes"
 	"io"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -32,6 +33,23 @@ func countNaN(a arrow.Array) (n int64) {
 	return n
 }
 
+func hasNaN(a arrow.ArrayData) bool {
+	if id := a.DataType().ID(); id != arrow.FLOAT32 && id != arrow.FLOAT64 {
+		return slices.ContainsFunc(a.Children(), hasNaN)
+	}
+	values := array.MakeFromData(a)
+	defer values.Release()
+	return countNaN(values) > 0
+}
+
+func removeBounds(footer *metadata.FileMetaData, c chunk) {
+	column := footer.RowGroups[c.group].Columns[c.leaf]
+	column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
+	if s := column.MetaData.Statistics; s != nil {
+		s.Min, s.Max, s.MinValue, s.MaxValue, s.IsMinValueExact, s.IsMaxValueExact = nil, nil, nil, nil, nil, nil
+	}
+}
+
 // tailBuffer forwards writes until hold is called. After that, it buffers them.
 type tailBuffer struct {
 	io.Writer // embedded to hide its Close method, which the library would call
@@ -53,11 +71,7 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err
 	held := b.tail.Bytes()
 	b.tail = nil
 	for _, c := range chunks {
-		column := footer.RowGroups[c.group].Columns[c.leaf]
-		column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
-		if s := column.MetaData.Statistics; s != nil {
-			s.Min, s.Max, s.MinValue, s.MaxValue, s.IsMinValueExact, s.IsMaxValueExact = nil, nil, nil, nil, nil, nil
-		}
+		removeBounds(footer, c)
 	}
 	if removeWidths(footer) || len(chunks) > 0 {
 		if held, err = replaceFooter(held, footer); err != nil {

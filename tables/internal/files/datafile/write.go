@@ -3,8 +3,12 @@ package datafile
 import (
 	"context"
 	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
@@ -77,25 +81,32 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 }
 
 // writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.
-func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (files []iceberg.DataFile, err error) {
+func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (written []iceberg.DataFile, err error) {
+	files, ok := foreignFiles{hasNaN: &atomic.Bool{}, footers: &sync.Map{}}, false
 	var rowsErr error // A goroutine of the library sets it, and ends before the loop below does.
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			rowsErr = err
+			if err == nil && slices.ContainsFunc(b.Columns(), func(a arrow.Array) bool { return hasNaN(a.Data()) }) {
+				files.hasNaN.Store(true)
+			}
 			if !yield(b, err) || err != nil {
 				return
 			}
 		}
 	}
-	if writeFS, ok := fs.(iceio.WriteFileIO); ok {
-		openFS := func(context.Context) (iceio.IO, error) { return unannotatedFiles{writeFS}, nil }
+	if files.WriteFileIO, ok = fs.(iceio.WriteFileIO); ok {
+		openFS := func(context.Context) (iceio.IO, error) { return files, nil }
 		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), openFS, nil)
 	}
 	for f, e := range table.WriteRecords(ctx, t, stored, batches, append(options, table.WithRecordBatchBufferSize(2))...) {
+		if footer, ok := files.footers.Load(f.FilePath()); e == nil && ok {
+			f, e = complete(t.Spec(), f, f.NaNValueCounts(), footer.(*metadata.FileMetaData))
+		}
 		if err = e; err != nil {
 			break
 		}
-		files = append(files, f)
+		written = append(written, f)
 	}
 	if rowsErr != nil { // Prefer the cause, because the library may wrap or drop it.
 		err = rowsErr
@@ -103,7 +114,7 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 	if fileIO, ok := fs.(*icecat.FileIO); ok && err != nil && fileIO.Failure() != nil {
 		err = fileIO.Failure()
 	}
-	return files, err
+	return written, err
 }
 
 // WithRowIDs assigns row IDs to new files, starting at the table's next row ID. Iceberg requires row IDs from format
@@ -126,9 +137,16 @@ func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	return withIDs, nil
 }
 
-// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry.
+// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value of
+// no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
-	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), f.Partition(), nil, nil, f.Count(), f.FileSizeBytes())
+	partition := f.Partition()
+	for id, v := range partition {
+		if value, ok := v.([]byte); ok {
+			partition[id] = append([]byte{}, value...)
+		}
+	}
+	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), partition, nil, nil, f.Count(), f.FileSizeBytes())
 	if err != nil {
 		return nil, err
 	}

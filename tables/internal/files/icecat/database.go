@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 
 	"github.com/apache/iceberg-go/table"
@@ -23,18 +22,25 @@ var (
 	// ErrNotFound means that the table does not exist.
 	ErrNotFound = fmt.Errorf("table not found (%w)", fs.ErrNotExist)
 
-	// ErrExists means that a table or namespace exists. Its text lacks the name, so wrap it as "NAME exists".
-	ErrExists = fmt.Errorf("exists (%w)", fs.ErrExist)
+	// ErrExists means that a table or namespace exists. Its text lacks the name, so wrap it as "NAME already exists".
+	ErrExists error = existsError{}
 
 	// ErrReadOnly is the error for a change to a catalog that is open only for reading.
 	ErrReadOnly = errors.New("the tables are open only for reading")
 )
+
+// existsError is the type of ErrExists.
+type existsError struct{}
+
+func (existsError) Error() string { return "already exists" }
+func (existsError) Unwrap() error { return fs.ErrExist }
 
 // database is the catalog's database, with a pool of a single connection for writing.
 type database struct {
 	writes, reads      *sql.DB
 	postgres, readOnly bool
 	committing         func(done bool) // see Options.Committing
+	sealer
 }
 
 // transaction runs the statements of a database transaction. After a statement has failed, further calls do nothing.
@@ -47,17 +53,14 @@ type transaction struct {
 
 // openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
 func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
-	if err := os.MkdirAll(dir, 0o777); err != nil { // Use package os, because SQLite always uses the real file system.
-		return nil, nil, nil, err
-	}
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	// A snapshot of 10,000 tables changes 900 pages. These settings keep the pages in memory until the commit, which
-	// then need not wait for checkpoints.
-	if writes, err = sql.Open("sqlite", dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(4000)"); err != nil {
+	// A snapshot of 10,000 tables changes 900 pages. This cache keeps the pages in memory until the commit. Only Checkpoint
+	// makes checkpoints.
+	if writes, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)"); err != nil {
 		return nil, nil, nil, err
 	}
-	if reads, err = sql.Open("sqlite", dsn); err != nil {
+	if reads, err = sql.Open(sqliteDriver, dsn); err != nil {
 		return nil, nil, nil, errors.Join(err, writes.Close())
 	}
 	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil
@@ -101,7 +104,16 @@ func (d *database) begin(ctx context.Context) (*sql.Tx, error) {
 }
 
 // inTx runs f in a transaction, and commits the transaction unless a statement fails.
-func (d *database) inTx(ctx context.Context, f func(t *transaction)) (err error) {
+func (d *database) inTx(ctx context.Context, f func(t *transaction)) error {
+	err := d.transact(ctx, f)
+	if err == nil {
+		d.committed()
+	}
+	return err
+}
+
+// transact is like inTx, but the commit causes no checkpoint.
+func (d *database) transact(ctx context.Context, f func(t *transaction)) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	d.committing(false)
 	defer d.committing(true)
@@ -109,8 +121,10 @@ func (d *database) inTx(ctx context.Context, f func(t *transaction)) (err error)
 	if err != nil {
 		return err
 	}
-	t := &transaction{ctx: ctx, tx: tx}
-	f(t)
+	t := &transaction{ctx: ctx, tx: tx, err: d.Damage()}
+	if t.err == nil {
+		f(t)
+	}
 	if t.err != nil {
 		return errors.Join(t.err, tx.Rollback())
 	}

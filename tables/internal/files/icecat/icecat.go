@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,12 +29,15 @@ import (
 
 // Options configures Open.
 type Options struct {
-	FS         vfs.FS // file system for all files except the database; a Remote if Root is set
-	Root       string // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
-	Database   string // URL of a PostgreSQL database; "" means catalog.db in the directory
-	ReadOnly   bool   // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
-	CopyDir    string // if not "", directory with a copy of catalog.db that is used instead of the original
-	CacheBytes int64  // memory limit, in bytes, for parsed metadata
+	FS         vfs.FS       // file system for all files except the database; a Remote if Root is set
+	Root       string       // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
+	Database   string       // URL of a PostgreSQL database; "" means catalog.db in the directory
+	ReadOnly   bool         // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
+	CopyDir    string       // if not "", directory with a copy of catalog.db that is used instead of the original
+	CopyAgain  func() error // makes the copy again, because another process may have written the files meanwhile
+	CacheBytes int64        // memory limit, in bytes, for parsed metadata
+	Logger     *slog.Logger
+	Rebuild    bool // replace the files of an SQLite database, which are damaged
 
 	// Committing is called before (done is false) and after (done is true) each transaction that changes the database. Tests
 	// use it to simulate a power failure.
@@ -53,6 +57,23 @@ type Catalog struct {
 	puts
 	snapshots
 	sweeper
+}
+
+// checkExists returns an error if the directory has tables, but no catalog.
+func (c *Catalog) checkExists(o Options) error {
+	path := filepath.Join(c.warehouse.dir, "catalog.db")
+	if o.Database != "" || o.Rebuild || isFile(path) {
+		return nil
+	}
+	data, err := c.fs.ReadDir(filepath.Join(c.warehouse.dir, "data"))
+	if err != nil {
+		return ignoreMissing(err)
+	}
+	defer data.Close() //nolint:errcheck // opened only for reading
+	if _, err := data.Next(1); err != nil {
+		return nil // it is empty
+	}
+	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild}
 }
 
 func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {
@@ -75,8 +96,9 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	c := newCatalog(
-		&database{committing: o.Committing, readOnly: o.ReadOnly},
+		&database{committing: o.Committing, readOnly: o.ReadOnly, sealer: sealer{dir: dir, log: o.Logger}},
 		&warehouse{dir: dir, root: o.Root, fs: o.FS, readOnly: o.ReadOnly}, o.CacheBytes)
 	if c.committing == nil {
 		c.committing = func(bool) {}
@@ -86,17 +108,24 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.dir = ""
 		remote.Expect(c.recorded)
 	} else if !o.ReadOnly {
+		if err := c.checkExists(o); err != nil {
+			return nil, err
+		}
 		for _, d := range []string{dir, filepath.Join(dir, "data")} {
 			if err := c.fs.MkdirAll(d, 0o777); err != nil {
 				return nil, err
 			}
 		}
 	}
+	found := inspection{}
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
-	} else {
+	} else if found, err = c.openFiles(o); err == nil {
 		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+	}
+	if err != nil && c.files != nil {
+		err = errors.Join(err, c.files.close())
 	}
 	if err != nil {
 		return nil, err
@@ -104,7 +133,13 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.writes.SetMaxOpenConns(1)
 	c.reads.SetMaxOpenConns(4)
 	c.reads.SetMaxIdleConns(4)
-	if err := c.prepare(ctx); err != nil {
+	if err = c.prepare(ctx); err == nil {
+		err = c.startSealing(ctx, found)
+	}
+	if err == nil && c.isRebuilding {
+		err = c.rebuild(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the catalog: %w", err), c.Close())
 	}
 	if o.Root != "" || o.ReadOnly {
@@ -180,7 +215,7 @@ func (c *Catalog) Close() error {
 	if c.answers != nil {
 		err = c.answers.close()
 	}
-	return errors.Join(err, c.reads.Close(), c.writes.Close()) // Closing the connections also closes lookup.
+	return errors.Join(err, c.closeDatabase()) // Closing the connections also closes lookup.
 }
 
 // ID returns the warehouse's ID, which never changes.

@@ -84,6 +84,7 @@ func TestKeysOfOldCatalog(t *testing.T) {
 	if k, err := c.Key(t.Context(), "a", ""); k != nil || err != nil {
 		t.Errorf("a reader got the key %v, error %v, want none", k, err)
 	}
+	c.database.readOnly = false
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -68,13 +68,3 @@ func (d *database) AddOrigins(ctx context.Context, ids ...string) error {
 func (t *transaction) putInfo(key, value string) {
 	t.exec(`INSERT INTO partd_info VALUES (?,?) ON CONFLICT (key) DO UPDATE SET value=excluded.value`, key, value)
 }
-
-// Checkpoint moves the database's write-ahead log into its main file, as far as readers permit without waiting. It uses
-// a connection for reading, so that commits need not wait.
-func (d *database) Checkpoint(ctx context.Context) error {
-	if d.postgres {
-		return nil // the server does so
-	}
-	_, err := d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
-	return err
-}

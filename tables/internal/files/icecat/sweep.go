@@ -46,10 +46,13 @@ type sweeper struct {
 // grace period, which starts again for files in recentlyUsed. oldestStart returns the time when this process's oldest
 // running reader or writer started, or the current time if there is none.
 func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
-	err := sw.inTx(ctx, func(t *transaction) {
-		t.exec(sweepInline)
-		t.exec(sweepCopies)
-	})
+	err := sw.CheckFiles()
+	if err == nil {
+		err = sw.inTx(ctx, func(t *transaction) {
+			t.exec(sweepInline)
+			t.exec(sweepCopies)
+		})
+	}
 	if err != nil {
 		return SweepResult{}, err
 	}

@@ -410,6 +410,15 @@ func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err erro
 			})
 			return result, err
 		}
+	case *array.TimestampBuilder:
+		if from, ok := a.(*array.FixedSizeBinary); ok {
+			result = mapValues(from, b, func(v []byte) {
+				t, timeErr := int96Time(v, to.(*arrow.TimestampType))
+				err = cmp.Or(err, timeErr)
+				b.Append(t)
+			})
+			return result, err
+		}
 	case *array.Decimal32Builder:
 		if from, ok := a.(*array.Decimal128); ok {
 			return mapValues(from, b, func(v decimal128.Num) { b.Append(decimal.Decimal32(v.LowBits())) }), nil

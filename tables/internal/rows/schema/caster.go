@@ -52,10 +52,24 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 		}
 		c.sourceIndices[i] = indices[0]
 		if t := stored.Field(indices[0]).Type; !Alike(t, f.Type) && !CanPromote(t, f.Type) {
-			return nil, &Error{f.Name, fmt.Errorf("it has type %s, and the table has %s", from.Field(indices[0]).Type, f.Type)}
+			return nil, MismatchError(f.Name, from.Field(indices[0]).Type, f.Type, "")
 		}
 	}
 	return c, nil
+}
+
+// MismatchError returns the error for rows whose column has the type from, which does not fit the type to of the table's
+// column. reason is more text after the types. The error says how to convert the rows.
+func MismatchError(column string, from, to arrow.DataType, reason string) error {
+	hint := fmt.Sprintf("convert the column to %s", to)
+	rowTimes, ok := from.(*arrow.TimestampType)
+	if tableTimes, both := to.(*arrow.TimestampType); ok && both && (rowTimes.TimeZone == "") != (tableTimes.TimeZone == "") {
+		hint = "give the times a zone"
+		if tableTimes.TimeZone == "" {
+			hint = "convert the times to UTC, and remove their zone"
+		}
+	}
+	return Errorf(column, "it has type %s, and the table has %s%s: %s", from, to, reason, hint)
 }
 
 // NewPutCaster is like NewCaster, but the Caster also rejects values that the logical types, which readers see, cannot

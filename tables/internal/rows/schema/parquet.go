@@ -89,9 +89,9 @@ func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
 }
 
 // withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are
-// strings, and every list has three levels. By the format's backward-compatibility rules, a repeated group whose only
-// field is repeated is itself the element; arrow-go would take the field as the element. A required group around the
-// element prevents this, and changes neither the columns nor their levels.
+// strings, INT96 is bytes, and every list has three levels. By the format's backward-compatibility rules, a repeated
+// group whose only field is repeated is itself the element; arrow-go would take the field as the element. A required
+// group around the element prevents this, and changes neither the columns nor their levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
 	if err != nil || root == pqschema.Node(s.Root()) {
@@ -104,11 +104,7 @@ func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	group, ok := n.(*pqschema.GroupNode)
 	if !ok {
-		switch n.LogicalType().(type) {
-		case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
-			return pqschema.NewPrimitiveNodeLogical(n.Name(), n.RepetitionType(), pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0, n.FieldID())
-		}
-		return n, nil
+		return readableLeaf(n.(*pqschema.PrimitiveNode))
 	}
 	fields, changed := make(pqschema.FieldList, group.NumFields()), false
 	for i := range fields {
@@ -133,6 +129,22 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 		return n, nil
 	}
 	return groupNode(group, group.Name(), group.RepetitionType(), fields)
+}
+
+func readableLeaf(n *pqschema.PrimitiveNode) (pqschema.Node, error) {
+	as := func(logical pqschema.LogicalType, physical parquet.Type, size int) (pqschema.Node, error) {
+		return pqschema.NewPrimitiveNodeLogical(n.Name(), n.RepetitionType(), logical, physical, size, n.FieldID())
+	}
+	switch n.LogicalType().(type) {
+	case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
+		return as(pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0)
+	case pqschema.IntervalLogicalType: // marks INT96 below
+		return as(pqschema.NoLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
+	}
+	if n.PhysicalType() == parquet.Types.Int96 {
+		return as(pqschema.IntervalLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
+	}
+	return n, nil
 }
 
 // ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of

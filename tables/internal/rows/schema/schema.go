@@ -276,8 +276,8 @@ func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.Da
 func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
-		item := mapField(t.ItemField())
-		mapType := arrow.MapOf(mapField(t.KeyField()).Type, item.Type)
+		key, item := mapField(t.KeyField()), mapField(t.ItemField())
+		mapType := arrow.MapOf(key.Type, item.Type)
 		mapType.SetItemNullable(item.Nullable)
 		mapType.KeysSorted = t.KeysSorted
 		return mapType

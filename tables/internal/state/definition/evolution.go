@@ -1,7 +1,6 @@
 package definition
 
 import (
-	"fmt"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -77,11 +76,11 @@ func (e Evolution) ChangesFor(putSchema, columns *arrow.Schema) (changes []Chang
 		case mayWiden && schema.CanWiden(t, f.Type):
 			changes = append(changes, Change{WidenColumn, f})
 		default:
-			hint := ""
+			err := schema.MismatchError(f.Name, f.Type, t, e.reason())
 			if schema.CanWiden(t, f.Type) {
-				hint = fmt.Sprintf(": convert the rows, or set the table's evolution to %q, which lets puts widen columns", Compatible)
+				err = schema.Errorf(f.Name, "it has type %s, and the table has %s%s: convert the rows, or set the table's evolution to %q, which lets puts widen columns", f.Type, t, e.reason(), Compatible)
 			}
-			return nil, schema.Errorf(f.Name, "it has type %s, and the table has %s%s%s", f.Type, t, e.reason(), hint)
+			return nil, err
 		}
 	}
 	for _, f := range columns.Fields() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -69,6 +70,7 @@ func (s Settings) checkMaintenance() error {
 	return err
 }
 
+// settingNames has the JSON names of the fields of Settings, in their order.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression", "maintenance", "keep_versions", "keep_age"}
 
 // storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have
@@ -81,12 +83,31 @@ func (s *Settings) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &settings); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}
-	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		if !slices.Contains(settingNames, key) {
-			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", key, textfmt.Hint(key, settingNames), settingNames)}
-		}
+	if err := CheckNames(slices.Sorted(maps.Keys(settings))); err != nil {
+		return err
 	}
 	return json.Unmarshal(b, (*storedSettings)(s))
+}
+
+// CheckNames returns an error if one of names is not the JSON name of a setting.
+func CheckNames(names []string) error {
+	for _, name := range names {
+		if !slices.Contains(settingNames, name) {
+			return &ArgumentError{fmt.Errorf("settings: unknown setting %q%s: use one of %q", name, textfmt.Hint(name, settingNames), settingNames)}
+		}
+	}
+	return nil
+}
+
+// CopyNamed copies the settings with the JSON names in only from src to dst, or all settings if only is nil. T must have
+// the fields of Settings, in the same order.
+func CopyNamed[T any](dst, src *T, only []string) {
+	to, from := reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem()
+	for i, name := range settingNames {
+		if only == nil || slices.Contains(only, name) {
+			to.Field(i).Set(from.Field(i))
+		}
+	}
 }
 
 // OnDuplicate is a rule for rows with equal time and keys.

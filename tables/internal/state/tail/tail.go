@@ -49,6 +49,16 @@ type Store struct {
 // idLen is the length of a UUID in text form.
 const idLen = 36
 
+// Warehouse returns the ID of the warehouse whose tail is in p, or "" if p is empty.
+func Warehouse(ctx context.Context, p partd.Partd) (string, error) {
+	values, err := p.Get(ctx, identityKey)
+	if err != nil {
+		return "", err
+	}
+	id, _, _ := strings.Cut(string(values[0]), " ")
+	return id, nil
+}
+
 // Open returns the tail in p, which must be empty or already contain the tail of the warehouse with this ID. syncs says
 // whether appends are synced before they are acknowledged. memory limits the size, in bytes, of rows kept in memory.
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {

@@ -1,6 +1,7 @@
 package engines
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -201,6 +202,49 @@ func (x *sparkTable) testReplacements(create string) {
 	x.spark("DROP TABLE $t")
 }
 
+// testVectors marks rows of one data file as deleted, in turn with Spark and our own statements. All counts must agree.
+func (x *sparkTable) testVectors() {
+	x.t.Helper()
+	x.spark("CREATE NAMESPACE IF NOT EXISTS partd.spark")
+	x.spark("CREATE TABLE $t (k string, n int) USING iceberg TBLPROPERTIES ('format-version' = '3', 'write.delete.mode' = 'merge-on-read', " +
+		"'write.update.mode' = 'merge-on-read', 'write.merge.mode' = 'merge-on-read')")
+	x.put("a 0, b 1, c 2, d 3, e 4, f 5, g 6, h 7", tables.PutAppend)
+	bucket, name := splitName(x.name)
+	check := func(after, rows string) {
+		x.t.Helper()
+		info, _, err := x.flight.c.Describe(x.t.Context(), bucket, name, nil)
+		counts, queryErr := readRecords(x.flight.c.Query(x.t.Context(), `SELECT count(*) c FROM "`+name+`" UNION ALL SELECT count(k) FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket}))
+		all, allErr := readRecords(x.flight.c.Query(x.t.Context(), `SELECT count(*) c FROM "`+name+`"`, &tables.QueryOptions{Bucket: bucket})) // needs no DuckDB
+		want := fmt.Sprint(len(x.parse(rows)))
+		got := fmt.Sprint(info.Rows, " ", counts, " ", all)
+		if err := errors.Join(err, queryErr, allErr); err != nil || got != fmt.Sprintf("%s [map[c:%[1]s] map[c:%[1]s]] [map[c:%[1]s]]", want) {
+			x.t.Errorf("after %s, the numbers of rows are %s, %v; want %s", after, got, err, want)
+		}
+	}
+	merge := func(delete, update int, rows string) {
+		x.t.Helper()
+		x.spark(fmt.Sprintf("MERGE INTO $t t USING (SELECT * FROM VALUES (%d, 'x'), (%d, 'y') AS v (n, k)) s ON t.n = s.n WHEN MATCHED AND s.k = 'x' THEN DELETE WHEN MATCHED THEN UPDATE SET k = s.k", delete, update))
+		check("MERGE", rows)
+	}
+	merge(0, 1, "y 1, c 2, d 3, e 4, f 5, g 6, h 7")
+	merge(2, 3, "y 1, y 3, e 4, f 5, g 6, h 7")
+	merge(4, 1, "y 1, y 3, f 5, g 6, h 7")
+	if _, err := x.flight.c.Exec(x.t.Context(), `DELETE FROM "`+name+`" WHERE n IN (3, 5)`, &tables.ExecOptions{Bucket: bucket}); err != nil {
+		x.t.Error(err)
+	}
+	check("our DELETE", "y 1, g 6, h 7")
+	x.checkRows("our DELETE", "", "y 1, g 6, h 7")
+	merge(6, 7, "y 1, y 7")
+	x.spark("CALL partd.system.rewrite_data_files(table => '$t', options => map('rewrite-all', 'true'))")
+	check("rewrite_data_files", "y 1, y 7")
+	if _, err := x.flight.c.Compact(x.t.Context(), nil); err != nil {
+		x.t.Error(err)
+	}
+	check("compact", "y 1, y 7")
+	x.checkRows("compact", "", "y 1, y 7")
+	x.spark("DROP TABLE $t")
+}
+
 // testSpark alternates Spark statements with puts, and checks after each one that all readers see the same rows.
 func (s *server) testSpark(t *testing.T, client *flightClient, engines map[string]*engine) {
 	t.Run("changes", func(t *testing.T) { s.testChanges(t, engines["spark"]) })
@@ -213,6 +257,9 @@ func (s *server) testSpark(t *testing.T, client *flightClient, engines map[strin
 			(&sparkTable{server: s, t: t, name: "spark." + name, flight: client, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}}}).testReplacements(create)
 		})
 	}
+	t.Run("vectors", func(t *testing.T) {
+		(&sparkTable{server: s, t: t, name: "spark.vectors", flight: client, engines: engines, columns: []column{{"k", "string"}, {"n", "int"}}}).testVectors()
+	})
 	for name, create := range map[string]string{
 		"ours": "",
 		"sparks": "CREATE TABLE $t (k string, n int, x float) USING iceberg PARTITIONED BY (k) TBLPROPERTIES ('format-version' = '3', " +

@@ -1,0 +1,199 @@
+package icecat
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+const (
+	// A checkpoint follows maxCommits, or idleTime without a commit. Until then, damage to the write-ahead log affects all commits in it.
+	maxCommits = 100
+	idleTime   = time.Second
+
+	// DroppedCommit names the moment when Open dropped an incomplete commit from the write-ahead log.
+	DroppedCommit = "dropped commit"
+
+	// sqliteDriver keeps the write-ahead log when it closes the database. If the log is missing, another program has closed it.
+	sqliteDriver = "partd-catalog"
+)
+
+func init() {
+	d := new(sqlite.Driver)
+	d.RegisterConnectionHook(func(c sqlite.ExecQuerierContext, _ string) error {
+		_, err := c.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+		return err
+	})
+	sql.Register(sqliteDriver, d)
+}
+
+// sealer detects damage to SQLite's files.
+type sealer struct {
+	files        *sqliteFiles // nil for PostgreSQL
+	dir          string
+	log          *slog.Logger
+	isRebuilding bool        // whether salvage has been called
+	isExact      bool        // whether salvage has found or repaired all pages
+	timer        *time.Timer // calls checkpoint; nil if the catalog is read-only
+
+	mu      sync.Mutex
+	commits int   // number of commits since the last checkpoint
+	damage  error // the damage that was found
+}
+
+// openFiles checks the files before SQLite opens them. If they are damaged and Options.Rebuild is set, it renames them.
+func (s *sealer) openFiles(o Options) (found inspection, err error) {
+	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
+	if err = os.MkdirAll(s.dir, 0o777); err == nil { // Use package os, because SQLite always uses the real file system.
+		s.files, err = openSQLiteFiles(path)
+	}
+	if err != nil {
+		return found, err
+	}
+	found, err = s.check(o.CopyAgain)
+	isInterrupted := isFile(filepath.Join(s.dir, imageFile))
+	switch {
+	case !o.Rebuild && isInterrupted && err == nil:
+		err = s.note(s.files.damaged("", errors.New("a rebuild was interrupted")))
+		fallthrough
+	case !o.Rebuild:
+		return found, err
+	case !isInterrupted && err == nil && !found.isEmpty():
+		s.log.Warn("the catalog is intact, so it was not rebuilt", "dir", s.dir)
+		return found, nil
+	}
+	s.damage, s.isRebuilding = nil, true
+	if err = s.files.close(); err == nil {
+		s.isExact, err = s.files.salvage()
+	}
+	if err == nil {
+		s.files, err = openSQLiteFiles(path)
+	}
+	if err == nil {
+		found, err = s.check(nil)
+	}
+	return found, err
+}
+
+// check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again. copyAgain
+// can be nil.
+func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
+	for range 5 {
+		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+		if copyAgain != nil {
+			if err := copyAgain(); err != nil {
+				return found, err
+			}
+		}
+	}
+	return found, s.note(err)
+}
+
+// CheckFiles reads all files of an SQLite database. If they are damaged, all later changes fail.
+func (s *sealer) CheckFiles() (err error) {
+	if s.files != nil {
+		_, err = s.check(nil)
+	}
+	return err
+}
+
+// Damage returns the damage to SQLite's files that was found, or nil.
+func (s *sealer) Damage() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.damage
+}
+
+// note returns err, and remembers it if it means that the files are damaged.
+func (s *sealer) note(err error) error {
+	if d, ok := errors.AsType[*Damaged](err); ok {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
+		s.damage = d
+		if s.timer != nil { // otherwise, opening the catalog fails
+			s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
+		}
+	}
+	return err
+}
+
+// startSealing starts to checkpoint after commits. found is the result of openFiles.
+func (d *database) startSealing(ctx context.Context, found inspection) error {
+	if found.isTorn {
+		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and was dropped", "dir", d.sealer.dir)
+	}
+	if d.files == nil || d.readOnly {
+		return nil
+	}
+	d.timer = time.AfterFunc(idleTime, func() { _ = d.checkpoint() }) // after an error, a later commit tries again
+	if !found.isCurrent() {
+		d.committed()
+	}
+	if found.isTorn {
+		return d.SetMoment(ctx, DroppedCommit, time.Now())
+	}
+	return nil
+}
+
+// committed must be called after a commit.
+func (s *sealer) committed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.commits++
+	switch {
+	case s.timer == nil:
+	case s.commits < maxCommits:
+		s.timer.Reset(idleTime)
+	default:
+		s.timer.Reset(0)
+	}
+}
+
+// checkpoint moves SQLite's write-ahead log into catalog.db, as far as readers permit without waiting.
+func (d *database) checkpoint() error {
+	d.mu.Lock()
+	commits := d.commits
+	d.commits = 0
+	d.mu.Unlock()
+	if commits == 0 {
+		return nil
+	}
+	ctx := context.Background()
+	err := d.transact(ctx, func(t *transaction) { // prevents commits
+		if t.err = d.note(d.files.record()); t.err == nil {
+			_, t.err = d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+		}
+	})
+	if err == nil { // Start the log again with a commit that may be lost: SQLite drops the last commit if it is damaged.
+		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })
+	}
+	if err == nil {
+		err = d.files.recordSalts()
+	}
+	return err
+}
+
+// closeDatabase closes the database.
+func (d *database) closeDatabase() error {
+	if d.timer != nil {
+		d.timer.Stop()
+		_ = d.checkpoint() // after an error, the next Open checks the log
+	}
+	err := errors.Join(d.reads.Close(), d.writes.Close())
+	if d.files != nil {
+		err = errors.Join(err, d.files.close())
+	}
+	return err
+}

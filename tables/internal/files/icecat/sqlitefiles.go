@@ -1,0 +1,187 @@
+package icecat
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+)
+
+// sqliteFiles detects damage in the files of catalog.db. SQLite itself does not: pages have no checksums, and it drops all commits
+// in the write-ahead log after a damaged frame.
+//
+// The file catalog.db-sums contains 8-byte integers: the salts of the log, and the hash of each page. Before a checkpoint copies
+// pages from the log, their hashes are recorded. So a page that is not in the log has its recorded hash, except after a checkpoint by
+// another program. But then the log has been removed, or started again with other salts.
+type sqliteFiles struct {
+	path string
+	db   *sharedFile
+}
+
+const remedyRebuild = "run verify --rebuild, or restore a backup"
+
+// sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all of the process's
+// locks on it, also SQLite's.
+type sharedFile struct {
+	*os.File
+	users int
+}
+
+var sharedFiles = struct {
+	sync.Mutex
+	byPath map[string]*sharedFile
+}{byPath: map[string]*sharedFile{}}
+
+func openSQLiteFiles(path string) (*sqliteFiles, error) {
+	sharedFiles.Lock()
+	defer sharedFiles.Unlock()
+	db := sharedFiles.byPath[path]
+	if db == nil {
+		file, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		db = &sharedFile{File: file}
+		sharedFiles.byPath[path] = db
+	}
+	db.users++
+	return &sqliteFiles{path, db}, nil
+}
+
+func (f *sqliteFiles) close() error {
+	sharedFiles.Lock()
+	defer sharedFiles.Unlock()
+	if f.db.users--; f.db.users > 0 {
+		return nil
+	}
+	delete(sharedFiles.byPath, f.path)
+	return f.db.Close()
+}
+
+// inspection is what inspect found.
+type inspection struct {
+	wal
+	sums   []uint64 // recorded: the salts, and the hash of each page
+	hashes []uint64 // 0, and the hash of each page in catalog.db; nil if catalog.db was not read
+}
+
+// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in the log.
+func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
+
+// isEmpty reports whether the files contain no database.
+func (i *inspection) isEmpty() bool { return len(i.hashes) == 1 && len(i.pages) == 0 }
+
+// inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If the files are
+// damaged, the error wraps ErrContent.
+func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
+	if i.sums, err = f.sums(); err != nil {
+		return i, err
+	}
+	if i.wal, err = readWAL(f.path+"-wal", false); err != nil {
+		return i, f.damaged("-wal", err)
+	}
+	if !thorough && i.isCurrent() {
+		return i, nil
+	}
+	if i.hashes, err = f.hashes(); err != nil {
+		return i, err
+	}
+	changed := 0
+	for n := 1; n < max(len(i.sums), len(i.hashes)) && changed == 0; n++ {
+		if i.pages[n] == nil && (n >= len(i.sums) || n >= len(i.hashes) || i.sums[n] != i.hashes[n]) {
+			changed = n
+		}
+	}
+	switch {
+	case len(i.hashes) == 1 && i.sums[0] != 0:
+		err = f.damaged("", errors.New("the file is empty or missing"))
+	case changed > 0 && i.isCurrent():
+		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
+	case changed == 0 && i.salts == 0 && i.sums[0] != 0: // If another program had removed it after a checkpoint, a page would have changed.
+		err = f.damaged("-wal", errors.New("the log is missing"))
+	}
+	return i, err
+}
+
+func (f *sqliteFiles) damaged(suffix string, err error) error {
+	return &Damaged{File: f.path + suffix, Err: err, Remedy: remedyRebuild}
+}
+
+// sums returns the content of catalog.db-sums.
+func (f *sqliteFiles) sums() ([]uint64, error) {
+	b, err := os.ReadFile(f.path + "-sums")
+	sums := make([]uint64, max(1, len(b)/8))
+	_, _ = binary.Decode(b, binary.BigEndian, sums) // fails only for an empty file
+	return sums, ignoreMissing(err)
+}
+
+// hashes returns 0 and the hashes of the pages in catalog.db.
+func (f *sqliteFiles) hashes() ([]uint64, error) {
+	hashes, b := []uint64{0}, make([]byte, 64*pageSize)
+	for offset := int64(0); ; offset += int64(len(b)) {
+		n, err := f.db.ReadAt(b, offset)
+		for page := range slices.Chunk(b[:n], pageSize) {
+			hashes = append(hashes, xxh3.Hash(page))
+		}
+		if err == io.EOF {
+			return hashes, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// record records the hashes of the pages in the log, so that a checkpoint can copy them. The database must be locked for writing.
+func (f *sqliteFiles) record() error {
+	i, err := f.inspect(false)
+	if err != nil {
+		return err
+	}
+	if i.hashes != nil {
+		i.sums = i.hashes
+	}
+	for n, content := range i.pages {
+		i.sums = append(i.sums, make([]uint64, max(0, n+1-len(i.sums)))...)
+		i.sums[n] = xxh3.Hash(content)
+	}
+	return f.write(8, i.sums[1:]...)
+}
+
+// recordSalts records the salts of the log. Pages that are not in the log must have recorded hashes.
+func (f *sqliteFiles) recordSalts() error {
+	w, err := readWAL(f.path+"-wal", false)
+	return cmp.Or(err, f.write(0, w.salts))
+}
+
+// write writes and syncs a part of catalog.db-sums.
+func (f *sqliteFiles) write(offset int64, sums ...uint64) error {
+	file, err := os.OpenFile(f.path+"-sums", os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	b, _ := binary.Append(nil, binary.BigEndian, sums) // cannot fail for integers
+	if _, err = file.WriteAt(b, offset); err == nil && offset > 0 {
+		err = file.Truncate(offset + int64(len(b))) // VACUUM may have made the database smaller
+	}
+	return errors.Join(err, file.Sync(), file.Close())
+}
+
+func isFile(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

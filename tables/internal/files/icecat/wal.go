@@ -1,0 +1,114 @@
+package icecat
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"os"
+)
+
+// The format of SQLite's write-ahead log is described in https://www.sqlite.org/fileformat2.html#walformat.
+const (
+	pageSize      = 4096
+	walHeaderSize = 32
+	frameSize     = 24 + pageSize
+	walMagic      = "\x37\x7f\x06\x82\x00\x2d\xe2\x18\x00\x00\x10\x00" // little-endian checksums, version 3007000, pageSize
+)
+
+// wal is the content of a write-ahead log.
+type wal struct {
+	salts   uint64         // change when SQLite starts the log again, after a checkpoint of all frames; 0 if the log is empty
+	pages   map[int][]byte // newest content of the pages in commits, by page number
+	isTorn  bool           // the last commit was not written completely, or is damaged, and is left out
+	isLossy bool           // the content of some pages is damaged or missing
+}
+
+// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless salvage is set.
+//
+// At the first damaged frame, SQLite drops the rest as the torn end of the last commit. But each commit is synced before the next
+// one begins. So if frames of a later commit follow, the frame was damaged later. Each frame contains the running checksum of all
+// frames up to it, so the next frame can be verified even if the content of this one has changed.
+func readWAL(name string, salvage bool) (w wal, err error) {
+	b, err := os.ReadFile(name)
+	if len(b) < walHeaderSize || string(b[:walHeaderSize]) == string(make([]byte, walHeaderSize)) {
+		return w, ignoreMissing(err) // an empty log, or the header of a new one was not synced
+	}
+	isIntact := func() bool {
+		return string(b[:len(walMagic)]) == walMagic && walSum{}.add(b[:24]) == sumAt(b[24:])
+	}
+	if !isIntact() && !(salvage && unflip(b[:walHeaderSize], isIntact)) {
+		return wal{isLossy: true}, fmt.Errorf("%w: the header is not intact", ErrContent)
+	}
+	w.salts, w.pages = binary.BigEndian.Uint64(b[16:]), map[int][]byte{}
+	stored := sumAt(b[24:]) // checksum in the previous frame
+	computed := stored      // checksum of the previous frame
+	broken, isEnded := 0, false
+	uncommitted := map[int][]byte{}
+	for n := 1; len(b) >= walHeaderSize+n*frameSize; n++ {
+		frame := b[walHeaderSize+(n-1)*frameSize:][:frameSize]
+		follows := func() bool {
+			return stored.after(frame) == sumAt(frame[16:]) || computed.after(frame) == sumAt(frame[16:])
+		}
+		isCurrent, isCommit := binary.BigEndian.Uint64(frame[8:]) == w.salts, binary.BigEndian.Uint32(frame[4:]) > 0
+		ok := follows() || salvage && isCurrent && unflip(frame, follows)
+		stored, computed = sumAt(frame[16:]), stored.after(frame)
+		if ok && (broken == 0 && !isCurrent || broken > 0 && isCurrent && isEnded) && !salvage {
+			return w, fmt.Errorf("%w: frame %d is not intact, but later commits follow", ErrContent, cmp.Or(broken, n))
+		}
+		if broken == 0 && ok || salvage && isCurrent {
+			if ok {
+				uncommitted[int(binary.BigEndian.Uint32(frame))] = frame[24:]
+			}
+			w.isLossy = w.isLossy || !ok
+			if isCommit {
+				maps.Copy(w.pages, uncommitted)
+				clear(uncommitted)
+			}
+			continue
+		}
+		w.isTorn = w.isTorn || isCurrent && (ok || broken == 0)
+		isEnded = isEnded || isCurrent && isCommit
+		broken = cmp.Or(broken, n)
+	}
+	return w, nil
+}
+
+// unflip repairs b if flipping one bit, and only that one, makes it intact. It reports whether b is then intact.
+func unflip(b []byte, isIntact func() bool) bool {
+	found := -1
+	for i := range 8 * len(b) {
+		b[i/8] ^= 1 << (i % 8)
+		if isIntact() {
+			if found >= 0 { // SQLite's checksum cannot tell some bits apart
+				b[i/8] ^= 1 << (i % 8)
+				return false
+			}
+			found = i
+		}
+		b[i/8] ^= 1 << (i % 8)
+	}
+	if found >= 0 {
+		b[found/8] ^= 1 << (found % 8)
+	}
+	return found >= 0
+}
+
+// walSum is SQLite's checksum.
+type walSum [2]uint32
+
+func sumAt(b []byte) walSum {
+	return walSum{binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])}
+}
+
+// after returns the running checksum after a frame.
+func (s walSum) after(frame []byte) walSum { return s.add(frame[:8]).add(frame[24:]) }
+
+// add returns the checksum after b, whose length must be a multiple of 8.
+func (s walSum) add(b []byte) walSum {
+	for ; len(b) > 0; b = b[8:] {
+		s[0] += binary.LittleEndian.Uint32(b) + s[1]
+		s[1] += binary.LittleEndian.Uint32(b[4:]) + s[0]
+	}
+	return s
+}

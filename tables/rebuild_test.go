@@ -1,0 +1,97 @@
+package tables_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+// TestRebuild loses files of the catalog. Opening it then fails, without changes, until a rebuild, which gets the rows back.
+func TestRebuild(t *testing.T) {
+	t.Parallel()
+	closed, killed := filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
+	s := tabletest.Open(t, closed, &tables.Options{FoldAge: -1})
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
+	tabletest.Fold(t, s)
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 3)
+	time.Sleep(1500 * time.Millisecond) // the catalog makes a checkpoint
+	tabletest.Succeed(t, os.CopyFS(killed, os.DirFS(closed)))
+	tabletest.Succeed(t, s.Close())
+	for _, c := range []struct {
+		name, source, bucket string
+		damage               func(dir string) error
+	}{
+		{"no catalog.db", closed, "recovered", func(dir string) error { return os.Remove(filepath.Join(dir, "catalog.db")) }},
+		{"no catalog", closed, "recovered", func(dir string) error {
+			files, err := filepath.Glob(filepath.Join(dir, "catalog.db*"))
+			for _, f := range files {
+				err = errors.Join(err, os.Remove(f))
+			}
+			return err
+		}},
+		{"no log after a kill", killed, "b", func(dir string) error { return os.Remove(filepath.Join(dir, "catalog.db-wal")) }},
+		{"an interrupted rebuild", closed, "b", func(dir string) error {
+			image, err := os.ReadFile(filepath.Join(dir, "catalog.db"))
+			if err == nil {
+				image[18], image[19] = 1, 1
+				err = os.WriteFile(filepath.Join(dir, "catalog-rebuild.db"), image, 0o644)
+			}
+			return errors.Join(err, os.Remove(filepath.Join(dir, "catalog.db-wal")), os.Truncate(filepath.Join(dir, "catalog.db"), 0))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "d")
+			tabletest.Succeed(t, os.CopyFS(dir, os.DirFS(c.source)))
+			tabletest.Succeed(t, c.damage(dir))
+			for range 2 {
+				if _, err := tables.Open(t.Context(), dir, nil); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") || !strings.Contains(err.Error(), "--rebuild") {
+					t.Fatalf("Open returned %v; want ErrDamaged, which names the catalog", err)
+				}
+			}
+			s, err := tables.Open(t.Context(), dir, &tables.Options{Rebuild: true, FoldAge: -1})
+			tabletest.Succeed(t, err)
+			defer func() { tabletest.Succeed(t, s.Close()) }()
+			name := "t"
+			for info, err := range s.Bucket(c.bucket).Tables(t.Context(), nil) {
+				tabletest.Succeed(t, err)
+				name = info.Name
+			}
+			tabletest.WantRows(t, s.Bucket(c.bucket), name, 1, 2, 3)
+		})
+	}
+	intact := tabletest.Open(t, closed, &tables.Options{Rebuild: true})
+	tabletest.WantRows(t, intact.Bucket("b"), "t", 1, 2, 3)
+	if files, err := filepath.Glob(filepath.Join(closed, "*damaged*")); err != nil || len(files) > 0 {
+		t.Errorf("the rebuild of an intact catalog left %v, %v", files, err)
+	}
+}
+
+// TestDamageWhileOpen damages the log of a running store. Once it is noticed, changes fail, and nothing is removed.
+func TestDamageWhileOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	for range 3 {
+		tabletest.Put(t, b, "t", tables.PutReplace, 1)
+	}
+	tabletest.Damage(t, filepath.Join(dir, "catalog.db-wal"), func(b []byte) []byte { b[100] ^= 1; return b })
+	r, err := s.Verify(t.Context(), &tables.VerifyOptions{})
+	tabletest.Succeed(t, err)
+	if r.Damaged != 1 || s.Damage() == nil {
+		t.Errorf("Verify found %+v, and Damage returned %v", r, s.Damage())
+	}
+	if _, err := s.Maintain(t.Context(), &tables.MaintainOptions{}); !errors.Is(err, tables.ErrDamaged) {
+		t.Errorf("Maintain returned %v, want ErrDamaged", err)
+	}
+	if err := b.Delete(t.Context(), "t"); !errors.Is(err, tables.ErrDamaged) {
+		t.Errorf("Delete returned %v, want ErrDamaged", err)
+	}
+	tabletest.WantRows(t, b, "t", 1)
+}
