@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"time"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/disk/space"
 )
 
 // Backlog describes the rows in the tail (the log of recent appends) that are not yet folded into files.
@@ -30,27 +31,23 @@ func (s *Store) Backlog() (b Backlog) {
 }
 
 // DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
-// has less space. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
+// has less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
+// reading. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
 func (s *Store) DiskSpace() (free, total int64, err error) {
 	s = s.orUnopened()
-	disk, ok := vfs.FS(vfs.OS{}).(interface {
-		vfs.SpaceReporter
-		Capacity(dir string) (int64, error)
-	})
-	if !ok || s.local == "" {
+	if s.local == "" {
 		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
 	}
-	dir := s.local
-	if free, err = disk.Free(dir); err == nil && s.opts.TailDir != "" {
-		var tailFree int64
-		tailFree, err = disk.Free(filepath.Dir(s.opts.TailDir))
+	free, total, err = space.Disk(s.local)
+	if s.opts.TailDir != "" && err == nil {
+		var tailFree, tailTotal int64
+		tailFree, tailTotal, err = space.Disk(filepath.Dir(s.opts.TailDir))
 		if tailFree < free {
-			free, dir = tailFree, filepath.Dir(s.opts.TailDir)
+			free, total = tailFree, tailTotal
 		}
 	}
-	if err != nil {
-		return free, total, err
+	if s.opts.ReadOnly && (errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC)) {
+		err = nil
 	}
-	total, err = disk.Capacity(dir)
 	return free, total, err
 }

@@ -119,8 +119,18 @@ func copyProperty(ctx context.Context, source *Store, sourceKey string, dest *St
 // not in the backup, and keeps tables that are intact and have not changed since the backup. It creates all other
 // tables again, without older versions. It fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
+	return s.restoreFrom(ctx, from, name, buckets, nil)
+}
+
+// RestoreTablesFrom is like RestoreFrom, but changes only the given tables of one bucket: not the other tables, and
+// neither the bucket's metadata nor its rules. If the backup lacks a table, it changes nothing.
+func (s *Store) RestoreTablesFrom(ctx context.Context, from *Store, name, bucket string, names ...string) ([]CopiedTable, error) {
+	return s.restoreFrom(ctx, from, name, []string{bucket}, append([]string{}, names...))
+}
+
+func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, buckets, only []string) ([]CopiedTable, error) {
 	s, from = s.orUnopened(), from.orUnopened()
-	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true}
+	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true, only: only}
 	err := c.run("restore from", func() error {
 		backups, err := from.Backups(ctx)
 		exists := false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,9 +129,10 @@ func (s *Store) dropWorkSnapshots(ctx context.Context, age time.Duration) error 
 type copyJob struct {
 	from, to   *Store
 	snapshot   string
-	rules      string // in the source, the name of the namespace property that holds a bucket's rules
-	keepOthers bool   // neither delete nor replace tables in the destination that are not copies from the source
-	restore    bool   // reuse files in the destination only if they are intact
+	rules      string   // in the source, the name of the namespace property that holds a bucket's rules
+	keepOthers bool     // neither delete nor replace tables in the destination that are not copies from the source
+	restore    bool     // reuse files in the destination only if they are intact
+	only       []string // copy only these tables, and nothing else of the bucket; nil means the whole bucket
 	results    []CopiedTable
 	damaged    []error // errors of tables that are skipped: damaged ones, and ones with delete files
 }
@@ -170,6 +172,13 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 	if err != nil {
 		return snapshotNotFound(err)
 	}
+	for _, name := range c.only {
+		if !slices.ContainsFunc(listed, func(l icecat.Listed) bool { return l.Name == name }) {
+			return &notFoundError{fmt.Sprintf("the backup has no table %q", name)}
+		}
+	}
+	wholeBucket := c.only == nil
+	listed = slices.DeleteFunc(listed, func(l icecat.Listed) bool { return !wholeBucket && !slices.Contains(c.only, l.Name) })
 	steps, inSnapshot := map[string]*restoreStep{}, map[string]bool{}
 	for _, l := range listed {
 		inSnapshot[l.Name] = true
@@ -200,6 +209,9 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 			}
 			change.Add(commit.Restores|commit.Replaces, nil, step.apply)
 		}
+		if !wholeBucket {
+			return nil
+		}
 		for info, err := range c.to.Bucket(name).Tables(ctx, nil) {
 			if err == nil && !c.keepOthers && !inSnapshot[info.Name] {
 				err = t.Delete(name, info.Name)
@@ -210,7 +222,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 		}
 		return t.restoreMetadata(c.from.Bucket(name), c.snapshot)
 	})
-	if err != nil {
+	if err != nil || !wholeBucket {
 		return err
 	}
 	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)

@@ -20,7 +20,8 @@ var errStopping = status.Error(codes.Unavailable, "the server is shutting down: 
 
 // runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the
 // disk allows. A shutdown does not wait for it.
-func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operations.Copying, answer func(any) error) (err error) {
+func (s *Server) runCopying(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
+	in := input.(interface{ Location() *operations.Copying }).Location()
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
 		if err := serving.RequireWrite(ctx); err != nil {
 			return err
@@ -40,7 +41,7 @@ func (s *Server) runCopying(ctx context.Context, o *operations.Entry, in *operat
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.lifetime, func() { cancel(errStopping) })()
-	err = o.Run(ctx, s.store, in, answer)
+	err = o.Run(ctx, s.store, input, answer)
 	if err != nil && s.lifetime.Err() != nil {
 		return errStopping
 	}

@@ -122,6 +122,15 @@ func TestCopiesDirectory(t *testing.T) {
 	if _, err := doAction(t.Context(), c, "partd.backup", `{"dir":"good","name":"x"}`); err != nil {
 		t.Fatal(err)
 	}
+	for fields, want := range map[string]codes.Code{
+		`"tables":["t"]`: codes.InvalidArgument, `"tables":["t"],"buckets":["",""]`: codes.InvalidArgument,
+		`"tables":["none"],"buckets":[""]`: codes.NotFound, `"tables":["t"],"buckets":[""]`: codes.OK, `"unknown":1`: codes.OK,
+	} {
+		waitFor(t, "a restore with "+fields+" does not return "+want.String(), func() bool { // until the call before has ended
+			_, err := doAction(t.Context(), c, "partd.restore_backup", `{"dir":"good","name":"x",`+fields+`}`)
+			return status.Code(err) == want
+		})
+	}
 	readOnly := client(&Options{BackupDir: backups, ReadOnly: true})
 	for action, want := range map[string]codes.Code{
 		"partd.verify {}": codes.OK, `partd.backups {"dir":"good"}`: codes.OK, `partd.verify {"dir":"good"}`: codes.PermissionDenied,

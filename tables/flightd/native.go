@@ -148,8 +148,8 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 		}
 		return stream.Send(&flight.Result{Body: body})
 	}
-	if c, ok := in.(*operations.Copying); ok {
-		return s.runCopying(ctx, o, c, answer)
+	if o.Slots == operations.CopySlot {
+		return s.runCopying(ctx, o, in, answer)
 	}
 	return run(ctx, s.store, in, answer)
 }

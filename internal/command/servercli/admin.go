@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -37,6 +38,7 @@ type serving struct {
 	guard      *space.Guard
 	namespaces *namespaces.Set // nil without namespaces
 	limits     *spaceFlags
+	dir        string // where the store creates files; "" if it creates none
 }
 
 func listenAdmin(c *config) (net.Listener, error) {
@@ -100,7 +102,13 @@ func (a *admin) ready() error {
 			return errors.Join(err, f.Refusal)
 		}
 	}
-	return s.guard.State().Err
+	if err := s.guard.State().Err; err != nil || s.dir == "" {
+		return err
+	}
+	if _, _, err := space.Disk(s.dir); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return fmt.Errorf("the disk of the store: %w", err)
+	}
+	return nil
 }
 
 func (a *admin) metrics(out http.ResponseWriter, _ *http.Request) {

@@ -6,11 +6,13 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestAdmin checks the server's metrics after some requests. docs/operations.md must list exactly
@@ -104,6 +106,26 @@ func TestNotReady(t *testing.T) {
 	}
 	if !strings.Contains(p.Stderr(), "stay free") {
 		t.Errorf("the log does not mention the refusal: %s", p.Stderr())
+	}
+	stop(t, p)
+}
+
+// TestNoInodes checks that a server whose disk can have no more files is not ready, and says why.
+func TestNoInodes(t *testing.T) {
+	disk := vfstest.Mount(t, "tmpfs", 64<<20)
+	p := start(t, "--store", "log:"+disk+"/store", "--http", "127.0.0.1:0")
+	admin := adminURL(t, p)
+	must(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "nr_inodes=200"))
+	var err error
+	for i := 0; err == nil; i++ {
+		err = os.WriteFile(fmt.Sprint(disk, "/", i), nil, 0o600)
+	}
+	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "the disk has no free inodes") {
+		t.Errorf("GET /readyz without inodes: status %d, body %s, want 503 and the reason; %v", code, body, err)
+	}
+	must(t, os.Remove(disk+"/0"))
+	if code, body := httpGet(t, admin+"/readyz"); code != 200 {
+		t.Errorf("GET /readyz with an inode: status %d, body %s, want 200", code, body)
 	}
 	stop(t, p)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -120,7 +121,11 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	}
 	server, err := remote.NewServer(store, &c.ServerOptions)
 	logStore, _ := bottomStore(store).(*logstore.Store)
-	return &serving{server, logStore, guard, set, &c.space}, err
+	dir := directoryOf(c.store)
+	if strings.Contains(c.store, "readonly=true") {
+		dir = ""
+	}
+	return &serving{server, logStore, guard, set, &c.space, dir}, err
 }
 
 // serveAll serves each listener, and prints a line when it accepts connections.

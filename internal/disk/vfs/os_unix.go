@@ -3,6 +3,7 @@
 package vfs
 
 import (
+	"fmt"
 	"io/fs"
 	"syscall"
 
@@ -57,11 +58,30 @@ func (OS) Capacity(dir string) (int64, error) {
 }
 
 func diskSpace(dir string) (free, total int64, err error) {
-	var st syscall.Statfs_t
-	if err := retryInterrupted(func() error { return syscall.Statfs(dir, &st) }); err != nil {
-		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	st, err := statfs(dir)
+	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), err
+}
+
+// CheckWritable returns an error if no file can be created on the disk that contains a directory: the disk is read-only,
+// or has no free inodes.
+func (OS) CheckWritable(dir string) error {
+	st, err := statfs(dir)
+	switch {
+	case err != nil:
+		return err
+	case uint64(st.Flags)&1 != 0: // ST_RDONLY, which the BSDs call MNT_RDONLY
+		return syscall.EROFS
+	case st.Files > 0 && st.Ffree == 0: // file systems without a limit have 0 files
+		return fmt.Errorf("%w for another file: the disk has no free inodes", syscall.ENOSPC)
 	}
-	return int64(st.Bavail) * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
+	return nil
+}
+
+func statfs(dir string) (st syscall.Statfs_t, err error) {
+	if err := retryInterrupted(func() error { return syscall.Statfs(dir, &st) }); err != nil {
+		return st, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return st, nil
 }
 
 type osLock struct{ flock *flock.Flock }

@@ -44,7 +44,6 @@ type copying struct {
 	p, copies location // of the tables, and of their copies
 	copyDir   string   // name of the flag for the location of the copies
 	rate      cliutil.Size
-	in        operations.Copying
 }
 
 // newCopying adds the flags to cmd. dir and copyDir are the names of the flags for the locations of the tables and of
@@ -62,15 +61,15 @@ func newCopying(a *app, cmd *cobra.Command, dir, copyDir, copyUsage string) *cop
 	return c
 }
 
-// run runs an operation, shows its progress on a terminal, and calls f for each answer.
-func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(operations.CopyProgress) error) error {
-	c.in.Rate = c.rate.Bytes
+// runCopying runs an operation, shows its progress on a terminal, and calls f for each answer.
+func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copying, o operations.Operation[In, operations.CopyProgress], in P, f func(operations.CopyProgress) error) error {
+	at := in.Location()
 	var read atomic.Int64
 	bar := progress.Start(c.a.err, progress.IsTerminal(c.a.err))
 	defer bar.Stop()
 	bar.Count(-1, read.Load)
 	each := func(s backend) error {
-		for r, err := range o.Each(ctx, s.Target, &c.in) {
+		for r, err := range o.Each(ctx, s.Target, (*In)(in)) {
 			if err == nil {
 				read.Store(r.Bytes)
 				err = f(r)
@@ -85,10 +84,10 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 		if *c.copies.catalog != "" {
 			return cliutil.Usagef("--%s-catalog and --server cannot be combined", c.copyDir)
 		}
-		c.in.Dir = *c.copies.dir
-		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(c.in.Dir, `/\`) {
+		at.Dir = *c.copies.dir
+		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(at.Dir, `/\`) {
 			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the --backup-dir of the server %s: to use no server, set --%s",
-				c.copyDir, c.in.Dir, *c.p.server, c.p.dirFlag.Name)
+				c.copyDir, at.Dir, *c.p.server, c.p.dirFlag.Name)
 		}
 		return c.p.withServer(each)
 	}
@@ -104,9 +103,9 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 	}
 	return withStore(from, false, func(source *tables.Store) error {
 		return withStore(to, o.Entry != operations.Verify.Entry && o.Entry != operations.Backups.Entry, func(target *tables.Store) error {
-			c.in.Copies = target
+			at.Copies = target
 			if isRestore {
-				c.in.Copies, source = source, target
+				at.Copies, source = source, target
 			}
 			return each(backend{Target: operations.Target{Store: cmp.Or(source, target)}})
 		})
@@ -114,19 +113,19 @@ func (c *copying) run(ctx context.Context, o operations.CopyOperation, f func(op
 }
 
 // copyCommand makes cmd run an operation that copies tables. dir and copyDir are as in newCopying.
-func copyCommand(a *app, cmd *cobra.Command, dir, copyDir string, o operations.CopyOperation) *cobra.Command {
-	c, name := newCopying(a, cmd, dir, copyDir, "the `DIR` of the copies"), new(string)
+func copyCommand[In any, P operations.CopyInput[In]](a *app, cmd *cobra.Command, dir, copyDir string, o operations.Operation[In, operations.CopyProgress], request func(operations.Paced, tables.Buckets) (P, error)) *cobra.Command {
+	c := newCopying(a, cmd, dir, copyDir, "the `DIR` of the copies")
 	markRequired(cmd, copyDir)
-	if o.Entry != operations.Copy.Entry {
-		name = nameFlag(cmd)
-	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *c.p.dir == "" && *c.p.server == "" {
 			return cliutil.Usagef("--%s and --server are missing: set one of them to the location of the tables", dir)
 		}
-		c.in.Name, c.in.Buckets = *name, c.p.requestedBuckets(cmd)
+		in, err := request(operations.Paced{Rate: c.rate.Bytes}, c.p.requestedBuckets(cmd))
+		if err != nil {
+			return err
+		}
 		var copied []tables.CopiedTable
-		err := c.run(cmd.Context(), o, func(r operations.CopyProgress) error {
+		err = runCopying(cmd.Context(), c, o, in, func(r operations.CopyProgress) error {
 			if r.Table != nil {
 				copied = append(copied, *r.Table)
 			}
@@ -158,7 +157,7 @@ func copyCommand(a *app, cmd *cobra.Command, dir, copyDir string, o operations.C
 }
 
 func newCopy(a *app) *cobra.Command {
-	return copyCommand(a, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "copy {--from URL | --server URL} --to URL [flags]",
 		Short: "Copy tables to another location, and verify the copy",
 		Long: `Copy all buckets, or one, to another directory or cloud bucket: each table in its current state,
@@ -172,11 +171,14 @@ or has changed since it was copied, is an error.
 With --server, the running server copies its tables to the directory with the name of --to in its
 --backup-dir.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE\n  partd-tables copy --server grpc://localhost:8081 --to replica",
-	}, "from", "to", operations.Copy)
+	}
+	return copyCommand(a, cmd, "from", "to", operations.Copy, func(p operations.Paced, buckets tables.Buckets) (*operations.CopyRequest, error) {
+		return &operations.CopyRequest{Paced: p, Buckets: buckets}, nil
+	})
 }
 
 func newBackup(a *app) *cobra.Command {
-	return copyCommand(a, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up tables under a name",
 		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name.
@@ -192,11 +194,15 @@ all tables at one moment.`,
 		Example: `  partd-tables backup --to /mnt/backup --name monday
   partd-tables backups --dir /mnt/backup
   partd-tables backup --server grpc+tls://db:8081 --token-file token --to daily --name monday --rate 50MB`,
-	}, "dir", "to", operations.Backup)
+	}
+	name := nameFlag(cmd)
+	return copyCommand(a, cmd, "dir", "to", operations.Backup, func(p operations.Paced, buckets tables.Buckets) (*operations.BackupRequest, error) {
+		return &operations.BackupRequest{Paced: p, Name: *name, Buckets: buckets}, nil
+	})
 }
 
 func newRestore(a *app) *cobra.Command {
-	return copyCommand(a, &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "restore --from URL --name NAME [flags]",
 		Short: "Restore buckets from a backup",
 		Long: `Restore all buckets of a backup, or one, each in one commit, with its
@@ -205,9 +211,16 @@ their versions; changed and deleted ones are created again, without older versio
 
 With --server, the running server restores its tables from its --backup-dir.`,
 		Example: `  partd-tables restore --from /mnt/backup --name monday
-  partd-tables restore --from /mnt/backup --name monday --bucket NYSE
+  partd-tables restore --from /mnt/backup --name monday --bucket NYSE --table trades
   partd-tables restore --server grpc://localhost:8081 --from daily --name monday`,
-	}, "dir", "from", operations.RestoreBackup)
+	}
+	name, only := nameFlag(cmd), cmd.Flags().StringArray("table", nil, "restore only this `TABLE` of --bucket, and delete no others; may be repeated")
+	return copyCommand(a, cmd, "dir", "from", operations.RestoreBackup, func(p operations.Paced, buckets tables.Buckets) (*operations.RestoreRequest, error) {
+		if len(*only) > 0 && len(buckets) == 0 {
+			return nil, cliutil.Usagef("--table needs --bucket, the bucket of the table")
+		}
+		return &operations.RestoreRequest{Paced: p, Name: *name, Buckets: buckets, Tables: *only}, nil
+	})
 }
 
 func nameFlag(cmd *cobra.Command) *string {
@@ -227,7 +240,7 @@ func newBackups(a *app) *cobra.Command {
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each backup")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		var all []tables.SnapshotInfo
-		err := c.run(cmd.Context(), operations.Backups, func(r operations.CopyProgress) error {
+		err := runCopying(cmd.Context(), c, operations.Backups, new(operations.BackupsRequest), func(r operations.CopyProgress) error {
 			if r.Backup != nil {
 				all = append(all, *r.Backup)
 			}

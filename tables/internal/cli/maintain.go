@@ -95,13 +95,13 @@ With --server, the running server verifies its tables. This needs an admin token
 		if c.p.rebuild && *c.p.server != "" {
 			return cliutil.Usagef("--rebuild and --server cannot be combined: stop the server first")
 		}
-		c.in.Buckets = c.p.requestedBuckets(cmd)
+		in := &operations.VerifyRequest{Paced: operations.Paced{Rate: c.rate.Bytes}, Buckets: c.p.requestedBuckets(cmd)}
 		if len(args) > 0 {
-			c.in.Buckets, c.in.Tables = tables.Buckets{*c.p.bucket}, args
+			in.Buckets, in.Tables = tables.Buckets{*c.p.bucket}, args
 		}
 		var v tables.VerifyResult
 		err := printRecords(a.out, *asJSON, func(record func(tables.Finding) error) (err error) {
-			return c.run(cmd.Context(), operations.Verify, func(r operations.CopyProgress) error {
+			return runCopying(cmd.Context(), c, operations.Verify, in, func(r operations.CopyProgress) error {
 				if r.Verified != nil {
 					v = *r.Verified
 				}

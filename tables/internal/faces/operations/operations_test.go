@@ -95,3 +95,24 @@ func shape(t reflect.Type) string {
 	}
 	return "{…}"
 }
+
+// TestCopyFields checks the fields of each request that copies or verifies files. A server must honor every listed field:
+// a restore that ignored a list of tables would replace all others.
+func TestCopyFields(t *testing.T) {
+	want := map[string]string{
+		"backup": `{"dir","rate","name","buckets"}`, "copy": `{"dir","rate","buckets"}`, "restore_backup": `{"dir","rate","name","buckets","tables"}`,
+		"backups": `{"dir"}`, "verify": `{"dir","rate","buckets","tables"}`,
+	}
+	for _, o := range All() {
+		if _, isCopy := reflect.New(o.Input).Interface().(interface{ Location() *Copying }); isCopy != (o.Slots == CopySlot) {
+			t.Errorf("%s: the request says where copies are: %v", o.Name, isCopy)
+		}
+		if got := shape(o.Input); o.Slots == CopySlot && got != want[o.Name] {
+			t.Errorf("%s has the fields %s, want %s", o.Name, got, want[o.Name])
+		}
+		delete(want, o.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("the operations %v do not exist", want)
+	}
+}

@@ -2,6 +2,7 @@ package operations
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
@@ -10,22 +11,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
-// CopyOperation is an operation that copies or verifies files.
-type CopyOperation = Operation[Copying, CopyProgress]
-
 // Operations that copy or verify files. A server opens Copying.Copies itself.
 var (
-	Backup = copying("backup", "backup", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
+	Backup = copying("backup", "backup", func(ctx context.Context, s *tables.Store, in *BackupRequest) ([]tables.CopiedTable, error) {
 		return s.Backup(ctx, in.Copies, in.Name, in.Buckets...)
 	})
-	Copy = copying("copy", "copy", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
+	Copy = copying("copy", "copy", func(ctx context.Context, s *tables.Store, in *CopyRequest) ([]tables.CopiedTable, error) {
 		return s.CopyTo(ctx, in.Copies, in.Buckets...)
 	})
-	RestoreBackup = copying("restore_backup", "restore", func(ctx context.Context, s *tables.Store, in *Copying) ([]tables.CopiedTable, error) {
-		return s.RestoreFrom(ctx, in.Copies, in.Name, in.Buckets...)
+	RestoreBackup = copying("restore_backup", "restore", func(ctx context.Context, s *tables.Store, in *RestoreRequest) ([]tables.CopiedTable, error) {
+		if len(in.Tables) == 0 {
+			return s.RestoreFrom(ctx, in.Copies, in.Name, in.Buckets...)
+		}
+		if len(in.Buckets) != 1 {
+			return nil, &tables.ArgumentError{Err: errors.New("a restore of single tables needs their bucket: name exactly one")}
+		}
+		return s.RestoreTablesFrom(ctx, in.Copies, in.Name, in.Buckets[0], in.Tables...)
 	})
 
-	Backups = withProgress("backups", "backups", func(ctx context.Context, _ *tables.Store, in *Copying, answer func(CopyProgress)) error {
+	Backups = withProgress("backups", "backups", func(ctx context.Context, _ *tables.Store, in *BackupsRequest, answer func(CopyProgress)) error {
 		backups, err := in.Copies.Backups(ctx)
 		for _, b := range backups {
 			answer(CopyProgress{Backup: &b})
@@ -33,7 +37,7 @@ var (
 		return err
 	})
 
-	Verify = withProgress("verify", "verify", func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error {
+	Verify = withProgress("verify", "verify", func(ctx context.Context, s *tables.Store, in *VerifyRequest, answer func(CopyProgress)) error {
 		o := &tables.VerifyOptions{Buckets: in.Buckets, Tables: in.Tables, Report: func(f tables.Finding) { answer(CopyProgress{Finding: &f}) }}
 		if in.Copies != nil {
 			o.Repair = in.Copies.Copies()
@@ -44,16 +48,56 @@ var (
 	})
 )
 
-// Copying says what to copy or verify, and where the copies are.
+// Copying says where the copies are. It is part of the request of each operation that copies or verifies files.
 type Copying struct {
-	Dir     string         `json:"dir,omitempty"`  // on a server, the name of the copies' directory in the server's directory for copies
-	Name    string         `json:"name,omitempty"` // of the backup
-	Buckets tables.Buckets `json:"buckets,omitempty"`
-	Tables  []string       `json:"tables,omitempty"` // only for Verify
-	Rate    int64          `json:"rate,omitempty"`   // limit on the bytes read per second; 0 means none
-
-	Copies *tables.Store `json:"-"` // the store in Dir; nil if Verify repairs nothing
+	Dir    string        `json:"dir,omitempty"` // on a server, the name of the copies' directory in the server's directory for copies
+	Copies *tables.Store `json:"-"`             // the store in Dir; nil if Verify repairs nothing
 }
+
+// Location returns c, for callers that have a request of any type.
+func (c *Copying) Location() *Copying { return c }
+
+func (c *Copying) rate() int64 { return 0 }
+
+// Paced is a Copying with a limit on the bytes read per second; 0 means none.
+type Paced struct {
+	Copying
+	Rate int64 `json:"rate,omitempty"`
+}
+
+func (p *Paced) rate() int64 { return p.Rate }
+
+// CopyInput is a pointer to the request of an operation that copies or verifies files.
+type CopyInput[In any] interface {
+	*In
+	Location() *Copying
+	rate() int64
+}
+
+// The requests of the operations. Name is the backup's name.
+type (
+	BackupRequest struct {
+		Paced
+		Name    string         `json:"name,omitempty"`
+		Buckets tables.Buckets `json:"buckets,omitempty"`
+	}
+	CopyRequest struct {
+		Paced
+		Buckets tables.Buckets `json:"buckets,omitempty"`
+	}
+	RestoreRequest struct {
+		Paced
+		Name    string         `json:"name,omitempty"`
+		Buckets tables.Buckets `json:"buckets,omitempty"`
+		Tables  []string       `json:"tables,omitempty"` // of the only bucket; none means all tables
+	}
+	BackupsRequest struct{ Copying }
+	VerifyRequest  struct {
+		Paced
+		Buckets tables.Buckets `json:"buckets,omitempty"`
+		Tables  []string       `json:"tables,omitempty"`
+	}
+)
 
 // CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last,
 // except findings.
@@ -65,8 +109,8 @@ type CopyProgress struct {
 	Verified *tables.VerifyResult `json:"verified,omitempty"`
 }
 
-func copying(name, command string, do func(context.Context, *tables.Store, *Copying) ([]tables.CopiedTable, error)) CopyOperation {
-	return withProgress(name, command, func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error {
+func copying[In any, P CopyInput[In]](name, command string, do func(context.Context, *tables.Store, P) ([]tables.CopiedTable, error)) Operation[In, CopyProgress] {
+	return withProgress(name, command, func(ctx context.Context, s *tables.Store, in P, answer func(CopyProgress)) error {
 		copied, err := do(ctx, s, in)
 		if err != nil {
 			return err
@@ -79,10 +123,10 @@ func copying(name, command string, do func(context.Context, *tables.Store, *Copy
 }
 
 // withProgress registers an operation whose answers are from do and, each second, the number of bytes that do has read.
-func withProgress(name, command string, do func(ctx context.Context, s *tables.Store, in *Copying, answer func(CopyProgress)) error) CopyOperation {
-	return withAnswers(Entry{Name: name, Writes: true, Slots: CopySlot, Command: command}, func(ctx context.Context, s *tables.Store, in *Copying) iter.Seq2[CopyProgress, error] {
+func withProgress[In any, P CopyInput[In]](name, command string, do func(ctx context.Context, s *tables.Store, in P, answer func(CopyProgress)) error) Operation[In, CopyProgress] {
+	return withAnswers(Entry{Name: name, Writes: true, Slots: CopySlot, Command: command}, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[CopyProgress, error] {
 		return func(yield func(CopyProgress, error) bool) {
-			meter := content.NewMeter(in.Rate)
+			meter := content.NewMeter(P(in).rate())
 			ctx, cancel := context.WithCancel(content.WithMeter(ctx, meter))
 			defer cancel()
 			answers, done := make(chan CopyProgress), make(chan error, 1)

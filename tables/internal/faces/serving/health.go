@@ -3,11 +3,13 @@ package serving
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/go-partd/partd/internal/disk/space"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -19,7 +21,8 @@ const (
 
 var errStopping = errors.New("the server is stopping")
 
-// Ready returns an error if the server should get no new calls: it is stopping, its catalog is damaged, or its disk is full.
+// Ready returns an error if the server should get no new calls: it is stopping, its catalog is damaged, or the disk of
+// the tables or of temporary files cannot be written.
 func (s *Core) Ready() error {
 	if s.Deadline.Load() != 0 {
 		return errStopping
@@ -28,12 +31,19 @@ func (s *Core) Ready() error {
 		return errors.New(s.WithoutPaths(err.Error(), err))
 	}
 	free, size, err := s.store.DiskSpace()
+	if err := s.checkDisk("the tables", "free space on the disk, or drop tables and expire versions", free, size, err); err != nil {
+		return err
+	}
+	free, size, err = space.Disk(os.TempDir())
+	return s.checkDisk("temporary files", "free space on the disk, or set TMPDIR to a directory on another one", free, size, err)
+}
+
+func (s *Core) checkDisk(content, advice string, free, size int64, err error) error {
 	if reserve := min(max(size/100, minReserve), maxReserve); err == nil && free < reserve {
-		return fmt.Errorf("%w: the disk of the tables has %d MiB free, and writes may need %d MiB: free space on the disk, or drop tables and expire versions",
-			syscall.ENOSPC, free>>20, reserve>>20)
+		return fmt.Errorf("%w: the disk of %s has %d MiB free, and writes may need %d MiB: %s", syscall.ENOSPC, content, free>>20, reserve>>20, advice)
 	}
 	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return fmt.Errorf("cannot measure the free space: %s", s.WithoutPaths(err.Error(), err))
+		return fmt.Errorf("the disk of %s: %s", content, s.WithoutPaths(err.Error(), err))
 	}
 	return nil
 }
