@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -53,6 +54,19 @@ func openSQLiteFiles(path string) (*sqliteFiles, error) {
 	}
 	db.users++
 	return &sqliteFiles{path, db}, nil
+}
+
+// CopyDatabase copies the database file at path to w. It keeps the process's locks on the file.
+func CopyDatabase(w io.Writer, path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return err // openSQLiteFiles would create it
+	}
+	f, err := openSQLiteFiles(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, io.NewSectionReader(f.db, 0, math.MaxInt64))
+	return errors.Join(err, f.close())
 }
 
 func (f *sqliteFiles) close() error {
