@@ -94,16 +94,24 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	return nil
 }
 
+// lockTailDir locks the directory of the tail, if it has one. Only then may a rebuild replace files of the catalog.
+func (s *Store) lockTailDir() error {
+	if s.opts.NoTail || s.opts.Tail != nil {
+		return nil
+	}
+	dir := s.tailDir()
+	if err := s.hooks.FS.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		return err
+	}
+	return s.lock(dir + ".lock")
+}
+
+func (s *Store) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }
+
 func (s *Store) openTail(ctx context.Context) error {
 	tailStore := s.opts.Tail
 	if tailStore == nil {
-		dir := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail"))
-		if err := s.hooks.FS.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
-			return err
-		}
-		if err := s.lock(dir + ".lock"); err != nil {
-			return err
-		}
+		dir := s.tailDir()
 		o := logstore.Options{
 			Memory: min(max(logstore.MinMemory, s.opts.Memory/4), logstore.MaxMemory),
 			// Do not set Sync: package tail itself syncs, once for several concurrent appends.

@@ -191,7 +191,11 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 // copyFiles copies the named files from one directory to another. It ignores missing files.
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
-		if err := copyFile(filepath.Join(to, name), filepath.Join(from, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := copyFile(filepath.Join(to, name), filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) { // remove an earlier copy
+			err = os.RemoveAll(filepath.Join(to, name))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -199,16 +203,19 @@ func copyFiles(to, from string, names []string) error {
 }
 
 func copyFile(to, from string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close() //nolint:errcheck // opened only for reading
 	out, err := os.Create(to)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	if filepath.Base(from) == catalogFile {
+		return icecat.CopyDatabase(out, from)
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // opened only for reading
 	_, err = io.Copy(out, in)
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -107,4 +108,22 @@ func TestCopyStableErrors(t *testing.T) {
 	if _, err := tables.CatalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}
+}
+
+// TestReadOnlyKeepsLocks opens a copy of a Store in the same process. Another program must then not remove the log of that Store.
+func TestReadOnlyKeepsLocks(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("sqlite3")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, nil)
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
+	r, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
+	tabletest.Succeed(t, err)
+	tabletest.Succeed(t, r.Close())
+	tabletest.Succeed(t, exec.Command(program, filepath.Join(dir, "catalog.db"), "SELECT * FROM iceberg_tables").Run())
+	_, err = os.Stat(filepath.Join(dir, "catalog.db-wal"))
+	tabletest.Succeed(t, err)
 }

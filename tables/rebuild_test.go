@@ -95,3 +95,27 @@ func TestDamageWhileOpen(t *testing.T) {
 	}
 	tabletest.WantRows(t, b, "t", 1)
 }
+
+// TestRebuildInUse rebuilds a missing catalog while another Store has the tail. The next rebuild gets all rows back.
+func TestRebuildInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
+	tabletest.Fold(t, s)
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 3)
+	files, err := filepath.Glob(filepath.Join(dir, "catalog.db*"))
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
+	}
+	tabletest.Succeed(t, err)
+	if _, err := tables.Open(t.Context(), dir, &tables.Options{Rebuild: true}); !errors.Is(err, tables.ErrInUse) {
+		t.Errorf("Open returned %v, want ErrInUse", err)
+	}
+	tabletest.Succeed(t, s.Close())
+	s = tabletest.Open(t, dir, &tables.Options{Rebuild: true, FoldAge: -1})
+	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
+		tabletest.Succeed(t, err)
+		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2, 3)
+	}
+}

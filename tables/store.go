@@ -84,6 +84,9 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 			return nil, err
 		}
 	}
+	if err := s.lockTailDir(); err != nil {
+		return nil, err
+	}
 	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
 		return nil, err
 	}
@@ -101,6 +104,9 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 			return nil, err
 		}
 		s.care.holder = s.tail.ID() // so that a restarted server still has its lease
+	}
+	if err := s.cat.EndRebuild(); err != nil {
+		return nil, err
 	}
 	if !s.opts.ReadOnly {
 		s.commits.Run()

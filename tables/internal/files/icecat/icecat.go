@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,7 +63,7 @@ type Catalog struct {
 // checkExists returns an error if the directory has tables, but no catalog.
 func (c *Catalog) checkExists(o Options) error {
 	path := filepath.Join(c.warehouse.dir, "catalog.db")
-	if o.Database != "" || o.Rebuild || isFile(path) {
+	if i, err := os.Stat(path); o.Database != "" || o.Rebuild || err == nil && i.Size() > 0 { // an interrupted rebuild can leave an empty file
 		return nil
 	}
 	data, err := c.fs.ReadDir(filepath.Join(c.warehouse.dir, "data"))

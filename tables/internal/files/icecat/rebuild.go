@@ -83,9 +83,16 @@ func (c *Catalog) rebuild(ctx context.Context) error {
 	}
 	if err == nil {
 		c.log.Warn("the catalog was rebuilt, and the damaged files were renamed", "dir", c.sealer.dir, "complete", c.isExact)
-		err = os.Remove(c.files.image())
 	}
 	return err
+}
+
+// EndRebuild must be called after a rebuild and RestoreID. Until then, an interrupted rebuild continues.
+func (c *Catalog) EndRebuild() error {
+	if !c.isRebuilding {
+		return nil
+	}
+	return os.Remove(c.files.image())
 }
 
 // RestoreID sets the warehouse's ID if a rebuild may have lost it. An empty id changes nothing.
@@ -138,11 +145,13 @@ func copyRows(t *transaction, image *sql.DB, name string) error {
 // importMetadata makes each table's newest metadata file current. It adds tables that are not in the catalog.
 func (c *Catalog) importMetadata(ctx context.Context) error {
 	files, err := c.listFiles(ctx)
-	newest := map[string]string{} // paths of metadata files, by table directory
+	newest := map[string]string{} // paths of readable metadata files, by table directory
 	for path := range files {
 		dir := c.tableDir(path)
 		if strings.HasSuffix(path, ".metadata.json") && (newest[dir] == "" || metadataVersion(path) > metadataVersion(newest[dir])) {
-			newest[dir] = path
+			if _, _, err := c.loadFile(ctx, "", "", c.locationOf(path)); err == nil { // the newest file may be one that was never synced
+				newest[dir] = path
+			}
 		}
 	}
 	return cmp.Or(err, c.inTx(ctx, func(t *transaction) {
@@ -154,7 +163,7 @@ func (c *Catalog) importMetadata(ctx context.Context) error {
 			location, old := c.locationOf(path), recorded[dir]
 			oldPath, _ := c.local(old)
 			_, exists := files[oldPath]
-			if _, _, err := c.loadFile(ctx, "", "", location); err != nil || exists && metadataVersion(old) >= metadataVersion(path) {
+			if exists && metadataVersion(old) >= metadataVersion(path) {
 				continue
 			}
 			t.exec(`UPDATE iceberg_tables SET metadata_location=? WHERE metadata_location=?`, location, old)

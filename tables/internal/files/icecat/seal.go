@@ -44,6 +44,8 @@ type sealer struct {
 	isExact      bool        // whether salvage has found or repaired all pages
 	timer        *time.Timer // calls checkpoint; nil if the catalog is read-only
 
+	checkpoints sync.Mutex // held during a checkpoint
+
 	mu      sync.Mutex
 	commits int   // number of commits since the last checkpoint
 	damage  error // the damage that was found
@@ -163,6 +165,8 @@ func (s *sealer) committed() {
 
 // checkpoint moves SQLite's write-ahead log into catalog.db, as far as readers permit without waiting.
 func (d *database) checkpoint() error {
+	d.checkpoints.Lock()
+	defer d.checkpoints.Unlock()
 	d.mu.Lock()
 	commits := d.commits
 	d.commits = 0

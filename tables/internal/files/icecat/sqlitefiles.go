@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -55,6 +56,19 @@ func openSQLiteFiles(path string) (*sqliteFiles, error) {
 	return &sqliteFiles{path, db}, nil
 }
 
+// CopyDatabase copies the database file at path to w. It keeps the process's locks on the file.
+func CopyDatabase(w io.Writer, path string) error {
+	if _, err := os.Stat(path); err != nil {
+		return err // openSQLiteFiles would create it
+	}
+	f, err := openSQLiteFiles(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, io.NewSectionReader(f.db, 0, math.MaxInt64))
+	return errors.Join(err, f.close())
+}
+
 func (f *sqliteFiles) close() error {
 	sharedFiles.Lock()
 	defer sharedFiles.Unlock()
@@ -93,8 +107,11 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 	if i.hashes, err = f.hashes(); err != nil {
 		return i, err
 	}
-	changed := 0
-	for n := 1; n < max(len(i.sums), len(i.hashes)) && changed == 0; n++ {
+	changed, end := 0, max(len(i.sums), len(i.hashes))
+	if i.size > 0 { // A VACUUM makes the database smaller; a checkpoint then makes catalog.db smaller.
+		end = min(end, 1+i.size)
+	}
+	for n := 1; n < end && changed == 0; n++ {
 		if i.pages[n] == nil && (n >= len(i.sums) || n >= len(i.hashes) || i.sums[n] != i.hashes[n]) {
 			changed = n
 		}
@@ -148,28 +165,33 @@ func (f *sqliteFiles) record() error {
 	if i.hashes != nil {
 		i.sums = i.hashes
 	}
-	for n, content := range i.pages {
-		i.sums = append(i.sums, make([]uint64, max(0, n+1-len(i.sums)))...)
-		i.sums[n] = xxh3.Hash(content)
+	if i.size > 0 {
+		i.sums = append(i.sums, make([]uint64, max(0, 1+i.size-len(i.sums)))...)[:1+i.size]
 	}
-	return f.write(8, i.sums[1:]...)
+	for n, content := range i.pages {
+		if n <= i.size {
+			i.sums[n] = xxh3.Hash(content)
+		}
+	}
+	i.sums[0] = 0 // until recordSalts: another program may end the checkpoint and remove the log
+	return f.write(i.sums...)
 }
 
 // recordSalts records the salts of the log. Pages that are not in the log must have recorded hashes.
 func (f *sqliteFiles) recordSalts() error {
 	w, err := readWAL(f.path+"-wal", false)
-	return cmp.Or(err, f.write(0, w.salts))
+	return cmp.Or(err, f.write(w.salts))
 }
 
-// write writes and syncs a part of catalog.db-sums.
-func (f *sqliteFiles) write(offset int64, sums ...uint64) error {
+// write writes and syncs the first part of catalog.db-sums.
+func (f *sqliteFiles) write(sums ...uint64) error {
 	file, err := os.OpenFile(f.path+"-sums", os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	b, _ := binary.Append(nil, binary.BigEndian, sums) // cannot fail for integers
-	if _, err = file.WriteAt(b, offset); err == nil && offset > 0 {
-		err = file.Truncate(offset + int64(len(b))) // VACUUM may have made the database smaller
+	if _, err = file.WriteAt(b, 0); err == nil && len(sums) > 1 {
+		err = file.Truncate(int64(len(b))) // VACUUM may have made the database smaller
 	}
 	return errors.Join(err, file.Sync(), file.Close())
 }

@@ -20,6 +20,7 @@ const (
 type wal struct {
 	salts   uint64         // change when SQLite starts the log again, after a checkpoint of all frames; 0 if the log is empty
 	pages   map[int][]byte // newest content of the pages in commits, by page number
+	size    int            // number of pages in the database after the last commit; 0 if there is none
 	isTorn  bool           // the last commit was not written completely, or is damaged, and is left out
 	isLossy bool           // the content of some pages is damaged or missing
 }
@@ -50,7 +51,8 @@ func readWAL(name string, salvage bool) (w wal, err error) {
 		follows := func() bool {
 			return stored.after(frame) == sumAt(frame[16:]) || computed.after(frame) == sumAt(frame[16:])
 		}
-		isCurrent, isCommit := binary.BigEndian.Uint64(frame[8:]) == w.salts, binary.BigEndian.Uint32(frame[4:]) > 0
+		isCurrent, size := binary.BigEndian.Uint64(frame[8:]) == w.salts, int(binary.BigEndian.Uint32(frame[4:]))
+		isCommit := size > 0
 		ok := follows() || salvage && isCurrent && unflip(frame, follows)
 		stored, computed = sumAt(frame[16:]), stored.after(frame)
 		if ok && (broken == 0 && !isCurrent || broken > 0 && isCurrent && isEnded) && !salvage {
@@ -64,6 +66,7 @@ func readWAL(name string, salvage bool) (w wal, err error) {
 			if isCommit {
 				maps.Copy(w.pages, uncommitted)
 				clear(uncommitted)
+				w.size = size
 			}
 			continue
 		}
