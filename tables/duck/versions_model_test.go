@@ -35,7 +35,7 @@ type versionsModel struct {
 	puts      map[tables.Version][]int64 // values of the column n that were put, by the version that the put returned
 	snapshots map[string]string
 
-	exact, refused, read int // moments that AtTime could or could not select, and reads of versions
+	read int // number of versions read
 }
 
 const noTable = "no table"
@@ -145,7 +145,6 @@ func (m *versionsModel) readState(at tables.At, want, name string) {
 		m.check(err)
 		return tabletest.ReaderText(m, r)
 	}
-	text = func(rows []string) string { return strings.Join(append([]string{columns}, rows...), " | ") }(rows)
 	n := 1 + m.random.IntN(3)
 	switch m.random.IntN(5) {
 	case 0:

@@ -74,7 +74,7 @@ func (c *Catalog) checkExists(o Options) error {
 	if _, err := data.Next(1); err != nil {
 		return nil // it is empty
 	}
-	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild}
+	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild + "; if it is in PostgreSQL, give its URL"}
 }
 
 func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {

@@ -33,9 +33,10 @@ func (f *sqliteFiles) salvage() (isExact bool, err error) {
 			return false, err
 		}
 	}
+	damaged := f.path + time.Now().UTC().Format("-damaged-20060102T150405.000")
 	for _, suffix := range []string{"-wal", "-sums", ""} {
 		if err == nil {
-			err = ignoreMissing(os.Rename(f.path+suffix, f.path+time.Now().UTC().Format("-damaged-20060102T150405")+suffix))
+			err = ignoreMissing(os.Rename(f.path+suffix, damaged+suffix))
 		}
 	}
 	return isExact, err
@@ -62,6 +63,9 @@ func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	for n, content := range w.pages {
 		db = append(db, make([]byte, max(0, n*pageSize-len(db)))...)
 		copy(db[(n-1)*pageSize:], content)
+	}
+	if missing := (len(sums)-1)*pageSize - len(db); missing > 0 { // SQLite reads no row of a shorter file
+		db, isExact = append(db, make([]byte, missing)...), false
 	}
 	if len(db) >= pageSize {
 		db[18], db[19] = 1, 1 // the file needs no log

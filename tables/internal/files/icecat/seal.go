@@ -139,7 +139,11 @@ func (d *database) startSealing(ctx context.Context, found inspection) error {
 	if d.files == nil || d.readOnly {
 		return nil
 	}
-	d.timer = time.AfterFunc(idleTime, func() { _ = d.checkpoint() }) // after an error, a later commit tries again
+	d.timer = time.AfterFunc(idleTime, func() {
+		if err := d.checkpoint(); err != nil {
+			d.log.Warn("the catalog's write-ahead log stays long: a checkpoint failed, and the next commit tries again", "err", err)
+		}
+	})
 	if !found.isCurrent() {
 		d.committed()
 	}

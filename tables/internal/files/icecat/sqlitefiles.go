@@ -193,6 +193,9 @@ func (f *sqliteFiles) write(sums ...uint64) error {
 	if _, err = file.WriteAt(b, 0); err == nil && len(sums) > 1 {
 		err = file.Truncate(int64(len(b))) // VACUUM may have made the database smaller
 	}
+	if i, statErr := f.db.Stat(); statErr == nil {
+		_ = file.Chmod(i.Mode()) // only the owner can, who created it
+	}
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
