@@ -92,7 +92,7 @@ def test_options_and_errors(tmp_path):
     rows = pa.table({'a "b", c': [1, 1, 2], "x": [None, "", "y"], "n": [1.5, 2.5, 3.5]})
     assert split(rows, ['a "b", c', "x"], tmp_path / "out", hive=True, format="jsonl", memory="64MiB").files == 3
     read = {os.fspath(path.relative_to(tmp_path / "out")): path.read_text() for path in tmp_path.glob("out/*/*/*")}
-    column = "a%20%22b%22%2C%20c"
+    column = 'a "b", c'
     assert read == {f"{column}=1/x=__HIVE_DEFAULT_PARTITION__/data.jsonl": '{"n":1.5}\n', f"{column}=1/x=/data.jsonl": '{"n":2.5}\n', f"{column}=2/x=y/data.jsonl": '{"n":3.5}\n'}
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Exists, match="pass force=True"):

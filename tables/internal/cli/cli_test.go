@@ -169,7 +169,7 @@ func TestErrors(t *testing.T) {
 	rows := writeTemp(t, "rows.csv", "a\n1\n")
 	mustRun(t, "", "put", "x", rows)
 	for args, want := range map[string]string{
-		"put x " + rows:                   `1 put "x": exists`,
+		"put x " + rows:                   `1 put "x": already exists`,
 		"put y " + rows + " --mode maybe": "2 --mode \"maybe\": use error, append or replace",
 		"put y rows.txt":                  "2 rows.txt: the file name does not indicate the format",
 		"put y missing.csv":               "1 open missing.csv: no such file",

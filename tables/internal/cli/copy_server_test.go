@@ -336,7 +336,7 @@ func TestServerCopies(t *testing.T) {
 	}
 	mustSucceed(t, os.Truncate(files[0], 10))
 	out, stderr, code := onServer("verify", "--json")
-	if code != cliutil.ExitFailed || !strings.Contains(out, filepath.Base(files[0])) || !strings.Contains(stderr, "1 files are damaged") {
+	if code != cliutil.ExitFailed || !strings.Contains(out, filepath.Base(files[0])) || !strings.Contains(stderr, "1 file is damaged") {
 		t.Errorf("verify: exit code %d, stdout %s, stderr %s, want the damaged file", code, out, stderr)
 	}
 	if out := must("verify", "--repair-from", "daily"); !strings.Contains(out, "1 repaired") {

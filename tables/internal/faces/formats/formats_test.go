@@ -197,8 +197,8 @@ func TestErrorPositions(t *testing.T) {
 			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
 		}
 	}
-	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "set --format to one of csv, tsv, jsonl, parquet, arrow") {
-		t.Errorf("ByName of an unknown extension = %v, want an error that lists the formats", err)
+	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
+		t.Errorf("ByName of an unknown extension = %v, want an error that names the file", err)
 	}
 }
 
