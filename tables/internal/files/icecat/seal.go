@@ -180,9 +180,10 @@ func (d *database) checkpoint() error {
 	}
 	ctx := context.Background()
 	err := d.transact(ctx, func(t *transaction) { // prevents commits
-		if t.err = d.note(d.files.record()); t.err == nil {
-			_, t.err = d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
-		}
+		t.err = d.note(d.files.record(func() error {
+			_, err := d.reads.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+			return err
+		}))
 	})
 	if err == nil { // Start the log again with a commit that may be lost: SQLite drops the last commit if it is damaged.
 		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })

@@ -156,24 +156,39 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 	}
 }
 
-// record records the hashes of the pages in the log, so that a checkpoint can copy them. The database must be locked for writing.
-func (f *sqliteFiles) record() error {
+// record calls checkpoint, and then records the hashes of the pages in the log. The database must be locked for writing. The hashes are
+// those of catalog.db, because the log can end with a commit that SQLite ignores: that of a killed process, while another process has
+// the database open.
+func (f *sqliteFiles) record(checkpoint func() error) error {
 	i, err := f.inspect(false)
+	if err == nil {
+		err = f.write(0) // until recordSalts: this or another program may end before the hashes are recorded
+	}
+	if err == nil {
+		err = checkpoint()
+	}
 	if err != nil {
 		return err
 	}
 	if i.hashes != nil {
 		i.sums = i.hashes
 	}
-	if i.size > 0 {
-		i.sums = append(i.sums, make([]uint64, max(0, 1+i.size-len(i.sums)))...)[:1+i.size]
+	info, err := f.db.Stat()
+	if err != nil {
+		return err
 	}
-	for n, content := range i.pages {
-		if n <= i.size {
-			i.sums[n] = xxh3.Hash(content)
+	count := int(info.Size() / pageSize)
+	i.sums = append(i.sums, make([]uint64, max(0, 1+count-len(i.sums)))...)[:1+count]
+	page := make([]byte, pageSize)
+	for n := range i.pages {
+		if n <= count {
+			if _, err := f.db.ReadAt(page, int64(n-1)*pageSize); err != nil {
+				return err
+			}
+			i.sums[n] = xxh3.Hash(page)
 		}
 	}
-	i.sums[0] = 0 // until recordSalts: another program may end the checkpoint and remove the log
+	i.sums[0] = 0
 	return f.write(i.sums...)
 }
 
