@@ -225,7 +225,7 @@ func (c *Catalog) ID() string { return c.id }
 // Unopened returns a catalog for a store that was not opened. Its database operations fail with storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
-	d := &database{writes: db, reads: db, postgres: true, committing: func(bool) {}}
+	d := &database{writes: db, reads: db, postgres: true, committing: func(bool) {}, sealer: sealer{damage: storeerror.ErrNotOpened}}
 	return newCatalog(d, &warehouse{fs: vfs.OS{}}, 0)
 })
 
