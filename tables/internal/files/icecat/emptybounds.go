@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/twmb/avro"
@@ -65,15 +66,19 @@ func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 		if entry.Partitions == nil {
 			continue
 		}
+		var unbounded []int // fields without a lower bound
 		for i, s := range *entry.Partitions {
-			if s.Lower != nil || s.HasNaN != nil && *s.HasNaN {
-				continue
+			if s.Lower == nil && (s.HasNaN == nil || !*s.HasNaN) {
+				unbounded = append(unbounded, i)
 			}
-			if isEmpty, err := f.hasEmptyValue(entry.Manifest, i); err != nil {
-				return nil, err
-			} else if isEmpty {
-				empty[n] = append(empty[n], i)
-			}
+		}
+		if len(unbounded) == 0 {
+			continue
+		}
+		if found, err := f.emptyFields(entry.Manifest, unbounded); err != nil {
+			return nil, err
+		} else if len(found) > 0 {
+			empty[n] = found
 		}
 	}
 	if len(empty) == 0 {
@@ -135,43 +140,38 @@ func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	}
 }
 
-// hasEmptyValue reports whether a file in a manifest has an empty text or no bytes in the ith field of its partition.
-func (f *FileIO) hasEmptyValue(location string, i int) (bool, error) {
+// emptyFields returns those of the given partition fields in which a file of a manifest has an empty text or no bytes.
+func (f *FileIO) emptyFields(location string, fields []int) (empty []int, err error) {
 	content, err := f.ReadFile(location)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	defer r.Close() //nolint:errcheck // reads memory
-	var fields []struct{ Name string }
-	if err := json.Unmarshal(r.Metadata()["partition-spec"], &fields); err != nil {
-		return false, err
+	var spec []struct{ Name string }
+	if err := json.Unmarshal(r.Metadata()["partition-spec"], &spec); err != nil {
+		return nil, err
 	}
-	if i >= len(fields) {
-		return false, nil
-	}
-	for {
+	fields = slices.DeleteFunc(fields, func(i int) bool { return i >= len(spec) })
+	for len(empty) < len(fields) {
 		var entry map[string]any
-		if err := r.Decode(&entry); err != nil {
-			if err == io.EOF {
-				err = nil
-			}
-			return false, err
+		if err := r.Decode(&entry); err == io.EOF {
+			break
+		} else if err != nil {
+			return nil, err
 		}
 		file, _ := entry[string(ManifestKind)].(map[string]any)
 		partition, _ := file["partition"].(map[string]any)
-		switch value := partition[fields[i].Name].(type) {
-		case string:
-			if value == "" {
-				return true, nil
-			}
-		case []byte:
-			if len(value) == 0 {
-				return true, nil
+		for _, i := range fields {
+			text, isText := partition[spec[i].Name].(string)
+			value, isBytes := partition[spec[i].Name].([]byte)
+			if (isText || isBytes) && len(text)+len(value) == 0 && !slices.Contains(empty, i) {
+				empty = append(empty, i)
 			}
 		}
 	}
+	return empty, nil
 }
