@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,6 +114,13 @@ func (p *Process) Close() {
 	<-p.exited
 }
 
+// memoryPhrases are the parts, in lower case, of what a process prints that cannot allocate memory.
+var memoryPhrases = []string{
+	"out of memory", "cannot allocate", "failed to allocate", "failed to reserve", "cannot map pages", "cannot remap pages", "bad_alloc",
+	"failed to create new os thread", "resource temporarily unavailable",
+	"\nruntime.(*spanqueue).", // Go 1.26's collector does not check that the memory for its queue was allocated, and reads address 0
+}
+
 // ExplainError returns a DeathError if err means that the connection to the worker broke, and otherwise err. The
 // DeathError does not quote the worker's output, which users must not see.
 func (p *Process) ExplainError(err error) error {
@@ -121,10 +129,8 @@ func (p *Process) ExplainError(err error) error {
 	}
 	p.Close()
 	output := strings.ToLower(p.stderr.String())
-	for _, phrase := range []string{"out of memory", "cannot allocate", "bad_alloc", "failed to create new os thread", "resource temporarily unavailable"} {
-		if strings.Contains(output, phrase) {
-			return &DeathError{Memory: true}
-		}
+	if slices.ContainsFunc(memoryPhrases, func(phrase string) bool { return strings.Contains(output, phrase) }) {
+		return &DeathError{Memory: true}
 	}
 	return &DeathError{State: p.cmd.ProcessState.String()}
 }
