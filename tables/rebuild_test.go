@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -81,6 +83,31 @@ func TestRebuild(t *testing.T) {
 	tabletest.WantRows(t, intact.Bucket("b"), "t", 1, 2, 3)
 	if files, err := filepath.Glob(filepath.Join(closed, "*damaged*")); err != nil || len(files) > 0 {
 		t.Errorf("the rebuild of an intact catalog left %v, %v", files, err)
+	}
+}
+
+// TestRebuildBucket opens the files in a bucket with an empty catalog. That fails until a rebuild.
+func TestRebuildBucket(t *testing.T) {
+	t.Parallel()
+	var bucket objstore.Memory
+	o := tables.Options{Catalog: t.TempDir(), CacheDir: t.TempDir(), FoldAge: -1, OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return &bucket, nil }}
+	s, err := tables.Open(t.Context(), "s3://bucket/prefix", &o)
+	tabletest.Succeed(t, err)
+	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
+	tabletest.Succeed(t, s.Close())
+	o.Catalog = t.TempDir()
+	for range 2 {
+		if _, err := tables.Open(t.Context(), "s3://bucket/prefix", &o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") {
+			t.Fatalf("Open with an empty catalog returned %v, want ErrDamaged", err)
+		}
+	}
+	o.Rebuild = true
+	s, err = tables.Open(t.Context(), "s3://bucket/prefix", &o)
+	tabletest.Succeed(t, err)
+	defer func() { tabletest.Succeed(t, s.Close()) }()
+	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
+		tabletest.Succeed(t, err)
+		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2)
 	}
 }
 

@@ -72,7 +72,7 @@ class SchemaMismatch(Misuse):
 
 
 UNSUPPORTED, TOO_LARGE, UNKNOWN, CORRUPT = 1, 2, 3, 7
-NO_SPACE, EXPIRED, GAP, REUSED, QUOTA, BUSY, LOST = 6, 8, 9, 10, 15, 18, 19
+NO_SPACE, EXPIRED, GAP, REUSED, NOT_EXIST, QUOTA, BUSY, LOST = 6, 8, 9, 10, 14, 15, 18, 19
 
 TOO_LARGE_ADVICE = "send smaller batches, or raise the server's --max-message and --memory"
 SPACE = "free space on the server's disk, or drop unneeded data"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from .errors import Corrupt, TimedOut, failure
+from .errors import NOT_EXIST, Corrupt, Error, TimedOut, failure
 from .stagefiles import Kept
 from .stageformats import read, result_hash
 from .tables.errors import NotFound
@@ -97,7 +97,12 @@ class InStore:
         self.store, self.url = store, store.url
 
     def find(self, stage: str, key: str) -> Kept | None:
-        value = self.store.get(f"pystage/{key}")
+        try:
+            value = self.store.get(f"pystage/{key}")
+        except Error as e:
+            if NOT_EXIST in e.codes:  # the server's namespace expired, with all results in it
+                return None
+            raise
         return _parse_info(value[: (end := value.find(b"\n"))], key, memoryview(value)[end + 1 :])
 
     def read(self, kept: Kept, format: str | None) -> Any:

@@ -110,6 +110,9 @@ func (i storedInfo) sum(data io.Reader) (string, error) {
 
 func (s *dirBackend) get(ctx context.Context, key string) (i storedInfo, err error) {
 	values, err := s.Get(ctx, infoKey(key))
+	if errors.Is(err, fs.ErrNotExist) { // a server's namespace that expired, with all results in it
+		return i, nil
+	}
 	if err != nil {
 		return i, err
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // lazy is a namespace's store. It opens the store when an operation needs it. A store that does not
-// exist reads as empty, and the first change creates it. Until then, a listing, scan or check is an error if the
-// namespace expired, because its rows are missing. Get finds no keys then, as in a cache.
+// exist reads as empty, and the first change creates it. Until then, reading is an error if the namespace expired, because its
+// entries are missing.
 type lazy struct {
 	set  *Set
 	name string
@@ -25,23 +25,26 @@ type lazy struct {
 // withStore opens the store and calls f with it. If the store does not exist and create is false,
 // withStore does nothing.
 func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) error) error {
-	return l.withStoreFor(ctx, create, false, f)
+	store, release, err := l.set.acquireStore(ctx, l.name, create, false)
+	if err != nil || store == nil {
+		return err
+	}
+	defer release()
+	return f(store)
 }
 
-// withStoreFor is like withStore. long must be true if f reads the whole store, which can take longer than one operation.
-func (l *lazy) withStoreFor(ctx context.Context, create, long bool, f func(partd.Partd) error) error {
-	store, release, err := l.set.acquireStore(ctx, l.name, create, long)
+// read is like withStore, but fails if the namespace expired. long must be true if f reads the whole store, which can take
+// longer than one operation.
+func (l *lazy) read(ctx context.Context, long bool, f func(partd.Partd) error) error {
+	store, release, err := l.set.acquireStore(ctx, l.name, false, long)
 	if err != nil {
 		return err
 	}
 	defer release()
-	switch {
-	case store != nil:
-		return f(store)
-	case long:
+	if store == nil {
 		return l.set.expiredError(l.name)
 	}
-	return nil
+	return f(store)
 }
 
 // closeIfBroken returns err. If err says that the store must be reopened, closeIfBroken closes the
@@ -88,7 +91,7 @@ func (l *lazy) Sync(ctx context.Context) error {
 
 func (l *lazy) Get(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
-	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { values, err = s.Get(ctx, keys...); return err })
+	err = l.read(ctx, false, func(s partd.Partd) (err error) { values, err = s.Get(ctx, keys...); return err })
 	return values, err
 }
 
@@ -99,7 +102,7 @@ func (l *lazy) HasKey(ctx context.Context, key string) (exists bool, err error) 
 
 func (l *lazy) Pop(ctx context.Context, keys ...string) (values [][]byte, err error) {
 	values = make([][]byte, len(keys))
-	err = l.withStore(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
+	err = l.read(ctx, false, func(s partd.Partd) (err error) { values, err = partd.Pop(ctx, s, keys...); return err })
 	return values, l.closeIfBroken(err)
 }
 
@@ -115,7 +118,7 @@ func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	if store == nil {
-		return io.NopCloser(bytes.NewReader(nil)), nil
+		return io.NopCloser(bytes.NewReader(nil)), l.set.expiredError(l.name)
 	}
 	r, err := partd.Open(ctx, store, key)
 	if err != nil {
@@ -146,7 +149,7 @@ func (r *reader) Close() error {
 func eachItem[V any](ctx context.Context, l *lazy, items func(partd.Partd) iter.Seq2[V, error]) iter.Seq2[V, error] {
 	return func(yield func(V, error) bool) {
 		stopped := false
-		err := l.withStoreFor(ctx, false, true, func(s partd.Partd) error {
+		err := l.read(ctx, true, func(s partd.Partd) error {
 			for v, err := range items(s) {
 				if !yield(v, err) {
 					stopped = true
@@ -180,7 +183,7 @@ func (l *lazy) ReaderMemory() (reader, listing int64) {
 }
 
 func (l *lazy) Check(ctx context.Context) (checked partd.CheckResult, err error) {
-	err = l.withStoreFor(ctx, false, true, func(s partd.Partd) (err error) { checked, err = partd.Check(ctx, s); return err })
+	err = l.read(ctx, true, func(s partd.Partd) (err error) { checked, err = partd.Check(ctx, s); return err })
 	return checked, err
 }
 

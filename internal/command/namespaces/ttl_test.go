@@ -47,11 +47,10 @@ func TestTTL(t *testing.T) {
 	}
 	unused, unusedDone = s.Acquire("unused")
 	defer unusedDone()
-	values, err := unused.Get(ctx, "k")
-	if must(t, err); len(values[0]) > 0 {
-		t.Errorf("the removed namespace has the value %q", values[0])
+	if exists, err := partd.Has(ctx, unused, "k"); exists || err != nil {
+		t.Errorf("Has in an expired namespace = %t, %v, want false, nil", exists, err)
 	}
-	// A reader of all rows must not take the namespace for an empty one, before and after a restart.
+	// A reader must not take the namespace for an empty one, before and after a restart.
 	again, err := New(dir, s.opts)
 	must(t, err)
 	t.Cleanup(func() { must(t, again.Close(ctx)) })
@@ -65,12 +64,15 @@ func TestTTL(t *testing.T) {
 	for _, store := range []partd.Partd{unused, restarted} {
 		_, committedErr := shuffle.ReadCommitted(ctx, store)
 		_, checkErr := partd.Check(ctx, store)
+		_, getErr := store.Get(ctx, "k")
+		_, popErr := partd.Pop(ctx, store, "k")
+		_, openErr := partd.Open(ctx, store, "k")
 		var keysErr, scanErr error
 		for _, keysErr = range partd.Keys(ctx, store) {
 		}
 		for _, scanErr = range partd.ScanPart(ctx, store, 1, 2) {
 		}
-		for _, err := range []error{committedErr, checkErr, keysErr, scanErr} {
+		for _, err := range []error{committedErr, checkErr, getErr, popErr, openErr, keysErr, scanErr} {
 			if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "the namespace unused expired") {
 				t.Errorf("reading an expired namespace: error %v, want its name", err)
 			}

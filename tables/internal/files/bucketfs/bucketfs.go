@@ -220,6 +220,14 @@ func (f *FS) Files(ctx context.Context) (map[string]int64, error) {
 	return files, err
 }
 
+// HasFiles reports whether there are files.
+func (f *FS) HasFiles(ctx context.Context) (bool, error) {
+	for _, err := range f.bucket.List(ctx, "data/", "") {
+		return err == nil, err
+	}
+	return false, nil
+}
+
 // Mkdir, MkdirAll and SyncDir do nothing, because a bucket has no directories.
 func (f *FS) Mkdir(string, fs.FileMode) error    { return nil }
 func (f *FS) MkdirAll(string, fs.FileMode) error { return nil }

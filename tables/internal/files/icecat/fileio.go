@@ -92,6 +92,8 @@ type Remote interface {
 	vfs.FS
 	// Files returns the sizes of all files.
 	Files(ctx context.Context) (map[string]int64, error)
+	// HasFiles reports whether there are files.
+	HasFiles(ctx context.Context) (bool, error)
 	// Size returns a file's size in the bucket, even if there is a local copy.
 	Size(name string) (int64, error)
 	// Expect sets a function that returns a file's recorded size and hash. known is false for files of other engines.

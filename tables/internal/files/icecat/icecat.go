@@ -60,21 +60,31 @@ type Catalog struct {
 	sweeper
 }
 
-// checkExists returns an error if the directory has tables, but no catalog.
-func (c *Catalog) checkExists(o Options) error {
-	path := filepath.Join(c.warehouse.dir, "catalog.db")
+// checkExists returns an error if there are files of tables, but no SQLite database.
+func (c *Catalog) checkExists(ctx context.Context, o Options) error {
+	path := filepath.Join(c.sealer.dir, "catalog.db")
 	if i, err := os.Stat(path); o.Database != "" || o.Rebuild || err == nil && i.Size() > 0 { // an interrupted rebuild can leave an empty file
 		return nil
 	}
+	hasFiles, err := c.hasFiles(ctx)
+	if err != nil || !hasFiles {
+		return err
+	}
+	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild + "; if the catalog is elsewhere, give its directory, or PostgreSQL's URL"}
+}
+
+// hasFiles reports whether there are files of tables.
+func (c *Catalog) hasFiles(ctx context.Context) (bool, error) {
+	if r, ok := c.fs.(Remote); ok {
+		return r.HasFiles(ctx)
+	}
 	data, err := c.fs.ReadDir(filepath.Join(c.warehouse.dir, "data"))
 	if err != nil {
-		return ignoreMissing(err)
+		return false, ignoreMissing(err)
 	}
 	defer data.Close() //nolint:errcheck // opened only for reading
-	if _, err := data.Next(1); err != nil {
-		return nil // it is empty
-	}
-	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild + "; if it is in PostgreSQL, give its URL"}
+	_, err = data.Next(1)
+	return err == nil, nil
 }
 
 func newCatalog(d *database, w *warehouse, cacheBytes int64) *Catalog {
@@ -105,13 +115,15 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 		c.committing = func(bool) {}
 	}
 	remote, _ := c.fs.(Remote)
+	if !o.ReadOnly {
+		if err := c.checkExists(ctx, o); err != nil {
+			return nil, err
+		}
+	}
 	if o.Root != "" {
 		c.dir = ""
 		remote.Expect(c.recorded)
 	} else if !o.ReadOnly {
-		if err := c.checkExists(o); err != nil {
-			return nil, err
-		}
 		for _, d := range []string{dir, filepath.Join(dir, "data")} {
 			if err := c.fs.MkdirAll(d, 0o777); err != nil {
 				return nil, err
@@ -178,6 +190,12 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 		t.exec(q)
 	}
 	location := cmp.Or(c.root, c.dir)
+	isNew := c.postgres && len(t.strings(`SELECT value FROM partd_info WHERE key='id'`)) == 0
+	if hasFiles := false; isNew && !isReader && t.err == nil {
+		if hasFiles, t.err = c.hasFiles(ctx); hasFiles {
+			return fmt.Errorf("%s: %w: it has files of tables, but the catalog is new: give the database that belongs to them, or restore a backup of it", location, ErrContent)
+		}
+	}
 	for key, value := range map[string]string{"format": "2", "made-in": location, "id": uuid.NewString()} {
 		if isReader {
 			break

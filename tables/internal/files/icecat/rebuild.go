@@ -50,9 +50,9 @@ func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	if err := cmp.Or(ignoreMissing(dbErr), sumsErr); err != nil {
 		return false, err
 	}
-	w, err := readWAL(f.path+"-wal", false)
+	w, err := readWAL(f.path+"-wal", readPages)
 	if errors.Is(err, ErrContent) {
-		w, _ = readWAL(f.path+"-wal", true)
+		w, _ = readWAL(f.path+"-wal", salvageLog)
 	}
 	isExact = !w.isLossy && w.salts == sums[0]
 	for n := 1; isExact && n < min(len(sums), 1+len(db)/pageSize); n++ {

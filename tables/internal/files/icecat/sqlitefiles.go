@@ -98,7 +98,7 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 	if i.sums, err = f.sums(); err != nil {
 		return i, err
 	}
-	if i.wal, err = readWAL(f.path+"-wal", false); err != nil {
+	if i.wal, err = readWAL(f.path+"-wal", checkLog); err != nil {
 		return i, f.damaged("-wal", err)
 	}
 	if !thorough && i.isCurrent() {
@@ -194,7 +194,7 @@ func (f *sqliteFiles) record(checkpoint func() error) error {
 
 // recordSalts records the salts of the log. Pages that are not in the log must have recorded hashes.
 func (f *sqliteFiles) recordSalts() error {
-	w, err := readWAL(f.path+"-wal", false)
+	w, err := readWAL(f.path+"-wal", checkLog)
 	return cmp.Or(err, f.write(w.salts))
 }
 

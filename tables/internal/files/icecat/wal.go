@@ -1,9 +1,12 @@
 package icecat
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 )
@@ -16,29 +19,45 @@ const (
 	walMagic      = "\x37\x7f\x06\x82\x00\x2d\xe2\x18\x00\x00\x10\x00" // little-endian checksums, version 3007000, pageSize
 )
 
+// walUse is what a write-ahead log is read for.
+type walUse int
+
+const (
+	checkLog   walUse = iota // to find damage
+	readPages                // also to get the pages
+	salvageLog               // to get as many pages as possible, although the log is damaged
+)
+
 // wal is the content of a write-ahead log.
 type wal struct {
 	salts   uint64         // change when SQLite starts the log again, after a checkpoint of all frames; 0 if the log is empty
-	pages   map[int][]byte // newest content of the pages in commits, by page number
+	pages   map[int][]byte // the pages in commits, by page number, with their newest content unless the log was only checked
 	size    int            // number of pages in the database after the last commit; 0 if there is none
 	isTorn  bool           // the last commit was not written completely, or is damaged, and is left out
 	isLossy bool           // the content of some pages is damaged or missing
 }
 
-// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless salvage is set.
+// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless it is salvaged.
 //
 // At the first damaged frame, SQLite drops the rest as the torn end of the last commit. But each commit is synced before the next
 // one begins. So if frames of a later commit follow, the frame was damaged later. Each frame contains the running checksum of all
 // frames up to it, so the next frame can be verified even if the content of this one has changed.
-func readWAL(name string, salvage bool) (w wal, err error) {
-	b, err := os.ReadFile(name)
-	if len(b) < walHeaderSize || string(b[:walHeaderSize]) == string(make([]byte, walHeaderSize)) {
-		return w, ignoreMissing(err) // an empty log, or the header of a new one was not synced
+func readWAL(name string, use walUse) (w wal, err error) {
+	salvage := use == salvageLog
+	f, err := os.Open(name)
+	if err != nil {
+		return w, ignoreMissing(err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	log, b := bufio.NewReaderSize(f, 16*frameSize), make([]byte, walHeaderSize)
+	isComplete, err := readAll(log, b)
+	if !isComplete || string(b) == string(make([]byte, walHeaderSize)) {
+		return w, err // an empty log, or the header of a new one was not synced
 	}
 	isIntact := func() bool {
 		return string(b[:len(walMagic)]) == walMagic && walSum{}.add(b[:24]) == sumAt(b[24:])
 	}
-	if !isIntact() && !(salvage && unflip(b[:walHeaderSize], isIntact)) {
+	if !isIntact() && !(salvage && unflip(b, isIntact)) {
 		return wal{isLossy: true}, fmt.Errorf("%w: the header is not intact", ErrContent)
 	}
 	w.salts, w.pages = binary.BigEndian.Uint64(b[16:]), map[int][]byte{}
@@ -46,8 +65,14 @@ func readWAL(name string, salvage bool) (w wal, err error) {
 	computed := stored      // checksum of the previous frame
 	broken, isEnded := 0, false
 	uncommitted := map[int][]byte{}
-	for n := 1; len(b) >= walHeaderSize+n*frameSize; n++ {
-		frame := b[walHeaderSize+(n-1)*frameSize:][:frameSize]
+	frame := make([]byte, frameSize)
+	for n := 1; ; n++ {
+		if use != checkLog {
+			frame = make([]byte, frameSize)
+		}
+		if isComplete, err = readAll(log, frame); !isComplete {
+			return w, err
+		}
 		follows := func() bool {
 			return stored.after(frame) == sumAt(frame[16:]) || computed.after(frame) == sumAt(frame[16:])
 		}
@@ -60,7 +85,11 @@ func readWAL(name string, salvage bool) (w wal, err error) {
 		}
 		if broken == 0 && ok || salvage && isCurrent {
 			if ok {
-				uncommitted[int(binary.BigEndian.Uint32(frame))] = frame[24:]
+				page := int(binary.BigEndian.Uint32(frame))
+				uncommitted[page] = []byte{}
+				if use != checkLog {
+					uncommitted[page] = frame[24:]
+				}
 			}
 			w.isLossy = w.isLossy || !ok
 			if isCommit {
@@ -74,7 +103,15 @@ func readWAL(name string, salvage bool) (w wal, err error) {
 		isEnded = isEnded || isCurrent && isCommit
 		broken = cmp.Or(broken, n)
 	}
-	return w, nil
+}
+
+// readAll fills b, and reports whether r had enough bytes.
+func readAll(r io.Reader, b []byte) (bool, error) {
+	_, err := io.ReadFull(r, b)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // unflip repairs b if flipping one bit, and only that one, makes it intact. It reports whether b is then intact.
