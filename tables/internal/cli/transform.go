@@ -144,7 +144,7 @@ func newCombine(a *app) *cobra.Command {
 		Short: "Put the union or the join of several tables into a table",
 		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after
 another; columns missing from a source are null. --how join puts one row for each combination
-of rows, one from each source, with equal values in the columns --on.`,
+of rows, one from each source, with equal values in the columns named by --on.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.CheckArgCount(3, -1, "two or more SOURCEs and TARGET"),
