@@ -76,9 +76,9 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags] [--] [NAME…]",
 		Short: "Find damaged files, and repair them",
-		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots.
-Compare them with their checksums, and compare Parquet files with the row counts and bounds
-in their manifests. If files are damaged or missing, verify lists them and exits with code 1.
+		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots. Compare them
+with their checksums, and compare Parquet files with the row counts and bounds in their
+manifests. If files are damaged or missing, verify lists them and exits with code 1.
 
 With --repair-from, replace each damaged file with a copy from another location
 of the tables, if the copy has the original content. Files from other programs have no

@@ -76,7 +76,7 @@ func newResample(a *app) *cobra.Command {
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
 		Short: "Aggregate rows by time, or put the result of a query",
 		Long: `Aggregate SOURCE's rows into one row for each time bin, like resample in pandas, or run a
-query, and put the resulting rows into TARGET. Without TARGET, write the rows as get does.
+query, and put the resulting rows into TARGET. If TARGET is not given, write them as get does.
 
 --rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
@@ -169,12 +169,12 @@ func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
 		Short: "Remove rows with nulls, duplicates and other unwanted rows",
-		Long: `Copy SOURCE to TARGET without unwanted rows. Without TARGET, remove the rows from SOURCE
+		Long: `Copy SOURCE to TARGET without unwanted rows. If TARGET is not given, remove the rows from SOURCE
 itself, in one commit.
 
---where is an SQL condition for the rows to keep. Of these rows, --drop-nulls drops those
-with a null in one of its columns, and --keep-first-of keeps only the first of several rows
-with equal values in its columns.`,
+--where is an SQL condition for the rows to keep. Of these, --drop-nulls drops the rows with a
+null in one of the given columns. Of several rows with equal values in the given columns,
+--keep-first-of keeps only the first.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,
