@@ -88,7 +88,7 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything on which the result depends: code, format, contents of raw files, results of ancestors, and
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of ancestors, and
         arguments. It runs ancestors whose results are not known."""
         run = Run(self, self._bind(args, options))
         return run.repeat(lambda: run.key(self))

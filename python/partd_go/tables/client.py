@@ -114,7 +114,7 @@ class Tables(Operations, Shown):
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: str | Sequence[str] | None = None,
         null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
-        """Writes rows to a table, and creates the table if necessary. All rows appear together, or none. Returns the version of the table
+        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the version of the table
         that contains them.
 
         data is a frame or table of pandas, polars or pyarrow, another object that exports an Arrow stream, or the path of a
@@ -231,7 +231,7 @@ class Tables(Operations, Shown):
 
     def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
         """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows. Returns the version of
-        each table, by name. After an error, no further put starts, but those that have finished are not undone."""
+        each table, by name. After an error, no further put starts; finished puts are not undone."""
         return _call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @overload
@@ -244,10 +244,8 @@ class Tables(Operations, Shown):
     def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
 
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns the rows of a table, or those that the options of scan() select (columns, where, limit and others), as a frame of
-        pandas or polars, or as a pyarrow Table. For pandas, the index is always included, and a table that was put as a Series comes back
-        as a Series.
-        """
+        """Returns the rows of a table as a frame of pandas or polars, or as a pyarrow Table. The options of scan() select rows and columns.
+        For pandas, the index is always included, and a table that was put as a Series comes back as a Series."""
         return from_arrow(self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **read).read_all()), as_)
 
     @overload
@@ -305,8 +303,8 @@ class Tables(Operations, Shown):
         uuid: str = "", as_: As = "pandas", version: int | None = None, at: Time | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:  # fmt: skip
-        """Returns the rows that changed between an earlier state of a table and its current state (or the one that version, at or snapshot
-        selects). A row that was added and removed in between does not appear.
+        """Returns the rows that changed between an earlier state of a table and its current state. version, at or
+        snapshot selects a state other than the current one. A row that was added and removed in between does not appear.
 
         since is the version or the time of the earlier state, and since_snapshot is the name of its snapshot. Without them, all rows are
         inserts. The column _change is "insert", "delete", "update_before" or "update_after". An update is recognized by the
@@ -473,7 +471,7 @@ class Tables(Operations, Shown):
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
         columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """Returns the rows that resample() would write to a table. The arguments are those of resample()."""
+        """Returns the rows that resample() would write to a table. It takes the same arguments."""
         call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns, by)}
         return from_arrow(self._repeat(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
 
