@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	icebergtable "github.com/apache/iceberg-go/table"
+
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -84,4 +86,42 @@ func filterOf(t testing.TB, text string) *filter.Expr {
 		t.Fatal(err)
 	}
 	return cond
+}
+
+// TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a time. Another
+// engine makes such rows when it rolls a table back to rows of former columns.
+func TestPartsWithNullTimes(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+	tabletest.Fold(t, s)
+	engine := tabletest.NewEngine(t, s, "b", "t")
+	loaded, err := engine.LoadTable(t.Context(), nil)
+	tabletest.Succeed(t, err)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
+	tabletest.PutRows(t, b, "t", ticksOf([]tick{{0, "a", 1, 0}}, 10), tables.PutReplace, o)
+	engine.Commit(func(tx *icebergtable.Transaction) error {
+		return tx.RollbackToSnapshot(loaded.CurrentSnapshot().SnapshotID)
+	})
+	for i := range int64(3) {
+		tabletest.PutRows(t, b, "t", ticksOf([]tick{{1000 * i, "a", i, 0}}, 10), tables.PutAppend, nil)
+		tabletest.Fold(t, s)
+	}
+	table := b.Table("t")
+	read := func(o *tables.ScanOptions) string {
+		r, err := table.Scan(t.Context(), o)
+		tabletest.Succeed(t, err)
+		_, rows, _ := strings.Cut(tabletest.ReaderText(t, r)+" | ", " | ")
+		return rows
+	}
+	count, err := table.Parts(t.Context())
+	tabletest.Succeed(t, err)
+	parts := ""
+	for part := range count {
+		parts += read(&tables.ScanOptions{Part: int64(part + 1)})
+	}
+	if whole := read(nil); parts != whole || strings.Count(whole, "|") != 5 || count < 2 {
+		t.Errorf("%d parts have the rows\n%s\nwant\n%s", count, parts, whole)
+	}
 }

@@ -333,6 +333,9 @@ func (r *reader) limitToPart(o *ScanOptions) error {
 	cuts = append(append([]time.Time{{}}, cuts...), time.Time{})
 	inPart, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
 	if err == nil && inPart != nil {
+		if o.Part == 1 { // rows of former columns may have no time; they are the first in the table's order
+			inPart = filter.Or(filter.IsNull(r.series.Names[0]), inPart)
+		}
 		r.filters = append(r.filters, inPart)
 	}
 	return err
