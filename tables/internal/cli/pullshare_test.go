@@ -111,7 +111,7 @@ func TestPullShareInterrupted(t *testing.T) {
 	stop()
 	program, c := net.Pipe()
 	go func() {
-		serveCall(ctx, n, c)
+		serveCall(ctx, n, c, run)
 		_ = c.Close()
 	}()
 	r := bufio.NewReader(program)
@@ -137,7 +137,9 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	l := &outOfDescriptors{Listener: inner}
 	l.remaining.Store(3)
 	done := make(chan error, 1)
-	go func() { done <- sharePull(t.Context(), n, &sharing{listener: l, connections: map[net.Conn]bool{}}) }()
+	go func() {
+		done <- sharePull(t.Context(), n, &sharing{listener: l, connections: map[net.Conn]bool{}}, run)
+	}()
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
 		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
@@ -282,18 +281,6 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 	return secrets, revoked, err
 }
 
-// readOptional returns the text of the file of a flag, or "" if file is "".
-func readOptional(flag, file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", cliutil.Usagef("%s: %w", flag, err)
-	}
-	return string(b), nil
-}
-
 // setSecrets makes the server use the secrets and names that the files contain now.
 func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	secrets, revoked, err := c.readSecrets()
@@ -318,32 +305,4 @@ func (c *serveConfig) reload(server *flightd.Server) {
 	if c.certificates != nil {
 		c.certificates.Reload()
 	}
-}
-
-// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text that
-// an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
-func readLine(flag, file string) (string, error) {
-	text, err := readOptional(flag, file)
-	text = strings.TrimRight(text, "\r\n")
-	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
-		if strings.HasPrefix(text, mark) {
-			return "", cliutil.Usagef("%s: line 1 of %s begins with a byte order mark: save the file as UTF-8 without one", flag, file)
-		}
-	}
-	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 && utf8.ValidString(text) {
-		return "", cliutil.Usagef("%s: line %d of %s contains a control character or ends: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
-	}
-	return text, err
-}
-
-// readSecret reads a secret from the file of a flag.
-func readSecret(flag, file string) ([]byte, error) {
-	secret, err := readLine(flag, file)
-	if err != nil {
-		return nil, err
-	}
-	if secret == "" {
-		return nil, cliutil.Usagef("%s: %s is empty", flag, file)
-	}
-	return []byte(secret), nil
 }
