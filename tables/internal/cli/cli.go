@@ -21,10 +21,10 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills the process
-	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	return runCommand(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 }
 
-func run(ctx context.Context, args []string, a *app) int {
+func runCommand(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -92,6 +92,6 @@ Nodes find each other in a NATS registry: the one of --registry, or one that the
 node of this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
-	cmd.AddCommand(newPullServe(a, run), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
+	cmd.AddCommand(newPullServe(a, runCommand), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
 	return cmd
 }

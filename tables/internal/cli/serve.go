@@ -96,15 +96,6 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// serverRun is a running server.
-type serverRun struct {
-	*serveConfig
-	stop          context.CancelCauseFunc // stops all of serve
-	listener      net.Listener
-	httpListeners map[string]net.Listener // by flag
-	programs      *sharing                // nil without --share
-}
-
 // serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function
 // that reloads the secrets.
 func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (err error) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,8 +13,11 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/spf13/pflag"
+
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/adminhttp"
+	"github.com/go-partd/partd/internal/server/certfiles"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables"
@@ -21,6 +25,47 @@ import (
 	"github.com/go-partd/partd/tables/page"
 	"github.com/go-partd/partd/tables/rest"
 )
+
+func (c *serveConfig) addressFlags(fl *pflag.FlagSet) {
+	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
+	fl.IntVar(&c.port, "port", 8081, "")
+	fl.StringVar(&c.host, "host", "localhost", "")
+	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
+	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
+	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
+	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
+	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
+	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
+	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
+	fl.StringVar(&c.cert, "cert_file", "", "")
+	fl.StringVar(&c.key, "key_file", "", "")
+	fl.StringVar(&c.share, "share", "", "run for this user's programs that connect to the Unix socket `PATH`, and stop when the last one disconnects")
+	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
+}
+
+func (c *serveConfig) checkAddress() error {
+	if (c.cert == "") != (c.key == "") {
+		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
+	}
+	if err := c.parseAddress(); err != nil || c.cert == "" {
+		return err
+	}
+	files, err := certfiles.Load(certfiles.Options{Cert: c.cert, Key: c.key, MinVersion: tls.VersionTLS12, Log: c.options.Logger})
+	if err != nil {
+		return cliutil.Usagef("%w", err)
+	}
+	c.certificates, c.options.TLS = files, &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// serverRun is a running server.
+type serverRun struct {
+	*serveConfig
+	stop          context.CancelCauseFunc // stops all of serve
+	listener      net.Listener
+	httpListeners map[string]net.Listener // by flag
+	programs      *sharing                // nil without --share
+}
 
 func (c *serveConfig) listenFlight() (net.Listener, error) {
 	if c.scheme == unixScheme {
@@ -187,5 +232,3 @@ func (c *serveConfig) parseAddress() error {
 	c.hostName, c.portNumber = host, int(portNumber)
 	return nil
 }
-
-const unixScheme = "grpc+unix://"
