@@ -147,7 +147,7 @@ func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string 
 }
 
 func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
-	if err := s.requireShutdown(ctx); err != nil {
+	if err := s.access.requireShutdown(ctx); err != nil {
 		return nil, err
 	}
 	s.stop()

@@ -19,24 +19,31 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
+// access decides who may call the server.
+type access struct {
+	core       *serving.Core
+	opts       *serving.Options
+	handshakes *serving.HostLimit
+}
+
 // verify is like Verify, but rejects tokens that cover only some buckets: such tokens are valid only over HTTP.
-func (s *Server) verify(address, token string) (serving.Caller, error) {
-	c, err := s.Verify(address, token)
+func (a *access) verify(address, token string) (serving.Caller, error) {
+	c, err := a.core.Verify(address, token)
 	if err == nil && c.Buckets != nil {
 		return serving.Caller{}, errors.New("the token is limited to some buckets, so it is valid only over HTTP: for Flight, use a token for all buckets")
 	}
 	return c, err
 }
 
-func (s *Server) identify(ctx context.Context) (serving.Caller, error) {
-	if s.opts.Secret == nil {
+func (a *access) identify(ctx context.Context) (serving.Caller, error) {
+	if a.opts.Secret == nil {
 		return serving.Caller{Rights: serving.Admin}, nil
 	}
 	token, ok := headerToken(ctx)
 	if !ok {
 		return serving.Caller{}, status.Error(codes.Unauthenticated, "this server requires a token with every call: No authentication header provided by client")
 	}
-	c, err := s.verify(addressOf(ctx), token)
+	c, err := a.verify(addressOf(ctx), token)
 	if err != nil {
 		return serving.Caller{}, status.Errorf(codes.Unauthenticated, "the token is not valid: %v", err)
 	}
@@ -71,16 +78,15 @@ func basicPassword(credentials string) string {
 	return password
 }
 
-// Handshake checks credentials and returns them as a bearer token. Some clients read only the header, and some only
-// the payload, so both contain the token.
-func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
+// handshake implements Server.Handshake.
+func (a *access) handshake(st flight.FlightService_HandshakeServer) error {
 	address := addressOf(st.Context())
-	release, ok := s.handshakes.Acquire(address, func() { streamOf(st.Context()).cancel(serving.ErrCrowded) })
+	release, ok := a.handshakes.Acquire(address, func() { callOf(st.Context()).cancel(serving.ErrCrowded) })
 	if !ok {
 		return serving.ErrCrowded
 	}
 	defer release()
-	if s.opts.Secret == nil {
+	if a.opts.Secret == nil {
 		if _, err := st.Recv(); err != nil {
 			return nil // the client sent no request, so it expects no reply
 		}
@@ -88,7 +94,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	}
 	token, inHeader := headerToken(st.Context())
 	if inHeader {
-		if _, err := s.identify(st.Context()); err != nil {
+		if _, err := a.identify(st.Context()); err != nil {
 			return err
 		}
 	} else {
@@ -96,7 +102,7 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 		if err != nil {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
-		if token, err = s.payloadToken(address, in.Payload); err != nil {
+		if token, err = a.payloadToken(address, in.Payload); err != nil {
 			return asShootsError(err)
 		}
 	}
@@ -108,15 +114,15 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 
 // payloadToken returns the token in a handshake's payload, or an error if the token is not valid. The payload is a
 // BasicAuth message whose password is the token. Clients of shoots instead send an admin token without a message.
-func (s *Server) payloadToken(address string, payload []byte) (string, error) {
+func (a *access) payloadToken(address string, payload []byte) (string, error) {
 	var basic flight.BasicAuth
 	if proto.Unmarshal(payload, &basic) == nil && basic.Password != "" {
-		if _, err := s.verify(address, basic.Password); err != nil {
+		if _, err := a.verify(address, basic.Password); err != nil {
 			return "", status.Errorf(codes.Unauthenticated, "the password is not a valid token: %v", err)
 		}
 		return basic.Password, nil
 	}
-	c, err := s.verify(address, string(payload))
+	c, err := a.verify(address, string(payload))
 	switch {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
 		return "", &failure{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
@@ -134,8 +140,8 @@ func (s *Server) payloadToken(address string, payload []byte) (string, error) {
 
 // requireShutdown returns an error unless the call may shut down the server. If the server has a secret, the call needs
 // admin rights. Otherwise, the call must come from this machine.
-func (s *Server) requireShutdown(ctx context.Context) error {
-	if s.opts.Secret != nil {
+func (a *access) requireShutdown(ctx context.Context) error {
+	if a.opts.Secret != nil {
 		return serving.RequireAdmin(ctx)
 	}
 	if p, ok := peer.FromContext(ctx); ok {

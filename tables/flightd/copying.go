@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,21 +19,29 @@ import (
 
 var errStopping = status.Error(codes.Unavailable, "the server is shutting down: run the command again later, and it continues")
 
-// runCopying runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the
+// copier copies and verifies tables for clients.
+type copier struct {
+	store    *tables.Store
+	opts     *serving.Options
+	lifetime context.Context // done once the server shuts down
+	mu       sync.Mutex      // held while a copy or verification runs
+}
+
+// run runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the
 // disk allows. A shutdown does not wait for it.
-func (s *Server) runCopying(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
+func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
 	in := input.(interface{ Location() *operations.Copying }).Location()
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
 		if err := serving.RequireWrite(ctx); err != nil {
 			return err
 		}
 	}
-	if !s.copying.TryLock() {
+	if !c.mu.TryLock() {
 		return status.Error(codes.ResourceExhausted, "the server is already copying or verifying tables: try again later")
 	}
-	defer s.copying.Unlock()
+	defer c.mu.Unlock()
 	if o != operations.Verify.Entry || in.Dir != "" {
-		if in.Copies, err = s.openCopies(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry); err != nil {
+		if in.Copies, err = c.open(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, in.Copies.Close()) }()
@@ -40,9 +49,9 @@ func (s *Server) runCopying(ctx context.Context, o *operations.Entry, input any,
 	serving.RemoveTimeLimit(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.lifetime, func() { cancel(errStopping) })()
-	err = o.Run(ctx, s.store, input, answer)
-	if err != nil && s.lifetime.Err() != nil {
+	defer context.AfterFunc(c.lifetime, func() { cancel(errStopping) })()
+	err = o.Run(ctx, c.store, input, answer)
+	if err != nil && c.lifetime.Err() != nil {
 		return errStopping
 	}
 	return err
@@ -51,10 +60,10 @@ func (s *Server) runCopying(ctx context.Context, o *operations.Entry, input any,
 // copiesName matches the names of directories for copies. It excludes paths, hidden files and unprintable characters.
 var copiesName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 
-// openCopies opens the directory name in Options.BackupDir. If create is true, it creates a missing one.
-func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tables.Store, error) {
+// open opens the directory name in Options.BackupDir. If create is true, it creates a missing one.
+func (c *copier) open(ctx context.Context, name string, create bool) (*tables.Store, error) {
 	const minMemory = 16 << 20
-	if s.opts.BackupDir == "" {
+	if c.opts.BackupDir == "" {
 		return nil, status.Error(codes.FailedPrecondition, "the server has no directory for copies: start it with --backup-dir")
 	}
 	if !copiesName.MatchString(name) || !filepath.IsLocal(name) {
@@ -62,10 +71,10 @@ func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tab
 			"use up to 100 letters, digits, and the characters . _ - (but not . or - first)", name)
 	}
 	// it may have been replaced since the server started
-	if err := checkBackupDir(s.opts.BackupDir, s.store.Dir()); err != nil {
+	if err := checkBackupDir(c.opts.BackupDir, c.store.Dir()); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.opts.BackupDir, name)
+	dir := filepath.Join(c.opts.BackupDir, name)
 	info, err := os.Lstat(dir)
 	if err == nil && !info.IsDir() { // a link could lead into the tables
 		return nil, status.Errorf(codes.FailedPrecondition, "%q in the server's --backup-dir is not a directory: choose another name", name)
@@ -73,7 +82,7 @@ func (s *Server) openCopies(ctx context.Context, name string, create bool) (*tab
 	if _, err := os.Stat(filepath.Join(dir, "catalog.db")); err != nil && !create {
 		return nil, status.Errorf(codes.NotFound, "the server's --backup-dir contains no copies with the name %q", name)
 	}
-	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, s.opts.Memory/16), Logger: s.opts.Logger})
+	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, c.opts.Memory/16), Logger: c.opts.Logger})
 }
 
 // checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory

@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -111,13 +110,13 @@ type Server struct {
 	opts  serving.Options
 	grpc  *grpc.Server
 
-	handshakes *serving.HostLimit
-	memory     *budget
-	answers    answers
-	leases     leases
-	copying    sync.Mutex // held while a copy or verification runs
+	access  access
+	memory  *budget
+	answers answers
+	leases  leases
+	copies  copier
+	calls   interceptor
 
-	running  sync.WaitGroup  // running calls, including canceled ones that have not returned yet
 	lifetime context.Context // done once the server shuts down
 	stop     context.CancelFunc
 }
@@ -133,14 +132,17 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	s := &Server{Core: core, sql: newSQLServer(core, store), store: store, opts: core.Options()}
+	s := &Server{Core: core, store: store, opts: core.Options()}
+	s.sql = newSQLServer(core, store, &s.answers, sqlInfos(s.opts.ReadOnly, s.opts.Version))
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), Memory: core.Memory, patience: s.opts.Patience()}
 	s.memory.Overflow = s.memory.cancelHeaviest
-	s.answers.limit, s.sql.answers = s.opts.Memory/4, &s.answers
+	s.answers.limit = s.opts.Memory / 4
 	s.leases.byID = map[string]*lease{}
-	s.handshakes = serving.NewHostLimit(maxHandshakes, maxHandshakes/8)
+	s.access = access{core, &s.opts, serving.NewHostLimit(maxHandshakes, maxHandshakes/8)}
 	s.lifetime, s.stop = context.WithCancel(context.Background())
+	s.copies = copier{store: store, opts: &s.opts, lifetime: s.lifetime}
+	s.calls = interceptor{core: core, opts: &s.opts, access: &s.access, memory: s.memory}
 	const (
 		maxStreams = 128      // concurrent streams on a connection
 		maxHeader  = 16 << 10 // bytes; tokens are far smaller
@@ -152,7 +154,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name)}),
+		grpc.StreamInterceptor(s.calls.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name), &s.answers}),
 		grpc.StatsHandler(s.Conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {
@@ -163,14 +165,20 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	return s, nil
 }
 
+// Handshake checks credentials and returns them as a bearer token. Some clients read only the header, and some only
+// the payload, so both contain the token.
+func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
+	return s.access.handshake(st)
+}
+
 // Serve serves connections of l until ctx is done or an authorized client shuts down the server. It then
 // closes l, and gives running calls Options.Grace to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	defer s.unlockAll()
+	defer s.leases.endAll()
 	context.AfterFunc(s.lifetime, stop)
-	go s.tidy(ctx)
+	go s.memory.tidy(ctx, s.Core)
 	serveErr := make(chan error, 1)
 	go func() { serveErr <- s.grpc.Serve(s.Conns.Listener(l)) }()
 	select {
@@ -185,7 +193,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	forceStop := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()
-	s.running.Wait()
+	s.calls.running.Wait()
 	// ErrServerStopped means that the shutdown began before s.grpc.Serve was called
 	if err := <-serveErr; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return err

@@ -215,11 +215,11 @@ func TestTokens(t *testing.T) {
 	}
 	// Handshakes of clients of shoots require an admin token, and their errors have PyJWT's names.
 	for token, want := range map[string]codes.Code{admin: codes.OK, readToken: codes.Unauthenticated, badTokens["other type"]: codes.Unauthenticated, "garbage": codes.Unknown, badTokens["other secret"]: codes.Unknown} {
-		if _, err := s.payloadToken("", []byte(token)); status.Code(err) != want {
+		if _, err := s.access.payloadToken("", []byte(token)); status.Code(err) != want {
 			t.Errorf("payloadToken returned %v, want %s", err, want)
 		}
 	}
-	if _, err := s.payloadToken("", []byte(badTokens["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
+	if _, err := s.access.payloadToken("", []byte(badTokens["other secret"])); !strings.Contains(err.Error(), "InvalidSignatureError") {
 		t.Errorf("payloadToken with another secret's token = %v, want InvalidSignatureError", err)
 	}
 }

@@ -2,9 +2,7 @@ package flightd
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -51,42 +49,14 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {
-		return s.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
+		return s.answers.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 		})
 	}
 	if _, err := table.At(st.Context()); err != nil {
 		return err
 	}
-	return s.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
+	return s.answers.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket, Recycle: true})
 	})
-}
-
-// sendReader sends the rows of the reader that open returns, and holds a slot for queries until all are sent. explain
-// converts the errors of open and of the reader.
-func (s *Server) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
-	release, err := serving.AcquireQuery(st.Context())
-	if err != nil {
-		return err
-	}
-	defer release()
-	r, err := open(st.Context())
-	if err != nil {
-		return explain(err)
-	}
-	defer r.Release()
-	if err := s.answers.sendRows(st, r); err != nil || r.Err() == nil {
-		return err
-	}
-	return explain(r.Err())
-}
-
-// statementError marks err as a fault of the statement, unless the call was canceled or the server failed to access
-// a file.
-func statementError(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
-		return err
-	}
-	return &failure{kindSQL, err}
 }

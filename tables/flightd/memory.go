@@ -31,10 +31,10 @@ type budget struct {
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
-	calls    []*watchedStream // calls that have received data, in order of their first messages
-	rowsUsed int64            // the bytes of Memory that belong to decompressed rows
-	waiting  []*putRows       // puts waiting for memory, in order of arrival
-	patience time.Duration    // how long a put may wait for memory for its rows
+	calls    []*call       // calls that have received data, in order of their first messages
+	rowsUsed int64         // the bytes of Memory that belong to decompressed rows
+	waiting  []*putRows    // puts waiting for memory, in order of arrival
+	patience time.Duration // how long a put may wait for memory for its rows
 }
 
 // countedBuffer describes a buffer from the pool. If the buffer's stream is canceled, gRPC does not return the buffer
@@ -77,40 +77,40 @@ func address(buffer *[]byte) uintptr { return uintptr(unsafe.Pointer(buffer)) }
 func (b *budget) cancelHeaviest() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return w.processing + w.arriving }); v != nil {
+	if v := newestOfHeaviestHost(b.calls, func(c *call) int64 { return c.processing + c.arriving }); v != nil {
 		b.cancelCall(v)
 	}
 }
 
 // cancelCall cancels a call and removes it from b.calls. mu must be held.
-func (b *budget) cancelCall(v *watchedStream) {
+func (b *budget) cancelCall(v *call) {
 	v.cancel(serving.ErrMemory)
-	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == v })
+	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == v })
 }
 
-// expect records the size of the message arriving on w, so that cancelHeaviest can choose the call to cancel. It does
+// expect records the size of the message arriving on c, so that cancelHeaviest can choose the call to cancel. It does
 // not add the size to the total: Get adds each buffer as it arrives.
-func (b *budget) expect(w *watchedStream, n int64) {
+func (b *budget) expect(c *call, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	w.arriving = n
-	if !w.isListed {
-		w.isListed = true
-		b.calls = append(b.calls, w)
+	c.arriving = n
+	if !c.isListed {
+		c.isListed = true
+		b.calls = append(b.calls, c)
 	}
 }
 
 // admit delays a put's next message until half of the memory is free.
-func (b *budget) admit(w *watchedStream) error {
-	b.setProcessing(w, 0)
-	b.expect(w, 0)
+func (b *budget) admit(c *call) error {
+	b.setProcessing(c, 0)
+	b.expect(c, 0)
 	for waited := 0; b.Used()-b.requestBytes.Load() > b.Limit/2; waited++ {
 		if waited%100 == 10 {
 			runtime.GC() // so that lost buffers (see countedBuffer) no longer count
 		}
 		select {
-		case <-w.ctx.Done():
-			return context.Cause(w.ctx)
+		case <-c.ctx.Done():
+			return context.Cause(c.ctx)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -119,10 +119,10 @@ func (b *budget) admit(w *watchedStream) error {
 
 // setProcessing counts n bytes for the message that a call is processing, instead of the bytes for the
 // call's previous message.
-func (b *budget) setProcessing(w *watchedStream, n int64) {
+func (b *budget) setProcessing(c *call, n int64) {
 	b.mu.Lock()
-	previous := w.processing
-	w.processing = n
+	previous := c.processing
+	c.processing = n
 	b.mu.Unlock()
 	b.Add(-previous)
 	b.Add(n)
@@ -131,32 +131,32 @@ func (b *budget) setProcessing(w *watchedStream, n int64) {
 // addRequest counts a request without rows until its call ends, because the call may wait a long time before it
 // runs. All such requests share a quarter of the memory. admit ignores their bytes, so that puts do not wait for
 // these requests.
-func (b *budget) addRequest(w *watchedStream, n int64) {
+func (b *budget) addRequest(c *call, n int64) {
 	b.mu.Lock()
-	w.requestBytes = n
+	c.requestBytes = n
 	if b.requestBytes.Add(n) > b.Limit/4 {
-		if v := newestOfHeaviestHost(b.calls, func(w *watchedStream) int64 { return cmp.Or(w.requestBytes, -1) }); v != nil && v.requestBytes < b.requestBytes.Load() {
+		if v := newestOfHeaviestHost(b.calls, func(c *call) int64 { return cmp.Or(c.requestBytes, -1) }); v != nil && v.requestBytes < b.requestBytes.Load() {
 			b.cancelCall(v)
 		}
 	}
 	b.mu.Unlock()
-	b.setProcessing(w, n)
+	b.setProcessing(c, n)
 }
 
-func (b *budget) remove(w *watchedStream) {
+func (b *budget) remove(c *call) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.Add(-w.processing)
-	b.requestBytes.Add(-w.requestBytes)
-	w.processing, w.requestBytes = 0, 0
-	b.calls = slices.DeleteFunc(b.calls, func(o *watchedStream) bool { return o == w })
+	b.Add(-c.processing)
+	b.requestBytes.Add(-c.requestBytes)
+	c.processing, c.requestBytes = 0, 0
+	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == c })
 }
 
 // tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
 // lost buffers (see countedBuffer). Without tidy, lost buffers would count against the limit for a long time: in an
 // idle server, Go collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps
 // its values during the first collection.
-func (s *Server) tidy(ctx context.Context) {
+func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	const (
 		interval = 2 * time.Second
 		minFreed = 64 << 20 // memory growth, in bytes, that is worth collecting
@@ -173,7 +173,7 @@ func (s *Server) tidy(ctx context.Context) {
 		case <-tick.C:
 		}
 		runtimemetrics.Read(samples)
-		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && s.memory.Used() < minLost && !isRepeat || !s.isIdle() {
+		if size := int64(samples[0].Value.Uint64() - samples[1].Value.Uint64()); size < baseline+minFreed && b.Used() < minLost && !isRepeat || !isIdle(core) {
 			continue
 		}
 		isRepeat = !isRepeat
@@ -184,10 +184,10 @@ func (s *Server) tidy(ctx context.Context) {
 }
 
 // isIdle reports whether no Flight call is running and nothing reads or writes rows.
-func (s *Server) isIdle() bool {
-	queries, _ := s.Queries.Counts()
-	puts, _ := s.Puts.Counts()
-	return s.Conns.Calls() == 0 && queries+puts == 0
+func isIdle(core *serving.Core) bool {
+	queries, _ := core.Queries.Counts()
+	puts, _ := core.Puts.Counts()
+	return core.Conns.Calls() == 0 && queries+puts == 0
 }
 
 // putRows is the allocator for the decompressed batches of one put. All puts share a quarter of the budget.
@@ -195,13 +195,13 @@ func (s *Server) isIdle() bool {
 // available in time, putRows panics; Arrow's readers return the panic as an error.
 type putRows struct {
 	budget   *budget
-	stream   *watchedStream
+	call     *call
 	used     int64 // guarded by the budget's mu
 	hasEnded bool
 	mu       sync.Mutex // held while reserve waits for memory
 }
 
-func (b *budget) rows(w *watchedStream) *putRows { return &putRows{budget: b, stream: w} }
+func (b *budget) rows(c *call) *putRows { return &putRows{budget: b, call: c} }
 
 // Allocate implements memory.Allocator.
 func (r *putRows) Allocate(n int) []byte {
@@ -224,7 +224,7 @@ func (r *putRows) Free(b []byte) {
 
 // limit returns how many bytes the rows of one call may use. A client that may not write can only bind parameters.
 func (r *putRows) limit() int64 {
-	if serving.RequireAdmin(r.stream.ctx) != nil {
+	if serving.RequireAdmin(r.call.ctx) != nil {
 		return min(maxParameterRows, r.budget.Limit/4)
 	}
 	return r.budget.Limit / 4
@@ -244,20 +244,20 @@ func (r *putRows) reserve(n int64) {
 		defer b.mu.Unlock()
 		b.waiting = slices.DeleteFunc(b.waiting, func(o *putRows) bool { return o == r })
 	}()
-	if r.stream.ctx.Err() != nil { // Arrow's reader decompresses one buffer after another
-		panic(context.Cause(r.stream.ctx))
+	if r.call.ctx.Err() != nil { // Arrow's reader decompresses one buffer after another
+		panic(context.Cause(r.call.ctx))
 	}
 	if used+n > limit {
 		panic(fmt.Errorf("the batches need %d more bytes when decompressed, which exceeds the limit of %d: send smaller ones: %w", n, limit, partd.ErrTooLarge))
 	}
 	for deadline := time.Now().Add(b.patience); !r.tryReserve(n, b.Limit/4); {
 		if time.Now().After(deadline) {
-			r.stream.cancel(serving.ErrMemory) // so that the call ends with the status code for ErrMemory
+			r.call.cancel(serving.ErrMemory) // so that the call ends with the status code for ErrMemory
 			panic(serving.ErrMemory)
 		}
 		select {
-		case <-r.stream.ctx.Done():
-			panic(context.Cause(r.stream.ctx))
+		case <-r.call.ctx.Done():
+			panic(context.Cause(r.call.ctx))
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

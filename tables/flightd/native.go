@@ -2,13 +2,8 @@ package flightd
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"maps"
-	"slices"
-	"sync"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -69,7 +64,7 @@ func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_D
 	if err := operations.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	return serving.Status(s.sendReader(stream, func(err error) error { return err }, open))
+	return serving.Status(s.answers.sendReader(stream, func(err error) error { return err }, open))
 }
 
 // nativePut handles a stream whose command is a operations.PutCall.
@@ -118,7 +113,7 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	ctx := stream.Context()
 	if o.Writes {
 		allowed := serving.RequireWrite
-		if o.Slots == operations.CopySlot { // runCopying calls RequireWrite if necessary
+		if o.Slots == operations.CopySlot { // copier.run calls RequireWrite if necessary
 			allowed = serving.RequireAdmin
 		}
 		if err := allowed(ctx); err != nil {
@@ -137,9 +132,9 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 	run := o.Run
 	switch o {
 	case operations.TakeLock.Entry:
-		run = s.lock
+		run = s.leases.take
 	case operations.Unlock.Entry:
-		run = s.unlock
+		run = s.leases.release
 	}
 	answer := func(v any) error {
 		body, err := json.Marshal(v)
@@ -149,110 +144,7 @@ func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.Fl
 		return stream.Send(&flight.Result{Body: body})
 	}
 	if o.Slots == operations.CopySlot {
-		return s.runCopying(ctx, o, in, answer)
+		return s.copies.run(ctx, o, in, answer)
 	}
 	return run(ctx, s.store, in, answer)
-}
-
-const (
-	maxLeases    = 10_000 // limit on the number of leases plus the number of calls waiting for a lock
-	defaultLease = 30 * time.Second
-	maxLease     = time.Hour
-)
-
-// leases contains the locks that clients hold. A lease expires unless the client renews it.
-type leases struct {
-	mu    sync.Mutex
-	count int // leases, and calls waiting for a lock
-	byID  map[string]*lease
-}
-
-type lease struct {
-	lock  *tables.Lock
-	ttl   time.Duration
-	timer *time.Timer
-}
-
-// lock implements operations.TakeLock: it takes a lock, or renews the lease of a lock.
-func (s *Server) lock(ctx context.Context, _ *tables.Store, input any, answer func(any) error) error {
-	c := input.(*operations.Lock)
-	if c.Lease != "" {
-		return s.renew(c.Lease, answer)
-	}
-	ttl := time.Duration(c.Seconds * float64(time.Second))
-	if c.Seconds == 0 {
-		ttl = defaultLease
-	}
-	if c.Seconds < 0 || c.Seconds > maxLease.Seconds() || ttl < time.Millisecond {
-		return status.Errorf(codes.InvalidArgument, "a lease of %v seconds is invalid: it must be from 0.001 to %v, or 0 for %v", c.Seconds, maxLease.Seconds(), defaultLease.Seconds())
-	}
-	l := &s.leases
-	l.mu.Lock()
-	isFull := l.count >= maxLeases
-	if !isFull {
-		l.count++
-	}
-	l.mu.Unlock()
-	if isFull {
-		return status.Errorf(codes.ResourceExhausted, "%d locks are held or requested: try again later", maxLeases)
-	}
-	lock, err := s.store.Bucket(c.Bucket).Table(c.Name).Lock(ctx)
-	id := rand.Text()
-	l.mu.Lock()
-	if err != nil {
-		l.count--
-	} else {
-		l.byID[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = s.endLease(id) })}
-	}
-	l.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return answer(operations.Lock{Lease: id, Seconds: ttl.Seconds()})
-}
-
-func (s *Server) renew(id string, answer func(any) error) error {
-	s.leases.mu.Lock()
-	l := s.leases.byID[id]
-	isLive := l != nil && l.timer.Stop()
-	if isLive {
-		l.timer.Reset(l.ttl)
-	}
-	s.leases.mu.Unlock()
-	if !isLive {
-		return status.Error(codes.NotFound, "the lease of the lock has expired or was released: take the lock again")
-	}
-	return answer(operations.Lock{Lease: id, Seconds: l.ttl.Seconds()})
-}
-
-func (s *Server) unlock(_ context.Context, _ *tables.Store, input any, answer func(any) error) error {
-	if err := s.endLease(input.(*operations.Lock).Lease); err != nil {
-		return err
-	}
-	return answer(operations.None{})
-}
-
-// endLease releases the lock of a lease, unless the lease has ended already.
-func (s *Server) endLease(id string) error {
-	s.leases.mu.Lock()
-	l := s.leases.byID[id]
-	if l != nil {
-		delete(s.leases.byID, id)
-		s.leases.count--
-		l.timer.Stop()
-	}
-	s.leases.mu.Unlock()
-	if l == nil {
-		return nil
-	}
-	return l.lock.Unlock()
-}
-
-func (s *Server) unlockAll() {
-	s.leases.mu.Lock()
-	ids := slices.Collect(maps.Keys(s.leases.byID))
-	s.leases.mu.Unlock()
-	for _, id := range ids {
-		_ = s.endLease(id)
-	}
 }

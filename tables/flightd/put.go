@@ -1,6 +1,7 @@
 package flightd
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -22,11 +23,9 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	if err != nil {
 		return err
 	}
-	w := streamOf(st.Context())
-	rows := s.memory.rows(w)
+	rows := s.memory.rows(callOf(st.Context()))
 	defer rows.end()
-	w.rows = rows
-	checked := &checkedStream{FlightService_DoPutServer: st, messages: arrowsafe.NewMessages(rows.limit())}
+	checked := &checkedStream{FlightService_DoPutServer: st, ctx: context.WithValue(st.Context(), rowsKey{}, rows), messages: arrowsafe.NewMessages(rows.limit())}
 	if checked.first, err = checked.check(first); err != nil {
 		return asShootsError(err)
 	}
@@ -54,9 +53,12 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 // checkedStream is the stream of a put. Recv checks each message.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
+	ctx      context.Context    // with the memory for the rows
 	first    *flight.FlightData // the first message, already received and checked; nil after Recv has returned it
 	messages *arrowsafe.Messages
 }
+
+func (r *checkedStream) Context() context.Context { return r.ctx }
 
 func (r *checkedStream) Recv() (*flight.FlightData, error) {
 	if m := r.first; m != nil {

@@ -4,15 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	gen "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -30,18 +27,15 @@ const (
 	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
 )
 
+// A request of at least minCharged bytes counts against Options.Memory as decodedFactor times its
+// size, to cover the memory of its decoded form.
+const decodedFactor = 16
+
 // requestTimeout limits the time until the request has arrived, for calls that take a single message.
 const requestTimeout = 10 * time.Second
 
 // maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
 const maxHandshakes = 256
-
-// A request of at least minCharged bytes counts against Options.Memory as decodedFactor times its
-// size, to cover the memory of its decoded form.
-const (
-	minCharged    = 64 << 10
-	decodedFactor = 16
-)
 
 // serviceDesc returns Flight's service with its unary methods declared as streams. For a unary method, gRPC would
 // read the request before it runs the interceptor, which authorizes the call. Clients see no difference.
@@ -84,9 +78,17 @@ func transportOf(ctx context.Context) (transportStream, error) {
 	return st, nil
 }
 
-func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
-	o := &w.s.opts
-	size, timeout = maxRequest, min(requestTimeout, o.IdleTimeout)
+// requests reads the messages that the client of a call sends.
+type requests struct {
+	*call
+	transport    transportStream
+	multiMessage bool // whether the client may send several messages
+	memory       *budget
+	opts         *serving.Options
+}
+
+func (r *requests) messageLimits(m any) (size int, timeout time.Duration) {
+	size, timeout = maxRequest, min(requestTimeout, r.opts.IdleTimeout)
 	switch m.(type) {
 	case *flight.HandshakeRequest:
 		size = maxHandshake
@@ -94,23 +96,23 @@ func (w *watchedStream) messageLimits(m any) (size int, timeout time.Duration) {
 		size = maxAction
 	case *flight.FlightData:
 		// A client without admin rights can send only the parameters of statements, so the small limit suffices.
-		timeout = o.IdleTimeout
-		if serving.RequireAdmin(w.ctx) == nil {
-			return o.MaxMessage, timeout
+		timeout = r.opts.IdleTimeout
+		if serving.RequireAdmin(r.ctx) == nil {
+			return r.opts.MaxMessage, timeout
 		}
 	}
-	return min(size, o.MaxMessage), timeout
+	return min(size, r.opts.MaxMessage), timeout
 }
 
 // receive reads a message of at most size bytes. For a call that takes only one message, receive fails if more
 // data follows.
-func (w *watchedStream) receive(m any, size int) error {
-	n, err := w.nextSize(size)
+func (r *requests) receive(m any, size int) error {
+	n, err := r.nextSize(size)
 	if err != nil {
 		return err
 	}
-	w.s.memory.expect(w, int64(n))
-	data, err := w.in.Read(n)
+	r.memory.expect(r.call, int64(n))
+	data, err := r.transport.Read(n)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -119,20 +121,20 @@ func (w *watchedStream) receive(m any, size int) error {
 	}
 	defer data.Free()
 	if _, isFlightData := m.(*flight.FlightData); !isFlightData && n >= minCharged {
-		w.s.memory.addRequest(w, decodedFactor*int64(n))
+		r.memory.addRequest(r.call, decodedFactor*int64(n))
 	}
-	if w.ctx.Err() != nil { // addRequest may have canceled the call to free memory
-		return context.Cause(w.ctx)
+	if r.ctx.Err() != nil { // addRequest may have canceled the call to free memory
+		return context.Cause(r.ctx)
 	}
 	err = encoding.GetCodecV2(proto.Name).Unmarshal(data, m)
-	w.s.memory.expect(w, 0)
+	r.memory.expect(r.call, 0)
 	if err != nil {
 		return status.Errorf(codes.InvalidArgument, "the message is not a valid Flight message: %v", err)
 	}
-	if w.multiMessage {
+	if r.multiMessage {
 		return nil
 	}
-	if _, err := w.nextSize(0); !errors.Is(err, io.EOF) {
+	if _, err := r.nextSize(0); !errors.Is(err, io.EOF) {
 		return status.Error(codes.InvalidArgument, "more data follows the message, but this call takes only one message")
 	}
 	return nil
@@ -140,9 +142,9 @@ func (w *watchedStream) receive(m any, size int) error {
 
 // nextSize reads the header of the next message, and returns its size. It returns io.EOF after the
 // last message.
-func (w *watchedStream) nextSize(limit int) (int, error) {
+func (r *requests) nextSize(limit int) (int, error) {
 	var header [5]byte
-	if err := w.in.ReadMessageHeader(header[:]); err != nil {
+	if err := r.transport.ReadMessageHeader(header[:]); err != nil {
 		return 0, receiveError(err)
 	}
 	n := binary.BigEndian.Uint32(header[1:])
@@ -165,16 +167,4 @@ func receiveError(err error) error {
 		return status.Error(codes.InvalidArgument, "the message is incomplete")
 	}
 	return status.Error(codes.Unavailable, err.Error())
-}
-
-// flightReader returns a reader of the rows in a stream of checked messages. The reader allocates
-// decompressed buffers from m, and returns m's panics as errors. The caller must check the reader's
-// batches with an arrowsafe.Checker.
-func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			r, err = nil, fmt.Errorf("the schema is damaged: %v", p)
-		}
-	}()
-	return flight.NewRecordReader(st, ipc.WithAllocator(m))
 }

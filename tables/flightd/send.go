@@ -1,16 +1,17 @@
 package flightd
 
 import (
+	"context"
 	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/util"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -98,29 +99,21 @@ func (w *rowsWriter) WritePayload(p ipc.Payload) error {
 	return w.stream.SendMsg(m)
 }
 
-// rowsMessage is an encoded FlightData message, whose body refers to the memory of a batch.
-type rowsMessage struct {
-	batch    arrow.RecordBatch
-	pieces   mem.BufferSlice
-	bodySize int
-}
-
-// Write adds b to the body without copying it.
-func (m *rowsMessage) Write(b []byte) (int, error) {
-	m.pieces, m.bodySize = append(m.pieces, mem.SliceBuffer(b)), m.bodySize+len(b)
-	return len(b), nil
-}
-
-// encode returns the message, and the memory in bytes that it needs until it is sent. It copies a small message, and a
-// message that would keep much more memory than its own. Otherwise, the message refers to the batch, which the caller
-// must release after the message has been sent.
-func (m *rowsMessage) encode() (data mem.BufferSlice, size int64, batch arrow.RecordBatch) {
-	size = int64(m.pieces.Len())
-	if size >= minCharged && m.batch != nil {
-		if memory := util.TotalRecordSize(m.batch); memory <= 2*size {
-			m.batch.Retain()
-			return m.pieces, max(memory, size), m.batch
-		}
+// sendReader sends the rows of the reader that open returns, and holds a slot for queries until all are sent. explain
+// converts the errors of open and of the reader.
+func (a *answers) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
+	release, err := serving.AcquireQuery(st.Context())
+	if err != nil {
+		return err
 	}
-	return mem.BufferSlice{m.pieces.MaterializeToBuffer(mem.DefaultBufferPool())}, size, nil
+	defer release()
+	r, err := open(st.Context())
+	if err != nil {
+		return explain(err)
+	}
+	defer r.Release()
+	if err := a.sendRows(st, r); err != nil || r.Err() == nil {
+		return err
+	}
+	return explain(r.Err())
 }

@@ -18,12 +18,13 @@ import (
 // sentMessages records the encoded messages of a stream.
 type sentMessages struct {
 	flight.FlightService_DoGetServer
-	call *watchedStream
-	sent []mem.BufferSlice
+	call    *call
+	answers *answers
+	sent    []mem.BufferSlice
 }
 
 func (s *sentMessages) SendMsg(m any) error {
-	data, err := answerCodec{encoding.GetCodecV2(proto.Name)}.Marshal(&answer{m, s.call})
+	data, err := answerCodec{encoding.GetCodecV2(proto.Name), s.answers}.Marshal(&answer{m, s.call})
 	s.sent = append(s.sent, data)
 	return err
 }
@@ -55,7 +56,7 @@ func TestSendRows(t *testing.T) {
 			r, err := array.NewRecordReader(schema, []arrow.RecordBatch{part})
 			must(t, err)
 			s := &Server{answers: answers{limit: 1 << 30}}
-			stream := &sentMessages{call: &watchedStream{s: s}}
+			stream := &sentMessages{call: new(call), answers: &s.answers}
 			must(t, s.answers.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
@@ -119,7 +120,7 @@ func TestSizeOfWideMessages(t *testing.T) {
 	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
 	must(t, err)
 	s := &Server{answers: answers{limit: 1 << 30}}
-	stream := &sentMessages{call: &watchedStream{s: s}}
+	stream := &sentMessages{call: new(call), answers: &s.answers}
 	must(t, s.answers.sendRows(stream, r))
 	for i, data := range stream.sent {
 		if data.Len() > 4<<20 {

@@ -3,110 +3,15 @@ package flightd
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"regexp"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
-
-// The error types that clients of shoots (another table server) know.
-const (
-	kindMissing  = "FileNotFoundError"
-	kindExists   = "FileExistsError"
-	kindNotEmpty = "BucketNotEmptyError"
-	kindSQL      = "DataFusionError"
-	kindOther    = "ShootsIOError"
-)
-
-// failure is an error whose kind tells shoots' clients which exception to raise.
-type failure struct {
-	kind string
-	err  error
-}
-
-func (f *failure) Error() string { return f.err.Error() }
-func (f *failure) Unwrap() error { return f.err }
-
-// shootsError is an error in the form that clients of shoots (another table server) read.
-type shootsError struct {
-	kind string
-	code codes.Code // for the metrics, because the clients get Unknown for each error
-	err  error
-}
-
-func (e *shootsError) Error() string {
-	return serving.Shorten(strings.TrimPrefix(e.err.Error(), "tables: "))
-}
-func (e *shootsError) Unwrap() error { return e.err }
-
-// GRPCStatus returns the status under which the server's metrics count the error.
-func (e *shootsError) GRPCStatus() *status.Status { return status.New(e.code, e.Error()) }
-
-// asShootsError returns err in the form that clients of shoots read. If err already has a status, for example because
-// of missing rights, or if a disk is full, asShootsError returns an error with a status instead.
-func asShootsError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if status.Code(err) != codes.Unknown || serving.IsDiskFull(err) {
-		return serving.Status(err)
-	}
-	e := &shootsError{kindOther, status.Code(serving.Status(err)), err}
-	var f *failure
-	switch {
-	case errors.As(err, &f):
-		e.kind = f.kind
-		if e.code == codes.Internal {
-			e.code = codes.InvalidArgument
-		}
-	case errors.Is(err, tables.ErrNotFound):
-		e.kind = kindMissing
-	case errors.Is(err, tables.ErrExists):
-		e.kind = kindExists
-	case errors.Is(err, tables.ErrNotEmpty):
-		e.kind = kindNotEmpty
-	}
-	return e
-}
-
-// publicError returns a call's error as its client receives it: without the server's paths. For a shootsError, it sets
-// trailers that Arrow's clients convert to a FlightServerError with JSON as its extra_info.
-func (s *Server) publicError(st grpc.ServerStream, err error) error {
-	if err == nil {
-		return nil
-	}
-	p := status.Convert(err).Proto()
-	p.Message = s.WithoutPaths(p.GetMessage(), err)
-	if e, ok := err.(*shootsError); ok { //nolint:errorlint // a shootsError is never wrapped
-		p.Code = int32(codes.Unknown)
-		if detail, err := json.Marshal(map[string]string{"type": e.kind, "message": p.Message}); err == nil {
-			const ioError = "5" // Arrow's status code
-			st.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(detail),
-				"x-arrow-status", ioError, "x-arrow-status-message-bin", p.Message, "x-arrow-status-detail-bin", "Failed"))
-		}
-	}
-	return status.FromProto(p).Err()
-}
-
-func isSQL(command []byte) bool {
-	var a anypb.Any
-	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
-}
-
-const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the names of Flight SQL's commands
 
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, target any) error {
@@ -202,17 +107,6 @@ func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, ro
 	return i, err
 }
 
-// maxPattern limits the length of a pattern for names, in bytes, because a compiled pattern takes
-// several hundred times as much memory.
-const maxPattern = 4 << 10
-
-func compilePattern(expression string) (*regexp.Regexp, error) {
-	if len(expression) > maxPattern {
-		return nil, fmt.Errorf("the pattern has %d bytes: the limit is %d", len(expression), maxPattern)
-	}
-	return regexp.Compile(expression)
-}
-
 // ListFlights lists the tables of a bucket.
 func (s *Server) ListFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
 	return asShootsError(s.listFlights(criteria, st))
@@ -262,14 +156,4 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 		}
 	}
 	return nil
-}
-
-// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table
-// was just deleted, is damaged, or has a column of an unsupported type.
-func isUnlisted(err error) bool {
-	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
-}
-
-func schemaOf(ctx context.Context, b *tables.Bucket, name string) (*arrow.Schema, error) {
-	return b.Table(name).Schema(ctx)
 }

@@ -1,15 +1,26 @@
 package flightd
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"strings"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
+	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -24,10 +35,10 @@ type sqlServer struct {
 	answers *answers
 }
 
-func newSQLServer(core *serving.Core, store *tables.Store) *sqlServer {
-	s := &sqlServer{core: core, store: store}
+func newSQLServer(core *serving.Core, store *tables.Store, answers *answers, infos map[flightsql.SqlInfo]any) *sqlServer {
+	s := &sqlServer{core: core, store: store, answers: answers}
 	s.Alloc = memory.DefaultAllocator
-	for id, value := range sqlInfos(core.Options().ReadOnly, core.Options().Version) {
+	for id, value := range infos {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
 			panic(err) // a programming error: the value has an unsupported type
 		}
@@ -55,4 +66,155 @@ func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightIn
 		return flight.CancelFlightInfoResult{Status: flight.CancelStatusCancelled}, nil
 	}
 	return flight.CancelFlightInfoResult{Status: flight.CancelStatusNotCancellable}, nil
+}
+
+// info returns a FlightInfo for the result of a ticket; schema may be nil. The endpoint names no location, so
+// clients get the result from this server.
+func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
+	i := &flight.FlightInfo{
+		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,
+		Endpoint: []*flight.FlightEndpoint{{Ticket: &flight.Ticket{Ticket: ticket}}},
+	}
+	if schema != nil {
+		i.Schema = flight.SerializeSchema(schema, memory.DefaultAllocator)
+	}
+	return i
+}
+
+// produce runs f, which sends chunks, and closes the channel. If f fails or panics, produce sends the
+// error as the last chunk; the receiver must read it.
+func produce(chunks chan<- flight.StreamChunk, f func() error) {
+	defer close(chunks)
+	err := func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = status.Errorf(codes.Internal, "the call failed because of a fault in the server: %v", p)
+			}
+		}()
+		return f()
+	}()
+	if err != nil {
+		chunks <- flight.StreamChunk{Err: serving.Status(err)}
+	}
+}
+
+// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32,
+// bool or nil.
+func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
+	const batchRows = 512
+	chunks := make(chan flight.StreamChunk)
+	go produce(chunks, func() error {
+		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer b.Release()
+		n := 0
+		flush := func() error {
+			batch := b.NewRecordBatch()
+			n = 0
+			select {
+			case chunks <- flight.StreamChunk{Data: batch}:
+				return nil
+			case <-ctx.Done():
+				batch.Release()
+				return canceled.Err(ctx)
+			}
+		}
+		err := fill(func(values ...any) error {
+			for i, v := range values {
+				switch v := v.(type) {
+				case string:
+					b.Field(i).(*array.StringBuilder).Append(v)
+				case []byte:
+					b.Field(i).(*array.BinaryBuilder).Append(v)
+				case int32:
+					b.Field(i).(*array.Int32Builder).Append(v)
+				case bool:
+					b.Field(i).(*array.BooleanBuilder).Append(v)
+				default:
+					b.Field(i).AppendNull()
+				}
+			}
+			n++
+			if n == batchRows {
+				return flush()
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return flush()
+	})
+	return schema, chunks, nil
+}
+
+func isSQL(command []byte) bool {
+	var a anypb.Any
+	return proto.Unmarshal(command, &a) == nil && strings.HasPrefix(a.TypeUrl, sqlCommands)
+}
+
+const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the names of Flight SQL's commands
+
+// maxParameters limits the size of a statement's parameters, in bytes, because the statement's handle contains them.
+const maxParameters = 512 << 10
+
+// maxParameterRows limits the memory of decoded parameters, in bytes.
+const maxParameterRows = 8 * maxParameters
+
+type statement struct{ operations.StatementHandle }
+
+// newStatement returns a statement for SQL. The call's header "bucket" names the bucket in which unqualified table
+// names are looked up.
+func newStatement(ctx context.Context, sql string) statement {
+	st := statement{operations.StatementHandle{SQL: sql}}
+	md, _ := metadata.FromIncomingContext(ctx)
+	if names := md.Get("bucket"); len(names) > 0 {
+		st.Bucket = names[0]
+	}
+	return st
+}
+
+func parseStatement(handle []byte) (st statement, err error) {
+	if err := operations.Unmarshal(handle, &st); err != nil {
+		return st, status.Errorf(codes.InvalidArgument, "the handle is not from this server: %v", err)
+	}
+	return st, nil
+}
+
+func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
+
+// options returns the options for running the statement, and a function that releases the options.
+func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), error) {
+	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
+	var err error
+	if o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows); err != nil {
+		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
+	}
+	return o, func() {
+		if o.Parameters != nil {
+			o.Parameters.Release()
+		}
+	}, nil
+}
+
+// statementHandle returns the handle of the statement in a ticket, and whether the ticket is a prepared statement. If
+// the ticket contains no statement, such as a request about the catalog, ok is false.
+func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
+	var a anypb.Any
+	if proto.Unmarshal(t.Ticket, &a) != nil {
+		return nil, false, false
+	}
+	m, _ := a.UnmarshalNew() // nil if the type is unknown
+	switch m := m.(type) {
+	case *pb.TicketStatementQuery:
+		return m.GetStatementHandle(), false, true
+	case *pb.CommandPreparedStatementQuery:
+		return m.GetPreparedStatementHandle(), true, true
+	}
+	return nil, false, false
+}
+
+// headerID returns the value of the call's header "id", which makes a write safe to repeat, or "".
+func headerID(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return cmp.Or(md.Get("id")...)
 }

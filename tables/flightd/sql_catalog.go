@@ -2,13 +2,14 @@ package flightd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql/schema_ref"
@@ -18,7 +19,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -42,55 +42,6 @@ func (s *sqlServer) bucketOf(ctx context.Context, schema string) (string, error)
 		return schema, err
 	}
 	return "", err
-}
-
-// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32,
-// bool or nil.
-func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
-	const batchRows = 512
-	chunks := make(chan flight.StreamChunk)
-	go produce(chunks, func() error {
-		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-		defer b.Release()
-		n := 0
-		flush := func() error {
-			batch := b.NewRecordBatch()
-			n = 0
-			select {
-			case chunks <- flight.StreamChunk{Data: batch}:
-				return nil
-			case <-ctx.Done():
-				batch.Release()
-				return canceled.Err(ctx)
-			}
-		}
-		err := fill(func(values ...any) error {
-			for i, v := range values {
-				switch v := v.(type) {
-				case string:
-					b.Field(i).(*array.StringBuilder).Append(v)
-				case []byte:
-					b.Field(i).(*array.BinaryBuilder).Append(v)
-				case int32:
-					b.Field(i).(*array.Int32Builder).Append(v)
-				case bool:
-					b.Field(i).(*array.BooleanBuilder).Append(v)
-				default:
-					b.Field(i).AppendNull()
-				}
-			}
-			n++
-			if n == batchRows {
-				return flush()
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return flush()
-	})
-	return schema, chunks, nil
 }
 
 // likeMatcher returns a function that matches names with a LIKE pattern, where \ is the escape
@@ -280,4 +231,25 @@ func keySchema(command []byte) *arrow.Schema {
 		return nil
 	}
 	return keySchemas[strings.TrimPrefix(a.TypeUrl, sqlCommands+"CommandGet")]
+}
+
+// maxPattern limits the length of a pattern for names, in bytes, because a compiled pattern takes
+// several hundred times as much memory.
+const maxPattern = 4 << 10
+
+func compilePattern(expression string) (*regexp.Regexp, error) {
+	if len(expression) > maxPattern {
+		return nil, fmt.Errorf("the pattern has %d bytes: the limit is %d", len(expression), maxPattern)
+	}
+	return regexp.Compile(expression)
+}
+
+// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table
+// was just deleted, is damaged, or has a column of an unsupported type.
+func isUnlisted(err error) bool {
+	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
+}
+
+func schemaOf(ctx context.Context, b *tables.Bucket, name string) (*arrow.Schema, error) {
+	return b.Table(name).Schema(ctx)
 }

@@ -1,7 +1,6 @@
 package flightd
 
 import (
-	"cmp"
 	"context"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -9,15 +8,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-	"github.com/apache/arrow-go/v18/arrow/util"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 var errTransactions = status.Error(codes.Unimplemented, "there are no transactions: each statement is one commit; connect with autocommit")
@@ -30,12 +26,6 @@ func (s *sqlServer) BeginTransaction(context.Context, flightsql.ActionBeginTrans
 // EndTransaction implements flightsql.Server.
 func (s *sqlServer) EndTransaction(context.Context, flightsql.ActionEndTransactionRequest) error {
 	return errTransactions
-}
-
-// headerID returns the value of the call's header "id", which makes a write safe to repeat, or "".
-func headerID(ctx context.Context) string {
-	md, _ := metadata.FromIncomingContext(ctx)
-	return cmp.Or(md.Get("id")...)
 }
 
 // exec runs a statement that writes, and returns the number of rows changed. For several rows of parameters, see
@@ -101,29 +91,6 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	}
 	defer rows.Release()
 	return s.exec(ctx, st, rows)
-}
-
-// readAll returns all rows as one batch, or nil if there are none. The batch counts against the memory of puts until
-// the call ends. The caller must release the batch.
-func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
-	var batches []arrow.RecordBatch
-	defer func() {
-		take.Release(batches)
-		if p := recover(); p != nil { // u.memory.reserve panics at its limit
-			err = status.Errorf(codes.ResourceExhausted, "%v", p)
-		}
-	}()
-	for u.Next() {
-		if b := u.RecordBatch(); b.NumRows() > 0 {
-			u.memory.reserve(2 * util.TotalRecordSize(b)) // for the batch, and for its copy in the result
-			b.Retain()
-			batches = append(batches, b)
-		}
-	}
-	if u.Err() != nil || len(batches) == 0 {
-		return nil, u.Err()
-	}
-	return take.Concat(batches)
 }
 
 // changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/util"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 
@@ -21,17 +22,20 @@ type answers struct {
 	senders atomic.Int64 // number of calls that send rows
 
 	mu    sync.Mutex
-	bytes int64            // unsent bytes of all calls
-	calls []*watchedStream // the calls with unsent bytes, in order of their first unsent messages
+	bytes int64   // unsent bytes of all calls
+	calls []*call // the calls with unsent bytes, in order of their first unsent messages
 }
 
 type answer struct {
 	message any
-	call    *watchedStream
+	call    *call
 }
 
 // answerCodec encodes Flight's messages, and counts the bytes of each answer until it is sent.
-type answerCodec struct{ encoding.CodecV2 }
+type answerCodec struct {
+	encoding.CodecV2
+	answers *answers
+}
 
 // Marshal implements encoding.CodecV2.
 func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
@@ -39,7 +43,7 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	pending := &pendingAnswer{call: a.call}
+	pending := &pendingAnswer{answers: c.answers, call: a.call}
 	var err error
 	if rows, ok := a.message.(*rowsMessage); ok {
 		pending.data, pending.n, pending.batch = rows.encode()
@@ -60,7 +64,8 @@ type pendingAnswer struct {
 	mem.BufferPool
 	data    mem.BufferSlice
 	batch   arrow.RecordBatch // has the memory of data, unless it is nil
-	call    *watchedStream
+	answers *answers
+	call    *call
 	n       int64 // bytes of memory
 	cleanup runtime.Cleanup
 }
@@ -71,14 +76,14 @@ func (u *pendingAnswer) charge() mem.BufferSlice {
 		batch arrow.RecordBatch
 		n     int64
 	}
-	call := u.call
+	answers, call := u.answers, u.call
 	u.cleanup = runtime.AddCleanup(u, func(c counted) {
-		call.s.answers.add(call, -c.n)
+		answers.add(call, -c.n)
 		if c.batch != nil {
 			c.batch.Release()
 		}
 	}, counted{u.batch, u.n})
-	call.s.answers.add(call, u.n)
+	answers.add(call, u.n)
 	const minPooled = 2 << 10 // gRPC does not return smaller buffers to their pool
 	last := len(u.data) - 1
 	end := u.data[last].ReadOnlyData()
@@ -91,7 +96,7 @@ func (u *pendingAnswer) charge() mem.BufferSlice {
 // Put implements mem.BufferPool.
 func (u *pendingAnswer) Put(*[]byte) {
 	u.cleanup.Stop()
-	u.call.s.answers.add(u.call, -u.n)
+	u.answers.add(u.call, -u.n)
 	u.data.Free()
 	if u.batch != nil {
 		u.batch.Release()
@@ -99,7 +104,7 @@ func (u *pendingAnswer) Put(*[]byte) {
 }
 
 // add adds n, which may be negative, to the unsent bytes of a call, and enforces the limit.
-func (a *answers) add(w *watchedStream, n int64) {
+func (a *answers) add(w *call, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if w.closed { // the call's bytes are no longer counted
@@ -112,28 +117,40 @@ func (a *answers) add(w *watchedStream, n int64) {
 	a.bytes += n
 	victim := w
 	if n > 0 && a.bytes > a.limit && len(a.calls) > 1 {
-		victim = newestOfHeaviestHost(a.calls, func(w *watchedStream) int64 { return w.pending })
+		victim = newestOfHeaviestHost(a.calls, func(w *call) int64 { return w.pending })
 		a.bytes -= victim.pending
 		victim.pending, victim.closed = 0, true
 		victim.cancel(serving.ErrMemory)
 		go serving.CloseConnection(victim.ctx)
 	}
 	if victim.pending == 0 {
-		a.calls = slices.DeleteFunc(a.calls, func(c *watchedStream) bool { return c == victim })
+		a.calls = slices.DeleteFunc(a.calls, func(c *call) bool { return c == victim })
 	}
 }
 
-// newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for
-// which bytes returns a negative number.
-func newestOfHeaviestHost(calls []*watchedStream, bytes func(*watchedStream) int64) (newest *watchedStream) {
-	hosts := map[string]int64{}
-	for _, w := range calls {
-		hosts[w.host] += max(0, bytes(w))
-	}
-	for _, w := range calls {
-		if bytes(w) >= 0 && (newest == nil || hosts[w.host] >= hosts[newest.host]) {
-			newest = w
+// rowsMessage is an encoded FlightData message, whose body refers to the memory of a batch.
+type rowsMessage struct {
+	batch    arrow.RecordBatch
+	pieces   mem.BufferSlice
+	bodySize int
+}
+
+// Write adds b to the body without copying it.
+func (m *rowsMessage) Write(b []byte) (int, error) {
+	m.pieces, m.bodySize = append(m.pieces, mem.SliceBuffer(b)), m.bodySize+len(b)
+	return len(b), nil
+}
+
+// encode returns the message, and the memory in bytes that it needs until it is sent. It copies a small message, and a
+// message that would keep much more memory than its own. Otherwise, the message refers to the batch, which the caller
+// must release after the message has been sent.
+func (m *rowsMessage) encode() (data mem.BufferSlice, size int64, batch arrow.RecordBatch) {
+	size = int64(m.pieces.Len())
+	if size >= minCharged && m.batch != nil {
+		if memory := util.TotalRecordSize(m.batch); memory <= 2*size {
+			m.batch.Retain()
+			return m.pieces, max(memory, size), m.batch
 		}
 	}
-	return newest
+	return mem.BufferSlice{m.pieces.MaterializeToBuffer(mem.DefaultBufferPool())}, size, nil
 }

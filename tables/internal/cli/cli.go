@@ -5,45 +5,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
-
-// app is the state that the commands share.
-type app struct {
-	in       *os.File
-	out, err io.Writer
-	program  cliutil.Program
-}
-
-// env sets flags from environment variables. It does not use the prefix PARTD_, which belongs to the program partd.
-var env = &cliutil.Env{Prefix: "PARTD_TABLES_", Excludes: map[string][]string{
-	"server": {"dir"}, "copy server": {"from"}, "dir": {"server", "bucket_dir"}, "bucket_dir": {"dir"},
-	"listen": {"port", "host"}, "port": {"listen"}, "host": {"listen"},
-	"tls-cert": {"cert_file"}, "cert_file": {"tls-cert"}, "tls-key": {"key_file"}, "key_file": {"tls-key"},
-	"secret-file": {"secret"}, "secret": {"secret-file"}, "to-format": {"format", "to"}, "format": {"to-format"}, "to": {"to-format"},
-}}
 
 // Main runs the command line with the process's streams and signals, and returns the exit code.
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal kills the process
-	return run(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
+	return runCommand(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 }
 
-func run(ctx context.Context, args []string, a *app) int {
+func runCommand(ctx context.Context, args []string, a *app) int {
 	root := newRoot(a)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
@@ -101,56 +82,16 @@ func newRoot(a *app) *cobra.Command {
 	return a.program.Root(root)
 }
 
-const (
-	tableBucketUsage = "the table's `BUCKET` (default: the default bucket)"
-	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
-)
-
-// forEachTable calls f for each table that the filter selects in the given buckets. If buckets is empty, it searches
-// all buckets.
-func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
-	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
-		if err != nil {
-			return err
-		}
-		if len(buckets) > 0 && !slices.Contains(buckets, name) {
-			continue
-		}
-		for info, err := range operations.Tables.Each(ctx, s.Target, &operations.List{Bucket: name, Filter: filter}) {
-			if err == nil {
-				err = f(info)
-			}
-			if err != nil {
-				return err
-			}
-		}
+func newPull(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pull",
+		Short: "Save and load tables that several nodes share",
+		Long: `Save and load tables that several nodes share. A node is a directory.
+The command pull serve offers its files to other nodes; pull get fetches only missing files.
+Nodes find each other in a NATS registry: the one named by --registry, or else one that the first
+node on this machine runs. docs/pull.md is a tour.`,
+		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
-	return nil
+	cmd.AddCommand(newPullServe(a, runCommand), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
+	return cmd
 }
-
-func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
-	const (
-		maxNames = 1000
-		timeout  = time.Second
-	)
-	errLimit := errors.New("enough names found")
-	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
-	defer cancel()
-	if env.Apply(cmd) == nil {
-		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, offer the names found so far
-			return forEachTable(ctx, s, tables.Buckets{*l.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
-				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
-					names = append(names, info.Name)
-				}
-				if len(names) == maxNames {
-					return errLimit
-				}
-				return nil
-			})
-		})
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// timeText formats a time in UTC with milliseconds, because times in a table's metadata have this precision.
-func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }

@@ -32,12 +32,6 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	return p
 }
 
-func markRequired(cmd *cobra.Command, names ...string) {
-	for _, name := range names {
-		cliutil.Must(cmd.MarkFlagRequired(name))
-	}
-}
-
 // copying has the flags of a command that copies or verifies the files of tables in a directory or on a server.
 type copying struct {
 	a         *app
@@ -115,7 +109,7 @@ func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copy
 // copyCommand makes cmd run an operation that copies tables. dir and copyDir are as in newCopying.
 func copyCommand[In any, P operations.CopyInput[In]](a *app, cmd *cobra.Command, dir, copyDir string, o operations.Operation[In, operations.CopyProgress], request func(operations.Paced, tables.Buckets) (P, error)) *cobra.Command {
 	c := newCopying(a, cmd, dir, copyDir, "the `DIR` of the copies")
-	markRequired(cmd, copyDir)
+	cliutil.Must(cmd.MarkFlagRequired(copyDir))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *c.p.dir == "" && *c.p.server == "" {
 			return cliutil.Usagef("--%s and --server are missing: set one of them to the location of the tables", dir)
@@ -225,7 +219,7 @@ With --server, the running server restores its tables from its --backup-dir.`,
 
 func nameFlag(cmd *cobra.Command) *string {
 	name := cmd.Flags().String("name", "", "the `NAME` of the backup")
-	markRequired(cmd, "name")
+	cliutil.Must(cmd.MarkFlagRequired("name"))
 	return name
 }
 

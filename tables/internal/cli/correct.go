@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -70,9 +69,9 @@ The help of get describes the EXPRESSION of --where.`,
 		if *where == "" {
 			return nil, cliutil.Usagef("--where is required")
 		}
-		cond, err := filter.Parse(*where)
+		cond, err := parseWhere(*where)
 		if err != nil {
-			return nil, cliutil.Usagef("--where: %w", err)
+			return nil, err
 		}
 		return &operations.Deletion{Bucket: *p.bucket, Name: args[0], Where: cond.String()}, nil
 	}, func(deletion *operations.Deletion, rewritten tables.RewriteResult) error {

@@ -1,15 +1,16 @@
 package cli
 
 import (
-	"bufio"
-	"context"
-	"errors"
+	"encoding/csv"
+	"os"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
-	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -53,26 +54,6 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// rowOutput is the destination of the rows that a command writes.
-type rowOutput struct {
-	a            *app
-	formatFlag   string // its name
-	format       string
-	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
-	force        bool           // replace an existing file
-	chosenFormat formats.Format // set by chooseFormat
-}
-
-// outputFlags adds the flags for the rows that a command writes. formatFlag is the name of the flag for their format.
-func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
-	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
-	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
-	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output (-)")
-	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
-	cliutil.Complete(cmd, formatFlag, "table", "csv", "jsonl", "parquet", "arrow")
-	return o
-}
-
 // aliasFlag adds a hidden flag, which sets the same value as the flag name: its former name.
 func aliasFlag(cmd *cobra.Command, alias, name string) {
 	f := *cmd.Flags().Lookup(name)
@@ -80,51 +61,101 @@ func aliasFlag(cmd *cobra.Command, alias, name string) {
 	cmd.Flags().AddFlag(&f)
 }
 
-// chooseFormat sets chosenFormat from the flags. Without flags, the format is a table if the output is a terminal, and
-// CSV otherwise.
-func (o *rowOutput) chooseFormat() (err error) {
-	if o.file == "-" {
-		o.file = ""
-	}
-	switch {
-	case o.format != "":
-		o.chosenFormat = formats.Format(o.format)
-		return checkFormat(o.formatFlag, o.chosenFormat, true)
-	case o.file != "":
-		if o.chosenFormat, err = formats.ByName(o.file); err != nil {
-			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
+func checkFormat(flag string, f formats.Format, isOutput bool) error {
+	if f == formats.Table || f == formats.TSV {
+		if isOutput == (f == formats.Table) {
+			return nil
 		}
-	case progress.IsTerminal(o.a.out):
-		o.chosenFormat = formats.Table
-	default:
-		o.chosenFormat = formats.CSV
+	} else if slices.Contains(formats.Names, string(f)) {
+		return nil
 	}
-	return nil
+	return cliutil.Usagef("--%s %q: use csv, jsonl, parquet, arrow, %s", flag, f, map[bool]string{true: "table", false: "tsv"}[isOutput])
 }
 
-// scan writes the rows of a table that options selects. columns is a comma-separated list of names; "" means all.
-func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables.At, columns string, options *tables.ScanOptions) error {
-	names, err := columnNames("columns", columns)
-	if err = errors.Join(err, o.chooseFormat()); err != nil {
-		return err
+// columnNames parses the value of a flag that is a comma-separated list of names.
+func columnNames(flag, text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
 	}
-	options.Columns, options.Dictionaries = names, o.chosenFormat == formats.Arrow
-	return p.withBackend(ctx, false, func(s backend) error {
-		r, err := s.Scan(ctx, *p.bucket, name, at, options)
-		return o.write(ctx, r, err)
-	})
-}
-
-// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns
-// err.
-func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
+	names, err := csv.NewReader(strings.NewReader(text)).Read()
 	if err != nil {
+		return nil, cliutil.Usagef("--%s: %w", flag, err)
+	}
+	return names, nil
+}
+
+// stateFlags adds --version, --at and --snapshot. Call the returned function after the flags are parsed.
+func stateFlags(cmd *cobra.Command) func() tables.At {
+	fs := cmd.Flags()
+	version := fs.Int64("version", -1, "use this `VERSION` of the table")
+	var at time.Time
+	fs.Func("at", "use the state that readers saw at this `TIME`", func(text string) (err error) {
+		at, _, err = filter.ParseTime(text)
 		return err
+	})
+	snapshot := fs.String("snapshot", "", "use the state in this `SNAPSHOT` of the bucket")
+	cmd.MarkFlagsMutuallyExclusive("version", "at", "snapshot")
+	return func() tables.At {
+		switch {
+		case fs.Changed("at"):
+			return tables.AtTime(at)
+		case fs.Changed("snapshot"):
+			return tables.AtSnapshot(*snapshot)
+		case fs.Changed("version"):
+			return tables.AtVersion(tables.Version(*version))
+		}
+		return nil
 	}
-	defer r.Release()
-	if o.file != "" {
-		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
+}
+
+// readOptional returns the text of the file of a flag, or "" if file is "".
+func readOptional(flag, file string) (string, error) {
+	if file == "" {
+		return "", nil
 	}
-	w := bufio.NewWriterSize(o.a.out, 1<<16)
-	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", cliutil.Usagef("%s: %w", flag, err)
+	}
+	return string(b), nil
+}
+
+// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text that
+// an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
+func readLine(flag, file string) (string, error) {
+	text, err := readOptional(flag, file)
+	text = strings.TrimRight(text, "\r\n")
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(text, mark) {
+			return "", cliutil.Usagef("%s: line 1 of %s begins with a byte order mark: save the file as UTF-8 without one", flag, file)
+		}
+	}
+	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 && utf8.ValidString(text) {
+		return "", cliutil.Usagef("%s: line %d of %s contains a control character or ends: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
+	}
+	return text, err
+}
+
+// readSecret reads a secret from the file of a flag.
+func readSecret(flag, file string) ([]byte, error) {
+	secret, err := readLine(flag, file)
+	if err != nil {
+		return nil, err
+	}
+	if secret == "" {
+		return nil, cliutil.Usagef("%s: %s is empty", flag, file)
+	}
+	return []byte(secret), nil
+}
+
+// parseWhere parses the value of --where. It returns nil if the value is empty.
+func parseWhere(text string) (*filter.Expr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	e, err := filter.Parse(text)
+	if err != nil {
+		return nil, cliutil.Usagef("--where: %w", err)
+	}
+	return e, nil
 }

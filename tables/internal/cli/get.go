@@ -1,21 +1,15 @@
 package cli
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
@@ -59,18 +53,6 @@ offset, such as +01:00 or Z, is in that zone.`,
 	return cmd
 }
 
-// parseWhere parses the value of --where. It returns nil if the value is empty.
-func parseWhere(text string) (*filter.Expr, error) {
-	if text == "" {
-		return nil, nil
-	}
-	e, err := filter.Parse(text)
-	if err != nil {
-		return nil, cliutil.Usagef("--where: %w", err)
-	}
-	return e, nil
-}
-
 // newHeadOrTail makes cmd write rows of a table. options returns the scan options that select n rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := locationFlags(cmd, tableBucketUsage)
@@ -106,61 +88,6 @@ func newTail(a *app) *cobra.Command {
 		Long:    `Write the last rows of a table, in order. If it has a time column, these are the latest.`,
 		Example: "  partd-tables tail trades -n 1 --json",
 	}, func(n int64) *tables.ScanOptions { return &tables.ScanOptions{Last: n} })
-}
-
-func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
-	f, err := output.Create(ctx, path, replace)
-	if err != nil {
-		return suggestForce(err)
-	}
-	w := bufio.NewWriterSize(f, 1<<20)
-	if err = writeRows(w, format, r, false); err == nil {
-		err = w.Flush()
-	}
-	if err != nil {
-		if r.Err() == nil { // an error of the input names the input
-			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
-				err = failed.Err // without the name of the temporary file
-			}
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-		return errors.Join(err, f.Abort())
-	}
-	return f.Commit()
-}
-
-// suggestForce adds "use --force" to err if err means that the output file exists.
-func suggestForce(err error) error {
-	if errors.Is(err, output.ErrExists) {
-		return fmt.Errorf("%w: to replace it, use --force", err)
-	}
-	return err
-}
-
-// writeRows writes the rows of r to out. For Arrow, stream selects Arrow's stream format instead of its file
-// format.
-func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
-	w, err := formats.NewWriter(format, out, r.Schema(), stream)
-	if err != nil {
-		return err
-	}
-	for r.Next() {
-		if err := w.Write(r.RecordBatch()); err != nil {
-			return err
-		}
-	}
-	if err := r.Err(); err != nil {
-		return err
-	}
-	return w.Close()
-}
-
-// checkExtension returns an error if neither the name of a file nor the flag --from tells the format.
-func checkExtension(file, from string) error {
-	if _, err := formats.InputByName(file); err != nil && from == "" {
-		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.Names, ", "))
-	}
-	return nil
 }
 
 func newConvert(a *app) *cobra.Command {

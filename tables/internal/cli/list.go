@@ -1,17 +1,12 @@
 package cli
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,76 +32,6 @@ func newTableLine(i tables.TableInfo) tableLine {
 		i.Damaged = "damaged: " + i.Damaged
 	}
 	return tableLine{i.Bucket, i.Name, i.Rows, i.Bytes, i.Files, i.Version, timeText(i.Updated), i.Damaged}
-}
-
-// displayName formats a name for text output. It quotes names that are empty or not printable.
-func displayName(name string) string {
-	if cliutil.IsPrintable(name) {
-		return name
-	}
-	return strconv.Quote(name)
-}
-
-// cell formats a name or a text for a column of text output: "-" if it is empty.
-func cell(text string) string {
-	switch text {
-	case "":
-		return "-"
-	case "-":
-		return strconv.Quote(text)
-	}
-	return displayName(text)
-}
-
-// count returns a number and a noun, in the plural unless the number is 1.
-func count[N int | int64](n N, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprint(n, " ", noun)
-}
-
-// printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. write must call its
-// argument with each record.
-func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
-	buffered := bufio.NewWriter(out)
-	if asJSON {
-		e := cliutil.NewEncoder(buffered)
-		return errors.Join(write(func(record T) error { return e.Encode(record) }), buffered.Flush())
-	}
-	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
-	var names []string
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		// fields with omitempty come last, get no title, and are printed only if they are set
-		if !strings.Contains(f.Tag.Get("json"), ",") {
-			names = append(names, strings.ToUpper(f.Tag.Get("json")))
-		}
-	}
-	line := func(fields []string) error {
-		_, err := fmt.Fprintln(w, strings.Join(fields, "\t"))
-		return err
-	}
-	return errors.Join(line(names), write(func(record T) error {
-		var fields []string
-		for i := range reflect.TypeFor[T]().NumField() {
-			if v := reflect.ValueOf(record).Field(i); i < len(names) || !v.IsZero() {
-				fields = append(fields, cell(fmt.Sprint(v)))
-			}
-		}
-		return line(fields)
-	}), w.Flush(), buffered.Flush())
-}
-
-// printList prints items like printRecords. line converts an item to a record.
-func printList[T, Line any](out io.Writer, asJSON bool, items []T, line func(T) Line) error {
-	return printRecords(out, asJSON, func(record func(Line) error) error {
-		for _, v := range items {
-			if err := record(line(v)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 func newList(a *app) *cobra.Command {

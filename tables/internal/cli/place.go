@@ -8,11 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -23,7 +22,6 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
-	"github.com/go-partd/partd/tables/transform"
 )
 
 // location contains the flags for the location of tables: a directory, a cloud bucket or a server.
@@ -185,71 +183,6 @@ func (w warehouse) checkExists() error {
 	return err
 }
 
-// backend is an open store, or a connection to a server.
-type backend struct {
-	operations.Target
-	streams
-}
-
-// streams contains the operations that transfer rows or a schema. Package operations contains all other operations.
-// flightclient.Client implements streams for a server.
-type streams interface {
-	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
-	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)
-	Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error)
-	Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error)
-	Query(ctx context.Context, sql string, o *tables.QueryOptions) (array.RecordReader, error)
-	Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error)
-	ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error)
-	Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error)
-}
-
-type localStreams struct{ *tables.Store }
-
-func (l localStreams) Describe(ctx context.Context, bucket, name string, at tables.At) (info tables.TableInfo, _ *arrow.Schema, _ error) {
-	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
-	if err != nil {
-		return info, nil, err
-	}
-	if info, err = t.Info(ctx); err != nil {
-		return info, nil, err
-	}
-	schema, err := t.Schema(ctx)
-	return info, schema, err
-}
-
-func (l localStreams) Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error) {
-	return l.Bucket(bucket).Table(name).Put(ctx, r, m, o)
-}
-
-func (l localStreams) Changes(ctx context.Context, bucket, name string, at, since tables.At, o *tables.ChangesOptions) (*tables.Changes, error) {
-	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	return t.Changes(ctx, since, o)
-}
-
-func (l localStreams) Scan(ctx context.Context, bucket, name string, at tables.At, o *tables.ScanOptions) (array.RecordReader, error) {
-	t, err := l.Bucket(bucket).Table(name).At(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	return t.Scan(ctx, o)
-}
-
-func (l localStreams) Resampled(ctx context.Context, o *transform.ResampleOptions) (array.RecordReader, error) {
-	return transform.Resampled(ctx, l.Store, o)
-}
-
-func (l localStreams) ReplaceRange(ctx context.Context, bucket, name string, from, to time.Time, r array.RecordReader, o *tables.RangeOptions) (tables.RewriteResult, error) {
-	return l.Bucket(bucket).Table(name).ReplaceRange(ctx, from, to, r, o)
-}
-
-func (l localStreams) Upsert(ctx context.Context, bucket, name string, r array.RecordReader, o *tables.UpsertOptions) (tables.RewriteResult, error) {
-	return l.Bucket(bucket).Table(name).Upsert(ctx, r, o)
-}
-
 // command makes cmd run f on the store or on the server.
 func (p location) command(cmd *cobra.Command, f func(ctx context.Context, s backend, args []string) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -283,3 +216,54 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 
 // printNothing is for operations without output.
 func printNothing[In any](*In, operations.None) error { return nil }
+
+const (
+	tableBucketUsage = "the table's `BUCKET` (default: the default bucket)"
+	allBucketsUsage  = "only this `BUCKET` (default: all buckets; \"\" is the default bucket)"
+)
+
+// forEachTable calls f for each table that the filter selects in the given buckets. If buckets is empty, it searches
+// all buckets.
+func forEachTable(ctx context.Context, s backend, buckets tables.Buckets, filter tables.Filter, f func(tables.TableInfo) error) error {
+	for name, err := range operations.Buckets.Each(ctx, s.Target, &operations.None{}) {
+		if err != nil {
+			return err
+		}
+		if len(buckets) > 0 && !slices.Contains(buckets, name) {
+			continue
+		}
+		for info, err := range operations.Tables.Each(ctx, s.Target, &operations.List{Bucket: name, Filter: filter}) {
+			if err == nil {
+				err = f(info)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l location) completeTables(cmd *cobra.Command, _ []string, prefix string) (names []string, _ cobra.ShellCompDirective) {
+	const (
+		maxNames = 1000
+		timeout  = time.Second
+	)
+	errLimit := errors.New("enough names found")
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
+	if env.Apply(cmd) == nil {
+		_ = l.withBackend(ctx, false, func(s backend) error { // after an error, offer the names found so far
+			return forEachTable(ctx, s, tables.Buckets{*l.bucket}, tables.Filter{}, func(info tables.TableInfo) error {
+				if strings.HasPrefix(info.Name, prefix) && cliutil.IsPrintable(info.Name) {
+					names = append(names, info.Name)
+				}
+				if len(names) == maxNames {
+					return errLimit
+				}
+				return nil
+			})
+		})
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

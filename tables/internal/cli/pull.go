@@ -24,20 +24,6 @@ type pullConfig struct {
 	share                         string
 }
 
-func newPull(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "pull",
-		Short: "Save and load tables that several nodes share",
-		Long: `Save and load tables that several nodes share. A node is a directory.
-The command pull serve offers its files to other nodes; pull get fetches only missing files.
-Nodes find each other in a NATS registry: the one named by --registry, or else one that the first
-node on this machine runs. docs/pull.md is a tour.`,
-		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
-	}
-	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())
-	return cmd
-}
-
 // command adds the common flags to cmd, and makes cmd run f with an open node.
 func (c *pullConfig) command(cmd *cobra.Command, f func(ctx context.Context, n *pull.Node, args []string) error) *cobra.Command {
 	fs := cmd.Flags()
@@ -98,7 +84,7 @@ func (c *pullConfig) validate() error {
 	return nil
 }
 
-func newPullServe(a *app) *cobra.Command {
+func newPullServe(a *app, run runner) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the tables of a directory to other nodes",
@@ -132,7 +118,7 @@ it prints the line "ready URL".`,
 			}()
 		}
 		if programs != nil {
-			return sharePull(ctx, n, programs)
+			return sharePull(ctx, n, programs, run)
 		}
 		<-ctx.Done()
 		return nil

@@ -38,7 +38,7 @@ func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bu
 
 func bucketFlag(cmd *cobra.Command, name string) *string {
 	url := cmd.Flags().String(name, "", "`DIR` of the backups, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
-	markRequired(cmd, name)
+	cliutil.Must(cmd.MarkFlagRequired(name))
 	return url
 }
 

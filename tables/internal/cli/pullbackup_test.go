@@ -13,7 +13,7 @@ func TestPullBackupsMissingDirectory(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "typo")
 	var out, errs strings.Builder
-	if code := run(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
+	if code := runCommand(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
 		t.Errorf("pull backups: exit code %d, stdout %q, stderr %q, want an error with the missing path", code, out.String(), errs.String())
 	}
 	if _, err := os.Stat(missing); err == nil {

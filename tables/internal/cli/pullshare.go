@@ -19,6 +19,9 @@ type pullCall struct {
 	Out  string   // path of an existing file for the command's output
 }
 
+// runner runs a command line, and returns its exit code.
+type runner func(ctx context.Context, args []string, a *app) int
+
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
@@ -26,13 +29,13 @@ type sharedNode struct{}
 // connection receives a line with the node's URL, and may make one call. The answer is the command's error message as a
 // JSON string, or "". If the node is closed during a call, the call has no answer. The last program's connection is
 // closed after the node, so that the program can wait until the node is closed.
-func sharePull(ctx context.Context, n *pull.Node, s *sharing) error {
+func sharePull(ctx context.Context, n *pull.Node, s *sharing, run runner) error {
 	defer s.release("")
-	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c) })
+	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c, run) })
 	return n.Close()
 }
 
-func serveCall(ctx context.Context, n *pull.Node, c net.Conn) {
+func serveCall(ctx context.Context, n *pull.Node, c net.Conn, run runner) {
 	ctx, cancel := context.WithCancel(context.WithValue(ctx, sharedNode{}, n))
 	defer cancel()
 	reader := bufio.NewReader(c)

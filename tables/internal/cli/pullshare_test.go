@@ -29,7 +29,7 @@ func TestPullShare(t *testing.T) {
 	out, stdout := io.Pipe()
 	exitCode := make(chan int, 1)
 	go func() {
-		exitCode <- run(t.Context(), []string{"pull", "serve", "--dir", inDir("node"), "--listen", "localhost:0", "--share", inDir("s")}, &app{in: os.Stdin, out: stdout, err: io.Discard})
+		exitCode <- runCommand(t.Context(), []string{"pull", "serve", "--dir", inDir("node"), "--listen", "localhost:0", "--share", inDir("s")}, &app{in: os.Stdin, out: stdout, err: io.Discard})
 		_ = stdout.Close()
 	}()
 	ready, err := bufio.NewReader(out).ReadString('\n')
@@ -111,7 +111,7 @@ func TestPullShareInterrupted(t *testing.T) {
 	stop()
 	program, c := net.Pipe()
 	go func() {
-		serveCall(ctx, n, c)
+		serveCall(ctx, n, c, runCommand)
 		_ = c.Close()
 	}()
 	r := bufio.NewReader(program)
@@ -137,7 +137,9 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	l := &outOfDescriptors{Listener: inner}
 	l.remaining.Store(3)
 	done := make(chan error, 1)
-	go func() { done <- sharePull(t.Context(), n, &sharing{listener: l, connections: map[net.Conn]bool{}}) }()
+	go func() {
+		done <- sharePull(t.Context(), n, &sharing{listener: l, connections: map[net.Conn]bool{}}, runCommand)
+	}()
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
 		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}

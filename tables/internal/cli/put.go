@@ -4,21 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 func newPut(a *app) *cobra.Command {
@@ -70,13 +65,11 @@ change the settings of an existing table, use the command "settings".`,
 		defer bar.Stop()
 		bar.Count(total, bytesRead.Load)
 		ctx := cmd.Context()
-		return p.withBackend(ctx, true, func(s backend) error {
+		return p.withBackend(ctx, true, func(s backend) (err error) {
 			if putMode == tables.PutAppend {
-				_, columns, err := s.Describe(ctx, *p.bucket, args[0], nil)
-				if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				if _, in.Known, err = s.Describe(ctx, *p.bucket, args[0], nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
-				in.Known = columns
 			}
 			r, err := in.Read(ctx)
 			if err != nil {
@@ -101,55 +94,4 @@ change the settings of an existing table, use the command "settings".`,
 		})
 	}
 	return cmd
-}
-
-// openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is the
-// file's size, or -1 if it is unknown.
-func (a *app) openInput(name, flag string, format formats.Format) (input *formats.Input, total int64, err error) {
-	input = &formats.Input{Name: name, File: a.in, Format: format}
-	if name == "-" {
-		input.Name = "standard input"
-		if format == "" {
-			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
-		}
-	} else if format == "" {
-		if input.Format, err = formats.InputByName(name); err != nil {
-			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.Names, ", "))
-		}
-	}
-	if err := checkFormat(flag, input.Format, false); err != nil {
-		return nil, 0, err
-	}
-	if name != "-" {
-		if input.File, err = os.Open(name); err != nil {
-			return nil, 0, err
-		}
-	}
-	total = -1
-	if info, err := input.File.Stat(); err == nil && info.Mode().IsRegular() {
-		total = info.Size()
-	}
-	return input, total, nil
-}
-
-func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
-	isNumeric := make([]bool, columns.NumFields())
-	for i, f := range columns.Fields() {
-		isNumeric[i] = arrow.IsInteger(f.Type.ID()) || arrow.IsFloating(f.Type.ID())
-	}
-	names := schema.Names(columns)
-	if i := records.DataInHeader(names, isNumeric, make([]bool, len(names))); i >= 0 {
-		fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
-	}
-}
-
-func checkFormat(flag string, f formats.Format, isOutput bool) error {
-	if f == formats.Table || f == formats.TSV {
-		if isOutput == (f == formats.Table) {
-			return nil
-		}
-	} else if slices.Contains(formats.Names, string(f)) {
-		return nil
-	}
-	return cliutil.Usagef("--%s %q: use csv, jsonl, parquet, arrow, %s", flag, f, map[bool]string{true: "table", false: "tsv"}[isOutput])
 }

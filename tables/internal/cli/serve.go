@@ -1,33 +1,25 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"net/http"
 	"runtime/debug"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/engine/spill"
-	"github.com/go-partd/partd/internal/server/adminhttp"
 	"github.com/go-partd/partd/internal/server/audit"
-	"github.com/go-partd/partd/objstore/cloud"
-	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
-	"github.com/go-partd/partd/tables/page"
 	"github.com/go-partd/partd/tables/rest"
 )
 
@@ -63,7 +55,17 @@ shoots' own, buckets. A flag overrides its PARTD_TABLES_ variable, which overrid
 shoots (in shoots, variables override flags).`
 
 func newServe(a *app) *cobra.Command {
-	c := new(serveConfig)
+	c := &serveConfig{a: a}
+	settings := []struct { // in the order in which they are checked
+		addFlags func(*pflag.FlagSet)
+		check    func() error // also sets options from the flags, and from the files that they name
+	}{
+		{c.logFlags, c.checkLog},
+		{c.directoryFlags, c.checkDirectory},
+		{c.addressFlags, c.checkAddress},
+		{c.secretFlags, c.checkSecrets},
+		{c.limitFlags, c.checkLimits},
+	}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve tables over Arrow Flight",
@@ -73,46 +75,43 @@ func newServe(a *app) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			startReloading, stopReloading := cliutil.CatchHangups()
 			defer stopReloading()
-			if c.logFormat != "text" && c.logFormat != "json" {
-				return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
-			}
-			c.options.Logger = cliutil.NewLog(c.logFormat, a.err)
-			if err := c.validate(cmd); err != nil {
-				return err
+			for _, s := range settings {
+				if err := s.check(); err != nil {
+					return err
+				}
 			}
 			const storeFiles = 128 // files that stores and worker processes keep open
 			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, storeFiles)
 			defer restrictNewFiles()()
-			return c.serve(cmd.Context(), a, startReloading)
+			return c.serve(cmd.Context(), startReloading)
 		},
 	}
-	c.addFlags(cmd)
+	c.warehouse = warehouseFlags(cmd)
+	for _, s := range settings {
+		s.addFlags(cmd.Flags())
+	}
+	for name := range shootsToServeFlag {
+		cliutil.Must(cmd.Flags().MarkHidden(name))
+	}
 	return cmd
 }
 
-// minFoldTime is the time that the shutdown always allows for writing small appends to files, even after
-// --drain-timeout.
-const minFoldTime = 500 * time.Millisecond
-
 // serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function
 // that reloads the secrets.
-func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload func())) (err error) {
+func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	log := c.options.Logger
-	var programs *sharing
+	r := &serverRun{serveConfig: c, stop: stop, httpListeners: map[string]net.Listener{}}
 	if c.share != "" {
-		if programs, err = listenShare(c.share); err != nil {
+		if r.programs, err = listenShare(c.share); err != nil {
 			return err
 		}
-		defer func() { programs.release(endMessage(err)) }() // after the store is closed
+		defer func() { r.programs.release(endMessage(err)) }() // after the store is closed
 	}
-	l, err := c.listenFlight()
-	if err != nil {
+	if r.listener, err = c.listenFlight(); err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // the server has usually closed it
-	httpListeners := map[string]net.Listener{}
+	defer r.listener.Close() //nolint:errcheck // the server has usually closed it
 	for flag, address := range map[string]string{"--http": c.http, "--rest": c.rest, "--health": c.health} {
 		if address == "" {
 			continue
@@ -121,11 +120,16 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		if flag == "--health" { // shows no tables, so other machines may reach it
 			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
 		}
-		if httpListeners[flag], err = listen(flag, address); err != nil {
+		if r.httpListeners[flag], err = listen(flag, address); err != nil {
 			return err
 		}
-		defer httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
+		defer r.httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
 	}
+	return c.withStore(ctx, func(store *tables.Store) error { return r.serveStore(ctx, store, onHangup) })
+}
+
+// withStore opens the store and its SQL engine, calls f, and closes them.
+func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error) (err error) {
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
 	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory
 	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/minMemory)))
@@ -139,6 +143,7 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	c.options.StoreObserver = serving.NewOperations()
+	log := c.options.Logger
 	store, err := c.openStore(ctx, &tables.Options{
 		NoTail: c.noTail, ReadOnly: c.readOnly, Memory: c.memory.Bytes / 4, Engine: engine, Observer: c.options.StoreObserver, Logger: log,
 	})
@@ -153,98 +158,36 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 		}
 		err = errors.Join(err, closeErr)
 	}()
-	stopMaintenance := c.startMaintenance(ctx, store)
+	return f(store)
+}
+
+// serveStore serves a store, and then writes small appends to files.
+func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangup func(reload func())) (err error) {
+	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
-	if c.auditFile != "" {
-		if c.audit, err = audit.Open(c.auditFile, a.err, log); err != nil {
+	if r.auditFile != "" {
+		if r.audit, err = audit.Open(r.auditFile, r.a.err, r.options.Logger); err != nil {
 			return cliutil.Usagef("--audit-log: %w", err)
 		}
-		c.options.Audit = c.audit
-		defer func() { err = errors.Join(err, c.audit.Close()) }()
+		r.options.Audit = r.audit
+		defer func() { err = errors.Join(err, r.audit.Close()) }()
 	}
-	c.options.ReadOnly = store.ReadOnly()
-	c.options.Memory, c.options.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
-	version, commit := cliutil.Build()
-	c.options.Version = version
-	if version == "devel" {
-		c.options.Version += " " + commit
-	}
-	server, err := flightd.New(store, &c.options)
+	server, err := r.newServer(store)
 	if err != nil {
 		return err
 	}
-	server.ShowBuild(version, commit)
-	if err := c.setSecrets(server); err != nil {
-		return err
-	}
-	onHangup(func() { c.reload(server) })
-	iceberg, err := c.icebergOptions()
+	onHangup(func() { r.reload(server) })
+	iceberg, err := r.icebergOptions()
 	if err != nil {
 		return err
 	}
-	catalog := rest.Handler(server.Core, store, iceberg)
-	// not canceled with ctx, so that the health check can report the shutdown
-	httpCtx, cancelHTTP := context.WithCancel(context.WithoutCancel(ctx))
-	httpErrs := make(chan error, len(httpListeners))
-	stopHTTP := sync.OnceValue(func() (err error) {
-		cancelHTTP()
-		for range httpListeners {
-			err = errors.Join(err, <-httpErrs)
-		}
-		return err
-	})
-	for flag, listener := range httpListeners {
-		h := http.NewServeMux()
-		scheme, serveHTTP := "http://", adminhttp.Serve // separate from the limit on connections
-		if flag != "--health" {
-			h.Handle("/iceberg/", http.StripPrefix("/iceberg", catalog))
-			scheme = map[bool]string{true: "https://", false: "http://"}[c.options.TLS != nil]
-			serveHTTP = func(ctx context.Context, l net.Listener, h http.Handler) error {
-				return page.Serve(ctx, l, server.Core, h)
-			}
-		}
-		if flag != "--rest" {
-			health := adminhttp.Handler(func() error { return cmp.Or(context.Cause(ctx), server.Ready()) }, server.Metrics())
-			for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
-				h.Handle(path, health)
-			}
-		}
-		switch flag {
-		case "--http":
-			h.Handle("/", page.Handler(server.Core, store, page.Options{URL: c.url(l.Addr())}))
-		case "--rest":
-			h.Handle("/", catalog)
-		}
-		log.Info("listening", "flag", flag, "address", scheme+listener.Addr().String())
-		go func() {
-			err := serveHTTP(httpCtx, listener, h)
-			if err != nil {
-				err = fmt.Errorf("%s: %w", flag, err)
-				stop(err) // stops all of serve
-			}
-			httpErrs <- err
-		}()
-	}
+	stopHTTP := r.startHTTP(ctx, server, store, rest.Handler(server.Core, store, iceberg))
 	defer func() { err = errors.Join(err, stopHTTP()) }()
-	if c.exitOnStdinClose {
-		go func() {
-			_, _ = io.Copy(io.Discard, a.in)
-			stop(errors.New("the standard input was closed"))
-		}()
-	}
-	if programs != nil {
-		go func() {
-			programs.wait(ctx, func(_ context.Context, program net.Conn) {
-				fmt.Fprintln(program, c.url(l.Addr())) //nolint:errcheck // Copy then fails, too
-				_, _ = io.Copy(io.Discard, program)
-			})
-			stop(errors.New("the last program disconnected"))
-		}()
-	}
-	if err := c.announce(a.out, l, log); err != nil {
+	r.stopWithPrograms(ctx)
+	if err := r.announce(); err != nil {
 		return err
 	}
-	if err := server.Serve(ctx, l); err != nil {
+	if err := server.Serve(ctx, r.listener); err != nil {
 		return err
 	}
 	stopMaintenance()
@@ -252,96 +195,89 @@ func (c *serveConfig) serve(ctx context.Context, a *app, onHangup func(reload fu
 	if err := stopHTTP(); err != nil {
 		return nil // the deferred stopHTTP returns err again
 	}
-	foldCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, server.RemainingGrace()))
+	r.fold(ctx, store, server.RemainingGrace())
+	return nil
+}
+
+// newServer returns a server with the options and secrets of the flags.
+func (c *serveConfig) newServer(store *tables.Store) (*flightd.Server, error) {
+	o := &c.options
+	o.ReadOnly = store.ReadOnly()
+	o.Memory, o.MaxMessage = c.memory.Bytes, int(c.maxMessage.Bytes)
+	version, commit := cliutil.Build()
+	o.Version = version
+	if version == "devel" {
+		o.Version += " " + commit
+	}
+	server, err := flightd.New(store, o)
+	if err != nil {
+		return nil, err
+	}
+	server.ShowBuild(version, commit)
+	return server, c.setSecrets(server)
+}
+
+// stopWithPrograms stops the server when the programs end that it runs for.
+func (r *serverRun) stopWithPrograms(ctx context.Context) {
+	if r.exitOnStdinClose {
+		go func() {
+			_, _ = io.Copy(io.Discard, r.a.in)
+			r.stop(errors.New("the standard input was closed"))
+		}()
+	}
+	if r.programs != nil {
+		go func() {
+			r.programs.wait(ctx, func(_ context.Context, program net.Conn) {
+				fmt.Fprintln(program, r.url()) //nolint:errcheck // Copy then fails, too
+				_, _ = io.Copy(io.Discard, program)
+			})
+			r.stop(errors.New("the last program disconnected"))
+		}()
+	}
+}
+
+// fold writes small appends to files, for as long as running calls had left of --drain-timeout, or minFoldTime.
+func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.Duration) {
+	const minFoldTime = 500 * time.Millisecond
+	log := c.options.Logger
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(minFoldTime, grace))
 	defer cancel()
-	r, err := store.Fold(foldCtx, nil)
+	r, err := store.Fold(ctx, nil)
 	switch {
-	case err != nil && foldCtx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		log.Warn("some small appends were not written to files in time, but are safe in the tail until the next start", "err", err)
 	case err != nil: // not a failure of serve, because no row is lost
 		log.Error("some small appends could not be written to files, but are safe in the tail until the next start", "err", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
-	return nil
 }
 
-// icebergOptions returns the options of the Iceberg catalog. For tables in a cloud bucket, the catalog sends
-// engines the bucket's location and, with --rest-role, temporary keys.
-func (c *serveConfig) icebergOptions() (rest.Options, error) {
-	o := rest.Options{FoldEvery: c.foldEvery}
-	lender, err := cloud.NewLender(*c.dir, c.restRole)
-	switch {
-	case err != nil:
-		return o, err
-	case lender != nil:
-		o.Storage = lender.Settings()
-		if c.restRole != "" {
-			o.Lend = lender.Lend
+// startMaintenance maintains the tables in the background. stop ends a running pass and waits for it; it can be called
+// several times.
+func (c *serveConfig) startMaintenance(ctx context.Context, store *tables.Store) (stop func()) {
+	if store.ReadOnly() {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	o := &tables.MaintainOptions{OlderThan: c.keepAge, Keep: c.keepVersions, Requested: !c.maintain}
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(c.maintainEvery):
+			}
+			_, err := store.Maintain(ctx, o)
+			// The store logs the failures of single tables.
+			if err != nil && ctx.Err() == nil && !errors.Is(err, tables.ErrInUse) && store.MaintenanceSummary().Failing == 0 {
+				c.options.Logger.Warn("cannot maintain the tables", "err", err)
+			}
 		}
-	case c.restRole != "":
-		return o, cliutil.Usagef("--rest-role needs tables in an S3 bucket")
+	}()
+	return func() {
+		cancel()
+		<-stopped
 	}
-	return o, nil
-}
-
-// announce logs and prints that the server accepts connections. With --print-token, it also prints a token.
-func (c *serveConfig) announce(out io.Writer, l net.Listener, log *slog.Logger) error {
-	url := c.url(l.Addr())
-	if c.printToken {
-		token, err := flightd.NewToken(c.options.Secret, flightd.Admin, url, defaultTTL)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintln(out, token); err != nil {
-			return err
-		}
-	}
-	log.Info("listening", "address", url, "dir", *c.dir)
-	if c.options.Secret == nil && remote.IsExposed(l.Addr()) {
-		log.Warn("no --secret-file: anyone who can reach this address can read, change and remove everything", "address", url)
-	}
-	_, err := fmt.Fprintf(out, "ready %s\n", url)
-	return err
-}
-
-// url returns the URL for clients of the listener at a. It contains the actual port, and the host of --listen, because
-// a certificate may be valid only for that name.
-func (c *serveConfig) url(a net.Addr) string {
-	if c.scheme == unixScheme {
-		return c.scheme + c.hostName
-	}
-	host, port, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	if c.hostName != "" {
-		host = c.hostName
-	}
-	return c.scheme + net.JoinHostPort(host, port)
-}
-
-func (c *serveConfig) listenFlight() (net.Listener, error) {
-	if c.scheme == unixScheme {
-		l, err := remote.Listen("ipc://" + c.hostName)
-		if err != nil {
-			return nil, fmt.Errorf("--listen: %w", err)
-		}
-		return l, nil
-	}
-	return c.listenAt("--listen", net.JoinHostPort(c.hostName, strconv.Itoa(c.portNumber)))
-}
-
-// listenAt listens on an address. It returns an error if other machines can reach the address and would have full
-// access.
-func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	if remote.IsExposed(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
-		_ = l.Close()
-		return nil, cliutil.Usagef("%s %s can be reached from other machines, but there is neither a secret nor TLS: anyone who connects could read, "+
-			"change and remove everything. Use --tls-cert, --tls-key and --secret-file, or --insecure if only trusted clients can reach it", flag, l.Addr())
-	}
-	return l, nil
 }

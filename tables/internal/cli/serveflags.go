@@ -1,20 +1,15 @@
 package cli
 
 import (
-	"crypto/tls"
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/server/audit"
@@ -24,6 +19,7 @@ import (
 )
 
 type serveConfig struct {
+	a *app
 	warehouse
 	options                                flightd.Options
 	listen, host, cert, key, http, rest    string
@@ -47,64 +43,114 @@ type serveConfig struct {
 	portNumber       int
 }
 
-const unixScheme = "grpc+unix://"
-
 // shootsToServeFlag maps each flag of shoots, a Python server, to the flag of serve with the same meaning, or to "" if
 // there is none. serve can replace shoots, and accepts its flags as hidden flags.
 var shootsToServeFlag = map[string]string{"port": "", "host": "", "bucket_dir": "dir", "cert_file": "tls-cert", "key_file": "tls-key", "secret": ""}
 
-func (c *serveConfig) addFlags(cmd *cobra.Command) {
-	fl := cmd.Flags()
-	o := &c.options
-	fl.StringVar(&c.listen, "listen", "grpc://localhost:8081", "`URL` to listen on: grpc://HOST:PORT or grpc+tls://HOST:PORT (port 0 picks a free one), or grpc+unix:///PATH for a socket that only this user can open")
-	c.warehouse = warehouseFlags(cmd)
-	fl.StringVar(&c.cert, "tls-cert", "", "`FILE` with the certificate and its intermediates, in PEM; read again after a change")
-	fl.StringVar(&c.key, "tls-key", "", "`FILE` with the certificate's key, in PEM")
+func (c *serveConfig) logFlags(fl *pflag.FlagSet) {
+	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
+	fl.StringVar(&c.auditFile, "audit-log", "", "append a line of JSON for each call to `FILE`, or to standard error if it is -; opened again at SIGHUP (default: off)")
+	cliutil.Complete(c.cmd, "log-format", "text", "json")
+}
+
+func (c *serveConfig) checkLog() error {
+	if c.logFormat != "text" && c.logFormat != "json" {
+		return cliutil.Usagef("--log-format %q: use text or json", c.logFormat)
+	}
+	c.options.Logger = cliutil.NewLog(c.logFormat, c.a.err)
+	return nil
+}
+
+func (c *serveConfig) directoryFlags(fl *pflag.FlagSet) {
+	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
+	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
+	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
+	fl.StringVar(&c.options.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
+}
+
+func (c *serveConfig) checkDirectory() error {
+	if err := c.applyShootsVariables(); err != nil {
+		return err
+	}
+	if isSet := c.cmd.Flags().Changed; !isSet("dir") && !isSet("bucket_dir") {
+		for name := range shootsToServeFlag {
+			if isSet(name) {
+				*c.dir = shootsDir
+			}
+		}
+		c.warnOfOtherTables()
+	}
+	return nil
+}
+
+func (c *serveConfig) secretFlags(fl *pflag.FlagSet) {
+	fl.StringVar(&c.secret, "secret", "", "")
 	fl.StringVar(&c.secretFile, "secret-file", "", "`FILE` with the secret that signs tokens (default: clients need no token); read again at SIGHUP, like the next two")
 	fl.StringVar(&c.secondSecretFile, "second-secret-file", "", "`FILE` with another secret whose tokens are accepted, while clients change to a new secret; may be empty")
 	fl.StringVar(&c.revokedFile, "revoked-file", "", "`FILE` with names, one per line, whose tokens are refused (see token --name)")
-	fl.StringVar(&c.auditFile, "audit-log", "", "append a line of JSON for each call to `FILE`, or to standard error if it is -; opened again at SIGHUP (default: off)")
-	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	cliutil.Complete(cmd, "log-format", "text", "json")
-	fl.BoolVar(&c.insecure, "insecure", false, "allow a secret without TLS, and remote clients without a secret or TLS")
 	fl.BoolVar(&c.printToken, "print-token", false, "print an admin token, valid for a year, on the line before the ready line")
-	fl.BoolVar(&c.exitOnStdinClose, "exit-on-stdin-close", false, "stop when the standard input closes, for example because the parent process ended")
-	fl.StringVar(&c.share, "share", "", "run for this user's programs that connect to the Unix socket `PATH`, and stop when the last one disconnects")
-	fl.BoolVar(&c.readOnly, "read-only", false, "serve the current state of the tables, and change nothing; always set for a directory that cannot be written")
-	fl.StringVar(&o.BackupDir, "backup-dir", "", "let clients with an admin token back up and copy the tables into subdirectories of this `DIR`, and restore from them (default: off)")
-	fl.BoolVar(&c.noTail, "no-tail", false, "commit each put separately, which takes some milliseconds, so that other processes can also use the directory")
-	fl.StringVar(&c.http, "http", "", "serve the web page on `ADDR`, such as localhost:9090; its paths /healthz, /readyz and /metrics need no token (default: off)")
-	fl.StringVar(&c.health, "health", "", "serve only /healthz, /readyz and /metrics on `ADDR`, without a token or TLS, for probes that must not reach the tables (default: off)")
-	fl.StringVar(&c.rest, "rest", "", "serve an Iceberg REST catalog on `ADDR`, such as localhost:8181, in addition to the path /iceberg on the --http address (default: off)")
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
-	fl.BoolVar(&c.maintain, "maintain", true, "merge small files, and remove files that nothing needs, in the background")
-	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire versions, except the newest `N` of each table (default: keep all; settings of tables override this)")
-	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
-	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
-	fl.StringVar(&c.restRole, "rest-role", "", "give engines temporary keys of the role `ARN`, each valid for an hour and for the files of one table (default: engines use their own keys)")
+}
+
+func (c *serveConfig) checkSecrets() error {
+	if c.secretFile != "" && c.secret != "" {
+		return cliutil.Usagef("--secret-file and --secret cannot be combined")
+	}
+	secrets, _, err := c.readSecrets()
+	if err != nil {
+		return err
+	}
+	if len(secrets) > 0 {
+		c.options.Secret = secrets[0]
+	}
+	switch o := &c.options; {
+	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
+		return cliutil.Usagef("without TLS, anyone who sees the traffic can read the tokens: use --tls-cert and --tls-key, or --insecure")
+	case (c.secondSecretFile != "" || c.revokedFile != "") && o.Secret == nil:
+		return cliutil.Usagef("--second-secret-file and --revoked-file need --secret-file")
+	case c.printToken && o.Secret == nil:
+		return cliutil.Usagef("--print-token needs --secret-file, to sign the token")
+	}
+	return nil
+}
+
+func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	c.maxMessage = cliutil.Size{Bytes: serving.DefaultMaxMessage, Min: 1 << 20}
 	c.memory = cliutil.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = cliutil.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
+	o := &c.options
 	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", serving.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
 	fl.IntVar(&o.Connections, "max-connections", serving.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", serving.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", serving.DefaultCallTimeout, "maximum `DURATION` of a call")
 	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
-	fl.IntVar(&c.port, "port", 8081, "")
-	fl.StringVar(&c.host, "host", "localhost", "")
-	fl.StringVar(c.dir, "bucket_dir", defaultDir, "")
-	fl.StringVar(&c.cert, "cert_file", "", "")
-	fl.StringVar(&c.key, "key_file", "", "")
-	fl.StringVar(&c.secret, "secret", "", "")
-	for name := range shootsToServeFlag {
-		cliutil.Must(fl.MarkHidden(name))
-	}
+	fl.BoolVar(&c.maintain, "maintain", true, "merge small files, and remove files that nothing needs, in the background")
+	fl.IntVar(&c.keepVersions, "keep-versions", 0, "expire versions, except the newest `N` of each table (default: keep all; settings of tables override this)")
+	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
+	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
 	cliutil.Must(fl.MarkHidden("maintain-every"))
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
+}
+
+func (c *serveConfig) checkLimits() error {
+	switch o := &c.options; {
+	case c.maxMessage.Bytes > c.memory.Bytes/2 && c.cmd.Flags().Changed("max-message"):
+		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), cliutil.FormatSize(2*c.maxMessage.Bytes))
+	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
+		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
+	case c.keepVersions < 0 || c.keepAge < 0 || c.maintainEvery <= 0:
+		return cliutil.Usagef("--keep-versions and --keep-age must not be negative")
+	case c.foldEvery < 0:
+		return cliutil.Usagef("--rest-fold-every must not be negative")
+	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
+		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, such as 30s")
+	}
+	c.maxMessage.Bytes = min(c.maxMessage.Bytes, c.memory.Bytes/2)
+	return nil
 }
 
 // defaultMemory returns the default of --memory for this machine or container, in bytes.
@@ -118,65 +164,6 @@ func defaultMemory() int64 {
 	}
 	lowerBound := min(serving.DefaultMemory, int64(min(total, 1<<50)/2)) // half, because the process may use twice --memory
 	return max(lowerBound, int64(min(total, 1<<50)/4))
-}
-
-// validate checks the flags, and sets c.options from the flags and from the files that the flags name.
-func (c *serveConfig) validate(cmd *cobra.Command) error {
-	if err := c.applyShootsVariables(cmd); err != nil {
-		return err
-	}
-	if isSet := cmd.Flags().Changed; !isSet("dir") && !isSet("bucket_dir") {
-		for name := range shootsToServeFlag {
-			if isSet(name) {
-				*c.dir = shootsDir
-			}
-		}
-		c.warnOfOtherTables()
-	}
-	if (c.cert == "") != (c.key == "") {
-		return cliutil.Usagef("--tls-cert and --tls-key must be used together")
-	}
-	if err := c.parseAddress(cmd); err != nil {
-		return err
-	}
-	if c.cert != "" {
-		files, err := certfiles.Load(certfiles.Options{Cert: c.cert, Key: c.key, MinVersion: tls.VersionTLS12, Log: c.options.Logger})
-		if err != nil {
-			return cliutil.Usagef("%w", err)
-		}
-		c.certificates, c.options.TLS = files, &tls.Config{GetCertificate: files.Certificate, MinVersion: tls.VersionTLS12}
-	}
-	if c.secretFile != "" && c.secret != "" {
-		return cliutil.Usagef("--secret-file and --secret cannot be combined")
-	}
-	secrets, _, err := c.readSecrets()
-	if err != nil {
-		return err
-	}
-	if len(secrets) > 0 {
-		c.options.Secret = secrets[0]
-	}
-	o := &c.options
-	switch {
-	case o.Secret != nil && o.TLS == nil && c.scheme != unixScheme && !c.insecure:
-		return cliutil.Usagef("without TLS, anyone who sees the traffic can read the tokens: use --tls-cert and --tls-key, or --insecure")
-	case (c.secondSecretFile != "" || c.revokedFile != "") && o.Secret == nil:
-		return cliutil.Usagef("--second-secret-file and --revoked-file need --secret-file")
-	case c.printToken && o.Secret == nil:
-		return cliutil.Usagef("--print-token needs --secret-file, to sign the token")
-	case c.maxMessage.Bytes > c.memory.Bytes/2 && cmd.Flags().Changed("max-message"):
-		return cliutil.Usagef("--max-message %s is more than half of --memory: use at least --memory %s", c.maxMessage.String(), cliutil.FormatSize(2*c.maxMessage.Bytes))
-	case o.Queries < 1 || o.Puts < 1 || o.Connections < 1:
-		return cliutil.Usagef("--max-queries, --max-puts and --max-connections must be at least 1")
-	case c.keepVersions < 0 || c.keepAge < 0 || c.maintainEvery <= 0:
-		return cliutil.Usagef("--keep-versions and --keep-age must not be negative")
-	case c.foldEvery < 0:
-		return cliutil.Usagef("--rest-fold-every must not be negative")
-	case o.IdleTimeout <= 0 || o.CallTimeout <= 0 || o.Grace <= 0:
-		return cliutil.Usagef("--idle-timeout, --call-timeout and --drain-timeout must be more than 0, such as 30s")
-	}
-	c.maxMessage.Bytes = min(c.maxMessage.Bytes, c.memory.Bytes/2)
-	return nil
 }
 
 // shootsDir is the default directory of shoots, and of serve if one of shoots' flags or variables is set.
@@ -195,8 +182,8 @@ func (c *serveConfig) warnOfOtherTables() {
 }
 
 // applyShootsVariables sets flags from the environment variables of shoots, unless they are already set.
-func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
-	isSet := cmd.Flags().Changed
+func (c *serveConfig) applyShootsVariables() error {
+	isSet := c.cmd.Flags().Changed
 	for name, flag := range shootsToServeFlag {
 		variable := "SHOOTS_" + strings.ToUpper(name)
 		value := os.Getenv(variable)
@@ -205,47 +192,10 @@ func (c *serveConfig) applyShootsVariables(cmd *cobra.Command) error {
 			name == "secret" && isSet("secret-file"):
 			continue
 		}
-		if err := cmd.Flags().Set(name, value); err != nil {
+		if err := c.cmd.Flags().Set(name, value); err != nil {
 			return cliutil.Usagef("the environment variable %s=%q: %w", variable, value, errors.Unwrap(err))
 		}
 	}
-	return nil
-}
-
-// parseAddress sets c.scheme, c.hostName and c.portNumber from the flags for the address.
-func (c *serveConfig) parseAddress(cmd *cobra.Command) error {
-	isSet := cmd.Flags().Changed
-	if isSet("port") || isSet("host") {
-		if isSet("listen") {
-			return cliutil.Usagef("--listen cannot be combined with --host or --port")
-		}
-		c.listen = "grpc://" + net.JoinHostPort(c.host, strconv.Itoa(c.port))
-	}
-	secure := c.cert != ""
-	if !isSet("listen") && secure {
-		c.listen = strings.Replace(c.listen, "grpc://", "grpc+tls://", 1)
-	}
-	scheme, target, ok := strings.Cut(c.listen, "://")
-	if !ok || !slices.Contains([]string{"grpc", "grpc+tcp", "grpc+tls", "grpc+unix"}, scheme) {
-		return cliutil.Usagef("--listen %q: use grpc://HOST:PORT, grpc+tls://HOST:PORT or grpc+unix:///PATH", c.listen)
-	}
-	if secure != (scheme == "grpc+tls") {
-		return cliutil.Usagef("--listen %q: use grpc+tls:// with --tls-cert and --tls-key, and grpc:// without", c.listen)
-	}
-	c.scheme = scheme + "://"
-	if c.scheme == unixScheme {
-		c.hostName = target
-		return nil
-	}
-	host, port, err := net.SplitHostPort(target)
-	if err != nil {
-		return cliutil.Usagef("--listen %q: use HOST:PORT; port 0 picks a free port", c.listen)
-	}
-	portNumber, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return cliutil.Usagef("--listen %q: %q is not a port", c.listen, port)
-	}
-	c.hostName, c.portNumber = host, int(portNumber)
 	return nil
 }
 
@@ -282,18 +232,6 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 	return secrets, revoked, err
 }
 
-// readOptional returns the text of the file of a flag, or "" if file is "".
-func readOptional(flag, file string) (string, error) {
-	if file == "" {
-		return "", nil
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", cliutil.Usagef("%s: %w", flag, err)
-	}
-	return string(b), nil
-}
-
 // setSecrets makes the server use the secrets and names that the files contain now.
 func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	secrets, revoked, err := c.readSecrets()
@@ -320,30 +258,4 @@ func (c *serveConfig) reload(server *flightd.Server) {
 	}
 }
 
-// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text that
-// an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
-func readLine(flag, file string) (string, error) {
-	text, err := readOptional(flag, file)
-	text = strings.TrimRight(text, "\r\n")
-	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
-		if strings.HasPrefix(text, mark) {
-			return "", cliutil.Usagef("%s: line 1 of %s begins with a byte order mark: save the file as UTF-8 without one", flag, file)
-		}
-	}
-	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 && utf8.ValidString(text) {
-		return "", cliutil.Usagef("%s: line %d of %s contains a control character or ends: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
-	}
-	return text, err
-}
-
-// readSecret reads a secret from the file of a flag.
-func readSecret(flag, file string) ([]byte, error) {
-	secret, err := readLine(flag, file)
-	if err != nil {
-		return nil, err
-	}
-	if secret == "" {
-		return nil, cliutil.Usagef("%s: %s is empty", flag, file)
-	}
-	return []byte(secret), nil
-}
+const unixScheme = "grpc+unix://"

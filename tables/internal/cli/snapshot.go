@@ -1,41 +1,14 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
-
-// stateFlags adds --version, --at and --snapshot. Call the returned function after the flags are parsed.
-func stateFlags(cmd *cobra.Command) func() tables.At {
-	fs := cmd.Flags()
-	version := fs.Int64("version", -1, "use this `VERSION` of the table")
-	var at time.Time
-	fs.Func("at", "use the state that readers saw at this `TIME`", func(text string) (err error) {
-		at, _, err = filter.ParseTime(text)
-		return err
-	})
-	snapshot := fs.String("snapshot", "", "use the state in this `SNAPSHOT` of the bucket")
-	cmd.MarkFlagsMutuallyExclusive("version", "at", "snapshot")
-	return func() tables.At {
-		switch {
-		case fs.Changed("at"):
-			return tables.AtTime(at)
-		case fs.Changed("snapshot"):
-			return tables.AtSnapshot(*snapshot)
-		case fs.Changed("version"):
-			return tables.AtVersion(tables.Version(*version))
-		}
-		return nil
-	}
-}
 
 func newSnapshot(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -160,16 +133,4 @@ and newer tables are deleted. With NAMEs, only these tables are restored.`,
 	return operationCommand(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
 		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
 	}, printNothing)
-}
-
-// metadataText formats a metadata value for text output: strings unchanged, and other values as JSON.
-func metadataText(v any) string {
-	if s, ok := v.(string); ok {
-		return s
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Sprint(v)
-	}
-	return string(b)
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"strings"
@@ -57,18 +56,6 @@ func transformCommand[In any](t *transformFlags, cmd *cobra.Command, o operation
 		_, err := fmt.Fprintf(t.a.err, "%s: %d rows put\n", displayName(target), r.TargetRows)
 		return err
 	})
-}
-
-// columnNames parses the value of a flag that is a comma-separated list of names.
-func columnNames(flag, text string) ([]string, error) {
-	if text == "" {
-		return nil, nil
-	}
-	names, err := csv.NewReader(strings.NewReader(text)).Read()
-	if err != nil {
-		return nil, cliutil.Usagef("--%s: %w", flag, err)
-	}
-	return names, nil
 }
 
 func newResample(a *app) *cobra.Command {

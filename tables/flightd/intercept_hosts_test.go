@@ -220,7 +220,7 @@ func TestOpenHandshakes(t *testing.T) {
 				t.Errorf("another client's handshake failed: %v", err)
 			}
 		})
-		open := s.handshakes.Count()
+		open := s.access.handshakes.Count()
 		if used > 100<<20 || open > maxHandshakes/8+1 {
 			t.Errorf("handshakes with headers of %d bytes: %d are open and use %d MiB, want at most maxHandshakes/8+1 and 100 MiB", size, open, used>>20)
 		}

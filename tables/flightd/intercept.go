@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -27,13 +27,6 @@ const (
 	minIDLength = 16 // bytes, so that an id cannot be guessed
 )
 
-func addressOf(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok {
-		return p.Addr.String()
-	}
-	return ""
-}
-
 // checkProtocol refuses a call if its client speaks a later version of the protocol. Clients of other projects send no
 // version.
 func checkProtocol(ctx context.Context) error {
@@ -45,17 +38,26 @@ func checkProtocol(ctx context.Context) error {
 	return nil
 }
 
+// interceptor authenticates the calls of clients, runs them, and ends those that stall or take too long.
+type interceptor struct {
+	core    *serving.Core
+	opts    *serving.Options
+	access  *access
+	memory  *budget
+	running sync.WaitGroup // running calls, including canceled ones that have not returned yet
+}
+
 // beginCall authenticates a call. It returns the call's context, and a function that ends the call.
-func (s *Server) beginCall(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
+func (i *interceptor) beginCall(ctx context.Context, method string) (context.Context, context.CancelCauseFunc, error) {
 	var c serving.Caller
 	var err error
 	if method != handshakeMethod {
-		c, err = s.identify(ctx)
+		c, err = i.access.identify(ctx)
 	}
 	if err == nil {
 		err = checkProtocol(ctx)
 	}
-	ctx, end := s.NewCall(ctx, &c, addressOf(ctx))
+	ctx, end := i.core.NewCall(ctx, &c, addressOf(ctx))
 	if id := serving.RequestID(ctx); id != "" {
 		_ = grpc.SetTrailer(ctx, metadata.Pairs("x-request-id", id)) // fails only outside of a call
 	}
@@ -65,46 +67,47 @@ func (s *Server) beginCall(ctx context.Context, method string) (context.Context,
 	}
 	unregister := func() {}
 	if id := metadata.ValueFromIncomingContext(ctx, callHeader); len(id) == 1 && len(id[0]) >= minIDLength {
-		ctx, unregister = s.Cancellable(ctx, id[0])
+		ctx, unregister = i.core.Cancellable(ctx, id[0])
 	}
 	return ctx, func(err error) { end(err); unregister() }, nil
 }
 
-func (s *Server) recoverPanic(method string, err *error) {
+func (i *interceptor) recoverPanic(method string, err *error) {
 	if p := recover(); p != nil {
-		s.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		i.opts.Logger.Error("a call panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		*err = status.Error(codes.Internal, "the call failed because of a fault in the server; see the server's log")
 	}
 }
 
 // interceptStream runs a call in a goroutine. If the client stalls or the call takes too long, interceptStream
 // returns early. gRPC then makes the goroutine's pending reads and writes fail.
-func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+func (i *interceptor) interceptStream(srv any, st grpc.ServerStream, method *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := st.Context()
 	defer func(start time.Time) {
-		s.RecordEnd(ctx, method.FullMethod, start, err)
-		err = s.publicError(st, err)
+		i.core.RecordEnd(ctx, method.FullMethod, start, err)
+		err = publicError(i.core, st, err)
 	}(time.Now())
 	in, err := transportOf(ctx)
 	if err != nil {
 		return err
 	}
 	host := serving.HostOf(addressOf(ctx))
-	if err := s.Conns.CheckCalls(host); err != nil {
+	if err := i.core.Conns.CheckCalls(host); err != nil {
 		return err
 	}
-	ctx, cancel, err := s.beginCall(ctx, method.FullMethod)
+	ctx, cancel, err := i.beginCall(ctx, method.FullMethod)
 	if err != nil {
 		return err
 	}
-	w := &watchedStream{ServerStream: st, s: s, in: in, multiMessage: method.IsClientStream, host: host, cancel: cancel}
-	w.ctx = context.WithValue(ctx, streamKey{}, w)
+	c := &call{host: host, cancel: cancel}
+	c.ctx = context.WithValue(ctx, callKey{}, c)
+	w := &watchedStream{st, requests{c, in, method.IsClientStream, i.memory, i.opts}, i.core}
 	done := make(chan error, 1)
-	s.running.Go(func() {
+	i.running.Go(func() {
 		var err error
 		defer func() { done <- err; cancel(nil) }()
-		defer s.memory.remove(w)
-		defer s.recoverPanic(method.FullMethod, &err)
+		defer i.memory.remove(c)
+		defer i.recoverPanic(method.FullMethod, &err)
 		err = handler(srv, w)
 	})
 	select {
@@ -123,26 +126,8 @@ func (s *Server) interceptStream(srv any, st grpc.ServerStream, method *grpc.Str
 // watchedStream is a stream with a time limit for each message.
 type watchedStream struct {
 	grpc.ServerStream
-	s            *Server
-	in           transportStream
-	multiMessage bool // whether the client may send several messages
-	host         string
-	ctx          context.Context // a field, because ServerStream's methods take no context
-	cancel       context.CancelCauseFunc
-	rows         *putRows // memory for the rows of a put; nil for other calls
-	isListed     bool     // whether the stream is in budget.calls
-	processing   int64    // bytes of the message that is being processed
-	requestBytes int64    // bytes of processing that are also in budget.requestBytes
-	pending      int64    // unsent bytes of answers; guarded by answers.mu
-	closed       bool     // whether the connection was closed because of unsent answers; guarded by answers.mu
-	arriving     int64    // bytes of the message that is arriving
-}
-
-type streamKey struct{}
-
-// streamOf returns the stream of ctx's call.
-func streamOf(ctx context.Context) *watchedStream {
-	return ctx.Value(streamKey{}).(*watchedStream) //nolint:forcetypeassert // the context of every call has one
+	requests
+	core *serving.Core // counts the bytes of rows
 }
 
 func (w *watchedStream) Context() context.Context { return w.ctx }
@@ -151,7 +136,7 @@ func (w *watchedStream) Context() context.Context { return w.ctx }
 func (w *watchedStream) RecvMsg(m any) error {
 	data, ok := m.(*flight.FlightData)
 	if ok {
-		if err := w.s.memory.admit(w); err != nil {
+		if err := w.memory.admit(w.call); err != nil {
 			return err
 		}
 	}
@@ -160,28 +145,28 @@ func (w *watchedStream) RecvMsg(m any) error {
 	err := w.receive(m, size)
 	stallTimer.Stop()
 	if ok && err == nil {
-		w.s.memory.setProcessing(w, int64(len(data.DataBody)))
-		w.s.Received.Add(float64(len(data.DataBody)))
+		w.memory.setProcessing(w.call, int64(len(data.DataBody)))
+		w.core.Received.Add(float64(len(data.DataBody)))
 	}
 	return err
 }
 
 // SendMsg cancels the call if the client receives too slowly.
 func (w *watchedStream) SendMsg(m any) error {
-	stallTimer := time.AfterFunc(w.s.opts.IdleTimeout, func() {
+	stallTimer := time.AfterFunc(w.opts.IdleTimeout, func() {
 		w.cancel(serving.ErrReceiving)
 		serving.CloseConnection(w.ctx) // otherwise, the call's unsent data would stay in memory
 	})
 	defer stallTimer.Stop()
-	err := serving.Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w}) })
+	err := serving.Sending(w.ctx, func() error { return w.ServerStream.SendMsg(&answer{m, w.call}) })
 	if err != nil {
 		return err
 	}
 	switch m := m.(type) {
 	case *flight.FlightData:
-		w.s.Sent.Add(float64(len(m.DataBody)))
+		w.core.Sent.Add(float64(len(m.DataBody)))
 	case *rowsMessage:
-		w.s.Sent.Add(float64(m.bodySize))
+		w.core.Sent.Add(float64(m.bodySize))
 	}
 	return nil
 }

@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/base/progress"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// rowOutput is the destination of the rows that a command writes.
+type rowOutput struct {
+	a            *app
+	formatFlag   string // its name
+	format       string
+	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
+	force        bool           // replace an existing file
+	chosenFormat formats.Format // set by chooseFormat
+}
+
+// outputFlags adds the flags for the rows that a command writes. formatFlag is the name of the flag for their format.
+func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
+	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
+	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
+	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output (-)")
+	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
+	cliutil.Complete(cmd, formatFlag, "table", "csv", "jsonl", "parquet", "arrow")
+	return o
+}
+
+// chooseFormat sets chosenFormat from the flags. Without flags, the format is a table if the output is a terminal, and
+// CSV otherwise.
+func (o *rowOutput) chooseFormat() (err error) {
+	if o.file == "-" {
+		o.file = ""
+	}
+	switch {
+	case o.format != "":
+		o.chosenFormat = formats.Format(o.format)
+		return checkFormat(o.formatFlag, o.chosenFormat, true)
+	case o.file != "":
+		if o.chosenFormat, err = formats.ByName(o.file); err != nil {
+			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
+		}
+	case progress.IsTerminal(o.a.out):
+		o.chosenFormat = formats.Table
+	default:
+		o.chosenFormat = formats.CSV
+	}
+	return nil
+}
+
+// scan writes the rows of a table that options selects. columns is a comma-separated list of names; "" means all.
+func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables.At, columns string, options *tables.ScanOptions) error {
+	names, err := columnNames("columns", columns)
+	if err = errors.Join(err, o.chooseFormat()); err != nil {
+		return err
+	}
+	options.Columns, options.Dictionaries = names, o.chosenFormat == formats.Arrow
+	return p.withBackend(ctx, false, func(s backend) error {
+		r, err := s.Scan(ctx, *p.bucket, name, at, options)
+		return o.write(ctx, r, err)
+	})
+}
+
+// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns
+// err.
+func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if o.file != "" {
+		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
+	}
+	w := bufio.NewWriterSize(o.a.out, 1<<16)
+	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
+}
+
+func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
+	f, err := output.Create(ctx, path, replace)
+	if err != nil {
+		return suggestForce(err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	if err = writeRows(w, format, r, false); err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
+		if r.Err() == nil { // an error of the input names the input
+			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+				err = failed.Err // without the name of the temporary file
+			}
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return errors.Join(err, f.Abort())
+	}
+	return f.Commit()
+}
+
+// suggestForce adds "use --force" to err if err means that the output file exists.
+func suggestForce(err error) error {
+	if errors.Is(err, output.ErrExists) {
+		return fmt.Errorf("%w: to replace it, use --force", err)
+	}
+	return err
+}
+
+// writeRows writes the rows of r to out. For Arrow, stream selects Arrow's stream format instead of its file
+// format.
+func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
+	w, err := formats.NewWriter(format, out, r.Schema(), stream)
+	if err != nil {
+		return err
+	}
+	for r.Next() {
+		if err := w.Write(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	if err := r.Err(); err != nil {
+		return err
+	}
+	return w.Close()
+}
+
+// openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is the
+// file's size, or -1 if it is unknown.
+func (a *app) openInput(name, flag string, format formats.Format) (input *formats.Input, total int64, err error) {
+	input = &formats.Input{Name: name, File: a.in, Format: format}
+	if name == "-" {
+		input.Name = "standard input"
+		if format == "" {
+			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
+		}
+	} else if format == "" {
+		if input.Format, err = formats.InputByName(name); err != nil {
+			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.Names, ", "))
+		}
+	}
+	if err := checkFormat(flag, input.Format, false); err != nil {
+		return nil, 0, err
+	}
+	if name != "-" {
+		if input.File, err = os.Open(name); err != nil {
+			return nil, 0, err
+		}
+	}
+	total = -1
+	if info, err := input.File.Stat(); err == nil && info.Mode().IsRegular() {
+		total = info.Size()
+	}
+	return input, total, nil
+}
+
+func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
+	isNumeric := make([]bool, columns.NumFields())
+	for i, f := range columns.Fields() {
+		isNumeric[i] = arrow.IsInteger(f.Type.ID()) || arrow.IsFloating(f.Type.ID())
+	}
+	names := schema.Names(columns)
+	if i := records.DataInHeader(names, isNumeric, make([]bool, len(names))); i >= 0 {
+		fmt.Fprintf(a.err, "partd-tables: note: %s: the first line was read as the header, but %q looks like data: if it is data, insert a line with the names\n", file, names[i])
+	}
+}
+
+// checkExtension returns an error if neither the name of a file nor the flag --from tells the format.
+func checkExtension(file, from string) error {
+	if _, err := formats.InputByName(file); err != nil && from == "" {
+		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.Names, ", "))
+	}
+	return nil
+}
