@@ -163,9 +163,9 @@ func (c *ints) word(i int) uint64 {
 
 func (c *ints) setWords(rows []entry, depth int) {
 	for i, r := range rows {
-		rows[i].word = c.word(int(r.row))
+		rows[i].Prefix = c.word(int(r.Ref))
 		if depth > 0 {
-			rows[i].word = uint64(c.values[r.row]) ^ 1<<63
+			rows[i].Prefix = uint64(c.values[r.Ref]) ^ 1<<63
 		}
 	}
 }
@@ -203,9 +203,9 @@ func (c *values[T]) word(i int) uint64 {
 func (c *values[T]) setWords(rows []entry, depth int) {
 	for i, r := range rows {
 		if depth == 0 {
-			rows[i].word = c.word(int(r.row))
+			rows[i].Prefix = c.word(int(r.Ref))
 		} else {
-			rows[i].word = c.wordOf(c.array.Value(int(r.row)), depth)
+			rows[i].Prefix = c.wordOf(c.array.Value(int(r.Ref)), depth)
 		}
 	}
 }
