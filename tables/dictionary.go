@@ -85,7 +85,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: known.Len()}, typ, known}
 	for i := range known.Len() {
 		if known.IsValid(i) { // even a dictionary's values can be null
-			d.Codes[string(sorted.AppendKey(nil, known, i))] = int32(i)
+			d.Codes[string(sorted.AppendOrderKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -95,7 +95,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	var key []byte
 	codes, newRows, err := d.Encode(a, func(row int) ([]byte, error) {
-		key = sorted.AppendKey(key[:0], a, row)
+		key = sorted.AppendOrderKey(key[:0], a, row)
 		return key, nil
 	}, func(int, []byte) bool { return len(d.Codes) < maxDistinct })
 	if err != nil {
