@@ -29,8 +29,8 @@ import (
 // Column is a table column to read.
 type Column struct {
 	Field  arrow.Field // the column as scans return it
-	IDs    arrow.Field // Field with field IDs, also of nested fields
-	Absent arrow.Array // array with the value for files that lack the column; nil means null
+	IDs    arrow.Field // Field with field IDs in its metadata and that of its nested fields
+	Absent arrow.Array // array of length 1 with the value in files that lack the column; nil means null
 }
 
 // IDKey is the key of a field's metadata under which its ID is stored.
@@ -53,7 +53,7 @@ type Deletes struct {
 // File is a file to read.
 type File struct {
 	Path    string
-	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if no rows are deleted
+	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; a nil function means none
 	Skip    int64                                   // number of leading rows to skip
 	Lineage Lineage                                 // used only if the scan reads Iceberg's columns for lineage
 }
@@ -71,7 +71,7 @@ type Scan struct {
 	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
 	// is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
-	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
+	Names    map[int][]string // other names of each field, by its ID, which files without IDs may use; can be nil
 	Rows     int64            // maximum number of rows per batch
 	Workers  int              // number of row groups to read concurrently, ahead of the consumer
 	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes
@@ -108,8 +108,8 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// ReadFew is like Read, but returns no rows if there are many files, or if the row groups that can match have more than
-// maxRows rows or are not small. If it returns rows, the caller must call closeFiles.
+// ReadFew is like Read, but only for small reads. If there are more than maxFiles files, or if the row groups that can match have more
+// than maxRows rows in total or are not small, rows and closeFiles are nil. Otherwise, the caller must call closeFiles.
 func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
 	if len(files) > maxFiles {
@@ -145,10 +145,9 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	}, closeFiles, nil
 }
 
-// AreSmall reports whether reading any row group that can match takes little memory. It opens only files that it has
-// not seen before.
+// AreSmall reports whether every row group that can match needs little memory. It does not open files whose result is in s.Small.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
-	columns, remembers := "", s.Small != nil && s.Where == nil // a condition excludes row groups
+	columns, remembers := "", s.Small != nil && s.Where == nil // with a condition, the result depends on the row groups that match, so it is not cached
 	for _, c := range s.Columns {
 		id, _ := idOf(c.IDs)
 		columns += "," + strconv.Itoa(id)
