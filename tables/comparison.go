@@ -95,9 +95,9 @@ func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 			keys, rest = keys[:0], rest[:0]
 			for i, c := range b.Columns() {
 				if isKey[i] {
-					keys = sorted.AppendExact(keys, c, end, limit)
+					keys = sorted.AppendExactKey(keys, c, end, limit)
 				} else {
-					rest = sorted.AppendExact(rest, c, end, limit)
+					rest = sorted.AppendExactKey(rest, c, end, limit)
 				}
 			}
 			if len(keys)+len(rest) > limit {

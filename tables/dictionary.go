@@ -62,11 +62,11 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 // maxDistinct is the maximum number of values in a dictionary that a scan builds.
 const maxDistinct = 1 << 22
 
-// dictionary assigns indices to a column's distinct values, in order of first appearance.
+// dictionary encodes a column's values as indices.
 type dictionary struct {
+	take.Dictionary
 	typ    *arrow.DictionaryType
 	values arrow.Array
-	index  map[string]int32
 }
 
 // newDictionary returns the dictionary recorded in f, with values of the given type, or nil if none is recorded.
@@ -81,10 +81,11 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 		return nil, err
 	}
 	// Use int32 indices, because the dictionary may get too large for the put's index type.
-	d := &dictionary{&arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}, known, map[string]int32{}}
+	typ := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}
+	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: known.Len()}, typ, known}
 	for i := range known.Len() {
 		if known.IsValid(i) { // even a dictionary's values can be null
-			d.index[string(sorted.AppendKey(nil, known, i))] = int32(i)
+			d.Codes[string(sorted.AppendOrderKey(nil, known, i))] = int32(i)
 		}
 	}
 	return d, nil
@@ -92,25 +93,16 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 
 // encode adds the new values of a to d, and returns a as a dictionary array.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
-	indices := array.NewInt32Builder(memory.DefaultAllocator)
-	defer indices.Release()
-	var newRows []int
 	var key []byte
-	for i := range a.Len() {
-		if a.IsNull(i) {
-			indices.AppendNull()
-			continue
-		}
-		key = sorted.AppendKey(key[:0], a, i)
-		index, ok := d.index[string(key)]
-		if !ok {
-			index = int32(d.values.Len() + len(newRows))
-			d.index[string(key)] = index
-			newRows = append(newRows, i)
-		}
-		indices.Append(index)
+	codes, newRows, err := d.Encode(a, func(row int) ([]byte, error) {
+		key = sorted.AppendOrderKey(key[:0], a, row)
+		return key, nil
+	}, func(int, []byte) bool { return len(d.Codes) < maxDistinct })
+	if err != nil {
+		return nil, err
 	}
-	if len(d.index) > maxDistinct {
+	defer codes.Release()
+	if codes.Len() < a.Len() {
 		return nil, fmt.Errorf("the dictionary has more than %d values: scan without dictionaries", maxDistinct)
 	}
 	if len(newRows) > 0 {
@@ -123,9 +115,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			return nil, err
 		}
 	}
-	indexArray := indices.NewArray()
-	defer indexArray.Release()
-	return array.NewDictionaryArray(d.typ, indexArray, d.values), nil
+	return array.NewDictionaryArray(d.typ, codes, d.values), nil
 }
 
 // AsDictionaries returns a reader of r's rows. A column is a dictionary if it is a dictionary in put, the result of

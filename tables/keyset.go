@@ -270,7 +270,7 @@ func (k *keySet) appendKey(dst []byte, columns []arrow.Array, row int) []byte {
 			}
 			dst = append(dst, 1)
 		}
-		dst = sorted.AppendKey(dst, c, row)
+		dst = sorted.AppendOrderKey(dst, c, row)
 	}
 	return dst
 }

@@ -6,8 +6,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -71,62 +72,33 @@ func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.Re
 	return array.NewRecordBatch(to, parts, end-start), nil
 }
 
-// encodeColumn returns the values of a with a dictionary, up to the first value that gets no index. It replaces the
-// builders of arrow-go 18.8, which do not support all types of values.
+// encodeColumn returns the values of a with a dictionary, up to the first value that gets no index.
 func encodeColumn(a arrow.Array, d *arrow.DictionaryType) (arrow.Array, error) {
-	appendKey := valueAppender(a)
-	var first []int // row with the first occurrence of each value
-	known := map[string]int{}
-	indices := array.NewBuilder(memory.DefaultAllocator, d.IndexType)
-	defer indices.Release()
-	add, limit := indexAppender(indices)
-	var key []byte
-	for row := range a.Len() {
-		if a.IsNull(row) {
-			indices.AppendNull()
-			continue
+	limit := math.MaxInt32
+	if width := d.IndexType.(arrow.FixedWidthDataType).BitWidth(); width < 32 {
+		limit = 1<<width - 1
+		if arrow.IsSignedInteger(d.IndexType.ID()) {
+			limit >>= 1
 		}
-		var err error
-		if key, err = appendKey(key[:0], row); err != nil {
-			return nil, err
-		}
-		n, ok := known[string(key)]
-		if !ok {
-			if n = len(first); n > limit {
-				break
-			}
-			known[string(key)] = n
-			first = append(first, row)
-		}
-		add(n)
 	}
+	appendKey, key := sorted.TextKeyAppender(a, formats.AppendText), []byte(nil)
+	codes, first, err := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) (_ []byte, err error) {
+		key, err = appendKey(key[:0], row)
+		return key, err
+	}, func(code int, _ []byte) bool { return code <= limit })
+	if err != nil {
+		return nil, err
+	}
+	defer codes.Release()
 	values, err := take.Rows(a, first)
 	if err != nil {
 		return nil, err
 	}
 	defer values.Release()
-	indexArray := indices.NewArray()
-	defer indexArray.Release()
-	return array.NewDictionaryArray(d, indexArray, values), nil
-}
-
-// indexAppender returns a function that appends to a builder of integers, and the largest integer that it can append.
-func indexAppender(b array.Builder) (add func(int), limit int) {
-	switch b := b.(type) {
-	case *array.Int8Builder:
-		return func(n int) { b.Append(int8(n)) }, math.MaxInt8
-	case *array.Uint8Builder:
-		return func(n int) { b.Append(uint8(n)) }, math.MaxUint8
-	case *array.Int16Builder:
-		return func(n int) { b.Append(int16(n)) }, math.MaxInt16
-	case *array.Uint16Builder:
-		return func(n int) { b.Append(uint16(n)) }, math.MaxUint16
-	case *array.Int32Builder:
-		return func(n int) { b.Append(int32(n)) }, math.MaxInt32
-	case *array.Uint32Builder:
-		return func(n int) { b.Append(uint32(n)) }, math.MaxInt32
-	case *array.Int64Builder:
-		return func(n int) { b.Append(int64(n)) }, math.MaxInt32
+	indices, err := schema.ConvertArray(codes, d.IndexType)
+	if err != nil {
+		return nil, err
 	}
-	return func(n int) { b.(*array.Uint64Builder).Append(uint64(n)) }, math.MaxInt32
+	defer indices.Release()
+	return array.NewDictionaryArray(d, indices, values), nil
 }

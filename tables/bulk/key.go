@@ -2,25 +2,23 @@ package bulk
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"net/url"
 	"strings"
 	"unicode"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// numberRows returns the result of number for the key of each row. A key consists of a zero byte for each null, and of a
-// one and the value otherwise. Rows have equal keys if their values have equal texts.
+// numberRows returns the result of number for the key of each row. Rows have equal keys if their values have equal texts.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
-		appends[i] = valueAppender(b.Column(c))
+		appends[i] = sorted.TextKeyAppender(b.Column(c), formats.AppendText)
 	}
 	var key, last []byte
 	numbers := make([]int, b.NumRows())
@@ -40,40 +38,6 @@ func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int)
 		key, last = last, key
 	}
 	return numbers, nil
-}
-
-// valueAppender returns a function that appends the part of a key for a row of a.
-func valueAppender(a arrow.Array) func(key []byte, row int) ([]byte, error) {
-	t := a.DataType()
-	fixed, isFixed := t.(arrow.FixedWidthDataType)
-	switch {
-	case isFixed && (arrow.IsDecimal(t.ID()) || arrow.IsPrimitive(t.ID()) && t.ID() != arrow.BOOL && !arrow.IsFloating(t.ID())) && a.NullN() < a.Len():
-		width := fixed.BitWidth() / 8
-		values := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*width:]
-		return func(key []byte, row int) ([]byte, error) {
-			if a.IsNull(row) {
-				return append(key, 0), nil
-			}
-			return append(append(key, 1), values[row*width:(row+1)*width]...), nil
-		}
-	case t.ID() == arrow.STRING:
-		texts := a.(*array.String)
-		return func(key []byte, row int) ([]byte, error) {
-			if a.IsNull(row) {
-				return append(key, 0), nil
-			}
-			text := texts.Value(row)
-			return append(binary.AppendUvarint(append(key, 1), uint64(len(text))), text...), nil
-		}
-	}
-	var text []byte
-	return func(key []byte, row int) (_ []byte, err error) {
-		var isNull bool
-		if text, isNull, err = formats.AppendText(text[:0], a, row); isNull || err != nil {
-			return append(key, 0), err
-		}
-		return append(binary.AppendUvarint(append(key, 1), uint64(len(text))), text...), nil
-	}
 }
 
 // keyTexts returns the texts of the key of a row. A nil text means null.

@@ -64,7 +64,7 @@ func (s *Server) ListActions(e *flight.Empty, st flight.FlightService_ListAction
 func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionServer) error {
 	serving.NoteRequest(st.Context(), in.Type, in.Body)
 	if o := operations.ByAction(in.Type); o != nil {
-		return s.nativeAction(o, in.Body, st)
+		return s.runAction(o, in.Body, st)
 	}
 	a, ok := actions[in.Type]
 	switch {

@@ -45,7 +45,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	}
 	defer release()
 	if d.GetType() == flight.DescriptorCMD && operations.IsCall(operations.PutCall, d.GetCmd()) {
-		return s.nativePut(d.GetCmd(), checked, rows)
+		return s.runPut(d.GetCmd(), checked, rows)
 	}
 	return asShootsError(s.put(d, checked, rows))
 }

@@ -176,11 +176,11 @@ func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 // send copies missing files of a version to a bucket. sizes has the sizes of the bucket's files, by hash.
 func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, v version, verify bool, done *Copied) error {
 	var mu sync.Mutex
-	all := []content.Named{v.manifestFile()}
+	all := []content.HashNamed{v.manifestFile()}
 	for _, f := range v.files {
-		all = append(all, f.Named)
+		all = append(all, f.HashNamed)
 	}
-	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f content.Named) error {
+	return parallel.Each(ctx, slices.Values(all), 0, func(ctx context.Context, f content.HashNamed) error {
 		mu.Lock()
 		size, exists := sizes[f.Hash]
 		mu.Unlock()

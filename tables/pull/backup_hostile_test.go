@@ -100,7 +100,7 @@ func (zeroReader) Read(p []byte) (int, error) {
 }
 
 func TestFetchMemory(t *testing.T) {
-	f := content.Named{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
+	f := content.HashNamed{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d, err := openDisk(t.TempDir())
 	must(t, err)
 	size := allocated(func() {

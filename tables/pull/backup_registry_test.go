@@ -123,7 +123,7 @@ func TestSweepDuringRestore(t *testing.T) {
 		t.Fatalf("fetchBase = version %d, %v after %d sweeps, want version 3 after at least one", v.record.Version, err, swept.Load())
 	}
 	for i, n := range []*Node{a, b} {
-		if f := v.files[0]; !n.disk.Contains(f.Named) {
+		if f := v.files[0]; !n.disk.Contains(f.HashNamed) {
 			t.Errorf("the sweep on node %d removed the file %s", i, f.Hash)
 		}
 	}

@@ -88,7 +88,7 @@ func (d *disk) replace(path string, b []byte) error { return vfs.Replace(path, d
 
 // touch reports whether a file is in the directory. It makes an old file look new, so that
 // sweep keeps the file until the version being fetched or saved refers to it.
-func (d *disk) touch(f content.Named) bool {
+func (d *disk) touch(f content.HashNamed) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphanAge/2 {

@@ -145,7 +145,7 @@ func (c *client) askHead(ctx context.Context, key string, p peer) (r record, err
 }
 
 // fetch fetches a file from the first node that has an intact copy.
-func (c *client) fetch(ctx context.Context, f content.Named, from []peer) error {
+func (c *client) fetch(ctx context.Context, f content.HashNamed, from []peer) error {
 	if c.disk.Contains(f) {
 		return nil
 	}
@@ -170,7 +170,7 @@ type peerFiles struct {
 }
 
 // Try calls attempt once, with a time limit that depends on the file's size.
-func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx context.Context) error) error {
+func (p peerFiles) Try(ctx context.Context, f content.HashNamed, attempt func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.c.fileTime(f.Size))
 	defer cancel()
 	err := attempt(ctx)
@@ -181,7 +181,7 @@ func (p peerFiles) Try(ctx context.Context, f content.Named, attempt func(ctx co
 }
 
 // Open requests the bytes of a file from offset on.
-func (p peerFiles) Open(ctx context.Context, f content.Named, offset int64) (io.ReadCloser, error) {
+func (p peerFiles) Open(ctx context.Context, f content.HashNamed, offset int64) (io.ReadCloser, error) {
 	response, err := p.c.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {
 		return nil, err

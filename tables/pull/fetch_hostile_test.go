@@ -136,7 +136,7 @@ func TestHostilePeers(t *testing.T) {
 	lines := strings.SplitAfter(string(raw), "\n")
 	file := func(change string) string { return lines[0] + change + "\n" }
 	fileEntry := func(size, rows, lo, hi int64, hash string) string {
-		b, _ := json.Marshal(dataFile{content.Named{Hash: hash, Size: size}, rows, lo, hi})
+		b, _ := json.Marshal(dataFile{content.HashNamed{Hash: hash, Size: size}, rows, lo, hi})
 		return string(b)
 	}
 	ok := strings.Repeat("a", 64)
@@ -155,7 +155,7 @@ func TestHostilePeers(t *testing.T) {
 	// If a manifest claims a huge file, fetch must not reserve space for it.
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	claim := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "x") })
-	if err := n.fetch(t.Context(), content.Named{Hash: ok, Size: 1 << 50}, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.HashNamed{Hash: ok, Size: 1 << 50}, []peerOf{{"hostile", claim.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("fetch of a file of 1<<50 bytes: got error %v, want ErrSyncFailed", err)
 	}
 }
@@ -177,15 +177,15 @@ func TestFetchResumes(t *testing.T) {
 		_, _ = w.Write(data[:half])
 	})
 	hash := filepath.Base(path)
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"hostile", interrupting.URL}}); !errors.Is(err, ErrSyncFailed) {
+	if err := n.fetch(t.Context(), content.HashNamed{Hash: hash, Size: int64(len(data))}, []peer{{"hostile", interrupting.URL}}); !errors.Is(err, ErrSyncFailed) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
-	must(t, n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}))
+	must(t, n.fetch(t.Context(), content.HashNamed{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}))
 	if received := n.Stats().Bytes - before; received != int64(len(data)-half) || before != int64(half) {
 		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(data))
 	}
-	if err := n.fetch(t.Context(), content.Named{Hash: hash, Size: int64(len(data))}, nil); err != nil {
+	if err := n.fetch(t.Context(), content.HashNamed{Hash: hash, Size: int64(len(data))}, nil); err != nil {
 		t.Errorf("fetch of a file that the node already has: %v", err)
 	}
 }

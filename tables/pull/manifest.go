@@ -46,7 +46,9 @@ func keyOf(name string) string {
 	return content.HashOf([]byte(name))
 }
 
-func (r record) manifestFile() content.Named { return content.Named{Hash: r.Manifest, Size: r.Size} }
+func (r record) manifestFile() content.HashNamed {
+	return content.HashNamed{Hash: r.Manifest, Size: r.Size}
+}
 
 // holderValue returns the value of key h.KEY.ID if directory ID has version r.
 func (r record) holderValue() string { return fmt.Sprintf("%d %s", r.Version, r.Manifest) }
@@ -92,7 +94,7 @@ func (m *manifest) follows(r record) bool {
 // dataFile is a Parquet file with rows sorted by time. A manifest lists its files in time
 // order, and no time occurs in two files.
 type dataFile struct {
-	content.Named
+	content.HashNamed
 	Rows int64 `json:"rows"`
 	Min  int64 `json:"min"` // smallest and largest time, in the time column's unit
 	Max  int64 `json:"max"`

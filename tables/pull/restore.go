@@ -55,7 +55,7 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 // table's version after that. It counts the fetched files in done.
 func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved record, done *Copied) (_ int64, err error) {
 	var mu sync.Mutex
-	get := func(ctx context.Context, f content.Named) error {
+	get := func(ctx context.Context, f content.HashNamed) error {
 		n.disk.touch(f) // Protect the file from a sweep until a head refers to it.
 		existing, err := n.disk.Open(f)
 		if err == nil {
@@ -73,7 +73,7 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	}
 	m, err := n.manifest(ctx, saved)
 	if err == nil {
-		err = parallel.Each(ctx, slices.Values(m.files), 0, func(ctx context.Context, f dataFile) error { return get(ctx, f.Named) })
+		err = parallel.Each(ctx, slices.Values(m.files), 0, func(ctx context.Context, f dataFile) error { return get(ctx, f.HashNamed) })
 	}
 	if err != nil {
 		return 0, err

@@ -211,7 +211,7 @@ func (d *disk) writeRows(b arrow.RecordBatch, time int) (files []dataFile, err e
 		end := min(start+rowsPerFile, times.Len())
 		part := b.NewSlice(int64(start), int64(end))
 		f := dataFile{Rows: part.NumRows(), Min: series.TimeAt(times, start), Max: series.TimeAt(times, end-1)}
-		f.Named, err = d.Create(func(w io.Writer) error {
+		f.HashNamed, err = d.Create(func(w io.Writer) error {
 			out, err := formats.NewWriter(formats.Parquet, w, part.Schema(), false)
 			if err != nil {
 				return err

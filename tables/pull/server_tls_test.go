@@ -70,7 +70,7 @@ func TestCertificates(t *testing.T) {
 	impostor.TLS.ClientAuth = tls.NoClientCert
 	impostor.StartTLS()
 	defer impostor.Close()
-	if err := b.fetch(t.Context(), content.Named{Hash: strings.Repeat("a", 64), Size: 1}, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
+	if err := b.fetch(t.Context(), content.HashNamed{Hash: strings.Repeat("a", 64), Size: 1}, []peer{{"impostor", impostor.URL}}); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("fetch from an impostor: got error %v, want an ErrSyncFailed about the certificate", err)
 	}
 	addHostilePeer(t, b, handler)

@@ -63,7 +63,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 	defer n.verifyMu.Unlock()
 	all := []Finding{}
 	err := n.disk.heads(func(key string, h head) error {
-		check := func(f content.Named) error {
+		check := func(f content.HashNamed) error {
 			file, err := n.disk.Open(f)
 			if err == nil {
 				return file.Close()
@@ -89,7 +89,7 @@ func (n *Node) verifyOwn(ctx context.Context) ([]Finding, error) {
 			return canceled.Err(ctx)
 		}
 		for _, f := range m.files {
-			if err := check(f.Named); err != nil {
+			if err := check(f.HashNamed); err != nil {
 				return err
 			}
 		}

@@ -38,13 +38,13 @@ func (v *versionReader) fetchVersion(ctx context.Context, r record, from, to tim
 		return fetched, times, err
 	}
 	times = fetched.interval(from, to)
-	var missing []content.Named
+	var missing []content.HashNamed
 	for _, f := range fetched.files {
-		if times.overlaps(f) && !v.disk.touch(f.Named) {
-			missing = append(missing, f.Named)
+		if times.overlaps(f) && !v.disk.touch(f.HashNamed) {
+			missing = append(missing, f.HashNamed)
 		}
 	}
-	return fetched, times, parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f content.Named) error {
+	return fetched, times, parallel.Each(ctx, slices.Values(missing), 0, func(ctx context.Context, f content.HashNamed) error {
 		return v.client.fetch(ctx, f, v.reg.peers(r)) // peers returns the nodes in a new random order for each file
 	})
 }
@@ -61,7 +61,7 @@ func (v *versionReader) manifest(ctx context.Context, r record) (*manifest, erro
 // rows yields a file's rows with times in an interval. It checks the file's hash first.
 func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataFile, times interval) func(func(arrow.RecordBatch, error) bool) {
 	return func(yield func(arrow.RecordBatch, error) bool) {
-		file, err := v.open(ctx, r, f.Named)
+		file, err := v.open(ctx, r, f.HashNamed)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -85,7 +85,7 @@ func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataF
 }
 
 // open opens a file of version r, and first fetches it if it is missing or damaged.
-func (v *versionReader) open(ctx context.Context, r record, f content.Named) (*os.File, error) {
+func (v *versionReader) open(ctx context.Context, r record, f content.HashNamed) (*os.File, error) {
 	file, err := v.disk.Open(f)
 	if err != nil {
 		if err = v.refetch(ctx, r, f, err); err == nil {
@@ -96,13 +96,13 @@ func (v *versionReader) open(ctx context.Context, r record, f content.Named) (*o
 }
 
 // refetch fetches a file that could not be opened because of cause.
-func (v *versionReader) refetch(ctx context.Context, r record, f content.Named, cause error) error {
+func (v *versionReader) refetch(ctx context.Context, r record, f content.HashNamed, cause error) error {
 	return v.replace(r.Name, f, cause, func() error { return v.client.fetch(ctx, f, v.reg.peers(r)) })
 }
 
 // replace calls fetch for a missing or damaged file. cause is the error from opening the
 // file. If the file is neither missing nor damaged, replace returns cause.
-func (v *versionReader) replace(table string, f content.Named, cause error, fetch func() error) error {
+func (v *versionReader) replace(table string, f content.HashNamed, cause error, fetch func() error) error {
 	damaged := errors.Is(cause, content.ErrDamaged)
 	if !damaged && !errors.Is(cause, fs.ErrNotExist) {
 		return cause

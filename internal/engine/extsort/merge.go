@@ -208,9 +208,9 @@ const prefetchBatch = 32 // number of records to prefetch together
 
 // prefetch reads a byte in each of the first three cache lines of some records, so that the
 // processor fetches all these lines at the same time.
-func prefetch(mem []byte, entries []entry) (sum byte) {
+func prefetch(mem []byte, entries []Entry) (sum byte) {
 	for _, e := range entries {
-		pos := int(e.ref >> refLen)
+		pos := int(e.Ref >> refLen)
 		sum += mem[pos] + mem[pos+64] + mem[pos+128] // in range: entries follow the records in mem
 	}
 	return sum

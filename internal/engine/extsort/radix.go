@@ -10,7 +10,7 @@ const insertionLimit = 24 // maximum number of entries for insertion sort
 // sort stably sorts entries by their keys. The first depth bytes of all keys must be equal. If
 // depth is 0, the caller must have set each entry's prefix to the first eight bytes of its key.
 // scratch must be at least as long as list.
-func (s *sorter) sort(list, scratch []entry, depth int) {
+func (s *sorter) sort(list, scratch []Entry, depth int) {
 	if len(list) < 2 {
 		return
 	}
@@ -26,16 +26,16 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 		s.insertionSort(list, depth)
 		return
 	}
-	radixSort(list, scratch[:len(list)])
+	SortByPrefix(list, scratch)
 	for from := 0; from < len(list); {
 		first := list[from]
 		to := from + 1
 		var differingBits uint64
-		for to < len(list) && list[to].prefix == first.prefix {
-			differingBits |= list[to].ref ^ first.ref
+		for to < len(list) && list[to].Prefix == first.Prefix {
+			differingBits |= list[to].Ref ^ first.Ref
 			to++
 		}
-		if to-from > 1 && (differingBits&maxRefLen != 0 || int(first.ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
+		if to-from > 1 && (differingBits&maxRefLen != 0 || int(first.Ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
 			s.sortEqual(list[from:to], scratch, depth)
 		}
 		from = to
@@ -44,17 +44,17 @@ func (s *sorter) sort(list, scratch []entry, depth int) {
 
 // loadPrefixes sets each prefix to eight bytes of the key, from offset depth on. It reports whether
 // all prefixes are equal and all keys continue after them.
-func (s *sorter) loadPrefixes(list []entry, depth int) bool {
+func (s *sorter) loadPrefixes(list []Entry, depth int) bool {
 	allSame := true
 	for i := range list {
 		rest := keyOf(s.mem, list[i])[depth:]
-		list[i].prefix = prefixOf(rest)
-		allSame = allSame && len(rest) > 8 && list[i].prefix == list[0].prefix
+		list[i].Prefix = prefixOf(rest)
+		allSame = allSame && len(rest) > 8 && list[i].Prefix == list[0].Prefix
 	}
 	return allSame
 }
 
-func (s *sorter) allEqual(list []entry) bool {
+func (s *sorter) allEqual(list []Entry) bool {
 	first := keyOf(s.mem, list[0])
 	for i := len(list) - 1; i > 0; i-- {
 		if !bytes.Equal(keyOf(s.mem, list[i]), first) {
@@ -65,7 +65,7 @@ func (s *sorter) allEqual(list []entry) bool {
 }
 
 // insertionSort sorts a few entries. loadPrefixes must have set the prefixes for depth.
-func (s *sorter) insertionSort(list []entry, depth int) {
+func (s *sorter) insertionSort(list []Entry, depth int) {
 	for i := 1; i < len(list); i++ {
 		e := list[i]
 		j := i
@@ -76,12 +76,12 @@ func (s *sorter) insertionSort(list []entry, depth int) {
 	}
 }
 
-func (s *sorter) less(a, b entry, depth int) bool {
-	if a.prefix != b.prefix {
-		return a.prefix < b.prefix
+func (s *sorter) less(a, b Entry, depth int) bool {
+	if a.Prefix != b.Prefix {
+		return a.Prefix < b.Prefix
 	}
 	// Both keys end within the equal prefixes and have the same length, so they are equal.
-	if n := a.ref & maxRefLen; n == b.ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
+	if n := a.Ref & maxRefLen; n == b.Ref&maxRefLen && int(n) <= min(depth+8, maxRefLen-1) {
 		return false
 	}
 	return bytes.Compare(keyOf(s.mem, a)[depth:], keyOf(s.mem, b)[depth:]) < 0
@@ -89,7 +89,7 @@ func (s *sorter) less(a, b entry, depth int) bool {
 
 // sortEqual sorts entries with equal prefixes. Keys that end within the prefix come first, by
 // length. The others are sorted by the bytes after the prefix.
-func (s *sorter) sortEqual(list, scratch []entry, depth int) {
+func (s *sorter) sortEqual(list, scratch []Entry, depth int) {
 	const maxClass = 9 // result of bytesLeft for keys that continue after the prefix
 	var positions [maxClass + 1]int
 	for i := range list {
@@ -114,22 +114,23 @@ func (s *sorter) sortEqual(list, scratch []entry, depth int) {
 }
 
 // bytesLeft returns the number of bytes that a key has from offset depth on, but at most 9.
-func (s *sorter) bytesLeft(e entry, depth int) int {
-	n := int(e.ref & maxRefLen)
+func (s *sorter) bytesLeft(e Entry, depth int) int {
+	n := int(e.Ref & maxRefLen)
 	if n == maxRefLen {
 		n = len(keyOf(s.mem, e))
 	}
 	return min(n-depth, 9)
 }
 
-// radixSort stably sorts entries by their prefixes. From the last byte to the first, it makes a
-// pass for each byte that is not the same in all prefixes.
-func radixSort(list, scratch []entry) {
+// SortByPrefix stably sorts entries by their prefixes. From the last byte to the first, it makes a
+// pass for each byte that is not the same in all prefixes. It overwrites scratch, which must be at
+// least as long as list.
+func SortByPrefix(list, scratch []Entry) {
 	var counts [8][256]uint32
 	common, union := ^uint64(0), uint64(0)
 	for i := range list {
-		common &= list[i].prefix
-		union |= list[i].prefix
+		common &= list[i].Prefix
+		union |= list[i].Prefix
 	}
 	differingBits := common ^ union
 	if differingBits == 0 {
@@ -144,12 +145,12 @@ func radixSort(list, scratch []entry) {
 		}
 	}
 	for i := range list {
-		p := list[i].prefix
+		p := list[i].Prefix
 		for k := range passes {
 			counts[k][byte(p>>shifts[k])]++
 		}
 	}
-	from, to := list, scratch
+	from, to := list, scratch[:len(list)]
 	for k := range passes {
 		c := &counts[k]
 		sum := uint32(0)
@@ -159,7 +160,7 @@ func radixSort(list, scratch []entry) {
 		}
 		shift := shifts[k]
 		for _, e := range from {
-			b := byte(e.prefix >> shift)
+			b := byte(e.Prefix >> shift)
 			to[c[b]] = e
 			c[b]++
 		}

@@ -17,15 +17,16 @@ type slot struct {
 	seq     int64 // number of the slot, in the order of the input
 	used    int   // size of the records in bytes
 	records int
-	entries []entry // set by sort, in sort order
+	entries []Entry // set by sort, in sort order
 }
 
-// entry represents a record in a sort.
-type entry struct {
-	prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
-	// ref consists of, from the highest bits: the record's offset; the number of bytes before the
-	// key in the record; and the key's length, or maxRefLen if the key is at least that long.
-	ref uint64
+// Entry represents a record in a sort.
+type Entry struct {
+	Prefix uint64 // eight bytes of the key, initially the first ones, as a big-endian number
+	// Ref identifies the record. In a Sorter, it consists of, from the highest bits: the record's
+	// offset; the number of bytes before the key in the record; and the key's length, or maxRefLen
+	// if the key is at least that long.
+	Ref uint64
 }
 
 const (
@@ -56,7 +57,7 @@ func (m *slot) sort() {
 	if n == 0 {
 		return
 	}
-	entries := unsafe.Slice((*entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
+	entries := unsafe.Slice((*Entry)(unsafe.Pointer(&m.mem[len(m.mem)-2*entrySize*n])), 2*n)
 	list := entries[:n]
 	pos := 0
 	sorted := true
@@ -67,7 +68,7 @@ func (m *slot) sort() {
 		pos += l
 		keyLen, k := uvarint(m.mem[pos:])
 		key := m.mem[pos+k : pos+k+keyLen]
-		list[i] = entry{prefixOf(key), uint64(off)<<refLen | uint64(pos+k-off)<<keyBits | uint64(min(keyLen, maxRefLen))}
+		list[i] = Entry{prefixOf(key), uint64(off)<<refLen | uint64(pos+k-off)<<keyBits | uint64(min(keyLen, maxRefLen))}
 		pos += itemLen
 		if sorted {
 			sorted = bytes.Compare(last, key) <= 0
@@ -80,9 +81,9 @@ func (m *slot) sort() {
 	m.entries = list
 }
 
-func keyOf(mem []byte, e entry) []byte {
-	pos := int(e.ref>>refLen + e.ref>>keyBits&maxHead)
-	n := int(e.ref & maxRefLen)
+func keyOf(mem []byte, e Entry) []byte {
+	pos := int(e.Ref>>refLen + e.Ref>>keyBits&maxHead)
+	n := int(e.Ref & maxRefLen)
 	if n == maxRefLen {
 		k, _ := recordOf(mem, e)
 		return k
@@ -90,8 +91,8 @@ func keyOf(mem []byte, e entry) []byte {
 	return mem[pos : pos+n : pos+n]
 }
 
-func recordOf(mem []byte, e entry) (key, rec []byte) {
-	pos := int(e.ref >> refLen)
+func recordOf(mem []byte, e Entry) (key, rec []byte) {
+	pos := int(e.Ref >> refLen)
 	itemLen, l := uvarint(mem[pos:])
 	pos += l
 	end := pos + itemLen

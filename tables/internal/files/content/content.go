@@ -1,5 +1,5 @@
 // Package content copies, verifies and repairs files. [Copy] and [Verifier] identify a file's content by the xxh3-128
-// checksum in a store's catalog; a [Named] file has its SHA-256 as its name.
+// checksum in a store's catalog; a [HashNamed] file has its SHA-256 as its name.
 package content
 
 import (

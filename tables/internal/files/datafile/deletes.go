@@ -307,7 +307,7 @@ func appendNullable(dst []byte, columns []arrow.Array, row int) []byte {
 			dst = append(dst, 0)
 			continue
 		}
-		dst = sorted.AppendKey(append(dst, 1), c, row)
+		dst = sorted.AppendOrderKey(append(dst, 1), c, row)
 	}
 	return dst
 }

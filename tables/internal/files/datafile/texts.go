@@ -22,28 +22,23 @@ import (
 // long to build the dictionary, because it allocates memory for each lookup.
 type stringDictionary struct {
 	values [][]byte
-	codes  []int32
+	codes  *array.Int32
 }
 
 // stringDictionaryOf returns a column's dictionary and codes, or nil if the dictionary would exceed dictionaryBytes.
 func stringDictionaryOf(a arrow.Array) *stringDictionary {
-	t := &stringDictionary{codes: make([]int32, a.Len())}
-	codeOf, value, size := map[string]int32{}, plainValue(a), 0
-	for i := range t.codes {
-		if a.IsNull(i) {
-			continue
-		}
-		v := value(i)
-		code, ok := codeOf[string(v)]
-		if !ok {
-			size += 4 + len(v)
-			if size > dictionaryBytes || len(t.values) > a.Len()/2 {
-				return nil
-			}
-			code = int32(len(t.values))
-			codeOf[string(v)], t.values = code, append(t.values, v)
-		}
-		t.codes[i] = code
+	value, size := plainValue(a), 0
+	codes, rows, _ := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) ([]byte, error) { return value(row), nil }, func(n int, v []byte) bool {
+		size += 4 + len(v)
+		return size <= dictionaryBytes && n <= a.Len()/2
+	})
+	if codes.Len() < a.Len() {
+		codes.Release()
+		return nil
+	}
+	t := &stringDictionary{make([][]byte, len(rows)), codes}
+	for i, row := range rows {
+		t.values[i] = value(row)
 	}
 	return t
 }
@@ -64,13 +59,11 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 	if err := encoder.PutDictionary(dictionary); err != nil {
 		return err
 	}
-	codes := take.NewArray(arrow.PrimitiveTypes.Int32, a.Len(), []*memory.Buffer{take.NullBitmap(a), memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(t.codes))}, nil, a.NullN(), 0)
-	defer codes.Release()
 	lastPage := make([]int, len(t.values)) // for each string, the last page that contains it
 	rows := min(max(pageBytes/int(width(a)), 1), pageRows)
 	for start, page := 0, 1; start < a.Len(); start, page = start+rows, page+1 {
 		end := min(start+rows, a.Len())
-		pageCodes := array.NewSlice(codes, int64(start), int64(end))
+		pageCodes := array.NewSlice(t.codes, int64(start), int64(end))
 		defer pageCodes.Release()
 		var pageLevels []int16
 		if levels != nil {
@@ -80,7 +73,7 @@ func (t *stringDictionary) write(writer pqfile.ColumnChunkWriter, a arrow.Array,
 			return err
 		}
 		var minValue, maxValue []byte
-		for i, code := range t.codes[start:end] {
+		for i, code := range t.codes.Int32Values()[start:end] {
 			if lastPage[code] == page || pageCodes.IsNull(i) {
 				continue
 			}

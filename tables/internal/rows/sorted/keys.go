@@ -11,8 +11,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
-
-	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
 // column is a key column of a batch. Nulls come before all values, and NaN before all numbers.
@@ -163,9 +161,9 @@ func (c *ints) word(i int) uint64 {
 
 func (c *ints) setWords(rows []entry, depth int) {
 	for i, r := range rows {
-		rows[i].word = c.word(int(r.row))
+		rows[i].Prefix = c.word(int(r.Ref))
 		if depth > 0 {
-			rows[i].word = uint64(c.values[r.row]) ^ 1<<63
+			rows[i].Prefix = uint64(c.values[r.Ref]) ^ 1<<63
 		}
 	}
 }
@@ -203,9 +201,9 @@ func (c *values[T]) word(i int) uint64 {
 func (c *values[T]) setWords(rows []entry, depth int) {
 	for i, r := range rows {
 		if depth == 0 {
-			rows[i].word = c.word(int(r.row))
+			rows[i].Prefix = c.word(int(r.Ref))
 		} else {
-			rows[i].word = c.wordOf(c.array.Value(int(r.row)), depth)
+			rows[i].Prefix = c.wordOf(c.array.Value(int(r.Ref)), depth)
 		}
 	}
 }
@@ -262,40 +260,4 @@ func decimalWord(v decimal128.Num, depth int) uint64 {
 
 func isWholeDecimal(w uint64, depth int) bool {
 	return depth == 2 || depth == 0 && w != 1 && w != math.MaxUint64
-}
-
-// KeysInOrder reports whether AppendKey's keys for a stored type sort like the values.
-func KeysInOrder(t arrow.DataType) bool {
-	switch t.ID() {
-	case arrow.INT32, arrow.INT64, arrow.STRING, arrow.DATE32, arrow.TIME64, arrow.TIMESTAMP, arrow.FLOAT32, arrow.FLOAT64:
-		return true
-	}
-	return false
-}
-
-// AppendKey appends a key for value i of a, which must have a stored type and not be null. Only equal values
-// have equal keys.
-func AppendKey(dst []byte, a arrow.Array, i int) []byte {
-	appendInt := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
-	switch a := a.(type) {
-	case *array.Int32:
-		return appendInt(int64(a.Value(i)))
-	case *array.Int64:
-		return appendInt(a.Value(i))
-	case *array.Date32:
-		return appendInt(int64(a.Value(i)))
-	case *array.Time64:
-		return appendInt(int64(a.Value(i)))
-	case *array.Timestamp:
-		return appendInt(int64(a.Value(i)))
-	case *array.Float32:
-		return extsort.AppendFloat(dst, float64(a.Value(i)))
-	case *array.Float64:
-		return extsort.AppendFloat(dst, a.Value(i))
-	case *array.String:
-		return extsort.AppendText(dst, a.Value(i))
-	case *array.Binary:
-		return extsort.AppendText(dst, a.Value(i))
-	}
-	return extsort.AppendText(dst, a.ValueStr(i))
 }

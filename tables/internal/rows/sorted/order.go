@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math/bits"
 	"slices"
+
+	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
 const (
@@ -14,24 +16,21 @@ const (
 	minBlockRows = 1 << 16 // a block may have as many rows, whatever its memory
 )
 
-// entry is a row to sort, and a word of the key column that is being sorted.
-type entry struct {
-	word uint64
-	row  uint32
-}
+// entry is a row to sort: Prefix is a word of the key column that is being sorted, and Ref is the row's number.
+type entry = extsort.Entry
 
 // order returns the rows 0 to n-1 in sorted order. Rows with equal keys keep their order.
 func (k keys) order(n int) []uint32 {
 	rows, spare := make([]entry, n), make([]entry, n)
 	for i := range rows {
-		rows[i].row, spare[i].row = uint32(i), uint32(i)
+		rows[i].Ref, spare[i].Ref = uint64(i), uint64(i)
 	}
 	last, depth := k.joinWords(rows, spare)
 	sortWords(rows, spare)
 	last.sortGroups(rows, spare, depth)
 	order := make([]uint32, n)
 	for i, r := range rows {
-		order[i] = r.row
+		order[i] = uint32(r.Ref)
 	}
 	return order
 }
@@ -45,8 +44,8 @@ func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 		column[0].setWords(spare, level)
 		all, common, complete := uint64(0), ^uint64(0), 0
 		for _, r := range spare {
-			all, common = all|r.word, common&r.word
-			if column[0].isComplete(r.word, level) {
+			all, common = all|r.Prefix, common&r.Prefix
+			if column[0].isComplete(r.Prefix, level) {
 				complete++
 			}
 		}
@@ -76,7 +75,7 @@ func appendBits(rows, from []entry, mask uint64) {
 		low := high - n
 		run := uint64(1)<<n - 1
 		for i := range rows {
-			rows[i].word = rows[i].word<<n | from[i].word>>low&run
+			rows[i].Prefix = rows[i].Prefix<<n | from[i].Prefix>>low&run
 		}
 		mask &= uint64(1)<<low - 1
 	}
@@ -94,22 +93,22 @@ func (k keys) sort(rows, spare []entry, depth int) {
 func (k keys) sortGroups(rows, spare []entry, depth int) {
 	c := k[0]
 	for start, end := 0, 0; start < len(rows); start = end {
-		word := rows[start].word
-		for end = start + 1; end < len(rows) && rows[end].word == word; end++ {
+		word := rows[start].Prefix
+		for end = start + 1; end < len(rows) && rows[end].Prefix == word; end++ {
 		}
 		if end == start+1 {
 			continue
 		}
 		group, rest, nextDepth := rows[start:end], k, depth+1
 		c.setWords(group[:1], depth) // it was joined with others
-		if c.isComplete(group[0].word, depth) {
+		if c.isComplete(group[0].Prefix, depth) {
 			rest, nextDepth = k[1:], 0
 		}
 		switch {
 		case len(rest) == 0:
 		case len(group) < minRadixRows || nextDepth == maxDepth:
 			slices.SortFunc(group, func(a, b entry) int {
-				return cmp.Or(rest.compare(int(a.row), rest, int(b.row)), cmp.Compare(a.row, b.row))
+				return cmp.Or(rest.compare(int(a.Ref), rest, int(b.Ref)), cmp.Compare(a.Ref, b.Ref))
 			})
 		default:
 			rest.sort(group, spare, nextDepth)
@@ -121,34 +120,8 @@ func (k keys) sortGroups(rows, spare []entry, depth int) {
 // overwrites spare.
 func sortWords(rows, spare []entry) {
 	if len(rows) < minRadixRows {
-		slices.SortFunc(rows, func(a, b entry) int { return cmp.Or(cmp.Compare(a.word, b.word), cmp.Compare(a.row, b.row)) })
+		slices.SortFunc(rows, func(a, b entry) int { return cmp.Or(cmp.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Ref, b.Ref)) })
 		return
 	}
-	var counts [8][256]uint32
-	for _, r := range rows {
-		for digit := range counts {
-			counts[digit][byte(r.word>>(8*digit))]++
-		}
-	}
-	from, to := rows, spare[:len(rows)]
-	for digit := range counts {
-		next, shift := &counts[digit], 8*digit
-		if int(next[byte(rows[0].word>>shift)]) == len(rows) {
-			continue // all words have the same digit
-		}
-		position := uint32(0)
-		for i, n := range next {
-			next[i] = position
-			position += n
-		}
-		for _, r := range from {
-			d := byte(r.word >> shift)
-			to[next[d]] = r
-			next[d]++
-		}
-		from, to = to, from
-	}
-	if &from[0] != &rows[0] {
-		copy(rows, from)
-	}
+	extsort.SortByPrefix(rows, spare)
 }

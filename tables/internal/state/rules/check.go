@@ -276,7 +276,7 @@ func (r *ruleCheck) checkOrder(stored, b arrow.RecordBatch, firstRow int64) erro
 		return errors.ErrUnsupported
 	}
 	less := func(i int, previous arrow.Array, j int) bool {
-		return string(sorted.AppendKey(nil, column, i)) < string(sorted.AppendKey(nil, previous, j))
+		return string(sorted.AppendOrderKey(nil, column, i)) < string(sorted.AppendOrderKey(nil, previous, j))
 	}
 	for i := range column.Len() {
 		switch {

@@ -73,7 +73,7 @@ rows:
 			if c.IsNull(i) {
 				continue rows
 			}
-			u.buf = sorted.AppendKey(u.buf, c, i)
+			u.buf = sorted.AppendOrderKey(u.buf, c, i)
 			if columnIndex == 0 && firstRow >= 0 && u.table != nil {
 				if u.lowKey == nil || string(u.buf) < string(u.lowKey) {
 					u.lowKey, lowest = append(u.lowKey[:0], u.buf...), i

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Dir is a directory of Named files. Several processes may use it.
+// Dir is a directory of HashNamed files. Several processes may use it.
 type Dir struct {
 	Files string // directory of the files
 	Temp  string // directory for incomplete files, on the same disk as Files
@@ -29,13 +29,13 @@ type Dir struct {
 func (d Dir) Path(hash string) string { return filepath.Join(d.Files, hash) }
 
 // Contains reports whether a file with f's name and size exists. It does not check the content.
-func (d Dir) Contains(f Named) bool {
+func (d Dir) Contains(f HashNamed) bool {
 	info, err := os.Stat(d.Path(f.Hash))
 	return err == nil && info.Size() == f.Size
 }
 
 // Open opens a file after verifying its content.
-func (d Dir) Open(f Named) (*os.File, error) {
+func (d Dir) Open(f HashNamed) (*os.File, error) {
 	file, err := os.Open(d.Path(f.Hash))
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (d Dir) Open(f Named) (*os.File, error) {
 }
 
 // Create writes a file, and names it by the hash of its content.
-func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
+func (d Dir) Create(write func(io.Writer) error) (f HashNamed, err error) {
 	file, err := os.CreateTemp(d.Temp, "")
 	if err != nil {
 		return f, err
@@ -61,7 +61,7 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 	info, err2 := file.Stat()
 	f.Hash = hex.EncodeToString(sum.Sum(nil))
 	if err = vfs.Publish(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close())); err != nil {
-		return Named{}, err
+		return HashNamed{}, err
 	}
 	f.Size = info.Size()
 	return f, nil
@@ -69,7 +69,7 @@ func (d Dir) Create(write func(io.Writer) error) (f Named, err error) {
 
 // Fetch downloads a file from a Holder, or continues an interrupted download. Other processes that need the same file
 // wait for it.
-func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
+func (d Dir) Fetch(ctx context.Context, f HashNamed, holder Holder) error {
 	partial := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, partial+".lock", true)
 	if err != nil {
@@ -87,7 +87,7 @@ func (d Dir) Fetch(ctx context.Context, f Named, holder Holder) error {
 
 // fetch completes a partial file. After an error, the partial file remains for the next attempt, unless its content is
 // wrong.
-func fetch(ctx context.Context, partial string, f Named, holder Holder) error {
+func fetch(ctx context.Context, partial string, f HashNamed, holder Holder) error {
 	file, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o666)
 	if err != nil {
 		return err
@@ -119,13 +119,13 @@ func fetch(ctx context.Context, partial string, f Named, holder Holder) error {
 	return file.Sync()
 }
 
-// Named is a file whose name is the SHA-256 of its content.
-type Named struct {
+// HashNamed is a file whose name is the SHA-256 of its content.
+type HashNamed struct {
 	Hash string `json:"hash"` // 64 hexadecimal digits
 	Size int64  `json:"size"`
 }
 
-// ErrDamaged is the error for a Named file whose content does not match its name.
+// ErrDamaged is the error for a HashNamed file whose content does not match its name.
 var ErrDamaged = errors.New("the file is damaged: its content does not match its name")
 
 // HashOf returns the name of a file with the given content.
@@ -135,7 +135,7 @@ func HashOf(b []byte) string {
 }
 
 // Copy copies the content of f and verifies it. It stops reading at the first byte beyond f's size.
-func (f Named) Copy(to io.Writer, from io.Reader) error {
+func (f HashNamed) Copy(to io.Writer, from io.Reader) error {
 	sum := sha256.New()
 	n, err := io.Copy(io.MultiWriter(to, sum), io.LimitReader(from, min(f.Size, math.MaxInt64-1)+1))
 	if err == nil && (n != f.Size || hex.EncodeToString(sum.Sum(nil)) != f.Hash) {
@@ -144,21 +144,21 @@ func (f Named) Copy(to io.Writer, from io.Reader) error {
 	return err
 }
 
-// Holder is a source of Named files, such as a bucket or another server.
+// Holder is a source of HashNamed files, such as a bucket or another server.
 type Holder interface {
 	// Open returns the content of f from offset on. If the source ignores the offset, the error wraps ErrOffset.
-	Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error)
+	Open(ctx context.Context, f HashNamed, offset int64) (io.ReadCloser, error)
 	// Try calls attempt, which opens and reads f. It repeats failed attempts for a time that depends on f's size.
-	Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error
+	Try(ctx context.Context, f HashNamed, attempt func(ctx context.Context) error) error
 }
 
 // ErrOffset is wrapped by a Holder's error if the response does not start at the requested offset.
 var ErrOffset = errors.New("the response starts at another offset")
 
-// Bucket is a bucket of an object store with Named files and other objects. Its methods retry failed requests.
+// Bucket is a bucket of an object store with HashNamed files and other objects. Its methods retry failed requests.
 type Bucket struct {
 	objstore.Bucket
-	Prefix   string // prefix of the names of Named files
+	Prefix   string // prefix of the names of HashNamed files
 	RetryFor time.Duration
 }
 
@@ -219,12 +219,12 @@ func (b Bucket) Objects(ctx context.Context, prefix string) (all []objstore.Obje
 }
 
 // Open implements [Holder].
-func (b Bucket) Open(ctx context.Context, f Named, offset int64) (io.ReadCloser, error) {
+func (b Bucket) Open(ctx context.Context, f HashNamed, offset int64) (io.ReadCloser, error) {
 	return b.ReadRange(ctx, b.Prefix+f.Hash, offset, -1)
 }
 
 // Replace replaces a file's damaged object.
-func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
+func (b Bucket) Replace(ctx context.Context, f HashNamed, data []byte) error {
 	name := b.Prefix + f.Hash
 	err := b.retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })
 	if err != nil {
@@ -234,7 +234,7 @@ func (b Bucket) Replace(ctx context.Context, f Named, data []byte) error {
 }
 
 // Check reads a file, and returns an error unless the content is intact.
-func (b Bucket) Check(ctx context.Context, f Named) error {
+func (b Bucket) Check(ctx context.Context, f HashNamed) error {
 	return b.Try(ctx, f, func(ctx context.Context) error {
 		r, err := b.Open(ctx, f, 0)
 		if err != nil {
@@ -245,7 +245,7 @@ func (b Bucket) Check(ctx context.Context, f Named) error {
 }
 
 // Try implements [Holder]. If attempt returns ErrDamaged, the error includes the object's name.
-func (b Bucket) Try(ctx context.Context, f Named, attempt func(ctx context.Context) error) error {
+func (b Bucket) Try(ctx context.Context, f HashNamed, attempt func(ctx context.Context) error) error {
 	return b.retry(ctx, f.Size, func(ctx context.Context) error {
 		err := attempt(ctx)
 		if errors.Is(err, ErrDamaged) {

@@ -11,8 +11,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestAppendExact checks that no encoding of a value equals, or is a prefix of, the encoding of another value.
-func TestAppendExact(t *testing.T) {
+// TestAppendExactKey checks that no encoding of a value equals, or is a prefix of, the encoding of another value.
+func TestAppendExactKey(t *testing.T) {
 	item := arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, arrow.Field{Name: "y", Type: arrow.BinaryTypes.String, Nullable: true})
 	for typ, json := range map[arrow.DataType]string{
 		arrow.FixedWidthTypes.Boolean:                  `[null,true,false]`,
@@ -31,13 +31,13 @@ func TestAppendExact(t *testing.T) {
 		}
 		for i := range a.Len() {
 			for j := range a.Len() {
-				x, y := AppendExact(nil, a, i, math.MaxInt), AppendExact(nil, a, j, math.MaxInt)
+				x, y := AppendExactKey(nil, a, i, math.MaxInt), AppendExactKey(nil, a, j, math.MaxInt)
 				if (i == j) != bytes.Equal(x, y) || i != j && bytes.HasPrefix(x, y) {
 					t.Errorf("%s: values %s and %s have the encodings %q and %q", typ, a.ValueStr(i), a.ValueStr(j), x, y)
 				}
 			}
 		}
-		if sliced := array.NewSlice(a, 1, int64(a.Len())); !bytes.Equal(AppendExact(nil, sliced, 0, math.MaxInt), AppendExact(nil, a, 1, math.MaxInt)) {
+		if sliced := array.NewSlice(a, 1, int64(a.Len())); !bytes.Equal(AppendExactKey(nil, sliced, 0, math.MaxInt), AppendExactKey(nil, a, 1, math.MaxInt)) {
 			t.Errorf("%s: the encoding depends on the array's offset", typ)
 		}
 	}
@@ -46,7 +46,7 @@ func TestAppendExact(t *testing.T) {
 	floats := b.NewArray()
 	for i := range floats.Len() {
 		for j := range floats.Len() {
-			if want := i == j || i < 2 && j < 2; bytes.Equal(AppendExact(nil, floats, i, math.MaxInt), AppendExact(nil, floats, j, math.MaxInt)) != want {
+			if want := i == j || i < 2 && j < 2; bytes.Equal(AppendExactKey(nil, floats, i, math.MaxInt), AppendExactKey(nil, floats, j, math.MaxInt)) != want {
 				t.Errorf("floats %d and %d have equal encodings: %v, want %v", i, j, !want, want)
 			}
 		}

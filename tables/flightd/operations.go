@@ -67,8 +67,8 @@ func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_D
 	return serving.Status(s.answers.sendReader(stream, func(err error) error { return err }, open))
 }
 
-// nativePut handles a stream whose command is a operations.PutCall.
-func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
+// runPut handles a stream whose command is an operations.Put.
+func (s *Server) runPut(command []byte, stream flight.FlightService_DoPutServer, memory memory.Allocator) (err error) {
 	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	var c operations.Put
@@ -108,7 +108,7 @@ func (s *Server) nativePut(command []byte, stream flight.FlightService_DoPutServ
 	return stream.Send(&flight.PutResult{AppMetadata: body})
 }
 
-func (s *Server) nativeAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
+func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
 	defer func() { err = serving.Status(err) }()
 	ctx := stream.Context()
 	if o.Writes {
