@@ -16,6 +16,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
+// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
+// known.
+const maxHeldBytes = 32 << 20
+
 // columns reads selected columns of a row group.
 type columns struct {
 	f               *file
@@ -83,25 +87,6 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	}
 	c.maxRows = f.stepRows(g, allLeaves)
 	return c, nil
-}
-
-// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
-func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
-	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
-	if err != nil {
-		return nil, err
-	}
-	if err := schema.CheckEncoding(chunk); err != nil {
-		return nil, err
-	}
-	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
-	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
-		start = min(start, chunk.DictionaryPageOffset())
-	}
-	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
-		return nil, fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
-	}
-	return f.pagesOf(ctx, g, leaf, chunk, start)
 }
 
 func (c *columns) release() {

@@ -43,9 +43,6 @@ type encoder struct {
 	unbounded []chunk
 }
 
-// chunk identifies a column of a row group.
-type chunk struct{ group, leaf int }
-
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
 func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool, options ...pqfile.WriteOption) (e *encoder, err error) {

@@ -3,6 +3,7 @@ package datafile
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -10,10 +11,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 )
-
-// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
-// known.
-const maxHeldBytes = 32 << 20
 
 // groupReader reads a row group: the condition's columns first, and the other columns only where rows are kept.
 type groupReader struct {
@@ -27,6 +24,14 @@ type groupReader struct {
 	condition, other               *columns
 	// for each result column, its index in conditionColumns, followed by otherColumns
 	columnIndex []int
+}
+
+func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		if err := f.readGroup(ctx, g, yield); err != nil {
+			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
+		}
+	}
 }
 
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {

@@ -108,3 +108,54 @@ func (f *file) columnPages(g group, c Column) (pages []page) {
 	}
 	return pages
 }
+
+// spans returns the rows of a row group that can match according to page statistics. It also sets g.index.
+func (f *file) spans(g *group) (spans []span, err error) {
+	defer f.recoverPanic(&err)
+	spans = []span{{max(0, f.skip-g.first), g.rows}}
+	where := f.scan.Where
+	if where != nil || spans[0].from > 0 {
+		g.index = f.pageIndex(*g)
+	}
+	if where == nil {
+		return spans, nil
+	}
+	for _, c := range f.scan.ConditionColumns {
+		pages := f.columnPages(*g, c)
+		if pages == nil {
+			continue
+		}
+		var matching []span
+		for _, p := range pages {
+			if mayMatch, _ := where.May(func(name string) filter.Bounds {
+				if name == c.Field.Name {
+					return p.Bounds
+				}
+				return f.boundsOf(*g, name)
+			}); !mayMatch {
+				continue
+			}
+			if last := len(matching) - 1; last >= 0 && matching[last].to == p.from {
+				matching[last].to = p.to
+			} else {
+				matching = append(matching, p.span)
+			}
+		}
+		spans = intersect(spans, matching)
+	}
+	return spans, nil
+}
+
+func intersect(a, b []span) (result []span) {
+	for len(a) > 0 && len(b) > 0 {
+		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {
+			result = append(result, s)
+		}
+		if a[0].to < b[0].to {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return result
+}

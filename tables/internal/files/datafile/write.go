@@ -136,24 +136,3 @@ func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 	}
 	return withIDs, nil
 }
-
-// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value of
-// no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
-func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
-	partition := f.Partition()
-	for id, v := range partition {
-		if value, ok := v.([]byte); ok {
-			partition[id] = append([]byte{}, value...)
-		}
-	}
-	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), partition, nil, nil, f.Count(), f.FileSizeBytes())
-	if err != nil {
-		return nil, err
-	}
-	b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
-		LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
-	if id := f.SortOrderID(); id != nil {
-		b.SortOrderID(*id)
-	}
-	return b, nil
-}
