@@ -89,7 +89,7 @@ func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 	for i, group := range parsed.RowGroups {
 		for leaf, c := range group.Columns {
 			if t := parquet.Type(c.MetaData.Type); hasNaN && (t == parquet.Types.Float || t == parquet.Types.Double) {
-				removeBounds(parsed, chunk{i, leaf})
+				removeBounds(parsed, chunkID{i, leaf})
 			}
 		}
 	}

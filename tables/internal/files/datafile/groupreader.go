@@ -21,7 +21,7 @@ type groupReader struct {
 	held   []step        // the next steps to yield
 
 	conditionColumns, otherColumns []Column
-	condition, other               *columns
+	condition, other               *columnReader
 	// for each result column, its index in conditionColumns, followed by otherColumns
 	columnIndex []int
 }
@@ -41,7 +41,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	if r.spans, err = f.spans(&r.g); err != nil || len(r.spans) == 0 {
 		return err
 	}
-	r.condition, err = f.columns(ctx, f.conditionReader, r.g, r.conditionColumns, len(f.scan.ConditionColumns))
+	r.condition, err = f.openColumns(ctx, f.conditionReader, r.g, r.conditionColumns, len(f.scan.ConditionColumns))
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	if len(r.held) == 0 && len(r.spans) == 0 {
 		return nil
 	}
-	r.other, err = f.columns(ctx, f.reader, r.g, r.otherColumns, len(r.otherColumns))
+	r.other, err = f.openColumns(ctx, f.reader, r.g, r.otherColumns, len(r.otherColumns))
 	if err != nil {
 		return err
 	}

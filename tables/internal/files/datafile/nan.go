@@ -44,10 +44,10 @@ func hasNaN(a arrow.ArrayData) bool {
 	return countNaN(values) > 0
 }
 
-// chunk identifies a column of a row group.
-type chunk struct{ group, leaf int }
+// chunkID identifies a column of a row group.
+type chunkID struct{ group, leaf int }
 
-func removeBounds(footer *metadata.FileMetaData, c chunk) {
+func removeBounds(footer *metadata.FileMetaData, c chunkID) {
 	column := footer.RowGroups[c.group].Columns[c.leaf]
 	column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
 	if s := column.MetaData.Statistics; s != nil {
@@ -86,7 +86,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 
 // release writes the held bytes, which end with the footer. It removes the width annotations and the bounds of the
 // given chunks from the footer.
-func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err error) {
+func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunkID) (err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
 	for _, c := range chunks {

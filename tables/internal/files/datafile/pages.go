@@ -77,14 +77,14 @@ func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// page has the rows of a page, and the bounds of a column's values in it.
-type page struct {
+// pageBounds has the rows of a page, and the bounds of a column's values in it.
+type pageBounds struct {
 	span
 	filter.Bounds
 }
 
 // columnPages returns a column's pages in a row group, or nil if they are unknown.
-func (f *file) columnPages(g group, c Column) (pages []page) {
+func (f *file) columnPages(g group, c Column) (pages []pageBounds) {
 	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {
 		return nil
@@ -95,7 +95,7 @@ func (f *file) columnPages(g group, c Column) (pages []page) {
 		return nil
 	}
 	for i, end := range append(starts[1:], g.rows) {
-		p := page{span{starts[i], end}, filter.Bounds{Rows: end - starts[i], Nulls: -1}}
+		p := pageBounds{span{starts[i], end}, filter.Bounds{Rows: end - starts[i], Nulls: -1}}
 		if index.GetNullPages()[i] {
 			p.Nulls = p.Rows
 		} else {

@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-type result struct {
+type readResult struct {
 	batch    arrow.RecordBatch
 	err      error
 	consumed chan struct{} // closed when the consumer asks for the next batch; nil if the batch is small
@@ -144,7 +144,7 @@ func (f *file) readGroups(ctx context.Context, yield func(arrow.RecordBatch, err
 }
 
 type readAhead struct {
-	rows chan result
+	rows chan readResult
 	size int64 // bytes of Scan.Memory that the row group uses
 }
 
@@ -156,7 +156,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	defer cancel()
 	queue, slots, memory := make(chan readAhead, s.Workers-2), make(chan struct{}, s.Workers), semaphore.NewWeighted(s.Memory+1)
 	start := func(size int64, read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
-		group := readAhead{make(chan result, maxAhead-1), min(size, s.Memory+1)}
+		group := readAhead{make(chan readResult, maxAhead-1), min(size, s.Memory+1)}
 		if memory.Acquire(ctx, group.size) != nil || canceled.Send(ctx, slots, struct{}{}) != nil {
 			done()
 			return false
@@ -166,7 +166,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer close(group.rows)
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
-				r := result{b, err, nil}
+				r := readResult{b, err, nil}
 				if err == nil && SizeOf(b) > 2*maxBatchBytes { // has long values, of which few fit in memory
 					r.consumed = make(chan struct{})
 				}

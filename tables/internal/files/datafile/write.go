@@ -51,7 +51,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		}
 		return writeForeign(ctx, t, fs, stored, rows, options...)
 	}
-	w := &writer{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
+	w := &fileWriter{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
 	defer w.abort()
 	if err := w.prepare(); err != nil {
 		return nil, err
