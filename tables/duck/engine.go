@@ -58,10 +58,7 @@ func New(o *Options) (*Engine, error) {
 
 // Close removes the engine's temporary files. The caller must first release the readers of all queries.
 func (e *Engine) Close() error {
-	if e == nil {
-		return nil
-	}
-	if !e.pool.close() {
+	if e == nil || !e.pool.close() {
 		return nil
 	}
 	return e.temp.Close()

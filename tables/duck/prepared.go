@@ -89,14 +89,13 @@ type lookup struct {
 // findIn returns the cached statement with the given key, or a cached Selection with the same template. Otherwise, found
 // is false, and st contains only the key.
 func (l *lookup) findIn(p *preparedCache, key statement) (st prepared, found bool) {
-	st, found = p.find(key)
-	if !found {
-		l.template = key
-		l.template.sql, l.literals = sqlwrite.CutLiterals(key.sql)
-		st, found = p.find(l.template)
-		if !found {
-			st.statement = key
-		}
+	if st, found = p.find(key); found {
+		return st, true
+	}
+	l.template = key
+	l.template.sql, l.literals = sqlwrite.CutLiterals(key.sql)
+	if st, found = p.find(l.template); !found {
+		st.statement = key
 	}
 	return st, found
 }

@@ -132,8 +132,7 @@ func (r *resolver) find(ctx context.Context, n database.Name, state tables.At) (
 		if state.Snapshot() != "" && len(names) == 0 || errors.Is(missing, fs.ErrPermission) {
 			return "", "", nil, missing // this error says whether the snapshot exists
 		}
-		missingTable := &boundTable{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v %w%s", missingTable, tables.ErrNotFound, textfmt.Hint(n.Table, names))
+		return "", "", nil, fmt.Errorf("table %s %w%s", sqltext.Qualified(bucket, n.Table), tables.ErrNotFound, textfmt.Hint(n.Table, names))
 	case 1:
 		opened, err = r.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
 		return matches[0].bucket, matches[0].table, opened, err

@@ -21,9 +21,7 @@ import (
 
 // Commit commits all changes, each to a different table, or none. The hooks run in the catalog's transaction.
 func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
-	if s.OnPrepared != nil {
-		s.OnPrepared()
-	}
+	s.OnPrepared()
 	slices.SortFunc(changes, func(a, b *Change) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
 	})
@@ -60,12 +58,14 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 // must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
 // the table.
 func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
+	e.tables.OnPrepared()
+	return e.commitSteps(ctx, steps...)
+}
+
+func (e *Entry) commitSteps(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	c := &Change{Entry: e}
 	for _, p := range steps {
 		c.Add(p.Mode, p.IO, p.Apply)
-	}
-	if e.tables.OnPrepared != nil {
-		e.tables.OnPrepared()
 	}
 	err := e.tables.commitWithRetry(ctx, nil, c)
 	return c.Result, err
@@ -79,9 +79,7 @@ const maxAside = 3
 // others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the lock.
 // It waits for SQL statements that change rows, because they would have to start again if files were replaced.
 func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
-	if e.tables.OnPrepared != nil {
-		e.tables.OnPrepared()
-	}
+	e.tables.OnPrepared()
 	for range maxAside {
 		if t, err = e.commitAside(ctx, step); !errors.Is(err, table.ErrCommitFailed) {
 			return t, err
@@ -92,14 +90,7 @@ func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Ta
 		return nil, err
 	}
 	defer unlock()
-	return e.commitStep(ctx, step)
-}
-
-func (e *Entry) commitStep(ctx context.Context, step PreparedStep) (*table.Table, error) {
-	c := &Change{Entry: e}
-	c.Add(Plain, step.IO, step.Apply)
-	err := e.tables.commitWithRetry(ctx, nil, c)
-	return c.Result, err
+	return e.commitSteps(ctx, step)
 }
 
 // lockChanges locks e.Commits when no SQL statement changes rows.
@@ -143,7 +134,7 @@ func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Ta
 		}
 	}
 	if step.IO == nil { // The step writes no files, so it is fast.
-		return e.commitStep(ctx, step)
+		return e.commitSteps(ctx, step)
 	}
 	own, err := a.record.New.CurrentSnapshot().Manifests(a.IO)
 	if err != nil {

@@ -63,7 +63,7 @@ type Options struct {
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
 	ReadOnly   bool   // reject commits, and do not fold
-	OnPrepared func() // called after a change's files have been written; can be nil
+	OnPrepared func() // called after a change's files have been written
 }
 
 // Tables manages those tables of a catalog that are in use or have rows in the tail.
