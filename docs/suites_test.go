@@ -172,7 +172,7 @@ func TestProof(t *testing.T) {
 			"damage on disk causes an error, never wrong data",
 			command("each bit of each file of a log store is flipped, and each file cut at each length", "go test -run TestEveryBitAndCut ./logstore"),
 			command("objects of a bucket are changed, cut and removed", "cd objstore && go test -run TestDamagedObjects ."),
-			step("tableflips", "PARTD_FLIPS", "%s flipped bits in each kind of file of a store of tables, which was killed or closed; a flip in the last commit before a kill can drop that commit, which the log says"),
+			step("tableflips", "PARTD_FLIPS", "%s flipped bits in each kind of file of a store of tables, killed, closed or in a bucket; a flip in the last commit before a kill can drop that commit, which the log says"),
 		},
 		{
 			"many processes share one directory",

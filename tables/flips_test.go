@@ -2,7 +2,10 @@ package tables_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -21,7 +25,22 @@ func flipState(t *testing.T, dir string, o tables.Options) (state, log string) {
 	t.Helper()
 	var logged bytes.Buffer
 	o.FoldAge, o.Logger = -1, slog.New(slog.NewTextHandler(&logged, nil))
-	s, err := tables.Open(t.Context(), dir, &o)
+	place := dir
+	if objects := filepath.Join(dir, "objects"); isDir(objects) {
+		place = bucketURL
+		inBucket(&o, dir)
+		o.OpenBucket = func(ctx context.Context, _ string) (objstore.Bucket, error) {
+			var m objstore.Memory
+			return &m, fs.WalkDir(os.DirFS(objects), ".", func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				b, err := os.ReadFile(filepath.Join(objects, path))
+				return errors.Join(err, m.Create(ctx, path, b))
+			})
+		}
+	}
+	s, err := tables.Open(t.Context(), place, &o)
 	if err != nil {
 		return fmt.Sprintln("error", err), logged.String()
 	}
@@ -54,24 +73,21 @@ func flipState(t *testing.T, dir string, o tables.Options) (state, log string) {
 	return state, logged.String()
 }
 
-// sameLines returns how many lines of a are also in b.
-func sameLines(a, b string) (n int) {
-	for line := range strings.Lines(a) {
-		if strings.Contains(b, line) {
-			n++
-		}
-	}
-	return n
+const bucketURL = "s3://bucket/tables"
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
-// TestFlippedBits flips single bits in all files of a store that was killed, and of one that was closed. Reading must return the right
-// rows or an error, unless the last record of a log cannot be told from a torn one, which the log says. A
-// rebuilt catalog is complete, or the log says what is lost.
-func TestFlippedBits(t *testing.T) {
-	t.Parallel()
-	flips := tabletest.Rounds(t, "PARTD_FLIPS", 4)
-	closed, killed := filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
-	s := tabletest.Open(t, closed, &tables.Options{FoldAge: -1})
+// inBucket sets the directories of a store in a bucket, all below dir.
+func inBucket(o *tables.Options, dir string) {
+	o.Catalog, o.CacheDir, o.TailDir = filepath.Join(dir, "catalog"), filepath.Join(dir, "cache"), filepath.Join(dir, "tail")
+}
+
+// fillFlipStore puts 12 tables and a snapshot into a store, with some rows in the tail.
+func fillFlipStore(t *testing.T, s *tables.Store) {
+	t.Helper()
 	b := s.Bucket("b")
 	for i := range 12 {
 		name := fmt.Sprint("t", i)
@@ -86,17 +102,55 @@ func TestFlippedBits(t *testing.T) {
 	for i := range 4 {
 		tabletest.Put(t, b, fmt.Sprint("t", i), tables.PutAppend, 1000)
 	}
+}
+
+// sameLines returns how many lines of a are also in b.
+func sameLines(a, b string) (n int) {
+	for line := range strings.Lines(a) {
+		if strings.Contains(b, line) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestFlippedBits flips single bits in all files of a store that was killed, of one that was closed, and of one in a bucket. Reading must return the right
+// rows or an error, unless the last record of a log cannot be told from a torn one, which the log says. A
+// rebuilt catalog is complete, or the log says what is lost.
+func TestFlippedBits(t *testing.T) {
+	t.Parallel()
+	flips := tabletest.Rounds(t, "PARTD_FLIPS", 3)
+	closed, killed, remote := filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed"), filepath.Join(t.TempDir(), "remote")
+	s := tabletest.Open(t, closed, &tables.Options{FoldAge: -1})
+	fillFlipStore(t, s)
 	tabletest.Succeed(t, os.CopyFS(killed, os.DirFS(closed)))
 	tabletest.Succeed(t, s.Close())
+
+	var bucket objstore.Memory
+	o := tables.Options{FoldAge: -1, OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return &bucket, nil }}
+	inBucket(&o, remote)
+	s, err := tables.Open(t.Context(), bucketURL, &o)
+	tabletest.Succeed(t, err)
+	fillFlipStore(t, s)
+	tabletest.Succeed(t, s.Close())
+	for object, err := range bucket.List(t.Context(), "", "") {
+		tabletest.Succeed(t, err)
+		r, err := bucket.ReadRange(t.Context(), object.Name, 0, object.Size)
+		tabletest.Succeed(t, err)
+		content, err := io.ReadAll(r)
+		path := filepath.Join(remote, "objects", object.Name)
+		tabletest.Succeed(t, errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, content, 0o666)))
+	}
+
 	random := rand.New(rand.NewPCG(1, 2))
-	for _, source := range []string{killed, closed} {
+	for _, source := range []string{killed, closed, remote} {
 		kinds := map[string][]string{}
 		tabletest.Succeed(t, filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
 			if info, infoErr := d.Info(); err == nil && infoErr == nil && info.Mode().IsRegular() && info.Size() > 0 {
 				name, _ := filepath.Rel(source, path)
 				kind := name
-				if strings.HasPrefix(name, "data") {
-					kind = filepath.Base(filepath.Dir(name)) + filepath.Ext(name)
+				if depth := strings.Count(name, "/"); depth > 1 {
+					kind = strings.Split(name, "/")[0] + filepath.Ext(name)
 				}
 				kinds[kind] = append(kinds[kind], name)
 			}
@@ -122,6 +176,9 @@ func TestFlippedBits(t *testing.T) {
 				}
 				offset, bit := random.IntN(used), byte(1)<<random.IntN(8)
 				tabletest.Damage(t, filepath.Join(dir, name), func(b []byte) []byte { b[offset] ^= bit; return b })
+				if strings.HasPrefix(kind, "objects") {
+					tabletest.Succeed(t, os.RemoveAll(filepath.Join(dir, "cache")))
+				}
 				got, log := flipState(t, dir, tables.Options{})
 				outcome := "error"
 				switch lines := strings.Split(got, "\n"); {
@@ -132,7 +189,7 @@ func TestFlippedBits(t *testing.T) {
 				case slices.ContainsFunc(lines, func(l string) bool { return !strings.HasPrefix(l, "error") && !strings.Contains(want, l+"\n") }), !strings.Contains(got, "error"):
 					t.Errorf("bit %d of byte %d of %s, %s: the state is\n%swant an error or\n%slog:\n%s", bit, offset, name, filepath.Base(source), got, want, log)
 				}
-				if strings.HasPrefix(kind, "catalog.db") && outcome == "error" {
+				if strings.HasPrefix(filepath.Base(kind), "catalog.db") && outcome == "error" {
 					rebuilt, log := flipState(t, dir, tables.Options{Rebuild: true})
 					if isLossy := strings.Contains(log, "are lost"); !isLossy && rebuilt != want || isLossy && strings.Contains(rebuilt, "error") {
 						t.Errorf("bit %d of byte %d of %s, %s, rebuilt: the state is\n%swant\n%slog:\n%s", bit, offset, name, filepath.Base(source), rebuilt, want, log)

@@ -1,7 +1,9 @@
 package tables_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
@@ -40,5 +42,10 @@ func TestModelOnPostgres(t *testing.T) {
 	if other, err := tables.Open(t.Context(), t.TempDir(), o); err == nil {
 		other.Close()
 		t.Error("Open of a second directory with the same catalog database succeeded, want an error")
+	}
+	o.Catalog = (&tabletest.Warehouse{Postgres: s}).SchemaOf(t, "empty")
+	if other, err := tables.Open(t.Context(), dir, o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "the catalog is new") {
+		other.Close()
+		t.Errorf("Open with an empty database = %v, want ErrDamaged", err)
 	}
 }

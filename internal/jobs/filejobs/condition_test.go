@@ -24,6 +24,30 @@ func conditionOf(t *testing.T, text string, columns ...string) *condition {
 	return c
 }
 
+// TestJoinedConditions checks the results of and, or and not for all results of their sides.
+func TestJoinedConditions(t *testing.T) {
+	fields := map[truth]string{no: "2", unknown: "", yes: "1", invalid: "one"}
+	for x, xText := range fields {
+		for y, yText := range fields {
+			and, or := min(x, y), max(x, y)
+			if x == invalid || y == invalid {
+				and, or = invalid, invalid
+			}
+			if x == no {
+				and = no
+			}
+			if x == yes {
+				or = yes
+			}
+			for text, want := range map[string]truth{"x = 1 and y = 1": and, "x = 1 or y = 1": or} {
+				if got, _ := conditionOf(t, text, "x", "y").test([][]byte{[]byte(xText), []byte(yText)}); got != want {
+					t.Errorf("%s of %q and %q = %d, want %d", text, xText, yText, got, want)
+				}
+			}
+		}
+	}
+}
+
 func TestConditions(t *testing.T) {
 	for _, c := range []struct {
 		text, x, y string

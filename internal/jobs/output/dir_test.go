@@ -5,7 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/disk/names"
 )
 
 // TestIgnoredCase checks names that differ only in case on a file system that ignores case. The test creates the names that
@@ -41,5 +44,17 @@ func TestIgnoredCase(t *testing.T) {
 	}
 	if err := d.Abort(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestLongNames checks that a number, as split --max-file-size adds it, fits into the names of files.
+func TestLongNames(t *testing.T) {
+	const longest = 255 - len("~1000000000") - len(".csv")
+	var d Dir
+	for _, n := range []int{longest, longest + 1} {
+		key := strings.Repeat("k", n)
+		if name := d.nameOfKey(names.Scheme{}, key, ".csv"); (name == key) != (n == longest) || len(name) > longest {
+			t.Errorf("a key of %d bytes has the name %q", n, name)
+		}
 	}
 }

@@ -2,7 +2,9 @@ package rules
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -72,5 +74,37 @@ func TestUniqueBounds(t *testing.T) {
 				t.Errorf("compared rows %v, want %v", compared, want)
 			}
 		})
+	}
+}
+
+// TestUniqueCount checks that a row is counted once, however many rows of the table and of the put have its key.
+func TestUniqueCount(t *testing.T) {
+	field := arrow.Field{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
+	s := arrow.NewSchema([]arrow.Field{field}, nil)
+	rows := func(text string) arrow.RecordBatch {
+		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	stored := rows(`[{"k":1},{"k":1},{"k":1},{"k":2},{"k":4}]`)
+	defer stored.Release()
+	o := Options{Table: func(_ context.Context, _ []string, _ *filter.Expr, visit func(arrow.RecordBatch) error) error {
+		return visit(stored)
+	}}
+	u, err := newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{"k"}, InTable: true}, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.close()
+	put := rows(`[{"k":1},{"k":2},{"k":3},{"k":3},{"k":null},{"k":2},{"k":null}]`)
+	defer put.Release()
+	v := new(Violation)
+	if err := errors.Join(u.add(put, 0), u.finish(t.Context(), &ruleCheck{Violation: v})); err != nil {
+		t.Fatal(err)
+	}
+	if want := []BadRow{{1, "k=1"}, {2, "k=2"}, {4, "k=3"}, {6, "k=2"}}; v.Count != 4 || !slices.Equal(v.Rows, want) {
+		t.Errorf("%d violations, %v, want 4, %v", v.Count, v.Rows, want)
 	}
 }
