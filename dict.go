@@ -204,7 +204,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 	return nil
 }
 
-// trim releases the memory of an empty store, unless the store has little memory.
+// trim releases the store's memory if the store is empty and holds at least minRelease bytes.
 func (d *Dict) trim() {
 	const minRelease = 1 << 20
 	if d.data.Used() > 0 || d.footprint() < minRelease {

@@ -52,7 +52,7 @@ type Server struct {
 	shutdownErr  error
 }
 
-// NewServer returns a server of a store. The server owns the store: Shutdown closes it.
+// NewServer returns a server for a store. The server owns the store: Shutdown closes it.
 func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if store == nil {
 		return nil, errors.New("remote: a server needs a store")
@@ -84,9 +84,9 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 // The program should then call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
-// Serve accepts connections until ctx ends or Shutdown is called, and closes the
-// listener. It then returns nil, also if Shutdown was called first; existing connections
-// continue until Shutdown. Serve may be called for several listeners.
+// Serve accepts connections on l until ctx is done or Shutdown is called. It then closes l, and returns nil. If Shutdown was
+// called before Serve, it returns at once. Open connections are served until Shutdown. Serve may be called for several
+// listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
 
 // ServeWith is Serve with options.

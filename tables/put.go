@@ -24,12 +24,13 @@ type DuplicateError struct {
 
 func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
-// Put writes the rows of r to the table, and returns the version that contains them. If a small append goes to the
-// tail, that is the version of the next fold, which AtVersion folds first. Put reads r to the end and does not release
-// it.
+// Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does not
+// release it.
 //
-// If a commit of another process takes that version before the fold, reading it is an error that names the version with
-// the rows. If a concurrent change replaces all rows before the fold, the version is not found. Put with an ID that was
+// A small append may be kept in the tail, which is later moved into data files (folded). Put then returns the version that
+// the fold will make, and reading that version with AtVersion folds the tail first. If another process commits that version
+// number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent change
+// replaces all rows before the fold, the version is not found. Put with an ID that was
 // already applied returns a version that contains the rows unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
@@ -108,7 +109,8 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 	return Version(v), err
 }
 
-// newTable returns metadata for a new table with the settings o. The metadata includes the dictionaries of rows.
+// newTable returns metadata for a new table with the settings o. The metadata
+// includes the dictionaries of the dictionary-encoded columns in rows.
 func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {

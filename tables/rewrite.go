@@ -38,7 +38,7 @@ type rewrite struct {
 	// Each attempt sets the following fields.
 	commit.Basis
 	t          *table.Table
-	def        *definition.Definition // t's definition, which differs from the basis's after column changes
+	def        *definition.Definition // t's definition; after a column change, it differs from Basis.Definition
 	oldFiles   []iceberg.DataFile     // files that the commit removes
 	newFiles   []iceberg.DataFile     // files that the commit adds
 	vectors    bool                   // whether to delete rows by deletion vectors; see removeByMode
@@ -53,9 +53,9 @@ type rewrite struct {
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If a concurrent commit makes
-// changes that w.Allowed excludes, rewrite tries again. During an attempt, nothing else in this process commits to the
-// table, unless plan calls unlock, but small appends can still go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If another commit gets in first, and
+// plan does not allow its changes (see rewrite.Allowed), rewrite tries again. Nothing else in this process can commit
+// to the table during an attempt, unless plan calls unlock. Small appends are not blocked: they go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -74,9 +74,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
-// unlock lets others in this process commit to the table until w.commit. It does nothing if the commit must directly
-// follow the snapshot that was read. It also does nothing on a retry, so that the second attempt succeeds unless
-// another process interferes.
+// unlock lets others in this process commit to the table until w.commit. It applies only if the commit may follow appends,
+// and only to the first attempt: a retry keeps the lock, so only another process can make it fail.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
 		w.end()

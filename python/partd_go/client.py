@@ -25,7 +25,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of keys in a store, and the store's sizes in bytes."""
+    """The number of keys in a store; the size of its values; and its use of memory and of the disk. All sizes are in bytes."""
 
     keys: int
     bytes: int
@@ -34,18 +34,26 @@ class Stats(NamedTuple):
 
 
 class Client:
-    """A client of the store at a URL: tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH.
+    """A client of the store of a server.
 
-    Any number of threads may use it. The first call connects. If the connection breaks, a
-    call reconnects, and repeats its request; the server applies each append only once.
+        with Client("tcp://localhost:7000") as store:
+            store.append({"a": b"piece "})
+            store.get("a")
 
-    timeout limits each call, in seconds (default: no limit). retry_for limits how long a
-    call tries to reconnect, in seconds. Used as a context manager, the client is closed at
-    the end of the block; the store keeps its data.
+    Any number of threads may use it. The first call connects. If the connection breaks, a call reconnects and repeats its
+    request; the server applies each append only once. At the end of a with block, the client is closed; the store keeps its data.
 
-    With python_server, the client uses the protocol of the server in the Python package partd. The Go program
-    partd-server understands this protocol too. With it, a change whose reply was lost raises UnknownOutcome, missing
-    operations raise Unsupported, and the default timeout is 60 seconds.
+    url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is the token
+    of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file with the authorities
+    that may sign the server's certificate; the default is the system's. tls_cert and tls_key are files with a
+    certificate of the client and its key, and tls_name is the name that the server's certificate must have if it is not HOST.
+
+    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to connect, and
+    retry_for how long a call tries to reconnect.
+
+    If python_server is true, the client uses the protocol of the server in the Python package partd, which partd-server
+    understands too. In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise
+    Unsupported, and the default timeout is 60 seconds.
     """
 
     def __init__(
@@ -125,7 +133,7 @@ class Client:
                     self._mutex.release()
 
     def close(self) -> None:
-        """Ends the session and the connection. The store keeps its data."""
+        """Closes the connection. Later calls raise Closed. The store keeps its data."""
         with self._mutex:
             self._closed = True
             self._channel.close()
@@ -160,10 +168,10 @@ class Client:
     def append(
         self, data: Mapping[wire.Key, wire.Buffer], lock: object = None, fsync: bool = False, **ignored: object
     ) -> None:
-        """Appends each value to its key: either all values are appended, or none.
+        """Appends the values in data to their keys: all of them, or none.
 
-        It returns when the server has the values. With fsync, it returns when they survive a
-        power loss of the server's machine. lock is ignored; the package partd passes it.
+        It returns once the server has the values. If fsync is true, it returns once they survive a power loss of the server's
+        machine. lock is ignored; the package partd passes it.
         """
         if fsync:
             self._channel.check(wire.SYNC)
@@ -182,9 +190,9 @@ class Client:
     def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Returns the value of a key, or the values of a list of keys, which may be nested.
+        """Returns the value of a key, or the list of the values of a list of keys. Nested lists of keys give nested lists of values.
 
-        The value of a key that does not exist is empty.
+        The value of a key that does not exist is b"". If the server has removed an unused namespace, reading it raises Error.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]
@@ -208,7 +216,7 @@ class Client:
     def pop(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def pop(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Returns the values of keys like get, and removes the keys in the same atomic step."""
+        """Returns the values of keys, as get does, and removes the keys in the same atomic step."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if not flat:
             return _nest(keys, iter(()))
@@ -222,7 +230,7 @@ class Client:
     _iset = iset
 
     def delete(self, keys: Any, lock: object = None, **ignored: object) -> None:
-        """Removes a key, or all keys in a list, as one atomic step."""
+        """Removes a key, or all keys in a list, in one atomic step. Keys that do not exist are ignored."""
         flat = list(_flatten(keys)) if isinstance(keys, list) else [keys]
         if flat:
             self._change(wire.DELETE, self._channel.keys(flat))
@@ -234,7 +242,7 @@ class Client:
         self._change(wire.DROP, [])
 
     def sync(self) -> None:
-        """Returns when all earlier appends survive a power loss."""
+        """Waits until all earlier appends survive a power loss of the server's machine."""
         self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
 
     def stat(self) -> Stats:
@@ -245,21 +253,21 @@ class Client:
         return self._call(op, lambda channel: channel.repeat(op, attempt))
 
     def keys(self) -> Iterator[str]:
-        """Yields every key as a string. Passed to get, the string selects the same key."""
+        """Yields every key as a string. get() accepts this string for the key."""
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yields every key with its value in one pass, in the store's order. It holds a few
-        pages and one value in memory. If the connection breaks, it raises Lost."""
+        """Yields every key with its value, in the order of the store. It holds a few pages and one value in memory at a time. If the
+        connection breaks, it raises Lost: start again."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """Yields the items of one part of a scan, which is divided into parts parts. part is the part's number, from 0.
-        Each key is in exactly one part, so several readers can share a scan."""
+        """Yields the keys and values of one part of a scan, so that several readers can share it. parts is the number of parts, and part is
+        the number of this one, from 0. Each key is in exactly one part."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Yields the same items as scan_part, but each value in chunks, so that it may be larger than memory."""
+        """Is like scan_part(), but yields each value in chunks, so that a value may be larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
@@ -271,7 +279,7 @@ class Client:
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
 
     def namespaces(self) -> list[pages.Namespace]:
-        """Returns the server's namespaces that the token's user administers. On a server without users, these are all namespaces."""
+        """Returns the namespaces that the user of the token administers. If the server has no users, it returns all namespaces."""
         result: list[pages.Namespace] = []
         last_name, has_more = "", True
         while has_more:

@@ -58,7 +58,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node that shares the frames in its directory with other nodes until close(). Several threads may use it."""
+    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close(). Several threads may use it."""
 
     _ignored_env_prefixes = IGNORED_ENV_PREFIXES
 
@@ -86,8 +86,9 @@ class PullFrame(SharedProcess, Shown):
         return self._serve
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a frame with a DatetimeIndex. For times that the table already has, the frame's values replace the
-        table's; columns that the frame lacks keep their values. New columns are null in older rows."""
+        """Saves a DataFrame with a DatetimeIndex under a name. If there is a table of this name, the frame is merged into it: at times that
+        the table already has, the frame's values replace the table's, except in columns that the frame lacks. In rows that
+        existed before, new columns are null. Raises Conflict if another node saved the table at the same time."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
@@ -111,8 +112,9 @@ class PullFrame(SharedProcess, Shown):
             self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
-        """Returns the rows from start to end (inclusive), ordered by time. It first fetches missing rows from other
-        nodes. Times without a zone are in UTC."""
+        """Returns the rows of a table from start to end, both inclusive, as a DataFrame ordered by time. None means no limit. It first
+        fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if there is no such table, and
+        SyncFailed if no other node could supply the rows."""
         import pandas as pd
 
         flags = ["--format=arrow"]
@@ -194,10 +196,17 @@ def pullframe(
     hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *, sync_timeo: float | None = None,
     max_staleness: float = 0.0, listen: str = "localhost:0", flags: tuple[str, ...] = (),
 ) -> PullFrame:  # fmt: skip
-    """Opens a node in a directory: with pullframe(hosts, directory) as pf. hosts are the NATS servers of the registry,
-    through which nodes find each other, such as "a:4222" or "nats://a:4222". If hosts is empty, the first node on this
-    machine runs the registry. If no other node answers, load returns this node's own version if it was the newest at most
-    max_staleness seconds ago; by default, it raises SyncFailed. listen is the HOST:PORT for other nodes. flags are flags of
-    `partd-tables pull`, such as ("--lease=5s",). sync_timeo is another name for sync_timeout, as in the package pullframe."""
+    """Starts a node that shares the frames in a directory, and returns it.
+
+        with pullframe({"nats://a:4222"}, "frames") as pf:
+            frame = pf.load("prices")
+
+    hosts are the NATS servers of the registry, through which nodes find each other, such as "a:4222" or "nats://a:4222". If hosts is
+    empty, the first node on this machine runs the registry. listen is the HOST:PORT at which other nodes reach this one.
+
+    sync_timeout limits how long load() waits for other nodes, in seconds; sync_timeo is another name for it, as in the package
+    pullframe. If no other node answers, load() returns this node's own version, provided that it was the newest at most max_staleness
+    seconds ago; otherwise, it raises SyncFailed. flags are flags of `partd-tables pull`, such as ("--lease=5s",).
+    """
     timeout = sync_timeout if sync_timeo is None else sync_timeo
     return PullFrame(hosts, directory, timeout, max_staleness=max_staleness, listen=listen, flags=flags)

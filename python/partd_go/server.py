@@ -141,7 +141,7 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Stops the server, and waits until it has written all data to its store."""
+        """Stops the server, and waits until it has written all data to its store. Raises NoServer if the server failed."""
         assert self._process
         self._close_pipes()
         try:
@@ -172,7 +172,7 @@ class Process:
 
 
 class Server(Process):
-    """A partd-server on a Unix socket that only this user can open."""
+    """A partd-server on a Unix socket that only this user can open. Used in a with statement, it yields the server's URL."""
 
     def __init__(
         self,
@@ -203,11 +203,15 @@ class Server(Process):
 def serve(
     store: str | None = None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
 ) -> Server:
-    """Starts a server for this program: with partd_go.serve("log:dir") as url.
+    """Starts a partd-server that runs until this program ends, at most. Returns a context manager, which yields the server's URL and stops
+    it at the end.
 
-    store is a URL for partd-server --store. By default, serve makes a temporary store below
-    directory (default: the system's directory for temporary files), and removes it when the
-    server stops. flags are flags of partd-server, such as ("--memory=2GiB",).
+        with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
+            store.append({"a": b"piece"})
+
+    store is a URL for the flag --store of partd-server. If it is None, serve makes a temporary store below directory, or else in the
+    system's directory for temporary files, and removes it when the server stops. flags are more flags of partd-server, such as
+    ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

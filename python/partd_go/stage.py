@@ -36,9 +36,11 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestor stages. A call returns the kept result, if there is one. Otherwise it
-    computes or reads the ancestors' results, and runs the function. Arguments of the call are passed to the function. With
-    the function's defaults, they are part of the result's key."""
+    """A function with its raw files and ancestor stages, as the decorator stage makes it. A call returns the kept result, if there is
+    one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the result.
+
+    Arguments of a call are passed to the function. They and the function's defaults are part of the result's key.
+    """
 
     def __init__(
         self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
@@ -86,8 +88,8 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of ancestors,
-        and the arguments. It runs ancestors whose results are unknown."""
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of ancestors, and
+        arguments. It runs ancestors whose results are not known."""
         run = Run(self, self._bind(args, options))
         return run.repeat(lambda: run.key(self))
 
@@ -173,18 +175,26 @@ def stage(
     ttl: float | datetime.timedelta | None = None,
     **inputs: Any,
 ) -> Any:
-    """Turns a function into a stage. The function gets each of inputs by keyword: the path of a raw file, or the result
-    of a stage.
+    """Turns a function into a Stage.
 
-    If cache is true, the result is kept: a DataFrame or Series as Parquet if that preserves it exactly, any other value as
-    a pickle. format forces "parquet" or "pickle", or, for a DataFrame, a format for which pandas has to_<format> and
-    read_<format>, such as "csv". cache_format is another name for format.
+        @stage(raw_file="in.csv", cache=True, format="parquet", ttl=3600)
+        def clean(raw_file):
+            return pandas.read_csv(raw_file).dropna()
 
-    ttl is the lifetime of a result in seconds; 0 means forever. It also applies to results that another process kept. When
-    a result expires, results computed from it expire too.
+    inputs are the files and stages on which the function depends. It gets each of them as a keyword argument: the path of a file,
+    or the result of a stage.
 
-    Even the first call returns the value as read from the kept file. A call raises OSError if a raw file is missing. It
-    raises Misuse if a value cannot be hashed or kept, and if a format does not exist or changes the value."""
+    If cache is true, the result is kept in cache_dir, or else in the directory of set_directory(). A DataFrame or Series is kept as
+    Parquet if that preserves it exactly, and any other value as a pickle. format forces "parquet" or "pickle", or, for
+    a DataFrame, a format for which pandas has to_<format> and read_<format>, such as "csv". cache_format is another name
+    for format. Even the first call returns the value as read from the kept file.
+
+    ttl is the lifetime of a result, in seconds or as a timedelta; None and 0 mean forever. It also applies to results that another
+    process kept. When a result expires, the results computed from it expire too.
+
+    A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format does
+    not exist, or if the format would change the value.
+    """
     if function is not None:
         return Stage(function, False, None, None, {})
     return lambda function: Stage(function, cache, format or cache_format, cache_dir, inputs, ttl)

@@ -28,10 +28,12 @@ _shared: InTables | InStore | None = None
 def set_directory(
     path: str | os.PathLike[str] | None, *, tables: Tables | None = None, bucket: str = "stages", store: Client | None = None
 ) -> None:
-    """Sets where stages without cache_dir keep results. None means $PARTD_STAGES, by default ~/.partd_stages.
+    """Sets where stages without cache_dir keep their results: in the directory path. None means $PARTD_STAGES or, if this is not set,
+    ~/.partd_stages.
 
-    With tables, results are kept in a bucket of these tables, which nothing else should use; with store, at a partd-server,
-    in keys that begin with "pystage/". The directory then holds only locks and temporary files."""
+    If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given, they are kept at
+    its partd-server, in keys that begin with "pystage/". In both cases, the directory holds only locks and temporary files.
+    """
     global _directory, _shared
     if tables is not None and store is not None:
         raise Misuse("pass either tables or store, not both")
@@ -56,10 +58,12 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes old results, and returns them with the reasons. It removes expired results, results that have been replaced
-    by a newer one of the same stage, input names and arguments, and then the oldest results until max_bytes remain. It
-    keeps the hashes of the last ones, so that the keys of later stages stay known. It also removes temporary files of
-    killed processes. It never waits, and skips results that a process is computing."""
+    """Removes old results of stages, and returns what it removed. The attribute why of each is "expired"; "superseded", by a newer result
+    of the same stage, input names and arguments; or "over max_bytes", for the oldest results if all together have more bytes.
+
+    Of results over max_bytes, it keeps the hashes, so that the keys of later stages stay known. It also removes temporary files of killed
+    processes. It does not wait: it skips results that a process is computing.
+    """
     removed: list[Kept] = []
     newest: dict[tuple[str, str], Kept] = {}
     total, now, (local, storage) = 0, time.time(), storage_of(directory)

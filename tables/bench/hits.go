@@ -52,7 +52,7 @@ type contender struct {
 type answer [][]string
 
 // measureHits runs queries like ClickBench's on generated rows. Three contenders take turns: our SQL,
-// and the same build of DuckDB with its own table and with a Parquet file. A newer DuckDB,
+// DuckDB on its own table, and DuckDB on a Parquet file, all with the same build of DuckDB. A newer DuckDB,
 // DuckLake, and DuckDB's Iceberg reader on our files run afterwards. Our SQL also runs in DuckDB, so its
 // times differ from DuckDB's only by the cost of reading our files and of its separate process.
 // All answers must be equal.

@@ -34,6 +34,8 @@ type versionsModel struct {
 	versions  map[tables.Version]string
 	puts      map[tables.Version][]int64 // values of the column n that were put, by the version that the put returned
 	snapshots map[string]string
+	life      int            // how often the table was created
+	lives     map[string]int // life when each snapshot was made
 
 	read int // number of versions read
 }
@@ -223,6 +225,7 @@ func (m *versionsModel) readNearest(when time.Time) {
 func (m *versionsModel) forget() {
 	m.changes, m.moments, m.seen = m.changes[len(m.changes)-1:], nil, nil
 	m.versions, m.puts = map[tables.Version]string{}, map[tables.Version][]int64{}
+	m.life++
 }
 
 // checkPuts checks that each version that a put returned contains the put's rows.
@@ -257,7 +260,7 @@ func TestVersionsModel(t *testing.T) {
 			m := &versionsModel{
 				T: t, s: openStore(t, dir, nil, tables.Options{FoldAge: -1}), other: tabletest.Open(t, dir, &tables.Options{NoTail: true}),
 				random: rand.New(rand.NewPCG(seed+uint64(round), 0)), versions: map[tables.Version]string{},
-				puts: map[tables.Version][]int64{}, snapshots: map[string]string{},
+				puts: map[tables.Version][]int64{}, snapshots: map[string]string{}, lives: map[string]int{},
 			}
 			m.b = m.s.Bucket("")
 			m.table = m.b.Table("t")

@@ -122,7 +122,7 @@ type Server struct {
 	stop     context.CancelFunc
 }
 
-// New returns a server of a store. The server does not close the store.
+// New returns a server for a store. The server does not close the store.
 func New(store *tables.Store, o *Options) (*Server, error) {
 	core, err := serving.New(store, (*serving.Options)(o))
 	if err != nil {

@@ -30,7 +30,7 @@ func (n *TableName) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*object)(n))
 }
 
-// Result has the numbers of rows read and put.
+// Result holds the numbers of rows read and written.
 type Result struct {
 	SourceRows int64 // rows of all sources; 0 with ResampleOptions.SQL
 	TargetRows int64
@@ -41,7 +41,7 @@ type Result struct {
 type ResampleOptions struct {
 	Source, Target TableName
 
-	// SQL is a SELECT statement whose rows are put. Table names without a bucket refer to
+	// SQL is a SELECT statement; its rows are written to the target. Table names without a bucket refer to
 	// the source's bucket.
 	SQL string
 
@@ -55,16 +55,16 @@ type ResampleOptions struct {
 	// index only if it is the source's index.
 	TimeIndex bool
 	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size,
-	// ohlc, nunique and quantile, which is the median. With one function, columns keep their names; with
+	// ohlc, nunique and quantile (of 0.5, as in pandas, so the median). With one function, columns keep their names; with
 	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
 	// instead fill bins from adjacent rows; such a function must be the only one.
 	Functions FunctionCalls
 	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
-	// By names columns by which the rows are grouped: the result has bins for each combination of their values, from
-	// its first time to its last, in the order of the times. The columns follow the time column. Nil means the key
-	// columns in the source's settings, and an empty list means none. A target that is created has the time column, and
-	// those of the columns that are keys of the source, in its settings.
+	// By names the columns to group by. Each combination of their values gets its own bins, from the combination's first
+	// time to its last. The rows are ordered by time, and the By columns follow the time column. If By is nil, the key
+	// columns in the source's settings are used; an empty list means no grouping. If the target is created, its
+	// settings get the time column and, as keys, those By columns that are keys of the source.
 	By []string
 
 	Mode tables.PutMode

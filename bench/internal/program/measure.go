@@ -22,8 +22,8 @@ import (
 type Usage struct {
 	Seconds float64
 	CPU     float64      // CPU seconds of all processes of the command
-	Memory  int64        // largest sum of the memory peaks (VmHWM) of processes that ran at the same time, in bytes
-	Trace   [][2]float64 // pairs of a time in seconds and the memory of these processes in bytes
+	Memory  int64        // peak memory in bytes: the largest total of the peaks (VmHWM) of the processes that ran at one poll
+	Trace   [][2]float64 // memory over time, as {seconds since the start, bytes} pairs
 	Stdout  string
 	Stderr  string
 }
@@ -42,8 +42,7 @@ func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cm
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	startTime := time.Now()
-	// When Start returns, the child has executed the new program, so the child's memory no longer
-	// includes the memory of this program.
+	// Start returns only after the child has called exec, so the child's memory no longer includes ours.
 	if err := cmd.Start(); err != nil {
 		return u, err
 	}
@@ -86,9 +85,9 @@ const (
 	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch polls the memory of a process and its descendants until done is closed. It returns the largest sum of the peaks
-// of processes that ran at the same time, and their total memory over time. check gets the total of each poll. watch
-// reads /proc because getrusage, for a child, also counts the memory that the parent had when it forked.
+// watch polls the memory of a process and its descendants until done is closed. It calls check with
+// the total at each poll, and returns the largest total of the peaks, and the totals over time. It reads /proc because a
+// child's getrusage also counts memory that the parent had when it forked.
 func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64, trace [][2]float64) {
 	known, start := map[int]bool{pid: true}, time.Now()
 	t := time.NewTicker(pollEvery)

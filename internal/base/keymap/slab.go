@@ -37,7 +37,7 @@ type Slab struct {
 	allocated atomic.Int64             // bytes of all blocks, including spare
 
 	mu        sync.Mutex
-	tail      int          // offset in the last block; the rest of that block was never used
+	tail      int          // offset in the last block where its never-used part starts
 	free      [classes]Ref // first chunk of each class's free list
 	freeBytes int64        // bytes in the free lists
 	spare     chan []byte  // yields the next block, which another goroutine prepares; may be nil

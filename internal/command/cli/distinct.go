@@ -6,10 +6,10 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const distinctHelp = `Read files, and write the first record of each value of the fields of --by.
-Without --by, records are equal if all of their bytes are. The records keep the
-order of the input, after the header. The number of records is not limited: data
-that does not fit in memory goes to temporary files.
+const distinctHelp = `Read files, and write the first record of each value of the fields that --by
+names. Without --by, records are equal if all of their bytes are. The records
+keep the order of the input, after the header. There can be any number of
+records: data that does not fit in memory goes to temporary files.
 
 Fields are compared as bytes. If input and output are both jsonl, equal values
 also have the same type. A missing value (an empty field; null or no member in

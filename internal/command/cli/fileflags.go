@@ -32,7 +32,7 @@ type inputFlags struct {
 func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags {
 	fs := cmd.Flags()
 	f := inputFlags{
-		format:      fs.String("format", "", "read files in this `FORMAT`:  "+records.FormatNames),
+		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
 		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
 		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
 		rowNames:    fs.Bool("row-names", false, "name the first column of csv and tsv row_names, because the header lacks its name, as in files of R"),

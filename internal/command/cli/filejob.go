@@ -19,13 +19,17 @@ import (
 // selectionHelp describes --where, --columns and parts of columns.
 const selectionHelp = `
 
---where keeps only records for which a condition is true, such as "size > 9 and
-kind in ('a', 'b') and not (city is null)". A field that is compared with a
-number or a date must be one, or missing, which no comparison selects. --columns
-writes some columns, in the given order, and can rename them, as in "x as y". A
-field of --by or --where can be a part of a column: before(x, '/') or after(x,
-'/') a separator, or the Nth, as in before(x, '/', -1) for the last; prefix(x, N)
-of N characters; day(x), month(x) of a date, as it is written.`
+--where selects the records for which a condition is true, such as "size > 9 and
+kind in ('a', 'b') and not (city is null)". A value that is compared with a
+number or a date must be one; a comparison never selects a missing value.
+
+--columns writes only the given columns, in this order. "x as y" renames one.
+
+--by and --where also accept a part of a column: before(x, '/') and after(x, '/')
+are the text before and after the first separator; a third argument selects
+another separator, from the end if it is negative, as in before(x, '/', -1).
+prefix(x, N) is the first N characters, and day(x) and month(x) are the day and
+the month of a date, as it is written.`
 
 // formatsHelp describes input and output in the help of commands on files.
 const formatsHelp = selectionHelp + `
@@ -35,10 +39,10 @@ Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
 write - and set --format. Content compressed with gzip, zstd, bzip2 or lz4 is
 detected. "partd shuffle --help" has more about formats, fields and errors.
 
-Output: standard output, or the file of --output, which appears only when
-complete. An existing file is an error without --force. The file is compressed
-if its name ends in .gz, .zst, .bz2 or .lz4. The format is that of --to-format,
-else of the file's name, else of the input.`
+Output: standard output, or the file named by --output, which appears only when
+it is complete. --force replaces an existing file. The file is compressed if its
+name ends in .gz, .zst, .bz2 or .lz4. The format is the one that --to-format
+names, or else that of the file's name, or else that of the input.`
 
 // fileArgument describes the FILE argument in an error about missing files.
 const fileArgument = "FILE (for standard input: - and --format)"

@@ -17,13 +17,13 @@ var joinKinds = []string{
 	mergejoin.Full: "full", mergejoin.Semi: "semi", mergejoin.Anti: "anti",
 }
 
-const joinHelp = `Read two files, and write the pairs of records that are equal in the fields of
---on. Both files may be larger than memory, and so may the records that share a
+const joinHelp = `Read two files, and write the pairs of records that are equal in the fields named
+by --on. Both files may be larger than memory, and so may the records that share a
 value: data that does not fit in memory goes to temporary files. The output has
 no particular order.
 
---on names the fields like --by of other commands: F, or F,G for several; F=G if
-the field has another name in the right file.
+--on names the fields as --by does in other commands: F, or F,G for several, or
+F=G if the field is called G in RIGHT.
 
 --how selects what happens to records without a partner:
   inner  drop them (the default)
@@ -37,20 +37,21 @@ Fields are compared as bytes: 1 is not 1.0. A missing value (an empty field;
 null or no member in jsonl) in any field matches nothing, like NULL in SQL.
 --match-empty makes it a value like any other.
 
-A row has the fields of --on, named as in LEFT, then the other fields of LEFT,
-then those of RIGHT. A name that is already used gets the suffix "_right".
+A row has the fields named by --on, with their names in LEFT, then the other
+fields of LEFT, then those of RIGHT. A name that is already used gets the suffix
+"_right". --where and --columns apply to these rows.
 
---where and --columns apply to the rows. If the name of one file says its format,
-and that of the other file does not, --format is for the other file.
+If the format of only one file follows from its name, --format is for the other
+file.
 
 If the smaller file fits in about three quarters of --memory, it is kept in
 memory, and rows are written while the other file is read. Otherwise both files
 are sorted. --stats says which of these was done.
 
-If files are sorted, a record, counting its fields of --on again, may be as long
-as a two-hundredth of --memory.
+If files are sorted, a record may be as long as a two-hundredth of --memory; its
+fields named by --on count twice.
 
-At the end the number and a checksum of the joined records are compared with
+At the end, the number and a checksum of the joined records are compared with
 those of the records read, and the pairs of each value are counted.`
 
 func checkJoinFiles(cmd *cobra.Command, args []string) error {

@@ -11,12 +11,12 @@ import (
 
 const shuffleHelp = `Read files, and append each record to the key in its field FIELD. Records are
 stored byte for byte, in the order of the input; only a missing newline at the
-end of a file is added. FIELD is the exact name of a column, or else its number
-from 1, or from the end (--by=-1 is the last). For jsonl it is the name of a
-member of the object on each line. Separate several FIELDs by commas (--by A,B),
-and quote a name with a comma; the key is then a line of CSV, such as Oslo,2024.
---partitions N uses N keys, 0 to N-1: all records with the same fields go to the
-same key.
+end of a file is added. FIELD is the exact name of a column. If there is no
+such column, it is a number from 1, or from the end (--by=-1 is the last). For
+jsonl, it is the name of a member of the object on each line. Separate several
+FIELDs by commas (--by A,B), and quote names that contain commas; the key is then
+a line of CSV, such as Oslo,2024. --partitions N uses only the N keys from 0 to
+N-1: all records with the same fields go to the same key.
 
 Formats: the extension of a file's name gives its format (.csv; .tsv, .tab;
 .jsonl, .ndjson; otherwise text). --format overrides it. To read standard input,
@@ -36,21 +36,22 @@ must have the same header. With --no-header the first record is data, and FIELD
 is a number. Empty lines are skipped and counted; in tsv with one column they
 are records with an empty field.
 
-A record with more or fewer fields than the header, without the field, or with a
-key of more than 65,535 bytes is an error with file and line; --skip-bad skips
-and counts such records. A record may be as long as a quarter of --memory.
+A record is bad if it has more or fewer fields than the header, lacks the field,
+or has a key of more than 65,535 bytes. The first bad record is an error that
+names file and line; --skip-bad skips and counts them instead. A record may be as
+long as a quarter of --memory.
 
-A store that already has keys is an error without --append or --replace, so
-running a command twice does not duplicate data. Nothing is stored before all
-files are found and their headers compared.
+The store must have no keys, so that running a command twice does not duplicate
+data; --append and --replace accept a store with keys. Nothing is stored until
+all files have been found, and their headers compared.
 
 A column with many values makes many keys. A log: store can have millions of
-them. A file: store needs a file for each key: at least 0.2 ms and 4 KiB of
-disk. A column of unique ids is probably the wrong one.
+them. A file: store needs one file per key: at least 0.2 ms and 4 KiB of disk. A
+column of unique ids is probably the wrong one.
 
-At the end the bytes of the records read are compared with those in the store; a
-difference is an error. With --stats a log: store is also read back, and a
-checksum of all keys and records (a sum of xxh3-128 hashes) is compared.`
+At the end, the bytes of the records read are compared with those in the store; a
+difference is an error. --stats also reads a log: store back, and compares a
+checksum of all keys and records (a sum of xxh3-128 hashes).`
 
 type shuffleFlags struct {
 	inputFlags
@@ -63,7 +64,7 @@ type shuffleFlags struct {
 func newShuffle(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "shuffle --by FIELD [flags] [--] FILE…",
-		Short: "Split files by the value of a field into a store",
+		Short: "Split files by a field into a store",
 		Long:  shuffleHelp + selectionHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
   partd shuffle --by "before(path, '/')" --columns path,size files.csv

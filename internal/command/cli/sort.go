@@ -7,10 +7,11 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const sortHelp = `Read files, and write their records sorted by the fields of --by: by the first,
-then by the second if the first is equal, and so on. Records equal in all of
-them keep the order of the input. The header stays at the beginning. The size is
-not limited: data that does not fit in memory goes to temporary files.
+const sortHelp = `Read files, and write their records sorted by the fields that --by names: by
+the first field, then by the second if the first is equal, and so on. Records
+that are equal in all of them keep the order of the input. The header stays at
+the beginning. Files can have any size: data that does not fit in memory goes to
+temporary files.
 
 A field is a name or a number, and may be followed by
   :n     compare numbers exactly, with any number of digits. A value that is not a
@@ -20,10 +21,10 @@ Without :n, bytes are compared, like "LC_ALL=C sort". A missing value (an empty
 field; null or no member in jsonl) comes before all others, or after them with
 :desc.
 
-A record, counting its fields of --by again, may be as long as a hundredth of
---memory.
+A record may be as long as a hundredth of --memory; its fields named by --by
+count twice.
 
-At the end the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
+At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
 
 func newSort(a *app) *cobra.Command {

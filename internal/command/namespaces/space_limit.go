@@ -28,7 +28,8 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 	return &spaceLimit{set: s, name: name}
 }
 
-// Admit admits a change if both the quota and the disk allow it.
+// Admit reserves space for a change if both the quota and the disk allow it. It returns the number of reserved bytes,
+// which the caller must pass to Done.
 func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
 	r.once.Do(func() { // SpaceLimit does not do this, because space.New reads the directory
 		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New does not fail, because usedBytes never fails
@@ -64,8 +65,8 @@ func (r *spaceLimit) pending() (bytes int64) {
 	return bytes
 }
 
-// reclaimTime is the maximum time that reclaiming space keeps a store open, because operations on
-// other stores may wait until this store is closed.
+// reclaimTime limits how long reclaiming space keeps a store open. Operations on other stores may be waiting for this
+// store to close.
 const reclaimTime = 10 * time.Second
 
 func (r *spaceLimit) reclaim() {
@@ -79,7 +80,7 @@ func (r *spaceLimit) reclaim() {
 	r.set.opts.Reclaim(ctx, store)
 }
 
-// pending returns the size in bytes of the data that all open stores must still write.
+// pending returns the size in bytes of the data that the open stores have yet to write.
 func (s *Set) pending() (sum int64) {
 	s.measure("", func(store partd.Partd) {
 		_, bytes, _ := s.opts.Measure(store)
@@ -88,8 +89,7 @@ func (s *Set) pending() (sum int64) {
 	return sum
 }
 
-// measure calls f with the store of the namespace name if it is open, or with all open stores if
-// name is "".
+// measure calls f with the named namespace's store, if it is open. If name is "", it calls f with each open store.
 func (s *Set) measure(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry

@@ -39,7 +39,7 @@ type Table struct {
 	indexMem []byte
 }
 
-// piece is memory for entries. A position is the index of a word, counted through all pieces.
+// piece is memory for entries. A position is the index of a word, counting across all pieces.
 type piece struct {
 	mem      []byte
 	used     int
@@ -49,7 +49,7 @@ type piece struct {
 type writer struct {
 	*piece
 	records int          // number of records in the piece
-	count   ledger.Count // count of all added records
+	count   ledger.Count // accounts for all records that this writer added, to detect lost ones
 	_       [64]byte     // keeps writers in different cache lines
 }
 

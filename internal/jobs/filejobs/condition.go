@@ -149,8 +149,8 @@ func (c *condition) setValue(l where.Literal) error {
 	return nil
 }
 
-// holds reports whether the condition is true for a record's fields. It returns an error if a field
-// is neither missing nor of the kind with which it is compared.
+// holds reports whether the condition is true for a record's fields. It returns an error if a field is present, but is
+// not of the kind that it is compared with.
 func (c *condition) holds(fields [][]byte) (bool, error) {
 	t, leaf := c.test(fields)
 	if t == invalid {
@@ -170,7 +170,8 @@ func (c *condition) holds(fields [][]byte) (bool, error) {
 	return t == yes, nil
 }
 
-// test tests a record's fields. It returns the part of the condition that is invalid.
+// test evaluates the condition on a record's fields. If the result is invalid, bad is the comparison whose field has the
+// wrong kind.
 func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
 	switch c.op {
 	case where.Not:

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-// flush moves the groups in the table, with the numbers still in their lists, to the sorter.
+// flush sends every group in the hash table to the sorter, with the numbers in its lists, and empties both.
 func (w *worker) flush() error {
 	err := w.table.Drain(func(group hashagg.Group) error { return w.sendGroup(group.Key, group.Records, group.State) })
 	w.lists.reset()
@@ -29,7 +29,7 @@ func (w *worker) sendRecords() error {
 		if err := w.sendGroup(key, 1, w.single[0]); err != nil {
 			return err
 		}
-		w.lists.used = used // the lists of a single record are temporary
+		w.lists.used = used // sendGroup has sent the record's lists, so their memory can be used again
 	}
 	return nil
 }
@@ -66,8 +66,8 @@ func (w *worker) finish(index int) (err error) {
 	return filejobs.JoinErrors(filejobs.JoinErrors(err, w.table.Close()), w.lists.close())
 }
 
-// lastWriter returns a writer for data that the sorter receives after all blocks. If values are
-// sorted, the writer gets its own batch: offset 0 means the first batch after the blocks' batches.
+// lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, the numbers of
+// batches determine that order, and the writer gets the number g.batches plus offset.
 func (g *engine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))
@@ -82,7 +82,7 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 	}
 	defer func() { err = filejobs.JoinErrors(err, w.Close()) }()
 	counts, err := g.job.NewAggregator(ctx, hashagg.Options{
-		// this reuses the memory of g.numbers, which is closed
+		// g.numbers is closed, so its three shares are free.
 		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs),
 		Merge: func(dst, src []uint64) {
 			for i, n := range src {

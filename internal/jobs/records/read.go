@@ -50,7 +50,7 @@ type Tally struct {
 	Records       int64 // valid records
 	RecordBytes   int64
 	Dropped       int64   // records that the selector dropped
-	DroppedBytes  int64   // bytes of the input that the selector dropped, less those that it added
+	DroppedBytes  int64   // input bytes that the selector dropped minus bytes that it added
 	First         []byte  // JSON lines: the first valid record
 	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
@@ -77,12 +77,12 @@ func (t *Tally) Add(o *Tally) {
 	t.AddedNewlines += o.AddedNewlines
 }
 
-// Read reads inputs one after another, in blocks of complete records. Several workers call handle,
-// concurrently, for one block at a time. handle must read records until [Block.Next] returns false,
+// Read reads inputs one after another, in blocks of complete records. Workers call handle
+// concurrently, each for one block at a time. handle must read records until [Block.Next] returns false,
 // and must not retain the block. If the order of records matters, handle must call [Block.WaitForEarlier].
 //
-// Read returns the first error in input order. When ctx ends, Read waits for the calls of handle,
-// but not for reading a file. Read uses (Workers + 2) × Block bytes of memory, and up to MaxRecord
+// Read returns the first error in input order. When ctx is done, Read waits for calls to handle to
+// return, but not for a pending read of a file. Read uses (Workers + 2) × Block bytes of memory, and up to MaxRecord
 // × 4/3 more for a record that is longer than a block.
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -90,7 +90,7 @@ func (r *run) join(flags []string) error {
 
 // widen lengthens one value of each row.
 func (r *run) widen(in *input) {
-	long := strings.Repeat("x", pick(r, 5_000, 30_000, 60_000))
+	long := strings.Repeat("x", pick(r, 5_000, 20_000)) // a record may have a two-hundredth of 16 MiB, and each field in --on counts again
 	for _, row := range in.rows {
 		i := r.IntN(in.width)
 		if c := &row[i]; !c.bare && !c.missing && c.text != "" && !in.dates[i] {

@@ -34,7 +34,7 @@ def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concaten
 
 
 class AsyncTables:
-    """The methods of Tables as coroutines. A cancelled call still runs to its end, and its result is dropped."""
+    """The methods of Tables as coroutines. If a call is cancelled, it still runs to its end, but its result is dropped."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
@@ -101,12 +101,12 @@ class AsyncTables:
         return await self._run(lambda: self.tables.sql(statement, bucket, **options))
 
     async def scan(self, name: str, bucket: str = "", **read: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:
-        """Yields the batches of Tables.scan(): async for batch in tables.scan("trades")."""
+        """Yields the batches that Tables.scan() reads, as in async for batch in tables.scan("trades")."""
         batches = await self._run(lambda: iter(self.tables.scan(name, bucket, **read)))
         while (batch := await self._run(lambda: next(batches, None))) is not None:
             yield batch
 
 
 async def connect_async(url_or_dir: str | os.PathLike[str], *args: Any, **options: Any) -> AsyncTables:
-    """Calls connect() for asyncio: async with await connect_async("trades") as tables."""
+    """Connects to tables for asyncio, as in async with await connect_async("data") as tables. It takes the arguments of connect()."""
     return AsyncTables(await asyncio.to_thread(connect, url_or_dir, *args, **options))

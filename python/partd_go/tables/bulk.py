@@ -30,7 +30,7 @@ Rows: TypeAlias = (
 
 
 class Split(NamedTuple):
-    """The result of split(): the numbers of rows and files written."""
+    """The result of split(): how many rows and files it wrote."""
 
     rows: int
     files: int
@@ -40,16 +40,20 @@ def split(
     data: Rows, by: str | Sequence[str], dir: str | os.PathLike[str], *, hive: bool = False, force: bool = False,
     format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet", memory: int | str | None = None,
 ) -> Split:  # fmt: skip
-    """Writes the rows of data to a file for each combination of values in the columns by, and returns the numbers of rows and
-    files. The number of keys is not limited. The rows of a key keep their order.
+    """Splits rows into one file for each combination of values in the columns that by names. Returns how many rows and files it wrote.
+    There can be any number of keys. Rows with the same key keep their order.
+
+        split("trades.csv", by="symbol", dir="by-symbol")
 
     data is a pandas, polars or pyarrow table; a reader, dataset or scanner of pyarrow, a polars LazyFrame or a dask DataFrame, all
     of which are read batch by batch; or the path of a file or directory, or a list of paths, which partd-tables reads itself.
 
-    A file is named DIR/VALUE.parquet or, if hive is true, DIR/COLUMN=VALUE/data.parquet, without the columns by. The files appear in dir only when all
-    are complete, and are unchanged after an error. If dir already contains files, split raises Exists, unless force is true: then
-    it replaces files of the same names, and keeps others. memory is the program's limit, in bytes or as "1GiB" (default: 256 MiB);
-    it stores more rows in temporary files, which are next to dir and in $TMPDIR.
+    The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named dir/COLUMN=VALUE/data.parquet,
+    and lack the columns in by. They appear only when all of them are complete; after an error, dir is unchanged. If dir already contains
+    files, split raises Exists. If force is true, it instead replaces files of the same names, and keeps the others.
+
+    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary files next to
+    dir and in $TMPDIR.
     """
     flags = {"by": _csv(arguments.names(by, "by")), "output": os.path.abspath(os.path.expanduser(os.fspath(dir))), "to-format": format}
     if memory is not None:

@@ -57,10 +57,14 @@ _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuer
 
 
 class Tables(Operations, Shown):
-    """The tables at a server. Several threads may use it until close().
+    """The tables of a server, as connect() returns them. Several threads may use them until close().
 
-    A bucket is a namespace of tables; by default, tables are in the bucket "". timeout limits each call, in seconds,
-    unless the call has its own timeout. Ctrl-C ends a call within a second.
+        with connect("data") as tables:
+            tables.put("trades", frame)
+            tables["trades"].get(where="price > 100")
+
+    A bucket is a namespace of tables; by default, tables are in the bucket "". The timeout of connect() limits each call, in
+    seconds, unless the call has its own. Ctrl-C interrupts a call within a second.
     """
 
     def __enter__(self) -> Tables:
@@ -73,7 +77,7 @@ class Tables(Operations, Shown):
         return self.table(name)
 
     def __iter__(self) -> Iterator[str]:
-        """Yields the names of the tables that are in no bucket."""
+        """Yields the names of the tables in the bucket ""."""
         return iter(self.list())
 
     def __contains__(self, name: object) -> bool:
@@ -89,7 +93,8 @@ class Tables(Operations, Shown):
         return self.list()
 
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
-        """Returns a handle to the current state of a table, or to an earlier one. tables["trades"] is short for table("trades")."""
+        """Returns a handle to a table: to its current state or, with version, at or snapshot, to an earlier one. The table need not exist.
+        tables["trades"] is short for tables.table("trades")."""
         arguments.text(name, "name")
         return Table(self, name, arguments.text(bucket, "bucket"), **selection)
 
@@ -109,14 +114,20 @@ class Tables(Operations, Shown):
         metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: str | Sequence[str] | None = None,
         null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
     ) -> int:  # fmt: skip
-        """Puts a table as one atomic change, and returns the version that contains it. A RecordBatchReader, or another source of
-        batches, is sent batch by batch. A path names a file: .parquet, .arrow, .csv with a header line, or .jsonl.
+        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the version of the table
+        that contains them.
 
-        If the table exists, mode "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
-        upsert names key columns and is used instead of mode: rows with the key of an existing row replace that row, and
-        other rows are appended. A null in a key is an error, unless null_keys is true: then nulls are equal. If a put has the id of an earlier put that was applied, it changes nothing.
-        settings apply to a new table, for example {"time": "when", "on_duplicate": "keep_last"}. If appended rows lack
-        columns of the table, the columns are null, and missing ("warn", "error" or "ignore") says how to report this.
+        data is a frame or table of pandas, polars or pyarrow, another object that exports an Arrow stream, or the path of a
+        .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so it can be
+        larger than memory.
+
+        mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
+        upsert names key columns, and is used instead of mode: a row whose key exists replaces the existing row, and other rows are
+        appended. A null in a key is an error, unless null_keys is true: then nulls equal each other.
+
+        A put can be repeated if it has an id: if an earlier put with this id was applied, the later one changes nothing.
+        metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}. Columns that appended
+        rows lack become null; missing says whether to "warn", to raise an error ("error"), or to "ignore" this.
         """
         arguments.text(name, "name")
         if mode not in MODES:
@@ -143,9 +154,12 @@ class Tables(Operations, Shown):
         self, name: str, data: Data, start: Time | None = None, end: Time | None = None, bucket: str = "", *, time_col: str = "",
         timeout: float | None = None,
     ) -> Replaced:  # fmt: skip
-        """Replaces the rows of a table at or after start and before end with other rows, as one atomic change. None as start or
-        end means that the range has no limit there. A row outside the range is an error. time_col is the time column, by default that
-        of the table's settings, or the first column with times. Times without a zone are in UTC."""
+        """Replaces the rows of a table whose times are at or after start and before end. The change appears as a whole. Returns the new
+        version, and how many rows were deleted and written.
+
+        If start or end is None, the range is not limited on that side. Every row of data must be in the range. time_col names the time
+        column; the default is the one in the table's settings, or else its first column with times. Times without a zone are in UTC.
+        """
         if start is None and end is None:
             raise Misuse("replace_range: pass start, end or both; put with mode=\"replace\" replaces all rows")
         limits = {key: moment(limit) for key, limit in (("from", start), ("to", end)) if limit is not None}
@@ -216,8 +230,8 @@ class Tables(Operations, Shown):
         return cast("dict[str, Any]", json.loads(reply.to_pybytes()))
 
     def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
-        """Calls put() with the options for several tables concurrently, and returns the versions by name. After an error,
-        no further put starts; puts that have finished remain."""
+        """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows. Returns the version of
+        each table, by name. After an error, no further put starts; finished puts are not undone."""
         return _call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @overload
@@ -230,10 +244,8 @@ class Tables(Operations, Shown):
     def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
 
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns a table, or a part of it, which the options of scan() select (columns, where, limit and others).
-
-        For pandas, the index is always included, and a table that was put as a Series comes back as a Series.
-        """
+        """Returns the rows of a table as a frame of pandas or polars, or as a pyarrow Table. The options of scan() select rows and columns.
+        For pandas, the index is always included, and a table that was put as a Series comes back as a Series."""
         return from_arrow(self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **read).read_all()), as_)
 
     @overload
@@ -250,7 +262,7 @@ class Tables(Operations, Shown):
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> dict[str, pa.Table]: ...
 
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Calls get() for several tables, a few at a time, and returns the results by name."""
+        """Calls get() for several tables, a few at a time, with the same options. Returns the results, by name."""
         return _call_each(arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
 
     def scan(
@@ -258,13 +270,14 @@ class Tables(Operations, Shown):
         limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
         part: int = 0, index: bool = False, timeout: float | None = None,
     ) -> pa.RecordBatchReader:  # fmt: skip
-        """Returns a reader of a table's batches. By default it reads all rows. where selects rows by a condition. limit is a
-        number of rows to read from the start, and last from the end. part selects one part of the table; describe()
-        returns the number of parts. version, at and snapshot select an earlier state.
+        """Returns a reader of the rows of a table, batch by batch. By default, it reads all rows of the current state.
 
-        where is a string such as "price > 100", or a list of (column, operator, value), as in pyarrow. Times without a zone
-        are in UTC. The server ends the call when no reference to the reader remains: to stop early, del it, because close()
-        does not end the call.
+        columns names the columns to read. where selects rows: a string such as "price > 100", or a list of (column, operator, value), as in
+        pyarrow; times without a zone are in UTC. limit is the number of rows to read from the start, and last the number from the
+        end. part reads one part of the table; describe() returns how many parts there are. version, at or snapshot selects an
+        earlier state. If index is true, the columns of a pandas index are always read.
+
+        To stop before the end, delete all references to the reader: close() alone does not end the call at the server.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
@@ -290,12 +303,15 @@ class Tables(Operations, Shown):
         uuid: str = "", as_: As = "pandas", version: int | None = None, at: Time | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:  # fmt: skip
-        """Returns the rows that changed since a version, a time or a snapshot, as the net difference between two states.
-        Without since, all rows are inserts. The column _change is insert, delete, update_before or update_after. keys name
-        the columns that identify rows, so that updates are recognized; by default they are the table's time and key columns.
+        """Returns the rows that changed between an earlier state of a table and its current state. version, at or
+        snapshot selects a state other than the current one. A row that was added and removed in between does not appear.
 
-        For the next changes, pass the result's version as since, and its uuid. If the version has expired, or the table was
-        created again, the error is NotFound: start again without since and uuid.
+        since is the version or the time of the earlier state, and since_snapshot is the name of its snapshot. Without them, all rows are
+        inserts. The column _change is "insert", "delete", "update_before" or "update_after". An update is recognized by the
+        columns in keys, which identify rows; the default is the table's time and key columns.
+
+        To get the next changes, pass the result's version as since, and its uuid. This raises NotFound if the version has expired,
+        or if the table was created again: then start again without since and uuid.
         """
         call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if keys is not None:
@@ -309,8 +325,8 @@ class Tables(Operations, Shown):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
-        """Returns a polars LazyFrame. Each collect() reads the table again; the server applies the query's filters, and
-        sends only the needed columns."""
+        """Returns a polars LazyFrame of a table. Each collect() reads the table again. The server applies the query's filters, and
+        sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
@@ -318,8 +334,8 @@ class Tables(Operations, Shown):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """Returns a pyarrow dataset, which DuckDB can query. Each scanner() reads the table again; the server applies the
-        query's filters, and sends only the needed columns."""
+        """Returns a pyarrow dataset of a table, which DuckDB can query. Each scanner() reads the table again. The server applies the
+        query's filters, and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.Dataset(self._source(name, bucket, where, selection))
@@ -328,8 +344,8 @@ class Tables(Operations, Shown):
         self, name: str, bucket: str = "", *, columns: str | Sequence[str] | None = None, where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:  # fmt: skip
-        """Returns a dask DataFrame with a partition for each part of the table. Workers read the parts from the server,
-        which sends only the columns that dask needs. The server applies the argument where, but not filters in dask expressions."""
+        """Returns a dask DataFrame with a partition for each part of a table. dask's workers read the parts from the server, which
+        sends only the columns that dask needs. The server applies the filter in where, but not the filters of dask expressions."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
@@ -360,13 +376,15 @@ class Tables(Operations, Shown):
         id: str = "", version: int | None = None, at: Time | None = None, snapshot: str = "", since: int | Time | None = None,
         since_snapshot: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """Returns the rows of a SELECT over tables of the bucket; "bucket"."table" names tables of other buckets. params is a
-        sequence of the values for ? or $1, or a mapping with the values for $name. With since or since_snapshot,
-        changes."bucket"."table" has the rows of changes(), and before."bucket"."table" is the table in that state.
+        """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or MERGE changed.
 
-        For a statement that writes, such as an UPDATE, it returns the number of rows changed. If the statement was already
-        applied with this id, it changes nothing, and returns the same number. Use a new id for each statement. DROP, ALTER
-        and CREATE SCHEMA ignore the id.
+        Names without a bucket are tables of bucket; tables of other buckets are written "bucket"."table". params has the values of the
+        statement's parameters: a sequence for ? or $1, or a mapping for $name. as_ chooses the type of the rows. version, at or
+        snapshot selects the state of all tables. With since or since_snapshot, changes."bucket"."table" has the rows that
+        changes() returns, and before."bucket"."table" is the table in that earlier state.
+
+        A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes nothing, and
+        returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA ignore the id.
         """
         call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
         if params is not None:
@@ -382,7 +400,8 @@ class Tables(Operations, Shown):
         self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:  # fmt: skip
-        """Returns the names of a bucket's tables that match a pattern such as "AA*" and have the metadata."""
+        """Returns the sorted names of the tables in a bucket: those that match pattern, such as "AA*", that have all given keys and values
+        in their metadata, and that are in the given snapshot. Omitted conditions select all tables."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
@@ -390,28 +409,28 @@ class Tables(Operations, Shown):
         self, name: str, bucket: str = "", *, version: int | None = None, at: Time | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Described:  # fmt: skip
-        """Returns a table's schema (pyarrow's), its number of parts, and its Rows, Bytes, Files, Version, Updated
-        and Metadata."""
+        """Returns a dict that describes a table: "schema" is a pyarrow schema, "parts" the number of parts that scan() can read separately,
+        and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state."""
         (answer,) = self._ask("partd.describe", timeout, bucket=bucket, name=name, **state(version, at, snapshot))
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the versions of a table that can be read, oldest first. Small appends that are not yet in the table's files
-        are one version together."""
+        """Returns the versions of a table that can be read, oldest first. All small appends that are not yet in data files count as
+        one version."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"]) for entry in entries or ()]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes tables, or none of them if one is missing."""
+        """Deletes tables of a bucket. If one of them does not exist, it raises NotFound, and deletes none."""
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
-        """Returns the names of the buckets, except "", which holds the tables without a bucket."""
+        """Returns the names of the buckets, except of the default bucket ""."""
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket, which must be empty unless tables is true."""
+        """Deletes a bucket. If it contains tables, it deletes them too if tables is true, and otherwise raises an error."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
@@ -419,10 +438,14 @@ class Tables(Operations, Shown):
         columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "",
         target_bucket: str | None = None, timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts the aggregates of a table by time bins, or the rows of the SELECT sql, into the table target. rule is the length
-        of a bin, a pandas offset such as "5min". how names one or several functions, such as "mean" or "first(open),max(high)", or is a
-        dict from columns to functions, such as {"open": "first", "high": "max"}. by names columns by which rows are grouped, by default
-        the table's keys; [] means none. It returns the number of source rows (0 for a SELECT) and of rows put."""
+        """Aggregates the rows of the table source by bins of time, and writes the result to the table target. With sql, it writes the rows
+        of that SELECT statement instead. Returns how many rows it read (0 for a SELECT) and wrote.
+
+        rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or several functions,
+        such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as {"open": "first", "high": "max"}.
+        columns limits functions without columns to these. by names the columns to group by; the default is the table's keys, and
+        [] means no grouping. mode is as in put(), and target_bucket is the target's bucket if it is not bucket.
+        """
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
         source_ = {"Bucket": bucket, "Name": source}
@@ -448,7 +471,7 @@ class Tables(Operations, Shown):
         self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
         columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
     ) -> Any:  # fmt: skip
-        """Returns the rows that resample() would put, without putting them."""
+        """Returns the rows that resample() would write to a table. It takes the same arguments."""
         call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns, by)}
         return from_arrow(self._repeat(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
 
@@ -456,8 +479,9 @@ class Tables(Operations, Shown):
         self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: str | Sequence[str] = (), *,
         mode: Mode = "error", bucket: str = "", timeout: float | None = None,
     ) -> tuple[int, int]:  # fmt: skip
-        """Puts the concatenated rows of several tables, or their join on columns, into the table target. (bucket, name)
-        names a source in another bucket. It returns the number of source rows and of rows put."""
+        """Writes the rows of several tables to the table target: one after another if how is "union", or joined on the columns in on if
+        how is "join". A source in another bucket is written as (bucket, name). mode is as in put(). Returns how many rows it read
+        and wrote."""
         qualified = [(bucket, source) if isinstance(source, str) else source for source in ([sources] if isinstance(sources, str) else sources)]
         (reply,) = self._ask(
             "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified], How=how, On=arguments.names(on, "on"),
@@ -467,7 +491,11 @@ class Tables(Operations, Shown):
 
 
 class Table(Shown):
-    """A handle to the current state of a table, or to an earlier one. The table need not exist.
+    """A handle to the current state of a table, or to an earlier one; the table need not exist. Its methods are those of Tables, without
+    the arguments for the table and its state.
+
+        trades = tables.table("trades", version=3)
+        frame = trades.get(columns=["time", "price"])
 
     Libraries that import Arrow streams, such as polars, pandas 3 and DuckDB, can read it directly.
     """
@@ -591,19 +619,21 @@ def connect(
     memory: int | str | None = None, read_only: bool = False, timeout: float | None = None, start_timeout: float = START_TIMEOUT,
     catalog: str | os.PathLike[str] | None = None, progress: bool | None = None,
 ) -> Tables:  # fmt: skip
-    """Connects to tables at grpc://HOST:PORT or grpc+tls://HOST:PORT, in a directory, or at s3://BUCKET/PREFIX or
-    gs://BUCKET/PREFIX. For a directory or a bucket, it starts a server on a socket that only this user can open. All
-    clients of this user on this machine share the server of a directory; it stops when the last one is closed. If it was
-    killed, the next call starts it again.
+    """Connects to tables, and returns them as Tables: connect("data") or connect("grpc://host:8815", token="…").
 
-    tls_ca is a PEM file, or its text, with the authorities that may sign the server's certificate (default: the system's).
-    timeout limits each call, in seconds (default: no limit). progress shows a bar for long puts, gets and scans if tqdm
-    is installed (default: only in a terminal or a notebook).
+    url_or_dir is a server's URL, grpc://HOST:PORT or grpc+tls://HOST:PORT; a directory; or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. For
+    a directory or a bucket, connect starts a server on a socket that only this user can open. All clients of this user on
+    this machine share the server of a directory, which stops when the last one closes. If it was killed, the next call
+    starts it again.
 
-    For a directory, memory limits its server, as "8GiB" or in bytes (default: a quarter of the machine's memory).
-    read_only opens the tables in their current state, and changes nothing in the directory; it is the default if this user
-    cannot write there. start_timeout limits the server's start, in seconds. flags are flags of `partd-tables serve`.
-    catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one: see docs/warehouses.md of the tables module.
+    token authenticates this client to a server. tls_ca has the authorities that may sign the server's certificate, as a PEM file or its
+    text; the default is the system's. timeout limits each call, in seconds; None means no limit. progress says whether long
+    puts, gets and scans show a bar, if tqdm is installed; by default, they do in a terminal and in a notebook.
+
+    The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes; the default is a
+    quarter of the machine's memory. read_only opens the tables in their current state, and changes nothing in the directory; it is the
+    default if this user cannot write there. start_timeout limits the start of the server, in seconds. flags are more flags for
+    `partd-tables serve`. catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)

@@ -21,8 +21,8 @@ def quoted(column: str) -> str:
 
 
 def text(filters: Any, index: list[str] | None = None) -> str:
-    """Returns the text of filters. The conditions (column, operator, value) of a list are joined by "and". If filters is a
-    list of such lists, these are joined by "or".
+    """Returns filters in the server's language: [("price", ">", 1), ("size", "in", [1, 2])] becomes "price" > 1 and "size" in (1, 2).
+    The conditions of a list are joined by "and". In a list of such lists, the lists are joined by "or".
 
     index has the names of the frame's index columns. If there is only one, the filter may call it "index".
     """

@@ -74,8 +74,8 @@ def scan_polars(source: Source) -> polars.LazyFrame:
 
 
 class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
-    """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again; the server applies the filter,
-    and sends only the needed columns."""
+    """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again. The server applies the filter, and sends
+    only the needed columns."""
 
     def __init__(self, source: Source):
         # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path

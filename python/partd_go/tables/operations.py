@@ -15,14 +15,14 @@ from .connection import Connection
 from .errors import NotFound
 from .results import Json, time_of
 
-_POLL = 0.1  # seconds between checks whether the server of a lock has ended
+_POLL = 0.1  # how often, in seconds, a lock checks that its server is still running
 
 T = TypeVar("T")
 Names = str | Sequence[str]
 
 
 class Snapshot(NamedTuple):
-    """A snapshot of a bucket: a name for the state of its tables at a time."""
+    """A snapshot of a bucket: a name for the state of its tables at one point in time. tables is their number."""
 
     name: str
     time: datetime.datetime
@@ -31,10 +31,14 @@ class Snapshot(NamedTuple):
 
 
 class Operations(Connection):
-    """Each method calls an action of the server. A call without a table's name, if that is possible, is about the bucket."""
+    """Operations on the tables of a server.
+
+    Methods whose table name is optional apply to the bucket if it is omitted. timeout limits a call, in seconds.
+    """
 
     def snapshot(self, name: str, bucket: str = "", *, timeout: float | None = None) -> None:
-        """Names the current state of all tables of a bucket, which then never expires: get(…, snapshot=name) reads it."""
+        """Gives a name to the current state of all tables in a bucket. This state does not expire until the snapshot is deleted, and
+        get(…, snapshot=name) reads it. Raises Exists if the bucket has a snapshot of this name."""
         self._ask("partd.snapshot", timeout, bucket=bucket, name=name)
 
     def snapshots(self, bucket: str = "", *, timeout: float | None = None) -> list[Snapshot]:
@@ -43,22 +47,25 @@ class Operations(Connection):
         return [Snapshot(entry["name"], time_of(entry["time"]), entry["tables"], entry.get("metadata") or {}) for entry in entries or ()]
 
     def delete_snapshots(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes snapshots, but no tables."""
+        """Deletes snapshots of a bucket. The tables and their rows stay."""
         for name in to_names(names, "delete_snapshots"):
             self._ask("partd.delete_snapshots", timeout, bucket=bucket, name=name)
 
     def restore(self, snapshot: str, *tables: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Makes the state in a snapshot the current state of tables (default: of all tables in the snapshot)."""
+        """Restores the named tables of a bucket to their state in a snapshot. Without names, it restores the whole bucket, and deletes
+        tables that were created since. A restored table gets a new version, and keeps its older ones."""
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns a table's settings: time, keys, on_duplicate, partition, evolution, compression, maintenance, keep_versions, keep_age."""
+        """Returns the settings of a table that are set, by name: time, keys, on_duplicate, partition, evolution, compression, maintenance,
+        keep_versions or keep_age."""
         (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
         return {key: value for key, value in found.items() if value}
 
     def set_settings(self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None) -> None:
-        """Changes some of a table's settings. For example, {"evolution": "add_only"} lets puts add columns. None or an empty value
-        unsets a setting. A server of an earlier version gets all settings, which can undo another client's concurrent change."""
+        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} allows put to add columns.
+        None or an empty value unsets a setting. A server of an earlier version can only replace all settings: there, this call can
+        undo another client's concurrent change."""
         try:
             self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
         except Unsupported:
@@ -66,7 +73,7 @@ class Operations(Connection):
             self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**current, **settings})
 
     def metadata(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns the metadata of a table or a bucket."""
+        """Returns the metadata of a table or a bucket: the values that set_metadata has set, by key."""
         if not name:
             return self._ask("partd.bucket_metadata", timeout, bucket=bucket)[0] or {}
         return self._ask("partd.describe", timeout, bucket=bucket, name=name)[0]["info"]["Metadata"] or {}
@@ -74,11 +81,12 @@ class Operations(Connection):
     def set_metadata(
         self, name: str = "", set: Mapping[str, Any] | None = None, bucket: str = "", *, remove: Names = (), replace: bool = False, timeout: float | None = None
     ) -> None:  # fmt: skip
-        """Sets keys in the metadata of a table or a bucket, and removes others. replace removes all keys that are not in set."""
+        """Sets the keys of set in the metadata of a table or a bucket, and removes the keys named in remove. If replace is true, it
+        removes every key that is not in set."""
         self._ask("partd.change_metadata", timeout, bucket=bucket, name=name, set={**(set or {})}, remove=to_names(remove, "remove"), replace=replace)
 
     def rules(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> list[dict[str, Json]]:
-        """Returns the rules that rows must satisfy; docs/rules.md of the tables module describes them."""
+        """Returns the rules that the rows of a table, or of all tables in a bucket, must satisfy."""
         (found,) = self._ask("partd.rules", timeout, bucket=bucket, name=name)
         return found or []
 
@@ -86,36 +94,46 @@ class Operations(Connection):
         self, name: str = "", add: Sequence[Mapping[str, Any]] = (), bucket: str = "", *, sets: Names = (), time: str = "",
         remove: Names = (), disable: Names = (), enable: Names = (), timeout: float | None = None,
     ) -> None:  # fmt: skip
-        """Adds rules, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and predefined sets of rules,
-        "time_series" or "prices". remove, disable and enable are names of rules."""
+        """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the predefined rules of
+        the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then it removes, disables and enables the
+        rules that are named in remove, disable and enable. time is the time column that predefined rules check; the default is
+        the one in the table's settings, or else its first column with times or dates."""
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
         edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
         self._ask("partd.edit_rules", timeout, bucket=bucket, name=name, add=[{**rule} for rule in add], time=time, **edit)
 
     def delete_rows(self, name: str, where: str, bucket: str = "", *, timeout: float | None = None) -> int:
-        """Deletes the rows that match a filter such as "price > 100", and returns their number."""
+        """Deletes the rows of a table that match a filter such as "price > 100". Returns how many rows it deleted."""
         return int(self._ask("partd.delete_rows", timeout, bucket=bucket, name=name, where=where)[0]["deleted"])
 
     def evolve(self, name: str, *changes: Mapping[str, str], bucket: str = "", timeout: float | None = None) -> None:
-        """Changes a table's columns: {"op": "add", "column": "x", "type": "double"}, {"op": "widen", …}, {"op": "rename",
-        "column": "x", "to": "y"}, or {"op": "drop", "column": "x"}."""
+        """Changes the columns of a table. All changes take effect together. A change is one of
+
+            {"op": "add", "column": "x", "type": "double"}
+            {"op": "widen", "column": "x", "type": "int64"}
+            {"op": "rename", "column": "x", "to": "y"}
+            {"op": "drop", "column": "x"}
+        """
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
     def fold(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Moves small appends into files (default: of all tables of the bucket), and returns what was done."""
+        """Moves the small appends of the named tables, or of all tables in the bucket, into data files. Returns counts: "Tables" is the
+        number of changed tables, and "Rows" the number of moved rows."""
         return self._maintain("partd.fold", names, bucket, timeout)
 
     def compact(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Merges the small files of tables, and returns what was done."""
+        """Merges the small data files of the named tables, or of all tables in the bucket. Returns counts: "FilesBefore" files were replaced
+        by "FilesAfter" files, in "Tables" tables."""
         return self._maintain("partd.compact", names, bucket, timeout)
 
     def expire(
         self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(days=7), keep: int = 1,
         grace: datetime.timedelta = datetime.timedelta(days=1), timeout: float | None = None,
     ) -> dict[str, int]:  # fmt: skip
-        """Removes versions of tables (default: of all tables of the bucket) older than older_than, except the newest keep and those in
-        snapshots, and the files that have been unused for the time grace. If no other program uses the directory or bucket, and no
-        read is running, grace can be timedelta(0)."""
+        """Removes the versions that are older than older_than from the named tables, or from all tables in the bucket. For each table, it
+        keeps the newest versions, as many as keep says, and all versions in snapshots. Then it removes files that have been unused
+        for at least grace. grace may be timedelta(0) if no other program uses the directory or bucket and nothing is being read.
+        Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting" for unused files within grace."""
         age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 
@@ -125,12 +143,14 @@ class Operations(Connection):
 
     @contextlib.contextmanager
     def lock(self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None) -> Iterator[None]:
-        """Holds a lock at the server in a with block: with tables.lock("daily job"). It excludes all other clients, and raises
-        TimedOut if it does not get the lock before the timeout. If this process is killed, the lock ends after seconds. If the
-        server starts again, the lock is taken again at once; if another client was faster, the block's end raises Error."""
+        """Holds a lock of the server during a with block, such as with tables.lock("daily job"). No other client can hold the same lock.
+
+        Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock after the given
+        number of seconds. If the server restarts, the lock is acquired again; if another client got it first, leaving
+        the block raises Error."""
         wanted = {"bucket": bucket, "name": name, "seconds": seconds}
         (granted,) = self._ask("partd.lock", timeout, **wanted)
-        stop, interval = threading.Event(), granted["seconds"] / 3  # for seconds=0, the server chooses
+        stop, interval = threading.Event(), granted["seconds"] / 3  # if seconds is 0, the server chooses how long the lock lasts
 
         def renew() -> None:
             renewed = time.monotonic()
@@ -138,11 +158,11 @@ class Operations(Connection):
                 if time.monotonic() - renewed < interval and not self.ended():
                     continue
                 renewed = time.monotonic()
-                with contextlib.suppress(Error):  # the server may have ended
+                with contextlib.suppress(Error):  # the server may have stopped
                     try:
                         self._ask("partd.lock", interval, lease=granted["lease"])
-                    except NotFound:  # the server released the lock when it ended
-                        granted["lease"] = ""
+                    except NotFound:  # the server dropped the lock when it stopped
+                        granted["lease"] = ""  # means that the lock is lost, unless the next line gets it again
                         granted.update(self._ask("partd.lock", interval, **wanted)[0])
 
         renewer = threading.Thread(target=renew, name="partd lock", daemon=True)
@@ -155,4 +175,4 @@ class Operations(Connection):
             with contextlib.suppress(Error):  # if unlocking fails, the lock expires by itself
                 self._ask("partd.unlock", lease=granted["lease"])
         if not granted["lease"]:
-            raise failure(Error, "lock", self.url, f"the lock {name!r} was lost when the server ended", "another client may have held it meanwhile")
+            raise failure(Error, "lock", self.url, f"the lock {name!r} was lost when the server stopped", "another client may have held it since")

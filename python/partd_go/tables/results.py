@@ -33,7 +33,8 @@ Data: TypeAlias = "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.Re
 
 
 class Version(NamedTuple):
-    """A version of a table. Each commit that changes the table's rows makes one, and small appends share one."""
+    """A version of a table. Each change of the table's rows makes one, but several small appends share one. time is when it was made,
+    operation says how ("append", "overwrite", …), rows is the table's number of rows, and current says whether it is the newest."""
 
     version: int
     time: datetime.datetime
@@ -43,7 +44,7 @@ class Version(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The rows that changed since an earlier state of a table. version and uuid are arguments for the next call of changes()."""
+    """The rows that changed since an earlier state of a table. Pass version as since, and uuid, to the next call of changes()."""
 
     rows: Any
     version: int
@@ -51,7 +52,7 @@ class Changes(NamedTuple):
 
 
 class Replaced(NamedTuple):
-    """What replace_range() did: the version that contains the new rows, and the number of rows that were deleted and written."""
+    """The result of replace_range(): the version with the new rows, and how many rows were deleted and written."""
 
     version: int
     deleted: int
@@ -59,7 +60,8 @@ class Replaced(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. scan(part=) accepts 1 to parts, about one for each file. Updated is a time in UTC."""
+    """A table's description. parts is the number of parts that scan() can read separately, about one per file: pass scan() a part
+    from 1 to parts. Updated is in UTC."""
 
     Bucket: str
     Name: str
@@ -74,7 +76,7 @@ class Described(TypedDict):
 
 
 class State(TypedDict, total=False):
-    """Selects an earlier state of a table, by one of these fields."""
+    """Selects an earlier state of a table, by one of these fields: a version, a time, or the name of a snapshot."""
 
     version: int | None
     at: Time | None
@@ -136,7 +138,8 @@ def moment(time: Time) -> str:
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the field of a request that selects the earlier state to compare with, or {} for the empty table."""
+    """Returns the field of a request that selects the earlier state to compare with. If neither is given, it returns {}: the comparison
+    is then with an empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")
     is_version = isinstance(since, numbers.Integral)

@@ -33,7 +33,7 @@ def _write_private(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A running `partd-tables serve` process."""
+    """A running `partd-tables serve` process. Used in a with statement, it stops at the end; clients connect to its url."""
 
     _verify = "partd-tables verify"
 
@@ -69,14 +69,14 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """Returns a token that permits all calls, or only reading if read is true. ttl is its lifetime, such as "12h" or "30d"."""
+        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is its lifetime, such as "12h" or "30d"."""
         if not self._secret:
             raise failure(NoServer, "make a token", self.url, "the server has no secret and needs no token", "pass secret= to serve()")
         command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     def shutdown(self) -> None:
-        """Stops the server. It first finishes running calls, and moves small appends into the tables' files."""
+        """Stops the server once running calls have finished, and small appends have been moved into data files."""
         try:
             self.close()
         except NoServer:
@@ -149,11 +149,14 @@ def serve(
     key: Pem | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
     memory: int | str | None = None, read_only: bool = False, start_timeout: float = START_TIMEOUT,
 ) -> Server:  # fmt: skip
-    """Serves a directory of tables to other processes. Use `with serve(dir) as server:`; clients connect to server.url.
+    """Starts a server of the tables in a directory, for other processes, and returns it.
 
-    port 0 selects a free port. cert and key enable TLS; they are PEM files, or their content. With a secret each call
-    needs a token(). flags are flags of `partd-tables serve`, such as ("--insecure",). For memory, read_only and
-    start_timeout see connect().
+        with serve("data", port=0, secret=secret) as server:
+            tables = connect(server.url, token=server.token())
+
+    If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If secret is given,
+    each call needs a token that Server.token() returns. memory, read_only and start_timeout are as in connect(). flags are more flags
+    of `partd-tables serve`, such as ("--insecure",).
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host

@@ -85,8 +85,8 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	return err
 }
 
-// check returns the size of all files, or -1 if it is unknown. It reports missing files before the first is read, which
-// can take long.
+// check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not wait
+// until the files before it have been read.
 func (b *bulkFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))
@@ -98,7 +98,7 @@ func (b *bulkFlags) check(files []string) (total int64, err error) {
 		}
 		if file == "-" {
 			if hasInput {
-				return 0, cliutil.Usagef("the standard input can be read only once: write - once")
+				return 0, cliutil.Usagef("standard input can be read only once: give - only once")
 			}
 			hasPipe, hasInput = true, true
 			continue
@@ -133,21 +133,22 @@ func (u *untilEnd) Next() bool {
 func newSplit(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "split [flags] [--] FILE…",
-		Short: "Write the rows of files to a file for each key",
-		Long: `Write the rows of files to a file for each combination of values in the columns --by, in the
-directory -o, without a table. The number of keys is not limited. Nested columns and metadata are
-kept, and so are types that the files' format has, and the order of a key's rows. All FILEs must
-have the same columns, in any order. A directory stands for the files in and below it; - is the
-standard input.
+		Short: "Split files into one file per key",
+		Long: `Split the rows of FILEs by the values in the columns named by --by, and write one file for each
+combination of values to the directory named by -o. No table is created. There can be any number
+of keys. Rows with the same key keep their order. Nested columns, metadata, and all types that
+the output format supports are kept. All FILEs must have the same columns, in any order. A
+directory stands for all files in it and its subdirectories; - is standard input.
 
-A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written
-as %XX, and so is a first "." or "_". For several columns it is a line of CSV. Null goes to the
-file %null, an empty text to the file %, and a value too long for a name is named %h and its
-SHA-256. With --hive, null goes to COLUMN=__HIVE_DEFAULT_PARTITION__.
+Each file is named after its key: the value or, for several columns, the values as a line of CSV.
+Bytes other than letters, digits and "-_.() ", and a "." or "_" at the start, are written as %XX.
+The file for null is %null, and the one for an empty string is %. If a key is too long for a file
+name, the name is %h followed by the key's SHA-256 hash. With --hive, the directory for null is
+COLUMN=__HIVE_DEFAULT_PARTITION__.
 
-The files appear only when all are complete, and their rows are counted and compared with those
-read; a run that fails leaves the directory unchanged. Temporary files are in $TMPDIR, and next
-to the files; the next run removes those of a killed one.`,
+The files appear only when all of them are complete, and only if they contain as many rows as
+were read. A run that fails leaves the directory unchanged. Temporary files are in $TMPDIR and
+next to the output; if a run is killed, the next one removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
   zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
@@ -156,7 +157,7 @@ to the files; the next run removes those of a killed one.`,
 	fs := cmd.Flags()
 	o := &bulk.SplitOptions{}
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
-	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, without the columns --by")
+	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, and leave out the columns named by --by")
 	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
 	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: parquet, arrow, csv or jsonl")
 	cliutil.Complete(cmd, "to-format", "parquet", "arrow", "csv", "jsonl")
@@ -170,7 +171,7 @@ to the files; the next run removes those of a killed one.`,
 			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
 		}
 		var result bulk.SplitResult
-		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and at the directory -o", func(r array.RecordReader, by []string) (err error) {
+		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and next to the directory named by -o", func(r array.RecordReader, by []string) (err error) {
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), r, o)
 			return err
@@ -192,14 +193,16 @@ to the files; the next run removes those of a killed one.`,
 func newSort(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sort [flags] [--] FILE…",
-		Short: "Write the rows of files in the order of columns",
-		Long: `Write the rows of files in the order of the columns --by, without a table: to a pipe as CSV, to
-a file in the format of --to-format or of the file's extension. A file appears only when it is
-complete. Nested columns and metadata are kept, and so are types that the file's format has, and
-the order of rows with equal values. Null comes before all values, NaN before all numbers, and
-text is ordered by its bytes. All FILEs must have the same columns, in any order. A directory
-stands for the files in and below it; - is the standard input. Rows that do not fit in memory go
-to temporary files in $TMPDIR.`,
+		Short: "Sort the rows of files",
+		Long: `Sort the rows of FILEs by the columns named by --by, and write them to standard output, or to the
+file named by -o. No table is created. The format is the one that --to-format names, or that of
+the file's extension; to a pipe, it is CSV. A file appears only when it is complete.
+
+Null comes before all values, NaN before all numbers, and text is ordered by its bytes. Rows with
+equal values keep their order. Nested columns, metadata, and all types that the output format
+supports are kept. All FILEs must have the same columns, in any order. A directory stands for all
+files in it and its subdirectories; - is standard input. Rows that do not fit in memory go to
+temporary files in $TMPDIR.`,
 		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
   partd-tables sort --by price --to-format csv trades.parquet | head
   partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
@@ -213,11 +216,11 @@ to temporary files in $TMPDIR.`,
 			return err
 		}
 		if *b.json && out.file == "" {
-			return cliutil.Usagef("--json needs -o: the standard output has the rows; to write them as JSON, use --to-format jsonl")
+			return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
 		}
 		var read, written arrowsafe.Counted
 		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.
-		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output where -o says", func(r array.RecordReader, by []string) error {
+		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output is the file named by -o", func(r array.RecordReader, by []string) error {
 			read.RecordReader = r
 			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
 			written.RecordReader = sorted

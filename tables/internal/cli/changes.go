@@ -43,16 +43,18 @@ func newChanges(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "changes [flags] [--] NAME",
 		Short: "Write the rows of a table that changed since a version",
-		Long: `Write the rows that changed since the state of --since or --since-snapshot, in the formats of
-get. Without these flags, write all rows as inserts. The changes are the net difference between
-two states: a row that was added and deleted in between does not appear.
+		Long: `Write the rows that changed since an earlier state of a table, in the formats that get has. --since
+or --since-snapshot selects the earlier state; without them, all rows are written as inserts. The
+changes are the net difference between two states: a row that was added and deleted in between
+does not appear.
 
-The column _change is insert, delete, update_before or update_after. An update is a deleted row
-and an inserted row with the same --key columns, if no other changed row has them.
+The column _change is insert, delete, update_before or update_after. A deleted and an inserted row
+are an update if they have the same values in the columns named by --key, and no other changed
+row has these values.
 
-At the end, the standard error shows the version that the changes lead to. Use it for --since to
-get the next changes. If --since has expired, or the table was created again, the command fails:
-start again without --since.`,
+At the end, standard error shows the version that the changes lead to. To get the next changes,
+give it to --since. If this version has expired, or the table was created again, the command
+fails: start again without --since.`,
 		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --key id --json --format jsonl",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -168,8 +168,8 @@ The command then reads each table in both places, compares the row counts and a 
 of all rows in any order, and prints both. A table at the destination that is not a copy,
 or has changed since it was copied, is an error.
 
-With --server, the running server copies its tables to the directory with the name of --to in its
---backup-dir.`,
+With --server, the running server copies its tables. Then --to is the name of a directory in the
+server's --backup-dir.`,
 		Example: "  partd-tables copy --from tables --to /mnt/disk/tables\n  partd-tables copy --from tables --to s3://lake/tables --to-catalog postgres://db/tables --bucket NYSE\n  partd-tables copy --server grpc://localhost:8081 --to replica",
 	}
 	return copyCommand(a, cmd, "from", "to", operations.Copy, func(p operations.Paced, buckets tables.Buckets) (*operations.CopyRequest, error) {
@@ -181,15 +181,15 @@ func newBackup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --to URL --name NAME [flags]",
 		Short: "Back up tables under a name",
-		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name.
-Data that earlier backups contain is not sent again, unless its files are missing or have another
-size. To read all files of backups, use verify --dir. An interrupted backup has no name; the next
-backup continues it.
+		Long: `Copy the current state of all buckets, or of one, to a backup directory, under a name. Files that
+earlier backups contain are not sent again, unless they are missing there or have another size. To
+check the content of all files in backups, use verify --dir. An interrupted backup has no name; the
+next backup continues it.
 
 The backup directory contains tables itself: a backup is a snapshot of each of its buckets.
 
-With --server, the running server makes the backup, in the directory with the name of --to in its
---backup-dir. This needs an admin token. Clients can write during the backup, which contains the state of
+With --server, the running server makes the backup. Then --to is the name of a directory in the
+server's --backup-dir. This needs an admin token. Clients can write during the backup, which contains the state of
 all tables at one moment.`,
 		Example: `  partd-tables backup --to /mnt/backup --name monday
   partd-tables backups --dir /mnt/backup

@@ -84,9 +84,9 @@ func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
 		Short: "Replace the rows in a time range",
-		Long: `Replace the rows at or after --from and before --to with the rows of a file, in one new
-version of the table. If a row of the file is outside the range, the command fails and changes
-nothing. The help of put describes FILE. Times without an offset are UTC.`,
+		Long: `Replace the rows of a range of times with the rows of a file, in one new version of the table. The
+range starts at the time given by --from, and ends before the one given by --to. If a row of
+the file is outside the range, the command fails, and changes nothing. The help of put describes FILE. Times without an offset are UTC.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -114,8 +114,8 @@ func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
 		Short: "Replace rows that have the same keys, and add new rows",
-		Long: `For each row of a file, replace the table's rows with the same values in the key columns,
-or add the row if the table has none, in one new version of the table. A key that occurs
+		Long: `Put the rows of a file into a table, in one new version: a row replaces the table's rows that have
+the same values in the key columns, or is added if there are none. A key that occurs
 twice in the file is an error. The help of put describes FILE.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 	}
@@ -143,7 +143,7 @@ func newPartition(a *app) *cobra.Command {
 		Long: `Divide a table's files by periods of its time column, in one new version. Later puts use
 the same periods. With auto, the periods depend on the data: months if the rows span less than
 a year, quarters if less than three years, otherwise years. The command
-prints the periods and the reason. Without --by, it divides the files by the current setting.`,
+prints the periods and the reason. If --by is not given, the current setting is used again.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -213,7 +213,7 @@ func newSettings(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "settings [flags] [--] NAME",
 		Short: "Show or change the settings of a table",
-		Long: `Change the settings for which flags are set, and print all settings as JSON. An empty value
+		Long: `Change the settings whose flags are given, and print all settings as JSON. An empty value
 unsets a setting. A new time or key column, or a new rule for duplicates, rewrites the table's
 files in one new version.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",

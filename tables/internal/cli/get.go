@@ -27,8 +27,8 @@ func newGet(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get [flags] [--] NAME",
 		Short: "Write the rows of a table",
-		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, to a file
-in the format of --format or of the file's extension. A file appears only when it is complete.
+		Long: `Write the rows of a table: to a terminal as aligned columns, to a pipe as CSV, and to a file in
+the format of its extension, unless --format names one. A file appears only when it is complete.
 
 --where consists of comparisons (= != < <= > >= in, not in, is null, is not null), combined
 with and, or, not and parentheses. Put text, dates and times in single quotes, and column
@@ -167,10 +167,10 @@ func newConvert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "convert [flags] [--] FILE",
 		Short: "Write the rows of a file in another format",
-		Long: `Write the rows of a file in another format, without a table: to a terminal as aligned
-columns, to a pipe as CSV, to a file in the format of --to-format or of the file's extension. The
-help of put describes FILE. Column types of CSV and JSON lines are inferred from all values of a
-column, unless the Arrow file --like contains a column with the same name.
+		Long: `Write the rows of a file in another format: to a terminal as aligned columns, to a pipe as CSV, and
+to a file in the format of its extension, unless --to-format names one. No table is created. The
+help of put describes FILE. The type of a column of CSV and JSON lines is inferred from all of its
+values, unless the Arrow file named by --like has a column of the same name.
 
 The help of get describes the EXPRESSION of --where.`,
 		Example: `  partd-tables convert birdstrikes.csv -o birdstrikes.parquet

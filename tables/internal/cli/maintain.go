@@ -54,9 +54,9 @@ func newExpire(a *app) *cobra.Command {
 	cmd := maintenanceCommand(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
-		Long: `Remove versions older than --older-than, except the newest --keep of each table, and
-remove files that have been unused for the time --grace. Until then, readers in other
-processes may still need them.`,
+		Long: `Remove versions that are older than --older-than says, but keep the newest versions of each
+table, as many as --keep says. Then remove files that have been unused for as long as --grace
+says: until then, readers in other processes may still need them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)
@@ -76,9 +76,9 @@ func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify [flags] [--] [NAME…]",
 		Short: "Find damaged files, and repair them",
-		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots.
-Compare them with their checksums, and compare Parquet files with the row counts and bounds
-in their manifests. If files are damaged or missing, verify lists them and exits with code 1.
+		Long: `Read all files of all tables, or of the named ones, in all versions and snapshots. Compare them
+with their checksums, and compare Parquet files with the row counts and bounds in their
+manifests. If files are damaged or missing, verify lists them and exits with code 1.
 
 With --repair-from, replace each damaged file with a copy from another location
 of the tables, if the copy has the original content. Files from other programs have no

@@ -30,8 +30,8 @@ func newPull(a *app) *cobra.Command {
 		Short: "Save and load tables that several nodes share",
 		Long: `Save and load tables that several nodes share. A node is a directory.
 The command pull serve offers its files to other nodes; pull get fetches only missing files.
-Nodes find each other in a NATS registry: the one of --registry, or one that the first
-node of this machine runs. docs/pull.md is a tour.`,
+Nodes find each other in a NATS registry: the one named by --registry, or else one that the first
+node on this machine runs. docs/pull.md is a tour.`,
 		Example: "  partd-tables pull save prices prices.parquet --dir here\n  partd-tables pull get prices --dir there --from 2024-01-02",
 	}
 	cmd.AddCommand(newPullServe(a), newPullSave(a), newPullGet(a), newPullList(a), newPullVerify(a), newPullBackup(a), newPullBackups(a), newPullRestore(a), newPullForget())

@@ -15,15 +15,15 @@ func newSQL(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sql [flags] [--] STATEMENT",
 		Short: "Run an SQL statement",
-		Long: `Run a single SQL statement in DuckDB's dialect. The result of a SELECT is written to a terminal
-as aligned columns, to a pipe as CSV, to a file in the format of --format or of the file's
-extension. A file appears only when it is complete.
+		Long: `Run a single SQL statement in DuckDB's dialect. The result of a SELECT is written to a terminal as
+aligned columns, to a pipe as CSV, and to a file in the format of its extension, unless --format
+names one. A file appears only when it is complete.
 
 INSERT, UPDATE, DELETE, MERGE, TRUNCATE, and CREATE, ALTER and DROP of tables change a table in one
 commit, and print how many rows they changed. With --id, a statement that is run again changes
 nothing, and prints the same number; ALTER and DROP ignore the id, and fail.
 
-Table names without a bucket refer to --bucket. Write other names as "bucket"."table". A statement
+Table names without a bucket refer to the bucket given by --bucket. Other tables are "bucket"."table". A statement
 can use only tables, not files or settings.
 
 In a SELECT with --since or --since-snapshot, before."bucket"."table" is a table in that state, and

@@ -76,7 +76,7 @@ func newResample(a *app) *cobra.Command {
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
 		Short: "Aggregate rows by time, or put the result of a query",
 		Long: `Aggregate SOURCE's rows into one row for each time bin, like resample in pandas, or run a
-query, and put the resulting rows into TARGET. Without TARGET, write the rows as get does.
+query, and put the resulting rows into TARGET. If TARGET is not given, write them as get does.
 
 --rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
@@ -144,7 +144,7 @@ func newCombine(a *app) *cobra.Command {
 		Short: "Put the union or the join of several tables into a table",
 		Long: `Put the rows of several tables into TARGET. --how union puts all rows, one table after
 another; columns missing from a source are null. --how join puts one row for each combination
-of rows, one from each source, with equal values in the columns --on.`,
+of rows, one from each source, with equal values in the columns named by --on.`,
 		Example: `  partd-tables combine january february trades
   partd-tables combine trades names joined --how join --on sym`,
 		Args: cliutil.CheckArgCount(3, -1, "two or more SOURCEs and TARGET"),
@@ -169,12 +169,12 @@ func newClean(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clean [flags] [--] SOURCE [TARGET]",
 		Short: "Remove rows with nulls, duplicates and other unwanted rows",
-		Long: `Copy SOURCE to TARGET without unwanted rows. Without TARGET, remove the rows from SOURCE
+		Long: `Copy SOURCE to TARGET without unwanted rows. If TARGET is not given, remove the rows from SOURCE
 itself, in one commit.
 
---where is an SQL condition for the rows to keep. Of these rows, --drop-nulls drops those
-with a null in one of its columns, and --keep-first-of keeps only the first of several rows
-with equal values in its columns.`,
+--where is an SQL condition for the rows to keep. Of these, --drop-nulls drops the rows with a
+null in one of the given columns. Of several rows with equal values in the given columns,
+--keep-first-of keeps only the first.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,

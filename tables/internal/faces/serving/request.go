@@ -38,7 +38,7 @@ type Requests struct {
 	chargers []*Request // requests with charged bytes, in order of their first Charge
 }
 
-// NewRequests returns the limits for an HTTP handler that runs in the same process as s.
+// NewRequests returns a Requests, which limits the requests that an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
 	return &Requests{s: s, All: NewHostLimit(MaxRequests, MaxRequests/2), open: NewHostLimit(MaxRequests, MaxRequests/8), large: NewHostLimit(MaxLargeRequests, MaxLargeRequests/4)}
 }

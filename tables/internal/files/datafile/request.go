@@ -22,8 +22,8 @@ import (
 // Column is a table column to read.
 type Column struct {
 	Field  arrow.Field // the column as scans return it
-	IDs    arrow.Field // Field with field IDs, also of nested fields
-	Absent arrow.Array // array with the value for files that lack the column; nil means null
+	IDs    arrow.Field // Field with field IDs in its metadata and that of its nested fields
+	Absent arrow.Array // array of length 1 with the value in files that lack the column; nil means null
 }
 
 // IDKey is the key of a field's metadata under which its ID is stored.
@@ -46,7 +46,7 @@ type Deletes struct {
 // File is a file to read.
 type File struct {
 	Path    string
-	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; nil if no rows are deleted
+	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; a nil function means none
 	Skip    int64                                   // number of leading rows to skip
 	Lineage Lineage                                 // used only if the scan reads Iceberg's columns for lineage
 }
@@ -68,7 +68,7 @@ type Scan struct {
 	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
 	// is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
-	Names    map[int][]string // further names of fields, by ID, for files without IDs; can be nil
+	Names    map[int][]string // other names of each field, by its ID, which files without IDs may use; can be nil
 	Rows     int64            // maximum number of rows per batch
 	Workers  int              // number of row groups to read concurrently, ahead of the consumer
 	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes

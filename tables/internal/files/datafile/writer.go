@@ -21,7 +21,7 @@ type fileWriter struct {
 	fs        iceio.WriteFileIO
 	id        uuid.UUID
 	locations table.LocationProvider
-	columns   *iceberg.Schema // the columns to write; prepare replaces their names with the names in files
+	columns   *iceberg.Schema // the columns to write; prepare gives them the names that they have in files
 	arrow     *arrow.Schema
 
 	groups      rowGroups
@@ -43,7 +43,7 @@ func (w *fileWriter) prepare() (err error) {
 	w.groups.maxRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
 	w.groups.maxBytes = min(int64(properties.GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))), maxGroupBytes)
 	switch properties.Get(table.ParquetCompressionKey, "") {
-	case "zstd", "gzip", "brotli": // codecs that are slower than Snappy
+	case "zstd", "gzip", "brotli": // the table asks for better compression than Snappy's
 		w.compressAll = true
 	}
 	if w.fileBytes == 0 {
@@ -94,7 +94,7 @@ func (w *fileWriter) flush() (err error) {
 }
 
 func (w *fileWriter) openFile() (err error) {
-	// see compareNames
+	// compareNames relies on the first number to order the files of one writer.
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
 	if w.output, err = w.fs.Create(w.path); err == nil {
 		w.file, err = newEncoder(w.output, w.arrow, w.compressAll)

@@ -88,7 +88,7 @@ func (sn *snapshots) DropSnapshots(ctx context.Context, namespace string, name *
 	})
 }
 
-// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped meanwhile, ListAt returns an error, because f
+// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped while ListAt runs, it returns an error, because f
 // may not have received all tables.
 func (sn *snapshots) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
 	if err := sn.listings.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
@@ -119,8 +119,8 @@ func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot strin
 	return sn.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// CheckPlan returns a hook for a commit that restores a snapshot. The hook fails if the snapshot no longer contains the planned tables.
-// If allTables is true, it also fails if other tables differ from the snapshot.
+// CheckPlan returns a hook for the commit of a restore. The hook makes the commit fail with errReplan if a table in planned is no longer
+// in the snapshot or, if allTables is true, if any other table differs from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(t *transaction) {
 		isPinned := map[string]bool{}

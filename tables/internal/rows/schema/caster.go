@@ -181,7 +181,7 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
 
-// column converts a batch to column i of the table.
+// column returns column i of the table for a batch: the batch's column, converted, or nulls if the batch lacks it.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
 	if index < 0 {

@@ -53,7 +53,7 @@ type jobMessage struct {
 // description is the encoded result of Runner.Describe.
 type description struct{ Result, Parameters []byte }
 
-// OpenProcess opens a database in a separate process.
+// OpenProcess starts a process, and tells it to open a database. It does not wait for the database; Ready does.
 func OpenProcess(ctx context.Context, o *Options, dir string) (*Process, error) {
 	w, err := worker.Start(ctx, sqlWorker, nil)
 	if err != nil {
