@@ -15,9 +15,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
-	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -32,24 +30,12 @@ var ErrRequirement = foreign.ErrRequirement
 // FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not fold.
 const FoldOnLoadProperty = foreign.FoldOnLoadProperty
 
-// init lets package iceberg call unexported methods of this package.
+// init lets packages iceberg and rest call unexported methods of this package.
 func init() {
-	foreign.Load = func(ctx context.Context, t any, o *foreign.LoadOptions) (*table.Table, error) {
-		return t.(*Table).loadIceberg(ctx, o)
-	}
-	foreign.Stage = func(ctx context.Context, t any, meta table.Metadata) error {
-		return t.(*Table).stageIceberg(ctx, meta)
-	}
-	foreign.Commit = func(ctx context.Context, s any, changes []foreign.Change) ([]*table.Table, error) {
-		return s.(*Store).commitIceberg(ctx, changes)
-	}
-	foreign.NewMetadata = func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
-		return s.(*Store).newIceberg(columns, spec, order, props)
-	}
-	foreign.CatalogOf = func(s any) *icecat.Catalog { return s.(*Store).orUnopened().cat }
-	foreign.ReadMetadata = func(ctx context.Context, s any, location string, admit func(int64) error) (table.Metadata, error) {
-		return foreign.Read(ctx, s.(*Store).orUnopened().cat, location, admit)
-	}
+	foreign.Grant(&foreign.Access[Store, Table]{
+		Load: (*Table).loadIceberg, Stage: (*Table).stageIceberg, Commit: (*Store).commitIceberg,
+		Catalog: func(s *Store) *icecat.Catalog { return s.orUnopened().cat },
+	})
 }
 
 func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded *table.Table, err error) {
@@ -150,19 +136,6 @@ func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
 
 // BucketOf returns the bucket of an Iceberg namespace.
 func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
-
-func (s *Store) newIceberg(columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
-	s = s.orUnopened()
-	id := uuid.New()
-	err = icecat.CatchPanic(func() error {
-		meta, err = table.NewMetadataWithUUID(columns, spec, order, s.cat.LocationOf(id), props, id)
-		return err
-	})
-	if err != nil {
-		err = &ArgumentError{Err: err}
-	}
-	return meta, err
-}
 
 func (t *Table) stageIceberg(ctx context.Context, meta table.Metadata) error {
 	if _, err := t.checkUnpinned(); err != nil {

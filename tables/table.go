@@ -185,7 +185,7 @@ func (t *Table) error(op string, err error) error {
 var unopened = sync.OnceValue(func() *Store {
 	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened(), care: newMaintenance()}
 	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
-	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger})
+	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger, OnPrepared: func() {}})
 	s.commits.Close()
 	return s
 })

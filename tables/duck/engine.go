@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
-	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -24,23 +23,15 @@ import (
 
 // Engine is a tables.Engine that runs DuckDB. It is safe for concurrent use.
 type Engine struct {
-	opts       Options
-	temp       *tempdir.Set
-	dir        string
-	slots      chan struct{} // has one element for each running query
-	pool       *pool
-	scratch    scratch
-	statements preparedCache
-
-	mu            sync.Mutex
-	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
+	resources
+	temp *tempdir.Set
 }
 
 var _ tables.Engine = (*Engine)(nil)
 
 // New returns an engine, which several stores can share.
 func New(o *Options) (*Engine, error) {
-	e := &Engine{opts: *cmp.Or(o, new(Options))}
+	e := &Engine{resources: resources{opts: *cmp.Or(o, new(Options))}}
 	e.opts.Memory = cmp.Or(e.opts.Memory, DefaultMemory)
 	e.opts.Threads = cmp.Or(e.opts.Threads, runtime.GOMAXPROCS(0))
 	e.opts.MaxTemp = cmp.Or(e.opts.MaxTemp, DefaultMaxTemp)
@@ -61,16 +52,13 @@ func New(o *Options) (*Engine, error) {
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
 	e.scratch.dir = e.dir
-	e.pool = newPool(e)
+	e.pool = newPool(&e.opts, e.dir, e.share(), e.slots)
 	return e, nil
 }
 
 // Close removes the engine's temporary files. The caller must first release the readers of all queries.
 func (e *Engine) Close() error {
-	if e == nil {
-		return nil
-	}
-	if !e.pool.close() {
+	if e == nil || !e.pool.close() {
 		return nil
 	}
 	return e.temp.Close()
@@ -78,7 +66,7 @@ func (e *Engine) Close() error {
 
 // Query implements tables.Engine.
 func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (_ array.RecordReader, err error) {
-	q := &query{e: e, store: s}
+	q := &query{e: &e.resources, resolver: resolver{store: s}}
 	defer func() {
 		if err != nil {
 			err = q.wrapError(ctx, "query", err)
@@ -139,7 +127,7 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 
 // Describe implements tables.Engine.
 func (e *Engine) Describe(ctx context.Context, s *tables.Store, sql string, o *tables.QueryOptions) (_ *tables.QueryDescription, err error) {
-	q := &query{e: e, store: s}
+	q := &query{e: &e.resources, resolver: resolver{store: s}}
 	defer q.close()
 	defer func() { err = q.wrapError(ctx, "describe", err) }()
 	st, err := q.open(ctx, sql, o)
@@ -174,36 +162,6 @@ func (e *Engine) ColumnTypes(logical, stored *arrow.Schema) []string {
 		types[i] = sqlType(logical.Field(i).Type, stored.Field(i).Type)
 	}
 	return types
-}
-
-// share returns the memory that each query has without borrowing, in bytes.
-func (e *Engine) share() int64 {
-	if e.opts.Total == 0 {
-		return e.opts.Memory
-	}
-	return e.opts.Total / 2 / int64(e.opts.Queries)
-}
-
-// borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there, and
-// returns how many it borrowed. With them, a query may use limit, or a half, a quarter and so on: only queries with
-// equal limits can run in the same database.
-func (e *Engine) borrow(limit int64) int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for ; limit > e.share(); limit /= 2 {
-		if n := limit - e.share(); n <= (e.opts.Total/2-e.borrowedBytes)/2 {
-			e.borrowedBytes += n
-			return n
-		}
-	}
-	return 0
-}
-
-// giveBackMemory gives back n bytes that borrow returned.
-func (e *Engine) giveBackMemory(n int64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.borrowedBytes -= n
 }
 
 // rawResult is a result that another process sends as encoded messages.

@@ -6,19 +6,18 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
-// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to
-// another file. If the bitmaps of the table's deleted rows need more than maxBitmaps bytes, all rows are copied. If
-// describeOnly is true, setFiles does nothing for a table whose rows must all be copied.
-func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, describeOnly bool) (err error) {
+// setFiles sets the files of the table's view, and writes rows that DuckDB cannot read from the table's files to a file
+// of s. The bitmaps of the table's deleted rows are made in at most maxMemory bytes. If they need more than maxBitmaps
+// bytes, all rows are copied. If describeOnly is true, setFiles does nothing for a table whose rows must all be copied.
+func (t *boundTable) setFiles(ctx context.Context, s *scratch, maxMemory, maxBitmaps int64, describeOnly bool) (err error) {
 	p := t.plan
 	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // row numbers of targets skip deleted rows
-		if t.deletedRows, err = q.e.scratch.deletedRows(ctx, p, q.e.opts.Memory/4); err != nil {
+		if t.deletedRows, err = s.deletedRows(ctx, p, maxMemory); err != nil {
 			return err
 		}
 	}
@@ -28,31 +27,23 @@ func (q *query) setFiles(ctx context.Context, t *boundTable, maxBitmaps int64, d
 			return nil
 		}
 		t.isPrivate = true
-		t.extraRows, err = q.e.scratch.rowsOf(ctx, p, "")
+		t.extraRows, err = s.rowsOf(ctx, p, "")
 	default:
 		t.files = slices.Clone(p.Files)
 		for i := range t.files {
 			t.files[i].HasDeletes = t.deletedRows != nil && t.deletedRows.bitmaps[i].Bytes > 0
 		}
 		if len(p.Tail) > 0 {
-			t.extraRows, err = q.e.scratch.rowsOf(ctx, p, p.TailMark)
+			t.extraRows, err = s.rowsOf(ctx, p, p.TailMark)
 		}
 	}
 	if err == nil && t.extraRows != nil {
 		t.files = append(t.files, t.extraRows.planned())
 	}
 	if err == nil && slices.ContainsFunc(t.files, isLarge) {
-		t.emptyFile, err = q.e.scratch.emptyFile()
+		t.emptyFile, err = s.emptyFile()
 	}
 	return err
-}
-
-// hidesRowNumbers reports whether a column of the table hides file_index or file_row_number, with which read_parquet
-// numbers rows.
-func (t *boundTable) hidesRowNumbers() bool {
-	return slices.ContainsFunc(t.columns, func(c column) bool {
-		return strings.EqualFold(c.name, "file_index") || strings.EqualFold(c.name, "file_row_number")
-	})
 }
 
 // A table's view reads each group of files with one function call.

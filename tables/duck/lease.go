@@ -9,13 +9,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
 
+// maxIdle limits the number of databases that are kept for later statements. Opening a new database takes 20 ms of CPU
+// time and 3 MB, or 100 ms in a separate process. At most half of the kept databases are used: a used database has run
+// a statement, and can now run only statements on the same tables in the same state.
+const maxIdle = 4
+
 // lease is a database that one statement uses, or that is idle.
 type lease struct {
 	db database.Runner
 	// identifies the statements that the database can run (database.Job.Key); "" if the database has run none yet
 	key string
 
-	prepared  chan struct{} // closed when the database is prepared for its next statement; nil if it has no process
+	ready     chan struct{} // closed when the database is prepared for its next statement; nil if it has no process
 	wasIdle   bool          // whether the database was idle before this statement
 	hasGrown  bool          // whether the database's process has grown by more than smallGrowth
 	idleSince time.Time     // when a used database became idle

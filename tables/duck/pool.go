@@ -21,16 +21,11 @@ const (
 	warmPeriod  = 2 * time.Second
 )
 
-// maxIdle limits the number of databases that are kept for later statements. Opening a new database takes 20 ms of CPU
-// time and 3 MB, or 100 ms in a separate process. At most half of the kept databases are used: a used database has run
-// a statement, and can now run only statements on the same tables in the same state.
-const maxIdle = 4
-
 // pool lends databases to statements, and keeps some of them for later statements.
 type pool struct {
 	opener      *opener
 	maxGrowth   int64         // bytes by which a process may grow and be used again
-	slots       chan struct{} // Engine.slots
+	slots       chan struct{} // has one element for each running query
 	prepareWait time.Duration // how long take waits for a database that is being prepared; tests raise it
 	permits     permits
 
@@ -45,11 +40,12 @@ type pool struct {
 	hasTimer  bool   // whether a timer will call replaceCold
 }
 
-func newPool(e *Engine) *pool {
+// newPool returns a pool of databases with directories in dir. Each query may use share bytes without borrowing.
+func newPool(o *Options, dir string, share int64, slots chan struct{}) *pool {
 	p := &pool{
-		opener:      newOpener(&e.opts, e.dir),
-		maxGrowth:   e.share(),
-		slots:       e.slots,
+		opener:      newOpener(o, dir),
+		maxGrowth:   share,
+		slots:       slots,
 		prepareWait: 10 * time.Millisecond,
 		permits:     permits{held: make(chan struct{}, max(maxIdle/2, runtime.GOMAXPROCS(0)/2))},
 	}
@@ -100,10 +96,10 @@ func (p *pool) awaitPrepared(ctx context.Context, key string) {
 		p.mu.Unlock()
 		return
 	}
-	prepared := p.preparing[i].prepared
+	ready := p.preparing[i].ready
 	p.mu.Unlock()
 	select {
-	case <-prepared:
+	case <-ready:
 	case <-ctx.Done():
 	case <-time.After(p.prepareWait):
 	}
@@ -122,7 +118,7 @@ func (p *pool) give(l lease, hasPermit bool) {
 		l.db.Close()
 		return
 	}
-	l.prepared = make(chan struct{})
+	l.ready = make(chan struct{})
 	p.preparing = append(p.preparing, l)
 	p.background.Go(func() { p.prepare(l, hasPermit) })
 }
@@ -139,9 +135,9 @@ func (p *pool) prepare(l lease, hasPermit bool) {
 	l.hasGrown, l.idleSince = reuse.Growth > smallGrowth, time.Now()
 	isReusable := reuse.IsPossible && (!l.hasGrown || reuse.Growth <= p.maxGrowth)
 	p.mu.Lock()
-	if l.prepared != nil {
-		close(l.prepared) // wakes the waiters, which then block until mu is released
-		p.preparing = slices.DeleteFunc(p.preparing, func(other lease) bool { return other.prepared == l.prepared })
+	if l.ready != nil {
+		close(l.ready) // wakes the waiters, which then block until mu is released
+		p.preparing = slices.DeleteFunc(p.preparing, func(other lease) bool { return other.ready == l.ready })
 	}
 	if p.isClosed() {
 		p.mu.Unlock()

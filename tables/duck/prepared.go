@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
 // Limits on all cached statements together. The statements of one caller may use an eighth of each limit.
@@ -77,6 +78,39 @@ func (p *preparedCache) add(st prepared) {
 	p.entries = append(p.entries, st)
 	p.limit(maxPrepared/8, maxPreparedBytes/8, func(other prepared) bool { return other.caller == st.caller })
 	p.limit(maxPrepared, maxPreparedBytes, func(other prepared) bool { return true })
+}
+
+// lookup is a search for a statement in the cache.
+type lookup struct {
+	template statement          // the statement without literals; unset if the cache has the statement itself
+	literals []sqlwrite.Literal // the literals that template lacks
+}
+
+// findIn returns the cached statement with the given key, or a cached Selection with the same template. Otherwise, found
+// is false, and st contains only the key.
+func (l *lookup) findIn(p *preparedCache, key statement) (st prepared, found bool) {
+	if st, found = p.find(key); found {
+		return st, true
+	}
+	l.template = key
+	l.template.sql, l.literals = sqlwrite.CutLiterals(key.sql)
+	if st, found = p.find(l.template); !found {
+		st.statement = key
+	}
+	return st, found
+}
+
+// addTo caches a parsed statement. It caches a Selection by its template, because statements with this template differ
+// only in the literals of conditions.
+func (l *lookup) addTo(p *preparedCache, st *prepared, names []database.Name) {
+	st.names = names
+	if len(names) == 1 && names[0].Selection != nil {
+		if s := names[0].Selection; slices.Equal(s.CutLiterals(), l.literals) {
+			st.selection, st.statement = s, l.template
+		}
+		names[0].Selection = nil
+	}
+	p.add(*st)
 }
 
 // limit considers the statements for which matches returns true. It drops the least recently used of them until at most

@@ -24,21 +24,18 @@ import (
 const threadMemory = 128 << 20
 
 type query struct {
-	e      *Engine
-	store  *tables.Store
-	o      tables.QueryOptions
+	e *resources // of the engine
+	resolver
 	lease  // db is nil until acquireDatabase
 	tables []*boundTable
-	target *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
-	memory int64            // bytes borrowed by Engine.borrow
+	memory int64 // bytes borrowed by resources.borrow
 
-	hasSlot   bool // whether the query occupies one of Engine.slots
+	hasSlot   bool // whether the query occupies one of the slots
 	hasWaited bool // whether awaitPermit was called
 	hasPermit bool // whether the query has one of the pool's permits
 
-	sql      string             // the statement
-	template statement          // sql without literals; unset if the cache has sql itself
-	literals []sqlwrite.Literal // the literals that template lacks
+	sql string // the statement
+	lookup
 }
 
 // awaitPermit waits for a permit before the query's first use of a database.
@@ -120,7 +117,7 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		return st, err
 	}
 	q.sql = sql
-	st, found := q.findStatement(statement{worker.Caller(ctx), q.o.Bucket, sql})
+	st, found := q.findIn(&q.e.statements, statement{worker.Caller(ctx), q.o.Bucket, sql})
 	if st.result == nil { // otherwise, the statement may need no database
 		q.awaitPermit(ctx)
 	}
@@ -129,7 +126,7 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		if err != nil {
 			return st, err
 		}
-		q.addNames(&st, names)
+		q.addTo(&q.e.statements, &st, names)
 	}
 	q.tables, err = q.resolve(ctx, sql, st.names)
 	return st, err
@@ -190,7 +187,7 @@ func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, 
 	isShareable, footerBytes := true, int64(0)
 	maxBitmaps := limit / 4 // for the deleted rows of all tables, in bytes
 	for _, t := range q.tables {
-		if err := q.setFiles(ctx, t, maxBitmaps, describeOnly); err != nil {
+		if err := t.setFiles(ctx, &q.e.scratch, q.e.opts.Memory/4, maxBitmaps, describeOnly); err != nil {
 			return nil, database.ErrorAt(q.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))

@@ -22,50 +22,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// boundTable is a table that a statement names, in the state that the statement reads. In the query's database,
-// the table is a view on its files.
-type boundTable struct {
-	catalog       string // catalog of the view; "" means DuckDB's default catalog
-	schema, name  string // schema and name of the view, as spelled in the statement
-	bucket, table string
-	columns       []column
-	namedColumns  []string // columns that the statement can name, in lower case and sorted
-	allColumns    bool     // the view must contain all columns
-	files         []tables.PlannedFile
-	plan          *tables.ScanPlan
-	offset        int          // position of the name in the statement, in bytes
-	extraRows     *scratchFile // contains the rows that are not in the table's files
-	copied        bool         // whether extraRows contains all rows of the table, because column types must change
-	deletedRows   *scratchFile // contains bitmaps of the deleted rows of files; nil if the view does not use bitmaps
-	index         int          // position in query.tables
-	isPrivate     bool         // whether only this statement reads extraRows
-	isTarget      bool         // whether the view has tables.FileColumn and tables.RowColumn
-	// path of a file without rows, which readFunction adds to a single large file; "" if no file is large
-	emptyFile string
-}
-
-func (t *boundTable) String() string { return sqltext.Qualified(t.bucket, t.table) }
-
-func (t *boundTable) close() {
-	if t.extraRows != nil {
-		t.extraRows.release()
-	}
-	if t.deletedRows != nil {
-		t.deletedRows.release()
-	}
-	if t.plan != nil {
-		t.plan.Close()
-	}
-}
-
 // reserved contains names that DuckDB resolves before it looks for a schema.
 var reserved = []string{"memory", "system", "temp", "pg_catalog", "information_schema"}
 
-const mainSchema = "main" // DuckDB's schema for unqualified names
+// resolver finds the tables that a statement names.
+type resolver struct {
+	store  *tables.Store
+	o      tables.QueryOptions
+	target *tables.ScanPlan // result of QueryOptions.Target's Plan; nil before the call
+}
 
 // resolve finds the tables that a statement names. Table names are case-sensitive, but DuckDB ignores case, even in
 // quoted names. So resolve returns an error if a statement names two tables that differ only in case.
-func (q *query) resolve(ctx context.Context, sql string, names []database.Name) (resolved []*boundTable, err error) {
+func (r *resolver) resolve(ctx context.Context, sql string, names []database.Name) (resolved []*boundTable, err error) {
 	defer func() {
 		if err != nil {
 			for _, t := range resolved {
@@ -77,21 +46,21 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 	byName := map[[3]string]*boundTable{}
 	for _, n := range names {
 		t := &boundTable{catalog: n.Catalog, schema: n.Schema, name: n.Table, offset: n.Offset, namedColumns: n.Columns, allColumns: n.AllColumns}
-		state := q.o.At
+		state := r.o.At
 		if n.Catalog == database.Before || n.Catalog == database.Changes {
-			if q.o.Before == nil {
+			if r.o.Before == nil {
 				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", n.Catalog)
 			}
 			if n.Catalog == database.Before {
-				state = q.o.Before
+				state = r.o.Before
 			}
 		}
 		t.schema = cmp.Or(t.schema, mainSchema)
 		var opened *tables.Table
-		t.isTarget = q.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema
+		t.isTarget = r.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema
 		if t.isTarget {
-			t.bucket, t.table = q.o.Target.Bucket, q.o.Target.Table
-		} else if t.bucket, t.table, opened, err = q.find(ctx, n, state); err != nil {
+			t.bucket, t.table = r.o.Target.Bucket, r.o.Target.Table
+		} else if t.bucket, t.table, opened, err = r.find(ctx, n, state); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
@@ -106,16 +75,16 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 		}
 		byName[key], t.index = t, len(resolved)
 		resolved = append(resolved, t)
-		if err := q.bind(ctx, t, opened); err != nil {
+		if err := r.bind(ctx, t, opened); err != nil {
 			return resolved, database.ErrorAt(sql, n.Offset, err)
 		}
-		if q.o.Target != nil {
+		if r.o.Target != nil {
 			if i := slices.IndexFunc(t.columns, func(c column) bool { return sqlwrite.IsReserved(c.name) }); i >= 0 {
 				return resolved, fmt.Errorf("table %v has a column %s, but a statement that changes rows needs this name: rename the column", t, sqltext.Name(t.columns[i].name))
 			}
 		}
 		if t.isTarget {
-			if err := t.checkTarget(n.WholeRows, q.o.Target.Alias); err != nil {
+			if err := t.checkTarget(n.WholeRows, r.o.Target.Alias); err != nil {
 				return resolved, err
 			}
 		}
@@ -125,10 +94,10 @@ func (q *query) resolve(ctx context.Context, sql string, names []database.Name) 
 
 // find opens the table that n names, in the given state, and returns the names of its bucket and of the table. If no
 // name matches exactly, but a single name differs only in case, find opens that table.
-func (q *query) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
+func (r *resolver) find(ctx context.Context, n database.Name, state tables.At) (bucket, table string, opened *tables.Table, err error) {
 	bucket = n.Schema
 	if n.Schema == "" {
-		bucket = q.o.Bucket
+		bucket = r.o.Bucket
 	}
 	var missing error
 	buckets := []string{bucket}
@@ -140,7 +109,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		opened, err := q.store.Bucket(b).Table(n.Table).At(ctx, state)
+		opened, err := r.store.Bucket(b).Table(n.Table).At(ctx, state)
 		if err == nil || !errors.Is(err, tables.ErrNotFound) {
 			return b, n.Table, opened, err
 		}
@@ -149,7 +118,7 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 	var matches []*boundTable
 	var names []string
 	matchesBucket := func(b string) bool { return b == bucket || n.Schema != "" && strings.EqualFold(b, n.Schema) }
-	for info, err := range q.accessible(ctx, state, matchesBucket) {
+	for info, err := range r.accessible(ctx, state, matchesBucket) {
 		if err != nil {
 			return "", "", nil, err
 		}
@@ -163,10 +132,9 @@ func (q *query) find(ctx context.Context, n database.Name, state tables.At) (buc
 		if state.Snapshot() != "" && len(names) == 0 || errors.Is(missing, fs.ErrPermission) {
 			return "", "", nil, missing // this error says whether the snapshot exists
 		}
-		missingTable := &boundTable{bucket: bucket, table: n.Table}
-		return "", "", nil, fmt.Errorf("table %v %w%s", missingTable, tables.ErrNotFound, textfmt.Hint(n.Table, names))
+		return "", "", nil, fmt.Errorf("table %s %w%s", sqltext.Qualified(bucket, n.Table), tables.ErrNotFound, textfmt.Hint(n.Table, names))
 	case 1:
-		opened, err = q.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
+		opened, err = r.store.Bucket(matches[0].bucket).Table(matches[0].table).At(ctx, state)
 		return matches[0].bucket, matches[0].table, opened, err
 	}
 	return "", "", nil, fmt.Errorf("tables %v and %v differ only in case: write the name exactly", matches[0], matches[1])
@@ -185,46 +153,38 @@ func (t *boundTable) checkTarget(wholeRows []string, alias string) error {
 	return nil
 }
 
-// Columns that DuckDB's function read_parquet offers, but does not include in *.
-const fileIndex, fileRow = "file_index", "file_row_number"
-
-func (q *query) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
-	target := q.o.Target
+func (r *resolver) bind(ctx context.Context, t *boundTable, table *tables.Table) (err error) {
+	target := r.o.Target
 	isSame := target != nil && (t.catalog == "" || t.catalog == database.Catalog) && t.bucket == target.Bucket && t.table == target.Table
 	switch {
 	case t.isTarget || isSame:
-		if q.target == nil {
-			q.target, err = target.Plan(ctx)
+		if r.target == nil {
+			r.target, err = target.Plan(ctx)
 		}
-		t.plan = q.target
+		t.plan = r.target
 	case t.catalog == database.Changes:
-		t.plan, err = table.ChangesPlan(ctx, q.o.Before)
+		t.plan, err = table.ChangesPlan(ctx, r.o.Before)
 	default:
 		t.plan, err = table.ScanPlan(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	t.copied = q.o.Nanoseconds && removeZones(t.plan)
+	t.copied = r.o.Nanoseconds && removeZones(t.plan)
 	if t.columns, err = columnsOf(t.plan); err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
-	if q.o.KeepsNanoseconds {
+	if r.o.KeepsNanoseconds {
 		return t.checkNanoseconds(ctx)
 	}
 	return nil
 }
 
-func (t *boundTable) qualifiedSchema() string { return sqltext.Qualified(t.catalog, t.schema) }
-
-// rowGroupRows is the approximate row count of each row group in our files.
-const rowGroupRows = 128 << 10
-
 // accessible yields the tables of all buckets for which match returns true and that the caller may access. It lists
 // the tables in the given state.
-func (q *query) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
+func (r *resolver) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
-		for b, err := range q.store.Buckets(ctx) {
+		for b, err := range r.store.Buckets(ctx) {
 			if err != nil {
 				yield(tables.TableInfo{}, err)
 				return
@@ -232,7 +192,7 @@ func (q *query) accessible(ctx context.Context, state tables.At, match func(buck
 			if !match(b) || tables.CheckAccess(ctx, b) != nil {
 				continue
 			}
-			for info, err := range q.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: state.Snapshot()}) {
+			for info, err := range r.store.Bucket(b).Tables(ctx, &tables.Filter{Snapshot: state.Snapshot()}) {
 				if err != nil && state.Snapshot() != "" && errors.Is(err, tables.ErrNotFound) {
 					break // the bucket has no snapshot with this name
 				}
@@ -248,14 +208,14 @@ var showTables = regexp.MustCompile(`(?i)^\s*SHOW\s+(ALL\s+)?TABLES\s*;?\s*$`)
 
 // replaceShow replaces SHOW TABLES with an equivalent SELECT, because the query's database contains only the
 // tables that a statement names. It returns other statements unchanged.
-func (q *query) replaceShow(ctx context.Context, sql string) (string, error) {
+func (r *resolver) replaceShow(ctx context.Context, sql string) (string, error) {
 	const maxTables, maxBytes = 100_000, 8 << 20
 	match := showTables.FindStringSubmatch(sql)
 	if match == nil {
 		return sql, nil
 	}
 	rows, size := [][]any{}, 0
-	for i, err := range q.accessible(ctx, q.o.At, func(b string) bool { return match[1] != "" || b == q.o.Bucket }) {
+	for i, err := range r.accessible(ctx, r.o.At, func(b string) bool { return match[1] != "" || b == r.o.Bucket }) {
 		if err != nil {
 			return "", err
 		}

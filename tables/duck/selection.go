@@ -5,7 +5,6 @@ package duck
 import (
 	"context"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -24,34 +23,6 @@ import (
 // maxSelectRows limits the rows of files that selectRows examines, unless the caller reads all of them. DuckDB examines
 // more rows faster, in a process that yields to other statements.
 const maxSelectRows = 2 * rowGroupRows
-
-// findStatement returns the cached statement with the given SQL, or a cached Selection with the same template.
-// Otherwise, found is false, and the result contains only the key.
-func (q *query) findStatement(key statement) (st prepared, found bool) {
-	st, found = q.e.statements.find(key)
-	if !found {
-		q.template = key
-		q.template.sql, q.literals = sqlwrite.CutLiterals(key.sql)
-		st, found = q.e.statements.find(q.template)
-		if !found {
-			st.statement = key
-		}
-	}
-	return st, found
-}
-
-// addNames caches a parsed statement. It caches a Selection by its template, because statements with this template
-// differ only in the literals of conditions.
-func (q *query) addNames(st *prepared, names []database.Name) {
-	st.names = names
-	if len(names) == 1 && names[0].Selection != nil {
-		if s := names[0].Selection; slices.Equal(s.CutLiterals(), q.literals) {
-			st.selection, st.statement = s, q.template
-		}
-		names[0].Selection = nil
-	}
-	q.e.statements.add(*st)
-}
 
 // addResult caches the columns of a Selection's result, with which selectRows can run the statement.
 func (q *query) addResult(st prepared, result *arrow.Schema) {

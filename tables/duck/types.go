@@ -16,12 +16,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-type column struct {
-	id   string // Iceberg field ID
-	name string
-	sql  string // DuckDB type
-}
-
 func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 	byName := map[string]string{}
 	var columns []column

@@ -70,12 +70,6 @@ func (t *boundTable) lacksSchema() bool {
 	return len(t.files) == 1 && groupOf(t.files[0]) == plain && !t.isTarget && !t.allColumns && !slices.ContainsFunc(t.columns, t.isNamed)
 }
 
-// isNamed reports whether the statement can name the column.
-func (t *boundTable) isNamed(c column) bool {
-	_, found := slices.BinarySearch(t.namedColumns, strings.ToLower(c.name)) // there can be many names and many columns
-	return found
-}
-
 // viewColumns returns the columns that the statement can name, and the key columns, which view may need.
 // It returns at least one column.
 func (t *boundTable) viewColumns() []column {
@@ -137,8 +131,6 @@ func (t *boundTable) readFunction(files []tables.PlannedFile) string {
 	return "read_parquet([" + strings.Join(paths, ",") + "], schema=" + sqltext.Text("{"+strings.Join(columns, ",")+"}") +
 		`::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR, default_value VARCHAR)), explicit_cardinality=` + strconv.FormatInt(max(rows, 1), 10) + ")"
 }
-
-func isLarge(f tables.PlannedFile) bool { return f.Rows > rowGroupRows }
 
 // footerBytes estimates the memory of the footers of a table's files.
 func (t *boundTable) footerBytes() (n int64) {

@@ -13,6 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
+var access = foreign.Granted[tables.Store, tables.Table]()
+
 // LoadOptions configures Load. Nil or the zero value means no fold.
 type LoadOptions struct {
 	// Fold first moves the tail's rows into files (a fold), because other engines see only files. A read-only Store and
@@ -30,7 +32,7 @@ type LoadOptions struct {
 // Load returns the table in the form that other Iceberg engines read. If t is pinned, the error wraps
 // [tables.ErrPinned].
 func Load(ctx context.Context, t *tables.Table, o *LoadOptions) (*table.Table, error) {
-	return foreign.Load(ctx, t, (*foreign.LoadOptions)(o))
+	return access.Load(t, ctx, (*foreign.LoadOptions)(o))
 }
 
 // Change is a change to a table that another engine requests.
@@ -50,24 +52,24 @@ func Commit(ctx context.Context, s *tables.Store, changes ...Change) ([]*table.T
 	for i, c := range changes {
 		converted[i] = foreign.Change(c)
 	}
-	return foreign.Commit(ctx, s, converted)
+	return access.Commit(s, ctx, converted)
 }
 
 // NewMetadata returns metadata with new column IDs for a new table of s. It does not create the table. If an argument
 // is invalid, the error wraps a [tables.ArgumentError].
 func NewMetadata(s *tables.Store, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error) {
-	return foreign.NewMetadata(s, columns, spec, order, props)
+	return foreign.NewMetadata(access.Catalog(s), columns, spec, order, props)
 }
 
 // Stage creates the directory of a table that another engine will create with a later commit. meta must be the result
 // of NewMetadata. If the table exists, the error wraps [tables.ErrExists]. If t is pinned, it wraps [tables.ErrPinned].
 func Stage(ctx context.Context, t *tables.Table, meta table.Metadata) error {
-	return foreign.Stage(ctx, t, meta)
+	return access.Stage(t, ctx, meta)
 }
 
 // ReadMetadata reads the metadata of a dropped table from its location in the warehouse of s. Before reading, and again
 // before decoding, it calls admit with the memory that the next step needs, in bytes. If admit returns an error,
 // ReadMetadata returns this error. If the metadata is missing or invalid, the error wraps a [tables.ArgumentError].
 func ReadMetadata(ctx context.Context, s *tables.Store, location string, admit func(n int64) error) (table.Metadata, error) {
-	return foreign.ReadMetadata(ctx, s, location, admit)
+	return foreign.Read(ctx, access.Catalog(s), location, admit)
 }

@@ -90,7 +90,9 @@ func isFinal(code int) bool {
 	return code >= 400 && code < 500
 }
 
-func (h *handler) catalog() *icecat.Catalog { return foreign.CatalogOf(h.store) }
+func (h *handler) catalog() *icecat.Catalog {
+	return foreign.Granted[tables.Store, tables.Table]().Catalog(h.store)
+}
 
 // willReply sets what a repetition of the request is answered, before the request changes the catalog.
 func (q *request) willReply(code int, v any) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/state/foreign"
@@ -44,7 +45,7 @@ func TestKeyRules(t *testing.T) {
 	for size, want := range map[int]bool{1: true, maxError: false} {
 		key = newKey()
 		c.sendKey(key, "POST", "namespaces/ns/tables/t", object{"requirements": []any{object{"type": strings.Repeat("x", size)}}, "updates": []any{}}, 400)
-		if k, err := foreign.CatalogOf(c.store).Key(c.Context(), key, ""); (k != nil) != want || err != nil {
+		if k, err := foreign.Granted[tables.Store, tables.Table]().Catalog(c.store).Key(c.Context(), key, ""); (k != nil) != want || err != nil {
 			t.Errorf("an error with %d bytes of the request has the record %v, error %v", size, k, err)
 		}
 	}

@@ -3,10 +3,8 @@ package datafile
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -16,20 +14,6 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 )
-
-// Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
-// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write
-// them.
-
-// removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
-func removeWidths(footer *metadata.FileMetaData) (removed bool) {
-	for _, e := range footer.FileMetaData.Schema {
-		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
-			e.LogicalType, e.ConvertedType, removed = nil, nil, true
-		}
-	}
-	return removed
-}
 
 // HasWidths reports whether a file has width annotations, as files from DuckDB and from programs that use iceberg-go
 // do. Files from Spark and pyiceberg do not.
@@ -105,7 +89,7 @@ func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 	for i, group := range parsed.RowGroups {
 		for leaf, c := range group.Columns {
 			if t := parquet.Type(c.MetaData.Type); hasNaN && (t == parquet.Types.Float || t == parquet.Types.Double) {
-				removeBounds(parsed, chunk{i, leaf})
+				removeBounds(parsed, chunkID{i, leaf})
 			}
 		}
 	}
@@ -113,32 +97,4 @@ func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 		return b, nil
 	}
 	return replaceFooter(b, parsed)
-}
-
-// footerEnd is the number of bytes after the footer: its length and the magic number.
-const footerEnd = 8
-
-// footerStart returns the index at which the footer begins in b, the last bytes of a file. It returns a negative number
-// if b does not end with a footer.
-func footerStart(b []byte) int {
-	if len(b) < footerEnd || !bytes.HasSuffix(b, []byte("PAR1")) {
-		return -1
-	}
-	return len(b) - footerEnd - int(binary.LittleEndian.Uint32(b[len(b)-footerEnd:]))
-}
-
-// replaceFooter replaces the footer at the end of b, the last bytes of a file, with a footer that is not longer. It
-// writes zeros before the footer to keep the file's size, which the library has already recorded.
-func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
-	var encoded bytes.Buffer
-	if _, err := footer.WriteTo(&encoded, nil); err != nil {
-		return nil, err
-	}
-	start := footerStart(b)
-	padding := len(b) - footerEnd - start - encoded.Len()
-	if start < 0 || padding < 0 {
-		return nil, errors.New("the library wrote a file without a footer, or its footer is too short for the new one")
-	}
-	length := binary.LittleEndian.AppendUint32(nil, uint32(encoded.Len()))
-	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil
 }

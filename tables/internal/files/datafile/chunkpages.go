@@ -15,6 +15,25 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
+// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
+func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
+	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
+	if err != nil {
+		return nil, err
+	}
+	if err := schema.CheckEncoding(chunk); err != nil {
+		return nil, err
+	}
+	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
+	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
+		start = min(start, chunk.DictionaryPageOffset())
+	}
+	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
+		return nil, fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
+	}
+	return f.pagesOf(ctx, g, leaf, chunk, start)
+}
+
 // chunkPages describes the pages of a column chunk. It comes from the pages' headers, because footers can be wrong.
 type chunkPages struct {
 	memory int64 // approximate memory to decode a batch, in bytes
@@ -89,6 +108,38 @@ func (f *file) checkPage(ctx context.Context, size int64) error {
 		return err
 	}
 	return fmt.Errorf("a page needs %d MiB of memory, and the limit for files of other engines is %d MiB: write the file with smaller pages or shorter values, or increase the server's --memory", size>>20, limit>>20)
+}
+
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file
+// with a dictionary can contain gigabytes of strings.
+func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
+	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
+	for leaf, pages := range leaves {
+		chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
+		if err != nil {
+			continue
+		}
+		column, longest := f.parsed.MetaData().Schema.Column(leaf), pages.longest
+		switch column.PhysicalType() {
+		case parquet.Types.FixedLenByteArray:
+			longest = int64(column.TypeLength())
+		case parquet.Types.ByteArray:
+			f.visitDictionary(g, leaf, func(_ int64, text []byte) bool {
+				longest = max(longest, int64(len(text)))
+				return true
+			})
+		default:
+			continue
+		}
+		values := max(chunk.NumValues()/g.rows, 1) // values per row: more than one if the column is a list
+		width += max(longest*min(values, limit), chunk.TotalUncompressedSize()/g.rows)
+		width = min(width, limit)
+	}
+	rows := min(f.scan.Rows, limit/max(width, 1))
+	if f.scan.Recycle && f.scan.Where == nil {
+		rows = min(rows, RecycledBytes*g.rows/max(g.size, 1))
+	}
+	return max(1, rows)
 }
 
 // window computes the size of the pages that contain the values of a batch, in bytes.

@@ -16,8 +16,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// columns reads selected columns of a row group.
-type columns struct {
+// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
+// known.
+const maxHeldBytes = 32 << 20
+
+// columnReader reads selected columns of a row group.
+type columnReader struct {
 	f               *file
 	g               group
 	nextRow         int64 // index of the next row in the group
@@ -30,11 +34,11 @@ type columns struct {
 	plain []*plain
 }
 
-// columns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
+// openColumns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
 // columns can be read as dictionary codes.
-func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columns, err error) {
+func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columnReader, err error) {
 	n := len(requested)
-	c = &columns{
+	c = &columnReader{
 		f: f, g: g, requested: requested, readers: make([]*pqarrow.ColumnReader, n), fields: make([]pqarrow.SchemaField, n),
 		dictionarySizes: make([]int, n), plain: make([]*plain, n),
 	}
@@ -85,26 +89,7 @@ func (f *file) columns(ctx context.Context, base *pqarrow.FileReader, g group, r
 	return c, nil
 }
 
-// checkChunk checks a column chunk's encoding, the position and size that the footer gives for it, and its pages.
-func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, error) {
-	chunk, err := f.parsed.MetaData().RowGroup(g.number).ColumnChunk(leaf)
-	if err != nil {
-		return nil, err
-	}
-	if err := schema.CheckEncoding(chunk); err != nil {
-		return nil, err
-	}
-	start, size := chunk.DataPageOffset(), f.parsed.MetaData().GetSourceFileSize()
-	if chunk.HasDictionaryPage() && chunk.DictionaryPageOffset() > 0 {
-		start = min(start, chunk.DictionaryPageOffset())
-	}
-	if length := chunk.TotalCompressedSize(); start < 0 || length < 0 || start > size || length > size-start {
-		return nil, fmt.Errorf("column %d of group %d has %d bytes at offset %d according to the footer, but the file has %d bytes: the file is damaged", leaf, g.number, length, start, size)
-	}
-	return f.pagesOf(ctx, g, leaf, chunk, start)
-}
-
-func (c *columns) release() {
+func (c *columnReader) release() {
 	for i := range c.plain {
 		c.useLibraryReader(i)
 	}
@@ -115,7 +100,7 @@ func (c *columns) release() {
 	}
 }
 
-func (c *columns) next(rows int64) ([]arrow.Array, error) {
+func (c *columnReader) next(rows int64) ([]arrow.Array, error) {
 	arrays := make([]arrow.Array, len(c.requested))
 	for i, w := range c.requested {
 		var err error
@@ -132,14 +117,14 @@ func (c *columns) next(rows int64) ([]arrow.Array, error) {
 	return arrays, nil
 }
 
-func (c *columns) withColumnName(i int, err error) error {
+func (c *columnReader) withColumnName(i int, err error) error {
 	if err == nil || errors.As(err, new(*schema.Error)) {
 		return err
 	}
 	return fmt.Errorf("column %q: %w", c.requested[i].Field.Name, err)
 }
 
-func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
+func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 	defer c.f.recoverPanic(&err)
 	decoded, err := c.decodeColumn(i, rows)
 	if err != nil {
@@ -177,7 +162,7 @@ func (c *columns) readColumn(i int, rows int64) (_ arrow.Array, err error) {
 }
 
 // decodeColumn returns a column's next rows in the file's type. The caller must release them.
-func (c *columns) decodeColumn(i int, rows int64) (arrow.Array, error) {
+func (c *columnReader) decodeColumn(i int, rows int64) (arrow.Array, error) {
 	if p := c.plain[i]; p != nil {
 		if a := p.nextRows(rows); a != nil {
 			return a, nil
@@ -212,7 +197,7 @@ func absentValues(c Column, rows int) (arrow.Array, error) {
 }
 
 // releaseArrays releases arrays of the columns, so that their memory can be reused.
-func (c *columns) releaseArrays(arrays []arrow.Array) {
+func (c *columnReader) releaseArrays(arrays []arrow.Array) {
 	for i, a := range arrays {
 		if c.readers[i] != nil && c.fields[i].IsLeaf() {
 			a.Release()
@@ -221,7 +206,7 @@ func (c *columns) releaseArrays(arrays []arrow.Array) {
 }
 
 // seek moves forward to a row. It skips whole pages of columns with a page index, and decodes the other columns.
-func (c *columns) seek(row int64) error {
+func (c *columnReader) seek(row int64) error {
 	for i, r := range c.readers {
 		if r == nil || row == c.nextRow {
 			continue
@@ -234,7 +219,7 @@ func (c *columns) seek(row int64) error {
 	return nil
 }
 
-func (c *columns) skip(i int, from, to int64) (err error) {
+func (c *columnReader) skip(i int, from, to int64) (err error) {
 	defer c.f.recoverPanic(&err)
 	canSeek := c.fields[i].IsLeaf() && to-from >= minSeekRows && c.f.pageStarts(c.g, c.fields[i].ColIndex) != nil
 	if p := c.plain[i]; p != nil {
@@ -257,7 +242,7 @@ func (c *columns) skip(i int, from, to int64) (err error) {
 }
 
 // useLibraryReader switches a column to the library's reader, which is still at the group's first row.
-func (c *columns) useLibraryReader(i int) {
+func (c *columnReader) useLibraryReader(i int) {
 	if p := c.plain[i]; p != nil {
 		p.close()
 		c.plain[i] = nil

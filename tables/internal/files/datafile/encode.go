@@ -40,11 +40,8 @@ type encoder struct {
 	groups     int
 	nans       map[int]int64 // number of NaN values in each floating-point leaf column
 	// column chunks with NaN, or with a maximum that is too long for the footer; their bounds must be removed
-	unbounded []chunk
+	unbounded []chunkID
 }
-
-// chunk identifies a column of a row group.
-type chunk struct{ group, leaf int }
 
 var arrowProperties = pqarrow.NewArrowWriterProperties()
 
@@ -160,7 +157,7 @@ func (e *encoder) chooseEncodings(ctx context.Context, rows arrow.RecordBatch) (
 			e.nans[i] += nans[i]
 		}
 		if nans[i] > 0 {
-			e.unbounded = append(e.unbounded, chunk{e.groups, i})
+			e.unbounded = append(e.unbounded, chunkID{e.groups, i})
 		}
 		leaves[i].Release()
 	}
@@ -208,7 +205,7 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 	for g, group := range footer.RowGroups {
 		for i, c := range group.Columns {
 			if s := c.MetaData.Statistics; s != nil && s.MinValue != nil && s.MaxValue == nil {
-				e.unbounded = append(e.unbounded, chunk{g, i})
+				e.unbounded = append(e.unbounded, chunkID{g, i})
 			}
 		}
 	}

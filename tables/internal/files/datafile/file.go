@@ -104,8 +104,8 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	return f, nil
 }
 
-// properties make the library read files page by page, so that unneeded pages can be skipped.
-var properties = func() *parquet.ReaderProperties {
+// readProperties make the library read files page by page, so that unneeded pages can be skipped.
+var readProperties = func() *parquet.ReaderProperties {
 	p := parquet.NewReaderProperties(recycled)
 	p.BufferedStreamEnabled = true
 	p.MaxCompressedPageSize, p.MaxUncompressedPageSize = math.MaxInt32, math.MaxInt32 // see pagesOf
@@ -115,7 +115,7 @@ var properties = func() *parquet.ReaderProperties {
 // parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair
 // can replace a file.
 func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, *icecat.Footer, error) {
-	withProperties := pqfile.WithReadProps(properties)
+	withProperties := pqfile.WithReadProps(readProperties)
 	key := ""
 	if file, ok := in.(fs.File); ok && s.Footers != nil {
 		info, err := file.Stat()

@@ -3,6 +3,7 @@ package datafile
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -10,10 +11,6 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 )
-
-// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
-// known.
-const maxHeldBytes = 32 << 20
 
 // groupReader reads a row group: the condition's columns first, and the other columns only where rows are kept.
 type groupReader struct {
@@ -24,9 +21,17 @@ type groupReader struct {
 	held   []step        // the next steps to yield
 
 	conditionColumns, otherColumns []Column
-	condition, other               *columns
+	condition, other               *columnReader
 	// for each result column, its index in conditionColumns, followed by otherColumns
 	columnIndex []int
+}
+
+func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		if err := f.readGroup(ctx, g, yield); err != nil {
+			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
+		}
+	}
 }
 
 func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBatch, error) bool) error {
@@ -36,7 +41,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	if r.spans, err = f.spans(&r.g); err != nil || len(r.spans) == 0 {
 		return err
 	}
-	r.condition, err = f.columns(ctx, f.conditionReader, r.g, r.conditionColumns, len(f.scan.ConditionColumns))
+	r.condition, err = f.openColumns(ctx, f.conditionReader, r.g, r.conditionColumns, len(f.scan.ConditionColumns))
 	if err != nil {
 		return err
 	}
@@ -47,7 +52,7 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	if len(r.held) == 0 && len(r.spans) == 0 {
 		return nil
 	}
-	r.other, err = f.columns(ctx, f.reader, r.g, r.otherColumns, len(r.otherColumns))
+	r.other, err = f.openColumns(ctx, f.reader, r.g, r.otherColumns, len(r.otherColumns))
 	if err != nil {
 		return err
 	}

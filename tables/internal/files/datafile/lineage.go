@@ -7,10 +7,6 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// Lineage contains the values that a file's rows inherit if Iceberg's columns for lineage are missing or null. Row n of
-// the file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
-type Lineage struct{ FirstRowID, Sequence *int64 }
-
 // inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces
 // nulls with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {

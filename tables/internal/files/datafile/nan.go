@@ -2,6 +2,8 @@ package datafile
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 
@@ -42,12 +44,29 @@ func hasNaN(a arrow.ArrayData) bool {
 	return countNaN(values) > 0
 }
 
-func removeBounds(footer *metadata.FileMetaData, c chunk) {
+// chunkID identifies a column of a row group.
+type chunkID struct{ group, leaf int }
+
+func removeBounds(footer *metadata.FileMetaData, c chunkID) {
 	column := footer.RowGroups[c.group].Columns[c.leaf]
 	column.ColumnIndexOffset, column.ColumnIndexLength = nil, nil
 	if s := column.MetaData.Statistics; s != nil {
 		s.Min, s.Max, s.MinValue, s.MaxValue, s.IsMinValueExact, s.IsMaxValueExact = nil, nil, nil, nil, nil, nil
 	}
+}
+
+// Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
+// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write
+// them.
+
+// removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
+func removeWidths(footer *metadata.FileMetaData) (removed bool) {
+	for _, e := range footer.FileMetaData.Schema {
+		if t := e.LogicalType; t != nil && t.INTEGER != nil && t.INTEGER.BitWidth >= 32 && t.INTEGER.IsSigned {
+			e.LogicalType, e.ConvertedType, removed = nil, nil, true
+		}
+	}
+	return removed
 }
 
 // tailBuffer forwards writes until hold is called. After that, it buffers them.
@@ -67,7 +86,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 
 // release writes the held bytes, which end with the footer. It removes the width annotations and the bounds of the
 // given chunks from the footer.
-func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunk) (err error) {
+func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunkID) (err error) {
 	held := b.tail.Bytes()
 	b.tail = nil
 	for _, c := range chunks {
@@ -100,4 +119,53 @@ func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64
 		}
 	}
 	return b.NaNValueCounts(nans).LowerBoundValues(lower).UpperBoundValues(upper).Build(), nil
+}
+
+// footerEnd is the number of bytes after the footer: its length and the magic number.
+const footerEnd = 8
+
+// footerStart returns the index at which the footer begins in b, the last bytes of a file. It returns a negative number
+// if b does not end with a footer.
+func footerStart(b []byte) int {
+	if len(b) < footerEnd || !bytes.HasSuffix(b, []byte("PAR1")) {
+		return -1
+	}
+	return len(b) - footerEnd - int(binary.LittleEndian.Uint32(b[len(b)-footerEnd:]))
+}
+
+// replaceFooter replaces the footer at the end of b, the last bytes of a file, with a footer that is not longer. It
+// writes zeros before the footer to keep the file's size, which the library has already recorded.
+func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
+	var encoded bytes.Buffer
+	if _, err := footer.WriteTo(&encoded, nil); err != nil {
+		return nil, err
+	}
+	start := footerStart(b)
+	padding := len(b) - footerEnd - start - encoded.Len()
+	if start < 0 || padding < 0 {
+		return nil, errors.New("the library wrote a file without a footer, or its footer is too short for the new one")
+	}
+	length := binary.LittleEndian.AppendUint32(nil, uint32(encoded.Len()))
+	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil
+}
+
+// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value of
+// no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
+func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
+	partition := f.Partition()
+	for id, v := range partition {
+		if value, ok := v.([]byte); ok {
+			partition[id] = append([]byte{}, value...)
+		}
+	}
+	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), partition, nil, nil, f.Count(), f.FileSizeBytes())
+	if err != nil {
+		return nil, err
+	}
+	b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
+		LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
+	if id := f.SortOrderID(); id != nil {
+		b.SortOrderID(*id)
+	}
+	return b, nil
 }

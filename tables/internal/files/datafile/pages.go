@@ -77,14 +77,14 @@ func (f *file) pageStarts(g group, leaf int) (rows []int64) {
 	return rows
 }
 
-// page has the rows of a page, and the bounds of a column's values in it.
-type page struct {
+// pageBounds has the rows of a page, and the bounds of a column's values in it.
+type pageBounds struct {
 	span
 	filter.Bounds
 }
 
 // columnPages returns a column's pages in a row group, or nil if they are unknown.
-func (f *file) columnPages(g group, c Column) (pages []page) {
+func (f *file) columnPages(g group, c Column) (pages []pageBounds) {
 	leaf, _ := f.statsLeaf(c)
 	if g.index == nil || leaf < 0 {
 		return nil
@@ -95,7 +95,7 @@ func (f *file) columnPages(g group, c Column) (pages []page) {
 		return nil
 	}
 	for i, end := range append(starts[1:], g.rows) {
-		p := page{span{starts[i], end}, filter.Bounds{Rows: end - starts[i], Nulls: -1}}
+		p := pageBounds{span{starts[i], end}, filter.Bounds{Rows: end - starts[i], Nulls: -1}}
 		if index.GetNullPages()[i] {
 			p.Nulls = p.Rows
 		} else {
@@ -107,4 +107,55 @@ func (f *file) columnPages(g group, c Column) (pages []page) {
 		pages = append(pages, p)
 	}
 	return pages
+}
+
+// spans returns the rows of a row group that can match according to page statistics. It also sets g.index.
+func (f *file) spans(g *group) (spans []span, err error) {
+	defer f.recoverPanic(&err)
+	spans = []span{{max(0, f.skip-g.first), g.rows}}
+	where := f.scan.Where
+	if where != nil || spans[0].from > 0 {
+		g.index = f.pageIndex(*g)
+	}
+	if where == nil {
+		return spans, nil
+	}
+	for _, c := range f.scan.ConditionColumns {
+		pages := f.columnPages(*g, c)
+		if pages == nil {
+			continue
+		}
+		var matching []span
+		for _, p := range pages {
+			if mayMatch, _ := where.May(func(name string) filter.Bounds {
+				if name == c.Field.Name {
+					return p.Bounds
+				}
+				return f.boundsOf(*g, name)
+			}); !mayMatch {
+				continue
+			}
+			if last := len(matching) - 1; last >= 0 && matching[last].to == p.from {
+				matching[last].to = p.to
+			} else {
+				matching = append(matching, p.span)
+			}
+		}
+		spans = intersect(spans, matching)
+	}
+	return spans, nil
+}
+
+func intersect(a, b []span) (result []span) {
+	for len(a) > 0 && len(b) > 0 {
+		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {
+			result = append(result, s)
+		}
+		if a[0].to < b[0].to {
+			a = a[1:]
+		} else {
+			b = b[1:]
+		}
+	}
+	return result
 }

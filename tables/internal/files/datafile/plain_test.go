@@ -81,7 +81,7 @@ func plainFile(t testing.TB, content []byte, recycle bool) (*file, group, error)
 func readSpans(t testing.TB, f *file, g group, all []span, library bool) (got [][]arrow.Array, errs []error, copied []bool) {
 	for _, column := range f.scan.Columns {
 		var read []arrow.Array
-		c, err := f.columns(t.Context(), f.reader, g, []Column{column}, 0)
+		c, err := f.openColumns(t.Context(), f.reader, g, []Column{column}, 0)
 		if err == nil && library {
 			c.useLibraryReader(0)
 		}

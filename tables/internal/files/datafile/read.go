@@ -1,15 +1,11 @@
 package datafile
 
 import (
-	"context"
-	"fmt"
-	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -19,14 +15,6 @@ type step struct {
 	conditionArrays []arrow.Array // the condition's columns
 	keptRows        []int         // indices of the rows to keep; nil means all rows
 	isEmpty         bool          // no row is kept
-}
-
-func (f *file) rows(ctx context.Context, g group) iter.Seq2[arrow.RecordBatch, error] {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		if err := f.readGroup(ctx, g, yield); err != nil {
-			yield(nil, fmt.Errorf("file %s: %w", f.name, err))
-		}
-	}
 }
 
 // chooseRows determines which rows of a step to keep, according to the condition and the deletes.
@@ -110,53 +98,18 @@ type span struct{ from, to int64 }
 
 func (s span) rows() int64 { return s.to - s.from }
 
-// spans returns the rows of a row group that can match according to page statistics. It also sets g.index.
-func (f *file) spans(g *group) (spans []span, err error) {
-	defer f.recoverPanic(&err)
-	spans = []span{{max(0, f.skip-g.first), g.rows}}
-	where := f.scan.Where
-	if where != nil || spans[0].from > 0 {
-		g.index = f.pageIndex(*g)
+// decode converts a column that was read as codes to strings. It returns other columns unchanged.
+func decode(a arrow.Array) (arrow.Array, error) {
+	codes, ok := a.(*array.Dictionary)
+	if !ok {
+		return a, nil
 	}
-	if where == nil {
-		return spans, nil
-	}
-	for _, c := range f.scan.ConditionColumns {
-		pages := f.columnPages(*g, c)
-		if pages == nil {
-			continue
-		}
-		var matching []span
-		for _, p := range pages {
-			if mayMatch, _ := where.May(func(name string) filter.Bounds {
-				if name == c.Field.Name {
-					return p.Bounds
-				}
-				return f.boundsOf(*g, name)
-			}); !mayMatch {
-				continue
-			}
-			if last := len(matching) - 1; last >= 0 && matching[last].to == p.from {
-				matching[last].to = p.to
-			} else {
-				matching = append(matching, p.span)
-			}
-		}
-		spans = intersect(spans, matching)
-	}
-	return spans, nil
-}
-
-func intersect(a, b []span) (result []span) {
-	for len(a) > 0 && len(b) > 0 {
-		if s := (span{max(a[0].from, b[0].from), min(a[0].to, b[0].to)}); s.from < s.to {
-			result = append(result, s)
-		}
-		if a[0].to < b[0].to {
-			a = a[1:]
-		} else {
-			b = b[1:]
+	indices := make([]int, a.Len())
+	for i, code := range codes.Indices().(*array.Int32).Int32Values() {
+		indices[i] = int(code)
+		if a.IsNull(i) {
+			indices[i] = -1
 		}
 	}
-	return result
+	return take.Rows(codes.Dictionary(), indices)
 }

@@ -84,23 +84,15 @@ func (s *storedColumn) of(rows, end int64) []storedValues {
 	return slices.Clip(s.pages)
 }
 
-// readStored reads the next values into b. If b is nil, it skips size bytes. It returns false if it fails.
-func (p *plain) readStored(size int64, b []byte) bool {
-	for size > 0 {
-		if p.next.size == 0 {
-			if len(p.stored) == 0 {
-				return false
-			}
-			p.next, p.stored = p.stored[0], p.stored[1:]
+// areOnes reports whether levels, in RLE encoding, are exactly count ones.
+func areOnes(levels []byte, count int64) bool {
+	for count > 0 {
+		header, n := binary.Uvarint(levels)
+		if n <= 0 || header&1 != 0 || len(levels) == n || levels[n] != 1 {
+			return false
 		}
-		n := min(size, p.next.size)
-		if b != nil {
-			if read, _ := p.file.ReadAt(b[:n], p.next.offset); int64(read) < n {
-				return false
-			}
-			b = b[n:]
-		}
-		p.next.offset, p.next.size, size = p.next.offset+n, p.next.size-n, size-n
+		count -= int64(min(header>>1, uint64(count)))
+		levels = levels[n+1:]
 	}
 	return true
 }

@@ -51,7 +51,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		}
 		return writeForeign(ctx, t, fs, stored, rows, options...)
 	}
-	w := &writer{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
+	w := &fileWriter{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
 	defer w.abort()
 	if err := w.prepare(); err != nil {
 		return nil, err
@@ -135,25 +135,4 @@ func WithRowIDs(t *table.Table, files []iceberg.DataFile) ([]iceberg.DataFile, e
 		nextID += f.Count()
 	}
 	return withIDs, nil
-}
-
-// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value of
-// no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
-func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
-	partition := f.Partition()
-	for id, v := range partition {
-		if value, ok := v.([]byte); ok {
-			partition[id] = append([]byte{}, value...)
-		}
-	}
-	b, err := iceberg.NewDataFileBuilder(spec, f.ContentType(), path, f.FileFormat(), partition, nil, nil, f.Count(), f.FileSizeBytes())
-	if err != nil {
-		return nil, err
-	}
-	b.ColumnSizes(f.ColumnSizes()).ValueCounts(f.ValueCounts()).NullValueCounts(f.NullValueCounts()).NaNValueCounts(f.NaNValueCounts()).
-		LowerBoundValues(f.LowerBoundValues()).UpperBoundValues(f.UpperBoundValues()).SplitOffsets(f.SplitOffsets())
-	if id := f.SortOrderID(); id != nil {
-		b.SortOrderID(*id)
-	}
-	return b, nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-type writer struct {
+type fileWriter struct {
 	ctx       context.Context
 	table     *table.Table
 	fs        iceio.WriteFileIO
@@ -37,7 +37,7 @@ type writer struct {
 // maxGroupBytes limits the size of a row group, because Arrow limits a string column to 2 GiB.
 const maxGroupBytes = 1 << 30
 
-func (w *writer) prepare() (err error) {
+func (w *fileWriter) prepare() (err error) {
 	properties := w.table.Properties()
 	// Another program may have set a value below 1.
 	w.groups.maxRows = max(int64(properties.GetInt(table.ParquetRowGroupLimitKey, table.ParquetRowGroupLimitDefault)), 1)
@@ -60,9 +60,9 @@ func (w *writer) prepare() (err error) {
 }
 
 // add adds the rows of a batch, and releases the batch.
-func (w *writer) add(b arrow.RecordBatch) error { return w.groups.add(b, w.flush) }
+func (w *fileWriter) add(b arrow.RecordBatch) error { return w.groups.add(b, w.flush) }
 
-func (w *writer) flush() (err error) {
+func (w *fileWriter) flush() (err error) {
 	if err := canceled.Err(w.ctx); err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (w *writer) flush() (err error) {
 	return nil
 }
 
-func (w *writer) openFile() (err error) {
+func (w *fileWriter) openFile() (err error) {
 	// compareNames relies on the first number to order the files of one writer.
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
 	if w.output, err = w.fs.Create(w.path); err == nil {
@@ -102,7 +102,7 @@ func (w *writer) openFile() (err error) {
 	return err
 }
 
-func (w *writer) close() error {
+func (w *fileWriter) close() error {
 	if w.output == nil {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (w *writer) close() error {
 }
 
 // abort closes the open file after an error. The caller must remove all written files, including this one.
-func (w *writer) abort() {
+func (w *fileWriter) abort() {
 	w.groups.release()
 	if w.output != nil {
 		_ = w.output.Close()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -43,25 +42,6 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 			return a.version, a.exists, nil
 		}
 	}
-}
-
-type appendAttempt struct {
-	id        string // the put's ID, or ""
-	holdsLock bool   // whether the attempt holds e.mu throughout
-	inGroup   bool   // whether the append's group compares the table with the catalog, instead of prepareAppend
-
-	// State of the table when the rows were prepared.
-	location string
-	def      *definition.Definition
-	rules    string // the bucket's rules
-
-	frame    tail.Frame
-	exists   bool // whether the table exists
-	full     bool // the tail is full, so it must be folded before the append is retried
-	changed  bool // the table has changed since the rows were prepared, so the append must be retried
-	version  int64
-	appended tail.Receipt
-	err      error // of the write to the tail
 }
 
 func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (err error) {
@@ -161,11 +141,6 @@ func (e *Entry) append(ctx context.Context, a *appendAttempt) error {
 	return a.err
 }
 
-// hasChanged reports whether the table has changed since the rows of a were prepared. e.mu must be held.
-func (e *Entry) hasChanged(a *appendAttempt) bool {
-	return e.state.location != a.location || e.bucketRules != a.rules
-}
-
 // compare sets a.changed if the table has changed since the rows of a were prepared.
 func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
 	e.mu.Lock()
@@ -173,47 +148,6 @@ func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
 	err := e.refresh(ctx)
 	a.changed = err == nil && e.hasChanged(a)
 	return err
-}
-
-// maxWrite limits the size of several appends that are written to the tail together, in bytes.
-const maxWrite = 1 << 20
-
-// appendAll adds the frames of attempts to the tail, except those prepared before the table changed. It returns the
-// last receipt, and sets the attempts' results. e.mu must be held.
-func (e *Entry) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
-	attempts = slices.DeleteFunc(attempts, func(a *appendAttempt) bool {
-		a.changed = e.hasChanged(a)
-		return a.changed
-	})
-	if len(attempts) == 0 {
-		return last
-	}
-	if e.log == nil {
-		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
-	}
-	frames := make([]tail.Frame, 0, len(attempts))
-	for size, start := 0, 0; start < len(attempts); size = 0 {
-		frames = frames[:0]
-		for _, a := range attempts[start:] {
-			if size += a.frame.Len(); size > maxWrite && len(frames) > 0 {
-				break
-			}
-			a.frame.Version = e.newVersion()
-			frames = append(frames, a.frame)
-		}
-		receipt, err := e.log.Append(ctx, frames, latest(time.Now(), e.state.updated))
-		if err == nil {
-			last = receipt
-		}
-		for _, a := range attempts[start : start+len(frames)] {
-			a.version, a.appended, a.err = a.frame.Version, receipt, err
-		}
-		start += len(frames)
-	}
-	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
-		e.queueFold()
-	}
-	return last
 }
 
 // cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
@@ -314,22 +248,4 @@ func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Met
 		err = errors.Join(err, e.tables.Tail.Discard(context.WithoutCancel(ctx), log))
 	}
 	return err
-}
-
-// Applied reports whether a put with the ID was applied to a table.
-func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
-}
-
-// applied is Applied for a table with the given UUID. e.mu must be held, unless e.log is nil.
-func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
-	if e.log != nil && e.log.UUID() == uuid {
-		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
-			return ok, err
-		}
-	}
-	appliedIDs, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
-	return len(appliedIDs) > 0, err
 }

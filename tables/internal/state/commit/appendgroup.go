@@ -10,8 +10,28 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
+
+type appendAttempt struct {
+	id        string // the put's ID, or ""
+	holdsLock bool   // whether the attempt holds e.mu throughout
+	inGroup   bool   // whether the append's group compares the table with the catalog, instead of prepareAppend
+
+	// State of the table when the rows were prepared.
+	location string
+	def      *definition.Definition
+	rules    string // the bucket's rules
+
+	frame    tail.Frame
+	exists   bool // whether the table exists
+	full     bool // the tail is full, so it must be folded before the append is retried
+	changed  bool // the table has changed since the rows were prepared, so the append must be retried
+	version  int64
+	appended tail.Receipt
+	err      error // of the write to the tail
+}
 
 // appendQueue groups the concurrent appends to a table. While one group is written and synced, the next one gathers.
 // The appends of a group share the comparison with the catalog, the write to the tail, and the sync.
@@ -131,4 +151,50 @@ func (q *appendQueue) remove(g *appendGroup, a *appendAttempt) bool {
 	}
 	g.attempts = slices.Delete(g.attempts, i, i+1)
 	return true
+}
+
+// maxWrite limits the size of several appends that are written to the tail together, in bytes.
+const maxWrite = 1 << 20
+
+// appendAll adds the frames of attempts to the tail, except those prepared before the table changed. It returns the
+// last receipt, and sets the attempts' results. e.mu must be held.
+func (e *Entry) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
+	attempts = slices.DeleteFunc(attempts, func(a *appendAttempt) bool {
+		a.changed = e.hasChanged(a)
+		return a.changed
+	})
+	if len(attempts) == 0 {
+		return last
+	}
+	if e.log == nil {
+		e.log = e.tables.Tail.Log(e.state.uuid, e.state.folded)
+	}
+	frames := make([]tail.Frame, 0, len(attempts))
+	for size, start := 0, 0; start < len(attempts); size = 0 {
+		frames = frames[:0]
+		for _, a := range attempts[start:] {
+			if size += a.frame.Len(); size > maxWrite && len(frames) > 0 {
+				break
+			}
+			a.frame.Version = e.newVersion()
+			frames = append(frames, a.frame)
+		}
+		receipt, err := e.log.Append(ctx, frames, latest(time.Now(), e.state.updated))
+		if err == nil {
+			last = receipt
+		}
+		for _, a := range attempts[start : start+len(frames)] {
+			a.version, a.appended, a.err = a.frame.Version, receipt, err
+		}
+		start += len(frames)
+	}
+	if _, size, _, _ := e.log.Size(e.state.folded); size >= e.tables.FoldBytes {
+		e.queueFold()
+	}
+	return last
+}
+
+// hasChanged reports whether the table has changed since the rows of a were prepared. e.mu must be held.
+func (e *Entry) hasChanged(a *appendAttempt) bool {
+	return e.state.location != a.location || e.bucketRules != a.rules
 }

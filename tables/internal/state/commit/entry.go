@@ -2,57 +2,16 @@ package commit
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
-
-// maxEntries is the number of entries above which unused entries without rows in the tail are removed from memory.
-const maxEntries = 1 << 14
-
-// lastEpoch is greater than the number of every epoch (numbered part of the tail).
-const lastEpoch = math.MaxInt64
-
-// Entry is the state of a table in memory, while the table is in use or has rows in the tail.
-type Entry struct {
-	tables *Tables
-	icecat.TableName
-	refs int // guarded by Tables.mu
-
-	// Commits is held during every commit to the table in this process.
-	Commits sync.Mutex
-
-	// Changing has one element while an SQL statement of this process changes rows of the table.
-	Changing chan struct{}
-
-	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
-	state       state
-	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
-	bucketRules string    // the bucket's rules, as of the last refresh
-	queued      bool      // whether a fold is queued
-	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
-	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
-
-	appends  appendQueue
-	encoders sync.Pool // *tail.Encoder values for reuse
-
-	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with e.mu held
-}
 
 // Release drops a reference obtained from Acquire.
 func (e *Entry) Release() {
@@ -115,79 +74,6 @@ func (e *Entry) readTail(ctx context.Context, meta table.Metadata, upTo int64) (
 	}
 	return renameAll(meta, e.state.def.Stored, rows)
 }
-
-// renameAll calls renameColumns for the batches that lack the schema stored. It takes ownership of the rows.
-func renameAll(meta table.Metadata, stored *arrow.Schema, rows []arrow.RecordBatch) (_ []arrow.RecordBatch, err error) {
-	for i, batch := range rows {
-		if batch.Schema() == stored || batch.Schema().Equal(stored) {
-			continue
-		}
-		if rows[i], err = renameColumns(meta, batch); err != nil {
-			take.Release(rows)
-			return nil, err
-		}
-	}
-	return rows, nil
-}
-
-// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
-// drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
-func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
-	for _, oldSchema := range slices.Backward(meta.Schemas()) {
-		stored, err := schema.StoredSchema(oldSchema)
-		if err != nil {
-			return batch, err
-		}
-		if !stored.Equal(batch.Schema()) {
-			continue
-		}
-		var fields []arrow.Field
-		var columns []arrow.Array
-		add := func(i int, name string) {
-			field := stored.Field(i)
-			field.Name = name
-			fields, columns = append(fields, field), append(columns, batch.Column(i))
-		}
-		for i, f := range oldSchema.Fields() {
-			if current, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
-				add(i, current.Name)
-			}
-		}
-		if len(fields) == 0 { // all columns were replaced, so match them by name
-			for i, f := range oldSchema.Fields() {
-				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
-					add(i, f.Name)
-				}
-			}
-		}
-		if len(fields) == 0 {
-			return batch, nil // the caller reports the mismatch
-		}
-		defer batch.Release()
-		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
-	}
-	return batch, nil
-}
-
-// castTail casts rows from the tail to the schema stored. It takes ownership of the rows.
-func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
-	for i, batch := range rows {
-		if batch.Schema() == stored || batch.Schema().Equal(stored) {
-			continue
-		}
-		converted, err := schema.CastStored(batch, stored)
-		if err != nil {
-			take.Release(rows)
-			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed its columns: evolve the columns until the rows fit: %w", err)
-		}
-		batch.Release()
-		rows[i] = converted
-	}
-	return rows, nil
-}
-
-// pin protects files from removal: files that a reader uses, or files written for a later commit.
-type pin struct{ created time.Time }
 
 // Pin prevents the removal of files until unpin is called.
 func (s *Tables) Pin() (unpin func(), err error) {
@@ -260,28 +146,77 @@ func (s *Tables) AcquirePinned(ctx context.Context, n icecat.TableName) (_ *Entr
 	return e, func() { unpin(); e.Release() }, nil
 }
 
-// load returns the table's current state, and updates the entry from it. e.mu must be held.
-func (e *Entry) load(ctx context.Context) (*table.Table, error) {
-	t, err := e.tables.load(ctx, e.Namespace, e.Name)
-	if errors.Is(err, icecat.ErrNotFound) {
-		e.detach()
-		return nil, err
+// Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
+func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
+	e, err := s.Acquire(ctx, n)
+	if err != nil {
+		return err
 	}
-	if err != nil || t.MetadataLocation() == e.state.location {
-		return t, err
-	}
-	return t, e.setState(ctx, t)
+	defer e.Release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.refresh(ctx)
 }
 
-// advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
-// another state in the meantime, advance loads the table. e.mu must be held.
-func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
-	switch e.state.location {
-	case after.MetadataLocation():
-		return nil
-	case before.MetadataLocation():
-		return e.setState(ctx, after)
+// WithTailRows adds the table's rows in the tail to the row count and size of l.
+func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
+	s.mu.Lock()
+	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
+	s.mu.Unlock()
+	if e == nil {
+		return l, nil
 	}
-	_, err := e.load(ctx)
-	return err
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// A fold may have happened since l was read, so read the listing again, together with the tail.
+	if err := e.refresh(ctx); err != nil || e.log == nil {
+		return l, err
+	}
+	current, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
+	if err != nil {
+		return l, err
+	}
+	rows, bytes, _, updated := e.log.Size(e.state.folded)
+	current.Rows, current.Bytes, current.Metadata, current.Damaged = current.Rows+rows, current.Bytes+bytes, l.Metadata, l.Damaged
+	current.Version = max(current.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
+	if updated.After(current.Updated) {
+		current.Updated = updated
+	}
+	return current, nil
+}
+
+// InMemory returns the tables in memory, which include every table with rows in the tail.
+func (s *Tables) InMemory() (names []icecat.TableName) {
+	for _, e := range s.allEntries() {
+		names = append(names, e.TableName)
+	}
+	return names
+}
+
+// WithTail returns the tables of a namespace that have rows in the tail.
+func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat.TableName) {
+	s.ReadTails(ctx)
+	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
+		if e.Namespace == namespace {
+			names = append(names, e.TableName)
+		}
+	}
+	return names
+}
+
+// olderThan returns the entries with rows in the tail that were put before a moment.
+func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
+	for _, e := range s.allEntries() {
+		e.mu.Lock()
+		if e.log != nil {
+			rows, _, oldest, _ := e.log.Size(e.state.folded)
+			if rows > 0 && oldest.Before(moment) {
+				old = append(old, e)
+			}
+		} else if e.hasUnreadRows() { // the rows' age is unknown
+			old = append(old, e)
+		}
+		e.mu.Unlock()
+	}
+	return old
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -292,41 +291,6 @@ func (p *foldPart) backdate(a *Attempt, cur *table.Table, meta table.Metadata, p
 	}, cur.MetadataLocation())
 }
 
-// epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
-func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
-	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
-}
-
-func (a *Attempt) addIDs(ids map[string]time.Time) {
-	for id, timestamp := range ids {
-		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
-	}
-}
-
-// markReplaced returns a step that records epoch as folded, without adding the rows of the epoch to the table. e.mu
-// must be held.
-func (e *Entry) markReplaced(epoch int64) Step {
-	ids := e.log.IDs(e.state.folded, epoch)
-	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
-		if cur == nil { // another program deleted the table
-			return nil, ErrNothing
-		}
-		a.addIDs(ids)
-		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.tables.epochProperty(epoch))}, "")
-	}
-}
-
-func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
-	cast := slices.Clone(rows)
-	take.Retain(cast)
-	cast, err := castTail(cast, stored)
-	if err != nil {
-		return nil, err
-	}
-	defer take.Release(cast)
-	return take.Concat(cast)
-}
-
 // FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
 // snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold
 // the rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
@@ -345,21 +309,6 @@ func (e *Entry) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table
 		oldest = time.Time{}
 	}
 	return t, false, oldest, updated, err
-}
-
-// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
-// error.
-func (e *Entry) LockCommits(ctx context.Context) error {
-	locked := make(chan struct{})
-	go func() {
-		e.Commits.Lock()
-		select {
-		case locked <- struct{}{}:
-		case <-ctx.Done():
-			e.Commits.Unlock()
-		}
-	}()
-	return canceled.Wait(ctx, locked)
 }
 
 // tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is

@@ -50,6 +50,7 @@ func openTables(t *testing.T, cat *icecat.Catalog, p partd.Partd, process string
 		Folding: func(ctx context.Context, _ icecat.TableName) (context.Context, func(int64, error)) {
 			return ctx, func(int64, error) {}
 		},
+		OnPrepared: func() {},
 	})
 	loads = new(int)
 	s.load = func(ctx context.Context, namespace, name string) (*table.Table, error) {

@@ -3,9 +3,17 @@ package commit
 import (
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
+)
+
+// Properties of snapshots. The times are in milliseconds since 1970.
+const (
+	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
+	rowsUntil   = "partd.rows-until"   // time of the newest row of a fold
+	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
 )
 
 // change is a snapshot that became current, with the times of the oldest and newest change that it contains, in
@@ -99,4 +107,15 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
+
+// number returns a property of a snapshot as a number. ok is false if it has none.
+func number(s *table.Snapshot, property string) (n int64, ok bool) {
+	if s.Summary == nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
+	return n, err == nil
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/apache/iceberg-go/table"
 
@@ -16,15 +15,30 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// state contains the parts of a table's metadata that an append needs.
-type state struct {
-	location string
-	uuid     string
-	version  int64
-	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
-	updated  time.Time              // time of the newest change
-	folded   int64                  // last epoch of the tail whose rows are in files
-	def      *definition.Definition // nil if the table does not exist
+// load returns the table's current state, and updates the entry from it. e.mu must be held.
+func (e *Entry) load(ctx context.Context) (*table.Table, error) {
+	t, err := e.tables.load(ctx, e.Namespace, e.Name)
+	if errors.Is(err, icecat.ErrNotFound) {
+		e.detach()
+		return nil, err
+	}
+	if err != nil || t.MetadataLocation() == e.state.location {
+		return t, err
+	}
+	return t, e.setState(ctx, t)
+}
+
+// advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
+// another state in the meantime, advance loads the table. e.mu must be held.
+func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
+	switch e.state.location {
+	case after.MetadataLocation():
+		return nil
+	case before.MetadataLocation():
+		return e.setState(ctx, after)
+	}
+	_, err := e.load(ctx)
+	return err
 }
 
 // Current returns the table's current state, or nil if the table does not exist.
@@ -234,4 +248,22 @@ func (e *Entry) deleteLog(ctx context.Context) error {
 	}
 	e.log = nil
 	return nil
+}
+
+// Applied reports whether a put with the ID was applied to a table.
+func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
+}
+
+// applied is Applied for a table with the given UUID. e.mu must be held, unless e.log is nil.
+func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
+	if e.log != nil && e.log.UUID() == uuid {
+		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
+			return ok, err
+		}
+	}
+	appliedIDs, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
+	return len(appliedIDs) > 0, err
 }

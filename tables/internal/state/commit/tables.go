@@ -14,13 +14,17 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
@@ -59,7 +63,7 @@ type Options struct {
 	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
 
 	ReadOnly   bool   // reject commits, and do not fold
-	OnPrepared func() // called after a change's files have been written; can be nil
+	OnPrepared func() // called after a change's files have been written
 }
 
 // Tables manages those tables of a catalog that are in use or have rows in the tail.
@@ -81,6 +85,52 @@ type Tables struct {
 	done   chan struct{}
 	worker sync.WaitGroup
 }
+
+// maxEntries is the number of entries above which unused entries without rows in the tail are removed from memory.
+const maxEntries = 1 << 14
+
+// lastEpoch is greater than the number of every epoch (numbered part of the tail).
+const lastEpoch = math.MaxInt64
+
+// Entry is the state of a table in memory, while the table is in use or has rows in the tail.
+type Entry struct {
+	tables *Tables
+	icecat.TableName
+	refs int // guarded by Tables.mu
+
+	// Commits is held during every commit to the table in this process.
+	Commits sync.Mutex
+
+	// Changing has one element while an SQL statement of this process changes rows of the table.
+	Changing chan struct{}
+
+	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
+	state       state
+	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
+	bucketRules string    // the bucket's rules, as of the last refresh
+	queued      bool      // whether a fold is queued
+	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
+	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
+
+	appends  appendQueue
+	encoders sync.Pool // *tail.Encoder values for reuse
+
+	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with e.mu held
+}
+
+// state contains the parts of a table's metadata that an append needs.
+type state struct {
+	location string
+	uuid     string
+	version  int64
+	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
+	updated  time.Time              // time of the newest change
+	folded   int64                  // last epoch of the tail whose rows are in files
+	def      *definition.Definition // nil if the table does not exist
+}
+
+// pin protects files from removal: files that a reader uses, or files written for a later commit.
+type pin struct{ created time.Time }
 
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
 func NewTables(o Options) *Tables {
@@ -106,62 +156,30 @@ func (s *Tables) Close() bool {
 // Done returns a channel that Close closes.
 func (s *Tables) Done() <-chan struct{} { return s.done }
 
-// Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
-func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
-	e, err := s.Acquire(ctx, n)
-	if err != nil {
-		return err
-	}
-	defer e.Release()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.refresh(ctx)
-}
-
-// WithTailRows adds the table's rows in the tail to the row count and size of l.
-func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
+func (s *Tables) allEntries() []*Entry {
 	s.mu.Lock()
-	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
-	s.mu.Unlock()
-	if e == nil {
-		return l, nil
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	// A fold may have happened since l was read, so read the listing again, together with the tail.
-	if err := e.refresh(ctx); err != nil || e.log == nil {
-		return l, err
-	}
-	current, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
-	if err != nil {
-		return l, err
-	}
-	rows, bytes, _, updated := e.log.Size(e.state.folded)
-	current.Rows, current.Bytes, current.Metadata, current.Damaged = current.Rows+rows, current.Bytes+bytes, l.Metadata, l.Damaged
-	current.Version = max(current.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
-	if updated.After(current.Updated) {
-		current.Updated = updated
-	}
-	return current, nil
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.entries))
 }
 
-// InMemory returns the tables in memory, which include every table with rows in the tail.
-func (s *Tables) InMemory() (names []icecat.TableName) {
-	for _, e := range s.allEntries() {
-		names = append(names, e.TableName)
-	}
-	return names
+// Staged returns the table with the given metadata. Its files are written through fileIO.
+func (e *Entry) Staged(meta table.Metadata, fileIO *icecat.FileIO) *table.Table {
+	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", fileIO)
 }
 
-// WithTail returns the tables of a namespace that have rows in the tail.
-func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat.TableName) {
-	s.ReadTails(ctx)
-	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
-		if e.Namespace == namespace {
-			names = append(names, e.TableName)
+// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// error.
+func (e *Entry) LockCommits(ctx context.Context) error {
+	locked := make(chan struct{})
+	go func() {
+		e.Commits.Lock()
+		select {
+		case locked <- struct{}{}:
+		case <-ctx.Done():
+			e.Commits.Unlock()
 		}
-	}
-	return names
+	}()
+	return canceled.Wait(ctx, locked)
 }
 
 // queueFold requests a fold of the table in the background, unless the queue is full. e.mu must be held.
@@ -174,74 +192,4 @@ func (e *Entry) queueFold() {
 		e.queued = true
 	default:
 	}
-}
-
-// Run starts folding in the background, until Close.
-func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
-
-// foldPeriodically folds tables with a large or old tail, one at a time.
-func (s *Tables) foldPeriodically() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-s.done
-		cancel()
-	}()
-	interval := time.Hour
-	if s.FoldAge > 0 {
-		interval = max(s.FoldAge/4, 10*time.Millisecond)
-	}
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.done:
-			return
-		case e := <-s.folds:
-			s.foldInBackground(ctx, e)
-		case <-tick.C:
-			s.ReadTails(ctx)
-			if s.FoldAge > 0 {
-				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
-					if ctx.Err() != nil {
-						return
-					}
-					s.foldInBackground(ctx, e)
-				}
-			}
-		}
-	}
-}
-
-// foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
-func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
-	e.mu.Lock()
-	e.queued = false
-	e.mu.Unlock()
-	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
-		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
-	}
-}
-
-// olderThan returns the entries with rows in the tail that were put before a moment.
-func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
-	for _, e := range s.allEntries() {
-		e.mu.Lock()
-		if e.log != nil {
-			rows, _, oldest, _ := e.log.Size(e.state.folded)
-			if rows > 0 && oldest.Before(moment) {
-				old = append(old, e)
-			}
-		} else if e.hasUnreadRows() { // the rows' age is unknown
-			old = append(old, e)
-		}
-		e.mu.Unlock()
-	}
-	return old
-}
-
-func (s *Tables) allEntries() []*Entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Collect(maps.Values(s.entries))
 }

@@ -14,13 +14,6 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// Properties of snapshots. The times are in milliseconds since 1970.
-const (
-	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
-	rowsUntil   = "partd.rows-until"   // time of the newest row of a fold
-	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
-)
-
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
 // returns 0 if Iceberg's format does not number versions. e.mu must be held.
 func (e *Entry) newVersion() int64 {
@@ -170,17 +163,6 @@ func highest(versions []int64) int64 {
 		return 0
 	}
 	return versions[len(versions)-1]
-}
-
-func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
-
-// number returns a property of a snapshot as a number. ok is false if it has none.
-func number(s *table.Snapshot, property string) (n int64, ok bool) {
-	if s.Summary == nil {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
-	return n, err == nil
 }
 
 // SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with

@@ -258,11 +258,6 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	return t.Metadata(), nil
 }
 
-// Staged returns the table with the given metadata. Its files are written through fileIO.
-func (e *Entry) Staged(meta table.Metadata, fileIO *icecat.FileIO) *table.Table {
-	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", fileIO)
-}
-
 // Rules returns the rules of the entry's table and of its bucket.
 func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
 	text, err := e.tables.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
@@ -279,4 +274,9 @@ func joinRules(d *definition.Definition, bucket string) ([]rules.Rule, error) {
 	}
 	bucketRules, err := rules.Parse(bucket)
 	return slices.Concat(tableRules, bucketRules), err
+}
+
+// Series returns t as a Series, or nil if the table's rows have no order.
+func (e *Entry) Series(t *table.Table) (*series.Series, error) {
+	return series.ForTable(t, e.tables.Memory)
 }

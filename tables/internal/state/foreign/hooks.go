@@ -1,12 +1,11 @@
-// Package foreign checks and applies the changes of other engines to the Iceberg metadata of tables. It also has the
-// functions through which package iceberg calls package tables, whose exported API has no types of iceberg-go.
+// Package foreign checks and applies the changes of other engines to the Iceberg metadata of tables. It also gives
+// package iceberg access to package tables, whose exported API has no types of iceberg-go.
 package foreign
 
 import (
 	"context"
 	"time"
 
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -28,13 +27,19 @@ type Change struct {
 	Registered    bool
 }
 
-// These functions implement the functions of package iceberg; package rest uses CatalogOf. The initialization of package
-// tables sets them. Their parameter t is a *tables.Table, and s is a *tables.Store.
-var (
-	Load         func(ctx context.Context, t any, o *LoadOptions) (*table.Table, error)
-	Stage        func(ctx context.Context, t any, meta table.Metadata) error
-	Commit       func(ctx context.Context, s any, changes []Change) ([]*table.Table, error)
-	NewMetadata  func(s any, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (table.Metadata, error)
-	CatalogOf    func(s any) *icecat.Catalog
-	ReadMetadata func(ctx context.Context, s any, location string, admit func(n int64) error) (table.Metadata, error)
-)
+// Access contains the unexported methods of package tables that packages iceberg and rest call. S is tables.Store, and
+// T is tables.Table: this package cannot import them. An embedded type would not work for nil or zero values of S and T.
+type Access[S, T any] struct {
+	Load    func(*T, context.Context, *LoadOptions) (*table.Table, error)
+	Stage   func(*T, context.Context, table.Metadata) error
+	Commit  func(*S, context.Context, []Change) ([]*table.Table, error)
+	Catalog func(*S) *icecat.Catalog
+}
+
+var granted any // the *Access of package tables
+
+// Grant makes an Access available. The initialization of package tables calls it.
+func Grant[S, T any](a *Access[S, T]) { granted = a }
+
+// Granted returns the Access of package tables, which the caller must import.
+func Granted[S, T any]() *Access[S, T] { return granted.(*Access[S, T]) }

@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/filter"
@@ -231,6 +233,19 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 		}
 	}
 	return added
+}
+
+// NewMetadata implements the function of package iceberg.
+func NewMetadata(cat *icecat.Catalog, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
+	id := uuid.New()
+	err = icecat.CatchPanic(func() error {
+		meta, err = table.NewMetadataWithUUID(columns, spec, order, cat.LocationOf(id), props, id)
+		return err
+	})
+	if err != nil {
+		err = &definition.ArgumentError{Err: err}
+	}
+	return meta, err
 }
 
 // Read implements ReadMetadata of package iceberg.

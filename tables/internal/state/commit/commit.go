@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -14,8 +15,61 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
+
+// Commit commits all changes, each to a different table, or none. The hooks run in the catalog's transaction.
+func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
+	s.OnPrepared()
+	slices.SortFunc(changes, func(a, b *Change) int {
+		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
+	})
+	for _, c := range changes {
+		c.Commits.Lock()
+		defer c.Commits.Unlock()
+	}
+	discarded := map[*Change]error{}
+	for _, c := range changes {
+		// Fold first: rows already in the tail were put before this change, so they must be committed before the
+		// change.
+		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
+			_, _, err := c.fold(ctx, afterAllPuts)
+			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
+				// Rows in the tail cannot be folded, but the change replaces them anyway.
+				discarded[c], err = err, nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	err := s.commitWithRetry(ctx, hooks, changes...)
+	if err != nil {
+		return err
+	}
+	for c, err := range discarded {
+		s.Logger.Warn("discarded unreadable rows in the tail, because a change replaced them", "table", c.Name, "err", err)
+	}
+	return nil
+}
+
+// Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
+// must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
+// the table.
+func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
+	e.tables.OnPrepared()
+	return e.commitSteps(ctx, steps...)
+}
+
+func (e *Entry) commitSteps(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
+	c := &Change{Entry: e}
+	for _, p := range steps {
+		c.Add(p.Mode, p.IO, p.Apply)
+	}
+	err := e.tables.commitWithRetry(ctx, nil, c)
+	return c.Result, err
+}
 
 // maxAside is how often CommitAside prepares a commit without the table's lock.
 const maxAside = 3
@@ -25,9 +79,7 @@ const maxAside = 3
 // others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the lock.
 // It waits for SQL statements that change rows, because they would have to start again if files were replaced.
 func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
-	if e.tables.OnPrepared != nil {
-		e.tables.OnPrepared()
-	}
+	e.tables.OnPrepared()
 	for range maxAside {
 		if t, err = e.commitAside(ctx, step); !errors.Is(err, table.ErrCommitFailed) {
 			return t, err
@@ -38,14 +90,7 @@ func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Ta
 		return nil, err
 	}
 	defer unlock()
-	return e.commitStep(ctx, step)
-}
-
-func (e *Entry) commitStep(ctx context.Context, step PreparedStep) (*table.Table, error) {
-	c := &Change{Entry: e}
-	c.Add(Plain, step.IO, step.Apply)
-	err := e.tables.commitWithRetry(ctx, nil, c)
-	return c.Result, err
+	return e.commitSteps(ctx, step)
 }
 
 // lockChanges locks e.Commits when no SQL statement changes rows.
@@ -89,7 +134,7 @@ func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Ta
 		}
 	}
 	if step.IO == nil { // The step writes no files, so it is fast.
-		return e.commitStep(ctx, step)
+		return e.commitSteps(ctx, step)
 	}
 	own, err := a.record.New.CurrentSnapshot().Manifests(a.IO)
 	if err != nil {

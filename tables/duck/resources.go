@@ -1,0 +1,48 @@
+//go:build (cgo && (linux || darwin) && (amd64 || arm64)) || (cgo && windows && amd64)
+
+package duck
+
+import "sync"
+
+// resources are shared by the queries of an Engine.
+type resources struct {
+	opts       Options
+	dir        string        // for temporary files
+	slots      chan struct{} // has one element for each running query
+	pool       *pool
+	scratch    scratch
+	statements preparedCache
+
+	mu            sync.Mutex
+	borrowedBytes int64 // bytes that queries borrowed from the shared half of Options.Total
+}
+
+// share returns the memory that each query has without borrowing, in bytes.
+func (r *resources) share() int64 {
+	if r.opts.Total == 0 {
+		return r.opts.Memory
+	}
+	return r.opts.Total / 2 / int64(r.opts.Queries)
+}
+
+// borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there, and
+// returns how many it borrowed. With them, a query may use limit, or a half, a quarter and so on: only queries with
+// equal limits can run in the same database.
+func (r *resources) borrow(limit int64) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for ; limit > r.share(); limit /= 2 {
+		if n := limit - r.share(); n <= (r.opts.Total/2-r.borrowedBytes)/2 {
+			r.borrowedBytes += n
+			return n
+		}
+	}
+	return 0
+}
+
+// giveBackMemory gives back n bytes that borrow returned.
+func (r *resources) giveBackMemory(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.borrowedBytes -= n
+}

@@ -1,0 +1,204 @@
+package datafile
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// Column is a table column to read.
+type Column struct {
+	Field  arrow.Field // the column as scans return it
+	IDs    arrow.Field // Field with field IDs in its metadata and that of its nested fields
+	Absent arrow.Array // array of length 1 with the value in files that lack the column; nil means null
+}
+
+// IDKey is the key of a field's metadata under which its ID is stored.
+const IDKey = "PARQUET:field_id"
+
+func idOf(f arrow.Field) (int, bool) {
+	text, ok := f.Metadata.GetValue(IDKey)
+	id, err := strconv.Atoi(text)
+	return id, ok && err == nil && id >= 0 // The library uses -1 if the file has no IDs.
+}
+
+// Deletes marks the deleted rows of a file.
+type Deletes struct {
+	Columns []Column // columns that MarkDeleted needs
+	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for
+	// the rows of keep.
+	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error
+}
+
+// File is a file to read.
+type File struct {
+	Path    string
+	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; a nil function means none
+	Skip    int64                                   // number of leading rows to skip
+	Lineage Lineage                                 // used only if the scan reads Iceberg's columns for lineage
+}
+
+// Lineage contains the values that a file's rows inherit if Iceberg's columns for lineage are missing or null. Row n of
+// the file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
+type Lineage struct{ FirstRowID, Sequence *int64 }
+
+// Scan configures how files are read.
+type Scan struct {
+	Open    func(path string) (parquet.ReaderAtSeeker, error) // if the opened file is an io.Closer, the scan closes it
+	Footers *icecat.Cache[*icecat.Footer]                     // cache of footers; can be nil
+	// MaxPage returns the maximum size of a page in a file, in bytes. Nil means no limit.
+	MaxPage          func(ctx context.Context, path string) (int64, error)
+	Small            *icecat.Cache[bool] // results of AreSmall; can be nil
+	Columns          []Column
+	Where            *filter.Condition // nil selects all rows
+	ConditionColumns []Column          // the columns of Where, in the same order
+	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
+	// is nil, Where decides.
+	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
+	Names    map[int][]string // other names of each field, by its ID, which files without IDs may use; can be nil
+	Rows     int64            // maximum number of rows per batch
+	Workers  int              // number of row groups to read concurrently, ahead of the consumer
+	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes
+	Recycle  bool             // reuse the memory of released batches
+}
+
+// Schema returns the schema of the batches.
+func (s *Scan) Schema() *arrow.Schema {
+	fields := make([]arrow.Field, len(s.Columns))
+	for i, c := range s.Columns {
+		fields[i] = c.Field
+	}
+	return arrow.NewSchema(fields, nil)
+}
+
+// maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole row group that this
+// package wrote.
+const maxAhead = 4
+
+// BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.
+const BatchRows = 1 << 15
+
+// NewScan returns a scan of a table's files. It reads the named columns of schema s in their stored types, or all
+// columns if columns is nil.
+func NewScan(ctx context.Context, t *table.Table, s *iceberg.Schema, columns []string, where *filter.Condition) (*Scan, error) {
+	fs, err := t.FS(ctx)
+	if err != nil {
+		return nil, err
+	}
+	scan := &Scan{
+		Open: func(path string) (parquet.ReaderAtSeeker, error) { return fs.Open(path) }, Names: map[int][]string{},
+		Rows: BatchRows, Workers: 1, Where: where,
+	}
+	if fileIO, ok := fs.(*icecat.FileIO); ok {
+		scan.Footers, scan.MaxPage, scan.Small = fileIO.Footers(), fileIO.MaxPage, fileIO.Small()
+	}
+	addMappedNames(t.Metadata().NameMapping(), scan.Names)
+	tableColumns, err := columnsByID(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range tableColumns {
+		if columns == nil || slices.Contains(columns, c.Field.Name) {
+			scan.Columns = append(scan.Columns, c)
+		}
+	}
+	if where != nil {
+		for _, name := range where.Columns {
+			i := slices.IndexFunc(tableColumns, func(c Column) bool { return c.Field.Name == name })
+			scan.ConditionColumns = append(scan.ConditionColumns, tableColumns[i])
+		}
+	}
+	return scan, nil
+}
+
+// addMappedNames adds the names of a name mapping to names, by field ID. The mapping applies to files without IDs.
+func addMappedNames(fields []iceberg.MappedField, names map[int][]string) {
+	for _, f := range fields {
+		if f.FieldID != nil {
+			names[*f.FieldID] = f.Names
+		}
+		addMappedNames(f.Fields, names)
+	}
+}
+
+// columnsByID returns a schema's columns in their stored types, with field IDs.
+func columnsByID(s *iceberg.Schema) ([]Column, error) {
+	stored, err := schema.StoredSchema(s)
+	if err == nil {
+		err = schema.CheckReadable(stored)
+	}
+	if err != nil {
+		return nil, err
+	}
+	ids, err := table.SchemaToArrowSchema(s, nil, true, false)
+	if err != nil {
+		return nil, err
+	}
+	columns := make([]Column, stored.NumFields())
+	for i, f := range s.Fields() {
+		columns[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
+		if f.InitialDefault != nil {
+			if columns[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type); err != nil {
+				return nil, &schema.Error{Column: f.Name, Err: err}
+			}
+		}
+	}
+	return columns, nil
+}
+
+// valueOf converts v, a column's default value in Iceberg's schema, to an array with one value.
+func valueOf(v any, t arrow.DataType) (arrow.Array, error) {
+	b := array.NewBuilder(memory.DefaultAllocator, t)
+	defer b.Release()
+	value := reflect.ValueOf(v)
+	switch b := b.(type) {
+	case *array.Decimal128Builder:
+		if d, ok := v.(iceberg.Decimal); ok {
+			b.Append(d.Val)
+		}
+	case *array.FixedSizeBinaryBuilder:
+		if value.Kind() == reflect.Array { // a UUID; Bytes requires an addressable array
+			addressable := reflect.New(value.Type()).Elem()
+			addressable.Set(value)
+			value = addressable
+		}
+		b.Append(value.Bytes())
+	case *array.BinaryBuilder:
+		b.Append(value.Bytes())
+	case *array.StringBuilder:
+		b.Append(value.String())
+	case *array.BooleanBuilder:
+		b.Append(value.Bool())
+	case *array.Float32Builder:
+		b.Append(float32(value.Float()))
+	case *array.Float64Builder:
+		b.Append(value.Float())
+	case *array.Int32Builder:
+		b.Append(int32(value.Int()))
+	case *array.Int64Builder:
+		b.Append(value.Int())
+	case *array.Date32Builder:
+		b.Append(arrow.Date32(value.Int()))
+	case *array.Time64Builder:
+		b.Append(arrow.Time64(value.Int()))
+	case *array.TimestampBuilder:
+		b.Append(arrow.Timestamp(value.Int()))
+	}
+	if b.Len() != 1 {
+		return nil, fmt.Errorf("its default value, %v, is not of type %s", v, t)
+	}
+	return b.NewArray(), nil
+}

@@ -1,0 +1,53 @@
+package commit
+
+import (
+	"context"
+	"time"
+)
+
+// Run starts folding in the background, until Close.
+func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
+
+// foldPeriodically folds tables with a large or old tail, one at a time.
+func (s *Tables) foldPeriodically() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-s.done
+		cancel()
+	}()
+	interval := time.Hour
+	if s.FoldAge > 0 {
+		interval = max(s.FoldAge/4, 10*time.Millisecond)
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.done:
+			return
+		case e := <-s.folds:
+			s.foldInBackground(ctx, e)
+		case <-tick.C:
+			s.ReadTails(ctx)
+			if s.FoldAge > 0 {
+				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
+					if ctx.Err() != nil {
+						return
+					}
+					s.foldInBackground(ctx, e)
+				}
+			}
+		}
+	}
+}
+
+// foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
+func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
+	e.mu.Lock()
+	e.queued = false
+	e.mu.Unlock()
+	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
+		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
+	}
+}

@@ -1,0 +1,94 @@
+package commit
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// renameAll calls renameColumns for the batches that lack the schema stored. It takes ownership of the rows.
+func renameAll(meta table.Metadata, stored *arrow.Schema, rows []arrow.RecordBatch) (_ []arrow.RecordBatch, err error) {
+	for i, batch := range rows {
+		if batch.Schema() == stored || batch.Schema().Equal(stored) {
+			continue
+		}
+		if rows[i], err = renameColumns(meta, batch); err != nil {
+			take.Release(rows)
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
+// drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
+func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
+	for _, oldSchema := range slices.Backward(meta.Schemas()) {
+		stored, err := schema.StoredSchema(oldSchema)
+		if err != nil {
+			return batch, err
+		}
+		if !stored.Equal(batch.Schema()) {
+			continue
+		}
+		var fields []arrow.Field
+		var columns []arrow.Array
+		add := func(i int, name string) {
+			field := stored.Field(i)
+			field.Name = name
+			fields, columns = append(fields, field), append(columns, batch.Column(i))
+		}
+		for i, f := range oldSchema.Fields() {
+			if current, ok := meta.CurrentSchema().FindFieldByID(f.ID); ok {
+				add(i, current.Name)
+			}
+		}
+		if len(fields) == 0 { // all columns were replaced, so match them by name
+			for i, f := range oldSchema.Fields() {
+				if _, ok := meta.CurrentSchema().FindFieldByName(f.Name); ok {
+					add(i, f.Name)
+				}
+			}
+		}
+		if len(fields) == 0 {
+			return batch, nil // the caller reports the mismatch
+		}
+		defer batch.Release()
+		return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, batch.NumRows()), nil
+	}
+	return batch, nil
+}
+
+// castTail casts rows from the tail to the schema stored. It takes ownership of the rows.
+func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
+	for i, batch := range rows {
+		if batch.Schema() == stored || batch.Schema().Equal(stored) {
+			continue
+		}
+		converted, err := schema.CastStored(batch, stored)
+		if err != nil {
+			take.Release(rows)
+			return nil, fmt.Errorf("rows in the tail no longer fit the table, because another process changed its columns: evolve the columns until the rows fit: %w", err)
+		}
+		batch.Release()
+		rows[i] = converted
+	}
+	return rows, nil
+}
+
+func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+	cast := slices.Clone(rows)
+	take.Retain(cast)
+	cast, err := castTail(cast, stored)
+	if err != nil {
+		return nil, err
+	}
+	defer take.Release(cast)
+	return take.Concat(cast)
+}
