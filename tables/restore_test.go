@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -112,4 +113,21 @@ func TestRestoreRaced(t *testing.T) {
 	}
 	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
 	tabletest.WantRows(t, b, "a", 3, 4)
+}
+
+// TestRestoredByEngine checks that another engine can change a table that was deleted and restored, and so has files in its former
+// location.
+func TestRestoredByEngine(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 3, 4)
+	tabletest.Snapshot(t, b, "s")
+	tabletest.Succeed(t, b.Delete(t.Context(), "t"))
+	tabletest.Succeed(t, b.Restore(t.Context(), "s"))
+	for _, n := range []int64{1, 3} {
+		tabletest.NewEngine(t, s, "b", "t").Delete(iceberg.EqualTo(iceberg.Reference("n"), n))
+	}
+	tabletest.WantRows(t, b, "t", 2, 4)
 }

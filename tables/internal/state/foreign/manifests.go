@@ -36,6 +36,7 @@ func (p *Step) checkSnapshots(ctx context.Context, oldMeta, newMeta table.Metada
 		for _, m := range manifests {
 			c.checked[m.FilePath()] = m
 		}
+		c.old = manifests
 	}
 	for _, s := range added {
 		if err := ctx.Err(); err != nil {
@@ -71,6 +72,9 @@ type manifestCheck struct {
 	// manifests, keyed by path, that were already checked, or that were in the table before the commit
 	checked map[string]iceberg.ManifestFile
 	budget  *icecat.Budget // remaining budget for reading manifests
+
+	old      []iceberg.ManifestFile // manifests of the table before the commit
+	oldFiles map[string]bool        // the files in old; nil until withinTable needs them
 }
 
 func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error {
@@ -146,16 +150,40 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	return tally.Check(m)
 }
 
+// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. A table that was
+// restored after its deletion has files in its former location.
+func (c *manifestCheck) withinTable(file string) error {
+	err := c.catalog.CheckWithin(c.newMeta.Location(), file)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	if c.oldFiles == nil {
+		c.oldFiles = map[string]bool{}
+		for _, m := range c.old {
+			for e, err := range m.Entries(c.fileIO, true) {
+				if err != nil {
+					return err
+				}
+				c.oldFiles[e.DataFile().FilePath()] = true
+			}
+		}
+	}
+	if c.oldFiles[file] {
+		return nil
+	}
+	return err
+}
+
 // checkEntry checks a manifest entry. The file of a deleted entry can be missing.
 func (c *manifestCheck) checkEntry(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile, e iceberg.ManifestEntry, types map[int]iceberg.Type) error {
 	f := e.DataFile()
 	deleted := e.Status() == iceberg.EntryStatusDELETED
-	err := c.catalog.CheckWithin(c.newMeta.Location(), f.FilePath())
+	err := c.withinTable(f.FilePath())
 	if deleted && errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if referenced := f.ReferencedDataFile(); referenced != nil && err == nil {
-		err = c.catalog.CheckWithin(c.newMeta.Location(), *referenced)
+		err = c.withinTable(*referenced)
 		if errors.Is(err, fs.ErrNotExist) { // the data file may since have been replaced
 			err = nil
 		}
