@@ -165,7 +165,7 @@ func TestRequests(t *testing.T) {
 		}
 		last = total
 	}
-	check("open", objstore.Requests{})
+	check("open with a new catalog, which must not belong to other files", objstore.Requests{List: 1})
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	check("an append to the tail that creates a table", objstore.Requests{Put: 1})
 	for n := range int64(50) {
