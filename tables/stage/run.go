@@ -182,8 +182,8 @@ func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	return i, nil
 }
 
-// load loads a stage's stored result. The error wraps errChanged if the stored result is no longer the one that the
-// keys of later stages were computed from.
+// load loads a stage's stored result. The error wraps errChanged if the result has changed since the keys of later
+// stages were computed.
 func (x *run) load(ctx context.Context, w *work) error {
 	i, err := x.validInfo(ctx, w)
 	if err != nil {

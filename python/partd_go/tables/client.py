@@ -400,8 +400,8 @@ class Tables(Operations, Shown):
         self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",
         timeout: float | None = None,
     ) -> Names:  # fmt: skip
-        """Returns the sorted names of the tables in a bucket: those that match pattern, such as "AA*", that have all given keys and values
-        in their metadata, and that are in the given snapshot. Omitted conditions select all tables."""
+        """Returns the names of a bucket's tables, sorted. pattern, such as "AA*", metadata (keys with their values) and snapshot select
+        tables; if all are omitted, it returns all names."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
