@@ -114,7 +114,9 @@ func (r *run) filterRows(in *input) string {
 		column = in.names[c]
 	}
 	condition, keeps := column+" is not null", func(c cell) bool { return c.text != "" }
-	if r.maybe(0.5) && len(in.rows) > 0 {
+	// A part of a date need not be one, and partd refuses to compare it with a date.
+	isPartOfDate := c >= in.width && in.dates[in.parts[c-in.width].col]
+	if r.maybe(0.5) && len(in.rows) > 0 && !isPartOfDate {
 		text := strings.ReplaceAll(pick(r, in.rows...)[c].text, "\x00", "") // arguments cannot contain NUL
 		condition = column + " is null or not " + column + " > '" + strings.ReplaceAll(text, "'", "''") + "'"
 		keeps = func(c cell) bool { return c.text <= text }
