@@ -156,8 +156,8 @@ func readFile(t *testing.T, name string) string {
 }
 
 var (
-	suiteTest    = regexp.MustCompile(`"tables"(?:, "[^"]*")*?, "-run", "(\w+)\$[^"]*", "(\./[^"]*)"\]`)
-	gobuildPaths = regexp.MustCompile(`go-partd/partd/tables/\{name\}" for name in \(([^)]*)\)`)
+	suiteTest    = regexp.MustCompile(`"tables"(?:,\s+"[^"]*")*?,\s+"-run",\s+"(\w+)\$[^"]*",\s+"(\./[^"]*)",?\s*\]`)
+	gobuildPaths = regexp.MustCompile(`go-partd/partd/tables/\{name\}"\s+for name in \(([^)]*)\)`)
 )
 
 // TestNamedPackages checks that the packages of tables that bench/suites/run and python/gobuild.py name exist, and have
@@ -174,8 +174,8 @@ func TestNamedPackages(t *testing.T) {
 	if len(suites) < 6 || list == nil {
 		t.Fatalf("found %d suites in bench/suites/run, want at least 6, and this list in python/gobuild.py: %q", len(suites), list)
 	}
-	for name := range strings.SplitSeq(list[1], ", ") {
-		paths, err := filepath.Glob(filepath.Join("tables", strings.Trim(name, `"`), "*.go"))
+	for name := range strings.FieldsFuncSeq(list[1], func(r rune) bool { return strings.ContainsRune(", \n\"", r) }) {
+		paths, err := filepath.Glob(filepath.Join("tables", name, "*.go"))
 		if err != nil || len(paths) == 0 {
 			t.Errorf("python/gobuild.py: tables has no package %s (error %v)", name, err)
 		}
