@@ -109,7 +109,8 @@ func (a *bufferAdmission) pinBatch(entries []Entry, batch *bufferBatch, w *buffe
 		}
 		if batch.ids[i] == 0 {
 			// An earlier entry of the batch may have inserted the key.
-			if batch.ids[i] = index.Find(batch.hashes[i], e.Key); batch.ids[i] == 0 {
+			batch.ids[i] = index.Find(batch.hashes[i], e.Key)
+			if batch.ids[i] == 0 {
 				batch.ids[i] = index.Insert(batch.hashes[i], e.Key)
 			}
 		}
@@ -230,7 +231,8 @@ func (batch *bufferBatch) needs(entries []Entry, valueBytes, limit int64) int64 
 			}
 			seen[batch.hashes[i]] = struct{}{}
 		}
-		if need += perKey; need > limit {
+		need += perKey
+		if need > limit {
 			break
 		}
 		if n := len(entries[i].Key); n > keymap.InlineKey {

@@ -48,7 +48,8 @@ func (f *bufferFlusher) run() {
 			keys = index.keysLargerThan(int64(f.mover.moveSize / 2))
 		}
 		if excess > 0 {
-			if ids = index.largestIdle(excess); len(ids) == 0 && len(keys) == 0 {
+			ids = index.largestIdle(excess)
+			if len(ids) == 0 && len(keys) == 0 {
 				// All keys are in use: choose some, and let moveKeys wait for them.
 				keys = index.keysLargerThan(0)
 				switch {

@@ -95,7 +95,8 @@ func (x *bufferIndex) keysLargerThan(size int64) []string {
 	var keys []string
 	for id := range x.IDs {
 		if k := x.Val(id); k.size > size && !k.isDoubtful() {
-			if keys = append(keys, string(x.Key(id))); len(keys) == maxKeys {
+			keys = append(keys, string(x.Key(id)))
+			if len(keys) == maxKeys {
 				break
 			}
 		}
@@ -129,7 +130,8 @@ func (x *bufferIndex) largestIdle(atLeast int64) []keymap.ID {
 	}
 	threshold := len(sums) - 1
 	for sum := int64(0); threshold > 0; threshold-- {
-		if sum += sums[threshold]; sum >= atLeast {
+		sum += sums[threshold]
+		if sum >= atLeast {
 			break
 		}
 	}

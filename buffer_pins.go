@@ -210,7 +210,8 @@ func (p *bufferPins) acquire(ctx context.Context, op string, keys []string, excl
 		key := &pinned[i]
 		if exclusive && key.id == 0 {
 			hash := keymap.Hash(p.index.seed, key.key)
-			if key.id = p.index.Find(hash, key.key); key.id == 0 { // it is not 0 if this loop inserted the key before, because keys repeat
+			key.id = p.index.Find(hash, key.key)
+			if key.id == 0 { // it is not 0 if this loop inserted the key before, because keys repeat
 				key.id = p.index.Insert(hash, key.key)
 			}
 		}

@@ -137,7 +137,8 @@ func (c *copier) fill(ctx context.Context) error {
 			}
 		}
 		for data := chunk.Data; len(data) > 0; {
-			if data = c.addToBatch(chunk.Key, data); len(data) > 0 {
+			data = c.addToBatch(chunk.Key, data)
+			if len(data) > 0 {
 				if err := c.write(ctx); err != nil {
 					return err
 				}

@@ -180,10 +180,10 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 	case !replace:
 		return nil
 	}
-	old := s.keys.Val(id)
-	s.bytes += int64(len(value)) - old.Len
-	s.data.Free(old)
-	s.data.Append(old, value)
+	chain := s.keys.Val(id)
+	s.bytes += int64(len(value)) - chain.Len
+	s.data.Free(chain)
+	s.data.Append(chain, value)
 	s.updateIndexBytes()
 	return nil
 }

@@ -339,7 +339,8 @@ type Unwrapper interface {
 // beneath the layer.
 func As[T any](store Partd) (found T, ok bool) {
 	for layer, isLayer := store.(Unwrapper); ; layer, isLayer = store.(Unwrapper) {
-		if found, ok = store.(T); ok || !isLayer {
+		found, ok = store.(T)
+		if ok || !isLayer {
 			return found, ok
 		}
 		store = layer.Unwrap()
@@ -368,7 +369,8 @@ func Has(ctx context.Context, store Partd, key string) (bool, error) {
 	if err == io.EOF {
 		err = nil
 	}
-	if err = errors.Join(err, r.Close()); n > 0 || err != nil {
+	err = errors.Join(err, r.Close())
+	if n > 0 || err != nil {
 		return err == nil, err
 	}
 	for info, err := range Keys(ctx, store) {

@@ -40,7 +40,8 @@ func (s *source) fetch() ([]byte, error) {
 	case s.atEnd:
 		return nil, io.EOF
 	}
-	if s.err = canceled.Err(s.ctx); s.err != nil {
+	s.err = canceled.Err(s.ctx)
+	if s.err != nil {
 		return nil, s.err
 	}
 	data, err := s.next()
@@ -280,7 +281,8 @@ func readPiece(ctx context.Context, dst []byte, r io.Reader, limit int64) ([]byt
 		}
 		n, err := r.Read(chunk[len(chunk):min(int64(cap(chunk)), int64(len(chunk))+limit+1-total)])
 		chunk = chunk[:len(chunk)+n]
-		if total += int64(n); total > limit {
+		total += int64(n)
+		if total > limit {
 			return dst[:start], fmt.Errorf("%w of %d bytes", errTooLong, limit)
 		}
 		if err != nil && err != io.EOF {

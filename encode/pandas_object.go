@@ -252,7 +252,8 @@ func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
 		}
 	}
 	a.fortran, a.data = fortran && len(a.shape) == 2, bytesOf(data)
-	if a.objects, _ = data.([]any); a.fortran && a.dtype.Kind == 'O' {
+	a.objects, _ = data.([]any)
+	if a.fortran && a.dtype.Kind == 'O' {
 		err = errors.New("column-major arrays of objects are not supported")
 	}
 	return a, err

@@ -63,7 +63,8 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	}
 	length := -1
 	for _, c := range d.Columns {
-		if length = d.Rows(); c.Values == nil {
+		length = d.Rows()
+		if c.Values == nil {
 			return d, fmt.Errorf("column %v is in no block", c.Name)
 		}
 	}
@@ -170,7 +171,8 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	for _, text := range texts.Values {
 		n += int64(len(text))
 	}
-	if r.remaining -= n; r.remaining < 0 {
+	r.remaining -= n
+	if r.remaining < 0 {
 		return c, fmt.Errorf("categories of %d bytes are over the limit", n)
 	} else if texts.Null != nil {
 		return c, errors.New("a category is a missing value")
@@ -185,7 +187,8 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	if v.Kind() != reflect.Slice || !reflect.Zero(v.Type().Elem()).CanInt() {
 		return c, fmt.Errorf("the codes are %s, not integers", typeName(codes))
 	}
-	if r.remaining -= 4 * int64(v.Len()); r.remaining < 0 {
+	r.remaining -= 4 * int64(v.Len())
+	if r.remaining < 0 {
 		return c, fmt.Errorf("%d codes are over the limit", v.Len())
 	}
 	c.Codes = make([]int32, v.Len())
@@ -299,7 +302,8 @@ func (r *blocksReader) readArray(d npy.DType, shape []int, data []byte) (a array
 		a.data, err = r.decompress(data, n)
 		return a, err
 	}
-	if a.data = data; size >= 0 && int64(len(data)) != size {
+	a.data = data
+	if size >= 0 && int64(len(data)) != size {
 		err = fmt.Errorf("%d bytes, neither plain data of %d bytes nor a Blosc container of them", len(data), size)
 	}
 	return a, err

@@ -84,7 +84,8 @@ func encodeValues(values any) (s storedColumn, err error) {
 			return s, fmt.Errorf("field Values has length %d, but Null has length %d", len(v.Values), len(v.Null))
 		}
 		s, err = encodeValues(v.objects())
-		if s.pandasDtype = pickle.Call("pandas", "StringDtype"); !v.NA {
+		s.pandasDtype = pickle.Call("pandas", "StringDtype")
+		if !v.NA {
 			s.pandasDtype = pickle.Call("pandas", "StringDtype", nil, math.NaN())
 		}
 		return s, err

@@ -57,7 +57,8 @@ func (c *catalog) replace(m manifest, sync bool) error {
 		// Write m over the spare file, which already has enough blocks. That can still fail in a
 		// file system that does not overwrite blocks in place. Then free the blocks by truncating
 		// the file, and write m again.
-		if err = c.writeContent(tmp, 0, m.encode(), sync); isNoSpace(err) {
+		err = c.writeContent(tmp, 0, m.encode(), sync)
+		if isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 		}
 	}

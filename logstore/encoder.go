@@ -30,7 +30,8 @@ func (enc *encoder) encodeAppend(b *batch, entries []partd.Entry) error {
 	}
 	b.hashes = hashes
 	for i := 0; i < len(entries); i++ {
-		if i += b.addShort(entries[i:], b.hashes[i:], enc.tables.bits, enc.blobBytes); i == len(entries) {
+		i += b.addShort(entries[i:], b.hashes[i:], enc.tables.bits, enc.blobBytes)
+		if i == len(entries) {
 			break
 		}
 		if e := &entries[i]; len(e.Value) > 0 {

@@ -32,7 +32,8 @@ func (j *mergeJob) collectResets(limit int64, iterate func(first, end int, f fun
 			}
 			r := j.resets[string(e.Key)]
 			if r == nil {
-				if bytes += resetCost + int64(len(e.Key)); bytes > limit {
+				bytes += resetCost + int64(len(e.Key))
+				if bytes > limit {
 					return errRangeTooLarge
 				}
 				r = &keyReset{hasOlder: !j.hasOldest}

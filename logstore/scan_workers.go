@@ -111,7 +111,8 @@ func (w *scanWorker) run() {
 			return
 		}
 		w.out = p.batches
-		if p.err = w.emitPartition(p); p.err == nil {
+		p.err = w.emitPartition(p)
+		if p.err == nil {
 			p.err = w.send()
 		}
 		close(p.batches)

@@ -79,7 +79,8 @@ func sizeOf(segments []*storedSegment) (n int64) {
 func packRanges(first, count int, rangeSize func(r int) int64, limit int64) (end int) {
 	size := rangeSize(first)
 	for end = first + 1; end < count; end++ {
-		if size += rangeSize(end); size > limit {
+		size += rangeSize(end)
+		if size > limit {
 			break
 		}
 	}

@@ -65,14 +65,16 @@ func (r *walReader) replayNext(use, check func(h recordHeader, entries []byte) e
 	off := r.off
 	h, entries, err := r.next()
 	if err == nil && check != nil {
-		if err = check(h, entries); err == errNoRecord {
+		err = check(h, entries)
+		if err == errNoRecord {
 			r.off, r.nextSeq = off, h.seq
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if err = use(h, entries); errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
+	err = use(h, entries)
+	if errors.Is(err, segment.ErrBadEntry) || errors.Is(err, segment.ErrShortEntry) {
 		err = &partd.CorruptError{Path: r.path, Offset: off, Err: err}
 	}
 	return err

@@ -79,7 +79,8 @@ func (b *buffer) put(ctx context.Context, t *table, kind segment.Kind, key strin
 			t = b.active
 		}
 		t.add(b.format, kind, key, value[:n])
-		if value = value[n:]; len(value) == 0 {
+		value = value[n:]
+		if len(value) == 0 {
 			return nil
 		}
 		kind = segment.KindAppend

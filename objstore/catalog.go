@@ -93,7 +93,8 @@ func (c *catalog) readAll(
 		var names []string
 		for size := int64(0); len(names) < min(n-done, 16); {
 			name, bytes := object(done + len(names))
-			if size += bytes; size > c.opts.Memory/32 && len(names) > 0 {
+			size += bytes
+			if size > c.opts.Memory/32 && len(names) > 0 {
 				break
 			}
 			names = append(names, name)

@@ -81,7 +81,8 @@ func (m *committer) finish(ctx context.Context) error {
 // contains the record.
 func (c *commitment) attempt(ctx context.Context) (isMine bool, err error) {
 	if c.isWaiting() {
-		if isMine, err = c.isInGroup(ctx); isMine || err != nil {
+		isMine, err = c.isInGroup(ctx)
+		if isMine || err != nil {
 			return isMine, err
 		}
 	}

@@ -37,37 +37,25 @@ type keyRef struct {
 }
 
 func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
-	v, err := s.flushAndRefresh(ctx)
+	current, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
 	refs := make([]keyRef, len(keys))
-	for i, k := range keys {
+	for i, key := range keys {
 		values[i] = []byte{}
-		refs[i] = keyRef{i, s.format.Hash(k)}
+		refs[i] = keyRef{i, s.format.Hash(key)}
 	}
 	slices.SortFunc(refs, func(a, b keyRef) int { return cmp.Compare(a.hash, b.hash) })
-	memory, release := s.scans.reserveBudget()
+	reserved, release := s.scans.reserveBudget()
 	defer release()
-	sc := &scanner{view: v, closed: &s.closed, budget: min(memory, maxArena), groups: groups{format: s.format}}
+	sc := &scanner{view: current, closed: &s.closed, budget: min(reserved, maxArena), groups: groups{format: s.format}}
 	for len(refs) > 0 {
-		// Read keys whose hashes are close together as one interval of hashes, as long as it fits into the budget, and
-		// holds at most twice the bytes that separate reads would load, supposing that each key needs as many as the
-		// first.
-		n, iv := 1, interval{refs[0].hash, refs[0].hash}
-		size, weight := v.weight(iv)
-		singleSize := size
-		for ; n < len(refs) && weight <= sc.budget; n++ {
-			wider := interval{iv.lo, refs[n].hash}
-			newSize, w := v.weight(wider)
-			if newSize > 2*singleSize*int64(n+1) || w > sc.budget {
-				break
-			}
-			iv, size, weight = wider, newSize, w
-		}
-		if weight > sc.budget {
-			err = sc.getWide(ctx, keys, refs[:n], values)
+		n, iv := sc.firstInterval(refs)
+		size, loadedSize := current.weight(iv)
+		if loadedSize > sc.budget {
+			err = sc.getStreamed(ctx, keys, refs[:n], values)
 		} else {
 			err = sc.getLoaded(ctx, keys, refs[:n], values, iv, size)
 		}
@@ -77,6 +65,26 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 		refs = refs[n:]
 	}
 	return values, nil
+}
+
+// firstInterval returns an interval of hashes, and the number of refs at the start, sorted by hash, that it includes.
+// It includes more than the first ref only if it fits into the budget, and if one read of the interval loads at most
+// twice the bytes that a read for each key would load, supposing that each key needs as many bytes as the first.
+func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval) {
+	iv = interval{refs[0].hash, refs[0].hash}
+	singleSize, loadedSize := sc.view.weight(iv)
+	if loadedSize > sc.budget {
+		return 1, iv
+	}
+	for n = 1; n < len(refs); n++ {
+		wider := interval{iv.lo, refs[n].hash}
+		size, loadedSize := sc.view.weight(wider)
+		if size > 2*singleSize*int64(n+1) || loadedSize > sc.budget {
+			break
+		}
+		iv = wider
+	}
+	return n, iv
 }
 
 // getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is the
@@ -97,12 +105,12 @@ func (sc *scanner) getLoaded(
 		if len(gs.keys) == 0 {
 			break
 		}
-		k := gs.find(ref.hash, []byte(keys[ref.index]), noEntry)
-		if k == nil {
+		g := gs.find(ref.hash, []byte(keys[ref.index]), noEntry)
+		if g == nil {
 			continue
 		}
-		value := make([]byte, 0, k.size)
-		gs.eachPiece(k, func(b []byte) bool {
+		value := make([]byte, 0, g.size)
+		gs.eachPiece(g, func(b []byte) bool {
 			value = append(value, b...)
 			return true
 		})
@@ -111,8 +119,8 @@ func (sc *scanner) getLoaded(
 	return nil
 }
 
-// getWide reads keys one by one, without loading their hash ranges, which do not fit in memory.
-func (sc *scanner) getWide(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
+// getStreamed reads keys one by one, without loading their hash ranges, which do not fit in memory.
+func (sc *scanner) getStreamed(ctx context.Context, keys []string, refs []keyRef, values [][]byte) error {
 	for _, ref := range refs {
 		var value []byte
 		err := sc.streamKey(ctx, sc.eachEntry, []byte(keys[ref.index]), func(c partd.Chunk, _ error) bool {
@@ -133,12 +141,12 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.flushAndRefresh(ctx)
+	current, err := s.flushAndRefresh(ctx)
 	if err != nil {
 		return nil, &partd.Error{Op: "open", Key: key, HasKey: true, Err: err}
 	}
 	next, stop := iter.Pull2(partd.Values(func(yield func(partd.Chunk, error) bool) {
-		sc := &scanner{view: v, closed: &s.closed, groups: groups{format: s.format}}
+		sc := &scanner{view: current, closed: &s.closed, groups: groups{format: s.format}}
 		if err := sc.streamKey(ctx, sc.eachEntry, []byte(key), yield); err != nil && !errors.Is(err, errStop) {
 			yield(partd.Chunk{}, &partd.Error{Op: "read", Key: key, HasKey: true, Err: err})
 		}

@@ -100,7 +100,8 @@ type entryPositions struct {
 // parseEntry finds the positions in the entry at off.
 func parseEntry(b []byte, off int) (p entryPositions, err error) {
 	var ok bool
-	if p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, off); ok {
+	p.kind, p.key, p.value, p.end, ok = segment.ParseShort(b, off)
+	if ok {
 		p.hashed = p.key - 1
 		return p, nil
 	}

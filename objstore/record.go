@@ -212,7 +212,8 @@ func parseRecord(f *segment.Format, number uint64, b []byte) (*record, error) {
 		}
 		p := recordPart{segmentNumber: le.Uint64(b), size: int64(le.Uint64(b[8:])), inline: le.Uint32(b[20:]) == 1}
 		n := int64(le.Uint32(b[16:]))
-		if b = b[partHeadLen:]; n > int64(len(b)) || n > p.size || p.inline && n != p.size {
+		b = b[partHeadLen:]
+		if n > int64(len(b)) || n > p.size || p.inline && n != p.size {
 			return nil, errors.New("a part of the record is truncated")
 		}
 		p.offset = int64(size - len(b))

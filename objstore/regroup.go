@@ -192,7 +192,8 @@ func (sp *pileFile) flush(p *pile) error {
 		return nil
 	}
 	p.endSection()
-	if sp.written += int64(n); sp.written > sp.reserved {
+	sp.written += int64(n)
+	if sp.written > sp.reserved {
 		if err := sp.sc.disk.reserve(sp.written-sp.reserved, &sp.reserved); err != nil {
 			return err
 		}
@@ -240,7 +241,8 @@ func (sp *pileFile) pileLoads() func() *pass {
 
 func (sp *pileFile) load(p *pile) *loadedInterval {
 	l := &loadedInterval{interval: p.interval, sections: make([]section, 0, p.sections)}
-	if l.arena, l.err = offheap.Allocate(int(p.bytes)); l.err != nil {
+	l.arena, l.err = offheap.Allocate(int(p.bytes))
+	if l.err != nil {
 		return l
 	}
 	off := 0

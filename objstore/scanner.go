@@ -47,7 +47,8 @@ func (sc *scanner) loadAll(ctx context.Context, first, end int, iv interval, byt
 	if bytes == 0 {
 		return l
 	}
-	if l.arena, l.err = offheap.Allocate(int(bytes)); l.err != nil {
+	l.arena, l.err = offheap.Allocate(int(bytes))
+	if l.err != nil {
 		return l
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -67,7 +67,8 @@ func (o *objects) hasRecords(ctx context.Context) (bool, error) {
 	if err == nil && !exists {
 		err = o.retry(ctx, func(ctx context.Context) error {
 			for object, err := range o.bucket.List(ctx, waitPrefix, "") {
-				if _, exists = parseMember(object); exists || err != nil {
+				_, exists = parseMember(object)
+				if exists || err != nil {
 					return err
 				}
 			}

@@ -152,7 +152,8 @@ func (p *pager) requestNext() {
 	p.pending.boundLink = p.link
 	p.pending.u64(p.handle)
 	p.pending.u64(p.lastPage)
-	if p.err = p.c.start(p.ctx, p.pending); p.err != nil {
+	p.err = p.c.start(p.ctx, p.pending)
+	if p.err != nil {
 		p.pending = nil
 	}
 }
@@ -165,7 +166,8 @@ func (p *pager) next() ([]byte, error) {
 	}
 	k := p.pending
 	p.pending = nil
-	if p.err = p.c.wait(p.ctx, k); p.err != nil {
+	p.err = p.c.wait(p.ctx, k)
+	if p.err != nil {
 		return nil, p.err
 	}
 	k.recycle()

@@ -72,8 +72,10 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 	if o.Namespaces != nil {
 		o.Namespaces.WhenFull(s.handles.endIdle)
 	}
-	s.spaces.quotas, s.spaces.incarnation = &s.budget.quotas, uint32(s.instance>>32)
-	s.spaces.namespaces, s.spaces.named = o.Namespaces, map[string]*space{}
+	s.spaces.quotas = &s.budget.quotas
+	s.spaces.incarnation = uint32(s.instance >> 32)
+	s.spaces.namespaces = o.Namespaces
+	s.spaces.named = map[string]*space{}
 	s.space = s.spaces.newSpace("", store, o.SpaceLimit)
 	s.spaces.defaultSpace = s.space
 	s.base, s.cancel = context.WithCancel(context.Background())

@@ -46,7 +46,8 @@ const freeBytes = 16 << 10
 
 // raise raises the allowance to the given number of bytes, and waits until memory is available.
 func (a *allowance) raise(bytes int64) error {
-	if bytes -= freeBytes; bytes <= a.total {
+	bytes -= freeBytes
+	if bytes <= a.total {
 		return nil
 	}
 	d := finish
@@ -68,14 +69,16 @@ func (a *allowance) raise(bytes int64) error {
 // force raises the allowance to the given number of bytes without waiting, even beyond the budget.
 // Use it for memory that is already allocated.
 func (a *allowance) force(bytes int64) {
-	if bytes -= freeBytes; bytes > a.total {
+	bytes -= freeBytes
+	if bytes > a.total {
 		a.account.force(bytes - a.total)
 		a.total = bytes
 	}
 }
 
 func (a *allowance) trim(bytes int64) {
-	if bytes = max(bytes-freeBytes, 0); bytes < a.total {
+	bytes = max(bytes-freeBytes, 0)
+	if bytes < a.total {
 		a.account.give(a.total - bytes)
 		a.total = bytes
 	}

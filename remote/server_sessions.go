@@ -69,7 +69,8 @@ func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit,
 	s.table = map[uint64]*knownSession{}
 	s.memory = memorySessions{store: store, lastIssued: uint64(incarnation) << 32, table: map[uint64]*memorySession{}}
 	var canKeep bool
-	if s.keeper, canKeep = store.(partd.Applier); !canKeep {
+	s.keeper, canKeep = store.(partd.Applier)
+	if !canKeep {
 		s.keeper = &s.memory
 	}
 	_, _ = rand.Read(s.secret[:]) // never returns an error
@@ -209,7 +210,8 @@ func (s *sessions) enter(ctx context.Context, c *connSessions, user string, id u
 		if err != nil {
 			return err
 		}
-		if x = s.table[id]; x != nil { // another connection entered the session in the meantime
+		x = s.table[id]
+		if x != nil { // another connection entered the session in the meantime
 			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		} else {
 			x = &knownSession{id: id, home: s, tenant: c.peer.tenant, begun: time.Now(), used: true}

@@ -132,7 +132,8 @@ func split[T any](s *Shards, items []T, key func(*T) *string) (targets []*shard,
 	sorted, end := make([]T, len(items)), 0
 	var targetIndex [MaxShards]uint8
 	for n, count := range counts[:len(s.shards)] {
-		if ends[n] = end; count > 0 {
+		ends[n] = end
+		if count > 0 {
 			targetIndex[n] = uint8(len(targets))
 			targets = append(targets, s.shards[n])
 			parts = append(parts, sorted[end:end+count:end+count])

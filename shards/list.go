@@ -74,7 +74,7 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })()
+	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // watches from now until enter returns
 	failed := sh.lastErr.Load()
 	if err := canceled.Send(ctx, sh.openLock, struct{}{}); err != nil {
 		return err

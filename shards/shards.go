@@ -201,7 +201,8 @@ func (s *Shards) indexOf(key string) (index int) {
 	for i, sh := range s.shards {
 		x := (h ^ sh.hash) * 0x9E3779B97F4A7C15
 		x = (x ^ x>>32) * 0xD6E8FEB86659FD93
-		if x ^= x >> 32; x >= highest {
+		x ^= x >> 32
+		if x >= highest {
 			index, highest = i, x
 		}
 	}

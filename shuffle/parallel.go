@@ -130,7 +130,7 @@ func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Conte
 	sc := k.spool.scan(n)
 	defer sc.close()
 	return parallel(ctx, n, func(ctx context.Context) error {
-		defer context.AfterFunc(ctx, sc.cancel)()
+		defer context.AfterFunc(ctx, sc.cancel)() // watches ctx from now until this function returns
 		err := k.eachGroup(sc, func(g Group[K, T]) error {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
@@ -161,7 +161,7 @@ func (k *keyed[T, K]) eachGroup(sc *scanner, use func(Group[K, T]) error) error 
 		if err != nil {
 			return errorf("decoding a key: %w", err)
 		}
-		k.groups.Add(1)
+		k.groupCount.Add(1)
 		if err := use(Group[K, T]{key, r.values()}); err != nil {
 			return err
 		}

@@ -33,23 +33,23 @@ const (
 	maxBatchRecords = 4096
 )
 
-func newSpool[T any](ctx context.Context, c config[T]) (*spool, error) {
-	storeMemory := min(max(c.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
-	s := &spool{store: c.Store, engine: spill.Engine{Memory: c.Memory / 8, Threads: c.Threads, Temp: c.temp}}
+func newSpool[T any](ctx context.Context, resolved config[T]) (*spool, error) {
+	storeMemory := min(max(resolved.Memory*3/4, logstore.MinMemory), logstore.MaxMemory)
+	s := &spool{store: resolved.Store, engine: spill.Engine{Memory: resolved.Memory / 8, Threads: resolved.Threads, Temp: resolved.temp}}
 	if s.store == nil {
-		dir, err := c.temp.Mkdir()
+		dir, err := resolved.temp.Mkdir()
 		if err != nil {
-			return nil, errors.Join(err, c.temp.Close())
+			return nil, errors.Join(err, resolved.temp.Close())
 		}
 		if s.ownStore, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory}); err != nil {
-			return nil, errors.Join(err, c.temp.Close())
+			return nil, errors.Join(err, resolved.temp.Close())
 		}
 		s.store = s.ownStore
 	} else if err := checkEmpty(ctx, s.store); err != nil {
 		return nil, err
 	}
 	// Leave room for the batches of other feeds.
-	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(c.Memory/128))
+	s.batchSize = min(maxBatchBytes, partd.BatchBytes(s.store)/2, int(resolved.Memory/128))
 	return s, s.engine.Start(ctx, "grouping", 1)
 }
 
@@ -160,12 +160,12 @@ func (s *spool) close() error {
 
 // keyed stores records under their keys. Grouper and Partitions use it.
 type keyed[T, K any] struct {
-	appendKey func(dst []byte, v T) ([]byte, error)
-	codec     encode.ValueCodec[T]
-	keyCodec  encode.ValueCodec[K]
-	spool     *spool
-	groups    *atomic.Int64
-	meter     *meter
+	appendKey  func(dst []byte, v T) ([]byte, error)
+	codec      encode.ValueCodec[T]
+	keyCodec   encode.ValueCodec[K]
+	spool      *spool
+	groupCount *atomic.Int64
+	meter      *meter
 }
 
 func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k keyed[T, K], err error) {
@@ -176,24 +176,24 @@ func newKeyed[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (k ke
 	if err != nil {
 		return k, err
 	}
-	encode := func(dst []byte, v T) ([]byte, error) { return keyCodec.Encode(dst, key(v)) }
-	k = keyed[T, K]{appendKey: encode, keyCodec: keyCodec, groups: new(atomic.Int64)}
-	c, err := o.resolve()
+	appendKey := func(dst []byte, v T) ([]byte, error) { return keyCodec.Encode(dst, key(v)) }
+	k = keyed[T, K]{appendKey: appendKey, keyCodec: keyCodec, groupCount: new(atomic.Int64)}
+	resolved, err := o.resolve()
 	if err != nil {
 		return k, err
 	}
-	k.codec, k.meter = c.Codec, c.meter
-	k.spool, err = newSpool(ctx, c)
+	k.codec, k.meter = resolved.Codec, resolved.meter
+	k.spool, err = newSpool(ctx, resolved)
 	return k, err
 }
 
 func (k *keyed[T, K]) feed() (*Feed[T], error) {
-	f, err := orZero(k.spool).feed()
+	sink, err := orZero(k.spool).feed()
 	if err != nil {
 		return nil, err
 	}
-	feed := newFeed(k.meter.newInTally(), k.appendKey, k.codec.Encode, f.add, nil)
-	feed.finish = func() error { return f.close(feed.err != nil) }
+	feed := newFeed(k.meter.newInTally(), k.appendKey, k.codec.Encode, sink.add, nil)
+	feed.finish = func() error { return sink.close(feed.err != nil) }
 	return feed, nil
 }
 
@@ -201,7 +201,7 @@ func (k *keyed[T, K]) stats() Stats {
 	s := orZero(k.spool)
 	s.engine.Mu.Lock()
 	defer s.engine.Mu.Unlock()
-	return Stats{Records: s.input.Records, Groups: orZero(k.groups).Load()}
+	return Stats{Records: s.input.Records, Groups: orZero(k.groupCount).Load()}
 }
 
 func (k *keyed[T, K]) close() error { return orZero(k.spool).close() }

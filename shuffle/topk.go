@@ -133,14 +133,14 @@ func (f *topFeed[T]) keepFirst() {
 	// Close the gaps between the kept candidates, in the order of their offsets.
 	byOffset := slices.Clone(f.candidates)
 	slices.SortFunc(byOffset, func(a, b candidate) int { return a.key - b.key })
-	n := 0
+	end := 0
 	for i, c := range byOffset {
-		shift := c.key - n
-		copy(f.data[n:], f.data[c.key:c.end])
-		byOffset[i] = candidate{n, c.record - shift, c.end - shift}
-		n += c.end - c.key
+		shift := c.key - end
+		copy(f.data[end:], f.data[c.key:c.end])
+		byOffset[i] = candidate{end, c.record - shift, c.end - shift}
+		end += c.end - c.key
 	}
-	f.data, f.candidates = f.data[:n], byOffset
+	f.data, f.candidates = f.data[:end], byOffset
 }
 
 // flush passes all candidates to the sorter, in input order.

@@ -99,7 +99,8 @@ func (s *stream) check(err error) error {
 // Read reads the value.
 func (s *stream) Read(p []byte) (n int, err error) {
 	if s.err == nil {
-		if s.err = s.check(canceled.Err(s.ctx)); s.err == nil {
+		s.err = s.check(canceled.Err(s.ctx))
+		if s.err == nil {
 			n, err = s.value.Read(p)
 			s.err = s.check(err)
 		}
@@ -182,7 +183,8 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 	}
 	value = make([]byte, 0, len(stored)+1) // one byte more than a value of the same size, to find its end
 	for {
-		if value, err = s.fill(value); err == io.EOF {
+		value, err = s.fill(value)
+		if err == io.EOF {
 			return value, nil
 		}
 		if err != nil {

@@ -105,7 +105,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	b.shares = b.shares[:0]
 	start, size := 0, 0
 	for i := range entries {
-		if size += len(entries[i].Value); size >= shareBytes {
+		size += len(entries[i].Value)
+		if size >= shareBytes {
 			b.shares = append(b.shares, share{start, i + 1})
 			start, size = i+1, 0
 		}
@@ -137,10 +138,12 @@ func (l *Layer) parallel(ctx context.Context, op string, workers, n int, run fun
 			if i >= n {
 				return
 			}
-			if errs[w] = l.endedError(ctx, op); errs[w] != nil {
+			errs[w] = l.endedError(ctx, op)
+			if errs[w] != nil {
 				return
 			}
-			if errs[w] = run(w, i); errs[w] != nil {
+			errs[w] = run(w, i)
+			if errs[w] != nil {
 				next.Store(int64(n))
 			}
 		}

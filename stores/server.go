@@ -66,7 +66,8 @@ func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 		if err != nil {
 			return nil, err
 		}
-		if c.Token = strings.TrimSpace(string(text)); c.Token == "" {
+		c.Token = strings.TrimSpace(string(text))
+		if c.Token == "" {
 			return nil, fmt.Errorf("token-file=%s: the file is empty", name)
 		}
 	}

@@ -106,7 +106,8 @@ func (f *flags) compareJobs(gb float64, dist string) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
-			if reasons[name] = skipped; skipped == "" {
+			reasons[name] = skipped
+			if skipped == "" {
 				results[name] = append(results[name], r)
 			}
 		}

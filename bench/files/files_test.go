@@ -122,7 +122,7 @@ func TestFigures(t *testing.T) {
 	in := &input{keys: 7, bytes: 6e6}
 	succeeded := &contenderRuns{c: contender{peer: "partd", label: "partd sort"}}
 	for i, seconds := range []float64{3, 1, 2} {
-		succeeded.results = append(succeeded.results, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
+		succeeded.runs = append(succeeded.runs, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
 	}
 	failed := &contenderRuns{c: contender{label: "other"}, results: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
 	if err := f.writeFigures(in, job{name: "sort"}, []*contenderRuns{succeeded, failed}); err != nil {

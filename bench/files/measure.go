@@ -31,27 +31,28 @@ type run struct {
 // contenderRuns holds the runs of a contender on an input.
 type contenderRuns struct {
 	c       contender
-	results []run
+	runs    []run
 	skip    string // why the contender is not run, or no longer run; otherwise ""
 	isWrong bool   // an output was wrong, or the contender is partd and failed
 }
 
-// measure runs the contenders of a job, alternating between them.
-func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string]string) ([]*contenderRuns, error) {
-	var results []*contenderRuns
+// measure runs the contenders of a job, alternating between them. unusable has the peers, each with the reason why it
+// cannot be run, or "".
+func (f *flags) measure(ctx context.Context, src *input, j job, unusable map[string]string) ([]*contenderRuns, error) {
+	var contenders []*contenderRuns
 	for _, c := range j.contenders {
-		reason, ok := peers[c.peer]
+		reason, ok := unusable[c.peer]
 		if !ok {
 			continue
 		}
 		if reason == "" && c.unusableReason != nil {
 			reason = c.unusableReason(src)
 		}
-		results = append(results, &contenderRuns{c: c, skip: reason})
+		contenders = append(contenders, &contenderRuns{c: c, skip: reason})
 	}
 	for round := range f.rounds {
-		for i := range results {
-			rs := results[(i+round)%len(results)] // a different contender starts each round
+		for i := range contenders {
+			rs := contenders[(i+round)%len(contenders)] // a different contender starts each round
 			if rs.skip != "" {
 				continue
 			}
@@ -59,10 +60,10 @@ func (f *flags) measure(ctx context.Context, src *input, j job, peers map[string
 			if err != nil {
 				return nil, err
 			}
-			rs.results = append(rs.results, r)
+			rs.runs = append(rs.runs, r)
 		}
 	}
-	return results, nil
+	return contenders, nil
 }
 
 // runOnce runs a contender once. The failure of a peer is a result, not an error.
@@ -87,13 +88,16 @@ func (f *flags) runOnce(ctx context.Context, src *input, j job, rs *contenderRun
 	}
 	r.Files = countFiles(outDir)
 	if err != nil {
-		r.Problem, rs.skip = err.Error(), "failed"
+		r.Problem = err.Error()
+		rs.skip = "failed"
 		rs.isWrong = c.peer == "partd"
 		return r, nil
 	}
 	if round == 0 || f.checkAll {
 		if err := j.check(c, src, outDir); err != nil {
-			r.Problem, rs.skip, rs.isWrong = err.Error(), "wrong", true
+			r.Problem = err.Error()
+			rs.skip = "wrong"
+			rs.isWrong = true
 			return r, nil
 		}
 	}
@@ -152,7 +156,7 @@ func countFiles(dir string) (n int64) {
 func wrongOutputs(src *input, j job, results []*contenderRuns) (err error) {
 	for _, rs := range results {
 		if rs.isWrong {
-			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, src.name, rs.c.label, rs.results[len(rs.results)-1].Problem))
+			err = errors.Join(err, fmt.Errorf("%s, %s, %s: %s", j.name, src.name, rs.c.label, rs.runs[len(rs.runs)-1].Problem))
 		}
 	}
 	return err

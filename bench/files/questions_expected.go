@@ -59,7 +59,8 @@ func (q *question) groupedAnswer(t *table, a *answer) error {
 		row := measuredRow{keys: hashCells(keys)}
 		for i, c := range cells[6:] {
 			x, err := number(c)
-			if row.v[i] = int32(math.Round(x * scales[i])); math.IsNaN(x) {
+			row.v[i] = int32(math.Round(x * scales[i]))
+			if math.IsNaN(x) {
 				row.v[i] = missingValue
 			}
 			if err != nil {

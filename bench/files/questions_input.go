@@ -170,7 +170,8 @@ func permute(i, n, seed uint64) uint64 {
 		for round := range uint64(4) {
 			left, right = right, left^mix(right+mix(seed+round<<32))&mask
 		}
-		if i = left<<half | right; i < n {
+		i = left<<half | right
+		if i < n {
 			return i
 		}
 	}

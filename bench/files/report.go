@@ -38,7 +38,7 @@ func summarize(results []*contenderRuns) (list []summary) {
 	for _, rs := range results {
 		s := summary{How: rs.c.label, Output: "skipped: " + rs.skip}
 		var speeds, cpus, ratios []float64
-		for _, r := range rs.results {
+		for _, r := range rs.runs {
 			s.Output = outcome(rs)
 			if r.Problem != "" {
 				s.Output = r.Problem
@@ -47,8 +47,8 @@ func summarize(results []*contenderRuns) (list []summary) {
 			s.VmHWM = max(s.VmHWM, r.VmHWM)
 			speeds = append(speeds, float64(r.Bytes)/1e6/r.Seconds)
 			cpus = append(cpus, r.CPU/float64(r.Bytes)*1e9)
-			if p := results[0]; p.c.peer == "partd" && r.Round <= len(p.results) && p.results[r.Round-1].Problem == "" {
-				ratios = append(ratios, r.Seconds/p.results[r.Round-1].Seconds)
+			if p := results[0]; p.c.peer == "partd" && r.Round <= len(p.runs) && p.runs[r.Round-1].Problem == "" {
+				ratios = append(ratios, r.Seconds/p.runs[r.Round-1].Seconds)
 			}
 		}
 		s.Runs, s.Speed, s.CPU, s.Ratio = len(speeds), program.Median(speeds), program.Median(cpus), program.Median(ratios)
@@ -79,7 +79,7 @@ func (f *flags) writeFigures(src *input, j job, results []*contenderRuns) error 
 		if s.Runs == 0 {
 			figure.Problem = s.Output
 		} else if f.trace {
-			ran := slices.DeleteFunc(slices.Clone(results[i].results), func(r run) bool { return r.Problem != "" })
+			ran := slices.DeleteFunc(slices.Clone(results[i].runs), func(r run) bool { return r.Problem != "" })
 			slices.SortFunc(ran, func(a, b run) int { return cmp.Compare(a.Seconds, b.Seconds) })
 			figure.Trace = ran[len(ran)/2].trace
 		}

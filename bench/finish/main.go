@@ -168,7 +168,8 @@ func (b *bench) cell(ctx context.Context, t *tool, j job, limit int64) error {
 	}
 	for i, name := range names {
 		f := benchdata.Figure{Bench: "finish", Job: j.String(), Contender: name, X: float64(limit >> 20), Unit: "s", Command: settings[i] + "\n" + commands[i]}
-		if f.Problem = b.slow[name+f.Job]; f.Problem == "" {
+		f.Problem = b.slow[name+f.Job]
+		if f.Problem == "" {
 			if err := b.measure(ctx, t, j, limit, &f); err != nil {
 				return err
 			}
@@ -238,7 +239,8 @@ func (b *bench) measure(ctx context.Context, t *tool, j job, limit int64, f *ben
 		return nil
 	}
 	if runErr == nil {
-		if f.Problem = l.problem(); f.Problem == "" {
+		f.Problem = l.problem()
+		if f.Problem == "" {
 			f.Runs = 1
 		} else if j.event != "" {
 			f.Problem = "exit code 0, " + f.Problem

@@ -76,7 +76,8 @@ func newBucket(ctx context.Context, scheme, location string, o map[string]string
 	if name == "" {
 		return nil, fmt.Errorf("location %q: write %s://BUCKET/PREFIX", location, scheme)
 	}
-	if prefix = strings.Trim(prefix, "/"); prefix != "" {
+	prefix = strings.Trim(prefix, "/")
+	if prefix != "" {
 		prefix += "/"
 	}
 	if scheme == "gs" {

@@ -27,13 +27,18 @@ type s3 struct {
 // openS3 returns a bucket without making a request. Credentials come from the environment variables
 // or files of AWS's own programs, or from the machine's role.
 func openS3(bucket, prefix, region, endpoint string) (*s3, error) {
-	host, secure, lookup := "s3.amazonaws.com", true, minio.BucketLookupAuto
+	host := "s3.amazonaws.com"
+	secure := true
+	lookup := minio.BucketLookupAuto
 	if endpoint != "" {
 		u, err := url.Parse(endpoint)
-		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
+		isServer := err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
+		if !isServer || strings.Trim(u.Path, "/") != "" {
 			return nil, fmt.Errorf("endpoint %q: write https://HOST or http://HOST:PORT", endpoint)
 		}
-		host, secure, lookup = u.Host, u.Scheme == "https", minio.BucketLookupPath
+		host = u.Host
+		secure = u.Scheme == "https"
+		lookup = minio.BucketLookupPath
 	}
 	transport, err := minio.DefaultTransport(secure)
 	if err != nil {
@@ -73,19 +78,19 @@ type borrowedReader struct {
 	r  *bytes.Reader
 }
 
-func (l *borrowedReader) Read(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.r == nil {
+func (b *borrowedReader) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.r == nil {
 		return 0, errors.New("the request has ended")
 	}
-	return l.r.Read(p)
+	return b.r.Read(p)
 }
 
-func (l *borrowedReader) release() {
-	l.mu.Lock()
-	l.r = nil
-	l.mu.Unlock()
+func (b *borrowedReader) release() {
+	b.mu.Lock()
+	b.r = nil
+	b.mu.Unlock()
 }
 
 // storeError converts an error as [objstore.Bucket] requires.

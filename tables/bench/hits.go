@@ -28,8 +28,8 @@ import (
 var hitsQueries string
 
 const (
-	hitsMemory = 4 << 30 // memory limit of a query, in bytes
-	anyRows    = 18      // number of the query whose cells are not compared, because it may return any ten groups
+	hitsMemory     = 4 << 30 // memory limit of a query, in bytes
+	anyGroupsQuery = 18      // number of the query whose cells are not compared, because it may return any ten groups
 )
 
 // hitsBench measures queries like ClickBench's.
@@ -40,13 +40,13 @@ type hitsBench struct {
 
 // contender is a program that answers the queries of hits.sql.
 type contender struct {
-	name    string
-	version string                           // the version of DuckDB that the program uses
-	load    float64                          // the seconds to load the rows
-	bytes   int64                            // the size of the loaded rows on disk
-	seconds []float64                        // the median time of each query
-	rows    func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
-	run     func(sql string) error           // runs a query without returning the result
+	name        string
+	version     string                           // the version of DuckDB that the program uses
+	loadSeconds float64                          // the seconds to load the rows
+	bytes       int64                            // the size of the loaded rows on disk
+	medians     []float64                        // the median time of each query
+	query       func(sql string) (answer, error) // runs a query whose columns are strings, and returns the result
+	run         func(sql string) error           // runs a query without returning the result
 }
 
 type answer [][]string
@@ -61,31 +61,31 @@ func (b *hitsBench) measureHits() error {
 	if err := b.makeHits(path); err != nil {
 		return err
 	}
-	engine := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // a server also uses Processes
-	return b.withSQL(engine, tables.Options{}, func(s *tables.Store) error {
+	engineOptions := &duck.Options{TempDir: b.dir, Memory: hitsMemory, Processes: true} // a server also uses Processes
+	return b.withSQL(engineOptions, tables.Options{}, func(s *tables.Store) error {
 		return withDuckDB(filepath.Join(b.dir, "hits.db"), func(conn duckdb.Connection) error {
-			all, err := b.loadHits(s, conn, path)
+			contenders, err := b.loadHits(s, conn, path)
 			if err != nil {
 				return err
 			}
-			answers, err := b.compareHits(all)
+			answers, err := b.compareHits(contenders)
 			if err != nil {
 				return err
 			}
-			metadata, err := b.iceberg(s)
+			metadataPath, err := b.iceberg(s)
 			if err != nil {
 				return err
 			}
 			for _, peer := range []string{"duckdb", "ducklake", "duckiceberg"} {
-				c, err := b.runHitsPeer(peer, metadata, answers)
+				c, err := b.runHitsPeer(peer, metadataPath, answers)
 				if err != nil {
 					return err
 				}
-				all = append(all, c)
+				contenders = append(contenders, c)
 			}
 			withRows := slices.DeleteFunc(slices.Clone(answers), func(a answer) bool { return len(a) == 0 })
 			fmt.Printf("hits: all answers are equal; %d of %d have no rows\n", len(answers)-len(withRows), len(answers))
-			b.reportHits(all)
+			b.reportHits(contenders)
 			return nil
 		})
 	})
@@ -123,9 +123,9 @@ func (b *hitsBench) loadHits(s *tables.Store, conn duckdb.Connection, rowsPath s
 		return nil, err
 	}
 	ours := &contender{
-		name: "tables", version: duckdb.LibraryVersion(), load: loadTime, bytes: size,
-		rows: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
-		run:  func(sql string) error { return b.query(b.ctx, s, sql) },
+		name: "tables", version: duckdb.LibraryVersion(), loadSeconds: loadTime, bytes: size,
+		query: func(sql string) (answer, error) { return b.queryAnswer(s, sql) },
+		run:   func(sql string) error { return b.query(b.ctx, s, sql) },
 	}
 	settings := []string{fmt.Sprintf("SET memory_limit='%dB'", int64(hitsMemory)), fmt.Sprint("SET threads=", runtime.GOMAXPROCS(0))}
 	for _, sql := range settings {
@@ -157,9 +157,9 @@ func (b *hitsBench) newDuckDBContender(conn duckdb.Connection, name, tableExpr, 
 	}
 	withTable := func(sql string) string { return strings.Replace(sql, "from hits", "from "+tableExpr+" AS hits", 1) }
 	return &contender{
-		name: name, version: duckdb.LibraryVersion(), load: loadTime, bytes: info.Size(),
-		rows: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
-		run:  func(sql string) error { return execDuckDB(conn, withTable(sql)) },
+		name: name, version: duckdb.LibraryVersion(), loadSeconds: loadTime, bytes: info.Size(),
+		query: func(sql string) (answer, error) { return b.duckdbAnswer(conn, withTable(sql)) },
+		run:   func(sql string) error { return execDuckDB(conn, withTable(sql)) },
 	}, nil
 }
 
@@ -175,10 +175,10 @@ func withTextColumns(sql string) string {
 
 // compareHits runs each query several times with each contender, alternating between them. It returns the answers
 // of the first contender, and an error if another contender's answers differ.
-func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) {
+func (b *hitsBench) compareHits(contenders []*contender) (answers []answer, err error) {
 	for i, sql := range hitsQueryList() {
-		for k, c := range all {
-			got, err := c.rows(withTextColumns(sql))
+		for k, c := range contenders {
+			got, err := c.query(withTextColumns(sql))
 			if err == nil && k == 0 {
 				answers = append(answers, got)
 			}
@@ -190,7 +190,7 @@ func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) 
 			}
 		}
 		var runs []func() error
-		for _, c := range all {
+		for _, c := range contenders {
 			runs = append(runs, func() error {
 				if err := c.run(sql); err != nil {
 					return fmt.Errorf("query %d, %s: %w", i+1, c.name, err)
@@ -202,15 +202,15 @@ func (b *hitsBench) compareHits(all []*contender) (answers []answer, err error) 
 		if err != nil {
 			return nil, err
 		}
-		for k, c := range all {
-			c.seconds = append(c.seconds, medians[k])
+		for k, c := range contenders {
+			c.medians = append(c.medians, medians[k])
 		}
 	}
 	return answers, nil
 }
 
 // runHitsPeer runs the queries with a peer. It returns an error if an answer differs from answers.
-func (b *hitsBench) runHitsPeer(peer, metadata string, answers []answer) (*contender, error) {
+func (b *hitsBench) runHitsPeer(peer, metadataPath string, answers []answer) (*contender, error) {
 	var got struct {
 		Load    float64
 		Bytes   int64
@@ -218,7 +218,7 @@ func (b *hitsBench) runHitsPeer(peer, metadata string, answers []answer) (*conte
 		Rows    []answer
 		Seconds []float64
 	}
-	if err := b.runPython("peers.py", peer, &got, peer, "hits", metadata); err != nil {
+	if err := b.runPython("peers.py", peer, &got, peer, "hits", metadataPath); err != nil {
 		return nil, err
 	}
 	for i, rows := range got.Rows {
@@ -228,25 +228,25 @@ func (b *hitsBench) runHitsPeer(peer, metadata string, answers []answer) (*conte
 	}
 	newer := "DuckDB " + strings.TrimPrefix(got.Version, "v")
 	names := map[string]string{"duckdb": newer, "ducklake": "DuckLake", "duckiceberg": "DuckDB, Iceberg"}
-	return &contender{name: names[peer], version: got.Version, load: got.Load, bytes: got.Bytes, seconds: got.Seconds}, nil
+	return &contender{name: names[peer], version: got.Version, loadSeconds: got.Load, bytes: got.Bytes, medians: got.Seconds}, nil
 }
 
 // reportHits reports each query's times. It also prints each contender's total, and the geometric mean of its
 // times relative to ours.
-func (b *hitsBench) reportHits(all []*contender) {
+func (b *hitsBench) reportHits(contenders []*contender) {
 	for i := range hitsQueryList() {
-		for _, c := range all {
-			b.report(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.seconds[i], b.rounds)
+		for _, c := range contenders {
+			b.report(fmt.Sprintf("query %d of %d hits", i+1, b.hitsRows), c.name, c.medians[i], b.rounds)
 		}
 	}
-	for _, c := range all {
+	for _, c := range contenders {
 		ratio, sum := 0.0, 0.0
-		for i, s := range c.seconds {
-			ratio += math.Log(s / all[0].seconds[i])
+		for i, s := range c.medians {
+			ratio += math.Log(s / contenders[0].medians[i])
 			sum += s
 		}
 		fmt.Printf("%d hits, %s (DuckDB %s): loaded in %.2f s, %d MB; ours is %.2f × as fast, geometric mean\n",
-			b.hitsRows, c.name, c.version, c.load, c.bytes>>20, math.Exp(ratio/float64(len(c.seconds))))
+			b.hitsRows, c.name, c.version, c.loadSeconds, c.bytes>>20, math.Exp(ratio/float64(len(c.medians))))
 		b.report(fmt.Sprintf("43 queries of %d hits", b.hitsRows), c.name, sum, b.rounds)
 	}
 }
@@ -262,7 +262,7 @@ func compareAnswers(query int, want, got answer) error {
 			return fmt.Errorf("row %d has %d columns, ours has %d", i+1, len(got[i]), len(want[i]))
 		}
 		for k := range want[i] {
-			if query != anyRows && !equalCells(want[i][k], got[i][k]) {
+			if query != anyGroupsQuery && !equalCells(want[i][k], got[i][k]) {
 				return fmt.Errorf("row %d, column %d is %q, ours is %q", i+1, k+1, got[i][k], want[i][k])
 			}
 		}

@@ -34,7 +34,8 @@ func joinBlocks(rows sorted.Batches, size func() int64) sorted.Batches {
 				return
 			}
 			pending = append(pending, b)
-			if pendingBytes += util.TotalRecordSize(b); pendingBytes >= size() && !flush() {
+			pendingBytes += util.TotalRecordSize(b)
+			if pendingBytes >= size() && !flush() {
 				return
 			}
 		}

@@ -114,7 +114,8 @@ func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
 		}
 		p.sizes[g.number-files] += int64(len(e.Value))
 		entries = append(entries, e)
-		if size += len(e.Value); size >= batchBytes {
+		size += len(e.Value)
+		if size >= batchBytes {
 			if err := p.store(ctx, entries); err != nil {
 				return err
 			}

@@ -89,12 +89,14 @@ type lookup struct {
 // findIn returns the cached statement with the given key, or a cached Selection with the same template. Otherwise,
 // found is false, and st contains only the key.
 func (l *lookup) findIn(p *preparedCache, key statement) (st prepared, found bool) {
-	if st, found = p.find(key); found {
+	st, found = p.find(key)
+	if found {
 		return st, true
 	}
 	l.template = key
 	l.template.sql, l.literals = sqlwrite.CutLiterals(key.sql)
-	if st, found = p.find(l.template); !found {
+	st, found = p.find(l.template)
+	if !found {
 		st.statement = key
 	}
 	return st, found

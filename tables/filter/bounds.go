@@ -23,14 +23,14 @@ func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail boo
 	if c == nil || c.root == nil {
 		return true, false
 	}
-	all, _ := c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
-		return []outcomes{n.outcomesWithin(bounds(n.name))}, nil
+	all, _ := c.root.evaluate(func(n *boundNode) ([]outcomeSet, error) {
+		return []outcomeSet{n.outcomesWithin(bounds(n.name))}, nil
 	})
 	return all[0]&holds != 0, all[0]&(fails|unknown) != 0
 }
 
 // outcomesWithin returns the possible outcomes of the comparison n for the rows that b describes.
-func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
+func (n *boundNode) outcomesWithin(b Bounds) (out outcomeSet) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
 	if n.isColumn {
 		return holds | fails | unknown // the bounds of two columns are not compared
@@ -64,7 +64,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomes) {
 }
 
 // compareBounds returns the possible outcomes of the comparison n for non-null values between the bounds.
-func (n *boundNode) compareBounds(b Bounds) (out outcomes) {
+func (n *boundNode) compareBounds(b Bounds) (out outcomeSet) {
 	if n.op == where.In {
 		out = fails
 	}
@@ -148,7 +148,7 @@ func decodeBound(t arrow.DataType, bound []byte) (v value, ok bool) {
 
 // likeWithin returns the possible outcomes for strings between the bounds of the operator "like", whose pattern begins
 // with prefix.
-func likeWithin(prefix string, b Bounds) outcomes {
+func likeWithin(prefix string, b Bounds) outcomeSet {
 	tooSmall := b.Max != nil && string(b.Max) < prefix
 	tooLarge := b.Min != nil && string(b.Min) > prefix && !strings.HasPrefix(string(b.Min), prefix)
 	if tooSmall || tooLarge {

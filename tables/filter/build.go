@@ -28,7 +28,7 @@ func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
 		var err error
 		if l, err = where.ParseNumber(value); err != nil {
-			return nil, syntaxError(err)
+			return nil, asSyntaxError(err)
 		}
 	}
 	op, ok := where.Comparisons[sign]

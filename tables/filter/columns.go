@@ -16,7 +16,7 @@ func canCompare(a, b arrow.DataType) bool {
 }
 
 // compareColumns compares the columns a and b exactly, row by row, and stores the outcomes in out.
-func (n *boundNode) compareColumns(out []outcomes, a, b arrow.Array) {
+func (n *boundNode) compareColumns(out []outcomeSet, a, b arrow.Array) {
 	outcomeByOrder := outcomeOf[n.op]
 	fill := func(order func(i int) int) {
 		for i := range out {

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomes, error) {
-	return c.root.outcomes(func(n *boundNode) ([]outcomes, error) {
-		out := make([]outcomes, rows)
+func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomeSet, error) {
+	return c.root.evaluate(func(n *boundNode) ([]outcomeSet, error) {
+		out := make([]outcomeSet, rows)
 		a, err := columnAs(column, n.name, n.typ, !n.isColumn)
 		if err != nil {
 			return nil, err
@@ -70,7 +70,7 @@ func isEncoded(a arrow.Array, typ arrow.DataType) bool {
 	return ok
 }
 
-func markNulls(out []outcomes, a arrow.Array) {
+func markNulls(out []outcomeSet, a arrow.Array) {
 	if a.NullN() == 0 {
 		return
 	}
@@ -82,7 +82,7 @@ func markNulls(out []outcomes, a arrow.Array) {
 }
 
 // compare compares each row of a column with the node's values. The caller must then set the outcomes of nulls in out.
-func (n *boundNode) compare(out []outcomes, column arrow.Array) {
+func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
 		outcome := holds
@@ -99,7 +99,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 	}
 	switch a := column.(type) {
 	case *array.Dictionary: // the code of a null is arbitrary, so it may be out of range
-		valueOutcomes := make([]outcomes, a.Dictionary().Len())
+		valueOutcomes := make([]outcomeSet, a.Dictionary().Len())
 		n.compare(valueOutcomes, a.Dictionary())
 		for i, code := range a.Indices().(*array.Int32).Int32Values() {
 			if uint64(code) < uint64(len(valueOutcomes)) {
@@ -141,7 +141,7 @@ func (n *boundNode) compare(out []outcomes, column arrow.Array) {
 }
 
 // compareSlice is like compareEach, but for columns whose values are stored in a slice.
-func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomes, column []T) {
+func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []outcomeSet, column []T) {
 	literal := func(v value) T {
 		if arrow.IsFloating(n.typ.ID()) {
 			return T(v.float)
@@ -156,34 +156,34 @@ func compareSlice[T ~int32 | ~int64 | ~float32 | ~float64](n *boundNode, out []o
 	switch n.op { // The loops avoid branches, because the CPU would often mispredict them: fails-1 is holds.
 	case where.Eq:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c == v))
+			out[i] = fails - outcomeSet(toInt(c == v))
 		}
 	case where.Ne:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c != v))
+			out[i] = fails - outcomeSet(toInt(c != v))
 		}
 	case where.Lt:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c < v))
+			out[i] = fails - outcomeSet(toInt(c < v))
 		}
 	case where.Le:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c <= v))
+			out[i] = fails - outcomeSet(toInt(c <= v))
 		}
 	case where.Gt:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c > v))
+			out[i] = fails - outcomeSet(toInt(c > v))
 		}
 	case where.Ge:
 		for i, c := range column {
-			out[i] = fails - outcomes(toInt(c >= v))
+			out[i] = fails - outcomeSet(toInt(c >= v))
 		}
 	}
 }
 
 // compareEach compares each row of a column with the node's values, and stores the outcomes in out. literal converts a
 // value to T.
-func compareEach[T comparable](n *boundNode, out []outcomes, column func(int) T, literal func(value) T, order func(a, b T) int) {
+func compareEach[T comparable](n *boundNode, out []outcomeSet, column func(int) T, literal func(value) T, order func(a, b T) int) {
 	if n.op != where.In {
 		v, outcomeByOrder := literal(n.values[0]), outcomeOf[n.op]
 		for i := range out {
@@ -222,31 +222,36 @@ func compareValues[T cmp.Ordered](a, b T) int {
 	return unordered
 }
 
+// Cmp returns -1, 0 or 1, and less, same and greater are consecutive in this order.
 func compareDecimals(a, b decimal128.Num) int { return a.Cmp(b) + same }
 
-// outcomes is a set of outcomes of a condition: for a row, its only outcome; for a group of rows, all possible
+// outcomeSet is a set of outcomes of a condition: for a row, its only outcome; for a group of rows, all possible
 // outcomes.
-type outcomes uint8
+type outcomeSet uint8
 
 const (
-	holds outcomes = 1 << iota
+	holds outcomeSet = 1 << iota
 	fails
 	unknown // the result is null
+
+	allOutcomes = holds | fails | unknown
 )
 
-func andOutcomes(a, b outcomes) outcomes { return andTable[a<<3|b] }
+func andOutcomes(a, b outcomeSet) outcomeSet { return andTable[a<<3|b] }
 
 // andTable contains the result of andOutcomes at a<<3|b.
-var andTable = func() (t [256]outcomes) {
-	for a := range holds | fails | unknown + 1 {
-		for b := range holds | fails | unknown + 1 {
+var andTable = func() (t [256]outcomeSet) {
+	for a := range allOutcomes + 1 {
+		for b := range allOutcomes + 1 {
 			t[a<<3|b] = computeAnd(a, b)
 		}
 	}
 	return t
 }()
 
-func computeAnd(a, b outcomes) outcomes {
+// computeAnd returns the outcomes that "and" can have. It holds only if both sides can hold, fails if one side can fail,
+// and is unknown if one side can be unknown while the other can hold or be unknown.
+func computeAnd(a, b outcomeSet) outcomeSet {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {
 		out |= unknown
@@ -254,7 +259,8 @@ func computeAnd(a, b outcomes) outcomes {
 	return out
 }
 
-func notOutcomes(a outcomes) outcomes { return a&holds<<1 | a&fails>>1 | a&unknown }
+// notOutcomes swaps the bits of holds and fails, which are adjacent.
+func notOutcomes(a outcomeSet) outcomeSet { return a&holds<<1 | a&fails>>1 | a&unknown }
 
 // Results of comparing two values: less, equal, greater, or unordered because one is NaN.
 const (
@@ -265,42 +271,42 @@ const (
 )
 
 // outcomeOf maps each operator to its outcomes, indexed by the result of comparing two values.
-var outcomeOf = map[operator][4]outcomes{
+var outcomeOf = map[operator][4]outcomeSet{
 	where.Eq: {fails, holds, fails, fails}, where.Ne: {holds, fails, holds, holds},
 	where.Lt: {holds, fails, fails, fails}, where.Le: {holds, holds, fails, fails},
 	where.Gt: {fails, fails, holds, fails}, where.Ge: {fails, holds, holds, fails},
 }
 
-// outcomes returns a node's outcomes for each row or group of rows. leaf must return the outcomes of a node without
+// evaluate returns a node's outcomes for each row or group of rows. leaf must return the outcomes of a node without
 // parts.
-func (n *boundNode) outcomes(leaf func(*boundNode) ([]outcomes, error)) ([]outcomes, error) {
+func (n *boundNode) evaluate(leaf func(*boundNode) ([]outcomeSet, error)) ([]outcomeSet, error) {
 	if len(n.parts) == 0 {
 		return leaf(n)
 	}
-	all, err := n.parts[0].outcomes(leaf)
+	result, err := n.parts[0].evaluate(leaf)
 	if err != nil {
 		return nil, err
 	}
 	if n.op == where.Not {
-		for i, a := range all {
-			all[i] = notOutcomes(a)
+		for i, a := range result {
+			result[i] = notOutcomes(a)
 		}
-		return all, nil
+		return result, nil
 	}
 	for _, part := range n.parts[1:] {
-		partOutcomes, err := part.outcomes(leaf)
+		partOutcomes, err := part.evaluate(leaf)
 		if err != nil {
 			return nil, err
 		}
 		if n.op == where.And {
 			for i, b := range partOutcomes {
-				all[i] = andOutcomes(all[i], b)
+				result[i] = andOutcomes(result[i], b)
 			}
 			continue
 		}
 		for i, b := range partOutcomes {
-			all[i] = notOutcomes(andOutcomes(notOutcomes(all[i]), notOutcomes(b)))
+			result[i] = notOutcomes(andOutcomes(notOutcomes(result[i]), notOutcomes(b)))
 		}
 	}
-	return all, nil
+	return result, nil
 }

@@ -35,12 +35,12 @@ func (e *SyntaxError) Error() string { return (*where.SyntaxError)(e).Error() }
 func Parse(text string) (*Expr, error) {
 	root, err := where.Parse(text)
 	if err != nil {
-		return nil, syntaxError(err)
+		return nil, asSyntaxError(err)
 	}
 	return &Expr{text: text, root: root}, nil
 }
 
-func syntaxError(err error) error {
+func asSyntaxError(err error) error {
 	if e := (*where.SyntaxError)(nil); errors.As(err, &e) {
 		return (*SyntaxError)(e)
 	}

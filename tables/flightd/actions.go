@@ -135,10 +135,10 @@ func (s *Server) deleteTable(ctx context.Context, c *struct{ Name, Bucket string
 
 func (s *Server) deleteBucket(ctx context.Context, c *struct{ Name, Mode string }) (any, error) {
 	if c.Mode != "" && c.Mode != "error" && c.Mode != "delete" {
-		return nil, &failure{kindOther, fmt.Errorf("mode is %q: it must be error or delete", c.Mode)}
+		return nil, &kindError{kindOther, fmt.Errorf("mode is %q: it must be error or delete", c.Mode)}
 	}
 	if c.Name == "" {
-		return nil, &failure{kindOther, errors.New("the default bucket cannot be deleted: name a bucket")}
+		return nil, &kindError{kindOther, errors.New("the default bucket cannot be deleted: name a bucket")}
 	}
 	if err := s.store.DeleteBucket(ctx, c.Name, c.Mode == "delete"); err != nil {
 		return nil, err
@@ -156,7 +156,7 @@ func (s *Server) shutdown(ctx context.Context, _ []byte) (any, error) {
 
 func (s *Server) cancelCall(_ context.Context, c *struct{ ID string }) (any, error) {
 	if len(c.ID) < minIDLength {
-		return nil, &failure{kindOther, fmt.Errorf("id has %d bytes, but the id of a call has at least %d: use the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
+		return nil, &kindError{kindOther, fmt.Errorf("id has %d bytes, but the id of a call has at least %d: use the id in the call's header %s", len(c.ID), minIDLength, callHeader)}
 	}
 	return reply{"cancelled": s.Cancel(c.ID)}, nil
 }
@@ -212,7 +212,7 @@ func (s *Server) combine(ctx context.Context, c *combineInput) (_ any, err error
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
-		return nil, &failure{kindOther, errors.New("sources must name at least one table")}
+		return nil, &kindError{kindOther, errors.New("sources must name at least one table")}
 	}
 	return runTransform(ctx, s, o.Sources[0], operations.Combine, o)
 }

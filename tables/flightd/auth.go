@@ -125,11 +125,11 @@ func (a *access) payloadToken(address string, payload []byte) (string, error) {
 	c, err := a.verify(address, string(payload))
 	switch {
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid) && !errors.Is(err, jwt.ErrTokenUnverifiable):
-		return "", &failure{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
+		return "", &kindError{kindOther, fmt.Errorf("InvalidSignatureError: Signature verification failed: %w", err)}
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return "", &failure{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
+		return "", &kindError{kindOther, fmt.Errorf("ExpiredSignatureError: Signature has expired: %w", err)}
 	case errors.Is(err, jwt.ErrTokenMalformed), errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return "", &failure{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
+		return "", &kindError{kindOther, fmt.Errorf("DecodeError: the payload is not a token: %w", err)}
 	case errors.Is(err, serving.ErrTooManyGuesses):
 		return "", status.Error(codes.Unauthenticated, err.Error())
 	case err != nil, c.Rights < serving.Admin:

@@ -25,15 +25,15 @@ const (
 	kindOther    = "ShootsIOError"
 )
 
-// failure is an error whose kind tells shoots' clients which exception to raise.
-type failure struct {
+// kindError is an error whose kind tells shoots' clients which exception to raise.
+type kindError struct {
 	kind string
 	err  error
 }
 
-func (f *failure) Error() string { return f.err.Error() }
+func (f *kindError) Error() string { return f.err.Error() }
 
-func (f *failure) Unwrap() error { return f.err }
+func (f *kindError) Unwrap() error { return f.err }
 
 // shootsError is an error in the form that clients of shoots (another table server) read.
 type shootsError struct {
@@ -61,7 +61,7 @@ func asShootsError(err error) error {
 		return serving.Status(err)
 	}
 	e := &shootsError{kindOther, status.Code(serving.Status(err)), err}
-	var f *failure
+	var f *kindError
 	switch {
 	case errors.As(err, &f):
 		e.kind = f.kind
@@ -103,5 +103,5 @@ func statementError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, new(*fs.PathError)) {
 		return err
 	}
-	return &failure{kindSQL, err}
+	return &kindError{kindSQL, err}
 }

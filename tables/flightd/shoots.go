@@ -16,7 +16,7 @@ import (
 // decode decodes a JSON command. Unknown fields are ignored, and null is the same as no field.
 func decode(command []byte, target any) error {
 	if err := operations.Unmarshal(command, target); err != nil {
-		return &failure{kindOther, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
+		return &kindError{kindOther, fmt.Errorf("the command is neither Flight SQL nor valid JSON for this call: %w", err)}
 	}
 	return nil
 }
@@ -28,7 +28,7 @@ func parseMode(mode string, defaultMode tables.PutMode) (tables.PutMode, error) 
 	if m, ok := operations.PutModes[mode]; ok {
 		return m, nil
 	}
-	return 0, &failure{kindOther, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}
+	return 0, &kindError{kindOther, fmt.Errorf("put mode is %q: it must be error, append or replace", mode)}
 }
 
 type rowsCommand struct {
@@ -44,7 +44,7 @@ func splitPath(path []string) (bucket, name string, err error) {
 	case 2:
 		return path[0], path[1], nil
 	}
-	return "", "", &failure{kindOther, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path))}
+	return "", "", &kindError{kindOther, fmt.Errorf("the path has %d parts: it must be [table] or [bucket, table]", len(path))}
 }
 
 // GetFlightInfo describes the rows that a command or a path would return.
@@ -108,11 +108,11 @@ func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, ro
 }
 
 // ListFlights lists the tables of a bucket.
-func (s *Server) ListFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
-	return asShootsError(s.listFlights(criteria, st))
+func (s *Server) ListFlights(criteria *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
+	return asShootsError(s.listFlights(criteria, stream))
 }
 
-func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_ListFlightsServer) error {
+func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
 	var c struct{ Bucket, Regex string }
 	if len(criteria.Expression) > 0 {
 		if err := decode(criteria.Expression, &c); err != nil {
@@ -121,15 +121,15 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 	}
 	pattern, err := compilePattern(c.Regex)
 	if err != nil {
-		return &failure{kindOther, fmt.Errorf("regex: %w", err)}
+		return &kindError{kindOther, fmt.Errorf("regex: %w", err)}
 	}
-	ctx := st.Context()
+	ctx := stream.Context()
 	bucket := s.store.Bucket(c.Bucket)
 	if c.Bucket != "" {
 		if ok, err := bucket.Exists(ctx); err != nil {
 			return err
 		} else if !ok {
-			return &failure{kindMissing, fmt.Errorf("there is no bucket %s", c.Bucket)}
+			return &kindError{kindMissing, fmt.Errorf("there is no bucket %s", c.Bucket)}
 		}
 	}
 	for i, err := range bucket.Tables(ctx, nil) {
@@ -149,7 +149,7 @@ func (s *Server) listFlights(criteria *flight.Criteria, st flight.FlightService_
 		d := &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{i.Name}}
 		info, err := newInfo(d, rowsCommand{Name: i.Name, Bucket: c.Bucket}, schema, i.Rows, i.Bytes)
 		if err == nil {
-			err = st.Send(info)
+			err = stream.Send(info)
 		}
 		if err != nil {
 			return err

@@ -105,7 +105,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 }
 
 func (q *request) reply(v any) error {
-	serving.WriteJSON(q.W, q.Idle, http.StatusOK, v, `{"error":"the answer cannot be encoded as JSON"}`)
+	serving.WriteJSON(q.W, q.ReadTimeout, http.StatusOK, v, `{"error":"the answer cannot be encoded as JSON"}`)
 	return nil
 }
 

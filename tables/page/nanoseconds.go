@@ -62,7 +62,7 @@ func (v *view) linesAboveInRows() int {
 
 // rowsSQL returns the statement for the rows that satisfy a condition.
 func (v *view) rowsSQL(condition string) string {
-	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.order(false)
+	return "SELECT " + cmp.Or(v.star, "*") + v.rowsFrom(condition) + v.orderBy(false)
 }
 
 // restoreZones returns r with the table's time zones. SQL returns all times with a zone in UTC.

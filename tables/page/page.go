@@ -135,13 +135,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
 	if q.Caller, err = h.identify(r); err != nil && !e.isPublic {
-		h.requests.Refuse(r, e.name, err)
+		h.requests.RecordRefused(r, e.name, err)
 		h.fail(w, tokenProblem("sign in with a valid token: ", err))
 		return
 	}
-	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) }
+	keepsError := func(err error) bool { return errors.As(err, new(*problem)) }
 	defer func() { q.unregister() }() // even if the handler panics
-	err = q.Serve(e.name, e.isPublic, maxPublicBody, isSpecific, func() error {
+	err = q.Serve(e.name, e.isPublic, maxPublicBody, keepsError, func() error {
 		v := q.URL.Query()
 		serving.Note(q.Ctx, v.Get("bucket"), v.Get("sql"), v.Get("table"))
 		return e.handle(q)

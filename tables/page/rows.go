@@ -110,22 +110,23 @@ func (v *view) from(condition string) string {
 }
 
 func (v *view) fromSource(source, condition string) string {
-	switch {
-	case v.filter != "" && condition != "":
-		condition = " AND " + condition
-	case v.filter == "" && condition == "":
-		return " FROM " + source
-	case v.filter == "":
-		return " FROM " + source + " WHERE " + condition
+	sql := " FROM " + source
+	if v.filter != "" {
+		sql += "\nWHERE (\n" + v.filter + "\n)"
+		if condition != "" {
+			sql += " AND " + condition
+		}
+	} else if condition != "" {
+		sql += " WHERE " + condition
 	}
-	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
+	return sql
 }
 
 // linesAbove returns the number of lines that a generated statement has before the filter, to correct the lines in
 // errors. The 2 counts the line breaks in "\nWHERE (\n".
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
-func (v *view) order(reverse bool) string {
+func (v *view) orderBy(reverse bool) string {
 	terms := make([]string, len(v.keys))
 	for i, k := range v.keys {
 		name := sqltext.Name(cmp.Or(v.exact[k.column], k.column))
@@ -156,11 +157,11 @@ func (h *handler) countRows(q *request, v *view) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	state := fmt.Sprintf("%s %d %s %s", plan.UUID, plan.Version, plan.TailMark, v.filter)
+	cacheKey := fmt.Sprintf("%s %d %s %s", plan.UUID, plan.Version, plan.TailMark, v.filter)
 	plan.Close()
 	c := &h.counts
 	c.mu.Lock()
-	n, ok := c.byState[state]
+	n, ok := c.byState[cacheKey]
 	c.mu.Unlock()
 	if ok {
 		return n, nil
@@ -176,7 +177,7 @@ func (h *handler) countRows(q *request, v *view) (int64, error) {
 		if c.byState == nil || len(c.byState) >= maxEntries {
 			c.byState = map[string]int64{}
 		}
-		c.byState[state] = n
+		c.byState[cacheKey] = n
 	}
 	return n, err
 }
@@ -244,7 +245,7 @@ func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n
 	if err != nil || !reverse {
 		return v.rowsSQL(condition) + limitClause(n, offset), err
 	}
-	return "SELECT " + cmp.Or(v.star, "*") + " FROM (SELECT *" + v.rowsFrom(condition) + v.order(true) + limitClause(n, rowsAfter) + ")" + v.order(false), nil
+	return "SELECT " + cmp.Or(v.star, "*") + " FROM (SELECT *" + v.rowsFrom(condition) + v.orderBy(true) + limitClause(n, rowsAfter) + ")" + v.orderBy(false), nil
 }
 
 func canBind(t arrow.DataType) bool {

@@ -219,10 +219,10 @@ var allTimes = interval{math.MinInt64, math.MaxInt64}
 func (m *manifest) interval(from, to time.Time) interval {
 	times, t := allTimes, m.schema.Field(m.time).Type
 	if !from.IsZero() {
-		times.lo = series.Tick(from, t)
+		times.lo = series.CeilTicks(from, t)
 	}
 	if !to.IsZero() {
-		times.hi = series.Tick(to, t)
+		times.hi = series.CeilTicks(to, t)
 		if times.hi > math.MinInt64 {
 			times.hi--
 		}

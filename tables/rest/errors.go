@@ -150,11 +150,11 @@ func (q *request) replyEmpty(err error) error {
 
 func (q *request) reply(code int, v any) error {
 	if v == nil {
-		_ = q.Control.SetWriteDeadline(time.Now().Add(q.Idle))
+		_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout))
 		q.W.WriteHeader(code)
 		return nil
 	}
-	serving.WriteJSON(q.W, q.Idle, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)
+	serving.WriteJSON(q.W, q.ReadTimeout, code, v, `{"error":{"message":"the response cannot be encoded as JSON","type":"ServiceFailureException","code":500}}`)
 	return nil
 }
 
@@ -204,7 +204,7 @@ func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	if err := q.charge(icecat.CostPerByte * size); err != nil {
 		return nil, err
 	}
-	q.ReadDeadline = time.Now().Add(q.Idle)
+	q.ReadDeadline = time.Now().Add(q.ReadTimeout)
 	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
 	_, _ = buf.Write(b)
 	_, err := buf.ReadFrom(rest)

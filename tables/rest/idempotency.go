@@ -160,7 +160,8 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 		if err := q.charge(icecat.CostPerByte * maxBody); err != nil {
 			return err
 		}
-		if t, err = h.catalog().LoadAt(q.Ctx, "", "", k.Location); errors.Is(err, icecat.ErrContent) {
+		t, err = h.catalog().LoadAt(q.Ctx, "", "", k.Location)
+		if errors.Is(err, icecat.ErrContent) {
 			return notFound("NoSuchTableException", "the request succeeded, but the table was dropped later, and its files were removed")
 		}
 	case err == nil:

@@ -165,13 +165,13 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	var err error
 	if !e.open {
 		if q.Caller, err = h.server.Bearer(r, ""); err != nil {
-			h.requests.Refuse(r, "iceberg-"+e.name, err)
+			h.requests.RecordRefused(r, "iceberg-"+e.name, err)
 			h.fail(w, unauthorized(err))
 			return
 		}
 	}
-	isSpecific := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
-	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, isSpecific, func() error {
+	keepsError := func(err error) bool { return errors.As(err, new(*problem)) || errors.Is(err, partd.ErrUnknownOutcome) }
+	err = q.Serve("iceberg-"+e.name, e.open, maxPublicBody, keepsError, func() error {
 		serving.Note(q.Ctx, q.PathValue("namespace"), "", q.PathValue("table"))
 		return h.run(q, e)
 	})

@@ -87,7 +87,7 @@ func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) er
 // ifUnused calls f while holding the exclusive lock of a file name. It does nothing if, for example, a run
 // uses the folder of this name.
 func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
-	unlock, err := r.flock(ctx, name, true, false)
+	unlock, err := r.flock(ctx, name, lockMode{exclusive: true})
 	if unlock == nil || err != nil {
 		return err
 	}

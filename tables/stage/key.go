@@ -43,7 +43,8 @@ func (k *stageKey) withTTL(i *Info) *Info {
 // setContent sets the content of a stage: the hash of its result, or its key if the result has no hash. info is nil if
 // the result is not stored.
 func (k *stageKey) setContent(i *Info) {
-	if k.content = k.key; i != nil && i.Content != "" {
+	k.content = k.key
+	if i != nil && i.Content != "" {
 		k.content = i.Content
 	}
 }

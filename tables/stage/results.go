@@ -135,7 +135,7 @@ type backend interface {
 // lock acquires the lock of a key, and removes unfinished results of earlier holders. If wait is false and the
 // lock is held, it returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
-	unlockDir, err := r.flock(ctx, key, true, wait)
+	unlockDir, err := r.flock(ctx, key, lockMode{exclusive: true, wait: wait})
 	if unlockDir == nil || err != nil {
 		return nil, err
 	}
@@ -158,20 +158,22 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 	return unlock, nil
 }
 
+type lockMode struct{ exclusive, wait bool }
+
 // flock acquires a lock that excludes other processes with this directory; the lock ends with the process. If
-// wait is false and the lock is held, flock returns nil.
-func (r *Results) flock(ctx context.Context, key string, exclusive, wait bool) (unlock func() error, err error) {
+// mode.wait is false and the lock is held, flock returns nil.
+func (r *Results) flock(ctx context.Context, key string, mode lockMode) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
 	var l vfs.Lock
-	if wait {
-		l, err = vfs.WaitLock(ctx, vfs.OS{}, path, exclusive)
+	if mode.wait {
+		l, err = vfs.WaitLock(ctx, vfs.OS{}, path, mode.exclusive)
 	} else {
-		l, err = vfs.TryLock(vfs.OS{}, path, exclusive)
+		l, err = vfs.TryLock(vfs.OS{}, path, mode.exclusive)
 	}
 	if l == nil || err != nil {
 		return nil, err
 	}
-	if !exclusive { // Keep the lock file, because other readers may hold the lock.
+	if !mode.exclusive { // Keep the lock file, because other readers may hold the lock.
 		return l.Unlock, nil
 	}
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil

@@ -51,15 +51,16 @@ type work struct {
 // ancestors whose results are needed but not stored. If a stage fails, Run cancels the contexts of
 // the other stages and returns an [*Error] that wraps the failed function's error.
 func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
-	x := &run{Results: r}
+	current := &run{Results: r}
 	defer func() {
-		for _, unlock := range x.unlocks {
+		for _, unlock := range current.unlocks {
 			err = errors.Join(err, unlock())
 		}
 	}()
 	for range maxAttempts {
 		var value any
-		if value, err = x.attempt(ctx, s.n); err == nil {
+		value, err = current.attempt(ctx, s.n)
+		if err == nil {
 			t, _ = value.(T) // if the value is nil, T is an interface, and t remains nil
 		}
 		if !errors.Is(err, errChanged) {
@@ -70,19 +71,21 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 }
 
 // attempt returns the result of a pipeline. The error wraps errChanged if a result changed meanwhile.
-func (x *run) attempt(ctx context.Context, last *node) (any, error) {
-	stages, err := x.hashInputs(last)
+func (r *run) attempt(ctx context.Context, last *node) (any, error) {
+	stages, err := r.hashInputs(last)
 	if err != nil {
 		return nil, err
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	x.works, x.slots, x.cancel = map[*node]*work{}, make(chan struct{}, x.parallel), fail
+	r.works = map[*node]*work{}
+	r.slots = make(chan struct{}, r.parallel)
+	r.cancel = fail
 	for _, k := range stages {
 		exited := &Error{"run", k.name, errors.New("the function called runtime.Goexit")}
-		x.works[k.node] = &work{stageKey: k, err: exited, keyErr: exited, contentErr: exited}
+		r.works[k.node] = &work{stageKey: k, err: exited, keyErr: exited, contentErr: exited}
 	}
-	w := x.result(ctx, last)
+	w := r.result(ctx, last)
 	var first *Error // The first failed stage canceled all others.
 	if w.err != nil && errors.As(context.Cause(ctx), &first) {
 		return nil, first
@@ -91,17 +94,17 @@ func (x *run) attempt(ctx context.Context, last *node) (any, error) {
 }
 
 // findKey computes the key of a stage, once per attempt. It runs ancestors whose results are unknown.
-func (x *run) findKey(ctx context.Context, w *work) error {
+func (r *run) findKey(ctx context.Context, w *work) error {
 	w.keyOnce.Do(func() {
 		errs := make([]error, len(w.ancestors))
 		var g sync.WaitGroup
 		for n, a := range w.ancestors {
-			g.Go(func() { errs[n] = x.findContent(ctx, x.works[a]) })
+			g.Go(func() { errs[n] = r.findContent(ctx, r.works[a]) })
 		}
 		g.Wait()
 		err := errors.Join(errs...)
 		if err == nil {
-			w.setKey(func(a *node) *stageKey { return x.works[a].stageKey })
+			w.setKey(func(a *node) *stageKey { return r.works[a].stageKey })
 		}
 		w.keyErr = err
 	})
@@ -110,17 +113,18 @@ func (x *run) findKey(ctx context.Context, w *work) error {
 
 // findContent finds the content of a stage, once per attempt. It reads no value, and runs the stage only if its result
 // is not stored.
-func (x *run) findContent(ctx context.Context, w *work) error {
+func (r *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
-		err := x.findKey(ctx, w)
+		err := r.findKey(ctx, w)
 		if err == nil && !w.cache {
 			w.setContent(nil)
 		} else if err == nil {
-			var i *Info
-			if i, err = x.validInfo(ctx, w); err == nil {
-				w.setContent(i)
+			var info *Info
+			info, err = r.validInfo(ctx, w)
+			if err == nil {
+				w.setContent(info)
 			} else if errors.Is(err, fs.ErrNotExist) {
-				err = x.result(ctx, w.node).err
+				err = r.result(ctx, w.node).err
 			}
 		}
 		w.contentErr = wrap("cache", w, err)
@@ -129,31 +133,31 @@ func (x *run) findContent(ctx context.Context, w *work) error {
 }
 
 // result loads or computes a stage's result, once per run, and returns the work with the result or error.
-func (x *run) result(ctx context.Context, n *node) *work {
-	w := x.works[n]
+func (r *run) result(ctx context.Context, n *node) *work {
+	w := r.works[n]
 	w.once.Do(func() {
 		defer func() {
 			if w.err != nil {
-				x.cancel(w.err)
+				r.cancel(w.err)
 			}
 		}()
-		err := x.findKey(ctx, w)
+		err := r.findKey(ctx, w)
 		if err == nil && n.cache {
-			err = x.loadOrCompute(ctx, w)
+			err = r.loadOrCompute(ctx, w)
 		} else if err == nil {
-			w.value, w.expires, err = x.compute(ctx, w, "")
+			w.value, w.expires, err = r.compute(ctx, w, "")
 		}
 		w.err = err
 	})
 	return w
 }
 
-func (x *run) loadOrCompute(ctx context.Context, w *work) error {
+func (r *run) loadOrCompute(ctx context.Context, w *work) error {
 	for range maxAttempts {
-		if err := x.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		if err := r.load(ctx, w); err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return wrap("cache", w, err)
 		}
-		if err := x.computeStored(ctx, w); err != nil || w.isLoaded {
+		if err := r.computeStored(ctx, w); err != nil || w.isLoaded {
 			return wrap("cache", w, err)
 		}
 	}
@@ -170,41 +174,43 @@ func wrap(op string, w *work, err error) error {
 
 // validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if there is none or it
 // has expired.
-func (x *run) validInfo(ctx context.Context, w *work) (*Info, error) {
-	i, err := x.backend.info(ctx, w.key)
+func (r *run) validInfo(ctx context.Context, w *work) (*Info, error) {
+	info, err := r.backend.info(ctx, w.key)
 	if err != nil {
 		return nil, err
 	}
-	i = w.withTTL(i)
-	if i == nil || i.expired(x.now()) {
+	info = w.withTTL(info)
+	if info == nil || info.expired(r.now()) {
 		return nil, fs.ErrNotExist
 	}
-	return i, nil
+	return info, nil
 }
 
 // load loads a stage's stored result. The error wraps errChanged if the result has changed since the keys of later
 // stages were computed.
-func (x *run) load(ctx context.Context, w *work) error {
-	i, err := x.validInfo(ctx, w)
+func (r *run) load(ctx context.Context, w *work) error {
+	info, err := r.validInfo(ctx, w)
 	if err != nil {
 		return err
 	}
 	known := w.content
-	if w.setContent(i); known != "" && known != w.content {
+	w.setContent(info)
+	if known != "" && known != w.content {
 		return errChanged
 	}
-	w.expires = i.Expires
+	w.expires = info.Expires
 	if w.result == folderType {
-		return x.useFolder(ctx, w, x.folder(i))
+		return r.useFolder(ctx, w, r.folder(info))
 	}
-	t, err := x.backend.load(ctx, w.key)
+	t, err := r.backend.load(ctx, w.key)
 	if err != nil {
 		return err
 	}
-	if now, err := x.validInfo(ctx, w); err != nil || !now.Created.Equal(i.Created) {
+	if current, err := r.validInfo(ctx, w); err != nil || !current.Created.Equal(info.Created) {
 		return cmp.Or(err, errChanged) // another process has replaced the result
 	}
-	if w.value = t; w.codec == nil {
+	w.value = t
+	if w.codec == nil {
 		return nil
 	}
 	b, err := tableBytes(t)
@@ -216,8 +222,8 @@ func (x *run) load(ctx context.Context, w *work) error {
 }
 
 // useFolder makes a Folder the result, and locks it until the end of the run, so that GC does not remove it.
-func (x *run) useFolder(ctx context.Context, w *work, path string) error {
-	unlock, err := x.flock(ctx, filepath.Base(path), false, true)
+func (r *run) useFolder(ctx context.Context, w *work, path string) error {
+	unlock, err := r.flock(ctx, filepath.Base(path), lockMode{wait: true})
 	if err != nil {
 		return err
 	}
@@ -225,75 +231,76 @@ func (x *run) useFolder(ctx context.Context, w *work, path string) error {
 		return errors.Join(err, unlock())
 	}
 	w.value = Folder(path)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.unlocks = append(x.unlocks, unlock)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unlocks = append(r.unlocks, unlock)
 	return nil
 }
 
 // computeStored computes and stores a result, unless another process has done so.
-func (x *run) computeStored(ctx context.Context, w *work) (err error) {
-	unlock, err := x.lock(ctx, w.key, true)
+func (r *run) computeStored(ctx context.Context, w *work) (err error) {
+	unlock, err := r.lock(ctx, w.key, true)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, x.sweep(w.key))
+			err = errors.Join(err, r.sweep(w.key))
 		}
 		err = errors.Join(err, unlock())
 	}()
-	i, err := x.validInfo(ctx, w)
+	info, err := r.validInfo(ctx, w)
 	if err == nil {
-		if err = x.fetch(ctx, w, i); err == nil {
+		err = r.fetch(ctx, w, info)
+		if err == nil {
 			return nil
 		}
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if errors.Is(err, errDamaged) {
-		x.log.Warn("computing a damaged result again", "stage", w.name, "key", w.key, "error", err)
+	if errors.Is(err, errDamaged) { // it wraps fs.ErrNotExist
+		r.log.Warn("computing a damaged result again", "stage", w.name, "key", w.key, "error", err)
 	}
 	folder := ""
 	if w.result == folderType {
-		if folder, err = x.makeTemp(w.key); err != nil {
+		if folder, err = r.makeTemp(w.key); err != nil {
 			return err
 		}
 	}
-	value, expires, err := x.compute(ctx, w, folder)
+	value, expires, err := r.compute(ctx, w, folder)
 	if err != nil {
 		return err
 	}
-	i = &Info{Key: w.key, Stage: w.name, Created: x.now().UTC(), Expires: expires, Parts: w.parts, Ancestors: w.ancestorKeys}
-	t, err := x.asTable(w, value, folder)
+	info = &Info{Key: w.key, Stage: w.name, Created: r.now().UTC(), Expires: expires, Parts: w.parts, Ancestors: w.ancestorKeys}
+	t, err := r.asTable(w, value, folder)
 	if err == nil && folder != "" {
-		err = x.moveToFolder(i, folder)
-		folder = x.folder(i)
+		err = r.moveToFolder(info, folder)
+		folder = r.folder(info)
 	}
 	if err == nil {
-		i.Content, err = hashResult(w.parts["result"], t, folder)
+		info.Content, err = hashResult(w.parts["result"], t, folder)
 	}
 	if err != nil {
 		return err
 	}
-	return x.backend.put(ctx, i, t)
+	return r.backend.put(ctx, info, t)
 }
 
 // fetch loads a stored result. For a Folder, it makes sure that the directory contains the files, and
 // unpacks them if results are stored outside the directory. If data or files are missing, the error wraps
 // fs.ErrNotExist.
-func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
+func (r *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if w.result != folderType {
-		err := x.load(ctx, w)
+		err := r.load(ctx, w)
 		w.isLoaded = err == nil
 		return err
 	}
-	if x.local != nil {
-		_, err := os.Stat(x.folder(i))
+	if r.local != nil {
+		_, err := os.Stat(r.folder(i))
 		return err
 	}
-	t, err := x.backend.load(ctx, w.key)
+	t, err := r.backend.load(ctx, w.key)
 	if err != nil {
 		return err
 	}
@@ -301,10 +308,10 @@ func (x *run) fetch(ctx context.Context, w *work, i *Info) error {
 	if err != nil {
 		return err
 	}
-	return x.unpack(i, archive)
+	return r.unpack(i, archive)
 }
 
-func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
+func (r *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	switch {
 	case w.result == tableType && value == nil:
 		return nil, errors.New("the function returned a nil table: return a table without rows instead")
@@ -312,7 +319,7 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 		return value.(arrow.Table), nil
 	case w.result == folderType && value != Folder(folder):
 		return nil, fmt.Errorf("the function returned the folder %q: create the files in Inputs.Dir, and return that folder", value)
-	case w.result == folderType && x.local != nil:
+	case w.result == folderType && r.local != nil:
 		return bytesTable(nil), nil
 	}
 	encode := func(any) ([]byte, error) { return pack(folder) }
@@ -325,28 +332,28 @@ func (x *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 
 // compute runs a stage with the results of its ancestors. The result expires no later than the results of ancestors
 // whose keys, and not the hashes of their results, are part of the stage's key.
-func (x *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
+func (r *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {
-		g.Go(func() { x.result(ctx, a) })
+		g.Go(func() { r.result(ctx, a) })
 	}
 	g.Wait()
 	in := &Inputs{files: slices.Clone(w.files), folder: folder, values: map[*node]any{}}
 	for _, a := range w.ancestors {
-		if err := x.works[a].err; err != nil {
+		if err := r.works[a].err; err != nil {
 			return nil, expires, err
 		}
-		in.values[a] = x.works[a].value
-		if x.works[a].content == x.works[a].key {
-			expires = earlier(expires, x.works[a].expires)
+		in.values[a] = r.works[a].value
+		if r.works[a].content == r.works[a].key {
+			expires = earlier(expires, r.works[a].expires)
 		}
 	}
-	if err := canceled.Send(ctx, x.slots, struct{}{}); err != nil {
+	if err := canceled.Send(ctx, r.slots, struct{}{}); err != nil {
 		return nil, expires, wrap("run", w, err)
 	}
-	defer func() { <-x.slots }()
+	defer func() { <-r.slots }()
 	if w.ttl > 0 {
-		expires = earlier(expires, x.now().Add(w.ttl).UTC())
+		expires = earlier(expires, r.now().Add(w.ttl).UTC())
 	}
 	if value, err = w.run(ctx, in); err == nil {
 		err = w.checkUnchanged()

@@ -38,8 +38,8 @@ var (
 // RunMeasured runs a command in its own process group and measures its usage. It kills all processes of the group when
 // the timeout ends, or if they use more than maxMemory bytes, unless that is 0.
 func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cmd *exec.Cmd) (u Usage, err error) {
-	var out, problem bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &problem
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	startTime := time.Now()
 	// Start returns only after the child has called exec, so the child's memory no longer includes ours.
@@ -48,13 +48,13 @@ func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cm
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w, more than %v", ErrTimeout, timeout))
 	defer cancel()
-	ctx, exceed := context.WithCancelCause(ctx)
+	ctx, abort := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	done, watched := make(chan struct{}), make(chan struct{})
 	go func() {
 		u.Memory, u.Trace = watch(cmd.Process.Pid, done, func(memory int64) {
 			if maxMemory > 0 && memory > maxMemory {
-				exceed(fmt.Errorf("%w, more than %s", ErrMemory, cliutil.FormatSize(maxMemory)))
+				abort(fmt.Errorf("%w, more than %s", ErrMemory, cliutil.FormatSize(maxMemory)))
 			}
 		})
 		close(watched)
@@ -65,14 +65,14 @@ func RunMeasured(ctx context.Context, timeout time.Duration, maxMemory int64, cm
 	close(done)
 	<-watched
 	u.CPU = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
-	u.Stdout, u.Stderr = out.String(), problem.String()
+	u.Stdout, u.Stderr = stdout.String(), stderr.String()
 	switch {
 	case err == nil:
 		return u, nil
 	case ctx.Err() != nil:
 		return u, context.Cause(ctx)
 	}
-	return u, fmt.Errorf("%w: %s", err, lastLine(problem.String()))
+	return u, fmt.Errorf("%w: %s", err, lastLine(stderr.String()))
 }
 
 func lastLine(s string) string {
@@ -89,7 +89,8 @@ const (
 // poll, and returns the largest total of the peaks, and the totals over time. It reads /proc because a child's
 // getrusage also counts memory that the parent had when it forked.
 func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64, trace [][2]float64) {
-	known, start := map[int]bool{pid: true}, time.Now()
+	known := map[int]bool{pid: true}
+	start := time.Now()
 	t := time.NewTicker(pollEvery)
 	defer t.Stop()
 	for n := 0; ; n++ {
@@ -99,7 +100,8 @@ func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64,
 				addChildren(p, known)
 			}
 			current, highest, _ := procs.Memory(p) // 0 if the process has ended
-			total, peaks = total+current, peaks+highest
+			total += current
+			peaks += highest
 		}
 		check(total)
 		peak = max(peak, peaks)

@@ -25,6 +25,9 @@ const (
 // Ref identifies a chunk. 0 means no chunk.
 type Ref uint32
 
+func (r Ref) block() int     { return int(r >> unitBits) }
+func (r Ref) offset() uint32 { return uint32(r&unitMask) << unitShift } // in bytes, from the start of the block
+
 // Slab stores many growing byte strings in memory that it reuses. The memory contains no pointers
 // for the garbage collector to follow, and a growing string is not moved. Freed memory is reused
 // for strings of any size before the slab grows, so callers can limit its size.
@@ -36,11 +39,11 @@ type Slab struct {
 	used      atomic.Int64             // bytes of chunks in use
 	allocated atomic.Int64             // bytes of all blocks, including spare
 
-	mu        sync.Mutex
-	tail      int          // offset in the last block where its never-used part starts
-	free      [classes]Ref // first chunk of each class's free list
-	freeBytes int64        // bytes in the free lists
-	spare     chan []byte  // yields the next block, which another goroutine prepares; may be nil
+	mu          sync.Mutex
+	firstUnused int          // offset in the last block where its never-used part starts
+	free        [classes]Ref // first chunk of each class's free list
+	freeBytes   int64        // bytes in the free lists
+	spare       chan []byte  // yields the next block, which another goroutine prepares; may be nil
 }
 
 // Chain is a string that consists of chunks. The zero value is the empty string.
@@ -77,8 +80,7 @@ func (s *Slab) Append(c *Chain, p []byte) {
 // fill copies p to the end of the last chunk, which must have space for it.
 func (s *Slab) fill(c *Chain, p []byte) {
 	if len(p) > 0 {
-		offset := uint32(c.tail&unitMask)<<unitShift + headerLen + c.used
-		copy((*s.blocks.Load())[c.tail>>unitBits][offset:], p)
+		copy((*s.blocks.Load())[c.tail.block()][c.tail.offset()+headerLen+c.used:], p)
 		c.used += uint32(len(p))
 		c.unused -= uint32(len(p))
 	}
@@ -88,8 +90,9 @@ func (s *Slab) fill(c *Chain, p []byte) {
 // It prefers a chunk of at least a quarter of the string's size, so that a long string has few
 // chunks.
 func (s *Slab) grow(c *Chain, want int) {
-	class := classFor(min(max(want, int(c.Len-int64(want))/4)+headerLen, 1<<(growClass+unitShift)))
-	ref, class := s.alloc(class, true)
+	stored := int(c.Len - int64(want)) // Append has already counted the want bytes in Len
+	size := max(want, stored/4) + headerLen
+	ref, class := s.alloc(classFor(min(size, 1<<(growClass+unitShift))), true)
 	if c.tail == 0 {
 		c.head = ref
 	} else {
@@ -162,8 +165,7 @@ func (s *Slab) freeChunk(ref Ref) {
 
 // chunk returns the bytes [from, to) of a chunk.
 func (s *Slab) chunk(ref Ref, from, to uint32) []byte {
-	offset := uint32(ref&unitMask) << unitShift
-	return (*s.blocks.Load())[ref>>unitBits][offset+from : offset+to]
+	return (*s.blocks.Load())[ref.block()][ref.offset()+from : ref.offset()+to]
 }
 
 // classFor returns the smallest class of chunks with at least size bytes. A chunk of class c has
@@ -217,12 +219,12 @@ func (s *Slab) find(class int, anySize bool) (Ref, int) {
 func (s *Slab) cutChunk(class int) Ref {
 	size := 1 << (class + unitShift)
 	blocks := s.blocks.Load()
-	if blocks == nil || s.tail+size > len((*blocks)[len(*blocks)-1]) {
+	if blocks == nil || s.firstUnused+size > len((*blocks)[len(*blocks)-1]) {
 		s.addBlock(size)
 		blocks = s.blocks.Load()
 	}
-	ref := Ref(len(*blocks)-1)<<unitBits | Ref(s.tail>>unitShift)
-	s.tail += size
+	ref := Ref(len(*blocks)-1)<<unitBits | Ref(s.firstUnused>>unitShift)
+	s.firstUnused += size
 	s.chunk(ref, 0, headerLen)[4] = byte(class)
 	return ref
 }
@@ -249,17 +251,17 @@ func (s *Slab) addBlock(atLeast int) {
 	if old := s.blocks.Load(); old != nil {
 		blocks = *old
 		last := len(blocks) - 1
-		for remaining := len(blocks[last]) - s.tail; remaining > 0; remaining = len(blocks[last]) - s.tail {
-			class := min(bits.TrailingZeros(uint(s.tail))-unitShift, bits.Len(uint(remaining))-1-unitShift, maxClass)
-			s.release(Ref(last)<<unitBits|Ref(s.tail>>unitShift), class)
-			s.tail += 1 << (class + unitShift)
+		for remaining := len(blocks[last]) - s.firstUnused; remaining > 0; remaining = len(blocks[last]) - s.firstUnused {
+			class := min(bits.TrailingZeros(uint(s.firstUnused))-unitShift, bits.Len(uint(remaining))-1-unitShift, maxClass)
+			s.release(Ref(last)<<unitBits|Ref(s.firstUnused>>unitShift), class)
+			s.firstUnused += 1 << (class + unitShift)
 		}
 	}
 	size := min(max(firstBlock, int(s.allocated.Load()), 1<<bits.Len(uint(atLeast))), 1<<blockShift)
 	size = 1 << (bits.Len(uint(size)) - 1)
-	s.tail = 0
+	s.firstUnused = 0
 	if len(blocks) == 0 {
-		s.tail = 1 << unitShift // Ref 0 means no chunk
+		s.firstUnused = 1 << unitShift // Ref 0 means no chunk
 	}
 	var block []byte
 	if s.spare != nil {
@@ -303,5 +305,5 @@ func (s *Slab) Reset() {
 	s.spare = nil
 	s.used.Store(0)
 	s.allocated.Store(0)
-	s.tail, s.free, s.freeBytes = 0, [classes]Ref{}, 0
+	s.firstUnused, s.free, s.freeBytes = 0, [classes]Ref{}, 0
 }

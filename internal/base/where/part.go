@@ -104,7 +104,8 @@ func (p *parser) parsePart(part *Part) {
 		}
 	case "prefix":
 		p.expect(",", usage)
-		if c.n = p.parseCount(usage); c.n < 0 {
+		c.n = p.parseCount(usage)
+		if c.n < 0 {
 			p.failExpected("a positive number: " + usage)
 		}
 	}

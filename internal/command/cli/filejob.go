@@ -109,10 +109,10 @@ func (s *fileSummary) write() error {
 		writeNotes(s.app.err, s.Notes)
 	}
 	if !*s.out.stats && !*s.in.asJSON {
-		if s.Tally.FirstBad == nil || *s.in.quiet {
+		if s.Tally.FirstBadErr == nil || *s.in.quiet {
 			return nil
 		}
-		_, err := fmt.Fprintf(s.app.err, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBad)
+		_, err := fmt.Fprintf(s.app.err, "partd: %s skipped; the first: %v\n", textfmt.Plural(s.Tally.BadRecords, "bad record"), s.Tally.FirstBadErr)
 		return err
 	}
 	destination := s.app.out
@@ -153,8 +153,8 @@ func (s *fileSummary) writeText(w io.Writer) {
 	if t.BlankLines > 0 || t.BadRecords > 0 {
 		fmt.Fprintf(w, "skipped   %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
 	}
-	if t.FirstBad != nil {
-		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	if t.FirstBadErr != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBadErr)
 	}
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))

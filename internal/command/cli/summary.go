@@ -77,8 +77,8 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	if len(skipped) > 0 {
 		fmt.Fprintf(w, "skipped   %s\n", strings.Join(skipped, ", "))
 	}
-	if t.FirstBad != nil {
-		fmt.Fprintf(w, "          the first: %v\n", t.FirstBad)
+	if t.FirstBadErr != nil {
+		fmt.Fprintf(w, "          the first: %v\n", t.FirstBadErr)
 	}
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))

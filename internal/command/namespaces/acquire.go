@@ -57,10 +57,15 @@ type wait struct {
 	endIdle func()           // ends idle reads; nil if that is not necessary
 }
 
+// storeUse says how a caller of acquireStore uses the store.
+type storeUse struct {
+	create bool // create the namespace if it does not exist
+	long   bool // the caller may use the store for longer than one operation
+}
+
 // acquireStore opens the store of a namespace if necessary, and returns it. The store stays open
-// until release is called. If the namespace does not exist and create is false, the store is nil.
-// If long is true, the caller may use the store for longer than one operation.
-func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) (store partd.Partd, release func(), err error) {
+// until release is called. If the namespace does not exist and use.create is false, the store is nil.
+func (s *Set) acquireStore(ctx context.Context, name string, use storeUse) (store partd.Partd, release func(), err error) {
 	deadline := time.NewTimer(maxWait)
 	defer deadline.Stop()
 	s.mu.Lock()
@@ -75,12 +80,12 @@ func (s *Set) acquireStore(ctx context.Context, name string, create, long bool) 
 		isOpen := e.changing == nil && e.store != nil
 		if isOpen && !s.mustWait(e) {
 			s.lease(e)
-			if long {
+			if use.long {
 				e.longUses++
 			}
-			return e.store, func() { s.release(e, long) }, nil
+			return e.store, func() { s.release(e, use.long) }, nil
 		}
-		if e.changing == nil && !isOpen && !create && !s.exists(name) {
+		if e.changing == nil && !isOpen && !use.create && !s.exists(name) {
 			s.forget(e)
 			return nil, func() {}, nil
 		}

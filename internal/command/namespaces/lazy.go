@@ -25,7 +25,7 @@ type lazy struct {
 // withStore opens the store and calls f with it. If the store does not exist and create is false,
 // withStore does nothing.
 func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) error) error {
-	store, release, err := l.set.acquireStore(ctx, l.name, create, false)
+	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{create: create})
 	if err != nil || store == nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) e
 // read is like withStore, but fails if the namespace expired. long must be true if f reads the whole store, which can
 // take longer than one operation.
 func (l *lazy) read(ctx context.Context, long bool, f func(partd.Partd) error) error {
-	store, release, err := l.set.acquireStore(ctx, l.name, false, long)
+	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{long: long})
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (l *lazy) Stat(ctx context.Context) (st partd.Stats, err error) {
 
 // Open returns a reader, which keeps the store open until the reader is closed.
 func (l *lazy) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	store, release, err := l.set.acquireStore(ctx, l.name, false, true)
+	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{long: true})
 	if err != nil {
 		return nil, err
 	}

@@ -30,38 +30,38 @@ func (s *Set) SpaceLimit(name string) remote.SpaceLimit {
 
 // Admit reserves space for a change if both the quota and the disk allow it. It returns the number of reserved bytes,
 // which the caller must pass to Done.
-func (r *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
-	r.once.Do(func() { // SpaceLimit does not do this, because space.New reads the directory
-		r.quota, _ = space.New(space.Limits{MaxBytes: r.set.opts.MaxBytes, Used: r.usedBytes, Pending: r.pending, Reclaim: r.reclaim}) // New does not fail, because usedBytes never fails
+func (l *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
+	l.once.Do(func() { // SpaceLimit does not do this, because space.New reads the directory
+		l.quota, _ = space.New(space.Limits{MaxBytes: l.set.opts.MaxBytes, Used: l.usedBytes, Pending: l.pending, Reclaim: l.reclaim}) // New does not fail, because usedBytes never fails
 	})
-	admitted, err := r.quota.Admit(entries, bytes)
+	reserved, err := l.quota.Admit(entries, bytes)
 	if err == nil {
-		var shared int64
-		if shared, err = r.set.disk.Admit(entries, bytes); err == nil {
-			return max(admitted, shared), nil // they are equal, unless one is 0 because that limit is not set
+		var diskReserved int64
+		if diskReserved, err = l.set.disk.Admit(entries, bytes); err == nil {
+			return max(reserved, diskReserved), nil // they are equal, unless one is 0 because that limit is not set
 		}
-		r.quota.Done(admitted)
+		l.quota.Done(reserved)
 	}
-	r.set.refused.Add(1)
+	l.set.refused.Add(1)
 	return 0, err
 }
 
-func (r *spaceLimit) Done(admitted int64) {
-	r.quota.Done(admitted)
-	r.set.disk.Done(admitted)
+func (l *spaceLimit) Done(reserved int64) {
+	l.quota.Done(reserved)
+	l.set.disk.Done(reserved)
 }
 
-func (r *spaceLimit) usedBytes() (bytes int64, err error) {
-	err = errors.ErrUnsupported // stays set if the store is not open, because measure then calls nothing
-	r.set.measure(r.name, func(s partd.Partd) { bytes, _, err = r.set.opts.Measure(s) })
+func (l *spaceLimit) usedBytes() (bytes int64, err error) {
+	err = errors.ErrUnsupported // stays set if the store is not open, because withOpenStores then calls nothing
+	l.set.withOpenStores(l.name, func(s partd.Partd) { bytes, _, err = l.set.opts.Measure(s) })
 	if err != nil {
-		bytes = diskUsed(r.set.path(r.name))
+		bytes = diskUsed(l.set.path(l.name))
 	}
 	return bytes, nil
 }
 
-func (r *spaceLimit) pending() (bytes int64) {
-	r.set.measure(r.name, func(s partd.Partd) { _, bytes, _ = r.set.opts.Measure(s) })
+func (l *spaceLimit) pending() (bytes int64) {
+	l.set.withOpenStores(l.name, func(s partd.Partd) { _, bytes, _ = l.set.opts.Measure(s) })
 	return bytes
 }
 
@@ -69,28 +69,28 @@ func (r *spaceLimit) pending() (bytes int64) {
 // store to close.
 const reclaimTime = 10 * time.Second
 
-func (r *spaceLimit) reclaim() {
-	ctx, cancel := context.WithTimeout(r.set.life, reclaimTime)
+func (l *spaceLimit) reclaim() {
+	ctx, cancel := context.WithTimeout(l.set.life, reclaimTime)
 	defer cancel()
-	store, release, err := r.set.acquireStore(ctx, r.name, false, true)
+	store, release, err := l.set.acquireStore(ctx, l.name, storeUse{long: true})
 	if err != nil || store == nil {
 		return // the next rejected change tries again
 	}
 	defer release()
-	r.set.opts.Reclaim(ctx, store)
+	l.set.opts.Reclaim(ctx, store)
 }
 
 // pending returns the size in bytes of the data that the open stores have yet to write.
 func (s *Set) pending() (sum int64) {
-	s.measure("", func(store partd.Partd) {
+	s.withOpenStores("", func(store partd.Partd) {
 		_, bytes, _ := s.opts.Measure(store)
 		sum += bytes
 	})
 	return sum
 }
 
-// measure calls f with the named namespace's store, if it is open. If name is "", it calls f with each open store.
-func (s *Set) measure(name string, f func(partd.Partd)) {
+// withOpenStores calls f with the named namespace's store, if it is open. If name is "", it calls f with each open store.
+func (s *Set) withOpenStores(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry
 	for _, e := range s.entries {

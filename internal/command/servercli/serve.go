@@ -56,7 +56,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		if err != nil {
 			return err
 		}
-		defer adminServer.serve(l, c, log)()
+		defer adminServer.serve(l, c, log)() // serves from now on; stops when this function returns
 	}
 	store, err := openStore(ctx, c)
 	if err != nil {

@@ -30,7 +30,8 @@ func (d *Dir) begin(ctx context.Context, write bool) error {
 	err := d.Check()
 	if err == nil {
 		var abandoned bool
-		if abandoned, err = d.takeLock(ctx, write); abandoned {
+		abandoned, err = d.takeLock(ctx, write)
+		if abandoned {
 			return err // the waiting goroutine will release d.turn
 		}
 	}

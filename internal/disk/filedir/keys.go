@@ -58,7 +58,8 @@ func (t *tree) statTuple(tuple string) (exists, possible bool, err error) {
 		}
 		if l, ok := t.fs.(vfs.LinkChecker); ok && err == nil {
 			link, linkErr := l.IsLink(name)
-			if err = linkErr; link {
+			err = linkErr
+			if link {
 				return false, false, nil
 			}
 		}

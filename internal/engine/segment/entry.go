@@ -193,7 +193,8 @@ func (r *EntryReader) Each(src Source, f func(e *Entry) error) error {
 	var e Entry // outside the loop, because each declaration allocates
 	for {
 		var err error
-		if e, err = r.Next(); err == io.EOF {
+		e, err = r.Next()
+		if err == io.EOF {
 			return nil
 		}
 		if err == nil {

@@ -123,7 +123,8 @@ func Parse(list string) ([]Spec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Text, err)
 		}
-		if element = strings.TrimLeft(element, " "); element != "" {
+		element = strings.TrimLeft(element, " ")
+		if element != "" {
 			return nil, fmt.Errorf("a comma is missing before %q in %q", element, list)
 		}
 		s.Name = cmp.Or(alias, s.Text)
@@ -158,16 +159,19 @@ func cutArgument(text string, splits bool) (arg argument, rest string) {
 		return strings.HasPrefix(rest, ")") || splits && strings.HasPrefix(rest, ",")
 	}
 	trimmed := strings.TrimLeft(text, " ")
-	if arg.text, rest, arg.isQuoted = where.CutQuoted(trimmed); arg.isQuoted {
+	arg.text, rest, arg.isQuoted = where.CutQuoted(trimmed)
+	if arg.isQuoted {
 		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
 		if isEnd() {
 			return arg, rest
 		}
 	}
 	var part *where.Part
-	if part, rest, _ = where.ParsePart(trimmed); part != nil {
+	part, rest, _ = where.ParsePart(trimmed)
+	if part != nil {
 		rest, arg.isBytes = strings.CutPrefix(rest, ":b")
-		if arg.text = part.Text; isEnd() {
+		arg.text = part.Text
+		if isEnd() {
 			return arg, rest
 		}
 	}

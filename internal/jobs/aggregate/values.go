@@ -73,7 +73,8 @@ func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to [
 		case isInt && end-start <= 8 && int(start)+8 <= len(data):
 			unused := 64 - 8*(end-start)
 			word := binary.LittleEndian.Uint64(data[start:])<<unused | zeros>>(64-unused)
-			if numbers[i] = (Number{Lo: combineDigits(word)}); areDigits(word) {
+			numbers[i] = (Number{Lo: combineDigits(word)})
+			if areDigits(word) {
 				continue
 			}
 			fallthrough
@@ -117,7 +118,8 @@ func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok b
 	if byte(word) == '-' {
 		sign = 1
 	}
-	if word, n = word>>(8*sign), n-uint32(sign); n == 0 {
+	word, n = word>>(8*sign), n-uint32(sign)
+	if n == 0 {
 		return 0, 0, 0, false
 	}
 	word <<= (64 - 8*n) & 63 // move the text to the highest bytes

@@ -101,6 +101,7 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 			kinds[i] = isTime
 		}
 	}
+	// The order of the constants is isText, isNumber, isTime, isBool: this means that only text and times occur.
 	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText && !slices.Contains(kinds, isNumber) {
 		clear(kinds) // a list of dates and other text is text
 	}
@@ -122,10 +123,11 @@ func (c *condition) setValues(values []where.Literal) error {
 		return nil
 	}
 	if c.op == where.In {
-		leaf := *c
-		leaf.op, c.op = where.Eq, where.Or
+		equals := *c
+		equals.op = where.Eq
+		c.op = where.Or
 		for _, l := range values {
-			part := leaf
+			part := equals
 			c.parts = append(c.parts, &part)
 			if err := part.setValue(l); err != nil {
 				return err
@@ -139,10 +141,11 @@ func (c *condition) setValues(values []where.Literal) error {
 func (c *condition) setValue(l where.Literal) error {
 	c.text = []byte(l.Text)
 	c.time, _ = where.TimeOf(c.text)
-	ok := true
-	if c.kind == isNumber {
-		c.number, ok = aggregate.ParseNumber(c.text)
+	if c.kind != isNumber {
+		return nil
 	}
+	var ok bool
+	c.number, ok = aggregate.ParseNumber(c.text)
 	if !ok {
 		return fmt.Errorf("filter: position %d: %.40s is beyond the range of a 64-bit float", l.Offset+1, l)
 	}
@@ -152,40 +155,41 @@ func (c *condition) setValue(l where.Literal) error {
 // holds reports whether the condition is true for a record's fields. It returns an error if a field is present, but is
 // not of the kind that it is compared with.
 func (c *condition) holds(fields [][]byte) (bool, error) {
-	t, leaf := c.test(fields)
-	if t == invalid {
-		value, err := cutPart(leaf.part, fields[leaf.field])
-		if err == nil && leaf.other >= 0 {
-			_, err = cutPart(leaf.ofOther, fields[leaf.other])
+	result, bad := c.eval(fields)
+	if result == invalid {
+		value, err := cutPart(bad.part, fields[bad.field])
+		if err == nil && bad.other >= 0 {
+			_, err = cutPart(bad.ofOther, fields[bad.other])
 		}
 		if err != nil {
 			return false, err
 		}
 		hint := ""
-		if leaf.kind == isNumber {
+		if bad.kind == isNumber {
 			hint = aggregate.CommaHint(value)
 		}
-		return false, fmt.Errorf("--where compares %q with %v, but the field is %s%s", leaf.name, leaf.kind, QuoteShort(value), hint)
+		return false, fmt.Errorf("--where compares %q with %v, but the field is %s%s", bad.name, bad.kind, QuoteShort(value), hint)
 	}
-	return t == yes, nil
+	return result == yes, nil
 }
 
-// test evaluates the condition on a record's fields. If the result is invalid, bad is the comparison whose field has
+// eval evaluates the condition on a record's fields. If the result is invalid, bad is the comparison whose field has
 // the wrong kind.
-func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
+func (c *condition) eval(fields [][]byte) (t truth, bad *condition) {
 	switch c.op {
 	case where.Not:
-		t, bad = c.parts[0].test(fields)
+		t, bad = c.parts[0].eval(fields)
 		return negate[t], bad
 	case where.And, where.Or:
 		table := joined[c.op]
 		for i, part := range c.parts {
-			next, leaf := part.test(fields)
+			next, partBad := part.eval(fields)
 			if i == 0 {
 				t = next
 			}
-			if t = table[t][next]; t == invalid && bad == nil {
-				bad = leaf
+			t = table[t][next]
+			if t == invalid && bad == nil {
+				bad = partBad
 			}
 		}
 		return t, bad

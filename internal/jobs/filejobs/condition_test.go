@@ -40,7 +40,7 @@ func TestJoinedConditions(t *testing.T) {
 				or = yes
 			}
 			for text, want := range map[string]truth{"x = 1 and y = 1": and, "x = 1 or y = 1": or} {
-				if got, _ := conditionOf(t, text, "x", "y").test([][]byte{[]byte(xText), []byte(yText)}); got != want {
+				if got, _ := conditionOf(t, text, "x", "y").eval([][]byte{[]byte(xText), []byte(yText)}); got != want {
 					t.Errorf("%s of %q and %q = %d, want %d", text, xText, yText, got, want)
 				}
 			}
@@ -108,7 +108,7 @@ func TestConditions(t *testing.T) {
 		{"5 < x", "6", "", yes},
 	} {
 		cond := conditionOf(t, c.text, "x", "y")
-		if got, _ := cond.test([][]byte{[]byte(c.x), []byte(c.y)}); got != c.want {
+		if got, _ := cond.eval([][]byte{[]byte(c.x), []byte(c.y)}); got != c.want {
 			t.Errorf("%s with x = %q, y = %q is %d, want %d", c.text, c.x, c.y, got, c.want)
 		}
 	}
@@ -146,7 +146,7 @@ func TestConditionsByColumns(t *testing.T) {
 		out := make([]truth, n-5)
 		cond.testColumns(columns, 1, 5, out)
 		for i, got := range out {
-			if want, _ := cond.test(fields[5+i]); got != want {
+			if want, _ := cond.eval(fields[5+i]); got != want {
 				t.Fatalf("%s with %q is %d by columns, want %d", text, fields[5+i], got, want)
 			}
 		}

@@ -74,7 +74,8 @@ func splitNames(list string, columns []string) ([]fieldName, error) {
 // whether there is a comma.
 func (n *fieldName) finish(list string) (rest string, more bool, err error) {
 	var plain string
-	if plain, n.alias, rest, more, err = where.CutElement(list); n.isQuoted {
+	plain, n.alias, rest, more, err = where.CutElement(list)
+	if n.isQuoted {
 		n.suffix = plain
 	} else {
 		n.text += plain

@@ -171,7 +171,7 @@ func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
 		return nil
 	}
 	subject := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
-	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", subject, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBad)
+	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", subject, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBadErr)
 }
 
 // openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.

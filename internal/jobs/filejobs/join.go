@@ -136,7 +136,8 @@ func cutPair(list string, left, right []string) (l, r fieldName, rest string, mo
 		}
 		return l, r, rest, more, err
 	}
-	if rest, more, err = l.finish(rest); l.isQuoted {
+	rest, more, err = l.finish(rest)
+	if l.isQuoted {
 		return l, l, rest, more, err
 	}
 	r = l

@@ -113,7 +113,7 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 		return nil
 	}
 	tally := &p.large.job.Tally
-	tally.First, tally.Records = bytes.Clone(b.Record), 1
+	tally.FirstRecord, tally.Records = bytes.Clone(b.Record), 1
 	if err := p.begin(); err != nil {
 		return err // leave started false: the columns are unknown, so no goroutine may write
 	}

@@ -86,7 +86,7 @@ func (s *joinSide) findColumns() {
 		s.columns = []string{}
 	}
 	if s.isJSON() {
-		s.columns = records.Members(s.job.Tally.First)
+		s.columns = records.Members(s.job.Tally.FirstRecord)
 		for i, f := range s.fields {
 			s.keys[i] = slices.Index(s.columns, f.Name)
 			if s.keys[i] < 0 && f.Part == nil {

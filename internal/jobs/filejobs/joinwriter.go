@@ -39,7 +39,7 @@ func (o *joinOutput) begin() (err error) {
 		layout := o.job.To
 		layout.NoHeader = layout.NoHeader || o.names == nil
 		names := o.names
-		if lacksMembers := func(s *joinSide) bool { return s.isJSON() && s.job.Tally.First == nil }; lacksMembers(o.left) || lacksMembers(o.right) {
+		if lacksMembers := func(s *joinSide) bool { return s.isJSON() && s.job.Tally.FirstRecord == nil }; lacksMembers(o.left) || lacksMembers(o.right) {
 			names = nil // the members of JSON lines without records are unknown
 		}
 		fail := func(flag, value string, err error) error { return OptionErrorf("--%s %q: %w", flag, value, err) }

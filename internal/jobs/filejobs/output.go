@@ -100,7 +100,7 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	columns := j.Inputs.Columns
 	c := &converter{isJSON: j.From.Format == records.JSONL}
 	if c.isJSON {
-		columns = records.Members(j.Tally.First)
+		columns = records.Members(j.Tally.FirstRecord)
 	}
 	c.splitter = allFields(j.From, columns)
 	var err error

@@ -54,13 +54,13 @@ func CheckMembers(t *records.Tally) error {
 	if len(t.Absent) == 0 {
 		return nil
 	}
-	name, members := t.Absent[0].Name, records.Members(t.First)
+	name, members := t.Absent[0].Name, records.Members(t.FirstRecord)
 	hint := textfmt.Hint(name, members)
 	if outer, _, ok := strings.Cut(name, "."); ok && slices.Contains(members, outer) {
 		hint = fmt.Sprintf(" (only members of the outermost object are fields, not members of %q)", outer)
 	}
-	if t.Records == 0 && t.FirstBad != nil {
-		hint = fmt.Sprintf("; the first bad record: %v", t.FirstBad)
+	if t.Records == 0 && t.FirstBadErr != nil {
+		hint = fmt.Sprintf("; the first bad record: %v", t.FirstBadErr)
 	}
 	return fmt.Errorf("none of the %s read has a member %q%s", textfmt.Plural(t.Records+t.Dropped+t.BadRecords, "record"), name, hint)
 }

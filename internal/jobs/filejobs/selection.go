@@ -110,10 +110,12 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
 				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
 				s.condition.testColumns(c, own, n, truths)
-				if valid = bytes.IndexByte(truths, invalid); valid < 0 {
+				valid = bytes.IndexByte(truths, invalid)
+				if valid < 0 {
 					valid = len(truths)
 				}
-				if kept = bytes.Count(truths, []byte{yes}); kept == len(truths) {
+				kept = bytes.Count(truths, []byte{yes})
+				if kept == len(truths) {
 					return kept, valid
 				}
 				for i, t := range truths {

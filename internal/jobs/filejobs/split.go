@@ -74,8 +74,8 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 		return JoinErrors(adviseSpace(err, "set --dir to a directory on a disk with more space", dir.Parent()), w.end())
 	}
 	stats := sorter.Stats()
-	if w.records != j.Tally.Records || w.bytes != j.Tally.RecordBytes && j.To == j.From {
-		return fmt.Errorf("%d records (%d bytes) were read, but %d records (%d bytes) were written", j.Tally.Records, j.Tally.RecordBytes, w.records, w.bytes)
+	if w.recordCount != j.Tally.Records || w.inputBytes != j.Tally.RecordBytes && j.To == j.From {
+		return fmt.Errorf("%d records (%d bytes) were read, but %d records (%d bytes) were written", j.Tally.Records, j.Tally.RecordBytes, w.recordCount, w.inputBytes)
 	}
 	if w.written != w.expected {
 		return fmt.Errorf("%d bytes were written to the files instead of %d", w.written, w.expected)
@@ -85,9 +85,9 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 		return err
 	}
 	j.Report("files_written", "files", int64(dir.Files()))
-	j.Report("keys", "keys", w.keys)
+	j.Report("keys", "keys", w.keyCount)
 	j.Report("directory", "directory", s.Dir)
-	j.Report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.records), stats.Sum))
+	j.Report("proof", "proof", fmt.Sprintf("%s records in, the same number in the files; the hashes of all keys and records add up to %v, in and out", humanize.Comma(w.recordCount), stats.Sum))
 	return nil
 }
 

@@ -27,11 +27,11 @@ type splitWriter struct {
 	buf       *bufio.Writer
 	recordBuf bytes.Buffer // a converted record
 
-	expected int64 // total size that the files must have
-	written  int64 // total size written
-	keys     int64
-	records  int64
-	bytes    int64
+	expected    int64 // total size that the files must have
+	written     int64 // total size written
+	keyCount    int64
+	recordCount int64
+	inputBytes  int64 // size of the records before conversion
 }
 
 func newSplitWriter(s *splitEngine, j *Job, dir *output.Dir) *splitWriter {
@@ -48,14 +48,14 @@ func (w *splitWriter) startFile(key []byte) error {
 	if err := w.end(); err != nil {
 		return err
 	}
-	w.keys++
+	w.keyCount++
 	w.part = 1
 	f, name, err := w.dir.CreateFile(string(key), w.ext)
 	if err != nil {
 		return err
 	}
 	w.name = name
-	return w.begin(f)
+	return w.writeHeader(f)
 }
 
 func (w *splitWriter) startPart() error {
@@ -64,11 +64,11 @@ func (w *splitWriter) startPart() error {
 	if err != nil {
 		return err
 	}
-	return w.begin(f)
+	return w.writeHeader(f)
 }
 
-// begin writes the header to a new file.
-func (w *splitWriter) begin(f *os.File) error {
+// writeHeader makes f the current file and writes the header to it.
+func (w *splitWriter) writeHeader(f *os.File) error {
 	w.file = f
 	w.size = int64(w.header.Len())
 	w.expected += w.size
@@ -81,8 +81,8 @@ func (w *splitWriter) add(record []byte) error {
 	if w.file == nil {
 		return errNoKey
 	}
-	w.records++
-	w.bytes += int64(len(record))
+	w.recordCount++
+	w.inputBytes += int64(len(record))
 	out := record
 	if w.converter.rows != nil {
 		w.recordBuf.Reset()

@@ -13,7 +13,7 @@ import (
 // records of a batch with an invalid value or a key longer than limit, or several records if
 // NextColumns cannot split the first.
 func (w *worker) addColumns(b *records.Block, limit int) int {
-	g, c, first := w.g, w.columns, len(w.keys)
+	g, c, first := w.engine, w.columns, len(w.keys)
 	n := b.NextColumns(c, batchLen-first)
 	if n == 0 {
 		return 16 // not only 1, because further records are likely to have a quote too
@@ -38,7 +38,7 @@ func (w *worker) addColumns(b *records.Block, limit int) int {
 // appendKeys appends the keys of the first n records in w.columns to w.keys. They are the same keys as
 // from job.KeyBy.
 func (w *worker) appendKeys(n int) {
-	c, count := w.columns, w.g.keyCount
+	c, count := w.columns, w.engine.keyCount
 	if count == 1 {
 		to := c.To[0][:n]
 		for i, from := range c.From[0][:n] {

@@ -35,7 +35,7 @@ func (w *worker) sendRecords() error {
 }
 
 func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
-	g := w.g
+	g := w.engine
 	rec := binary.AppendUvarint(append(w.recordBuf[:0], aggregatedPart), records)
 	for _, word := range state[:g.program.Words] {
 		rec = binary.AppendUvarint(rec, word) // as a uvarint, because most words are small
@@ -47,8 +47,8 @@ func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
 	if err := w.writer.Add(g.sortKey(w.sortKeyBuf, key, aggregatedPart), rec); err != nil {
 		return err
 	}
-	for i, list := range state[g.program.Words:] {
-		if err := w.sendNumbers(i, w.lists.get(list), key); err != nil {
+	for i, listID := range state[g.program.Words:] {
+		if err := w.sendNumbers(i, w.lists.get(listID), key); err != nil {
 			return err
 		}
 	}
@@ -57,13 +57,14 @@ func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
 
 // finish passes the remaining data to the sorter. index is the worker's index.
 func (w *worker) finish(index int) (err error) {
-	if w.g.sortsValues() {
-		if w.writer, err = w.g.lastWriter(index); err != nil {
+	if w.engine.sortsValues() {
+		if w.writer, err = w.engine.lastWriter(index); err != nil {
 			return err
 		}
 	}
 	err = filejobs.JoinErrors(w.flush(), w.writer.Close())
-	return filejobs.JoinErrors(filejobs.JoinErrors(err, w.table.Close()), w.lists.close())
+	err = filejobs.JoinErrors(err, w.table.Close())
+	return filejobs.JoinErrors(err, w.lists.close())
 }
 
 // lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, the numbers
@@ -76,12 +77,12 @@ func (g *engine) lastWriter(offset int) (*extsort.Writer, error) {
 }
 
 func (g *engine) gatherDistinct(ctx context.Context) (err error) {
-	w, err := g.lastWriter(len(g.workers))
+	out, err := g.lastWriter(len(g.workers))
 	if err != nil {
 		return err
 	}
-	defer func() { err = filejobs.JoinErrors(err, w.Close()) }()
-	counts, err := g.job.NewAggregator(ctx, hashagg.Options{
+	defer func() { err = filejobs.JoinErrors(err, out.Close()) }()
+	perGroup, err := g.job.NewAggregator(ctx, hashagg.Options{
 		// g.numbers is closed, so its three shares are free.
 		Memory: 3 * g.shareSize, Threads: 1, Words: len(g.pairs),
 		Merge: func(dst, src []uint64) {
@@ -93,8 +94,8 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = filejobs.JoinErrors(err, counts.Close()) }()
-	table, err := counts.Table()
+	defer func() { err = filejobs.JoinErrors(err, perGroup.Close()) }()
+	table, err := perGroup.Table()
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 		return err
 	}
 	var rec, key []byte
-	for group, err := range counts.Groups() {
+	for group, err := range perGroup.Groups() {
 		if err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 			rec = binary.AppendUvarint(rec, n)
 		}
 		key = g.sortKey(key, group.Key, distinctPart)
-		if err := w.Add(key, rec); err != nil {
+		if err := out.Add(key, rec); err != nil {
 			return err
 		}
 	}

@@ -57,7 +57,7 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer temp.Close()
-	c, err := newNumberColumn(&rowBuilder{g: &engine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
+	c, err := newNumberColumn(&rowBuilder{engine: &engine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestProofOfGroups(t *testing.T) {
 	}
 	for _, lossySpec := range []int{0, 1, -1} { // index of the spec that lacks a value, or -1
 		r := &rowBuilder{
-			g: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
+			engine: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
 			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
 		}
 		c, err := newNumberColumn(r, 1<<20)

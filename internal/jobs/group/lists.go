@@ -98,7 +98,7 @@ func (w *worker) addNumber(i int, list *uint64, key []byte, n aggregate.Number) 
 	x, exact := n.ExactFloat64()
 	if !exact {
 		w.recordBuf = n.Append(append(w.recordBuf[:0], wideNumberPart, byte(i), byte(i>>8)))
-		return w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, wideNumberPart), w.recordBuf)
+		return w.writer.Add(w.engine.sortKey(w.sortKeyBuf, key, wideNumberPart), w.recordBuf)
 	}
 	if w.lists.add(list, x) {
 		return nil
@@ -120,5 +120,5 @@ func (w *worker) sendNumbers(i int, numbers []float64, key []byte) error {
 	for _, x := range numbers {
 		w.recordBuf = binary.LittleEndian.AppendUint64(w.recordBuf, math.Float64bits(x))
 	}
-	return w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, numbersPart), w.recordBuf)
+	return w.writer.Add(w.engine.sortKey(w.sortKeyBuf, key, numbersPart), w.recordBuf)
 }

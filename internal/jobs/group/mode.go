@@ -19,17 +19,17 @@ func (g *engine) sortKey(buf, key []byte, part byte) []byte {
 
 // sendValues passes a record's values in storedColumns and modeColumns to the sorter.
 func (w *worker) sendValues(key []byte, values [][]byte, bare []bool) error {
-	if len(w.g.storedColumns) > 0 {
-		if err := w.writer.Add(w.g.sortKey(w.sortKeyBuf, key, storedPart), w.encodeStored(values, bare)); err != nil {
+	if len(w.engine.storedColumns) > 0 {
+		if err := w.writer.Add(w.engine.sortKey(w.sortKeyBuf, key, storedPart), w.encodeStored(values, bare)); err != nil {
 			return err
 		}
 	}
-	for i, col := range w.g.modeColumns {
+	for i, col := range w.engine.modeColumns {
 		v := values[col]
 		if len(v) == 0 {
 			continue
 		}
-		w.sortKeyBuf = binary.AppendUvarint(w.g.sortKey(w.sortKeyBuf, key, modePart), uint64(i))
+		w.sortKeyBuf = binary.AppendUvarint(w.engine.sortKey(w.sortKeyBuf, key, modePart), uint64(i))
 		w.sortKeyBuf = append(w.sortKeyBuf, v...)
 		w.recordBuf = append(w.recordBuf[:0], modePart, byte(i), byte(i>>8), 0)
 		if bare[col] {
@@ -56,8 +56,8 @@ type countedColumn struct {
 // checkCount compares values, the number of values that aggregate i received from the sorter, with
 // the number that the hash table counted.
 func (r *rowBuilder) checkCount(i int, values uint64) error {
-	if want := r.g.program.Values(i, r.words); values != want {
-		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.g.specs[i].Text, values, want)
+	if want := r.engine.program.Values(i, r.words); values != want {
+		return fmt.Errorf("%w: %s received %d of %d values", errPart, r.engine.specs[i].Text, values, want)
 	}
 	return nil
 }

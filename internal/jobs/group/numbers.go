@@ -86,7 +86,7 @@ func (c *numberColumn) addWide(text []byte) error {
 }
 
 func (c *numberColumn) startSorter() (err error) {
-	j := c.r.g.job
+	j := c.r.engine.job
 	if c.sorter, err = extsort.New(j.Ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.TempSet}); err != nil {
 		return err
 	}
@@ -123,15 +123,15 @@ func (c *numberColumn) sort(digits []byte, kind byte, text []byte) error {
 func (r *rowBuilder) findQuantiles() error {
 	for i, c := range r.numbers {
 		var pending []*quantile
-		for k, s := range r.g.specs {
-			if s.Func != aggregate.Quantile || r.g.specColumns[k].First != r.g.quantileColumns[i] {
+		for k, s := range r.engine.specs {
+			if s.Func != aggregate.Quantile || r.engine.specColumns[k].First != r.engine.quantileColumns[i] {
 				continue
 			}
 			if err := r.checkCount(k, c.values); err != nil {
 				return err
 			}
 			q := &r.quantiles[k]
-			q.rank, q.exists = r.g.program.Rank(k, r.words)
+			q.rank, q.exists = r.engine.program.Rank(k, r.words)
 			if q.exists {
 				pending = append(pending, q)
 			}

@@ -15,7 +15,7 @@ import (
 
 // rowBuilder builds the rows of groups, one group after another.
 type rowBuilder struct {
-	g      *engine
+	engine *engine
 	rows   *output.Rows
 	isJSON bool
 	plain  *output.Plain // writes rows quickly if they need no quotes; nil if the format or an aggregate may need them
@@ -53,7 +53,7 @@ func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 		return nil, fmt.Errorf("--to-format %s: %w", j.To.Format, err)
 	}
 	r := &rowBuilder{
-		g: g, rows: rows, isJSON: j.To.Format == records.JSONL,
+		engine: g, rows: rows, isJSON: j.To.Format == records.JSONL,
 		words: make([]uint64, g.program.Words), distinct: make([]uint64, len(g.distinctColumns)),
 		texts: make([]storedText, len(g.specs)), lists: make([]*spool, len(g.specs)),
 		modes: make([]countedColumn, len(g.modeColumns)), quantiles: make([]quantile, len(g.specs)),
@@ -151,14 +151,14 @@ func (r *rowBuilder) addAggregated(key, rec []byte) error {
 		return errPart
 	}
 	rec = rec[l:]
-	if r.g.sortsParts() {
+	if r.engine.sortsParts() {
 		key = rec
 	} else if len(rec) > 0 {
 		return errPart
 	}
 	if r.complete {
 		r.records += records
-		r.g.program.Merge(r.words, r.partWords)
+		r.engine.program.Merge(r.words, r.partWords)
 		return nil
 	}
 	r.key = append(r.key[:0], key...)
@@ -171,7 +171,7 @@ func (r *rowBuilder) addAggregated(key, rec []byte) error {
 }
 
 func (r *rowBuilder) addValues(rec []byte) error {
-	for _, col := range r.g.storedColumns {
+	for _, col := range r.engine.storedColumns {
 		n, l := binary.Uvarint(rec)
 		size := (max(n, 1) - 1) / 2
 		if l <= 0 || size > uint64(len(rec)-l) {
@@ -181,12 +181,12 @@ func (r *rowBuilder) addValues(rec []byte) error {
 		r.values[col] = output.Value{Text: rec[:size], Missing: n == 0, JSON: n > 0 && n%2 == 0}
 		rec = rec[size:]
 	}
-	for i := range r.g.specs {
-		s := &r.g.specs[i]
+	for i := range r.engine.specs {
+		s := &r.engine.specs[i]
 		if !s.StoresValues() {
 			continue
 		}
-		v, t := r.values[r.g.specColumns[i].First], &r.texts[i]
+		v, t := r.values[r.engine.specColumns[i].First], &r.texts[i]
 		switch s.Func {
 		case aggregate.List:
 			if err := r.addToList(i, v, t.isSet); err != nil {
@@ -238,7 +238,7 @@ func (r *rowBuilder) addToList(i int, v output.Value, isSet bool) (err error) {
 	}
 	if r.isJSON {
 		if s.buf, err = output.AppendValue(s.buf, &v); err != nil {
-			return fmt.Errorf("%s: %s: %w", r.g.specs[i].Text, filejobs.QuoteShort(v.Text), err)
+			return fmt.Errorf("%s: %s: %w", r.engine.specs[i].Text, filejobs.QuoteShort(v.Text), err)
 		}
 	}
 	return s.moveToDisk()

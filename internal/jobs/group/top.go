@@ -81,7 +81,7 @@ func (t *topWriter) open(ctx context.Context, j *filejobs.Job, row *rowBuilder, 
 
 // Write adds the current row. text is the row in its output form.
 func (t *topWriter) Write(text []byte) (int, error) {
-	v := &t.row.row[t.row.g.keyCount+t.byIndex]
+	v := &t.row.row[t.row.engine.keyCount+t.byIndex]
 	t.key = append(t.key[:0], filejobs.MissingNumber)
 	if len(v.Text) > 0 {
 		t.key[0] = filejobs.PresentNumber

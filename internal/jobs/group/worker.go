@@ -19,7 +19,7 @@ const batchLen = 256
 
 // worker aggregates records in one goroutine.
 type worker struct {
-	g       *engine
+	engine  *engine
 	table   *hashagg.Table
 	pairs   []*hashagg.Table
 	records int64
@@ -44,7 +44,7 @@ type worker struct {
 
 func newWorker(g *engine) (w *worker, err error) {
 	w = &worker{
-		g: g, keys: make([][]byte, 0, batchLen), values: g.program.NewValues(batchLen),
+		engine: g, keys: make([][]byte, 0, batchLen), values: g.program.NewValues(batchLen),
 		byColumns: !g.sortsValues() && len(g.distinctColumns) == 0 && g.job.From.Format != records.JSONL,
 		pairs:     make([]*hashagg.Table, len(g.pairs)),
 	}
@@ -147,7 +147,7 @@ func (g *engine) addBlock(b *records.Block) (err error) {
 }
 
 func (w *worker) aggregate() error {
-	n := w.g.valueCount
+	n := w.engine.valueCount
 	var err error
 	if w.table.Bypass(w.keys) {
 		err = w.sendRecords()
@@ -157,7 +157,7 @@ func (w *worker) aggregate() error {
 	if err = cmp.Or(err, w.err); err == nil && w.lists.needsFlush {
 		err = w.flush()
 	}
-	for k, col := range w.g.distinctColumns {
+	for k, col := range w.engine.distinctColumns {
 		for i, key := range w.keys {
 			value := w.texts[i*n+col]
 			if err != nil || len(value) == 0 {
@@ -175,7 +175,7 @@ func (w *worker) aggregate() error {
 // add adds the batch's records with index first and the following indexes to the states of their
 // groups.
 func (w *worker) add(first int, states [][]uint64) {
-	g := w.g
+	g := w.engine
 	g.program.Add(states, w.values, first)
 	for k, col := range g.quantileColumns {
 		word := g.program.Words + k
@@ -219,7 +219,7 @@ const (
 // if the value is bare JSON (a number or boolean). For a missing value, it writes only 0.
 func (w *worker) encodeStored(values [][]byte, bare []bool) []byte {
 	rec := append(w.recordBuf[:0], storedPart)
-	for _, col := range w.g.storedColumns {
+	for _, col := range w.engine.storedColumns {
 		v := values[col]
 		if v == nil {
 			rec = append(rec, 0)

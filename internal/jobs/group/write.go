@@ -95,7 +95,7 @@ func (r *rowBuilder) addBlock(b *extsort.Block, out io.Writer) error {
 	for i := range b.Len() {
 		rec, sameKey := b.Record(i), b.SameKey(i)
 		startsGroup := !sameKey
-		if r.g.sortsParts() {
+		if r.engine.sortsParts() {
 			startsGroup = startsGroup && rec[0] == aggregatedPart
 		}
 		if startsGroup {
@@ -118,20 +118,20 @@ func (r *rowBuilder) end(w io.Writer) error {
 	if !r.complete {
 		return fmt.Errorf("%w: a group's counts are missing", errPart)
 	}
-	r.tally.add(tally{1, int64(r.records), r.records * r.g.numbers.Hash(r.key)})
+	r.tally.add(tally{1, int64(r.records), r.records * r.engine.numbers.Hash(r.key)})
 	if r.plain != nil {
 		if done, err := r.writePlain(w); done || err != nil {
 			return err
 		}
 	}
 	// Set the fields of the row's key first, so that the error below can name the group.
-	r.g.job.AppendKeyValues(r.row[:0], r.key, r.g.keyCount)
+	r.engine.job.AppendKeyValues(r.row[:0], r.key, r.engine.keyCount)
 	err := r.findQuantiles()
 	if err == nil {
 		err = r.fill()
 	}
 	if err == nil {
-		err = r.writeFields(w)
+		err = r.writeRow(w)
 	}
 	if err != nil {
 		return fmt.Errorf("the row of group %s: %w", filejobs.QuoteShort(r.row[0].Text), err)
@@ -151,7 +151,7 @@ func (r *rowBuilder) end(w io.Writer) error {
 
 // fill sets the fields of the row, except lists that do not fit in memory.
 func (r *rowBuilder) fill() error {
-	g := r.g
+	g := r.engine
 	r.textBuf = r.textBuf[:0]
 	for i := range g.specs {
 		s := &g.specs[i]
@@ -168,11 +168,11 @@ func (r *rowBuilder) fill() error {
 				v.Text = nil
 			}
 		case s.Func == aggregate.Mode:
-			c := &r.modes[slices.Index(g.modeColumns, g.specColumns[i].First)]
-			if err := r.checkCount(i, c.values); err != nil {
+			mode := &r.modes[slices.Index(g.modeColumns, g.specColumns[i].First)]
+			if err := r.checkCount(i, mode.values); err != nil {
 				return err
 			}
-			*v = c.mode
+			*v = mode.mode
 		default:
 			from := len(r.textBuf)
 			var err error
@@ -189,7 +189,7 @@ func (r *rowBuilder) fill() error {
 // appendResult appends the result of spec i, which is a number or boolean. It appends
 // nothing if there is no result.
 func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
-	g := r.g
+	g := r.engine
 	q := &r.quantiles[i]
 	switch {
 	case g.specs[i].Func == aggregate.Distinct:
@@ -202,22 +202,22 @@ func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 	return dst, nil
 }
 
-// writeFields writes the row. Lists that do not fit in memory are written in pieces.
-func (r *rowBuilder) writeFields(w io.Writer) (err error) {
+// writeRow writes the row. Lists that do not fit in memory are written in pieces.
+func (r *rowBuilder) writeRow(w io.Writer) (err error) {
 	r.outBuf = r.outBuf[:0]
-	for i := range r.g.outputNames {
+	for i := range r.engine.outputNames {
 		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
 			return err
 		}
 		column := i // index in r.row
-		if r.g.order != nil {
-			column = r.g.order[i]
+		if r.engine.order != nil {
+			column = r.engine.order[i]
 		}
-		if k := column - r.g.keyCount; k >= 0 && r.lists[k] != nil && r.lists[k].size > 0 {
-			err = r.streamList(w, i, r.lists[k])
+		if spec := column - r.engine.keyCount; spec >= 0 && r.lists[spec] != nil && r.lists[spec].size > 0 {
+			err = r.streamList(w, i, r.lists[spec])
 		} else {
 			r.outBuf, err = r.rows.AppendField(r.outBuf, i, &r.row[column])
-			if err == nil && len(r.g.outputNames) == 1 && len(r.row[column].Text) == 0 {
+			if err == nil && len(r.engine.outputNames) == 1 && len(r.row[column].Text) == 0 {
 				r.outBuf, err = r.rows.AppendEmptyRow(r.outBuf)
 			}
 		}
@@ -253,7 +253,7 @@ func (r *rowBuilder) streamList(w io.Writer, i int, s *spool) (err error) {
 // writePlain writes the row and prepares for the next group. If the row needs quotes or an
 // aggregate fails, it does nothing and returns false.
 func (r *rowBuilder) writePlain(w io.Writer) (done bool, err error) {
-	g := r.g
+	g := r.engine
 	out, ok := filejobs.AppendPlainKey(r.outBuf[:0], r.key, g.keyCount == 1 && !g.job.IsTyped(), r.plain)
 	if !ok {
 		return false, nil

@@ -147,7 +147,7 @@ func (b *Block) end(err error) *result {
 		tally: b.tally, bad: b.bad, badLine: b.badLine, err: err,
 	}
 	if b.Seq == 0 || b.blockOrder.needsFirst() {
-		r.tally.First = bytes.Clone(b.first)
+		r.tally.FirstRecord = bytes.Clone(b.first)
 	}
 	switch {
 	case b.err != nil:
@@ -221,8 +221,8 @@ func (o *blockOrder) merge(r *result) {
 	if r.isFirst {
 		o.linesBefore = r.skipped
 	}
-	if r.bad != nil && o.tally.FirstBad == nil {
-		o.tally.FirstBad = &Error{r.name, o.linesBefore + r.badLine, r.bad}
+	if r.bad != nil && o.tally.FirstBadErr == nil {
+		o.tally.FirstBadErr = &Error{r.name, o.linesBefore + r.badLine, r.bad}
 	}
 	o.err = r.err
 	if o.err != nil {
@@ -232,8 +232,8 @@ func (o *blockOrder) merge(r *result) {
 		o.cancel(o.err)
 		return
 	}
-	if o.tally.First == nil {
-		o.tally.First = r.tally.First
+	if o.tally.FirstRecord == nil {
+		o.tally.FirstRecord = r.tally.FirstRecord
 	}
 	o.tally.Add(&r.tally)
 	o.linesBefore += r.lines
@@ -242,7 +242,7 @@ func (o *blockOrder) merge(r *result) {
 func (o *blockOrder) needsFirst() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.tally.First == nil
+	return o.tally.FirstRecord == nil
 }
 
 // waitForEarlier waits until the results of all blocks before seq are merged.

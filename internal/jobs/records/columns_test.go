@@ -60,7 +60,7 @@ func TestColumns(t *testing.T) {
 		want, wantTally, wantErr := read(func(*Block) int { return 0 })
 		got, tally, err := read(func(b *Block) int { return b.NextColumns(columns, 1+r.IntN(100)) })
 		if (err == nil) != (wantErr == nil) || err == nil && (!slices.Equal(got, want) || tally.Records != wantTally.Records ||
-			tally.BadRecords != wantTally.BadRecords || !tally.Accounted() || wantTally.FirstBad != nil && tally.FirstBad.Error() != wantTally.FirstBad.Error()) {
+			tally.BadRecords != wantTally.BadRecords || !tally.Accounted() || wantTally.FirstBadErr != nil && tally.FirstBadErr.Error() != wantTally.FirstBadErr.Error()) {
 			t.Fatalf("%q:\n got %q, %+v, %v\nwant %q, %+v, %v", b.String(), got, tally, err, want, wantTally, wantErr)
 		}
 	}

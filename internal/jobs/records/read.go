@@ -46,12 +46,12 @@ type Tally struct {
 	BlankBytes    int64
 	BadRecords    int64
 	BadBytes      int64
-	FirstBad      error // error of the first skipped bad record
+	FirstBadErr   error // error of the first skipped bad record
 	Records       int64 // valid records
 	RecordBytes   int64
 	Dropped       int64   // records that the selector dropped
 	DroppedBytes  int64   // input bytes that the selector dropped minus bytes that it added
-	First         []byte  // JSON lines: the first valid record
+	FirstRecord   []byte  // JSON lines: the first valid record
 	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
 }
@@ -61,9 +61,9 @@ func (t *Tally) Accounted() bool {
 	return t.ReadBytes+t.AddedNewlines == t.HeaderBytes+t.BlankBytes+t.BadBytes+t.RecordBytes+t.DroppedBytes
 }
 
-// Add adds the counts of o to t. If t has no FirstBad, Add also copies the FirstBad of o.
+// Add adds the counts of o to t. If t has no FirstBadErr, Add also copies the FirstBadErr of o.
 func (t *Tally) Add(o *Tally) {
-	t.FirstBad = cmp.Or(t.FirstBad, o.FirstBad)
+	t.FirstBadErr = cmp.Or(t.FirstBadErr, o.FirstBadErr)
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -87,11 +87,12 @@ func (t *Tally) Add(o *Tally) {
 func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) error) (Tally, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	o := &blockOrder{cancel: cancel, pending: map[int64]*result{}}
-	o.changed.L = &o.mu
-	defer context.AfterFunc(ctx, func() { o.stop(canceled.Err(ctx)) })()
+	order := &blockOrder{cancel: cancel, pending: map[int64]*result{}}
+	order.changed.L = &order.mu
+	stopWatching := context.AfterFunc(ctx, func() { order.stop(canceled.Err(ctx)) }) // so that WaitForEarlier returns
+	defer stopWatching()
 	r := &reader{
-		cfg: cfg, order: o, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
+		cfg: cfg, order: order, splitter: NewSplitter(cfg.Layout, nil, cfg.Columns),
 		emptyBlocks: make(chan []byte, cfg.blocks()), fullBlocks: make(chan *Block, cfg.blocks()),
 	}
 	for range cfg.blocks() {
@@ -115,9 +116,9 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 		wg.Go(func() { r.work(ctx, w, splitters[w], selector, handle) })
 	}
 	wg.Wait()
-	o.mu.Lock() // the reader may still be running
-	err := o.err
-	o.mu.Unlock()
+	order.mu.Lock() // the reader may still be running
+	err := order.err
+	order.mu.Unlock()
 	if err != nil {
 		return Tally{}, err
 	}
@@ -126,15 +127,15 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 	}
 	// The workers have stopped without an error, so the reader has closed fullBlocks and no longer
 	// changes r.tally.
-	o.tally.Add(&r.tally)
+	order.tally.Add(&r.tally)
 	sawRecord := func(s *Splitter) bool { return s.sawRecord }
 	for i, f := range splitters[0].fields {
 		seen := func(s *Splitter) bool { return s.seenFields[i] }
 		if slices.ContainsFunc(splitters, sawRecord) && !slices.ContainsFunc(splitters, seen) {
-			o.tally.Absent = append(o.tally.Absent, f)
+			order.tally.Absent = append(order.tally.Absent, f)
 		}
 	}
-	return o.tally, nil
+	return order.tally, nil
 }
 
 // work calls handle for blocks from fullBlocks, until the channel is closed or a block fails.

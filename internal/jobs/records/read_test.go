@@ -182,7 +182,7 @@ func TestReadErrors(t *testing.T) {
 			}
 			c.cfg.SkipBad = true
 			_, tally, err := readAll(t, c.cfg, input("f", c.data))
-			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBad.Error() != c.want) {
+			if c.bad != (err == nil) || c.bad && (tally.BadRecords != 1 || tally.FirstBadErr.Error() != c.want) {
 				t.Errorf("Read with SkipBad = %+v, %v, want a skipped record instead of an error: %t", tally, err, c.bad)
 			}
 		})

@@ -77,7 +77,7 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 		return err
 	}
 	defer r.Release()
-	err = f(&untilEnd{r, func() { bar.Wait("writing the rows", nil) }}, by)
+	err = f(&endNotifier{r, func() { bar.Wait("writing the rows", nil) }}, by)
 	bar.Stop()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("temporary files are in %s: free some space there, or choose another disk: %w", tempDirs, err)
@@ -91,38 +91,38 @@ func (b *bulkFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))
 	}
-	hasPipe, hasInput := false, false
+	sizeUnknown, sawStdin := false, false
 	for _, file := range files {
 		if err := checkExtension(file, *b.from); err != nil {
 			return 0, err
 		}
 		if file == "-" {
-			if hasInput {
+			if sawStdin {
 				return 0, cliutil.Usagef("standard input can be read only once: give - only once")
 			}
-			hasPipe, hasInput = true, true
+			sizeUnknown, sawStdin = true, true
 			continue
 		}
 		info, err := os.Stat(file)
 		if err != nil {
 			return 0, err
 		}
-		hasPipe = hasPipe || !info.Mode().IsRegular()
+		sizeUnknown = sizeUnknown || !info.Mode().IsRegular()
 		total += info.Size()
 	}
-	if hasPipe {
+	if sizeUnknown {
 		total = -1
 	}
 	return total, nil
 }
 
-// untilEnd is a reader that calls onEnd after the last batch.
-type untilEnd struct {
+// endNotifier is a reader that calls onEnd after the last batch.
+type endNotifier struct {
 	array.RecordReader
 	onEnd func()
 }
 
-func (u *untilEnd) Next() bool {
+func (u *endNotifier) Next() bool {
 	more := u.RecordReader.Next()
 	if !more {
 		u.onEnd()

@@ -35,7 +35,8 @@ func (t *text) readHeader(ctx context.Context) error {
 	var first chunk
 	err := io.EOF // Skip chunks that consist of empty lines.
 	for err == io.EOF {
-		if first, err = t.nextChunk(ctx); err == io.EOF {
+		first, err = t.nextChunk(ctx)
+		if err == io.EOF {
 			return fmt.Errorf("%s: the file is empty: its first line must contain the column names", t.in.Name)
 		} else if err != nil {
 			return err

@@ -35,18 +35,22 @@ func (t *text) rows(c chunk) rows {
 	return &lines{in: t.in, remaining: c.data, line: c.linesBefore}
 }
 
+const maxFileSize = 1 << 62 // larger than any file, so that section readers end at the end of the file
+
 // readText reads the file twice: first to infer the types, then to read the rows.
 func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error) {
-	f, end, err := in.seekable()
+	f, closeFile, err := in.seekable()
 	if err != nil {
 		return nil, err
 	}
+	closeAll := closeFile
 	defer func() {
 		if err != nil {
-			end()
+			closeAll()
 		}
 	}()
-	columns, workers := in.columns, textWorkers
+	columns := in.columns
+	workers := textWorkers
 	if columns == nil {
 		root, err := in.inferText(ctx, f)
 		if err != nil {
@@ -59,7 +63,7 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	if countColumns(columns) > fewColumns {
 		workers = 1
 	}
-	var file io.Reader = io.NewSectionReader(f, 0, 1<<62)
+	var file io.Reader = io.NewSectionReader(f, 0, maxFileSize)
 	if f == in.File {
 		file = in.withCounter(file)
 	}
@@ -67,17 +71,16 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 	if err != nil {
 		return nil, err
 	}
-	closeFile := end
-	end = func() { closeSource(); closeFile() }
-	rowText, err := in.newText(ctx, source)
+	closeAll = func() { closeSource(); closeFile() }
+	rowPass, err := in.newText(ctx, source)
 	if err != nil {
 		return nil, err
 	}
 	if workers == 1 {
-		rowText.size = batchBytes
+		rowPass.size = batchBytes
 	}
-	return in.batches(ctx, columns, end, func(yield func(arrow.RecordBatch) bool) error {
-		return rowText.batches(ctx, columns, workers, yield)
+	return in.batches(ctx, columns, closeAll, func(yield func(arrow.RecordBatch) bool) error {
+		return rowPass.batches(ctx, columns, workers, yield)
 	}), nil
 }
 
@@ -96,7 +99,7 @@ func countColumns(s *arrow.Schema) (n int) {
 
 // inferText returns a column whose nested columns are those of the text in f.
 func (in *Input) inferText(ctx context.Context, f *os.File) (*column, error) {
-	source, end, err := in.content(io.NewSectionReader(f, 0, 1<<62))
+	source, end, err := in.content(io.NewSectionReader(f, 0, maxFileSize))
 	if err != nil {
 		return nil, err
 	}
@@ -137,17 +140,18 @@ var errNoColumns = errors.New("the file contains no object with a column")
 
 // inferColumns restricts the columns to the types that can represent all values.
 func (t *text) inferColumns(ctx context.Context) (*column, error) {
-	columns := func() *column {
+	newColumns := func() *column {
 		root := newColumn("")
 		for _, name := range t.names {
 			root.fields = append(root.fields, newColumn(name))
 		}
 		return root
 	}
-	root := columns()
+	root := newColumns()
 	var isWide atomic.Bool // there are too many columns to infer each chunk's types separately
 	err := t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
-		chunkColumns, isSeparate := columns(), !isWide.Load()
+		chunkColumns := newColumns()
+		isSeparate := !isWide.Load()
 		if isSeparate {
 			if err := t.rows(c).inferColumns(chunkColumns); err != nil {
 				return err

@@ -33,9 +33,9 @@ type Requests struct {
 	large *HostLimit // limits requests with a large body
 	s     *Core
 
-	mu       sync.Mutex
-	charged  int64      // bytes that Charge counted, for all requests
-	chargers []*Request // requests with charged bytes, in order of their first Charge
+	mu            sync.Mutex
+	charged       int64      // bytes that Charge counted, for all requests
+	byFirstCharge []*Request // requests with charged bytes, in order of their first Charge
 }
 
 // NewRequests returns a Requests, which limits the requests that an HTTP handler in the same process as s may serve.
@@ -50,7 +50,7 @@ type Request struct {
 	W            http.ResponseWriter
 	Control      *http.ResponseController
 	Caller       Caller        // must be set before Serve
-	Idle         time.Duration // time limit for each read of the body
+	ReadTimeout  time.Duration // time limit for each read of the body
 	ReadDeadline time.Time     // deadline for reading the body; zero means none
 	limits       *Requests
 	charged      int64  // bytes that Charge counted; guarded by limits.mu
@@ -59,7 +59,7 @@ type Request struct {
 
 // New returns the Request for r, whose response is written to w.
 func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
-	q := &Request{Request: r, W: w, Control: http.NewResponseController(w), Idle: p.s.opts.IdleTimeout, limits: p}
+	q := &Request{Request: r, W: w, Control: http.NewResponseController(w), ReadTimeout: p.s.opts.IdleTimeout, limits: p}
 	r.Body = &limitedBody{r.Body, q}
 	return q
 }
@@ -67,8 +67,8 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 // Serve runs do if the limits allow it, and records the request in the metrics under name. If isPublic
 // is true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may
 // cancel it in favor of another request. If the request was canceled and do fails, Serve returns the
-// cause of the cancellation, unless isSpecific returns true for do's error.
-func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, isSpecific func(error) bool, do func() error) (err error) {
+// cause of the cancellation, unless keepsError returns true for do's error.
+func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsError func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
 	if id := RequestID(q.Ctx); id != "" {
@@ -83,11 +83,11 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, isSpeci
 	}()
 	limit, cancel := q.limits.All, context.CancelFunc(nil) // a request with a token cannot be canceled
 	if isPublic {
-		q.Idle = min(q.Idle, openTimeout)
+		q.ReadTimeout = min(q.ReadTimeout, openTimeout)
 		q.Body = http.MaxBytesReader(q.W, q.Body, maxPublicBody)
 		q.Ctx, cancel = context.WithTimeout(q.Ctx, openTimeout)
 		defer cancel()
-		defer context.AfterFunc(q.Ctx, func() { _ = q.Control.SetReadDeadline(time.Now()) })()
+		defer context.AfterFunc(q.Ctx, func() { _ = q.Control.SetReadDeadline(time.Now()) })() // ends a blocked read
 		limit = q.limits.open
 	}
 	var ok bool
@@ -99,14 +99,14 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, isSpeci
 	defer func() { q.release() }()
 	err = do()
 	panicked = false
-	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !isSpecific(err) {
+	if cause := context.Cause(q.Ctx); err != nil && cause != nil && !keepsError(err) {
 		err = Status(cause)
 	}
 	return err
 }
 
-// Refuse records a request without a valid token, which Serve never sees.
-func (p *Requests) Refuse(r *http.Request, name string, err error) {
+// RecordRefused records a request without a valid token, which Serve never sees.
+func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
 	end(status.Error(codes.Unauthenticated, err.Error()))
 }
@@ -126,10 +126,10 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 
 // Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests
 // together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end,
-// and fails after a third of q.Idle. The oldest request that holds a reservation is always granted more, so that
+// and fails after a third of q.ReadTimeout. The oldest request that holds a reservation is always granted more, so that
 // requests that raise their reservations cannot deadlock.
 func (q *Request) Charge(n int64) error {
-	for deadline := time.Now().Add(q.Idle / 3); !q.limits.tryCharge(q, n); {
+	for deadline := time.Now().Add(q.ReadTimeout / 3); !q.limits.tryCharge(q, n); {
 		if time.Now().After(deadline) {
 			return tooMany("requests that need much memory")
 		}
@@ -150,10 +150,10 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 	switch {
 	case extra <= 0:
 		return true
-	case p.charged+extra > p.s.opts.Memory/4 && len(p.chargers) > 0 && p.chargers[0] != q:
+	case p.charged+extra > p.s.opts.Memory/4 && len(p.byFirstCharge) > 0 && p.byFirstCharge[0] != q:
 		return false
 	case q.charged == 0:
-		p.chargers = append(p.chargers, q)
+		p.byFirstCharge = append(p.byFirstCharge, q)
 		releaseOthers := q.release
 		q.release = func() { p.uncharge(q); releaseOthers() }
 	}
@@ -166,7 +166,7 @@ func (p *Requests) tryCharge(q *Request, n int64) bool {
 func (p *Requests) uncharge(q *Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.chargers = slices.DeleteFunc(p.chargers, func(o *Request) bool { return o == q })
+	p.byFirstCharge = slices.DeleteFunc(p.byFirstCharge, func(o *Request) bool { return o == q })
 	p.charged -= q.charged
 	p.s.Memory.Add(-q.charged)
 }
@@ -213,7 +213,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 		_ = b.q.Control.SetReadDeadline(time.Now()) // so that the HTTP server does not wait for more of the body
 		return 0, err
 	}
-	deadline := time.Now().Add(b.q.Idle)
+	deadline := time.Now().Add(b.q.ReadTimeout)
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}

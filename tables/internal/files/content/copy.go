@@ -83,7 +83,8 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	existing, usable, err := c.findExisting(ctx, content)
 	if err == nil && existing != "" {
 		var stays bool
-		if stays, err = c.to.Protect(ctx, existing); stays && usable {
+		stays, err = c.to.Protect(ctx, existing)
+		if stays && usable {
 			return err
 		} else if !stays {
 			existing = ""
@@ -97,7 +98,8 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 		return err
 	}
 	write := dest.WriteVerified
-	if content.Path = existing; existing == "" {
+	content.Path = existing
+	if existing == "" {
 		content.Path = c.chooseLocation(from, dir)
 	} else {
 		write = c.to.NewIO().Replace // dest must not record Replace's temporary file
@@ -125,7 +127,8 @@ func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (lo
 		if path.Base(candidate) != path.Base(content.Path) || !c.claim(content.Path, candidate) {
 			continue
 		}
-		if location, usable = candidate, c.isUsable(ctx, candidate, content); usable {
+		location, usable = candidate, c.isUsable(ctx, candidate, content)
+		if usable {
 			break
 		}
 	}

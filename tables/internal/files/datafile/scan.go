@@ -48,6 +48,7 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	if len(files) > maxFiles {
 		return nil, nil, nil
 	}
+	remaining := maxRows
 	var opened []*file
 	closeFiles = func() {
 		for _, f := range opened {
@@ -62,8 +63,8 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 		}
 		opened = append(opened, f)
 		for _, g := range f.groups {
-			maxRows -= g.rows
-			if maxRows < 0 || !f.isSmall(ctx, g) {
+			remaining -= g.rows
+			if remaining < 0 || !f.isSmall(ctx, g) {
 				closeFiles()
 				return nil, nil, nil
 			}
@@ -81,23 +82,27 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 // AreSmall reports whether every row group that can match needs little memory. It does not open files whose result is
 // in s.Small.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
-	columns, remembers := "", s.Small != nil && s.Where == nil // with a condition, the result depends on the row groups that match, so it is not cached
+	useCache := s.Small != nil && s.Where == nil // with a condition, the result depends on the row groups that match
+	columnIDs := ""
 	for _, c := range s.Columns {
 		id, _ := idOf(c.IDs)
-		columns += "," + strconv.Itoa(id)
+		columnIDs += "," + strconv.Itoa(id)
 	}
+	const entryOverhead = 100 // estimated bytes that an entry of the cache needs besides its key
 	for _, f := range files {
-		key, small, known := fmt.Sprint(f.Path, f.Skip, columns), false, false
-		if remembers {
+		key := fmt.Sprintf("%s %d%s", f.Path, f.Skip, columnIDs)
+		var small, known bool
+		if useCache {
 			small, known = s.Small.Get(key)
 		}
 		if !known {
 			var err error
-			if small, err = s.isSmall(ctx, f); err != nil {
+			small, err = s.isSmall(ctx, f)
+			if err != nil {
 				return false, err
 			}
-			if remembers {
-				s.Small.Put(key, small, int64(len(key))+100)
+			if useCache {
+				s.Small.Put(key, small, int64(len(key))+entryOverhead)
 			}
 		}
 		if !small {

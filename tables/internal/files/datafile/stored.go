@@ -61,7 +61,8 @@ func (s *storedColumn) levels(p arrowsafe.Page) (length int64, ok bool) {
 		return 0, false
 	}
 	levels, start := b[:], int64(0)
-	if length = int64(p.Levels); length < 0 {
+	length = int64(p.Levels)
+	if length < 0 {
 		levels, start, length = b[4:], 4, int64(binary.LittleEndian.Uint32(b[:]))
 	}
 	if length > int64(len(levels)) || !areOnes(levels[:length], int64(p.Values)) {

@@ -51,7 +51,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		}
 		return writeForeign(ctx, t, fs, stored, rows, options...)
 	}
-	w := &fileWriter{ctx: ctx, table: t, columns: columns, fs: writeFS, id: id, fileBytes: fileBytes}
+	w := &fileWriter{ctx: ctx, table: t, icebergSchema: columns, fs: writeFS, id: id, targetFileBytes: fileBytes}
 	defer w.abort()
 	if err := w.prepare(); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 	if err := w.flush(); err != nil {
 		return nil, err
 	}
-	err = w.close()
+	err = w.closeFile()
 	return w.files, err
 }
 
@@ -95,7 +95,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 			}
 		}
 	}
-	if files.WriteFileIO, ok = fs.(iceio.WriteFileIO); ok {
+	files.WriteFileIO, ok = fs.(iceio.WriteFileIO)
+	if ok {
 		openFS := func(context.Context) (iceio.IO, error) { return files, nil }
 		t = table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), openFS, nil)
 	}

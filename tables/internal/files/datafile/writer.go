@@ -16,21 +16,21 @@ import (
 )
 
 type fileWriter struct {
-	ctx       context.Context
-	table     *table.Table
-	fs        iceio.WriteFileIO
-	id        uuid.UUID
-	locations table.LocationProvider
-	columns   *iceberg.Schema // the columns to write; prepare gives them the names that they have in files
-	arrow     *arrow.Schema
+	ctx           context.Context
+	table         *table.Table
+	fs            iceio.WriteFileIO
+	id            uuid.UUID
+	locations     table.LocationProvider
+	icebergSchema *iceberg.Schema // the columns to write; prepare gives them the names that they have in files
+	arrowSchema   *arrow.Schema
 
-	groups      rowGroups
-	fileBytes   int64
-	compressAll bool // compress every column with zstd
+	groups          rowGroups
+	targetFileBytes int64
+	compressAll     bool // compress every column with zstd
 
 	path   string           // path of the open file
 	output iceio.FileWriter // nil if no file is open
-	file   *encoder
+	enc    *encoder
 	files  []iceberg.DataFile
 }
 
@@ -46,16 +46,16 @@ func (w *fileWriter) prepare() (err error) {
 	case "zstd", "gzip", "brotli": // the table asks for better compression than Snappy's
 		w.compressAll = true
 	}
-	if w.fileBytes == 0 {
-		w.fileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
+	if w.targetFileBytes == 0 {
+		w.targetFileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
 	}
 	if w.locations, err = w.table.LocationProvider(); err != nil {
 		return err
 	}
-	if w.columns, err = iceberg.SanitizeColumnNames(w.columns); err != nil {
+	if w.icebergSchema, err = iceberg.SanitizeColumnNames(w.icebergSchema); err != nil {
 		return err
 	}
-	w.arrow, err = table.SchemaToArrowSchema(w.columns, nil, true, false)
+	w.arrowSchema, err = table.SchemaToArrowSchema(w.icebergSchema, nil, true, false)
 	return err
 }
 
@@ -71,7 +71,7 @@ func (w *fileWriter) flush() (err error) {
 		return err
 	}
 	defer joined.Release()
-	rows, err := schema.Convert(joined, w.arrow) // rename nested fields to their names in files
+	rows, err := schema.Convert(joined, w.arrowSchema) // rename nested fields to their names in files
 	if err != nil {
 		return err
 	}
@@ -84,11 +84,11 @@ func (w *fileWriter) flush() (err error) {
 			return err
 		}
 	}
-	if err := w.file.write(w.ctx, rows); err != nil {
+	if err := w.enc.write(w.ctx, rows); err != nil {
 		return err
 	}
-	if w.file.bytesWritten() >= w.fileBytes {
-		return w.close()
+	if w.enc.bytesWritten() >= w.targetFileBytes {
+		return w.closeFile()
 	}
 	return nil
 }
@@ -97,27 +97,27 @@ func (w *fileWriter) openFile() (err error) {
 	// compareNames relies on the first number to order the files of one writer.
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
 	if w.output, err = w.fs.Create(w.path); err == nil {
-		w.file, err = newEncoder(w.output, w.arrow, w.compressAll)
+		w.enc, err = newEncoder(w.output, w.arrowSchema, w.compressAll)
 	}
 	return err
 }
 
-func (w *fileWriter) close() error {
+func (w *fileWriter) closeFile() error {
 	if w.output == nil {
 		return nil
 	}
-	footer, size, err := w.file.close()
+	footer, size, err := w.enc.close()
 	err = errors.Join(err, w.output.Close())
 	w.output = nil
 	if err != nil {
 		return err
 	}
 	f, err := table.DataFileFromMetadata(table.DataFileArgs{
-		Schema: w.columns, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: footer, FilePath: w.path, FileSize: size,
+		Schema: w.icebergSchema, Spec: w.table.Spec(), Format: iceberg.ParquetFile, Metadata: footer, FilePath: w.path, FileSize: size,
 		Content: iceberg.EntryContentData, Properties: w.table.Properties(), FormatVersion: w.table.Metadata().Version(),
 	})
 	if err == nil {
-		f, err = complete(w.table.Spec(), f, w.file.nanCounts(), footer)
+		f, err = complete(w.table.Spec(), f, w.enc.nanCounts(), footer)
 	}
 	w.files = append(w.files, f)
 	return err

@@ -19,7 +19,7 @@ func TestInvalidGroupSize(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &fileWriter{ctx: t.Context(), columns: sc, table: table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return nil, nil }, nil)}
+		w := &fileWriter{ctx: t.Context(), icebergSchema: sc, table: table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return nil, nil }, nil)}
 		if err := w.prepare(); err != nil {
 			t.Fatal(err)
 		}

@@ -79,7 +79,8 @@ func (t *transaction) exec(q string, args ...any) (rows int64) {
 		return 0
 	}
 	var res sql.Result
-	if res, t.err = t.tx.ExecContext(t.ctx, q, args...); t.err == nil {
+	res, t.err = t.tx.ExecContext(t.ctx, q, args...)
+	if t.err == nil {
 		rows, t.err = res.RowsAffected()
 	}
 	return rows
@@ -87,7 +88,8 @@ func (t *transaction) exec(q string, args ...any) (rows int64) {
 
 func (t *transaction) strings(q string, args ...any) (column []string) {
 	if t.err == nil {
-		if column, t.err = stringsOf(t.ctx, t.tx, q, args...); t.err != nil {
+		column, t.err = stringsOf(t.ctx, t.tx, q, args...)
+		if t.err != nil {
 			return nil // not the rows before the error
 		}
 	}

@@ -194,7 +194,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	lacksTables := c.postgres && !isReader && len(missing) > len(keysSchema) // another process may have created them since
 	if lacksTables && len(t.strings(`SELECT value FROM partd_info WHERE key='id'`)) == 0 && t.err == nil {
 		var hasFiles bool
-		if hasFiles, t.err = c.hasFiles(ctx); hasFiles {
+		hasFiles, t.err = c.hasFiles(ctx)
+		if hasFiles {
 			return fmt.Errorf("%s: %w: it has files of tables, but the catalog is new: give the database that belongs to them, or restore a backup of it", location, ErrContent)
 		}
 	}

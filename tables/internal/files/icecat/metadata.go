@@ -192,7 +192,8 @@ func (t *transaction) reindex(n TableName, meta string) {
 	}
 	old, err := ParseMetadata([]byte(stored))
 	updated, err2 := ParseMetadata([]byte(meta))
-	if t.err = cmp.Or(err, err2); t.err == nil {
+	t.err = cmp.Or(err, err2)
+	if t.err == nil {
 		t.index(n, old, updated)
 	}
 }

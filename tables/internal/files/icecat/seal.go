@@ -91,7 +91,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 // copyAgain can be nil.
 func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
-		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {
+		found, err = s.files.inspect(true)
+		if !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {
 			break
 		}
 		time.Sleep(50 * time.Millisecond)

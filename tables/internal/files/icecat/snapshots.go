@@ -124,12 +124,12 @@ func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot strin
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(t *transaction) {
 		isPinned := map[string]bool{}
-		for _, p := range t.strings(`SELECT metadata_location || '
-' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`, namespace, snapshot) {
-			isPinned[p] = true
+		selectPinned := `SELECT metadata_location || '` + stateSeparator + `' || name FROM partd_snapshot_tables WHERE namespace=? AND snapshot=?`
+		for _, pin := range t.strings(selectPinned, namespace, snapshot) {
+			isPinned[pin] = true
 		}
 		for name, l := range planned {
-			if t.err == nil && l.Location != "" && !isPinned[l.Location+"\n"+name] {
+			if t.err == nil && l.Location != "" && !isPinned[l.Location+stateSeparator+name] {
 				t.err = errReplan
 			}
 		}

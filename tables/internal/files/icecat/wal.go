@@ -72,7 +72,8 @@ func readWAL(name string, use walUse) (w wal, err error) {
 		if use != checkLog {
 			frame = make([]byte, frameSize)
 		}
-		if isComplete, err = readAll(log, frame); !isComplete {
+		isComplete, err = readAll(log, frame)
+		if !isComplete {
 			return w, err
 		}
 		follows := func() bool {

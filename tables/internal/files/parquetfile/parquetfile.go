@@ -307,7 +307,8 @@ func (d *dictionary) add(a *array.Dictionary) {
 	if d.isLarge || d.last == values || bits > 16 {
 		return
 	}
-	if d.last = values; d.values == nil {
+	d.last = values
+	if d.values == nil {
 		d.values = map[string]bool{}
 	}
 	for i := range values.Len() {

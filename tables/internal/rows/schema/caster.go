@@ -187,17 +187,17 @@ func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	if index < 0 {
 		return array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows())), nil
 	}
-	stored, err := ConvertArray(batch.Column(index), c.stored.Field(index).Type)
+	converted, err := ConvertArray(batch.Column(index), c.stored.Field(index).Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
 	}
-	defer stored.Release()
-	if !f.Nullable && stored.NullN() > 0 {
+	defer converted.Release()
+	if !f.Nullable && converted.NullN() > 0 {
 		return nil, &Error{f.Name, errors.New("the column contains a null, which the table does not allow")}
 	}
 	// The array now has a type that tables store (see StoredType), or contains durations, which tables store as int64.
 	// The table's type is the same or a wider number type (see CanPromote), so this conversion only widens numbers.
-	a, err := ConvertArray(stored, f.Type)
+	a, err := ConvertArray(converted, f.Type)
 	if err != nil {
 		return nil, &Error{f.Name, err}
 	}

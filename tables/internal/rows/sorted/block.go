@@ -54,7 +54,8 @@ func (b *sortedBlock) release() {
 		return
 	}
 	take.Release(b.batches)
-	if b.batches, b.order = nil, nil; b.file != nil {
+	b.batches, b.order = nil, nil
+	if b.file != nil {
 		b.file.close()
 	}
 }

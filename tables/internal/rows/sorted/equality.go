@@ -128,7 +128,8 @@ func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i
 	var text []byte
 	return func(key []byte, row int) (_ []byte, err error) {
 		var isNull bool
-		if text, isNull, err = appendText(text[:0], a, row); isNull || err != nil {
+		text, isNull, err = appendText(text[:0], a, row)
+		if isNull || err != nil {
 			return append(key, 0), err
 		}
 		return append(binary.AppendUvarint(append(key, 1), uint64(len(text))), text...), nil

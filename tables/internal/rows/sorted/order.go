@@ -50,7 +50,8 @@ func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 			}
 		}
 		varying := all &^ common
-		if width += bits.OnesCount64(varying); width > 64 {
+		width += bits.OnesCount64(varying)
+		if width > 64 {
 			return last, depth
 		}
 		last, depth = column, level

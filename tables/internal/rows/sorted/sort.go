@@ -101,7 +101,8 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 		space := in.Keep
 		for b, err := range blocks {
 			if err == nil {
-				if space -= b.size; space >= 0 {
+				space -= b.size
+				if space >= 0 {
 					kept = append(kept, b)
 					continue
 				}
@@ -179,7 +180,8 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 			var previous *sortedBlock
 			var err error
 			wait := sorting
-			if sorting = nil; wait != nil {
+			sorting = nil
+			if wait != nil {
 				previous, err = wait()
 			}
 			if block, blockSize := batches, size; err == nil && len(block) > 0 {

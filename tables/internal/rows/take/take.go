@@ -102,8 +102,8 @@ func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 		return buildRows(a, indices, append(views, buffers[2:]...), nil), nil
 	case *array.Boolean:
 		bits := make([]byte, bitutil.BytesForBits(int64(len(indices))))
-		for i, p := range indices {
-			if p >= 0 && src.Value(p) {
+		for i, row := range indices {
+			if row >= 0 && src.Value(row) {
 				bitutil.SetBit(bits, i)
 			}
 		}
@@ -132,11 +132,11 @@ func buildRows(a arrow.Array, indices []int, buffers []*memory.Buffer, children 
 		}
 		bitutil.ClearBit(bits, i)
 	}
-	nullBitmap := []*memory.Buffer{nil}
+	allBuffers := []*memory.Buffer{nil}
 	if nulls > 0 {
-		nullBitmap[0] = memory.NewBufferBytes(bits)
+		allBuffers[0] = memory.NewBufferBytes(bits)
 	}
-	return NewArray(a.DataType(), len(indices), append(nullBitmap, buffers...), children, nulls, 0)
+	return NewArray(a.DataType(), len(indices), append(allBuffers, buffers...), children, nulls, 0)
 }
 
 // NewArray returns an array made of the given parts.

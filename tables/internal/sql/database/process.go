@@ -33,10 +33,10 @@ type Process struct {
 
 // message is a request to a process. Exactly one field is set.
 type message struct {
-	Open  *openRequest `json:",omitempty"` // opens a new database
-	Again bool         `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
-	Names string       `json:",omitempty"` // a statement whose table names are requested
-	Job   *jobMessage  `json:",omitempty"`
+	Open    *openRequest `json:",omitempty"` // opens a new database
+	Reuse   bool         `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
+	NamesOf string       `json:",omitempty"` // a statement whose table names are requested
+	Job     *jobMessage  `json:",omitempty"`
 }
 
 type openRequest struct {
@@ -46,8 +46,8 @@ type openRequest struct {
 
 type jobMessage struct {
 	Job
-	Describe   bool
-	Parameters []byte // an Arrow stream; can be empty
+	DescribeOnly bool
+	Parameters   []byte // an Arrow stream; can be empty
 }
 
 // description is the encoded result of Runner.Describe.
@@ -83,12 +83,12 @@ func (p *Process) Ready(ctx context.Context) error {
 	if p.isOpen {
 		return nil
 	}
-	defer p.worker.KillWith(ctx)()
+	defer p.worker.KillWith(ctx)() // from now until the process has opened the database
 	return statementError(p.worker.ExplainError(p.worker.Receive(&p.isOpen)))
 }
 
 func (p *Process) TableNames(sql string) (names []Name, err error) {
-	err = p.call(message{Names: sql}, &names)
+	err = p.call(message{NamesOf: sql}, &names)
 	p.hasEnded = true
 	return names, err
 }
@@ -96,7 +96,7 @@ func (p *Process) TableNames(sql string) (names []Name, err error) {
 func (p *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {
 	var answer description
 	p.hasEnded = false
-	if err := p.call(message{Job: &jobMessage{Job: *j, Describe: true}}, &answer); err != nil {
+	if err := p.call(message{Job: &jobMessage{Job: *j, DescribeOnly: true}}, &answer); err != nil {
 		return nil, nil, err
 	}
 	p.hasEnded = true
@@ -138,7 +138,7 @@ func (p *Process) Finish() {
 }
 
 func (p *Process) Reuse() (r Reuse) {
-	if !p.prepareNext(message{Again: true}, &r) {
+	if !p.prepareNext(message{Reuse: true}, &r) {
 		return Reuse{}
 	}
 	p.isOpen = r.IsPossible

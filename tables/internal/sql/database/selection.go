@@ -56,61 +56,61 @@ const (
 	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
-// fieldsOf returns the named fields of a node. It reports whether all other fields except the position are equal to
-// want, which is JSON with sorted keys.
-func fieldsOf(node any, want string, names ...string) ([]any, bool) {
-	m, _ := node.(map[string]any)
-	others, values := maps.Clone(m), make([]any, len(names))
-	for i, name := range names {
-		values[i] = m[name]
+// fieldsOf returns the fields of a node, which is nil if the node is no JSON object. It reports whether all fields that
+// are not in names, except the position, are equal to want, which is JSON with sorted keys.
+func fieldsOf(node any, want string, names ...string) (fields map[string]any, ok bool) {
+	fields, _ = node.(map[string]any)
+	others := maps.Clone(fields)
+	for _, name := range names {
 		delete(others, name)
 	}
 	delete(others, "query_location")
 	text, err := json.Marshal(others)
-	return values, err == nil && string(text) == want
+	return fields, err == nil && string(text) == want
 }
 
 // selectionOf returns the Selection of a statement's parse tree, or nil if the statement does more than a Selection
 // can describe.
 func selectionOf(tree any) *Selection {
 	statement, isStatement := fieldsOf(tree, "{}", "node", "named_param_map")
-	query, isSelect := fieldsOf(statement[0], selectNode, "select_list", "from_table", "where_clause")
-	from, isTable := fieldsOf(query[1], tableNode, "alias", "table_name", "schema_name", "catalog_name")
-	results, _ := query[0].([]any)
+	query, isSelect := fieldsOf(statement["node"], selectNode, "select_list", "from_table", "where_clause")
+	from, isTable := fieldsOf(query["from_table"], tableNode, "alias", "table_name", "schema_name", "catalog_name")
+	results, _ := query["select_list"].([]any)
 	if !isStatement || !isSelect || !isTable || len(results) == 0 {
 		return nil
 	}
-	table := from[0] // the name that qualifies columns: the alias, or else the table's name
-	if table == "" {
-		table = from[1]
+	qualifier := from["alias"] // the name that qualifies columns: the alias, or else the table's name
+	if qualifier == "" {
+		qualifier = from["table_name"]
 	}
+	where := query["where_clause"]
 	s := &Selection{}
 	_, isStar := fieldsOf(results[0], starNode)
 	_, isCount := fieldsOf(results[0], countNode, "alias")
 	switch {
 	case len(results) == 1 && isStar:
-	case len(results) == 1 && isCount && query[2] == nil:
+	case len(results) == 1 && isCount && where == nil:
 		s.CountsAll = true
 	default:
 		for _, r := range results {
-			column, ok := columnOf(r, table)
+			column, ok := columnOf(r, qualifier)
 			if !ok {
 				return nil
 			}
 			s.Columns = append(s.Columns, column)
 		}
 	}
-	if query[2] != nil && !s.addConditions(query[2], table) {
+	if where != nil && !s.addConditions(where, qualifier) {
 		return nil
 	}
 	return s
 }
 
 // columnOf returns the name of the column that a node refers to. ok is false if the node is not a column of the table.
-func columnOf(node, table any) (column string, ok bool) {
+func columnOf(node, qualifier any) (column string, ok bool) {
 	fields, ok := fieldsOf(node, columnNode, "alias", "column_names")
-	names, _ := fields[1].([]any)
-	ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == table)
+	names, _ := fields["column_names"].([]any)
+	ok = ok && (len(names) == 1 || len(names) == 2 && names[0] == qualifier)
 	if ok {
 		column, ok = names[len(names)-1].(string)
 	}
@@ -119,21 +119,20 @@ func columnOf(node, table any) (column string, ok bool) {
 
 // addConditions adds the conditions in node to s. It returns false if node has a condition that a Selection cannot
 // describe.
-func (s *Selection) addConditions(node, table any) bool {
+func (s *Selection) addConditions(node, qualifier any) bool {
 	if fields, ok := fieldsOf(node, conjunctionNode, "children"); ok {
-		children, _ := fields[0].([]any)
-		return !slices.ContainsFunc(children, func(child any) bool { return !s.addConditions(child, table) })
+		children, _ := fields["children"].([]any)
+		return !slices.ContainsFunc(children, func(child any) bool { return !s.addConditions(child, qualifier) })
 	}
 	sides, ok := fieldsOf(node, equalityNode, "left", "right")
 	if !ok {
 		return false
 	}
-	column, isColumn := columnOf(sides[0], table)
-	if !isColumn {
-		column, isColumn = columnOf(sides[1], table)
-		sides[1] = sides[0]
+	if column, isColumn := columnOf(sides["left"], qualifier); isColumn {
+		return s.addCondition(column, sides["right"])
 	}
-	return isColumn && s.addCondition(column, sides[1])
+	column, isColumn := columnOf(sides["right"], qualifier)
+	return isColumn && s.addCondition(column, sides["left"])
 }
 
 func (s *Selection) addCondition(column string, value any) bool {
@@ -146,12 +145,12 @@ func (s *Selection) addCondition(column string, value any) bool {
 		e.IsParameter = true
 		s.Where = append(s.Where, e)
 		s.parameters++
-		return fields[0] == strconv.Itoa(s.parameters)
+		return fields["identifier"] == strconv.Itoa(s.parameters)
 	}
 	constant, isConstant := fieldsOf(value, constantNode, "value")
 	for _, typ := range []string{"VARCHAR", "INTEGER", "BIGINT"} {
-		if fields, ok := fieldsOf(constant[0], fmt.Sprintf(valueNode, typ), "value"); ok && isConstant {
-			e.Literal = sqlwrite.Literal{Offset: offsetOf(value.(map[string]any)), Value: fmt.Sprint(fields[0]), IsText: typ == "VARCHAR"}
+		if fields, ok := fieldsOf(constant["value"], fmt.Sprintf(valueNode, typ), "value"); ok && isConstant {
+			e.Literal = sqlwrite.Literal{Offset: offsetOf(value.(map[string]any)), Value: fmt.Sprint(fields["value"]), IsText: typ == "VARCHAR"}
 			s.Where = append(s.Where, e)
 			return true
 		}

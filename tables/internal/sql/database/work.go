@@ -41,7 +41,7 @@ func serveStatements(c *worker.Conn) error {
 				return nil
 			}
 			err = w.openDatabase(m.Open)
-		case m.Again:
+		case m.Reuse:
 			w.pause()
 			var reuse Reuse
 			if !worker.HasLowPriority() {
@@ -59,7 +59,7 @@ func serveStatements(c *worker.Conn) error {
 			w.d.Finish()
 		default:
 			w.begin()
-			names, namesErr := w.d.TableNames(m.Names)
+			names, namesErr := w.d.TableNames(m.NamesOf)
 			err = c.Reply(names, namesErr)
 		}
 		if err != nil {
@@ -116,7 +116,7 @@ func (w *session) run(m *jobMessage) error {
 	if err := worker.Limit(m.Memory + processOverhead(&w.o)); err != nil {
 		return w.c.Reply(nil, err)
 	}
-	if m.Describe {
+	if m.DescribeOnly {
 		result, parameters, err := w.d.Describe(&m.Job)
 		return w.c.Reply(description{worker.Schema(result), worker.Schema(parameters)}, err)
 	}

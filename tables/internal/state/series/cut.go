@@ -44,21 +44,26 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 		return c, nil
 	}
 	files, err := s.Files(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range files {
 		if f.Bounds != nil {
 			c.include(f.Bounds.Lowest)
 			c.include(f.Bounds.Highest)
 		}
 	}
-	return c, err
+	return c, nil
 }
 
 // include extends the range of times, which determines the length of automatic periods.
-func (c *Cutter) include(v int64) {
+func (c *Cutter) include(tick int64) {
 	if !c.hasTimes {
-		c.lowest, c.highest, c.hasTimes = v, v, true
+		c.lowest, c.highest = tick, tick
+		c.hasTimes = true
 	}
-	c.lowest, c.highest = min(c.lowest, v), max(c.highest, v)
+	c.lowest = min(c.lowest, tick)
+	c.highest = max(c.highest, tick)
 }
 
 // Periods returns the length of the periods, and the reason for it.
@@ -72,9 +77,9 @@ func (c *Cutter) Periods() (definition.Partition, string) {
 	return autoPartition(timeOf(c.lowest, c.timeType), timeOf(c.highest, c.timeType))
 }
 
-// Tick converts t to the unit of a time type. It rounds up. If the type cannot represent t, it returns the type's
+// CeilTicks converts t to the unit of a time type. It rounds up. If the type cannot represent t, it returns the type's
 // nearest value.
-func Tick(t time.Time, timeType arrow.DataType) int64 {
+func CeilTicks(t time.Time, timeType arrow.DataType) int64 {
 	seconds, nanos := t.Unix(), int64(t.Nanosecond())
 	timestampType, ok := timeType.(*arrow.TimestampType)
 	if !ok {
@@ -96,11 +101,11 @@ func Tick(t time.Time, timeType arrow.DataType) int64 {
 	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// periodEnd returns the first time after the period that contains v, or the highest int64 if the period has no end.
-func (c *Cutter) periodEnd(v int64) int64 {
-	if c != nil && v > math.MinInt64 {
-		by, _ := c.Periods()
-		if end := Tick(by.NextStart(timeOf(v, c.timeType)), c.timeType); end > v {
+// periodEnd returns the first time after the period that contains tick, or the highest int64 if the period has no end.
+func (c *Cutter) periodEnd(tick int64) int64 {
+	if c != nil && tick > math.MinInt64 {
+		period, _ := c.Periods()
+		if end := CeilTicks(period.NextStart(timeOf(tick, c.timeType)), c.timeType); end > tick {
 			return end
 		}
 	}
@@ -113,11 +118,11 @@ func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
 	if c == nil {
 		return sorted.AllRows
 	}
-	v := TimeAt(rows.Column(c.column), 0)
-	if v > math.MinInt64 {
-		c.include(v)
+	firstTick := TimeAt(rows.Column(c.column), 0)
+	if firstTick > math.MinInt64 {
+		c.include(firstTick)
 	}
-	end := c.periodEnd(v)
+	end := c.periodEnd(firstTick)
 	if end == math.MaxInt64 {
 		return sorted.AllRows
 	}

@@ -35,8 +35,8 @@ func TestPeriods(t *testing.T) {
 				t.Errorf("%s: periodEnd(%d) = %d, want a later time", typ, v, end)
 			}
 		}
-		if want := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !timeOf(Tick(want, typ), typ).Equal(want) {
-			t.Errorf("%s: the tick of %s is the time %s, want the same time", typ, want, timeOf(Tick(want, typ), typ))
+		if want := time.Date(1950, 5, 1, 0, 0, 0, 0, time.UTC); !timeOf(CeilTicks(want, typ), typ).Equal(want) {
+			t.Errorf("%s: the tick of %s is the time %s, want the same time", typ, want, timeOf(CeilTicks(want, typ), typ))
 		}
 	}
 	for days, want := range map[int]definition.Partition{0: definition.PartitionMonth, 365: definition.PartitionMonth, 366: definition.PartitionQuarter, 3*365 + 1: definition.PartitionYear, 9999: definition.PartitionYear} {
