@@ -48,7 +48,7 @@ func TestBackupMissingFiles(t *testing.T) {
 					copied, err := do(to, "second")
 					tabletest.Succeed(t, err)
 					want := map[string]int{"data": 1}[kind]
-					if unchanged, sent := totals(copied); unchanged != 0 || sent != want {
+					if unchanged, sent := tabletest.Totals(copied); unchanged != 0 || sent != want {
 						t.Errorf("after the loss: %+v, want %d sent files of a changed table", copied, want)
 					}
 					findings, _ := tabletest.VerifyAll(t, to, tables.VerifyOptions{})

@@ -35,7 +35,7 @@ func backupNames(t testing.TB, s *tables.Store) string {
 
 func TestBackup(t *testing.T) {
 	t.Parallel()
-	ctx, s := t.Context(), fullStore(t)
+	ctx, s := t.Context(), tabletest.FullStore(t)
 	b, bucketOne := tabletest.Open(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
@@ -43,10 +43,10 @@ func TestBackup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u, f := totals(copied); u != unchanged || f != files {
+		if u, f := tabletest.Totals(copied); u != unchanged || f != files {
 			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, copied)
 		}
-		return stateOf(t, s)
+		return tabletest.StateOf(t, s)
 	}
 	monday := backup("monday", 0, 8)
 	backup("nothing", 4, 0)
@@ -89,20 +89,20 @@ func TestBackup(t *testing.T) {
 		if _, err := empty.RestoreFrom(ctx, b, name); err != nil {
 			t.Fatal(err)
 		}
-		wantState(t, empty, want)
+		tabletest.WantState(t, empty, want)
 	}
 	// The source store still has most of the files, so a restore sends few.
 	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 11) // stays in the tail
 	copied, err := s.RestoreFrom(ctx, b, "tuesday")
-	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
+	if u, f := tabletest.Totals(copied); err != nil || u != 2 || f != 0 {
 		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
 	}
-	wantState(t, s, tuesday)
+	tabletest.WantState(t, s, tuesday)
 	bucketName := "one"
 	if _, err := s.RestoreFrom(ctx, b, "monday", bucketName); err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, s, monday)
+	tabletest.WantState(t, s, monday)
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
 	}
@@ -116,7 +116,7 @@ func TestBackup(t *testing.T) {
 // TestBackupInterrupted checks that an interrupted backup is not listed, and that the next backup reuses its files.
 func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
-	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
+	ctx, s, dir := t.Context(), tabletest.FullStore(t), t.TempDir()
 	errInterrupted := errors.New("interrupted")
 	for attempt := 2; ; attempt += 2 {
 		commits := 0
@@ -234,11 +234,11 @@ func TestBackupChild(t *testing.T) {
 // backup must be listed.
 func TestBackupKill(t *testing.T) {
 	t.Parallel()
-	s := fullStore(t)
+	s := tabletest.FullStore(t)
 	for i := range 30 {
 		tabletest.Put(t, s.Bucket("two"), fmt.Sprint("t", i), tables.PutAppend, int64(i))
 	}
-	want := stateOf(t, s)
+	want := tabletest.StateOf(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestBackupKill(t *testing.T) {
 			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
 				t.Fatal(err)
 			}
-			wantState(t, restored, want)
+			tabletest.WantState(t, restored, want)
 			if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
 				t.Errorf("Verify reported %+v; want none", findings)
 			}

@@ -210,7 +210,7 @@ func TestChangesOfColumns(t *testing.T) {
 			c.want(tables.AtVersion(first), nil, "4.5 4 insert")
 		},
 		"nulls become texts": func(c *changesCase) {
-			if _, err := c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.Null)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
+			if _, err := c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.Null)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
 				c.Fatal(err)
 			}
 			first := wantVersion(c.T, c.b)
@@ -270,8 +270,8 @@ func (c *changesCase) putStruct(rows string, names ...string) tables.Version {
 	c.Helper()
 	var members []arrow.Field
 	for _, name := range names {
-		members = append(members, nullable(name, arrow.PrimitiveTypes.Int64))
+		members = append(members, tabletest.Nullable(name, arrow.PrimitiveTypes.Int64))
 	}
-	putJSON(c.T, c.b, "t", rows, nullable("id", arrow.PrimitiveTypes.Int64), nullable("s", arrow.StructOf(members...)))
+	putJSON(c.T, c.b, "t", rows, tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("s", arrow.StructOf(members...)))
 	return wantVersion(c.T, c.b)
 }

@@ -54,14 +54,14 @@ func TestChangesWithoutNumbers(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
 	createForeign(t, b, "1", "k")
-	putJSON(t, b, "t", `[{"k":1}]`, nullable("k", arrow.PrimitiveTypes.Int64))
+	putJSON(t, b, "t", `[{"k":1}]`, tabletest.Nullable("k", arrow.PrimitiveTypes.Int64))
 	for _, since := range []tables.At{nil, tables.AtVersion(0)} {
 		if _, err := b.Table("t").Changes(t.Context(), since, nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "upgrade the table") {
 			t.Errorf("changes of a table of format version 1: error %v, want ErrUnsupported with advice", err)
 		}
 	}
 	foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.UpgradeFormatVersion(2) })
-	putJSON(t, b, "t", `[{"k":2}]`, nullable("k", arrow.PrimitiveTypes.Int64))
+	putJSON(t, b, "t", `[{"k":2}]`, tabletest.Nullable("k", arrow.PrimitiveTypes.Int64))
 	if v := wantChanges(t, b, nil, nil, "1 insert; 2 insert"); v != 1 {
 		t.Errorf("after the upgrade, the changes lead to version %d, want 1", v)
 	}
@@ -73,7 +73,7 @@ func TestChangesAfterPartitioning(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
 	createForeign(t, b, "2", "k", "v")
-	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
+	fields := []arrow.Field{tabletest.Nullable("k", arrow.PrimitiveTypes.Int64), tabletest.Nullable("v", arrow.PrimitiveTypes.Int64)}
 	putJSON(t, b, "t", `[{"k":1,"v":1},{"k":2,"v":2},{"k":3,"v":3}]`, fields...)
 	deleteByKey(t, s, "k", 2)
 	foreignCommit(t, s, "t", func(tx *table.Transaction) error {
@@ -123,7 +123,7 @@ func TestChangesWithFileTwice(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
-	path := filesOf(t, b, "t")[0]
+	path := tabletest.FilesOf(t, b, "t")[0]
 	tabletest.Put(t, b, "t", tables.PutReplace, 2)
 	add := func() {
 		foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.AddFiles(t.Context(), []string{path}, nil, true) })

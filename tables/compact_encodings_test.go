@@ -21,12 +21,12 @@ import (
 // TestCompactReencodesOldFiles checks that files from earlier versions can be read, and that Compact merges them into
 // files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
 func TestCompactReencodesOldFiles(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	columns := arrow.NewSchema([]arrow.Field{
-		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
-		nullable("sym", arrow.BinaryTypes.String),
-		nullable("price", arrow.PrimitiveTypes.Float64),
-		nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
+		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		tabletest.Nullable("sym", arrow.BinaryTypes.String),
+		tabletest.Nullable("price", arrow.PrimitiveTypes.Float64),
+		tabletest.Nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
 	}, nil)
 	const rows = 20_000
 	for f := range 2 {
@@ -42,7 +42,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 		tabletest.PutRows(t, b, "t", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
 	}
 	want := scanJSON(t, b, "t", nil)
-	for _, path := range filesOf(t, b, "t") {
+	for _, path := range tabletest.FilesOf(t, b, "t") {
 		rewriteWithOldEncodings(t, strings.TrimPrefix(path, "file://"))
 		if encodings := columnEncodings(t, path); encodings != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
 			t.Fatalf("%s was not rewritten with the old encodings: %s", path, encodings)
@@ -57,7 +57,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 	if read := scanJSON(t, b, "t", nil); read != want {
 		t.Error("after the compaction, the rows differ")
 	}
-	encodings := columnEncodings(t, filesOf(t, b, "t")[0])
+	encodings := columnEncodings(t, tabletest.FilesOf(t, b, "t")[0])
 	deltas := "DELTA_BINARY_PACKED RLE UNCOMPRESSED index, "
 	if encodings != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
 		t.Errorf("after the compaction, the columns' encodings are %s", encodings)

@@ -35,12 +35,12 @@ func columnTypes(t *testing.T, path string) string {
 // annotated int column that was widened to a long. Compact rewrites files with annotations, but only once.
 func TestPlainIntegers(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{
-		nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
-		nullable("i", arrow.PrimitiveTypes.Int32),
-		nullable("l", arrow.PrimitiveTypes.Int64),
-		nullable("small", arrow.PrimitiveTypes.Uint16),
-		nullable("day", arrow.FixedWidthTypes.Date32),
-		nullable("all", arrow.ListOf(arrow.PrimitiveTypes.Int32)),
+		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		tabletest.Nullable("i", arrow.PrimitiveTypes.Int32),
+		tabletest.Nullable("l", arrow.PrimitiveTypes.Int64),
+		tabletest.Nullable("small", arrow.PrimitiveTypes.Uint16),
+		tabletest.Nullable("day", arrow.FixedWidthTypes.Date32),
+		tabletest.Nullable("all", arrow.ListOf(arrow.PrimitiveTypes.Int32)),
 	}, nil)
 	const rows = `[{"at": "2026-01-01 00:00:00", "i": -7, "l": 8, "small": 65535, "day": "2026-01-01", "all": [1, null]}, {"at": "2026-01-02 00:00:00"}]`
 	for fields, want := range map[int]string{
@@ -49,7 +49,7 @@ func TestPlainIntegers(t *testing.T) {
 	} {
 		for kind, settings := range map[string]*tables.Settings{"unordered": nil, "ordered": {Time: "at"}} {
 			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
-				b := bucketWithoutTail(t)
+				b := tabletest.BucketWithoutTail(t)
 				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
 				if err != nil {
 					t.Fatal(err)
@@ -58,7 +58,7 @@ func TestPlainIntegers(t *testing.T) {
 				rowsBefore := scanJSON(t, b, "t", nil)
 				check := func() {
 					t.Helper()
-					if types := columnTypes(t, filesOf(t, b, "t")[0]); types != want {
+					if types := columnTypes(t, tabletest.FilesOf(t, b, "t")[0]); types != want {
 						t.Errorf("the file's column types are %s, want %s", types, want)
 					}
 					if now := scanJSON(t, b, "t", nil); now != rowsBefore {
@@ -66,8 +66,8 @@ func TestPlainIntegers(t *testing.T) {
 					}
 				}
 				check()
-				rewriteWithOldEncodings(t, strings.TrimPrefix(filesOf(t, b, "t")[0], "file://"))
-				if types := columnTypes(t, filesOf(t, b, "t")[0]); types == want {
+				rewriteWithOldEncodings(t, strings.TrimPrefix(tabletest.FilesOf(t, b, "t")[0], "file://"))
+				if types := columnTypes(t, tabletest.FilesOf(t, b, "t")[0]); types == want {
 					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
 				}
 				for _, replacedFiles := range []int{1, 0} {

@@ -16,13 +16,13 @@ import (
 // objects although intact copies of them are cached, and repairs data objects from the original store.
 func TestCopyToABucket(t *testing.T) {
 	t.Parallel()
-	source, b := fullStore(t), new(objstore.Memory)
-	want := stateOf(t, source)
+	source, b := tabletest.FullStore(t), new(objstore.Memory)
+	want := tabletest.StateOf(t, source)
 	bucket := tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
 	if _, err := source.CopyTo(t.Context(), bucket); err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, bucket, want)
+	tabletest.WantState(t, bucket, want)
 	for kind, path := range sampleFiles(t, bucket, "one", "twice") {
 		name := strings.TrimPrefix(path, "s3://bucket/house/")
 		before := readObject(t, b, name)
@@ -54,7 +54,7 @@ func TestCopyToABucket(t *testing.T) {
 	if _, err := bucket.CopyTo(t.Context(), copiedBack); err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, copiedBack, want)
+	tabletest.WantState(t, copiedBack, want)
 }
 
 func flipBit(b []byte) []byte {

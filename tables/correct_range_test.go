@@ -103,7 +103,7 @@ func TestReplaceRange(t *testing.T) {
 					want[h] = 1
 				}
 			}
-			before := filesOf(t, b, "t")
+			before := tabletest.FilesOf(t, b, "t")
 			result, err := b.Table("t").ReplaceRange(ctx, hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
 			if err != nil || result.Deleted != 5 || result.Written != 3 || result.Files != 2 {
 				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 5, Written 3 and Files 2", result, err)
@@ -113,7 +113,7 @@ func TestReplaceRange(t *testing.T) {
 			}
 			want[8], want[9], want[12] = 2, 2, 2
 			wantHours(t, b, "t", want)
-			if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+			if after := tabletest.FilesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 				t.Errorf("files before: %q, after: %q; the last one should not have been rewritten", before, after)
 			}
 			for _, outside := range []int{7, 13} { // the range excludes its end

@@ -30,37 +30,18 @@ func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.Rewr
 	return result
 }
 
-func filesOf(t testing.TB, b *tables.Bucket, name string) (paths []string) {
-	t.Helper()
-	table := b.Table(name)
-	m, err := table.ScanPlan(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	for _, f := range m.Files {
-		paths = append(paths, f.Path)
-	}
-	return paths
-}
-
-// bucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
-func bucketWithoutTail(t testing.TB) *tables.Bucket {
-	return tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("b")
-}
-
 func TestDeleteRows(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	for i := range int64(4) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	result := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
 	if result.Deleted != 17 || result.Files != 3 || result.Version != 5 || result.Written != 0 {
 		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", result)
 	}
 	tabletest.WantRows(t, b, "t", append(tabletest.Sequence(0, 8), tabletest.Sequence(25, 15)...)...)
-	after := filesOf(t, b, "t")
+	after := tabletest.FilesOf(t, b, "t")
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
@@ -70,7 +51,7 @@ func TestDeleteRows(t *testing.T) {
 	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (tables.RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
+	if now := tabletest.FilesOf(t, b, "t"); !slices.Equal(now, after) {
 		t.Errorf("files before: %q, after: %q; want no change because no row was deleted", after, now)
 	}
 	if result := deleteWhere(t, b, "t", "n >= 0"); result.Deleted != 23 {
@@ -95,7 +76,7 @@ func TestDeleteRowsInTail(t *testing.T) {
 
 // TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	for i := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
@@ -125,7 +106,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 		{Name: "d", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	nan := math.NaN()
 	ptr := func(f float64) *float64 { return &f }
 	values := []*float64{ptr(1), ptr(2), nil, &nan}
@@ -175,30 +156,11 @@ func TestDeleteRowsUnknown(t *testing.T) {
 			}
 		}
 		result := deleteWhere(t, b, name, where)
-		got := columnTexts(t, b, name, "f")
+		got := tabletest.ColumnTexts(t, b, name, "f")
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(got, want) || int(result.Deleted) != len(all)-len(want) {
 			t.Errorf("DeleteRows(%s) = %+v; remaining rows are %q, want %q", where, result, got, want)
 		}
 	}
-}
-
-func columnTexts(t testing.TB, b *tables.Bucket, name, column string) (all []string) {
-	t.Helper()
-	table := b.Table(name)
-	r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{column}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Release()
-	for r.Next() {
-		for i := range int(r.RecordBatch().NumRows()) {
-			all = append(all, r.RecordBatch().Column(0).ValueStr(i))
-		}
-	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
-	return all
 }

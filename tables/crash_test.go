@@ -181,7 +181,7 @@ func (a rowsByTable) addSnapshots(ctx context.Context, b *tables.Bucket) error {
 			if err != nil {
 				return err
 			}
-			if a[snap.Name+"/"+info.Name], err = readAt(ctx, b, snap.Name, info.Name); err != nil {
+			if a[snap.Name+"/"+info.Name], err = tabletest.ReadSnapshot(ctx, b, snap.Name, info.Name); err != nil {
 				return err
 			}
 		}

@@ -184,13 +184,13 @@ func TestUpsertDuringChanges(t *testing.T) {
 // TestUpsertUnderEvolutions checks that an upsert widens a column only if the table's evolution setting allows it.
 func TestUpsertUnderEvolutions(t *testing.T) {
 	for e, want := range map[tables.Evolution]string{"": `column "v": it has type int64`, tables.Strict: `column "v": it has type int64`, tables.AddOnly: `column "v": it has type int64`, tables.Compatible: "", tables.Flexible: ""} {
-		b := bucketWithoutTail(t)
+		b := tabletest.BucketWithoutTail(t)
 		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "k int64; v int32", `{"k":1,"v":1}`), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
 			t.Fatal(err)
 		}
 		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
 	}
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*tables.SchemaError)) {
 		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
@@ -206,7 +206,7 @@ func TestNullTypeReplaced(t *testing.T) {
 			value = "1"
 		}
 		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
-		typed := bucketWithoutTail(t)
+		typed := tabletest.BucketWithoutTail(t)
 		tabletest.PutRows(t, typed, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 		_, wantRow, _ := strings.Cut(tabletest.TableText(t, typed, "t", nil), " | ")
 		for j, e := range []tables.Evolution{"", tables.Compatible, tables.Flexible, tables.Strict, tables.AddOnly} {

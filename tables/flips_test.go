@@ -51,7 +51,7 @@ func flipState(t *testing.T, dir string, o tables.Options) (state, log string) {
 		state += fmt.Sprintln("error", err)
 	}
 	for _, snap := range snapshots {
-		rows, err := readAt(t.Context(), b, snap.Name, "t1")
+		rows, err := tabletest.ReadSnapshot(t.Context(), b, snap.Name, "t1")
 		if err != nil {
 			state += fmt.Sprintln("error", err)
 		} else {

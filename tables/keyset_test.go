@@ -34,8 +34,8 @@ func TestKeySetCollisions(t *testing.T) {
 // default of Options.Memory. The keys of the default number of rows fit in memory.
 func TestUpsertMemory(t *testing.T) {
 	keys := int64(tabletest.Rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
-	b := bucketWithoutTail(t)
-	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Float64)}, nil)
+	b := tabletest.BucketWithoutTail(t)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.PrimitiveTypes.Float64)}, nil)
 	// rows returns rows with the keys from first to first+keys-1, out of order.
 	rows := func(first int64) array.RecordReader {
 		return array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {

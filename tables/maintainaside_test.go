@@ -47,7 +47,7 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 				}
 			}
 			onWrite.Store(&put)
-			if r := maintain(t, s, nil); onWrite.Load() != nil || r.Tables != 1 {
+			if r := tabletest.Maintain(t, s, nil); onWrite.Load() != nil || r.Tables != 1 {
 				t.Errorf("Maintain = %+v, and no put came in between", r)
 			}
 			tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 2*n+1)...)
@@ -62,7 +62,7 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 // TestEvolveDuringMerge merges files between the rewrite of a table's files for other columns and its commit.
 func TestEvolveDuringMerge(t *testing.T) {
 	t.Parallel()
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	for n := range int64(8) {
 		tabletest.Put(t, b, "t", tables.PutAppend, n)
 	}
@@ -97,9 +97,9 @@ func TestMaintainClockSetForward(t *testing.T) {
 		want  int
 	}{{time.Hour, 3}, {-time.Hour, 1}} { // forward, and back to the right time
 		s.SetClock(c.ahead)
-		maintain(t, s, &tables.MaintainOptions{OlderThan: time.Millisecond})
+		tabletest.Maintain(t, s, &tables.MaintainOptions{OlderThan: time.Millisecond})
 		s.RetryExpiry("t")
-		if n := maintenanceOf(t, b, "t").Versions; n != c.want {
+		if n := tabletest.MaintenanceOf(t, b, "t").Versions; n != c.want {
 			t.Errorf("after the clock was set by %v: %d versions, want %d", c.ahead, n, c.want)
 		}
 	}
@@ -129,7 +129,7 @@ func TestMaintainAllPeriods(t *testing.T) {
 		}})
 		tabletest.Succeed(t, err)
 		t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
-		if r := maintain(t, s, nil); merges != 2 || r.FilesBefore < 16 || r.FilesAfter != 2 {
+		if r := tabletest.Maintain(t, s, nil); merges != 2 || r.FilesBefore < 16 || r.FilesAfter != 2 {
 			t.Errorf("with appends to day %d: Maintain = %+v after %d merges; want at least 16 files merged into 2 in 2 merges", busy+1, r, merges)
 		}
 	}

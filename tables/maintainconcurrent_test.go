@@ -40,7 +40,7 @@ func TestMergeIsHarmless(t *testing.T) {
 	} {
 		for _, before := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, before), func(t *testing.T) {
-				b := bucketWithoutTail(t)
+				b := tabletest.BucketWithoutTail(t)
 				tabletest.PutRows(t, b, "t", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Keys: c.order}})
 				tabletest.NewEngine(t, b.Store(), b.Name(), "t").Commit(func(tx *table.Transaction) error {
 					if c.version > 2 {
@@ -93,7 +93,7 @@ func TestMaintainFindsChanges(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := bucketWithoutTail(t)
+			b := tabletest.BucketWithoutTail(t)
 			for n := range int64(2) {
 				tabletest.Put(t, b, "t", tables.PutAppend, 4*n, 4*n+1, 4*n+2, 4*n+3)
 			}
@@ -102,7 +102,7 @@ func TestMaintainFindsChanges(t *testing.T) {
 			}
 			tabletest.NewEngine(t, b.Store(), b.Name(), "t").MergeOnRead(2)
 			maintaining, attempts := countingAttempts(t, b, func() error { return change(b) })
-			r := maintain(t, maintaining.Store(), nil)
+			r := tabletest.Maintain(t, maintaining.Store(), nil)
 			want := []int64{0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
 			if name == "upsert" {
 				want = append(want, 3)

@@ -43,7 +43,7 @@ func TestMaintainDeleteFiles(t *testing.T) {
 				want = append(want, 7)
 			}
 			s.PostponedSince("t", time.Now().Add(-time.Hour)) // the engine has loaded the table
-			r := maintain(t, s, nil)
+			r := tabletest.Maintain(t, s, nil)
 			got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
 			slices.Sort(got)
 			slices.Sort(want)
@@ -51,7 +51,7 @@ func TestMaintainDeleteFiles(t *testing.T) {
 				t.Errorf("Maintain = %+v: %d rows, error %v; want %d", r, len(got), err, len(want))
 			}
 			s.PostponedSince("t", time.Now().Add(-time.Hour))
-			if again := maintain(t, s, nil); again != (tables.MaintainResult{}) {
+			if again := tabletest.Maintain(t, s, nil); again != (tables.MaintainResult{}) {
 				t.Errorf("the second pass = %+v, want nothing to do", again)
 			}
 			tabletest.Compact(t, s)

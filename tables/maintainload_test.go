@@ -134,7 +134,7 @@ func TestMaintainDuringWrites(t *testing.T) {
 		if isMaintained {
 			work.Go(func() {
 				for !isDone() {
-					maintain(t, s, &tables.MaintainOptions{Keep: 3})
+					tabletest.Maintain(t, s, &tables.MaintainOptions{Keep: 3})
 				}
 			})
 		}
@@ -144,10 +144,10 @@ func TestMaintainDuringWrites(t *testing.T) {
 	without, with := run(false), run(true)
 	tabletest.Fold(t, s)
 	for range 3 {
-		maintain(t, s, &tables.MaintainOptions{Keep: 3})
+		tabletest.Maintain(t, s, &tables.MaintainOptions{Keep: 3})
 	}
 	for _, name := range names {
-		if state := maintenanceOf(t, b, name); state.Files > 20 || state.Versions > 20 {
+		if state := tabletest.MaintenanceOf(t, b, name); state.Files > 20 || state.Versions > 20 {
 			t.Errorf("table %s: state %+v, want at most 20 files and versions", name, state)
 		}
 	}
@@ -172,18 +172,18 @@ func TestMaintainFullDisk(t *testing.T) {
 	for i := range int64(8) {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)
 	}
-	before := maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}).FilesWaiting
+	before := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}).FilesWaiting
 	full.Store(true)
 	if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("on a full disk: error %v, want ENOSPC", err)
 	}
 	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
 	full.Store(false)
-	if r := maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}); r.FilesWaiting != before {
+	if r := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}); r.FilesWaiting != before {
 		t.Errorf("after the full disk, %d files are unused, want %d", r.FilesWaiting, before)
 	}
 	s.RetryMaintenanceAt("t", time.Time{})
-	if r := maintain(t, s, nil); r.FilesBefore != 8 {
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 8 {
 		t.Errorf("with space again: Maintain = %+v, want 8 files merged", r)
 	}
 	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
@@ -222,8 +222,8 @@ func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int)
 		}
 		tabletest.PutRows(t, b, "t", ticksOf(rows, len(rows)), tables.PutAppend, nil)
 		time.Sleep(time.Minute)
-		maintain(t, s, nil)
-		state := maintenanceOf(t, b, "t")
+		tabletest.Maintain(t, s, nil)
+		state := tabletest.MaintenanceOf(t, b, "t")
 		worst.SmallFiles, worst.Files = max(worst.SmallFiles, state.SmallFiles), max(worst.Files, state.Files)
 		worst.Versions, worst.MetadataBytes = max(worst.Versions, state.Versions), max(worst.MetadataBytes, state.MetadataBytes)
 	}
@@ -232,7 +232,7 @@ func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int)
 	if want := int64(hours*60*foldRows + 1); info.Rows != want || worst.SmallFiles > 20 || worst.MetadataBytes > 1<<20 {
 		t.Errorf("%d rows, at most %+v; want %d rows, at most 20 small files, and 1 MiB of metadata", info.Rows, worst, want)
 	}
-	if state := maintenanceOf(t, b, "t"); hours > 48 && state.UnusedBytes == 0 {
+	if state := tabletest.MaintenanceOf(t, b, "t"); hours > 48 && state.UnusedBytes == 0 {
 		t.Errorf("state %+v: unused files were never looked for", state)
 	}
 	t.Logf("%d hours: %d rows, %d bytes in %d files; at most %+v", hours, info.Rows, info.Bytes, info.Files, worst)

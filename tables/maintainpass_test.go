@@ -22,24 +22,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func maintain(t *testing.T, s *tables.Store, o *tables.MaintainOptions) tables.MaintainResult {
-	t.Helper()
-	r, err := s.Maintain(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func maintenanceOf(t *testing.T, b *tables.Bucket, name string) tables.MaintenanceState {
-	t.Helper()
-	state, err := b.Table(name).Maintenance(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return state
-}
-
 // TestPayingRuns appends files of 100 kB for a simulated week. At every moment, there must be few small files, and each
 // byte must be rewritten only a few times.
 func TestPayingRuns(t *testing.T) {
@@ -130,12 +112,12 @@ func TestMaintainSmallFiles(t *testing.T) {
 			slowest, n = max(slowest, time.Since(began)), n+1
 		}
 	})
-	r := maintain(t, s, nil)
+	r := tabletest.Maintain(t, s, nil)
 	close(done)
 	writers.Wait()
 	t.Logf("%d files merged into %d within %v; the slowest of %d puts meanwhile took %v", r.FilesBefore, r.FilesAfter, time.Since(start), n-int64(len(before)), slowest)
-	maintain(t, s, nil)
-	if state := maintenanceOf(t, b, "t"); state.Files > 20 || r.FilesBefore < len(before)-20 || state.Last.IsZero() || state.Reason != "" {
+	tabletest.Maintain(t, s, nil)
+	if state := tabletest.MaintenanceOf(t, b, "t"); state.Files > 20 || r.FilesBefore < len(before)-20 || state.Last.IsZero() || state.Reason != "" {
 		t.Errorf("Maintain = %+v, state %+v; want at most 20 files", r, state)
 	}
 	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
@@ -149,7 +131,7 @@ func TestMaintainSmallFiles(t *testing.T) {
 			t.Errorf("version %d: %d rows, error %v; want %d", before[v].Version, len(got), err, before[v].Rows)
 		}
 	}
-	if r := maintain(t, s, nil); r != (tables.MaintainResult{}) {
+	if r := tabletest.Maintain(t, s, nil); r != (tables.MaintainResult{}) {
 		t.Errorf("the last pass = %+v, want nothing to do", r)
 	}
 }
@@ -170,15 +152,15 @@ func TestMaintainKeepsOrder(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(next, count)...)
 		next += count
 		if i%20 == 0 { // also after a large put, whose rows must stay after the earlier ones
-			merged += maintain(t, s, nil).FilesBefore
+			merged += tabletest.Maintain(t, s, nil).FilesBefore
 		}
 	}
-	merged += maintain(t, s, nil).FilesBefore
+	merged += tabletest.Maintain(t, s, nil).FilesBefore
 	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
 	if err != nil || !slices.Equal(got, tabletest.Sequence(0, next)) {
 		t.Errorf("%d rows, error %v; want 0 to %d in order", len(got), err, next-1)
 	}
-	if state := maintenanceOf(t, b, "t"); merged < 30 || state.SmallFiles > 20 {
+	if state := tabletest.MaintenanceOf(t, b, "t"); merged < 30 || state.SmallFiles > 20 {
 		t.Errorf("%d files were merged, state %+v; want at least 30, and at most 20 small files", merged, state)
 	}
 }
@@ -214,18 +196,18 @@ func TestMaintainExpires(t *testing.T) {
 	check := func(want map[string]int) {
 		t.Helper()
 		for name := range settings {
-			if n := maintenanceOf(t, b, name).Versions; n != want[name] {
+			if n := tabletest.MaintenanceOf(t, b, name).Versions; n != want[name] {
 				t.Errorf("table %s has %d versions, want %d", name, n, want[name])
 			}
 			tabletest.WantRows(t, b, name, 0, 1, 2, 3, 4)
 		}
 	}
-	maintain(t, s, nil)
+	tabletest.Maintain(t, s, nil)
 	check(map[string]int{"default": 5, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
-	if reason := maintenanceOf(t, b, "gc").Reason; !strings.Contains(reason, "gc.enabled") {
+	if reason := tabletest.MaintenanceOf(t, b, "gc").Reason; !strings.Contains(reason, "gc.enabled") {
 		t.Errorf("the reason for table gc is %q", reason)
 	}
-	maintain(t, s, &tables.MaintainOptions{Keep: 2})
+	tabletest.Maintain(t, s, &tables.MaintainOptions{Keep: 2})
 	check(map[string]int{"default": 2, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
 	for _, o := range []tables.Settings{{KeepAge: "never"}, {KeepAge: "-1h"}, {KeepVersions: -1}, {Maintenance: "maybe"}} {
 		if err := b.Table("default").SetSettings(t.Context(), o); !errors.As(err, new(*tables.ArgumentError)) {
@@ -245,19 +227,19 @@ func TestMaintainSweeps(t *testing.T) {
 	tabletest.Succeed(t, b.Delete(t.Context(), "deleted"))
 	stray := tabletest.TableFiles(t, s, "", "kept")["data"][0] + ".old"
 	tabletest.Succeed(t, os.WriteFile(stray, []byte("x"), 0o600))
-	if r := maintain(t, s, nil); r.FilesRemoved != 0 || r.FilesWaiting < 2 {
+	if r := tabletest.Maintain(t, s, nil); r.FilesRemoved != 0 || r.FilesWaiting < 2 {
 		t.Errorf("the first pass = %+v, want waiting files", r)
 	}
-	if state := maintenanceOf(t, b, "kept"); state.UnusedBytes != 1 {
+	if state := tabletest.MaintenanceOf(t, b, "kept"); state.UnusedBytes != 1 {
 		t.Errorf("state %+v, want 1 unused byte", state)
 	}
-	if r := maintain(t, s, nil); r.FilesWaiting != 0 {
+	if r := tabletest.Maintain(t, s, nil); r.FilesWaiting != 0 {
 		t.Errorf("the second pass = %+v, want no search for files", r)
 	}
 	tabletest.ExecInCatalog(t, s.Dir(), `UPDATE partd_orphans SET seen_ms=seen_ms-129600000`)         // 36 h
 	for _, at := range []time.Time{time.Now().Add(-7 * time.Hour), time.Now().Add(240 * time.Hour)} { // the second is from before somebody set the clock
 		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", at))
-		r := maintain(t, s, nil)
+		r := tabletest.Maintain(t, s, nil)
 		if at.Before(time.Now()) && r.FilesRemoved < 2 || r.FilesWaiting != 0 {
 			t.Errorf("the last search was at %v: Maintain = %+v, want removed files", at, r)
 		}
@@ -288,7 +270,7 @@ func TestMaintainSweepsReplacedFiles(t *testing.T) {
 		tabletest.Succeed(t, os.WriteFile(filepath.Join(dirs[name], "data", "stray"), []byte("x"), 0o600))
 	}
 	tabletest.Succeed(t, b.Table("expiring").SetSettings(t.Context(), tables.Settings{KeepVersions: 1}))
-	maintain(t, s, nil)
+	tabletest.Maintain(t, s, nil)
 	for _, c := range []struct {
 		after    time.Duration
 		kept     int // data files
@@ -300,7 +282,7 @@ func TestMaintainSweepsReplacedFiles(t *testing.T) {
 			last = 7 * time.Hour // only the strays wait, so there is no hurry
 		}
 		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", time.Now().Add(-last)))
-		maintain(t, s, nil)
+		tabletest.Maintain(t, s, nil)
 		for name, want := range map[string]int{"kept": c.kept, "expiring": c.expiring} {
 			if metadata, data := count(name, "metadata/*.metadata.json"), count(name, "data/*"); data != want || (metadata == 1) != (c.after > time.Hour) {
 				t.Errorf("after %v: table %s has %d metadata files and %d data files, want %d", c.after, name, metadata, data, want)

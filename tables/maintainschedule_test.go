@@ -30,10 +30,10 @@ func TestMaintainLease(t *testing.T) {
 		}
 	}
 	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='1 other' WHERE key='lease maintenance'`)
-	maintain(t, two, nil)
-	maintain(t, one, nil) // the lease of two ended with its pass
+	tabletest.Maintain(t, two, nil)
+	tabletest.Maintain(t, one, nil) // the lease of two ended with its pass
 	tabletest.ExecInCatalog(t, dir, `INSERT INTO partd_info VALUES ('lease maintenance', '99999999999999 other')`)
-	maintain(t, two, nil)
+	tabletest.Maintain(t, two, nil)
 	take("other")
 	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
 	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", 15*time.Second); ok || err != nil {
@@ -55,13 +55,13 @@ func TestMaintainFailures(t *testing.T) {
 	if r, err := s.Maintain(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) || r.Tables != 1 {
 		t.Errorf("Maintain = %+v, %v; want an error about bad, and one table", r, err)
 	}
-	if state := maintenanceOf(t, b, "bad"); time.Until(state.Next) < 30*time.Second || !strings.Contains(state.Reason, "no space") || s.MaintenanceSummary().Failing != 1 {
+	if state := tabletest.MaintenanceOf(t, b, "bad"); time.Until(state.Next) < 30*time.Second || !strings.Contains(state.Reason, "no space") || s.MaintenanceSummary().Failing != 1 {
 		t.Errorf("state %+v, summary %+v; want a retry in a minute", state, s.MaintenanceSummary())
 	}
-	maintain(t, s, nil) // not yet tried again
+	tabletest.Maintain(t, s, nil) // not yet tried again
 	tabletest.ExecInCatalog(t, s.Dir(), `DROP TRIGGER fail`)
 	s.RetryMaintenanceAt("bad", time.Now().Add(240*time.Hour)) // as if somebody had set the clock back
-	if r := maintain(t, s, nil); r.Tables != 1 || s.MaintenanceSummary().Failing != 0 {
+	if r := tabletest.Maintain(t, s, nil); r.Tables != 1 || s.MaintenanceSummary().Failing != 0 {
 		t.Errorf("after the repair: Maintain = %+v, summary %+v", r, s.MaintenanceSummary())
 	}
 }
@@ -78,11 +78,11 @@ func TestMaintainGivesWay(t *testing.T) {
 	if _, err := tables.LoadIceberg(t.Context(), b.Table("t")); err != nil {
 		t.Fatal(err)
 	}
-	if r := maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(maintenanceOf(t, b, "t").Reason, "engine") {
-		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, maintenanceOf(t, b, "t"))
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(tabletest.MaintenanceOf(t, b, "t").Reason, "engine") {
+		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, tabletest.MaintenanceOf(t, b, "t"))
 	}
 	s.PostponedSince("t", time.Now().Add(-time.Hour))
-	if r := maintain(t, s, nil); r.FilesBefore != 8 {
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 8 {
 		t.Errorf("after an hour: Maintain = %+v, want 8 files merged", r)
 	}
 }
@@ -102,9 +102,9 @@ func TestMaintainStops(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Second || r.Tables == 10 {
 		t.Errorf("Maintain = %+v, %v after %v; want context.Canceled within a second, before all tables are done", r, err, time.Since(start))
 	}
-	maintain(t, s, nil)
+	tabletest.Maintain(t, s, nil)
 	for i := range 10 {
-		if state := maintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
+		if state := tabletest.MaintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
 			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
 		}
 	}

@@ -50,7 +50,7 @@ func TestRestoreDamaged(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if unchanged, _ := totals(restored); unchanged != 1 {
+				if unchanged, _ := tabletest.Totals(restored); unchanged != 1 {
 					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
 				}
 				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {

@@ -98,7 +98,7 @@ func TestRestoreRaced(t *testing.T) {
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	beforeCommit = func() {
 		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
-		sweepAll(t, otherStore)
+		tabletest.SweepAll(t, otherStore)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)

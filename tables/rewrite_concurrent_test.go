@@ -231,7 +231,7 @@ func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := bucketWithoutTail(t)
+			b := tabletest.BucketWithoutTail(t)
 			tabletest.Put(t, b, "t", tables.PutAppend, 1)
 			tabletest.Put(t, b, "t", tables.PutAppend, 2)
 			changing, attempts := countingAttempts(t, b, func() error {
@@ -253,7 +253,7 @@ func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
 // of their arrival. DeleteRows starts again only if the times overlap.
 func TestAppendDuringDelete(t *testing.T) {
 	for ts, wantAttempts := range map[int64]int{1: 2, 9: 1} {
-		b := bucketWithoutTail(t)
+		b := tabletest.BucketWithoutTail(t)
 		put := func(rows ...tick) error {
 			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 			return err

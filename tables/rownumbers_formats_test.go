@@ -46,7 +46,7 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 		"restore": func(b *tables.Bucket) error { return b.Restore(t.Context(), "old") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := bucketWithoutTail(t)
+			b := tabletest.BucketWithoutTail(t)
 			tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 			tabletest.Put(t, b, "t", tables.PutAppend, 11, 12, 13)
 			if name == "append to a merged manifest" {
@@ -89,7 +89,7 @@ func setProperty(t *testing.T, b *tables.Bucket, key, value string) {
 func TestNoRowIDs(t *testing.T) {
 	t.Parallel()
 	for version := 1; version <= 2; version++ {
-		b := bucketWithoutTail(t)
+		b := tabletest.BucketWithoutTail(t)
 		columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
 		createIceberg(t, b, columns, iceberg.UnpartitionedSpec, version)
 		tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
@@ -105,7 +105,7 @@ func TestNoRowIDs(t *testing.T) {
 		if v.Table().Metadata().Version() != version {
 			t.Errorf("the table has format version %d, want %d", v.Table().Metadata().Version(), version)
 		}
-		for _, path := range filesOf(t, b, "t") {
+		for _, path := range tabletest.FilesOf(t, b, "t") {
 			in, err := v.Table().FS(t.Context())
 			if err != nil {
 				t.Fatal(err)

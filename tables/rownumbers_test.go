@@ -17,10 +17,10 @@ import (
 )
 
 var lineageFields = arrow.NewSchema([]arrow.Field{
-	nullable("n", arrow.PrimitiveTypes.Int64),
+	tabletest.Nullable("n", arrow.PrimitiveTypes.Int64),
 	{Name: "at", Type: arrow.FixedWidthTypes.Timestamp_ns}, // requires format version 3
-	nullable("x", arrow.PrimitiveTypes.Int32),
-	nullable("y", arrow.PrimitiveTypes.Int32),
+	tabletest.Nullable("x", arrow.PrimitiveTypes.Int32),
+	tabletest.Nullable("y", arrow.PrimitiveTypes.Int32),
 }, nil)
 
 // lineageRows returns rows with n = first, first+step and so on. Their times are in the order of n.
@@ -101,7 +101,7 @@ func TestRowIDs(t *testing.T) {
 			return err
 		}},
 		"upsert that widens": {[]int64{4}, func(b *tables.Bucket) error {
-			rows := rowsOfJSON(t, `[{"n":4,"at":"2024-01-01T00:04:00Z","x":1.5}]`, lineageFields.Field(0), lineageFields.Field(1), nullable("x", arrow.PrimitiveTypes.Float64))
+			rows := rowsOfJSON(t, `[{"n":4,"at":"2024-01-01T00:04:00Z","x":1.5}]`, lineageFields.Field(0), lineageFields.Field(1), tabletest.Nullable("x", arrow.PrimitiveTypes.Float64))
 			_, err := b.Table("t").Upsert(t.Context(), rows, &tables.UpsertOptions{Keys: []string{"n"}})
 			return err
 		}},
@@ -148,7 +148,7 @@ func TestRowIDs(t *testing.T) {
 				continue
 			}
 			t.Run(layout+" "+name, func(t *testing.T) {
-				b := bucketWithoutTail(t)
+				b := tabletest.BucketWithoutTail(t)
 				if layout == "partitioned" {
 					createPartitioned(t, b)
 				}

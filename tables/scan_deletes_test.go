@@ -48,7 +48,7 @@ func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*table.Tr
 // that later writes do not bring them back.
 func TestForeignDeletes(t *testing.T) {
 	t.Parallel()
-	fields := []arrow.Field{nullable("id", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean), nullable("s", arrow.BinaryTypes.String)}
+	fields := []arrow.Field{tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("b", arrow.FixedWidthTypes.Boolean), tabletest.Nullable("s", arrow.BinaryTypes.String)}
 	for version, deletes := range map[string]string{"2": "positions", "3": "deletion vectors", "2 ": "equal rows"} {
 		t.Run(deletes, func(t *testing.T) {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
@@ -92,7 +92,7 @@ func TestForeignDeletes(t *testing.T) {
 			}
 			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
 			wantEqual(t, "all rows", scanJSON(t, b, "t", nil), want)
-			wantEqual(t, "one column with a filter", scanJSON(t, b, "t", where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
+			wantEqual(t, "one column with a filter", scanJSON(t, b, "t", tabletest.Where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
 			wantEqual(t, "the first rows", scanJSON(t, b, "t", &tables.ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
 			for n, want := range map[int64]string{1: `{"id":6}`, 3: `{"id":4},{"id":5},{"id":6}`, 5: `{"id":1},{"id":3},{"id":4},{"id":5},{"id":6}`} {
 				wantEqual(t, "the last rows", scanJSON(t, b, "t", &tables.ScanOptions{Last: n, Columns: []string{"id"}}), want)

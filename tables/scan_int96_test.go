@@ -32,9 +32,9 @@ func TestScanInt96(t *testing.T) {
 	} {
 		s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 		b := s.Bucket("")
-		x := nullable("x", &arrow.TimestampType{Unit: c.unit})
-		putJSON(t, b, "t", `[{"t":null,"l":null}]`, nullable("t", x.Type), nullable("l", arrow.ListOf(arrow.StructOf(x))))
-		path, content := filepath.Join(filepath.Dir(filesOf(t, b, "t")[0]), "int96.parquet"), tabletest.Int96File(t, day1, c.last)
+		x := tabletest.Nullable("x", &arrow.TimestampType{Unit: c.unit})
+		putJSON(t, b, "t", `[{"t":null,"l":null}]`, tabletest.Nullable("t", x.Type), tabletest.Nullable("l", arrow.ListOf(arrow.StructOf(x))))
+		path, content := filepath.Join(filepath.Dir(tabletest.FilesOf(t, b, "t")[0]), "int96.parquet"), tabletest.Int96File(t, day1, c.last)
 		if err := os.WriteFile(path, content, 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -47,7 +47,7 @@ func TestScanInt96(t *testing.T) {
 		})
 		if !strings.HasPrefix(c.want, "{") {
 			tab := b.Table("t")
-			r, err := tab.Scan(t.Context(), where(t, c.where))
+			r, err := tab.Scan(t.Context(), tabletest.Where(t, c.where))
 			if err == nil {
 				for r.Next() {
 				}
@@ -59,8 +59,8 @@ func TestScanInt96(t *testing.T) {
 			}
 			continue
 		}
-		wantEqual(t, "the scan", scanJSON(t, b, "t", where(t, c.where)), c.want)
+		wantEqual(t, "the scan", scanJSON(t, b, "t", tabletest.Where(t, c.where)), c.want)
 		tabletest.Compact(t, s)
-		wantEqual(t, "after the compaction", scanJSON(t, b, "t", where(t, c.where)), c.want)
+		wantEqual(t, "after the compaction", scanJSON(t, b, "t", tabletest.Where(t, c.where)), c.want)
 	}
 }

@@ -238,7 +238,7 @@ func TestAgeAfterReopen(t *testing.T) {
 
 // TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
 func TestScanHalfNulls(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
 	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
 	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its
@@ -63,7 +64,7 @@ func wantValues(t *testing.T, b *tables.Bucket, name string, want ...int64) {
 // TestCompactDuringSettingsChange removes the time column from the settings while a compaction merges files in time
 // order. Then the rows must be in the order of their puts.
 func TestCompactDuringSettingsChange(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
 		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
@@ -80,7 +81,7 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 // TestCorrectDuringSettingsChange checks that if a table gets a rule for duplicates while a correction is in
 // progress, the rule also applies to the correction's rows.
 func TestCorrectDuringSettingsChange(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), tables.PutAppend, o); err != nil {
 		t.Fatal(err)

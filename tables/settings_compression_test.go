@@ -16,8 +16,8 @@ import (
 
 // TestCompression checks the codecs and sizes of files with each kind of compression, also after the setting changes.
 func TestCompression(t *testing.T) {
-	b := bucketWithoutTail(t)
-	columns := arrow.NewSchema([]arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("url", arrow.BinaryTypes.String)}, nil)
+	b := tabletest.BucketWithoutTail(t)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("url", arrow.BinaryTypes.String)}, nil)
 	put := func(name string, s *tables.Settings) {
 		t.Helper()
 		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
@@ -30,7 +30,7 @@ func TestCompression(t *testing.T) {
 	// check compares the codecs of a table's only file with want, and returns the file's size.
 	check := func(name string, want ...string) int64 {
 		t.Helper()
-		path := filesOf(t, b, name)[0]
+		path := tabletest.FilesOf(t, b, name)[0]
 		encodings := strings.Split(columnEncodings(t, path), ", ")
 		for i, codec := range want {
 			if !strings.Contains(encodings[i], codec) {

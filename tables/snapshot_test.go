@@ -1,7 +1,6 @@
 package tables_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,36 +13,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// readAt returns the sorted numbers of a table in a snapshot.
-func readAt(ctx context.Context, b *tables.Bucket, snapshot, name string) ([]int64, error) {
-	table, err := b.Table(name).At(ctx, tables.AtSnapshot(snapshot))
-	if err != nil {
-		return nil, err
-	}
-	ns, err := tabletest.ReadAll(ctx, table, nil)
-	slices.Sort(ns)
-	return ns, err
-}
-
 func wantInSnapshot(t testing.TB, b *tables.Bucket, snapshot, name string, want ...int64) {
 	t.Helper()
-	if got, err := readAt(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
+	if got, err := tabletest.ReadSnapshot(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
 		t.Fatalf("table %q in snapshot %q has rows %v, want %v; error: %v", name, snapshot, got, want, err)
 	}
-}
-
-// sweepAll compacts tables, and removes all versions and files that can be removed. It calls Expire twice: the first
-// call records the files that the second call removes.
-func sweepAll(t testing.TB, s *tables.Store) (removed int) {
-	t.Helper()
-	_, err := s.Compact(t.Context(), nil)
-	tabletest.Succeed(t, err)
-	for range 2 {
-		r, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
-		tabletest.Succeed(t, err)
-		removed += r.FilesRemoved
-	}
-	return removed
 }
 
 // TestSnapshotOutlivesTables checks that tables can be read and restored from a snapshot after they were replaced,
@@ -68,7 +42,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	tabletest.Put(t, b, "recreated", tables.PutError, 5)
 	tabletest.Put(t, b, "later", tables.PutError, 6)
 	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"more": true}}))
-	sweepAll(t, s)
+	tabletest.SweepAll(t, s)
 	check := func(s *tables.Store) {
 		t.Helper()
 		b := s.Bucket("b")
@@ -76,7 +50,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 			wantInSnapshot(t, b, "one", name, 1, 2)
 		}
 		wantInSnapshot(t, b, "one", "none")
-		if _, err := readAt(t.Context(), b, "one", "later"); !errors.Is(err, tables.ErrNotFound) {
+		if _, err := tabletest.ReadSnapshot(t.Context(), b, "one", "later"); !errors.Is(err, tables.ErrNotFound) {
 			t.Fatalf("read of a table that the snapshot lacks: error = %v, want ErrNotFound", err)
 		}
 		var names []string
@@ -141,14 +115,14 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	// A restored table can be appended to, folded and compacted, and does not need the snapshot.
 	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
 	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
-	sweepAll(t, s)
+	tabletest.SweepAll(t, s)
 	checkRestored(s)
 	for _, name := range []string{"replaced", "deleted", "recreated", "same", "none"} {
 		tabletest.Put(t, b, name, tables.PutAppend, 9)
 	}
 	_, err = s.Fold(t.Context(), nil)
 	tabletest.Succeed(t, err)
-	sweepAll(t, s)
+	tabletest.SweepAll(t, s)
 	tabletest.Succeed(t, s.Close())
 	b = tabletest.Open(t, dir, nil).Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
@@ -181,7 +155,7 @@ func TestDeleteSnapshots(t *testing.T) {
 	table, err := b.Table("a").At(t.Context(), tables.AtSnapshot("x"))
 	tabletest.Succeed(t, err)
 	tabletest.Succeed(t, b.Delete(t.Context(), "a"))
-	sweepAll(t, s)
+	tabletest.SweepAll(t, s)
 	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, tables.ErrNotEmpty) {
 		t.Errorf("DeleteBucket of a bucket with snapshots: error = %v, want ErrNotEmpty", err)
 	}
@@ -192,7 +166,7 @@ func TestDeleteSnapshots(t *testing.T) {
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
-	if sweepAll(t, s) == 0 {
+	if tabletest.SweepAll(t, s) == 0 {
 		t.Error("Expire removed no files")
 	}
 	remaining, err := os.ReadDir(s.Dir() + "/data")
@@ -236,9 +210,9 @@ func TestSnapshotConsistency(t *testing.T) {
 	})
 	for i := range tabletest.Rounds(t, "PARTD_SNAPSHOTS", 12) {
 		name := tabletest.Snapshot(t, b, "")
-		x, err := readAt(t.Context(), b, name, "x")
+		x, err := tabletest.ReadSnapshot(t.Context(), b, name, "x")
 		tabletest.Succeed(t, err)
-		y, err := readAt(t.Context(), b, name, "y")
+		y, err := tabletest.ReadSnapshot(t.Context(), b, name, "y")
 		tabletest.Succeed(t, err)
 		got := slices.Sorted(slices.Values(append(x, y...)))
 		if !slices.Equal(got, tabletest.Sequence(0, int64(len(got)))) || len(got)%4 == 3 {

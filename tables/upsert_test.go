@@ -26,14 +26,14 @@ func TestUpsert(t *testing.T) {
 		tabletest.Fold(t, b.Store())
 	}
 	tabletest.Put(t, b, "t", tables.PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	result, err := b.Table("t").Upsert(ctx, tabletest.Rows(5, 15, 200), &tables.UpsertOptions{Keys: []string{"n"}})
 	if err != nil || result.Deleted != 3 || result.Written != 3 {
 		t.Fatalf("Upsert = %+v, %v; want Deleted 3 and Written 3", result, err)
 	}
 	want := append(tabletest.Sequence(0, 30), 100, 200)
 	tabletest.WantRows(t, b, "t", want...)
-	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+	if after := tabletest.FilesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 		t.Errorf("files before: %q, after: %q; the file without the keys should not have been rewritten", before, after)
 	}
 	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1, 2, 1), &tables.UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
@@ -99,7 +99,7 @@ func TestUpsertKeys(t *testing.T) {
 			case arrow.DURATION:
 				keys = []string{"1ms", "2ms", "3ms"}
 			}
-			b := bucketWithoutTail(t)
+			b := tabletest.BucketWithoutTail(t)
 			for _, k := range keys {
 				if _, err := b.Table("t").Put(t.Context(), rows(1, k), tables.PutAppend, nil); err != nil {
 					t.Skip(err)
@@ -109,7 +109,7 @@ func TestUpsertKeys(t *testing.T) {
 			if err != nil || result.Deleted != 2 || result.Written != 2 {
 				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
 			}
-			got := columnTexts(t, b, "t", "n")
+			got := tabletest.ColumnTexts(t, b, "t", "n")
 			slices.Sort(got)
 			if want := append(slices.Repeat([]string{"1"}, len(keys)-2), "2", "2"); !slices.Equal(got, want) {
 				t.Errorf("column n is %q after the upsert, want %q", got, want)
@@ -136,7 +136,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			b2.Append(text(n))
 		}
 		batch := b.NewRecordBatch()
-		fields := append(lineageFields.Fields(), nullable("s", arrow.BinaryTypes.String))
+		fields := append(lineageFields.Fields(), tabletest.Nullable("s", arrow.BinaryTypes.String))
 		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), append(batch.Columns(), b2.NewArray()), count))
 	}
 	for name, settings := range map[string]tables.Settings{"unordered": {}, "ordered": {Time: "at"}, "keep last": {Time: "at", Keys: []string{"n"}, OnDuplicate: tables.KeepLast}} {
@@ -255,7 +255,7 @@ func TestUpsertLongKeys(t *testing.T) {
 	keys := array.NewStringBuilder(memory.DefaultAllocator)
 	read := func() array.RecordReader {
 		a := keys.NewArray()
-		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
+		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{tabletest.Nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
 	}
 	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
 	tabletest.PutRows(t, b, "t", read(), tables.PutAppend, nil)

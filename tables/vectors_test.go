@@ -24,7 +24,7 @@ func TestVectors(t *testing.T) {
 	}
 	e := tabletest.NewEngine(t, s, "", "t")
 	e.MergeOnRead(3)
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	want := func(vectors int, ns ...int64) {
 		t.Helper()
 		tabletest.WantRows(t, b, "t", ns...)
@@ -44,7 +44,7 @@ func TestVectors(t *testing.T) {
 		}
 	}
 	tabletest.DeleteRows(t, b, "t", "n >= 20 and n < 30")
-	if after := filesOf(t, b, "t"); !slices.Equal(after[:3], before) {
+	if after := tabletest.FilesOf(t, b, "t"); !slices.Equal(after[:3], before) {
 		t.Errorf("the files are %q, want the first three to stay %q", after, before)
 	}
 	rows := slices.Concat(tabletest.Sequence(0, 20), []int64{200})

@@ -27,7 +27,7 @@ import (
 // TestVerify checks that Verify finds every damaged file, names its table, and repairs it from a copy of the directory.
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	s := fullStore(t)
+	s := tabletest.FullStore(t)
 	if _, err := s.Bucket("one").Snapshot(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestVerify(t *testing.T) {
 	if err := s.Bucket("one").Delete(t.Context(), "plain"); err != nil { // the snapshot still has it
 		t.Fatal(err)
 	}
-	want := stateOf(t, s)
+	want := tabletest.StateOf(t, s)
 	if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
 		t.Fatalf("Verify reported %+v with result %+v, want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
 	}
@@ -70,7 +70,7 @@ func TestVerify(t *testing.T) {
 			}
 		}
 	}
-	wantState(t, s, want)
+	tabletest.WantState(t, s, want)
 	// A damaged copy is not used for a repair, and leaves no file.
 	data := tabletest.TableFiles(t, s, "one", "twice")["data"]
 	path := data[len(data)-1] // the other data files are equal, so they could repair each other
@@ -237,7 +237,7 @@ func TestVerifyDuringSweep(t *testing.T) {
 			if strings.HasSuffix(path, ".parquet") && armed.CompareAndSwap(true, false) {
 				tabletest.PutRows(t, other.Bucket(""), changed, tabletest.Rows(4), tables.PutReplace, nil)
 				for range 2 {
-					maintain(t, other, &tables.MaintainOptions{Keep: 1, Grace: -1})
+					tabletest.Maintain(t, other, &tables.MaintainOptions{Keep: 1, Grace: -1})
 				}
 			}
 			return nil
