@@ -20,19 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func backupNames(t testing.TB, s *tables.Store) string {
-	t.Helper()
-	all, err := s.Backups(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text strings.Builder
-	for _, b := range all {
-		fmt.Fprintf(&text, "%s of %q: %d;", b.Name, b.Bucket, b.Tables)
-	}
-	return text.String()
-}
-
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), tabletest.FullStore(t)
@@ -70,7 +57,7 @@ func TestBackup(t *testing.T) {
 	if _, err := s.Backup(ctx, b, ""); err == nil {
 		t.Error("Backup without a name succeeded, want an error")
 	}
-	if got, want := backupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
+	if got, want := tabletest.BackupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
 		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
 		t.Errorf("Backups = %s, want %s", got, want)
 	}
@@ -132,7 +119,7 @@ func TestBackupInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, backupErr := s.Backup(ctx, b, "one")
-		got := backupNames(t, b)
+		got := tabletest.BackupNames(t, b)
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +247,7 @@ func TestBackupKill(t *testing.T) {
 		timer.Stop()
 		waitErr := cmd.Wait()
 		b := tabletest.Open(t, dir, nil)
-		got := backupNames(t, b)
+		got := tabletest.BackupNames(t, b)
 		if got != "" {
 			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
 				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)

@@ -136,3 +136,17 @@ func Totals(copied []tables.CopiedTable) (unchanged, files int) {
 	}
 	return unchanged, files
 }
+
+// BackupNames returns the name, the bucket and the number of tables of each backup in a store.
+func BackupNames(t testing.TB, s *tables.Store) string {
+	t.Helper()
+	all, err := s.Backups(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, b := range all {
+		fmt.Fprintf(&text, "%s of %q: %d;", b.Name, b.Bucket, b.Tables)
+	}
+	return text.String()
+}
