@@ -15,10 +15,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -352,4 +354,47 @@ func TestChangesOfLists(t *testing.T) {
 	if r.Next() || !errors.Is(r.Err(), partd.ErrTooLarge) {
 		t.Errorf("changes of a list that needs 512 KiB, with 1 MiB of memory: error = %v, want ErrTooLarge", r.Err())
 	}
+}
+
+// TestChangesOfWideRows checks that many copies of a wide row are split into several batches.
+func TestChangesOfWideRows(t *testing.T) {
+	const count, width = 2000, 16 << 10
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	wide := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
+	wide.Field(0).(*array.Int64Builder).AppendValues(make([]int64, count), nil)
+	wide.Field(1).(*array.StringBuilder).AppendValues(slices.Repeat([]string{strings.Repeat("x", width)}, count), nil)
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(wide.NewRecordBatch()), tables.PutReplace, nil)
+	r, err := b.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+		if n := datafile.SizeOf(r.RecordBatch()); n > 2*tables.MaxChangedBytes {
+			t.Fatalf("a batch has %d bytes, want about %d", n, tables.MaxChangedBytes)
+		}
+	}
+	if r.Err() != nil || rows != count+1 {
+		t.Errorf("got %d changes, error %v; want %d", rows, r.Err(), count+1)
+	}
+}
+
+// TestChangesWithFileTwice checks the changes of a table after another program has added the same file to it twice.
+func TestChangesWithFileTwice(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	path := tabletest.FilesOf(t, b, "t")[0]
+	tabletest.Put(t, b, "t", tables.PutReplace, 2)
+	add := func() {
+		foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.AddFiles(t.Context(), []string{path}, nil, true) })
+	}
+	add()
+	tabletest.Put(t, b, "t", tables.PutAppend, 3)
+	add()
+	wantChanges(t, b, tables.AtVersion(2), nil, "1 row 1 insert; 1 row 1 insert; 3 row 3 insert")
+	wantChanges(t, b, tables.AtVersion(4), nil, "1 row 1 insert")
 }

@@ -3,8 +3,10 @@ package tables_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -14,6 +16,7 @@ import (
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -119,4 +122,205 @@ func columnEncodings(t *testing.T, path string) string {
 		encodings.WriteString(", ")
 	}
 	return encodings.String()
+}
+
+// columnTypes returns the physical and logical type of each column of a file.
+func columnTypes(t *testing.T, path string) string {
+	t.Helper()
+	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // it was only read
+	var all []string
+	for i := range r.MetaData().Schema.NumColumns() {
+		c := r.MetaData().Schema.Column(i)
+		logical, _, _ := strings.Cut(c.LogicalType().String(), "(")
+		all = append(all, c.PhysicalType().String()+" "+logical)
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestPlainIntegers checks that integer columns in Parquet files have no annotations, because Spark cannot read an
+// annotated int column that was widened to a long. Compact rewrites files with annotations, but only once.
+func TestPlainIntegers(t *testing.T) {
+	columns := arrow.NewSchema([]arrow.Field{
+		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		tabletest.Nullable("i", arrow.PrimitiveTypes.Int32),
+		tabletest.Nullable("l", arrow.PrimitiveTypes.Int64),
+		tabletest.Nullable("small", arrow.PrimitiveTypes.Uint16),
+		tabletest.Nullable("day", arrow.FixedWidthTypes.Date32),
+		tabletest.Nullable("all", arrow.ListOf(arrow.PrimitiveTypes.Int32)),
+	}, nil)
+	const rows = `[{"at": "2026-01-01 00:00:00", "i": -7, "l": 8, "small": 65535, "day": "2026-01-01", "all": [1, null]}, {"at": "2026-01-02 00:00:00"}]`
+	for fields, want := range map[int]string{
+		5: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date",
+		6: "INT64 Timestamp, INT32 None, INT64 None, INT32 None, INT32 Date, INT32 None",
+	} {
+		for kind, settings := range map[string]*tables.Settings{"unordered": nil, "ordered": {Time: "at"}} {
+			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
+				b := tabletest.BucketWithoutTail(t)
+				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
+				if err != nil {
+					t.Fatal(err)
+				}
+				tabletest.PutRows(t, b, "t", tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: settings})
+				rowsBefore := scanJSON(t, b, "t", nil)
+				check := func() {
+					t.Helper()
+					if types := columnTypes(t, tabletest.FilesOf(t, b, "t")[0]); types != want {
+						t.Errorf("the file's column types are %s, want %s", types, want)
+					}
+					if now := scanJSON(t, b, "t", nil); now != rowsBefore {
+						t.Errorf("the rows are %s, want the rows before the compaction, %s", now, rowsBefore)
+					}
+				}
+				check()
+				rewriteWithOldEncodings(t, strings.TrimPrefix(tabletest.FilesOf(t, b, "t")[0], "file://"))
+				if types := columnTypes(t, tabletest.FilesOf(t, b, "t")[0]); types == want {
+					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
+				}
+				for _, replacedFiles := range []int{1, 0} {
+					if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != replacedFiles || r.FilesAfter != replacedFiles {
+						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, replacedFiles)
+					}
+					check()
+				}
+			})
+		}
+	}
+}
+
+// whileCommitting opens another store on b's directory and returns its bucket. The other store prepares its
+// first commit, then calls change, which changes the table, and then commits.
+func whileCommitting(t *testing.T, b *tables.Bucket, change func() error) *tables.Bucket {
+	t.Helper()
+	changing, attempts := countingAttempts(t, b, change)
+	t.Cleanup(func() {
+		if *attempts == 0 {
+			t.Error("the other store did not commit")
+		}
+	})
+	return changing
+}
+
+// countingAttempts is like whileCommitting, but also returns the number of times that the other store prepared a commit.
+func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tables.Bucket, *int) {
+	t.Helper()
+	attempts := new(int)
+	s, err := tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+		if *attempts++; *attempts == 1 {
+			if err := change(); err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Bucket(b.Name()), attempts
+}
+
+func wantValues(t *testing.T, b *tables.Bucket, name string, want ...int64) {
+	t.Helper()
+	table := b.Table(name)
+	rows, err := ticksFrom(table.Scan(t.Context(), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, r := range rows {
+		got = append(got, r.v)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("table %q has values %v, want %v", name, got, want)
+	}
+}
+
+// TestCompactDuringSettingsChange removes the time column from the settings while a compaction merges files in time
+// order. Then the rows must be in the order of their puts.
+func TestCompactDuringSettingsChange(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
+	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
+		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	otherBucket := whileCommitting(t, b, func() error { return b.Table("t").SetSettings(t.Context(), tables.Settings{}) })
+	if _, err := otherBucket.Store().Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, b, "t", 3, 5, 1, 4)
+}
+
+// TestCorrectDuringSettingsChange checks that if a table gets a rule for duplicates while a correction is in
+// progress, the rule also applies to the correction's rows.
+func TestCorrectDuringSettingsChange(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
+	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), tables.PutAppend, o); err != nil {
+		t.Fatal(err)
+	}
+	otherBucket := whileCommitting(t, b, func() error {
+		return b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast})
+	})
+	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
+	if _, err := otherBucket.Table("t").ReplaceRange(t.Context(), time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantValues(t, b, "t", 1, 6, 9)
+}
+
+// TestCompression checks the codecs and sizes of files with each kind of compression, also after the setting changes.
+func TestCompression(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("url", arrow.BinaryTypes.String)}, nil)
+	put := func(name string, s *tables.Settings) {
+		t.Helper()
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+		for i := range 50_000 {
+			rb.Field(0).(*array.Int64Builder).Append(int64(i))
+			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprintf("https://example.com/%d/page/%x", i%977, i*7919))
+		}
+		tabletest.PutRows(t, b, name, tabletest.OneBatch(rb.NewRecordBatch()), tables.PutReplace, &tables.PutOptions{Settings: s})
+	}
+	// check compares the codecs of a table's only file with want, and returns the file's size.
+	check := func(name string, want ...string) int64 {
+		t.Helper()
+		path := tabletest.FilesOf(t, b, name)[0]
+		encodings := strings.Split(columnEncodings(t, path), ", ")
+		for i, codec := range want {
+			if !strings.Contains(encodings[i], codec) {
+				t.Errorf("table %s, column %d: encoding is %s, want %s", name, i, encodings[i], codec)
+			}
+		}
+		stat, err := os.Stat(strings.TrimPrefix(path, "file://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stat.Size()
+	}
+	put("default", nil)
+	put("fast", &tables.Settings{Compression: tables.CompressFast})
+	put("small", &tables.Settings{Compression: tables.CompressSmall})
+	check("default", "UNCOMPRESSED", "SNAPPY")
+	fast, small := check("fast", "UNCOMPRESSED", "SNAPPY"), check("small", "ZSTD", "ZSTD")
+	if 4*small > 3*fast {
+		t.Errorf("the small file has %d bytes, want at most three quarters of %d", small, fast)
+	}
+	if err := b.Table("small").SetSettings(t.Context(), tables.Settings{}); err != nil {
+		t.Fatal(err)
+	}
+	check("small", "ZSTD", "ZSTD") // existing files stay as they are
+	put("small", nil)
+	check("small", "UNCOMPRESSED", "SNAPPY")
+	if err := b.Table("fast").SetSettings(t.Context(), tables.Settings{Compression: "tiny"}); err == nil || !strings.Contains(err.Error(), `unknown compression "tiny": use one of ["fast" "small"]`) {
+		t.Errorf("SetSettings with an unknown compression: error = %v, want an error that lists the valid ones", err)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -243,5 +244,100 @@ func TestRestoreSettings(t *testing.T) {
 		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), tables.PutAppend, nil); !errors.As(err, new(*tables.RuleError)) {
 			t.Errorf("Put error = %v, want a RuleError", err)
 		}
+	}
+}
+
+// openWithHook opens a store that calls beforeCommit after it has prepared a commit.
+func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
+	t.Helper()
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// wantSorted compares table t's columns and sorted rows with want. It sorts the rows because, without a time
+// column, an upsert writes the new rows before the remaining rows of a rewritten file.
+func wantSorted(t *testing.T, b *tables.Bucket, want string) {
+	t.Helper()
+	parts := strings.Split(tabletest.TableText(t, b, "t", nil), " | ")
+	slices.Sort(parts[1:])
+	if got := strings.Join(parts, " | "); got != want {
+		t.Fatalf("table t is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestUpsertDuringChanges changes the table while an upsert that widens it commits: no
+// row of either change may be lost or duplicated.
+func TestUpsertDuringChanges(t *testing.T) {
+	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
+	put := func(columns, rows string) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), tables.PutAppend, nil)
+			return err
+		}
+	}
+	evolve := func(c tables.ColumnChange) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error { return b.Table("t").Evolve(t.Context(), c) }
+	}
+	for name, c := range map[string]struct {
+		change func(*tables.Bucket) error
+		inTail bool   // whether change uses the same store, with a tail, rather than another store
+		want   string // the resulting rows, or part of the error
+	}{
+		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
+		"append of the upserted key": {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
+		"append that widens":         {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
+		"same widening":              {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
+		"widening to int64":          {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
+		"new column":                 {evolve(tables.ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
+		"dropped column":             {evolve(tables.ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
+		"made strict":                {func(b *tables.Bucket) error { return b.Table("t").SetEvolution(t.Context(), tables.Strict) }, false, `column "v": it has type float64`},
+		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
+		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
+		"deleted table": {func(b *tables.Bucket) error { return b.Delete(t.Context(), "t") }, false, "does not exist"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var store *tables.Store
+			armed := false
+			store = openWithHook(t, &tables.Options{NoTail: !c.inTail, FoldAge: -1}, func() {
+				if !armed {
+					return
+				}
+				armed = false
+				s := store
+				if !c.inTail {
+					s = tabletest.Open(t, store.Dir(), &tables.Options{NoTail: true})
+				}
+				if err := c.change(s.Bucket("b")); err != nil {
+					t.Error(err)
+				}
+			})
+			b := store.Bucket("b")
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
+			armed = true
+			_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, wide, `{"k":2,"v":0.5}`), &tables.UpsertOptions{Keys: []string{"k"}})
+			if armed {
+				t.Fatal("the concurrent change was not made")
+			}
+			if !strings.HasPrefix(c.want, "k ") {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("Upsert error = %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSorted(t, b, c.want)
+			tabletest.Fold(t, store)
+			wantSorted(t, b, c.want)
+		})
 	}
 }

@@ -26,38 +26,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestSameIDTwoTails puts rows with the same put ID through two Stores before either folds (moves its rows into data
-// files). After both folds, the table has the rows only once, and no fold fails because of the ID.
-func TestSameIDTwoTails(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	open := func() *tables.Store {
-		return tabletest.Open(t, dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
-	}
-	first, second, withoutTail := open(), open(), tabletest.Open(t, dir, &tables.Options{NoTail: true})
-	tabletest.Put(t, first.Bucket(""), "a", tables.PutAppend, 0)
-	put := func(s *tables.Store, n int64, id string) {
-		t.Helper()
-		tabletest.PutRows(t, s.Bucket(""), "a", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
-	}
-	fold := func(s *tables.Store) {
-		t.Helper()
-		tabletest.Fold(t, s)
-	}
-	put(first, 1, "x")
-	put(second, 1, "x") // second's first append to the table, which also stores the schema in the tail
-	put(second, 2, "")
-	fold(first)
-	fold(second)
-	for _, s := range []*tables.Store{first, second} {
-		tabletest.WantRows(t, s.Bucket(""), "a", 0, 1, 2)
-	}
-	put(first, 3, "y")
-	put(withoutTail, 3, "y")
-	fold(first)
-	tabletest.WantRows(t, withoutTail.Bucket(""), "a", 0, 1, 2, 3)
-}
-
 // TestSameIDDuringCommit commits a put, or the fold of a put, while another Store commits a put with the same ID. The
 // rows must be added only once.
 func TestSameIDDuringCommit(t *testing.T) {
@@ -180,135 +148,6 @@ func TestSkippedReplace(t *testing.T) {
 	tabletest.WantRows(t, b, "t", 0, 1, 2)
 	tabletest.Fold(t, b.Store())
 	tabletest.WantRows(t, b, "t", 0, 1, 2)
-}
-
-// TestLateAppend delays an append with an unknown outcome until after its retry with the same ID. The table must have
-// the rows only once.
-func TestLateAppend(t *testing.T) {
-	t.Parallel()
-	tail := &delayingTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
-	dir, o := t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1}
-	s := tabletest.Open(t, dir, o)
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
-	tail.holdNext = true
-	put := func() error {
-		_, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
-		return err
-	}
-	if err := put(); err == nil {
-		t.Fatal("the delayed put succeeded, want ErrUnknownOutcome")
-	}
-	if err := put(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tail.MemTail.Append(t.Context(), tail.heldBack...); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = tabletest.Open(t, dir, o)
-	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
-	tabletest.Fold(t, s)
-	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
-}
-
-// delayingTail holds back the entries of the next Append if holdNext is set.
-type delayingTail struct {
-	*tabletest.MemTail
-	holdNext bool
-	heldBack []partd.Entry
-}
-
-func (l *delayingTail) Append(ctx context.Context, entries ...partd.Entry) error {
-	if l.holdNext {
-		l.holdNext, l.heldBack = false, entries
-		return partd.ErrUnknownOutcome
-	}
-	return l.MemTail.Append(ctx, entries...)
-}
-
-// TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
-// new name in the same Store. No rows or metadata may be lost.
-func TestForeignRename(t *testing.T) {
-	t.Parallel()
-	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
-		dir := t.TempDir()
-		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
-		b := s.Bucket("")
-		tabletest.PutRows(t, b, "a", tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}})
-		tabletest.Put(t, b, "a", tables.PutAppend, 1)
-		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
-		if isNoticed {
-			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
-				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-			}
-		}
-		tabletest.WantRows(t, b, "b", 0, 1)
-		tabletest.Put(t, b, "a", tables.PutAppend, 9)
-		tabletest.Put(t, b, "b", tables.PutAppend, 2)
-		tabletest.WantRows(t, b, "b", 0, 1, 2)
-		tabletest.Fold(t, s)
-		tabletest.WantRows(t, b, "b", 0, 1, 2)
-		tabletest.WantRows(t, b, "a", 9)
-		tab := b.Table("b")
-		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
-			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
-		}
-	}
-}
-
-// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
-func TestDeleteAndPutInTxn(t *testing.T) {
-	t.Parallel()
-	tail := &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
-	err := s.Update(t.Context(), func(x *tables.Txn) error {
-		if err := x.Delete("", "a"); err != nil {
-			return err
-		}
-		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	tabletest.WantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
-		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))
-	}
-}
-
-// TestExpireDuringExpire runs Expire while another Expire is about to commit: the new files of the
-// pending commit must stay.
-func TestExpireDuringExpire(t *testing.T) {
-	t.Parallel()
-	var s *tables.Store
-	armed := false
-	h := tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
-		if armed && !done {
-			armed = false
-			if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
-				t.Error(err)
-			}
-		}
-	}}
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := s.Bucket("")
-	tabletest.Put(t, b, "a", tables.PutAppend, 1)
-	tabletest.Put(t, b, "a", tables.PutAppend, 2)
-	armed = true
-	if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	tabletest.WantRows(t, tabletest.Open(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
 // TestForeignSchema renames a column and drops another, as another program would, while rows are in the tail. These
@@ -452,4 +291,77 @@ func TestDirectoryRemoved(t *testing.T) {
 	defer s.Close() //nolint:errcheck // the test is over
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1)
+}
+
+// TestNullTimesInAnotherTail checks that no rows are lost if a table gets a time column while another Store's tail
+// (rows not yet in data files) contains acknowledged rows without a time.
+func TestNullTimesInAnotherTail(t *testing.T) {
+	dir := t.TempDir()
+	a := tabletest.Open(t, dir, &tables.Options{NoTail: true, FoldAge: -1})
+	b := tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
+	put := func(s *tables.Store, rows string) error {
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
+		return err
+	}
+	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Partition: tables.PartitionDay, OnDuplicate: tables.KeepLast}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := ticksFrom(b.Bucket("b").Table("t").Scan(t.Context(), nil))
+		if err != nil || len(got) != 3 {
+			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
+		}
+		if _, err := b.Fold(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := ticksFrom(a.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || len(got) != 3 {
+		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
+	}
+}
+
+func TestSeveralPutsInTransaction(t *testing.T) {
+	for rule, want := range map[tables.OnDuplicate]string{tables.KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", tables.KeepFirst: "[{1 a 0}]", tables.KeepLast: "[{1 a 3}]", tables.RefuseDuplicate: "[{1 a 0}]"} {
+		for _, created := range []bool{false, true} {
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
+			if !created {
+				tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o)
+			}
+			err := s.Update(t.Context(), func(tx *tables.Txn) error {
+				for v := range int64(4) {
+					if v == 0 && !created {
+						continue
+					}
+					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), tables.PutAppend, o); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if rule == tables.RefuseDuplicate {
+				if !errors.As(err, new(*tables.DuplicateError)) {
+					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
+				}
+				if created {
+					continue
+				}
+			} else if err != nil {
+				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
+			}
+			if got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || fmt.Sprint(got) != want {
+				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
+			}
+		}
+	}
 }

@@ -8,15 +8,21 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
 // model applies operations to tables in several buckets, most of them with a time column, and to lists in memory.
@@ -248,4 +254,167 @@ func (m *model) run(t *testing.T, seed uint64, count int) {
 	if err := errors.Join(m.reopen(t.Context(), tables.TableName{}), m.verify(t.Context(), tables.TableName{})); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL. PARTD_REMOTE_STEPS sets
+// how many operations.
+func TestModelOnPostgresAndS3(t *testing.T) {
+	w := tabletest.StartWarehouse(t)
+	for seed := range uint64(2) {
+		name := fmt.Sprint("model", seed)
+		o := w.Options
+		o.Catalog, o.FoldBytes = w.SchemaOf(t, name), 3000
+		o.CacheSize = 100_000 // far less than the data
+		url := fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", name, w.Gateway.Addr)
+		if seed == 0 {
+			o.TailDir = t.TempDir() + "/tail"
+		}
+		(&model{dir: url, opts: o}).run(t, seed, tabletest.Rounds(t, "PARTD_REMOTE_STEPS", 50))
+		s := tabletest.Open(t, url, &o)
+		if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Files == 0 {
+			t.Errorf("Verify reported %+v with result %+v, want no findings and Files above 0", findings, r)
+		}
+	}
+}
+
+// TestModelOnPostgres runs TestModel's operations on a directory whose catalog is in PostgreSQL.
+func TestModelOnPostgres(t *testing.T) {
+	s := procs.StartPostgres(t)
+	dir := t.TempDir()
+	(&model{dir: dir, opts: tables.Options{Catalog: s.URL(), FoldBytes: 3000, FoldAge: -1}}).run(t, 3, tabletest.Rounds(t, "PARTD_REMOTE_STEPS", 75))
+	o := &tables.Options{Catalog: s.URL()}
+	if other, err := tables.Open(t.Context(), t.TempDir(), o); err == nil {
+		other.Close()
+		t.Error("Open of a second directory with the same catalog database succeeded, want an error")
+	}
+	o.Catalog = (&tabletest.Warehouse{Postgres: s}).SchemaOf(t, "empty")
+	if other, err := tables.Open(t.Context(), dir, o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "the catalog is new") {
+		other.Close()
+		t.Errorf("Open with an empty database = %v, want ErrDamaged", err)
+	}
+}
+
+func (m *model) scan(ctx context.Context, name tables.TableName, o *tables.ScanOptions) ([]tick, error) {
+	rows, err := ticksFrom(m.table(name).Scan(ctx, o))
+	return m.tables[name].inOrder(rows), err
+}
+
+func (m *model) check(ctx context.Context, name tables.TableName) error {
+	if !m.exists(name) {
+		_, err := m.table(name).Info(ctx)
+		return expect(err, true, tables.ErrNotFound)
+	}
+	s := m.tables[name]
+	got, err := m.scan(ctx, name, nil)
+	if want := s.read(); err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("table %v with settings %+v has rows\n%v, want\n%v; error: %w", name, s.settings, got, want, err)
+	}
+	i, err := m.table(name).Info(ctx)
+	if err != nil {
+		return err
+	}
+	if updated := i.Metadata[tables.UpdatedKey]; updated != icecat.UpdatedText(i.Updated) || i.Updated.Location() != time.UTC {
+		return fmt.Errorf("table %v: _updated is %q, and Updated %v", name, updated, i.Updated)
+	}
+	delete(i.Metadata, tables.UpdatedKey)
+	if !maps.Equal(i.Metadata, s.meta) {
+		return fmt.Errorf("table %v has metadata %v, want %v", name, i.Metadata, s.meta)
+	}
+	namespace := tables.NamespaceOf(name.Namespace)
+	if !slices.Contains(m.s.Commits().WithTail(ctx, namespace), tables.TableName{Namespace: namespace, Name: name.Name}) {
+		if i.Rows != int64(len(got)) {
+			return fmt.Errorf("table %v has %d rows, but Info says %d", name, len(got), i.Rows)
+		}
+		if i.Version > s.evolvedVersion { // a new version has the current columns
+			s.versions[i.Version] = got
+		}
+	}
+	return nil
+}
+
+// checkRange compares a scan of a time range, sometimes with a filter or only one column, with the model.
+func (m *model) checkRange(ctx context.Context, name tables.TableName) error {
+	s := m.tables[name]
+	if !s.exists || s.settings.Time == "" {
+		return nil
+	}
+	start := m.rnd.Int64N(300)
+	end := start + m.rnd.Int64N(100)
+	o := &tables.ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0), Limit: m.rnd.Int64N(20)}
+	minV := m.rnd.Int64N(m.next + 1)
+	var err error
+	if m.rnd.IntN(2) == 0 {
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", minV)); err != nil {
+			return err
+		}
+	}
+	if m.rnd.IntN(2) == 0 {
+		o.Columns = []string{"v"}
+	}
+	want := []tick{}
+	for _, r := range s.read() {
+		if r.ts < start || r.ts >= end || o.Filter != nil && r.v <= minV || o.Limit > 0 && int64(len(want)) == o.Limit {
+			continue
+		}
+		if o.Columns != nil {
+			r = tick{v: r.v}
+		}
+		want = append(want, r)
+	}
+	got, err := m.scan(ctx, name, o)
+	if err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("table %v with settings %+v: Scan(%+v) =\n%v, want\n%v; error: %w", name, s.settings, o, got, want, err)
+	}
+	return nil
+}
+
+func (m *model) checkEnds(ctx context.Context, name tables.TableName) error {
+	if s := m.tables[name]; !s.exists || s.settings.Time == "" {
+		return nil
+	}
+	all := m.tables[name].read()
+	n := 1 + m.rnd.IntN(30)
+	o := &tables.ScanOptions{Last: int64(n)}
+	minV := m.rnd.Int64N(m.next + 1)
+	if m.rnd.IntN(2) == 0 {
+		var err error
+		if o.Filter, err = filter.Parse(fmt.Sprintf("v > %d", minV)); err != nil {
+			return err
+		}
+		all = slices.DeleteFunc(all, func(r tick) bool { return r.v <= minV })
+	}
+	got, err := m.scan(ctx, name, o)
+	if want := all[max(0, len(all)-n):]; err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("table %v with settings %+v: the last %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
+	}
+	o = &tables.ScanOptions{Limit: int64(n), Filter: o.Filter}
+	got, err = m.scan(ctx, name, o)
+	if want := all[:min(len(all), n)]; err != nil || !slices.Equal(got, want) {
+		return fmt.Errorf("table %v with settings %+v: the first %d rows are\n%v, want\n%v; error: %w", name, m.tables[name].settings, n, got, want, err)
+	}
+	return nil
+}
+
+func (m *model) checkVersions(ctx context.Context, name tables.TableName) error {
+	for v, want := range m.tables[name].versions {
+		t, err := m.table(name).At(ctx, tables.AtVersion(v))
+		if err != nil {
+			return err
+		}
+		got, err := ticksFrom(t.Scan(ctx, nil))
+		compareV := func(a, b tick) int { return cmp.Compare(a.v, b.v) } // a later change of settings may have changed the order
+		slices.SortFunc(got, compareV)
+		want = slices.SortedFunc(slices.Values(want), compareV)
+		if err != nil || !slices.Equal(got, want) {
+			return fmt.Errorf("table %v at version %d has rows\n%v, want\n%v; error: %w", name, v, got, want, err)
+		}
+	}
+	return nil
+}
+
+func (m *model) verify(context.Context, tables.TableName) error {
+	if findings, _ := tabletest.VerifyAll(m.t, m.s, tables.VerifyOptions{}); len(findings) > 0 {
+		return fmt.Errorf("Verify reported %+v, want nothing", findings)
+	}
+	return nil
 }

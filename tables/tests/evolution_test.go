@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -222,6 +224,114 @@ func TestColumnTypes(t *testing.T) {
 	for i, typ := range want {
 		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
 			t.Errorf("added column is %v, want type %s", f, typ)
+		}
+	}
+}
+
+// oneNull returns a row with k = 1, and a column v of the null type.
+func oneNull() array.RecordReader {
+	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "v", Type: arrow.Null, Nullable: true}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	defer b.Release()
+	b.Field(0).(*array.Int64Builder).Append(1)
+	b.Field(1).AppendNull()
+	return tabletest.OneBatch(b.NewRecordBatch())
+}
+
+// TestNullTypeReplaced checks that a put, an upsert or Evolve can give a column of the null type another type. Each type
+// and evolution is tested with one of the three.
+func TestNullTypeReplaced(t *testing.T) {
+	for i, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
+		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]
+		if value == "" {
+			value = "1"
+		}
+		columns, row := "k int64; v "+typ, fmt.Sprintf(`{"k":2,"v":%s}`, value)
+		typed := tabletest.BucketWithoutTail(t)
+		tabletest.PutRows(t, typed, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
+		_, wantRow, _ := strings.Cut(tabletest.TableText(t, typed, "t", nil), " | ")
+		for j, e := range []tables.Evolution{"", tables.Compatible, tables.Flexible, tables.Strict, tables.AddOnly} {
+			if j < 3 && i%3 != j || j >= 3 && i%2 != j%2 { // an evolution treats all types alike
+				continue
+			}
+			mode := []string{"put", "upsert", "evolve"}[(i/3+j)%3]
+			t.Run(fmt.Sprintf("%s/%s/%s", typ, e, mode), func(t *testing.T) {
+				s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+				b := s.Bucket("b")
+				tabletest.PutRows(t, b, "t", oneNull(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
+				tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
+				put := func() (err error) {
+					if mode == "upsert" {
+						_, err = b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, row), &tables.UpsertOptions{Keys: []string{"k"}})
+					} else {
+						_, err = b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
+					}
+					return err
+				}
+				var err error
+				if mode == "evolve" {
+					err = b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "v", Type: tables.ColumnType(typ)})
+				}
+				if err == nil {
+					err = put()
+				}
+				if e == tables.Strict || e == tables.AddOnly {
+					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {
+						t.Fatalf("put or Evolve error = %v, want a SchemaError about column v", err)
+					}
+					tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := columns + " | 1,(null) | " + wantRow
+				tabletest.WantText(t, b, "t", want)
+				if _, err := b.Table("t").Put(t.Context(), oneNull(), tables.PutAppend, nil); err != nil && e != tables.Compatible {
+					t.Fatal(err) // the column still accepts nulls
+				}
+				tabletest.Fold(t, s)
+				tabletest.WantText(t, b, "t", want+" | 1,(null)")
+				tabletest.Compact(t, s)
+				tabletest.WantText(t, b, "t", want+" | 1,(null)")
+			})
+		}
+	}
+}
+
+// TestDropAndAdd drops a column and adds another of the same name in one change. The dropped
+// values must not reappear, even if the table has no other column.
+func TestDropAndAdd(t *testing.T) {
+	drop, add := tables.ColumnChange{Op: "drop", Column: "v"}, tables.ColumnChange{Op: "add", Column: "v", Type: "utf8"}
+	for _, c := range []struct {
+		columns, rows string
+		changes       []tables.ColumnChange
+		want          string
+	}{
+		{"v int64; k int64", `{"v":1,"k":1},{"v":2,"k":2}`, []tables.ColumnChange{drop, add}, "k int64; v utf8 | 1,(null) | 2,(null)"},
+		{"v int64", `{"v":1},{"v":2}`, []tables.ColumnChange{drop, add}, "v utf8 | (null) | (null)"},
+		{"v utf8", `{"v":"x"}`, []tables.ColumnChange{drop, add}, "v utf8 | (null)"},
+		{"v int64; k int64", `{"v":1,"k":1}`, []tables.ColumnChange{{Op: "widen", Column: "k", Type: "float64"}, drop, add}, "k float64; v utf8 | 1,(null)"},
+		{"v int64", `{"v":1}`, []tables.ColumnChange{drop, {Op: "add", Column: "w", Type: "int8"}, {Op: "rename", Column: "w", To: "v"}}, "v int8 | (null)"},
+		{"v int64", `{"v":1}`, []tables.ColumnChange{drop}, ""},
+	} {
+		for _, hasTail := range []bool{false, true} {
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1})
+			b := s.Bucket("b")
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil)
+			err := b.Table("t").Evolve(t.Context(), c.changes...)
+			if c.want == "" {
+				if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "only column") {
+					t.Errorf("Evolve error = %v, want a SchemaError about the only column", err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			tabletest.WantText(t, b, "t", c.want)
+			tabletest.Compact(t, s)
+			tabletest.WantText(t, b, "t", c.want)
 		}
 	}
 }

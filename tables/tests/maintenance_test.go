@@ -1,21 +1,17 @@
 package tables_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -155,85 +151,76 @@ func TestMaintainDuringWrites(t *testing.T) {
 		len(without), quantile(without, 0.5), quantile(without, 0.99), len(with), quantile(with, 0.5), quantile(with, 0.99), deleting.Load())
 }
 
-// TestMaintainFullDisk checks that a full disk delays maintenance, loses nothing, and leaves no files behind.
-func TestMaintainFullDisk(t *testing.T) {
+// TestMaintainSmallFiles merges many files of one row. PARTD_SMALL_FILES sets their number. The rows must keep their
+// order, every version must stay readable, and a commit must hold other commits up only briefly.
+func TestMaintainSmallFiles(t *testing.T) {
 	t.Parallel()
-	var full atomic.Bool
-	fs := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, path string) error {
-		if full.Load() && op == vfstest.OpWrite {
-			return &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
-		}
-		return nil
-	})
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
-	tabletest.Succeed(t, err)
-	t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+	n := int64(tabletest.Rounds(t, "PARTD_SMALL_FILES", 60))
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
-	for i := range int64(8) {
+	for i := range n {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)
 	}
-	before := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}).FilesWaiting
-	full.Store(true)
-	if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("on a full disk: error %v, want ENOSPC", err)
-	}
-	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
-	full.Store(false)
-	if r := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}); r.FilesWaiting != before {
-		t.Errorf("after the full disk, %d files are unused, want %d", r.FilesWaiting, before)
-	}
-	s.RetryMaintenanceAt("t", time.Time{})
-	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 8 {
-		t.Errorf("with space again: Maintain = %+v, want 8 files merged", r)
-	}
-	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
-}
-
-// TestMaintainWeek simulates a telemetry table: a fold with PARTD_FOLD_ROWS rows each minute, for PARTD_HOURS hours, and
-// a pass of maintenance after it. A week has 168 hours, and 10 million rows a day are 7,000 a minute.
-func TestMaintainWeek(t *testing.T) {
-	hours, foldRows := tabletest.Rounds(t, "PARTD_HOURS", 2), tabletest.Rounds(t, "PARTD_FOLD_ROWS", 20)
-	for _, isOrdered := range []bool{false, true} {
-		t.Run(fmt.Sprintf("ordered=%v", isOrdered), func(t *testing.T) {
-			dir := t.TempDir()
-			synctest.Test(t, func(t *testing.T) { maintainWeek(t, dir, isOrdered, hours, foldRows) })
-		})
-	}
-}
-
-func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int) {
-	s, err := tables.Open(t.Context(), dir, &tables.Options{NoTail: true})
+	tabletest.PutRows(t, b, "ordered", tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Keys: []string{"n"}}})
+	before, err := b.Table("t").Versions(t.Context())
 	tabletest.Succeed(t, err)
-	defer s.Close()
-	b := s.Bucket("")
-	settings := &tables.Settings{KeepAge: "1h"}
-	if hours > 24 {
-		settings.KeepAge = "12h"
-	}
-	if isOrdered {
-		settings.Time, settings.Keys = "ts", []string{"k"}
-	}
-	tabletest.PutRows(t, b, "t", ticksOf([]tick{{0, "a", 0, 0}}, 1), tables.PutReplace, &tables.PutOptions{Settings: settings})
-	var worst tables.MaintenanceState
-	rows := make([]tick, foldRows)
-	for minute := range hours * 60 {
-		for i := range rows {
-			rows[i] = tick{int64(minute*60 + i*60/foldRows + 1), strconv.Itoa(i % 7), int64(minute*foldRows + i), 0}
+	start, slowest, done := time.Now(), time.Duration(0), make(chan struct{})
+	writers := sync.WaitGroup{}
+	writers.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+			began := time.Now()
+			tabletest.Put(t, b, "t", tables.PutAppend, n)
+			slowest, n = max(slowest, time.Since(began)), n+1
 		}
-		tabletest.PutRows(t, b, "t", ticksOf(rows, len(rows)), tables.PutAppend, nil)
-		time.Sleep(time.Minute)
-		tabletest.Maintain(t, s, nil)
-		state := tabletest.MaintenanceOf(t, b, "t")
-		worst.SmallFiles, worst.Files = max(worst.SmallFiles, state.SmallFiles), max(worst.Files, state.Files)
-		worst.Versions, worst.MetadataBytes = max(worst.Versions, state.Versions), max(worst.MetadataBytes, state.MetadataBytes)
+	})
+	r := tabletest.Maintain(t, s, nil)
+	close(done)
+	writers.Wait()
+	t.Logf("%d files merged into %d within %v; the slowest of %d puts meanwhile took %v", r.FilesBefore, r.FilesAfter, time.Since(start), n-int64(len(before)), slowest)
+	tabletest.Maintain(t, s, nil)
+	if state := tabletest.MaintenanceOf(t, b, "t"); state.Files > 20 || r.FilesBefore < len(before)-20 || state.Last.IsZero() || state.Reason != "" {
+		t.Errorf("Maintain = %+v, state %+v; want at most 20 files", r, state)
 	}
-	info, err := b.Table("t").Info(t.Context())
-	tabletest.Succeed(t, err)
-	if want := int64(hours*60*foldRows + 1); info.Rows != want || worst.SmallFiles > 20 || worst.MetadataBytes > 1<<20 {
-		t.Errorf("%d rows, at most %+v; want %d rows, at most 20 small files, and 1 MiB of metadata", info.Rows, worst, want)
+	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
+	if err != nil || !slices.Equal(got, tabletest.Sequence(0, n)) {
+		t.Errorf("rows %v, error %v; want 0 to %d in order", got, err, n-1)
 	}
-	if state := tabletest.MaintenanceOf(t, b, "t"); hours > 48 && state.UnusedBytes == 0 {
-		t.Errorf("state %+v: unused files were never looked for", state)
+	for _, v := range []int{0, len(before) / 2, len(before) - 1} {
+		old, err := b.Table("t").At(t.Context(), tables.AtVersion(before[v].Version))
+		tabletest.Succeed(t, err)
+		if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != before[v].Rows {
+			t.Errorf("version %d: %d rows, error %v; want %d", before[v].Version, len(got), err, before[v].Rows)
+		}
 	}
-	t.Logf("%d hours: %d rows, %d bytes in %d files; at most %+v", hours, info.Rows, info.Bytes, info.Files, worst)
+	if r := tabletest.Maintain(t, s, nil); r != (tables.MaintainResult{}) {
+		t.Errorf("the last pass = %+v, want nothing to do", r)
+	}
+}
+
+// TestMaintainStops checks that a pass stops within a second of the end of its context, and leaves no files behind.
+func TestMaintainStops(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range 100 {
+		tabletest.Put(t, b, fmt.Sprint("t", i%10), tables.PutAppend, int64(i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(30*time.Millisecond, cancel)
+	start := time.Now()
+	r, err := s.Maintain(ctx, nil)
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Second || r.Tables == 10 {
+		t.Errorf("Maintain = %+v, %v after %v; want context.Canceled within a second, before all tables are done", r, err, time.Since(start))
+	}
+	tabletest.Maintain(t, s, nil)
+	for i := range 10 {
+		if state := tabletest.MaintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
+			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
+		}
+	}
 }

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/array"
-
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -185,118 +184,6 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	}
 }
 
-// slowReader is a reader whose second batch waits for a message on proceed.
-type slowReader struct {
-	array.RecordReader
-	batches int
-	reached chan<- struct{}
-	proceed <-chan struct{}
-}
-
-func (r *slowReader) Next() bool {
-	if r.batches++; r.batches == 2 {
-		r.reached <- struct{}{}
-		<-r.proceed
-	}
-	return r.RecordReader.Next()
-}
-
-// TestAtTimeDuringCorrection checks that Table.At with AtTime and Table.Changes, which must wait for a concurrent
-// correction of a table with a rule for duplicates, stop waiting when their context ends. Changes does not wait if the
-// tail has no rows.
-func TestAtTimeDuringCorrection(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
-	put := func(ts int64, o *tables.PutOptions) {
-		t.Helper()
-		r := ticksOf([]tick{{ts: ts}}, 1)
-		defer r.Release()
-		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
-	}
-	put(1, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast}})
-	ticks := make([]tick, 1001)
-	for i := range ticks {
-		ticks[i].ts = int64(100 + i)
-	}
-	rows := ticksOf(ticks, 1000)
-	defer rows.Release()
-	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
-	go func() {
-		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, nil)
-		upsertErr <- err
-	}()
-	<-reached
-	cause := errors.New("test cause")
-	during := func(timeout time.Duration, f func(context.Context) error) error {
-		ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, cause)
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- f(ctx) }()
-		select {
-		case err := <-done:
-			return err
-		case <-time.After(10 * time.Second):
-			return errors.New("the call did not return when its context ended")
-		}
-	}
-	at := func(ctx context.Context) error {
-		_, err := b.Table("t").At(ctx, tables.AtTime(time.Now()))
-		return err
-	}
-	changes := func(ctx context.Context) error {
-		r, err := b.Table("t").Changes(ctx, nil, nil)
-		if err == nil {
-			r.Release()
-		}
-		return err
-	}
-	if err := during(5*time.Second, changes); err != nil {
-		t.Errorf("Changes without rows in the tail: %v", err)
-	}
-	put(2, nil)
-	for name, f := range map[string]func(context.Context) error{"At": at, "Changes": changes} {
-		if err := during(100*time.Millisecond, f); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
-			t.Errorf("%s error = %v, want DeadlineExceeded and the test cause", name, err)
-		}
-	}
-	close(proceed)
-	if err := <-upsertErr; err != nil {
-		t.Fatal(err)
-	}
-	table, err := b.Table("t").At(t.Context(), tables.AtTime(time.Now()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := ticksFrom(table.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
-		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1003 rows", len(got), err)
-	}
-}
-
-// TestFoldOfDuplicates checks that rows that are all duplicates are folded only once, although
-// this fold adds no rows to data files.
-func TestFoldOfDuplicates(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("b")
-	put := func(r array.RecordReader, o *tables.PutOptions) {
-		t.Helper()
-		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
-	}
-	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepFirst}})
-	fold := func(rows int64) {
-		t.Helper()
-		if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != rows {
-			t.Fatalf("Fold = %+v, %v; want %d rows", r, err, rows)
-		}
-	}
-	fold(1)
-	put(ticksOf([]tick{{1, "a", 2, 0}}, 1), nil)
-	fold(1)
-	fold(0)
-	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}})
-	put(ticksOf([]tick{{2, "a", 3, 0}}, 1), nil)
-	fold(1)
-	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}, {2, "a", 3, 0}})
-}
-
 // TestAtTimeBeforeFoldedRow checks that AtTime excludes later rows, although a fold moved them to
 // files together with earlier rows.
 func TestAtTimeBeforeFoldedRow(t *testing.T) {
@@ -328,5 +215,157 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {
 		t.Errorf("AtTime(now) read rows %v, want [0 1 2]", ns)
+	}
+}
+
+// TestReturnedVersions checks that the version that each put returns contains the put's rows.
+func TestReturnedVersions(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	table := s.Bucket("").Table("t")
+	append1 := func(n int64) tables.Version {
+		t.Helper()
+		v, err := table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	read := func(v tables.Version, want ...int64) {
+		t.Helper()
+		old, err := table.At(t.Context(), tables.AtVersion(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(ns, want) {
+			t.Fatalf("version %d has rows %v, error %v; want rows %v", v, ns, err, want)
+		}
+	}
+	listed := func(want ...tables.Version) {
+		t.Helper()
+		versions, err := table.Versions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []tables.Version
+		for _, i := range versions {
+			got = append(got, i.Version)
+			old, err := table.At(t.Context(), tables.AtVersion(i.Version))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(ns)) != i.Rows {
+				t.Errorf("version %d has rows %v, error %v; Versions says %d rows", i.Version, ns, err, i.Rows)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("Versions lists %v, want %v", got, want)
+		}
+	}
+	if a, b, c := append1(1), append1(2), append1(3); a != 1 || b != 1 || c != 1 {
+		t.Fatalf("three appends return versions %d, %d and %d, want 1", a, b, c)
+	}
+	listed(1)
+	v := append1(4)
+	if info, err := table.Info(t.Context()); err != nil || info.Version != v || info.Rows != 4 {
+		t.Errorf("Info = %+v, error %v; want version %d with 4 rows", info, err, v)
+	}
+	read(v, 1, 2, 3, 4)
+	read(1, 1, 2, 3)
+	v = append1(5)
+	replaced, err := table.Put(t.Context(), tabletest.Rows(9), tables.PutReplace, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(v, 1, 2, 3, 4, 5)
+	read(replaced, 9)
+	listed(1, 2, 3, 4)
+	v = append1(10)
+	over, err := table.Put(t.Context(), tabletest.Rows(11), tables.PutReplace, &tables.PutOptions{Over: &v})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read(v, 9, 10)
+	read(over, 11)
+	v = append1(12)
+	widen := tables.ColumnChange{Op: tables.AddColumn, Column: "w", Type: "int64"}
+	if err := table.Evolve(t.Context(), widen); err != nil {
+		t.Fatal(err)
+	}
+	read(v, 11, 12)
+	v = append1(13)
+	if err := table.Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "w", Type: "float64"}); err != nil { // rewrites the files
+		t.Fatal(err)
+	}
+	read(v, 11, 12, 13)
+	if _, err := table.At(t.Context(), tables.AtVersion(over+1)); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("At of a version that does not exist: error %v, want ErrNotFound", err)
+	}
+}
+
+// TestReturnedVersionsConcurrent checks that the version that each put returns contains the put's rows, although folds, reads
+// of earlier moments, deletes and large puts commit at the same time.
+func TestReturnedVersionsConcurrent(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	table := s.Bucket("").Table("t")
+	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0)
+	var mu sync.Mutex
+	returned := map[tables.Version][]int64{}
+	stop := time.Now().Add(time.Second)
+	var writers sync.WaitGroup
+	for w := range int64(3) {
+		writers.Go(func() {
+			for n := (w + 1) * 1_000_000; time.Now().Before(stop); n++ {
+				v, err := table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				returned[v] = append(returned[v], n)
+				mu.Unlock()
+			}
+		})
+	}
+	for _, commit := range []func() error{
+		func() error { _, err := s.Fold(t.Context(), nil); return err },
+		func() error {
+			_, err := table.At(t.Context(), tables.AtTime(time.Now().Add(-20*time.Millisecond)))
+			return err
+		},
+		func() error { _, err := table.DeleteRows(t.Context(), filter.Eq("n", int64(0))); return err },
+		func() error {
+			_, err := table.Put(t.Context(), tabletest.Rows(tabletest.Sequence(-20_000, 20_000)...), tables.PutAppend, nil)
+			return err
+		},
+	} {
+		writers.Go(func() {
+			for time.Now().Before(stop) {
+				if err := commit(); err != nil && !errors.As(err, new(*tables.MomentError)) {
+					t.Error(err)
+					return
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	writers.Wait()
+	for v, puts := range returned {
+		old, err := table.At(t.Context(), tables.AtVersion(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, err := tabletest.ReadAll(t.Context(), old, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(rows)
+		for _, n := range puts {
+			if _, ok := slices.BinarySearch(rows, n); !ok {
+				t.Fatalf("version %d lacks row %d, whose put returned it", v, n)
+			}
+		}
+	}
+	if len(returned) < 3 {
+		t.Errorf("the puts returned only %d versions", len(returned))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -221,4 +222,46 @@ func TestSnapshotConsistency(t *testing.T) {
 	}
 	close(stop)
 	puts.Wait()
+}
+
+// TestSnapshotRenamed checks that a snapshot contains the tail's rows of a table that another program has renamed.
+func TestSnapshotRenamed(t *testing.T) {
+	t.Parallel()
+	for _, isNoticed := range []bool{false, true} { // whether the Store notices the rename before the snapshot
+		dir := t.TempDir()
+		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+		b := s.Bucket("")
+		tabletest.Put(t, b, "a", tables.PutAppend, 0)
+		tabletest.Put(t, b, "a", tables.PutAppend, 1)
+		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		if isNoticed {
+			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
+				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
+			}
+		}
+		tabletest.Snapshot(t, b, "x")
+		wantInSnapshot(t, b, "x", "b", 0, 1)
+	}
+}
+
+func TestSnapshotNames(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("it's \"a\" bücket/..")
+	tabletest.Put(t, b, "t%_'", tables.PutError, 1)
+	for _, name := range []string{"it's", "a/../b", "%", "_", "\u202e\n", strings.Repeat("x", tables.MaxName), " "} {
+		tabletest.Snapshot(t, b, name)
+		wantInSnapshot(t, b, name, "t%_'", 1)
+	}
+	for _, name := range []string{"\xff", "a\x00b", strings.Repeat("x", tables.MaxName+1)} {
+		if _, err := b.Snapshot(t.Context(), name); err == nil {
+			t.Errorf("Snapshot(%q) succeeded, want an error for the name", name)
+		}
+	}
+	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "%"))
+	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), ""))
+	if all, err := b.Snapshots(t.Context()); err != nil || len(all) != 6 {
+		t.Errorf("got %d snapshots (error %v), want 6", len(all), err)
+	}
+	tabletest.Succeed(t, b.Restore(t.Context(), "it's"))
 }
