@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -23,6 +22,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // TestReplaceAll checks that ReplaceAll results in the same version as ReplaceFiles, which uses Iceberg's library, but
@@ -116,36 +116,6 @@ func TestReplaceAll(t *testing.T) {
 				t.Errorf("the version has %d manifests, want %d", manifests, c.manifests)
 			}
 		})
-	}
-}
-
-// hourOldAttempt returns an attempt to change the table t that started an hour ago.
-func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
-	t.Helper()
-	e, release, err := b.Table("t").Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(release)
-	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}
-}
-
-// TestSnapshotAfterClockChange checks that a snapshot can be added although the clock has been set back since the
-// table's metadata changed. Iceberg's library rejects a snapshot that is a minute older than the metadata.
-func TestSnapshotAfterClockChange(t *testing.T) {
-	t.Parallel()
-	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
-	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}), nil, 2)
-	v, err := b.Table("t").View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := hourOldAttempt(t, b).AddSnapshot(v.Table().Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, least := meta.CurrentSnapshot().TimestampMs, v.Table().Metadata().LastUpdatedMillis(); got < least {
-		t.Errorf("the snapshot's timestamp is %d, want at least %d, the metadata's", got, least)
 	}
 }
 
@@ -347,4 +317,96 @@ func TestNoReaderObserved(t *testing.T) {
 	if _, err := b.Table("t").Upsert(t.Context(), nil, nil); err == nil || !strings.Contains(err.Error(), "is nil") {
 		t.Errorf(`Upsert error = %v, want an error with the text "is nil"`, err)
 	}
+}
+
+// queueReader is a reader that can yield more rows after its end, like a queue.
+type queueReader struct {
+	array.RecordReader
+	columns *arrow.Schema
+}
+
+func (r *queueReader) Next() bool {
+	if r.RecordReader == nil {
+		return false
+	}
+	if r.RecordReader.Next() {
+		return true
+	}
+	r.RecordReader = nil
+	return false
+}
+
+func (r *queueReader) RecordBatch() arrow.RecordBatch {
+	if r.RecordReader == nil {
+		return nil
+	}
+	return r.RecordReader.RecordBatch()
+}
+
+func (r *queueReader) Schema() *arrow.Schema { return r.columns }
+func (r *queueReader) Err() error            { return nil }
+
+// TestReaderOfQueue checks that a reader that is temporarily empty can be put again without losing rows.
+func TestReaderOfQueue(t *testing.T) {
+	type row struct {
+		N int64 `arrow:"n"`
+	}
+	columns, err := tables.SchemaOf[row]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, queue := tablestest.Open(t, nil).Bucket("b"), &queueReader{columns: columns}
+	for _, n := range []int64{1, 0, 2, 0, 0} {
+		if n > 0 {
+			if queue.RecordReader, err = tables.Records([]row{{n}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := b.Table("queue").Put(t.Context(), queue, tables.PutAppend, nil); err != nil {
+			t.Errorf("put of row %d (0 means no row): %v", n, err)
+		}
+	}
+	tablestest.Expect(t, b, "queue", `[{"n":1},{"n":2}]`)
+}
+
+// customReader is a reader whose RecordBatch panics before the first Next, and returns the last batch after the end.
+type customReader struct {
+	array.RecordReader
+	batches []arrow.RecordBatch
+	next    int
+}
+
+func (s *customReader) Next() bool {
+	if s.next == len(s.batches) {
+		return false
+	}
+	s.next++
+	return true
+}
+
+func (s *customReader) RecordBatch() arrow.RecordBatch { return s.batches[s.next-1] }
+
+// TestCustomReader checks that Put does not ask a custom reader for a batch before its first Next, and does not put
+// a batch again that the reader returns after its end.
+func TestCustomReader(t *testing.T) {
+	type row struct {
+		N int64 `arrow:"n"`
+	}
+	rows, err := tables.Records([]row{{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, custom := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
+	put := func() {
+		t.Helper()
+		if _, err := b.Table("own").Put(t.Context(), custom, tables.PutAppend, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	put()
+	rows.Next()
+	custom.batches = []arrow.RecordBatch{rows.RecordBatch()}
+	put()
+	put()
+	tablestest.Expect(t, b, "own", `[{"n":1}]`)
 }

@@ -19,11 +19,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -348,4 +351,34 @@ func TestPutToFullDisk(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSnapshotAfterClockChange checks that a snapshot can be added although the clock has been set back since the
+// table's metadata changed. Iceberg's library rejects a snapshot that is a minute older than the metadata.
+func TestSnapshotAfterClockChange(t *testing.T) {
+	t.Parallel()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}), nil, 2)
+	v, err := b.Table("t").View(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	meta, err := hourOldAttempt(t, b).AddSnapshot(v.Table().Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, least := meta.CurrentSnapshot().TimestampMs, v.Table().Metadata().LastUpdatedMillis(); got < least {
+		t.Errorf("the snapshot's timestamp is %d, want at least %d, the metadata's", got, least)
+	}
+}
+
+// hourOldAttempt returns an attempt to change the table t that started an hour ago.
+func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
+	t.Helper()
+	e, release, err := b.Table("t").Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(release)
+	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}
 }
