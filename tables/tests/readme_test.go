@@ -44,6 +44,7 @@ func shell(t *testing.T, dir, script string, env ...string) string {
 // TestReadmeTour checks that the commands in the README, the tour and other pages run as written, and print the
 // output shown there.
 func TestReadmeTour(t *testing.T) {
+	t.Chdir("..")
 	bin, dir, readmeDir := filepath.Dir(tabletest.Program(t)), t.TempDir(), t.TempDir()
 	for _, name := range []string{"birdstrikes.csv", "airports.csv"} {
 		path, err := filepath.Abs(filepath.Join("..", "testdata", name))
@@ -146,6 +147,7 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 // TestReadmeModule checks that a user's module next to a clone of this repository builds in both ways that the tour
 // shows: with a workspace, which go refuses together with -mod=mod, and with the clone's go.mod.
 func TestReadmeModule(t *testing.T) {
+	t.Chdir("..")
 	clone, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
