@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -19,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/tables/internal/sql/worker"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata says that
@@ -184,5 +186,149 @@ func TestDeepParquet(t *testing.T) {
 	in.Format = Parquet
 	if _, err := content(t, in); err == nil || err.Error() != "deep.parquet: its schema has more than 256 levels at node 257 of 2001" {
 		t.Errorf("a schema of %d levels: got error %v, want an error about node 257 and the limit of 256 levels", levels, err)
+	}
+}
+
+// leaf is the content of a Parquet leaf column: its values, and their definition and repetition
+// levels.
+type leaf struct {
+	values   []int32
+	def, rep []int16
+}
+
+// TestLegacyLists checks that lists and maps are read in every form that the backward-compatibility rules
+// of Parquet's LogicalTypes.md describe.
+func TestLegacyLists(t *testing.T) {
+	const required, optional, repeated = 0, 1, 2
+	number := func(name string, r parquet.Repetition) schema.Node { return schema.NewInt32Node(name, r, -1) }
+	group := func(name string, r parquet.Repetition, logicalType schema.LogicalType, fields ...schema.Node) schema.Node {
+		if logicalType == nil {
+			return schema.MustGroup(schema.NewGroupNode(name, r, fields, -1))
+		}
+		return schema.MustGroup(schema.NewGroupNodeLogical(name, r, fields, logicalType, -1))
+	}
+	list, mapType := schema.NewListLogicalType(), schema.MapLogicalType{}
+	oldMap := func(fields ...schema.Node) schema.Node {
+		return schema.MustGroup(schema.NewGroupNodeConverted("v", optional, fields, schema.ConvertedTypes.MapKeyValue, -1))
+	}
+	lists := leaf{[]int32{1, 2, 3, 4}, []int16{3, 3, 3, 3, 0, 1, 2}, []int16{0, 2, 1, 2, 0, 0, 0}} // [[1,2],[3,4]], null, [] and [[]]
+	flat := leaf{[]int32{1, 2}, []int16{2, 2, 0, 1}, []int16{0, 1, 0, 0}}                          // [1,2], null and []
+	pairs := leaf{[]int32{1, 2, 3}, []int16{3, 3, 3, 0}, []int16{0, 2, 1, 0}}
+	for name, c := range map[string]struct {
+		node   schema.Node
+		leaves []leaf
+		want   string
+	}{
+		"three levels":        {group("v", optional, list, group("list", repeated, nil, number("element", required))), []leaf{flat}, `[1,2] null []`},
+		"repeated values":     {group("v", optional, list, number("element", repeated)), []leaf{flat}, `[1,2] null []`},
+		"list of structs":     {group("v", optional, list, group("element", repeated, nil, number("a", required), number("b", required))), []leaf{flat, flat}, `[{"a":1,"b":1},{"a":2,"b":2}] null []`},
+		"group named array":   {group("v", optional, list, group("array", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"group named v_tuple": {group("v", optional, list, group("v_tuple", repeated, nil, number("a", required))), []leaf{flat}, `[{"a":1},{"a":2}] null []`},
+		"lists in two levels": {group("v", optional, list, group("array", repeated, list, number("array", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"lists named bag":     {group("v", optional, list, group("bag", repeated, list, number("item", repeated))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"mixed levels":        {group("v", optional, list, group("array", repeated, list, group("list", repeated, nil, number("element", required)))), []leaf{lists}, `[[1,2],[3,4]] null [] [[]]`},
+		"list in a struct":    {group("v", optional, list, group("bag", repeated, nil, number("a", repeated))), []leaf{lists}, `[{"a":[1,2]},{"a":[3,4]}] null [] [{"a":[]}]`},
+		"list of maps": {
+			group("v", optional, list, group("array", repeated, mapType, group("key_value", repeated, nil, number("key", required), number("value", required)))),
+			[]leaf{pairs, pairs},
+			`[[{"key":1,"value":1},{"key":2,"value":2}],[{"key":3,"value":3}]] null`,
+		},
+		"nested lists in a struct": {
+			group("v", optional, nil, group("a", required, list, group("array", repeated, list, number("array", repeated)))),
+			[]leaf{{lists.values, []int16{3, 3, 3, 3, 0, 1}, []int16{0, 2, 1, 2, 0, 0}}},
+			`{"a":[[1,2],[3,4]]} null {"a":[]}`,
+		},
+		"in a map": {
+			group("v", required, mapType, group("key_value", repeated, nil, number("key", required), group("value", required, list, group("array", repeated, list, number("array", repeated))))),
+			[]leaf{{[]int32{7}, []int16{1}, []int16{0}}, {lists.values, []int16{3, 3, 3, 3}, []int16{0, 3, 2, 3}}},
+			`[{"key":7,"value":[[1,2],[3,4]]}]`,
+		},
+		"MAP_KEY_VALUE": {oldMap(group("map", repeated, nil, number("k", required), number("w", required))), []leaf{flat, flat}, `[{"key":1,"value":1},{"key":2,"value":2}] null []`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var written bytes.Buffer
+			w := file.NewParquetWriter(&written, group("root", required, nil, c.node).(*schema.GroupNode))
+			rows, err := w.AppendRowGroupChecked()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range c.leaves {
+				column, err := rows.NextColumn()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := column.(*file.Int32ColumnChunkWriter).WriteBatch(l.values, l.def, l.rep); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			got, err := content(t, fileOf(t, "x.parquet", written.String()))
+			_, got, _ = strings.Cut(got, "\n")
+			got = strings.NewReplacer(`{"v":`, "", "}\n", " ").Replace(got)
+			if err != nil || strings.TrimSpace(got) != c.want {
+				t.Errorf("read %s, %v, want %s", got, err, c.want)
+			}
+		})
+	}
+}
+
+// TestInt96 checks that times in INT96 are read as microseconds in all years, or as the known columns say, and that an
+// error names the column and the row of a value that has no exact timestamp.
+func TestInt96(t *testing.T) {
+	noEnd, day1, year2 := time.Date(9999, 12, 31, 23, 59, 59, 999_999_000, time.UTC), time.Unix(0, 1000).UTC(), time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC)
+	minimum, maximum := time.Unix(0, -1<<63).UTC(), time.Unix(0, 1<<63-1).UTC() // in nanoseconds
+	known := func(x arrow.DataType) *arrow.Schema {
+		element := arrow.StructOf(arrow.Field{Name: "x", Type: x})
+		return arrow.NewSchema([]arrow.Field{{Name: "T", Type: arrow.FixedWidthTypes.Date32}, {Name: "l", Type: arrow.ListOf(element)}, {Name: "t", Type: x}}, nil)
+	}
+	nanoseconds := &arrow.TimestampType{Unit: arrow.Nanosecond}
+	for _, c := range []struct {
+		times []time.Time
+		known *arrow.Schema
+		want  string
+	}{
+		{
+			[]time.Time{noEnd, {}, day1, year2}, nil, `t timestamp[us], l list<element: struct<x: timestamp[us]>>,
+{"t":"9999-12-31T23:59:59.999999","l":[{"x":"9999-12-31T23:59:59.999999"}]}
+{"t":null,"l":[{"x":"0001-01-01T00:00:00"}]}
+{"t":"1970-01-01T00:00:00.000001","l":[{"x":"1970-01-01T00:00:00.000001"}]}
+{"t":"0002-01-01T00:00:00","l":[{"x":"0002-01-01T00:00:00"}]}
+`,
+		},
+		{
+			[]time.Time{minimum, day1, maximum}, known(nanoseconds), `t timestamp[ns], l list<element: struct<x: timestamp[ns]>>,
+{"t":"1677-09-21T00:12:43.145224192","l":[{"x":"1677-09-21T00:12:43.145224192"}]}
+{"t":"1970-01-01T00:00:00.000001","l":[{"x":"1970-01-01T00:00:00.000001"}]}
+{"t":"2262-04-11T23:47:16.854775807","l":[{"x":"2262-04-11T23:47:16.854775807"}]}
+`,
+		},
+		{[]time.Time{day1}, known(arrow.FixedWidthTypes.Timestamp_us), `t timestamp[us, tz=UTC], l list<element: struct<x: timestamp[us, tz=UTC]>>,
+{"t":"1970-01-01T00:00:00.000001Z","l":[{"x":"1970-01-01T00:00:00.000001Z"}]}
+`},
+		{[]time.Time{day1, {}, noEnd.Add(1)}, nil, `x.parquet, row group 0: row 3: column "t": the INT96 time 9999-12-31 23:59:59.999999001 has digits below a unit of timestamp[us]`},
+		{
+			[]time.Time{{}, day1.Add(1)},
+			arrow.NewSchema([]arrow.Field{{Name: "t", Type: nanoseconds}}, nil),
+			`row 2: column "l": field "x": the INT96 time 1970-01-01 00:00:00.000001001 has digits below a unit of timestamp[us]`,
+		},
+		{[]time.Time{minimum.Add(-1)}, known(nanoseconds), `row 1: column "t": the INT96 time 1677-09-21 00:12:43.145224191 is outside the range of timestamp[ns]`},
+		{[]time.Time{day1, maximum.Add(1)}, known(nanoseconds), `row 2: column "t": the INT96 time 2262-04-11 23:47:16.854775808 is outside the range of timestamp[ns]`},
+	} {
+		in := fileOf(t, "x.parquet", string(tabletest.Int96File(t, c.times...)))
+		in.Known = c.known
+		got, err := content(t, in)
+		if err != nil {
+			got = err.Error()
+		}
+		if got = strings.ReplaceAll(got, ", \n", ",\n"); got != c.want && (err == nil || !strings.Contains(got, c.want)) {
+			t.Errorf("reading %v: got\n%s\nwant\n%s", c.times, got, c.want)
+		}
+	}
+	times := append(make([]time.Time, batchRows), day1.Add(1))
+	in := fileOf(t, "x.parquet", string(tabletest.Int96File(t, times...)))
+	if _, err := content(t, in); err == nil || !strings.Contains(err.Error(), `row 16385: column "t"`) {
+		t.Errorf("read of a row after the first batch = %v, want an error that names row 16385", err)
 	}
 }
