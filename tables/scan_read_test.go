@@ -13,7 +13,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
 	icebergtable "github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
@@ -167,7 +166,7 @@ func TestLargeDecimals(t *testing.T) {
 }
 
 // foreignCommit commits to a table as another program would.
-func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*table.Transaction) error) {
+func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*icebergtable.Transaction) error) {
 	t.Helper()
 	tab := s.Bucket("").Table(name)
 	v, err := tab.View(t.Context(), false)
@@ -200,15 +199,15 @@ func TestForeignDeletes(t *testing.T) {
 			b := s.Bucket("")
 			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
 			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
-			foreignCommit(t, s, "t", func(tx *table.Transaction) error {
+			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
 				if version == "3" {
 					if err := tx.UpgradeFormatVersion(3); err != nil {
 						return err
 					}
 				}
-				return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
+				return tx.SetProperties(iceberg.Properties{icebergtable.WriteDeleteModeKey: icebergtable.WriteModeMergeOnRead})
 			})
-			foreignCommit(t, s, "t", func(tx *table.Transaction) error {
+			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
 				if deletes != "equal rows" {
 					return tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int64(2)), nil)
 				}
