@@ -143,7 +143,7 @@ func TestNoIcebergTypes(t *testing.T) {
 }
 
 // TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering. It also checks that no folder
-// has more than 100 Go files, and that a test file beside the code of package tables is named after a file of that code.
+// has more than 100 Go files, and that a test file in this folder is named after a file of code.
 func TestHouse(t *testing.T) {
 	tablesLayering.CheckTable(t, "../docs/dev/tables-design.md", *update)
 	count := map[string]int{}
