@@ -108,8 +108,8 @@ func readsFiles(t *testing.T, s *tables.Store, name string, o *tables.QueryOptio
 	return strings.Contains(fmt.Sprint(plan), "partd_keep")
 }
 
-// TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and equality
-// deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
+// TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and
+// equality deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
 func TestDeletes(t *testing.T) {
 	r := rand.New(rand.NewPCG(randomSeed(t), 1)) //nolint:gosec // a test's
 	s := newStore(t, nil)
@@ -269,8 +269,8 @@ func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), append([]arrow.Array{b.NewArray()}, values.Columns()...), int64(n))
 }
 
-// TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in the
-// tail duplicate rows in files.
+// TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in
+// the tail duplicate rows in files.
 func TestOrderedDeletes(t *testing.T) {
 	r := rand.New(rand.NewPCG(randomSeed(t), 2)) //nolint:gosec // a test's
 	s := newStore(t, nil)
@@ -305,8 +305,8 @@ func TestOrderedDeletes(t *testing.T) {
 	}
 }
 
-// TestDeletesBefore compares states of a table with different deleted rows in one statement, in reused databases, and in
-// separate processes.
+// TestDeletesBefore compares states of a table with different deleted rows in one statement, in reused databases, and
+// in separate processes.
 func TestDeletesBefore(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		s := newStore(t, &duck.Options{Processes: processes})

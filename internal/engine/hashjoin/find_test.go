@@ -132,7 +132,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did fit.
+// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did
+// fit.
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)
@@ -203,8 +204,8 @@ func TestLossIsDetected(t *testing.T) {
 	}
 }
 
-// TestKeysIndexedAtOnce indexes many small tables in which each worker has records of the same keys. If two workers insert
-// a key at the same time, its records must be in one list.
+// TestKeysIndexedAtOnce indexes many small tables in which each worker has records of the same keys. If two workers
+// insert a key at the same time, its records must be in one list.
 func TestKeysIndexedAtOnce(t *testing.T) {
 	for round := range 400 {
 		table := New(64<<20, threads)

@@ -15,9 +15,9 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
-// TestPausedServers stops servers with a common catalog at random moments, for example between a commit's check and its write,
-// while the other server commits, compacts, expires and folds. An acknowledged row must be there once, and another row at most once.
-// PARTD_PAUSES is the number of pauses.
+// TestPausedServers stops servers with a common catalog at random moments, for example between a commit's check and its
+// write, while the other server commits, compacts, expires and folds. An acknowledged row must be there once, and
+// another row at most once. PARTD_PAUSES is the number of pauses.
 func TestPausedServers(t *testing.T) {
 	flags := []string{"--catalog", procs.StartPostgres(t).URL()}
 	servers := []*server{serve(t, flags...)}
@@ -100,9 +100,9 @@ func TestPausedServers(t *testing.T) {
 	t.Logf("%d rows", len(got))
 }
 
-// TestEnginesDuringMaintenance lets pyiceberg and Spark append rows, without trying again, to tables that the servers of a
-// catalog are about to merge. No commit may fail, and no row may be lost or doubled. PARTD_COMMITS sets how many rows each
-// engine appends.
+// TestEnginesDuringMaintenance lets pyiceberg and Spark append rows, without trying again, to tables that the servers
+// of a catalog are about to merge. No commit may fail, and no row may be lost or doubled. PARTD_COMMITS sets how many
+// rows each engine appends.
 func TestEnginesDuringMaintenance(t *testing.T) {
 	t.Run("one server", func(t *testing.T) { enginesDuringMaintenance(t, 1) })
 	t.Run("two servers", func(t *testing.T) { enginesDuringMaintenance(t, 2) })
