@@ -142,8 +142,8 @@ func TestNoIcebergTypes(t *testing.T) {
 	}
 }
 
-// TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering. It also checks that no folder
-// has more than 100 Go files, and that a test file in this folder is named after a file of code.
+// TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering. It also checks that no
+// folder has more than 100 Go files, and that a test file in this folder is named after a file of code.
 func TestHouse(t *testing.T) {
 	tablesLayering.CheckTable(t, "../docs/dev/tables-design.md", *update)
 	count := map[string]int{}
