@@ -69,7 +69,8 @@ class InTables:
 
     def all(self) -> Iterator[Kept]:
         tables = self.tables._ask("partd.tables", bucket=self.bucket, filter={})
-        return (kept for table in tables if (kept := _parse_info((table["Metadata"] or {}).get(_INFO), table["Name"])))
+        parsed = (_parse_info((table["Metadata"] or {}).get(_INFO), table["Name"]) for table in tables)
+        return (kept for kept in parsed if kept)
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if self.find(kept.stage, kept.key) != kept:
@@ -110,7 +111,8 @@ class InStore:
             if NOT_EXIST in e.codes:  # the server's namespace expired, with all results in it
                 return None
             raise
-        return _parse_info(value[: (end := value.find(b"\n"))], key, memoryview(value)[end + 1 :])
+        end = value.find(b"\n")
+        return _parse_info(value[:end], key, memoryview(value)[end + 1 :])
 
     def read(self, kept: Kept, format: str | None) -> Any:
         return _result(kept.at, kept, format, self.url)
@@ -122,14 +124,12 @@ class InStore:
 
     def all(self) -> Iterator[Kept]:
         starts = (chunk for chunk in self.store.scan_chunks() if chunk.offset == 0 and chunk.key.startswith("pystage/"))
-        return (
-            kept
-            for chunk in starts
-            if (kept := _parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :]))
-        )
+        parsed = (_parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :]) for chunk in starts)
+        return (kept for kept in parsed if kept)
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
-        if (current := self.find(kept.stage, kept.key)) is None or current.made != kept.made:
+        current = self.find(kept.stage, kept.key)
+        if current is None or current.made != kept.made:
             return False
         self.store.delete(f"pystage/{kept.key}")
         if keep_hash:

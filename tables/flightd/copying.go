@@ -49,7 +49,7 @@ func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer
 	serving.RemoveTimeLimit(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(c.lifetime, func() { cancel(errStopping) })()
+	defer context.AfterFunc(c.lifetime, func() { cancel(errStopping) })() // watches from now until this function returns
 	err = o.Run(ctx, c.store, input, answer)
 	if err != nil && c.lifetime.Err() != nil {
 		return errStopping

@@ -189,7 +189,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	s.Deadline.Store(time.Now().Add(s.opts.Grace).UnixNano())
 	s.opts.Logger.Info("shutting down: finishing the running calls", "grace", s.opts.Grace)
-	defer s.Conns.Drain()()
+	defer s.Conns.Drain()() // drains from now until this function returns
 	forceStop := time.AfterFunc(s.opts.Grace, s.grpc.Stop)
 	defer forceStop.Stop()
 	s.grpc.GracefulStop()

@@ -55,7 +55,7 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 	done := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(done)
-		defer server.Conns.Drain()()
+		defer server.Conns.Drain()() // drains from now until this function returns
 		graceCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), server.RemainingGrace())
 		defer cancel()
 		if s.Shutdown(graceCtx) != nil {

@@ -111,7 +111,7 @@ func (s *Sorter) First(n int64) iter.Seq2[*Block, error] {
 	return func(yield func(*Block, error) bool) {
 		cursors, err := s.prepare()
 		if err != nil {
-			_ = s.Fail(err)
+			_ = s.Fail(err) // stops the sorter
 			yield(nil, err)
 			return
 		}
@@ -206,7 +206,7 @@ func (s *Sorter) startMerge(cursors []*cursor) *output {
 	s.Tasks.Go(func() {
 		defer close(out.full)
 		if err := s.mergeInto(cursors, out); err != nil {
-			_ = s.Fail(err)
+			_ = s.Fail(err) // stops the sorter
 		}
 	})
 	return out

@@ -89,7 +89,7 @@ func (w *Writer) addLong(key, record []byte) error {
 	if len(key)+len(record) > min(w.s.sizes.maxRecord, math.MaxUint32) {
 		w.err = fmt.Errorf("%w: it has %d bytes with its key, but the limit for %d bytes of memory is %d",
 			ErrTooLarge, len(key)+len(record), w.s.Memory, w.s.sizes.maxRecord)
-		_ = w.s.Fail(w.err)
+		_ = w.s.Fail(w.err) // stops the sorter
 		return w.err
 	}
 	savedBuffer := w.buf

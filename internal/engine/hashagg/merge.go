@@ -35,7 +35,7 @@ func (a *Aggregator) mergePartitions(handle func(*Table) bool) error {
 	for range m.threads {
 		a.Tasks.Go(func() {
 			if err := m.work(); err != nil {
-				_ = a.Fail(err)
+				_ = a.Fail(err) // stops the other threads, and keeps err
 			}
 			done <- struct{}{}
 		})

@@ -124,7 +124,7 @@ func (f *File) Drop(n int) {
 	end -= end % freeUnit
 	if end > f.freed {
 		if p, ok := f.file.(vfs.Puncher); ok {
-			_ = p.Punch(f.freed, end-f.freed)
+			_ = p.Punch(f.freed, end-f.freed) // after an error, the file only needs more space on disk
 		}
 		f.freed = end
 	}

@@ -200,10 +200,8 @@ class Operations(Connection):
         first, leaving the block raises Error."""
         wanted = {"bucket": bucket, "name": name, "seconds": seconds}
         (granted,) = self._ask("partd.lock", timeout, **wanted)
-        stop, interval = (
-            threading.Event(),
-            granted["seconds"] / 3,
-        )  # if seconds is 0, the server chooses how long the lock lasts
+        stop = threading.Event()
+        interval = granted["seconds"] / 3  # if seconds is 0, the server chooses how long the lock lasts
 
         def renew() -> None:
             renewed = time.monotonic()
@@ -215,7 +213,7 @@ class Operations(Connection):
                     try:
                         self._ask("partd.lock", interval, lease=granted["lease"])
                     except NotFound:  # the server dropped the lock when it stopped
-                        granted["lease"] = ""  # means that the lock is lost, unless the next line gets it again
+                        granted["lease"] = ""  # means "lost" below, unless the next line gets the lock again
                         granted.update(self._ask("partd.lock", interval, **wanted)[0])
 
         renewer = threading.Thread(target=renew, name="partd lock", daemon=True)

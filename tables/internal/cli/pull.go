@@ -113,7 +113,7 @@ it prints the line "ready URL".`,
 			var stop context.CancelFunc
 			ctx, stop = context.WithCancel(ctx)
 			go func() {
-				_, _ = io.Copy(io.Discard, a.in)
+				_, _ = io.Copy(io.Discard, a.in) // returns at the end of standard input
 				stop()
 			}()
 		}

@@ -82,7 +82,7 @@ func newServe(a *app) *cobra.Command {
 			}
 			const storeFiles = 128 // files that stores and worker processes keep open
 			cliutil.WarnFileLimit(c.options.Logger, c.options.Connections, storeFiles)
-			defer restrictNewFiles()()
+			defer restrictNewFiles()() // from now until the server has stopped
 			return c.serve(cmd.Context(), startReloading)
 		},
 	}
@@ -221,15 +221,15 @@ func (c *serveConfig) newServer(store *tables.Store) (*flightd.Server, error) {
 func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	if r.exitOnStdinClose {
 		go func() {
-			_, _ = io.Copy(io.Discard, r.a.in)
+			_, _ = io.Copy(io.Discard, r.a.in) // returns at the end of standard input
 			r.stop(errors.New("the standard input was closed"))
 		}()
 	}
 	if r.programs != nil {
 		go func() {
 			r.programs.wait(ctx, func(_ context.Context, program net.Conn) {
-				fmt.Fprintln(program, r.url()) //nolint:errcheck // Copy then fails, too
-				_, _ = io.Copy(io.Discard, program)
+				fmt.Fprintln(program, r.url())      //nolint:errcheck // Copy then fails, too
+				_, _ = io.Copy(io.Discard, program) // returns when the program disconnects
 			})
 			r.stop(errors.New("the last program disconnected"))
 		}()

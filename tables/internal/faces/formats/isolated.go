@@ -207,7 +207,7 @@ func decode(c *worker.Conn) error {
 	if err := c.Receive(&t); err != nil {
 		return err
 	}
-	defer worker.LowerPriorityLater()()
+	defer worker.LowerPriorityLater()() // counts from now; the end of the job restores the priority
 	known, err := worker.ParseSchema(t.Known)
 	if err == nil {
 		err = worker.Limit(t.Memory + processOverhead)

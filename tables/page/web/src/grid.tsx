@@ -12,6 +12,7 @@ const headHeight = 42;
 const maxCopied = 200_000; // cells
 const maxHeight = 8_000_000; // pixels; browsers limit the height of an element
 const minColumnWidth = 56;
+const settleTime = 250; // milliseconds without a scroll event after which place corrects the bar
 
 interface Props {
   rows: Rows;
@@ -36,12 +37,17 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
   const last = useRef(0); // the last known position of the scroll bar, in pixels
+  const shownTop = useRef(0); // top when the grid was last rendered, for the timer
+  shownTop.current = top;
   const settle = useRef(0); // the timer that corrects the scroll bar after scrolling stops
   const dragged = useRef(new Set<number>()); // the columns whose width the user has set
 
   const names = rows.fields.map((f) => f.name).join("\0");
   const hasRows = rows.count > 0;
-  useEffect(() => (dragged.current.clear(), setWidths(initialWidths(rows))), [names, hasRows]);
+  useEffect(() => {
+    dragged.current.clear();
+    setWidths(initialWidths(rows));
+  }, [names, hasRows]);
   useEffect(() => {
     const element = scroller.current!;
     const observer = new ResizeObserver(() => {
@@ -76,26 +82,28 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
 
   // place moves the scroll bar to a row. If the rows together are taller than maxHeight, one pixel of the bar stands
   // for many rows. After a small step of the bar, onScroll then scrolls the rows by as many pixels as the bar moved.
-  // After a large step, it scrolls to the bar's share of all rows. Once scrolling stops, place corrects the bar.
-  function place(to: number) {
+  // A large step instead jumps to the row at the same fraction of the table as the bar. Once scrolling stops, place
+  // corrects the bar.
+  function place(row: number) {
     const element = scroller.current!;
-    last.current = Math.round(maxTop ? (to / maxTop) * maxScroll : 0);
+    last.current = Math.round(maxTop ? (row / maxTop) * maxScroll : 0);
     element.scrollTop = last.current;
   }
   function onScroll() {
     const element = scroller.current!;
     setView((v) => (v.left === element.scrollLeft ? v : { ...v, left: element.scrollLeft }));
-    const now = element.scrollTop;
-    const step = now - last.current;
+    const scrollTop = element.scrollTop;
+    const step = scrollTop - last.current;
     if (Math.abs(step) < 1) return;
-    last.current = now;
-    const share = maxScroll ? now / maxScroll : 0;
+    last.current = scrollTop;
+    const fraction = maxScroll ? scrollTop / maxScroll : 0;
     const scaled = rows.count * rowHeight > maxHeight;
-    const edge = now <= 0 || now >= maxScroll - 1;
-    const to = scaled && !edge && Math.abs(step) < bodyHeight ? top + step / rowHeight : share * maxTop;
-    setTop(Math.max(0, Math.min(maxTop, to)));
+    const atEdge = scrollTop <= 0 || scrollTop >= maxScroll - 1;
+    const isSmallStep = scaled && !atEdge && Math.abs(step) < bodyHeight;
+    const newTop = isSmallStep ? top + step / rowHeight : fraction * maxTop;
+    setTop(Math.max(0, Math.min(maxTop, newTop)));
     clearTimeout(settle.current);
-    if (scaled) settle.current = window.setTimeout(() => setTop((t) => (place(t), t)), 250);
+    if (scaled) settle.current = window.setTimeout(() => place(shownTop.current), settleTime);
   }
 
   function move(row: number, column: number, extend = false) {
@@ -134,17 +142,20 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     else if (event.key === "Enter" && row >= 0) setOpen(true);
     else if (event.key === "p" && !withCtrl && name !== undefined && onColumn) onColumn(name);
     else if (event.key === "c" && withCtrl) copy();
-    else if (event.key === "Escape" && (open || corner)) (setOpen(false), setCorner(null));
-    else if (moves[event.key]) move(...moves[event.key], event.shiftKey);
+    else if (event.key === "Escape" && (open || corner)) {
+      setOpen(false);
+      setCorner(null);
+    } else if (moves[event.key]) move(...moves[event.key], event.shiftKey);
     else return;
     event.preventDefault();
   }
 
-  function detail(): string {
-    const at = active.row >= 0 ? rows.at(active.row) : undefined;
-    if (!at) return "";
-    const { text, cut, null: none } = cell(at.batch, at.index, active.column, 20_000);
-    return none ? "null" : cut ? `${text}…` : text;
+  function activeText(): string {
+    const found = active.row >= 0 ? rows.at(active.row) : undefined;
+    if (!found) return "";
+    const { text, cut, null: isNull } = cell(found.batch, found.index, active.column, 20_000);
+    if (isNull) return "null";
+    return cut ? `${text}…` : text;
   }
 
   const range = {
@@ -157,7 +168,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
 
   // copy copies a cell as text, or a range as tab-separated values for a spreadsheet.
   function copy() {
-    if (!corner) return void navigator.clipboard?.writeText(detail());
+    if (!corner) return void navigator.clipboard?.writeText(activeText());
     const first = Math.max(0, range.first);
     const [rowCount, columnCount] = [range.last - first + 1, range.right - range.left + 1];
     if (rowCount * columnCount > maxCopied) return say?.(`at most ${maxCopied.toLocaleString("en")} cells can be copied: download the rows`);
@@ -294,7 +305,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
             <bdi>{marked(rows.fields[active.column]?.name.slice(0, 200) ?? "")}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
             <button class="quiet" aria-label="close the cell" onClick={() => setOpen(false)}>✕</button>
           </header>
-          <pre dir="auto">{marked(detail())}</pre>
+          <pre dir="auto">{marked(activeText())}</pre>
         </div>
       )}
     </div>
