@@ -1,15 +1,14 @@
 package commit
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -41,9 +40,52 @@ type PreparedStep struct {
 	Apply Step
 }
 
+// locks order the commits of this process to a table.
+type locks struct {
+	// Commits is held during every commit to the table in this process.
+	Commits sync.Mutex
+
+	// Changing has one element while an SQL statement of this process changes rows of the table.
+	Changing chan struct{}
+}
+
+// LockCommits locks l.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// error.
+func (l *locks) LockCommits(ctx context.Context) error {
+	locked := make(chan struct{})
+	go func() {
+		l.Commits.Lock()
+		select {
+		case locked <- struct{}{}:
+		case <-ctx.Done():
+			l.Commits.Unlock()
+		}
+	}()
+	return canceled.Wait(ctx, locked)
+}
+
+// lockChanges locks l.Commits when no SQL statement changes rows.
+func (l *locks) lockChanges(ctx context.Context) (unlock func(), err error) {
+	if err := canceled.Send(ctx, l.Changing, struct{}{}); err != nil {
+		return nil, err
+	}
+	if err := l.LockCommits(ctx); err != nil {
+		<-l.Changing
+		return nil, err
+	}
+	return func() { l.Commits.Unlock(); <-l.Changing }, nil
+}
+
+// tailFolder is the folder of a change's table.
+type tailFolder interface {
+	fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error)
+}
+
 // Change is a sequence of steps that change one table.
 type Change struct {
-	*Entry
+	*current
+	*locks
+	tail   tailFolder   // folds the rows in the tail before the steps
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
 	// Unfolded skips the fold before the steps. It is for steps that depend on the current snapshot, because a fold
@@ -112,17 +154,13 @@ func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta
 
 // AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be
 // nil.
-func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
-	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
-		return ErrNothing
-	}
+func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) (err error) {
+	uuid := ""
 	if cur != nil {
-		if applied, err := a.applied(ctx, cur.Metadata().TableUUID().String(), id); applied || err != nil {
-			return cmp.Or(err, ErrNothing)
-		}
+		uuid = cur.Metadata().TableUUID().String()
 	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: id, At: a.Now})
-	return nil
+	a.IDs, err = a.addPut(ctx, a.IDs, icecat.PutID{ID: id, At: a.Now}, a.log, uuid)
+	return err
 }
 
 // AddStatement is like AddPutID, but for an SQL statement that changes n rows. It also records n and the statement's
@@ -131,22 +169,6 @@ func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checks
 	if err := a.AddPutID(ctx, cur, id); err != nil {
 		return err
 	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: id + statementMark + checksum + " " + strconv.FormatInt(n, 10), At: a.Now})
+	a.IDs = append(a.IDs, icecat.PutID{ID: statementID(id, checksum, n), At: a.Now})
 	return nil
-}
-
-// statementMark separates a statement's ID from its checksum and number of rows, in the additional ID that records
-// them.
-const statementMark = "\nstatement="
-
-// Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
-// "" if no statement of the table has this ID.
-func (e *Entry) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
-	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
-	if err != nil || len(ids) == 0 {
-		return "", 0, err
-	}
-	checksum, rows, _ := strings.Cut(strings.TrimPrefix(ids[0], id+statementMark), " ")
-	n, err = strconv.ParseInt(rows, 10, 64)
-	return checksum, n, err
 }

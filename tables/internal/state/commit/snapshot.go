@@ -283,3 +283,13 @@ func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 	set(nil, "total-delete-files", "total-position-deletes", "total-equality-deletes")
 	return &table.Summary{Operation: table.OpOverwrite, Properties: props}
 }
+
+// Totals returns the properties of a snapshot for its numbers of rows and files.
+func Totals(s *table.Snapshot) iceberg.Properties {
+	totals := iceberg.Properties{}
+	if s.Summary != nil {
+		maps.Copy(totals, s.Summary.Properties)
+		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
+	}
+	return totals
+}

@@ -1,0 +1,46 @@
+package commit
+
+import (
+	"context"
+	"strconv"
+
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
+)
+
+// A commit of a fold whose outcome was unknown may have succeeded. So each fold records its epoch in the table's metadata:
+// if the table has recorded an epoch, its rows are in files, and must only be removed from the tail.
+
+// epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
+func (s *shared) epochProperty(epoch int64) iceberg.Properties {
+	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
+}
+
+// isFolded reports whether t records the epoch: an earlier fold, whose outcome was unknown, was committed.
+func (s *shared) isFolded(t *table.Table, epoch int64) bool {
+	return s.Tail.Folded(t.Properties()) >= epoch
+}
+
+// contains reports whether the rows of an epoch are in files, because an earlier fold was committed, but did not remove
+// its rows from the tail.
+func (s *state) contains(epoch int64) bool { return epoch <= s.folded }
+
+// settle updates the state after a fold of the table before. after is the table that the fold committed. It is nil if an
+// earlier fold had committed the rows, or if there were none. e.mu must be held.
+func (e *current) settle(ctx context.Context, before, after *table.Table, hadRows bool) (err error) {
+	switch {
+	case after != nil:
+		err = e.advance(ctx, before, after)
+	case hadRows:
+		_, err = e.load(ctx)
+	}
+	return err
+}
+
+// forget removes the rows of folded epochs from the tail. e.mu must be held.
+func (e *current) forget(ctx context.Context, epoch int64) error {
+	if e.log == nil { // the table was deleted meanwhile
+		return nil
+	}
+	return e.log.Forget(ctx, epoch)
+}
