@@ -17,15 +17,9 @@ import (
 // appender appends rows to a table's tail.
 type appender struct {
 	folder
-	owner    owner
+	retain   func() (release func()) // keeps the entry in memory
 	appends  appendQueue
 	encoders sync.Pool // *tail.Encoder values for reuse
-}
-
-// owner is the entry of an appender, which stays in memory while it is retained.
-type owner interface {
-	retain()
-	Release()
 }
 
 type appendAttempt struct {
@@ -70,8 +64,8 @@ func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 		q.mu.Unlock()
 		e.appendGroup(ctx, []*appendAttempt{a})
 		if g := q.take(0, 0); g != nil {
-			e.owner.retain()     // the group's callers may give up and release the entry
-			go e.appendGroups(g) // not in this goroutine, because the caller need not wait for others
+			// The group's callers may give up and release the entry.
+			go e.appendGroups(g, e.retain()) // not in this goroutine, because the caller need not wait for others
 		}
 		return a.err
 	}
@@ -91,8 +85,8 @@ func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 }
 
 // appendGroups writes g and the groups that gather meanwhile, and releases the entry.
-func (e *appender) appendGroups(g *appendGroup) {
-	defer e.owner.Release()
+func (e *appender) appendGroups(g *appendGroup, release func()) {
+	defer release()
 	for g != nil {
 		begin, size := time.Now(), len(g.attempts)
 		e.appendGroup(context.Background(), g.attempts)

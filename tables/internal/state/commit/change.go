@@ -3,6 +3,7 @@ package commit
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -76,16 +77,15 @@ func (l *locks) lockChanges(ctx context.Context) (unlock func(), err error) {
 	return func() { l.Commits.Unlock(); <-l.Changing }, nil
 }
 
-// tailFolder is the folder of a change's table.
-type tailFolder interface {
-	fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error)
-}
-
 // Change is a sequence of steps that change one table.
 type Change struct {
 	*current
 	*locks
-	tail   tailFolder   // folds the rows in the tail before the steps
+	// folder folds the rows in the tail before the steps.
+	folder interface {
+		fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error)
+	}
+
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
 	// Unfolded skips the fold before the steps. It is for steps that depend on the current snapshot, because a fold
@@ -154,21 +154,20 @@ func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta
 
 // AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be
 // nil.
-func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) (err error) {
-	uuid := ""
-	if cur != nil {
-		uuid = cur.Metadata().TableUUID().String()
+func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
+	err := a.checkNew(ctx, a.IDs, id, a.log, cur)
+	if err == nil {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: a.Now})
 	}
-	a.IDs, err = a.addPut(ctx, a.IDs, icecat.PutID{ID: id, At: a.Now}, a.log, uuid)
 	return err
 }
 
 // AddStatement is like AddPutID, but for an SQL statement that changes n rows. It also records n and the statement's
 // checksum for Entry.Statement.
 func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checksum string, n int64) error {
-	if err := a.AddPutID(ctx, cur, id); err != nil {
-		return err
+	err := a.AddPutID(ctx, cur, id)
+	if err == nil {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id + statementMark + checksum + " " + strconv.FormatInt(n, 10), At: a.Now})
 	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: statementID(id, checksum, n), At: a.Now})
-	return nil
+	return err
 }

@@ -33,7 +33,7 @@ func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, _, err := c.tail.fold(ctx, afterAllPuts)
+			_, _, err := c.folder.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil

@@ -144,12 +144,6 @@ type folding struct {
 	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
 }
 
-// foldPart is rows of consecutive puts. The last part has all remaining rows, whatever its Rows.
-type foldPart struct {
-	tail.Span
-	files []iceberg.DataFile
-}
-
 // startFold ends the tail's current epoch, and returns the fold of its rows, or nil if there are none.
 func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, error) {
 	e.mu.Lock()
@@ -172,10 +166,7 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &folding{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last), versions: e.log.Versions(e.state.folded, last)}
-	for _, span := range divide(e.log.Spans(e.state.folded, last), moment) {
-		f.parts = append(f.parts, foldPart{Span: span})
-	}
-	if f.parts == nil { // no put had rows
+	if f.parts = divide(e.log.Spans(e.state.folded, last), moment); f.parts == nil { // no put had rows
 		_, _, oldest, _ := e.log.Size(e.state.folded)
 		f.parts = []foldPart{{Span: tail.Span{First: oldest}}}
 	}
@@ -238,8 +229,10 @@ func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ ta
 	if a.tables.isFolded(cur, f.epoch) {
 		return nil, ErrNothing
 	}
-	if a.IDs, err = a.addFolded(ctx, a.IDs, f.ids, f.UUID); err != nil {
-		return nil, err
+	if len(f.ids) > 0 {
+		if a.IDs, err = a.addFolded(ctx, a.IDs, f.ids, f.UUID); err != nil {
+			return nil, err
+		}
 	}
 	if f.updated.After(a.Info.Updated) {
 		a.Info.Updated = f.updated
@@ -248,7 +241,7 @@ func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ ta
 		return nil, err
 	}
 	for i, p := range f.parts {
-		props := spanProperties(p.Span)
+		props := p.properties()
 		if i == len(f.parts)-1 {
 			maps.Copy(props, a.tables.epochProperty(f.epoch))
 			maps.Copy(props, promised(f.versions, cur.Metadata().LastSequenceNumber()+1))
@@ -274,7 +267,7 @@ func (p *foldPart) add(ctx context.Context, a *Attempt, cur *table.Table, props 
 		return meta, err
 	}
 	snapshot := *meta.CurrentSnapshot()
-	snapshot.TimestampMs = backdate(p.Span, snapshot.TimestampMs, base.LastUpdatedMillis())
+	snapshot.TimestampMs = p.backdate(snapshot.TimestampMs, base.LastUpdatedMillis())
 	return table.UpdateTableMetadata(base, []table.Update{
 		table.NewSetPropertiesUpdate(props), table.NewAddSnapshotUpdate(&snapshot),
 		table.NewSetSnapshotRefUpdate(table.MainBranch, snapshot.SnapshotID, table.BranchRef, -1, -1, -1),

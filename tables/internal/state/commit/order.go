@@ -3,12 +3,38 @@ package commit
 import (
 	"context"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
+
+// rowWriter writes rows as data files of a table, in the order of the table's rows. acknowledged means that the puts of
+// the rows already succeeded, so duplicates must not be rejected.
+type rowWriter interface {
+	WriteRows(ctx context.Context, rows sorted.Batches, acknowledged bool) ([]iceberg.DataFile, error)
+}
+
+func (s *site) writer(d *definition.Definition, t *table.Table) rowWriter {
+	if d.Order == nil {
+		return unordered{t, d.Stored}
+	}
+	return series.New(d, t, s.tables.Memory)
+}
+
+// unordered is the rowWriter of a table whose rows have no order.
+type unordered struct {
+	t       *table.Table
+	columns *arrow.Schema
+}
+
+func (u unordered) WriteRows(ctx context.Context, rows sorted.Batches, _ bool) ([]iceberg.DataFile, error) {
+	return datafile.Write(ctx, u.t, u.columns, rows, 0)
+}
 
 // Series returns t as a Series, or nil if the table's rows have no order.
 func (s *site) Series(t *table.Table) (*series.Series, error) {

@@ -37,18 +37,20 @@ func (s *site) voidApplied(ctx context.Context, log *tail.Log, folded int64) err
 	return nil
 }
 
-// addPut adds a put to the puts of a change. It returns ErrNothing if they have one with the same ID, or if it was already
-// applied to the table with the given UUID; "" means that there is no table.
-func (s *site) addPut(ctx context.Context, puts []icecat.PutID, put icecat.PutID, log *tail.Log, uuid string) ([]icecat.PutID, error) {
-	if slices.ContainsFunc(puts, func(prior icecat.PutID) bool { return prior.ID == put.ID }) {
-		return puts, ErrNothing
+// checkNew returns ErrNothing if a put with the ID is one of the puts of a change, or was already applied to cur. cur can
+// be nil.
+func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log *tail.Log, cur *table.Table) error {
+	if slices.ContainsFunc(puts, func(prior icecat.PutID) bool { return prior.ID == id }) {
+		return ErrNothing
 	}
-	if uuid != "" {
-		if applied, err := s.applied(ctx, log, uuid, put.ID); applied || err != nil {
-			return puts, cmp.Or(err, ErrNothing)
-		}
+	if cur == nil {
+		return nil
 	}
-	return append(puts, put), nil
+	applied, err := s.applied(ctx, log, cur.Metadata().TableUUID().String(), id)
+	if applied && err == nil {
+		err = ErrNothing
+	}
+	return err
 }
 
 // addFolded adds the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if another process
@@ -72,10 +74,6 @@ func addAll(puts []icecat.PutID, ids map[string]time.Time) []icecat.PutID {
 // statementMark separates a statement's ID from its checksum and number of rows, in the additional ID that records
 // them.
 const statementMark = "\nstatement="
-
-func statementID(id, checksum string, n int64) string {
-	return id + statementMark + checksum + " " + strconv.FormatInt(n, 10)
-}
 
 // Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
 // "" if no statement of the table has this ID.

@@ -69,18 +69,19 @@ type Entry struct {
 func (s *Tables) newEntry(n icecat.TableName) *Entry {
 	e := &Entry{all: s}
 	e.site, e.Changing = site{&s.shared, n}, make(chan struct{}, 1)
-	e.owner, e.queue = e, s.folds
+	e.retain, e.queue = e.addReference, s.folds
 	return e
 }
 
 // NewChange returns a change of the table without steps.
-func (e *Entry) NewChange() Change { return Change{current: &e.current, locks: &e.locks, tail: e} }
+func (e *Entry) NewChange() Change { return Change{current: &e.current, locks: &e.locks, folder: e} }
 
-// retain adds a reference, which Release drops.
-func (e *Entry) retain() {
+// addReference adds a reference, which release drops.
+func (e *Entry) addReference() (release func()) {
 	e.tables.mu.Lock()
 	defer e.tables.mu.Unlock()
 	e.refs++
+	return e.Release
 }
 
 // Release drops a reference obtained from Acquire.
@@ -163,17 +164,17 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 	if err := e.refresh(ctx); err != nil || e.log == nil {
 		return l, err
 	}
-	current, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
+	newest, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
 	if err != nil {
 		return l, err
 	}
 	rows, bytes, _, updated := e.log.Size(e.state.folded)
-	current.Rows, current.Bytes, current.Metadata, current.Damaged = current.Rows+rows, current.Bytes+bytes, l.Metadata, l.Damaged
-	current.Version = max(current.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
-	if updated.After(current.Updated) {
-		current.Updated = updated
+	newest.Rows, newest.Bytes, newest.Metadata, newest.Damaged = newest.Rows+rows, newest.Bytes+bytes, l.Metadata, l.Damaged
+	newest.Version = max(newest.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
+	if updated.After(newest.Updated) {
+		newest.Updated = updated
 	}
-	return current, nil
+	return newest, nil
 }
 
 // InMemory returns the tables in memory, which include every table with rows in the tail.
@@ -259,7 +260,9 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
 	var t *table.Table
 	if n, err = s.Catalog.ByUUID(ctx, uuid); err == nil {
-		t, err = s.loadUUID(ctx, n, uuid)
+		if t, err = s.load(ctx, n.Namespace, n.Name); err == nil && t.Metadata().TableUUID().String() != uuid {
+			t = nil // another table has the name
+		}
 	}
 	if errors.Is(err, icecat.ErrNotFound) {
 		err = nil
@@ -277,13 +280,4 @@ func (s *Tables) find(ctx context.Context, uuid string, search func() (map[strin
 		err = nil
 	}
 	return n, err == nil, err
-}
-
-// loadUUID returns a table, or nil if it does not exist or has another UUID.
-func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
-	t, err := s.load(ctx, n.Namespace, n.Name)
-	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
-		return nil, nil
-	}
-	return t, err
 }

@@ -45,15 +45,10 @@ func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO,
 	if err == nil && w.Moved {
 		d = d.WithLineage(t.Metadata().Version())
 	}
-	switch {
-	case err != nil:
-		return nil, err
-	case d.Order == nil:
-		files, err = datafile.Write(ctx, t, d.Stored, w.cast(ctx, nil), 0)
-	default:
-		files, err = series.New(d, t, s.tables.Memory).WriteSorted(ctx, w.cast(ctx, d.Order), w.Acknowledged)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if files, err = s.writer(d, t).WriteRows(ctx, w.cast(ctx, d.Order), w.Acknowledged); err != nil {
 		fileIO.RemoveWritten()
 	}
 	return files, err
