@@ -96,7 +96,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 // apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's
 // rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
-	e := a.current
+	e := &a.current
 	if a.modes&Folds != 0 {
 		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return nil, err
@@ -252,7 +252,7 @@ func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadat
 		return cur.Metadata(), nil
 	}
 	a.tailDone = true
-	rows, err := a.readTail(ctx, cur.Metadata(), lastEpoch)
+	rows, err := a.log.Rows(ctx, a.state.folded, lastEpoch)
 	if err != nil || len(rows) == 0 {
 		return cur.Metadata(), err
 	}
@@ -262,7 +262,7 @@ func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadat
 	if err != nil {
 		return nil, err
 	}
-	batch, err := concat(rows, def.Stored)
+	batch, err := concat(cur.Metadata(), rows, def.Stored)
 	if err != nil {
 		return nil, err
 	}

@@ -41,8 +41,10 @@ type PreparedStep struct {
 	Apply Step
 }
 
-// locks order the commits of this process to a table.
-type locks struct {
+// committer commits changes to a table.
+type committer struct {
+	current
+
 	// Commits is held during every commit to the table in this process.
 	Commits sync.Mutex
 
@@ -50,37 +52,36 @@ type locks struct {
 	Changing chan struct{}
 }
 
-// LockCommits locks l.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
 // error.
-func (l *locks) LockCommits(ctx context.Context) error {
+func (e *committer) LockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
 	go func() {
-		l.Commits.Lock()
+		e.Commits.Lock()
 		select {
 		case locked <- struct{}{}:
 		case <-ctx.Done():
-			l.Commits.Unlock()
+			e.Commits.Unlock()
 		}
 	}()
 	return canceled.Wait(ctx, locked)
 }
 
-// lockChanges locks l.Commits when no SQL statement changes rows.
-func (l *locks) lockChanges(ctx context.Context) (unlock func(), err error) {
-	if err := canceled.Send(ctx, l.Changing, struct{}{}); err != nil {
+// lockChanges locks e.Commits when no SQL statement changes rows.
+func (e *committer) lockChanges(ctx context.Context) (unlock func(), err error) {
+	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
 		return nil, err
 	}
-	if err := l.LockCommits(ctx); err != nil {
-		<-l.Changing
+	if err := e.LockCommits(ctx); err != nil {
+		<-e.Changing
 		return nil, err
 	}
-	return func() { l.Commits.Unlock(); <-l.Changing }, nil
+	return func() { e.Commits.Unlock(); <-e.Changing }, nil
 }
 
 // Change is a sequence of steps that change one table.
 type Change struct {
-	*current
-	*locks
+	*committer
 	// folder folds the rows in the tail before the steps.
 	folder interface {
 		fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error)

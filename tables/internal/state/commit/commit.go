@@ -53,12 +53,6 @@ func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	return nil
 }
 
-// committer commits changes to a table.
-type committer struct {
-	current
-	locks
-}
-
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
 // must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
 // the table.
@@ -68,7 +62,7 @@ func (e *committer) Commit(ctx context.Context, steps ...PreparedStep) (*table.T
 }
 
 func (e *committer) commitSteps(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
-	c := &Change{current: &e.current}
+	c := &Change{committer: e}
 	for _, p := range steps {
 		c.Add(p.Mode, p.IO, p.Apply)
 	}
@@ -99,7 +93,7 @@ func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *tabl
 }
 
 func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *table.Table, err error) {
-	cat, c := e.tables.Catalog, &Change{current: &e.current}
+	cat, c := e.tables.Catalog, &Change{committer: e}
 	c.Add(Plain, step.IO, step.Apply)
 	a := &Attempt{Change: c, IO: cat.NewIO(), Now: time.Now()}
 	defer func() { a.IO.RemoveFailed(err) }()
@@ -134,7 +128,7 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 		return nil, err
 	}
 	a.IO.RemoveAllAfter(len(a.IO.Written()) - 2) // the manifest list and the metadata
-	rebased := &Change{current: &e.current}
+	rebased := &Change{committer: e}
 	rebased.Add(Plain, step.IO, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
 			return nil, ErrStale

@@ -112,7 +112,7 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 	if err != nil || f == nil {
 		return 0, nil, err
 	}
-	if err := f.readRows(); err != nil {
+	if f.rows, err = f.read(); err != nil { // without e.mu, so that appends need not wait
 		return 0, nil, err
 	}
 	defer take.Release(f.rows)
@@ -126,7 +126,10 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 	if err := e.settle(ctx, f.t, t, rows > 0); err != nil {
 		return 0, nil, err
 	}
-	return rows, t, e.forget(ctx, f.epoch)
+	if e.log == nil {
+		return rows, t, nil
+	}
+	return rows, t, e.log.Forget(ctx, f.epoch)
 }
 
 // folding is a fold in progress. It describes the rows that it writes to files: the rows in the tail's epochs (numbered
@@ -142,6 +145,7 @@ type folding struct {
 	updated time.Time                           // time of the newest put
 
 	versions []int64 // the versions that the puts returned, in order; none if Iceberg's format does not number versions
+	first    int64   // the version of the first snapshot, if it is free
 }
 
 // startFold ends the tail's current epoch, and returns the fold of its rows, or nil if there are none.
@@ -162,7 +166,7 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 	if err != nil || !ok {
 		return nil, err
 	}
-	if e.state.contains(last) {
+	if e.tables.isFolded(t, last) {
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &folding{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last), versions: e.log.Versions(e.state.folded, last)}
@@ -171,20 +175,11 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 		f.parts = []foldPart{{Span: tail.Span{First: oldest}}}
 	}
 	f.updated = f.parts[len(f.parts)-1].Last
-	e.reserveFold(last, f.versions, int64(len(f.parts)))
+	f.first = e.reserveFold(last, f.versions, int64(len(f.parts)))
 	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
 		f.read, err = e.log.Reader(ctx, e.state.folded, last)
 	}
 	return f, err
-}
-
-// readRows decodes the rows. It does not hold the entry's lock, so that appends need not wait.
-func (f *folding) readRows() error {
-	rows, err := f.read()
-	if err == nil {
-		f.rows, err = renameAll(f.t.Metadata(), f.Definition.Stored, rows)
-	}
-	return err
 }
 
 // commitFold returns the number of rows that it folded, and the new table, or nil if the table already contains the
@@ -194,7 +189,7 @@ func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *
 	if rows, err = f.write(ctx, &e.site); err != nil {
 		return 0, nil, err
 	}
-	c := &Change{current: &e.current, base: f.t}
+	c := &Change{committer: e, base: f.t}
 	c.Add(Plain, f.IO, f.apply)
 	err = e.tables.commitWithRetry(ctx, nil, c)
 	return rows, c.Result, err
@@ -202,7 +197,7 @@ func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *
 
 // write writes the files of each part, and returns the number of rows.
 func (f *folding) write(ctx context.Context, s *site) (rows int64, err error) {
-	batch, err := concat(f.rows, f.Definition.Stored)
+	batch, err := concat(f.t.Metadata(), f.rows, f.Definition.Stored)
 	if err != nil {
 		return 0, err
 	}
@@ -237,7 +232,7 @@ func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ ta
 	if f.updated.After(a.Info.Updated) {
 		a.Info.Updated = f.updated
 	}
-	if cur, err = a.skipForFold(cur, f.versions, len(f.parts)); err != nil {
+	if cur, err = a.skipVersions(cur, f.first-1); err != nil {
 		return nil, err
 	}
 	for i, p := range f.parts {

@@ -134,7 +134,7 @@ func TestFoldLoadsOnce(t *testing.T) {
 	if n, err := other.Fold(ctx); n != 1 || err != nil {
 		t.Fatalf("another process folded %d rows, error %v; want 1", n, err)
 	}
-	if err := f.readRows(); err != nil {
+	if f.rows, err = f.read(); err != nil {
 		t.Fatal(err)
 	}
 	_, folded, err := e.commitFold(ctx, f)

@@ -3,37 +3,40 @@ package commit
 import (
 	"context"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// rowWriter writes rows as data files of a table, in the order of the table's rows. acknowledged means that the puts of
-// the rows already succeeded, so duplicates must not be rejected.
-type rowWriter interface {
-	WriteRows(ctx context.Context, rows sorted.Batches, acknowledged bool) ([]iceberg.DataFile, error)
-}
-
-func (s *site) writer(d *definition.Definition, t *table.Table) rowWriter {
-	if d.Order == nil {
-		return unordered{t, d.Stored}
+// Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
+func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
+	defer w.Rules.Close()
+	d, err := definition.FromMetadata(t.Metadata())
+	if err == nil && w.Moved {
+		d = d.WithLineage(t.Metadata().Version())
 	}
-	return series.New(d, t, s.tables.Memory)
+	if err != nil {
+		return nil, err
+	}
+	if files, err = s.writer(d, t)(ctx, w.cast(ctx, d.Order), w.Acknowledged); err != nil {
+		fileIO.RemoveWritten()
+	}
+	return files, err
 }
 
-// unordered is the rowWriter of a table whose rows have no order.
-type unordered struct {
-	t       *table.Table
-	columns *arrow.Schema
-}
-
-func (u unordered) WriteRows(ctx context.Context, rows sorted.Batches, _ bool) ([]iceberg.DataFile, error) {
-	return datafile.Write(ctx, u.t, u.columns, rows, 0)
+// writer returns a function that writes rows of t as data files, in the order of the table's rows if they have one.
+func (s *site) writer(d *definition.Definition, t *table.Table) func(ctx context.Context, rows sorted.Batches, acknowledged bool) ([]iceberg.DataFile, error) {
+	if d.Order != nil {
+		return series.New(d, t, s.tables.Memory).WriteSorted
+	}
+	return func(ctx context.Context, rows sorted.Batches, _ bool) ([]iceberg.DataFile, error) {
+		return datafile.Write(ctx, t, d.Stored, rows, 0)
+	}
 }
 
 // Series returns t as a Series, or nil if the table's rows have no order.

@@ -16,14 +16,11 @@ func (s *shared) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// isFolded reports whether t records the epoch: an earlier fold, whose outcome was unknown, was committed.
+// isFolded reports whether t records the epoch: an earlier fold was committed, but its outcome was unknown, or it did not
+// remove the rows from the tail.
 func (s *shared) isFolded(t *table.Table, epoch int64) bool {
 	return s.Tail.Folded(t.Properties()) >= epoch
 }
-
-// contains reports whether the rows of an epoch are in files, because an earlier fold was committed, but did not remove
-// its rows from the tail.
-func (s *state) contains(epoch int64) bool { return epoch <= s.folded }
 
 // settle updates the state after a fold of the table before. after is the table that the fold committed. It is nil if an
 // earlier fold had committed the rows, or if there were none. e.mu must be held.
@@ -35,12 +32,4 @@ func (e *current) settle(ctx context.Context, before, after *table.Table, hadRow
 		_, err = e.load(ctx)
 	}
 	return err
-}
-
-// forget removes the rows of folded epochs from the tail. e.mu must be held.
-func (e *current) forget(ctx context.Context, epoch int64) error {
-	if e.log == nil { // the table was deleted meanwhile
-		return nil
-	}
-	return e.log.Forget(ctx, epoch)
 }

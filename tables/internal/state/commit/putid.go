@@ -30,11 +30,10 @@ func (s *site) applied(ctx context.Context, log *tail.Log, uuid, id string) (boo
 func (s *site) voidApplied(ctx context.Context, log *tail.Log, folded int64) error {
 	ids := log.IDs(folded, lastEpoch)
 	applied, err := s.tables.Catalog.PutsApplied(ctx, log.UUID(), slices.Collect(maps.Keys(ids))...)
-	if err != nil {
-		return err
+	if err == nil {
+		log.Void(applied)
 	}
-	log.Void(applied)
-	return nil
+	return err
 }
 
 // checkNew returns ErrNothing if a put with the ID is one of the puts of a change, or was already applied to cur. cur can

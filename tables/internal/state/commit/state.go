@@ -164,11 +164,10 @@ func (e *current) deleteLog(ctx context.Context) error {
 		return nil
 	}
 	err := e.tables.Tail.Discard(ctx, e.log)
-	if err != nil {
-		return err
+	if err == nil {
+		e.log = nil
 	}
-	e.log = nil
-	return nil
+	return err
 }
 
 // readUnread reads the table's rows in the tail if nobody has read them since Recover.
@@ -226,23 +225,13 @@ func (e *current) View(ctx context.Context, withRows bool) (t *table.Table, d *d
 	rows.key = e.state.location + " " + rows.Fingerprint
 	rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key)
 	if !rows.Deduped {
-		rows.Rows, err = e.readTail(ctx, t.Metadata(), lastEpoch)
+		rows.Rows, err = e.log.Rows(ctx, e.state.folded, lastEpoch)
 	}
 	if err != nil {
 		return t, d, rows, err
 	}
-	rows.Rows, err = castTail(rows.Rows, d.Stored)
+	rows.Rows, err = castTail(t.Metadata(), rows.Rows, d.Stored)
 	return t, d, rows, err
-}
-
-// readTail returns the rows that are only in the tail, through epoch upTo (epochs are the numbered parts of the
-// tail). The caller must release the rows. e.mu must be held.
-func (e *current) readTail(ctx context.Context, meta table.Metadata, upTo int64) ([]arrow.RecordBatch, error) {
-	rows, err := e.log.Rows(ctx, e.state.folded, upTo)
-	if err != nil {
-		return nil, err
-	}
-	return renameAll(meta, e.state.def.Stored, rows)
 }
 
 // HasTail reports whether the table has rows that are only in the tail.

@@ -74,7 +74,7 @@ func (s *Tables) newEntry(n icecat.TableName) *Entry {
 }
 
 // NewChange returns a change of the table without steps.
-func (e *Entry) NewChange() Change { return Change{current: &e.current, locks: &e.locks, folder: e} }
+func (e *Entry) NewChange() Change { return Change{committer: &e.committer, folder: e} }
 
 // addReference adds a reference, which release drops.
 func (e *Entry) addReference() (release func()) {
@@ -178,11 +178,10 @@ func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.List
 }
 
 // InMemory returns the tables in memory, which include every table with rows in the tail.
-func (s *Tables) InMemory() (names []icecat.TableName) {
-	for _, e := range s.allEntries() {
-		names = append(names, e.TableName)
-	}
-	return names
+func (s *Tables) InMemory() []icecat.TableName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.entries))
 }
 
 // WithTail returns the tables of a namespace that have rows in the tail.
@@ -200,15 +199,15 @@ func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat
 func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
+		isOld := e.hasUnreadRows() // whose age is unknown
 		if e.log != nil {
 			rows, _, oldest, _ := e.log.Size(e.state.folded)
-			if rows > 0 && oldest.Before(moment) {
-				old = append(old, e)
-			}
-		} else if e.hasUnreadRows() { // the rows' age is unknown
-			old = append(old, e)
+			isOld = rows > 0 && oldest.Before(moment)
 		}
 		e.mu.Unlock()
+		if isOld {
+			old = append(old, e)
+		}
 	}
 	return old
 }

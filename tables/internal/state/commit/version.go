@@ -41,10 +41,15 @@ func (e *current) isPromised(version int64) bool {
 }
 
 // reserveFold keeps the versions that a fold up to the given epoch takes from appends during the fold. versions are those
-// that the puts of its rows returned; parts is the number of its snapshots. e.mu must be held.
-func (e *current) reserveFold(epoch int64, versions []int64, parts int64) {
+// that the puts of its rows returned; parts is the number of its snapshots. The result is the version for the first of
+// these, if it is free. e.mu must be held.
+func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
 	e.foldedEpoch = epoch + 1
 	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
+	if first = highest(versions); parts > 1 {
+		first++ // the version that the puts returned must contain all parts
+	}
+	return first
 }
 
 // endFold undoes the part of reserveFold that holds only during the fold.
@@ -97,16 +102,6 @@ func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error)
 		return nil, err
 	}
 	return a.Table(meta), nil
-}
-
-// skipForFold returns t so that the first of a fold's snapshots gets the highest version that the puts returned, if it is
-// free, or the one after it if there are several: the version that the last put returned must contain all rows.
-func (a *Attempt) skipForFold(t *table.Table, versions []int64, parts int) (*table.Table, error) {
-	first := highest(versions)
-	if parts > 1 {
-		first++
-	}
-	return a.skipVersions(t, first-1)
 }
 
 // EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is

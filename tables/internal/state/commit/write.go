@@ -38,22 +38,6 @@ func storedRows(rows arrow.RecordBatch) WriteInput {
 	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
 }
 
-// Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
-func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
-	defer w.Rules.Close()
-	d, err := definition.FromMetadata(t.Metadata())
-	if err == nil && w.Moved {
-		d = d.WithLineage(t.Metadata().Version())
-	}
-	if err != nil {
-		return nil, err
-	}
-	if files, err = s.writer(d, t).WriteRows(ctx, w.cast(ctx, d.Order), w.Acknowledged); err != nil {
-		fileIO.RemoveWritten()
-	}
-	return files, err
-}
-
 // cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without
 // a Caster, cast yields the rows unchecked.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
@@ -127,23 +111,7 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 
 // ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return replace(ctx, t, tx, old, files, props)
-	})
-}
-
-// replace replaces files, and removes the old files' deletion vectors and position deletes.
-func replace(ctx context.Context, t *table.Table, tx *table.Transaction, old, files []iceberg.DataFile, props iceberg.Properties) error {
-	var deletes []iceberg.DataFile
-	if s := t.CurrentSnapshot(); len(old) > 0 && (s.Summary == nil || s.Summary.Properties.GetInt("total-delete-files", 1) != 0) {
-		tasks, err := datafile.Tasks(ctx, t)
-		if err != nil {
-			return err
-		}
-		positions, vectors := datafile.UnneededDeletes(tasks, old)
-		deletes = append(positions, vectors...)
-	}
-	return tx.ReplaceFiles(ctx, old, files, deletes, props, table.WithoutAutoNameMapping())
+	return replace(ctx, t, old, files, props, props)
 }
 
 // correctionProperty marks the snapshots of corrections that only add files.
@@ -153,12 +121,27 @@ const correctionProperty = "partd.correction"
 // allow it. If a correction finds no row to replace, such as an upsert of new keys, another upsert with these keys must
 // still see its rows.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
-	var props iceberg.Properties
+	var marks iceberg.Properties
 	if len(old) == 0 {
-		props = iceberg.Properties{correctionProperty: "true"}
+		marks = iceberg.Properties{correctionProperty: "true"}
 	}
-	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return replace(ctx, t, tx, old, files, props)
+	return replace(ctx, t, old, files, nil, marks)
+}
+
+// replace replaces files, and removes the old files' deletion vectors and position deletes. It sets props on the table,
+// and marks on the new snapshot.
+func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props, marks iceberg.Properties) (table.Metadata, error) {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		var deletes []iceberg.DataFile
+		if s := t.CurrentSnapshot(); len(old) > 0 && (s.Summary == nil || s.Summary.Properties.GetInt("total-delete-files", 1) != 0) {
+			tasks, err := datafile.Tasks(ctx, t)
+			if err != nil {
+				return err
+			}
+			positions, vectors := datafile.UnneededDeletes(tasks, old)
+			deletes = append(positions, vectors...)
+		}
+		return tx.ReplaceFiles(ctx, old, files, deletes, marks, table.WithoutAutoNameMapping())
 	})
 }
 

@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// WriteRows sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
+// WriteSorted sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
 // acknowledged means that the puts of the rows already succeeded, so duplicates must not be rejected.
-func (s *Series) WriteRows(ctx context.Context, rows sorted.Batches, acknowledged bool) (files []iceberg.DataFile, err error) {
+func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowledged bool) (files []iceberg.DataFile, err error) {
 	isFirst := true
 	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
 		written, err := s.Write(ctx, rows)
