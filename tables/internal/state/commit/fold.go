@@ -218,11 +218,14 @@ func (f *folding) write(ctx context.Context, s *site) (rows int64, err error) {
 }
 
 func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ table.Metadata, err error) {
-	if err := f.CheckFresh(cur); err != nil {
-		return nil, err
-	}
-	if a.tables.isFolded(cur, f.epoch) {
-		return nil, ErrNothing
+	if a.initial == nil || a.initial.MetadataLocation() != f.t.MetadataLocation() {
+		// Others, or an earlier attempt whose outcome was unknown, have changed the table.
+		if err := f.CheckFresh(cur); err != nil {
+			return nil, err
+		}
+		if a.tables.isFolded(cur, f.epoch) {
+			return nil, ErrNothing
+		}
 	}
 	if len(f.ids) > 0 {
 		if a.IDs, err = a.addFolded(ctx, a.IDs, f.ids, f.UUID); err != nil {
