@@ -51,7 +51,8 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows from the tail to the columns stored of a table with the metadata meta. It takes ownership of the rows.
+// castTail casts rows from the tail to the columns stored of a table with the metadata meta. It takes ownership of the
+// rows.
 func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {

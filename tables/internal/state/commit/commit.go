@@ -75,8 +75,8 @@ const maxAside = 3
 
 // CommitAside is like Commit, but the caller must not hold e.Commits, and step must be Plain and keep the table's rows.
 // CommitAside prepares the commit and syncs its files without the lock, so that other commits do not wait for that. If
-// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the lock.
-// It waits for SQL statements that change rows, because they would have to start again if files were replaced.
+// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the
+// lock. It waits for SQL statements that change rows, because they would have to start again if files were replaced.
 func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
 	e.tables.OnPrepared()
 	for range maxAside {
@@ -146,8 +146,8 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 
 var errNotRebased = errors.New("the commits since do not only add manifests")
 
-// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of the
-// manifests own. The commits since must only have added manifests.
+// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of
+// the manifests own. The commits since must only have added manifests.
 func (a *Attempt) rebase(r *icecat.Change, own []iceberg.ManifestFile, cur *table.Table) (table.Metadata, error) {
 	basis, err := BasisOf(r.Base, OnlyAdditions, nil)
 	if err == nil {

@@ -136,7 +136,8 @@ type foldPart struct {
 }
 
 // divide divides the puts to fold for a reader of a moment. Each put gets a snapshot, so that other moments can be read
-// later, too. If there are more than maxMoments puts, there is one part for the puts by the moment, and one for the rest.
+// later, too. If there are more than maxMoments puts, there is one part for the puts by the moment, and one for the
+// rest.
 func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
 	for i, p := range puts {
 		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)
@@ -155,9 +156,10 @@ func (p *foldPart) properties() iceberg.Properties {
 	return iceberg.Properties{rowsFrom: millis(p.First), rowsUntil: millis(p.Last)}
 }
 
-// backdate returns the time of the part's snapshot, in milliseconds since 1970: the time of the newest row, but at least a second ago if possible, and not before previous. DuckDB needs the earlier time, because it
-// ignores snapshots newer than its transaction. The transaction begins before DuckDB loads the table, and loading the table
-// folds the tail.
+// backdate returns the time of the part's snapshot, in milliseconds since 1970: the time of the newest row, but at
+// least a second ago if possible, and not before previous. DuckDB needs the earlier time, because it ignores snapshots
+// newer than its transaction. The transaction begins before DuckDB loads the table, and loading the table folds the
+// tail.
 func (p *foldPart) backdate(now, previous int64) int64 {
 	timestamp := p.Last
 	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {

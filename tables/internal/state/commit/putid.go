@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// applied reports whether a put with the ID was applied to the table with the given UUID. log is the table's log, or nil.
+// applied reports whether a put with the ID was applied to the table with the given UUID. log is the table's log, or
+// nil.
 func (s *site) applied(ctx context.Context, log *tail.Log, uuid, id string) (bool, error) {
 	if log != nil && log.UUID() == uuid {
 		if ok, err := log.Applied(ctx, id); ok || err != nil {
@@ -36,8 +37,8 @@ func (s *site) voidApplied(ctx context.Context, log *tail.Log, folded int64) err
 	return err
 }
 
-// checkNew returns ErrNothing if a put with the ID is one of the puts of a change, or was already applied to cur. cur can
-// be nil.
+// checkNew returns ErrNothing if a put with the ID is one of the puts of a change, or was already applied to cur. cur
+// can be nil.
 func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log *tail.Log, cur *table.Table) error {
 	if slices.ContainsFunc(puts, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
@@ -52,8 +53,8 @@ func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log
 	return err
 }
 
-// addFolded adds the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if another process
-// has applied one of them, so that the fold starts again without the put's rows.
+// addFolded adds the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if another
+// process has applied one of them, so that the fold starts again without the put's rows.
 func (s *site) addFolded(ctx context.Context, puts []icecat.PutID, ids map[string]time.Time, uuid string) ([]icecat.PutID, error) {
 	applied, err := s.tables.Catalog.PutsApplied(ctx, uuid, slices.Collect(maps.Keys(ids))...)
 	if err != nil || len(applied) > 0 {

@@ -58,8 +58,8 @@ func (s *Tables) allEntries() []*Entry {
 	return slices.Collect(maps.Values(s.entries))
 }
 
-// Entry is a table in memory, while the table is in use or has rows in the tail. Each of its parts embeds the part below,
-// which it uses: appender, folder, committer, current (the table's newest known state) and site (its place).
+// Entry is a table in memory, while the table is in use or has rows in the tail. Each of its parts embeds the part
+// below, which it uses: appender, folder, committer, current (the table's newest known state) and site (its place).
 type Entry struct {
 	appender
 	all  *Tables

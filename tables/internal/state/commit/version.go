@@ -40,9 +40,9 @@ func (e *current) isPromised(version int64) bool {
 	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
 }
 
-// reserveFold keeps the versions that a fold up to the given epoch takes from appends during the fold. versions are those
-// that the puts of its rows returned; parts is the number of its snapshots. The result is the version for the first of
-// these, if it is free. e.mu must be held.
+// reserveFold keeps the versions that a fold up to the given epoch takes from appends during the fold. The puts of its
+// rows returned the given versions; parts is the number of its snapshots. The result is the version for the first
+// snapshot, if it is free. e.mu must be held.
 func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
 	e.foldedEpoch = epoch + 1
 	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
