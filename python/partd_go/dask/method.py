@@ -37,6 +37,9 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
+        with partd_go.dask.use():
+            df.groupby("name").apply(len, meta=("n", "int64")).compute()
+
     url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
     which needs the program partd-cloud). All workers must be able to reach the address. url may also be a
     `partd_go.Client`; then the workers use its address, token and certificates. compression is "lz4" or "zstd"
@@ -117,7 +120,9 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(self._undo.enter_context(server), retry_for=5)  # nothing restarts this server, so long retries are useless
+            client = Client(
+                self._undo.enter_context(server), retry_for=5
+            )  # nothing restarts this server, so long retries are useless
             self._undo.callback(client.close)
             rows_directory = os.path.join(server.directory, "rows")
             os.mkdir(rows_directory)
@@ -147,8 +152,14 @@ class use:
                 return lower(shuffle)
             self._prepare()
             frame, assign = shuffle.frame, None
-            if type(frame) is AssignPartitioningIndex and isinstance(frame.partitioning_index, list) and frame.frame.ndim == 2:
-                frame, *assign = frame.operands  # the writing tasks add the column, which saves a task for each partition
+            if (
+                type(frame) is AssignPartitioningIndex
+                and isinstance(frame.partitioning_index, list)
+                and frame.frame.ndim == 2
+            ):
+                frame, *assign = (
+                    frame.operands
+                )  # the writing tasks add the column, which saves a task for each partition
             return PartdShuffle(
                 frame,
                 shuffle.partitioning_index,
@@ -179,7 +190,8 @@ class use:
         df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
         if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
             raise RuntimeError(
-                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported version, " + _versions()
+                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported "
+                "version, " + _versions()
             )
 
     def _prepare(self) -> None:

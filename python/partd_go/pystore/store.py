@@ -9,6 +9,14 @@ from .item import Item
 
 
 class store:
+    """A directory of collections.
+
+        market = pystore.store("market")
+        print(market.list_collections())
+
+    It is in the directory of set_path(), and is created if it does not exist.
+    """
+
     def __init__(self, datastore: str):
         self.datastore = utils.get_path(datastore)
         self.datastore.mkdir(parents=True, exist_ok=True)
@@ -33,7 +41,9 @@ class store:
     def _create_collection(self, collection: str, overwrite: bool = False) -> Collection:
         if collection in self.list_collections():
             if not overwrite:
-                raise CollectionExistsError(f"Collection '{collection}' already exists! To overwrite, use overwrite=True")
+                raise CollectionExistsError(
+                    f"Collection '{collection}' already exists! To overwrite, use overwrite=True"
+                )
             self.delete_collection(collection)
         utils.connection(self.datastore).action("partd.change-metadata", bucket=collection, set={"engine": "partd"})
         return Collection(collection, self.datastore)

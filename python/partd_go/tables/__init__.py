@@ -1,8 +1,8 @@
 """Stores pandas, polars and pyarrow tables in a directory or at a server.
 
-with partd_go.tables.connect("trades") as tables:
-    tables.put("quotes", frame)
-    frame = tables.get("quotes")
+    with partd_go.tables.connect("trades") as tables:
+        tables.put("quotes", frame)
+        frame = tables.get("quotes")
 
 It needs pyarrow. For a directory it also needs the wheel partd-go-tables, which contains the server.
 """
@@ -19,6 +19,23 @@ with extra("tables"):
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Replaced", "Server", "Snapshot", "Split", "Table",
-    "Tables", "Version", "Violation", "connect", "connect_async", "serve", "split",
-]  # fmt: skip
+    "AsyncTables",
+    "Changes",
+    "Described",
+    "Exists",
+    "MissingColumns",
+    "MomentError",
+    "NotFound",
+    "Replaced",
+    "Server",
+    "Snapshot",
+    "Split",
+    "Table",
+    "Tables",
+    "Version",
+    "Violation",
+    "connect",
+    "connect_async",
+    "serve",
+    "split",
+]
