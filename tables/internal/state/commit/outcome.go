@@ -22,8 +22,8 @@ func (s *shared) isFolded(t *table.Table, epoch int64) bool {
 	return s.Tail.Folded(t.Properties()) >= epoch
 }
 
-// settle updates the state after a fold of the table before. after is the table that the fold committed. It is nil if an
-// earlier fold had committed the rows, or if the fold had no rows. e.mu must be held.
+// settle updates the state after a fold of the table before. after is the table that the fold committed. It is nil if
+// an earlier fold had committed the rows, or if the fold had no rows. e.mu must be held.
 func (e *current) settle(ctx context.Context, before, after *table.Table, hadRows bool) (err error) {
 	switch {
 	case after != nil:
