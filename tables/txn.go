@@ -31,6 +31,7 @@ type Txn struct {
 // txnChange is a Txn's change to one table.
 type txnChange struct {
 	commit.Change
+	entry   *commit.Entry
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
@@ -62,7 +63,7 @@ func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
 		t.ended = true // also if f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
-			c.Release()
+			c.entry.Release()
 		}
 	}()
 	err = f(t)
@@ -101,14 +102,14 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &txnChange{Change: commit.Change{Entry: e}}
+	c := &txnChange{Change: e.NewChange(), entry: e}
 	t.changes[n] = c
 	t.order = append(t.order, c)
 	c.cur, err = e.Current(t.ctx)
 	return c, err
 }
 
-func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
+func (t *Txn) entry(c *txnChange) entry { return entry{c.entry, t.s} }
 
 // Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
@@ -169,7 +170,7 @@ func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 		return err
 	}
 	if c.Len() == 0 && slices.ContainsFunc(ruleList, func(r rules.Rule) bool { return r.InTable && !r.Disabled }) {
-		if _, err = c.Fold(t.ctx); err == nil {
+		if _, err = c.entry.Fold(t.ctx); err == nil {
 			c.cur, err = c.Current(t.ctx)
 		}
 		if err == nil && c.cur == nil {

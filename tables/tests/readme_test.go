@@ -27,9 +27,11 @@ func textBetween(t *testing.T, file, start, end string) string {
 	return inner
 }
 
+// shell runs a script, and returns its output. If the script fails, shell also ends the servers that it started.
 func shell(t *testing.T, dir, script string, env ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", script)
+	const endServers = `trap 'servers=$(jobs -p); [ -z "$servers" ] || kill $servers; wait' EXIT` + "\n"
+	cmd := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", endServers+script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	var stderr strings.Builder
