@@ -12,7 +12,7 @@ const headHeight = 42;
 const maxCopied = 200_000; // cells
 const maxHeight = 8_000_000; // pixels; browsers limit the height of an element
 const minColumnWidth = 56;
-const settleTime = 250; // milliseconds without a scroll event after which place corrects the bar
+const settleTime = 250; // milliseconds between the last scroll event and the correction of the bar
 
 interface Props {
   rows: Rows;
