@@ -33,8 +33,9 @@ func (s *Store) Backlog() (b Backlog) {
 // DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
 // has less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
 // reading. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
-func (s *Store) DiskSpace() (free, total int64, err error) {
-	s = s.orUnopened()
+func (s *Store) DiskSpace() (free, total int64, err error) { return s.orUnopened().diskSpace() }
+
+func (s *core) diskSpace() (free, total int64, err error) {
 	if s.local == "" {
 		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
 	}

@@ -85,24 +85,28 @@ func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 
 // Tables yields the bucket's tables that match f, sorted by name.
 func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, error] {
+	return b.store().infos(ctx, b.Name(), cmp.Or(f, new(Filter)))
+}
+
+func (s *core) infos(ctx context.Context, bucket string, f *Filter) iter.Seq2[TableInfo, error] {
 	return func(yield func(TableInfo, error) bool) {
-		if err := b.tables(ctx, cmp.Or(f, new(Filter)), yield); err != nil {
-			yield(TableInfo{}, &OpError{Op: "list", Bucket: b.Name(), Dir: b.store().dir, Err: err})
+		if err := s.listTables(ctx, bucket, f, yield); err != nil {
+			yield(TableInfo{}, &OpError{Op: "list", Bucket: bucket, Dir: s.dir, Err: err})
 		}
 	}
 }
 
-func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, error) bool) error {
+func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield func(TableInfo, error) bool) error {
 	if _, err := path.Match(f.Pattern, ""); err != nil {
 		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
 	}
 	wanted, err := f.Metadata.normalize()
-	if err = cmp.Or(checkName("bucket", b.Name()), err); err != nil {
+	if err = cmp.Or(checkName("bucket", bucket), err); err != nil {
 		return err
 	}
 	f = &Filter{f.Pattern, wanted, f.Snapshot}
 	var infoErr error
-	err = f.list(ctx, b.store().cat, namespaceOf(b.Name()), func(l icecat.Listed) bool {
+	err = f.list(ctx, s.cat, namespaceOf(bucket), func(l icecat.Listed) bool {
 		if !f.selects(l) {
 			return true
 		}
@@ -110,7 +114,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 			return yield(infoOf(l), nil)
 		}
 		var info TableInfo
-		info, infoErr = currentInfo(ctx, b.store().commits, l)
+		info, infoErr = currentInfo(ctx, s.commits, l)
 		if errors.Is(infoErr, icecat.ErrNotFound) { // the table was deleted after it was listed
 			infoErr = nil
 			return true

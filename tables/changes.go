@@ -74,7 +74,7 @@ const (
 // Iceberg's format version 1, which have no version numbers, the error wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
-	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
+	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
 	if err != nil {
 		err = t.error("find the changes of", err)
 		end(Outcome{Err: err})
@@ -95,7 +95,7 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 // ChangesPlan returns a plan whose rows are the result of Changes with the default options. It has no Files and no
 // Tail, and NeedsScan is set. The caller must close the plan.
 func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
-	d, err := t.difference(ctx, since, new(ChangesOptions))
+	d, err := t.reader().difference(ctx, since, new(ChangesOptions))
 	if err != nil {
 		return nil, t.error("find the changes of", err)
 	}

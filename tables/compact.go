@@ -23,7 +23,7 @@ import (
 // replaced files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
-	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
+	return s.keeper.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
 		// Start again if a concurrent change other than an append makes the compacted files useless.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)

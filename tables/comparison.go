@@ -38,7 +38,7 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 // rows with equal keys are adjacent, and equal rows among them are too.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
-	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.b.s.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
+	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
 		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
@@ -85,7 +85,7 @@ func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	}
 	fields := append(slices.Clone(d.to.def.Stored.Fields()),
 		arrow.Field{Name: "keys", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "rest", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "new", Type: arrow.FixedWidthTypes.Boolean})
-	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.b.s.opts.Memory/4, maxComparedBytes))
+	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.opts.Memory/4, maxComparedBytes))
 	encodeFrom := func(b arrow.RecordBatch, start int) (_ arrow.RecordBatch, end int, err error) {
 		build := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields[len(isKey):], nil))
 		defer build.Release()

@@ -27,11 +27,11 @@ type difference struct {
 	release  func()
 }
 
-func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ *difference, err error) {
+func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOptions) (_ *difference, err error) {
 	if _, err := t.check(); err != nil {
 		return nil, err
 	}
-	unpin, err := t.store().commits.Pin()
+	unpin, err := t.commits.Pin()
 	if err != nil {
 		return nil, err
 	}
@@ -68,22 +68,22 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 }
 
 // viewAt returns the state that a selects, without the tail's rows.
-func (t *Table) viewAt(ctx context.Context, a At) (*view, error) {
-	old, err := t.At(ctx, a)
+func (t *tableReader) viewAt(ctx context.Context, a At) (*view, error) {
+	old, err := t.at(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	return old.view(ctx, false)
 }
 
-// foldedView returns t's state. If t is not pinned to a state, foldedView first moves the tail's rows into files.
-func (t *Table) foldedView(ctx context.Context) (*view, error) {
-	if t.old == nil && t.snapshot == "" {
+// foldedView returns the table's state. Unless a state is selected, foldedView first moves the tail's rows into files.
+func (t *tableReader) foldedView(ctx context.Context) (*view, error) {
+	if !t.isPinned() {
 		n, err := t.check()
 		if err != nil {
 			return nil, err
 		}
-		e, err := t.store().commits.Acquire(ctx, n)
+		e, err := t.commits.Acquire(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 			_, err = e.Fold(ctx)
 		}
 		if err != nil {
-			return nil, notFound(ctx, t.store().cat, n, err)
+			return nil, notFound(ctx, t.cat, n, err)
 		}
 	}
 	return t.view(ctx, false)
@@ -174,7 +174,7 @@ func (d *difference) read(ctx context.Context, state *view, tasks []table.FileSc
 			yield(nil, err)
 			return
 		}
-		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.b.s.opts.Memory/8
+		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.opts.Memory/8
 		scan.Read(ctx, datafile.ToRead(state.t, tasks))(yield)
 	}
 }

@@ -190,7 +190,7 @@ const schemaVersionProperty = "partd.schema-version"
 
 // SchemaVersion returns the version last set by Migrate, or 0 if Migrate was never called.
 func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
-	return withView(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
 }
 
 func schemaVersion(t *table.Table) (int, error) {

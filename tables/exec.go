@@ -295,13 +295,13 @@ func (x *execution) parameterRows() int64 {
 
 // columns returns the table's columns with their SQL types.
 func (x *execution) columns(ctx context.Context) ([]sqlwrite.Column, error) {
-	return withView(ctx, x.table, "exec", func(v *view) ([]sqlwrite.Column, error) {
+	return withView(ctx, x.table.reader(), "exec", func(v *view) ([]sqlwrite.Column, error) {
 		x.logical = v.def.Logical
 		return x.s.sqlColumns(v.def.Logical, v.def.Stored), nil
 	})
 }
 
-func (s *Store) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Column) {
+func (s *core) sqlColumns(logical, stored *arrow.Schema) (columns []sqlwrite.Column) {
 	for i, typ := range s.opts.Engine.ColumnTypes(logical, stored) {
 		f := logical.Field(i)
 		if f.Type.ID() == arrow.NULL { // the column will take the type of its first value

@@ -129,7 +129,7 @@ type rowChange struct {
 // plan returns the table's state for the query, without rows that were appended after w.begin.
 func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	// The view has no series, so that ScanPlan.Rows returns the rows file by file.
-	v := &view{source: c.x.table, t: c.w.t, def: c.w.def}
+	v := &view{source: c.x.table.reader(), t: c.w.t, def: c.w.def}
 	p := &ScanPlan{view: v}
 	p.close = sync.OnceFunc(func() {
 		for _, releaseCopy := range p.copies {

@@ -107,7 +107,7 @@ func (r *MaintainResult) add(o MaintainResult) {
 // Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
-	r, err := s.maintain(ctx, "fold", o, fold)
+	r, err := s.keeper.maintain(ctx, "fold", o, fold)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
 		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds moved
 	}
@@ -131,7 +131,7 @@ const maxFailed = 100
 
 // maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f
 // fails, and reports them at the end. The error wraps ErrDamaged if all failures do.
-func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
+func (s *keeper) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	o = cmp.Or(o, new(MaintainOptions))
 	if err := s.checkOpen(); err != nil {
@@ -147,17 +147,8 @@ func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f f
 	return s.forEach(ctx, op, tables, f)
 }
 
-// checkOpen returns an error if the store is closed.
-func (s *Store) checkOpen() error {
-	unpin, err := s.commits.Pin()
-	if err == nil {
-		unpin()
-	}
-	return err
-}
-
 // forEach is like maintain, but calls f for the given tables.
-func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (sum MaintainResult, err error) {
+func (s *keeper) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (sum MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
 	var mu sync.Mutex // guards sum, damaged and failed
 	var damaged, failed []error

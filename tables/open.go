@@ -24,7 +24,7 @@ import (
 
 // locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
 // the directory for a catalog that is not in PostgreSQL.
-func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
+func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
 		if s.dir, err = filepath.Abs(dir); err != nil {
@@ -54,7 +54,7 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	return s.local, nil
 }
 
-func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
+func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, path, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {
 		s.dir = scheme + "://…" // s.dir appears in error messages, so it must not contain credentials
@@ -95,7 +95,7 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 }
 
 // lockTailDir locks the directory of the tail, if it has one. Only then may a rebuild replace files of the catalog.
-func (s *Store) lockTailDir() error {
+func (s *core) lockTailDir() error {
 	if s.opts.NoTail || s.opts.Tail != nil {
 		return nil
 	}
@@ -106,9 +106,9 @@ func (s *Store) lockTailDir() error {
 	return s.lock(dir + ".lock")
 }
 
-func (s *Store) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }
+func (s *core) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }
 
-func (s *Store) openTail(ctx context.Context) error {
+func (s *core) openTail(ctx context.Context) error {
 	tailStore := s.opts.Tail
 	if tailStore == nil {
 		dir := s.tailDir()
@@ -164,7 +164,7 @@ func createSynced(dir string, o logstore.Options) error {
 }
 
 // lock locks the tail, so that no other Store opens it.
-func (s *Store) lock(path string) error {
+func (s *core) lock(path string) error {
 	l := s.hooks.FS.NewLock(path)
 	locked, err := l.TryLock(true)
 	if err != nil {

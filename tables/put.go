@@ -111,7 +111,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 
 // newTable returns metadata for a new table with the settings o. The metadata
 // includes the dictionaries of the dictionary-encoded columns in rows.
-func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
+func (s *core) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
 		return nil, err

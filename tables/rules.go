@@ -97,7 +97,7 @@ const rulesProperty = icecat.RulesProperty
 
 // Rules returns the table's rules, without the rules of its bucket.
 func (t *Table) Rules(ctx context.Context) ([]Rule, error) {
-	return withView(ctx, t, "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[rulesProperty]) })
+	return withView(ctx, t.reader(), "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[rulesProperty]) })
 }
 
 // Rules returns the bucket's own rules, which apply to all its tables, including future ones.
@@ -246,6 +246,6 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 // reader returns a reader of a table's files, without rows in the tail.
 func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
 	def, err := definition.FromMetadata(t.Metadata())
-	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.Name}, t: t, def: def}
+	v := &view{source: &tableReader{core: e.s, bucket: bucketOf(e.Namespace), name: e.Name}, t: t, def: def}
 	return v.reader(ctx), err
 }

@@ -26,18 +26,23 @@ import (
 // Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the
 // reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
-	o = cmp.Or(o, new(ScanOptions))
-	ctx, end := t.store().opts.begin(ctx, "scan", t.Bucket().Name(), t.Name())
-	out, err := t.scan(ctx, o)
+	return t.reader().scan(ctx, o)
+}
+
+// scan is Table.Scan.
+func (t *tableReader) scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
+	ctx, end := t.opts.begin(ctx, "scan", t.bucket, t.name)
+	out, err := t.open(ctx, cmp.Or(o, new(ScanOptions)))
 	if err != nil {
 		err = t.error("scan", err)
 		end(Outcome{Err: err})
 		return nil, err
 	}
-	return t.store().opts.observe(out, end), nil
+	return t.opts.observe(out, end), nil
 }
 
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
+// open returns the reader for a scan.
+func (t *tableReader) open(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
 	v, release, err := t.pinnedView(ctx)
 	if err != nil {
 		return nil, err
@@ -207,7 +212,7 @@ func (r *reader) plan(columns []string) (err error) {
 		return err
 	}
 	scan.Recycle = r.recycle
-	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.b.s.opts.Memory/8
+	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.opts.Memory/8
 	if maxRows >= 0 {
 		scan.Workers, scan.Rows = 1, min(scan.Rows, maxRows)
 	}

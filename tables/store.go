@@ -7,55 +7,16 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"regexp"
-	"slices"
-	"sync"
-	"time"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
-	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // Store stores tables in a directory, or in a bucket of an object store. It is safe for concurrent use.
 type Store struct {
-	dir     string // the directory's absolute path, or the bucket's URL without its query
-	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
-	opts    Options
-	hooks   hooks
-	cat     *icecat.Catalog
-	tail    *tail.Store // nil if there is no tail
-	commits *commit.Tables
-	care    *maintenance
-	closers closers
-
-	dirsOnce    sync.Once
-	dirsPattern *regexp.Regexp // set by WithoutDir
-}
-
-type tableName = icecat.TableName
-
-// entry is a table's entry in memory, for changing the table.
-type entry struct {
-	*commit.Entry
-	s *Store
-}
-
-// acquire returns a table's entry. Files of the table are not removed before the caller calls release.
-func (s *Store) acquire(ctx context.Context, n tableName) (e entry, release func(), err error) {
-	e.s = s
-	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
-	return e, release, err
-}
-
-// hooks change a store's behavior in tests.
-type hooks struct {
-	FS         vfs.FS
-	OnCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
-	OnPrepared func()          // called after a put has written its files
-	RetryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
-	FileBytes  int             // target size of data files; 0 means definition.FileBytes
+	*core
+	keeper *keeper
 }
 
 // Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
@@ -65,7 +26,8 @@ func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
 }
 
 func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
-	s := &Store{hooks: h, care: newMaintenance()}
+	c := &core{hooks: h}
+	s := &Store{c, newKeeper(c)}
 	defer func() {
 		if err != nil {
 			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
@@ -103,7 +65,7 @@ func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err e
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
-		s.care.holder = s.tail.ID() // so that a restarted server still has its lease
+		s.keeper.holder = s.tail.ID() // so that a restarted server still has its lease
 	}
 	if err := s.cat.EndRebuild(); err != nil {
 		return nil, err
@@ -154,21 +116,15 @@ func (s *Store) Close() error {
 // are removed.
 func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
 
-type closers []func() error
-
-func (c closers) closeAll() (err error) {
-	for _, f := range slices.Backward(c) {
-		err = errors.Join(err, f())
-	}
-	return err
-}
-
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
 // Buckets yields the bucket names, sorted by namespace.
 func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
-	s = s.orUnopened()
+	return s.orUnopened().buckets(ctx)
+}
+
+func (s *core) buckets(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		namespaces, err := s.cat.Namespaces(ctx)
 		if err != nil {
@@ -181,4 +137,10 @@ func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
 			}
 		}
 	}
+}
+
+// WithoutDir replaces the directories of the store and of temporary files, the user's home directory, and others, with
+// "…" wherever they occur in text, because clients must not learn them.
+func (s *Store) WithoutDir(text string, others ...string) string {
+	return s.orUnopened().withoutDir(text, others...)
 }

@@ -1,13 +1,9 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
@@ -37,14 +33,9 @@ func (b *Bucket) Name() string {
 // Table is a table in its current state, or pinned to an old version or a snapshot. Unless it is pinned, each call sees
 // the table as it is when the call starts. Writing methods of a pinned table return an error that wraps [ErrPinned].
 type Table struct {
-	b     *Bucket
-	name  string
-	old   *Version // the selected version; nil means the current state
-	oldID int64    // ID of the selected version's snapshot
-	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
-
-	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
-	snapshot, location string
+	b    *Bucket
+	name string
+	selection
 }
 
 // Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
@@ -73,13 +64,13 @@ func (t *Table) check() (tableName, error) {
 	if t == nil || t.b == nil {
 		return tableName{}, ErrClosed
 	}
-	return t.b.check(t.name)
+	return checkTable(t.b.Name(), t.name)
 }
 
 // checkUnpinned is like check, but also returns an error if t is pinned.
 func (t *Table) checkUnpinned() (tableName, error) {
 	n, err := t.check()
-	if err == nil && (t.old != nil || t.snapshot != "") {
+	if err == nil && t.isPinned() {
 		err = ErrPinned
 	}
 	return n, err
@@ -129,52 +120,29 @@ func (t *Table) Delete(ctx context.Context) error {
 // Schema returns the columns in the types that readers see: as they were put, but without encodings such as
 // dictionaries.
 func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
-	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
 }
 
 // SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
 func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
-	return withView(ctx, t, "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }
 
 // Info describes the table in its selected state. For an old version, Metadata is nevertheless the current metadata.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
-	n, err := t.check()
+	i, err := t.reader().info(ctx)
 	if err != nil {
 		return TableInfo{}, t.error("describe", err)
-	}
-	if t.snapshot != "" {
-		l, err := t.listedAt(ctx)
-		if err != nil {
-			return TableInfo{}, t.error("describe", err)
-		}
-		return infoOf(l), nil
-	}
-	l, err := t.store().cat.Get(ctx, n.Namespace, n.Name)
-	if err != nil {
-		return TableInfo{}, t.error("describe", notFound(ctx, t.store().cat, n, err))
-	}
-	i, err := currentInfo(ctx, t.store().commits, l)
-	err = cmp.Or(err, l.Damaged)
-	if err == nil && t.old != nil {
-		var v *view
-		if v, err = t.view(ctx, false); err == nil {
-			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
-			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
-		}
-	}
-	if err != nil {
-		return TableInfo{}, t.error("describe", notFound(ctx, t.store().cat, n, err))
 	}
 	return i, nil
 }
 
-// check returns the table's name in the catalog, or an error if the bucket's or the table's name is invalid.
-func (b *Bucket) check(name string) (tableName, error) {
-	if err := errors.Join(checkName("bucket", b.Name()), checkName("table", name)); err != nil {
-		return tableName{}, err
+// reader returns a reader of the table in its selected state.
+func (t *Table) reader() *tableReader {
+	if t == nil || t.b == nil {
+		return &tableReader{core: unopened().core, err: ErrClosed}
 	}
-	return tableName{Namespace: namespaceOf(b.Name()), Name: name}, nil
+	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
 }
 
 func (t *Table) error(op string, err error) error {
@@ -183,7 +151,8 @@ func (t *Table) error(op string, err error) error {
 
 // unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
-	s := &Store{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened(), care: newMaintenance()}
+	c := &core{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
+	s := &Store{c, newKeeper(c)}
 	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
 	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger, OnPrepared: func() {}})
 	s.commits.Close()
@@ -192,7 +161,7 @@ var unopened = sync.OnceValue(func() *Store {
 
 // orUnopened returns s, or the unopened Store if s is nil or zero.
 func (s *Store) orUnopened() *Store {
-	if s == nil || s.commits == nil {
+	if s == nil || s.core == nil {
 		return unopened()
 	}
 	return s
@@ -206,43 +175,3 @@ func (b *Bucket) store() *Store {
 }
 
 func (t *Table) store() *Store { return t.Bucket().store() }
-
-// checkName returns an error if a name is invalid. A table's name must not be empty; other names may be empty.
-func checkName(kind, name string) error {
-	invalid := func(format string, args ...any) error { return &ArgumentError{Err: fmt.Errorf(format, args...)} }
-	switch {
-	case len(name) > MaxName:
-		return invalid("the %s name is %d bytes long: the limit is %d", kind, len(name), MaxName)
-	case !utf8.ValidString(name):
-		return invalid("the %s name is not valid UTF-8", kind)
-	case kind == "table" && name == "":
-		return invalid("the table name is empty")
-	case strings.IndexByte(name, 0) >= 0:
-		return invalid("the %s name contains a zero byte", kind)
-	}
-	return nil
-}
-
-// defaultNamespace is the namespace of the default bucket, whose name is "": a namespace's name cannot be empty.
-// Buckets named "default", or "default" followed by underscores, get an extra underscore.
-const defaultNamespace = "default"
-
-func namespaceOf(bucket string) string {
-	if bucket == "" {
-		return defaultNamespace
-	}
-	if strings.TrimRight(bucket, "_") == defaultNamespace {
-		return bucket + "_"
-	}
-	return bucket
-}
-
-func bucketOf(namespace string) string {
-	if namespace == defaultNamespace {
-		return ""
-	}
-	if strings.TrimRight(namespace, "_") == defaultNamespace {
-		return namespace[:len(namespace)-1]
-	}
-	return namespace
-}

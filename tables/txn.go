@@ -20,7 +20,7 @@ import (
 // Txn collects changes to several tables for one commit. It must be used by only one goroutine at a time, and not after
 // the function passed to Update has returned.
 type Txn struct {
-	s       *Store
+	s       *core
 	ctx     context.Context // Update's context
 	changes map[tableName]*txnChange
 	order   []*txnChange
@@ -56,7 +56,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	return err
 }
 
-func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
+func (s *core) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}, hooks: icecat.KeyHooks(ctx)}
 	defer func() {
 		t.ended = true // also if f panics
@@ -113,7 +113,7 @@ func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
 // Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
 func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
 	defer wrapError(&err, "put", bucket, name)
-	n, err := t.s.Bucket(bucket).check(name)
+	n, err := checkTable(bucket, name)
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func (t *Txn) delete(c *txnChange) {
 }
 
 func (t *Txn) existing(bucket, name string) (*txnChange, error) {
-	n, err := t.s.Bucket(bucket).check(name)
+	n, err := checkTable(bucket, name)
 	if err != nil {
 		return nil, err
 	}

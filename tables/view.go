@@ -17,7 +17,7 @@ import (
 
 // view is one state of a table.
 type view struct {
-	source   *Table
+	source   *tableReader
 	t        *table.Table
 	snapshot *table.Snapshot // the selected old version; nil for the current state, or for a bucket snapshot
 	def      *definition.Definition
@@ -30,8 +30,8 @@ type view struct {
 	replaces bool           // whether rows in the tail can replace rows in files
 }
 
-// view returns t's state, with the tail's rows if withRows is true.
-func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
+// view returns the table's state, with the tail's rows if withRows is true.
+func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err error) {
 	n, err := t.check()
 	if err != nil {
 		return nil, err
@@ -50,20 +50,20 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 		}
 	}
 	if err == nil && v.def.Order != nil {
-		v.series = series.New(v.def, v.t, t.b.s.opts.Memory, v.scanOptions()...)
+		v.series = series.New(v.def, v.t, t.opts.Memory, v.scanOptions()...)
 	}
 	return v, err
 }
 
 func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	t := v.source
-	e, err := t.store().commits.Acquire(ctx, n)
+	e, err := t.commits.Acquire(ctx, n)
 	if err != nil {
 		return err
 	}
 	defer e.Release()
 	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
-		return notFound(ctx, t.store().cat, n, err)
+		return notFound(ctx, t.cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
 	if t.old == nil {
@@ -97,7 +97,7 @@ func (v *view) scanOptions() []table.ScanOption {
 }
 
 // withView calls f with the table's state, without the tail's rows, and wraps f's error.
-func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (result T, err error) {
+func withView[T any](ctx context.Context, t *tableReader, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
 		result, err = f(v)
@@ -108,10 +108,10 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the
+// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until the
 // caller calls release.
-func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
-	unpin, err := t.store().commits.Pin()
+func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
+	unpin, err := t.commits.Pin()
 	if err != nil {
 		return nil, nil, err
 	}
