@@ -12,46 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// At selects a state of a table: a version, a snapshot or a time. Nil selects the current state.
-type At func(*stateSelection)
-
-type stateSelection struct {
-	version  *Version
-	time     time.Time
-	snapshot string
-}
-
-// AtVersion selects a version.
-func AtVersion(v Version) At { return func(a *stateSelection) { a.version = &v } }
-
-// Version returns the version that AtVersion selected, or nil.
-func (a At) Version() *Version { return selectState(a).version }
-
-// AtSnapshot selects the table's state in a snapshot of its bucket. In a query, each table is read from the snapshot of
-// this name in its own bucket.
-func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = name } }
-
-// Snapshot returns the snapshot name that AtSnapshot selected, or "".
-func (a At) Snapshot() string { return selectState(a).snapshot }
-
-// AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to
-// the end of that millisecond, and no later one. Rows in the tail are first folded into files, as one version for each put,
-// or, after more than 50 puts, as one for the rows put by t and one for later rows. If no version contains exactly the
-// rows of that moment, At returns a [MomentError].
-func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
-
-// Time returns the time that AtTime selected, or the zero time.
-func (a At) Time() time.Time { return selectState(a).time }
-
-func selectState(selectors ...At) (selected stateSelection) {
-	for _, a := range selectors {
-		if a != nil {
-			a(&selected)
-		}
-	}
-	return selected
-}
-
 // At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
 // It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned. A version, a
 // snapshot and a time cannot be combined.

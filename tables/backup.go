@@ -47,7 +47,7 @@ func (c *copier) backup(ctx context.Context, name string, namespaces []string) e
 		if err := c.copyBucket(ctx, ns); err != nil {
 			return err
 		}
-		if err := copyProperty(ctx, c.to.cat, rulesProperty, c.to.cat, backupRulesProperty(name), ns); err != nil {
+		if err := copyProperty(ctx, c.to.cat, icecat.RulesProperty, c.to.cat, backupRulesProperty(name), ns); err != nil {
 			return err
 		}
 	}
@@ -71,15 +71,6 @@ func (c *copier) claimBackups(ctx context.Context) error {
 		return fmt.Errorf("another store's backup %w there: back up to another directory", ErrExists)
 	}
 	return c.to.cat.AddOrigins(ctx, c.from.cat.ID())
-}
-
-// passOrigins records the origins of the source, and the given IDs, in the destination, which got all its tables.
-func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
-	origins, err := c.from.cat.Origins(ctx)
-	if err != nil {
-		return err
-	}
-	return c.to.cat.AddOrigins(ctx, append(origins, ids...)...)
 }
 
 // onlyCopies returns an error if a backup would overwrite a table that is not an unchanged copy.
@@ -106,16 +97,7 @@ func (k *keeper) onlyCopies(ctx context.Context, ns string) error {
 }
 
 // backupRulesProperty names the property that holds a bucket's rules in a backup, because snapshots lack the rules.
-func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
-
-// copyProperty copies the namespace's property sourceKey in catalog source to its property destKey in catalog dest.
-func copyProperty(ctx context.Context, source *icecat.Catalog, sourceKey string, dest *icecat.Catalog, destKey, ns string) error {
-	text, err := source.Property(ctx, ns, sourceKey)
-	if err != nil {
-		return err
-	}
-	return dest.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
-}
+func backupRulesProperty(name string) string { return icecat.RulesProperty + "@" + name }
 
 // RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one
 // commit per bucket. If buckets is empty, RestoreFrom restores all buckets of the backup. It deletes tables that are

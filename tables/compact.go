@@ -196,9 +196,9 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 	tx := cur.NewTransaction()
 	// Files are ordered by sequence number. Keep the number of the compacted snapshot, so that rows added later stay
 	// last.
-	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
-	rewrite.ApplyResult(result)
-	if err := rewrite.Commit(ctx); err != nil {
+	replacing := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
+	replacing.ApplyResult(result)
+	if err := replacing.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}
 	return commit.MetadataOf(tx)

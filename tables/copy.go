@@ -63,7 +63,7 @@ const workName = "partd "
 
 // copyTo calls do with a copier, while a temporary snapshot of the buckets exists.
 func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
-	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rules: rulesProperty}
+	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rules: icecat.RulesProperty}
 	c.snapshot = workName + op + " to " + c.to.cat.ID()
 	err := c.run(op, func() error {
 		namespaces, err := names.namespaces(ctx, c.from.cat)
@@ -194,7 +194,7 @@ func (c *copier) copyBucket(ctx context.Context, ns string) error {
 	if err != nil || !wholeBucket {
 		return err
 	}
-	return copyProperty(ctx, c.from.cat, c.rules, c.to.cat, rulesProperty, ns)
+	return copyProperty(ctx, c.from.cat, c.rules, c.to.cat, icecat.RulesProperty, ns)
 }
 
 // copyTable copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date,
@@ -244,11 +244,11 @@ func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " +
 
 // verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.
 func (c *copier) verify(ctx context.Context, d *CopiedTable) error {
-	want, err := checksum(ctx, &tableReader{core: c.from.core, bucket: d.Bucket, name: d.Name}, AtSnapshot(c.snapshot))
+	want, err := sumRows(ctx, &tableReader{core: c.from.core, bucket: d.Bucket, name: d.Name}, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
-	got, err := checksum(ctx, &tableReader{core: c.to.core, bucket: d.Bucket, name: d.Name}, nil)
+	got, err := sumRows(ctx, &tableReader{core: c.to.core, bucket: d.Bucket, name: d.Name}, nil)
 	if err == nil && !got.Equals(want) {
 		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
 			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
@@ -257,7 +257,7 @@ func (c *copier) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-func checksum(ctx context.Context, t *tableReader, at At) (*content.RowSum, error) {
+func sumRows(ctx context.Context, t *tableReader, at At) (*content.RowSum, error) {
 	t, err := t.at(ctx, at)
 	if err != nil {
 		return nil, err
@@ -275,4 +275,22 @@ func checksum(ctx context.Context, t *tableReader, at At) (*content.RowSum, erro
 		}
 	}
 	return sum, r.Err()
+}
+
+// passOrigins records the origins of the source, and the given IDs, in the destination, which got all its tables.
+func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
+	origins, err := c.from.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	return c.to.cat.AddOrigins(ctx, append(origins, ids...)...)
+}
+
+// copyProperty copies the namespace's property sourceKey in catalog source to its property destKey in catalog dest.
+func copyProperty(ctx context.Context, source *icecat.Catalog, sourceKey string, dest *icecat.Catalog, destKey, ns string) error {
+	text, err := source.Property(ctx, ns, sourceKey)
+	if err != nil {
+		return err
+	}
+	return dest.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
 }

@@ -54,14 +54,14 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	case err != nil:
 		return nil, err
 	case p.caster != nil:
-		return p.rewrite(ctx, a, cur, a.Table(meta))
+		return p.replaceFiles(ctx, a, cur, a.Table(meta))
 	}
 	return p.evolveMetadata(meta)
 }
 
-// rewrite changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
+// replaceFiles changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
 // files.
-func (p *evolveStep) rewrite(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
+func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
 	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())
 	if err != nil {

@@ -124,12 +124,6 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
 }
 
-// Namespace returns the bucket's Iceberg namespace.
-func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
-
-// BucketOf returns the bucket of an Iceberg namespace.
-func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
-
 func (t *Table) stageIceberg(ctx context.Context, meta table.Metadata) error {
 	if _, err := t.checkUnpinned(); err != nil {
 		return t.error("stage", err)

@@ -39,10 +39,10 @@ const (
 )
 
 var (
-	OpenHooked         = open
+	OpenHooked         = openHooked
 	CatalogFingerprint = catalogFingerprint
 	CopyStable         = copyStable
-	Fold               = fold
+	Fold               = foldEntry
 	NamespaceOf        = namespaceOf
 	NewKeySet          = newKeySet
 )
@@ -71,7 +71,7 @@ func (t *Table) Acquire(ctx context.Context) (e Entry, release func(), err error
 }
 
 func (t *Table) Checksum(ctx context.Context, at At) (*content.RowSum, error) {
-	return checksum(ctx, t.reader(), at)
+	return sumRows(ctx, t.reader(), at)
 }
 
 func (t *Table) View(ctx context.Context, withRows bool) (*View, error) {

@@ -52,12 +52,12 @@ func newKeeper(s *core) *keeper {
 	}
 }
 
-// forget removes the states of tables that no longer exist.
-func (k *keeper) forget(tables []tableName, o *MaintainOptions) {
+// forget removes the states of tables that no longer exist, if isWhole says that tables lists all tables.
+func (k *keeper) forget(tables []tableName, isWhole bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.forgetLoads()
-	if len(o.Buckets) > 0 || len(k.tables) <= len(tables) {
+	if !isWhole || len(k.tables) <= len(tables) {
 		return
 	}
 	exists := make(map[tableName]bool, len(tables))
@@ -114,3 +114,20 @@ func (k *keeper) noteLoad(n tableName) {
 func (k *keeper) forgetLoads() {
 	maps.DeleteFunc(k.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
+
+// Times of the maintenance.
+const (
+	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
+	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
+	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
+	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
+	readerTime  = time.Hour        // how long another process may read files whose version has expired
+	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
+	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
+	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
+	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
+	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
+	leaseName   = "maintenance"    // in the catalog
+	sweepName   = "maintenance swept"
+	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
+)

@@ -1,10 +1,8 @@
 package tables
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,50 +38,6 @@ type MaintainOptions struct {
 	Grace time.Duration
 }
 
-// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
-type Buckets []string
-
-func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
-
-// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
-func (b Buckets) MarshalJSON() ([]byte, error) {
-	switch len(b) {
-	case 0:
-		return []byte("null"), nil
-	case 1:
-		return json.Marshal(b[0])
-	}
-	return json.Marshal([]string(b))
-}
-
-// UnmarshalJSON accepts the results of MarshalJSON.
-func (b *Buckets) UnmarshalJSON(text []byte) error {
-	if bytes.HasPrefix(text, []byte(`"`)) {
-		*b = Buckets{""}
-		return json.Unmarshal(text, &(*b)[0])
-	}
-	return json.Unmarshal(text, (*[]string)(b))
-}
-
-// namespaces returns the namespaces of the selected buckets, which must exist.
-func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
-	if len(b) == 0 {
-		return cat.Namespaces(ctx)
-	}
-	for _, name := range b {
-		ns := namespaceOf(name)
-		exists, err := cat.HasNamespace(ctx, ns)
-		if err == nil && !exists {
-			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
-		}
-		if err != nil {
-			return nil, err
-		}
-		namespaces = append(namespaces, ns)
-	}
-	return namespaces, nil
-}
-
 // MaintainResult counts what Fold, Compact, Expire or Maintain did.
 type MaintainResult struct {
 	Tables       int   // tables changed
@@ -107,14 +61,14 @@ func (r *MaintainResult) add(o MaintainResult) {
 // Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
-	r, err := s.keeper.maintain(ctx, "fold", o, fold)
+	r, err := s.keeper.maintain(ctx, "fold", o, foldEntry)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
 		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds moved
 	}
 	return r, err
 }
 
-func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
+func foldEntry(ctx context.Context, e entry) (r MaintainResult, err error) {
 	r.Rows, err = e.Fold(ctx)
 	if r.Rows > 0 {
 		r.Tables = 1
@@ -223,4 +177,42 @@ func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *c
 		}
 	}
 	return names, nil
+}
+
+// namespaces returns the namespaces of the selected buckets, which must exist.
+func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
+	if len(b) == 0 {
+		return cat.Namespaces(ctx)
+	}
+	for _, name := range b {
+		ns := namespaceOf(name)
+		exists, err := cat.HasNamespace(ctx, ns)
+		if err == nil && !exists {
+			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
+		}
+		if err != nil {
+			return nil, err
+		}
+		namespaces = append(namespaces, ns)
+	}
+	return namespaces, nil
+}
+
+// Backlog describes the rows in the tail (the log of recent appends) that are not yet folded into files.
+type Backlog struct {
+	Rows, Bytes int64
+	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
+}
+
+// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those that
+// nobody has read since Open if the catalog does not respond within five seconds.
+func (s *Store) Backlog() (b Backlog) {
+	s = s.orUnopened()
+	if s.tail != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.commits.ReadTails(ctx)
+		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
+	}
+	return b
 }

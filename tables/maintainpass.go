@@ -14,23 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// Times of the maintenance.
-const (
-	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
-	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
-	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
-	readerTime  = time.Hour        // how long another process may read files whose version has expired
-	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
-	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
-	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
-	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
-	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
-	leaseName   = "maintenance"    // in the catalog
-	sweepName   = "maintenance swept"
-	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
-)
-
 // Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
 // pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
 // have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours. One hour suffices for
@@ -77,7 +60,7 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 	if err != nil {
 		return r, err
 	}
-	k.forget(tables, o)
+	k.forget(tables, len(o.Buckets) == 0)
 	var failed []error
 	for _, n := range tables {
 		if !k.isDue(n) {

@@ -1,11 +1,17 @@
 package tables
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
+	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -58,3 +64,49 @@ func bucketOf(namespace string) string {
 	}
 	return namespace
 }
+
+// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
+type Buckets []string
+
+func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
+
+// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
+func (b Buckets) MarshalJSON() ([]byte, error) {
+	switch len(b) {
+	case 0:
+		return []byte("null"), nil
+	case 1:
+		return json.Marshal(b[0])
+	}
+	return json.Marshal([]string(b))
+}
+
+// UnmarshalJSON accepts the results of MarshalJSON.
+func (b *Buckets) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		*b = Buckets{""}
+		return json.Unmarshal(text, &(*b)[0])
+	}
+	return json.Unmarshal(text, (*[]string)(b))
+}
+
+// missingTable returns the error for a table that does not exist.
+func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
+	const maxNames = 1000
+	// Many callers expect the error, and never read its text.
+	return &missingTableError{sync.OnceValue(func() string {
+		names, _ := cat.Names(context.WithoutCancel(ctx), n.Namespace, "", maxNames) // an error only means that there is no hint
+		return textfmt.Hint(n.Name, names)
+	})}
+}
+
+// notFound returns the result of missingTable if err is the catalog's error for a missing table, and otherwise err.
+func notFound(ctx context.Context, cat *icecat.Catalog, n tableName, err error) error {
+	if errors.Is(err, icecat.ErrNotFound) {
+		return missingTable(ctx, cat, n)
+	}
+	return err
+}
+
+// MaxName is the maximum length of a bucket's or table's name, in bytes.
+const MaxName = 255

@@ -14,34 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
-// OpenTelemetry and Prometheus. An Observer must be safe for concurrent use, and fast, because operations wait for it.
-// It is also called for operations within other operations, such as the scan of a query or the fold of an update.
-type Observer interface {
-	// Begin is called when an operation begins. It returns the context for the operation, which can hold a span, and a
-	// function that is called exactly once, when the operation ends.
-	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
-}
-
-// Operation identifies an operation for an Observer.
-type Operation struct {
-	// Name is put, scan, changes, query, exec, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert),
-	// fold, compact, expire or maintain (of one table).
-	Name string
-
-	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option
-	// Bucket.
-	Bucket, Table string
-}
-
-// Outcome is the result of an operation.
-type Outcome struct {
-	Rows     int64         // rows put, read, folded or changed by exec, or the sum of rows deleted and written
-	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
-	Duration time.Duration // an operation that returns a reader ends when the reader is released
-	Err      error
-}
-
 func ignoreOutcome(Outcome) {}
 
 // begin reports the start of an operation to the Observer, if there is one.

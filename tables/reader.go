@@ -1,11 +1,20 @@
 package tables
 
 import (
-	"cmp"
 	"context"
+	"fmt"
+	"sync"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // tableReader reads a table in a selected state.
@@ -38,37 +47,177 @@ func (r *tableReader) check() (tableName, error) {
 }
 
 func (r *tableReader) error(op string, err error) error {
-	return &OpError{Op: op, Bucket: r.bucket, Table: r.name, Err: err}
+	wrapError(&err, op, r.bucket, r.name)
+	return err
 }
 
-// info describes the table.
-func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
+// view is one state of a table.
+type view struct {
+	source   *tableReader
+	t        *table.Table
+	snapshot *table.Snapshot // the selected old version; nil for the current state, or for a bucket snapshot
+	def      *definition.Definition
+	tail     *commit.Tail
+	rows     []arrow.RecordBatch // rows in the tail; the view's user must release them
+
+	fileTasks []table.FileScanTask // cached result of the method tasks
+
+	series   *series.Series // nil if the table has no order
+	replaces bool           // whether rows in the tail can replace rows in files
+}
+
+// view returns the table's state, with the tail's rows if withRows is true.
+func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err error) {
 	n, err := t.check()
 	if err != nil {
-		return TableInfo{}, err
+		return nil, err
 	}
+	v = &view{source: t}
 	if t.snapshot != "" {
-		l, err := t.listedAt(ctx)
-		if err != nil {
-			return TableInfo{}, err
+		if v.t, err = t.loadSnapshot(ctx); err == nil {
+			v.def, err = definition.FromMetadata(v.t.Metadata())
 		}
-		return infoOf(l), nil
+	} else {
+		err = v.read(ctx, n, withRows)
 	}
-	l, err := t.cat.Get(ctx, n.Namespace, n.Name)
-	if err != nil {
-		return TableInfo{}, notFound(ctx, t.cat, n, err)
-	}
-	i, err := currentInfo(ctx, t.commits, l)
-	err = cmp.Or(err, l.Damaged)
-	if err == nil && t.old != nil {
-		var v *view
-		if v, err = t.view(ctx, false); err == nil {
-			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
-			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
+	if err == nil {
+		if err = schema.CheckReadable(v.def.Stored); err != nil {
+			take.Release(v.rows)
 		}
 	}
-	if err != nil {
-		return TableInfo{}, notFound(ctx, t.cat, n, err)
+	if err == nil && v.def.Order != nil {
+		v.series = series.New(v.def, v.t, t.opts.Memory, v.scanOptions()...)
 	}
-	return i, nil
+	return v, err
+}
+
+func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
+	t := v.source
+	e, err := t.commits.Acquire(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer e.Release()
+	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
+		return notFound(ctx, t.cat, n, err)
+	}
+	v.rows = v.tail.Rows // empty for an old version
+	if t.old == nil {
+		return nil
+	}
+	meta := v.t.Metadata()
+	if meta.TableUUID().String() != t.uuid {
+		return &notFoundError{"the table was deleted and created again: open it again"}
+	}
+	v.snapshot = meta.SnapshotByID(t.oldID)
+	if v.snapshot == nil {
+		return errExpired(*t.old)
+	}
+	v.def, err = definition.ForSnapshot(meta, v.snapshot)
+	return err
+}
+
+// tasks returns the table's files in this state, or nil if it has none. The result must not be modified.
+func (v *view) tasks(ctx context.Context) (_ []table.FileScanTask, err error) {
+	if v.fileTasks == nil && v.t.CurrentSnapshot() != nil {
+		v.fileTasks, err = datafile.Tasks(ctx, v.t, v.scanOptions()...)
+	}
+	return v.fileTasks, err
+}
+
+func (v *view) scanOptions() []table.ScanOption {
+	if v.snapshot == nil {
+		return nil
+	}
+	return []table.ScanOption{table.WithSnapshotID(v.snapshot.SnapshotID)}
+}
+
+// withView calls f with the table's state, without the tail's rows, and wraps f's error.
+func withView[T any](ctx context.Context, t *tableReader, op string, f func(*view) (T, error)) (result T, err error) {
+	v, err := t.view(ctx, false)
+	if err == nil {
+		result, err = f(v)
+	}
+	if err != nil {
+		return result, t.error(op, err)
+	}
+	return result, nil
+}
+
+// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until the
+// caller calls release.
+func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
+	unpin, err := t.commits.Pin()
+	if err != nil {
+		return nil, nil, err
+	}
+	if v, err = t.view(ctx, true); err != nil {
+		unpin()
+		return nil, nil, err
+	}
+	release = sync.OnceFunc(func() {
+		take.Release(v.rows)
+		unpin()
+	})
+	if err = v.dedupTail(ctx); err != nil {
+		release()
+	}
+	return v, release, err
+}
+
+// dedupTail replaces v.rows with one deduplicated batch if the table has an order; see Series.DedupTail.
+func (v *view) dedupTail(ctx context.Context) error {
+	if v.series == nil || len(v.rows) == 0 {
+		return nil
+	}
+	if v.tail.Deduped {
+		v.replaces = v.tail.Replaces
+		return nil
+	}
+	merged, replaces, err := v.series.DedupTail(ctx, v.rows)
+	if err != nil {
+		return err
+	}
+	take.Release(v.rows)
+	v.rows, v.replaces = []arrow.RecordBatch{merged}, replaces
+	v.tail.Cache(merged, v.replaces)
+	return nil
+}
+
+func versionOf(meta table.Metadata) Version {
+	if s := meta.CurrentSnapshot(); s != nil {
+		return Version(s.SequenceNumber)
+	}
+	return 0
+}
+
+func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
+	s, err := commit.SnapshotOf(meta, int64(v))
+	if err == nil && s == nil {
+		err = errExpired(v)
+	}
+	return s, err
+}
+
+func errExpired(v Version) error {
+	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
+}
+
+// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
+// snapshot does not contain the state at that location.
+func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
+	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
+	if err == nil && t.location != "" && l.Location != t.location {
+		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
+	}
+	return l, snapshotNotFound(err)
+}
+
+// loadSnapshot returns the table's state in the snapshot t.snapshot.
+func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
+	l, err := t.listedAt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.cat.LoadAt(ctx, namespaceOf(t.bucket), t.name, l.Location)
 }

@@ -22,14 +22,6 @@ import (
 
 const catalogFile = "catalog.db"
 
-// ReadOnly reports whether Options.ReadOnly was set or the directory was not writable.
-func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
-
-// SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
-// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on
-// this machine, or be Options.Tail.
-func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
-
 // openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
 // opening the originals would change them. A catalog in PostgreSQL is not copied. openCopies takes no lock, so it never
 // blocks a writer.

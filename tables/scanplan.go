@@ -308,7 +308,7 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 }
 
 // limitToPart restricts the scan to part o.Part.
-func (r *reader) limitToPart(o *ScanOptions) error {
+func (r *rowScan) limitToPart(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
 		return errors.New("option Part cannot be combined with From, To or Last")
 	}

@@ -6,11 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // SnapshotInfo describes a snapshot of a bucket.
@@ -21,25 +16,6 @@ type SnapshotInfo struct {
 	Tables   int       `json:"tables"`
 	Metadata Metadata  `json:"metadata"` // the bucket's metadata
 }
-
-// snapshotNotFound converts the catalog's errors for a missing snapshot or table to errors that wrap ErrNotFound.
-func snapshotNotFound(err error) error {
-	if errors.Is(err, icecat.ErrNoSnapshot) {
-		return errNoSnapshot
-	}
-	if errors.Is(err, icecat.ErrNotFound) {
-		return ErrNotFound
-	}
-	return err
-}
-
-var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}
-
-// notFoundError is an error with its own message that wraps ErrNotFound.
-type notFoundError struct{ text string }
-
-func (m *notFoundError) Error() string { return m.text }
-func (m *notFoundError) Unwrap() error { return ErrNotFound }
 
 // Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
 // returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
@@ -53,7 +29,7 @@ func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
-	return b.store().keeper.snapshot(ctx, []string{b.Namespace()}, name)
+	return b.store().keeper.snapshot(ctx, []string{namespaceOf(b.Name())}, name)
 }
 
 // snapshot creates one snapshot of several buckets; see Bucket.Snapshot.
@@ -113,7 +89,7 @@ func (k *keeper) foldTails(ctx context.Context, ns string) error {
 			return err
 		}
 	}
-	_, err = k.forEach(ctx, "fold", k.commits.WithTail(ctx, ns), fold)
+	_, err = k.forEach(ctx, "fold", k.commits.WithTail(ctx, ns), foldEntry)
 	return err
 }
 
@@ -144,71 +120,4 @@ func (b *Bucket) DeleteSnapshots(ctx context.Context) error {
 func (s *core) deleteSnapshots(ctx context.Context, bucket string, name *string) (err error) {
 	defer wrapError(&err, "delete snapshots", bucket, "")
 	return s.cat.DropSnapshots(ctx, namespaceOf(bucket), name)
-}
-
-// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
-// snapshot does not contain the state at that location.
-func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
-	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
-	if err == nil && t.location != "" && l.Location != t.location {
-		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
-	}
-	return l, snapshotNotFound(err)
-}
-
-// loadSnapshot returns the table's state in the snapshot t.snapshot.
-func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	l, err := t.listedAt(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return t.cat.LoadAt(ctx, namespaceOf(t.bucket), t.name, l.Location)
-}
-
-// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are
-// one version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also
-// leaves out a number that another process took although a put had returned it.
-func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
-	return withView(ctx, t.reader(), "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
-		info, err := v.source.info(ctx)
-		if err != nil {
-			return nil, err
-		}
-		newest, isAmbiguous := versionOf(v.t.Metadata()), commit.IsAmbiguous(v.t.Metadata())
-		for _, s := range v.t.Metadata().Snapshots() {
-			if isAmbiguous(s.SequenceNumber) {
-				continue
-			}
-			i := VersionInfo{Version: Version(s.SequenceNumber), Time: commit.TimeOf(&s)}
-			if s.Summary != nil {
-				i.Operation = string(s.Summary.Operation)
-			}
-			i.Rows, _, _ = icecat.Totals(&s)
-			i.Current = i.Version == max(newest, info.Version)
-			versions = append(versions, i)
-		}
-		if info.Version > newest && !t.store().opts.ReadOnly {
-			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, Current: true})
-		}
-		return versions, nil
-	})
-}
-
-func versionOf(meta table.Metadata) Version {
-	if s := meta.CurrentSnapshot(); s != nil {
-		return Version(s.SequenceNumber)
-	}
-	return 0
-}
-
-func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
-	s, err := commit.SnapshotOf(meta, int64(v))
-	if err == nil && s == nil {
-		err = errExpired(v)
-	}
-	return s, err
-}
-
-func errExpired(v Version) error {
-	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }
