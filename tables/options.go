@@ -12,14 +12,6 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// Default values for Options.
-const (
-	DefaultFoldBytes = 8 << 20
-	DefaultFoldAge   = time.Minute
-	DefaultMemory    = 256 << 20
-	DefaultCacheSize = 1 << 30
-)
-
 // Options configures a store. Nil or the zero value selects the defaults.
 type Options struct {
 	// OpenBucket opens the object-store bucket at a URL. If it is nil, Open accepts only directories. For s3 and gs,

@@ -226,3 +226,11 @@ type Outcome struct {
 	Duration time.Duration // an operation that returns a reader ends when the reader is released
 	Err      error
 }
+
+// Default values for Options.
+const (
+	DefaultFoldBytes = 8 << 20
+	DefaultFoldAge   = time.Minute
+	DefaultMemory    = 256 << 20
+	DefaultCacheSize = 1 << 30
+)
