@@ -19,17 +19,54 @@ from packaging.tags import platform_tags
 # pip sets this variable. It would make hatchling build the wheel twice: silently for its metadata, and again for pip.
 os.environ.pop("PIP_BUILD_TRACKER", None)
 
-# Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. Packages that read,
-# write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type, and
-# crypto/tls and protobuf, which are called once for each record or message.
-_RARELY_USED = ("cloud.google.com", "crypto/tls", "crypto/x509", "database/sql", "encoding/xml", "html/template", "net/http", "text/template",
-           "github.com/andybalholm/brotli", "github.com/antlr4-go", "github.com/apache/iceberg-go", "github.com/geoarrow", "github.com/goccy",
-           *(f"github.com/go-partd/partd/tables/{name}" for name in ("internal/cli", "internal/faces/operations", "internal/files/icecat", "internal/state/definition", "page", "rest", "stage")),
-           "github.com/googleapis", "github.com/jackc",
-           "github.com/minio", "github.com/nats-io", "github.com/prometheus", "github.com/spf13", "github.com/substrait-io",
-           "github.com/twmb", "go.opentelemetry.io", "go.yaml.in", "golang.org/x/crypto", "golang.org/x/oauth2", "golang.org/x/text", "google.golang.org/api",
-           "google.golang.org/genproto", "google.golang.org/protobuf", "gopkg.in",
-           *(f"github.com/apache/arrow-go/v18/arrow/{name}" for name in ("compute", "extensions", "flight/gen", "scalar")))  # fmt: skip
+# Rarely used packages. They are compiled without inlining, which makes partd-tables a twelfth smaller. Packages that
+# read, write or send rows are not listed, except arrow/compute, which is used only if a put sends rows of another type,
+# and crypto/tls and protobuf, which are called once for each record or message.
+_RARELY_USED = (
+    "cloud.google.com",
+    "crypto/tls",
+    "crypto/x509",
+    "database/sql",
+    "encoding/xml",
+    "html/template",
+    "net/http",
+    "text/template",
+    "github.com/andybalholm/brotli",
+    "github.com/antlr4-go",
+    "github.com/apache/iceberg-go",
+    "github.com/geoarrow",
+    "github.com/goccy",
+    *(
+        f"github.com/go-partd/partd/tables/{name}"
+        for name in (
+            "internal/cli",
+            "internal/faces/operations",
+            "internal/files/icecat",
+            "internal/state/definition",
+            "page",
+            "rest",
+            "stage",
+        )
+    ),
+    "github.com/googleapis",
+    "github.com/jackc",
+    "github.com/minio",
+    "github.com/nats-io",
+    "github.com/prometheus",
+    "github.com/spf13",
+    "github.com/substrait-io",
+    "github.com/twmb",
+    "go.opentelemetry.io",
+    "go.yaml.in",
+    "golang.org/x/crypto",
+    "golang.org/x/oauth2",
+    "golang.org/x/text",
+    "google.golang.org/api",
+    "google.golang.org/genproto",
+    "google.golang.org/protobuf",
+    "gopkg.in",
+    *(f"github.com/apache/arrow-go/v18/arrow/{name}" for name in ("compute", "extensions", "flight/gen", "scalar")),
+)
 VERSION = "0.1.0.dev0"  # packaging/release replaces it in its copy of the sources, as in pyproject.toml
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -42,7 +79,10 @@ def build(wheel: str, out: Path, *packages: str, cwd: Path, cgo: bool) -> None:
             shutil.copy(Path(built, package.rpartition("/")[2]), out)
         shutil.copytree(Path(built, "licences"), out / "licences", dirs_exist_ok=True)
         return
-    say(f"{wheel}: building {', '.join(package.rpartition('/')[2] for package in packages)} with Go, which can take minutes")
+    say(
+        f"{wheel}: building {', '.join(package.rpartition('/')[2] for package in packages)} with Go, which can take "
+        "minutes"
+    )
     start = time.monotonic()
     flags = "-s -w -buildid= -funcalign=16"
     if "dev" not in VERSION:
@@ -51,7 +91,18 @@ def build(wheel: str, out: Path, *packages: str, cwd: Path, cgo: bool) -> None:
         flags += " -extldflags=-Wl,--no-export-dynamic,--gc-sections"
     # grpcnotrace drops gRPC's debug pages, whose templates would keep every method in the program.
     no_inlining = (f"-gcflags={path}/...=-l" for path in _RARELY_USED)
-    go("build", "-trimpath", "-tags=grpcnotrace", *no_inlining, f"-ldflags={flags}", "-o", f"{out}{os.sep}", *packages, cwd=cwd, CGO_ENABLED="1" if cgo else "0")
+    go(
+        "build",
+        "-trimpath",
+        "-tags=grpcnotrace",
+        *no_inlining,
+        f"-ldflags={flags}",
+        "-o",
+        f"{out}{os.sep}",
+        *packages,
+        cwd=cwd,
+        CGO_ENABLED="1" if cgo else "0",
+    )
     size = sum((out / package.rpartition("/")[2]).stat().st_size for package in packages if os.name != "nt")
     say(f"{wheel}: built in {time.monotonic() - start:.0f} seconds, {size / 1e6:.0f} MB")
 
@@ -60,7 +111,9 @@ def version() -> str:
     """Returns the version of the package, with the commit if this is a clone."""
     if "dev" not in VERSION or not Path(__file__).parents[1].joinpath(".git").exists():
         return VERSION
-    run = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    run = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+    )
     return f"{VERSION}+g{run.stdout.strip()}" if run.returncode == 0 else VERSION
 
 
@@ -86,7 +139,11 @@ def go(*args: str, cwd: Path, **environment: str) -> str:
     try:
         run = subprocess.run(["go", *args], cwd=cwd, env=env, check=True, stdout=subprocess.PIPE, text=True)
     except FileNotFoundError:
-        raise SystemExit("building this wheel from source needs Go, which was not found: install it from https://go.dev/dl")
+        raise SystemExit(
+            "building this wheel from source needs Go, which was not found: install it from https://go.dev/dl"
+        ) from None
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"go {args[0]} failed with exit code {error.returncode}: see its output above (pip shows it)") from None
+        raise SystemExit(
+            f"go {args[0]} failed with exit code {error.returncode}: see its output above (pip shows it)"
+        ) from None
     return run.stdout

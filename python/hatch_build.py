@@ -27,7 +27,9 @@ class GoPrograms(BuildHookInterface):  # type: ignore[type-arg]
             gobuild.build("partd-go", out, *PROGRAMS, cwd=source, cgo=False)
             build_data["force_include"].update({str(path): f"partd_go/_bin/{path.name}" for path in out.iterdir()})
             build_data["pure_python"] = False
-            build_data["tag"] = gobuild.tag("2_17", "musllinux_1_1")  # the programs contain no C, so they run with old glibc and with musl
+            build_data["tag"] = gobuild.tag(
+                "2_17", "musllinux_1_1"
+            )  # the programs contain no C, so they run with old glibc and with musl
 
     def clean(self, versions: list[str]) -> None:
         for path in Path(self.directory, "bin").glob("partd*"):
@@ -38,7 +40,9 @@ def sources(root: Path) -> dict[str, str]:
     """Returns the programs' source files for every system, each with its path in the sdist."""
     files = {str(root / name): f"go/{name}" for name in ("go.mod", "go.sum")}
     for system in ("linux", "darwin", "windows"):
-        output = gobuild.go("list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system)
+        output = gobuild.go(
+            "list", "-deps", "-json=Dir,Module,GoFiles,EmbedFiles,SFiles", *PROGRAMS, cwd=root, GOOS=system
+        )
         decoder, offset = json.JSONDecoder(), 0
         while offset < len(output.rstrip()):
             package, offset = decoder.raw_decode(output, offset)

@@ -84,7 +84,7 @@ func (b *budget) isCrowded() bool { return b.inUse.Load() > b.limit[memory]/8 }
 
 // releaseAfter is how long memory use must stay low before releaseMemory returns memory to the
 // operating system.
-const releaseAfter = 2 * time.Second
+const releaseAfter = time.Second
 
 // releaseMemory returns memory to the operating system after a period of high use. Otherwise the
 // process might keep it until a garbage collection minutes later.

@@ -1,6 +1,12 @@
 # A job of Python's partd: see main.go. The arguments are the number of entries, of keys, and the
 # distribution of the keys.
-import json, math, os, random, resource, sys, time
+import json
+import math
+import os
+import random
+import resource
+import sys
+import time
 import partd
 
 entries, keys, dist = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -24,8 +30,15 @@ for key, count in counts.items():
         sys.exit("wrong length of " + key)
 usage, end = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
 io = dict(line.split(": ") for line in open("/proc/self/io"))
-print(json.dumps({
-    "AppendSec": middle - start, "ReadSec": end - middle, "CPUSec": usage.ru_utime + usage.ru_stime,
-    "Written": int(io["write_bytes"]) - int(io["cancelled_write_bytes"]),
-    "P99Micros": 1e6 * sorted(times)[len(times) * 99 // 100], "InputBytes": entries // 1000 * 100_000,
-}))
+print(
+    json.dumps(
+        {
+            "AppendSec": middle - start,
+            "ReadSec": end - middle,
+            "CPUSec": usage.ru_utime + usage.ru_stime,
+            "Written": int(io["write_bytes"]) - int(io["cancelled_write_bytes"]),
+            "P99Micros": 1e6 * sorted(times)[len(times) * 99 // 100],
+            "InputBytes": entries // 1000 * 100_000,
+        }
+    )
+)

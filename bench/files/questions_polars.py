@@ -7,11 +7,21 @@ import polars as pl
 
 question = json.loads(sys.argv[1])
 types = {"VARCHAR": pl.String, "INT": pl.Int32, "DOUBLE": pl.Float64}
-tables = [pl.scan_csv(t["path"], schema={c: types[kind] for c, kind in zip(t["columns"], t["types"])}) for t in question["tables"]]
+tables = [
+    pl.scan_csv(t["path"], schema={c: types[kind] for c, kind in zip(t["columns"], t["types"])})
+    for t in question["tables"]
+]
 aggregates = {
-    "sum": pl.sum, "mean": pl.mean, "median": pl.median, "stddev": pl.std, "max": pl.max, "min": pl.min, "count": pl.len,
-    "largest2": lambda c: pl.col(c).top_k(2), "regr_r2": lambda y, x: pl.corr(y, x) ** 2,
-}  # fmt: skip
+    "sum": pl.sum,
+    "mean": pl.mean,
+    "median": pl.median,
+    "stddev": pl.std,
+    "max": pl.max,
+    "min": pl.min,
+    "count": pl.len,
+    "largest2": lambda c: pl.col(c).top_k(2),
+    "regr_r2": lambda y, x: pl.corr(y, x) ** 2,
+}
 
 if on := question["on"]:
     answer = tables[0].join(tables[1], on=on, how=question["how"])

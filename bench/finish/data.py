@@ -1,10 +1,12 @@
-"""Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool under test.
+"""Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool
+under test.
 
-  data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is the size of rows in Arrow's memory format
-  data.py large DIR BYTES     writes only rows.parquet
-  data.py check DIR BYTES JOB prints what the directory DIR contains after a job, as JSON
+  data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is the size of rows in Arrow's
+  memory format data.py large DIR BYTES     writes only rows.parquet data.py check DIR BYTES JOB prints what the
+  directory DIR contains after a job, as JSON
 
-Each value of a row follows from its number. So each row of an output shows which row it is, and whether it is undamaged."""
+Each value of a row follows from its number. So each row of an output shows which row it is, and whether it is
+undamaged."""
 
 import functools
 import io
@@ -35,7 +37,9 @@ def texts(numbers):
 def numbers_of(letters):
     """Returns the numbers from which texts made the letters."""
     first = letters[:, :16] - ord("a")
-    return ((first[:, 0::2] | first[:, 1::2] << 4).view(np.uint64).ravel() * FIRST_INVERSE - np.uint64(1)).astype(np.int64)
+    return ((first[:, 0::2] | first[:, 1::2] << 4).view(np.uint64).ravel() * FIRST_INVERSE - np.uint64(1)).astype(
+        np.int64
+    )
 
 
 @functools.cache
@@ -75,7 +79,11 @@ class Data:
         if file == "right":
             k = n * 1_000_003 % self.sides["right"]
             return {"key": keys(k, self.sides["right"]), "w": 3 * k, "more": texts(k + (1 << 40))}
-        by = {"key": keys(self.hot(n), self.sides["right"])} if file == "left" else {f"k{m}": keys(mix(n) % m, m) for m in (30, 1000, 100000)}
+        by = (
+            {"key": keys(self.hot(n), self.sides["right"])}
+            if file == "left"
+            else {f"k{m}": keys(mix(n) % m, m) for m in (30, 1000, 100000)}
+        )
         return {"id": n} | by | {"v": n * 7 % 1_000_003, "text": texts(n)}
 
     def expected(self, file, n):
@@ -101,7 +109,12 @@ class Data:
         self.write(path, pq.ParquetWriter, row_group_size=122_880)
 
     def write_csv(self, path):
-        self.write(path, functools.partial(pa.csv.CSVWriter, write_options=pa.csv.WriteOptions(quoting_style="none", quoting_header="none")))
+        self.write(
+            path,
+            functools.partial(
+                pa.csv.CSVWriter, write_options=pa.csv.WriteOptions(quoting_style="none", quoting_header="none")
+            ),
+        )
 
 
 def letters_of(values, width):
@@ -110,7 +123,11 @@ def letters_of(values, width):
     right = pc.fill_null(pc.equal(pc.binary_length(values), width), False)
     kept = values.filter(right)
     kept = kept.combine_chunks() if isinstance(kept, pa.ChunkedArray) else kept
-    offsets = np.frombuffer(kept.buffers()[1], np.int64)[kept.offset : kept.offset + len(kept) + 1] if len(kept) else np.zeros(1, int)
+    offsets = (
+        np.frombuffer(kept.buffers()[1], np.int64)[kept.offset : kept.offset + len(kept) + 1]
+        if len(kept)
+        else np.zeros(1, int)
+    )
     data = np.frombuffer(kept.buffers()[2], np.uint8)[offsets[0] : offsets[-1]] if len(kept) else np.zeros(0, np.uint8)
     return data.reshape(-1, width), np.asarray(right)
 
@@ -173,16 +190,26 @@ class Check:
             self.add(pa.concat_tables(pending).combine_chunks())
 
     def tables(self, path):
-        """Yields the rows of the files in a directory, except temporary files. The column path is the key in a file's name."""
+        """Yields the rows of the files in a directory, except temporary files. The column path is the key in a file's
+        name."""
         joined, size = [], 0  # CSV files, with the key before each line
-        files = [p for p in path.rglob("*") if p.is_file() and not any(re.match(r"[._]|tmp|partd-tmp|.*#\d+$", part) for part in p.relative_to(path).parts)]
+        files = [
+            p
+            for p in path.rglob("*")
+            if p.is_file()
+            and not any(re.match(r"[._]|tmp|partd-tmp|.*#\d+$", part) for part in p.relative_to(path).parts)
+        ]
         self.files = len(files)
         for p in sorted(files, key=lambda p: (len(p.name), str(p))):
             key = ([b""] + re.findall(rb"k\d{7}", os.fsencode(p.relative_to(path))))[-1]
             try:
                 if p.suffix == ".parquet":
                     f = pq.ParquetFile(p)
-                    for t in [f.read(use_threads=False)] if f.metadata.num_rows < 1_000_000 else map(pa.table, f.iter_batches(1_000_000)):
+                    for t in (
+                        [f.read(use_threads=False)]
+                        if f.metadata.num_rows < 1_000_000
+                        else map(pa.table, f.iter_batches(1_000_000))
+                    ):
                         yield t.append_column("path", pa.repeat(key.decode(), t.num_rows)) if key else t
                     continue
                 with open(p, "rb") as f:
@@ -208,17 +235,31 @@ class Check:
         names = [name.strip() for name in names]
         types = dict.fromkeys(("path", "key", self.key, "text", "more"), pa.string())
         skip = pa.csv.ParseOptions(invalid_row_handler=lambda row: "skip")
-        for b in pa.csv.open_csv(file, pa.csv.ReadOptions(column_names=names, block_size=32 << 20), skip, pa.csv.ConvertOptions(column_types=types)):
+        for b in pa.csv.open_csv(
+            file,
+            pa.csv.ReadOptions(column_names=names, block_size=32 << 20),
+            skip,
+            pa.csv.ConvertOptions(column_types=types),
+        ):
             yield pa.table(b)
 
     def result(self):
         counts = np.bincount(np.concatenate([np.zeros(0, int), *self.ids]), minlength=self.data.sides[self.file])
-        group = mix(np.arange(len(counts))) % int(self.key[1:]) if self.job.startswith("split") else np.zeros(len(counts), int)
+        group = (
+            mix(np.arange(len(counts))) % int(self.key[1:])
+            if self.job.startswith("split")
+            else np.zeros(len(counts), int)
+        )
         rows, present = np.bincount(group), np.bincount(group, counts > 0)
         return {
-            "lost": int((counts == 0).sum()), "doubled": int((counts - 1).clip(0).sum()), "damaged": int(self.damaged), "unsorted": self.unsorted,
-            "files": self.files, "unreadable": self.unreadable, "incomplete": int(((present > 0) & (present < rows)).sum()),
-        }  # fmt: skip
+            "lost": int((counts == 0).sum()),
+            "doubled": int((counts - 1).clip(0).sum()),
+            "damaged": int(self.damaged),
+            "unsorted": self.unsorted,
+            "files": self.files,
+            "unreadable": self.unreadable,
+            "incomplete": int(((present > 0) & (present < rows)).sum()),
+        }
 
 
 if __name__ == "__main__":

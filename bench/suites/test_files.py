@@ -1,4 +1,5 @@
-"""Gives our programs the files of csv-spectrum, JSONTestSuite and parquet-go. bench/suites/run downloads these files."""
+"""Gives our programs the files of csv-spectrum, JSONTestSuite and parquet-go. bench/suites/run downloads these
+files."""
 
 import json
 import os
@@ -36,7 +37,10 @@ def test_csv(program, file):
         got = rows("partd", "sort", "--by", "1", "--to-format", "jsonl", file)
         want.sort(key=lambda row: next(iter(row.values())))
     else:  # it infers types, and an empty field is a null
-        got = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows("partd-tables", "convert", "--to-format", "jsonl", file)]
+        got = [
+            {name: "" if value is None else str(value) for name, value in row.items()}
+            for row in rows("partd-tables", "convert", "--to-format", "jsonl", file)
+        ]
     assert got == want
 
 

@@ -41,10 +41,23 @@ def put(server, job, side, file):
 
 @retried
 def reduce(server, job, count, part, parts, out):
-    """Writes a part of the result atomically. Returns the checksum of the lines that the task read, for "tasks verify"."""
+    """Writes a part of the result atomically. Returns the checksum of the lines that the task read, for "tasks
+    verify"."""
     attempt = Path(tempfile.mkdtemp(dir=out / "attempts"))
     with open(attempt / "lines", "wb") as lines:
-        tasks("reduce", server, "--job", job, "--tasks", count, "--part", f"{part}/{parts}", "--share", attempt / "share", stdout=lines)
+        tasks(
+            "reduce",
+            server,
+            "--job",
+            job,
+            "--tasks",
+            count,
+            "--part",
+            f"{part}/{parts}",
+            "--share",
+            attempt / "share",
+            stdout=lines,
+        )
     os.replace(attempt / "lines", out / f"part-{part:03}")
     return (attempt / "share").read_text()
 

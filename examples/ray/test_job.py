@@ -58,10 +58,13 @@ class Server:
 
 @pytest.fixture(scope="module")
 def ray_job(tmp_path_factory):
-    """Yields the job module, and the directory of the programs. Ray's workers run KILLER instead of the tasks program."""
+    """Yields the job module, and the directory of the programs. Ray's workers run KILLER instead of the tasks
+    program."""
     programs = tmp_path_factory.mktemp("programs")
     root = HERE.parent.parent
-    subprocess.run(["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True)
+    subprocess.run(
+        ["go", "build", "-o", f"{programs}/", "./examples/tasks", "./cmd/partd-server"], cwd=root, check=True
+    )
     killer, marks = programs / "killer" / "tasks", programs / "marks"
     killer.parent.mkdir()
     marks.mkdir()
@@ -75,8 +78,12 @@ def ray_job(tmp_path_factory):
         patch.syspath_prepend(str(HERE))
         import ray
 
-        with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as temp:  # the length of a Unix socket's path is limited
-            ray.init(num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False, _temp_dir=temp)
+        with tempfile.TemporaryDirectory(
+            prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
+        ) as temp:  # the length of a Unix socket's path is limited
+            ray.init(
+                num_cpus=2, object_store_memory=100 << 20, include_dashboard=False, log_to_driver=False, _temp_dir=temp
+            )
             import job
 
             yield job, programs
@@ -85,8 +92,8 @@ def ray_job(tmp_path_factory):
 
 @pytest.fixture
 def store(ray_job, request, tmp_path):
-    """Starts request.param servers, and yields their URL. Kills and restarts a server twice: the first one after 2 tasks have
-    begun, and the next one after FILES + 2 tasks. A single server is killed and restarted both times."""
+    """Starts request.param servers, and yields their URL. Kills and restarts a server twice: the first one after 2
+    tasks have begun, and the next one after FILES + 2 tasks. A single server is killed and restarted both times."""
     _, programs = ray_job
     servers = []
     for i in range(request.param):
@@ -125,7 +132,12 @@ def files(tmp_path):
     for i in range(FILES):
         rnd = random.Random(i)
         paths.append(tmp_path / f"{i}.txt")
-        paths[i].write_text("".join(f"{rnd.choice('5Ew€')}{rnd.randrange(5_000)} of{rnd.randrange(100)} {rnd.randbytes(25).hex()}\n" for _ in range(30_000)))
+        paths[i].write_text(
+            "".join(
+                f"{rnd.choice('5Ew€')}{rnd.randrange(5_000)} of{rnd.randrange(100)} {rnd.randbytes(25).hex()}\n"
+                for _ in range(30_000)
+            )
+        )
     return paths
 
 
@@ -155,7 +167,9 @@ def test_join(ray_job, store, files, tmp_path):
     right = collections.defaultdict(list)
     for key, rest in (line.split(b" ", 1) for file in files[3:] for line in lines_of(file)):
         right[key].append(rest)
-    want = sorted(line + b" " + rest for file in files[:3] for line in lines_of(file) for rest in right[line.split(b" ", 1)[0]])
+    want = sorted(
+        line + b" " + rest for file in files[:3] for line in lines_of(file) for rest in right[line.split(b" ", 1)[0]]
+    )
     assert sorted(result(tmp_path / "out")) == want
 
 
@@ -168,6 +182,8 @@ def test_errors(ray_job, tmp_path):
     (tmp_path / "old").mkdir()
     with pytest.raises(FileExistsError):
         job.run(f"tcp://{server.address}", "count", tmp_path / "old", [])
-    with pytest.raises(job.Killed, match="always.txt: exit code -9"):  # as if the system had killed it for using too much memory
+    with pytest.raises(
+        job.Killed, match="always.txt: exit code -9"
+    ):  # as if the system had killed it for using too much memory
         job.run(f"tcp://{server.address}", "count", tmp_path / "again", [tmp_path / "always.txt"])
     server.kill()

@@ -34,7 +34,10 @@ import pyarrow.csv
 
 SYMBOLS = 500
 SUM = "SELECT sym, count(*) AS n, sum(size) AS size, max(price) AS price FROM {} GROUP BY sym ORDER BY sym"
-BIN = "SELECT time_bucket(INTERVAL '1 hour', ts) AS ts, max(price) AS price, min(price) AS low FROM {} GROUP BY 1 ORDER BY 1"
+BIN = (
+    "SELECT time_bucket(INTERVAL '1 hour', ts) AS ts, max(price) "
+    "AS price, min(price) AS low FROM {} GROUP BY 1 ORDER BY 1"
+)
 JOIN = "SELECT sector, count(*) AS n, sum(size) AS size FROM {} JOIN {} USING (sym) GROUP BY sector ORDER BY sector"
 STEPS = ("put", "aggregate", "resample", "join")
 
@@ -47,11 +50,18 @@ def make(path: Path, megabytes: int) -> None:
     with open(path, "wb") as file:
         while file.tell() < megabytes * 10**6:
             times = start_time + np.arange(rows) * np.timedelta64(250, "ms")
-            columns = {"ts": times, "sym": names[rng.integers(0, SYMBOLS, rows)], "price": rng.integers(1, 10**6, rows) / 100,
-                       "size": rng.integers(1, 1000, rows), "venue": names[rng.integers(0, 9, rows)]}  # fmt: skip
+            columns = {
+                "ts": times,
+                "sym": names[rng.integers(0, SYMBOLS, rows)],
+                "price": rng.integers(1, 10**6, rows) / 100,
+                "size": rng.integers(1, 1000, rows),
+                "venue": names[rng.integers(0, 9, rows)],
+            }
             pa.csv.write_csv(pa.table(columns), file, pa.csv.WriteOptions(include_header=has_header))
             start_time, has_header = times[-1] + np.timedelta64(250, "ms"), False
-    pa.csv.write_csv(pa.table({"sym": names, "sector": [f"sector {n % 11}" for n in range(SYMBOLS)]}), path.with_name("sectors.csv"))
+    pa.csv.write_csv(
+        pa.table({"sym": names, "sector": [f"sector {n % 11}" for n in range(SYMBOLS)]}), path.with_name("sectors.csv")
+    )
 
 
 def partd(csv: Path, directory: Path, step: str):
@@ -106,11 +116,17 @@ def polars(csv: Path, directory: Path, step: str):
         symbols = lazy.group_by("sym").agg(n=pl.len(), size=pl.sum("size"), price=pl.max("price")).sort("sym")
         yield symbols.collect()["n"].to_list()
     else:
-        joined = lazy.join(pl.scan_parquet(sectors), on="sym").group_by("sector").agg(n=pl.len(), size=pl.sum("size")).sort("sector")
+        joined = (
+            lazy.join(pl.scan_parquet(sectors), on="sym")
+            .group_by("sector")
+            .agg(n=pl.len(), size=pl.sum("size"))
+            .sort("sector")
+        )
         yield joined.collect()["n"].to_list()
 
 
-# Each function yields twice: first when it is ready, and then the result of the step. The time between the two is measured.
+# Each function yields twice: first when it is ready, and then the result of the step. The time between the two is
+# measured.
 PROGRAMS = {"partd_go": partd, "duckdb": duckdb, "polars": polars}
 
 
@@ -159,7 +175,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.directory) as base:
         csv = Path(base, "trades.csv")
         make(csv, options.megabytes)
-        print(f"{os.path.getsize(csv) / 1e6:.0f} MB of CSV, medians of {options.rounds}; {os.cpu_count()} cores", flush=True)
+        print(
+            f"{os.path.getsize(csv) / 1e6:.0f} MB of CSV, medians of {options.rounds}; {os.cpu_count()} cores",
+            flush=True,
+        )
         for round_number in range(options.rounds):
             directories = {program: Path(base, f"{program}{round_number}") for program in PROGRAMS}
             for step in STEPS:
@@ -175,7 +194,9 @@ def main() -> None:
     for step in STEPS:
         cells = []
         for program in PROGRAMS:
-            seconds, memory = (statistics.median(run[key] for run in runs[step, program]) for key in ("seconds", "bytes"))
+            seconds, memory = (
+                statistics.median(run[key] for run in runs[step, program]) for key in ("seconds", "bytes")
+            )
             cells.append(f"{program} {seconds:7.2f} s {memory / 1e6:6.0f} MB")
         print(f"{step:10}" + "   ".join(cells))
 

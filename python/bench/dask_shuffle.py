@@ -4,8 +4,9 @@ a new process. $PARTD_VERSITYGW must be the path of the program versitygw, which
 
     python bench/dask_shuffle.py --rows 10_000_000 --rounds 3
 
-All servers run on this machine, and the figures include them. Times are the wall-clock time and the processor time of the
-shuffle. Memory is the peak of all processes during the shuffle, minus their memory before it, without shared memory.
+All servers run on this machine, and the figures include them. Times are the wall-clock time and the processor time of
+the shuffle. Memory is the peak of all processes during the shuffle, minus their memory before it, without shared
+memory.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ def make_part(i: int, rows: int) -> pd.DataFrame:
     ids = rng.integers(0, rows, rows)
     words = pd.array(["Oslo", "Lima", "Rome", "Kyiv", None], dtype="str")
     return pd.DataFrame(
-        {"id": ids, "x": rng.random(rows), "y": rng.random(rows), "n": ids.astype(np.int32), "city": words.take(ids % 5)}
+        {
+            "id": ids,
+            "x": rng.random(rows),
+            "y": rng.random(rows),
+            "n": ids.astype(np.int32),
+            "city": words.take(ids % 5),
+        }
     )
 
 
@@ -100,8 +107,19 @@ def bucket(directory: str) -> Iterator[str]:
     os.makedirs(f"{directory}/bucket")
     os.environ |= {"AWS_ACCESS_KEY_ID": "user", "AWS_SECRET_ACCESS_KEY": "secretsecret"}
     address = f"127.0.0.1:{free_port()}"
-    command = [os.environ["PARTD_VERSITYGW"], "--port", address, "--access", "user", "--secret", "secretsecret", "--quiet",
-               "--keep-alive", "posix", directory]  # fmt: skip
+    command = [
+        os.environ["PARTD_VERSITYGW"],
+        "--port",
+        address,
+        "--access",
+        "user",
+        "--secret",
+        "secretsecret",
+        "--quiet",
+        "--keep-alive",
+        "posix",
+        directory,
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as gateway:
         try:
             yield f"s3://bucket/jobs?endpoint=http://{address}"
@@ -148,7 +166,9 @@ def main() -> None:
     flags.add_argument("--partitions", type=int, default=40)
     flags.add_argument("--rounds", type=int, default=3)
     flags.add_argument("--compression")
-    flags.add_argument("--methods", default="partd-workers,shards-workers,bucket-workers,p2p-workers,partd-threads,disk-threads")
+    flags.add_argument(
+        "--methods", default="partd-workers,shards-workers,bucket-workers,p2p-workers,partd-threads,disk-threads"
+    )
     flags.add_argument("--figures", help="append the medians to this file, in the format of docs/plots/draw")
     flags.add_argument("--one", help=argparse.SUPPRESS)
     args = flags.parse_args()
@@ -167,8 +187,19 @@ def main() -> None:
         with open(args.figures, "a") as file:
             for method, runs in results.items():
                 seconds, peak = [run["seconds"] for run in runs], max(run["MB"] for run in runs) * 1e6
-                line = {"bench": "dask", "job": f"shuffle {args.rows} rows", "who": method, "value": statistics.median(seconds)}
-                line |= {"least": min(seconds), "most": max(seconds), "unit": "s", "runs": len(runs), "peak_bytes": round(peak)}
+                line = {
+                    "bench": "dask",
+                    "job": f"shuffle {args.rows} rows",
+                    "who": method,
+                    "value": statistics.median(seconds),
+                }
+                line |= {
+                    "least": min(seconds),
+                    "most": max(seconds),
+                    "unit": "s",
+                    "runs": len(runs),
+                    "peak_bytes": round(peak),
+                }
                 print(json.dumps(line), file=file)
     peers = {"partd-workers": "p2p-workers", "shards-workers": "p2p-workers", "bucket-workers": "p2p-workers"}
     for method_name, peer in (peers | {"partd-threads": "disk-threads"}).items():

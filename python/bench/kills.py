@@ -1,17 +1,18 @@
-"""Shuffles rows with four workers, while workers or servers are killed or the disk is full. Counts lost and doubled rows.
+"""Shuffles rows with four workers, while workers or servers are killed or the disk is full. Counts lost and doubled
+rows.
 
     python bench/kills.py --bytes 1e9 --methods dask-p2p,plain-server --faults none,worker
 
-Methods: dask-p2p; dask-disk; dask-files (partd without a URL); ray-own (Ray's objects); and dask-, ray- or plain- with server,
-shards (three servers) or bucket. "ray" and "plain" run examples/tasks. Faults: worker (one is killed every --every
-seconds, at most three for each task), server (killed twice and restarted), disk (full for --full seconds; needs root), and
-none. A job may take --timeout seconds.
-dask repeats a failed task --retries times; Ray repeats its own tasks if this is not 0. The exit code is 1 if a job with partd
-fails or is wrong.
+Methods: dask-p2p; dask-disk; dask-files (partd without a URL); ray-own (Ray's objects); and dask-, ray- or plain- with
+server, shards (three servers) or bucket. "ray" and "plain" run examples/tasks. Faults: worker (one is killed every
+--every seconds, at most three for each task), server (killed twice and restarted), disk (full for --full seconds; needs
+root), and none. A job may take --timeout seconds. dask repeats a failed task --retries times; Ray repeats its own tasks
+if this is not 0. The exit code is 1 if a job with partd fails or is wrong.
 
-The workers generate the rows. The counter uses only numpy: each output partition reports the number of rows and two sums of
-hashes for each of 1,024 groups, which must equal the generator's. partd-server, tasks, partd-cloud and versitygw must be on the
-PATH; docs/cluster.md says how to build tasks for a bucket. dask and Ray run in the environments of .ci/peers.
+The workers generate the rows. The counter uses only numpy: each output partition reports the number of rows and two
+sums of hashes for each of 1,024 groups, which must equal the generator's. partd-server, tasks, partd-cloud and
+versitygw must be on the PATH; docs/cluster.md says how to build tasks for a bucket. dask and Ray run in the
+environments of .ci/peers.
 """
 
 from __future__ import annotations
@@ -45,8 +46,13 @@ with contextlib.suppress(ImportError):  # only the parent needs it, and Ray's en
 
 Array = np.ndarray[Any, Any]
 Job = dict[str, Any]
-PEERS = Path(os.environ.get("PARTD_PEERS", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "partd-peers")))
-METHODS = "dask-p2p,dask-disk,dask-files,dask-server,dask-shards,dask-bucket,ray-own,ray-server,plain-server,plain-shards,plain-bucket"
+PEERS = Path(
+    os.environ.get("PARTD_PEERS", Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "partd-peers"))
+)
+METHODS = (
+    "dask-p2p,dask-disk,dask-files,dask-server,dask-shards,dask-bucket,"
+    "ray-own,ray-server,plain-server,plain-shards,plain-bucket"
+)
 WORKERS, TRIES = 4, 100
 WORDS, GROUPS = 32, 1024
 NAMES = np.sort(np.frombuffer(b"".join(b"%04x    " % i for i in range(GROUPS)), np.uint64))
@@ -54,7 +60,8 @@ FACTORS = np.random.default_rng(2**40).integers(0, 2**64 - 1, WORDS, np.uint64) 
 
 
 def make_rows(task: int, count: int) -> Array:
-    """Returns the rows of a task. Each is 32 words of 8 bytes, and also a line of text. Its first word is the name of its group."""
+    """Returns the rows of a task. Each is 32 words of 8 bytes, and also a line of text. Its first word is the name of
+    its group."""
     words = np.random.default_rng(task).integers(0, 2**64 - 1, (count, WORDS), np.uint64)
     groups = words[:, 0] % np.uint64(GROUPS)
     words &= np.uint64(0x3F3F3F3F3F3F3F3F)
@@ -72,7 +79,9 @@ def count_rows(words: Array) -> Array:
     hashes = words @ FACTORS
     for shift in (31, 29):
         hashes = (hashes ^ (hashes >> np.uint64(shift))) * FACTORS[0]
-    halves = [(hashes >> np.uint64(shift)) & np.uint64(2**26 - 1) for shift in (0, 38)]  # floats sum 2^27 of them exactly
+    halves = [
+        (hashes >> np.uint64(shift)) & np.uint64(2**26 - 1) for shift in (0, 38)
+    ]  # floats sum 2^27 of them exactly
     sums = [np.bincount(groups, weights, GROUPS).astype(np.int64) for weights in (None, *halves)]
     table = np.stack([np.arange(GROUPS), *sums], 1)
     return table[table[:, 1] > 0]
@@ -104,9 +113,15 @@ def run_dask(job: Job, place: str) -> list[Array]:
     def count(df: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(count_rows(df.to_numpy(np.uint64)), columns=["group", "rows", "low", "high"])
 
-    settings = {"scheduler.allowed-failures": TRIES, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # for dead workers
+    settings = {
+        "scheduler.allowed-failures": TRIES,
+        "comm.retry.count": 3,
+        "comm.timeouts.connect": "3s",
+    }  # for dead workers
     with contextlib.ExitStack() as stack:
-        stack.enter_context(dask.config.set({f"distributed.{k}": v for k, v in settings.items()}, temporary_directory=job["directory"]))
+        stack.enter_context(
+            dask.config.set({f"distributed.{k}": v for k, v in settings.items()}, temporary_directory=job["directory"])
+        )
         cluster = LocalCluster(WORKERS, threads_per_worker=1, dashboard_address=None, local_directory=job["directory"])
         stack.enter_context(Client(stack.enter_context(cluster)))
         if place not in ("p2p", "disk"):
@@ -115,22 +130,32 @@ def run_dask(job: Job, place: str) -> list[Array]:
             stack.enter_context(partd_go.dask.use(job["url"]))
             place = "partd"
         Path(job["out"], "begun").touch()
-        shuffled = dd.from_map(make, range(job["tasks"]), meta=make(0, 1)).shuffle("c0", npartitions=job["tasks"], shuffle_method=place)
+        shuffled = dd.from_map(make, range(job["tasks"]), meta=make(0, 1)).shuffle(
+            "c0", npartitions=job["tasks"], shuffle_method=place
+        )
         return [shuffled.map_partitions(count, meta=count(make(0, 1))).compute(retries=job["retries"]).to_numpy()]
 
 
 def run_ray(job: Job, place: str) -> list[Array]:
     import ray
 
-    ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, _temp_dir=job["scratch"] + "/r",
-             object_spilling_directory=job["directory"], object_store_memory=int(min(max(80e6, job["bytes"] / 4), 4e9)))  # fmt: skip
+    ray.init(
+        num_cpus=WORKERS,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=job["scratch"] + "/r",
+        object_spilling_directory=job["directory"],
+        object_store_memory=int(min(max(80e6, job["bytes"] / 4), 4e9)),
+    )
     Path(job["out"], "begun").touch()
     remote = functools.partial(ray.remote, max_retries=TRIES, retry_exceptions=bool(job["retries"]) or place != "own")
 
     def split(task: int) -> list[Array]:
         rows = make_rows(task, job["rows"])
         parts = np.searchsorted(NAMES, rows[:, 0]) % job["tasks"]
-        return np.split(rows[np.argsort(parts, kind="stable")], np.cumsum(np.bincount(parts, minlength=job["tasks"]))[:-1])
+        return np.split(
+            rows[np.argsort(parts, kind="stable")], np.cumsum(np.bincount(parts, minlength=job["tasks"]))[:-1]
+        )
 
     if place == "own":
         pieces = [remote(num_returns=job["tasks"])(split).remote(task) for task in range(job["tasks"])]
@@ -166,7 +191,9 @@ def put(job: Job, task: int) -> None:
     """Writes the rows of a task to a file in memory, and puts them into the store."""
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as directory:
         make_rows(task, job["rows"]).tofile(f"{directory}/{task}")
-        subprocess.run(["tasks", "map", "--server", job["url"], "--job", "shuffle", str(task)], cwd=directory, check=True)
+        subprocess.run(
+            ["tasks", "map", "--server", job["url"], "--job", "shuffle", str(task)], cwd=directory, check=True
+        )
 
 
 def take(job: Job, part: int) -> tuple[Array, str]:
@@ -225,7 +252,10 @@ def start_servers(place: str, directory: str) -> tuple[str | None, list[Program]
         server = Program(*command.split(), directory)
         return f"s3://bucket/jobs?endpoint=http://{server.address}", [server]
     flags = ("--listen", "tcp://ADDRESS", "--memory=256MiB")
-    servers = [Program("partd-server", "--store", f"log:{directory}/{i}", *flags) for i in range({"server": 1, "shards": 3}.get(place, 0))]
+    servers = [
+        Program("partd-server", "--store", f"log:{directory}/{i}", *flags)
+        for i in range({"server": 1, "shards": 3}.get(place, 0))
+    ]
     return "tcp://" + ",".join(server.address for server in servers) if servers else None, servers
 
 
@@ -260,14 +290,22 @@ def fill(path: Path) -> None:
                     os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
 
 
-def injector(fault: str, flags: argparse.Namespace, filler: Path, servers: list[Program]) -> Callable[[float, int], int]:
-    """Returns a function that causes faults and returns their number, given the shuffle's seconds and its bytes on disk."""
+def injector(
+    fault: str, flags: argparse.Namespace, filler: Path, servers: list[Program]
+) -> Callable[[float, int], int]:
+    """Returns a function that causes faults and returns their number, given the shuffle's seconds and its bytes on
+    disk."""
     choose, count, latest = random.Random(flags.seed).choice, 0, 0.0
 
     def step(now: float, used: int) -> int:
         nonlocal count, latest
         # On a slow machine, a task can take longer than flags.every. The limit lets such a job finish too.
-        if fault == "worker" and count < 3 * flags.tasks and now - latest >= flags.every and (workers := list(filter(is_worker, descendants()))):
+        if (
+            fault == "worker"
+            and count < 3 * flags.tasks
+            and now - latest >= flags.every
+            and (workers := list(filter(is_worker, descendants())))
+        ):
             choose(workers).kill()
         elif fault == "server" and count < 2 and used > flags.bytes * (0.3, 0.8)[count]:
             choose(servers).restart()
@@ -285,7 +323,11 @@ def injector(fault: str, flags: argparse.Namespace, filler: Path, servers: list[
 
 def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array, base: str) -> Job:
     runner, place = method.split("-")
-    disk, out, scratch = tempfile.mkdtemp(dir=base), tempfile.mkdtemp(dir=base), tempfile.mkdtemp(prefix="k", dir="/dev/shm")
+    disk, out, scratch = (
+        tempfile.mkdtemp(dir=base),
+        tempfile.mkdtemp(dir=base),
+        tempfile.mkdtemp(prefix="k", dir="/dev/shm"),
+    )
     directory = os.path.join(disk, "data")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, scratch, ignore_errors=True)
@@ -311,7 +353,14 @@ def measure(method: str, fault: str, flags: argparse.Namespace, expected: Array,
             begun = begun or os.path.exists(f"{out}/begun") and time.monotonic()
             faults = step(time.monotonic() - begun, used) if begun else 0
         seconds, code = round(time.monotonic() - (begun or start), 1), child.poll()
-    result = {"bench": "kills", "method": method, "fault": fault, "bytes": flags.bytes, "retries": flags.retries, "faults": faults}
+    result = {
+        "bench": "kills",
+        "method": method,
+        "fault": fault,
+        "bytes": flags.bytes,
+        "retries": flags.retries,
+        "faults": faults,
+    }
     result |= {"finished": code == 0, "seconds": seconds, "peak_bytes": peak, "disk_bytes": peak_disk}
     if code == 0:
         return result | compare(pickle.loads(Path(out, "result").read_bytes()), expected)
@@ -325,7 +374,10 @@ def compare(tables: list[Array], expected: Array) -> dict[str, int]:
     rows = difference[:, 0]
     result = {"lost": int(-rows[rows < 0].sum()), "doubled": int(rows[rows > 0].sum())}
     # Groups with the right number of rows, but wrong hashes; and groups in several output partitions.
-    return result | {"changed": int((difference[rows == 0] != 0).any(1).sum()), "split": len(groups) - len(np.unique(groups))}
+    return result | {
+        "changed": int((difference[rows == 0] != 0).any(1).sum()),
+        "split": len(groups) - len(np.unique(groups)),
+    }
 
 
 def end_all() -> None:
@@ -344,7 +396,14 @@ def end_all() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    defaults: Job = {"bytes": 3e8, "task-bytes": 64e6, "methods": METHODS, "faults": "none,worker,server,disk", "every": 10.0, "full": 5.0}
+    defaults: Job = {
+        "bytes": 3e8,
+        "task-bytes": 64e6,
+        "methods": METHODS,
+        "faults": "none,worker,server,disk",
+        "every": 10.0,
+        "full": 5.0,
+    }
     defaults |= {"timeout": 600.0, "retries": 0, "seed": 1, "directory": tempfile.gettempdir()}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)

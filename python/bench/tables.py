@@ -28,7 +28,9 @@ def timed(call):
 
 def pyarrow_put(client, frame):
     table = pa.Table.from_pandas(frame)
-    writer, answer = client.do_put(flight.FlightDescriptor.for_command(json.dumps({"name": "theirs", "mode": "replace"})), table.schema)
+    writer, answer = client.do_put(
+        flight.FlightDescriptor.for_command(json.dumps({"name": "theirs", "mode": "replace"})), table.schema
+    )
     with writer:
         writer.write_table(table, max_chunksize=1 << 16)
         writer.done_writing()
@@ -51,7 +53,9 @@ def main() -> None:
                 calls = {
                     ("put", "pyarrow"): lambda: pyarrow_put(client, frame),
                     ("put", "partd_go"): lambda: tables.put("ours", frame, "replace"),
-                    ("get", "pyarrow"): lambda: client.do_get(flight.Ticket(json.dumps({"name": "theirs"}))).read_all().to_pandas(),
+                    ("get", "pyarrow"): lambda: (
+                        client.do_get(flight.Ticket(json.dumps({"name": "theirs"}))).read_all().to_pandas()
+                    ),
                     ("get", "partd_go"): lambda: tables.get("ours"),
                 }
                 for name, call in calls.items():
@@ -62,7 +66,10 @@ def main() -> None:
                     del result  # free its memory before the next call
     for operation in ("put", "get"):
         rates = {library: options.megabytes / best[operation, library] for library in ("pyarrow", "partd_go")}
-        print(f"{operation}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio {rates['partd_go'] / rates['pyarrow']:.2f}")
+        print(
+            f"{operation}: pyarrow {rates['pyarrow']:.0f} MB/s, partd_go {rates['partd_go']:.0f} MB/s, ratio "
+            f"{rates['partd_go'] / rates['pyarrow']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Sorts the lines of files with dask's threads, which shuffle through a private partd-server.
 
-    python dask_sort.py FILE...
+python dask_sort.py FILE...
 """
 
 from __future__ import annotations

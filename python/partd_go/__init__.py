@@ -33,10 +33,29 @@ if TYPE_CHECKING:
     from .arrow import Arrow
 
 __all__ = [
-    "Arrow", "Busy", "Chunk", "Client", "Closed", "ConnectionFailed", "Corrupt", "Error", "Lost", "Namespace", "Misuse", "NoServer",
-    "NoSpace", "Refused", "SchemaMismatch", "Server", "Stats", "TimedOut", "TooLarge", "UnknownOutcome", "Unsupported",
+    "Arrow",
+    "Busy",
+    "Chunk",
+    "Client",
+    "Closed",
+    "ConnectionFailed",
+    "Corrupt",
+    "Error",
+    "Lost",
+    "Namespace",
+    "Misuse",
+    "NoServer",
+    "NoSpace",
+    "Refused",
+    "SchemaMismatch",
+    "Server",
+    "Stats",
+    "TimedOut",
+    "TooLarge",
+    "UnknownOutcome",
+    "Unsupported",
     "serve",
-]  # fmt: skip
+]
 
 
 def __getattr__(name: str) -> Any:

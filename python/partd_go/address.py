@@ -36,14 +36,20 @@ class Settings:
         """Returns the address in the URL, after checking that the other options are compatible with the URL."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
-            raise Misuse(f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give one")
+            raise Misuse(
+                f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give "
+                "one"
+            )
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise Misuse(f"namespace {namespace!r}: write 1 to 64 letters, digits, '-', '_' or '.'")
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
             raise Misuse(f"{self.url} does not use TLS, but a tls_ option is given: write tls://HOST:PORT")
         if self.python_server and (self.token or namespace or address.secure):
-            raise Misuse(f"{self.url} with python_server=True: the Python server has no users, namespaces or TLS: leave these options out")
+            raise Misuse(
+                f"{self.url} with python_server=True: the Python server has no users, namespaces or TLS: leave these "
+                "options out"
+            )
         if self.tls_key and not self.tls_cert:
             raise Misuse("tls_key without tls_cert: give both")
         return Address(address.secure, address.host, address.port, address.path, namespace)
@@ -97,9 +103,12 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
             peer = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0])
             if not peer.is_loopback:
                 raise failure(
-                    Refused, "connect", settings.url, "the token was not sent, because others could read it over tcp://",
+                    Refused,
+                    "connect",
+                    settings.url,
+                    "the token was not sent, because others could read it over tcp://",
                     "write tls://, or pass insecure_token=True in a trusted network",
-                )  # fmt: skip
+                )
         return sock
     except BaseException:
         sock.close()
@@ -116,6 +125,9 @@ def _context(settings: Settings) -> ssl.SSLContext:
         return context
     except OSError as error:
         raise failure(
-            Refused, "connect", settings.url, f"a certificate or key cannot be read ({error})",
+            Refused,
+            "connect",
+            settings.url,
+            f"a certificate or key cannot be read ({error})",
             "pass PEM files as tls_ca, tls_cert and tls_key; the key must have no password",
-        ) from error  # fmt: skip
+        ) from error

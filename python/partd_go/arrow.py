@@ -52,7 +52,9 @@ def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> A
         while reader.tell() < reader.size():
             pieces.append(pa.ipc.open_stream(reader).read_all())
     except (pa.ArrowInvalid, OSError) as error:
-        raise Misuse(f"get {key!r}: the value is not a table ({error}): read it with the client that appended it") from error
+        raise Misuse(
+            f"get {key!r}: the value is not a table ({error}): read it with the client that appended it"
+        ) from error
     if not pieces:
         return _convert(pa.table({}), kind or "pyarrow")
     table = join(pieces, key)
@@ -84,14 +86,17 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
 
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
-    """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and periods of
-    months. The Arrow type is the same for both, so the kind is in the field's metadata."""
+    """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and
+    periods of months. The Arrow type is the same for both, so the kind is in the field's metadata."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
         values = (field.metadata or {}).get(VALUES, b"").decode()
         if (other := known.setdefault(field.name, values)) != values:
             first, second = other or field.type, values or field.type
-            raise SchemaMismatch(f"get {key!r}: column {field.name!r} is {first} in one piece and {second} in another: append it as one type")
+            raise SchemaMismatch(
+                f"get {key!r}: column {field.name!r} is {first} in one piece and {second} in another: append it as "
+                "one type"
+            )
 
 
 def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
@@ -158,7 +163,9 @@ def _retype(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]  # in pieces without the column, the dictionary is empty
+    orders = [
+        chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)
+    ]  # in pieces without the column, the dictionary is empty
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
@@ -176,17 +183,25 @@ class Arrow(Generic[T]):
 
     @overload
     def __init__(
-        self: Arrow[pa.Table | pandas.DataFrame | polars.DataFrame], partd: Any, *, kind: None = None, compression: str | None = None
+        self: Arrow[pa.Table | pandas.DataFrame | polars.DataFrame],
+        partd: Any,
+        *,
+        kind: None = None,
+        compression: str | None = None,
     ): ...
 
     @overload
     def __init__(self: Arrow[pa.Table], partd: Any, *, kind: Literal["pyarrow"], compression: str | None = None): ...
 
     @overload
-    def __init__(self: Arrow[pandas.DataFrame], partd: Any, *, kind: Literal["pandas"], compression: str | None = None): ...
+    def __init__(
+        self: Arrow[pandas.DataFrame], partd: Any, *, kind: Literal["pandas"], compression: str | None = None
+    ): ...
 
     @overload
-    def __init__(self: Arrow[polars.DataFrame], partd: Any, *, kind: Literal["polars"], compression: str | None = None): ...
+    def __init__(
+        self: Arrow[polars.DataFrame], partd: Any, *, kind: Literal["polars"], compression: str | None = None
+    ): ...
 
     def __init__(self, partd: Any, *, kind: str | None = None, compression: str | None = None):
         if kind not in (None, *KINDS):

@@ -13,9 +13,22 @@ from typing import Any, TypeVar
 from . import wire
 from .address import Address, Settings
 from .errors import (
-    BUSY, EXPIRED, GAP, LOST, NO_SPACE, QUOTA, REUSED, UNKNOWN,
-    ConnectionFailed, Error, Refused, TimedOut, TooLarge, UnknownOutcome, failure,
-)  # fmt: skip
+    BUSY,
+    EXPIRED,
+    GAP,
+    LOST,
+    NO_SPACE,
+    QUOTA,
+    REUSED,
+    UNKNOWN,
+    ConnectionFailed,
+    Error,
+    Refused,
+    TimedOut,
+    TooLarge,
+    UnknownOutcome,
+    failure,
+)
 from .link import Link, Protocol, Session
 
 T = TypeVar("T")
@@ -33,7 +46,9 @@ class Changes:
         self.next = 1  # number of the next change
         self.has_abandoned = False  # the change with number self.next was sent, but no reply was received
         self.pops = 0  # number of the last pop
-        self.received_pops: list[int] = []  # numbers of completed pops; the server keeps their results until a POP_DONE message
+        self.received_pops: list[
+            int
+        ] = []  # numbers of completed pops; the server keeps their results until a POP_DONE message
 
 
 class Channel:
@@ -108,12 +123,17 @@ class Channel:
             except Protocol as error:
                 self.hang_up()
                 raise failure(
-                    ConnectionFailed, wire.NAMES[op], self.settings.url, f"the reply is not a partd-server's ({error})",
+                    ConnectionFailed,
+                    wire.NAMES[op],
+                    self.settings.url,
+                    f"the reply is not a partd-server's ({error})",
                     "pass the address of a partd-server, or python_server=True for partd's server",
-                ) from error  # fmt: skip
+                ) from error
             except (struct.error, IndexError) as error:
                 self.hang_up()
-                raise failure(Error, wire.NAMES[op], self.settings.url, f"a reply cannot be parsed ({error})") from error
+                raise failure(
+                    Error, wire.NAMES[op], self.settings.url, f"a reply cannot be parsed ({error})"
+                ) from error
             except (OSError, EOFError) as error:
                 self.hang_up()
                 self._check_certificate(op, error)
@@ -124,16 +144,21 @@ class Channel:
             now = time.monotonic()
             if self.deadline is not None and now + wait >= self.deadline:
                 raise failure(
-                    TimedOut, wire.NAMES[op], self.settings.url, "no answer within the timeout",
+                    TimedOut,
+                    wire.NAMES[op],
+                    self.settings.url,
+                    "no answer within the timeout",
                     "check whether the server is busy, or give the client a longer timeout",
-                ) from cause  # fmt: skip
+                ) from cause
             left = start + self.settings.retry_for - now
             if left <= 0:
                 raise failure(
-                    ConnectionFailed, wire.NAMES[op], self.settings.url,
+                    ConnectionFailed,
+                    wire.NAMES[op],
+                    self.settings.url,
                     f"no connection for {round(now - start, 1):.3g} seconds ({cause})",
                     "check that the server is running, and that its address is correct",
-                ) from cause  # fmt: skip
+                ) from cause
             time.sleep(min(wait * random.uniform(0.5, 1), left))
             wait = min(max(0.01, 2 * wait), 1.0)
 
@@ -142,9 +167,12 @@ class Channel:
 
         if isinstance(error, ssl.SSLCertVerificationError):
             raise failure(
-                Refused, wire.NAMES[op], self.settings.url, f"the server's certificate is not trusted ({error})",
+                Refused,
+                wire.NAMES[op],
+                self.settings.url,
+                f"the server's certificate is not trusted ({error})",
                 "pass the signing authority's file as tls_ca, and tls_name if the certificate has another name",
-            ) from error  # fmt: skip
+            ) from error
 
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
         """Sends a change until the server replies. The server applies it once."""
@@ -164,7 +192,9 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += 1  # increment before any other statement: if an interrupt came first, the number would be reused
+            changes.next += (
+                1  # increment before any other statement: if an interrupt came first, the number would be reused
+            )
 
         for _ in range(3):
             try:
@@ -241,7 +271,9 @@ class Channel:
             requested = encoded[len(values) : len(values) + min(count, limit)]
             received = self.repeat(wire.GET, lambda link: self._get_some(link, requested))  # noqa: B023
             values += received
-            count = 4 * len(received)  # the server sends as many values as fit into a reply, so ask for a few times as many
+            count = 4 * len(
+                received
+            )  # the server sends as many values as fit into a reply, so ask for a few times as many
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:

@@ -25,7 +25,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of keys in a store; the size of its values; and its use of memory and of the disk. All sizes are in bytes."""
+    """The number of keys in a store; the size of its values; and its use of memory and of the disk. All sizes are in
+    bytes."""
 
     keys: int
     bytes: int
@@ -40,16 +41,18 @@ class Client:
             store.append({"a": b"piece "})
             store.get("a")
 
-    Any number of threads may use it. The first call connects. If the connection breaks, a call reconnects and repeats its
-    request; the server applies each append only once. At the end of a with block, the client is closed; the store keeps its data.
+    Any number of threads may use it. The first call connects. If the connection breaks, a call reconnects and repeats
+    its request; the server applies each append only once. At the end of a with block, the client is closed; the store
+    keeps its data.
 
-    url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is the token
-    of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file with the authorities
-    that may sign the server's certificate; the default is the system's. tls_cert and tls_key are files with a
-    certificate of the client and its key, and tls_name is the name that the server's certificate must have if it is not HOST.
+    url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is
+    the token of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file
+    with the authorities that may sign the server's certificate; the default is the system's. tls_cert and tls_key are
+    files with a certificate of the client and its key, and tls_name is the name that the server's certificate must have
+    if it is not HOST.
 
-    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to connect, and
-    retry_for how long a call tries to reconnect.
+    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to
+    connect, and retry_for how long a call tries to reconnect.
 
     If python_server is true, the client uses the protocol of the server in the Python package partd, which partd-server
     understands too. In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise
@@ -123,7 +126,8 @@ class Client:
         self.close()
 
     def __del__(self) -> None:
-        # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in use.
+        # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in
+        # use.
         with contextlib.suppress(Exception):
             if self._mutex.acquire(blocking=False):
                 try:
@@ -145,9 +149,12 @@ class Client:
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
-                    TimedOut, wire.NAMES[op], self.url, "other threads used the connection for the whole timeout",
+                    TimedOut,
+                    wire.NAMES[op],
+                    self.url,
+                    "other threads used the connection for the whole timeout",
                     "give each thread its own client, or a longer timeout",
-                )  # fmt: skip
+                )
             self._busy = True
             try:
                 if self._closed:
@@ -170,8 +177,8 @@ class Client:
     ) -> None:
         """Appends the values in data to their keys: all of them, or none.
 
-        It returns once the server has the values. If fsync is true, it returns once they survive a power loss of the server's
-        machine. lock is ignored; the package partd passes it.
+        It returns once the server has the values. If fsync is true, it returns once they survive a power loss of the
+        server's machine. lock is ignored; the package partd passes it.
         """
         if fsync:
             self._channel.check(wire.SYNC)
@@ -190,9 +197,11 @@ class Client:
     def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Returns the value of a key, or the list of the values of a list of keys. Nested lists of keys give nested lists of values.
+        """Returns the value of a key, or the list of the values of a list of keys. Nested lists of keys give nested
+        lists of values.
 
-        The value of a key that does not exist is b"". If the server has removed an unused namespace, reading it raises Error.
+        The value of a key that does not exist is b"". If the server has removed an unused namespace, reading it raises
+        Error.
         """
         if not isinstance(keys, list):
             return self._get([keys])[0]
@@ -257,13 +266,13 @@ class Client:
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yields every key with its value, in the order of the store. It holds a few pages and one value in memory at a time. If the
-        connection breaks, it raises Lost: start again."""
+        """Yields every key with its value, in the order of the store. It holds a few pages and one value in memory at a
+        time. If the connection breaks, it raises Lost: start again."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """Yields the keys and values of one part of a scan, so that several readers can share it. parts is the number of parts, and part is
-        the number of this one, from 0. Each key is in exactly one part."""
+        """Yields the keys and values of one part of a scan, so that several readers can share it. parts is the number
+        of parts, and part is the number of this one, from 0. Each key is in exactly one part."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
@@ -279,7 +288,8 @@ class Client:
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
 
     def namespaces(self) -> list[pages.Namespace]:
-        """Returns the namespaces that the user of the token administers. If the server has no users, it returns all namespaces."""
+        """Returns the namespaces that the user of the token administers. If the server has no users, it returns all
+        namespaces."""
         result: list[pages.Namespace] = []
         last_name, has_more = "", True
         while has_more:

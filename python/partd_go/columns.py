@@ -1,6 +1,7 @@
 """Converts pandas columns to Arrow arrays and back. Every value comes back equal, or the column is rejected.
 
-A column's note (a dict) records properties that the array's type does not express. Its "as" selects the conversion back:
+A column's note (a dict) records properties that the array's type does not express. Its "as" selects the conversion
+back:
 
 category  a categorical; "of" is the note of its categories; "values" has the categories if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
@@ -31,7 +32,9 @@ import pyarrow as pa
 Note: TypeAlias = dict[str, Any]
 Array: TypeAlias = "pa.Array | pa.ChunkedArray"
 TEXT = pd.Series(["a"]).dtype  # pandas' dtype for strings: object before pandas 3
-_MASKED = {pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)}
+_MASKED = {
+    pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)
+}
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
 _MAX_DICTIONARY_BYTES = 48 << 10  # tables keep the dictionaries of columns up to 64 KiB, with Arrow's framing
 _PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
@@ -40,12 +43,14 @@ _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal(
 
 
 def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) -> tuple[Array, Note]:
-    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON.
-    If keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array of its values,
+    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON. If
+    keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array of its values,
     and the note holds its categories."""
     array, note = _to_array(values, nested, keep_dictionaries)
     dtype = values.dtype
-    if not isinstance(dtype, (np.dtype, pd.CategoricalDtype)):  # _to_array checks objects, and the categories of a categorical
+    if not isinstance(
+        dtype, (np.dtype, pd.CategoricalDtype)
+    ):  # _to_array checks objects, and the categories of a categorical
         restored = from_array(_no_rows(array), note).dtype
         if restored != dtype:
             raise TypeError(f"it would come back as {restored}: convert it to this type")
@@ -54,7 +59,11 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
     """Reports whether the categories of unordered values are the sorted set of these values, none of which is null."""
-    return not dtype.ordered and dtype.categories.is_monotonic_increasing and np.array_equal(np.unique(codes), np.arange(len(dtype.categories)))
+    return (
+        not dtype.ordered
+        and dtype.categories.is_monotonic_increasing
+        and np.array_equal(np.unique(codes), np.arange(len(dtype.categories)))
+    )
 
 
 def _no_rows(array: Array) -> pa.ChunkedArray:
@@ -68,9 +77,16 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         codes = np.asarray(values.array.codes)
         indices, codes_note = pa.array(codes, mask=codes < 0), {"as": "category", "of": note}
         categories = categories.combine_chunks() if isinstance(categories, pa.ChunkedArray) else categories
-        if keep_dictionaries and len(codes) and (categories.nbytes < _MAX_DICTIONARY_BYTES or _are_sorted_values(dtype, codes)):
+        if (
+            keep_dictionaries
+            and len(codes)
+            and (categories.nbytes < _MAX_DICTIONARY_BYTES or _are_sorted_values(dtype, codes))
+        ):
             return pa.DictionaryArray.from_arrays(indices, categories, ordered=bool(dtype.ordered)), codes_note
-        return categories.take(indices), codes_note | {"values": to_text(pa.table({"v": categories})), "ordered": bool(dtype.ordered)}
+        return categories.take(indices), codes_note | {
+            "values": to_text(pa.table({"v": categories})),
+            "ordered": bool(dtype.ordered),
+        }
     if isinstance(dtype, pd.SparseDtype):
         fill = dtype.fill_value.item() if isinstance(dtype.fill_value, np.generic) else dtype.fill_value
         if not isinstance(fill, (bool, int, float)):
@@ -78,7 +94,10 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         array, note = to_array(pd.Series(values.array.to_dense()))
         return array, {"as": "sparse", "fill": fill, "of": note}
     if isinstance(dtype, pd.PeriodDtype):
-        return pa.array(values.array.asi8, mask=np.asarray(values.isna())), {"as": "period", "freq": str(dtype)[len("period[") : -1]}
+        return pa.array(values.array.asi8, mask=np.asarray(values.isna())), {
+            "as": "period",
+            "freq": str(dtype)[len("period[") : -1],
+        }
     if isinstance(dtype, pd.IntervalDtype):
         (left, note), (right, _) = to_array(pd.Index(values.array.left)), to_array(pd.Index(values.array.right))
         array = pa.StructArray.from_arrays([left, right], ["left", "right"], mask=pa.array(np.asarray(values.isna())))
@@ -92,20 +111,29 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
         if pa.types.is_run_end_encoded(array.type):
             raise TypeError("it would come back without run-end encoding: convert it to the type of its values")
         is_encoded = pa.types.is_dictionary(array.type)
-        return array, {"as": "arrow"} | ({"indices": str(array.type.index_type), "ordered": array.type.ordered} if is_encoded else {})
+        return array, {"as": "arrow"} | (
+            {"indices": str(array.type.index_type), "ordered": array.type.ordered} if is_encoded else {}
+        )
     if isinstance(dtype, pd.StringDtype) and dtype != TEXT:
         return array, {"as": "string", "storage": dtype.storage, "NA": getattr(dtype, "na_value", pd.NA) is pd.NA}
     return array, {"as": "masked"} if str(dtype) in _MASKED.values() else {}
 
 
 def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
-    """Returns times with a zone as an array, and a note that restores the same zone, as an object of the same library."""
+    """Returns times with a zone as an array, and a note that restores the same zone, as an object of the same
+    library."""
     offset = times.tz.utcoffset(None)
     array = pa.array(times if offset is None else times.tz_convert(datetime.timezone(offset)))
     dtypes = [f"datetime64[{times.unit}, {zone}]" for zone in (times.tz, array.type.tz)]
-    for note in ({}, *({"as": "dtype", "dtype": name} for name in dtypes), *({"as": "zone", "of": library} for library in _ZONE_LIBRARIES)):
+    for note in (
+        {},
+        *({"as": "dtype", "dtype": name} for name in dtypes),
+        *({"as": "zone", "of": library} for library in _ZONE_LIBRARIES),
+    ):
         with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
-            if from_array(_no_rows(array), note).dtype == times.dtype and (note or pd.api.types.pandas_dtype(dtypes[0]) == times.dtype):
+            if from_array(_no_rows(array), note).dtype == times.dtype and (
+                note or pd.api.types.pandas_dtype(dtypes[0]) == times.dtype
+            ):
                 return array, note
     raise TypeError(f"its zone {times.tz!r} would come back as {array.type.tz}: convert it with tz_convert")
 
@@ -126,7 +154,14 @@ def _zone(library: str, name: str) -> Any:
 def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     items, is_null = np.array(values, dtype=object), np.asarray(values.isna())
     null_values = items[is_null]
-    null = next((name for name, candidate in _NULLS.items() if len(null_values) and all(isinstance(v, type(candidate)) for v in null_values)), None)
+    null = next(
+        (
+            name
+            for name, candidate in _NULLS.items()
+            if len(null_values) and all(isinstance(v, type(candidate)) for v in null_values)
+        ),
+        None,
+    )
     note = {"null": null} if null else {}
     if null is None and any(isinstance(v, decimal.Decimal) for v in null_values):
         raise TypeError("Decimal('NaN') would come back as None: use one kind of missing values")
@@ -141,16 +176,29 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
         if kinds <= {str}:
             return array, note if TEXT == object or not kinds else note | {"as": "object"}
         if len(kinds) > 1 or not kinds <= {*_PLAIN, np.ndarray}:
-            object_kind = next((name for name, candidate in _OBJECT_KINDS.items() if all(issubclass(kind, candidate) for kind in kinds)), None)
+            object_kind = next(
+                (
+                    name
+                    for name, candidate in _OBJECT_KINDS.items()
+                    if all(issubclass(kind, candidate) for kind in kinds)
+                ),
+                None,
+            )
             note |= {"as": "object", "of": object_kind} if object_kind else {"as": "object"}
         if len(kinds) == 1 and kinds <= _FLAT:
             return array, note
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
     if len(zones) > 1:
-        raise TypeError(f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one zone")
+        raise TypeError(
+            f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one "
+            "zone"
+        )
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
         if not is_identical(value, restored):
-            raise TypeError(f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use values of one type")
+            raise TypeError(
+                f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use "
+                "values of one type"
+            )
     return array, note
 
 
@@ -191,8 +239,13 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
         return pd.PeriodDtype(note["freq"]).__from_arrow__(column)
     if conversion == "interval":
         end_type = column.type.field(0).type
-        left, right = (from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note) for side in (0, 1))
-        if column.null_count and pa.types.is_integer(end_type):  # because of the nulls, an IntervalArray would convert the ends to floats
+        left, right = (
+            from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note)
+            for side in (0, 1)
+        )
+        if column.null_count and pa.types.is_integer(
+            end_type
+        ):  # because of the nulls, an IntervalArray would convert the ends to floats
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])
@@ -200,14 +253,18 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
         if "indices" in note:
             column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
             with contextlib.suppress(pa.ArrowInvalid):  # appends added more values than the index type can count
-                column = column.cast(pa.dictionary(pa.type_for_alias(note["indices"]), column.type.value_type, note["ordered"]))
+                column = column.cast(
+                    pa.dictionary(pa.type_for_alias(note["indices"]), column.type.value_type, note["ordered"])
+                )
         return pd.arrays.ArrowExtensionArray(column)
     if conversion == "masked" and column.type in _MASKED:
         return pd.api.types.pandas_dtype(_MASKED[column.type]).__from_arrow__(column)
     if conversion == "string":
         return pd.StringDtype(note["storage"], **({} if note["NA"] else {"na_value": np.nan})).__from_arrow__(column)
     if conversion == "json":
-        return np.fromiter((None if text is None else json.loads(text) for text in column.to_pylist()), object, len(column))
+        return np.fromiter(
+            (None if text is None else json.loads(text) for text in column.to_pylist()), object, len(column)
+        )
     if conversion == "dtype":
         return pd.Series(from_array(column, {})).astype(note["dtype"]).array
     if conversion == "zone":
@@ -231,7 +288,9 @@ def _from_objects(column: pa.ChunkedArray, note: Note) -> Any:
         values = column.to_numpy()
     else:
         restore = tuple if note.get("of") == "tuple" else None
-        values = np.fromiter((restore(v) if restore and v is not None else v for v in column.to_pylist()), object, len(column))
+        values = np.fromiter(
+            (restore(v) if restore and v is not None else v for v in column.to_pylist()), object, len(column)
+        )
     return _fill_nulls(values, column, note)
 
 

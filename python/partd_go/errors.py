@@ -12,7 +12,9 @@ class Error(Exception):
 
     op = ""  # the operation that failed
     url = ""  # the server's URL
-    codes: frozenset[int] = frozenset()  # the server's error codes (docs/dev/wire.md); empty if the client raised the error
+    codes: frozenset[int] = (
+        frozenset()
+    )  # the server's error codes (docs/dev/wire.md); empty if the client raised the error
 
 
 class ConnectionFailed(Error, ConnectionError):
@@ -106,10 +108,14 @@ _READ_ONLY = ", or open tables with read_only=True"
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
     (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
-    (("read-only", "permission denied", " readonly"), NoServer, "give a directory that this user can write to" + _READ_ONLY),
+    (
+        ("read-only", "permission denied", " readonly"),
+        NoServer,
+        "give a directory that this user can write to" + _READ_ONLY,
+    ),
     (("no such file",), NoServer, "check the path"),
     (("flag", "--"), NoServer, "run the program with --help to see its flags"),
-)  # fmt: skip
+)
 
 
 def not_started(store: str, output: object) -> Error:

@@ -1,9 +1,9 @@
 """Converts pandas and polars tables to Arrow and back.
 
 Every value comes back equal, in every process. If a column cannot be restored, the table is rejected with the name and
-the type of the column. Notes (dicts in the metadata) record properties that Arrow's types do not express. A column's note
-is in the column's metadata, so that it stays with the column when columns are added, merged or renamed. The frame's note
-is in the schema's metadata.
+the type of the column. Notes (dicts in the metadata) record properties that Arrow's types do not express. A column's
+note is in the column's metadata, so that it stays with the column when columns are added, merged or renamed. The
+frame's note is in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ NOTE = b"partd_go.pandas"
 VALUES = b"partd_go.values"  # the kind of a column's values if its Arrow type does not tell, such as period[D]
 
 
-def to_arrow(data: Any, *, nested: bool = False, keep_dictionaries: bool = True, store_range_index: bool = False) -> pa.Table:
+def to_arrow(
+    data: Any, *, nested: bool = False, keep_dictionaries: bool = True, store_range_index: bool = False
+) -> pa.Table:
     """Returns a pandas, polars or pyarrow table, or a Series, as a pyarrow table.
 
     For pandas: nested converts lists and dicts to JSON. If keep_dictionaries is false, categories are stored in
@@ -43,10 +45,15 @@ def to_arrow(data: Any, *, nested: bool = False, keep_dictionaries: bool = True,
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """Returns data as a table. If data can be read batch by batch, it returns a reader, which holds only one batch in memory."""
+    """Returns data as a table. If data can be read batch by batch, it returns a reader, which holds only one batch in
+    memory."""
     if isinstance(data, pa.RecordBatchReader):
         return data
-    if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in ("pandas", "polars", "pyarrow"):
+    if hasattr(data, "__arrow_c_stream__") and type(data).__module__.partition(".")[0] not in (
+        "pandas",
+        "polars",
+        "pyarrow",
+    ):
         return pa.RecordBatchReader.from_stream(data)
     return to_arrow(data)
 
@@ -77,7 +84,8 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
         arrays.append(array)
         notes.append(column_note)
 
-    # Build an empty frame with the same columns, from which pyarrow generates pandas' metadata. Columns with a note get the dtype object.
+    # Build an empty frame with the same columns, from which pyarrow generates pandas' metadata. Columns with a note get
+    # the dtype object.
     dtypes = [object if column_note else values.dtype for values, column_note in zip(columns, notes)]
     template = pd.DataFrame({position: pd.Series(dtype=dtype) for position, dtype in enumerate(dtypes[: len(labels)])})
     names = [*index.names, *labels.names]
@@ -88,37 +96,51 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
         empty_levels = [pd.Index([], dtype=dtype, name=name) for dtype, name in zip(dtypes[len(labels) :], texts)]
         template.index = empty_levels[0] if len(empty_levels) == 1 else pd.MultiIndex.from_arrays(empty_levels)
     label_levels = [labels.get_level_values(position) for position in range(labels.nlevels)]
-    is_exact = all(level_labels.dtype == TEXT and all(type(label) is str for label in level_labels) for level_labels in label_levels)
-    is_exact = is_exact or labels.nlevels == 1 and isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "iu"  # pandas' metadata restores exactly only strings and integers
+    is_exact = all(
+        level_labels.dtype == TEXT and all(type(label) is str for label in level_labels)
+        for level_labels in label_levels
+    )
+    is_exact = (
+        is_exact or labels.nlevels == 1 and isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "iu"
+    )  # pandas' metadata restores exactly only strings and integers
     template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs
     schema = pa.Schema.from_pandas(template, preserve_index=None if is_range else True)
     try:
         if len(labels) and not is_exact:
-            label_frame = pd.DataFrame({str(position): _to_lists(level_labels) for position, level_labels in enumerate(label_levels)})
+            label_frame = pd.DataFrame(
+                {str(position): _to_lists(level_labels) for position, level_labels in enumerate(label_levels)}
+            )
             note["labels"] = to_text(to_arrow(label_frame.assign(field=schema.names[: len(labels)]), nested=True))
         if names != texts or "labels" in note:
             note["names"] = to_text(to_arrow(_to_lists(pd.Index(names, dtype=object)).to_frame("0"), nested=True))
     except SchemaMismatch as error:
-        raise SchemaMismatch(f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}") from error
+        raise SchemaMismatch(
+            f"names of columns, such as {labels[0]!r:.80}, of type {labels.dtype} cannot be stored: {error}"
+        ) from error
     pandas_metadata = json.loads(schema.metadata[b"pandas"])
     field_names = schema.names
     if is_range:
         pandas_metadata["index_columns"][0].update(start=index.start, stop=index.stop, step=index.step)
     elif None in index.names:
         levels_named = [None if text is None else field for field, text in zip(field_names[len(labels) :], texts)]
-        field_names[len(labels) :] = pandas_metadata["index_columns"] = index_names(levels_named, field_names[: len(labels)])
+        field_names[len(labels) :] = pandas_metadata["index_columns"] = index_names(
+            levels_named, field_names[: len(labels)]
+        )
         for column, name in zip(pandas_metadata["columns"][len(labels) :], pandas_metadata["index_columns"]):
             column["field_name"] = name
-    fields = [pa.field(name, array.type, metadata=_metadata(column_note)) for name, array, column_note in zip(field_names, arrays, notes)]
+    fields = [
+        pa.field(name, array.type, metadata=_metadata(column_note))
+        for name, array, column_note in zip(field_names, arrays, notes)
+    ]
     metadata = {b"pandas": json.dumps(pandas_metadata)} | ({NOTE: json.dumps(note)} if note else {})
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata))
 
 
 def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
-    """Returns the names of the columns for the levels of an index. As in pandas' reset_index, an unnamed index is "index", or
-    "level_0" if a column has that name, and an unnamed level of several is "level_" with its number."""
+    """Returns the names of the columns for the levels of an index. As in pandas' reset_index, an unnamed index is
+    "index", or "level_0" if a column has that name, and an unnamed level of several is "level_" with its number."""
     used, found = {*names, *columns}, list(names)
     for level, name in enumerate(names):
         candidates = [*(["index"] if len(names) == 1 else []), f"level_{level}", f"__index_level_{level}__"]
@@ -127,8 +149,8 @@ def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
 
 
 def _to_lists(labels: Any) -> Any:
-    """Returns labels as a Series. If their dtype is object, their types can differ, so each label is wrapped in a list of
-    length one, which preserves its type."""
+    """Returns labels as a Series. If their dtype is object, their types can differ, so each label is wrapped in a list
+    of length one, which preserves its type."""
     import pandas as pd
 
     return pd.Series([[label] for label in labels]) if labels.dtype == object else pd.Series(labels, dtype=labels.dtype)
@@ -137,11 +159,17 @@ def _to_lists(labels: Any) -> Any:
 def _from_lists(values: Any) -> Any:
     import pandas as pd
 
-    return pd.Index([label for (label,) in values], dtype=object) if values.dtype == object else pd.Index(values.array, dtype=values.dtype)
+    return (
+        pd.Index([label for (label,) in values], dtype=object)
+        if values.dtype == object
+        else pd.Index(values.array, dtype=values.dtype)
+    )
 
 
 def _metadata(note: dict[str, Any]) -> dict[bytes, Any] | None:
-    return {NOTE: json.dumps(note)} | ({VALUES: value_kind} if (value_kind := _value_kind(note)) else {}) if note else None
+    return (
+        {NOTE: json.dumps(note)} | ({VALUES: value_kind} if (value_kind := _value_kind(note)) else {}) if note else None
+    )
 
 
 def _value_kind(note: dict[str, Any]) -> str:
@@ -172,7 +200,10 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     from .columns import from_array, from_text
 
     note, pandas_metadata = json.loads((table.schema.metadata or {}).get(NOTE, b"{}")), pandas_of(table.schema)
-    index, described = index_of(table.schema), {column["field_name"]: column for column in pandas_metadata.get("columns", [])}
+    index, described = (
+        index_of(table.schema),
+        {column["field_name"]: column for column in pandas_metadata.get("columns", [])},
+    )
     values, plain_table = {}, table
     for position, field in enumerate(table.schema):
         column = table.column(position)
@@ -188,12 +219,16 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
             pandas_metadata["column_indexes"] = []
         else:  # an append added columns, which the stored labels lack
             labels = None
-    frame = plain_table.replace_schema_metadata({b"pandas": json.dumps(pandas_metadata)} if pandas_metadata else None).to_pandas()
+    frame = plain_table.replace_schema_metadata(
+        {b"pandas": json.dumps(pandas_metadata)} if pandas_metadata else None
+    ).to_pandas()
     index_levels = {position: level for level, position in enumerate(map(table.schema.names.index, index))}
     columns = [position for position in range(len(table.schema)) if position not in index_levels]
     for column_position, position in enumerate(columns):
         if position in values:
-            frame.isetitem(column_position, pd.Series(values[position], frame.index, dtype=values[position].dtype, copy=False))
+            frame.isetitem(
+                column_position, pd.Series(values[position], frame.index, dtype=values[position].dtype, copy=False)
+            )
     if values.keys() & index_levels.keys():
         names, levels = frame.index.names, [frame.index.get_level_values(level) for level in range(frame.index.nlevels)]
         for position in values.keys() & index_levels.keys():
@@ -207,7 +242,9 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        if isinstance(level, dict) and frame.index.name is None:  # a RangeIndex: pyarrow loses its name if appends changed its length
+        if (
+            isinstance(level, dict) and frame.index.name is None
+        ):  # a RangeIndex: pyarrow loses its name if appends changed its length
             frame.index.name = level["name"]
     if "names" in note:
         names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))
@@ -223,9 +260,11 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     return frame
 
 
-def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, Any], has_nulls: bool, nested: bool) -> dict[str, Any]:
-    """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note, described
-    is the column's entry in pandas' metadata."""
+def _column_note(
+    field: pa.Field, frame: dict[str, Any], described: dict[str, Any], has_nulls: bool, nested: bool
+) -> dict[str, Any]:
+    """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note,
+    described is the column's entry in pandas' metadata."""
     metadata = field.metadata or {}
     if NOTE in metadata:
         column_note: dict[str, Any] = json.loads(metadata[NOTE])
@@ -245,7 +284,11 @@ def _column_note(field: pa.Field, frame: dict[str, Any], described: dict[str, An
     if described.get("pandas_type") == "categorical" or pa.types.is_dictionary(field.type):
         return {"as": "category"}
     numbers = pa.types.is_integer(field.type) or pa.types.is_boolean(field.type)
-    return {"as": "masked"} if has_nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64")) else {}
+    return (
+        {"as": "masked"}
+        if has_nulls and numbers and re.fullmatch(r"[a-z]+\d*", described.get("numpy_type", "int64"))
+        else {}
+    )
 
 
 def pandas_of(schema: pa.Schema) -> dict[str, Any]:
@@ -256,4 +299,6 @@ def pandas_of(schema: pa.Schema) -> dict[str, Any]:
 
 def index_of(schema: pa.Schema) -> list[str]:
     """Returns the names of the index columns; none for a RangeIndex."""
-    return [name for name in pandas_of(schema).get("index_columns", []) if isinstance(name, str) and name in schema.names]
+    return [
+        name for name in pandas_of(schema).get("index_columns", []) if isinstance(name, str) and name in schema.names
+    ]

@@ -116,7 +116,10 @@ class Link:
         if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3:
             raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
         if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, libzmq does not
-            raise Protocol("the server uses libzmq, so it is probably the server of the Python package partd, which exits on a hello")
+            raise Protocol(
+                "the server uses libzmq, so it is probably the server of the Python package partd, which exits on a "
+                "hello"
+            )
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
         command, size = self._frame()
@@ -132,12 +135,22 @@ class Link:
             raise Protocol(f"the server's hello has {len(reply)} bytes")
         version, _, self.instance, self.max_message, page, _ = _HELLO_REPLY.unpack_from(reply)
         if version != wire.VERSION or self.max_message < 4096 or page > _MAX_REPLY:
-            raise Protocol(f"the server's hello is unsupported: it has version {version}, and a message limit of {self.max_message} bytes")
+            raise Protocol(
+                f"the server's hello is unsupported: it has version {version}, and a message limit of "
+                f"{self.max_message} bytes"
+            )
 
     def send(
-        self, op: int, pieces: Sequence[wire.Buffer] = (), *,
-        flags: int = 0, session: int = 0, seq: int = 0, check: int = 0, wants_reply: bool = True,
-    ) -> int:  # fmt: skip
+        self,
+        op: int,
+        pieces: Sequence[wire.Buffer] = (),
+        *,
+        flags: int = 0,
+        session: int = 0,
+        seq: int = 0,
+        check: int = 0,
+        wants_reply: bool = True,
+    ) -> int:
         """Sends a request and returns its number."""
         if self.deadline is not None:
             self._remaining()
@@ -200,7 +213,9 @@ class Link:
                 return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
-                pong = b"\x04PONG" + body[7:23]  # the ping's context, which a pong repeats, follows 2 bytes of time to live
+                pong = (
+                    b"\x04PONG" + body[7:23]
+                )  # the ping's context, which a pong repeats, follows 2 bytes of time to live
                 self._write([bytes([_COMMAND, len(pong)]), pong])
 
     def receive(self, op: int, number: int) -> Reply:
@@ -210,7 +225,9 @@ class Link:
             raise Protocol(f"a message of {size} bytes is too short for a reply")
         magic, reply_op, status, flags, reply_number = wire.REPLY.unpack(self._read(wire.REPLY.size))
         if magic != wire.MAGIC or reply_op != op or reply_number != number:
-            raise Protocol(f"a reply to operation {reply_op}, number {reply_number}, while {op}, number {number}, was expected")
+            raise Protocol(
+                f"a reply to operation {reply_op}, number {reply_number}, while {op}, number {number}, was expected"
+            )
         size -= wire.REPLY.size
         if op == wire.GET and size > _LARGE and not status:
             head, value = self._read(8), self._read(size - 8)

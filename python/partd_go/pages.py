@@ -90,7 +90,11 @@ def _broken(op: int, url: str, error: BaseException) -> BaseException:
 
 
 def _fetch(
-    link: Link, handle: bytes, timeout: float | None, output: queue.Queue[bytes | BaseException | None], stop: threading.Event
+    link: Link,
+    handle: bytes,
+    timeout: float | None,
+    output: queue.Queue[bytes | BaseException | None],
+    stop: threading.Event,
 ) -> None:
     step, more = 1, True
     page: bytes | BaseException | None
@@ -155,7 +159,8 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Reads the page of namespaces after the name last. Returns whether more pages follow, the page's last name, and the namespaces."""
+    """Reads the page of namespaces after the name last. Returns whether more pages follow, the page's last name, and
+    the namespaces."""
     has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
     page_end, offset = _text(page, 0)
     if has_more and page_end <= last:

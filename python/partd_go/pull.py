@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "PullFrame", "SyncFailed", "pullframe"]
 
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
-_REFUSED = re.compile('(?<!manifest.s )column "|the name |the time column|no time column|two rows have the time')  # causes that the caller can change
+_REFUSED = re.compile(
+    '(?<!manifest.s )column "|the name |the time column|no time column|two rows have the time'
+)  # causes that the caller can change
 
 
 class SyncFailed(Error, ConnectionError):
@@ -58,14 +60,21 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close(). Several threads may use it."""
+    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close(). Several
+    threads may use it."""
 
     _ignored_env_prefixes = IGNORED_ENV_PREFIXES
 
     def __init__(
-        self, hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *,
-        max_staleness: float = 0.0, listen: str = "localhost:0", flags: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+        self,
+        hosts: Iterable[str] | str,
+        directory: str | os.PathLike[str],
+        sync_timeout: float = 60.0,
+        *,
+        max_staleness: float = 0.0,
+        listen: str = "localhost:0",
+        flags: tuple[str, ...] = (),
+    ) -> None:
         self.directory = os.path.abspath(os.path.expanduser(directory))
         self._program = program()
         host_list = [hosts] if isinstance(hosts, str) else sorted(hosts)
@@ -73,9 +82,18 @@ class PullFrame(SharedProcess, Shown):
         self._flags = ["--dir", self.directory, f"--sync-timeout={float(sync_timeout):f}s"]
         self._flags += [f"--registry={registry}"] if registry else []
         self._flags += flags
-        self._serve = [self._program, "pull", "serve", f"--listen={listen}", f"--max-staleness={float(max_staleness):f}s", *self._flags]
+        self._serve = [
+            self._program,
+            "pull",
+            "serve",
+            f"--listen={listen}",
+            f"--max-staleness={float(max_staleness):f}s",
+            *self._flags,
+        ]
         working_directory = os.getcwd() if flags else ""  # flags may contain relative paths
-        digest = hashlib.sha256(json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(
+            json.dumps([*self._serve, working_directory, os.uname().nodename]).encode()
+        ).hexdigest()[:16]
         super().__init__(directory, f"node-{os.getuid()}-{digest}")
         self._connect_or_start()
 
@@ -86,9 +104,10 @@ class PullFrame(SharedProcess, Shown):
         return self._serve
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a DataFrame with a DatetimeIndex under a name. If there is a table of this name, the frame is merged into it: at times that
-        the table already has, the frame's values replace the table's, except in columns that the frame lacks. In rows that
-        existed before, new columns are null. Raises Conflict if another node saved the table at the same time."""
+        """Saves a DataFrame with a DatetimeIndex under a name. If there is a table of this name, the frame is merged
+        into it: at times that the table already has, the frame's values replace the table's, except in columns that the
+        frame lacks. In rows that existed before, new columns are null. Raises Conflict if another node saved the table
+        at the same time."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
@@ -98,7 +117,10 @@ class PullFrame(SharedProcess, Shown):
             raise Misuse(f"save {name!r}: a column has the index's name {index!r}: rename one")
         for label, role in ((index, "the index"), *((column, "a column") for column in df.columns)):
             if not isinstance(label, str):
-                raise Misuse(f"save {name!r}: the name {label!r} of {role} is of type {type(label).__name__}, and would come back as text: rename it")
+                raise Misuse(
+                    f"save {name!r}: the name {label!r} of {role} is of type {type(label).__name__}, and would come "
+                    "back as text: rename it"
+                )
         rows = to_arrow(df, keep_dictionaries=False).replace_schema_metadata()  # a node does not store dictionaries
         rows = rows.select([df.shape[1], *range(df.shape[1])]).rename_columns([index, *df.columns])
         if df.index.name is None:
@@ -112,9 +134,9 @@ class PullFrame(SharedProcess, Shown):
             self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
-        """Returns the rows of a table from start to end, both inclusive, as a DataFrame ordered by time. None means no limit. It first
-        fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if there is no such table, and
-        SyncFailed if no other node could supply the rows."""
+        """Returns the rows of a table from start to end, both inclusive, as a DataFrame ordered by time. None means no
+        limit. It first fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if there
+        is no such table, and SyncFailed if no other node could supply the rows."""
         import pandas as pd
 
         flags = ["--format=arrow"]
@@ -132,10 +154,16 @@ class PullFrame(SharedProcess, Shown):
         title = f"PullFrame in {self.directory}"
         try:
             with self._run("list", []) as file:
-                lines = [re.fullmatch(r"(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)", line) for line in file.read().decode().splitlines()[1:]]
+                lines = [
+                    re.fullmatch(r"(.*?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+)", line)
+                    for line in file.read().decode().splitlines()[1:]
+                ]
         except Error as error:
             return f"{title}: {error}", (), ()
-        rows = [(name, version, count, size(int(n)), holders) for name, version, count, n, _, holders in (line.groups() for line in lines if line)]
+        rows = [
+            (name, version, count, size(int(n)), holders)
+            for name, version, count, n, _, holders in (line.groups() for line in lines if line)
+        ]
         return f"{title}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
@@ -152,7 +180,9 @@ class PullFrame(SharedProcess, Shown):
                 raise failure(killed, op, self.directory, "the node was killed during the call", "repeat the call")
             if reply:
                 cause = _CAUSE.sub("", reply.strip(), count=1)
-                kind = next((kind for text, kind in _KINDS if text in cause), Misuse if _REFUSED.search(cause) else Error)
+                kind = next(
+                    (kind for text, kind in _KINDS if text in cause), Misuse if _REFUSED.search(cause) else Error
+                )
                 raise failure(kind, op, self.directory, cause)
         except BaseException:
             out.close()
@@ -193,20 +223,28 @@ def _text(time: Any) -> str:
 
 
 def pullframe(
-    hosts: Iterable[str] | str, directory: str | os.PathLike[str], sync_timeout: float = 60.0, *, sync_timeo: float | None = None,
-    max_staleness: float = 0.0, listen: str = "localhost:0", flags: tuple[str, ...] = (),
-) -> PullFrame:  # fmt: skip
+    hosts: Iterable[str] | str,
+    directory: str | os.PathLike[str],
+    sync_timeout: float = 60.0,
+    *,
+    sync_timeo: float | None = None,
+    max_staleness: float = 0.0,
+    listen: str = "localhost:0",
+    flags: tuple[str, ...] = (),
+) -> PullFrame:
     """Starts a node that shares the frames in a directory, and returns it.
 
         with pullframe({"nats://a:4222"}, "frames") as pf:
             frame = pf.load("prices")
 
-    hosts are the NATS servers of the registry, through which nodes find each other, such as "a:4222" or "nats://a:4222". If hosts is
-    empty, the first node on this machine runs the registry. listen is the HOST:PORT at which other nodes reach this one.
+    hosts are the NATS servers of the registry, through which nodes find each other, such as "a:4222" or
+    "nats://a:4222". If hosts is empty, the first node on this machine runs the registry. listen is the HOST:PORT at
+    which other nodes reach this one.
 
-    sync_timeout limits how long load() waits for other nodes, in seconds; sync_timeo is another name for it, as in the package
-    pullframe. If no other node answers, load() returns this node's own version, provided that it was the newest at most max_staleness
-    seconds ago; otherwise, it raises SyncFailed. flags are flags of `partd-tables pull`, such as ("--lease=5s",).
+    sync_timeout limits how long load() waits for other nodes, in seconds; sync_timeo is another name for it, as in the
+    package pullframe. If no other node answers, load() returns this node's own version, provided that it was the newest
+    at most max_staleness seconds ago; otherwise, it raises SyncFailed. flags are flags of `partd-tables pull`, such as
+    ("--lease=5s",).
     """
     timeout = sync_timeout if sync_timeo is None else sync_timeo
     return PullFrame(hosts, directory, timeout, max_staleness=max_staleness, listen=listen, flags=flags)

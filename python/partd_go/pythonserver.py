@@ -18,8 +18,12 @@ from .link import _COMMAND, _LONG, Link, Protocol, Session
 _MORE = 1  # flag of a frame that is not the last of its message
 _CHUNK = 64 << 20  # maximum bytes of one read; memory for a large frame is allocated only as its data arrives
 _COMMANDS = {
-    wire.APPEND: b"append", wire.SET_ONCE: b"iset", wire.DELETE: b"delete", wire.DROP: b"drop", wire.GET: b"get",
-}  # fmt: skip
+    wire.APPEND: b"append",
+    wire.SET_ONCE: b"iset",
+    wire.DELETE: b"delete",
+    wire.DROP: b"drop",
+    wire.GET: b"get",
+}
 
 
 class PythonLink(Link):
@@ -67,38 +71,50 @@ class PythonLink(Link):
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
-        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before the ack."""
+        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before the
+        ack."""
         reply = self.message(1)
         error = None
         if reply[0].startswith(b"error: "):
             text = reply[0][7:].decode("utf-8", "replace")
-            error = failure(UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text)
+            error = failure(
+                UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text
+            )
             reply = self.message(1)
         if reply != [b"ack"]:
-            raise Protocol(f"expected ack, but received {len(reply)} frames, of which the first begins with {reply[0][:20]!r}")
+            raise Protocol(
+                f"expected ack, but received {len(reply)} frames, of which the first begins with {reply[0][:20]!r}"
+            )
         if error:
             raise error
 
 
 class PythonChannel(Channel):
-    """A channel that never resends a change: in this protocol, changes are not numbered, so the server could not recognize a repeated one."""
+    """A channel that never resends a change: in this protocol, changes are not numbered, so the server could not
+    recognize a repeated one."""
 
     link_class = PythonLink
 
     def check(self, op: int) -> None:
         if op not in _COMMANDS:
             raise failure(
-                Unsupported, wire.NAMES[op], self.settings.url, "the protocol of partd's server has no such request",
+                Unsupported,
+                wire.NAMES[op],
+                self.settings.url,
+                "the protocol of partd's server has no such request",
                 "connect to a partd-server instead, and leave out python_server=True",
-            )  # fmt: skip
+            )
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Returns alternating keys and values. It joins values of equal keys, because the server keeps only one value for each key."""
+        """Returns alternating keys and values. It joins values of equal keys, because the server keeps only one value
+        for each key."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)
-        return [frame for key, parts in values.items() for frame in (key, parts[0] if len(parts) == 1 else b"".join(parts))]
+        return [
+            frame for key, parts in values.items() for frame in (key, parts[0] if len(parts) == 1 else b"".join(parts))
+        ]
 
     @staticmethod
     def keys(wanted: Sequence[wire.Key]) -> list[wire.Buffer]:
@@ -117,7 +133,9 @@ class PythonChannel(Channel):
                 link.wait_for_ack(op)
             except (OSError, EOFError, Protocol) as error:
                 self.hang_up()
-                problem = "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
+                problem = (
+                    "no answer within the timeout" if isinstance(error, TimeoutError) else f"no reply came ({error})"
+                )
                 raise self._unknown(op, problem) from error
 
         self.repeat(op, attempt)

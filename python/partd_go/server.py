@@ -37,15 +37,18 @@ _RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go", script: str | None = None) -> str:
-    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH. script is the
-    wheel's own script of this name, which only starts the program."""
+    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH. script
+    is the wheel's own script of this name, which only starts the program."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
     if path is None or (script and os.path.realpath(path) == os.path.realpath(script)):
         raise failure(
-            NoServer, f"run {program}", str(wheel_path), "this installation lacks the program",
+            NoServer,
+            f"run {program}",
+            str(wheel_path),
+            "this installation lacks the program",
             f"install Go, then {wheel} with pip, or put {program} on the PATH",
-        )  # fmt: skip
+        )
     return path
 
 
@@ -76,19 +79,27 @@ class Process:
         self._directories: list[str] = []
 
     def _sockets(self) -> str:
-        """Returns a new directory for a socket. Its path is short, because systems limit the length of a socket's path."""
+        """Returns a new directory for a socket. Its path is short, because systems limit the length of a socket's
+        path."""
         directory = self._make_directory("partd-", None)
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
     def _start(
-        self, store: str, command: list[str], logs: str, ignored_prefixes: str | tuple[str, ...],
-        timeout: float = START_TIMEOUT, shared: bool = False, inherited: tuple[int, ...] = (),
-    ) -> str:  # fmt: skip
+        self,
+        store: str,
+        command: list[str],
+        logs: str,
+        ignored_prefixes: str | tuple[str, ...],
+        timeout: float = START_TIMEOUT,
+        shared: bool = False,
+        inherited: tuple[int, ...] = (),
+    ) -> str:
         """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
 
-        The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared server
-        outlives this process, and must stop by itself. It inherits the file descriptors inherited. The value of the flag
-        --catalog becomes an environment variable, because it may contain a password, and all users can see arguments."""
+        The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared
+        server outlives this process, and must stop by itself. It inherits the file descriptors inherited. The value of
+        the flag --catalog becomes an environment variable, because it may contain a password, and all users can see
+        arguments."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
         words, command = iter(command), []
         for word in words:
@@ -101,9 +112,13 @@ class Process:
         with open(os.path.join(logs, "log"), "w+b") as log:
             self._process = subprocess.Popen(
                 ["/bin/sh", "-c", script, "sh", *self._directories, "--", *command, *extra_flags],
-                stdin=subprocess.DEVNULL if shared else subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True, pass_fds=inherited,
+                stdin=subprocess.DEVNULL if shared else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=inherited,
                 env=environment,
-            )  # fmt: skip
+            )
             _servers.add(self)
             line, is_complete = self._first_line(time.monotonic() + timeout)
             if is_complete and not line.startswith(b"ready "):
@@ -116,7 +131,8 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the server's first line of output, and whether it is complete: at the deadline, it returns what has arrived, and False."""
+        """Returns the server's first line of output, and whether it is complete: at the deadline, it returns what has
+        arrived, and False."""
         assert self._process and self._process.stdout
         out, line = self._process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
@@ -141,7 +157,8 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def close(self) -> None:
-        """Stops the server, and waits until it has written all data to its store. Raises NoServer if the server failed."""
+        """Stops the server, and waits until it has written all data to its store. Raises NoServer if the server
+        failed."""
         assert self._process
         self._close_pipes()
         try:
@@ -149,11 +166,23 @@ class Process:
         except BaseException as error:
             self._kill()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise failure(NoServer, "serve", self.url, f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds", f"check its store with {self._verify}") from error
+                raise failure(
+                    NoServer,
+                    "serve",
+                    self.url,
+                    f"the server did not stop within {_STOP_TIMEOUT:.0f} seconds",
+                    f"check its store with {self._verify}",
+                ) from error
             raise
         if code:
             self._kill()
-            raise failure(NoServer, "serve", self.url, f"the server ended with exit code {code}", f"check its store with {self._verify}")
+            raise failure(
+                NoServer,
+                "serve",
+                self.url,
+                f"the server ended with exit code {code}",
+                f"check its store with {self._verify}",
+            )
 
     def _close_pipes(self) -> None:
         """Closes the server's standard input, which makes the server stop."""
@@ -172,7 +201,8 @@ class Process:
 
 
 class Server(Process):
-    """A partd-server on a Unix socket that only this user can open. Used in a with statement, it yields the server's URL."""
+    """A partd-server on a Unix socket that only this user can open. Used in a with statement, it yields the server's
+    URL."""
 
     def __init__(
         self,
@@ -203,15 +233,15 @@ class Server(Process):
 def serve(
     store: str | None = None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
 ) -> Server:
-    """Starts a partd-server that runs until this program ends, at most. Returns a context manager, which yields the server's URL and stops
-    it at the end.
+    """Starts a partd-server that runs until this program ends, at most. Returns a context manager, which yields the
+    server's URL and stops it at the end.
 
         with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
             store.append({"a": b"piece"})
 
-    store is a URL for the flag --store of partd-server. If it is None, serve makes a temporary store below directory, or else in the
-    system's directory for temporary files, and removes it when the server stops. flags are more flags of partd-server, such as
-    ("--memory=2GiB",).
+    store is a URL for the flag --store of partd-server. If it is None, serve makes a temporary store below directory,
+    or else in the system's directory for temporary files, and removes it when the server stops. flags are more flags of
+    partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

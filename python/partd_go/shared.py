@@ -1,7 +1,7 @@
 """Connects to a server that all processes of this user on this machine share, and starts it if it is not running.
 
-The files of a server NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock is locked
-while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
+The files of a server NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock is
+locked while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _POLL = 0.02  # seconds between attempts to connect while another server ends or
 
 
 class SharedProcess(Process):
-    """A handle to a server program that ends when its last connection is closed. The connection of this handle keeps it running."""
+    """A handle to a server program that ends when its last connection is closed. The connection of this handle keeps it
+    running."""
 
     _exclusive = False  # whether only one server can have the directory open
     _ignored_env_prefixes: tuple[str, ...] = ()
@@ -49,7 +50,9 @@ class SharedProcess(Process):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(lock, fcntl.LOCK_UN)  # while a forked process has the file open, closing it does not unlock it
+                    fcntl.flock(
+                        lock, fcntl.LOCK_UN
+                    )  # while a forked process has the file open, closing it does not unlock it
         except Error:
             raise
         except OSError as error:
@@ -100,13 +103,21 @@ class SharedProcess(Process):
                 file.write(b"\0".join([os.fsencode(f"{directory}/share"), *self._description()]))
             new.replace(self._address())
             command = [*self._command(directory), f"--share={directory}/share"]
-            self._start(self.directory, command, directory, self._ignored_env_prefixes, self._start_timeout, shared=True, inherited=inherited)
+            self._start(
+                self.directory,
+                command,
+                directory,
+                self._ignored_env_prefixes,
+                self._start_timeout,
+                shared=True,
+                inherited=inherited,
+            )
             super()._close_pipes()
             assert self._process
             self._process.wait()  # waits only for the shell that started the program; the program itself runs on
         except BaseException:
-            # Hide the connection from _kill, which would close it. Without a connection, the next call would report that the
-            # server is closed, instead of trying again.
+            # Hide the connection from _kill, which would close it. Without a connection, the next call would report
+            # that the server is closed, instead of trying again.
             connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection
@@ -123,8 +134,8 @@ class SharedProcess(Process):
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """Connects to the server, and reads its URL. The program must belong to this user: another user could have created a
-        socket at an old socket's path."""
+        """Connects to the server, and reads its URL. The program must belong to this user: another user could have
+        created a socket at an old socket's path."""
         with _open_own(self._address(), "rb") as file:
             path, _, description = file.read(1 << 16).partition(b"\0")
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
@@ -155,7 +166,9 @@ class SharedProcess(Process):
         connection = self._connection
         try:
             if connection is not None:
-                connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # reads "stopped" if the server ended by itself, or nothing if it was killed
+                connection.recv(
+                    1, socket.MSG_PEEK | socket.MSG_DONTWAIT
+                )  # reads "stopped" if the server ended by itself, or nothing if it was killed
         except BlockingIOError:
             return False
         except OSError:
@@ -163,8 +176,8 @@ class SharedProcess(Process):
         return True
 
     def close(self) -> None:
-        """Closes the connection. If no other handle uses the server, close waits until the server has stopped. It raises NoServer if
-        the server failed, unless the directory was deleted, so that nothing is lost."""
+        """Closes the connection. If no other handle uses the server, close waits until the server has stopped. It
+        raises NoServer if the server failed, unless the directory was deleted, so that nothing is lost."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -178,12 +191,16 @@ class SharedProcess(Process):
                 while message and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
                     time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
             except TimeoutError as error:
-                raise failure(NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds") from error
+                raise failure(
+                    NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds"
+                ) from error
             except OSError:
                 return  # the server was killed
         if message.startswith(b"failed: ") and os.path.exists(self.directory):
             problem = message.decode(errors="replace").strip()
-            raise failure(NoServer, "close", self.directory, f"the server {problem}", f"check its store with {self._verify}")
+            raise failure(
+                NoServer, "close", self.directory, f"the server {problem}", f"check its store with {self._verify}"
+            )
 
     def _close_pipes(self) -> None:
         super()._close_pipes()
@@ -193,7 +210,8 @@ class SharedProcess(Process):
 
 
 def _open_own(path: Path, mode: str) -> Any:
-    """Opens a file. It rejects links and other users' files, because other users may be able to write to the directory."""
+    """Opens a file. It rejects links and other users' files, because other users may be able to write to the
+    directory."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()

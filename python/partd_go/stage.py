@@ -36,18 +36,26 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function with its raw files and ancestor stages, as the decorator stage makes it. A call returns the kept result, if there is
-    one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the result.
+    """A function with its raw files and ancestor stages, as the decorator stage makes it. A call returns the kept
+    result, if there is one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the result.
 
     Arguments of a call are passed to the function. They and the function's defaults are part of the result's key.
     """
 
     def __init__(
-        self, function: Callable[..., R], cache: bool, format: str | None, directory: Any, inputs: dict[str, Any],
+        self,
+        function: Callable[..., R],
+        cache: bool,
+        format: str | None,
+        directory: Any,
+        inputs: dict[str, Any],
         ttl: float | datetime.timedelta | None = None,
-    ):  # fmt: skip
+    ):
         if not hasattr(function, "__qualname__"):
-            raise Misuse(f"stage must decorate a function with a name, not {function!r}: write a function with def, and pass arguments when you call the stage")
+            raise Misuse(
+                f"stage must decorate a function with a name, not {function!r}: write a function with def, and pass "
+                "arguments when you call the stage"
+            )
         functools.update_wrapper(self, function)
         self.function = function
         self.cache = cache
@@ -79,7 +87,9 @@ class Stage(Shown, Generic[R]):
         if self.cache:
             try:
                 local, storage = storage_of(self.directory)
-                format, where = ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
+                format, where = (
+                    ("parquet or pickle", local.base) if isinstance(storage, Directory) else ("parquet", storage.url)
+                )
                 kept = f"kept as {self.format or format} in {where}"
             except Misuse as error:
                 kept = str(error)
@@ -88,8 +98,8 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of ancestors, and
-        arguments. It runs ancestors whose results are not known."""
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of
+        ancestors, and arguments. It runs ancestors whose results are not known."""
         run = Run(self, self._bind(args, options))
         return run.repeat(lambda: run.key(self))
 
@@ -112,11 +122,18 @@ class Stage(Shown, Generic[R]):
         """Calls the function with the arguments of a call, and with the inputs by name."""
         bound, names = self._parameters.bind_partial(), _named(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
-        return self.function(*bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names})
+        return self.function(
+            *bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names}
+        )
 
     def _stage_inputs(self) -> Any:
-        """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's key."""
-        return {name: content_hash(path) for name, path in self.files.items()}, self.ancestors, self.format if self.cache else ""
+        """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's
+        key."""
+        return (
+            {name: content_hash(path) for name, path in self.files.items()},
+            self.ancestors,
+            self.format if self.cache else "",
+        )
 
     def __call__(self, *args: Any, **options: Any) -> R:
         run = Run(self, self._bind(args, options))
@@ -125,25 +142,39 @@ class Stage(Shown, Generic[R]):
 
 
 def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
-    """Returns the signature of a function, and that of its stage, without the parameters that files and ancestors fill."""
+    """Returns the signature of a function, and that of its stage, without the parameters that files and ancestors
+    fill."""
     name = function.__qualname__
     try:
-        signature = inspect.signature(function, follow_wrapped=False)  # a decorator's function may have other parameters
+        signature = inspect.signature(
+            function, follow_wrapped=False
+        )  # a decorator's function may have other parameters
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
     owner, first = name.rpartition(".")[0], next(iter(signature.parameters), "")
     if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
-        raise Misuse(f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the values that it needs")
+        raise Misuse(
+            f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the "
+            "values that it needs"
+        )
     unknown = inputs.keys() - _named(signature)
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
-        raise Misuse(f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name")
-    remaining = [parameter for key, parameter in signature.parameters.items() if key not in inputs.keys() & _named(signature)]
+        raise Misuse(
+            f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name"
+        )
+    remaining = [
+        parameter for key, parameter in signature.parameters.items() if key not in inputs.keys() & _named(signature)
+    ]
     return signature, signature.replace(parameters=remaining, return_annotation=signature.empty)
 
 
 def _named(signature: inspect.Signature) -> set[str]:
     """Returns the names of the parameters, except *args and **kwargs."""
-    return {key for key, parameter in signature.parameters.items() if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)}
+    return {
+        key
+        for key, parameter in signature.parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
 
 
 @overload
@@ -181,19 +212,19 @@ def stage(
         def clean(raw_file):
             return pandas.read_csv(raw_file).dropna()
 
-    inputs are the files and stages on which the function depends. It gets each of them as a keyword argument: the path of a file,
-    or the result of a stage.
+    inputs are the files and stages on which the function depends. It gets each of them as a keyword argument: the path
+    of a file, or the result of a stage.
 
-    If cache is true, the result is kept in cache_dir, or else in the directory of set_directory(). A DataFrame or Series is kept as
-    Parquet if that preserves it exactly, and any other value as a pickle. format forces "parquet" or "pickle", or, for
-    a DataFrame, a format for which pandas has to_<format> and read_<format>, such as "csv". cache_format is another name
-    for format. Even the first call returns the value as read from the kept file.
+    If cache is true, the result is kept in cache_dir, or else in the directory of set_directory(). A DataFrame or
+    Series is kept as Parquet if that preserves it exactly, and any other value as a pickle. format forces "parquet" or
+    "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as "csv".
+    cache_format is another name for format. Even the first call returns the value as read from the kept file.
 
-    ttl is the lifetime of a result, in seconds or as a timedelta; None and 0 mean forever. It also applies to results that another
-    process kept. When a result expires, the results computed from it expire too.
+    ttl is the lifetime of a result, in seconds or as a timedelta; None and 0 mean forever. It also applies to results
+    that another process kept. When a result expires, the results computed from it expire too.
 
-    A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format does
-    not exist, or if the format would change the value.
+    A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format
+    does not exist, or if the format would change the value.
     """
     if function is not None:
         return Stage(function, False, None, None, {})

@@ -25,9 +25,22 @@ from typing import Any, NamedTuple
 from .errors import Misuse
 
 _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
-_LIBRARIES = tuple({os.path.join(p, "") for n, p in sysconfig.get_paths().items() if n in ("stdlib", "platstdlib", "purelib", "platlib")})
-_INTERNAL = {f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()}  # names that Python sets in modules
-_NAMESPACE = {"globals", "__globals__", "f_globals", "getmodule"}  # a function that uses one of these can reach any name in its module
+_LIBRARIES = tuple(
+    {
+        os.path.join(p, "")
+        for n, p in sysconfig.get_paths().items()
+        if n in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
+_INTERNAL = {
+    f"__{n}__" for n in "name doc package loader spec file cached path builtins warningregistry".split()
+}  # names that Python sets in modules
+_NAMESPACE = {
+    "globals",
+    "__globals__",
+    "f_globals",
+    "getmodule",
+}  # a function that uses one of these can reach any name in its module
 _file_lines: dict[str, list[str]] = {}  # the lines of each file that record_sources has parsed
 _sources: dict[types.CodeType, _Source] = {}
 
@@ -37,16 +50,20 @@ class _Source(NamedTuple):
 
     dump: str  # the syntax tree
     paths: set[tuple[str, ...]]  # each variable with the attributes after it: a.b.c is ("a", "b", "c")
-    imports: list[tuple[str, str, str]]  # (variable, module, attribute); attribute is "" for the module itself, variable is "" if the import binds no variable
+    # (variable, module, attribute); attribute is "" for the module itself, variable is "" if the import binds none
+    imports: list[tuple[str, str, str]]
 
 
 class Code:
-    """Computes the hash of a sequence of values. For a repeated value, it hashes only the index of the first occurrence."""
+    """Computes the hash of a sequence of values. For a repeated value, it hashes only the index of the first
+    occurrence."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
         self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
-        self.modules: set[tuple[int, frozenset[str] | None]] = set()  # the modules hashed so far: (id, names that code looks up in it)
+        self.modules: set[tuple[int, frozenset[str] | None]] = (
+            set()
+        )  # the modules hashed so far: (id, names that code looks up in it)
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
@@ -108,7 +125,9 @@ class Code:
             pickler.dump(v)
         except Exception as error:
             kind = type(v).__name__
-            raise Misuse(f"{name or 'a value'} is a {kind}, which cannot be hashed: create it inside the function ({error})") from error
+            raise Misuse(
+                f"{name or 'a value'} is a {kind}, which cannot be hashed: create it inside the function ({error})"
+            ) from error
         self.hash.update(pickled.getvalue())
         self.value("", [type(v), *pickler.found])
 
@@ -135,7 +154,13 @@ class Code:
         for base in v.__mro__[1:]:
             self.value("", base)
         for name, item in sorted(vars(v).items()):
-            if name not in ("__dict__", "__weakref__", "__doc__", "__module__", "__firstlineno__") and not name.startswith("_abc"):
+            if name not in (
+                "__dict__",
+                "__weakref__",
+                "__doc__",
+                "__module__",
+                "__firstlineno__",
+            ) and not name.startswith("_abc"):
                 if not isinstance(item, (types.GetSetDescriptorType, types.MemberDescriptorType)):
                     self.value(name, item)
 
@@ -178,13 +203,20 @@ class Code:
 
 
 def _is_user_code(v: types.FunctionType | type) -> bool:
-    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so its globals count too."""
-    return _is_user_module(v.__module__) or isinstance(v, types.FunctionType) and _is_user_module(v.__globals__.get("__name__"))
+    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so its globals
+    count too."""
+    return (
+        _is_user_module(v.__module__)
+        or isinstance(v, types.FunctionType)
+        and _is_user_module(v.__globals__.get("__name__"))
+    )
 
 
 def _is_user_module(module: str | None) -> bool:
     spec = sys.modules.get(module or "")
-    file = getattr(spec, "__file__", None) or next(iter(getattr(spec, "__path__", ())), None)  # a namespace package has only a path
+    file = getattr(spec, "__file__", None) or next(
+        iter(getattr(spec, "__path__", ())), None
+    )  # a namespace package has only a path
     if module == "__main__" or file is None and module not in sys.builtin_module_names and module not in sys.modules:
         return True
     return file is not None and not _is_library_file(file) and (module or "").partition(".")[0] != __package__
@@ -196,7 +228,8 @@ def _is_library_file(file: str) -> bool:
 
 
 def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterator[types.ModuleType]:
-    """Yields modules of which a function may use any name, because it passes them on, stores them, or looks them up by name."""
+    """Yields modules of which a function may use any name, because it passes them on, stores them, or looks them up by
+    name."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
@@ -236,7 +269,8 @@ def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
 
 
 def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> types.ModuleType | None:
-    """Imports a module in the same way as the function, but only if the module is user code. A relative name begins with dots."""
+    """Imports a module in the same way as the function, but only if the module is user code. A relative name begins
+    with dots."""
     absolute, top = name.lstrip("."), name.partition(".")[0]
     if top and top not in sys.modules:
         spec = importlib.util.find_spec(top)
@@ -252,8 +286,8 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that collects values instead of pickling them if a pickle would not identify them: user code, sets and modules.
-    The caller hashes them separately."""
+    """A pickler that collects values instead of pickling them if a pickle would not identify them: user code, sets and
+    modules. The caller hashes them separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -276,7 +310,8 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. Call it soon after the file is loaded, before the file can change."""
+    """Records the syntax trees of a file's functions. Call it soon after the file is loaded, before the file can
+    change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:
@@ -300,7 +335,9 @@ def record_sources(file: str) -> None:
             node = _NoDocstrings().visit(copy.deepcopy(found[0]))
             for decorator in getattr(node, "decorator_list", ()):
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
-                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]  # ttl does not affect the result
+                    decorator.keywords = [
+                        keyword for keyword in decorator.keywords if keyword.arg != "ttl"
+                    ]  # ttl does not affect the result
             _sources[code] = _Source(ast.dump(node), set(_attribute_paths(node)), list(_imports(node)))
 
 
@@ -326,7 +363,10 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
             case ast.ImportFrom():
                 for alias in node.names:
                     yield alias.asname or alias.name, "." * node.level + (node.module or ""), alias.name
-            case ast.Call(ast.Name(used) | ast.Attribute(attr=used), [ast.Constant(str(name)), *_]) if used in ("import_module", "__import__"):
+            case ast.Call(ast.Name(used) | ast.Attribute(attr=used), [ast.Constant(str(name)), *_]) if used in (
+                "import_module",
+                "__import__",
+            ):
                 yield "", name, ""
             case ast.Subscript(ast.Name(used) | ast.Attribute(attr=used), ast.Constant(str(name))) if used == "modules":
                 yield "", name, ""
@@ -335,6 +375,9 @@ def _imports(tree: ast.AST) -> Iterator[tuple[str, str, str]]:
 class _NoDocstrings(ast.NodeTransformer):
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
         return node

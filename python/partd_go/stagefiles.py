@@ -40,8 +40,9 @@ class Kept(NamedTuple):
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where EXPIRES is
-    in milliseconds since 1970, and KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden files."""
+    """Keeps results as files, in a directory for each stage. The names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where
+    EXPIRES is in milliseconds since 1970, and KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden
+    files."""
 
     def __init__(self, base: Path):
         self.base = base
@@ -57,7 +58,12 @@ class Directory:
             raise FileNotFoundError(path)  # an earlier version wrote no checksum
         try:
             with open(path, "rb") as file:  # open it once, because another user could replace it after the checks
-                if format is None and path.suffix == ".pickle" and os.name == "posix" and os.fstat(file.fileno()).st_uid not in (0, os.getuid()):
+                if (
+                    format is None
+                    and path.suffix == ".pickle"
+                    and os.name == "posix"
+                    and os.fstat(file.fileno()).st_uid not in (0, os.getuid())
+                ):
                     problem = f"{kept.stage}: {path} belongs to another user, and reading it may run their code"
                     raise PermissionError(f"{problem}: pass format='pickle' to trust it, or remove it")
                 if name[3] != _checksum(file, kept.key):
@@ -72,7 +78,9 @@ class Directory:
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
         with open(written, "rb") as file:
             path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
-        os.utime(written, (now := time.time(), now))  # a file server's clock may differ from this machine's, which decides about expiry
+        os.utime(
+            written, (now := time.time(), now)
+        )  # a file server's clock may differ from this machine's, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
@@ -87,7 +95,8 @@ class Directory:
         return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
-        """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's lock."""
+        """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's
+        lock."""
         if _parse(kept.at) != kept:
             return False
         if keep_hash:
@@ -104,14 +113,18 @@ class Directory:
         removed = []
         for leftover in (self.base / stage).glob(f".{key}-*"):
             size = sum(file.stat().st_size for file in leftover.iterdir())
-            removed.append(Kept(stage, key, leftover.stat().st_mtime, math.inf, size, leftover, "left by a process that was killed"))
+            removed.append(
+                Kept(
+                    stage, key, leftover.stat().st_mtime, math.inf, size, leftover, "left by a process that was killed"
+                )
+            )
             shutil.rmtree(leftover)
         return removed
 
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
-        """Holds a key's lock, which excludes other threads and processes, and yields True. If wait is false and the lock is not
-        free, it yields False. If a process dies, the system releases its locks."""
+        """Holds a key's lock, which excludes other threads and processes, and yields True. If wait is false and the
+        lock is not free, it yields False. If a process dies, the system releases its locks."""
         import fcntl
 
         path = self.base / stage / f".{key}.lock"
@@ -154,4 +167,13 @@ def _parse(path: Path) -> Kept | None:
     expires = int(match[2]) / 1000 if match and match[2] else math.inf
     if not match:
         return None
-    return Kept(path.parent.name, match[1], stat.st_mtime, expires, stat.st_size, path, content=match[4] or "", removed=path.suffix == _REMOVED)
+    return Kept(
+        path.parent.name,
+        match[1],
+        stat.st_mtime,
+        expires,
+        stat.st_size,
+        path,
+        content=match[4] or "",
+        removed=path.suffix == _REMOVED,
+    )

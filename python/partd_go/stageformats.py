@@ -10,10 +10,21 @@ from typing import Any
 
 from .errors import Misuse, extra
 
-EXECUTE_NOTHING = ("parquet", "csv")  # formats that cannot run code when they are read, so that the bytes determine the value
+EXECUTE_NOTHING = (
+    "parquet",
+    "csv",
+)  # formats that cannot run code when they are read, so that the bytes determine the value
 _NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # pandas writes these elsewhere
-_WRITE_OPTIONS: dict[str, dict[str, Any]] = {"hdf": {"key": "result"}, "stata": {"write_index": False}, "xml": {"index": False}}
-_TEXT: dict[str, Any] = {"index_col": 0, "keep_default_na": False, "na_values": [""]}  # the index is the first column, and only "" is missing
+_WRITE_OPTIONS: dict[str, dict[str, Any]] = {
+    "hdf": {"key": "result"},
+    "stata": {"write_index": False},
+    "xml": {"index": False},
+}
+_TEXT: dict[str, Any] = {
+    "index_col": 0,
+    "keep_default_na": False,
+    "na_values": [""],
+}  # the index is the first column, and only "" is missing
 _READ_OPTIONS = {"csv": _TEXT, "excel": _TEXT}
 
 
@@ -22,7 +33,8 @@ def digest(words: Any) -> str:
 
 
 def result_hash(format: str, checksum: str) -> str:
-    """Returns the hash of a result for the keys of later stages, or "" if the bytes of the format do not determine the value."""
+    """Returns the hash of a result for the keys of later stages, or "" if the bytes of the format do not determine the
+    value."""
     return digest([format, checksum]) if format in EXECUTE_NOTHING else ""
 
 
@@ -38,8 +50,8 @@ def methods(format: str) -> tuple[Any, Any]:
 
 
 def write(name: str, result: Any, path: Path, format: str | None) -> tuple[Path, Any]:
-    """Writes a stage's result to path with the format as its suffix. It returns the path, and the value as read back from
-    the file, which is equal to the result."""
+    """Writes a stage's result to path with the format as its suffix. It returns the path, and the value as read back
+    from the file, which is equal to the result."""
     path = path.with_suffix(f".{format or 'parquet'}")
     try:
         back = _write(name, result, path)
@@ -59,7 +71,10 @@ def _write(name: str, result: Any, path: Path) -> Any:
     format, kind = path.suffix[1:], type(result)
     tables = [pandas.DataFrame, pandas.Series] if format == "parquet" else [pandas.DataFrame]
     if format != "pickle" and kind not in tables:
-        raise Misuse(f"{name} returned a {kind.__name__}: return a pandas DataFrame, use format='pickle', or leave out cache=True")
+        raise Misuse(
+            f"{name} returned a {kind.__name__}: return a pandas DataFrame, use format='pickle', or leave out "
+            "cache=True"
+        )
     try:
         if format == "pickle":
             pandas.to_pickle(result, path)
@@ -80,7 +95,10 @@ def _write(name: str, result: Any, path: Path) -> Any:
     except Exception as error:
         problem = " ".join(str(error).split())
         if format == "pickle":
-            raise Misuse(f"{name} returned a {kind.__name__}, which cannot be pickled ({problem}): return a table or plain values, or leave out cache=True") from error
+            raise Misuse(
+                f"{name} returned a {kind.__name__}, which cannot be pickled ({problem}): return a table or plain "
+                "values, or leave out cache=True"
+            ) from error
         advice = "pickle" if format == "parquet" else "parquet or pickle"
         raise Misuse(f"{name}: its result cannot be kept as {format} ({problem}): use {advice}") from error
 
@@ -93,7 +111,11 @@ def _difference(back: Any, result: Any, format: str) -> str:
 
     if type(back) is not type(result):
         return f"it is a {type(back).__name__}"
-    equal = pandas.testing.assert_frame_equal if isinstance(result, pandas.DataFrame) else pandas.testing.assert_series_equal
+    equal = (
+        pandas.testing.assert_frame_equal
+        if isinstance(result, pandas.DataFrame)
+        else pandas.testing.assert_series_equal
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pandas warns that later versions will compare differently

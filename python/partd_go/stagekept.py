@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-IDENTITY = 16  # number of a key's first digits that depend only on the stage's name, input names and arguments, not on code and contents
+# number of a key's first digits that depend only on the stage's name, input names and arguments, not on code or files
+IDENTITY = 16
 PART = 8  # number of digits that depend only on the code; as many follow that depend only on the contents of raw files
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
@@ -26,13 +27,18 @@ _shared: InTables | InStore | None = None
 
 
 def set_directory(
-    path: str | os.PathLike[str] | None, *, tables: Tables | None = None, bucket: str = "stages", store: Client | None = None
+    path: str | os.PathLike[str] | None,
+    *,
+    tables: Tables | None = None,
+    bucket: str = "stages",
+    store: Client | None = None,
 ) -> None:
-    """Sets where stages without cache_dir keep their results: in the directory path. None means $PARTD_STAGES or, if this is not set,
-    ~/.partd_stages.
+    """Sets where stages without cache_dir keep their results: in the directory path. None means $PARTD_STAGES or, if
+    this is not set, ~/.partd_stages.
 
-    If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given, they are kept at
-    its partd-server, in keys that begin with "pystage/". In both cases, the directory holds only locks and temporary files.
+    If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given,
+    they are kept at its partd-server, in keys that begin with "pystage/". In both cases, the directory holds only locks
+    and temporary files.
     """
     global _directory, _shared
     if tables is not None and store is not None:
@@ -52,24 +58,30 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
     """Returns a directory on this machine, and the storage for results, which is this directory or shared storage."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
-        raise Misuse(f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results elsewhere")
+        raise Misuse(
+            f"{base} is a URL: pass a directory on this machine, and set_directory(tables=connect(…)) for results "
+            "elsewhere"
+        )
     local = Directory(Path(base).expanduser())
     return local, local if path else _shared or local
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes old results of stages, and returns what it removed. The attribute why of each is "expired"; "superseded", by a newer result
-    of the same stage, input names and arguments; or "over max_bytes", for the oldest results if all together have more bytes.
+    """Removes old results of stages, and returns what it removed. The attribute why of each is "expired"; "superseded",
+    by a newer result of the same stage, input names and arguments; or "over max_bytes", for the oldest results if all
+    together have more bytes.
 
-    Of results over max_bytes, it keeps the hashes, so that the keys of later stages stay known. It also removes temporary files of killed
-    processes. It does not wait: it skips results that a process is computing.
+    Of results over max_bytes, it keeps the hashes, so that the keys of later stages stay known. It also removes
+    temporary files of killed processes. It does not wait: it skips results that a process is computing.
     """
     removed: list[Kept] = []
     newest: dict[tuple[str, str], Kept] = {}
     total, now, (local, storage) = 0, time.time(), storage_of(directory)
     for kept in sorted(storage.all(), key=lambda kept: (kept.made, not kept.removed), reverse=True):
         first = newest.setdefault((kept.stage, kept.key[:IDENTITY]), kept)
-        is_superseded = first is not kept and not (kept.removed and first.key == kept.key)  # a killed gc leaves a result and its hash
+        is_superseded = first is not kept and not (
+            kept.removed and first.key == kept.key
+        )  # a killed gc leaves a result and its hash
         reason = "expired" if kept.expires <= now else "superseded" if is_superseded else ""
         if keep_hash := not reason:
             total += kept.bytes
@@ -78,7 +90,9 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
             with storage.locked(kept.stage, kept.key, wait=False) as acquired:
                 if acquired and storage.remove(kept, keep_hash) and not kept.removed:
                     removed.append(kept._replace(why=reason))
-    for stage, key in {(path.parent.name, match[1]) for path in local.base.glob("*/.*") if (match := _UNFINISHED.fullmatch(path.name))}:
+    for stage, key in {
+        (path.parent.name, match[1]) for path in local.base.glob("*/.*") if (match := _UNFINISHED.fullmatch(path.name))
+    }:
         with local.locked(stage, key, wait=False) as acquired:
             removed += local.sweep(stage, key) if acquired else ()
     return removed

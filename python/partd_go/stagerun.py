@@ -56,21 +56,28 @@ class _Changed(Exception):
 
 
 class Run:
-    """One call of a stage. It runs the stage and each of its ancestors at most once, unless a result changes during the run."""
+    """One call of a stage. It runs the stage and each of its ancestors at most once, unless a result changes during the
+    run."""
 
     def __init__(self, target: Runnable, call: inspect.BoundArguments):
         self.target = target
-        self.inputs: dict[Runnable, tuple[str, str, str]] = {}  # hashes of the stage's identity, code and raw files; ancestors first
+        self.inputs: dict[
+            Runnable, tuple[str, str, str]
+        ] = {}  # hashes of the stage's identity, code and raw files; ancestors first
         self.calls: dict[Runnable, inspect.BoundArguments] = {}
         self.uses: dict[Runnable, int] = {}  # number of stages whose functions get the stage's result
-        self.stats: dict[Runnable, list[tuple[int, ...]]] = {}  # size, times and inode of the stage's raw files before the run
+        self.stats: dict[
+            Runnable, list[tuple[int, ...]]
+        ] = {}  # size, times and inode of the stage's raw files before the run
         self.hash_inputs(target, call)
         self.begin()
 
     def begin(self) -> None:
         self.keys: dict[Runnable, str] = {}
         self.contents: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
-        self.ttls: dict[Runnable, float] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
+        self.ttls: dict[
+            Runnable, float
+        ] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
         self.expires: dict[Runnable, float] = {}  # times at which results expire
         self.results: dict[Runnable, Any] = {}
 
@@ -81,7 +88,10 @@ class Run:
                 return method()
             except _Changed:
                 self.begin()
-        raise RuntimeError(f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise its ttl, or stop what removes it")
+        raise RuntimeError(
+            f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise its "
+            "ttl, or stop what removes it"
+        )
 
     def hash_inputs(self, s: Runnable, call: inspect.BoundArguments) -> None:
         """Hashes what the keys of a stage and its ancestors depend on, except results."""
@@ -103,14 +113,21 @@ class Run:
         if s not in self.keys:
             ancestors = sorted(s.ancestors.items())
             contents = [(name, self.content(ancestor)) for name, ancestor in ancestors]
-            self.ttls[s] = min([s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.is_known(ancestor))])
+            self.ttls[s] = min(
+                [s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.is_known(ancestor))]
+            )
             identity, code, files = self.inputs[s]
-            self.keys[s] = identity[:IDENTITY] + code[:PART] + files[:PART] + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
+            self.keys[s] = (
+                identity[:IDENTITY]
+                + code[:PART]
+                + files[:PART]
+                + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
+            )
         return self.keys[s]
 
     def content(self, s: Runnable) -> str:
-        """Returns the hash of the stage's result, which gc keeps. If the result is kept in a format that does not determine its value,
-        or not at all, content returns the stage's key instead."""
+        """Returns the hash of the stage's result, which gc keeps. If the result is kept in a format that does not
+        determine its value, or not at all, content returns the stage's key instead."""
         if s not in self.contents:
             if not s.cache or s.format not in (None, *EXECUTE_NOTHING):
                 self.contents[s] = self.key(s)
@@ -129,7 +146,8 @@ class Run:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
-        """Returns the description of the stage's result, unless the result has expired. gc may have removed the result."""
+        """Returns the description of the stage's result, unless the result has expired. gc may have removed the
+        result."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 
@@ -155,7 +173,11 @@ class Run:
                 unknown.update([s] if s.format in (None, *EXECUTE_NOTHING) else [])
         for s in reversed(self.inputs):
             if steps[s].action == "skipped":
-                steps[s] = steps[s]._replace(action=needed[s]) if s in needed else steps[s]._replace(why="no stage that runs needs its result")
+                steps[s] = (
+                    steps[s]._replace(action=needed[s])
+                    if s in needed
+                    else steps[s]._replace(why="no stage that runs needs its result")
+                )
             for ancestor in s.ancestors.values():
                 if steps[s].action == "runs" or steps[s].action == "may run" and ancestor not in needed:
                     needed[ancestor] = steps[s].action
@@ -164,14 +186,20 @@ class Run:
     def why(self, s: Runnable) -> str:
         """Compares the key of a stage that runs with the newest one of the same name, input names and arguments."""
         key = self.key(s)
-        same = [kept for kept in storage_of(s.directory)[1].all() if kept.stage == s.name and kept.key[:IDENTITY] == key[:IDENTITY]]
+        same = [
+            kept
+            for kept in storage_of(s.directory)[1].all()
+            if kept.stage == s.name and kept.key[:IDENTITY] == key[:IDENTITY]
+        ]
         if not same:
             return "it never ran"
         old = max(same, key=lambda kept: (kept.key == key, kept.made)).key
         parts = "its code", "a raw file", "an ancestor's result"
         ends = IDENTITY, IDENTITY + PART, IDENTITY + 2 * PART, len(key)
         changed = [part for part, start, end in zip(parts, ends, ends[1:]) if old[start:end] != key[start:end]]
-        return f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"  # the last digits depend on everything
+        return (
+            f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"
+        )  # the last digits depend on everything
 
     def result(self, s: Runnable) -> Any:
         result = self.value(s)
@@ -180,7 +208,10 @@ class Run:
         try:
             return copy.deepcopy(result)  # several stages use the result, and a stage's function may modify its inputs
         except Exception as error:
-            raise Misuse(f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): return a list or a table") from error
+            raise Misuse(
+                f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): "
+                "return a list or a table"
+            ) from error
 
     def value(self, s: Runnable) -> Any:
         if s not in self.results:
@@ -190,10 +221,14 @@ class Run:
 
     def compute(self, s: Runnable) -> Any:
         inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
-        self.expires[s] = min([time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.is_known(a))])
+        self.expires[s] = min(
+            [time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.is_known(a))]
+        )
         result = s._call(self.calls[s], {**s.files, **inputs})
         if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
-            raise Misuse(f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table")
+            raise Misuse(
+                f"{s.name} returned a {type(result).__name__}, which can be read only once: return a list or a table"
+            )
         if _stats(s) != self.stats[s]:
             raise RuntimeError(f"{s.name}: a raw file changed during the run, so the result is not kept: call it again")
         return result
@@ -201,7 +236,10 @@ class Run:
     def stored_result(self, s: Runnable) -> Any:
         local, storage = storage_of(s.directory)
         if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
-            raise Misuse(f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or pickle")
+            raise Misuse(
+                f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or "
+                "pickle"
+            )
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
         # Without a lock file, nobody is computing the result, so reading it needs no lock. If a killed process left the
@@ -214,15 +252,20 @@ class Run:
             if not self.load(storage, s, locked=True):
                 result = self.compute(s)
                 with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=directory) as temp_directory:
-                    written, self.results[s] = write(s.name, result, Path(temp_directory, key), s.format if storage is local else s.format or "parquet")
+                    written, self.results[s] = write(
+                        s.name,
+                        result,
+                        Path(temp_directory, key),
+                        s.format if storage is local else s.format or "parquet",
+                    )
                     content = result_hash(written.suffix[1:], content_hash(written))
                     storage.put(s.name, key, self.expires[s], written, content)
                     self.check(s, content)
         return self.results[s]
 
     def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
-        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's lock,
-        it warns about a damaged result and removes it."""
+        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's
+        lock, it warns about a damaged result and removes it."""
         stored = self.find(s)
         if stored is None or stored.removed:
             return False
@@ -233,7 +276,11 @@ class Run:
         except Damaged:
             if locked:
                 storage.remove(stored)  # before the warning, which may be an error
-                warnings.warn(f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again", RuntimeWarning, stacklevel=2)
+                warnings.warn(
+                    f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             return False
         self.check(s, stored.content)
         return True

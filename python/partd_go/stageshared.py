@@ -1,6 +1,7 @@
 """Keeps results of stages in storage that other users share: in tables, or at a partd-server.
 
-Shared results may be damaged or hostile. So a stage reads them in the format that its code asks for, never in one that a result names."""
+Shared results may be damaged or hostile. So a stage reads them in the format that its code asks for, never in one that
+a result names."""
 
 from __future__ import annotations
 
@@ -49,7 +50,9 @@ class InTables:
         except NotFound as error:
             raise FileNotFoundError(kept.key) from error
         columns = rows.columns if rows.schema.types in ([pa.binary()], [pa.large_binary()]) else []
-        pieces = (piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid)
+        pieces = (
+            piece.as_buffer() for column in columns for chunk in column.chunks for piece in chunk if piece.is_valid
+        )
         try:
             return _result(b"".join(pieces), kept, format, self.url)
         except Corrupt as error:
@@ -59,7 +62,9 @@ class InTables:
 
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
         info, data = _pack(stage, expires, written, content)
-        rows = pa.table({"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())})
+        rows = pa.table(
+            {"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())}
+        )
         self.tables.put(key, rows, "replace", self.bucket, metadata={_INFO: info})
 
     def all(self) -> Iterator[Kept]:
@@ -71,7 +76,9 @@ class InTables:
             return False
         if keep_hash:
             empty = pa.table({"data": pa.array([], pa.large_binary())})
-            self.tables.put(kept.key, empty, "replace", self.bucket, metadata={_INFO: _info(kept._replace(removed=True))})
+            self.tables.put(
+                kept.key, empty, "replace", self.bucket, metadata={_INFO: _info(kept._replace(removed=True))}
+            )
         else:
             self.tables.delete(kept.key, bucket=self.bucket)
         return True
@@ -90,8 +97,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must fit
-    into one message."""
+    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must
+    fit into one message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url
@@ -115,7 +122,11 @@ class InStore:
 
     def all(self) -> Iterator[Kept]:
         starts = (chunk for chunk in self.store.scan_chunks() if chunk.offset == 0 and chunk.key.startswith("pystage/"))
-        return (kept for chunk in starts if (kept := _parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :])))
+        return (
+            kept
+            for chunk in starts
+            if (kept := _parse_info(chunk.data.partition(b"\n")[0], chunk.key[len("pystage/") :]))
+        )
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
         if (current := self.find(kept.stage, kept.key)) is None or current.made != kept.made:
@@ -138,7 +149,9 @@ def _pack(stage: str, expires: float, written: Path, content: str) -> tuple[str,
 
 
 def _info(kept: Kept) -> str:
-    return json.dumps([kept.stage, kept.made, kept.expires, 0 if kept.removed else kept.bytes, kept.content, kept.removed])
+    return json.dumps(
+        [kept.stage, kept.made, kept.expires, 0 if kept.removed else kept.bytes, kept.content, kept.removed]
+    )
 
 
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
@@ -160,7 +173,11 @@ def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) 
             raise ValueError("the checksum differs")
         if kept.content not in ("", result_hash(format or "parquet", data[:_SUM].hex())):
             raise ValueError("it has another hash than its description")
-        return read(pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet")
+        return read(
+            pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet"
+        )
     except Exception as error:
         problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"
-        raise failure(Corrupt, "read a result of a stage", url, problem, "delete it, so that the stage computes it again") from error
+        raise failure(
+            Corrupt, "read a result of a stage", url, problem, "delete it, so that the stage computes it again"
+        ) from error

@@ -22,10 +22,24 @@ POP, POP_READ, POP_DONE, GET = 10, 11, 12, 13
 READ, KEYS, SCAN, NEXT = 15, 16, 17, 18
 STAT, SYNC, KEEP_HANDLE, NAMESPACES = 20, 22, 25, 26
 NAMES = {
-    HELLO: "connect", SESSION: "session", END_SESSION: "end session", APPEND: "append",
-    SET_ONCE: "iset", DELETE: "delete", DROP: "drop", POP: "pop", POP_READ: "pop", GET: "get", READ: "get",
-    KEYS: "keys", SCAN: "scan", NEXT: "scan", STAT: "stat", SYNC: "sync", NAMESPACES: "namespaces",
-}  # fmt: skip
+    HELLO: "connect",
+    SESSION: "session",
+    END_SESSION: "end session",
+    APPEND: "append",
+    SET_ONCE: "iset",
+    DELETE: "delete",
+    DROP: "drop",
+    POP: "pop",
+    POP_READ: "pop",
+    GET: "get",
+    READ: "get",
+    KEYS: "keys",
+    SCAN: "scan",
+    NEXT: "scan",
+    STAT: "stat",
+    SYNC: "sync",
+    NAMESPACES: "namespaces",
+}
 
 RESENT = 2  # flag of requests
 MORE = 1  # flag of replies
@@ -127,7 +141,8 @@ def text(value: str) -> bytes:
 
 
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yields (value, 0) for each value in a get's reply, or (b"", handle) for a value that is too large for the reply."""
+    """Yields (value, 0) for each value in a get's reply, or (b"", handle) for a value that is too large for the
+    reply."""
     (count,) = U32.unpack_from(body)
     offset = 4
     for _ in range(count):

@@ -39,7 +39,9 @@ def pytest_configure() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: Any) -> None:
     if "shuffle_method" in metafunc.fixturenames:
-        parametrized = any("shuffle_method" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+        parametrized = any(
+            "shuffle_method" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")
+        )
         if not parametrized:
             metafunc.definition.add_marker(pytest.mark.parametrize("shuffle_method", [METHOD], indirect=True))
 

@@ -12,10 +12,14 @@ import pyarrow as pa
 
 DAYS = pd.date_range("2024-01-01", periods=4)
 VALUES = {
-    **{kind: np.array([1, 2, 3, 4], kind) for kind in
-       "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()},
-    **{kind: pd.array([1, None, 3, 4], kind) for kind in
-       "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float32 Float64".split()},
+    **{
+        kind: np.array([1, 2, 3, 4], kind)
+        for kind in "int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()
+    },
+    **{
+        kind: pd.array([1, None, 3, 4], kind)
+        for kind in "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float32 Float64".split()
+    },
     "bool": [True, False, True, True],
     "boolean": pd.array([True, None, False, True], "boolean"),
     "text": list("abcd"),
@@ -41,10 +45,17 @@ VALUES = {
     "list": [[1, 2], [], None, [3]],
     "dict": [{"a": 1, "b": None}, None, {"a": 2, "b": "x"}, {"a": 3, "b": "y"}],
     "sparse": pd.arrays.SparseArray([0, 0, 1, 2]),
-    **{f"pyarrow's {kind}": pd.array(values, pd.ArrowDtype(kind)) for kind, values in (
-        (pa.int32(), [1, None, 2, 3]), (pa.string(), list("abcd")), (pa.decimal128(10, 2), [1, None, 2, 3]),
-        (pa.list_(pa.int64()), [[1], None, [2], [3]]), (pa.timestamp("us", "UTC"), DAYS.tz_localize("UTC")))},
-}  # fmt: skip
+    **{
+        f"pyarrow's {kind}": pd.array(values, pd.ArrowDtype(kind))
+        for kind, values in (
+            (pa.int32(), [1, None, 2, 3]),
+            (pa.string(), list("abcd")),
+            (pa.decimal128(10, 2), [1, None, 2, 3]),
+            (pa.list_(pa.int64()), [[1], None, [2], [3]]),
+            (pa.timestamp("us", "UTC"), DAYS.tz_localize("UTC")),
+        )
+    },
+}
 BIG = 2**53 + 1  # a float cannot represent it
 OSLO = DAYS.tz_localize("Europe/Oslo")
 # Columns whose values earlier versions changed silently, or could not read back.
@@ -52,10 +63,18 @@ HARD = {
     "time in dateutil's offset": DAYS.tz_localize(dateutil.tz.tzoffset("X", -9000)),
     "time in a named offset": DAYS.tz_localize(datetime.timezone(datetime.timedelta(hours=2), "CET")),
     "category of times in dateutil's offset": pd.Categorical(DAYS.tz_localize(dateutil.tz.tzoffset(None, 7200))),
-    "category, ordered, with long labels": pd.Categorical(list("abca"), [*"cba", *(f"{n:0100}" for n in range(700))], ordered=True),
-    "objects: decimals with NaN": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), decimal.Decimal(2), decimal.Decimal(3)], dtype=object),
-    "objects: decimals with NaN and None": pd.Series([decimal.Decimal("1.5"), decimal.Decimal("NaN"), None, None], dtype=object),
-    "pyarrow's dictionary<values=string, indices=int8>": pd.array(list("abca"), pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))),
+    "category, ordered, with long labels": pd.Categorical(
+        list("abca"), [*"cba", *(f"{n:0100}" for n in range(700))], ordered=True
+    ),
+    "objects: decimals with NaN": pd.Series(
+        [decimal.Decimal("1.5"), decimal.Decimal("NaN"), decimal.Decimal(2), decimal.Decimal(3)], dtype=object
+    ),
+    "objects: decimals with NaN and None": pd.Series(
+        [decimal.Decimal("1.5"), decimal.Decimal("NaN"), None, None], dtype=object
+    ),
+    "pyarrow's dictionary<values=string, indices=int8>": pd.array(
+        list("abca"), pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string()))
+    ),
     "large integers": np.array([BIG, 2, -3, BIG + 2]),
     "Int64, large": pd.array([BIG, None, 3, 4], "Int64"),
     "text with NaN": pd.Series(["a", np.nan, "b", "007"], dtype=object),
@@ -73,16 +92,20 @@ HARD = {
     "objects: bools": pd.Series([True, None, False, True], dtype=object),
     "objects: floats": pd.Series([1.5, 2.0, None, 3.0], dtype=object),
     "objects: times": pd.Series([*OSLO], dtype=object),
-    "objects: spans": pd.Series([datetime.timedelta(1), None, datetime.timedelta(2), datetime.timedelta(0, 1)], dtype=object),
+    "objects: spans": pd.Series(
+        [datetime.timedelta(1), None, datetime.timedelta(2), datetime.timedelta(0, 1)], dtype=object
+    ),
     "objects: lists with None": pd.Series([[1, None], None, [BIG], []], dtype=object),
     "objects: tuples": pd.Series([(1, 2), (3,), None, ()], dtype=object),
     "objects: arrays": pd.Series([np.array([1.5, np.nan]), np.array([2.0]), None, np.array([])], dtype=object),
     "objects: nested with None": pd.Series([{"a": [1, None]}, None, {"a": None}, {"a": []}], dtype=object),
     "objects: dicts with different keys": pd.Series([{"a": 1}, {"b": [2]}, None, {}], dtype=object),
-    "objects: a date and a time": pd.Series([datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 2, 3), None, None], dtype=object),
+    "objects: a date and a time": pd.Series(
+        [datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 2, 3), None, None], dtype=object
+    ),
     "objects: 1 and 2.5": pd.Series([1, 2.5, None, 3], dtype=object),
     "objects: a number and a string": pd.Series([1, "a", None, 3], dtype=object),
     "objects: two zones": pd.Series([OSLO[0], OSLO[1].tz_convert("Asia/Tokyo"), OSLO[2], OSLO[3]], dtype=object),
     "objects: sets": pd.Series([{1}, {2}, None, set()], dtype=object),
     "complex": np.array([1 + 1j, 2, 3, 4]),
-}  # fmt: skip
+}

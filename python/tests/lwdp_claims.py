@@ -29,7 +29,9 @@ RECORD_RUN = "    with open(os.environ['HOME'] + '/ran', 'a') as f: f.write('%s'
 def load(text):
     """Writes the stages in text to a module named pipe, and imports it afresh."""
     sys.modules.pop("pipe", None)
-    (temp_root / "pipe.py").write_text(f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {module_name}.stage import stage\n" + text)
+    (temp_root / "pipe.py").write_text(
+        f"import os, time, pandas as pd\nfrom pathlib import Path\nfrom {module_name}.stage import stage\n" + text
+    )
     importlib.invalidate_caches()
     return importlib.import_module("pipe")
 
@@ -84,7 +86,10 @@ def file_types():
     return [stage(raw=path)(lambda raw: raw)() for path in paths] == paths
 
 
-BRANCHES = "".join(f"@stage(raw='{n}.csv', cache=True)\ndef r{n}(raw):\n{RECORD_RUN % n}    return pd.DataFrame({{'a': [{n}]}})\n" for n in (1, 2))
+BRANCHES = "".join(
+    f"@stage(raw='{n}.csv', cache=True)\ndef r{n}(raw):\n{RECORD_RUN % n}    return pd.DataFrame({{'a': [{n}]}})\n"
+    for n in (1, 2)
+)
 BRANCHES += "@stage(a=r1, b=r2)\ndef last(a, b):\n    return len(a) + len(b)\n"
 
 
@@ -106,7 +111,9 @@ def key(s):
     return s.hash.hexdigest() if module_name == "lwdp" else s.key()
 
 
-CHAIN = "@stage\ndef one():\n    %s\n@stage(x=one)\ndef two(x):\n    return x\n@stage(x=two)\ndef three(x):\n    return x\n"
+CHAIN = (
+    "@stage\ndef one():\n    %s\n@stage(x=one)\ndef two(x):\n    return x\n@stage(x=two)\ndef three(x):\n    return x\n"
+)
 
 
 def hash_ignores_formatting():
@@ -179,9 +186,15 @@ def stages_run_concurrently():
     """Each of four stages waits until all four have started."""
     timeout = 60 if module_name == "lwdp" else 0.2
     wait = f"    Path(os.environ['HOME'], '%d').touch()\n    deadline = time.monotonic() + {timeout}\n"
-    wait += "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 and time.monotonic() < deadline:\n        time.sleep(0.01)\n"
+    wait += (
+        "    while len([*Path(os.environ['HOME']).glob('[0-3]')]) < 4 "
+        "and time.monotonic() < deadline:\n        time.sleep(0.01)\n"
+    )
     wait += "    return len([*Path(os.environ['HOME']).glob('[0-3]')])\n"
-    pipe = load("".join(f"@stage\ndef r{n}():\n{wait % n}" for n in range(4)) + "@stage(a=r0, b=r1, c=r2, d=r3)\ndef last(**all):\n    return all\n")
+    pipe = load(
+        "".join(f"@stage\ndef r{n}():\n{wait % n}" for n in range(4))
+        + "@stage(a=r0, b=r1, c=r2, d=r3)\ndef last(**all):\n    return all\n"
+    )
     return [*pipe.last().values()] == [4] * 4
 
 
@@ -225,11 +238,33 @@ def default_cache_path():
 
 
 for case in (
-    decorator_import, without_cache_directory, readme_example, file_types, reruns_only_changed_branch, last_stage_runs_all, hash_ignores_formatting,
-    change_reaches_dependent_stages, caching_is_optional, cache_formats, second_run_reads_cache, cache_in_other_stores, raw_file_in_s3, ttl,
-    call_with_arguments, has_hash_path, lists_ancestors, cache_class, stages_run_concurrently, logs_messages,
-    missing_file, path_objects, constant_inputs, non_frame_results, inputs_named_like_options, default_cache_path,
-):  # fmt: skip
+    decorator_import,
+    without_cache_directory,
+    readme_example,
+    file_types,
+    reruns_only_changed_branch,
+    last_stage_runs_all,
+    hash_ignores_formatting,
+    change_reaches_dependent_stages,
+    caching_is_optional,
+    cache_formats,
+    second_run_reads_cache,
+    cache_in_other_stores,
+    raw_file_in_s3,
+    ttl,
+    call_with_arguments,
+    has_hash_path,
+    lists_ancestors,
+    cache_class,
+    stages_run_concurrently,
+    logs_messages,
+    missing_file,
+    path_objects,
+    constant_inputs,
+    non_frame_results,
+    inputs_named_like_options,
+    default_cache_path,
+):
     if child := os.fork():  # each case has a process with its own workers
         print(f"{case.__name__}: {'no' if os.waitpid(child, 0)[1] else 'yes'}", flush=True)
         continue

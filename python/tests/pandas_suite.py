@@ -36,7 +36,9 @@ def convert(source: str, target: str) -> None:
         raise OSError(run.stderr)
 
 
-def write_table(table: pa.Table, where: Any, compression: str | None = "snappy", filesystem: Any = None, **options: Any) -> None:
+def write_table(
+    table: pa.Table, where: Any, compression: str | None = "snappy", filesystem: Any = None, **options: Any
+) -> None:
     options.pop("version", None)  # partd-tables writes the newest version
     if filesystem or options:
         raise NotImplementedError(f"partd-tables writes a local file, without the options {[*options]}")
@@ -59,14 +61,18 @@ def read_table(source: Any, columns: Any = None, filesystem: Any = None, **optio
     if filesystem or isinstance(source, str) and os.path.isdir(source):
         return parquet.read_table(source, columns=columns, filesystem=filesystem, **options)
     with tempfile.TemporaryDirectory() as directory:
-        file, target, again = (os.path.join(directory, name) for name in ("rows.parquet", "rows.arrow", "again.parquet"))
+        file, target, again = (
+            os.path.join(directory, name) for name in ("rows.parquet", "rows.arrow", "again.parquet")
+        )
         if not isinstance(source, str):
             source.seek(0)
         Path(file).write_bytes(Path(source).read_bytes() if isinstance(source, str) else source.read())
         convert(file, target)
         with ipc.open_file(target) as reader:
             table = reader.read_all()
-        parquet.write_table(table.replace_schema_metadata(parquet.read_schema(file).metadata), again)  # pandas' columns and filters are pyarrow's
+        parquet.write_table(
+            table.replace_schema_metadata(parquet.read_schema(file).metadata), again
+        )  # pandas' columns and filters are pyarrow's
         return parquet.read_table(again, columns=columns, **options)
 
 

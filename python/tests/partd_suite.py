@@ -29,7 +29,8 @@ DIRECTORY_TESTS = {"test_del", "test_specify_dirname", "test_filenames"}
 
 # Tests that cannot pass with pandas 3, with the reasons.
 EXPECTED_FAILURES = dict.fromkeys(
-    ["test_PandasColumns", "test_column_selection"], "partd 1.4.2's PandasColumns does not support str, the type of texts in pandas 3"
+    ["test_PandasColumns", "test_column_selection"],
+    "partd 1.4.2's PandasColumns does not support str, the type of texts in pandas 3",
 )
 
 
@@ -93,12 +94,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name in DIRECTORY_TESTS:
-            item.add_marker(pytest.mark.xfail(run=False, reason="it tests how partd.File names and removes its directories"))
+            item.add_marker(
+                pytest.mark.xfail(run=False, reason="it tests how partd.File names and removes its directories")
+            )
     if pd.__version__ >= "3":
         remaining = set(EXPECTED_FAILURES)
         for item in items:
             if item.name in EXPECTED_FAILURES:
-                item.add_marker(pytest.mark.xfail(strict=True, raises=AttributeError, reason=EXPECTED_FAILURES[item.name]))
+                item.add_marker(
+                    pytest.mark.xfail(strict=True, raises=AttributeError, reason=EXPECTED_FAILURES[item.name])
+                )
                 remaining.discard(item.name)
         assert not remaining, f"EXPECTED_FAILURES names tests that do not exist: {remaining}"
 

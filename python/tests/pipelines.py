@@ -28,7 +28,9 @@ def load(text, name="pipe"):
     """Imports a module with new source."""
     for n in (name, "helpers"):
         sys.modules.pop(n, None)
-    Path(f"{name}.py").write_text("import pandas, random, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text)
+    Path(f"{name}.py").write_text(
+        "import pandas, random, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\n" + text
+    )
     importlib.invalidate_caches()
     return importlib.import_module(name)
 

@@ -17,18 +17,28 @@ sys.modules.setdefault("yfinance", types.SimpleNamespace(download=None))  # a te
 
 # Tests that cannot pass, with the reasons.
 EXPECTED_FAILURES = {
-    "test_collection_exists_error": "it expects an error, but the README and another test open an existing collection with the same call",
-    "TestPerformanceOptimizations::test_streaming_append": "its chunks have duplicate times, and keep_last is the default",
+    "test_collection_exists_error": (
+        "it expects an error, but the README and another test open an existing collection with the same call"
+    ),
+    "TestPerformanceOptimizations::test_streaming_append": (
+        "its chunks have duplicate times, and keep_last is the default"
+    ),
     "test_memory_optimization": "its columns have different lengths, so pandas refuses them",
-    "TestTimezoneOperations::test_timezone_preservation": "it contradicts another test and the README, which expect UTC",
+    "TestTimezoneOperations::test_timezone_preservation": (
+        "it contradicts another test and the README, which expect UTC"
+    ),
     "test_store_creation": "it expects the path to be a str, but in pystore it is a Path",
     "test_path_handling": "its file does not import tempfile",
     "test_write_dask_dataframe": "dask changes the type of its texts before the write",
 }
 if pd.__version__ >= "3":
     EXPECTED_FAILURES |= {
-        "test_multicolumn_with_mixed_types": "it expects texts to be objects, but pandas 3 makes them str before the write",
-        "test_timedelta_support": "it expects nanoseconds, but pandas 3 parses its texts as microseconds before the write",
+        "test_multicolumn_with_mixed_types": (
+            "it expects texts to be objects, but pandas 3 makes them str before the write"
+        ),
+        "test_timedelta_support": (
+            "it expects nanoseconds, but pandas 3 parses its texts as microseconds before the write"
+        ),
     }
 
 
@@ -60,7 +70,11 @@ def test_collection(test_store):
 
 def frame(index: pd.DatetimeIndex) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    columns = {"value1": rng.random(len(index)), "value2": 100 * rng.random(len(index)), "category": rng.choice(list("ABC"), len(index))}
+    columns = {
+        "value1": rng.random(len(index)),
+        "value2": 100 * rng.random(len(index)),
+        "category": rng.choice(list("ABC"), len(index)),
+    }
     return pd.DataFrame(columns, index=index)
 
 
@@ -71,4 +85,6 @@ def sample_data():
 
 @pytest.fixture
 def sample_data_nanosecond():
-    return frame(pd.date_range("2024-01-01", periods=10, freq="1s") + pd.to_timedelta(np.arange(10) * 97, unit="ns"))[["value1"]]
+    return frame(pd.date_range("2024-01-01", periods=10, freq="1s") + pd.to_timedelta(np.arange(10) * 97, unit="ns"))[
+        ["value1"]
+    ]

@@ -65,7 +65,9 @@ def test_wrong_token(secure):
 def test_token_is_not_shown_beyond_this_machine(secure, monkeypatch):
     urls, _, alice, _ = secure
     monkeypatch.setattr(partd_go.address.ipaddress.IPv4Address, "is_loopback", False)
-    with pytest.raises(partd_go.Refused, match="the token was not sent, because others could read it over tcp://: write tls://") as caught:
+    with pytest.raises(
+        partd_go.Refused, match="the token was not sent, because others could read it over tcp://: write tls://"
+    ) as caught:
         partd_go.Client(urls["tcp"], alice).get("x")
     assert alice not in str(caught.value)
     with partd_go.Client(urls["tcp"], alice, insecure_token=True) as client:

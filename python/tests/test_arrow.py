@@ -69,7 +69,9 @@ def test_polars(tables):
     tables.append({"x": frame.reverse()})
     got = tables.get("x")
     assert isinstance(got, pl.DataFrame)
-    assert got.with_columns(pl.col("c").cast(str)).equals(pl.concat([frame, frame.reverse()]).with_columns(pl.col("c").cast(str)))
+    assert got.with_columns(pl.col("c").cast(str)).equals(
+        pl.concat([frame, frame.reverse()]).with_columns(pl.col("c").cast(str))
+    )
 
 
 def test_kinds(store):
@@ -91,7 +93,9 @@ def test_schemas_are_unified(tables):
 
 def test_dictionaries_are_unified(tables):
     for values, index in ((["a", "b"], pa.int8()), (["c", "a"], pa.int32())):
-        tables.append({"x": pa.table({"c": pa.array(values).dictionary_encode().cast(pa.dictionary(index, pa.string()))})})
+        tables.append(
+            {"x": pa.table({"c": pa.array(values).dictionary_encode().cast(pa.dictionary(index, pa.string()))})}
+        )
     got = tables.get("x")
     assert got.column("c").to_pylist() == ["a", "b", "c", "a"]
     assert got.column("c").chunk(0).dictionary.equals(got.column("c").chunk(1).dictionary)

@@ -21,8 +21,15 @@ def test_analyse():
     """The benchmark fails if its three engines compute different results from the same CSV."""
     for module in ("partd_go_tables", "duckdb", "polars", "psutil"):
         pytest.importorskip(module)
-    out = subprocess.run([sys.executable, str(BENCH / "analyse.py"), "--megabytes", "1", "--rounds", "1"], check=True, capture_output=True, text=True).stdout
-    assert re.findall(r"^(\w+) +partd_go +[\d.]+ s +\d+ MB   duckdb +[\d.]+ s +\d+ MB   polars +[\d.]+ s +\d+ MB$", out, re.M) == ["put", "aggregate", "resample", "join"]
+    out = subprocess.run(
+        [sys.executable, str(BENCH / "analyse.py"), "--megabytes", "1", "--rounds", "1"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert re.findall(
+        r"^(\w+) +partd_go +[\d.]+ s +\d+ MB   duckdb +[\d.]+ s +\d+ MB   polars +[\d.]+ s +\d+ MB$", out, re.M
+    ) == ["put", "aggregate", "resample", "join"]
 
 
 def test_kills(tmp_path):
@@ -30,7 +37,14 @@ def test_kills(tmp_path):
     pytest.importorskip("psutil")
     subprocess.run(["go", "build", "-o", tmp_path, "./examples/tasks"], cwd=BENCH.parent.parent, check=True)
     env = os.environ | {"PATH": f"{tmp_path}:{os.path.dirname(find('partd-server'))}:{os.environ['PATH']}"}
-    command = [sys.executable, str(BENCH / "kills.py"), "--bytes=2e7", "--methods=plain-server", "--faults=worker", "--every=0.3"]
+    command = [
+        sys.executable,
+        str(BENCH / "kills.py"),
+        "--bytes=2e7",
+        "--methods=plain-server",
+        "--faults=worker",
+        "--every=0.3",
+    ]
     out = subprocess.run([*command, f"--directory={tmp_path}"], check=True, stdout=subprocess.PIPE, env=env).stdout
     result = json.loads(out)
     assert result["finished"] and result["faults"], result

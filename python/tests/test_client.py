@@ -230,7 +230,15 @@ def test_stat(store):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://x:1", "tcp://x", "tcp://user:secret@x:1", "tcp://x:99999", "tcp://x:1/", "tcp://x:1?token=secret", "ipc://"],
+    [
+        "http://x:1",
+        "tcp://x",
+        "tcp://user:secret@x:1",
+        "tcp://x:99999",
+        "tcp://x:1/",
+        "tcp://x:1?token=secret",
+        "ipc://",
+    ],
 )
 def test_wrong_urls(url):
     with pytest.raises(ValueError, match="write") as caught:
@@ -260,7 +268,10 @@ def test_wrong_options(url):
 def test_missing_package_names_the_extra(code, package, extra):
     code = f"import sys; sys.modules[{package!r}] = None; import partd_go; {code}"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stderr.splitlines()[-1] == f"ModuleNotFoundError: {package} is not installed: pip install 'partd-go[{extra}]'"
+    assert (
+        run.stderr.splitlines()[-1]
+        == f"ModuleNotFoundError: {package} is not installed: pip install 'partd-go[{extra}]'"
+    )
 
 
 def test_extra_of_dask_has_local_clusters():

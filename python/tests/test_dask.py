@@ -63,7 +63,8 @@ def tail(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def computations(shuffle_method: str | None) -> Iterator[tuple[str, dd.DataFrame, list[str]]]:
-    """Yields the name of each computation, its collection, and the columns by which to sort the rows before comparing."""
+    """Yields the name of each computation, its collection, and the columns by which to sort the rows before
+    comparing."""
     df, names = frame(), pd.DataFrame({"name": [f"name {n}" for n in range(0, 2000, 2)], "n": range(1000)})
     with dask.config.set({"dataframe.shuffle.method": shuffle_method}):
         yield "shuffle", df.shuffle("name"), []
@@ -76,7 +77,11 @@ def computations(shuffle_method: str | None) -> Iterator[tuple[str, dd.DataFrame
         yield "sort_values", df.sort_values("value"), []
         yield "groupby", df.groupby("name")[["id", "kind"]].apply(tail, meta=part(0, 9)[["id", "kind"]]), ["id"]
         yield "nunique", df.groupby("kind", observed=True)["name"].nunique(split_out=3).reset_index(), ["kind"]
-        yield "merge", df.merge(dd.from_pandas(names, npartitions=4), on="name", how="outer", broadcast=False), ["id", "n"]
+        yield (
+            "merge",
+            df.merge(dd.from_pandas(names, npartitions=4), on="name", how="outer", broadcast=False),
+            ["id", "n"],
+        )
 
 
 def assert_same(got: pd.DataFrame, want: pd.DataFrame, by: list[str]) -> None:
@@ -98,7 +103,11 @@ def expected() -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # for dead workers
+    settings = {
+        "scheduler.allowed-failures": 100,
+        "comm.retry.count": 3,
+        "comm.timeouts.connect": "3s",
+    }  # for dead workers
     with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
@@ -107,12 +116,16 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def check_all(expected: dict[str, pd.DataFrame], scheduler: str | None = None) -> None:
-    check(expected, [*expected] if scheduler != "processes" else ["merge"], scheduler)  # starting processes takes seconds
+    check(
+        expected, [*expected] if scheduler != "processes" else ["merge"], scheduler
+    )  # starting processes takes seconds
 
 
 def check_some(expected: dict[str, pd.DataFrame]) -> None:
     """Is like check_all if PARTD_KILLS is set. Otherwise, it compares only a few computations."""
-    check(expected, [*expected] if "PARTD_KILLS" in os.environ else ["shuffle to fewer partitions", "set_index", "merge"])
+    check(
+        expected, [*expected] if "PARTD_KILLS" in os.environ else ["shuffle to fewer partitions", "set_index", "merge"]
+    )
 
 
 def check(expected: dict[str, pd.DataFrame], names: list[str], scheduler: str | None = None) -> None:
@@ -143,7 +156,9 @@ def server_url(request: pytest.FixtureRequest, url: str) -> str | None:
     return url if request.param == "server" else None
 
 
-def test_same_as_dask_distributed(expected: dict[str, pd.DataFrame], cluster: LocalCluster, server_url: str | None) -> None:
+def test_same_as_dask_distributed(
+    expected: dict[str, pd.DataFrame], cluster: LocalCluster, server_url: str | None
+) -> None:
     with Client(cluster), partd_go.dask.use(server_url, compression="zstd") as used:
         (check_all if server_url else check_some)(expected)
         wait_until_empty(used.store)
@@ -327,7 +342,9 @@ def test_invalid_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         partd_go.dask.use(partd_go.Client("tcp://127.0.0.1:1", retry_for=0.1))
     with monkeypatch.context() as patch:
         patch.setattr(dask, "__version__", "2031.1.0")
-        with pytest.raises(RuntimeError, match="this is 2031.1.0: install a supported version, for example with pip install"):
+        with pytest.raises(
+            RuntimeError, match="this is 2031.1.0: install a supported version, for example with pip install"
+        ):
             partd_go.dask.use()
     with monkeypatch.context() as patch:
         patch.setattr(method.use, "_patch", lambda self: None)
@@ -341,7 +358,9 @@ def test_worker_that_cannot_reach_the_server(cluster: LocalCluster, monkeypatch:
         from partd_go.dask import cluster as ours
 
         patch.setattr(ours, "reach", refuse)
-        with pytest.raises(RuntimeError, match="cannot shuffle through .*: no way. The scheduler and every worker need"):
+        with pytest.raises(
+            RuntimeError, match="cannot shuffle through .*: no way. The scheduler and every worker need"
+        ):
             partd_go.dask.use()
     assert method._active is None
 

@@ -67,7 +67,7 @@ def split_and_join(df: pd.DataFrame, ids: np.ndarray, compression: str | None = 
     layout = pickle.loads(pickle.dumps(blocks.layout_of(df)))
     found: dict[int, list[memoryview]] = {}
     for block in blocks.split(df, layout, ids, compression):
-        for partition, rows, piece in block:
+        for partition, _, piece in block:
             found.setdefault(partition, []).append(memoryview(b"".join(piece)))
     return {p: blocks.join(layout, pieces, compression) for p, pieces in found.items()}
 
@@ -105,10 +105,12 @@ def test_labels() -> None:
     check(twice.set_index([pd.Index(range(N), name="x"), pd.Index(["é"] * N)]))
 
 
-@pytest.mark.parametrize("level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)])
+@pytest.mark.parametrize(
+    "level", [[1, 2], [True, False], [1.5, 2.5], pd.array([1, 2], dtype="Int8"), pd.interval_range(0, 2)]
+)
 def test_levels_with_gaps(level: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A level of a MultiIndex with missing values (gaps) has the same type in all blocks, although pandas would use another
-    type in blocks that contain a gap."""
+    """A level of a MultiIndex with missing values (gaps) has the same type in all blocks, although pandas would use
+    another type in blocks that contain a gap."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 3000)  # so that some blocks have no gap
     codes = np.where(np.arange(N) < 700, np.arange(N) % 2, -1)
     df = pd.DataFrame({"v": range(N)}, index=pd.MultiIndex(levels=[level, range(N)], codes=[codes, range(N)]))
@@ -140,14 +142,16 @@ def test_large_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_piece_has_three_buffers() -> None:
-    """A piece consists of three buffers, whatever its number of columns, because each buffer costs time in a system call."""
+    """A piece consists of three buffers, whatever its number of columns, because each buffer costs time in a system
+    call."""
     df = pd.DataFrame(np.arange(100 * N).reshape(N, 100)).assign(text="word", more="words")
     (block,) = blocks.split(df, blocks.layout_of(df), np.arange(N) % 500, None)
     assert len(block) == 500 and all(len(piece) == 3 for _, _, piece in block)
 
 
 def test_frame_does_not_reference_pieces() -> None:
-    """A joined frame does not keep the pieces in memory, although Arrow's arrays use a message's memory without a copy."""
+    """A joined frame does not keep the pieces in memory, although Arrow's arrays use a message's memory without a
+    copy."""
     df = pd.DataFrame(np.random.default_rng(3).random((N, 50))).assign(text=pd.array(["word"] * N, dtype="str"))
     layout = blocks.layout_of(df)
     (block,) = blocks.split(df, layout, np.zeros(N, dtype=np.int64), None)

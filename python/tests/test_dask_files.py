@@ -49,7 +49,9 @@ def test_rows_in_files(expected: dict[str, pd.DataFrame], tmp_path: Path) -> Non
         check_all(expected, "processes")
         wait_until_empty(used.store)
         df = dd.from_pandas(pd.DataFrame({"x": range(100_000)}), npartitions=4).shuffle("x")
-        seen = df.map_partitions(observe, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(scheduler="threads")
+        seen = df.map_partitions(observe, used.store, meta={"rows": "i8", "files": "i8", "stored": "i8"}).compute(
+            scheduler="threads"
+        )
         assert seen["rows"].sum() == 100_000
         assert list(seen["files"]) == 4 * [4]  # one file per writing task
         assert seen["stored"].max() < 10_000  # the store has only the positions of the pieces
@@ -139,7 +141,10 @@ def test_failed_attempt_leaves_no_file(url: str, tmp_path: Path, monkeypatch: py
                 patch.setattr(owner, name, lambda *args: 1 / 0)
                 shuffle.write(df, s, 0, "_partitions", None)
             assert os.listdir(tmp_path / "x") == []
-        with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):  # the error is not hidden by the missing file
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(ZeroDivisionError),
+        ):  # the error is not hidden by the missing file
             patch.setattr(os, "writev", lambda *args: (shutil.rmtree(tmp_path / "x"), 1 / 0))
             shuffle.write(df, s, 0, "_partitions", None)
         client.drop()
@@ -209,7 +214,9 @@ def test_full_disk_is_an_error(tmp_path: Path) -> None:
         "        print(err.strerror)\n"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    out = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    out = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
     assert out.stdout == "File too large\n", out.stderr
 
 
@@ -228,7 +235,10 @@ def test_server_that_is_killed(tmp_path: Path) -> None:
         source = df.map_partitions(kill, meta=df._meta) if kill_before_shuffle else df
         out = source.shuffle("x", npartitions=3)
         out = out if kill_before_shuffle else out.map_partitions(kill, meta=df._meta).shuffle("x", npartitions=2)
-        with pytest.raises(partd_go.NoServer), partd_go.dask.use(directory=tmp_path):  # use() ends with an error, because its server was killed
+        with (
+            pytest.raises(partd_go.NoServer),
+            partd_go.dask.use(directory=tmp_path),
+        ):  # use() ends with an error, because its server was killed
             with pytest.raises((partd_go.Error, OSError, RuntimeError)):
                 out.compute(scheduler="threads")
         assert not list(tmp_path.iterdir())

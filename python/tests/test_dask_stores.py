@@ -97,7 +97,14 @@ class Place:
 
 def shards(directory: Path) -> Place:
     servers = [
-        Program(find("partd-server"), "--store", f"log:{directory}/{i}", "--listen", "tcp://127.0.0.1:PORT", "--memory=128MiB")
+        Program(
+            find("partd-server"),
+            "--store",
+            f"log:{directory}/{i}",
+            "--listen",
+            "tcp://127.0.0.1:PORT",
+            "--memory=128MiB",
+        )
         for i in range(3)
     ]
 
@@ -113,8 +120,19 @@ def shards(directory: Path) -> Place:
 
 def bucket(directory: Path) -> Place:
     (directory / "bucket").mkdir()
-    gateway = Program(GATEWAY or "", "--port", "127.0.0.1:PORT", "--access", "user", "--secret", "secretsecret", "--quiet",
-                      "--keep-alive", "posix", str(directory))  # fmt: skip
+    gateway = Program(
+        GATEWAY or "",
+        "--port",
+        "127.0.0.1:PORT",
+        "--access",
+        "user",
+        "--secret",
+        "secretsecret",
+        "--quiet",
+        "--keep-alive",
+        "posix",
+        str(directory),
+    )
 
     def stored_names() -> list[str]:
         return [os.path.join(parent, name) for parent, _, names in os.walk(directory / "bucket") for name in names]
@@ -139,7 +157,11 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def workers(place: Place) -> Iterator[LocalCluster]:
     """Yields a cluster whose processes have the bucket's credentials."""
-    settings = {"scheduler.allowed-failures": 100, "comm.retry.count": 3, "comm.timeouts.connect": "3s"}  # for dead workers
+    settings = {
+        "scheduler.allowed-failures": 100,
+        "comm.retry.count": 3,
+        "comm.timeouts.connect": "3s",
+    }  # for dead workers
     with dask.config.set({f"distributed.{name}": value for name, value in settings.items()}):
         with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
             yield cluster
@@ -274,7 +296,9 @@ def test_client_killed(place: Place, workers: LocalCluster, tmp_path: Path) -> N
         log = tmp_path / str(kill)
         command = [sys.executable, "-W", "ignore", "-c", program, workers.scheduler_address, place.url, str(log)]
         env = {**os.environ, "PYTHONPATH": paths}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=tmp_path) as running:
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=tmp_path
+        ) as running:
             wait_for_middle(log, random.Random(kill))
             running.kill()
         again = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path, timeout=120)
@@ -322,7 +346,9 @@ def test_private_server_ends_with_its_process(place: Place, store: str, tmp_path
         "print([c.pid for c in psutil.Process().children(recursive=True)], flush=True)\n"
         "time.sleep(100)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program, place.url], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, place.url], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as running:
         assert running.stdout
         children = eval(running.stdout.readline())
         assert children
@@ -380,8 +406,11 @@ def test_remove_leaves_other_prefixes(place: Place) -> None:
         pytest.skip("servers have no prefixes")
     with partd_go.dask.use(place.url) as used:
         path, _, query = place.url.partition("?")
-        for refused, why in ((f"s3://bucket?{query}", "a whole bucket"), (f"s3://bucket//?{query}", "a whole bucket"),
-                             (f"{path}?{query}&memory=1GiB", "option")):  # fmt: skip
+        for refused, why in (
+            (f"s3://bucket?{query}", "a whole bucket"),
+            (f"s3://bucket//?{query}", "a whole bucket"),
+            (f"{path}?{query}&memory=1GiB", "option"),
+        ):
             run = subprocess.run([CLOUD, "remove", "--store", refused], capture_output=True, text=True)
             assert run.returncode and why in run.stderr
         used.store.client.remove(used.store.name[:-1])  # a prefix of the text, but not of the path
@@ -412,6 +441,8 @@ def test_remove_with_number_sign_in_prefix(place: Place) -> None:
 
 def test_program_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(partd_go.NoServer, match="run partd-cloud.*go install ./cmd/partd-cloud.*on the PATH of each worker"):
+    with pytest.raises(
+        partd_go.NoServer, match="run partd-cloud.*go install ./cmd/partd-cloud.*on the PATH of each worker"
+    ):
         partd_go.dask.use("s3://bucket/jobs")
     assert partd_go.dask.method._active is None

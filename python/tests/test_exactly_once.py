@@ -133,10 +133,12 @@ def test_missing_reply(proxy, store):
         assert store.get("x") in (b"1234", b"134")
 
 
-@pytest.mark.parametrize("next_request", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())])
+@pytest.mark.parametrize(
+    "next_request", [lambda c: c.delete("none"), lambda c: c.get("x"), lambda c: c.stat(), lambda c: list(c.scan())]
+)
 def test_abandoned_change_is_never_late(url, store, monkeypatch, next_request):
-    """Any later request, even a read, invalidates the number of an abandoned change, so that the server ignores the change if it
-    arrives late."""
+    """Any later request, even a read, invalidates the number of an abandoned change, so that the server ignores the
+    change if it arrives late."""
     with partd_go.Client(url) as client:
         client.append({"x": b"1"})
         channel = client._channel
@@ -172,14 +174,17 @@ INTERRUPTED = {
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt may leave a socket open
 @pytest.mark.parametrize("name", INTERRUPTED)
 def test_interrupted(name, url):
-    """After an interrupt at any time, the client still works, and the interrupted change is applied once or not at all."""
+    """After an interrupt at any time, the client still works, and the interrupted change is applied once or not at
+    all."""
     with partd_go.Client(url) as client, partd_go.Client(url) as other:
         client.append({"z": b"1", "y": b"2"})
         for _ in range(INTERRUPTS):
             try:
                 try:
                     handler = signal.signal(signal.SIGALRM, signal.default_int_handler)
-                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 8e-4), 0.5)  # repeats, because one interrupt may be lost in a __del__
+                    signal.setitimer(
+                        signal.ITIMER_REAL, random.uniform(1e-5, 8e-4), 0.5
+                    )  # repeats, because one interrupt may be lost in a __del__
                     while True:
                         INTERRUPTED[name](client)
                 finally:
@@ -249,7 +254,8 @@ def test_killed_servers(tmp_path):
 
 @pytest.mark.parametrize("kind", ["mem:", "buffer+file:"])
 def test_store_without_sessions(tmp_path, kind):
-    """If the server is killed and its store keeps no sessions, the outcome of a change is unknown, and it is not sent again."""
+    """If the server is killed and its store keeps no sessions, the outcome of a change is unknown, and it is not sent
+    again."""
     url, directory = f"ipc://{tmp_path}/socket", kind if kind == "mem:" else f"{kind}{tmp_path}/files"
     server = start(directory, url)
     proxy = Proxy(f"{tmp_path}/proxy", f"{tmp_path}/socket")
@@ -283,7 +289,9 @@ def test_no_server(tmp_path):
     client = partd_go.Client(f"ipc://{tmp_path}/none", retry_for=0.3)
     for call in (lambda: client.get("x"), lambda: client.append({"x": b""}), lambda: list(client.keys())):
         start = time.monotonic()
-        with pytest.raises(partd_go.ConnectionFailed, match=r"no connection for 0\.[3-9] seconds .*check that the server is running"):
+        with pytest.raises(
+            partd_go.ConnectionFailed, match=r"no connection for 0\.[3-9] seconds .*check that the server is running"
+        ):
             call()
         assert time.monotonic() - start >= 0.3
     with pytest.raises(partd_go.TimedOut):

@@ -17,8 +17,8 @@ TEXT = struct.pack("<I", 1) + b"a"
 
 
 class Fake:
-    """A server that sends a valid hello, and answers each operation with the flags and body in answers. If trickle is set, it
-    waits for that many seconds after each byte of a reply. It serves one connection at a time."""
+    """A server that sends a valid hello, and answers each operation with the flags and body in answers. If trickle is
+    set, it waits for that many seconds after each byte of a reply. It serves one connection at a time."""
 
     def __init__(self, path: str, answers: dict[int, tuple[int, bytes]], trickle: float = 0):
         self.answers, self.trickle, self.requests = answers, trickle, 0
@@ -72,11 +72,13 @@ CALLS: dict[str, tuple[int, bytes, Callable[[partd_go.Client], object]]] = {
     "scan: empty reply": (wire.SCAN, b"", lambda c: list(c.scan())),
     "scan: claims too large a size": (wire.SCAN, bytes(8) + struct.pack("<I", 1 << 31), lambda c: list(c.scan())),
     "scan: truncated": (
-        wire.SCAN, bytes(8) + struct.pack("<IBQIH", 1, 1, 0, 1000, 1) + b"kvalue", lambda c: list(c.scan())
+        wire.SCAN,
+        bytes(8) + struct.pack("<IBQIH", 1, 1, 0, 1000, 1) + b"kvalue",
+        lambda c: list(c.scan()),
     ),
     "keys: truncated": (wire.KEYS, bytes(8) + struct.pack("<IQH", 1, 0, 9) + b"key", lambda c: list(c.keys())),
     "namespaces: truncated": (wire.NAMESPACES, TEXT + struct.pack("<I", 1), lambda c: c.namespaces()),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CALLS)

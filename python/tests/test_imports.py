@@ -11,7 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (ROOT / "partd_go", ROOT / "tables" / "partd_go_tables")
-FILES = {".".join(path.relative_to(package.parent).with_suffix("").parts): path for package in PACKAGES for path in package.rglob("*.py")}
+FILES = {
+    ".".join(path.relative_to(package.parent).with_suffix("").parts): path
+    for package in PACKAGES
+    for path in package.rglob("*.py")
+}
 MODULES = {name.removesuffix(".__init__"): path for name, path in FILES.items()}
 
 
@@ -30,7 +34,10 @@ def imports(name: str, path: Path) -> Iterator[str]:
 
 def test_no_cycle():
     graph = {name: set(imports(name, path)) for name, path in MODULES.items()}
-    assert graph["partd_go.tables.lazy"] >= {"partd_go.errors", "partd_go.tables.pushdown"} and "partd_go.tables" in graph["partd_go.pystore.utils"]
+    assert (
+        graph["partd_go.tables.lazy"] >= {"partd_go.errors", "partd_go.tables.pushdown"}
+        and "partd_go.tables" in graph["partd_go.pystore.utils"]
+    )
     assert "partd_go.tables.lazy" in graph["partd_go.tables.client"]  # imported in functions
     assert "partd_go.pystore.validation" in graph["partd_go.pystore.collection"]  # imported under TYPE_CHECKING
     try:

@@ -57,7 +57,9 @@ def test_keys_cannot_leave_the_directory(ours, theirs, tmp_path):
     assert os.path.exists(tmp_path / "a" / "out") and not os.path.exists(tmp_path.parent / "out")
 
 
-@pytest.mark.parametrize("bad", ["", "k" * 300, ("x", "in the way")], ids=["empty", "too long for a file name", "below another key"])
+@pytest.mark.parametrize(
+    "bad", ["", "k" * 300, ("x", "in the way")], ids=["empty", "too long for a file name", "below another key"]
+)
 def test_keys_of_all_kinds(ours, theirs, bad):
     for store in (ours, theirs):
         store.append({"x": b"1"})

@@ -39,7 +39,10 @@ def name():
 
 @pytest.fixture
 def nodes(tmp_path):
-    with pullframe((), tmp_path / "one", flags=("--lease=2s",)) as one, pullframe((), tmp_path / "two", flags=("--lease=2s",)) as two:
+    with (
+        pullframe((), tmp_path / "one", flags=("--lease=2s",)) as one,
+        pullframe((), tmp_path / "two", flags=("--lease=2s",)) as two,
+    ):
         yield one, two
 
 
@@ -62,8 +65,16 @@ def wait_until_gone(directory):
 
 def in_new_process(directory, statement, *arguments):
     """Opens a node in another process, which then runs the statement. Returns the process and the node's URL."""
-    code = "import sys; from partd_go.pull import pullframe; pf = pullframe((), sys.argv[1], flags=('--lease=2s',)); print(pf.url, flush=True);"
-    process = subprocess.Popen([sys.executable, "-c", code + statement, directory, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = (
+        "import sys; from partd_go.pull import pullframe; pf = pullframe((),"
+        " sys.argv[1], flags=('--lease=2s',)); print(pf.url, flush=True);"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code + statement, directory, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return process, process.stdout.readline().strip()
 
 
@@ -82,13 +93,16 @@ def test_saved_and_loaded_by_different_nodes(nodes, name):
 
 
 def test_second_load(nodes, name):
-    """Until the table changes, a second load fetches no data: it sends only one request, for the holder's newest version."""
+    """Until the table changes, a second load fetches no data: it sends only one request, for the holder's newest
+    version."""
     one, two = nodes
 
     def load_stats(*flags):
         command = [two._program, "pull", "get", "--stats", "--format=arrow", *two._flags, *flags, "--", name]
         result = subprocess.run(command, check=True, capture_output=True)
-        assert_equal(pa.ipc.open_stream(result.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False)
+        assert_equal(
+            pa.ipc.open_stream(result.stdout).read_all().to_pandas().set_index("when"), one.load(name), check_freq=False
+        )
         stats = json.loads(result.stderr)
         return stats["Requests"], stats["Bytes"]
 
@@ -113,10 +127,13 @@ def test_names_from_pullframe(tmp_path, name):
 
 
 def test_columns(nodes, name):
-    """Columns of a saved frame replace the table's columns; other columns stay, and new columns are null in older rows."""
+    """Columns of a saved frame replace the table's columns; other columns stay, and new columns are null in older
+    rows."""
     one, two = nodes
     one.save(name, prices())
-    later = pd.DataFrame({"price": [9.0, 10.0], "volume": [1.0, 2.0]}, pd.date_range("2024-01-04", periods=2, name="when"))
+    later = pd.DataFrame(
+        {"price": [9.0, 10.0], "volume": [1.0, 2.0]}, pd.date_range("2024-01-04", periods=2, name="when")
+    )
     two.save(name, later)
     got = one.load(name)
     assert got.price.tolist() == [0.5, 1.5, 2.5, 9.0, 10.0]
@@ -156,7 +173,10 @@ def test_refused_by_the_table(nodes, name):
 def test_other_node_left(tmp_path, name):
     """After the only node with the newest version left, a node loads its own version if max_staleness allows that."""
     options = {"sync_timeout": 5, "flags": ("--lease=2s",)}
-    with pullframe((), tmp_path / "two", max_staleness=3600, **options) as two, pullframe((), tmp_path / "strict", **options) as strict:
+    with (
+        pullframe((), tmp_path / "two", max_staleness=3600, **options) as two,
+        pullframe((), tmp_path / "strict", **options) as strict,
+    ):
         with pullframe((), tmp_path / "one", **options) as one:
             one.save(name, prices())
             for node in (two, strict):
@@ -259,7 +279,8 @@ def test_no_call_starts_a_program(nodes, name, monkeypatch):
 
 
 def test_handles_share_a_program(tmp_path, name):
-    """All handles to a directory, in any process, share a program, which ends with the last handle, not with the first."""
+    """All handles to a directory, in any process, share a program, which ends with the last handle, not with the
+    first."""
     first, url = in_new_process(tmp_path, "sys.stdin.read()")
     with pullframe((), tmp_path, flags=("--lease=2s",)) as one, pullframe((), tmp_path, flags=("--lease=2s",)) as two:
         assert one.url == two.url == url and one._process is two._process is None
@@ -399,7 +420,13 @@ def test_address_of_another_user(tmp_path, monkeypatch):
             assert two.url != one.url
 
 
-@pytest.mark.parametrize("revealed_by", ["directory", pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED"))])
+@pytest.mark.parametrize(
+    "revealed_by",
+    [
+        "directory",
+        pytest.param("process", marks=pytest.mark.skipif(sys.platform != "linux", reason="needs SO_PEERCRED")),
+    ],
+)
 def test_address_taken_over(tmp_path, name, monkeypatch, revealed_by):
     """A node sends nothing to a socket that another user created in place of a dead node's socket."""
     with pullframe((), tmp_path) as one, socket.socket(socket.AF_UNIX) as listener:
@@ -426,10 +453,18 @@ def test_address_taken_over(tmp_path, name, monkeypatch, revealed_by):
 
         def fake_stat(path, **options):
             found = lstat(path, **options)
-            return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.fspath(path) == os.fsencode(socket_path.parent) else found
+            return (
+                os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]])
+                if os.fspath(path) == os.fsencode(socket_path.parent)
+                else found
+            )
 
         def fake_getsockopt(connection, *which):
-            return struct.pack("3i", 1, os.getuid() + 1, 1) if connection.getpeername() == str(socket_path) else option(connection, *which)
+            return (
+                struct.pack("3i", 1, os.getuid() + 1, 1)
+                if connection.getpeername() == str(socket_path)
+                else option(connection, *which)
+            )
 
         if revealed_by == "directory":
             monkeypatch.setattr(os, "lstat", fake_stat)
@@ -500,7 +535,9 @@ def test_link_or_lock_of_another_user(tmp_path, monkeypatch):
 
     def fake_stat(file):
         found = fstat(file)
-        return os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.path.samestat(found, theirs) else found
+        return (
+            os.stat_result([*found[:4], found.st_uid + 1, *found[5:10]]) if os.path.samestat(found, theirs) else found
+        )
 
     monkeypatch.setattr(os, "fstat", fake_stat)
     with pytest.raises(partd_go.errors.NoServer, match="another user"):
@@ -565,12 +602,18 @@ def test_failed_restart(tmp_path, name, monkeypatch):
 def test_statements_about_pullframe(nodes, name):
     """Checks the statements of docs/pull.md about pullframe's README that no other test covers."""
     one, two = nodes
-    frame = pd.DataFrame({"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"]))
+    frame = pd.DataFrame(
+        {"m": [1.0, 2.0], "z": ["a", None]}, pd.DatetimeIndex(["2024-01-01", "2024-01-02 00:00:00.123456789"])
+    )
     one.save(name, frame)
     assert_equal(two.load(name, None, None), frame)
     two.save(name, pd.DataFrame({"a": [3.0], "m": [np.nan]}, frame.index[1:]))
     assert_equal(one.load(name), frame.assign(m=[1.0, np.nan], a=[np.nan, 3.0]))  # a missing value replaces the old one
-    assert len(one.load(name, frame.index[1] + pd.Timedelta(1))) == len(one.load(name, end=frame.index[0] - pd.Timedelta(1))) == 0
+    assert (
+        len(one.load(name, frame.index[1] + pd.Timedelta(1)))
+        == len(one.load(name, end=frame.index[0] - pd.Timedelta(1)))
+        == 0
+    )
     with pytest.raises(TypeError, match="kafka_hosts"):
         pullframe(kafka_hosts=set(), directory=one.directory)
     with pytest.raises(NotFound) as failed:
@@ -581,5 +624,7 @@ def test_statements_about_pullframe(nodes, name):
         content = file.read_bytes()
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     run = subprocess.run([one._program, "pull", "verify", *one._flags], stdout=subprocess.PIPE)
-    found = [finding for finding in map(json.loads, run.stdout.splitlines()) if finding["table"] == name]  # other nodes may have died
+    found = [
+        finding for finding in map(json.loads, run.stdout.splitlines()) if finding["table"] == name
+    ]  # other nodes may have died
     assert found and all(finding["repaired"] for finding in found)

@@ -36,17 +36,24 @@ def collection(store):
 
 
 def prices(days=100, **more):
-    return pd.DataFrame({"price": np.arange(days) * 1.0, "sym": ["A", "B"] * (days // 2), **more}, pd.date_range("2024-01-01", periods=days))
+    return pd.DataFrame(
+        {"price": np.arange(days) * 1.0, "sym": ["A", "B"] * (days // 2), **more},
+        pd.date_range("2024-01-01", periods=days),
+    )
 
 
 def test_names():
     """All public names of pystore 1.0.1 exist, and the modules that programs import."""
     for name in (
-        "store read_csv get_path set_path set_client get_client set_partition_size get_partition_size list_stores delete_store"
+        "store read_csv get_path set_path set_client get_client set_partition_size get_partition_size list_stores "
+        "delete_store"
         " delete_stores PyStoreError DataIntegrityError ItemNotFoundError ItemExistsError CollectionNotFoundError"
-        " CollectionExistsError SnapshotNotFoundError StorageError SchemaError ConfigurationError ValidationError TransactionError"
-        " async_pystore AsyncCollection AsyncStore transaction batch_transaction with_lock create_validator with_validation"
-        " create_timeseries_validator create_financial_validator ValidationRule DataValidator ColumnExistsRule RangeRule"
+        " CollectionExistsError SnapshotNotFoundError StorageError SchemaError ConfigurationError ValidationError "
+        "TransactionError"
+        " async_pystore AsyncCollection AsyncStore transaction batch_transaction with_lock create_validator "
+        "with_validation"
+        " create_timeseries_validator create_financial_validator ValidationRule DataValidator ColumnExistsRule "
+        "RangeRule"
         " NoNullRule SchemaEvolution EvolutionStrategy"
     ).split():
         assert name in pystore.__all__ and getattr(pystore, name)
@@ -55,9 +62,19 @@ def test_names():
 
 def test_path(tmp_path, monkeypatch):
     code = "import partd_go.pystore as p; print(p.get_path())"
-    for variables, want in (({"PYSTORE_PATH": "/of/variable", "HOME": "/of/home"}, "/of/variable"), ({"HOME": "/of/home"}, "/of/home/pystore")):
-        assert subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True).stdout.strip() == want
-    assert pystore.get_partition_size() == 99e6 and pystore.set_partition_size(5) == 5 and pystore.set_partition_size() == 99e6
+    for variables, want in (
+        ({"PYSTORE_PATH": "/of/variable", "HOME": "/of/home"}, "/of/variable"),
+        ({"HOME": "/of/home"}, "/of/home/pystore"),
+    ):
+        assert (
+            subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True).stdout.strip()
+            == want
+        )
+    assert (
+        pystore.get_partition_size() == 99e6
+        and pystore.set_partition_size(5) == 5
+        and pystore.set_partition_size() == 99e6
+    )
 
 
 def test_validators_filters_and_async(collection):
@@ -94,7 +111,9 @@ def test_validators_filters_and_async(collection):
 
 def test_custom_rule(collection):
     seen = []
-    validator = pystore.create_validator([pystore.CustomRule(lambda df: seen.append(len(df)) or df.price.sum() < 10, "sum", "too much")])
+    validator = pystore.create_validator(
+        [pystore.CustomRule(lambda df: seen.append(len(df)) or df.price.sum() < 10, "sum", "too much")]
+    )
     collection.set_validator(validator)
     collection.write("x", prices(4))
     with pytest.raises(pystore.ValidationError, match="too much"):
@@ -117,7 +136,11 @@ def test_reads_only_needed_columns(collection, monkeypatch):
     collection.write("x", prices())
     asked = []
     scan = type(collection._tables).scan
-    monkeypatch.setattr(type(collection._tables), "scan", lambda self, *args, **options: asked.append(options["columns"]) or scan(self, *args, **options))
+    monkeypatch.setattr(
+        type(collection._tables),
+        "scan",
+        lambda self, *args, **options: asked.append(options["columns"]) or scan(self, *args, **options),
+    )
     assert collection.index("x").equals(prices().index)
     collection.append("x", prices(104)[98:], duplicate_handling="keep_first")
     with pytest.raises(pystore.DataIntegrityError):
@@ -138,7 +161,11 @@ def test_series(collection):
 def test_duplicates(collection):
     """The rule for duplicates also applies to duplicates within the appended rows."""
     twice = pd.concat([prices(4), prices(4) + prices(4)])
-    for rule, want in (("keep_last", [0, 2, 4, 6]), ("keep_first", [0, 1, 2, 3]), ("keep_all", [0, 0, 1, 2, 2, 4, 3, 6])):
+    for rule, want in (
+        ("keep_last", [0, 2, 4, 6]),
+        ("keep_first", [0, 1, 2, 3]),
+        ("keep_all", [0, 0, 1, 2, 2, 4, 3, 6]),
+    ):
         collection.write(rule, prices(4)[:1])
         collection.append(rule, twice[1:] if rule == "keep_all" else twice, duplicate_handling=rule)
         assert list(collection.item(rule).to_pandas().price) == want
@@ -306,7 +333,11 @@ def test_metadata_with_nan(collection):
     collection.write_batch({"y": prices(4)}, metadata={"y": metadata})
     for item in ("x", "y"):
         got = collection.item(item).metadata
-        assert repr({key: got[key] for key in metadata}) == repr(metadata) == repr({key: collection.get_item_metadata(item)[key] for key in metadata})
+        assert (
+            repr({key: got[key] for key in metadata})
+            == repr(metadata)
+            == repr({key: collection.get_item_metadata(item)[key] for key in metadata})
+        )
     assert collection.list_items(mean=float("nan")) == {"x", "y"} and collection.list_items(mean=1.5) == set()
 
 

@@ -80,7 +80,8 @@ with pystore.transaction(collection) as txn:
 @pytest.mark.parametrize("function", ["_delete", "_append", "end"])
 @pytest.mark.parametrize("changed", [False, True])
 def test_killed_in_a_transaction(store, collection, function, changed):
-    """The next program that changes or opens the collection undoes a partial transaction, but keeps other programs' items."""
+    """The next program that changes or opens the collection undoes a partial transaction, but keeps other programs'
+    items."""
     collection.write("x", rows(1, 2))
     collection.write("y", rows(1, 2))
     died = subprocess.run([sys.executable, "-c", KILLED, str(store.datastore.parent), function])
@@ -101,7 +102,8 @@ def test_killed_in_a_transaction(store, collection, function, changed):
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
-    """A process that lost its lock, for example by sleeping too long, gets an error and does not affect later changes."""
+    """A process that lost its lock, for example by sleeping too long, gets an error and does not affect later
+    changes."""
     for item in "xy":
         collection.write(item, rows(1, 2))
     append = collection._append
@@ -118,7 +120,10 @@ def test_lock_lost_in_a_transaction(collection, monkeypatch, fails):
         append(item, data, **kwargs)
 
     monkeypatch.setattr(collection, "_append", append_without_lock)
-    with pytest.raises(pystore.exceptions.TransactionError, match="later" if fails else "lock"), pystore.transaction(collection) as txn:
+    with (
+        pytest.raises(pystore.exceptions.TransactionError, match="later" if fails else "lock"),
+        pystore.transaction(collection) as txn,
+    ):
         txn.delete("x")
         txn.append("y", rows(3, start="2024-03-01"))
         txn.write("new", rows(1))
@@ -143,7 +148,10 @@ def test_batch_keeps_each_append(collection):
         batch.append("x", rows(8, start="2024-02-01"))
     assert list(collection.item("x").to_pandas().a) == [7, 2, 8]
     collection.write("floats", rows(1.0, b=1.0))
-    with pytest.raises(pystore.TransactionError, match="Missing columns"), pystore.batch_transaction(collection) as batch:
+    with (
+        pytest.raises(pystore.TransactionError, match="Missing columns"),
+        pystore.batch_transaction(collection) as batch,
+    ):
         batch.append("floats", rows(2.0, start="2024-02-01", b=2.0))
         batch.append("floats", rows(3.0, start="2024-03-01"))
     assert len(collection.item("floats").to_pandas()) == 1
@@ -157,7 +165,9 @@ def test_values_in_transactions(collection, kind):
         txn.write("from dask", dd.from_pandas(rows(3, 4), npartitions=2))
         txn.append("x", dd.from_pandas(rows(5, start="2024-02-01"), npartitions=1))
         txn.append("x", collection.item("x"))
-    assert list(collection.item("from item").to_pandas().a) == [1, 2] and list(collection.item("from dask").to_pandas().a) == [3, 4]
+    assert list(collection.item("from item").to_pandas().a) == [1, 2] and list(
+        collection.item("from dask").to_pandas().a
+    ) == [3, 4]
     assert list(collection.item("x").to_pandas().a) == [1, 2, 5]
 
 
@@ -209,10 +219,13 @@ NOT_FITTING = {
     "an unsigned integer beyond int64": ([1, 2], np.array([2**63, 0], "uint64")),
     "a time among numbers": ([1, 2], pd.date_range("2024", periods=2)),
     "a zone among times without": (pd.date_range("2024", periods=2), pd.date_range("2024", periods=2, tz="Asia/Tokyo")),
-    "nanoseconds among seconds": (pd.date_range("2024", periods=2).as_unit("s"), pd.DatetimeIndex(["2024-01-01 00:00:00.000000001"] * 2)),
+    "nanoseconds among seconds": (
+        pd.date_range("2024", periods=2).as_unit("s"),
+        pd.DatetimeIndex(["2024-01-01 00:00:00.000000001"] * 2),
+    ),
     "numbers among texts": (["a", "b"], [1, 2]),
     "texts and numbers among numbers": ([1, 2], ["a", 2]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all"])
@@ -279,20 +292,23 @@ def test_null_keys(collection, name, handling):
         if handling != "keep_all":
             want = want[~want.index.duplicated(keep=handling.removeprefix("keep_"))]
         got = collection.item("x").to_pandas(parse_dates=False)
-        assert sorted(map(str, zip(got.index.isna() if got.index.nlevels == 1 else got.index.codes[1], got.v))) == sorted(
-            map(str, zip(want.index.isna() if want.index.nlevels == 1 else want.index.codes[1], want.v))
-        )
+        assert sorted(
+            map(str, zip(got.index.isna() if got.index.nlevels == 1 else got.index.codes[1], got.v))
+        ) == sorted(map(str, zip(want.index.isna() if want.index.nlevels == 1 else want.index.codes[1], want.v)))
 
 
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize("name", WIDENED)
 def test_appends_that_widen(collection, name, handling):
-    """With any rule for duplicates, an append widens columns, whether or not the item has an evolution. With keep_last and an
-    evolution, it does so in a single commit."""
+    """With any rule for duplicates, an append widens columns, whether or not the item has an evolution. With keep_last
+    and an evolution, it does so in a single commit."""
     existing, appended, kind = WIDENED[name]
     for strategy in ("COMPATIBLE", "FLEXIBLE", None):
         item = f"x{strategy}"
-        frame, added = rows(0, 0, v=existing), rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=appended)
+        frame, added = (
+            rows(0, 0, v=existing),
+            rows(1, 1, start="2024-01-03" if handling == "error" else "2024-01-02", v=appended),
+        )
         collection.write(item, frame)
         if strategy:
             collection.enable_schema_evolution(item, pystore.EvolutionStrategy[strategy])
@@ -308,8 +324,12 @@ def test_appends_that_widen(collection, name, handling):
 
 
 def test_widened_without_an_evolution(collection):
-    """A widened item keeps its rows and snapshots, and its index is widened too. A failed transaction undoes the change."""
-    frame = pd.DataFrame({"v": np.array([1.5, 2.5], "float32"), "a": np.array([1, 2], "int16")}, pd.Index(np.array([1, 2], "int32"), name="i"))
+    """A widened item keeps its rows and snapshots, and its index is widened too. A failed transaction undoes the
+    change."""
+    frame = pd.DataFrame(
+        {"v": np.array([1.5, 2.5], "float32"), "a": np.array([1, 2], "int16")},
+        pd.Index(np.array([1, 2], "int32"), name="i"),
+    )
     appended = pd.DataFrame({"v": [0.1], "a": [2**40]}, pd.Index([2**40], name="i"))
     collection.write("x", frame)
     collection.create_snapshot("before")
@@ -358,14 +378,22 @@ def test_columns_of_duplicate_rows(collection, strategy):
 @pytest.mark.parametrize("handling", ["keep_last", "keep_first", "keep_all", "error"])
 @pytest.mark.parametrize(
     "existing, appended",
-    [([1, 2], ["x", "y"]), ([1.5, 2.5], ["x", "y"]), (["x", "y"], [1, 2]), ([2**53 + 1, 2], [2.5, 7.0]), ([True, False], [1, 2])],
+    [
+        ([1, 2], ["x", "y"]),
+        ([1.5, 2.5], ["x", "y"]),
+        (["x", "y"], [1, 2]),
+        ([2**53 + 1, 2], [2.5, 7.0]),
+        ([True, False], [1, 2]),
+    ],
 )
 def test_appends_that_cannot_widen(collection, existing, appended, handling):
     """No value may change. If a column cannot be widened, the error names the column and both types."""
     frame = rows(0, 0, v=existing)
     collection.write("x", frame)
     collection.enable_schema_evolution("x", pystore.EvolutionStrategy.FLEXIBLE)
-    with pytest.raises(pystore.SchemaError, match='column "v": (it has type .* and the table has|(row 1: )?cannot convert to float64)'):
+    with pytest.raises(
+        pystore.SchemaError, match='column "v": (it has type .* and the table has|(row 1: )?cannot convert to float64)'
+    ):
         collection.append("x", rows(0, 0, start="2024-02-01", v=appended), duplicate_handling=handling)
     equal(collection.item("x").to_pandas(), frame, check_freq=False)
 
@@ -374,7 +402,9 @@ def test_appends_that_cannot_widen(collection, existing, appended, handling):
 def test_kinds_are_not_mixed(kinds):
     """Integers, durations and times are not converted to each other; the server then refuses the rows."""
     existing, appended = (pa.table({"v": pa.array([1], kind)}) for kind in kinds)
-    assert fit_types(appended, existing.schema).equals(appended) and not widened_fields(appended.schema, existing.schema)
+    assert fit_types(appended, existing.schema).equals(appended) and not widened_fields(
+        appended.schema, existing.schema
+    )
 
 
 def test_index_of_another_unit(collection):

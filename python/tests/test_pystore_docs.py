@@ -28,7 +28,9 @@ def collection(tmp_path):
 @pytest.fixture
 def prices():
     days = pd.date_range("2024-01-01", periods=200, freq="D")
-    return pd.DataFrame({"Open": np.arange(200.0), "High": 1.0, "Low": 1.0, "Close": np.arange(200.0), "Volume": range(200)}, days)
+    return pd.DataFrame(
+        {"Open": np.arange(200.0), "High": 1.0, "Low": 1.0, "Close": np.arange(200.0), "Volume": range(200)}, days
+    )
 
 
 def test_places(monkeypatch, tmp_path):
@@ -62,8 +64,12 @@ def test_readme(collection, prices):
     collection.write("AAPL", prices[:100], metadata={"source": "yfinance"})
     collection.append("AAPL", prices[100:])
     assert len(collection.item("AAPL").data) == len(collection.item("AAPL").to_pandas()) == 200
-    assert collection.list_items(source="yfinance") == {"AAPL"} and not collection.list_items(source="yfinance", other="x")
-    rule = pystore.create_validator([pystore.ColumnExistsRule(["Open", "High"]), pystore.RangeRule("Close", min_value=0)])
+    assert collection.list_items(source="yfinance") == {"AAPL"} and not collection.list_items(
+        source="yfinance", other="x"
+    )
+    rule = pystore.create_validator(
+        [pystore.ColumnExistsRule(["Open", "High"]), pystore.RangeRule("Close", min_value=0)]
+    )
     collection.set_validator(rule)
     with pytest.raises(pystore.ValidationError, match="Close"):
         collection.append("AAPL", prices[:1].assign(Close=-1.0))

@@ -25,13 +25,35 @@ def test_suite(tmp_path):
         (tmp_path / file.name).write_text(re.sub(r"^( *from )pystore\b", r"\1partd_go.pystore", text, flags=re.M))
     assert "import partd_go.pystore as pystore" in (tmp_path / "test_append.py").read_text()
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rx", "-p", "pystore_suite", "-c", os.devnull, "-p", "no:cacheprovider",
-         "-W", "ignore", str(tmp_path)],
-        env={**os.environ, "HOME": str(home), "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"},
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-rx",
+            "-p",
+            "pystore_suite",
+            "-c",
+            os.devnull,
+            "-p",
+            "no:cacheprovider",
+            "-W",
+            "ignore",
+            str(tmp_path),
+        ],
+        env={
+            **os.environ,
+            "HOME": str(home),
+            "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}",
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     print(run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"(\d+) passed", run.stdout)
-    assert passed and int(passed[1]) >= (118 if pd.__version__ >= "3" else 119) and "skipped" not in run.stdout, run.stdout
+    assert passed and int(passed[1]) >= (118 if pd.__version__ >= "3" else 119) and "skipped" not in run.stdout, (
+        run.stdout
+    )
     shutil.rmtree(home)

@@ -1,4 +1,5 @@
-"""Tests the client with partd.Server and with our server, over the same protocol, so that either side can migrate first."""
+"""Tests the client with partd.Server and with our server, over the same protocol, so that either side can migrate
+first."""
 
 from __future__ import annotations
 
@@ -46,8 +47,11 @@ os._exit(0)
 def python_server(kind: str, path: object) -> Iterator[tuple[str, subprocess.Popen]]:
     server = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, kind, f"{path}/store"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         yield server.stdout.readline().strip(), server
     finally:
@@ -89,7 +93,9 @@ def test_all_keys_and_values(store):
     store.append({key: repr(key).encode() for key in keys})
     assert store.get(keys) == [repr(key).encode() for key in keys]
     assert store.get("a-|-1-|-b") == repr(("a", 1, b"b")).encode()
-    store.append({"array": bytearray(b"ab"), "view": memoryview(b"123456")[::2], "words": memoryview(b"12345678").cast("I")})
+    store.append(
+        {"array": bytearray(b"ab"), "view": memoryview(b"123456")[::2], "words": memoryview(b"12345678").cast("I")}
+    )
     store.append({"ack": b"ack", "error": b"error: no"})
     assert store.get(["array", "view", "words", "ack", "error"]) == [b"ab", b"135", b"12345678", b"ack", b"error: no"]
     assert store.get("ack") == b"ack" and store.get("error") == b"error: no"
@@ -98,7 +104,8 @@ def test_all_keys_and_values(store):
 
 
 def test_equal_keys(store):
-    """The client joins the values of keys with equal encodings, because Python's server would keep only the last value."""
+    """The client joins the values of keys with equal encodings, because Python's server would keep only the last
+    value."""
     store.append({"x": b"1", b"x": b"2", ("a", "b"): b"3", "a-|-b": b"4", "y": b"5"})
     assert store.get(["x", "a-|-b", "y"]) == [b"12", b"34", b"5"]
 
@@ -123,7 +130,9 @@ def test_large_values(store, size, request):
     store.append({"big": value, "small": b"s"})
     store.append({"big": b"!"})
     want = value + b"!"
-    if "Buffer" in request.node.name and size > 1000:  # partd.Buffer returns the data in memory before the older data on disk
+    if (
+        "Buffer" in request.node.name and size > 1000
+    ):  # partd.Buffer returns the data in memory before the older data on disk
         want = b"!" + value
     assert store.get(["small", "big", "small"]) == [b"s", want, b"s"]
 
@@ -142,7 +151,10 @@ def test_with_clients_of_partd(store, url):
             client.append({name: b"%d," % i, "both": b"."})
 
     theirs = partd.Client(url)
-    threads = [threading.Thread(target=work, args=(store, "ours")), threading.Thread(target=work, args=(theirs, "theirs"))]
+    threads = [
+        threading.Thread(target=work, args=(store, "ours")),
+        threading.Thread(target=work, args=(theirs, "theirs")),
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -154,7 +166,12 @@ def test_with_clients_of_partd(store, url):
 
 
 def test_layers(store):
-    for layer, value in ((partd.Pickle, [1, "two"]), (partd.Python, [1, "two"]), (partd.ZLib, b"12"), (partd.BZ2, b"12")):
+    for layer, value in (
+        (partd.Pickle, [1, "two"]),
+        (partd.Python, [1, "two"]),
+        (partd.ZLib, b"12"),
+        (partd.BZ2, b"12"),
+    ):
         layered = layer(store)
         layered.append({("k", 1): value})
         layered.append({("k", 1): value})
@@ -207,9 +224,12 @@ def test_unsupported_requests(store, url):
         partd_go.Client("tls://localhost:1", python_server=True)
 
 
-@pytest.mark.parametrize("call", [lambda store: store.append({"x": b"2"}), lambda store: store.get("x"), lambda store: list(store.scan())])
+@pytest.mark.parametrize(
+    "call", [lambda store: store.append({"x": b"2"}), lambda store: store.get("x"), lambda store: list(store.scan())]
+)
 def test_wrong_protocol(call, tmp_path):
-    """A client without python_server must not send its first message, which would end Python's server and block all its clients."""
+    """A client without python_server must not send its first message, which would end Python's server and block all its
+    clients."""
     with python_server("Dict", tmp_path) as (url, _), partd_go.Client(url, python_server=True, timeout=10) as store:
         store.append({"x": b"1"})
         start = time.monotonic()
@@ -230,14 +250,17 @@ def test_server_that_dies(tmp_path):
             server.wait()
             start = time.monotonic()
             for call in (lambda: store.append({"x": b"2"}), lambda: store.get("x")):
-                with pytest.raises(partd_go.ConnectionFailed):  # the client detects the closed connection before it sends anything
+                with pytest.raises(
+                    partd_go.ConnectionFailed
+                ):  # the client detects the closed connection before it sends anything
                     call()
             assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("kill", [False, True])
 def test_server_that_is_stopped(kill, tmp_path):
-    """If a sent change gets no reply, the call raises UnknownOutcome within its timeout, and does not send the change again."""
+    """If a sent change gets no reply, the call raises UnknownOutcome within its timeout, and does not send the change
+    again."""
     with python_server("Dict", tmp_path) as (url, server):
         with partd_go.Client(url, python_server=True, timeout=30 if kill else 3, retry_for=0.5) as store:
             store.append({"x": b"1"})
@@ -279,8 +302,9 @@ def test_server_restarted(tmp_path):
     for i in range(3):
         server = subprocess.Popen(
             [find("partd-server"), "--store", f"log:{tmp_path}/log", "--listen", f"ipc://{tmp_path}/socket"],
-            stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert server.stdout.readline().startswith("ready")
         store.append({"x": b"%d" % i})
         value = store.get("x")
@@ -322,7 +346,9 @@ def test_hostile_server(name, tmp_path):
             except OSError:
                 return
             with connection, connection.makefile("rb") as file:
-                connection.sendall(b"\xff" + bytes(7) + b"\x01\x7f\x03\x00NULL".ljust(24, b"\0") + bytes(32) + b"\x04\x06\x05READY")
+                connection.sendall(
+                    b"\xff" + bytes(7) + b"\x01\x7f\x03\x00NULL".ljust(24, b"\0") + bytes(32) + b"\x04\x06\x05READY"
+                )
                 file.read(64 + 43 + 5)
                 connection.sendall(b"\x00\x03ack")
                 file.read(5)

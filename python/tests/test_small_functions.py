@@ -1,4 +1,5 @@
-"""Tests functions without a server: filters, smaller types, schemas, layouts, chunks, duplicates, batches and attempts."""
+"""Tests functions without a server: filters, smaller types, schemas, layouts, chunks, duplicates, batches and
+attempts."""
 
 from __future__ import annotations
 
@@ -38,11 +39,18 @@ def test_smaller_types_are_exact():
     pd.testing.assert_frame_equal(smaller.astype(df.dtypes), df, check_exact=True)
 
 
-@pytest.mark.parametrize("labels", [[0, "0", 1], ["a", "a", "b"], pd.MultiIndex.from_tuples([("x", 1), ("x", 2), ("y", 1)], names=["p", "q"])])
+@pytest.mark.parametrize(
+    "labels",
+    [[0, "0", 1], ["a", "a", "b"], pd.MultiIndex.from_tuples([("x", 1), ("x", 2), ("y", 1)], names=["p", "q"])],
+)
 def test_smaller_types_with_any_labels(labels):
     df = pd.DataFrame([[1, 2, 0.5], [3, 4, 0.25]], index=["r", "r"], columns=labels)
     smaller = memory.optimize_dataframe_memory(df)
-    assert [str(t) for t in smaller.dtypes] == ["int8", "int8", "float32"] and [str(t) for t in df.dtypes] == ["int64", "int64", "float64"]
+    assert [str(t) for t in smaller.dtypes] == ["int8", "int8", "float32"] and [str(t) for t in df.dtypes] == [
+        "int64",
+        "int64",
+        "float64",
+    ]
     pd.testing.assert_frame_equal(smaller, df, check_dtype=False, check_exact=True)
 
 
@@ -55,7 +63,10 @@ def test_added_column_is_not_reordered():
 
 
 def test_order_of_categories_is_part_of_the_layout():
-    layouts = [blocks.layout_of(pd.DataFrame({"c": pd.Categorical(["x"], ["x", "y"], ordered=ordered)})) for ordered in (True, False, True)]
+    layouts = [
+        blocks.layout_of(pd.DataFrame({"c": pd.Categorical(["x"], ["x", "y"], ordered=ordered)}))
+        for ordered in (True, False, True)
+    ]
     assert layouts[0].is_compatible(layouts[2]) and not layouts[0].is_compatible(layouts[1])
 
 
@@ -88,7 +99,9 @@ def test_duplicates_within_appended_rows(monkeypatch, handling, want):
         assert data.index.is_unique or keep is not None
 
     monkeypatch.setattr(c, "_put", keep)
-    c._append("i", pd.DataFrame({"v": [1, 2, 3, 4]}, index=pd.Index([1, 1, 2, 3], name="t")), duplicate_handling=handling)
+    c._append(
+        "i", pd.DataFrame({"v": [1, 2, 3, 4]}, index=pd.Index([1, 1, 2, 3], name="t")), duplicate_handling=handling
+    )
     assert put == want
 
 
@@ -143,15 +156,23 @@ def test_pull_loads_the_end_too(monkeypatch):
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     node = pull.PullFrame.__new__(pull.PullFrame)
-    monkeypatch.setattr(node, "_run", lambda command, arguments, name: calls.append(arguments) or io.BytesIO(sink.getvalue()))
+    monkeypatch.setattr(
+        node, "_run", lambda command, arguments, name: calls.append(arguments) or io.BytesIO(sink.getvalue())
+    )
     frame = node.load("x", start=pd.Timestamp("2026-01-01"), end=pd.Timestamp("2026-01-02 01:00", tz="Europe/Berlin"))
-    assert calls == [["--format=arrow", "--from=2026-01-01T00:00:00+00:00", "--to=2026-01-02T00:00:00.000000001+00:00", "--", "x"]]
+    assert calls == [
+        ["--format=arrow", "--from=2026-01-01T00:00:00+00:00", "--to=2026-01-02T00:00:00.000000001+00:00", "--", "x"]
+    ]
     assert frame.index.name is None and list(frame["v"]) == [1]
 
 
 def test_failure_of_a_server_that_stops(tmp_path):
     """close() reports that the server could not stop properly, unless its directory was deleted."""
-    for directory, message, error in ((tmp_path, b"failed: disk full\n", True), (tmp_path, b"stopped\n", False), (tmp_path / "deleted", b"failed: x\n", False)):
+    for directory, message, error in (
+        (tmp_path, b"failed: disk full\n", True),
+        (tmp_path, b"stopped\n", False),
+        (tmp_path / "deleted", b"failed: x\n", False),
+    ):
         handle = SharedProcess(directory, "server")
         handle._connection, server = socket.socketpair()
         with server:

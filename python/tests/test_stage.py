@@ -23,13 +23,15 @@ CASES = Path(__file__).parent.parent.parent / "tables" / "stage" / "testdata" / 
 
 PIPE = (
     "@stage(raw='in.csv', cache=True, format='parquet')\ndef one(raw):\n"
-    + record_run("one") + "    return pandas.read_csv(raw)\n"
+    + record_run("one")
+    + "    return pandas.read_csv(raw)\n"
     "@stage(rows=one)\ndef two(rows):\n" + record_run("two") + "    rows['b'] = rows.a * 2\n    return rows\n"
     "@stage(rows=one, cache=True)\ndef three(rows):\n" + record_run("three") + "    return rows\n"
     "@stage\ndef four():\n" + record_run("four") + "    return 4\n"
-    "@stage(x=two, y=three, z=four)\ndef last(**all):\n" + record_run("last")
+    "@stage(x=two, y=three, z=four)\ndef last(**all):\n"
+    + record_run("last")
     + "    return list(all['x'].columns), list(all['y'].columns), all['z']\n"
-)  # fmt: skip
+)
 
 
 def test_pipeline(directory):
@@ -57,13 +59,21 @@ def test_cache_directories(directory, monkeypatch):
     finally:
         partd_go.stage.set_directory(None)
     assert {str(p.parent) for p in directory.rglob("pipe.one/*.*") for p in [p.relative_to(directory)]} == {
-        "own/pipe.one", "env/pipe.one", "set/pipe.one"}  # fmt: skip
+        "own/pipe.one",
+        "env/pipe.one",
+        "set/pipe.one",
+    }
     assert [p.suffix for p in Path("set/pipe.one").iterdir()] == [".pickle"]
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet", "pickle", "json", "feather", "orc"])
 def test_formats(format):
-    pipe = load(f"@stage(cache=True, format='{format}')\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1, 2]}})\n")
+    pipe = load(
+        (
+            f"@stage(cache=True, format='{format}')\ndef one():\n"
+            f"{record_run('one')}    return pandas.DataFrame({{'a': [1, 2]}})\n"
+        )
+    )
     for _ in range(2):
         assert list(pipe.one().a) == [1, 2]
     assert pop_runs() == "one"
@@ -71,17 +81,37 @@ def test_formats(format):
 
 DAY = datetime.date(2024, 1, 1)
 COLUMNS = {
-    "codes": ["NA", "GB"], "digits": ["00501", "1"], "dates": [DAY, DAY], "times": pd.to_datetime(["2024-01-01", "2024-01-02"]),
-    "int8": pd.array([1, 2], "int8"), "Int64": pd.array([1, None], "Int64"), "large": [2**53 + 1, 1], "floats": [0.1 + 0.2, 1e-320],
-    "bools": pd.Series([True, None], dtype=object), "mixed": pd.Series([1, True], dtype=object), "empty": ["", "x"], "lists": [[0.1 + 0.2], [1 / 3]],
-    "category": pd.Categorical(["b", "a"], ["b", "a"]), "numpy": pd.Series([np.int64(1), np.str_("x")], dtype=object),
-}  # fmt: skip
+    "codes": ["NA", "GB"],
+    "digits": ["00501", "1"],
+    "dates": [DAY, DAY],
+    "times": pd.to_datetime(["2024-01-01", "2024-01-02"]),
+    "int8": pd.array([1, 2], "int8"),
+    "Int64": pd.array([1, None], "Int64"),
+    "large": [2**53 + 1, 1],
+    "floats": [0.1 + 0.2, 1e-320],
+    "bools": pd.Series([True, None], dtype=object),
+    "mixed": pd.Series([1, True], dtype=object),
+    "empty": ["", "x"],
+    "lists": [[0.1 + 0.2], [1 / 3]],
+    "category": pd.Categorical(["b", "a"], ["b", "a"]),
+    "numpy": pd.Series([np.int64(1), np.str_("x")], dtype=object),
+}
 FRAMES = {name: pd.DataFrame({"v": values}) for name, values in COLUMNS.items()}
-FRAMES |= {"index": FRAMES["codes"].set_axis(["x", "y"]), "labels": FRAMES["large"].set_axis([7], axis=1), "index_of_times": FRAMES["large"].set_axis(COLUMNS["times"])}
+FRAMES |= {
+    "index": FRAMES["codes"].set_axis(["x", "y"]),
+    "labels": FRAMES["large"].set_axis([7], axis=1),
+    "index_of_times": FRAMES["large"].set_axis(COLUMNS["times"]),
+}
 for name, attrs in (("attrs", {"unit": "m"}), ("tuple in attrs", {"size": (1, 2)})):
     FRAMES[name] = FRAMES["large"].copy()
     FRAMES[name].attrs = attrs
-EXACT = {"csv": "codes large floats index", "json": "codes large empty index labels index_of_times", "parquet": FRAMES.keys() - {"mixed", "numpy", "tuple in attrs"}, "pickle": FRAMES, None: FRAMES}
+EXACT = {
+    "csv": "codes large floats index",
+    "json": "codes large empty index labels index_of_times",
+    "parquet": FRAMES.keys() - {"mixed", "numpy", "tuple in attrs"},
+    "pickle": FRAMES,
+    None: FRAMES,
+}
 
 
 def take(name):
@@ -89,12 +119,17 @@ def take(name):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("format", [None, "csv", "json", "feather", "orc", "excel", "xml", "stata", "hdf", "parquet", "pickle"])
+@pytest.mark.parametrize(
+    "format", [None, "csv", "json", "feather", "orc", "excel", "xml", "stata", "hdf", "parquet", "pickle"]
+)
 def test_formats_keep_or_refuse(directory, format):
     """A result comes back with its values and types, or is refused with the stage's name."""
+
     def signature(rows):
         columns = [rows.v if "v" in rows else rows[7], rows.index, rows.columns]
-        return [(str(column.dtype), [*map(repr, column.tolist())], [*map(type, column.tolist())]) for column in columns], rows.attrs
+        return [
+            (str(column.dtype), [*map(repr, column.tolist())], [*map(type, column.tolist())]) for column in columns
+        ], rows.attrs
 
     cached, kept = partd_go.stage.stage(cache=True, format=format)(take), []
     for name, rows in FRAMES.items():
@@ -109,11 +144,19 @@ def test_formats_keep_or_refuse(directory, format):
     assert {*kept} == {*(expected.split() if isinstance(expected, str) else expected)} and kept
 
 
-@pytest.mark.parametrize("rows", ["pl.DataFrame({'a': [1]}, {'a': pl.Int8})", "pl.DataFrame({'a': [{1}]}, {'a': pl.Object})", "pa.table({'a': [b'x']}, metadata={'k': 'v'})", "{'a': {1: (2.0, None)}}"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "pl.DataFrame({'a': [1]}, {'a': pl.Int8})",
+        "pl.DataFrame({'a': [{1}]}, {'a': pl.Object})",
+        "pa.table({'a': [b'x']}, metadata={'k': 'v'})",
+        "{'a': {1: (2.0, None)}}",
+    ],
+)
 def test_other_libraries(rows):
     """Tables that are not of pandas come back equal as a pickle, and are refused in every other format."""
     pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
-    want = eval(rows)
+    want = eval(rows, {"pl": pl, "pa": pa})
     text = f"import polars as pl, pyarrow as pa\n@stage(cache=True%s)\ndef one(): return {rows}\n"
     for format in ("csv", "parquet", "feather"):
         with pytest.raises(TypeError, match=f"one returned a {type(want).__name__}: return a pandas DataFrame"):
@@ -133,7 +176,9 @@ DAMAGES = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "empty": lambda path: path.write_bytes(b""),
     "garbage": lambda path: path.write_bytes(b"garbage" * 50),
-    "one bit": lambda path: path.write_bytes(bytes(b ^ (i == path.stat().st_size // 2) for i, b in enumerate(path.read_bytes()))),
+    "one bit": lambda path: path.write_bytes(
+        bytes(b ^ (i == path.stat().st_size // 2) for i, b in enumerate(path.read_bytes()))
+    ),
     "swapped": lambda path: path.write_bytes(next(path.parent.parent.glob("pipe.other/*.*")).read_bytes()),
     "renamed": lambda path: next(path.parent.parent.glob("pipe.other/*.*")).rename(path),
     "deleted": lambda path: path.unlink(),
@@ -152,7 +197,9 @@ def test_damaged_result(directory, format, damage):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert [pipe.one().a.sum() for _ in range(3)] == [4950] * 3 and pop_runs() == "one"
-    assert [str(path) in str(w.message) and "pipe.one" in str(w.message) for w in caught] == [True] * (damage != "deleted")
+    assert [str(path) in str(w.message) and "pipe.one" in str(w.message) for w in caught] == [True] * (
+        damage != "deleted"
+    )
 
 
 def test_damage_as_error(directory):
@@ -189,7 +236,13 @@ def test_unreadable_result(directory, monkeypatch, code, survives):
 @pytest.mark.parametrize(
     "body, suffix",
     [
-        ("pandas.DataFrame({'a': ['007', 'NA', None], 'b': pandas.to_datetime(['2024-01-01'] * 3)}, index=[2, 0, 1])", "parquet"),
+        (
+            (
+                "pandas.DataFrame({'a': ['007', 'NA', None], 'b': "
+                "pandas.to_datetime(['2024-01-01'] * 3)}, index=[2, 0, 1])"
+            ),
+            "parquet",
+        ),
         ("pandas.Series(['007', 'NA'], name='s')", "parquet"),
         ("pandas.DataFrame({'a': [1j]})", "pickle"),
         ("pandas.DataFrame({'a': [{1}, [2]]})", "pickle"),
@@ -201,7 +254,9 @@ def test_default_keeps_values(directory, body, suffix):
     want = eval(body, {"pandas": pd})
     for _ in range(2):
         got = pipe.one()
-        assert type(got) is type(want) and (got.equals(want) if suffix == "parquet" or isinstance(want, pd.DataFrame) else got == want)
+        assert type(got) is type(want) and (
+            got.equals(want) if suffix == "parquet" or isinstance(want, pd.DataFrame) else got == want
+        )
     assert pop_runs() == "one"
     assert [p.suffix for p in (directory / ".partd_stages" / "pipe.one").iterdir()] == ["." + suffix]
 
@@ -242,7 +297,12 @@ def test_pickle_replaced_after_check(directory, monkeypatch):
         ("cache=True, format='parquet'", "pandas.DataFrame({'a': [1j]})", TypeError, "column a of type complex128"),
         ("cache=True, format='html'", "pandas.DataFrame({'a': [1]})", (ValueError, ImportError), ""),
         ("cache=True, format='json'", "pandas.DataFrame({'a': [1], 2: [3]})", ValueError, "comes back changed"),
-        ("cache=True, format='clipboard'", "pandas.DataFrame({'a': [1]})", ValueError, "for files: use csv, parquet or pickle"),
+        (
+            "cache=True, format='clipboard'",
+            "pandas.DataFrame({'a': [1]})",
+            ValueError,
+            "for files: use csv, parquet or pickle",
+        ),
         ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),
         ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),
         ("cache=True", "1 / 0", ZeroDivisionError, ""),
@@ -282,7 +342,9 @@ def made(n):
     return one
 one = made({closure})
 """
-DEFAULTS = dict(decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more=1, default=1, doc2="One.", body="1", closure=1)
+DEFAULTS = dict(
+    decorated="", doc="", factor=2, item=1, classdoc="'''Adds.'''", more=1, default=1, doc2="One.", body="1", closure=1
+)
 
 
 @pytest.mark.parametrize(
@@ -309,14 +371,19 @@ def test_code_changes(change, reruns):
     counts = []
     for values in ({}, change):
         values = {"away": "x", "far": 1, "unused": 1, **DEFAULTS, **values}
-        Path("helpers.py").write_text("far = {far}\nunused = {unused}\ndef away(x): return far * ({away})\n".format(**values))
+        Path("helpers.py").write_text(
+            "far = {far}\nunused = {unused}\ndef away(x): return far * ({away})\n".format(**values)
+        )
         load("import helpers\n" + HELPED.format(**values)).one()
         counts.append(pop_runs())
     assert counts == ["one", "one" if reruns else ""]
 
 
 def test_recursive_and_methods():
-    text = "class A:\n    @staticmethod\n    def s(): return b()\n    @property\n    def p(self): return %d\n    @classmethod\n    def c(cls): return cls.s()\n"
+    text = (
+        "class A:\n    @staticmethod\n    def s(): return b()\n    @property\n"
+        "    def p(self): return %d\n    @classmethod\n    def c(cls): return cls.s()\n"
+    )
     text += "def b(n=0): return b(n + 1) if n < 2 else A().p\n@stage\ndef one(): return A.c()\n"
     one, same, other = (load(text % n).one for n in (1, 1, 2))
     assert (one(), other()) == (1, 2)
@@ -325,8 +392,13 @@ def test_recursive_and_methods():
 
 def test_decorated():
     """The hash of a decorated function includes the wrapped function."""
-    text = "import functools\ndef adds(n):\n    def wrap(f):\n        return functools.wraps(f)(lambda: f() + n)\n    return wrap\n"
-    text += "@adds(%d)\ndef a(): return %d\n@functools.lru_cache\ndef b(): return %d\n@stage\ndef one(): return a() + b()\n"
+    text = (
+        "import functools\ndef adds(n):\n    def wrap(f):\n"
+        "        return functools.wraps(f)(lambda: f() + n)\n    return wrap\n"
+    )
+    text += (
+        "@adds(%d)\ndef a(): return %d\n@functools.lru_cache\ndef b(): return %d\n@stage\ndef one(): return a() + b()\n"
+    )
     text += "@stage\ndef two(): return one()\n"
     pipes = [load(text % n) for n in ((1, 1, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2))]
     assert [p.two() for p in pipes] == [3, 3, 4, 4, 4]
@@ -338,7 +410,12 @@ def test_decorated():
 def test_without_source():
     """Functions that exec creates have no source, so their keys depend on the bytecode."""
     keys = []
-    for body in ("'''One.'''\n    return 1", "'''Two.'''\n    return 1", "'''Two.'''\n\n    # so\n    return 1", "'''Two.'''\n    return 2"):
+    for body in (
+        "'''One.'''\n    return 1",
+        "'''Two.'''\n    return 1",
+        "'''Two.'''\n\n    # so\n    return 1",
+        "'''Two.'''\n    return 2",
+    ):
         names = {"__name__": "made"}
         exec("from partd_go.stage import stage\n@stage\ndef one():\n    " + body, names)
         keys.append(names["one"].key())
@@ -355,9 +432,10 @@ def test_source_changed_after_load():
 
 
 SLOW = (
-    "import time\n@stage(cache=True, format='%s')\ndef one():\n" + record_run("one")
+    "import time\n@stage(cache=True, format='%s')\ndef one():\n"
+    + record_run("one")
     + "    while Path('hold').exists():\n        time.sleep(0.01)\n    return pandas.DataFrame({'a': range(10000)})\n"
-)  # fmt: skip
+)
 
 
 def start():
@@ -403,6 +481,12 @@ def test_cases():
     """partd_go.stage passes the cases that lwdp fails. The tests of the tables module run the same cases with lwdp."""
     path = {**os.environ, "PYTHONPATH": str(Path(partd_go.__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"], env=path, check=True, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", str(CASES), "partd_go.stage"],
+        env=path,
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    assert len(done.stdout.splitlines()) > 10 and all(line.endswith(": right") for line in done.stdout.splitlines()), done
+    assert len(done.stdout.splitlines()) > 10 and all(line.endswith(": right") for line in done.stdout.splitlines()), (
+        done
+    )

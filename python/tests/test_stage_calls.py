@@ -80,7 +80,11 @@ def test_keywords_and_defaults():
     assert run_count() == 1
     assert scaled(2, 1) == scaled(2, plus=1) == [3, 5, 7] and scaled(2, minus=1) == [1, 3, 5] and run_count() == 2
     assert scaled.key(2, plus=1) == scaled.key(2, 1) != scaled.key(2)
-    assert with_defaults() == with_defaults(2) == with_defaults(factor=2) == [2, 4, 6] and user() == 12 and run_count() == 1
+    assert (
+        with_defaults() == with_defaults(2) == with_defaults(factor=2) == [2, 4, 6]
+        and user() == 12
+        and run_count() == 1
+    )
     assert with_defaults(3) == [3, 6, 9] and run_count() == 1
     assert variadic() == (0, (), {"rows": [1, 2, 3]})
     assert decorated() == [2, 4, 6] and named_like_keywords(x=1) == {"x": 1, "named": [1, 2, 3]}
@@ -90,7 +94,13 @@ def test_keywords_and_defaults():
 @pytest.mark.parametrize(
     "call, message",
     [
-        (lambda: scaled(), r"scaled\(factor, /, plus=0, \*, minus=0\): missing a required argument: 'factor' .the stage itself passes rows"),
+        (
+            lambda: scaled(),
+            (
+                r"scaled\(factor, /, plus=0, \*, minus=0\): missing a "
+                r"required argument: 'factor' .the stage itself passes rows"
+            ),
+        ),
         (lambda: scaled(1, 2, 3), "scaled.*too many positional arguments"),
         (lambda: scaled(1, rows=[1]), "scaled.*unexpected keyword argument 'rows' .the stage itself passes rows"),
         (lambda: rows(1), r"rows\(\): too many positional arguments$"),
@@ -135,7 +145,10 @@ def test_refused_functions():
 @pytest.mark.filterwarnings("ignore:coroutine")
 @pytest.mark.parametrize("cache", [False, True])
 def test_refused_results(directory, cache):
-    for function, message in ((generator, "generator returned a generator, which can be read only once"), (coroutine, "coroutine returned a coroutine")):
+    for function, message in (
+        (generator, "generator returned a generator, which can be read only once"),
+        (coroutine, "coroutine returned a coroutine"),
+    ):
         with pytest.raises(Misuse, match=message):
             stage(cache=cache)(function)()
 
@@ -147,7 +160,9 @@ def test_refused_results(directory, cache):
 
     if cache:
         for function, kind in ((lock, "lock"), (unnamed, "function")):
-            with pytest.raises(Misuse, match=f"{function.__name__} returned a {kind}, which cannot be pickled .*leave out cache=True"):
+            with pytest.raises(
+                Misuse, match=f"{function.__name__} returned a {kind}, which cannot be pickled .*leave out cache=True"
+            ):
                 stage(cache=True)(function)()
         assert not [path for path in Path(".partd_stages").rglob("*") if path.is_file()]
     else:
@@ -158,8 +173,14 @@ def test_refused_results(directory, cache):
 
 def test_repr(directory):
     cached = stage(raw="in.csv", rows=rows, cache=True)(scaled_copy)
-    assert repr(cached).splitlines()[0] == f"<Stage {__name__}.scaled_copy(factor=2), kept as parquet or pickle in {directory}/.partd_stages>"
-    assert [line.split() for line in repr(cached).splitlines()[2:]] == [["raw", "file", "in.csv"], ["rows", "stage", f"{__name__}.rows"]]
+    assert (
+        repr(cached).splitlines()[0]
+        == f"<Stage {__name__}.scaled_copy(factor=2), kept as parquet or pickle in {directory}/.partd_stages>"
+    )
+    assert [line.split() for line in repr(cached).splitlines()[2:]] == [
+        ["raw", "file", "in.csv"],
+        ["rows", "stage", f"{__name__}.rows"],
+    ]
     assert repr(rows) == f"<Stage {__name__}.rows(), not kept>"
     assert f"kept as csv in {directory}/here" in repr(stage(cache=True, format="csv", cache_dir="~/here")(generator))
     try:

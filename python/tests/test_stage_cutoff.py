@@ -1,4 +1,5 @@
-"""Tests early cutoff: a stage runs again only if the results of its ancestors differ, even if their code has changed."""
+"""Tests early cutoff: a stage runs again only if the results of its ancestors differ, even if their code has
+changed."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ pd = pytest.importorskip("pandas")
 
 def define(name, body, inputs="", options="cache=True"):
     parameters = ", ".join(name.partition("=")[0] for name in inputs.split(", ") if name)
-    return f"@stage({', '.join(filter(None, [inputs, options]))})\ndef {name}({parameters}):\n    with open('ran', 'a') as f: f.write('{name} ')\n    {body}\n"
+    return (
+        f"@stage({', '.join(filter(None, [inputs, options]))})\ndef {name}({parameters}):\n"
+        f"    with open('ran', 'a') as f: f.write('{name} ')\n    {body}\n"
+    )
 
 
 FRAME = "return pandas.DataFrame({'a': %s})"
@@ -44,7 +48,9 @@ def test_rename_in_first_of_ten(format):
     chain(FIRST % ("x", "x"), options)()
     assert pop_runs() == " ".join(f"s{n}" for n in range(10))
     last = chain(FIRST % ("y", "y"), options)
-    steps = [("pipe.s0", "runs", "its code changed")] + [(f"pipe.s{n}", "may run", f"if the result of pipe.s{n - 1} differs") for n in range(1, 10)]
+    steps = [("pipe.s0", "runs", "its code changed")] + [
+        (f"pipe.s{n}", "may run", f"if the result of pipe.s{n - 1} differs") for n in range(1, 10)
+    ]
     assert last.explain() == steps and pop_runs() == ""
     last()
     assert pop_runs() == "s0"
@@ -68,7 +74,9 @@ def test_removed_results_run_when_needed():
     gc(max_bytes=0)
     pop_runs()
     last = load(one + two + define("three", "return rows * 2", "rows=two")).three
-    assert [step[1:] for step in last.explain()] == [("runs", "its result was removed")] * 2 + [("runs", "its code changed")]
+    assert [step[1:] for step in last.explain()] == [("runs", "its result was removed")] * 2 + [
+        ("runs", "its code changed")
+    ]
     last()
     assert pop_runs() == "one three two"
     last = load(one + two + define("three", "return rows * 3", "rows=two")).three
@@ -83,9 +91,13 @@ def test_explain_names_the_change():
     size = define("size", "return len(rows)", "rows=read", "")
     last = define("last", "return pandas.DataFrame({'a': [size]})", "size=size")
     pipe = load(read % 1000 + size + last)
-    assert [step[1:] for step in pipe.last.explain()] == [("runs", "it never ran")] + [("may run", f"if the result of {name} differs") for name in ("pipe.read", "pipe.size")]
+    assert [step[1:] for step in pipe.last.explain()] == [("runs", "it never ran")] + [
+        ("may run", f"if the result of {name} differs") for name in ("pipe.read", "pipe.size")
+    ]
     pipe.last()
-    with_constant = load(read % 1000 + define("size", "return 1", "", "") + define("last", "return 0", "rows=read, size=size"))
+    with_constant = load(
+        read % 1000 + define("size", "return 1", "", "") + define("last", "return 0", "rows=read, size=size")
+    )
     Path("in.csv").write_text("a\n3\n")
     assert [step.action for step in with_constant.last.explain()] == ["runs", "may run", "may run"]
     Path("in.csv").write_text("a\n1\n")
@@ -95,13 +107,20 @@ def test_explain_names_the_change():
     assert pipe.read.explain() == [("pipe.read", "runs", "a raw file changed")]
     pipe.read()
     assert [step[1:] for step in pipe.last.explain()] == [
-        ("kept", "its inputs have not changed"), ("runs", "its result is not kept"), ("runs", "an ancestor's result changed")]  # fmt: skip
+        ("kept", "its inputs have not changed"),
+        ("runs", "its result is not kept"),
+        ("runs", "an ancestor's result changed"),
+    ]
     assert load(read % 1e-9 + size + last).read.explain() == [("pipe.read", "runs", "its result expired")]
 
 
 def test_pickles_do_not_cut_off():
     """Equal pickles may be different values, because a pickle names classes but does not contain their code."""
-    text = "class A:\n    def m(self): return %d\n" + define("one", "return A()") + define("two", FRAME % "[x.m()]", "x=one")
+    text = (
+        "class A:\n    def m(self): return %d\n"
+        + define("one", "return A()")
+        + define("two", FRAME % "[x.m()]", "x=one")
+    )
     assert [load(text % n).two().a[0] for n in (1, 1, 2)] == [1, 1, 2]
     assert pop_runs() == "one one two two"
     gc(max_bytes=0)
@@ -117,18 +136,25 @@ def test_removed_pickle_is_not_needed():
     pipe = load(define("one", "return {1}") + define("two", FRAME % "[1]", "x=one"))
     pipe.two()
     os.utime(next(Path(".partd_stages/pipe.one").iterdir()), (0, time.time() - 100))
-    assert [kept.stage for kept in gc(max_bytes=next(Path(".partd_stages/pipe.two").iterdir()).stat().st_size)] == ["pipe.one"]
+    assert [kept.stage for kept in gc(max_bytes=next(Path(".partd_stages/pipe.two").iterdir()).stat().st_size)] == [
+        "pipe.one"
+    ]
     pop_runs()
     pipe.two()
     assert pop_runs() == ""
 
 
-RANDOM = define("one", FRAME % "[random.random()]", "", "cache=True%s") + define("left", "return rows", "rows=one") + define("right", "return rows", "rows=one")
+RANDOM = (
+    define("one", FRAME % "[random.random()]", "", "cache=True%s")
+    + define("left", "return rows", "rows=one")
+    + define("right", "return rows", "rows=one")
+)
 RANDOM += define("last", FRAME % "[*left.a, *right.a]", "left=left, right=right")
 
 
 def test_result_that_differs_when_computed_again():
-    """If a removed result is computed again during a run and differs, the run uses only results that depend on the new one."""
+    """If a removed result is computed again during a run and differs, the run uses only results that depend on the new
+    one."""
     pipe = load(RANDOM % "")
     first = pipe.last()
     one = next(Path(".partd_stages/pipe.one").iterdir())
@@ -162,7 +188,10 @@ def test_result_that_always_differs(monkeypatch):
 
 def test_ttl():
     """When a result expires, later stages run again only if the new result differs."""
-    pipe = load(define("one", "return pandas.read_csv('in.csv')", "", "cache=True, ttl=0.01") + define("two", "return rows", "rows=one"))
+    pipe = load(
+        define("one", "return pandas.read_csv('in.csv')", "", "cache=True, ttl=0.01")
+        + define("two", "return rows", "rows=one")
+    )
     for text, runs in (("a\n1\n", "one two"), ("a\n1\n", "one"), ("a\n2\n", "one two")):
         Path("in.csv").write_text(text)
         assert list(pipe.two().a) == [int(text[2])] and pop_runs() == runs
@@ -175,7 +204,9 @@ def test_killed_while_removing(moment):
     pipe = load(define("one", FRAME % "[1]") + define("two", "return rows", "rows=one"))
     pipe.two()
     pop_runs()
-    program = f"import os\nfrom partd_go.stage import gc\n{moment} = lambda *_: os.kill(os.getpid(), 9)\ngc(max_bytes=0)\n"
+    program = (
+        f"import os\nfrom partd_go.stage import gc\n{moment} = lambda *_: os.kill(os.getpid(), 9)\ngc(max_bytes=0)\n"
+    )
     assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9
     assert list(pipe.two().a) == [1] and pop_runs() == ""
     assert sorted(kept.why for kept in gc(max_bytes=0) if "killed" not in kept.why) == ["over max_bytes"] * 2
@@ -187,7 +218,11 @@ def test_killed_while_removing(moment):
 def test_files_are_deterministic(directory, format):
     """Each process writes the same bytes for the same result."""
     body = "return pandas.DataFrame({'b': [0.1, None, 2], 's': ['x', 'NA', 'ä']%s})"
-    body %= "" if format == "csv" else ", 'a': pandas.Categorical([*'xyx']), 't': pandas.date_range('2024', periods=3, tz='Europe/Oslo')"
+    body %= (
+        ""
+        if format == "csv"
+        else ", 'a': pandas.Categorical([*'xyx']), 't': pandas.date_range('2024', periods=3, tz='Europe/Oslo')"
+    )
     load(define("s9", body, "", f"cache=True, format='{format}'"))
     hashes = set()
     for seed in "12":
@@ -202,7 +237,11 @@ def test_files_are_deterministic(directory, format):
 
 def test_hash_depends_on_format():
     """The same bytes in another format are another result."""
-    text = "class A: pass\n" + define("one", FRAME % "[1]", "", "cache=True, format='%s'") + define("two", "return rows", "rows=one")
+    text = (
+        "class A: pass\n"
+        + define("one", FRAME % "[1]", "", "cache=True, format='%s'")
+        + define("two", "return rows", "rows=one")
+    )
     for format in ("csv", "parquet"):
         assert list(load(text % format).two().a) == [1] and pop_runs() == "one two"
     assert stage(lambda: 1).explain()[0].action == "runs"

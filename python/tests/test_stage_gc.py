@@ -87,7 +87,9 @@ def test_ttl_is_not_in_the_key():
     assert len(keys) == 1
 
 
-@pytest.mark.parametrize("ttl, error", [("x", TypeError), (-1, ValueError), (float("nan"), ValueError), (datetime.timedelta(-1), ValueError)])
+@pytest.mark.parametrize(
+    "ttl, error", [("x", TypeError), (-1, ValueError), (float("nan"), ValueError), (datetime.timedelta(-1), ValueError)]
+)
 def test_invalid_ttl(ttl, error):
     with pytest.raises(error, match="ttl is"):
         partd_go.stage.stage(cache=True, ttl=ttl)(len)
@@ -95,7 +97,12 @@ def test_invalid_ttl(ttl, error):
 
 @pytest.mark.parametrize("ttl", [1e300, 1e11, float("inf")])
 def test_ttl_for_ever(ttl):
-    one = load(f"@stage(cache=True, ttl=float('{ttl}'))\ndef one():\n{record_run('one')}    return pandas.DataFrame({{'a': [1]}})\n").one
+    one = load(
+        (
+            f"@stage(cache=True, ttl=float('{ttl}'))\ndef one():\n"
+            f"{record_run('one')}    return pandas.DataFrame({{'a': [1]}})\n"
+        )
+    ).one
     assert one().equals(one()) and pop_runs() == "one"
 
 
@@ -117,7 +124,11 @@ def test_gc_removes_superseded_results():
     for x in (1, 2):
         other.one(x)  # gc keeps the results for both arguments
     loops = load(
-        "def made(n, raw):\n    @stage(raw=raw, cache=True)\n    def one(raw):\n        return pandas.DataFrame({'a': [n]})\n    return one\n", "loops"
+        (
+            "def made(n, raw):\n    @stage(raw=raw, cache=True)\n    def one(raw):\n"
+            "        return pandas.DataFrame({'a': [n]})\n    return one\n"
+        ),
+        "loops",
     )
     for n in (1, 2):
         Path(f"{n}.csv").write_text("a")
@@ -149,7 +160,8 @@ def test_gc_by_size():
 def test_gc_removes_leftovers_of_killed_processes(directory):
     one = load("import os, signal\n@stage(cache=True)\ndef one():\n    return pandas.DataFrame({'a': [1]})\n").one
     program = (
-        "import os, partd_go.stagerun as s, pipe\ns.write = lambda name, result, path, format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
+        "import os, partd_go.stagerun as s, pipe\ns.write = lambda name, result, path,"
+        " format: (path.write_bytes(b'half'), os.kill(os.getpid(), 9))\npipe.one()"
     )
     assert subprocess.run([sys.executable, "-c", program], env=child_env()).returncode == -9
     kept = directory / ".partd_stages" / "pipe.one"
@@ -157,7 +169,9 @@ def test_gc_removes_leftovers_of_killed_processes(directory):
     for other in others:
         other.touch()
     assert len([p for p in kept.iterdir() if one.key() in p.name]) == 2
-    assert [(r.stage, r.key, r.why, r.bytes) for r in gc()] == [("pipe.one", one.key(), "left by a process that was killed", 4)]
+    assert [(r.stage, r.key, r.why, r.bytes) for r in gc()] == [
+        ("pipe.one", one.key(), "left by a process that was killed", 4)
+    ]
     assert sorted(p.name for p in kept.iterdir()) == [".mine", "mine.parquet"] and others[2].exists()
     assert gc("nothing-is-here") == []
 
@@ -182,10 +196,11 @@ def test_gc_leaves_locked_results(clock):
 
 
 def test_gc_while_stages_run():
-    """Processes get the right results while gc() keeps removing them. PARTD_GC_ROUNDS is the number of results of each."""
+    """Processes get the right results while gc() keeps removing them. PARTD_GC_ROUNDS is the number of rounds."""
     rounds = int(os.environ.get("PARTD_GC_ROUNDS", "25"))
     load(
-        "def made(n):\n    @stage(cache=True, ttl=0.05)\n    def one():\n        return pandas.DataFrame({'a': range(n)})\n"
+        "def made(n):\n    @stage(cache=True, ttl=0.05)\n"
+        "    def one():\n        return pandas.DataFrame({'a': range(n)})\n"
         "    @stage(rows=one, cache=True)\n    def two(rows):\n        return rows\n    return two\n"
     )
     program = f"import pipe\nfor i in range({rounds}):\n    n = 1000 + i % 3\n    assert len(pipe.made(n)()) == n\n"
@@ -198,11 +213,19 @@ def test_gc_while_stages_run():
     assert not [p for p in Path(".partd_stages").rglob("*") if p.is_file() and p.suffix != ".removed"]
 
 
-@pytest.mark.parametrize("rows", ["{'a': [None, float('nan'), 'a']}", "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)", "{'a': [1]}, index=[None]"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "{'a': [None, float('nan'), 'a']}",
+        "{'a': [1, 2]}, index=pandas.Index([None, float('nan')], dtype=object)",
+        "{'a': [1]}, index=[None]",
+    ],
+)
 def test_nulls_stay_distinct(rows):
     """A stage keeps None and NaN distinct, although pandas treats them as equal."""
     text = f"@stage(cache=True%s)\ndef one():\n    return pandas.DataFrame({rows}, dtype=object)\n"
     want = eval(f"pandas.DataFrame({rows}, dtype=object)", {"pandas": pd})
+
     def kinds(frame):
         return [type(v) for v in [*frame.a, *frame.index]]
 
@@ -211,5 +234,3 @@ def test_nulls_stay_distinct(rows):
     if "nan" in rows:
         with pytest.raises(ValueError, match="None and NaN"):
             load(text % ", format='parquet'").one()
-
-

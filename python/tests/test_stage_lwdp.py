@@ -14,8 +14,13 @@ pytest.importorskip("pandas")
 pytest.importorskip("pyarrow")
 HERE = Path(__file__).parent
 CACHE = os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")
-LWDP = Path(os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python")  # .ci/peers creates this environment
-ROWS = [row.strip("|").split(" | ") for row in (HERE.parent / "docs" / "stage.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]]
+LWDP = Path(
+    os.environ.get("PARTD_PEERS", Path(CACHE, "partd-peers")), "lwdp", "bin", "python"
+)  # .ci/peers creates this environment
+ROWS = [
+    row.strip("|").split(" | ")
+    for row in (HERE.parent / "docs" / "stage.md").read_text().partition("| lwdp's README says")[2].splitlines()[2:]
+]
 
 
 def run_claims(python, module):

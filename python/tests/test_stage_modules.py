@@ -54,15 +54,21 @@ def run_one(directory, text, **values):
         IMPORT_FAR + "import functools\ng = functools.partial(getattr, h)\n" + ONE + "    return g('C')\n",
         IMPORT_FAR + "held = {'h': [h]}\n" + VARS % "held['h'][0]",
         IMPORT_FAR + "class K:\n    m = h\n" + ONE + "    return getattr(K.m, 'C')\n",
-        IMPORT_FAR + "class K:\n    def __getattr__(self, name): return getattr(h, name)\n" + ONE + "    return K().C\n",
+        IMPORT_FAR
+        + "class K:\n    def __getattr__(self, name): return getattr(h, name)\n"
+        + ONE
+        + "    return K().C\n",
         IMPORT_FAR + "def use(m=h): return vars(m)['C']\n" + ONE + "    return use()\n",
-        IMPORT_FAR + "def make(m):\n    @stage(cache=True)\n    def one(): return vars(m)['C']\n    return one\none = make(h)\n",
+        IMPORT_FAR
+        + "def make(m):\n    @stage(cache=True)\n    def one(): return vars(m)['C']\n    return one\none = make(h)\n",
         "import far\nfrom far import mod\n" + VARS % "vars(far)['mod']",
         ONE + "    import far.mod as h\n    return vars(h)['C']\n",
         ONE + "    import far.mod\n    return vars(far.mod)['C']\n",
         ONE + "    from far import mod as h\n    return vars(h)['C']\n",
         "import importlib\n" + ONE + "    return importlib.import_module('far.mod').C\n",
-        "from importlib import import_module\n" + ONE + "    name = 'C'\n    return getattr(import_module('far.mod'), name)\n",
+        "from importlib import import_module\n"
+        + ONE
+        + "    name = 'C'\n    return getattr(import_module('far.mod'), name)\n",
         ONE + "    return __import__('far.mod').mod.C\n",
         "import sys, far.mod\n" + ONE + "    return sys.modules['far.mod'].C\n",
         "from far.mod import C\n" + ONE + "    return globals()['C']\n",
@@ -101,11 +107,15 @@ def test_module_used_by_attributes(directory, text):
 def test_unhashable_module_value(directory):
     """If a module that is passed on has values that cannot be hashed, the stage fails instead of keeping a result."""
     assert run_one(directory, "import far.locked\n" + ONE + "    return far.locked.C\n") == (1, False)
-    with pytest.raises(TypeError, match=r"far\.locked\.lock is a lock, which cannot be hashed: create it inside the function"):
+    with pytest.raises(
+        TypeError, match=r"far\.locked\.lock is a lock, which cannot be hashed: create it inside the function"
+    ):
         run_one(directory, "import far.locked\n" + USE + ONE + "    return use(far.locked)\n")
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a..b"])
 def test_names_that_are_not_modules(directory, name):
     """Reading an attribute called modules, like sys.modules, with a key that is not a module's name imports nothing."""
-    assert run_one(directory, f"class K:\n    modules = {{{name!r}: 1}}\n" + ONE + f"    return K.modules[{name!r}]\n") == (1, False)
+    assert run_one(
+        directory, f"class K:\n    modules = {{{name!r}: 1}}\n" + ONE + f"    return K.modules[{name!r}]\n"
+    ) == (1, False)

@@ -89,7 +89,11 @@ def server(tmp_path_factory):
 @pytest.fixture(params=["tables", "store"])
 def storage(request, directory):
     """Sets shared storage for all stages, and yields it."""
-    storage = TablesStorage(request.getfixturevalue("server").url) if request.param == "tables" else ServerStorage(request.getfixturevalue("url"))
+    storage = (
+        TablesStorage(request.getfixturevalue("server").url)
+        if request.param == "tables"
+        else ServerStorage(request.getfixturevalue("url"))
+    )
     set_directory("here", **storage.options)
     yield storage
     set_directory(None)
@@ -110,7 +114,10 @@ def switch_machine(storage):
 
 def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
     sys.modules.pop("pipe", None)
-    text = "import pandas, partd_go.tables, time\nfrom pathlib import Path\nfrom partd_go.stage import stage\nclass A: pass\n"
+    text = (
+        "import pandas, partd_go.tables, time\nfrom pathlib import Path\n"
+        "from partd_go.stage import stage\nclass A: pass\n"
+    )
     text += f"@stage(cache=True{options})\ndef one():\n{record_run('one')}{before}    return {body}\n"
     text += f"@stage(rows=one, cache=True{options})\ndef two(rows):\n{record_run('two')}    return rows\n"
     Path("pipe.py").write_text(text)
@@ -121,7 +128,8 @@ def load(body="pandas.DataFrame({'a': [1]})", options="", before=""):
 FRAMES = [
     "pandas.DataFrame({'a': ['007', 'NA', None], 'b': pandas.to_datetime(['2024-01-01'] * 3)}, index=[2, 0, 1])",
     "pandas.Series(['007', 'NA'], name='s')",
-    "pandas.DataFrame({'a': pandas.Categorical(['x', None, 'y']), 'p': pandas.period_range('2024', periods=3, freq='D')})",
+    "pandas.DataFrame({'a': pandas.Categorical(['x', None, 'y']), 'p': pandas.period_range('2024', periods=3, "
+    "freq='D')})",
     "pandas.DataFrame({'a': range(300_000), 'b': 0.5})",
     "pandas.DataFrame()",
 ]
@@ -138,20 +146,31 @@ def test_result_of_another_machine(storage, body):
     assert not [path for path in Path().glob("machine-*/*/*")]  # the machines' directories have no results
 
 
-@pytest.mark.parametrize("options, body, error, message", [
-    ("", "3", TypeError, "use format='pickle'"),
-    ("", "pandas.DataFrame({'a': [1j]})", (TypeError, ValueError), "a of type complex128"),
-    (", format='json'", "pandas.DataFrame({'a': [1]})", ValueError, "as json could run another user.s code: use parquet, csv or pickle"),
-    (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
-    (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, body, error, message",
+    [
+        ("", "3", TypeError, "use format='pickle'"),
+        ("", "pandas.DataFrame({'a': [1j]})", (TypeError, ValueError), "a of type complex128"),
+        (
+            ", format='json'",
+            "pandas.DataFrame({'a': [1]})",
+            ValueError,
+            "as json could run another user.s code: use parquet, csv or pickle",
+        ),
+        (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
+        (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),
+    ],
+)
 def test_values_that_are_not_kept(storage, options, body, error, message):
     with pytest.raises(error, match=message):
         load(body, options).one()
     assert storage.names() == []
 
 
-@pytest.mark.parametrize("options, body, want", [(", format='csv'", "pandas.DataFrame({'a': [1, 2]})", [1, 2]), (", format='pickle'", "{'a': 7}", 7)])
+@pytest.mark.parametrize(
+    "options, body, want",
+    [(", format='csv'", "pandas.DataFrame({'a': [1, 2]})", [1, 2]), (", format='pickle'", "{'a': 7}", 7)],
+)
 def test_formats(storage, options, body, want):
     for _ in range(2):
         got = load(body, options).one()["a"]
@@ -197,23 +216,45 @@ def test_hostile(storage, format):
     assert Path("executed").exists()
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:-1], lambda data: b"", lambda data: data[:20], lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
-    lambda data: with_checksum(data[32:200]),
-], ids=["short", "empty", "shorter", "a bit", "half"])  # fmt: skip
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: b"",
+        lambda data: data[:20],
+        lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:],
+        lambda data: with_checksum(data[32:200]),
+    ],
+    ids=["short", "empty", "shorter", "a bit", "half"],
+)
 def test_damaged(storage, damage):
     one = load("pandas.DataFrame({'a': range(1000)})").one
     one()
     storage.change(one.key(), damage(storage.result(one.key())))
     switch_machine(storage)
-    with pytest.raises(partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*so that the stage computes it again"):
+    with pytest.raises(
+        partd_go.Corrupt, match=f"result of pipe.one under {one.key()} is damaged.*so that the stage computes it again"
+    ):
         one()
     assert gc(max_bytes=0)[0].key == one.key()
     assert len(one()) == 1000 and pop_runs() == "one one"
 
 
-INVALID_METADATA = ["", "{", "[]", "3", "null", "[1, 2, 3, 4]", "[" * 5000, '["s", "yesterday", 9, 2]', '[["s"], 1, 9e99, 2]', '["s", NaN, NaN, 1]',
-                    '["s", 9, 1, 1]', '["s", 1, 9e99, "x"]', '["s", 1, 9e99, 1e999]']  # fmt: skip
+INVALID_METADATA = [
+    "",
+    "{",
+    "[]",
+    "3",
+    "null",
+    "[1, 2, 3, 4]",
+    "[" * 5000,
+    '["s", "yesterday", 9, 2]',
+    '[["s"], 1, 9e99, 2]',
+    '["s", NaN, NaN, 1]',
+    '["s", 9, 1, 1]',
+    '["s", 1, 9e99, "x"]',
+    '["s", 1, 9e99, 1e999]',
+]
 
 
 @pytest.mark.parametrize("text", INVALID_METADATA)
@@ -291,8 +332,9 @@ def test_removed_while_read(storage):
 
 
 def test_result_with_another_hash(storage):
-    """A stage does not use a result that has another hash than its description, because the keys of later stages contain the hash.
-    If the result was replaced after the stage had read the description, the stage reads the new result."""
+    """A stage does not use a result that has another hash than its description, because the keys of later stages
+    contain the hash. If the result was replaced after the stage had read the description, the stage reads the new
+    result."""
     pipe = load()
     pipe.two()
     shared, key = partd_go.stagekept._shared, pipe.one.key()
@@ -308,9 +350,13 @@ def test_result_with_another_hash(storage):
 
 def start(storage, directory, lease="30"):
     program = f"import partd_go, partd_go.stage as s, partd_go.stageshared as shared\nshared._LEASE = {lease}\n"
-    program += f"import partd_go.tables, pipe\ns.set_directory({directory!r}, {storage.options_code})\nprint(len(pipe.one()))"
+    program += (
+        f"import partd_go.tables, pipe\ns.set_directory({directory!r}, {storage.options_code})\nprint(len(pipe.one()))"
+    )
     path = os.pathsep.join([os.getcwd(), *sys.path])
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+    return subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
 
 
 def test_gc_does_not_wait_for_locks(storage, clock):
@@ -378,10 +424,19 @@ def test_bucket(tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (tmp_path / "s3" / "lake").mkdir(parents=True)
-    keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+    keys = {
+        "ROOT_ACCESS_KEY": "key",
+        "ROOT_SECRET_KEY": "secret-key",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret-key",
+    }
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    gateway_process = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gateway_process = subprocess.Popen(
+        [gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -389,7 +444,10 @@ def test_bucket(tmp_path, monkeypatch):
             time.sleep(0.1)
         bucket_url = f"s3://lake/house?region=us-east-1&endpoint=http://127.0.0.1:{port}"
         one = load("pandas.DataFrame({'a': range(1000)})").one
-        with partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as a, partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as b:
+        with (
+            partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as a,
+            partd_go.tables.connect(bucket_url, catalog=tmp_path / "catalog") as b,
+        ):
             for n, tables in enumerate((a, b, a)):  # two programs that both have the bucket open
                 set_directory(f"machine-{n}", tables=tables)
                 assert len(one()) == 1000

@@ -49,8 +49,12 @@ def quotes(days=4):
 
 def test_kinds(tables):
     frame = quotes()
-    for bucket, data in (("pandas", frame), ("polars", polars.from_pandas(frame.reset_index())), ("arrow", pa.Table.from_pandas(frame)),
-                         ("batch", pa.Table.from_pandas(frame).to_batches()[0])):  # fmt: skip
+    for bucket, data in (
+        ("pandas", frame),
+        ("polars", polars.from_pandas(frame.reset_index())),
+        ("arrow", pa.Table.from_pandas(frame)),
+        ("batch", pa.Table.from_pandas(frame).to_batches()[0]),
+    ):
         tables.put("q", data, bucket=bucket)
         assert tables.get("q", bucket, as_="arrow").select(["sym", "price"]).to_pydict() == frame.to_dict("list")
         assert tables.get("q", bucket, as_="polars")["price"].to_list() == [0.5, 1.5, 2.5, 3.5]
@@ -67,11 +71,18 @@ def test_filters_and_limits(tables):
     tables.put("q", frame, settings={"time": "when"})
     equal = pd.testing.assert_frame_equal
     equal(tables.get("q", columns=["price"]), frame[["price"]])
-    equal(tables.get("q", where="price > 30 and sym = 'A'"), frame[(frame.price > 30) & (frame.sym == "A")], check_freq=False)
+    equal(
+        tables.get("q", where="price > 30 and sym = 'A'"),
+        frame[(frame.price > 30) & (frame.sym == "A")],
+        check_freq=False,
+    )
     day = pd.Timestamp("2024-01-20")
     for conditions, selected in (
         ([("when", ">=", day), ("sym", "in", ["A"])], (frame.index >= day) & (frame.sym == "A")),
-        ([[("price", "<", 3)], [("price", ">=", np.float64(30)), ("index", "!=", day)]], (frame.price < 3) | (frame.price >= 30)),
+        (
+            [[("price", "<", 3)], [("price", ">=", np.float64(30)), ("index", "!=", day)]],
+            (frame.price < 3) | (frame.price >= 30),
+        ),
         ([("sym", "not in", ["A", "it's"])], frame.sym == "B"),
         ([("sym", "=", np.str_("B"))], frame.sym == "B"),
     ):
@@ -81,7 +92,10 @@ def test_filters_and_limits(tables):
     for wrong in ([("price", "~", 1)], [], [("price",)]):
         with pytest.raises(ValueError, match="write"):
             tables.get("q", where=wrong)
-    equal(tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"), frame.groupby("sym").agg(total=("price", "sum")).reset_index())
+    equal(
+        tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"),
+        frame.groupby("sym").agg(total=("price", "sum")).reset_index(),
+    )
     long_statement = "SELECT count(*) AS n FROM q WHERE sym <> '" + "x" * 20_000 + "'"
     assert tables.sql(long_statement, as_="arrow").to_pydict() == {"n": [40]}
 
@@ -96,7 +110,14 @@ def test_filters_by_time_zone(tables, unit):
     after = frame[frame.when >= opening].v.tolist()
     assert tables.get("q", where=f"when >= '{opening}'").v.tolist() == after
     zoned = pd.Timestamp(opening, tz="America/New_York")
-    for value in (opening, pd.Timestamp(opening), datetime.datetime(2026, 3, 9, 9, 30), zoned, zoned.tz_convert("UTC"), utc):
+    for value in (
+        opening,
+        pd.Timestamp(opening),
+        datetime.datetime(2026, 3, 9, 9, 30),
+        zoned,
+        zoned.tz_convert("UTC"),
+        utc,
+    ):
         assert tables.get("q", where=[("when", ">=", value)]).v.tolist() == after, value
     assert tables.scan_polars("q").filter(polars.col("when") >= zoned.to_pydatetime()).collect()["v"].to_list() == after
     for value in (opening, pd.Timestamp(opening), np.datetime64(opening)):
@@ -115,7 +136,9 @@ def test_filters_by_members_of_enums():
     class Day(enum.Enum):
         FIRST = datetime.date(2024, 1, 1)
 
-    got = filters.text([("sym", "in", [Sym.A, "B"]), ("sym", "=", Sym.A), ("side", "=", Side.BUY), ("day", "<", Day.FIRST)])
+    got = filters.text(
+        [("sym", "in", [Sym.A, "B"]), ("sym", "=", Sym.A), ("side", "=", Side.BUY), ("day", "<", Day.FIRST)]
+    )
     assert got == """("sym" in ('it''s', 'B')) and "sym" = 'it''s' and "side" = 1 and "day" < '2024-01-01'"""
 
 
@@ -132,7 +155,9 @@ def test_parts(tables):
         got = [tables.get(name, bucket, part=at, version=found["Version"]) for at in range(1, parts + 1)]
         assert all(map(len, got))
         pd.testing.assert_frame_equal(pd.concat(got), rows, check_freq=False)
-        filtered = [tables.get(name, bucket, part=at, where="price > 250", columns=["price"]) for at in range(1, parts + 1)]
+        filtered = [
+            tables.get(name, bucket, part=at, where="price > 250", columns=["price"]) for at in range(1, parts + 1)
+        ]
         pd.testing.assert_frame_equal(pd.concat(filtered), rows[rows.price > 250][["price"]], check_freq=False)
         with pytest.raises(partd_go.Error, match="parts 1 to"):
             tables.get(name, bucket, part=parts + 1)
@@ -160,7 +185,11 @@ def test_put(tables):
     tables.delete("q", "r")
     with pytest.raises(NotFound):
         tables.get("q")
-    for call in (lambda: tables.delete("q"), lambda: tables.sql("SELECT * FROM q"), lambda: tables.get("q", snapshot="none")):
+    for call in (
+        lambda: tables.delete("q"),
+        lambda: tables.sql("SELECT * FROM q"),
+        lambda: tables.get("q", snapshot="none"),
+    ):
         with pytest.raises(NotFound):
             call()
     with pytest.raises(Violation, match="line 1"):
@@ -236,8 +265,12 @@ def test_resample_and_combine(tables):
     assert tables.resample("q", "weeks", "W", "when", ["min", "max"], columns=["price"]) == (40, 6)
     want = frame[["price"]].resample("W").agg(["min", "max"])
     assert list(tables.get("weeks").price_max) == list(want[("price", "max")])
-    pd.testing.assert_frame_equal(tables.resampled("q", "W", "when", ["min", "max"], columns=["price"]), tables.get("weeks"))
-    assert tables.resampled("q", "W", "when", "max", columns=["price"], as_="polars")["price"].to_list() == list(want[("price", "max")])
+    pd.testing.assert_frame_equal(
+        tables.resampled("q", "W", "when", ["min", "max"], columns=["price"]), tables.get("weeks")
+    )
+    assert tables.resampled("q", "W", "when", "max", columns=["price"], as_="polars")["price"].to_list() == list(
+        want[("price", "max")]
+    )
     with pytest.raises(NotFound):
         tables.resampled("q", "W", "when", bucket="none")
     assert tables.resample("q", "some", sql="SELECT * FROM q WHERE price > 35", target_bucket="b") == (0, 5)
@@ -308,7 +341,9 @@ def test_serve(tmp_path):
         client.put("s", quotes().reset_index(), mode=shoots.PutMode.APPEND, bucket="b")
         got = client.get("s", bucket="b", sql="SELECT * FROM s WHERE price > 2")
         assert list(got.price) == [2.5, 3.5] and client.buckets() == ["b"]
-        assert client.resample("s", "days", source_bucket="b", target_bucket="b", sql="SELECT sym, sum(price) FROM s GROUP BY sym")
+        assert client.resample(
+            "s", "days", source_bucket="b", target_bucket="b", sql="SELECT sym, sum(price) FROM s GROUP BY sym"
+        )
         client.delete("s", bucket="b")
         assert "b" in client.buckets()
         server.shutdown()
@@ -316,15 +351,35 @@ def test_serve(tmp_path):
 
 
 def certificate(directory):
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost",
-               "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2", "-keyout", f"{directory}/key", "-out", f"{directory}/cert"]  # fmt: skip
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-days",
+        "2",
+        "-keyout",
+        f"{directory}/key",
+        "-out",
+        f"{directory}/cert",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return f"{directory}/cert", f"{directory}/key"
 
 
 def test_secured(tmp_path):
     cert, key = certificate(tmp_path)
-    with partd_go.tables.serve(tmp_path / "t", port=0, cert=cert, key=key, secret="a secret of thirty-two bytes or so") as server:
+    with partd_go.tables.serve(
+        tmp_path / "t", port=0, cert=cert, key=key, secret="a secret of thirty-two bytes or so"
+    ) as server:
         assert server.url.startswith("grpc+tls://localhost:")
         with partd_go.tables.connect(server.url, server.token(), cert) as tables:
             tables.put("q", quotes())
@@ -379,15 +434,22 @@ def test_wheels(tmp_path):
                 (packages / name).symlink_to(directory / name)  # much faster than installing them
     files = sorted(map(str, Path(wheels).glob("*.whl")))
     assert any("manylinux_2_36_" in file for file in files) or sys.platform != "linux"
-    subprocess.run([sys.executable, "-m", "pip", "--python", tmp_path / "env", "install", "--quiet", "--no-index", *files], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "--python", tmp_path / "env", "install", "--quiet", "--no-index", *files],
+        check=True,
+    )
     page = (Path(__file__).parent.parent / "docs" / "tables.md").read_text()
     code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", page, re.M | re.S)[:2]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
-    result = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    result = subprocess.run(
+        [bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path
+    )
     assert result.stdout == want
     with contextlib.suppress(KeyError):
         env["PATH"] = os.environ["PATH"]
-    version_text = subprocess.run([bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env).stdout
+    version_text = subprocess.run(
+        [bin / "partd-tables", "--version"], check=True, capture_output=True, text=True, env=env
+    ).stdout
     assert version_text.startswith("partd-tables ")
     (program,) = (tmp_path / "env").glob("lib/*/site-packages/partd_go_tables/_bin/partd-tables")
     assert program.stat().st_size <= 118_000_000  # DuckDB 1.5 needs 3 MB more than 1.4 did

@@ -52,7 +52,9 @@ CALLS = {
     "delete": lambda tables, **options: tables.delete("none", **options),
     "delete_bucket": lambda tables, **options: tables.delete_bucket("none", **options),
     "combine": lambda tables, **options: tables.combine(["t", "t"], "both", mode="replace", **options),
-    "resample": lambda tables, **options: tables.resample("t", "resampled", sql="SELECT n FROM t", mode="replace", **options),
+    "resample": lambda tables, **options: tables.resample(
+        "t", "resampled", sql="SELECT n FROM t", mode="replace", **options
+    ),
     "resampled": lambda tables, **options: tables.resampled("t", "1us", "n", "size", **options),
     "action": lambda tables, **options: tables.action("partd.buckets", **options),
 }
@@ -61,7 +63,9 @@ CHANGES = {"put", "delete", "delete_bucket", "combine", "resample"}
 
 def _server_pid(group):
     """Returns the process ID of the server in a process group, whose leader is a shell."""
-    return subprocess.run(["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True).stdout.split()[0]
+    return subprocess.run(
+        ["pgrep", "-g", str(group), "-x", "partd-tables"], capture_output=True, text=True
+    ).stdout.split()[0]
 
 
 @contextlib.contextmanager
@@ -70,7 +74,12 @@ def stopped_server(tables):
     group = tables._server._process.pid
     os.killpg(group, signal.SIGSTOP)
     try:
-        while "T" not in subprocess.run(["ps", "-o", "stat=", "-p", _server_pid(group)], capture_output=True, text=True).stdout:
+        while (
+            "T"
+            not in subprocess.run(
+                ["ps", "-o", "stat=", "-p", _server_pid(group)], capture_output=True, text=True
+            ).stdout
+        ):
             time.sleep(0.01)
         yield
     finally:
@@ -120,7 +129,10 @@ def test_abandoned_scan_ends(tables):
 @pytest.mark.parametrize("call", CALLS)
 def test_timeout(tables, call):
     start = time.monotonic()
-    with stopped_server(tables), pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"):
+    with (
+        stopped_server(tables),
+        pytest.raises(partd_go.UnknownOutcome if call in CHANGES else partd_go.TimedOut, match="0.5 seconds"),
+    ):
         CALLS[call](tables, timeout=0.5)
     assert time.monotonic() - start < 2
 

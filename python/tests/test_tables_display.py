@@ -21,7 +21,10 @@ def test_tables(tmp_path):
         assert [line.split()[:2] for line in shown[2:]] == [["ten", "10"], ["b/ten", "1"]]
         assert "<td>b/ten</td>" in tables._repr_html_()
         title, _, *columns = repr(tables["ten"]).splitlines()
-        assert title.startswith("<Table ten: 10 rows, 2 columns, ") and [column.split() for column in columns] == [["n", "int64"], ["t", "string"]]
+        assert title.startswith("<Table ten: 10 rows, 2 columns, ") and [column.split() for column in columns] == [
+            ["n", "int64"],
+            ["t", "string"],
+        ]
         assert "does not exist" in repr(tables["none"]) and len(tables["ten"]) == 10
         tables.put("<b>", pa.table({"n": [1]}))
         assert "<td>&lt;b&gt;</td>" in tables._repr_html_()
@@ -40,7 +43,11 @@ def test_stage(tmp_path):
     def total(rows):
         return rows
 
-    assert repr(clean).splitlines()[0].startswith("<Stage ") and "parquet" in repr(clean) and str(tmp_path / "in.csv") in clean._repr_html_()
+    assert (
+        repr(clean).splitlines()[0].startswith("<Stage ")
+        and "parquet" in repr(clean)
+        and str(tmp_path / "in.csv") in clean._repr_html_()
+    )
     assert "clean" in repr(total).splitlines()[-1]
 
 
@@ -50,6 +57,10 @@ def test_pull(tmp_path):
     with pullframe((), tmp_path / "node") as node:
         node.save("prices", pd.DataFrame({"a": [1.0, 2.0]}, pd.date_range("2024-01-01", periods=2)))
         title, head, row = repr(node).splitlines()
-        assert str(tmp_path / "node") in title and head.split()[:3] == ["name", "version", "rows"] and row.split()[0::2][:2] == ["prices", "2"]
+        assert (
+            str(tmp_path / "node") in title
+            and head.split()[:3] == ["name", "version", "rows"]
+            and row.split()[0::2][:2] == ["prices", "2"]
+        )
         assert "<td>prices</td>" in node._repr_html_()
     assert "closed" in repr(node)

@@ -1,4 +1,5 @@
-"""Tests that errors of tables have the right class, name the affected object and a remedy, and contain no internal terms."""
+"""Tests that errors of tables have the right class, name the affected object and a remedy, and contain no internal
+terms."""
 
 from __future__ import annotations
 
@@ -68,7 +69,10 @@ def test_misuse_is_one_class():
 def test_memory(tables, tmp_path):
     """A statement spills to disk before it fails, and its error says how to give it more memory."""
     with connect(tmp_path, memory="1GiB") as small:  # a statement gets an eighth of this
-        join = "SELECT count(*) AS n FROM (SELECT a.range AS k FROM range(8700000) a JOIN range(8700000) b ON a.range = b.range)"
+        join = (
+            "SELECT count(*) AS n FROM (SELECT a.range AS k FROM "
+            "range(8700000) a JOIN range(8700000) b ON a.range = b.range)"
+        )
         assert small.sql(join)["n"].tolist() == [8_700_000]
         with pytest.raises(partd_go.TooLarge, match=r"connect\(memory=") as caught:
             small.sql("SELECT list(a.range) AS all FROM range(40000000) a")
@@ -101,14 +105,16 @@ with connect({str(place)!r}, read_only={explicit}) as tables:
             raise AssertionError("changed")
 """
     if not explicit:
-        for parent, directories, files in os.walk(place):
+        for parent, _, files in os.walk(place):
             for name in files:
                 os.chmod(os.path.join(parent, name), 0o444)
             os.chmod(parent, 0o555)
     before = sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*"))
     # Without these capabilities, file modes also restrict root.
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    subprocess.run([*drop, sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    subprocess.run(
+        [*drop, sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    )
     assert sorted((path, os.stat(path).st_mtime_ns) for path in place.rglob("*")) == before
     for parent, _, _ in os.walk(place):
         os.chmod(parent, 0o755)
@@ -151,7 +157,10 @@ def test_kind_of_server_error():
 
 def test_newer_client(tables, monkeypatch):
     monkeypatch.setattr(connection, "_PROTOCOL", (b"partd-protocol", b"3"))
-    with pytest.raises(partd_go.Unsupported, match="the client speaks version 3 of the protocol, but the server version 2: upgrade the server"):
+    with pytest.raises(
+        partd_go.Unsupported,
+        match="the client speaks version 3 of the protocol, but the server version 2: upgrade the server",
+    ):
         connect(tables.url).list()
 
 
@@ -168,9 +177,9 @@ def test_not_started():
         error = not_started("/d", output)
         assert type(error) is kind and advice in str(error) and str(output) in str(error)
     denied = "open /x: permission denied"
-    assert "open tables with read_only" in str(not_started("/d", denied)) and str(not_started("log:/x", denied)).endswith("can write to")
-
-
+    assert "open tables with read_only" in str(not_started("/d", denied)) and str(
+        not_started("log:/x", denied)
+    ).endswith("can write to")
 
 
 def test_two_earlier_states(tables):

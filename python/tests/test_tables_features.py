@@ -39,8 +39,17 @@ def tables(shared_tables):
 
 
 def test_parameters(tables):
-    values = {"t": "it's", "n": 2**53 + 1, "f": 0.5, "b": True, "d": datetime.date(2024, 1, 2), "w": datetime.datetime(2024, 1, 2, 3),
-              "x": b"\0", "m": decimal.Decimal("1.50"), "z": None}  # fmt: skip
+    values = {
+        "t": "it's",
+        "n": 2**53 + 1,
+        "f": 0.5,
+        "b": True,
+        "d": datetime.date(2024, 1, 2),
+        "w": datetime.datetime(2024, 1, 2, 3),
+        "x": b"\0",
+        "m": decimal.Decimal("1.50"),
+        "z": None,
+    }
     tables.put("q", pa.table({name: pa.array([value]) for name, value in values.items() if value is not None}))
     for name, value in values.items():
         if value is not None:
@@ -63,7 +72,10 @@ def test_changes_after_drop(tables):
     table.put(pa.table({"k": [3]}), "append")
     copied = table.changes()
     tables.action("partd.restore", bucket="", name="s")
-    for call in (lambda: table.changes(since=copied.version), lambda: tables.sql('SELECT * FROM changes."default".q', since=copied.version)):
+    for call in (
+        lambda: table.changes(since=copied.version),
+        lambda: tables.sql('SELECT * FROM changes."default".q', since=copied.version),
+    ):
         with pytest.raises(NotFound, match="start again.*a restore brought back dropped columns"):
             call()
 
@@ -71,7 +83,11 @@ def test_changes_after_drop(tables):
 @pytest.mark.parametrize("as_", ["pandas", "polars", "arrow"])
 def test_changes(tables, as_):
     def texts(changes):
-        rows = {"pandas": lambda: changes.rows.to_dict("records"), "polars": lambda: changes.rows.to_dicts(), "arrow": lambda: changes.rows.to_pylist()}[as_]()
+        rows = {
+            "pandas": lambda: changes.rows.to_dict("records"),
+            "polars": lambda: changes.rows.to_dicts(),
+            "arrow": lambda: changes.rows.to_pylist(),
+        }[as_]()
         return sorted(f"{row['k']} {row['_change']}" for row in rows)
 
     table = tables.table("q")
@@ -105,11 +121,22 @@ def test_versions(tables):
     assert (first.version, first.rows, first.current, last.rows, last.current) == (1, 1, False, 2, True)
     assert first.time <= between <= last.time
     naive = between.replace(tzinfo=None)
-    for at in (between, naive, naive.isoformat(), f"{naive.isoformat()}Z", pd.Timestamp(between).tz_convert("Asia/Tokyo")):
+    for at in (
+        between,
+        naive,
+        naive.isoformat(),
+        f"{naive.isoformat()}Z",
+        pd.Timestamp(between).tz_convert("Asia/Tokyo"),
+    ):
         assert tables.get("q", at=at, as_="arrow")["a"].to_pylist() == [1]
-    assert tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
+    assert (
+        tables.sql("SELECT sum(a) AS s FROM q", at=between).s[0] == 1 and tables.describe("q", at=between)["Rows"] == 1
+    )
     assert list(tables.get("q", version=1).a) == [1] and len(tables.table("q", version=1)) == 1
-    with pytest.raises(MomentError, match="the table was created later, or its older versions have expired: the nearest exact moments are 20") as caught:
+    with pytest.raises(
+        MomentError,
+        match="the table was created later, or its older versions have expired: the nearest exact moments are 20",
+    ) as caught:
         tables.get("q", at="2001-01-01")
     assert caught.value.before is None and list(tables.get("q", at=caught.value.after).a) == [1]
     with pytest.raises(ValueError, match="only one of"):
@@ -159,7 +186,10 @@ def test_returned_versions(tables, read):
         assert len(rows(version=version.version)) == version.rows
     with pytest.raises(MomentError, match="nearest exact moments") as caught:
         rows(at=moments[-2])
-    assert caught.value.before < moments[-2] < caught.value.after and pickle.loads(pickle.dumps(caught.value)).after == caught.value.after
+    assert (
+        caught.value.before < moments[-2] < caught.value.after
+        and pickle.loads(pickle.dumps(caught.value)).after == caught.value.after
+    )
     assert rows(at=caught.value.before) == list(range(4)) and rows(at=caught.value.after) == list(range(6))
     with pytest.raises(MomentError) as caught:
         rows(at=now() + datetime.timedelta(hours=1))
@@ -176,7 +206,9 @@ def test_versions_after_restart(tmp_path):
     for _ in range(2):
         with partd_go.tables.connect(tmp_path) as tables:
             assert [sorted(tables.get("q", at=moment).a) for moment in moments[::2]] == [[0], [0, 1, 2]]
-            assert list(tables.get("q", version=versions[0]).a) == [0] and sorted(tables.get("q", version=versions[2]).a) == [0, 1, 2]
+            assert list(tables.get("q", version=versions[0]).a) == [0] and sorted(
+                tables.get("q", version=versions[2]).a
+            ) == [0, 1, 2]
 
 
 def test_versions_after_kill(tmp_path):
@@ -196,7 +228,11 @@ def test_versions_after_kill(tmp_path):
         assert [version.version for version in tables.versions("q")] == [versions[0]]
         assert sorted(tables.scan_dask("q").compute().a) == [0, 1, 2]
     with partd_go.tables.connect(tmp_path) as tables:
-        assert sorted(tables.get("q", at=between).a) == [0, 1] and sorted(tables.get("q", version=versions[2]).a) == [0, 1, 2]
+        assert sorted(tables.get("q", at=between).a) == [0, 1] and sorted(tables.get("q", version=versions[2]).a) == [
+            0,
+            1,
+            2,
+        ]
         tables.put("q", pa.table({"a": [3]}), "append")
         tables.action("partd.expire", Bucket="", Tables=["q"], Keep=1, OlderThan=1)
         for read in ({"at": between}, {"version": versions[0]}):
@@ -223,17 +259,24 @@ def test_put_many_and_get_many(tables):
 
 def test_files(tables, tmp_path):
     """The rows of a file get the types of the table's columns, or for a new table, types that match the values."""
-    frame = pd.DataFrame({"code": ["007", "008"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01 00:00", "2024-01-02 03:04"])})
+    frame = pd.DataFrame(
+        {"code": ["007", "008"], "n": [1, 2], "when": pd.to_datetime(["2024-01-01 00:00", "2024-01-02 03:04"])}
+    )
     frame.set_index("when").to_parquet(tmp_path / "a.parquet")
     with pa.ipc.new_file(str(tmp_path / "a.arrow"), pa.Schema.from_pandas(frame)) as writer:
         writer.write_table(pa.Table.from_pandas(frame))
     (tmp_path / "a.csv").write_text("code,n,when\n007,1,2024-01-01 00:00:00\n008,2,2024-01-02 03:04:00\n")
-    (tmp_path / "a.jsonl").write_text('{"code":"007","n":1,"when":"2024-01-01 00:00:00"}\n{"code":"008","n":2,"when":"2024-01-02 03:04:00"}\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"code":"007","n":1,"when":"2024-01-01 00:00:00"}\n{"code":"008","n":2,"when":"2024-01-02 03:04:00"}\n'
+    )
     for name in ("a.parquet", "a.arrow", "a.csv", "a.jsonl"):
         tables.put(name, tmp_path / name, metadata={"source": name})
         got = tables.get(name)
         assert got.reset_index()[["code", "n"]].to_dict("list") == {"code": ["007", "008"], "n": [1, 2]}, name
-        assert got.reset_index().when.to_list() == frame.when.to_list() and tables.describe(name)["Metadata"]["source"] == name
+        assert (
+            got.reset_index().when.to_list() == frame.when.to_list()
+            and tables.describe(name)["Metadata"]["source"] == name
+        )
     (tmp_path / "more.csv").write_text("code,n\n9,3\n")
     tables.put("a.csv", str(tmp_path / "more.csv"), "append", missing="ignore")
     assert list(tables.get("a.csv").code) == ["007", "008", "9"]
@@ -256,7 +299,10 @@ def test_large_file(tables, tmp_path):
     rows = pa.table({"a": np.random.default_rng(0).random(300_000)})
     parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=50_000)
     tables.put("a", tmp_path / "a.parquet")
-    assert tables.get("a", as_="arrow")["a"].equals(rows["a"]) or tables.get("a", as_="arrow")["a"].to_pylist() == rows["a"].to_pylist()
+    assert (
+        tables.get("a", as_="arrow")["a"].equals(rows["a"])
+        or tables.get("a", as_="arrow")["a"].to_pylist() == rows["a"].to_pylist()
+    )
     broken = bytearray((tmp_path / "a.parquet").read_bytes())
     broken[len(broken) // 2 : len(broken) // 2 + 100_000] = bytes(100_000)
     (tmp_path / "b.parquet").write_bytes(broken)
@@ -269,7 +315,11 @@ READ = "import pickle, sys; tables = pickle.load(sys.stdin.buffer); print(len(ta
 
 
 def read(pickled):
-    return subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True).stdout.decode().split()
+    return (
+        subprocess.run([sys.executable, "-c", READ], input=pickled, capture_output=True, check=True)
+        .stdout.decode()
+        .split()
+    )
 
 
 def test_equal_handles_stay_distinct(tmp_path):
@@ -282,8 +332,8 @@ def test_equal_handles_stay_distinct(tmp_path):
 
 
 def test_pickled(tmp_path):
-    """Unpickling a handle returns the same handle in this process. In other processes, it connects to the same server, or to a
-    new one if that has stopped."""
+    """Unpickling a handle returns the same handle in this process. In other processes, it connects to the same server,
+    or to a new one if that has stopped."""
     with partd_go.tables.connect(tmp_path / "t") as tables:
         tables.put("q", pa.table({"a": [1, 2]}))
         pickled = pickle.dumps(tables)
@@ -343,7 +393,10 @@ def test_async(tmp_path):
             with pytest.raises(MomentError) as caught:
                 await tables.get("t3", at="2001-01-01")
             assert caught.value.after is not None
-            query, ticks = asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")), 0
+            query, ticks = (
+                asyncio.create_task(tables.sql("SELECT count(*) FROM range(30000000) a WHERE a.range % 7 = 1")),
+                0,
+            )
             while not query.done():
                 await asyncio.sleep(0.001)
                 ticks += 1
@@ -365,10 +418,19 @@ def test_bucket(tmp_path, monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (tmp_path / "s3" / "lake").mkdir(parents=True)
-    keys = {"ROOT_ACCESS_KEY": "key", "ROOT_SECRET_KEY": "secret-key", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret-key"}
+    keys = {
+        "ROOT_ACCESS_KEY": "key",
+        "ROOT_SECRET_KEY": "secret-key",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret-key",
+    }
     for name, value in keys.items():
         monkeypatch.setenv(name, value)
-    gateway_process = subprocess.Popen([gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    gateway_process = subprocess.Popen(
+        [gateway, "--port", f"127.0.0.1:{port}", "posix", str(tmp_path / "s3")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(600):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):

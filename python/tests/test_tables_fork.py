@@ -12,7 +12,7 @@ pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
 pytest.importorskip("dask", reason="needs dask")
 
 PROGRAM = """
-import os, sys
+import functools, os, sys
 import pandas
 import partd_go, partd_go.tables, partd_go.pystore as pystore
 
@@ -23,7 +23,8 @@ item = collection.item("x")
 tables = partd_go.tables.connect(sys.argv[1] + "/tables")
 tables.put("y", pandas.DataFrame({"a": [1]}))
 if not (child := os.fork()):
-    for call in (tables.list, item.to_pandas, collection.list_items, lambda: partd_go.tables.connect(sys.argv[1] + "/other")):
+    connect_other = functools.partial(partd_go.tables.connect, sys.argv[1] + "/other")
+    for call in (tables.list, item.to_pandas, collection.list_items, connect_other):
         try:
             call()
             sys.exit("a call in the forked process did not raise Closed")
@@ -39,7 +40,10 @@ sys.exit(code)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     try:
         assert process.communicate(timeout=120)[1] == "" and process.returncode == 0

@@ -1,5 +1,5 @@
-"""Compares the import of random CSV and JSON lines with Python's parsers and DuckDB's. PARTD_IMPORT_SECONDS (default: 5) is the duration,
-PARTD_IMPORT_SEED the first seed."""
+"""Compares the import of random CSV and JSON lines with Python's parsers and DuckDB's. PARTD_IMPORT_SECONDS (default:
+5) is the duration, PARTD_IMPORT_SEED the first seed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,45 @@ import partd_go
 from partd_go import tables
 from partd_go.tables import files
 
-INTEGERS = ["0", "-0", "7", "-1", "9007199254740992", "9007199254740993", "-9007199254740993", "9223372036854775807", "9223372036854775808",
-            "-9223372036854775808", "18446744073709551615", "18446744073709551616", "123456789012345680000", "9" * 38, "1" + "0" * 38]  # fmt: skip
+INTEGERS = [
+    "0",
+    "-0",
+    "7",
+    "-1",
+    "9007199254740992",
+    "9007199254740993",
+    "-9007199254740993",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551615",
+    "18446744073709551616",
+    "123456789012345680000",
+    "9" * 38,
+    "1" + "0" * 38,
+]
 FLOATS = ["1.5", "-0.0", "1e3", "2E-3", "0.1", "1e22", "9007199254740993.0", "1e300"]
-TEXTS = ["x", "", "007", "+5", "1_0", "0x10", "é", 'q"q', "a,b", "line\nbreak", " 5", "5 ", "NaN", "2026-01-31", "2026-02-30", "true", "null", "1e400", "tab\tb"]
+TEXTS = [
+    "x",
+    "",
+    "007",
+    "+5",
+    "1_0",
+    "0x10",
+    "é",
+    'q"q',
+    "a,b",
+    "line\nbreak",
+    " 5",
+    "5 ",
+    "NaN",
+    "2026-01-31",
+    "2026-02-30",
+    "true",
+    "null",
+    "1e400",
+    "tab\tb",
+]
 
 
 def same(ours: object, source: object) -> bool:
@@ -32,7 +67,9 @@ def same(ours: object, source: object) -> bool:
     if isinstance(source, list):
         return isinstance(ours, list) and len(ours) == len(source) and all(map(same, ours, source))
     if isinstance(source, dict):
-        return isinstance(ours, dict) and all(same(ours.get(name), source.get(name)) for name in ours.keys() | source.keys())
+        return isinstance(ours, dict) and all(
+            same(ours.get(name), source.get(name)) for name in ours.keys() | source.keys()
+        )
     if isinstance(source, bool) or source is None or isinstance(ours, bool):
         return ours is source
     if isinstance(source, decimal.Decimal):  # a number with a fraction or an exponent, which becomes the nearest float
@@ -59,13 +96,20 @@ def json_value(r: random.Random, kind: int, depth: int = 0) -> str:
         case 4 if depth < 3:
             return "[" + ",".join(json_value(r, kind // 6, depth + 1) for _ in range(r.randrange(3))) + "]"
         case 5 if depth < 3:
-            return "{" + ",".join(f'"{name}":{json_value(r, kind // 6, depth + 1)}' for name in "xy" if r.random() < 0.8) + "}"
+            return (
+                "{"
+                + ",".join(f'"{name}":{json_value(r, kind // 6, depth + 1)}' for name in "xy" if r.random() < 0.8)
+                + "}"
+            )
     return r.choice(INTEGERS + FLOATS)
 
 
 def compare_json(r: random.Random, path: str) -> bool:
     kinds = [r.randrange(1000) for _ in range(1 + r.randrange(4))]
-    lines = ["{" + ", ".join(f'"c{i}": {json_value(r, kind)}' for i, kind in enumerate(kinds) if r.random() < 0.9) + "}" for _ in range(r.choice([1, 3, 20]))]
+    lines = [
+        "{" + ", ".join(f'"c{i}": {json_value(r, kind)}' for i, kind in enumerate(kinds) if r.random() < 0.9) + "}"
+        for _ in range(r.choice([1, 3, 20]))
+    ]
     text = r.choice(["", "\ufeff"]) + ("[" + ",\n".join(lines) + "]" if r.random() < 0.3 else "\n".join(lines) + "\n")
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(text)
@@ -73,7 +117,9 @@ def compare_json(r: random.Random, path: str) -> bool:
     try:
         rows = files.reader(path).read_all().to_pylist()
     except (partd_go.Misuse, pa.ArrowInvalid) as error:
-        assert any(words in str(error) for words in ("without losing digits", "several types", "no object with a column")), (text, error)
+        assert any(
+            words in str(error) for words in ("without losing digits", "several types", "no object with a column")
+        ), (text, error)
         if "without losing digits" in str(error):
             assert any(len(number) > 15 for number in INTEGERS if number in text), (text, error)
         return False
@@ -97,7 +143,21 @@ def csv_same(ours: object, text: str) -> bool:
 
 def compare_csv(r: random.Random, path: str, duckdb) -> bool:
     separated = path.endswith(".tsv")
-    pools = [r.choice([INTEGERS[:3], INTEGERS, INTEGERS[:3] + FLOATS, INTEGERS + FLOATS, TEXTS, TEXTS + INTEGERS, ["true", "FALSE"], ["2026-01-31", ""]]) for _ in range(1 + r.randrange(4))]
+    pools = [
+        r.choice(
+            [
+                INTEGERS[:3],
+                INTEGERS,
+                INTEGERS[:3] + FLOATS,
+                INTEGERS + FLOATS,
+                TEXTS,
+                TEXTS + INTEGERS,
+                ["true", "FALSE"],
+                ["2026-01-31", ""],
+            ]
+        )
+        for _ in range(1 + r.randrange(4))
+    ]
     rows = [[r.choice(pool) for pool in pools] for _ in range(r.choice([1, 3, 20]))]
     names = [f"c{i}" for i in range(len(pools))]
     if separated:
@@ -105,16 +165,24 @@ def compare_csv(r: random.Random, path: str, duckdb) -> bool:
         text = "".join("\t".join(row) + "\n" for row in [names, *rows])
     else:
         out = io.StringIO()
-        csv.writer(out, quoting=r.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), lineterminator=r.choice(["\n", "\r\n"])).writerows([names, *rows])
+        csv.writer(
+            out, quoting=r.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), lineterminator=r.choice(["\n", "\r\n"])
+        ).writerows([names, *rows])
         text = out.getvalue()
         rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(r.choice(["", "\ufeff"]) + text)
     ours = [list(row.values()) for row in files.reader(path).read_all().to_pylist()]
-    assert len(ours) == len(rows) and all(csv_same(a, b) for x, y in zip(ours, rows) for a, b in zip(x, y)), (text, ours)
+    assert len(ours) == len(rows) and all(csv_same(a, b) for x, y in zip(ours, rows) for a, b in zip(x, y)), (
+        text,
+        ours,
+    )
     if duckdb and not separated and len(pools) > 1:
         theirs = duckdb.read_csv(path, all_varchar=True, header=True, sep=",", quotechar='"', escapechar='"').fetchall()
-        assert all(csv_same(a, b or "") for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y)), (text, theirs)
+        assert all(csv_same(a, b or "") for x, y in zip(ours, theirs, strict=True) for a, b in zip(x, y)), (
+            text,
+            theirs,
+        )
     return True
 
 
@@ -123,7 +191,12 @@ def test_import_differential(tmp_path) -> None:
         import duckdb
     except ImportError:
         duckdb = None
-    seed, end, compared, refused = int(os.environ.get("PARTD_IMPORT_SEED", "1")), time.monotonic() + float(os.environ.get("PARTD_IMPORT_SECONDS", "2")), 0, 0
+    seed, end, compared, refused = (
+        int(os.environ.get("PARTD_IMPORT_SEED", "1")),
+        time.monotonic() + float(os.environ.get("PARTD_IMPORT_SECONDS", "2")),
+        0,
+        0,
+    )
     while compared == 0 or time.monotonic() < end:
         r = random.Random(seed)
         name = str(tmp_path / r.choice(["x.jsonl", "x.json", "x.csv", "x.tsv"]))
@@ -136,13 +209,24 @@ def test_import_differential(tmp_path) -> None:
 
 
 def test_int96(tmp_path) -> None:
-    """Times in INT96 are read as microseconds, also in lists, or as the column of an existing table says. Others are refused."""
+    """Times in INT96 are read as microseconds, also in lists, or as the column of an existing table says. Others are
+    refused."""
     parquet = pytest.importorskip("pyarrow.parquet")
-    times, path = [datetime.datetime(9999, 12, 31, 23, 59, 59), datetime.datetime(1, 1, 1), None], str(tmp_path / "x.parquet")
+    times, path = (
+        [datetime.datetime(9999, 12, 31, 23, 59, 59), datetime.datetime(1, 1, 1), None],
+        str(tmp_path / "x.parquet"),
+    )
 
     def write(unit: str, values: list) -> None:
         column = pa.array(values, pa.timestamp(unit))
-        rows = pa.table({"t": column, "l": pa.ListArray.from_arrays(pa.array(range(len(column) + 1), pa.int32()), pa.StructArray.from_arrays([column], ["x"]))})
+        rows = pa.table(
+            {
+                "t": column,
+                "l": pa.ListArray.from_arrays(
+                    pa.array(range(len(column) + 1), pa.int32()), pa.StructArray.from_arrays([column], ["x"])
+                ),
+            }
+        )
         parquet.write_table(rows, path, use_deprecated_int96_timestamps=True)
 
     write("us", times)
@@ -154,9 +238,22 @@ def test_int96(tmp_path) -> None:
         assert rows == {"t": times, "l": [[{"x": time}] for time in times]}
         write("ns", [1001])
         for put in (lambda: store.put("exact", path), lambda: store.put("new", path, "append")):
-            with pytest.raises(partd_go.Misuse, match=r'row 1: column "t": the INT96 time 1970-01-01 00:00:00.000001001 has digits below'):
+            with pytest.raises(
+                partd_go.Misuse,
+                match=r'row 1: column "t": the INT96 time 1970-01-01 00:00:00.000001001 has digits below',
+            ):
                 put()
-        store.put("nanoseconds", pa.table({"t": pa.array([None], pa.timestamp("ns")), "l": pa.array([None], pa.list_(pa.struct([("x", pa.timestamp("ns"))])))}))
+        store.put(
+            "nanoseconds",
+            pa.table(
+                {
+                    "t": pa.array([None], pa.timestamp("ns")),
+                    "l": pa.array([None], pa.list_(pa.struct([("x", pa.timestamp("ns"))]))),
+                }
+            ),
+        )
         store.put("nanoseconds", path, "append")
         last = store.get("nanoseconds", as_="arrow").slice(1)
-        assert last["t"].cast(pa.int64()).to_pylist() == [1001] and last["l"][0].values.field("x").cast(pa.int64()).to_pylist() == [1001]
+        assert last["t"].cast(pa.int64()).to_pylist() == [1001] and last["l"][0].values.field("x").cast(
+            pa.int64()
+        ).to_pylist() == [1001]

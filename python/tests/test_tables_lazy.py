@@ -26,8 +26,16 @@ def tables(tmp_path_factory):
     with partd_go.tables.connect(tmp_path_factory.mktemp("tables")) as tables:
         times = pd.date_range("2024-01-01", periods=ROWS, freq="D", name="when")
         prices = np.where(np.arange(ROWS) % 100 == 7, np.nan, np.arange(ROWS) + 0.5)
-        frame = pd.DataFrame({"sym": ["A", "B"] * (ROWS // 2), "price": prices, "n": pd.array([None, *range(1, ROWS)], "Int64"),
-                              "kind": pd.Categorical(["x", "y"] * (ROWS // 2)), "wide": ["z" * 100] * ROWS}, times)  # fmt: skip
+        frame = pd.DataFrame(
+            {
+                "sym": ["A", "B"] * (ROWS // 2),
+                "price": prices,
+                "n": pd.array([None, *range(1, ROWS)], "Int64"),
+                "kind": pd.Categorical(["x", "y"] * (ROWS // 2)),
+                "wide": ["z" * 100] * ROWS,
+            },
+            times,
+        )
         tables.put("q", frame, settings={"time": "when"})
         yield tables
 
@@ -71,7 +79,7 @@ POLARS = {  # filters, and the maximum number of rows that the server may send
     "no rows with NaN": (PRICE < 2, 2),
     "literal first": (pl.lit(990) < N, 9),
     "a fraction of integers": (N > 990.5, ROWS),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", POLARS)
@@ -84,7 +92,8 @@ def test_polars(tables, sent, name):
 
 
 def test_polars_rows(tables, sent):
-    """head reads only the first rows, and a count reads one column. where applies to all reads. Each collect reads the current rows."""
+    """head reads only the first rows, and a count reads one column. where applies to all reads. Each collect reads the
+    current rows."""
     lazy = tables.scan_polars("q", where=[("n", ">", 900)])
     sent.clear()
     assert lazy.head(3).collect().height == 3 and sent[-1]["rows"] <= 3
@@ -108,7 +117,7 @@ PYARROW = {
     "more than a number, without NaN": (FIELD("price") > 989.5, 20),
     "arithmetic": (FIELD("n") + 1 > 990, ROWS),
     "partly convertible": ((FIELD("n") + 1 > 990) & (FIELD("sym") == "B") & (FIELD("n") > 900), 50),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PYARROW)
@@ -120,11 +129,15 @@ def test_dataset(tables, sent, name):
     assert data.to_table(columns=["n"], filter=expression)["n"].to_pylist() == want
     assert sent[-1]["rows"] <= max_rows and "wide" not in sent[-1]["columns"]
     assert data.count_rows(filter=expression) == len(want) and len(sent[-1]["columns"]) <= 2
-    assert data.to_table(columns={"m": FIELD("n") + 1}, filter=expression).num_rows == len(want) and "wide" not in sent[-1]["columns"]
+    assert (
+        data.to_table(columns={"m": FIELD("n") + 1}, filter=expression).num_rows == len(want)
+        and "wide" not in sent[-1]["columns"]
+    )
 
 
 def test_dataset_errors_and_pickling(tables):
-    """Operations that bypass the server raise an error instead of returning no rows. A pickled dataset reads the same table."""
+    """Operations that bypass the server raise an error instead of returning no rows. A pickled dataset reads the same
+    table."""
     data = tables.dataset("q", where="n > 990")
     assert pickle.loads(pickle.dumps(data)).count_rows() == data.count_rows() == 9 and data.head(2).num_rows == 2
     with pytest.raises(FileNotFoundError, match="scanner"):
@@ -138,7 +151,10 @@ def test_filters_on_columns_with_any_name(tables, sent):
     tables.put("names", pa.table({name: range(10) for name in names}))
     for name in names:
         assert tables.dataset("names").to_table(columns=[name], filter=FIELD(name) > 7)[name].to_pylist() == [8, 9]
-        assert tables.scan_polars("names").filter(pl.col(name) > 7).collect()[name].to_list() == [8, 9] and sent[-1]["rows"] == 2
+        assert (
+            tables.scan_polars("names").filter(pl.col(name) > 7).collect()[name].to_list() == [8, 9]
+            and sent[-1]["rows"] == 2
+        )
 
 
 def test_duckdb(tables, sent):
@@ -180,7 +196,9 @@ def test_errors_come_through(tables, monkeypatch):
 
 def test_dask(tables, sent):
     pytest.importorskip("dask.dataframe")
-    frame = pd.DataFrame({"sym": ["A", "B"] * 200, "price": np.arange(400) + 0.5}, pd.date_range("2024-01-01", periods=400, name="when"))
+    frame = pd.DataFrame(
+        {"sym": ["A", "B"] * 200, "price": np.arange(400) + 0.5}, pd.date_range("2024-01-01", periods=400, name="when")
+    )
     tables.put("parts", frame[:300], settings={"time": "when", "partition": "month"})
     tables.put("parts", frame[300:], "append")
     lazy = tables.scan_dask("parts")

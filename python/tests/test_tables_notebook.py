@@ -1,4 +1,5 @@
-"""Tests what users of notebooks and shells try first: names, texts in place of lists, parameters, errors, and operations."""
+"""Tests what users of notebooks and shells try first: names, texts in place of lists, parameters, errors, and
+operations."""
 
 from __future__ import annotations
 
@@ -56,8 +57,16 @@ def test_empty_connection_is_true(tmp_path):
 
 def test_suggestions(tables):
     tables.put("trades", pd.DataFrame({"n": [1]}), bucket="NYSE")
-    for call in (tables["olhc"].get, tables["olhc"].describe, lambda: len(tables["olhc"]), lambda: tables.get("olhc"), lambda: tables.scan("olhc"),
-                 lambda: tables.versions("olhc"), lambda: tables.changes("olhc"), lambda: tables.scan_polars("olhc")):  # fmt: skip
+    for call in (
+        tables["olhc"].get,
+        tables["olhc"].describe,
+        lambda: len(tables["olhc"]),
+        lambda: tables.get("olhc"),
+        lambda: tables.scan("olhc"),
+        lambda: tables.versions("olhc"),
+        lambda: tables.changes("olhc"),
+        lambda: tables.scan_polars("olhc"),
+    ):
         with pytest.raises(NotFound, match='did you mean "ohlc"'):
             call()
     with pytest.raises(NotFound, match='did you mean "trades"'):
@@ -77,7 +86,9 @@ def test_suggestions(tables):
 
 
 def test_text_in_place_of_a_list(tables):
-    assert list(tables.get("ohlc", columns="sym")) == ["sym"] and list(tables["ohlc"].get(columns=pd.Index(["n"]))) == ["n"]
+    assert list(tables.get("ohlc", columns="sym")) == ["sym"] and list(tables["ohlc"].get(columns=pd.Index(["n"]))) == [
+        "n"
+    ]
     tables.put("ohlc", pd.DataFrame({"n": [9], "sym": ["A"]}, DAYS[:1]), upsert="index")
     assert tables.get("ohlc")["n"].tolist() == [9, 2, 3, 4]
     assert tables.changes("ohlc", keys="index").rows["_change"].tolist() == ["insert"] * 4
@@ -97,23 +108,39 @@ def _has_dask():
 
 def test_numpy_numbers(tables):
     assert len(tables.get("ohlc", limit=np.int64(2))) == 2 and len(tables.get("ohlc", last=np.uint8(1))) == 1
-    version = tables.put("ohlc", pd.DataFrame({"n": [1]}), "replace", metadata={"a": np.float64(1.5), "b": np.array([1, 2])})
+    version = tables.put(
+        "ohlc", pd.DataFrame({"n": [1]}), "replace", metadata={"a": np.float64(1.5), "b": np.array([1, 2])}
+    )
     assert len(tables.changes("ohlc", since=np.int64(version)).rows) == 0
-    assert len(tables.get("ohlc", version=np.int64(version))) == 1 and {**tables.metadata("ohlc"), "a": 1.5, "b": [1, 2]} == tables.metadata("ohlc")
+    assert len(tables.get("ohlc", version=np.int64(version))) == 1 and {
+        **tables.metadata("ohlc"),
+        "a": 1.5,
+        "b": [1, 2],
+    } == tables.metadata("ohlc")
 
 
 PARAMETERS = {
-    "None": (None, None), "NaT": (pd.NaT, None), "NA": (pd.NA, None), "NumPy's NaT": (np.datetime64("NaT"), None),
-    "float32": (np.float32(1.5), 1.5), "int8": (np.int8(3), 3), "bool_": (np.bool_(True), True), "str_": (np.str_("a"), "a"),
+    "None": (None, None),
+    "NaT": (pd.NaT, None),
+    "NA": (pd.NA, None),
+    "NumPy's NaT": (np.datetime64("NaT"), None),
+    "float32": (np.float32(1.5), 1.5),
+    "int8": (np.int8(3), 3),
+    "bool_": (np.bool_(True), True),
+    "str_": (np.str_("a"), "a"),
     "datetime64": (np.datetime64("2024-01-01T00:00:00.123456789"), pd.Timestamp("2024-01-01 00:00:00.123456789")),
     "Timestamp": (pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01")),
-    "63 bits": (2**63, decimal.Decimal(2**63)), "64 bits": (-(2**64), decimal.Decimal(-(2**64))), "38 digits": (10**38 - 1, decimal.Decimal(10**38 - 1)),
-}  # fmt: skip
+    "63 bits": (2**63, decimal.Decimal(2**63)),
+    "64 bits": (-(2**64), decimal.Decimal(-(2**64))),
+    "38 digits": (10**38 - 1, decimal.Decimal(10**38 - 1)),
+}
 
 
 def test_parameters(tables):
     names = {f"p{position}": value for position, (value, _) in enumerate(PARAMETERS.values())}
-    row = tables.sql("SELECT " + ", ".join(f"${name} AS {name}" for name in names), params=names, as_="arrow").to_pylist()[0]
+    row = tables.sql(
+        "SELECT " + ", ".join(f"${name} AS {name}" for name in names), params=names, as_="arrow"
+    ).to_pylist()[0]
     for (what, (_, expected)), got in zip(PARAMETERS.items(), row.values()):
         assert got == expected, what
     assert tables.sql("SELECT ? + ? AS n", params=np.array([1, 2]))["n"].tolist() == [3]
@@ -147,23 +174,53 @@ MISUSES = {
     "text of in": (lambda tables: tables.get("ohlc", where=[("sym", "in", "AB")]), "'in' is a str: pass a list"),
     "number of in": (lambda tables: tables.get("ohlc", where=[("n", "in", 5)]), "'in' is a int: pass a list"),
     "column in where": (lambda tables: tables.get("ohlc", where=[(0, "=", 1)]), "column 0 is a int"),
-    "value in where": (lambda tables: tables.get("ohlc", where=[("n", "=", pd.Period("2024"))]), "Period.*is not possible"),
+    "value in where": (
+        lambda tables: tables.get("ohlc", where=[("n", "=", pd.Period("2024"))]),
+        "Period.*is not possible",
+    ),
     "lazy where": (lambda tables: tables.scan_polars("ohlc", where=5), "where is a int"),
     "empty": (lambda tables: tables.put("e", pd.DataFrame()), "put 'e': the table has no columns"),
     "empty polars": (lambda tables: tables.put("e", polars.DataFrame()), "put 'e': the table has no columns"),
     "column": (lambda tables: tables.put("ohlc", pa.table({"m": [1]}), "append"), 'evolution to "add_only"'),
-    "wider": (lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"), 'evolution to "compatible"'),
-    "text as a number": (lambda tables: tables.put("ohlc", pa.table({"n": ["1"]}), "append"), "convert the column to int64"),
-    "text as a time": (lambda tables: tables.put("ohlc", pa.table({"index": ["2024-01-01"]}), "append"), r"convert the column to timestamp\[ns\]"),
-    "zone": (lambda tables: tables.put("ohlc", pa.table({"index": DAYS[:1].tz_localize("UTC")}), "append"), "convert the times to UTC, and remove their zone"),
-    "no zone": (lambda tables: tables.put("z", pa.table({"t": DAYS.tz_localize("UTC")})) and tables["z"].replace_range(pa.table({"t": DAYS}), "2024-01-01"), "give the times a zone"),
+    "wider": (
+        lambda tables: tables.put("ohlc", pa.table({"n": [1.5]}), "append", missing="ignore"),
+        'evolution to "compatible"',
+    ),
+    "text as a number": (
+        lambda tables: tables.put("ohlc", pa.table({"n": ["1"]}), "append"),
+        "convert the column to int64",
+    ),
+    "text as a time": (
+        lambda tables: tables.put("ohlc", pa.table({"index": ["2024-01-01"]}), "append"),
+        r"convert the column to timestamp\[ns\]",
+    ),
+    "zone": (
+        lambda tables: tables.put("ohlc", pa.table({"index": DAYS[:1].tz_localize("UTC")}), "append"),
+        "convert the times to UTC, and remove their zone",
+    ),
+    "no zone": (
+        lambda tables: (
+            tables.put("z", pa.table({"t": DAYS.tz_localize("UTC")}))
+            and tables["z"].replace_range(pa.table({"t": DAYS}), "2024-01-01")
+        ),
+        "give the times a zone",
+    ),
     "range": (lambda tables: tables["ohlc"].replace_range(pa.table({"n": [1]})), "pass start, end or both"),
-    "outside": (lambda tables: tables["ohlc"].replace_range(pd.DataFrame({"n": [1], "sym": ["A"]}, DAYS[:1]), DAYS[1]), "outside|before"),
+    "outside": (
+        lambda tables: tables["ohlc"].replace_range(pd.DataFrame({"n": [1], "sym": ["A"]}, DAYS[:1]), DAYS[1]),
+        "outside|before",
+    ),
     "&": (lambda tables: tables.get("ohlc", where="n > 300 & n < 9"), "position 9: unexpected '&': write and"),
-    "metadata": (lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}), r"metadata\['day'\] is a date"),
-    "time in metadata": (lambda tables: tables.set_metadata("ohlc", {"t": np.datetime64("2024-01-01", "ns")}), r"set\['t'\] is a datetime64"),
+    "metadata": (
+        lambda tables: tables.put("m", pa.table({"n": [1]}), metadata={"day": datetime.date(2024, 1, 1)}),
+        r"metadata\['day'\] is a date",
+    ),
+    "time in metadata": (
+        lambda tables: tables.set_metadata("ohlc", {"t": np.datetime64("2024-01-01", "ns")}),
+        r"set\['t'\] is a datetime64",
+    ),
     "sources": (lambda tables: tables.combine("ohlc", "both"), "at least two sources"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("misuse", MISUSES)
@@ -202,13 +259,20 @@ def test_home(tmp_path, monkeypatch):
     (tmp_path / "rows.csv").write_text("n\n1\n")
     with connect("~/market") as tables:
         tables.put("q", "~/rows.csv")
-        assert list(tables.get("q").n) == [1] and (tmp_path / "market" / "catalog.db").exists() and not (tmp_path / "~").exists()
+        assert (
+            list(tables.get("q").n) == [1]
+            and (tmp_path / "market" / "catalog.db").exists()
+            and not (tmp_path / "~").exists()
+        )
 
 
 def test_unnamed_index(tables):
     assert tables["ohlc"].schema.names == ["n", "sym", "index"] == tables.get("ohlc", as_="polars").columns
     got = tables.get("ohlc", columns=["n"], where="index > '2024-01-02'")
-    assert got.index.name is None and got["n"].tolist() == [3, 4] == tables.get("ohlc", where=[("index", ">", DAYS[1])])["n"].tolist()
+    assert (
+        got.index.name is None
+        and got["n"].tolist() == [3, 4] == tables.get("ohlc", where=[("index", ">", DAYS[1])])["n"].tolist()
+    )
     assert tables.sql('SELECT max("index") AS day FROM ohlc')["day"].tolist() == [DAYS[-1]]
     tables.put("timed", pd.DataFrame({"n": [1]}, DAYS[:1]), settings={"time": "index"})
     assert tables.settings("timed")["time"] == "index"
@@ -226,7 +290,11 @@ def test_snapshots(tables):
     tables.put("ohlc", pa.table({"n": [1]}), "replace")
     tables.put("new", pa.table({"n": [1]}))
     (snapshot,) = tables.snapshots()
-    assert (snapshot.name, snapshot.tables, snapshot.metadata) == ("before", 1, {}) and snapshot.time <= datetime.datetime.now(datetime.timezone.utc)
+    assert (snapshot.name, snapshot.tables, snapshot.metadata) == (
+        "before",
+        1,
+        {},
+    ) and snapshot.time <= datetime.datetime.now(datetime.timezone.utc)
     pd.testing.assert_frame_equal(tables.get("ohlc", snapshot="before"), before, check_freq=False)
     tables.restore("before", "ohlc")
     pd.testing.assert_frame_equal(tables.get("ohlc"), before, check_freq=False)
@@ -266,7 +334,12 @@ def test_replace_range(tables):
 
 
 def test_functions_in_one_text(tables):
-    for how in ("min(n),max(n),first(sym)", "min(n), max(n), first(sym)", ["min(n),max(n)", "first(sym)"], {"n": "min,max", "sym": "first"}):
+    for how in (
+        "min(n),max(n),first(sym)",
+        "min(n), max(n), first(sym)",
+        ["min(n),max(n)", "first(sym)"],
+        {"n": "min,max", "sym": "first"},
+    ):
         found = tables.resampled("ohlc", "2D", "index", how)
         assert found.values.tolist() == [[1, 2, "A"], [3, 4, "A"]], how
     tables.put("odd", pd.DataFrame({"a, (b)": [1, 2], "t": DAYS[:2]}))
@@ -274,10 +347,22 @@ def test_functions_in_one_text(tables):
 
 
 CHANGES = {
-    "settings": (lambda tables, name, value: tables.set_settings("ohlc", {name: value}), "keep_versions", 3, "keep_age", "1h"),
+    "settings": (
+        lambda tables, name, value: tables.set_settings("ohlc", {name: value}),
+        "keep_versions",
+        3,
+        "keep_age",
+        "1h",
+    ),
     "metadata": (lambda tables, name, value: tables.set_metadata("ohlc", {name: value}), "a", 1, "b", 2),
-    "rules": (lambda tables, name, value: tables.edit_rules("ohlc", [{"name": name, "kind": "not_null", "column": value}]), "a", "n", "b", "sym"),
-}  # fmt: skip
+    "rules": (
+        lambda tables, name, value: tables.edit_rules("ohlc", [{"name": name, "kind": "not_null", "column": value}]),
+        "a",
+        "n",
+        "b",
+        "sym",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", CHANGES)
@@ -327,7 +412,11 @@ def test_upkeep(tables):
     assert tables.expire("ohlc", older_than=datetime.timedelta(hours=1))["Versions"] == 0
     assert tables.expire("ohlc")["Versions"] == 0  # the default keeps a week
     expired = tables.expire("ohlc", older_than=datetime.timedelta())
-    assert expired["Versions"] > 0 and len(tables.versions("ohlc")) == 1 and expired["FilesRemoved"] == 0 < expired["FilesWaiting"]
+    assert (
+        expired["Versions"] > 0
+        and len(tables.versions("ohlc")) == 1
+        and expired["FilesRemoved"] == 0 < expired["FilesWaiting"]
+    )
     expired = tables.expire("ohlc", grace=datetime.timedelta())
     assert expired["FilesRemoved"] > 0 == expired["FilesWaiting"] and len(tables.get("ohlc")) == 4
 
@@ -366,6 +455,9 @@ def test_async_operations(tmp_path):
 
 def test_message_of_a_directory_in_use(tmp_path):
     """The error for a directory that a server has open says so, without the names of Go's options."""
-    with partd_go.tables.serve(tmp_path, port=0), pytest.raises(partd_go.NoServer, match="in use by process .*connect to the server") as caught:
+    with (
+        partd_go.tables.serve(tmp_path, port=0),
+        pytest.raises(partd_go.NoServer, match="in use by process .*connect to the server") as caught,
+    ):
         connect(tmp_path)
     assert not any(word in str(caught.value) for word in JARGON)

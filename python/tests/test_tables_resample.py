@@ -24,7 +24,10 @@ import pyarrow as pa
 import partd_go.tables
 from dtypes import DAYS, HARD, VALUES
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.skipif(pd.__version__ < "3", reason="compares with pandas 3")]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(pd.__version__ < "3", reason="compares with pandas 3"),
+]
 FUNCTIONS = "mean sum min max first last count median std var sem prod nunique quantile ohlc size".split()
 NUMERIC = set("mean sum median std var sem prod quantile ohlc".split())
 ODD = {  # further columns, with extreme values
@@ -37,12 +40,21 @@ ODD = {  # further columns, with extreme values
     "all NA": pd.array([None] * 4, "Int64"),
     "arrow nulls": pd.array([None] * 4, pd.ArrowDtype(pa.null())),
     "arrow durations": pd.array([1, None, 2, 3], pd.ArrowDtype(pa.duration("us"))),
-    "arrow times of day": pd.array([datetime.time(1), None, datetime.time(2), datetime.time(0)], pd.ArrowDtype(pa.time64("us"))),
-    "arrow dates": pd.array([datetime.date(2024, 1, 1), None, datetime.date(1969, 1, 2), datetime.date(2000, 1, 1)], pd.ArrowDtype(pa.date32())),
+    "arrow times of day": pd.array(
+        [datetime.time(1), None, datetime.time(2), datetime.time(0)], pd.ArrowDtype(pa.time64("us"))
+    ),
+    "arrow dates": pd.array(
+        [datetime.date(2024, 1, 1), None, datetime.date(1969, 1, 2), datetime.date(2000, 1, 1)],
+        pd.ArrowDtype(pa.date32()),
+    ),
     "arrow bools": pd.array([True, None, False, False], pd.ArrowDtype(pa.bool_())),
     "arrow structs": pd.array([{"a": 1}, None, {"a": 2}, {"a": 0}], pd.ArrowDtype(pa.struct({"a": pa.int64()}))),
-    "arrow decimals, large": pd.array([decimal.Decimal(10) ** 37 * 9, None, decimal.Decimal(10) ** 37 * 9, 1], pd.ArrowDtype(pa.decimal128(38, 0))),
-    "arrow decimal256": pd.array([decimal.Decimal(1), None, decimal.Decimal(2), decimal.Decimal(3)], pd.ArrowDtype(pa.decimal256(50, 0))),
+    "arrow decimals, large": pd.array(
+        [decimal.Decimal(10) ** 37 * 9, None, decimal.Decimal(10) ** 37 * 9, 1], pd.ArrowDtype(pa.decimal128(38, 0))
+    ),
+    "arrow decimal256": pd.array(
+        [decimal.Decimal(1), None, decimal.Decimal(2), decimal.Decimal(3)], pd.ArrowDtype(pa.decimal256(50, 0))
+    ),
     "arrow fixed bytes": pd.array([b"ab", None, b"cd", b"aa"], pd.ArrowDtype(pa.binary(2))),
     "ordered numbers": pd.Categorical([1, 2, 1, None], [2, 1], ordered=True),
 }
@@ -56,7 +68,13 @@ def tables(tmp_path_factory):
 
 
 def is_null(value):
-    return value is None or value is pd.NA or value is pd.NaT or isinstance(value, (float, np.floating)) and math.isnan(value)
+    return (
+        value is None
+        or value is pd.NA
+        or value is pd.NaT
+        or isinstance(value, (float, np.floating))
+        and math.isnan(value)
+    )
 
 
 def is_same(got, want):
@@ -73,14 +91,23 @@ def numbers(column):
     """Returns the values as Python's numbers, with None for nulls and NaN; or None if some are not numbers."""
     arrow = getattr(column.dtype, "pyarrow_dtype", None)
     values = [None if is_null(v) else v.item() if isinstance(v, np.generic) else v for v in column.astype(object)]
-    if column.dtype.kind in "mM" or arrow is not None and not (pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_decimal(arrow) or pa.types.is_boolean(arrow)):
+    if (
+        column.dtype.kind in "mM"
+        or arrow is not None
+        and not (
+            pa.types.is_integer(arrow)
+            or pa.types.is_floating(arrow)
+            or pa.types.is_decimal(arrow)
+            or pa.types.is_boolean(arrow)
+        )
+    ):
         return None
     return values if all(isinstance(v, (int, float, decimal.Decimal, type(None))) for v in values) else None
 
 
 def expected(frame, rule, function):
-    """Returns pandas' result, or None if pandas has none, and the reason. It computes sums and means of integers and decimals
-    without overflow, and other numbers as float64."""
+    """Returns pandas' result, or None if pandas has none, and the reason. It computes sums and means of integers and
+    decimals without overflow, and other numbers as float64."""
     values = numbers(frame.v)
     try:
         if values is not None and function in NUMERIC - {"ohlc"}:
@@ -89,27 +116,45 @@ def expected(frame, rule, function):
             if not is_exact:
                 return getattr(column.resample(rule), function)(), ""
             with decimal.localcontext(prec=99):
-                bins = [[int(v) if isinstance(v, bool) else v for v in bin if v is not None] for _, bin in column.resample(rule)]
-                results = [sum(bin) if function == "sum" else float(fractions.Fraction(sum(bin)) / len(bin)) if bin else None for bin in bins]
+                bins = [
+                    [int(v) if isinstance(v, bool) else v for v in bin if v is not None]
+                    for _, bin in column.resample(rule)
+                ]
+                results = [
+                    sum(bin) if function == "sum" else float(fractions.Fraction(sum(bin)) / len(bin)) if bin else None
+                    for bin in bins
+                ]
             return pd.Series(results, column.resample(rule).size().index, dtype=object), ""
         is_plain = isinstance(frame.v.dtype, np.dtype) and frame.v.dtype.kind in "iu"
-        column = pd.Series(values, frame.index, dtype="float64") if function == "ohlc" and values is not None and not is_plain else frame.v
+        column = (
+            pd.Series(values, frame.index, dtype="float64")
+            if function == "ohlc" and values is not None and not is_plain
+            else frame.v
+        )
         return getattr(column.resample(rule), function)(), ""
     except Exception as error:
         return None, f"{type(error).__name__}: {error}"
 
 
 def difference(tables, frame, rule, function):
-    """Returns a difference between tables and pandas, or None. The refusals of columns that are not numbers, of sums that
-    overflow, and of values without an order name the column, the type and the function."""
+    """Returns a difference between tables and pandas, or None. The refusals of columns that are not numbers, of sums
+    that overflow, and of values without an order name the column, the type and the function."""
     want, failure = expected(frame, rule, function)
     try:
         got = tables.resampled("t", rule, "t", [function] if function == "size" else {"v": function})
     except partd_go.Error as error:
         text = str(error)
-        if function in NUMERIC and (numbers(frame.v) is None or frame.v.isna().all()) and re.search(rf'"v": it has type .*, but {function} needs numbers', text):
+        if (
+            function in NUMERIC
+            and (numbers(frame.v) is None or frame.v.isna().all())
+            and re.search(rf'"v": it has type .*, but {function} needs numbers', text)
+        ):
             return None
-        if function == "sum" and 'column "v": the sum of a bin\'s values overflows' in text and max(abs(v) for v in want if v is not None) >= 2**63:
+        if (
+            function == "sum"
+            and 'column "v": the sum of a bin\'s values overflows' in text
+            and max(abs(v) for v in want if v is not None) >= 2**63
+        ):
             return None
         if re.search(rf'"v": {function} cannot compare categories of type', text):
             return None
@@ -118,7 +163,11 @@ def difference(tables, frame, rule, function):
         return f"answered {got.to_dict('list')} (pandas: {failure[:200]})" if function in NUMERIC else None
     if len(want) == len(got) + 1 and frame.v.resample(rule).size().iloc[-1] == 0:
         want = want[:-1]  # after the very last time of a period, pandas adds an empty bin
-    labels = want.index.date if isinstance(got.index[0], datetime.date) and not isinstance(got.index[0], datetime.datetime) else want.index
+    labels = (
+        want.index.date
+        if isinstance(got.index[0], datetime.date) and not isinstance(got.index[0], datetime.datetime)
+        else want.index
+    )
     if len(got) != len(want) or list(got.index) != list(labels) or got.index.name != "t":
         return f"index {got.index!r}, not {want.index!r}"
     for part in ("open", "high", "low", "close") if function == "ohlc" else ("v",):
@@ -142,7 +191,9 @@ def test_every_function_of_every_type(tables, name, is_sorted):
     except partd_go.Error as error:
         assert re.search('column "?v"? ', str(error))
         return
-    some = FUNCTIONS if "PARTD_RESAMPLE_SECONDS" in os.environ else random.sample(FUNCTIONS, 3 if is_sorted else 1)  # SQL is slow
+    some = (
+        FUNCTIONS if "PARTD_RESAMPLE_SECONDS" in os.environ else random.sample(FUNCTIONS, 3 if is_sorted else 1)
+    )  # SQL is slow
     found = {function: why for function in some if (why := difference(tables, frame, "D", function))}
     assert not found, "\n".join(f"{function}: {why}" for function, why in found.items())
 
@@ -157,7 +208,12 @@ def random_times(r, rule, count):
     start = pd.Timestamp("2023-03-20 21:00") if step > 3600 * 10**9 else pd.Timestamp("2024-03-31 00:30")
     offsets = sorted(r.randrange(step * 40) for _ in range(count))
     times = pd.DatetimeIndex([start + pd.Timedelta(offset, "ns") for offset in offsets]).as_unit("ns")
-    return times.as_unit(r.choice(["s", "ms", "us", "ns"])).tz_localize("UTC").tz_convert(r.choice([None, "UTC", "Europe/Oslo", "+05:30"])).rename("t")
+    return (
+        times.as_unit(r.choice(["s", "ms", "us", "ns"]))
+        .tz_localize("UTC")
+        .tz_convert(r.choice([None, "UTC", "Europe/Oslo", "+05:30"]))
+        .rename("t")
+    )
 
 
 def test_random_resamples(tables):
@@ -197,21 +253,31 @@ def test_random_resamples(tables):
 
 
 def test_groups_by_keys_as_pandas_does(tables):
-    """A table with keys has bars of its own for each key, as with groupby(keys).resample, unless by= names other columns."""
+    """A table with keys has bars of its own for each key, as with groupby(keys).resample, unless by= names other
+    columns."""
     times = pd.date_range("2024-01-31 22:10", periods=400, freq="7min", tz="America/New_York")
     random_numbers = np.random.default_rng(3)
-    frame = pd.DataFrame({"at": times, "sym": random_numbers.choice(list("ABC"), 400), "price": random_numbers.random(400), "size": 1})
+    frame = pd.DataFrame(
+        {"at": times, "sym": random_numbers.choice(list("ABC"), 400), "price": random_numbers.random(400), "size": 1}
+    )
     frame = frame[(frame["sym"] != "B") | (frame.index > 100)].reset_index(drop=True)
     tables.put("keyed", frame, settings={"time": "at", "keys": ["sym"]})
     for rule in ("15min", "h", "D", "W", "ME"):
         for by, keys in ((None, ["sym"]), ("size", ["size"]), (["size", "sym"], ["size", "sym"])):
             got = tables.resampled("keyed", rule, "at", {"price": ["first", "max", "mean"]}, by=by)
             groups = frame.set_index("at").groupby(keys)["price"].resample(rule)
-            expected = groups.agg(["first", "max", "mean"]).add_prefix("price_").reset_index().sort_values(["at", *keys], ignore_index=True)
+            expected = (
+                groups.agg(["first", "max", "mean"])
+                .add_prefix("price_")
+                .reset_index()
+                .sort_values(["at", *keys], ignore_index=True)
+            )
             pd.testing.assert_frame_equal(got, expected[got.columns], check_dtype=False)
     mixed = tables.resampled("keyed", "D", "at", "sum", columns="size", by=[])
     assert mixed["size"].tolist() == frame.set_index("at")["size"].resample("D").sum().tolist()
     assert tables.resample("keyed", "hours", "h", "at", {"price": "last"})[1] == len(tables.get("hours"))
     assert tables.settings("hours")["keys"] == ["sym"]
-    with pytest.raises(partd_go.errors.Misuse, match="ffill cannot group by \"sym\": put the rows of one group into a table first"):
+    with pytest.raises(
+        partd_go.errors.Misuse, match='ffill cannot group by "sym": put the rows of one group into a table first'
+    ):
         tables.resampled("keyed", "h", "at", "ffill")

@@ -1,4 +1,5 @@
-"""Tests that all clients of a directory share its server, in one process and in several, across kills of clients and servers."""
+"""Tests that all clients of a directory share its server, in one process and in several, across kills of clients and
+servers."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ class Notebook:
 
     def __init__(self, directory):
         code = NOTEBOOK.replace("for line", f"directory = {str(directory)!r}\nfor line")
-        self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout.readline() == "started\n"
 
     def send(self, statement):
@@ -77,7 +80,9 @@ def sockets(tables):
 
 def kill_server(directory, kind=signal.SIGKILL):
     """Kills the server of a directory, or sends it another signal."""
-    servers = subprocess.run(["pgrep", "-f", f"^[^ ]*partd-tables serve --dir {directory} "], capture_output=True, text=True).stdout.split()
+    servers = subprocess.run(
+        ["pgrep", "-f", f"^[^ ]*partd-tables serve --dir {directory} "], capture_output=True, text=True
+    ).stdout.split()
     for pid in servers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), kind)
@@ -92,7 +97,8 @@ def wait_until(condition, seconds=60):
 
 
 def test_one_process(tmp_path, monkeypatch):
-    """Running a cell again makes another handle. Closing one does not close the others, and the last one stops the server."""
+    """Running a cell again makes another handle. Closing one does not close the others, and the last one stops the
+    server."""
     monkeypatch.chdir(tmp_path)
     first = connect("market")
     first.put("q", ROW)
@@ -106,8 +112,14 @@ def test_one_process(tmp_path, monkeypatch):
     assert len(second.get("q")) == 2 and sockets(second).exists()
     second.close()
     wait_until(lambda: not sockets(second).exists())
-    assert [path.name for path in (tmp_path / "market").iterdir() if path.stat().st_mode & 0o077 and path.name.startswith(".")] == []
-    subprocess.run([first._server._program, "get", "q", "--dir", "market"], check=True, capture_output=True)  # the directory is free
+    assert [
+        path.name
+        for path in (tmp_path / "market").iterdir()
+        if path.stat().st_mode & 0o077 and path.name.startswith(".")
+    ] == []
+    subprocess.run(
+        [first._server._program, "get", "q", "--dir", "market"], check=True, capture_output=True
+    )  # the directory is free
 
 
 def test_concurrent_handles(tmp_path):
@@ -131,7 +143,9 @@ def test_concurrent_handles(tmp_path):
 def test_another_notebook(tmp_path):
     """Another process uses the running server, which stays when the process that started it is killed."""
     with notebook(tmp_path) as starter:
-        url = starter.run("tables = connect(directory); tables.put('q', pa.table({'n': [1]})); print(tables.url)").strip()
+        url = starter.run(
+            "tables = connect(directory); tables.put('q', pa.table({'n': [1]})); print(tables.url)"
+        ).strip()
         with connect(tmp_path) as tables:
             assert tables.url == url and tables.list() == ["q"]
             tables.put("q", ROW, "append")
@@ -165,7 +179,9 @@ def test_killed_server(tmp_path):
         before = one.url
         assert not one.ended() and kill_server(tmp_path) == 1
         wait_until(one.ended)
-        assert two.list() == ["q"] and "1GiB" in two._server._address().read_text()  # the new server has the options of the first
+        assert (
+            two.list() == ["q"] and "1GiB" in two._server._address().read_text()
+        )  # the new server has the options of the first
         two.put("q", ROW, "append")
         assert len(one["q"]) == 2 and one.url == two.url != before and not one.ended()
         assert other.run("print(len(tables['q']), tables.url)") == f"2 {one.url}\n"
@@ -200,7 +216,8 @@ def test_threads_after_kill(tmp_path):
 
 
 def test_lock_after_kill(tmp_path):
-    """A lock excludes other clients again soon after its server was killed. If another client is faster, the block says so."""
+    """A lock excludes other clients again soon after its server was killed. If another client is faster, the block says
+    so."""
     with connect(tmp_path) as one, connect(tmp_path) as two:
         with one.lock("job"):
             kill_server(tmp_path)
@@ -214,13 +231,23 @@ def test_lock_after_kill(tmp_path):
 
 
 def test_password_is_hidden(tmp_path, monkeypatch):
-    """The file of a shared server contains no password of a catalog. Other handles use the server, but cannot start it again."""
+    """The file of a shared server contains no password of a catalog. Other handles use the server, but cannot start it
+    again."""
     flags = ("--catalog", "postgres://user:s3cret@localhost/db?sslpassword=s3cret&sslmode=disable")
     command = SharedServer._command
-    monkeypatch.setattr(SharedServer, "_command", lambda self, sockets: [a for a in command(self, sockets) if a not in flags])  # there is no PostgreSQL
-    one, same, other = SharedServer(str(tmp_path), flags), SharedServer(str(tmp_path), flags), SharedServer(str(tmp_path))
+    monkeypatch.setattr(
+        SharedServer, "_command", lambda self, sockets: [a for a in command(self, sockets) if a not in flags]
+    )  # there is no PostgreSQL
+    one, same, other = (
+        SharedServer(str(tmp_path), flags),
+        SharedServer(str(tmp_path), flags),
+        SharedServer(str(tmp_path)),
+    )
     assert one.url == same.url == other.url and "s3cret" not in one._address().read_text()
-    with pytest.raises(partd_go.Misuse, match=r"open with other options \(--catalog postgres://user:\(hidden\)@localhost/db\?sslpassword=\(hidden\)&sslmode=disable\)"):
+    with pytest.raises(
+        partd_go.Misuse,
+        match=r"open with other options \(--catalog postgres://user:\(hidden\)@localhost/db\?sslpassword=\(hidden\)&sslmode=disable\)",
+    ):
         SharedServer(str(tmp_path), ("--memory", "1GiB"))
     kill_server(tmp_path)
     wait_until(other.ended)
@@ -267,7 +294,9 @@ def test_options(tmp_path):
     with connect(tmp_path, memory="1GiB") as tables:
         with connect(tmp_path) as same, connect(tmp_path, memory="1GiB") as equal:
             assert same.url == equal.url == tables.url
-        with pytest.raises(partd_go.Misuse, match=r"is already open with other options \(--memory 1GiB\): close it in all programs"):
+        with pytest.raises(
+            partd_go.Misuse, match=r"is already open with other options \(--memory 1GiB\): close it in all programs"
+        ):
             connect(tmp_path, memory="2GiB")
         tables.put("q", ROW)
         with connect(tmp_path, read_only=True) as reader:
@@ -275,7 +304,9 @@ def test_options(tmp_path):
     with connect(tmp_path), pytest.raises(partd_go.Misuse, match="already open with the default options"):
         connect(tmp_path, memory="2GiB")
     with connect(tmp_path, memory="2GiB"), connect(tmp_path) as tables:
-        assert type(tables._server) is SharedServer and "2GiB" in " ".join(tables._server._address().read_text().split("\0")[1:])
+        assert type(tables._server) is SharedServer and "2GiB" in " ".join(
+            tables._server._address().read_text().split("\0")[1:]
+        )
 
 
 @pytest.mark.parametrize("held", ["address", "directory"])
@@ -293,7 +324,9 @@ def test_slow_end(tmp_path, monkeypatch, held):
             with connect(tmp_path):
                 assert time.monotonic() - start >= 0.5
         else:
-            with pytest.raises(partd_go.NoServer, match="has not stopped within 0.2 seconds: pass a longer start_timeout"):
+            with pytest.raises(
+                partd_go.NoServer, match="has not stopped within 0.2 seconds: pass a longer start_timeout"
+            ):
                 connect(tmp_path, start_timeout=0.2)
 
 
@@ -319,8 +352,8 @@ with open(acknowledged, "a+b", buffering=0) as file:
 
 
 def test_kills(tmp_path):
-    """Two notebooks put rows, while each of them and the server are killed at any moment. No acknowledged row is lost, and none is
-    there twice."""
+    """Two notebooks put rows, while each of them and the server are killed at any moment. No acknowledged row is lost,
+    and none is there twice."""
     chosen, running, directory = random.Random(7), {}, tmp_path / "market"
 
     def acknowledged(name):
@@ -359,8 +392,8 @@ def test_kills(tmp_path):
 
 
 def test_killed_server_is_not_noticed(tmp_path):
-    """While the server of a directory is killed, calls that can be repeated succeed: reads, puts and statements with an id, which
-    are applied once, and upserts. The error of any other change says that its outcome is unknown."""
+    """While the server of a directory is killed, calls that can be repeated succeed: reads, puts and statements with an
+    id, which are applied once, and upserts. The error of any other change says that its outcome is unknown."""
     stop, failed, done = threading.Event(), [], {"get": 0, "put": 0, "sql": 0, "upsert": 0, "list": 0, "plain": 0}
     big = pa.table({"n": range(300_000)})
     with connect(tmp_path) as tables:
@@ -382,7 +415,10 @@ def test_killed_server_is_not_noticed(tmp_path):
                 try:
                     calls[name](done[name])
                 except partd_go.UnknownOutcome as error:
-                    if name != "plain" or "check whether the change was applied; with id=, a put can be repeated" not in str(error):
+                    if (
+                        name != "plain"
+                        or "check whether the change was applied; with id=, a put can be repeated" not in str(error)
+                    ):
                         failed.append(error)
                 except Exception as error:
                     failed.append(error)
@@ -416,11 +452,16 @@ def test_killed_server_and_rows_that_are_read_once(tmp_path):
                 time.sleep(0.01)
                 yield from ROW.to_batches()
 
-        for options, advice in (({"id": "once"}, "repeat the call with the same id$"), ({}, "check whether the change was applied; with id=")):
+        for options, advice in (
+            ({"id": "once"}, "repeat the call with the same id$"),
+            ({}, "check whether the change was applied; with id="),
+        ):
             with pytest.raises(partd_go.UnknownOutcome, match=advice):
                 tables.put("q", pa.RecordBatchReader.from_batches(ROW.schema, rows()), "append", **options)
         assert len(tables["q"]) == 1
         tables.put("q", ROW, "append", id="once")
         assert len(tables["q"]) == 2
-        with pytest.raises(partd_go.errors.Misuse, match="an upsert has no mode, id, metadata or settings: leave these out"):
+        with pytest.raises(
+            partd_go.errors.Misuse, match="an upsert has no mode, id, metadata or settings: leave these out"
+        ):
             tables.put("q", ROW, upsert="n", id="x")

@@ -14,7 +14,6 @@ import zoneinfo
 import pytest
 
 pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
-import pandas as pd
 import polars
 import pyarrow as pa
 import pyarrow.dataset
@@ -53,7 +52,9 @@ SOURCES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # dask and pandas emit warnings about each other
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::FutureWarning"
+)  # dask and pandas emit warnings about each other
 @pytest.mark.parametrize("source", SOURCES)
 def test_sources(source, tmp_path):
     (tmp_path / "in").mkdir()
@@ -68,18 +69,30 @@ def test_sources(source, tmp_path):
 
 def test_types(tmp_path):
     zone = zoneinfo.ZoneInfo("Europe/Berlin")
-    schema = pa.schema([
-        pa.field("key", pa.string(), metadata={"unit": "none"}),
-        ("word", pa.dictionary(pa.int32(), pa.string())),
-        ("list", pa.list_(pa.field("element", pa.struct([pa.field("x", pa.float32(), metadata={"unit": "m"})])))),
-        ("price", pa.decimal128(38, 9)),
-        ("at", pa.timestamp("ns", "Europe/Berlin")),
-    ], {"source": "a test"})  # fmt: skip
-    columns = [["b", "a", "b"], ["w", None, "v"], [[{"x": 1.5}, None], None, []], [decimal.Decimal("1.000000001"), None, decimal.Decimal(-1)], [datetime.datetime(2026, 3, 29, 1, 59, tzinfo=zone), None, None]]
+    schema = pa.schema(
+        [
+            pa.field("key", pa.string(), metadata={"unit": "none"}),
+            ("word", pa.dictionary(pa.int32(), pa.string())),
+            ("list", pa.list_(pa.field("element", pa.struct([pa.field("x", pa.float32(), metadata={"unit": "m"})])))),
+            ("price", pa.decimal128(38, 9)),
+            ("at", pa.timestamp("ns", "Europe/Berlin")),
+        ],
+        {"source": "a test"},
+    )
+    columns = [
+        ["b", "a", "b"],
+        ["w", None, "v"],
+        [[{"x": 1.5}, None], None, []],
+        [decimal.Decimal("1.000000001"), None, decimal.Decimal(-1)],
+        [datetime.datetime(2026, 3, 29, 1, 59, tzinfo=zone), None, None],
+    ]
     rows = pa.table([pa.array(column, field.type) for column, field in zip(columns, schema)], schema)
     pq.write_table(rows, tmp_path / "in.parquet")
     for i, data in enumerate((rows, tmp_path / "in.parquet")):
-        for format, read in (("parquet", lambda path: pq.ParquetFile(path).read()), ("arrow", lambda path: pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all())):
+        for format, read in (
+            ("parquet", lambda path: pq.ParquetFile(path).read()),
+            ("arrow", lambda path: pa.ipc.open_stream(pa.memory_map(os.fspath(path))).read_all()),
+        ):
             out = tmp_path / f"{i}{format}"
             split(data, ["key"], out, format=format)
             b = read(out / f"b.{format}")
@@ -93,7 +106,11 @@ def test_options_and_errors(tmp_path):
     assert split(rows, ['a "b", c', "x"], tmp_path / "out", hive=True, format="jsonl", memory="64MiB").files == 3
     read = {os.fspath(path.relative_to(tmp_path / "out")): path.read_text() for path in tmp_path.glob("out/*/*/*")}
     column = 'a "b", c'
-    assert read == {f"{column}=1/x=__HIVE_DEFAULT_PARTITION__/data.jsonl": '{"n":1.5}\n', f"{column}=1/x=/data.jsonl": '{"n":2.5}\n', f"{column}=2/x=y/data.jsonl": '{"n":3.5}\n'}
+    assert read == {
+        f"{column}=1/x=__HIVE_DEFAULT_PARTITION__/data.jsonl": '{"n":1.5}\n',
+        f"{column}=1/x=/data.jsonl": '{"n":2.5}\n',
+        f"{column}=2/x=y/data.jsonl": '{"n":3.5}\n',
+    }
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(Exists, match="pass force=True"):
         split(rows, "x", tmp_path / "out")
@@ -140,7 +157,9 @@ split(pa.RecordBatchReader.from_batches(pa.schema({"k": pa.int64()}), rows()), "
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed(number, tmp_path):
     """If the program that sends the rows dies, the rows that it had sent are not taken for all rows."""
-    run = subprocess.run([sys.executable, "-c", KILLED, os.fspath(tmp_path / "out"), str(int(number))], stderr=subprocess.PIPE, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, os.fspath(tmp_path / "out"), str(int(number))], stderr=subprocess.PIPE, text=True
+    )
     assert run.returncode == -number, run.stderr
     deadline = time.monotonic() + 20
     while any(tmp_path.iterdir()) and time.monotonic() < deadline:

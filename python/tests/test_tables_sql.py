@@ -20,7 +20,12 @@ def test_writes(tmp_path):
         assert tables.sql("CREATE TABLE t AS SELECT range AS n, 'x' AS s FROM range(1000000)") == 1_000_000
         assert tables.sql("INSERT INTO t VALUES (?, ?)", params=[-1, "new"]) == 1
         assert tables.sql("UPDATE t SET s = $s WHERE n < 10", params={"s": "small"}) == 11
-        assert tables.sql("MERGE INTO t USING (SELECT -2 AS n, 'merged' AS s) AS m ON t.n = m.n WHEN NOT MATCHED THEN INSERT *") == 1
+        assert (
+            tables.sql(
+                "MERGE INTO t USING (SELECT -2 AS n, 'merged' AS s) AS m ON t.n = m.n WHEN NOT MATCHED THEN INSERT *"
+            )
+            == 1
+        )
         assert tables.sql("DELETE FROM t WHERE n >= 10") == 999_990
         for _ in range(2):  # the second call changes nothing
             assert tables.sql("INSERT INTO t SELECT * FROM t", id="doubled") == 12
@@ -61,6 +66,8 @@ def test_async_writes(tmp_path):
     async def run():
         async with await partd_go.tables.connect_async(tmp_path) as tables:
             await tables.sql("CREATE TABLE t AS SELECT 1 AS n")
-            return [await tables.sql("INSERT INTO t VALUES (2)", id="once") for _ in range(2)], len(await tables.sql("FROM t"))
+            return [await tables.sql("INSERT INTO t VALUES (2)", id="once") for _ in range(2)], len(
+                await tables.sql("FROM t")
+            )
 
     assert asyncio.run(run()) == ([1, 1], 2)

@@ -1,4 +1,5 @@
-"""Tests that mypy --strict and pyright accept a correct program and reject mistakes, and that no public function returns Any."""
+"""Tests that mypy --strict and pyright accept a correct program and reject mistakes, and that no public function
+returns Any."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ import pytest
 
 TYPES = os.environ.get("PARTD_TYPES")
 PROGRAM = Path(__file__).parent / "typed.py"
-CHECKERS = {"mypy": ["mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull], "pyright": ["pyright", "--pythonpath", f"{TYPES}/bin/python"]}
+CHECKERS = {
+    "mypy": ["mypy", "--strict", "--no-incremental", "--cache-dir", os.devnull],
+    "pyright": ["pyright", "--pythonpath", f"{TYPES}/bin/python"],
+}
 
 
 @pytest.mark.skipif(not TYPES, reason="needs PARTD_TYPES, an environment with mypy, pyright, stubs, and partd-go")
@@ -25,10 +29,23 @@ def test_checker(checker, tmp_path):
     program, *flags = CHECKERS[checker]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
-    wrong = ('opened.sql("SELECT ?", [1])', 'opened.get("t", columns=1)', 'opened.get("t", as_="numpy")', 'opened.get("t", colums=["a"])', 'opened.get("t", as_="polars").iloc', 'opened.put("t", 7)')
+    wrong = (
+        'opened.sql("SELECT ?", [1])',
+        'opened.get("t", columns=1)',
+        'opened.get("t", as_="numpy")',
+        'opened.get("t", colums=["a"])',
+        'opened.get("t", as_="polars").iloc',
+        'opened.put("t", 7)',
+    )
     (tmp_path / "right.py").write_text(PROGRAM.read_text())
     (tmp_path / "wrong.py").write_text(PROGRAM.read_text() + "".join(f"    {line}\n" for line in wrong))
-    run = subprocess.run([f"{TYPES}/bin/{program}", *flags, "right.py", "wrong.py"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    run = subprocess.run(
+        [f"{TYPES}/bin/{program}", *flags, "right.py", "wrong.py"],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     first = len(PROGRAM.read_text().splitlines()) + 1
     found = re.findall(r"(\w+\.py):(\d+):.*\berror\b", run.stdout)
     assert {*found} == {("wrong.py", str(first + i)) for i in range(len(wrong))}, run.stdout + run.stderr
@@ -36,10 +53,13 @@ def test_checker(checker, tmp_path):
 
 PUBLIC = ("partd_go", "partd_go.tables", "partd_go.stage", "partd_go.pull", "partd_go.dask", "partd_go.pystore")
 RETURNED = {  # classes that are public because functions return them
-    "partd_go.pystore.collection": ["Collection"], "partd_go.pystore.item": ["Item"], "partd_go.pystore.lock": ["CollectionLock"],
-    "partd_go.pystore.transactions": ["Transaction", "BatchTransaction"], "partd_go.pystore.async_operations": ["AsyncItem"],
+    "partd_go.pystore.collection": ["Collection"],
+    "partd_go.pystore.item": ["Item"],
+    "partd_go.pystore.lock": ["CollectionLock"],
+    "partd_go.pystore.transactions": ["Transaction", "BatchTransaction"],
+    "partd_go.pystore.async_operations": ["AsyncItem"],
     "partd_go.tables.lazy": ["Dataset"],
-}  # fmt: skip
+}
 ALLOWED_ANY = re.compile(r"(Series|Index|Coroutine)\[Any[], ]+")  # generic types whose parameter may be Any
 
 
@@ -53,7 +73,9 @@ def declared_results(obj, name):
     elif isinstance(obj, type) and obj.__module__.startswith("partd_go") or isinstance(obj, types.ModuleType):
         for key, part in vars(obj).items():
             ours = not isinstance(obj, types.ModuleType) or getattr(part, "__module__", "") == obj.__name__
-            if ours and (not key.startswith("_") or key in ("__call__", "__enter__", "__aenter__", "__getitem__", "__await__")):
+            if ours and (
+                not key.startswith("_") or key in ("__call__", "__enter__", "__aenter__", "__getitem__", "__await__")
+            ):
                 yield from declared_results(part, f"{name}.{key}")
 
 

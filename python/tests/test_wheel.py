@@ -25,10 +25,14 @@ def test_fresh_environment(tmp_path):
     pip("--python", str(tmp_path / "env"), "install", "--no-index", WHEEL, cwd=tmp_path)
     code, want = re.findall(r"^```(?:python|text)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)[:2]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PATH")}
-    result = subprocess.run([bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    result = subprocess.run(
+        [bin / "python", "-c", code], check=True, capture_output=True, text=True, env=env, cwd=tmp_path
+    )
     assert result.stdout == want
     for program in ("partd", "partd-server"):
-        version_text = subprocess.run([bin / program, "--version"], check=True, capture_output=True, text=True, env=env).stdout
+        version_text = subprocess.run(
+            [bin / program, "--version"], check=True, capture_output=True, text=True, env=env
+        ).stdout
         assert version_text.startswith(f"{program} ")
 
 
@@ -56,7 +60,10 @@ def test_source_distribution(tmp_path):
     for system in ("linux", "darwin", "windows"):
         go_env = {**env, "GOWORK": "off", "CGO_ENABLED": "0", "GOOS": system}
         command = ["go", "list", "-deps", "-f", template, "./cmd/partd", "./cmd/partd-server"]
-        packed, ours = (subprocess.run(command, check=True, cwd=cwd, env=go_env, capture_output=True).stdout for cwd in (root / "go", ROOT.parent))
+        packed, ours = (
+            subprocess.run(command, check=True, cwd=cwd, env=go_env, capture_output=True).stdout
+            for cwd in (root / "go", ROOT.parent)
+        )
         assert packed == ours and b"cmd/partd-server [" in ours, system
 
 
@@ -71,7 +78,8 @@ for program in partd partd-server partd-tables; do case "$*" in *cmd/$program*) 
 
 @pytest.fixture
 def fake_compilers(tmp_path, monkeypatch):
-    """Replaces Go and the compilers with programs that only record their calls. Returns a copy of the repository, and the log."""
+    """Replaces Go and the compilers with programs that only record their calls. Returns a copy of the repository, and
+    the log."""
     bin = tmp_path / "bin"
     bin.mkdir()
     for name in ("go", "x86_64-linux-gnu-g++", "aarch64-linux-gnu-g++"):
@@ -81,7 +89,9 @@ def fake_compilers(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "0")  # "0" means no isolation, despite the name
     monkeypatch.setenv("PYTHON", sys.executable)
     copy = tmp_path / "clone"
-    shutil.copytree(ROOT, copy / "python", ignore=shutil.ignore_patterns("dist", "build", "__pycache__", ".*cache", "tests"))
+    shutil.copytree(
+        ROOT, copy / "python", ignore=shutil.ignore_patterns("dist", "build", "__pycache__", ".*cache", "tests")
+    )
     (copy / "tables").mkdir()
     shutil.copytree(ROOT.parent / "packaging", copy / "packaging")
     return copy, bin / "go.log"
@@ -105,11 +115,16 @@ def test_wheels_of_both_processors(fake_compilers, tmp_path):
     subprocess.run([clone / "packaging" / "wheels", tmp_path / "out"], check=True, capture_output=True)
     assert sorted(re.sub(r"-\d[^-]*-", "-", path.name) for path in (tmp_path / "out").iterdir()) == [
         f"{name}-py3-none-{tags}.whl"
-        for name, kind in (("partd_go", "manylinux_2_17_{0}.musllinux_1_1_{0}"), ("partd_go_tables", "manylinux_2_36_{0}"))
+        for name, kind in (
+            ("partd_go", "manylinux_2_17_{0}.musllinux_1_1_{0}"),
+            ("partd_go_tables", "manylinux_2_36_{0}"),
+        )
         for tags in (kind.format("aarch64"), kind.format("x86_64"))
     ]
     assert log.read_text().splitlines() == [
-        f"build {arch} {triple}-gcc {cgo}" for arch, triple in (("amd64", "x86_64-linux-gnu"), ("arm64", "aarch64-linux-gnu")) for cgo in (0, 1)
+        f"build {arch} {triple}-gcc {cgo}"
+        for arch, triple in (("amd64", "x86_64-linux-gnu"), ("arm64", "aarch64-linux-gnu"))
+        for cgo in (0, 1)
     ]
 
 
@@ -117,6 +132,14 @@ def test_build_prints_progress(fake_compilers, tmp_path):
     """Without a terminal, a build prints its progress to standard output, which pip -v shows."""
     clone, _ = fake_compilers
     code = "import sys; sys.path.insert(0, '.'); from hatch_build import build_wheel; build_wheel(sys.argv[1])"
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=clone / "python" / "tables", check=True,
-                         capture_output=True, text=True, start_new_session=True)  # fmt: skip
-    assert re.search(r"building partd-tables with Go, which can take minutes\n.*built in \d+ seconds, \d+ MB", result.stdout)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=clone / "python" / "tables",
+        check=True,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+    )
+    assert re.search(
+        r"building partd-tables with Go, which can take minutes\n.*built in \d+ seconds, \d+ MB", result.stdout
+    )

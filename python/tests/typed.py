@@ -1,4 +1,5 @@
-"""Sample user code that type checkers must accept, and in which no call returns Any. test_tables_typing.py checks it."""
+"""Sample user code that type checkers must accept, and in which no call returns Any. test_tables_typing.py checks
+it."""
 
 from __future__ import annotations
 

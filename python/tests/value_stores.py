@@ -1,9 +1,10 @@
-"""Stores frames with each module of partd_go for the tests of values, and reads them back in this process or in a new one.
+"""Stores frames with each module of partd_go for the tests of values, and reads them back in this process or in a new
+one.
 
     python -c "import value_stores; value_stores.main()" MODULE DIRECTORY URL NAMES RESULTS
 
-reads the frames named in the JSON list NAMES, and pickles them to the file RESULTS. It creates no values itself, so that
-it can read only what another process stored.
+reads the frames named in the JSON list NAMES, and pickles them to the file RESULTS. It creates no values itself, so
+that it can read only what another process stored.
 """
 
 from __future__ import annotations
@@ -154,7 +155,11 @@ class Dask:
         from partd_go.dask import blocks
 
         layout = blocks.layout_of(frame)
-        pieces = [b"".join(piece) for block in blocks.split(frame, layout, np.zeros(len(frame), np.int64), None) for _, _, piece in block]
+        pieces = [
+            b"".join(piece)
+            for block in blocks.split(frame, layout, np.zeros(len(frame), np.int64), None)
+            for _, _, piece in block
+        ]
         Path(self.directory, name.replace("/", "-")).write_bytes(pickle.dumps((layout, pieces)))
 
     def read(self, name):
@@ -192,5 +197,9 @@ def read_in_new_process(module, directory, url, names):
     results = Path(directory, "results")
     arguments = [module, str(directory), url, json.dumps(names), str(results)]
     path = os.pathsep.join(filter(None, sys.path))
-    subprocess.run([sys.executable, "-W", "ignore", "-c", "import value_stores; value_stores.main()", *arguments], check=True, env={**os.environ, "PYTHONPATH": path})
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "import value_stores; value_stores.main()", *arguments],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     return pickle.loads(results.read_bytes())

@@ -2,6 +2,7 @@
 
 flight.py PORT DIR ROUNDS ROWS PID prints, as JSON, the seconds of each call and the CPU seconds of the server.
 PORT and PID are our server's port and process ID. DIR is a directory for temporary files."""
+
 import json
 import os
 import resource
@@ -22,8 +23,19 @@ with socket.socket() as free:
     free.bind(("localhost", 0))
     their_port = free.getsockname()[1]
 shoots = subprocess.Popen(
-    [sys.executable, "-W", "ignore", "-m", "shoots.shoots_server", "--port", str(their_port), "--bucket_dir", os.path.join(directory, "shoots")],
-    stdout=subprocess.DEVNULL)
+    [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "shoots.shoots_server",
+        "--port",
+        str(their_port),
+        "--bucket_dir",
+        os.path.join(directory, "shoots"),
+    ],
+    stdout=subprocess.DEVNULL,
+)
 random = np.random.default_rng(1)
 table = pa.table({f"c{i}": random.standard_normal(rows) for i in range(50)})
 
@@ -49,7 +61,9 @@ def get(client, name):
 
 def sql(client, name):
     statement = f"SELECT * FROM {name}"
-    got = client.do_get(flight.Ticket(json.dumps({"name": name, "bucket": "bench", "sql": statement}).encode())).read_all()
+    got = client.do_get(
+        flight.Ticket(json.dumps({"name": name, "bucket": "bench", "sql": statement}).encode())
+    ).read_all()
     if got.num_rows != rows:
         sys.exit(f"got {got.num_rows} rows, want {rows}")
 
@@ -59,7 +73,7 @@ def parquet(_, name):
 
 
 try:
-    for attempt in range(100):
+    for _ in range(100):
         try:
             their_client = ShootsClient("localhost", their_port)
             their_client.ping()

@@ -22,15 +22,28 @@ import pyarrow.flight as flight
 def serving(program, rows):
     """Yields the operations to measure, by name, on a new server."""
     with tempfile.TemporaryDirectory() as dir:
-        server = subprocess.Popen([program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", dir], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        server = subprocess.Popen(
+            [program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", dir],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         try:
             for line in server.stdout:
                 if "grpc://127.0.0.1:" in line:
                     break
             address = "grpc://127.0.0.1:" + line.split("grpc://127.0.0.1:")[1].split()[0].strip('",.')
             client = flight.connect(address)
-            table = pa.table({"a": pa.array(range(rows)), "b": pa.array(range(rows), pa.float64()), "c": [f"text of {i % 1000}" for i in range(rows)]})
-            writer, _ = client.do_put(flight.FlightDescriptor.for_command(b'{"name":"t","mode":"replace"}'), table.schema)
+            table = pa.table(
+                {
+                    "a": pa.array(range(rows)),
+                    "b": pa.array(range(rows), pa.float64()),
+                    "c": [f"text of {i % 1000}" for i in range(rows)],
+                }
+            )
+            writer, _ = client.do_put(
+                flight.FlightDescriptor.for_command(b'{"name":"t","mode":"replace"}'), table.schema
+            )
             writer.write_table(table, max_chunksize=65536)
             writer.done_writing()
             writer.close()
@@ -43,7 +56,11 @@ def serving(program, rows):
                 def small():
                     return sum(sql("select 1") for _ in range(50)) * rows // 50
 
-                yield {"select *": lambda: sql("select * from t"), "50 × select 1": small, "get": lambda: client.do_get(flight.Ticket(b'{"name":"t"}')).read_all().num_rows}
+                yield {
+                    "select *": lambda: sql("select * from t"),
+                    "50 × select 1": small,
+                    "get": lambda: client.do_get(flight.Ticket(b'{"name":"t"}')).read_all().num_rows,
+                }
         finally:
             server.terminate()
             server.wait()

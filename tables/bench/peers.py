@@ -1,8 +1,10 @@
 """Measures a peer: peers.py PEER DIR ROUNDS WHAT [METADATA] prints the seconds of each operation as JSON.
 
-WHAT is bulk, upsert, stream, writers, statements, fetch, hits, one or resample. DIR/rows.parquet has the rows, DIR/changes.parquet
-the rows to upsert, and DIR/hits.parquet the rows for hits. METADATA is the metadata file of one of our tables, for the peer duckiceberg.
+WHAT is bulk, upsert, stream, writers, statements, fetch, hits, one or resample. DIR/rows.parquet has the rows,
+DIR/changes.parquet the rows to upsert, and DIR/hits.parquet the rows for hits. METADATA is the metadata file of one of
+our tables, for the peer duckiceberg.
 """
+
 import contextlib
 import importlib.util
 import json
@@ -104,7 +106,9 @@ def measure_bulk(place):
             source, result = f"iceberg_scan('{sys.argv[5]}')", {}
         else:
             db.register("trades", pq.read_table(rows))
-            result = {"append": median(lambda i: db.execute(f"create or replace table {prefix}t as select * from trades"))}
+            result = {
+                "append": median(lambda i: db.execute(f"create or replace table {prefix}t as select * from trades"))
+            }
             source = f"read_parquet('{rows}')" if peer == "duckdb" else prefix + "t"
         query = f"select price from {source} {FILTER}"
         if peer == "quack":  # remote.query sends the filter to the server; a query of remote.t would not
@@ -119,7 +123,10 @@ def measure_upsert(place):
         for _ in range(rounds):
             db.execute(f"create or replace table {prefix}t as from read_parquet('{rows}')")
             start = time.perf_counter()
-            db.execute(f"merge into {prefix}t using read_parquet('{changes}') as c using (\"at\") when matched then update when not matched then insert")
+            db.execute(
+                f"merge into {prefix}t using read_parquet('{changes}') as c using (\"at\") when matched then update "
+                "when not matched then insert"
+            )
             times.append(time.perf_counter() - start)
     return {"upsert": statistics.median(times)}
 
@@ -137,7 +144,8 @@ def measure_stream(place):
 
 
 def time_per_call(calls, seconds):
-    """Repeats all calls concurrently for some seconds, each in its own thread. Returns the elapsed time divided by the number of calls."""
+    """Repeats all calls concurrently for some seconds, each in its own thread. Returns the elapsed time divided by the
+    number of calls."""
     completed = [0] * len(calls)
 
     def repeat(k):
@@ -165,7 +173,10 @@ def measure_writers(place):
     with contextlib.ExitStack() as stack:
         if peer == "quack":
             connect = stack.enter_context(quack(place))
-            clients, insert = [connect() for _ in range(8)], lambda t: f"call remote.query('insert into {t} " + values.replace("'", "''") + "')"
+            clients, insert = (
+                [connect() for _ in range(8)],
+                lambda t: f"call remote.query('insert into {t} " + values.replace("'", "''") + "')",
+            )
             db, prefix, counts = clients[0], "remote.", (1, 8)
         else:
             db, prefix = stack.enter_context(connect_peer(place))
@@ -177,7 +188,10 @@ def measure_writers(place):
             for (n, own_tables), times in results.items():
                 statements = [insert(f"t{k if own_tables else 0}") for k in range(n)]
                 times.append(time_per_call([lambda db=db, s=s: db.execute(s) for db, s in zip(clients, statements)], 2))
-        return {f"{n} {'each' if own_tables else 'one'}": statistics.median(times) for (n, own_tables), times in results.items()}
+        return {
+            f"{n} {'each' if own_tables else 'one'}": statistics.median(times)
+            for (n, own_tables), times in results.items()
+        }
 
 
 @contextlib.contextmanager
@@ -186,15 +200,22 @@ def adbc_lookups(_):
     import adbc_driver_flightsql.dbapi as flightsql
 
     with contextlib.ExitStack() as stack:
-        connect = lambda: stack.enter_context(flightsql.connect(f"grpc://localhost:{sys.argv[5]}", autocommit=True)).cursor()
+        connect = lambda: stack.enter_context(
+            flightsql.connect(f"grpc://localhost:{sys.argv[5]}", autocommit=True)
+        ).cursor()
 
         def execute(cursor, *statement):
             cursor.execute(*statement)
             return cursor.fetch_arrow_table()
 
         yield {
-            "": [lambda id, c=connect(): execute(c, f"select id, value from b.points where id = {id}") for _ in range(8)],
-            " prepared": [lambda id, c=connect(): execute(c, "select id, value from b.points where id = ?", (id,)) for _ in range(8)],
+            "": [
+                lambda id, c=connect(): execute(c, f"select id, value from b.points where id = {id}") for _ in range(8)
+            ],
+            " prepared": [
+                lambda id, c=connect(): execute(c, "select id, value from b.points where id = ?", (id,))
+                for _ in range(8)
+            ],
         }
 
 
@@ -203,7 +224,14 @@ def quack_lookups(place):
     with quack(place) as connect:
         clients = [connect() for _ in range(8)]
         clients[0].execute(f"create table remote.points as from read_parquet('{rows}')")
-        yield {"": [lambda id, db=db: db.sql(f"from remote.query('select id, value from points where id = {id}')").to_arrow_table() for db in clients]}
+        yield {
+            "": [
+                lambda id, db=db: db.sql(
+                    f"from remote.query('select id, value from points where id = {id}')"
+                ).to_arrow_table()
+                for db in clients
+            ]
+        }
 
 
 @contextlib.contextmanager
@@ -225,7 +253,9 @@ def shoots_lookups(place):
             time.sleep(0.2)
         clients = [ShootsClient("localhost", port).client for _ in range(8)]
         table = pq.read_table(rows)
-        descriptor = flight.FlightDescriptor.for_command(json.dumps({"name": "points", "mode": "replace", "bucket": "b", "batch_size": 131072}).encode())
+        descriptor = flight.FlightDescriptor.for_command(
+            json.dumps({"name": "points", "mode": "replace", "bucket": "b", "batch_size": 131072}).encode()
+        )
         writer, _ = clients[0].do_put(descriptor, table.schema)
         with writer:
             writer.write_table(table, 131072)
@@ -240,7 +270,8 @@ def shoots_lookups(place):
 
 
 def measure_statements(place):
-    """Looks up single rows with one and with eight clients. The keys of the result name the number of clients and the kind of statement."""
+    """Looks up single rows with one and with eight clients. The keys of the result name the number of clients and the
+    kind of statement."""
     import random
 
     import pyarrow.parquet as pq
@@ -301,7 +332,12 @@ def hits(place):
             db.execute(f"create view hits as from iceberg_scan('{sys.argv[5]}')")
         else:
             db.execute(f"create table {prefix}hits as from read_parquet('{directory}/hits.parquet')")
-        result = {"load": time.perf_counter() - start, "version": db.execute("select version()").fetchone()[0], "rows": [], "seconds": []}
+        result = {
+            "load": time.perf_counter() - start,
+            "version": db.execute("select version()").fetchone()[0],
+            "rows": [],
+            "seconds": [],
+        }
         files = [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
         result["bytes"] = sum(files)
         if prefix:
@@ -334,8 +370,13 @@ def pyiceberg(place):
     created = catalog.create_table("b.t", table.schema)
     if what == "bulk":
         appended = median(lambda i: created.append(table))
-        read = median(lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow())
-        return {"append": appended, "read": read / rounds}  # every round appended the same rows, so the table holds `rounds` copies of them
+        read = median(
+            lambda i: created.scan(selected_fields=("price",), row_filter="sym = 'S7' and price > 50").to_arrow()
+        )
+        return {
+            "append": appended,
+            "read": read / rounds,
+        }  # every round appended the same rows, so the table holds `rounds` copies of them
     if what == "upsert":
         changes, times = pq.read_table(os.path.join(directory, "changes.parquet")), []
         for i in range(rounds):
@@ -352,6 +393,15 @@ def pyiceberg(place):
 if what == "serve":
     serve(sys.argv[5])
 else:
-    works = {"bulk": measure_bulk, "upsert": measure_upsert, "stream": measure_stream, "writers": measure_writers, "statements": measure_statements, "fetch": measure_fetch, "hits": hits, "resample": resample}
+    works = {
+        "bulk": measure_bulk,
+        "upsert": measure_upsert,
+        "stream": measure_stream,
+        "writers": measure_writers,
+        "statements": measure_statements,
+        "fetch": measure_fetch,
+        "hits": hits,
+        "resample": resample,
+    }
     with tempfile.TemporaryDirectory(dir=directory) as place:
         print(json.dumps((pyiceberg if peer == "pyiceberg" else works[what])(place)))

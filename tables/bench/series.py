@@ -3,6 +3,7 @@
 series.py make DIR ROUNDS ROWS MORE writes DIR/base.parquet and the files to append.
 series.py pystore|arcticdb DIR ROUNDS TABLES prints seconds, results and sizes on disk as JSON.
 """
+
 import json
 import os
 import statistics
@@ -51,7 +52,8 @@ def median(work, n=rounds):
 
 
 def measure(peer, base, tables, file_sizes):
-    """Measures a peer's operations. base determines the range to read; file_sizes returns the sizes of all files on disk."""
+    """Measures a peer's operations. base determines the range to read; file_sizes returns the sizes of all files on
+    disk."""
     seconds, results = {}, {}
     sizes = sorted({int(f.split("-")[1]) for f in os.listdir(directory) if f.startswith("more-")})
     peer.write("series", base)
@@ -140,9 +142,18 @@ else:
     with tempfile.TemporaryDirectory(dir=directory) as place:
         peer = {"pystore": PyStore, "arcticdb": Arctic}[what](place)
 
-
         def file_sizes():
             return [os.stat(os.path.join(d, f)).st_blocks * 512 for d, _, names in os.walk(place) for f in names]
 
         seconds, results, prices = measure(peer, pd.read_parquet(file("base")), int(sys.argv[4]), file_sizes)
-        print(json.dumps({"seconds": seconds, "results": results, "prices": prices, "bytes": sum(file_sizes()), "files": len(file_sizes())}))
+        print(
+            json.dumps(
+                {
+                    "seconds": seconds,
+                    "results": results,
+                    "prices": prices,
+                    "bytes": sum(file_sizes()),
+                    "files": len(file_sizes()),
+                }
+            )
+        )

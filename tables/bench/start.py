@@ -1,10 +1,12 @@
-"""Measures programs from their start to their first result, on a store with many tables, in turns with DuckDB and DuckLake.
+"""Measures programs from their start to their first result, on a store with many tables, in turns with DuckDB and
+DuckLake.
 
     cd tables && go build -o /tmp/partd-tables ./cmd/partd-tables
     "${XDG_CACHE_HOME:-$HOME/.cache}/partd-peers/ducklake/bin/python" bench/start.py /tmp/partd-tables
 
-Each run is a new process. DuckLake is timed within its process, without the start of Python, which imports DuckDB first.
-Prints the median wall and CPU times of each job. At the end, prints the memory and CPU time of a server without calls.
+Each run is a new process. DuckLake is timed within its process, without the start of Python, which imports DuckDB
+first. Prints the median wall and CPU times of each job. At the end, prints the memory and CPU time of a server without
+calls.
 """
 
 import argparse
@@ -33,7 +35,12 @@ print(time.perf_counter() - start, time.process_time() - cpu)"""
 
 def serve(program, directory):
     """Starts a server. Returns its process, and the line with its address."""
-    server = subprocess.Popen([program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", directory], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = subprocess.Popen(
+        [program, "serve", "--listen", "grpc://127.0.0.1:0", "--dir", directory],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     return server, next(line for line in server.stdout if "grpc://127.0.0.1:" in line)
 
 
@@ -51,8 +58,15 @@ def measure_idle(program, directory, seconds):
     before = cpu()
     time.sleep(seconds)
     used = 100 * (cpu() - before) / seconds
-    memory = {key: int(value.split()[0]) // 1024 for key, value in (line.split(":", 1) for line in open(f"/proc/{server.pid}/status")) if key.startswith("Rss")}
-    print(f"{os.path.basename(program)} serve without calls: {used:.2f} % of a core; {memory['RssAnon']} MiB of its own, {memory['RssFile']} MiB of mapped files")
+    memory = {
+        key: int(value.split()[0]) // 1024
+        for key, value in (line.split(":", 1) for line in open(f"/proc/{server.pid}/status"))
+        if key.startswith("Rss")
+    }
+    print(
+        f"{os.path.basename(program)} serve without calls: {used:.2f} % of a core; {memory['RssAnon']} MiB of its "
+        f"own, {memory['RssFile']} MiB of mapped files"
+    )
     server.terminate()
     server.communicate()
 
@@ -64,7 +78,9 @@ def create(program, directory, tables):
     with flight.connect("grpc://127.0.0.1:" + line.split("grpc://127.0.0.1:")[1].split()[0].strip('",.')) as client:
         row = pa.table({"a": [1]})
         for i in range(tables):
-            writer, _ = client.do_put(flight.FlightDescriptor.for_command(b'{"name":"t%d","mode":"append"}' % i), row.schema)
+            writer, _ = client.do_put(
+                flight.FlightDescriptor.for_command(b'{"name":"t%d","mode":"append"}' % i), row.schema
+            )
             writer.write_table(row)
             writer.close()
     server.terminate()
@@ -72,8 +88,16 @@ def create(program, directory, tables):
     between = time.perf_counter()
     creations = [f"create table lake.t{i} as select 1 as a" for i in range(tables)]
     for i in range(0, tables, 500):  # the arguments of a process are limited
-        subprocess.run([sys.executable, "-c", LAKE, directory, "begin", *creations[i : i + 500], "commit"], check=True, stdout=subprocess.DEVNULL)
-    print(f"{tables} tables created in {between - start:.0f} s; DuckLake: {time.perf_counter() - between:.0f} s, in transactions of 500", flush=True)
+        subprocess.run(
+            [sys.executable, "-c", LAKE, directory, "begin", *creations[i : i + 500], "commit"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    print(
+        f"{tables} tables created in {between - start:.0f} s; DuckLake: {time.perf_counter() - between:.0f} s, in "
+        "transactions of 500",
+        flush=True,
+    )
 
 
 def run(command):
@@ -98,11 +122,15 @@ def main():
         for program in o.programs:
             jobs[program, "version"] = lambda program=program: run([program, "version"])
             for sql in ("SELECT 1", f"SELECT count(*) FROM {first}", f"SELECT a + 1 FROM {first}"):
-                jobs[program, sql] = lambda program=program, sql=sql: run([program, "sql", sql, "--dir", directory + "/ours"])
+                jobs[program, sql] = lambda program=program, sql=sql: run(
+                    [program, "sql", sql, "--dir", directory + "/ours"]
+                )
         cli = os.path.join(importlib.util.find_spec("duckdb_cli").submodule_search_locations[0], "duckdb")
         jobs["DuckDB's command line", "SELECT 1"] = lambda: run([cli, "-c", "SELECT 1"])
         for sql in ("SELECT 1", f"SELECT a + 1 FROM lake.{first}"):
-            jobs["DuckLake", sql] = lambda sql=sql: map(float, subprocess.check_output([sys.executable, "-c", LAKE, directory, sql]).split())
+            jobs["DuckLake", sql] = lambda sql=sql: map(
+                float, subprocess.check_output([sys.executable, "-c", LAKE, directory, sql]).split()
+            )
         times = {job: [] for job in jobs}
         for _ in range(o.rounds):
             for job, measure in jobs.items():

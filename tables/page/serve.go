@@ -45,15 +45,8 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 			}
 			h.ServeHTTP(w, r)
 		}),
-		ConnState: func(c net.Conn, state http.ConnState) {
-			if t, ok := c.(*tls.Conn); ok {
-				c = t.NetConn()
-			}
-			if p, ok := c.(*peekedConn); ok {
-				c = p.Conn
-			}
-			server.Conns.SetState(c, state)
-		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return serving.WithConnection(ctx, accepted(c)) },
+		ConnState:   func(c net.Conn, state http.ConnState) { server.Conns.SetState(accepted(c), state) },
 	}
 	l = server.Conns.Listener(l)
 	if o.TLS != nil {
@@ -77,6 +70,17 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 		return nil
 	}
 	return err
+}
+
+// accepted returns the connection that the server's listener accepted.
+func accepted(c net.Conn) net.Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	if p, ok := c.(*peekedConn); ok {
+		c = p.Conn
+	}
+	return c
 }
 
 // tlsOrPlainListener accepts connections with and without TLS. The first byte distinguishes them.

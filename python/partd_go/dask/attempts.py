@@ -25,8 +25,8 @@ class Damaged(ValueError):
 
 
 def when_space(write: Callable[[], T]) -> T:
-    """Returns write(). If a disk is full, it calls write again for up to a minute. Before that, one of several servers may have
-    applied the write, so readers must skip what is written twice."""
+    """Returns write(). If a disk is full, it calls write again for up to a minute. Before that, one of several servers
+    may have applied the write, so readers must skip what is written twice."""
     deadline = time.monotonic() + _SPACE_WAIT
     while True:
         try:
@@ -175,8 +175,8 @@ def commits(store: Store, control: str) -> dict[str, Commit]:
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """Returns the pieces in a key's value by task, in order. It omits pieces of attempts that are not among the winners,
-    which are the committed attempts by task."""
+    """Returns the pieces in a key's value by task, in order. It omits pieces of attempts that are not among the
+    winners, which are the committed attempts by task."""
     results: dict[str, list[memoryview]] = {}
     last: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):

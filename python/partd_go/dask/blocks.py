@@ -54,7 +54,9 @@ class Layout:
 def _same_type(a: Any, b: Any) -> bool:
     if isinstance(a, pd.CategoricalDtype) and isinstance(b, pd.CategoricalDtype):
         # pandas ignores the order of categories when it compares types, but codes depend on it.
-        return bool(a.ordered == b.ordered and a.categories.dtype == b.categories.dtype and a.categories.equals(b.categories))
+        return bool(
+            a.ordered == b.ordered and a.categories.dtype == b.categories.dtype and a.categories.equals(b.categories)
+        )
     return bool(a == b)
 
 
@@ -142,11 +144,14 @@ def layout_of(df: pd.DataFrame) -> Layout:
     """Returns the layout of a frame, which must be a pandas.DataFrame."""
     if type(df) is not pd.DataFrame:
         raise Misuse(
-            f"the partd shuffle needs partitions of pandas.DataFrame, and one is a {type(df).__module__}.{type(df).__name__}: "
+            "the partd shuffle needs partitions of pandas.DataFrame, and one is a "
+            f"{type(df).__module__}.{type(df).__name__}: "
             'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    if isinstance(df.index, pd.RangeIndex):  # shuffled rows have no range, so join returns frames with an ordinary index
+    if isinstance(
+        df.index, pd.RangeIndex
+    ):  # shuffled rows have no range, so join returns frames with an ordinary index
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
     elif df.index.nlevels > 1:
         # Use the type of the stored values, which can differ from the level's type if some are missing.
@@ -202,18 +207,22 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Copies the records to target in the given order, and returns their bytes. It copies whole records, not field by field."""
+    """Copies the records to target in the given order, and returns their bytes. It copies whole records, not field by
+    field."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
     record_type = np.dtype((np.void, size))
     reordered = target[: len(order)]
-    records.view(record_type).take(order, out=reordered.view(record_type), mode="clip")  # mode "raise" would make a copy
+    records.view(record_type).take(
+        order, out=reordered.view(record_type), mode="clip"
+    )  # mode "raise" would make a copy
     return reordered.view(np.uint8).data
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
-    """Splits the arrays into consecutive slices of counts rows, and yields an Arrow message for each slice that is not empty."""
+    """Splits the arrays into consecutive slices of counts rows, and yields an Arrow message for each slice that is not
+    empty."""
     counts = counts[counts > 0]
     if not arrays:
         yield from [memoryview(b"")] * len(counts)
@@ -244,7 +253,9 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
     """Returns the frame of pieces with the same layout, in the given order."""
     like = _arrays(layout.empty)
-    _build_lookups(layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype)))
+    _build_lookups(
+        layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype))
+    )
     record = _record(layout)
     arrow_arrays = [_to_arrow(a, form) for a, form in zip(like, layout.forms, strict=True) if form not in NUMBERS]
     schema = pa.schema([(str(i), stored.type) for i, stored in enumerate(arrow_arrays)])
@@ -256,7 +267,9 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
         size = rows * record.itemsize
         records.append(np.frombuffer(data, np.uint8, size, offset))
         if schema.names:
-            message = data[offset + size :].tobytes()  # without this copy, the frame's arrays would keep the records in memory
+            message = data[
+                offset + size :
+            ].tobytes()  # without this copy, the frame's arrays would keep the records in memory
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
     other_columns = iter(pa.Table.from_batches(batches, schema).columns)

@@ -48,15 +48,7 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
         selected = tuple(self._partitions) if self._filtered else None
         column = self.partitioning_index
         writers = [
-            Task(
-                (f"partd-write-{token}", i),
-                shuffle.write,
-                self._frame(i),
-                opened.ref(),
-                i,
-                column,
-                selected,
-            )
+            Task((f"partd-write-{token}", i), shuffle.write, self._frame(i), opened.ref(), i, column, selected)
             for i in range(self.frame.npartitions)
         ]
         barrier = Task(

@@ -117,7 +117,9 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(self._undo.enter_context(server), retry_for=5)  # nothing restarts this server, so long retries are useless
+            client = Client(
+                self._undo.enter_context(server), retry_for=5
+            )  # nothing restarts this server, so long retries are useless
             self._undo.callback(client.close)
             rows_directory = os.path.join(server.directory, "rows")
             os.mkdir(rows_directory)
@@ -147,8 +149,14 @@ class use:
                 return lower(shuffle)
             self._prepare()
             frame, assign = shuffle.frame, None
-            if type(frame) is AssignPartitioningIndex and isinstance(frame.partitioning_index, list) and frame.frame.ndim == 2:
-                frame, *assign = frame.operands  # the writing tasks add the column, which saves a task for each partition
+            if (
+                type(frame) is AssignPartitioningIndex
+                and isinstance(frame.partitioning_index, list)
+                and frame.frame.ndim == 2
+            ):
+                frame, *assign = (
+                    frame.operands
+                )  # the writing tasks add the column, which saves a task for each partition
             return PartdShuffle(
                 frame,
                 shuffle.partitioning_index,
@@ -179,7 +187,8 @@ class use:
         df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
         if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
             raise RuntimeError(
-                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported version, " + _versions()
+                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported "
+                "version, " + _versions()
             )
 
     def _prepare(self) -> None:

@@ -27,7 +27,8 @@ _RECENT = 4  # maximum number of idle servers
 _IDLE = 120.0  # seconds until an idle server is stopped; until then, it holds a bucket's segments in memory
 _FLAGS = (
     "--memory=512MiB",  # half is for a bucket's segments
-    "--stop-timeout=10s",  # a dead worker's server ends soon, even if its store is unreachable; it may lose uncommitted appends
+    # A dead worker's server ends soon, even if its store is unreachable. It may lose uncommitted appends.
+    "--stop-timeout=10s",
     "--log-format=json",
 )
 
@@ -50,7 +51,8 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls work with a client of the store. In a bucket, this is the store called name. If the server dies, it calls work again."""
+        """Calls work with a client of the store. In a bucket, this is the store called name. If the server dies, it
+        calls work again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:
@@ -83,7 +85,13 @@ class Bucket(Private):
         store = f"{path.replace('#', '%23')}?{urllib.parse.urlencode(kept)}"
         run = subprocess.run([_partd_cloud(), "remove", "--store", store], capture_output=True, text=True)
         if run.returncode:
-            raise failure(Error, "remove", store, run.stderr.strip(), "delete these objects, or add a lifecycle rule to the bucket")
+            raise failure(
+                Error,
+                "remove",
+                store,
+                run.stderr.strip(),
+                "delete these objects, or add a lifecycle rule to the bucket",
+            )
 
 
 def open_url(url: str) -> Private | None:
@@ -165,8 +173,12 @@ def _partd_cloud() -> str:
     found = shutil.which("partd-cloud")
     if found is None:
         raise failure(
-            NoServer, "run partd-cloud", "the PATH", "a store in a bucket needs it, and it is not installed",
-            "build it with Go (cd objstore/cloud && go install ./cmd/partd-cloud), and put it on the PATH of each worker, the "
+            NoServer,
+            "run partd-cloud",
+            "the PATH",
+            "a store in a bucket needs it, and it is not installed",
+            "build it with Go (cd objstore/cloud && go install ./cmd/partd-cloud), and put it on the PATH of each "
+            "worker, the "
             "scheduler and the client",
-        )  # fmt: skip
+        )
     return found

@@ -155,7 +155,9 @@ def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: 
     written; None means all."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
-        raise Misuse(f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}")
+        raise Misuse(
+            f"rows have partitions from {ids.min()} to {ids.max()}: number them from 0 to {shuffle.npartitions - 1}"
+        )
     if selected is not None:
         ids = np.where(np.isin(ids, selected), ids, -1)
     df = df.drop(columns=column)
@@ -179,7 +181,11 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
             else:
                 _append(attempt, shuffle, block)
         if file:
-            _append(attempt, shuffle, [(partition, 0, [bytes(positions)]) for partition, positions in file.positions.items()])
+            _append(
+                attempt,
+                shuffle,
+                [(partition, 0, [bytes(positions)]) for partition, positions in file.positions.items()],
+            )
         attempt.append([(shuffle.key("layouts"), pickle.dumps((layout, rows), 5))])
     attempt.commit()  # keep the file even after an error, because the commit may have been applied
     if in_bucket:
@@ -202,7 +208,8 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """The plan for readers: the committed attempts, the layouts of their pieces, and the row count of each partition."""
+    """The plan for readers: the committed attempts, the layouts of their pieces, and the row count of each
+    partition."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task
@@ -259,5 +266,6 @@ def _from_file(plan: Plan, task: str, positions: list[memoryview]) -> list[memor
 
 def _lost(shuffle: Shuffle, problem: str) -> RuntimeError:
     return RuntimeError(
-        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {problem}: its rows were deleted, or use() has ended: compute again"
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {problem}: its rows were deleted, or use() has ended: "
+        "compute again"
     )

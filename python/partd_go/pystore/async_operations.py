@@ -99,7 +99,8 @@ class AsyncStore(_Async):
 
 
 class _AsyncPyStore:
-    """The type of async_pystore. async_pystore(store or collection) and async_pystore.store(name) return an object for `async with`."""
+    """The type of async_pystore. async_pystore(store or collection) and async_pystore.store(name) return an object for
+    `async with`."""
 
     def __call__(self, store_or_collection: Store | Collection) -> AsyncStore | AsyncCollection:
         if isinstance(store_or_collection, Store):

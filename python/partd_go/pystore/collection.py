@@ -17,7 +17,14 @@ from ..frames import index_of, to_arrow
 from ..tables import Exists, NotFound, Tables, Violation
 from ..tables.filters import Filters
 from . import undo, utils
-from .exceptions import DataIntegrityError, ItemExistsError, ItemNotFoundError, SchemaError, StorageError, ValidationError
+from .exceptions import (
+    DataIntegrityError,
+    ItemExistsError,
+    ItemNotFoundError,
+    SchemaError,
+    StorageError,
+    ValidationError,
+)
 from .frames import encode, fit_types, prepare, widened_fields
 from .item import Item, encode_metadata
 from .lock import CollectionLock
@@ -117,19 +124,34 @@ class Collection:
         return self
 
     def write(
-        self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
-        overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. A large item, or one with
-        npartitions above 1, is divided into files by time. epochdate is ignored, because times in an index stay times."""
+        self,
+        item: str,
+        data: Any,
+        metadata: Mapping[str, Any] | None = None,
+        npartitions: int | None = None,
+        overwrite: bool = False,
+        epochdate: bool = False,
+        reload_items: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. A large item, or one
+        with npartitions above 1, is divided into files by time. epochdate is ignored, because times in an index stay
+        times."""
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
 
     def _write(
-        self, item: str, data: Any, metadata: Mapping[str, Any] | None = None, npartitions: int | None = None,
-        overwrite: bool = False, epochdate: bool = False, reload_items: bool = False, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        item: str,
+        data: Any,
+        metadata: Mapping[str, Any] | None = None,
+        npartitions: int | None = None,
+        overwrite: bool = False,
+        epochdate: bool = False,
+        reload_items: bool = False,
+        **kwargs: Any,
+    ) -> None:
         self._check(data)
         settings: dict[str, Any] = {}
         if isinstance(data.index, pd.DatetimeIndex) and not data.index.hasnans:
@@ -138,7 +160,13 @@ class Collection:
         if item in self._schema_evolutions:
             settings["evolution"] = self._schema_evolutions[item].strategy.value
         try:
-            self._put(item, data, "replace" if overwrite else "error", settings=settings, metadata=encode_metadata(metadata or {}))
+            self._put(
+                item,
+                data,
+                "replace" if overwrite else "error",
+                settings=settings,
+                metadata=encode_metadata(metadata or {}),
+            )
         except Exists as error:
             raise ItemExistsError(
                 f"Item '{item}' already exists. To overwrite, use overwrite=True. Otherwise, use collection.append()"
@@ -148,7 +176,9 @@ class Collection:
         if self._validator is not None:
             self._validator.validate(data)
 
-    def _put(self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, keep: Any = None, **options: Any) -> None:
+    def _put(
+        self, item: str, data: Any, mode: Any, to: pa.Schema | None = None, keep: Any = None, **options: Any
+    ) -> None:
         try:
             rows = data if isinstance(data, pa.Table) else encode(data)
             if keep is not None:  # filter after encoding, so that column types do not depend on which rows are kept
@@ -162,18 +192,29 @@ class Collection:
             raise SchemaError(f"Item '{item}': {error}") from error
 
     def append(
-        self, item: str, data: Any, npartitions: int | None = None, epochdate: bool = False, threaded: bool = False,
-        reload_items: bool = False, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any,
-    ) -> None:  # fmt: skip
-        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep the last,
-        the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with a time index are read in
-        the order of the index. If the columns differ from the item's, append raises an error, unless validate_schema is false
-        or the item's schema evolution allows the difference. Then new columns are added, and missing columns are null."""
+        self,
+        item: str,
+        data: Any,
+        npartitions: int | None = None,
+        epochdate: bool = False,
+        threaded: bool = False,
+        reload_items: bool = False,
+        duplicate_handling: str = "keep_last",
+        validate_schema: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep
+        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with a time index
+        are read in the order of the index. If the columns differ from the item's, append raises an error, unless
+        validate_schema is false or the item's schema evolution allows the difference. Then new columns are added, and
+        missing columns are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
 
-    def _append(self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any) -> None:
+    def _append(
+        self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any
+    ) -> None:
         if duplicate_handling not in DUPLICATES:
             raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
         stored = self.item(item)
@@ -186,23 +227,37 @@ class Collection:
         if not stored._index or duplicate_handling == "keep_all":
             return self._put(item, data, "append", stored._schema)
         if list(index_names(data)) != stored._index:
-            raise ValidationError(f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {stored._index}")
+            raise ValidationError(
+                f"Schema mismatch detected:\n  The index of the new data is {index_names(data)}, not {stored._index}"
+            )
         if duplicate_handling == "keep_last":
-            return self._put(item, data[~data.index.duplicated(keep="last")], "append", stored._schema, upsert=stored._index, null_keys=True)
+            return self._put(
+                item,
+                data[~data.index.duplicated(keep="last")],
+                "append",
+                stored._schema,
+                upsert=stored._index,
+                null_keys=True,
+            )
         existing = self._between(stored, data).index
         is_duplicate = data.index.isin(existing) | data.index.duplicated()
         if existing.nlevels == 1 and existing.hasnans:  # NaN, NaT and NA are equal as keys
             is_duplicate |= data.index.isna()
         if is_duplicate.any() and duplicate_handling == "error":
             raise DataIntegrityError(
-                f"Found {is_duplicate.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to handle them."
+                f"Found {is_duplicate.sum()} duplicate indices. Use duplicate_handling='keep_last' or 'keep_first' to "
+                "handle them."
             )
         if evolving or not is_duplicate.all():
             self._put(item, data, "append", stored._schema, keep=~is_duplicate)
 
     def _evolve(self, stored: Item, data: pd.DataFrame, allowed: bool) -> bool:
-        """Reports whether the data's columns differ from the item's. It raises ValidationError if they differ and allowed is false."""
-        missing, extra = set(stored._names) - set(map(str, data.columns)), set(map(str, data.columns)) - set(stored._names)
+        """Reports whether the data's columns differ from the item's. It raises ValidationError if they differ and
+        allowed is false."""
+        missing, extra = (
+            set(stored._names) - set(map(str, data.columns)),
+            set(map(str, data.columns)) - set(stored._names),
+        )
         if not missing and not extra:
             return False
         if not allowed:
@@ -216,7 +271,8 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the index of the item's rows in the range of the new data's index. Only these rows can be duplicates."""
+        """Returns the index of the item's rows in the range of the new data's index. Only these rows can be
+        duplicates."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -224,9 +280,16 @@ class Collection:
         return stored._read([], [(first, ">=", level.min()), (first, "<=", level.max())])
 
     def append_stream(
-        self, item: str, data_iterator: Iterable[pd.DataFrame], chunk_size: int = 10_000, epochdate: bool = False,
-        duplicate_handling: str = "keep_last", validate_schema: bool = True, reload_items: bool = True, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        item: str,
+        data_iterator: Iterable[pd.DataFrame],
+        chunk_size: int = 10_000,
+        epochdate: bool = False,
+        duplicate_handling: str = "keep_last",
+        validate_schema: bool = True,
+        reload_items: bool = True,
+        **kwargs: Any,
+    ) -> None:
         """Appends frames one by one, in pieces of at most chunk_size rows."""
         self.item(item)  # raises an error if the item does not exist
         for chunk in data_iterator:
@@ -240,10 +303,15 @@ class Collection:
         self.write(item, data, **kwargs)
 
     def write_batch(
-        self, items_data: Mapping[str, Any], metadata: Mapping[str, Any] | None = None,
-        npartitions: Mapping[str, int] | None = None, overwrite: bool = False, epochdate: bool = False, parallel: bool = True,
+        self,
+        items_data: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        npartitions: Mapping[str, int] | None = None,
+        overwrite: bool = False,
+        epochdate: bool = False,
+        parallel: bool = True,
         **kwargs: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Writes several items, four at a time if parallel is true. If some items cannot be written, the other items
         still are, and the error names the failed items."""
         metadata, npartitions = metadata or {}, npartitions or {}
@@ -259,7 +327,10 @@ class Collection:
             raise StorageError(f"Batch write partially failed: only {written}/{len(running)} items written: {failed}")
 
     def read_batch(
-        self, items: list[str], columns: Mapping[str, list[str]] | None = None, filters: Mapping[str, Filters] | None = None
+        self,
+        items: list[str],
+        columns: Mapping[str, list[str]] | None = None,
+        filters: Mapping[str, Filters] | None = None,
     ) -> dict[str, pd.DataFrame | None]:
         """Returns several items as DataFrames, or None for an item that does not exist."""
         columns, filters = columns or {}, filters or {}

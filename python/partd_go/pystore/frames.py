@@ -11,9 +11,13 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
-# Groups of types. fit_types converts rows to the item's types only within a group of _MEASURES. widened_fields widens the
-# item's columns only within a group of _WIDENABLE, or from integers to float64.
-_MEASURES = ((pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal), (pa.types.is_timestamp,), (pa.types.is_duration,))
+# Groups of types. fit_types converts rows to the item's types only within a group of _MEASURES. widened_fields widens
+# the item's columns only within a group of _WIDENABLE, or from integers to float64.
+_MEASURES = (
+    (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
+    (pa.types.is_timestamp,),
+    (pa.types.is_duration,),
+)
 _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
@@ -26,7 +30,9 @@ def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
     data = data.copy()
     if isinstance(data, pd.DataFrame):
         if not data.columns.is_unique:
-            raise ValidationError(f"Duplicate column names found: {sorted(set(data.columns[data.columns.duplicated()]))}")
+            raise ValidationError(
+                f"Duplicate column names found: {sorted(set(data.columns[data.columns.duplicated()]))}"
+            )
         if not len(data.columns):
             raise ValidationError("The data has no columns")
     if isinstance(data.index, pd.DatetimeIndex) and data.index.tz is not None:
@@ -42,23 +48,31 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Casts each column to its type in the item if all values stay equal, for example whole numbers to floats, or times to
-    another unit. Other columns keep their types; the server rejects the rows unless these columns are widened."""
+    """Casts each column to its type in the item if all values stay equal, for example whole numbers to floats, or times
+    to another unit. Other columns keep their types; the server rejects the rows unless these columns are widened."""
     for position, field in enumerate(table.schema):
         data_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (data_type, field.type)]
-        if data_type != field.type and zones[0] == zones[1] and (_in_same_group(data_type, field.type, _MEASURES) or pa.types.is_null(field.type)):
+        if (
+            data_type != field.type
+            and zones[0] == zones[1]
+            and (_in_same_group(data_type, field.type, _MEASURES) or pa.types.is_null(field.type))
+        ):
             with contextlib.suppress(pa.ArrowException):
                 values = table.column(position).cast(data_type)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(position)):
-                    table = table.set_column(position, schema.field(field.name) if pa.types.is_null(field.type) else field.with_type(data_type), values)
+                    table = table.set_column(
+                        position,
+                        schema.field(field.name) if pa.types.is_null(field.type) else field.with_type(data_type),
+                        values,
+                    )
     return table
 
 
 def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
-    """Returns the columns whose types in the item must be widened before rows can be appended, with the new types: larger
-    integers or floats, or float64 for integers. It returns no columns if any column has another wrong type, because then the
-    server rejects the rows anyway."""
+    """Returns the columns whose types in the item must be widened before rows can be appended, with the new types:
+    larger integers or floats, or float64 for integers. It returns no columns if any column has another wrong type,
+    because then the server rejects the rows anyway."""
     widened = [field for field in rows if field.name in schema.names and field.type != schema.field(field.name).type]
     for position, field in enumerate(widened):
         data_type = schema.field(field.name).type
@@ -71,7 +85,10 @@ def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
 
 def _in_same_group(first: pa.DataType, second: pa.DataType, kinds: Any) -> bool:
     """Reports whether both types are in the same group."""
-    return any(any(is_kind(first) for is_kind in predicate) and any(is_kind(second) for is_kind in predicate) for predicate in kinds)
+    return any(
+        any(is_kind(first) for is_kind in predicate) and any(is_kind(second) for is_kind in predicate)
+        for predicate in kinds
+    )
 
 
 def decode(table: pa.Table) -> Any:

@@ -28,9 +28,14 @@ _FLOAT = "partd.float"
 
 class Item:
     def __init__(
-        self, item: str, datastore: Path, collection: str, snapshot: str | None = None, filters: Filters | None = None,
+        self,
+        item: str,
+        datastore: Path,
+        collection: str,
+        snapshot: str | None = None,
+        filters: Filters | None = None,
         columns: list[str] | None = None,
-    ):  # fmt: skip
+    ):
         self.datastore, self.collection, self.item, self.snapshot = datastore, collection, item, snapshot
         self._filters, self._columns = filters, columns
         tables = utils.connection(datastore)
@@ -46,7 +51,11 @@ class Item:
                 raise SnapshotNotFoundError(f"Snapshot '{snapshot}' doesn't exist") from error
             raise ItemNotFoundError(f"Item '{item}' doesn't exist in snapshot '{snapshot}'") from error
         self._state = state or ({"version": description["Version"]} if description["Version"] else {})
-        self._parts, self._schema, self._index = description["parts"], description["schema"], index_of(description["schema"])
+        self._parts, self._schema, self._index = (
+            description["parts"],
+            description["schema"],
+            index_of(description["schema"]),
+        )
         self._names = [name for name in self._schema.names if name not in self._index]
         self.metadata = metadata_of(description["Metadata"])
 
@@ -61,9 +70,11 @@ class Item:
         rows = tables.scan(self.item, self.collection, columns=selected, where=where, **self._state, **options)
         return decode(rows.read_all())
 
-    def to_pandas(self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None) -> pd.DataFrame:
-        """Returns the rows, if filters is given only those that match. parse_dates converts an index of seconds (floats) or
-        nanoseconds (integers) to times."""
+    def to_pandas(
+        self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None
+    ) -> pd.DataFrame:
+        """Returns the rows, if filters is given only those that match. parse_dates converts an index of seconds
+        (floats) or nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
             if pd.api.types.is_float_dtype(frame.index.dtype):
@@ -99,7 +110,14 @@ class Part:
     """Reads one part of a table, in any process of this machine."""
 
     def __init__(
-        self, datastore: str, url: str, collection: str, item: str, state: dict[str, Any], index: list[str], where: str | None
+        self,
+        datastore: str,
+        url: str,
+        collection: str,
+        item: str,
+        state: dict[str, Any],
+        index: list[str],
+        where: str | None,
     ):
         self.location, self.collection, self.item = (datastore, url), collection, item
         self.state, self.index, self.where = state, index, where
@@ -119,8 +137,11 @@ def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
-    """Returns an item's metadata, as it was before encode_metadata. It formats the time of the last change, "_updated", as pystore does."""
+    """Returns an item's metadata, as it was before encode_metadata. It formats the time of the last change, "_updated",
+    as pystore does."""
     updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
     known = [{_FLOAT: name} for name in ("NaN", "Infinity", "-Infinity")]
-    decoded = json.loads(json.dumps(metadata), object_hook=lambda entry: float(entry[_FLOAT]) if entry in known else entry)
+    decoded = json.loads(
+        json.dumps(metadata), object_hook=lambda entry: float(entry[_FLOAT]) if entry in known else entry
+    )
     return {**decoded, "_updated": updated.strftime("%Y-%m-%d %H:%M:%S.%f")}

@@ -37,7 +37,9 @@ class CollectionLock:
         except TimedOut:
             return False
         self._lease, self._stop_renewing = granted["lease"], threading.Event()
-        threading.Thread(target=self._renew, args=(self._lease, self._stop_renewing, granted["seconds"]), daemon=True).start()
+        threading.Thread(
+            target=self._renew, args=(self._lease, self._stop_renewing, granted["seconds"]), daemon=True
+        ).start()
         return True
 
     def _renew(self, lease: str, stop: threading.Event, seconds: float) -> None:
@@ -48,7 +50,8 @@ class CollectionLock:
                 return  # the lock has expired, or the server has ended
 
     def held(self) -> bool:
-        """Reports whether this process still holds the lock. If the process or the server is suspended for long, the lock expires."""
+        """Reports whether this process still holds the lock. If the process or the server is suspended for long, the
+        lock expires."""
         try:
             self._call("partd.lock", lease=self._lease)
         except NotFound:
@@ -63,7 +66,10 @@ class CollectionLock:
 
     def __enter__(self) -> CollectionLock:
         if not self.acquire(self._wait):
-            raise TransactionError(f"Could not acquire lock '{self.lock_name}' in {self._wait:.0f} seconds: try again, or end the process that holds it")
+            raise TransactionError(
+                f"Could not acquire lock '{self.lock_name}' in {self._wait:.0f} seconds: try again, or end the "
+                "process that holds it"
+            )
         return self
 
     def __exit__(self, *exception: object) -> None:

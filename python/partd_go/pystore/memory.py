@@ -27,9 +27,12 @@ def get_memory_info() -> dict[str, float]:
 
     memory, process = psutil.virtual_memory(), psutil.Process().memory_info()
     return {
-        "total_gb": memory.total / 2**30, "available_gb": memory.available / 2**30, "used_percent": memory.percent / 100,
-        "process_rss_gb": process.rss / 2**30, "process_vms_gb": process.vms / 2**30,
-    }  # fmt: skip
+        "total_gb": memory.total / 2**30,
+        "available_gb": memory.available / 2**30,
+        "used_percent": memory.percent / 100,
+        "process_rss_gb": process.rss / 2**30,
+        "process_vms_gb": process.vms / 2**30,
+    }
 
 
 def check_memory_usage() -> None:
@@ -37,7 +40,9 @@ def check_memory_usage() -> None:
     info = get_memory_info()
     if info["used_percent"] > MEMORY_WARNING_THRESHOLD:
         kind = "Critical" if info["used_percent"] > MEMORY_CRITICAL_THRESHOLD else "High"
-        logger.warning("%s memory usage: %.1f %% (%.1f GB available)", kind, 100 * info["used_percent"], info["available_gb"])
+        logger.warning(
+            "%s memory usage: %.1f %% (%.1f GB available)", kind, 100 * info["used_percent"], info["available_gb"]
+        )
 
 
 @contextmanager
@@ -50,7 +55,9 @@ def memory_efficient_read(chunk_size: int = 50_000) -> Iterator[None]:
         gc.collect()
 
 
-def read_in_chunks(collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+def read_in_chunks(
+    collection: Collection, item: str, chunk_size: int = 100_000, columns: list[str] | None = None
+) -> Iterator[pd.DataFrame]:
     """Yields an item in frames of chunk_size rows, without reading the whole item first."""
     opened = collection.item(item)
     selected = None if columns is None else [*columns, *opened._index]
@@ -74,8 +81,8 @@ def estimate_dataframe_memory(df: pd.DataFrame) -> float:
 
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
-    """Returns the same values in smaller types: smaller integers, and float32 if it is exact. If deep is true, columns of
-    strings become categories if fewer than half of their values are distinct."""
+    """Returns the same values in smaller types: smaller integers, and float32 if it is exact. If deep is true, columns
+    of strings become categories if fewer than half of their values are distinct."""
     smaller = df.copy(deep=False)
     for at in range(df.shape[1]):  # by position, because labels may repeat or be no strings
         smaller.isetitem(at, _smaller(df.iloc[:, at], deep))
@@ -84,7 +91,9 @@ def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFra
 
 def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
     if pd.api.types.is_integer_dtype(values.dtype):
-        return pd.to_numeric(values, downcast="unsigned" if pd.api.types.is_unsigned_integer_dtype(values.dtype) else "integer")
+        return pd.to_numeric(
+            values, downcast="unsigned" if pd.api.types.is_unsigned_integer_dtype(values.dtype) else "integer"
+        )
     if values.dtype == np.float64:
         reduced = values.astype(np.float32)
         return reduced if reduced.astype(np.float64).equals(values) else values

@@ -26,8 +26,11 @@ def calculate_optimal_partitions(
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
 
 
-def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition_days: int = 30) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, divided by month, quarter or year as freq says, and the number of partitions."""
+def optimize_time_series_partitions(
+    data: Any, freq: str = "auto", min_partition_days: int = 30
+) -> tuple[dask.dataframe.DataFrame, int]:
+    """Returns the data as a dask DataFrame, divided by month, quarter or year as freq says, and the number of
+    partitions."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
@@ -43,10 +46,14 @@ def optimize_time_series_partitions(data: Any, freq: str = "auto", min_partition
 
 
 def rebalance_partitions(
-    collection: Collection, item: str, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, time_based: bool = True, freq: str = "auto"
+    collection: Collection,
+    item: str,
+    target_size_mb: float = DEFAULT_PARTITION_SIZE_MB,
+    time_based: bool = True,
+    freq: str = "auto",
 ) -> None:
-    """Rewrites an item's files at the server. If the item has a time index, and time_based is true, its files are divided by
-    month, quarter or year, as freq says. target_size_mb is ignored: no file exceeds 128 MB."""
+    """Rewrites an item's files at the server. If the item has a time index, and time_based is true, its files are
+    divided by month, quarter or year, as freq says. target_size_mb is ignored: no file exceeds 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)
     by = _PERIODS.get(freq, freq) if settings.get("time") and time_based else ""

@@ -1,5 +1,5 @@
-"""Changes an item's columns. A setting at the server limits how appends may change them. Registered functions migrate existing
-rows."""
+"""Changes an item's columns. A setting at the server limits how appends may change them. Registered functions migrate
+existing rows."""
 
 from __future__ import annotations
 
@@ -44,8 +44,12 @@ class Schema:
         """Returns the differences between this schema and another."""
         common = [column for column in self.columns if column in other.dtypes]
         order = [column for column in other.columns if column in self.dtypes]
-        changes = [SchemaChange("column_added", c, {"dtype": other.dtypes[c]}) for c in other.columns if c not in self.dtypes]
-        changes += [SchemaChange("column_removed", c, {"dtype": self.dtypes[c]}) for c in self.columns if c not in other.dtypes]
+        changes = [
+            SchemaChange("column_added", c, {"dtype": other.dtypes[c]}) for c in other.columns if c not in self.dtypes
+        ]
+        changes += [
+            SchemaChange("column_removed", c, {"dtype": self.dtypes[c]}) for c in self.columns if c not in other.dtypes
+        ]
         changes += [
             SchemaChange("type_changed", c, {"old_dtype": self.dtypes[c], "new_dtype": other.dtypes[c]})
             for c in common
@@ -54,13 +58,20 @@ class Schema:
         if common != order:
             changes.append(SchemaChange("columns_reordered", "", {"old_order": common, "new_order": order}))
         if self.index_dtype != other.index_dtype:
-            changes.append(SchemaChange("index_type_changed", "", {"old_dtype": self.index_dtype, "new_dtype": other.index_dtype}))
+            changes.append(
+                SchemaChange("index_type_changed", "", {"old_dtype": self.index_dtype, "new_dtype": other.index_dtype})
+            )
         return changes
 
 
 _WIDER = {
-    ("int16", "int32"), ("int16", "int64"), ("int32", "int64"), ("int32", "float64"), ("int64", "float64"), ("float32", "float64"),
-}  # fmt: skip
+    ("int16", "int32"),
+    ("int16", "int64"),
+    ("int32", "int64"),
+    ("int32", "float64"),
+    ("int64", "float64"),
+    ("float32", "float64"),
+}
 _REFUSED = {
     EvolutionStrategy.ADD_ONLY: ("column_removed", "type_changed", "columns_reordered", "index_type_changed"),
     EvolutionStrategy.COMPATIBLE: ("column_removed",),
@@ -107,7 +118,9 @@ class SchemaEvolution:
                 result[column] = df[column].astype(dtype)
         return result
 
-    def register_migration(self, from_version: int, to_version: int, migration_func: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
+    def register_migration(
+        self, from_version: int, to_version: int, migration_func: Callable[[pd.DataFrame], pd.DataFrame]
+    ) -> None:
         self.migration_functions[(from_version, to_version)] = migration_func
 
     def migrate(self, df: pd.DataFrame, from_version: int, to_version: int) -> pd.DataFrame:
@@ -124,5 +137,7 @@ class SchemaEvolution:
     def migrate_to_version(self, to_version: int) -> pd.DataFrame:
         """Migrates the item's rows to a version. The current version is in the item's metadata (default: 1)."""
         if self._migrate_item is None:
-            raise RuntimeError("migrate_to_version requires collection context. Call collection.migrate_item_to_version instead.")
+            raise RuntimeError(
+                "migrate_to_version requires collection context. Call collection.migrate_item_to_version instead."
+            )
         return self._migrate_item(self, to_version)

@@ -33,7 +33,9 @@ class store:
     def _create_collection(self, collection: str, overwrite: bool = False) -> Collection:
         if collection in self.list_collections():
             if not overwrite:
-                raise CollectionExistsError(f"Collection '{collection}' already exists! To overwrite, use overwrite=True")
+                raise CollectionExistsError(
+                    f"Collection '{collection}' already exists! To overwrite, use overwrite=True"
+                )
             self.delete_collection(collection)
         utils.connection(self.datastore).action("partd.change-metadata", bucket=collection, set={"engine": "partd"})
         return Collection(collection, self.datastore)

@@ -39,8 +39,8 @@ class Transaction:
         self._add("_delete", item)
 
     def commit(self) -> None:
-        """Applies the changes. If one fails, commit restores the items from a snapshot. If this process is killed, the next
-        process that uses the collection restores them."""
+        """Applies the changes. If one fails, commit restores the items from a snapshot. If this process is killed, the
+        next process that uses the collection restores them."""
         if self._state:
             raise TransactionError(f"Transaction already {self._state}")
         collection, name = self.collection, f"pystore.{uuid.uuid4().hex}"
@@ -54,8 +54,9 @@ class Transaction:
                 self._state = "committed"
             except BaseException as error:  # includes KeyboardInterrupt
                 self._state = "rolled back"
-                # If this process has lost the lock, another process undoes this transaction. The collection's note of an
-                # unfinished transaction may already describe that process's transaction, which must not be undone here.
+                # If this process has lost the lock, another process undoes this transaction. The collection's note of
+                # an unfinished transaction may already describe that process's transaction, which must not be undone
+                # here.
                 if lock.held():
                     undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
@@ -75,14 +76,19 @@ T = TypeVar("T", bound=Transaction)
 
 def _check_lock(lock: CollectionLock) -> None:
     if not lock.held():
-        raise TransactionError("the transaction lost its lock, for example because a process or server was suspended: repeat the changes in a new transaction")
+        raise TransactionError(
+            "the transaction lost its lock, for example because a process or server was suspended: repeat the changes "
+            "in a new transaction"
+        )
 
 
 class BatchTransaction(Transaction):
     """A Transaction that first deletes, then writes, then appends. It combines the appends to each item."""
 
     def commit(self) -> None:
-        order = {kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")}
+        order = {
+            kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")
+        }
         appends: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {}
         for _, item, (data,), kwargs in order["_append"]:
             known = appends.setdefault(item, [])
@@ -90,13 +96,16 @@ class BatchTransaction(Transaction):
                 known[-1][0].append(data)
             else:
                 known.append(([data], kwargs))
-        joined = [("_append", item, (pd.concat(parts),), kwargs) for item, known in appends.items() for parts, kwargs in known]
+        joined = [
+            ("_append", item, (pd.concat(parts),), kwargs) for item, known in appends.items() for parts, kwargs in known
+        ]
         self.operations = [*order["_delete"], *order["_write"], *joined]
         super().commit()
 
 
 def _join_key(data: Any) -> Any:
-    """Returns a key for data: its columns, types and index. If two frames have equal keys, concatenating them changes no types."""
+    """Returns a key for data: its columns, types and index. If two frames have equal keys, concatenating them changes
+    no types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 

@@ -27,8 +27,12 @@ _scheduler: Any = None
 _client: distributed.Client | None = None
 
 _lock = threading.Lock()
-_open: dict[tuple[int, str], Tables] = {}  # by process ID and store; a forked process must not use its parent's connections
-_remote: dict[tuple[int, str], Tables] = {}  # connections to servers that other processes started, by process ID and URL
+_open: dict[
+    tuple[int, str], Tables
+] = {}  # by process ID and store; a forked process must not use its parent's connections
+_remote: dict[
+    tuple[int, str], Tables
+] = {}  # connections to servers that other processes started, by process ID and URL
 
 
 def get_path(*args: str) -> Path:
@@ -36,12 +40,15 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets the directory of the stores, and creates it if necessary. Stops the servers of stores in other directories."""
+    """Sets the directory of the stores, and creates it if necessary. Stops the servers of stores in other
+    directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
         if url.scheme != "file" or url.netloc not in ("", "localhost"):
-            raise Misuse("PyStore only works with local file system: pass a directory")  # pystore's own tests expect these words
+            raise Misuse(
+                "PyStore only works with local file system: pass a directory"
+            )  # pystore's own tests expect these words
         path = urllib.request.url2pathname(url.path)
     directory = Path(path).expanduser().resolve() if path is not None else Path.home() / "pystore"
     directory.mkdir(parents=True, exist_ok=True)
@@ -57,12 +64,15 @@ def connection(datastore: str | os.PathLike[str]) -> Tables:
     with _lock:
         if (found := _find_open(key)) is not None:
             return found
-        _open[key] = tables.connect(datastore, flags=("--no-tail",))  # --no-tail commits each put immediately, so that other processes can use the store too
+        _open[key] = tables.connect(
+            datastore, flags=("--no-tail",)
+        )  # --no-tail commits each put immediately, so that other processes can use the store too
         return _open[key]
 
 
 def connection_at(datastore: str, url: str) -> Tables:
-    """Returns a connection to a store whose server listens at url. The server may belong to another process, such as dask's client."""
+    """Returns a connection to a store whose server listens at url. The server may belong to another process, such as
+    dask's client."""
     check_not_forked(datastore)
     with _lock:
         if known := _find_open((os.getpid(), datastore)):
@@ -119,7 +129,8 @@ def list_snapshots(tables: Tables, bucket: str) -> set[str]:
 
 
 def set_client(scheduler: Any = None) -> distributed.Client | None:
-    """Makes dask use a distributed scheduler, given as an address or a cluster. None restores dask's local scheduler."""
+    """Makes dask use a distributed scheduler, given as an address or a cluster. None restores dask's local
+    scheduler."""
     global _scheduler, _client
     if scheduler != _scheduler and _client is not None:
         _client.close()

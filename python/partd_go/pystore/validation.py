@@ -62,9 +62,15 @@ class RangeRule(ValidationRule):
     """Requires a column's values to be between min_val and max_val (or min_value and max_value), inclusive."""
 
     def __init__(
-        self, column: str, min_val: float | None = None, max_val: float | None = None, name: str = "range", *,
-        min_value: float | None = None, max_value: float | None = None,
-    ):  # fmt: skip
+        self,
+        column: str,
+        min_val: float | None = None,
+        max_val: float | None = None,
+        name: str = "range",
+        *,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ):
         super().__init__(name)
         self.column = column
         self.min_val = min_val if min_value is None else min_value
@@ -83,9 +89,11 @@ class RangeRule(ValidationRule):
 
 
 _TYPES: dict[Any, Callable[[Any], bool]] = {
-    float: pd.api.types.is_float_dtype, int: pd.api.types.is_integer_dtype,
-    str: pd.api.types.is_string_dtype, pd.Timestamp: pd.api.types.is_datetime64_any_dtype,
-}  # fmt: skip
+    float: pd.api.types.is_float_dtype,
+    int: pd.api.types.is_integer_dtype,
+    str: pd.api.types.is_string_dtype,
+    pd.Timestamp: pd.api.types.is_datetime64_any_dtype,
+}
 
 
 class DataTypeRule(ValidationRule):
@@ -97,7 +105,9 @@ class DataTypeRule(ValidationRule):
 
     def _bad(self, df: pd.DataFrame) -> list[str]:
         known = {column: kind for column, kind in self.type_map.items() if column in df.columns and kind in _TYPES}
-        return [f"Column '{c}': expected {kind}, got {df[c].dtype}" for c, kind in known.items() if not _TYPES[kind](df[c])]
+        return [
+            f"Column '{c}': expected {kind}, got {df[c].dtype}" for c, kind in known.items() if not _TYPES[kind](df[c])
+        ]
 
     def validate(self, df: pd.DataFrame) -> bool:
         return not self._bad(df)
@@ -109,7 +119,9 @@ class DataTypeRule(ValidationRule):
 class CustomRule(ValidationRule):
     """Requires a function to return true for the data. An exception counts as false."""
 
-    def __init__(self, validate_func: Callable[[pd.DataFrame], Any], name: str = "custom", error_message: str | None = None):
+    def __init__(
+        self, validate_func: Callable[[pd.DataFrame], Any], name: str = "custom", error_message: str | None = None
+    ):
         super().__init__(name, error_message)
         self.validate_func = validate_func
 
@@ -178,7 +190,9 @@ def create_timeseries_validator(value_columns: Sequence[str], allow_nulls: bool 
     return DataValidator([ColumnExistsRule(value_columns), *nulls, types, sorted_index])
 
 
-def create_financial_validator(price_columns: Sequence[str] | None = None, volume_column: str = "volume") -> DataValidator:
+def create_financial_validator(
+    price_columns: Sequence[str] | None = None, volume_column: str = "volume"
+) -> DataValidator:
     """Returns a validator for prices and volume: present, not null, not negative, and between low and high."""
     prices = list(price_columns or ("open", "high", "low", "close"))
     columns = [*prices, volume_column]
@@ -187,7 +201,13 @@ def create_financial_validator(price_columns: Sequence[str] | None = None, volum
         if not {"open", "high", "low", "close"} <= set(df.columns):
             return True
         inner = df[["open", "close"]]
-        return bool(((df["high"] >= inner.max(axis=1)) & (df["low"] <= inner.min(axis=1)) & (df["high"] >= df["low"])).all())
+        return bool(
+            ((df["high"] >= inner.max(axis=1)) & (df["low"] <= inner.min(axis=1)) & (df["high"] >= df["low"])).all()
+        )
 
-    ohlc = CustomRule(ordered, "ohlc_relationship", "Invalid OHLC relationship: High must be >= all prices, Low must be <= all prices")
-    return DataValidator([ColumnExistsRule(columns), NoNullRule(columns), *(RangeRule(c, min_val=0) for c in columns), ohlc])
+    ohlc = CustomRule(
+        ordered, "ohlc_relationship", "Invalid OHLC relationship: High must be >= all prices, Low must be <= all prices"
+    )
+    return DataValidator(
+        [ColumnExistsRule(columns), NoNullRule(columns), *(RangeRule(c, min_val=0) for c in columns), ohlc]
+    )

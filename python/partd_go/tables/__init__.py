@@ -19,6 +19,23 @@ with extra("tables"):
     from .server import Server, serve
 
 __all__ = [
-    "AsyncTables", "Changes", "Described", "Exists", "MissingColumns", "MomentError", "NotFound", "Replaced", "Server", "Snapshot", "Split", "Table",
-    "Tables", "Version", "Violation", "connect", "connect_async", "serve", "split",
-]  # fmt: skip
+    "AsyncTables",
+    "Changes",
+    "Described",
+    "Exists",
+    "MissingColumns",
+    "MomentError",
+    "NotFound",
+    "Replaced",
+    "Server",
+    "Snapshot",
+    "Split",
+    "Table",
+    "Tables",
+    "Version",
+    "Violation",
+    "connect",
+    "connect_async",
+    "serve",
+    "split",
+]

@@ -42,8 +42,13 @@ def whole(value: Any, argument: str) -> int:
 def parameters(values: Any) -> str:
     """Returns the values for the parameters of a statement, as one row of an Arrow stream in base64."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise Misuse(f"params is a {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for each $name")
-    named = values if isinstance(values, Mapping) else {str(position): value for position, value in enumerate(values, 1)}
+        raise Misuse(
+            f"params is a {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
+            "each $name"
+        )
+    named = (
+        values if isinstance(values, Mapping) else {str(position): value for position, value in enumerate(values, 1)}
+    )
     row = pa.table({name: _parameter(value, f"parameter {name}") for name, value in named.items()})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, row.schema) as writer:
@@ -66,4 +71,6 @@ def _parameter(value: Any, argument: str) -> pa.Array:
     try:
         return pa.array([value])
     except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
-        raise Misuse(f"{argument}, {value!r:.80} of type {type(value).__name__}, cannot be passed to SQL: {error}") from None
+        raise Misuse(
+            f"{argument}, {value!r:.80} of type {type(value).__name__}, cannot be passed to SQL: {error}"
+        ) from None

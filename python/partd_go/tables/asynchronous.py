@@ -25,7 +25,9 @@ R = TypeVar("R")
 _THREADS = 8  # maximum number of concurrent calls
 
 
-def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concatenate[AsyncTables, P], Coroutine[Any, Any, R]]:
+def _in_thread(
+    method: Callable[Concatenate[Tables, P], R],
+) -> Callable[Concatenate[AsyncTables, P], Coroutine[Any, Any, R]]:
     @functools.wraps(method)
     async def call(self: AsyncTables, /, *args: P.args, **options: P.kwargs) -> R:
         return await self._run(functools.partial(method, self.tables, *args, **options))
@@ -34,7 +36,8 @@ def _in_thread(method: Callable[Concatenate[Tables, P], R]) -> Callable[Concaten
 
 
 class AsyncTables:
-    """The methods of Tables as coroutines. If a call is cancelled, it still runs to its end, but its result is dropped."""
+    """The methods of Tables as coroutines. If a call is cancelled, it still runs to its end, but its result is
+    dropped."""
 
     def __init__(self, tables: Tables):
         self.tables = tables
@@ -57,21 +60,33 @@ class AsyncTables:
     put, put_many = _in_thread(Tables.put), _in_thread(Tables.put_many)
     replace_range = _in_thread(Tables.replace_range)
     list, describe, versions = _in_thread(Tables.list), _in_thread(Tables.describe), _in_thread(Tables.versions)
-    delete, buckets, delete_bucket = _in_thread(Tables.delete), _in_thread(Tables.buckets), _in_thread(Tables.delete_bucket)
+    delete, buckets, delete_bucket = (
+        _in_thread(Tables.delete),
+        _in_thread(Tables.buckets),
+        _in_thread(Tables.delete_bucket),
+    )
     resample, combine, action = _in_thread(Tables.resample), _in_thread(Tables.combine), _in_thread(Tables.action)
     resampled, changes = _in_thread(Tables.resampled), _in_thread(Tables.changes)
     snapshot, snapshots, restore = _in_thread(Tables.snapshot), _in_thread(Tables.snapshots), _in_thread(Tables.restore)
-    delete_snapshots, delete_rows, evolve = _in_thread(Tables.delete_snapshots), _in_thread(Tables.delete_rows), _in_thread(Tables.evolve)
+    delete_snapshots, delete_rows, evolve = (
+        _in_thread(Tables.delete_snapshots),
+        _in_thread(Tables.delete_rows),
+        _in_thread(Tables.evolve),
+    )
     settings, set_settings = _in_thread(Tables.settings), _in_thread(Tables.set_settings)
     metadata, set_metadata = _in_thread(Tables.metadata), _in_thread(Tables.set_metadata)
     rules, edit_rules = _in_thread(Tables.rules), _in_thread(Tables.edit_rules)
     fold, compact, expire = _in_thread(Tables.fold), _in_thread(Tables.compact), _in_thread(Tables.expire)
 
     @overload
-    async def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
+    async def get(
+        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]
+    ) -> pandas.DataFrame: ...
 
     @overload
-    async def get(self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
+    async def get(
+        self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]
+    ) -> polars.DataFrame: ...
 
     @overload
     async def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
@@ -82,7 +97,13 @@ class AsyncTables:
 
     @overload
     async def sql(
-        self, statement: str, bucket: str = "", *, id: str, params: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        statement: str,
+        bucket: str = "",
+        *,
+        id: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> int: ...
 
     @overload
@@ -91,12 +112,18 @@ class AsyncTables:
     ) -> pandas.DataFrame: ...
 
     @overload
-    async def sql(self, statement: str, bucket: str = "", *, as_: Literal["polars"], **query: Unpack[Query]) -> polars.DataFrame: ...
+    async def sql(
+        self, statement: str, bucket: str = "", *, as_: Literal["polars"], **query: Unpack[Query]
+    ) -> polars.DataFrame: ...
 
     @overload
-    async def sql(self, statement: str, bucket: str = "", *, as_: Literal["arrow"], **query: Unpack[Query]) -> pa.Table: ...
+    async def sql(
+        self, statement: str, bucket: str = "", *, as_: Literal["arrow"], **query: Unpack[Query]
+    ) -> pa.Table: ...
 
-    async def sql(self, statement: str, bucket: str = "", *, as_: As = "pandas", id: str = "", **query: Unpack[Query]) -> Any:
+    async def sql(
+        self, statement: str, bucket: str = "", *, as_: As = "pandas", id: str = "", **query: Unpack[Query]
+    ) -> Any:
         options: Any = {"as_": as_, "id": id, **query}
         return await self._run(lambda: self.tables.sql(statement, bucket, **options))
 
@@ -108,5 +135,6 @@ class AsyncTables:
 
 
 async def connect_async(url_or_dir: str | os.PathLike[str], *args: Any, **options: Any) -> AsyncTables:
-    """Connects to tables for asyncio, as in async with await connect_async("data") as tables. It takes the arguments of connect()."""
+    """Connects to tables for asyncio, as in async with await connect_async("data") as tables. It takes the arguments of
+    connect()."""
     return AsyncTables(await asyncio.to_thread(connect, url_or_dir, *args, **options))

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import polars
     import pyarrow.dataset
 
-Rows: TypeAlias = (
-    "Data | Sequence[str | os.PathLike[str]] | pa.dataset.Dataset | pa.dataset.Scanner | polars.LazyFrame | dask.dataframe.DataFrame"
-)
+Rows: TypeAlias = """(
+    Data | Sequence[str | os.PathLike[str]] | pa.dataset.Dataset | pa.dataset.Scanner
+    | polars.LazyFrame | dask.dataframe.DataFrame
+)"""
 
 
 class Split(NamedTuple):
@@ -37,28 +38,47 @@ class Split(NamedTuple):
 
 
 def split(
-    data: Rows, by: str | Sequence[str], dir: str | os.PathLike[str], *, hive: bool = False, force: bool = False,
-    format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet", memory: int | str | None = None,
-) -> Split:  # fmt: skip
-    """Splits rows into one file for each combination of values in the columns that by names. Returns how many rows and files it wrote.
-    There can be any number of keys. Rows with the same key keep their order.
+    data: Rows,
+    by: str | Sequence[str],
+    dir: str | os.PathLike[str],
+    *,
+    hive: bool = False,
+    force: bool = False,
+    format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet",
+    memory: int | str | None = None,
+) -> Split:
+    """Splits rows into one file for each combination of values in the columns that by names. Returns how many rows and
+    files it wrote. There can be any number of keys. Rows with the same key keep their order.
 
         split("trades.csv", by="symbol", dir="by-symbol")
 
-    data is a pandas, polars or pyarrow table; a reader, dataset or scanner of pyarrow, a polars LazyFrame or a dask DataFrame, all
-    of which are read batch by batch; or the path of a file or directory, or a list of paths, which partd-tables reads itself.
+    data is a pandas, polars or pyarrow table; a reader, dataset or scanner of pyarrow, a polars LazyFrame or a dask
+    DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths, which
+    partd-tables reads itself.
 
-    The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named dir/COLUMN=VALUE/data.parquet,
-    and lack the columns in by. They appear only when all of them are complete; after an error, dir is unchanged. If dir already contains
-    files, split raises Exists. If force is true, it instead replaces files of the same names, and keeps the others.
+    The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named
+    dir/COLUMN=VALUE/data.parquet, and lack the columns in by. They appear only when all of them are complete; after an
+    error, dir is unchanged. If dir already contains files, split raises Exists. If force is true, it instead replaces
+    files of the same names, and keeps the others.
 
-    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary files next to
-    dir and in $TMPDIR.
+    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary
+    files next to dir and in $TMPDIR.
     """
-    flags = {"by": _csv(arguments.names(by, "by")), "output": os.path.abspath(os.path.expanduser(os.fspath(dir))), "to-format": format}
+    flags = {
+        "by": _csv(arguments.names(by, "by")),
+        "output": os.path.abspath(os.path.expanduser(os.fspath(dir))),
+        "to-format": format,
+    }
     if memory is not None:
         flags["memory"] = str(memory)
-    command = [program(), "split", "--json", *(f"--{name}={value}" for name, value in flags.items()), *(["--hive"] * hive), *(["--force"] * force)]
+    command = [
+        program(),
+        "split",
+        "--json",
+        *(f"--{name}={value}" for name, value in flags.items()),
+        *(["--hive"] * hive),
+        *(["--force"] * force),
+    ]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
     if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
         files = [os.path.abspath(os.path.expanduser(os.fspath(cast("str | os.PathLike[str]", path)))) for path in paths]
@@ -116,7 +136,9 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
         if process.returncode == 0:
             return Split(**json.loads(out))
         stderr.seek(0)
-        problem = stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
+        problem = (
+            stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
+        )
     if "the directory is not empty" in problem:
         raise failure(Exists, "split", dir, problem.partition(": to write")[0], "pass force=True to write there anyway")
     if is_disk_full(problem):

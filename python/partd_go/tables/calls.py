@@ -20,7 +20,9 @@ from .errors import convert_error
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = 10.0  # how long cancel repeats its request, in seconds; the call itself may not have reached the server yet
+_CANCEL_WINDOW = (
+    10.0  # how long cancel repeats its request, in seconds; the call itself may not have reached the server yet
+)
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
@@ -29,7 +31,10 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
     """Returns a call's fields as JSON. The error for a value that JSON lacks, such as NaN, names the field."""
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
-            raise Misuse(f"{op}: {key} is a {type(value).__name__}: write it as text, and pass other arguments by name, such as columns= and params=")
+            raise Misuse(
+                f"{op}: {key} is a {type(value).__name__}: write it as text, and pass other arguments by name, such "
+                "as columns= and params="
+            )
     try:
         return json.dumps(call, allow_nan=False, default=_of_numpy).encode()
     except (TypeError, ValueError) as error:
@@ -37,7 +42,10 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
             if isinstance(value, float) and not math.isfinite(value):
                 raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: write None or a text") from None
             if not isinstance(value, (str, int, float, type(None))) and not _is_numpy(value):
-                raise Misuse(f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: write text, numbers, lists or dicts") from None
+                raise Misuse(
+                    f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: write text, numbers, "
+                    "lists or dicts"
+                ) from None
         raise Misuse(f"{op}: {error}") from None
 
 
@@ -64,13 +72,27 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For if_unknown, see convert_error.
+    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For if_unknown, see
+    convert_error.
     """
 
     def __init__(
-        self, client: Any, op: str, url: str, headers: Sequence[tuple[bytes, bytes]], timeout: float | None, if_unknown: str
+        self,
+        client: Any,
+        op: str,
+        url: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        timeout: float | None,
+        if_unknown: str,
     ):
-        self.client, self._op, self._url, self._headers, self._timeout, self._if_unknown = client, op, url, headers, timeout, if_unknown
+        self.client, self._op, self._url, self._headers, self._timeout, self._if_unknown = (
+            client,
+            op,
+            url,
+            headers,
+            timeout,
+            if_unknown,
+        )
         self._id, self.abandoned, self._running = secrets.token_hex(16), False, 0
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
@@ -125,7 +147,10 @@ class Call:
             deadline = time.monotonic() + _CANCEL_WINDOW
             while time.monotonic() < deadline:
                 with contextlib.suppress(Exception):  # repeat a failed request, because a suspended server may resume
-                    if any(json.loads(answer.body.to_pybytes())["cancelled"] for answer in self.client.do_action(request, options)):
+                    if any(
+                        json.loads(answer.body.to_pybytes())["cancelled"]
+                        for answer in self.client.do_action(request, options)
+                    ):
                         return
                 if not self._running:
                     return

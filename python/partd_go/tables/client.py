@@ -27,9 +27,24 @@ from .connection import check_not_forked
 from .errors import CHECK, REPEAT, REPEAT_ID, MissingColumns, NotFound
 from .operations import Operations
 from .results import (
-    MODES, Changes, Data, Described, Mode, Query, Read, Replaced, Resampled, Since, State, Time, Version, moment, since_state, state,
+    MODES,
+    Changes,
+    Data,
+    Described,
+    Mode,
+    Query,
+    Read,
+    Replaced,
+    Resampled,
+    Since,
+    State,
+    Time,
+    Version,
+    moment,
+    since_state,
+    state,
     time_of,
-)  # fmt: skip
+)
 from .server import location_of, open_server, server_flags
 
 if TYPE_CHECKING:
@@ -51,7 +66,9 @@ _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
 _CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
-_MAY_WRITE = re.compile(r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I)  # also matches some statements that only read
+_MAY_WRITE = re.compile(
+    r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I
+)  # also matches some statements that only read
 _CHANGED_ROWS = b"partd.changed_rows"  # metadata key of the answer to a statement that writes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
@@ -63,8 +80,8 @@ class Tables(Operations, Shown):
             tables.put("trades", frame)
             tables["trades"].get(where="price > 100")
 
-    A bucket is a namespace of tables; by default, tables are in the bucket "". The timeout of connect() limits each call, in
-    seconds, unless the call has its own. Ctrl-C interrupts a call within a second.
+    A bucket is a namespace of tables; by default, tables are in the bucket "". The timeout of connect() limits each
+    call, in seconds, unless the call has its own. Ctrl-C interrupts a call within a second.
     """
 
     def __enter__(self) -> Tables:
@@ -93,8 +110,8 @@ class Tables(Operations, Shown):
         return self.list()
 
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
-        """Returns a handle to a table: to its current state or, with version, at or snapshot, to an earlier one. The table need not exist.
-        tables["trades"] is short for tables.table("trades")."""
+        """Returns a handle to a table: to its current state or, with version, at or snapshot, to an earlier one. The
+        table need not exist. tables["trades"] is short for tables.table("trades")."""
         arguments.text(name, "name")
         return Table(self, name, arguments.text(bucket, "bucket"), **selection)
 
@@ -102,32 +119,51 @@ class Tables(Operations, Shown):
         location = self._server.directory if self._server else self.url
         try:
             buckets = sorted(self._ask("partd.buckets", _REPR_TIMEOUT))
-            tables = [table for bucket in buckets[:_CONCURRENT] for table in self._ask("partd.tables", _REPR_TIMEOUT, bucket=bucket, filter={})]
+            tables = [
+                table
+                for bucket in buckets[:_CONCURRENT]
+                for table in self._ask("partd.tables", _REPR_TIMEOUT, bucket=bucket, filter={})
+            ]
         except Error as error:
             return f"Tables at {location}: {error}", (), ()
-        rows = [("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"])) for table in tables]
+        rows = [
+            ("/".join(filter(None, (table["Bucket"], table["Name"]))), table["Rows"], size(table["Bytes"]))
+            for table in tables
+        ]
         more = f", and {len(buckets) - _CONCURRENT} more buckets" if len(buckets) > _CONCURRENT else ""
         return f"Tables at {location}: {len(tables)} tables{more}", ("name", "rows", "size"), rows
 
     def put(
-        self, name: str, data: Data, mode: Mode = "error", bucket: str = "", *, id: str = "",
-        metadata: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None, upsert: str | Sequence[str] | None = None,
-        null_keys: bool = False, missing: Missing = "warn", timeout: float | None = None,
-    ) -> int:  # fmt: skip
-        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the version of the table
-        that contains them.
+        self,
+        name: str,
+        data: Data,
+        mode: Mode = "error",
+        bucket: str = "",
+        *,
+        id: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        upsert: str | Sequence[str] | None = None,
+        null_keys: bool = False,
+        missing: Missing = "warn",
+        timeout: float | None = None,
+    ) -> int:
+        """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
+        version of the table that contains them.
 
-        data is a frame or table of pandas, polars or pyarrow, another object that exports an Arrow stream, or the path of a
-        .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so it can be
-        larger than memory.
+        data is a frame or table of pandas, polars or pyarrow, another object that exports an Arrow stream, or the path
+        of a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so
+        it can be larger than memory.
 
-        mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace" replaces all rows.
-        upsert names key columns, and is used instead of mode: a row whose key exists replaces the existing row, and other rows are
-        appended. A null in a key is an error, unless null_keys is true: then nulls equal each other.
+        mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
+        replaces all rows. upsert names key columns, and is used instead of mode: a row whose key exists replaces the
+        existing row, and other rows are appended. A null in a key is an error, unless null_keys is true: then nulls
+        equal each other.
 
-        A put can be repeated if it has an id: if an earlier put with this id was applied, the later one changes nothing.
-        metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}. Columns that appended
-        rows lack become null; missing says whether to "warn", to raise an error ("error"), or to "ignore" this.
+        A put can be repeated if it has an id: if an earlier put with this id was applied, the later one changes
+        nothing. metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate":
+        "keep_last"}. Columns that appended rows lack become null; missing says whether to "warn", to raise an error
+        ("error"), or to "ignore" this.
         """
         arguments.text(name, "name")
         if mode not in MODES:
@@ -138,40 +174,80 @@ class Tables(Operations, Shown):
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
             if mode == "replace" or id or metadata is not None or settings is not None:
-                raise Misuse(f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an upsert needs no id)")
+                raise Misuse(
+                    f"put {name!r}: an upsert has no mode, id, metadata or settings: leave these out (repeating an "
+                    "upsert needs no id)"
+                )
             call["upsert"] = {"keys": arguments.names(upsert, "upsert"), "null_keys": null_keys}
-        call.update({key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None})
+        call.update(
+            {key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None}
+        )
         if_unknown = REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
         is_upsert = upsert is not None
         result = self._send_rows(
-            f"put {name!r}", call, data, timeout, if_unknown, is_typed=is_upsert or mode == "append", changes_once=is_upsert or bool(id)
+            f"put {name!r}",
+            call,
+            data,
+            timeout,
+            if_unknown,
+            is_typed=is_upsert or mode == "append",
+            changes_once=is_upsert or bool(id),
         )
         if missing == "warn" and result.get("lacks"):
-            warnings.warn(f"put {name!r}: the rows lack columns of the table, which become null: {result['lacks']}", MissingColumns, stacklevel=2)
+            warnings.warn(
+                f"put {name!r}: the rows lack columns of the table, which become null: {result['lacks']}",
+                MissingColumns,
+                stacklevel=2,
+            )
         return int(result["version"])
 
     def replace_range(
-        self, name: str, data: Data, start: Time | None = None, end: Time | None = None, bucket: str = "", *, time_col: str = "",
+        self,
+        name: str,
+        data: Data,
+        start: Time | None = None,
+        end: Time | None = None,
+        bucket: str = "",
+        *,
+        time_col: str = "",
         timeout: float | None = None,
-    ) -> Replaced:  # fmt: skip
-        """Replaces the rows of a table whose times are at or after start and before end. The change appears as a whole. Returns the new
-        version, and how many rows were deleted and written.
+    ) -> Replaced:
+        """Replaces the rows of a table whose times are at or after start and before end. The change appears as a whole.
+        Returns the new version, and how many rows were deleted and written.
 
-        If start or end is None, the range is not limited on that side. Every row of data must be in the range. time_col names the time
-        column; the default is the one in the table's settings, or else its first column with times. Times without a zone are in UTC.
+        If start or end is None, the range is not limited on that side. Every row of data must be in the range. time_col
+        names the time column; the default is the one in the table's settings, or else its first column with times.
+        Times without a zone are in UTC.
         """
         if start is None and end is None:
-            raise Misuse("replace_range: pass start, end or both; put with mode=\"replace\" replaces all rows")
+            raise Misuse('replace_range: pass start, end or both; put with mode="replace" replaces all rows')
         limits = {key: moment(limit) for key, limit in (("from", start), ("to", end)) if limit is not None}
-        call = {"partd": "put", "bucket": bucket, "name": arguments.text(name, "name"), "mode": 0, "range": {**limits, "time_column": time_col}}
-        result = self._send_rows(f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, changes_once=True)
+        call = {
+            "partd": "put",
+            "bucket": bucket,
+            "name": arguments.text(name, "name"),
+            "mode": 0,
+            "range": {**limits, "time_column": time_col},
+        }
+        result = self._send_rows(
+            f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, changes_once=True
+        )
         return Replaced(result["version"], result["deleted"], result["written"])
 
     def _send_rows(
-        self, op: str, call: dict[str, Any], data: Data, timeout: float | None, if_unknown: str, *, is_typed: bool, changes_once: bool
+        self,
+        op: str,
+        call: dict[str, Any],
+        data: Data,
+        timeout: float | None,
+        if_unknown: str,
+        *,
+        is_typed: bool,
+        changes_once: bool,
     ) -> dict[str, Any]:
-        """Sends rows with the command call of a put, and returns the server's answer. If is_typed is true, a text file is read with the
-        types of the table's columns. For if_unknown see convert_error, and for changes_once see _repeat."""
+        """Sends rows with the command call of a put, and returns the server's answer. If is_typed is true, a text file
+        is read with the types of the table's columns. For if_unknown see convert_error, and for changes_once see
+        _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):
@@ -182,13 +258,18 @@ class Tables(Operations, Shown):
             raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")
         command = to_json(call, op)
         failed: Errors = []
+
         def pieces() -> Iterator[pa.RecordBatch]:
             try:
                 for piece in [rows] if isinstance(rows, pa.Table) else map(to_arrow, rows):
-                    for batch in piece.to_batches(max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))):
+                    for batch in piece.to_batches(
+                        max(1, piece.num_rows * _MESSAGE_BYTES // max(_MESSAGE_BYTES, piece.nbytes))
+                    ):
                         flight_call.check()
                         yield batch
-            except GeneratorExit:  # the source of the rows did not fail: send stopped reading, because the server rejected the rows
+            except (
+                GeneratorExit
+            ):  # the source of the rows did not fail: send stopped reading, because the server rejected the rows
                 raise
             except BaseException as error:
                 failed.append(error)
@@ -229,13 +310,18 @@ class Tables(Operations, Shown):
             raise failure(Error, op, self.url, "the server did not answer")
         return cast("dict[str, Any]", json.loads(reply.to_pybytes()))
 
-    def put_many(self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any) -> dict[str, int]:
-        """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows. Returns the version of
-        each table, by name. After an error, no further put starts; finished puts are not undone."""
+    def put_many(
+        self, tables: Mapping[str, Data], /, mode: Mode = "error", bucket: str = "", **options: Any
+    ) -> dict[str, int]:
+        """Calls put() for several tables concurrently, with the same mode and options. tables maps names to rows.
+        Returns the version of each table, by name. After an error, no further put starts; finished puts are not
+        undone."""
         return _call_each(tables, lambda name: self.put(name, tables[name], mode, bucket, **options))
 
     @overload
-    def get(self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
+    def get(
+        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]
+    ) -> pandas.DataFrame: ...
 
     @overload
     def get(self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
@@ -244,8 +330,9 @@ class Tables(Operations, Shown):
     def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
 
     def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns the rows of a table as a frame of pandas or polars, or as a pyarrow Table. The options of scan() select rows and columns.
-        For pandas, the index is always included, and a table that was put as a Series comes back as a Series."""
+        """Returns the rows of a table as a frame of pandas or polars, or as a pyarrow Table. The options of scan()
+        select rows and columns. For pandas, the index is always included, and a table that was put as a Series comes
+        back as a Series."""
         return from_arrow(self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **read).read_all()), as_)
 
     @overload
@@ -259,34 +346,61 @@ class Tables(Operations, Shown):
     ) -> dict[str, polars.DataFrame]: ...
 
     @overload
-    def get_many(self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> dict[str, pa.Table]: ...
+    def get_many(
+        self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]
+    ) -> dict[str, pa.Table]: ...
 
     def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
         """Calls get() for several tables, a few at a time, with the same options. Returns the results, by name."""
-        return _call_each(arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **read))
+        return _call_each(
+            arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **read)
+        )
 
     def scan(
-        self, name: str, bucket: str = "", *, columns: str | Sequence[str] | None = None, where: str | filtering.Filters | None = None,
-        limit: int | None = None, last: int | None = None, version: int | None = None, at: Time | None = None, snapshot: str = "",
-        part: int = 0, index: bool = False, timeout: float | None = None,
-    ) -> pa.RecordBatchReader:  # fmt: skip
+        self,
+        name: str,
+        bucket: str = "",
+        *,
+        columns: str | Sequence[str] | None = None,
+        where: str | filtering.Filters | None = None,
+        limit: int | None = None,
+        last: int | None = None,
+        version: int | None = None,
+        at: Time | None = None,
+        snapshot: str = "",
+        part: int = 0,
+        index: bool = False,
+        timeout: float | None = None,
+    ) -> pa.RecordBatchReader:
         """Returns a reader of the rows of a table, batch by batch. By default, it reads all rows of the current state.
 
-        columns names the columns to read. where selects rows: a string such as "price > 100", or a list of (column, operator, value), as in
-        pyarrow; times without a zone are in UTC. limit is the number of rows to read from the start, and last the number from the
-        end. part reads one part of the table; describe() returns how many parts there are. version, at or snapshot selects an
-        earlier state. If index is true, the columns of a pandas index are always read.
+        columns names the columns to read. where selects rows: a string such as "price > 100", or a list of (column,
+        operator, value), as in pyarrow; times without a zone are in UTC. limit is the number of rows to read from the
+        start, and last the number from the end. part reads one part of the table; describe() returns how many parts
+        there are. version, at or snapshot selects an earlier state. If index is true, the columns of a pandas index are
+        always read.
 
         To stop before the end, delete all references to the reader: close() alone does not end the call at the server.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
         selection = state(version, at, snapshot)
-        call: dict[str, Any] = {"partd": "scan", "bucket": bucket, "name": name, **selection, "part": part, "dictionaries": True}
-        call.update({key: arguments.whole(n, key) or 1 for key, n in (("limit", limit), ("last", last)) if n is not None})
+        call: dict[str, Any] = {
+            "partd": "scan",
+            "bucket": bucket,
+            "name": name,
+            **selection,
+            "part": part,
+            "dictionaries": True,
+        }
+        call.update(
+            {key: arguments.whole(n, key) or 1 for key, n in (("limit", limit), ("last", last)) if n is not None}
+        )
         columns = None if columns is None else arguments.names(columns, "columns")
         if (index and columns is not None) or not isinstance(where, (str, type(None))):
-            index_columns = index_of(self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"])
+            index_columns = index_of(
+                self.describe(name, bucket, version=version, at=at, snapshot=snapshot, timeout=timeout)["schema"]
+            )
             columns = [*columns, *(index_columns if index else ())] if columns is not None else None
             where = where if isinstance(where, (str, type(None))) else filtering.text(where, index_columns)
         if columns is not None:
@@ -294,26 +408,49 @@ class Tables(Operations, Shown):
         if where:
             call["where"] = where
         reads_all = self._shows_progress() and (where, limit, last, part) == (None, None, None, 0)
-        total = self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]["Rows"] if reads_all else limit
+        total = (
+            self._ask("partd.describe", timeout, bucket=bucket, name=name, **selection)[0]["info"]["Rows"]
+            if reads_all
+            else limit
+        )
         rows = self._rows(call, f"get {name!r}", timeout, total)
         return pa.RecordBatchReader.from_batches(rows.schema, []) if 0 in (limit, last) else rows
 
     def changes(
-        self, name: str, bucket: str = "", *, since: int | Time | None = None, since_snapshot: str = "", keys: str | Sequence[str] | None = None,
-        uuid: str = "", as_: As = "pandas", version: int | None = None, at: Time | None = None, snapshot: str = "",
+        self,
+        name: str,
+        bucket: str = "",
+        *,
+        since: int | Time | None = None,
+        since_snapshot: str = "",
+        keys: str | Sequence[str] | None = None,
+        uuid: str = "",
+        as_: As = "pandas",
+        version: int | None = None,
+        at: Time | None = None,
+        snapshot: str = "",
         timeout: float | None = None,
-    ) -> Changes:  # fmt: skip
+    ) -> Changes:
         """Returns the rows that changed between an earlier state of a table and its current state. version, at or
-        snapshot selects a state other than the current one. A row that was added and removed in between does not appear.
+        snapshot selects a state other than the current one. A row that was added and removed in between does not
+        appear.
 
-        since is the version or the time of the earlier state, and since_snapshot is the name of its snapshot. Without them, all rows are
-        inserts. The column _change is "insert", "delete", "update_before" or "update_after". An update is recognized by the
-        columns in keys, which identify rows; the default is the table's time and key columns.
+        since is the version or the time of the earlier state, and since_snapshot is the name of its snapshot. Without
+        them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after". An
+        update is recognized by the columns in keys, which identify rows; the default is the table's time and key
+        columns.
 
-        To get the next changes, pass the result's version as since, and its uuid. This raises NotFound if the version has expired,
-        or if the table was created again: then start again without since and uuid.
+        To get the next changes, pass the result's version as since, and its uuid. This raises NotFound if the version
+        has expired, or if the table was created again: then start again without since and uuid.
         """
-        call = {"partd": "changes", "bucket": bucket, "name": name, "uuid": uuid, **state(version, at, snapshot), **since_state(since, since_snapshot)}
+        call = {
+            "partd": "changes",
+            "bucket": bucket,
+            "name": name,
+            "uuid": uuid,
+            **state(version, at, snapshot),
+            **since_state(since, since_snapshot),
+        }
         if keys is not None:
             call["keys"] = arguments.names(keys, "keys")
         rows = self._repeat(lambda: self._rows(call, f"changes of {name!r}", timeout).read_all())
@@ -325,8 +462,8 @@ class Tables(Operations, Shown):
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
-        """Returns a polars LazyFrame of a table. Each collect() reads the table again. The server applies the query's filters, and
-        sends only the columns that the query needs."""
+        """Returns a polars LazyFrame of a table. Each collect() reads the table again. The server applies the query's
+        filters, and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
@@ -334,18 +471,24 @@ class Tables(Operations, Shown):
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
-        """Returns a pyarrow dataset of a table, which DuckDB can query. Each scanner() reads the table again. The server applies the
-        query's filters, and sends only the columns that the query needs."""
+        """Returns a pyarrow dataset of a table, which DuckDB can query. Each scanner() reads the table again. The
+        server applies the query's filters, and sends only the columns that the query needs."""
         from . import lazy
 
         return lazy.Dataset(self._source(name, bucket, where, selection))
 
     def scan_dask(
-        self, name: str, bucket: str = "", *, columns: str | Sequence[str] | None = None, where: str | filtering.Filters | None = None,
+        self,
+        name: str,
+        bucket: str = "",
+        *,
+        columns: str | Sequence[str] | None = None,
+        where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
-    ) -> dask.dataframe.DataFrame:  # fmt: skip
-        """Returns a dask DataFrame with a partition for each part of a table. dask's workers read the parts from the server, which
-        sends only the columns that dask needs. The server applies the filter in where, but not the filters of dask expressions."""
+    ) -> dask.dataframe.DataFrame:
+        """Returns a dask DataFrame with a partition for each part of a table. dask's workers read the parts from the
+        server, which sends only the columns that dask needs. The server applies the filter in where, but not the
+        filters of dask expressions."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
@@ -359,34 +502,63 @@ class Tables(Operations, Shown):
 
     @overload
     def sql(
-        self, statement: str, bucket: str = "", *, id: str, params: Sequence[Any] | Mapping[str, Any] | None = None, timeout: float | None = None
+        self,
+        statement: str,
+        bucket: str = "",
+        *,
+        id: str,
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> int: ...
 
     @overload
-    def sql(self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]) -> pandas.DataFrame: ...
+    def sql(
+        self, statement: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **query: Unpack[Query]
+    ) -> pandas.DataFrame: ...
 
     @overload
-    def sql(self, statement: str, bucket: str = "", *, as_: Literal["polars"], **query: Unpack[Query]) -> polars.DataFrame: ...
+    def sql(
+        self, statement: str, bucket: str = "", *, as_: Literal["polars"], **query: Unpack[Query]
+    ) -> polars.DataFrame: ...
 
     @overload
     def sql(self, statement: str, bucket: str = "", *, as_: Literal["arrow"], **query: Unpack[Query]) -> pa.Table: ...
 
     def sql(
-        self, statement: str, bucket: str = "", *, as_: As = "pandas", params: Sequence[Any] | Mapping[str, Any] | None = None,
-        id: str = "", version: int | None = None, at: Time | None = None, snapshot: str = "", since: int | Time | None = None,
-        since_snapshot: str = "", timeout: float | None = None,
-    ) -> Any:  # fmt: skip
-        """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or MERGE changed.
+        self,
+        statement: str,
+        bucket: str = "",
+        *,
+        as_: As = "pandas",
+        params: Sequence[Any] | Mapping[str, Any] | None = None,
+        id: str = "",
+        version: int | None = None,
+        at: Time | None = None,
+        snapshot: str = "",
+        since: int | Time | None = None,
+        since_snapshot: str = "",
+        timeout: float | None = None,
+    ) -> Any:
+        """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE
+        or MERGE changed.
 
-        Names without a bucket are tables of bucket; tables of other buckets are written "bucket"."table". params has the values of the
-        statement's parameters: a sequence for ? or $1, or a mapping for $name. as_ chooses the type of the rows. version, at or
-        snapshot selects the state of all tables. With since or since_snapshot, changes."bucket"."table" has the rows that
-        changes() returns, and before."bucket"."table" is the table in that earlier state.
+        Names without a bucket are tables of bucket; tables of other buckets are written "bucket"."table". params has
+        the values of the statement's parameters: a sequence for ? or $1, or a mapping for $name. as_ chooses the type
+        of the rows. version, at or snapshot selects the state of all tables. With since or since_snapshot,
+        changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the table in that
+        earlier state.
 
-        A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes nothing, and
-        returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA ignore the id.
+        A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes
+        nothing, and returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA
+        ignore the id.
         """
-        call = {"sql": statement, "bucket": bucket, "write_id": id, **state(version, at, snapshot), **since_state(since, since_snapshot)}
+        call = {
+            "sql": statement,
+            "bucket": bucket,
+            "write_id": id,
+            **state(version, at, snapshot),
+            **since_state(since, since_snapshot),
+        }
         if params is not None:
             call["parameters"] = arguments.parameters(params)
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
@@ -397,29 +569,43 @@ class Tables(Operations, Shown):
         return from_arrow(rows, as_)
 
     def list(
-        self, bucket: str = "", pattern: str = "", *, metadata: Mapping[str, Any] | None = None, snapshot: str = "",
+        self,
+        bucket: str = "",
+        pattern: str = "",
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        snapshot: str = "",
         timeout: float | None = None,
-    ) -> Names:  # fmt: skip
-        """Returns the names of a bucket's tables, sorted. pattern, such as "AA*", metadata (keys with their values) and snapshot select
-        tables; if all are omitted, it returns all names."""
+    ) -> Names:
+        """Returns the names of a bucket's tables, sorted. pattern, such as "AA*", metadata (keys with their values) and
+        snapshot select tables; if all are omitted, it returns all names."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
     def describe(
-        self, name: str, bucket: str = "", *, version: int | None = None, at: Time | None = None, snapshot: str = "",
+        self,
+        name: str,
+        bucket: str = "",
+        *,
+        version: int | None = None,
+        at: Time | None = None,
+        snapshot: str = "",
         timeout: float | None = None,
-    ) -> Described:  # fmt: skip
-        """Returns a dict that describes a table: "schema" is a pyarrow schema, "parts" the number of parts that scan() can read separately,
-        and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state."""
+    ) -> Described:
+        """Returns a dict that describes a table: "schema" is a pyarrow schema, "parts" the number of parts that scan()
+        can read separately, and "Rows", "Bytes", "Files", "Version", "Updated" and "Metadata" describe its state."""
         (answer,) = self._ask("partd.describe", timeout, bucket=bucket, name=name, **state(version, at, snapshot))
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(answer["schema"])))
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the versions of a table that can be read, oldest first. All small appends that are not yet in data files count as
-        one version."""
+        """Returns the versions of a table that can be read, oldest first. All small appends that are not yet in data
+        files count as one version."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
-        return [Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"]) for entry in entries or ()]
+        return [
+            Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"])
+            for entry in entries or ()
+        ]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
         """Deletes tables of a bucket. If one of them does not exist, it raises NotFound, and deletes none."""
@@ -430,21 +616,34 @@ class Tables(Operations, Shown):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If it contains tables, it deletes them too if tables is true, and otherwise raises an error."""
+        """Deletes a bucket. If it contains tables, it deletes them too if tables is true, and otherwise raises an
+        error."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
-        self, source: str, target: str, rule: str = "", time_col: str = "", how: Functions = "mean", *,
-        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, sql: str = "", mode: Mode = "append", bucket: str = "",
-        target_bucket: str | None = None, timeout: float | None = None,
-    ) -> tuple[int, int]:  # fmt: skip
-        """Aggregates the rows of the table source by bins of time, and writes the result to the table target. With sql, it writes the rows
-        of that SELECT statement instead. Returns how many rows it read (0 for a SELECT) and wrote.
+        self,
+        source: str,
+        target: str,
+        rule: str = "",
+        time_col: str = "",
+        how: Functions = "mean",
+        *,
+        columns: str | Sequence[str] | None = None,
+        by: str | Sequence[str] | None = None,
+        sql: str = "",
+        mode: Mode = "append",
+        bucket: str = "",
+        target_bucket: str | None = None,
+        timeout: float | None = None,
+    ) -> tuple[int, int]:
+        """Aggregates the rows of the table source by bins of time, and writes the result to the table target. With sql,
+        it writes the rows of that SELECT statement instead. Returns how many rows it read (0 for a SELECT) and wrote.
 
-        rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or several functions,
-        such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as {"open": "first", "high": "max"}.
-        columns limits functions without columns to these. by names the columns to group by; the default is the table's keys, and
-        [] means no grouping. mode is as in put(), and target_bucket is the target's bucket if it is not bucket.
+        rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or
+        several functions, such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as
+        {"open": "first", "high": "max"}. columns limits functions without columns to these. by names the columns to
+        group by; the default is the table's keys, and [] means no grouping. mode is as in put(), and target_bucket is
+        the target's bucket if it is not bucket.
         """
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
@@ -454,45 +653,94 @@ class Tables(Operations, Shown):
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["pandas"] = "pandas", **selection: Unpack[Resampled]
+        self,
+        source: str,
+        rule: str,
+        time_col: str,
+        how: Functions = "mean",
+        *,
+        as_: Literal["pandas"] = "pandas",
+        **selection: Unpack[Resampled],
     ) -> pandas.DataFrame: ...
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["polars"], **selection: Unpack[Resampled]
+        self,
+        source: str,
+        rule: str,
+        time_col: str,
+        how: Functions = "mean",
+        *,
+        as_: Literal["polars"],
+        **selection: Unpack[Resampled],
     ) -> polars.DataFrame: ...
 
     @overload
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: Literal["arrow"], **selection: Unpack[Resampled]
+        self,
+        source: str,
+        rule: str,
+        time_col: str,
+        how: Functions = "mean",
+        *,
+        as_: Literal["arrow"],
+        **selection: Unpack[Resampled],
     ) -> pa.Table: ...
 
     def resampled(
-        self, source: str, rule: str, time_col: str, how: Functions = "mean", *, as_: As = "pandas",
-        columns: str | Sequence[str] | None = None, by: str | Sequence[str] | None = None, bucket: str = "", timeout: float | None = None,
-    ) -> Any:  # fmt: skip
+        self,
+        source: str,
+        rule: str,
+        time_col: str,
+        how: Functions = "mean",
+        *,
+        as_: As = "pandas",
+        columns: str | Sequence[str] | None = None,
+        by: str | Sequence[str] | None = None,
+        bucket: str = "",
+        timeout: float | None = None,
+    ) -> Any:
         """Returns the rows that resample() would write to a table. It takes the same arguments."""
-        call = {"partd": "resample", "Source": {"Bucket": bucket, "Name": source}, **_resample_body(rule, time_col, how, columns, by)}
+        call = {
+            "partd": "resample",
+            "Source": {"Bucket": bucket, "Name": source},
+            **_resample_body(rule, time_col, how, columns, by),
+        }
         return from_arrow(self._repeat(lambda: self._rows(call, f"resample {source!r}", timeout).read_all()), as_)
 
     def combine(
-        self, sources: Sequence[str | tuple[str, str]], target: str, how: str = "union", on: str | Sequence[str] = (), *,
-        mode: Mode = "error", bucket: str = "", timeout: float | None = None,
-    ) -> tuple[int, int]:  # fmt: skip
-        """Writes the rows of several tables to the table target: one after another if how is "union", or joined on the columns in on if
-        how is "join". A source in another bucket is written as (bucket, name). mode is as in put(). Returns how many rows it read
-        and wrote."""
-        qualified = [(bucket, source) if isinstance(source, str) else source for source in ([sources] if isinstance(sources, str) else sources)]
+        self,
+        sources: Sequence[str | tuple[str, str]],
+        target: str,
+        how: str = "union",
+        on: str | Sequence[str] = (),
+        *,
+        mode: Mode = "error",
+        bucket: str = "",
+        timeout: float | None = None,
+    ) -> tuple[int, int]:
+        """Writes the rows of several tables to the table target: one after another if how is "union", or joined on the
+        columns in on if how is "join". A source in another bucket is written as (bucket, name). mode is as in put().
+        Returns how many rows it read and wrote."""
+        qualified = [
+            (bucket, source) if isinstance(source, str) else source
+            for source in ([sources] if isinstance(sources, str) else sources)
+        ]
         (reply,) = self._ask(
-            "partd.combine", timeout, Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified], How=how, On=arguments.names(on, "on"),
-            Mode=MODES.index(mode), Target={"Bucket": bucket, "Name": target},
-        )  # fmt: skip
+            "partd.combine",
+            timeout,
+            Sources=[{"Bucket": source_bucket, "Name": name} for source_bucket, name in qualified],
+            How=how,
+            On=arguments.names(on, "on"),
+            Mode=MODES.index(mode),
+            Target={"Bucket": bucket, "Name": target},
+        )
         return reply["SourceRows"], reply["TargetRows"]
 
 
 class Table(Shown):
-    """A handle to the current state of a table, or to an earlier one; the table need not exist. Its methods are those of Tables, without
-    the arguments for the table and its state.
+    """A handle to the current state of a table, or to an earlier one; the table need not exist. Its methods are those
+    of Tables, without the arguments for the table and its state.
 
         trades = tables.table("trades", version=3)
         frame = trades.get(columns=["time", "price"])
@@ -510,7 +758,9 @@ class Table(Shown):
         except Error as error:
             return f"{label}: {error}", (), ()
         columns = [(field.name, field.type) for field in found["schema"]]
-        title = f"{label}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
+        title = (
+            f"{label}: {found['Rows']} rows, {len(columns)} columns, {size(found['Bytes'])}, version {found['Version']}"
+        )
         return title, ("column", "type"), columns
 
     def __len__(self) -> int:
@@ -567,18 +817,24 @@ def _resample_body(
     rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None, by: str | Sequence[str] | None
 ) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    named = {key: None if value is None else arguments.names(value, key.lower()) for key, value in (("Columns", columns), ("By", by))}
+    named = {
+        key: None if value is None else arguments.names(value, key.lower())
+        for key, value in (("Columns", columns), ("By", by))
+    }
     return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), **named}
 
 
 def _function_calls(how: Functions) -> list[str]:
-    """Returns the functions in a resample request. A dict is as in pandas: {"high": "max", "price": ["first", "last"]}."""
+    """Returns the functions in a resample request. A dict is as in pandas: {"high": "max", "price": ["first",
+    "last"]}."""
     calls = []
     for column, names in how.items() if isinstance(how, Mapping) else [(None, how)]:
         for name in [names] if isinstance(names, str) or not isinstance(names, Iterable) else names:
             if not isinstance(name, str):
                 place = "" if column is None else f" for column {column!r}"
-                raise Misuse(f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'")
+                raise Misuse(
+                    f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'"
+                )
             calls += [call if column is None else f"{call}({column})" for call in _split_calls(name)]
     return calls
 
@@ -596,7 +852,8 @@ def _split_calls(text: str) -> list[str]:
 
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """Returns the result of call for each name, running a few calls concurrently. After an error, no further call starts."""
+    """Returns the result of call for each name, running a few calls concurrently. After an error, no further call
+    starts."""
     all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(_CONCURRENT, "partd-tables")
     try:
@@ -615,25 +872,35 @@ def _protobuf_field(number: int, value: bytes) -> bytes:
 
 
 def connect(
-    url_or_dir: str | os.PathLike[str], token: str | None = None, tls_ca: str | None = None, *, flags: tuple[str, ...] = (),
-    memory: int | str | None = None, read_only: bool = False, timeout: float | None = None, start_timeout: float = START_TIMEOUT,
-    catalog: str | os.PathLike[str] | None = None, progress: bool | None = None,
-) -> Tables:  # fmt: skip
+    url_or_dir: str | os.PathLike[str],
+    token: str | None = None,
+    tls_ca: str | None = None,
+    *,
+    flags: tuple[str, ...] = (),
+    memory: int | str | None = None,
+    read_only: bool = False,
+    timeout: float | None = None,
+    start_timeout: float = START_TIMEOUT,
+    catalog: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> Tables:
     """Connects to tables, and returns them as Tables: connect("data") or connect("grpc://host:8815", token="…").
 
-    url_or_dir is a server's URL, grpc://HOST:PORT or grpc+tls://HOST:PORT; a directory; or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX. For
-    a directory or a bucket, connect starts a server on a socket that only this user can open. All clients of this user on
-    this machine share the server of a directory, which stops when the last one closes. If it was killed, the next call
-    starts it again.
+    url_or_dir is a server's URL, grpc://HOST:PORT or grpc+tls://HOST:PORT; a directory; or s3://BUCKET/PREFIX or
+    gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only this user can open.
+    All clients of this user on this machine share the server of a directory, which stops when the last one closes. If
+    it was killed, the next call starts it again.
 
-    token authenticates this client to a server. tls_ca has the authorities that may sign the server's certificate, as a PEM file or its
-    text; the default is the system's. timeout limits each call, in seconds; None means no limit. progress says whether long
-    puts, gets and scans show a bar, if tqdm is installed; by default, they do in a terminal and in a notebook.
+    token authenticates this client to a server. tls_ca has the authorities that may sign the server's certificate, as a
+    PEM file or its text; the default is the system's. timeout limits each call, in seconds; None means no limit.
+    progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a terminal
+    and in a notebook.
 
-    The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes; the default is a
-    quarter of the machine's memory. read_only opens the tables in their current state, and changes nothing in the directory; it is the
-    default if this user cannot write there. start_timeout limits the start of the server, in seconds. flags are more flags for
-    `partd-tables serve`. catalog is a directory, or postgres://HOST/DATABASE. Tables in a bucket need one.
+    The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
+    the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
+    nothing in the directory; it is the default if this user cannot write there. start_timeout limits the start of the
+    server, in seconds. flags are more flags for `partd-tables serve`. catalog is a directory, or
+    postgres://HOST/DATABASE. Tables in a bucket need one.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)
@@ -642,7 +909,10 @@ def connect(
         raise Misuse(f"{location} is neither a server's nor a bucket's URL: see help(connect)")
     if scheme.startswith("grpc"):
         if flags or memory is not None or read_only or catalog is not None:
-            raise Misuse(f"flags, memory, read_only and catalog do not apply to the server {location}: pass them only with a directory or a bucket")
+            raise Misuse(
+                f"flags, memory, read_only and catalog do not apply to the server {location}: pass them only with a "
+                "directory or a bucket"
+            )
         return Tables(location, token=token, tls_ca=tls_ca, timeout=timeout, progress=progress)
     catalog_flags = () if catalog is None else ("--catalog", location_of(catalog))
     server = open_server(location, (*server_flags(memory, read_only), *catalog_flags, *flags), start_timeout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import itertools
@@ -12,13 +11,13 @@ import threading
 import time
 import urllib.parse
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.flight as flight
 
-from ..errors import Closed, ConnectionFailed, Error, Refused, UnknownOutcome, failure
+from ..errors import Closed, ConnectionFailed, Refused, UnknownOutcome, failure
 from . import progress
 from .calls import Call, to_json
 from .errors import CHECK, convert_error
@@ -29,8 +28,18 @@ T = TypeVar("T")
 
 _grpc_process: int | None = None  # ID of the process that uses gRPC
 # Actions that are safe to repeat. partd.lock is safe, because an unused lock expires.
-_READS = {"partd.lock", "partd.tables", "partd.describe", "partd.buckets", "partd.versions", "partd.settings", "partd.rules", "partd.snapshots"}
-# As CallVersion in tables/internal/faces/operations/wire.go. A call with the field "only" sends both, and the server checks both.
+_READS = {
+    "partd.lock",
+    "partd.tables",
+    "partd.describe",
+    "partd.buckets",
+    "partd.versions",
+    "partd.settings",
+    "partd.rules",
+    "partd.snapshots",
+}
+# As CallVersion in tables/internal/faces/operations/wire.go. A call with the field "only" sends both, and the server
+# checks both.
 _PROTOCOL, _PROTOCOL_2 = (b"partd-protocol", b"1"), (b"partd-protocol", b"2")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _KILL_TIME = 0.5  # time between the ends of the connections of a killed server, in seconds
@@ -41,16 +50,29 @@ _MAX_REOPENED = 8  # maximum number of connections that are kept open for unpick
 
 
 class Connection:
-    """A connection to a table server. Several threads may use it. A pickle of it contains the token; unpickling connects again."""
+    """A connection to a table server. Several threads may use it. A pickle of it contains the token; unpickling
+    connects again."""
 
     def __init__(
-        self, url: str, *, token: str | None = None, tls_ca: str | None = None, server: Server | SharedServer | None = None, timeout: float | None = None,
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        tls_ca: str | None = None,
+        server: Server | SharedServer | None = None,
+        timeout: float | None = None,
         progress: bool | None = None,
-    ):  # fmt: skip
+    ):
         check_not_forked(url)
         parts = urllib.parse.urlsplit(url)
         if token and parts.scheme in ("grpc", "grpc+tcp") and parts.hostname not in _LOCAL:
-            raise failure(Refused, "connect", url, "the token was not sent, because others could read it without TLS", "write grpc+tls://")
+            raise failure(
+                Refused,
+                "connect",
+                url,
+                "the token was not sent, because others could read it without TLS",
+                "write grpc+tls://",
+            )
         self.url, self._server, self._timeout, self._progress = url, server, timeout, progress
         if tls_ca and "-----BEGIN" not in tls_ca:
             with open(tls_ca) as file:
@@ -68,7 +90,14 @@ class Connection:
             self._flights.append(flight.connect(self.url, tls_root_certs=self._tls_ca))
         except pa.ArrowException as error:
             raise convert_error(error, "connect", self.url) from error
-        arguments = self.url, self._token, self._tls_ca, self._timeout, self._progress, self._server.arguments if self._server else None
+        arguments = (
+            self.url,
+            self._token,
+            self._tls_ca,
+            self._timeout,
+            self._progress,
+            self._server.arguments if self._server else None,
+        )
         numbers = itertools.count()  # tell apart the handles of this process with the same arguments
         while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
             pass
@@ -78,8 +107,8 @@ class Connection:
         return _reconnect, (type(self), self._arguments)
 
     def ended(self) -> bool:
-        """Reports whether the server that connect() started has exited, for example because it was killed. The next call starts
-        the server of a directory again."""
+        """Reports whether the server that connect() started has exited, for example because it was killed. The next
+        call starts the server of a directory again."""
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
@@ -117,12 +146,22 @@ class Connection:
                     self._connect()
         return self._flights[-1]
 
-    def _call(self, op: str, timeout: float | None, if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()) -> Call:
-        return Call(self._open(), op, self.url, [*self._headers, *headers], self._timeout if timeout is None else timeout, if_unknown)
+    def _call(
+        self, op: str, timeout: float | None, if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+    ) -> Call:
+        return Call(
+            self._open(),
+            op,
+            self.url,
+            [*self._headers, *headers],
+            self._timeout if timeout is None else timeout,
+            if_unknown,
+        )
 
     def _repeat(self, call: Callable[[], T], changes_once: bool = False) -> T:
-        """Runs call, and repeats it if a directory's server was killed during the call: the next attempt starts the server again. A change
-        whose outcome is unknown is repeated only if changes_once says that the server then applies it once."""
+        """Runs call, and repeats it if a directory's server was killed during the call: the next attempt starts the
+        server again. A change whose outcome is unknown is repeated only if changes_once says that the server then
+        applies it once."""
         for _ in range(_ATTEMPTS - 1):
             servers = len(self._flights)
             try:
@@ -136,7 +175,8 @@ class Connection:
         return call()
 
     def _was_killed(self, servers: int) -> bool:
-        """Reports whether the last of servers, a number of servers so far, was killed. Its connections end almost at the same time."""
+        """Reports whether the last of servers, a number of servers so far, was killed. Its connections end almost at
+        the same time."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
             if len(self._flights) > servers or self._server.ended():
@@ -150,11 +190,16 @@ class Connection:
         return progress.is_watched() if self._progress is None else self._progress
 
     def _rows(
-        self, ticket: dict[str, Any] | bytes, op: str, timeout: float | None, total: int | None = None, if_unknown: str = "",
+        self,
+        ticket: dict[str, Any] | bytes,
+        op: str,
+        timeout: float | None,
+        total: int | None = None,
+        if_unknown: str = "",
         changes_once: bool = False,
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number of rows for the progress bar, if known.
-        For if_unknown see convert_error, and for changes_once see _repeat."""
+        """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number
+        of rows for the progress bar, if known. For if_unknown see convert_error, and for changes_once see _repeat."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
 
         def start() -> tuple[Call, Any, pa.Schema]:
@@ -169,11 +214,14 @@ class Connection:
                 while group := call.wait(_read_batches, reader):
                     yield from group
 
-        return pa.RecordBatchReader.from_batches(schema, progress.with_bar(batches(), op, total) if self._shows_progress() else batches())
+        return pa.RecordBatchReader.from_batches(
+            schema, progress.with_bar(batches(), op, total) if self._shows_progress() else batches()
+        )
 
 
 def _read_batches(reader: Any) -> list[pa.RecordBatch]:
-    """Returns the next batches, or none at the end. It returns several at a time, because Call.wait starts a thread for each call."""
+    """Returns the next batches, or none at the end. It returns several at a time, because Call.wait starts a thread for
+    each call."""
     batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
     while size < _GROUP_BYTES and time.monotonic() < until:
         try:
@@ -221,7 +269,9 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments, _ = arguments
     server = None
-    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):  # the server has ended, so start another
+    if server_arguments is not None and not os.path.exists(
+        url.removeprefix("grpc+unix://")
+    ):  # the server has ended, so start another
         server = open_server(*server_arguments)
         url = server.url
     connection: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)
@@ -229,7 +279,8 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 
 def _leave_to_parent() -> None:
-    """Keeps connections open in a forked process, because closing would wait for gRPC threads that do not exist there."""
+    """Keeps connections open in a forked process, because closing would wait for gRPC threads that do not exist
+    there."""
     for tables in _connected:
         for connection in tables._flights:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

@@ -10,9 +10,21 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from ..errors import (
-    SPACE, Busy, ConnectionFailed, Error, Misuse, NoSpace, Refused, SchemaMismatch, TimedOut, TooLarge, UnknownOutcome,
-    Unsupported, failure, is_disk_full,
-)  # fmt: skip
+    SPACE,
+    Busy,
+    ConnectionFailed,
+    Error,
+    Misuse,
+    NoSpace,
+    Refused,
+    SchemaMismatch,
+    TimedOut,
+    TooLarge,
+    UnknownOutcome,
+    Unsupported,
+    failure,
+    is_disk_full,
+)
 from .results import time_of
 
 
@@ -21,8 +33,8 @@ class NotFound(Error, LookupError):
 
 
 class MomentError(NotFound):
-    """No version contains exactly the rows that the table had at a time (see tables/docs/snapshots.md). before and after are the nearest times
-    that can be selected, or None."""
+    """No version contains exactly the rows that the table had at a time (see tables/docs/snapshots.md). before and
+    after are the nearest times that can be selected, or None."""
 
     before: datetime.datetime | None = None
     after: datetime.datetime | None = None
@@ -51,14 +63,21 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowTypeError, SchemaMismatch, ""),
     (pa.ArrowNotImplementedError, Unsupported, ""),
     (pa.ArrowInvalid, Violation, ""),
-)  # fmt: skip
+)
 _PUTS = ("put ", "partd.combine", "partd.resample")  # operations with a mode
 _MODES = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
 _KINDS: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
-# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and after it.
-_MESSAGE = re.compile(r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$", re.S)
+# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and
+# after it.
+_MESSAGE = re.compile(
+    r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$",
+    re.S,
+)
 # Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
-_MOMENT = re.compile(r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and ([^ ]+Z))?)?")
+_MOMENT = re.compile(
+    r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and "
+    r"([^ ]+Z))?)?"
+)
 CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 
 
@@ -75,10 +94,22 @@ def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", tim
         return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
     if "connect(memory=" in problem:
         return failure(TooLarge, op, url, problem)
-    timed_out = isinstance(error, (flight.FlightTimedOutError, flight.FlightCancelledError))  # if the server reaches the timeout first, it cancels the call
-    if timed_out and timeout is not None and "than the server allows" not in problem and "client sent" not in problem and "client received" not in problem:
+    timed_out = isinstance(
+        error, (flight.FlightTimedOutError, flight.FlightCancelledError)
+    )  # if the server reaches the timeout first, it cancels the call
+    if (
+        timed_out
+        and timeout is not None
+        and "than the server allows" not in problem
+        and "client sent" not in problem
+        and "client received" not in problem
+    ):
         problem = f"no answer within {timeout:g} seconds"
-        return failure(UnknownOutcome, op, url, problem, if_unknown) if if_unknown else failure(TimedOut, op, url, problem, "pass a longer timeout")
+        return (
+            failure(UnknownOutcome, op, url, problem, if_unknown)
+            if if_unknown
+            else failure(TimedOut, op, url, problem, "pass a longer timeout")
+        )
     try:
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
@@ -89,7 +120,9 @@ def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", tim
     for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
             lost = kind is ConnectionFailed and "failed to connect" not in str(error)
-            if if_unknown and (lost or kind is TimedOut or "canceled in favor of other users" in problem):  # the server may still apply the change
+            if if_unknown and (
+                lost or kind is TimedOut or "canceled in favor of other users" in problem
+            ):  # the server may still apply the change
                 return failure(UnknownOutcome, op, url, problem, if_unknown)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)

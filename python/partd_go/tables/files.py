@@ -1,4 +1,5 @@
-"""Reads files for put: Arrow and most of Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables (docs/import.md of the tables module)."""
+"""Reads files for put: Arrow and most of Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables
+(docs/import.md of the tables module)."""
 
 from __future__ import annotations
 
@@ -12,19 +13,41 @@ import pyarrow as pa
 from ..errors import Misuse, failure
 from .server import IGNORED_ENV_PREFIXES, program
 
-_FORMATS = {".parquet": "parquet", ".pq": "parquet", ".arrow": "arrow", ".feather": "arrow", ".ipc": "arrow", ".arrows": "stream",
-            ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}  # fmt: skip
-_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".bzip2", ".lz4")  # extensions of compressed text files, which partd-tables decompresses
+_FORMATS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".arrows": "stream",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_COMPRESSED = (
+    ".gz",
+    ".gzip",
+    ".zst",
+    ".zstd",
+    ".bz2",
+    ".bzip2",
+    ".lz4",
+)  # extensions of compressed text files, which partd-tables decompresses
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. A CSV or JSON column, or times in INT96, have the type that schema gives for the
-    name, or otherwise a type that fits all values; for INT96, microseconds."""
+    """Returns a reader of a file's rows. A CSV or JSON column, or times in INT96, have the type that schema gives for
+    the name, or otherwise a type that fits all values; for INT96, microseconds."""
     name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
     format = _FORMATS.get((os.path.splitext(stem)[1] if extension.lower() in _COMPRESSED else extension).lower())
     if format is None:
-        raise Misuse(f"{name}: the name does not show the format: rename the file to end with one of {', '.join(_FORMATS)}")
+        raise Misuse(
+            f"{name}: the name does not show the format: rename the file to end with one of {', '.join(_FORMATS)}"
+        )
     try:
         if format in ("csv", "tsv", "jsonl"):
             return _convert(name, format, schema)
@@ -32,11 +55,15 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
             return pa.ipc.open_stream(name)
         if format == "arrow":
             file = pa.ipc.open_file(pa.memory_map(name))
-            return pa.RecordBatchReader.from_batches(file.schema, (file.get_batch(i) for i in range(file.num_record_batches)))
+            return pa.RecordBatchReader.from_batches(
+                file.schema, (file.get_batch(i) for i in range(file.num_record_batches))
+            )
         import pyarrow.parquet as parquet
 
         rows = parquet.ParquetFile(name)
-        if any(rows.schema.column(at).physical_type == "INT96" for at in range(len(rows.schema))):  # pyarrow would drop digits or change years
+        if any(
+            rows.schema.column(at).physical_type == "INT96" for at in range(len(rows.schema))
+        ):  # pyarrow would drop digits or change years
             rows.close()
             return _convert(name, format, schema)
         return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())
@@ -45,7 +72,8 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows of a text only after it has read the whole file."""
+    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows of a text only after it has
+    read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--to-format", "arrow"]
@@ -57,7 +85,13 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
             like_file.flush()
             command += ["--like", like_file.name]
         env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
-        process = subprocess.Popen([*command, "--", os.path.abspath(name)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=env)
+        process = subprocess.Popen(
+            [*command, "--", os.path.abspath(name)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=env,
+        )
         assert process.stdout
         out = process.stdout
 

@@ -13,7 +13,17 @@ from typing import Any
 from ..errors import Misuse
 
 Filters = list[Any]
-_OPERATORS = {"=": "=", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "in": "in", "not in": "not in"}
+_OPERATORS = {
+    "=": "=",
+    "==": "=",
+    "!=": "!=",
+    "<": "<",
+    "<=": "<=",
+    ">": ">",
+    ">=": ">=",
+    "in": "in",
+    "not in": "not in",
+}
 
 
 def quoted(column: str) -> str:
@@ -21,13 +31,17 @@ def quoted(column: str) -> str:
 
 
 def text(filters: Any, index: list[str] | None = None) -> str:
-    """Returns filters in the server's language: [("price", ">", 1), ("size", "in", [1, 2])] becomes "price" > 1 and "size" in (1, 2).
-    The conditions of a list are joined by "and". In a list of such lists, the lists are joined by "or".
+    """Returns filters in the server's language: [("price", ">", 1), ("size", "in", [1, 2])] becomes "price" > 1 and
+    "size" in (1, 2). The conditions of a list are joined by "and". In a list of such lists, the lists are joined by
+    "or".
 
     index has the names of the frame's index columns. If there is only one, the filter may call it "index".
     """
     if not isinstance(filters, (list, tuple, set, frozenset)):
-        raise Misuse(f"where is a {type(filters).__name__}: write a text such as 'price > 1', or [(column, operator, value), ...]")
+        raise Misuse(
+            f"where is a {type(filters).__name__}: write a text such as 'price > 1', or [(column, operator, value), "
+            "...]"
+        )
     filters = [*filters]
     if not filters:
         raise Misuse("filters are empty: write [(column, operator, value), ...]")
@@ -41,9 +55,13 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
         column, operator, value = part
         sign = _OPERATORS[operator]
     except (KeyError, TypeError, ValueError):
-        raise Misuse(f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}") from None
+        raise Misuse(
+            f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}"
+        ) from None
     if not isinstance(column, str):
-        raise Misuse(f"a filter {part!r:.80}: the column {column!r} is a {type(column).__name__}: write its name as text")
+        raise Misuse(
+            f"a filter {part!r:.80}: the column {column!r} is a {type(column).__name__}: write its name as text"
+        )
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
@@ -84,5 +102,8 @@ def _value(value: Any) -> str:
     if isinstance(value, (datetime.date, datetime.time)):  # includes pandas' Timestamp
         value = value.isoformat()
     if not isinstance(value, (str, uuid.UUID)):
-        raise Misuse(f"a filter by {value!r:.80}, a {type(value).__name__}, is not possible: write text, a number, a date or a time")
+        raise Misuse(
+            f"a filter by {value!r:.80}, a {type(value).__name__}, is not possible: write text, a number, a date or a "
+            "time"
+        )
     return "'" + str(value).replace("'", "''") + "'"

@@ -44,16 +44,19 @@ class Source:
         self.schema = tables.scan(name, bucket, limit=1, **state).schema
 
     def read(self, needed: set[str] | None, tree: pushdown.Tree, **options: Any) -> pa.RecordBatchReader:
-        """Returns a reader of the rows that match the filter tree (see pushdown), with the needed columns. If the server cannot
-        evaluate all of tree, the reader also returns rows that do not match."""
+        """Returns a reader of the rows that match the filter tree (see pushdown), with the needed columns. If the
+        server cannot evaluate all of tree, the reader also returns rows that do not match."""
         texts = [f"({text})" for text in (self.where, pushdown.text(tree, self.schema)) if text]
-        columns = None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
-        return self.tables.scan(self.name, self.bucket, columns=columns, where=" and ".join(texts) or None, **self.state, **options)
+        columns = (
+            None if needed is None else [name for name in self.schema.names if name in needed] or self.schema.names[:1]
+        )
+        return self.tables.scan(
+            self.name, self.bucket, columns=columns, where=" and ".join(texts) or None, **self.state, **options
+        )
 
 
 def scan_polars(source: Source) -> polars.LazyFrame:
     """Implements Tables.scan_polars."""
-    import polars
     from polars.io.plugins import register_io_source
 
     def frames(
@@ -74,8 +77,8 @@ def scan_polars(source: Source) -> polars.LazyFrame:
 
 
 class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
-    """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again. The server applies the filter, and sends
-    only the needed columns."""
+    """A table as a pyarrow dataset, which DuckDB can query. Each scanner reads the table again. The server applies the
+    filter, and sends only the needed columns."""
 
     def __init__(self, source: Source):
         # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path
@@ -91,10 +94,16 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
     def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> dataset.Scanner:
         """Returns a scanner of the rows that match filter. columns are names, or named expressions."""
         tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
-        needed = [named, *(pushdown.of_arrow(one)[1] for one in columns.values())] if isinstance(columns, dict) else [named, columns]
+        needed = (
+            [named, *(pushdown.of_arrow(one)[1] for one in columns.values())]
+            if isinstance(columns, dict)
+            else [named, columns]
+        )
         columns_needed = {name for names in needed for name in names or ()} if None not in needed else None
         rows = self._source.read(columns_needed, tree)
-        return dataset.Scanner.from_batches(map(_align, rows), schema=rows.schema, columns=columns, filter=filter, **options)
+        return dataset.Scanner.from_batches(
+            map(_align, rows), schema=rows.schema, columns=columns, filter=filter, **options
+        )
 
     def count_rows(self, filter: Any = None, **options: Any) -> int:
         return int(self.scanner([], filter, **options).count_rows())
@@ -124,8 +133,9 @@ class Part:
 def scan_dask(
     tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
-    """Returns a dask DataFrame with a partition for each part of one version. If small appends are not yet in a version,
-    it first makes the server fold them (move them into files); without the permission to do so, all rows are one partition."""
+    """Returns a dask DataFrame with a partition for each part of one version. If small appends are not yet in a
+    version, it first makes the server fold them (move them into files); without the permission to do so, all rows are
+    one partition."""
     import dask.dataframe
 
     described = tables.describe(name, bucket, **state)
@@ -134,9 +144,14 @@ def scan_dask(
             tables.action("partd.fold", Bucket=bucket, Tables=[name])
         described = tables.describe(name, bucket)
         with contextlib.suppress(Refused):  # a read-only store cannot fold
-            if described["Version"] and (folded := tables.describe(name, bucket, version=described["Version"]))["Rows"] == described["Rows"]:
+            if (
+                described["Version"]
+                and (folded := tables.describe(name, bucket, version=described["Version"]))["Rows"] == described["Rows"]
+            ):
                 described, state = folded, {"version": described["Version"]}
     read = Part(tables, name, bucket, {"where": where, **state})
     empty = tables.get(name, bucket, limit=1, columns=columns, **state).iloc[:0]
     parts = range(1, described["parts"] + 1) if state else [0]
-    return dask.dataframe.from_map(read, parts, columns=list(getattr(empty, "columns", [])) or None, meta=empty, label=f"partd-{name}")
+    return dask.dataframe.from_map(
+        read, parts, columns=list(getattr(empty, "columns", [])) or None, meta=empty, label=f"partd-{name}"
+    )

@@ -37,14 +37,17 @@ class Operations(Connection):
     """
 
     def snapshot(self, name: str, bucket: str = "", *, timeout: float | None = None) -> None:
-        """Gives a name to the current state of all tables in a bucket. This state does not expire until the snapshot is deleted, and
-        get(…, snapshot=name) reads it. Raises Exists if the bucket has a snapshot of this name."""
+        """Gives a name to the current state of all tables in a bucket. This state does not expire until the snapshot is
+        deleted, and get(…, snapshot=name) reads it. Raises Exists if the bucket has a snapshot of this name."""
         self._ask("partd.snapshot", timeout, bucket=bucket, name=name)
 
     def snapshots(self, bucket: str = "", *, timeout: float | None = None) -> list[Snapshot]:
         """Returns the snapshots of a bucket, oldest first."""
         (entries,) = self._ask("partd.snapshots", timeout, bucket=bucket)
-        return [Snapshot(entry["name"], time_of(entry["time"]), entry["tables"], entry.get("metadata") or {}) for entry in entries or ()]
+        return [
+            Snapshot(entry["name"], time_of(entry["time"]), entry["tables"], entry.get("metadata") or {})
+            for entry in entries or ()
+        ]
 
     def delete_snapshots(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
         """Deletes snapshots of a bucket. The tables and their rows stay."""
@@ -52,20 +55,23 @@ class Operations(Connection):
             self._ask("partd.delete_snapshots", timeout, bucket=bucket, name=name)
 
     def restore(self, snapshot: str, *tables: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Restores the named tables of a bucket to their state in a snapshot. Without names, it restores the whole bucket, and deletes
-        tables that were created since. A restored table gets a new version, and keeps its older ones."""
+        """Restores the named tables of a bucket to their state in a snapshot. Without names, it restores the whole
+        bucket, and deletes tables that were created since. A restored table gets a new version, and keeps its older
+        ones."""
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns the settings of a table that are set, by name: time, keys, on_duplicate, partition, evolution, compression, maintenance,
-        keep_versions or keep_age."""
+        """Returns the settings of a table that are set, by name: time, keys, on_duplicate, partition, evolution,
+        compression, maintenance, keep_versions or keep_age."""
         (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
         return {key: value for key, value in found.items() if value}
 
-    def set_settings(self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None) -> None:
-        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} allows put to add columns.
-        None or an empty value unsets a setting. A server of an earlier version can only replace all settings: there, this call can
-        undo another client's concurrent change."""
+    def set_settings(
+        self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None
+    ) -> None:
+        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} allows
+        put to add columns. None or an empty value unsets a setting. A server of an earlier version can only replace all
+        settings: there, this call can undo another client's concurrent change."""
         try:
             self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
         except Unsupported:
@@ -79,11 +85,26 @@ class Operations(Connection):
         return self._ask("partd.describe", timeout, bucket=bucket, name=name)[0]["info"]["Metadata"] or {}
 
     def set_metadata(
-        self, name: str = "", set: Mapping[str, Any] | None = None, bucket: str = "", *, remove: Names = (), replace: bool = False, timeout: float | None = None
-    ) -> None:  # fmt: skip
-        """Sets the keys of set in the metadata of a table or a bucket, and removes the keys named in remove. If replace is true, it
-        removes every key that is not in set."""
-        self._ask("partd.change_metadata", timeout, bucket=bucket, name=name, set={**(set or {})}, remove=to_names(remove, "remove"), replace=replace)
+        self,
+        name: str = "",
+        set: Mapping[str, Any] | None = None,
+        bucket: str = "",
+        *,
+        remove: Names = (),
+        replace: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Sets the keys of set in the metadata of a table or a bucket, and removes the keys named in remove. If replace
+        is true, it removes every key that is not in set."""
+        self._ask(
+            "partd.change_metadata",
+            timeout,
+            bucket=bucket,
+            name=name,
+            set={**(set or {})},
+            remove=to_names(remove, "remove"),
+            replace=replace,
+        )
 
     def rules(self, name: str = "", bucket: str = "", *, timeout: float | None = None) -> list[dict[str, Json]]:
         """Returns the rules that the rows of a table, or of all tables in a bucket, must satisfy."""
@@ -91,16 +112,28 @@ class Operations(Connection):
         return found or []
 
     def edit_rules(
-        self, name: str = "", add: Sequence[Mapping[str, Any]] = (), bucket: str = "", *, sets: Names = (), time: str = "",
-        remove: Names = (), disable: Names = (), enable: Names = (), timeout: float | None = None,
-    ) -> None:  # fmt: skip
-        """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the predefined rules of
-        the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then it removes, disables and enables the
-        rules that are named in remove, disable and enable. time is the time column that predefined rules check; the default is
-        the one in the table's settings, or else its first column with times or dates."""
+        self,
+        name: str = "",
+        add: Sequence[Mapping[str, Any]] = (),
+        bucket: str = "",
+        *,
+        sets: Names = (),
+        time: str = "",
+        remove: Names = (),
+        disable: Names = (),
+        enable: Names = (),
+        timeout: float | None = None,
+    ) -> None:
+        """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the
+        predefined rules of the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then
+        it removes, disables and enables the rules that are named in remove, disable and enable. time is the time column
+        that predefined rules check; the default is the one in the table's settings, or else its first column with times
+        or dates."""
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
         edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
-        self._ask("partd.edit_rules", timeout, bucket=bucket, name=name, add=[{**rule} for rule in add], time=time, **edit)
+        self._ask(
+            "partd.edit_rules", timeout, bucket=bucket, name=name, add=[{**rule} for rule in add], time=time, **edit
+        )
 
     def delete_rows(self, name: str, where: str, bucket: str = "", *, timeout: float | None = None) -> int:
         """Deletes the rows of a table that match a filter such as "price > 100". Returns how many rows it deleted."""
@@ -109,48 +142,62 @@ class Operations(Connection):
     def evolve(self, name: str, *changes: Mapping[str, str], bucket: str = "", timeout: float | None = None) -> None:
         """Changes the columns of a table. All changes take effect together. A change is one of
 
-            {"op": "add", "column": "x", "type": "double"}
-            {"op": "widen", "column": "x", "type": "int64"}
-            {"op": "rename", "column": "x", "to": "y"}
-            {"op": "drop", "column": "x"}
+        {"op": "add", "column": "x", "type": "double"}
+        {"op": "widen", "column": "x", "type": "int64"}
+        {"op": "rename", "column": "x", "to": "y"}
+        {"op": "drop", "column": "x"}
         """
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
     def fold(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Moves the small appends of the named tables, or of all tables in the bucket, into data files. Returns counts: "Tables" is the
-        number of changed tables, and "Rows" the number of moved rows."""
+        """Moves the small appends of the named tables, or of all tables in the bucket, into data files. Returns counts:
+        "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
         return self._maintain("partd.fold", names, bucket, timeout)
 
     def compact(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Merges the small data files of the named tables, or of all tables in the bucket. Returns counts: "FilesBefore" files were replaced
-        by "FilesAfter" files, in "Tables" tables."""
+        """Merges the small data files of the named tables, or of all tables in the bucket. Returns counts:
+        "FilesBefore" files were replaced by "FilesAfter" files, in "Tables" tables."""
         return self._maintain("partd.compact", names, bucket, timeout)
 
     def expire(
-        self, *names: str, bucket: str = "", older_than: datetime.timedelta = datetime.timedelta(days=7), keep: int = 1,
-        grace: datetime.timedelta = datetime.timedelta(days=1), timeout: float | None = None,
-    ) -> dict[str, int]:  # fmt: skip
-        """Removes the versions that are older than older_than from the named tables, or from all tables in the bucket. For each table, it
-        keeps the newest versions, as many as keep says, and all versions in snapshots. Then it removes files that have been unused
-        for at least grace. grace may be timedelta(0) if no other program uses the directory or bucket and nothing is being read.
-        Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting" for unused files within grace."""
+        self,
+        *names: str,
+        bucket: str = "",
+        older_than: datetime.timedelta = datetime.timedelta(days=7),
+        keep: int = 1,
+        grace: datetime.timedelta = datetime.timedelta(days=1),
+        timeout: float | None = None,
+    ) -> dict[str, int]:
+        """Removes the versions that are older than older_than from the named tables, or from all tables in the bucket.
+        For each table, it keeps the newest versions, as many as keep says, and all versions in snapshots. Then it
+        removes files that have been unused for at least grace. grace may be timedelta(0) if no other program uses the
+        directory or bucket and nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and
+        "FilesWaiting" for unused files within grace."""
         age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 
-    def _maintain(self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any) -> dict[str, int]:
+    def _maintain(
+        self, kind: str, names: Sequence[str], bucket: str, timeout: float | None, **options: Any
+    ) -> dict[str, int]:
         (done,) = self._ask(kind, timeout, Bucket=bucket, Tables=to_names(names, kind) or None, **options)
         return dict(done)
 
     @contextlib.contextmanager
-    def lock(self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None) -> Iterator[None]:
-        """Holds a lock of the server during a with block, such as with tables.lock("daily job"). No other client can hold the same lock.
+    def lock(
+        self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None
+    ) -> Iterator[None]:
+        """Holds a lock of the server during a with block, such as with tables.lock("daily job"). No other client can
+        hold the same lock.
 
-        Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock after the given
-        number of seconds. If the server restarts, the lock is acquired again; if another client got it first, leaving
-        the block raises Error."""
+        Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock
+        after the given number of seconds. If the server restarts, the lock is acquired again; if another client got it
+        first, leaving the block raises Error."""
         wanted = {"bucket": bucket, "name": name, "seconds": seconds}
         (granted,) = self._ask("partd.lock", timeout, **wanted)
-        stop, interval = threading.Event(), granted["seconds"] / 3  # if seconds is 0, the server chooses how long the lock lasts
+        stop, interval = (
+            threading.Event(),
+            granted["seconds"] / 3,
+        )  # if seconds is 0, the server chooses how long the lock lasts
 
         def renew() -> None:
             renewed = time.monotonic()
@@ -175,4 +222,10 @@ class Operations(Connection):
             with contextlib.suppress(Error):  # if unlocking fails, the lock expires by itself
                 self._ask("partd.unlock", lease=granted["lease"])
         if not granted["lease"]:
-            raise failure(Error, "lock", self.url, f"the lock {name!r} was lost when the server stopped", "another client may have held it since")
+            raise failure(
+                Error,
+                "lock",
+                self.url,
+                f"the lock {name!r} was lost when the server stopped",
+                "another client may have held it since",
+            )

@@ -19,11 +19,38 @@ from .filters import condition, quoted
 Tree = tuple[Any, ...] | None
 _MAX_BYTES = 512 << 10  # bytes of a filter; the server accepts twice as many
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_INVERSE = {">": "<=", ">=": "<"}  # for floats, > is sent as "not <=", which NaN matches: some engines order NaN above all numbers
-_OF_ARROW = {"equal": "=", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=",
-             "and_kleene": "and", "and": "and", "or_kleene": "or", "or": "or", "is_null": "null", "is_valid": "valid"}  # fmt: skip
-_OF_POLARS = {"Eq": "=", "NotEq": "!=", "Lt": "<", "LtEq": "<=", "Gt": ">", "GtEq": ">=", "And": "and", "LogicalAnd": "and",
-              "Or": "or", "LogicalOr": "or", "IsNull": "null", "IsNotNull": "valid"}  # fmt: skip
+_INVERSE = {
+    ">": "<=",
+    ">=": "<",
+}  # for floats, > is sent as "not <=", which NaN matches: some engines order NaN above all numbers
+_OF_ARROW = {
+    "equal": "=",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "and_kleene": "and",
+    "and": "and",
+    "or_kleene": "or",
+    "or": "or",
+    "is_null": "null",
+    "is_valid": "valid",
+}
+_OF_POLARS = {
+    "Eq": "=",
+    "NotEq": "!=",
+    "Lt": "<",
+    "LtEq": "<=",
+    "Gt": ">",
+    "GtEq": ">=",
+    "And": "and",
+    "LogicalAnd": "and",
+    "Or": "or",
+    "LogicalOr": "or",
+    "IsNull": "null",
+    "IsNotNull": "valid",
+}
 _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "None": (">", "<")}
 
 
@@ -46,7 +73,10 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
         return None
     if op in ("null", "valid"):
         return f"{quoted(operands[0])} is {'not ' if op == 'valid' else ''}null"
-    values = [_fit_value(operand, schema.field(position).type, op) for operand in (operands[1] if op == "in" else operands[1:])]
+    values = [
+        _fit_value(operand, schema.field(position).type, op)
+        for operand in (operands[1] if op == "in" else operands[1:])
+    ]
     if any(value is None for value in values):
         return None
     try:
@@ -60,7 +90,8 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
 
 
 def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
-    """Returns the value in a column's type. It returns None if the value does not fit, or if the server would compare it differently."""
+    """Returns the value in a column's type. It returns None if the value does not fit, or if the server would compare
+    it differently."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(data_type)
@@ -74,17 +105,24 @@ def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
 
 
 def _family(data_type: pa.DataType) -> str | None:
-    for name, is_family in (("boolean", pa.types.is_boolean), ("integer", pa.types.is_integer), ("float", pa.types.is_floating),
-                        ("date", pa.types.is_date32), ("text", pa.types.is_string), ("text", pa.types.is_large_string),
-                        ("text", pa.types.is_string_view)):  # fmt: skip
+    for name, is_family in (
+        ("boolean", pa.types.is_boolean),
+        ("integer", pa.types.is_integer),
+        ("float", pa.types.is_floating),
+        ("date", pa.types.is_date32),
+        ("text", pa.types.is_string),
+        ("text", pa.types.is_large_string),
+        ("text", pa.types.is_string_view),
+    ):
         if is_family(data_type):
             return name
     return f"time {data_type.tz is None}" if pa.types.is_timestamp(data_type) else None
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the tree for a comparison between a column and a value, or None if it cannot be converted. A value is ("value",
-    value). A column is ("column", name), or ("coarse", name) if it is a time column cast to a coarser unit."""
+    """Returns the tree for a comparison between a column and a value, or None if it cannot be converted. A value is
+    ("value", value). A column is ("column", name), or ("coarse", name) if it is a time column cast to a coarser
+    unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):
@@ -108,15 +146,22 @@ def _combine(op: str, parts: list[Tree]) -> Tree:
 
 
 def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
-    """Returns the tree of a pyarrow expression and the set of its columns, or None for each that is unknown. An expression
-    can be inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the calls in order."""
+    """Returns the tree of a pyarrow expression and the set of its columns, or None for each that is unknown. An
+    expression can be inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the
+    calls in order."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
         schema_text = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
-        words = re.findall(r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", schema_text, re.MULTILINE)
+        words = re.findall(
+            r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", schema_text, re.MULTILINE
+        )
         names = {name for kind, name in words if kind == "field_ref"}
-        if len(schema_text.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any("'" in name for name in names):
-            return _combine("and", [_from_arrow(words[::-1], batch)]), names  # otherwise a column name contains a line break or a quote
+        if len(schema_text.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any(
+            "'" in name for name in names
+        ):
+            return _combine(
+                "and", [_from_arrow(words[::-1], batch)]
+            ), names  # otherwise a column name contains a line break or a quote
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another pyarrow version pickles differently
     return None, None
@@ -152,7 +197,8 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """Returns the tree of a polars expression, and the expression without conditions that only polars' engine can evaluate."""
+    """Returns the tree of a polars expression, and the expression without conditions that only polars' engine can
+    evaluate."""
     import polars
 
     tree = json.loads(predicate.meta.serialize(format="json"))

@@ -29,12 +29,15 @@ class Stream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
 
-Data: TypeAlias = "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.RecordBatch | Stream | str | os.PathLike[str]"
+Data: TypeAlias = (
+    "pandas.DataFrame | pandas.Series[Any] | polars.Series | pa.RecordBatch | Stream | str | os.PathLike[str]"
+)
 
 
 class Version(NamedTuple):
-    """A version of a table. Each change of the table's rows makes one, but several small appends share one. time is when it was made,
-    operation says how ("append", "overwrite", …), rows is the table's number of rows, and current says whether it is the newest."""
+    """A version of a table. Each change of the table's rows makes one, but several small appends share one. time is
+    when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
+    says whether it is the newest."""
 
     version: int
     time: datetime.datetime
@@ -44,7 +47,8 @@ class Version(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The rows that changed since an earlier state of a table. Pass version as since, and uuid, to the next call of changes()."""
+    """The rows that changed since an earlier state of a table. Pass version as since, and uuid, to the next call of
+    changes()."""
 
     rows: Any
     version: int
@@ -60,8 +64,8 @@ class Replaced(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts that scan() can read separately, about one per file: pass scan() a part
-    from 1 to parts. Updated is in UTC."""
+    """A table's description. parts is the number of parts that scan() can read separately, about one per file: pass
+    scan() a part from 1 to parts. Updated is in UTC."""
 
     Bucket: str
     Name: str
@@ -128,7 +132,10 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
         raise Misuse("pass only one of version, at and snapshot")
     if at is not None:
         return {"time": moment(at)}
-    return {**({} if version is None else {"version": arguments.whole(version, "version")}), **({"snapshot": snapshot} if snapshot else {})}
+    return {
+        **({} if version is None else {"version": arguments.whole(version, "version")}),
+        **({"snapshot": snapshot} if snapshot else {}),
+    }
 
 
 def moment(time: Time) -> str:
@@ -138,8 +145,8 @@ def moment(time: Time) -> str:
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the field of a request that selects the earlier state to compare with. If neither is given, it returns {}: the comparison
-    is then with an empty table."""
+    """Returns the field of a request that selects the earlier state to compare with. If neither is given, it returns
+    {}: the comparison is then with an empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")
     is_version = isinstance(since, numbers.Integral)

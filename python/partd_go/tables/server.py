@@ -14,7 +14,10 @@ from ..server import START_TIMEOUT, Process, find
 from ..shared import SharedProcess
 
 Pem = str | bytes | os.PathLike[str]  # a file, or its content
-IGNORED_ENV_PREFIXES = ("PARTD_TABLES_", "SHOOTS_")  # prefixes of environment variables that partd-tables does not inherit
+IGNORED_ENV_PREFIXES = (
+    "PARTD_TABLES_",
+    "SHOOTS_",
+)  # prefixes of environment variables that partd-tables does not inherit
 
 
 def program() -> str:
@@ -33,14 +36,21 @@ def _write_private(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A running `partd-tables serve` process. Used in a with statement, it stops at the end; clients connect to its url."""
+    """A running `partd-tables serve` process. Used in a with statement, it stops at the end; clients connect to its
+    url."""
 
     _verify = "partd-tables verify"
 
     def __init__(
-        self, directory: str | os.PathLike[str], listen: str = "", *, secret: str | None = None, flags: tuple[str, ...] = (),
-        start_timeout: float = START_TIMEOUT, tls: tuple[Pem | None, Pem | None] = (None, None),
-    ):  # fmt: skip
+        self,
+        directory: str | os.PathLike[str],
+        listen: str = "",
+        *,
+        secret: str | None = None,
+        flags: tuple[str, ...] = (),
+        start_timeout: float = START_TIMEOUT,
+        tls: tuple[Pem | None, Pem | None] = (None, None),
+    ):
         super().__init__()
         self._program = program()
         self._secret = ""
@@ -51,7 +61,11 @@ class Server(Process):
             for flag, pem in zip(("--tls-cert", "--tls-key"), tls):
                 if pem:
                     pem_or_path = pem.decode() if isinstance(pem, bytes) else os.fspath(pem)
-                    path = _write_private(private_dir, flag[2:], pem_or_path) if "-----BEGIN" in pem_or_path else pem_or_path
+                    path = (
+                        _write_private(private_dir, flag[2:], pem_or_path)
+                        if "-----BEGIN" in pem_or_path
+                        else pem_or_path
+                    )
                     flags = (flag, path, *flags)
             if secret is not None:
                 self._secret = _write_private(private_dir, "secret", secret)
@@ -69,9 +83,16 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is its lifetime, such as "12h" or "30d"."""
+        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is its lifetime,
+        such as "12h" or "30d"."""
         if not self._secret:
-            raise failure(NoServer, "make a token", self.url, "the server has no secret and needs no token", "pass secret= to serve()")
+            raise failure(
+                NoServer,
+                "make a token",
+                self.url,
+                "the server has no secret and needs no token",
+                "pass secret= to serve()",
+            )
         command = [self._program, "token", "--secret-file", self._secret, "--ttl", ttl, "--read" if read else "--admin"]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -80,7 +101,9 @@ class Server(Process):
         try:
             self.close()
         except NoServer:
-            if "://" in self.directory or os.path.exists(self.directory):  # if the directory was deleted, nothing is lost
+            if "://" in self.directory or os.path.exists(
+                self.directory
+            ):  # if the directory was deleted, nothing is lost
                 raise
 
 
@@ -98,8 +121,19 @@ class SharedServer(SharedProcess):
 
     def _command(self, sockets: str) -> list[str]:
         if any(_HIDDEN in flag for flag in self._flags):
-            raise Misuse(f"the server of {self.directory} has ended, and only the handle that started it knows its options: connect again with them")
-        return [self._program, "serve", "--dir", self.directory, "--listen", f"grpc+unix://{sockets}/socket", *self._flags]
+            raise Misuse(
+                f"the server of {self.directory} has ended, and only the handle that started it knows its options: "
+                "connect again with them"
+            )
+        return [
+            self._program,
+            "serve",
+            "--dir",
+            self.directory,
+            "--listen",
+            f"grpc+unix://{sockets}/socket",
+            *self._flags,
+        ]
 
     def _description(self) -> list[bytes]:
         return [os.fsencode(flag) for flag in _without_passwords(self._flags)]
@@ -112,7 +146,10 @@ class SharedServer(SharedProcess):
             self._flags = running_flags  # so that a restart by this handle keeps the options, such as the catalog
         elif running_flags != _without_passwords(self._flags):
             running = f"other options ({' '.join(running_flags)})" if description else "the default options"
-            raise Misuse(f"{self.directory} is already open with {running}: close it in all programs first, or pass the same options")
+            raise Misuse(
+                f"{self.directory} is already open with {running}: close it in all programs first, or pass the same "
+                "options"
+            )
 
     def shutdown(self) -> None:
         self.close()
@@ -128,8 +165,8 @@ def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
-    """Returns a handle to the server of a directory. A bucket, and a directory that is only read or that several servers can
-    have open, gets a server for this handle only."""
+    """Returns a handle to the server of a directory. A bucket, and a directory that is only read or that several
+    servers can have open, gets a server for this handle only."""
     existing = location
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
         existing = os.path.dirname(existing)
@@ -145,23 +182,33 @@ def location_of(url_or_dir: str | os.PathLike[str]) -> str:
 
 
 def serve(
-    dir: str | os.PathLike[str], host: str = "localhost", port: int = 8081, cert: Pem | None = None,
-    key: Pem | None = None, secret: str | None = None, *, flags: tuple[str, ...] = (),
-    memory: int | str | None = None, read_only: bool = False, start_timeout: float = START_TIMEOUT,
-) -> Server:  # fmt: skip
+    dir: str | os.PathLike[str],
+    host: str = "localhost",
+    port: int = 8081,
+    cert: Pem | None = None,
+    key: Pem | None = None,
+    secret: str | None = None,
+    *,
+    flags: tuple[str, ...] = (),
+    memory: int | str | None = None,
+    read_only: bool = False,
+    start_timeout: float = START_TIMEOUT,
+) -> Server:
     """Starts a server of the tables in a directory, for other processes, and returns it.
 
         with serve("data", port=0, secret=secret) as server:
             tables = connect(server.url, token=server.token())
 
-    If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If secret is given,
-    each call needs a token that Server.token() returns. memory, read_only and start_timeout are as in connect(). flags are more flags
-    of `partd-tables serve`, such as ("--insecure",).
+    If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If
+    secret is given, each call needs a token that Server.token() returns. memory, read_only and start_timeout are as in
+    connect(). flags are more flags of `partd-tables serve`, such as ("--insecure",).
     """
     scheme = "grpc+tls" if cert else "grpc"
     name = f"[{host}]" if ":" in host else host
     flags = (*server_flags(memory, read_only), *flags)
-    return Server(dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key))
+    return Server(
+        dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key)
+    )
 
 
 def server_flags(memory: int | str | None, read_only: bool) -> tuple[str, ...]:

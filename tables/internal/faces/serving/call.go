@@ -43,7 +43,7 @@ func (s *Core) NewCall(ctx context.Context, c *Caller, address string) (context.
 		entry: s.newEntry(c, address),
 	}
 	if c.Rights > None {
-		s.Conns.markKnown(address)
+		s.Conns.markKnown(ctx)
 	}
 	ctx, newCall.cancel = context.WithCancelCause(newCall.attachTo(ctx))
 	newCall.timeLimit = time.AfterFunc(s.opts.CallTimeout, func() { newCall.cancel(errTooLong) })

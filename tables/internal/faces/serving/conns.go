@@ -21,7 +21,7 @@ import (
 type Connections struct {
 	limit     int
 	mu        sync.Mutex
-	open      map[string]*connection // keyed by the peer's address
+	open      map[string]*connection // keyed by both addresses: see keyOf
 	hosts     map[string]*HostUsage
 	strangers int // open connections that are strangers
 	calls     int // running calls
@@ -41,6 +41,10 @@ type connection struct {
 }
 
 type connectionKey struct{}
+
+// keyOf returns the key of a connection in Connections.open. A client may use one port for connections to several
+// listeners, so its address alone is not unique.
+func keyOf(remote, local net.Addr) string { return remote.String() + " " + local.String() }
 
 const (
 	maxCalls     = 4096 // limit on the running calls of all hosts
@@ -71,23 +75,26 @@ func (c *Connections) usage(host string) *HostUsage {
 	return u
 }
 
-func (c *Connections) markKnown(address string) {
+// markKnown records that the client of a call's connection has sent a valid token.
+func (c *Connections) markKnown(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if conn := c.open[address]; conn != nil && !conn.isKnown {
+	conn, _ := ctx.Value(connectionKey{}).(*connection)
+	if conn != nil && !conn.isKnown && c.open[conn.key()] == conn {
 		conn.isKnown = true
 		c.strangers--
 		c.usage(conn.host).Strangers--
 	}
 }
 
+func (c *connection) key() string { return keyOf(c.RemoteAddr(), c.LocalAddr()) }
+
 // drop removes a connection from the counts. mu must be held.
 func (c *Connections) drop(conn *connection) {
-	address := conn.RemoteAddr().String()
-	if c.open[address] != conn {
+	if c.open[conn.key()] != conn {
 		return
 	}
-	delete(c.open, address)
+	delete(c.open, conn.key())
 	u := c.usage(conn.host)
 	u.Open--
 	if !conn.isKnown {
@@ -188,7 +195,7 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 	if victim != nil {
 		c.drop(victim)
 	}
-	c.open[conn.RemoteAddr().String()] = added
+	c.open[added.key()] = added
 	c.strangers++
 	u = c.usage(added.host)
 	u.Open++
@@ -257,7 +264,13 @@ func (c *connection) Close() error {
 func (c *Connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return context.WithValue(ctx, connectionKey{}, c.open[i.RemoteAddr.String()])
+	return context.WithValue(ctx, connectionKey{}, c.open[keyOf(i.RemoteAddr, i.LocalAddr)])
+}
+
+// WithConnection stores a connection that Listener accepted in the context of the connection's calls. Call it from
+// http.Server.ConnContext. For gRPC, TagConn does this.
+func WithConnection(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
 // CloseConnection closes the connection of a Flight call.
