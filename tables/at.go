@@ -18,7 +18,7 @@ import (
 //
 // With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
 // call At with AtTime for the same table.
-func (t *Table) At(ctx context.Context, selectors ...At) (*Table, error) {
+func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	r, err := t.reader().at(ctx, selectors...)
 	if err != nil {
 		return nil, err
@@ -27,13 +27,13 @@ func (t *Table) At(ctx context.Context, selectors ...At) (*Table, error) {
 }
 
 // at is Table.At.
-func (r *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, err error) {
-	defer wrapError(&err, "open table", r.bucket, r.name)
-	n, err := r.check()
+func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, err error) {
+	defer wrapError(&err, "open table", t.bucket, t.name)
+	n, err := t.check()
 	if err != nil {
 		return nil, err
 	}
-	current := &tableReader{core: r.core, bucket: r.bucket, name: r.name}
+	current := &tableReader{core: t.core, bucket: t.bucket, name: t.name}
 	selected := *current
 	a := selectState(selectors...)
 	if a.snapshot != "" {
@@ -46,12 +46,12 @@ func (r *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 			return nil, err
 		}
 		selected.location = l.Location
-		_, err = r.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
+		_, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
 		return &selected, err
 	}
-	cur, err := r.cat.Load(ctx, n.Namespace, n.Name)
+	cur, err := t.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return nil, notFound(ctx, r.cat, n, err)
+		return nil, notFound(ctx, t.cat, n, err)
 	}
 	if a.version == nil && a.time.IsZero() {
 		return current, nil
@@ -60,11 +60,11 @@ func (r *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	var s *table.Snapshot
 	switch {
 	case a.version == nil:
-		s, err = r.snapshotAt(ctx, n, a.time)
+		s, err = t.snapshotAt(ctx, n, a.time)
 	case !a.time.IsZero():
 		err = errors.New("AtVersion and AtTime cannot be combined")
 	default:
-		s, _, err = r.version(ctx, n, *a.version)
+		s, _, err = t.version(ctx, n, *a.version)
 	}
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, bucke
 }
 
 // Backups returns the backups in this store: for each name, one snapshot per bucket.
-func (s *Store) Backups(ctx context.Context) ([]SnapshotInfo, error) {
+func (s *Store) Backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
 	return s.orUnopened().backups(ctx)
 }
 

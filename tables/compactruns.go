@@ -102,7 +102,7 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 }
 
 // prepareRun writes the merged files of one run, if a run pays and may returns true for it.
-func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
+func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
 	// Several copies of a row group are in memory while it is written, and as much garbage.
@@ -156,7 +156,7 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 
 // prepareOrderedRun is prepareRun for an ordered table. It merges the newest files of a group of small or overlapping
 // files.
-func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
+func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
 	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
 	l.suffixOnly = true
 	if step.cut, err = s.NewCutter(ctx); err != nil {

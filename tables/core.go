@@ -64,14 +64,14 @@ func (s *core) checkOpen() error {
 	return err
 }
 
-// entry is a table's entry in memory, for changing the table.
-type entry struct {
+// tableWriter changes a table.
+type tableWriter struct {
 	*commit.Entry
 	s *core
 }
 
-// acquire returns a table's entry. Files of the table are not removed before the caller calls release.
-func (s *core) acquire(ctx context.Context, n tableName) (e entry, release func(), err error) {
+// acquire returns a writer of a table. Files of the table are not removed before the caller calls release.
+func (s *core) acquire(ctx context.Context, n tableName) (e tableWriter, release func(), err error) {
 	e.s = s
 	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
 	return e, release, err

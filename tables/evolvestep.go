@@ -26,7 +26,7 @@ import (
 // not contain rows with an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
-	e            entry
+	e            tableWriter
 	// the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
 	allowedBy definition.Evolution
 	shape     *schema.Shape      // the new columns
@@ -262,12 +262,12 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	caster = caster.WithMigration(def.Logical, f)
-	check, err := t.entry(c).ruleCheck(t.ctx, newDef, firstResult.Schema(), nil, nil)
+	check, err := t.writer(c).ruleCheck(t.ctx, newDef, firstResult.Schema(), nil, nil)
 	if err != nil {
 		return false, err
 	}
 	check.WithoutOrder()
-	step := &evolveStep{e: t.entry(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
+	step := &evolveStep{e: t.writer(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
 	err = t.reshape(c, step, caster, check)
 	return err == nil, err
 }

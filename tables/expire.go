@@ -38,7 +38,7 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (MaintainRes
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
 		return MaintainResult{}, refsErr
 	}
-	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (MaintainResult, error) {
+	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e tableWriter) (MaintainResult, error) {
 		return e.expire(ctx, k.byClock(o.OlderThan), max(1, o.Keep))
 	})
 	var failed *OpError
@@ -65,7 +65,7 @@ func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyU
 }
 
 // expire removes the versions that are older than an age, except the newest.
-func (e entry) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
+func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
 	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
 			return nil, commit.ErrNothing // the table was deleted concurrently
@@ -117,7 +117,7 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 
 // expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
 // ago.
-func (k *keeper) expireIfDue(ctx context.Context, e entry, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
 	keep, age := o.keepOf(settings)
 	c.expiring = time.Time{}
 	if keep == 0 && age == 0 {

@@ -174,7 +174,7 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	if c.Len() > 0 {
 		return nil, &ArgumentError{Err: errors.New("the commit contains two changes to the table: combine them into one")}
 	}
-	e := t.entry(c)
+	e := t.writer(c)
 	p := &foreign.Step{
 		Entry: e.Entry, Catalog: t.s.cat, Memory: t.s.opts.Memory / 8, Change: change,
 		ReadRows: func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {

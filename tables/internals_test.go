@@ -24,7 +24,7 @@ type (
 	Hooks     = hooks
 	TableName = tableName
 	CopyJob   = copier
-	Entry     = entry
+	Entry     = tableWriter
 	View      = view
 )
 
@@ -42,7 +42,7 @@ var (
 	OpenHooked         = openHooked
 	CatalogFingerprint = catalogFingerprint
 	CopyStable         = copyStable
-	Fold               = foldEntry
+	Fold               = foldTable
 	NamespaceOf        = namespaceOf
 	NewKeySet          = newKeySet
 )

@@ -172,7 +172,7 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 }
 
 // care compacts the table and expires its versions, as far as that pays. reason says why it left work undone, or is "".
-func (k *keeper) care(ctx context.Context, e entry, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
+func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return sum, "", err
@@ -213,7 +213,7 @@ func (k *keeper) care(ctx context.Context, e entry, c *careState, o *MaintainOpt
 
 // compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of its
 // files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was faster.
-func (k *keeper) compactRun(ctx context.Context, e entry, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
+func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
 		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {

@@ -84,7 +84,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 
 // putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the
 // rows must be written to files instead.
-func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
+func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
 		return Version(v), err
@@ -178,7 +178,7 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 			return nil, err
 		}
 	}
-	step, err := t.entry(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.hasPuts)
+	step, err := t.writer(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.hasPuts)
 	if errors.Is(err, commit.ErrNothing) {
 		*c = saved
 		return c, nil

@@ -39,15 +39,15 @@ type selection struct {
 func (s *selection) isPinned() bool { return s.old != nil || s.snapshot != "" }
 
 // check returns the table's name in the catalog, or an error if there is none.
-func (r *tableReader) check() (tableName, error) {
-	if r.err != nil {
-		return tableName{}, r.err
+func (t *tableReader) check() (tableName, error) {
+	if t.err != nil {
+		return tableName{}, t.err
 	}
-	return checkTable(r.bucket, r.name)
+	return checkTable(t.bucket, t.name)
 }
 
-func (r *tableReader) error(op string, err error) error {
-	wrapError(&err, op, r.bucket, r.name)
+func (t *tableReader) error(op string, err error) error {
+	wrapError(&err, op, t.bucket, t.name)
 	return err
 }
 

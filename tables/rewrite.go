@@ -32,7 +32,7 @@ const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
 type rewrite struct {
-	e            entry
+	e            tableWriter
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
 	addedWritten int                // number of files written when added was complete; a retry removes later files
 	attempts     int

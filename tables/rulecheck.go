@@ -15,7 +15,7 @@ import (
 // ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no
 // rules. newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows
 // of old, except the rows that match the predicate deleted.
-func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
+func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchem
 // readExcept calls each with the rows in a table's files, in the stored types. It leaves out the
 // rows selected by the deleted predicate, and the files whose paths are in skip. The where expression is only a hint:
 // rows that do not satisfy it may or may not be passed to each.
-func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 }
 
 // reader returns a reader of a table's files, without rows in the tail.
-func (e entry) reader(ctx context.Context, t *table.Table) (*rowScan, error) {
+func (e tableWriter) reader(ctx context.Context, t *table.Table) (*rowScan, error) {
 	def, err := definition.FromMetadata(t.Metadata())
 	v := &view{source: &tableReader{core: e.s, bucket: bucketOf(e.Namespace), name: e.Name}, t: t, def: def}
 	return v.reader(ctx), err

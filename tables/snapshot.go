@@ -89,7 +89,7 @@ func (k *keeper) foldTails(ctx context.Context, ns string) error {
 			return err
 		}
 	}
-	_, err = k.forEach(ctx, "fold", k.commits.WithTail(ctx, ns), foldEntry)
+	_, err = k.forEach(ctx, "fold", k.commits.WithTail(ctx, ns), foldTable)
 	return err
 }
 

@@ -129,9 +129,9 @@ func (t *Table) checkWritable() (tableName, error) {
 	return n, err
 }
 
-// acquire returns the table's entry for a change; see Store.acquire. It returns an error if the store is read-only or t
+// acquire returns a writer of the table; see core.acquire. It returns an error if the store is read-only or t
 // is pinned.
-func (t *Table) acquire(ctx context.Context) (e entry, release func(), err error) {
+func (t *Table) acquire(ctx context.Context) (e tableWriter, release func(), err error) {
 	n, err := t.checkWritable()
 	if err != nil {
 		return e, nil, err

@@ -102,7 +102,7 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	return c, err
 }
 
-func (t *Txn) entry(c *txnChange) entry { return entry{c.Entry, t.s} }
+func (t *Txn) writer(c *txnChange) tableWriter { return tableWriter{c.Entry, t.s} }
 
 // Delete deletes a table with all its versions, even if the table is damaged.
 func (t *Txn) Delete(bucket, name string) error {
