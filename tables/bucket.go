@@ -208,10 +208,7 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 	}
 	if t.snapshot != "" {
 		l, err := t.listedAt(ctx)
-		if err != nil {
-			return TableInfo{}, err
-		}
-		return infoOf(l), nil
+		return infoOf(l), err
 	}
 	l, err := t.cat.Get(ctx, n.Namespace, n.Name)
 	if err != nil {
@@ -226,10 +223,7 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
 		}
 	}
-	if err != nil {
-		return TableInfo{}, notFound(ctx, t.cat, n, err)
-	}
-	return i, nil
+	return i, notFound(ctx, t.cat, n, err)
 }
 
 // Info describes the table in its selected state. For an old version, Metadata is nevertheless the current metadata.

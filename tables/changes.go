@@ -42,8 +42,7 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
 	if err != nil {
-		err = t.error("find the changes of", err)
-		end(Outcome{Err: err})
+		_, err = t.store().opts.observe(nil, t.error("find the changes of", err), end)
 		return nil, err
 	}
 	logical, uuid := d.withChange(d.to.def.Logical, arrow.Field{}), d.to.t.Metadata().TableUUID().String()
@@ -54,8 +53,8 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 		defer b.Release()
 		return schema.Convert(b, logical)
 	})
-	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
-	return &Changes{t.store().opts.observe(out, end), d.to.version(), uuid}, nil
+	out, err := t.store().opts.observe(arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release), nil, end)
+	return &Changes{out, d.to.version(), uuid}, err
 }
 
 // ChangesPlan returns a plan whose rows are the result of Changes with the default options. It has no Files and no

@@ -144,11 +144,7 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 	}
 	ctx, end := s.opts.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
 	r, err := s.opts.Engine.Query(ctx, s, sql, o)
-	if err != nil {
-		end(Outcome{Err: err})
-		return nil, err
-	}
-	return s.opts.observe(r, end), nil
+	return s.opts.observe(r, err, end)
 }
 
 // Describe returns the parameters and columns of a statement; see [Engine]. The result of a statement for Exec has one

@@ -20,16 +20,23 @@ import (
 // deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes
 // temporary snapshots of interrupted copies and backups after the grace period.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
-	s = s.orUnopened()
-	defer wrapOnce(&err, &OpError{Op: "expire", Dir: s.dir})
-	o = cmp.Or(o, new(MaintainOptions))
-	if o.OlderThan < 0 || o.Keep < 0 {
-		return MaintainResult{}, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
-	}
-	return s.keeper.expireAll(ctx, o)
+	return s.orUnopened().keeper.expireAll(ctx, cmp.Or(o, new(MaintainOptions)))
 }
 
-func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
+// checkKeep returns an error if o says to keep a negative number of versions, or to keep them for a negative time.
+func (o *MaintainOptions) checkKeep() error {
+	if o.OlderThan < 0 || o.Keep < 0 {
+		return fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
+	}
+	return nil
+}
+
+// expireAll is Store.Expire.
+func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: "expire", Dir: k.dir})
+	if err := o.checkKeep(); err != nil {
+		return MaintainResult{}, err
+	}
 	grace := cmp.Or(o.Grace, 24*time.Hour)
 	if err := k.dropWorkSnapshots(ctx, grace); err != nil {
 		return MaintainResult{}, err

@@ -1,8 +1,10 @@
 package tables
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +38,50 @@ type MaintainOptions struct {
 	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
 	// directory.
 	Grace time.Duration
+}
+
+// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
+type Buckets []string
+
+func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
+
+// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
+func (b Buckets) MarshalJSON() ([]byte, error) {
+	switch len(b) {
+	case 0:
+		return []byte("null"), nil
+	case 1:
+		return json.Marshal(b[0])
+	}
+	return json.Marshal([]string(b))
+}
+
+// UnmarshalJSON accepts the results of MarshalJSON.
+func (b *Buckets) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		*b = Buckets{""}
+		return json.Unmarshal(text, &(*b)[0])
+	}
+	return json.Unmarshal(text, (*[]string)(b))
+}
+
+// namespaces returns the namespaces of the selected buckets, which must exist.
+func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
+	if len(b) == 0 {
+		return cat.Namespaces(ctx)
+	}
+	for _, name := range b {
+		ns := namespaceOf(name)
+		exists, err := cat.HasNamespace(ctx, ns)
+		if err == nil && !exists {
+			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
+		}
+		if err != nil {
+			return nil, err
+		}
+		namespaces = append(namespaces, ns)
+	}
+	return namespaces, nil
 }
 
 // MaintainResult counts what Fold, Compact, Expire or Maintain did.
@@ -177,25 +223,6 @@ func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *c
 		}
 	}
 	return names, nil
-}
-
-// namespaces returns the namespaces of the selected buckets, which must exist.
-func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
-	if len(b) == 0 {
-		return cat.Namespaces(ctx)
-	}
-	for _, name := range b {
-		ns := namespaceOf(name)
-		exists, err := cat.HasNamespace(ctx, ns)
-		if err == nil && !exists {
-			err = &OpError{Op: "look for", Bucket: name, Err: &notFoundError{"the bucket does not exist"}}
-		}
-		if err != nil {
-			return nil, err
-		}
-		namespaces = append(namespaces, ns)
-	}
-	return namespaces, nil
 }
 
 // Backlog describes the rows in the tail (the log of recent appends) that are not yet folded into files.

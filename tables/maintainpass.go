@@ -28,17 +28,15 @@ import (
 // with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it about
 // once a minute.
 func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
-	s = s.orUnopened()
-	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: s.dir})
-	o = cmp.Or(o, new(MaintainOptions))
-	if o.OlderThan < 0 || o.Keep < 0 {
-		return r, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
-	}
-	return s.keeper.pass(ctx, o)
+	return s.orUnopened().keeper.pass(ctx, cmp.Or(o, new(MaintainOptions)))
 }
 
 // pass is one pass of Maintain.
 func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: k.dir})
+	if err := o.checkKeep(); err != nil {
+		return r, err
+	}
 	if err := k.checkOpen(); err != nil || k.opts.ReadOnly {
 		return r, cmp.Or(err, ErrReadOnly)
 	}

@@ -1,12 +1,9 @@
 package tables
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -63,31 +60,6 @@ func bucketOf(namespace string) string {
 		return namespace[:len(namespace)-1]
 	}
 	return namespace
-}
-
-// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
-type Buckets []string
-
-func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
-
-// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
-func (b Buckets) MarshalJSON() ([]byte, error) {
-	switch len(b) {
-	case 0:
-		return []byte("null"), nil
-	case 1:
-		return json.Marshal(b[0])
-	}
-	return json.Marshal([]string(b))
-}
-
-// UnmarshalJSON accepts the results of MarshalJSON.
-func (b *Buckets) UnmarshalJSON(text []byte) error {
-	if bytes.HasPrefix(text, []byte(`"`)) {
-		*b = Buckets{""}
-		return json.Unmarshal(text, &(*b)[0])
-	}
-	return json.Unmarshal(text, (*[]string)(b))
 }
 
 // missingTable returns the error for a table that does not exist.

@@ -42,10 +42,14 @@ func (o *Options) withCounts(r array.RecordReader) (array.RecordReader, *Outcome
 }
 
 // observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
-// released.
-func (o *Options) observe(r array.RecordReader, end func(Outcome)) array.RecordReader {
+// released. If err is not nil, it calls end and returns err.
+func (o *Options) observe(r array.RecordReader, err error, end func(Outcome)) (array.RecordReader, error) {
+	if err != nil {
+		end(Outcome{Err: err})
+		return nil, err
+	}
 	if o.Observer == nil {
-		return r
+		return r, nil
 	}
 	counted, sum := o.withCounts(r)
 	out := arrowsafe.Reader(r.Schema(), arrowsafe.Batches(counted), func() {
@@ -54,9 +58,9 @@ func (o *Options) observe(r array.RecordReader, end func(Outcome)) array.RecordR
 		end(*sum)
 	})
 	if encoded, ok := r.(encodedReader); ok {
-		return &observedEncoded{out, encoded, sum}
+		return &observedEncoded{out, encoded, sum}, nil
 	}
-	return out
+	return out, nil
 }
 
 // encodedReader is a query result that Flight can send without decoding it.

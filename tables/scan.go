@@ -33,12 +33,8 @@ func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, e
 func (t *tableReader) scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
 	ctx, end := t.opts.begin(ctx, "scan", t.bucket, t.name)
 	out, err := t.start(ctx, cmp.Or(o, new(ScanOptions)))
-	if err != nil {
-		err = t.error("scan", err)
-		end(Outcome{Err: err})
-		return nil, err
-	}
-	return t.opts.observe(out, end), nil
+	wrapError(&err, "scan", t.bucket, t.name)
+	return t.opts.observe(out, err, end)
 }
 
 // start returns the reader for a scan.
