@@ -191,7 +191,8 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	})
 }
 
-// TestBufferRealMemory checks that the live heap stays near the budget with many small keys, few large keys, and long keys.
+// TestBufferRealMemory checks that the live heap stays near the budget with many small keys, few large keys, and long
+// keys.
 func TestBufferRealMemory(t *testing.T) {
 	if procs.RaceEnabled {
 		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")

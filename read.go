@@ -105,9 +105,9 @@ type PartScanner interface {
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
-// ScanPart yields the keys of one part of a store with their whole values, so that
-// several readers can share a scan; see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all
-// parts add up to the whole store's.
+// ScanPart yields the keys of one part of a store with their whole values, so that several readers can share a scan;
+// see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all parts add up to the whole
+// store's.
 //
 // If the store cannot scan parts, ScanPart scans everything and skips the other parts. If it
 // cannot scan at all, ScanPart lists the keys and opens only the part's keys. In both cases, a key

@@ -56,7 +56,8 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	}
 }
 
-// TestFallbackOpensOnlyThePart checks that ScanPart of a store that cannot scan opens only the keys of the requested part.
+// TestFallbackOpensOnlyThePart checks that ScanPart of a store that cannot scan opens only the keys of the requested
+// part.
 func TestFallbackOpensOnlyThePart(t *testing.T) {
 	d := partd.NewDict()
 	fillNumbered(t, d, 100)
@@ -102,7 +103,8 @@ func TestScanPartCallsOneMethod(t *testing.T) {
 	}
 }
 
-// TestPartsNeverChange checks that keys stay in the same parts, because processes of different versions can share a store.
+// TestPartsNeverChange checks that keys stay in the same parts, because processes of different versions can share a
+// store.
 func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()

@@ -42,8 +42,8 @@ func TestValuesOfBrokenScan(t *testing.T) {
 	}
 }
 
-// TestValuesEndWithTheirKey checks that a value cannot be read after the scan has reached another key or its end, and that
-// a zero Value does not panic.
+// TestValuesEndWithTheirKey checks that a value cannot be read after the scan has reached another key or its end, and
+// that a zero Value does not panic.
 func TestValuesEndWithTheirKey(t *testing.T) {
 	values := []partd.Value{{}}
 	for v, err := range partd.Values(func(yield func(partd.Chunk, error) bool) {

@@ -120,8 +120,8 @@ func layerOps() []layerOp {
 	return ops
 }
 
-// TestLayersAfterEveryFault makes 1 or 60 file system calls fail, starting at each call in turn. Acknowledged data must be
-// readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
+// TestLayersAfterEveryFault makes 1 or 60 file system calls fail, starting at each call in turn. Acknowledged data must
+// be readable afterwards, failed operations must have changed nothing, and synced data must survive a power failure.
 func TestLayersAfterEveryFault(t *testing.T) {
 	ops := layerOps()
 	for name, newLayer := range layerStacks {

@@ -186,7 +186,8 @@ func TestManyFalseLengths(t *testing.T) {
 	}
 }
 
-// TestIncompressiblePieces checks that all methods read pieces at the limit whose compressed form is longer than the data.
+// TestIncompressiblePieces checks that all methods read pieces at the limit whose compressed form is longer than the
+// data.
 func TestIncompressiblePieces(t *testing.T) {
 	for _, format := range Formats() {
 		for _, limit := range []int64{1, 100, 1000, 70_000} {

@@ -25,8 +25,8 @@ func TestS2HeaderDamage(t *testing.T) {
 	}
 }
 
-// TestS2OfFalseSize checks that an S2 piece that is valid except for the total size in its length chunk is damaged. The S2
-// library skips this chunk.
+// TestS2OfFalseSize checks that an S2 piece that is valid except for the total size in its length chunk is damaged. The
+// S2 library skips this chunk.
 func TestS2OfFalseSize(t *testing.T) {
 	data := randomText(s2Block + 1000)
 	piece := pack(t, S2, data)

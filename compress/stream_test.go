@@ -24,8 +24,8 @@ func (w windows) Next() ([]byte, error) {
 	return w.window[:n], err
 }
 
-// TestReadingCopiesLittle checks that readers copy each stored byte only a few times before they decompress it, whatever
-// the sizes of the pieces and of the reads from the underlying store.
+// TestReadingCopiesLittle checks that readers copy each stored byte only a few times before they decompress it,
+// whatever the sizes of the pieces and of the reads from the underlying store.
 func TestReadingCopiesLittle(t *testing.T) {
 	file, err := partd.OpenFile(t.TempDir(), nil)
 	must(t, err)
@@ -45,7 +45,8 @@ func TestReadingCopiesLittle(t *testing.T) {
 				for start := 0; start < length; start += pieceSize {
 					must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value[start:min(start+pieceSize, length)]}))
 				}
-				// Incompressible data takes up to a quarter more space. Growing memory copies each byte up to four times.
+				// Incompressible data takes up to a quarter more space. Growing memory copies each byte up to four
+				// times.
 				limit := int64(length) * 6
 				r, err := partd.Open(t.Context(), inner, "k")
 				must(t, err)

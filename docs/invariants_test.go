@@ -27,9 +27,9 @@ var invariantPackages = map[string][]string{
 	"R": {"remote", "internal/command/servercli"}, "A": {"shuffle"}, "S": {"shards"}, "C": {"tables"},
 }
 
-// TestInvariants checks that docs/dev/invariants.md numbers invariants consecutively, and names tests of the right packages.
-// Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or the mutant
-// must be marked as surviving. Package comments must name all invariants.
+// TestInvariants checks that docs/dev/invariants.md numbers invariants consecutively, and names tests of the right
+// packages. Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or
+// the mutant must be marked as surviving. Package comments must name all invariants.
 func TestInvariants(t *testing.T) {
 	data, err := os.ReadFile("docs/dev/invariants.md")
 	if err != nil {

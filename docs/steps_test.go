@@ -47,8 +47,9 @@ func TestUnmatchedStepIsFound(t *testing.T) {
 	}
 }
 
-// TestRequireAll checks that tests read PARTD_REQUIRE_ALL only through helpers that skip a test without it. The step readme
-// of .ci/run sets it only for tests that were skipped, so if it changed another test, that change would never run.
+// TestRequireAll checks that tests read PARTD_REQUIRE_ALL only through helpers that skip a test without it. The step
+// readme of .ci/run sets it only for tests that were skipped, so if it changed another test, that change would never
+// run.
 func TestRequireAll(t *testing.T) {
 	checked := 0
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -73,8 +74,8 @@ func TestRequireAll(t *testing.T) {
 }
 
 // unmatchedSteps returns a message for each pattern that matches no test: in .ci/long, for each package that lacks a
-// test, and for each alternative that matches in no package of its step; in .ci/run, for each alternative that matches in
-// no package of objstore, because only objstore's step has a pattern.
+// test, and for each alternative that matches in no package of its step; in .ci/run, for each alternative that matches
+// in no package of objstore, because only objstore's step has a pattern.
 func unmatchedSteps(t *testing.T, long, run string) (checked int, unmatched []string) {
 	t.Helper()
 	for _, line := range longStep.FindAllString(long, -1) {
@@ -155,12 +156,13 @@ func readFile(t *testing.T, name string) string {
 }
 
 var (
-	suiteTest    = regexp.MustCompile(`"tables"(?:, "[^"]*")*?, "-run", "(\w+)\$[^"]*", "(\./[^"]*)"\]`)
-	gobuildPaths = regexp.MustCompile(`go-partd/partd/tables/\{name\}" for name in \(([^)]*)\)`)
+	suiteTest    = regexp.MustCompile(`"tables"(?:,\s+"[^"]*")*?,\s+"-run",\s+"(\w+)\$[^"]*",\s+"(\./[^"]*)",?\s*\]`)
+	gobuildPaths = regexp.MustCompile(`go-partd/partd/tables/\{name\}"\s+for name in \(([^)]*)\)`)
 )
 
-// TestNamedPackages checks that the packages of tables that bench/suites/run and python/gobuild.py name exist, and have the
-// suites' tests. Otherwise, a suite would run no test, and a package would be compiled as if it were not in the list.
+// TestNamedPackages checks that the packages of tables that bench/suites/run and python/gobuild.py name exist, and have
+// the suites' tests. Otherwise, a suite would run no test, and a package would be compiled as if it were not in the
+// list.
 func TestNamedPackages(t *testing.T) {
 	suites := suiteTest.FindAllStringSubmatch(readFile(t, "bench/suites/run"), -1)
 	for _, m := range suites {
@@ -172,8 +174,8 @@ func TestNamedPackages(t *testing.T) {
 	if len(suites) < 6 || list == nil {
 		t.Fatalf("found %d suites in bench/suites/run, want at least 6, and this list in python/gobuild.py: %q", len(suites), list)
 	}
-	for name := range strings.SplitSeq(list[1], ", ") {
-		paths, err := filepath.Glob(filepath.Join("tables", strings.Trim(name, `"`), "*.go"))
+	for name := range strings.FieldsFuncSeq(list[1], func(r rune) bool { return strings.ContainsRune(", \n\"", r) }) {
+		paths, err := filepath.Glob(filepath.Join("tables", name, "*.go"))
 		if err != nil || len(paths) == 0 {
 			t.Errorf("python/gobuild.py: tables has no package %s (error %v)", name, err)
 		}

@@ -110,7 +110,8 @@ func TestProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// step returns text with %s replaced by the number that follows word in a step of .ci/long. It appends the step's command.
+	// step returns text with %s replaced by the number that follows word in a step of .ci/long. It appends the step's
+	// command.
 	step := func(name, word, text string) string {
 		m := regexp.MustCompile(`(?m)^` + name + ` .*` + word + `[= ]?(\d+\w?)\b`).FindSubmatch(long)
 		if m == nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// TestHalfwayNumbers checks that a number exactly between two 16-bit numbers is rounded to the one with an even fraction,
-// and its neighbors to the nearest.
+// TestHalfwayNumbers checks that a number exactly between two 16-bit numbers is rounded to the one with an even
+// fraction, and its neighbors to the nearest.
 func TestHalfwayNumbers(t *testing.T) {
 	for h := range Float16(0x7bff) {
 		low, high := h.Float32(), (h + 1).Float32()
@@ -24,8 +24,8 @@ func TestHalfwayNumbers(t *testing.T) {
 	}
 }
 
-// TestNumPyAfterDrop checks that an array that begins again after Drop or Delete has its dtype in the store, and that the
-// keys of dtypes are not listed.
+// TestNumPyAfterDrop checks that an array that begins again after Drop or Delete has its dtype in the store, and that
+// the keys of dtypes are not listed.
 func TestNumPyAfterDrop(t *testing.T) {
 	d := partd.NewDict()
 	n := NewNumPy[int32](d)

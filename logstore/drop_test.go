@@ -10,8 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestDropWithoutNewFile checks that Drop succeeds if the store then cannot begin a write-ahead file, for example because
-// the process has too many open files. Changes fail until a file can be created, and do not blame the disk.
+// TestDropWithoutNewFile checks that Drop succeeds if the store then cannot begin a write-ahead file, for example
+// because the process has too many open files. Changes fail until a file can be created, and do not blame the disk.
 func TestDropWithoutNewFile(t *testing.T) {
 	var fails atomic.Bool
 	h := crashHooks

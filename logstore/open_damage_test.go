@@ -18,10 +18,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestEveryBitAndCut flips bits of every byte of every file, or all bits if PARTD_FAULTS is set, and truncates every file to
-// every length.
-// Reads must return correct data or an error. Only the last record of a torn log may be
-// missing, and the store must report that.
+// TestEveryBitAndCut flips bits of every byte of every file, or all bits if PARTD_FAULTS is set, and truncates every
+// file to every length. Reads must return correct data or an error. Only the last record of a torn log may be missing,
+// and the store must report that.
 func TestEveryBitAndCut(t *testing.T) {
 	mem, want, withoutLast := smallKilledStore(t)
 	names := []string{manifestName, "wal-0", "wal-1", "wal-2", "seg-00000001", "blob-00000002", "seg-00000002", "blob-00000001"}

@@ -138,8 +138,8 @@ func TestLargeNumberedDeleteWithoutEffect(t *testing.T) {
 	wantValue(t, s, keys[0], "created later")
 }
 
-// TestDeleteAfterStaleLookup checks that a Delete fits into the active table although most of its keys were appended after
-// the Delete had looked them up. It tries this with tables that are full to different degrees.
+// TestDeleteAfterStaleLookup checks that a Delete fits into the active table although most of its keys were appended
+// after the Delete had looked them up. It tries this with tables that are full to different degrees.
 func TestDeleteAfterStaleLookup(t *testing.T) {
 	for fill := range 60 {
 		h := crashHooks

@@ -70,8 +70,8 @@ func TestScanBits(t *testing.T) {
 	}
 }
 
-// TestLargeValuesAreSpread checks that a scan divides a store into partitions by the size of its values, even if most of
-// them are in blob files, and that a scan of keys does not.
+// TestLargeValuesAreSpread checks that a scan divides a store into partitions by the size of its values, even if most
+// of them are in blob files, and that a scan of keys does not.
 func TestLargeValuesAreSpread(t *testing.T) {
 	s := openWith(t, "/s", nil, hooks{fs: vfstest.NewMem(), tableBytes: 256 << 10})
 	want := map[string][]byte{}

@@ -175,7 +175,8 @@ func (h *history) checkValue(value string, read time.Time) error {
 }
 
 // faultCounts counts what happened to the flushes and writers of runUnreliable. waited is the number of waiting records
-// (created by writers that lost a race for a log number); committedByOthers is the number of them that the log contains.
+// (created by writers that lost a race for a log number); committedByOthers is the number of them that the log
+// contains.
 type faultCounts struct{ acknowledged, failed, killed, waited, committedByOthers int }
 
 // runUnreliable makes writers append to an unreliable bucket. Some of them die at random moments, and

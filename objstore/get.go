@@ -52,8 +52,9 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	defer release()
 	sc := &scanner{view: v, closed: &s.closed, budget: min(memory, maxArena), groups: groups{format: s.format}}
 	for len(refs) > 0 {
-		// Read keys whose hashes are close together as one interval of hashes, as long as it fits into the budget, and holds at
-		// most twice the bytes that separate reads would load, supposing that each key needs as many as the first.
+		// Read keys whose hashes are close together as one interval of hashes, as long as it fits into the budget, and
+		// holds at most twice the bytes that separate reads would load, supposing that each key needs as many as the
+		// first.
 		n, iv := 1, interval{refs[0].hash, refs[0].hash}
 		size, weight := v.weight(iv)
 		singleSize := size

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	}}.Main(m)
 }
 
-// writeUntilKilled prints its acknowledged pieces until it is killed. Its arguments are the directory of the bucket, the writer's
-// name, and the number of waiting records that it creates before it kills itself, or 0.
+// writeUntilKilled prints its acknowledged pieces until it is killed. Its arguments are the directory of the bucket,
+// the writer's name, and the number of waiting records that it creates before it kills itself, or 0.
 func writeUntilKilled(args []string) error {
 	ctx := context.Background()
 	b, err := OpenDirectory(args[0])

@@ -122,8 +122,8 @@ func TestTwoInstances(t *testing.T) {
 func TestRequestCounts(t *testing.T) {
 	c := NewCounter(new(Memory))
 	s := open(t, c, Options{SegmentSize: 1 << 20, hooks: hooks{maxInline: -1}})
-	// Open lists what an earlier store left, and creates STORE. Then it tests conditional puts: it tries to create STORE again,
-	// and in each of three rounds, four puts compete to create one object.
+	// Open lists what an earlier store left, and creates STORE. Then it tests conditional puts: it tries to create
+	// STORE again, and in each of three rounds, four puts compete to create one object.
 	if got := c.Requests(); got != (Requests{Put: 2 + 12, Get: 2, List: 2, Delete: 3}) {
 		t.Errorf("Open() made the requests %v", got)
 	}

@@ -119,8 +119,8 @@ func TestCommitKeepsLaterPieces(t *testing.T) {
 	}
 }
 
-// TestCloseWaitsForUploads checks that Close waits for the uploads of a failed append, which use the store's memory, and
-// that it commits no part of the append.
+// TestCloseWaitsForUploads checks that Close waits for the uploads of a failed append, which use the store's memory,
+// and that it commits no part of the append.
 func TestCloseWaitsForUploads(t *testing.T) {
 	mem, proceed := new(Memory), make(chan bool)
 	s := open(t, &faultyBucket{Bucket: mem, create: func(ctx context.Context, name string, data []byte) error {

@@ -217,7 +217,8 @@ func TestGroupsAreReadAgain(t *testing.T) {
 	}
 }
 
-// TestGroupOfEarlierRecord checks that a group that names an earlier record of a writer does not commit the current one.
+// TestGroupOfEarlierRecord checks that a group that names an earlier record of a writer does not commit the current
+// one.
 func TestGroupOfEarlierRecord(t *testing.T) {
 	b := new(Memory)
 	s := open(t, b, Options{})

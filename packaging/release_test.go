@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestReleaseNamesWhatIsMissing checks that packaging/release names everything that a machine lacks, with Debian's packages,
-// before it builds anything.
+// TestReleaseNamesWhatIsMissing checks that packaging/release names everything that a machine lacks, with Debian's
+// packages, before it builds anything.
 func TestReleaseNamesWhatIsMissing(t *testing.T) {
 	bin, out := t.TempDir(), filepath.Join(t.TempDir(), "dist")
 	for _, program := range []string{"bash", "date", "dirname", "env", "git", "go", "mktemp", "realpath", "rm", "sed", "tar"} {

@@ -71,7 +71,8 @@ func TestTooLargeChanges(t *testing.T) {
 	}
 }
 
-// TestSmallMessages checks that a copy, a Buffer and Shards send batches that a server with the lowest message limit accepts.
+// TestSmallMessages checks that a copy, a Buffer and Shards send batches that a server with the lowest message limit
+// accepts.
 func TestSmallMessages(t *testing.T) {
 	ctx := t.Context()
 	source := partd.NewDict()

@@ -27,6 +27,6 @@
 //
 // # Experimental
 //
-// [Client.Namespaces], [Namespaces] and [NamespaceInfo] may change in any minor version. docs/versions.md says how the API
-// is graded.
+// [Client.Namespaces], [Namespaces] and [NamespaceInfo] may change in any minor version. docs/versions.md says how the
+// API is graded.
 package remote

@@ -98,7 +98,8 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 	}
 }
 
-// TestImpossibleRequestFailsImmediately checks that a request does not wait if it needs more memory than the server has.
+// TestImpossibleRequestFailsImmediately checks that a request does not wait if it needs more memory than the server
+// has.
 func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
@@ -231,7 +232,8 @@ func TestGetWaitsForMemory(t *testing.T) {
 	must(t, err)
 }
 
-// TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for messages.
+// TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for
+// messages.
 func TestListsWithLittleMemory(t *testing.T) {
 	ctx := t.Context()
 	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys

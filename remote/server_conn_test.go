@@ -76,8 +76,8 @@ func TestProtocolViolations(t *testing.T) {
 	}
 }
 
-// TestPing checks that PING is answered with its context, even between the frames of a message. Very many of them do not
-// count as parts of a message.
+// TestPing checks that PING is answered with its context, even between the frames of a message. Very many of them do
+// not count as parts of a message.
 func TestPing(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage, StallTimeout: time.Second})
 	p := openPeer(t, url)

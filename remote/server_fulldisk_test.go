@@ -64,7 +64,8 @@ func TestDropWithoutSession(t *testing.T) {
 	}
 }
 
-// TestDropAfterExpiredSession checks that Drop succeeds if the store has forgotten the session and has no space for another.
+// TestDropAfterExpiredSession checks that Drop succeeds if the store has forgotten the session and has no space for
+// another.
 func TestDropAfterExpiredSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// TestReadersShareLittleMemory checks that several clients, of one peer or of several, finish reading and writing long values, although
-// the memory suffices for only two or three readers of compressed values at a time.
+// TestReadersShareLittleMemory checks that several clients, of one peer or of several, finish reading and writing long
+// values, although the memory suffices for only two or three readers of compressed values at a time.
 func TestReadersShareLittleMemory(t *testing.T) {
 	for name, format := range map[string]compress.Format{
 		"zstd": compress.Zstd, "lz4, six peers": compress.LZ4,

@@ -29,7 +29,8 @@ func (m lossyConn) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
-// TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the namespace.
+// TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the
+// namespace.
 func TestPopThatNeverArrived(t *testing.T) {
 	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{

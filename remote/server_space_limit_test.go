@@ -89,7 +89,8 @@ func TestSpaceLimit(t *testing.T) {
 	}
 }
 
-// TestSpaceLimitAfterRestart checks that a restarted server without space accepts a resent change that was already applied.
+// TestSpaceLimitAfterRestart checks that a restarted server without space accepts a resent change that was already
+// applied.
 func TestSpaceLimitAfterRestart(t *testing.T) {
 	ctx, store := context.Background(), partd.NewDict()
 	_, url := serve(t, store, nil)

@@ -77,8 +77,8 @@ func TestCloseWhileOpening(t *testing.T) {
 	}
 }
 
-// TestConcurrentFirstChanges checks that if several clients concurrently make the first changes of new stores, they agree
-// on the stores' identifiers, and no change is lost.
+// TestConcurrentFirstChanges checks that if several clients concurrently make the first changes of new stores, they
+// agree on the stores' identifiers, and no change is lost.
 func TestConcurrentFirstChanges(t *testing.T) {
 	t.Parallel()
 	for round := range 20 {
@@ -162,8 +162,8 @@ func TestDropCancelled(t *testing.T) {
 	}
 }
 
-// TestOverlappingListsStartTogether checks that if two clients with different but overlapping shard lists make the first
-// change of new stores concurrently, exactly one succeeds.
+// TestOverlappingListsStartTogether checks that if two clients with different but overlapping shard lists make the
+// first change of new stores concurrently, exactly one succeeds.
 func TestOverlappingListsStartTogether(t *testing.T) {
 	for round := range 200 {
 		stores := dicts(3)

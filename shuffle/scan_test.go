@@ -38,8 +38,8 @@ func TestReadAheadOfTinyGroups(t *testing.T) {
 	}
 }
 
-// TestLongRecordInManyChunks checks that a record in many chunks is copied into a batch only once, so that the other batches
-// stay small.
+// TestLongRecordInManyChunks checks that a record in many chunks is copied into a batch only once, so that the other
+// batches stay small.
 func TestLongRecordInManyChunks(t *testing.T) {
 	const size, chunkSize = 16 << 20, 64 << 10
 	value := append(binary.AppendUvarint(nil, size), make([]byte, size)...)

@@ -99,8 +99,8 @@ func lastError[T any](seq iter.Seq2[T, error]) (err error) {
 	return err
 }
 
-// TestErrorsNameShuffle checks that errors begin with the package's name, wrap a sentinel, and count what the caller has
-// opened: feeds, even if several of them share a table.
+// TestErrorsNameShuffle checks that errors begin with the package's name, wrap a sentinel, and count what the caller
+// has opened: feeds, even if several of them share a table.
 func TestErrorsNameShuffle(t *testing.T) {
 	ctx := t.Context()
 	identity := func(s string) string { return s }

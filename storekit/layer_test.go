@@ -34,8 +34,8 @@ func newHexLayer(store partd.Partd) *hexLayer {
 
 var errRefused = errors.New("refused")
 
-// TestLayersKeepPromises runs the conformance suite on a layer that transforms values, on one that counts them, and on one
-// without hooks.
+// TestLayersKeepPromises runs the conformance suite on a layer that transforms values, on one that counts them, and on
+// one without hooks.
 func TestLayersKeepPromises(t *testing.T) {
 	openLog := func(t *testing.T) partd.Partd {
 		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
@@ -66,8 +66,8 @@ func TestLayersKeepPromises(t *testing.T) {
 	}
 }
 
-// TestHooksSeeEveryByte checks that each way of writing passes all bytes through In, and each way of reading through Out,
-// and that no other operation does.
+// TestHooksSeeEveryByte checks that each way of writing passes all bytes through In, and each way of reading through
+// Out, and that no other operation does.
 func TestHooksSeeEveryByte(t *testing.T) {
 	ctx := t.Context()
 	dict := partd.NewDict()
@@ -225,8 +225,8 @@ func TestErrorsOfHooks(t *testing.T) {
 	}
 }
 
-// TestLayerIgnoresEmptyAppends checks that an empty append creates no key and changes none, even if In adds bytes to every
-// value.
+// TestLayerIgnoresEmptyAppends checks that an empty append creates no key and changes none, even if In adds bytes to
+// every value.
 func TestLayerIgnoresEmptyAppends(t *testing.T) {
 	ctx := t.Context()
 	dict := partd.NewDict()

@@ -94,10 +94,10 @@ var largeChanges = []fullChange{
 	{"retry a set", "", mustSucceed, func(f *diskTest) error { return f.apply(1, partd.ChangeSet, "key 3", randomBytes(1<<20)) }},
 }
 
-// TestFullDisk checks each store on each kind of disk. A change that does not fit must fail without
-// effect, say so, and use no space. A store on a full disk must be readable and dropped, and
-// a log: store also opened. Layers use one kind of disk, unless PARTD_ALL_LAYERS is set. When there is space again, the store must work, and contain everything
-// that it acknowledged.
+// TestFullDisk checks each store on each kind of disk. A change that does not fit must fail without effect, say so, and
+// use no space. A store on a full disk must be readable and dropped, and a log: store also opened. Layers use one kind
+// of disk, unless PARTD_ALL_LAYERS is set. When there is space again, the store must work, and contain everything that
+// it acknowledged.
 func TestFullDisk(t *testing.T) {
 	for _, kind := range vfstest.Kinds {
 		for scheme, options := range fullStores {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-partd/partd/objstore"
 )
 
-// cluster is a number of identical machines. Each runs one worker per core, and a server with a log store unless the job
-// uses a bucket.
+// cluster is a number of identical machines. Each runs one worker per core, and a server with a log store unless the
+// job uses a bucket.
 type cluster struct {
 	machines    int
 	cores       float64
@@ -50,8 +50,8 @@ func (c cluster) seconds(d demand) (seconds float64, limit string) {
 	return seconds, limit
 }
 
-// steps returns the demands of appending and reading size bytes through servers. If remote, the rows come from and go to
-// machines outside of the cluster.
+// steps returns the demands of appending and reading size bytes through servers. If remote, the rows come from and go
+// to machines outside of the cluster.
 func (c cluster) steps(size float64, remote bool) (appending, reading demand) {
 	share := size / float64(c.machines)
 	moved := share * (1 - 1/float64(c.machines)) // the rest is for the worker's own machine
@@ -64,8 +64,8 @@ func (c cluster) steps(size float64, remote bool) (appending, reading demand) {
 	return appending, reading
 }
 
-// withKills returns how long tasks take that would take seconds together, if the workers of one machine after another are
-// killed, one every interval seconds. Their tasks start again from the beginning, as docs/cluster.md says.
+// withKills returns how long tasks take that would take seconds together, if the workers of one machine after another
+// are killed, one every interval seconds. Their tasks start again from the beginning, as docs/cluster.md says.
 func (c cluster) withKills(seconds, tasks, interval float64) float64 {
 	workers := c.machines * int(c.cores)
 	taskSeconds := seconds * float64(workers) / tasks
@@ -106,8 +106,8 @@ func untilUndisturbed(seconds, interval float64) float64 {
 	return interval * math.Expm1(seconds/interval)
 }
 
-// throughBucket returns the time of a job in a bucket. Each step takes the longest of the plan's, the network's, the disk's
-// and the CPU's times. CPU time is assumed to be that of servers.
+// throughBucket returns the time of a job in a bucket. Each step takes the longest of the plan's, the network's, the
+// disk's and the CPU's times. CPU time is assumed to be that of servers.
 func (c cluster) throughBucket(size float64) (float64, error) {
 	n, share := c.machines*int(c.cores), size/float64(c.machines)
 	j := objstore.Job{Writers: n, Readers: n, Bytes: int64(size), EntryBytes: 100, Options: objstore.Options{Memory: 4 << 30, SegmentSize: 4 << 30, Disk: math.MaxInt64}}
@@ -117,8 +117,8 @@ func (c cluster) throughBucket(size float64) (float64, error) {
 	return max(upload, p.Upload) + p.Commit + max(read, p.Read), err
 }
 
-// smallMachines and largeMachines have the cores of the machines on which Daft and Exoshuffle were measured. The bandwidths
-// are assumptions: clouds give "up to" 12 or 25 Gbit/s.
+// smallMachines and largeMachines have the cores of the machines on which Daft and Exoshuffle were measured. The
+// bandwidths are assumptions: clouds give "up to" 12 or 25 Gbit/s.
 var (
 	smallMachines = cluster{machines: 32, cores: 8, network: 10e9 / 8, write: 1e9, read: 2e9}
 	largeMachines = cluster{machines: 32, cores: 16, network: 25e9 / 8, write: 2e9, read: 3e9}

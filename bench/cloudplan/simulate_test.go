@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestModelPredictsMeasuredJob compares the model with a job of 2 GB on the machine where its costs were measured with a
-// quarter of the size (go run -C bench ./remote --only "a job" --tasks 8). Loopback stands for the network.
+// TestModelPredictsMeasuredJob compares the model with a job of 2 GB on the machine where its costs were measured with
+// a quarter of the size (go run -C bench ./remote --only "a job" --tasks 8). Loopback stands for the network.
 func TestModelPredictsMeasuredJob(t *testing.T) {
 	const appended, read = 6.2, 2.1 // measured seconds
 	c := cluster{machines: 1, cores: 2, network: math.Inf(1), write: 1e9, read: 2e9}

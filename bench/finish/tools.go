@@ -1,8 +1,8 @@
 package main
 
-// tool is a program that does jobs. Its commands are lines of sh or of Python. Both have the variables IN, LEFT and RIGHT
-// (the input files), OUT (a directory for the output), TMP (one for temporary files), MB (the limit in MiB), KEY and
-// COLUMN (the column of the key and its number).
+// tool is a program that does jobs. Its commands are lines of sh or of Python. Both have the variables IN, LEFT and
+// RIGHT (the input files), OUT (a directory for the output), TMP (one for temporary files), MB (the limit in MiB), KEY
+// and COLUMN (the column of the key and its number).
 type tool struct {
 	name, extension string
 	isPython        bool

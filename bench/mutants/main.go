@@ -26,8 +26,8 @@
 // pattern for go test -run. The baseline is "found" with the name of a test, or "survives" with one
 // sentence that says why no test finds the mutant.
 //
-// A mutant of a Python file has a file of python/tests and names of its tests, separated by |. These tests use a copy of
-// the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
+// A mutant of a Python file has a file of python/tests and names of its tests, separated by |. These tests use a copy
+// of the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
 //
 // Gremlins and go-mutesting, the maintained tools, replace operators at random. The mistakes in
 // these lists are chosen.

@@ -20,9 +20,9 @@ const (
 	batchBytes    = 4 << 20
 )
 
-// measureJob runs a job of tasks with size bytes each through a server that has a log store, once per round: two processes generate and
-// partition rows without a store, then append them as tasks, then read and verify half of the partitions each. The
-// constants of objstore/simulate.go come from here.
+// measureJob runs a job of tasks with size bytes each through a server that has a log store, once per round: two
+// processes generate and partition rows without a store, then append them as tasks, then read and verify half of the
+// partitions each. The constants of objstore/simulate.go come from here.
 func measureJob(ctx context.Context, name string, tasks, size, rounds int) error {
 	for range rounds {
 		p, err := startServer(ctx, "log:")
@@ -46,8 +46,8 @@ func measureJob(ctx context.Context, name string, tasks, size, rounds int) error
 	return nil
 }
 
-// runStep is one of parts processes of a step such as "append 8 1000", with 8 tasks of 1,000 bytes. It returns the bytes of
-// its rows.
+// runStep is one of parts processes of a step such as "append 8 1000", with 8 tasks of 1,000 bytes. It returns the
+// bytes of its rows.
 func runStep(ctx context.Context, step, url string, part, parts int) (n int64, err error) {
 	var tasks, size int
 	if _, err := fmt.Sscan(step, &step, &tasks, &size); err != nil {

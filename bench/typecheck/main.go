@@ -1,5 +1,6 @@
-// Command typecheck checks the types of a module's packages for another platform, without cgo. With --tests, it also checks
-// the tests. It reads the source of all imported packages, and is much faster than go build and go vet, which compile them.
+// Command typecheck checks the types of a module's packages for another platform, without cgo. With --tests, it also
+// checks the tests. It reads the source of all imported packages, and is much faster than go build and go vet, which
+// compile them.
 //
 //	go run -C bench ./typecheck [--tests] GOOS DIRECTORY...
 package main

@@ -46,8 +46,8 @@ func TestBlockInOffsets(t *testing.T) {
 	}
 }
 
-// TestBitShuffledBlocks checks that data of every length comes back, in particular with a last block that is shorter than
-// one number.
+// TestBitShuffledBlocks checks that data of every length comes back, in particular with a last block that is shorter
+// than one number.
 func TestBitShuffledBlocks(t *testing.T) {
 	for _, size := range []int{1, 3, 8, 200} {
 		e, err := NewEncoder(&Options{Shuffle: BitShuffle, TypeSize: size})

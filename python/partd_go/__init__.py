@@ -1,7 +1,9 @@
-"""partd_go is a client for partd-server. It can also start a private server for one program.
+"""A client for partd-server.
 
-with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
-    store.append({"fruit": b"apple"})
+    with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
+        store.append({"fruit": b"apple"})
+
+serve() starts a private server for one program.
 """
 
 from typing import TYPE_CHECKING, Any

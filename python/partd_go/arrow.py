@@ -177,6 +177,11 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
 class Arrow(Generic[T]):
     """Stores tables in a store, such as a Client. Tables appended to one key are read as one table.
 
+        with Client("tcp://localhost:7000") as store:
+            tables = Arrow(store, kind="pandas")
+            tables.append({"trades": frame})
+            frame = tables.get("trades")
+
     kind is the library of the tables that get returns, one of KINDS; the default is the
     library of a key's first table. compression is "lz4" or "zstd" (default: none).
     """

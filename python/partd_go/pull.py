@@ -1,8 +1,8 @@
 """Shares pandas DataFrames among nodes by name.
 
-with pullframe({"nats://a:4222"}, "frames") as pf:
-    pf.save("prices", frame)
-    frame = pf.load("prices")
+    with pullframe({"nats://a:4222"}, "frames") as pf:
+        pf.save("prices", frame)
+        frame = pf.load("prices")
 
 It needs pandas, pyarrow, and the wheel partd-go-tables, which contains the node's program.
 """
@@ -60,8 +60,14 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close(). Several
-    threads may use it."""
+    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close().
+
+        with pullframe({"nats://a:4222"}, "frames") as pf:
+            pf.save("prices", frame)
+            frame = pf.load("prices")
+
+    Several threads may use it.
+    """
 
     _ignored_env_prefixes = IGNORED_ENV_PREFIXES
 

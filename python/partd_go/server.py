@@ -201,8 +201,13 @@ class Process:
 
 
 class Server(Process):
-    """A partd-server on a Unix socket that only this user can open. Used in a with statement, it yields the server's
-    URL."""
+    """A partd-server on a Unix socket that only this user can open.
+
+        with Server("log:dir") as url, Client(url) as store:
+            store.append({"a": b"piece"})
+
+    Used in a with statement, it yields the server's URL, and stops at the end.
+    """
 
     def __init__(
         self,

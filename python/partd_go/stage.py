@@ -1,14 +1,16 @@
 """Runs the stages of a pipeline, and keeps their results in files until their code or inputs change.
 
-@stage(raw_file="in.csv", cache=True, format="parquet")
-def clean(raw_file):
-    return pandas.read_csv(raw_file).dropna()
+    @stage(raw_file="in.csv", cache=True, format="parquet")
+    def clean(raw_file):
+        return pandas.read_csv(raw_file).dropna()
 
-@stage(rows=clean)
-def total(rows):
-    return rows["sold"].sum()
+    @stage(rows=clean)
+    def total(rows):
+        return rows["sold"].sum()
 
-total()
+    total()
+
+set_directory() selects the directory of the files.
 """
 
 from __future__ import annotations
@@ -38,6 +40,12 @@ R = TypeVar("R")
 class Stage(Shown, Generic[R]):
     """A function with its raw files and ancestor stages, as the decorator stage makes it. A call returns the kept
     result, if there is one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the result.
+
+        @stage(raw_file="in.csv", cache=True)
+        def clean(raw_file):
+            return pandas.read_csv(raw_file).dropna()
+
+        rows = clean()
 
     Arguments of a call are passed to the function. They and the function's defaults are part of the result's key.
     """

@@ -8,12 +8,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// smallBatch returns the size in bytes below which batches are joined early. A batch itself takes a kilobyte or more for
-// each column, which can be many times its rows.
+// smallBatch returns the size in bytes below which batches are joined early. A batch itself takes a kilobyte or more
+// for each column, which can be many times its rows.
 func smallBatch() int64 { return 64 << 10 }
 
-// maxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of up
-// to 1 GiB, can still be joined with them.
+// maxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of
+// up to 1 GiB, can still be joined with them.
 var maxBlock int64 = 256 << 20 // tests use less
 
 // joinBlocks joins batches to blocks of at least size bytes, except the last. It calls size after each batch.

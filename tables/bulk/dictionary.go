@@ -30,8 +30,9 @@ func plainSchema(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// encoded yields rows with the schema to. Plain columns are converted to dictionaries where to has them. A batch ends where
-// a dictionary of its index type is full, because rows of several batches can have more values than one dictionary holds.
+// encoded yields rows with the schema to. Plain columns are converted to dictionaries where to has them. A batch ends
+// where a dictionary of its index type is full, because rows of several batches can have more values than one
+// dictionary holds.
 func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for start, step := int64(0), rows; start < rows; {

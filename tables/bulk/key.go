@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// numberRows returns the result of number for the key of each row. Rows have equal keys if their values have equal texts.
+// numberRows returns the result of number for the key of each row. Rows have equal keys if their values have equal
+// texts.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
@@ -81,8 +82,8 @@ func plainName(texts []*string) string {
 // hiveNull is the name of null in the directories of Hive.
 const hiveNull = "__HIVE_DEFAULT_PARTITION__"
 
-// checkHive returns an error if a reader of Hive's layout does not find a key column by its name. DuckDB and polars do not
-// decode escaped names, pyarrow skips names with "_" or "." in front, and DuckDB ignores case.
+// checkHive returns an error if a reader of Hive's layout does not find a key column by its name. DuckDB and polars do
+// not decode escaped names, pyarrow skips names with "_" or "." in front, and DuckDB ignores case.
 func checkHive(columns *arrow.Schema, by []int) error {
 	for _, c := range by {
 		name := columns.Field(c).Name

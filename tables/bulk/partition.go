@@ -28,8 +28,8 @@ const (
 )
 
 // partition distributes rows to files. The rows of the first keys are collected in memory, and written to their files
-// when they are many. The rows of all other keys go to buckets, which are keys of a log store. All rows of a key stay in
-// their order.
+// when they are many. The rows of all other keys go to buckets, which are keys of a log store. All rows of a key stay
+// in their order.
 type partition struct {
 	*splitter
 	memory  int64 // for collected rows, in bytes
@@ -135,8 +135,8 @@ func (p *partition) store(ctx context.Context, entries []partd.Entry) (err error
 	return p.log.Append(ctx, entries...)
 }
 
-// writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use. It
-// also writes files with more rows than can be joined.
+// writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use.
+// It also writes files with more rows than can be joined.
 func (p *partition) writeLargest(ctx context.Context) error {
 	limit := p.memory
 	if p.used >= limit {

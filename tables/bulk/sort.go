@@ -24,8 +24,8 @@ type SortOptions struct {
 
 // Sort returns a reader of the rows of r, ordered by columns. Rows with equal keys keep their order. Null comes before
 // all values, and NaN before all numbers; text is ordered by its bytes. Rows that exceed the memory go to temporary
-// files. At the end, the reader compares the number of rows with those of r. The caller must release the reader, and may
-// release r only after it.
+// files. At the end, the reader compares the number of rows with those of r. The caller must release the reader, and
+// may release r only after it.
 func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.RecordReader, error) {
 	memory, err := memoryLimit(o.Memory)
 	if err != nil {

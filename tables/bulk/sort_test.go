@@ -31,7 +31,8 @@ func TestSort(t *testing.T) {
 	}
 }
 
-// sortText returns a text that sorts like a column of a row in the form of read: null first, and numbers by their value.
+// sortText returns a text that sorts like a column of a row in the form of read: null first, and numbers by their
+// value.
 func sortText(row, column string) string {
 	_, text, _ := strings.Cut(row, column+"=")
 	text = text[:strings.Index(text+" ", " ")]
@@ -57,7 +58,8 @@ func TestSortRefuses(t *testing.T) {
 	}
 }
 
-// TestOpen checks that files must have the same columns, in any order, and that text is read with the types of the first.
+// TestOpen checks that files must have the same columns, in any order, and that text is read with the types of the
+// first.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

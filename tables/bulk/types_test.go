@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 )
 
-// TestSplitTypes checks that columns of rare types keep their values, and that Parquet gets plain types if it lacks a type.
+// TestSplitTypes checks that columns of rare types keep their values, and that Parquet gets plain types if it lacks a
+// type.
 func TestSplitTypes(t *testing.T) {
 	text, numbers := arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64
 	for _, c := range []struct {
@@ -83,8 +84,8 @@ func valuesOf(b arrow.RecordBatch, rows ...int) (texts []string) {
 	return texts
 }
 
-// TestSplitNestedMetadata splits a Parquet file with so many keys that rows go to temporary data. Its nested fields have
-// metadata.
+// TestSplitNestedMetadata splits a Parquet file with so many keys that rows go to temporary data. Its nested fields
+// have metadata.
 func TestSplitNestedMetadata(t *testing.T) {
 	element := arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	columns := arrow.NewSchema([]arrow.Field{
@@ -114,7 +115,8 @@ func TestSplitNestedMetadata(t *testing.T) {
 	}
 }
 
-// TestSortNestedMetadata checks that rows of large lists return from temporary files with the types of the Parquet file.
+// TestSortNestedMetadata checks that rows of large lists return from temporary files with the types of the Parquet
+// file.
 func TestSortNestedMetadata(t *testing.T) {
 	item := arrow.StructOf(arrow.Field{Name: "n", Type: arrow.BinaryTypes.LargeString, Nullable: true})
 	columns := arrow.NewSchema([]arrow.Field{

@@ -33,8 +33,8 @@ func timedRows(r *rand.Rand, n, firstDay, days int) arrow.RecordBatch {
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), append([]arrow.Array{b.NewArray()}, values.Columns()...), int64(n))
 }
 
-// TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in the
-// tail duplicate rows in files.
+// TestOrderedDeletes reads tables with an order, some of them partitioned, after other programs deleted rows. Rows in
+// the tail duplicate rows in files.
 func TestOrderedDeletes(t *testing.T) {
 	r := rand.New(rand.NewPCG(randomSeed(t), 2)) //nolint:gosec // a test's
 	s := newStore(t, nil)
@@ -69,8 +69,8 @@ func TestOrderedDeletes(t *testing.T) {
 	}
 }
 
-// TestDeletesBefore compares states of a table with different deleted rows in one statement, in reused databases, and in
-// separate processes.
+// TestDeletesBefore compares states of a table with different deleted rows in one statement, in reused databases, and
+// in separate processes.
 func TestDeletesBefore(t *testing.T) {
 	for _, processes := range []bool{false, true} {
 		s := newStore(t, &duck.Options{Processes: processes})

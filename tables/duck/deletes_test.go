@@ -107,8 +107,8 @@ func readsFiles(t *testing.T, s *tables.Store, name string, o *tables.QueryOptio
 	return strings.Contains(fmt.Sprint(plan), "partd_keep")
 }
 
-// TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and equality
-// deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
+// TestDeletes reads random tables after other programs deleted rows with position deletes, deletion vectors and
+// equality deletes. It reads the current version and earlier ones, with a tail, and after columns changed.
 func TestDeletes(t *testing.T) {
 	r := rand.New(rand.NewPCG(randomSeed(t), 1)) //nolint:gosec // a test's
 	s := newStore(t, nil)

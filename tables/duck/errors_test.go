@@ -74,8 +74,8 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestExecErrorsWithoutPosition checks that errors of DuckDB are SQLErrors, and that they have no position: DuckDB ran a query
-// that the user did not write.
+// TestExecErrorsWithoutPosition checks that errors of DuckDB are SQLErrors, and that they have no position: DuckDB ran
+// a query that the user did not write.
 func TestExecErrorsWithoutPosition(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))

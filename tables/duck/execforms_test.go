@@ -49,8 +49,8 @@ func TestParameterForms(t *testing.T) {
 	}
 }
 
-// TestMergeForms merges with conditions and values whose functions have side effects, and with a source whose alias names
-// its columns.
+// TestMergeForms merges with conditions and values whose functions have side effects, and with a source whose alias
+// names its columns.
 func TestMergeForms(t *testing.T) {
 	s, p := newStore(t, nil), newPlainDuckDB(t)
 	const source = " USING (VALUES (1, 'q', 2.5), (9, 'new', 0)) s(id, v, f) ON t.id = s.id "

@@ -63,8 +63,8 @@ func TestExecIDs(t *testing.T) {
 	}
 }
 
-// TestExecReusedID checks that a statement with the ID of a different statement or put fails and changes nothing. The rows of
-// INSERT … VALUES are not compared.
+// TestExecReusedID checks that a statement with the ID of a different statement or put fails and changes nothing. The
+// rows of INSERT … VALUES are not compared.
 func TestExecReusedID(t *testing.T) {
 	s := newStore(t, nil)
 	exec := func(id, sql string, o tables.ExecOptions) error {

@@ -18,9 +18,10 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// runStatements runs statements on a store. Its arguments are the directories of the store and of its tail, which may be empty.
-// It reads the statements from standard input: each line contains an ID, a space and a statement. It prints a line after each
-// statement. If a statement fails because of conflicts with another process, runStatements runs it again.
+// runStatements runs statements on a store. Its arguments are the directories of the store and of its tail, which may
+// be empty. It reads the statements from standard input: each line contains an ID, a space and a statement. It prints a
+// line after each statement. If a statement fails because of conflicts with another process, runStatements runs it
+// again.
 func runStatements(args []string) error {
 	ctx := context.Background()
 	engine, err := duck.New(nil)

@@ -102,7 +102,8 @@ func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomSta
 	return "another program's deletion of " + where
 }
 
-// remoteExecStore returns a store in a bucket in memory, with a catalog in PostgreSQL. Its cache is too small for any file.
+// remoteExecStore returns a store in a bucket in memory, with a catalog in PostgreSQL. Its cache is too small for any
+// file.
 func remoteExecStore(t *testing.T) *tables.Store {
 	catalog := procs.StartPostgres(t)
 	bucket := new(objstore.Memory)

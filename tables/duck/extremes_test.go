@@ -14,7 +14,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestExtremes checks that one query can read extreme values of each type, and nulls, both from files and from the tail.
+// TestExtremes checks that one query can read extreme values of each type, and nulls, both from files and from the
+// tail.
 func TestExtremes(t *testing.T) {
 	s := newStore(t, nil)
 	decimal38 := &arrow.Decimal128Type{Precision: 38, Scale: 10}

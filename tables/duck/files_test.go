@@ -85,7 +85,8 @@ func TestCountWithoutScan(t *testing.T) {
 	expect(t, s, "SELECT count(*) FROM b.t", nil, "70015")
 }
 
-// TestLargeFile checks that the rows of a single large file are read once, although the view then also reads an empty file.
+// TestLargeFile checks that the rows of a single large file are read once, although the view then also reads an empty
+// file.
 func TestLargeFile(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 300_000))

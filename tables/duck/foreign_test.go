@@ -88,8 +88,8 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 	}
 }
 
-// TestOldListsInFiles checks that lists are read correctly if a file of a table uses Parquet's old list format, which has
-// two levels per list. The file has Iceberg's IDs or not.
+// TestOldListsInFiles checks that lists are read correctly if a file of a table uses Parquet's old list format, which
+// has two levels per list. The file has Iceberg's IDs or not.
 func TestOldListsInFiles(t *testing.T) {
 	for _, ids := range []int32{0, -10} {
 		s := newStore(t, nil)

@@ -86,8 +86,8 @@ type lookup struct {
 	literals []sqlwrite.Literal // the literals that template lacks
 }
 
-// findIn returns the cached statement with the given key, or a cached Selection with the same template. Otherwise, found
-// is false, and st contains only the key.
+// findIn returns the cached statement with the given key, or a cached Selection with the same template. Otherwise,
+// found is false, and st contains only the key.
 func (l *lookup) findIn(p *preparedCache, key statement) (st prepared, found bool) {
 	if st, found = p.find(key); found {
 		return st, true

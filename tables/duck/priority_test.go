@@ -56,7 +56,8 @@ func TestLongStatementsYield(t *testing.T) {
 }
 
 // TestCallerWithOthers checks that if the caller has other running statements, and as many of them share databases as
-// may do so, a statement has low priority from the start, and does not use a database that is reserved for other callers.
+// may do so, a statement has low priority from the start, and does not use a database that is reserved for other
+// callers.
 func TestCallerWithOthers(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
 	before := len(workerPIDs(t))

@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
-// TestScratchOfForbiddenNulls writes a scratch file for rows of another program, with a null in a list whose elements are
-// required, and a null list that hides a value. The file must contain the nulls and the rows around them.
+// TestScratchOfForbiddenNulls writes a scratch file for rows of another program, with a null in a list whose elements
+// are required, and a null list that hides a value. The file must contain the nulls and the rows around them.
 func TestScratchOfForbiddenNulls(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, list, strings.NewReader(`[[1,null],[2],[3]]`))

@@ -23,9 +23,9 @@ import (
 )
 
 // TestRandomSelections runs statements that can need no DuckDB. Each must return the same schema and rows, in the same
-// order unless the table has keys, as DuckDB, which must run statements with an unusual comment. PARTD_TABLES_RANDOM_SEED
-// sets the seed, and PARTD_TABLES_RANDOM_STATEMENTS divided by 180 is the number of rounds. Without the latter, fewer
-// statements follow each change of the table, and none runs in a process.
+// order unless the table has keys, as DuckDB, which must run statements with an unusual comment.
+// PARTD_TABLES_RANDOM_SEED sets the seed, and PARTD_TABLES_RANDOM_STATEMENTS divided by 180 is the number of rounds.
+// Without the latter, fewer statements follow each change of the table, and none runs in a process.
 func TestRandomSelections(t *testing.T) {
 	rounds, statements := 1, 3
 	if n := procs.Number(t, "PARTD_TABLES_RANDOM_STATEMENTS", 0); n > 0 {
@@ -149,7 +149,8 @@ func TestSelectionsOfOtherTypes(t *testing.T) {
 	}
 }
 
-// TestSelectionsAsWritten runs statements with unusual names and literals. Each must have the same result as with DuckDB.
+// TestSelectionsAsWritten runs statements with unusual names and literals. Each must have the same result as with
+// DuckDB.
 func TestSelectionsAsWritten(t *testing.T) {
 	s := newStore(t, nil)
 	columns := arrow.NewSchema([]arrow.Field{

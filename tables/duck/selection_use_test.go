@@ -41,8 +41,8 @@ func putBatch(t *testing.T, table *tables.Table, batch arrow.RecordBatch) {
 	}
 }
 
-// TestSelectionsNeedNoDatabase checks which statements need no DuckDB after a statement that differs only in literals has
-// run, and that all of them return the right rows.
+// TestSelectionsNeedNoDatabase checks which statements need no DuckDB after a statement that differs only in literals
+// has run, and that all of them return the right rows.
 func TestSelectionsNeedNoDatabase(t *testing.T) {
 	s, record := openCounting(t)
 	bucket := s.Bucket("b")
@@ -219,7 +219,8 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 	}
 }
 
-// TestSelectionsCacheNoLiterals checks that the cache does not keep the literals of statements, which it does not count.
+// TestSelectionsCacheNoLiterals checks that the cache does not keep the literals of statements, which it does not
+// count.
 func TestSelectionsCacheNoLiterals(t *testing.T) {
 	e, s := newEngine(t, &Options{})
 	columns := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String}}, nil)

@@ -210,7 +210,8 @@ func (m *versionsModel) readMoment(i int) bool {
 	return true
 }
 
-// readNearest checks that AtTime selects a moment that an error named, with the rows before or after the change at the time.
+// readNearest checks that AtTime selects a moment that an error named, with the rows before or after the change at the
+// time.
 func (m *versionsModel) readNearest(when time.Time) {
 	m.Helper()
 	text, _ := m.text(tables.AtTime(when))
@@ -248,8 +249,9 @@ func (m *versionsModel) checkPuts() {
 	}
 }
 
-// TestVersionsModel checks that versions, snapshots and moments show what readers saw, whatever changes later; that AtTime
-// otherwise returns a MomentError with exact times; and that each version that a put returned contains the put's rows.
+// TestVersionsModel checks that versions, snapshots and moments show what readers saw, whatever changes later; that
+// AtTime otherwise returns a MomentError with exact times; and that each version that a put returned contains the put's
+// rows.
 func TestVersionsModel(t *testing.T) {
 	t.Parallel()
 	seed := uint64(tabletest.Rounds(t, "PARTD_VERSIONS_SEED", 1))

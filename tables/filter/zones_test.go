@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// TestZones checks that text without an offset is in the column's time zone, that text with an offset is not, and that a
-// time at which clocks change is refused.
+// TestZones checks that text without an offset is in the column's time zone, that text with an offset is not, and that
+// a time at which clocks change is refused.
 func TestZones(t *testing.T) {
 	matches := func(zone string, unit arrow.TimeUnit, utc, text string) (bool, error) {
 		typ := &arrow.TimestampType{Unit: unit, TimeZone: zone}

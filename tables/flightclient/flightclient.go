@@ -100,8 +100,8 @@ func (c *Client) conn() (flight.Client, error) {
 	return c.flight, nil
 }
 
-// callHeaders is a token or "". Its headers are sent with each call. Dial ensures that a call with a token is encrypted,
-// unless Options.Insecure is set or the server is on this machine.
+// callHeaders is a token or "". Its headers are sent with each call. Dial ensures that a call with a token is
+// encrypted, unless Options.Insecure is set or the server is on this machine.
 type callHeaders string
 
 func (token callHeaders) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {

@@ -104,8 +104,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestVersions checks that a version that Put returns contains the rows, that a time selects the rows of that time, and that
-// the error for another time names times that can be selected.
+// TestVersions checks that a version that Put returns contains the rows, that a time selects the rows of that time, and
+// that the error for another time names times that can be selected.
 func TestVersions(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()

@@ -38,8 +38,9 @@ func TestSettingsOfTwoClients(t *testing.T) {
 	}
 }
 
-// TestProtocolVersions calls a server that has version 1 of the protocol: this test, built with that version. A call that
-// needs version 2 must fail with an error that says which of the two to upgrade. SetSettings must read first instead.
+// TestProtocolVersions calls a server that has version 1 of the protocol: this test, built with that version. A call
+// that needs version 2 must fail with an error that says which of the two to upgrade. SetSettings must read first
+// instead.
 func TestProtocolVersions(t *testing.T) {
 	const variable = "PARTD_TEST_OLDER_SERVER"
 	c, store, _ := serve(t)

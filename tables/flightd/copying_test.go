@@ -34,8 +34,8 @@ func TestCallTimeout(t *testing.T) {
 	}
 }
 
-// TestCopyCanceled cancels backups while they wait for their rate. Soon after, the server can copy again. A shutdown ends a
-// backup at once.
+// TestCopyCanceled cancels backups while they wait for their rate. Soon after, the server can copy again. A shutdown
+// ends a backup at once.
 func TestCopyCanceled(t *testing.T) {
 	server, store, address := serveTest(t, &Options{BackupDir: t.TempDir()})
 	client := dialTest(t, address)
@@ -88,8 +88,8 @@ func TestCopyCanceled(t *testing.T) {
 	}
 }
 
-// TestCopiesDirectory checks that a server copies only to real directories in BackupDir, and that a read-only server can still
-// verify tables and list backups.
+// TestCopiesDirectory checks that a server copies only to real directories in BackupDir, and that a read-only server
+// can still verify tables and list backups.
 func TestCopiesDirectory(t *testing.T) {
 	root := t.TempDir()
 	dir, backups := filepath.Join(root, "tables"), filepath.Join(root, "backups")

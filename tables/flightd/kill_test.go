@@ -20,7 +20,8 @@ import (
 
 func TestMain(m *testing.M) { procs.Roles{"server": serveToBeKilled}.Main(m) }
 
-// serveToBeKilled is the main function of the server process that TestKill kills. Its argument is the store's directory.
+// serveToBeKilled is the main function of the server process that TestKill kills. Its argument is the store's
+// directory.
 func serveToBeKilled(args []string) error {
 	store, err := tables.Open(context.Background(), args[0], &tables.Options{FoldAge: 20 * time.Millisecond})
 	if err != nil {

@@ -49,8 +49,8 @@ func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordRe
 	return w.Close() // sends the schema if there were no rows
 }
 
-// maxWholeFields limits the fields of batches that are sent as one message. The header has up to 64 bytes for each field,
-// and header and batch must stay below 4 MiB.
+// maxWholeFields limits the fields of batches that are sent as one message. The header has up to 64 bytes for each
+// field, and header and batch must stay below 4 MiB.
 const maxWholeFields = 2000
 
 // fieldCount returns the number of columns, including those within columns.
@@ -61,8 +61,8 @@ func fieldCount(s *arrow.Schema) (n int) {
 	return n
 }
 
-// maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls send
-// rows that their unsent messages could take more than half of the limit. Each call then sends small messages.
+// maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls
+// send rows that their unsent messages could take more than half of the limit. Each call then sends small messages.
 func (a *answers) maxMessage() int64 {
 	const unsentMessages = 3 // of a call whose client reads slowly
 	if unsentMessages*datafile.RecycledBytes*a.senders.Load() > a.limit/2 {

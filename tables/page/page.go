@@ -39,8 +39,8 @@ type handler struct {
 	failures []failure // oldest first
 }
 
-// Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same store.
-// Requests from the page need the same tokens as Flight calls, and count against the same limits.
+// Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same
+// store. Requests from the page need the same tokens as Flight calls, and count against the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)

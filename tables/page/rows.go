@@ -121,8 +121,8 @@ func (v *view) fromSource(source, condition string) string {
 	return " FROM " + source + "\nWHERE (\n" + v.filter + "\n)" + condition
 }
 
-// linesAbove returns the number of lines that a generated statement has before the filter, to correct the lines in errors. The 2
-// counts the line breaks in "\nWHERE (\n".
+// linesAbove returns the number of lines that a generated statement has before the filter, to correct the lines in
+// errors. The 2 counts the line breaks in "\nWHERE (\n".
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
 func (v *view) order(reverse bool) string {

@@ -190,8 +190,8 @@ func TestFetchResumes(t *testing.T) {
 	}
 }
 
-// TestInvalidManifests checks that a manifest is refused if two of its files share a time, because a Load would return the
-// rows of that time twice.
+// TestInvalidManifests checks that a manifest is refused if two of its files share a time, because a Load would return
+// the rows of that time twice.
 func TestInvalidManifests(t *testing.T) {
 	t.Parallel()
 	_, url := startRegistry(t)

@@ -30,8 +30,8 @@ const killLease = 2 * time.Second
 
 func TestMain(m *testing.M) { procs.Roles{"node": runNode}.Main(m) }
 
-// runNode runs a node that executes commands from its standard input. Its arguments are the node's directory, the registry's URL,
-// and the port of the local registry, or 0 for the usual one.
+// runNode runs a node that executes commands from its standard input. Its arguments are the node's directory, the
+// registry's URL, and the port of the local registry, or 0 for the usual one.
 func runNode(args []string) error {
 	if port, err := strconv.Atoi(args[2]); err != nil {
 		return err

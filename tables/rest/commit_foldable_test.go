@@ -43,8 +43,8 @@ func (c *catalog) putEmpty(name string) bool {
 	return err == nil
 }
 
-// TestAcceptedCommitsFold checks that rows of a table can be folded after any commits that the server accepts, and after
-// a new column.
+// TestAcceptedCommitsFold checks that rows of a table can be folded after any commits that the server accepts, and
+// after a new column.
 func TestAcceptedCommitsFold(t *testing.T) {
 	c := serveTables(t)
 	seed := uint64(time.Now().UnixNano())
@@ -111,8 +111,8 @@ func TestAcceptedCommitsFold(t *testing.T) {
 	}
 }
 
-// TestMetadataCodec checks that any codec of metadata is accepted, and that the name of the metadata's file, which is never
-// compressed, says so: other programs decide by the name.
+// TestMetadataCodec checks that any codec of metadata is accepted, and that the name of the metadata's file, which is
+// never compressed, says so: other programs decide by the name.
 func TestMetadataCodec(t *testing.T) {
 	c := serveTables(t, "t")
 	for _, codec := range []string{"gzip", "GZIP", "none", "zstd", "x"} {

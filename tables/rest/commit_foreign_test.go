@@ -27,8 +27,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// recordedTables serves a copy of a warehouse in which DuckDB 1.5.5, pyiceberg 0.12 and Spark 4.1 have changed tables. For
-// each engine and format version, there is one table; its rows were the numbers from 0 to 9 before.
+// recordedTables serves a copy of a warehouse in which DuckDB 1.5.5, pyiceberg 0.12 and Spark 4.1 have changed tables.
+// For each engine and format version, there is one table; its rows were the numbers from 0 to 9 before.
 func recordedTables(t testing.TB) *catalog {
 	t.Helper()
 	dir := t.TempDir()
@@ -149,8 +149,8 @@ func TestFalseBounds(t *testing.T) {
 	}
 }
 
-// TestMutatedManifests changes fields of the engines' manifests. A commit with such a manifest must be refused, or all readers
-// must be able to read the table afterwards. PARTD_MUTATIONS is the number of changes.
+// TestMutatedManifests changes fields of the engines' manifests. A commit with such a manifest must be refused, or all
+// readers must be able to read the table afterwards. PARTD_MUTATIONS is the number of changes.
 func TestMutatedManifests(t *testing.T) {
 	seed := uint64(os.Getpid())
 	if text := os.Getenv("PARTD_SEED"); text != "" {
@@ -291,8 +291,8 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 	return s, true
 }
 
-// TestUnreadableTable checks that a table whose delete file cannot be read does not stop maintenance, verification, snapshots
-// and backups of the other tables, and that the errors name the table.
+// TestUnreadableTable checks that a table whose delete file cannot be read does not stop maintenance, verification,
+// snapshots and backups of the other tables, and that the errors name the table.
 func TestUnreadableTable(t *testing.T) {
 	c := recordedTables(t)
 	ctx := t.Context()

@@ -42,8 +42,8 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
 }
 
-// TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to another
-// directory, table or scheme, or through a symbolic link.
+// TestLocationOutsideTable checks that no location in a commit or in registered metadata can lead outside its table: to
+// another directory, table or scheme, or through a symbolic link.
 func TestLocationOutsideTable(t *testing.T) {
 	c := serveTables(t, "t", "victim")
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")

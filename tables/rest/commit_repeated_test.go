@@ -47,7 +47,8 @@ func TestRepeatedCommit(t *testing.T) {
 	c.wantRows("ns", "t", 1, 2, 5)
 }
 
-// TestPartlyRepeatedCommit checks that a commit whose snapshot is in the table fails, unless all its updates are applied.
+// TestPartlyRepeatedCommit checks that a commit whose snapshot is in the table fails, unless all its updates are
+// applied.
 func TestPartlyRepeatedCommit(t *testing.T) {
 	const path = "namespaces/ns/tables/t"
 	send := func(c *catalog, text string, code int) { c.Helper(); c.send("POST", path, json.RawMessage(text), code) }

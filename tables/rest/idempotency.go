@@ -22,15 +22,15 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
-// keyHeader is the header of a request that the client may repeat. The request with this key changes the catalog at most
-// once: a repetition gets an equivalent answer.
+// keyHeader is the header of a request that the client may repeat. The request with this key changes the catalog at
+// most once: a repetition gets an equivalent answer.
 const keyHeader = "Idempotency-Key"
 
 // maxError limits the size of a recorded error, in bytes, because errors can quote the request.
 const maxError = 16 << 10
 
-// once runs handle, which answers a request with an idempotency key. If the key is recorded already, it answers from the
-// record instead. A successful change records the key in its own transaction. Afterwards, once records errors that
+// once runs handle, which answers a request with an idempotency key. If the key is recorded already, it answers from
+// the record instead. A successful change records the key in its own transaction. Afterwards, once records errors that
 // a repetition would get again.
 func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error {
 	id, err := uuid.Parse(q.Header.Get(keyHeader))
@@ -65,7 +65,8 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 			_ = h.catalog().AddKey(context.WithoutCancel(q.Ctx))
 		}
 	}
-	// Another server may have answered a request with this key in the meantime, or the outcome of the commit was unknown.
+	// Another server may have answered a request with this key in the meantime, or the outcome of the commit was
+	// unknown.
 	if answered, err := h.replay(q, b); answered {
 		return err
 	}

@@ -133,8 +133,8 @@ func resend(t testing.TB, r *http.Request, body []byte, urls func(attempt int) s
 	return 0, nil
 }
 
-// TestLostAnswers checks that no request is lost or runs twice if a proxy drops its answers. PARTD_ANSWERS sets how many
-// requests are sent.
+// TestLostAnswers checks that no request is lost or runs twice if a proxy drops its answers. PARTD_ANSWERS sets how
+// many requests are sent.
 func TestLostAnswers(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	k := newKeyedClient(c)
@@ -198,8 +198,8 @@ func catalogChild(args []string) error {
 	}))
 }
 
-// TestKeyKill checks that no request is lost or runs twice if the server is killed before it answers. PARTD_KILLS sets how
-// many servers are killed.
+// TestKeyKill checks that no request is lost or runs twice if the server is killed before it answers. PARTD_KILLS sets
+// how many servers are killed.
 func TestKeyKill(t *testing.T) {
 	dir := t.TempDir()
 	store, err := tables.Open(t.Context(), dir, &tables.Options{NoTail: true})
@@ -239,8 +239,8 @@ func TestKeyKill(t *testing.T) {
 	t.Logf("%d requests, %d servers killed", k.cycles*requestsPerCycle, kills)
 }
 
-// TestKeyTwoServers checks that a request that two servers with one PostgreSQL catalog receive at the same time runs once.
-// An earlier version has created the catalog, without a table of keys.
+// TestKeyTwoServers checks that a request that two servers with one PostgreSQL catalog receive at the same time runs
+// once. An earlier version has created the catalog, without a table of keys.
 func TestKeyTwoServers(t *testing.T) {
 	pg, dir := procs.StartPostgres(t), t.TempDir()
 	open := func(readOnly bool) *tables.Store {

@@ -56,8 +56,8 @@ func TestKeyRules(t *testing.T) {
 	}
 }
 
-// TestKeyOfMovedTable checks that a caller gets no answer, and no credentials, for a table that was moved to a bucket that
-// the token does not cover.
+// TestKeyOfMovedTable checks that a caller gets no answer, and no credentials, for a table that was moved to a bucket
+// that the token does not cover.
 func TestKeyOfMovedTable(t *testing.T) {
 	lend := func(context.Context, string, bool) (map[string]string, error) {
 		return map[string]string{"k": "v"}, nil

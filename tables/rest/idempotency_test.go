@@ -148,8 +148,8 @@ func keyedRequests() []keyedRequest {
 	}
 }
 
-// TestKeyReplay checks for each endpoint that a request with a known key is answered, but not run, also after a restart,
-// and that the key cannot be used for another body, path or caller.
+// TestKeyReplay checks for each endpoint that a request with a known key is answered, but not run, also after a
+// restart, and that the key cannot be used for another body, path or caller.
 func TestKeyReplay(t *testing.T) {
 	for _, q := range keyedRequests() {
 		t.Run(strings.ReplaceAll(q.name, " ", "_"), func(t *testing.T) {

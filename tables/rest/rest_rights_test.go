@@ -118,8 +118,8 @@ func TestTokens(t *testing.T) {
 	c.send("GET", "namespaces", nil, 401)
 }
 
-// TestForeignBucket checks that a token for some buckets allows neither reading nor changing others, and does not reveal
-// whether another bucket exists.
+// TestForeignBucket checks that a token for some buckets allows neither reading nor changing others, and does not
+// reveal whether another bucket exists.
 func TestForeignBucket(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Secret: secret}, Options{})
 	admin := c.withToken(flightd.Admin)

@@ -73,9 +73,9 @@ func (c *catalog) get(path string) {
 	}
 }
 
-// TestSpeed loads one of PARTD_TABLES tables, and a table with 10,000 snapshots, and logs the times. The goal is 5 ms on an
-// idle machine. The test fails only if the fastest of many loads takes more than five times that, because other tests
-// may run at the same time. When snapshots=refs still copied all snapshots, a load took 100 ms.
+// TestSpeed loads one of PARTD_TABLES tables, and a table with 10,000 snapshots, and logs the times. The goal is 5 ms
+// on an idle machine. The test fails only if the fastest of many loads takes more than five times that, because other
+// tests may run at the same time. When snapshots=refs still copied all snapshots, a load took 100 ms.
 func TestSpeed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("creates many tables")

@@ -19,8 +19,8 @@ import (
 	"github.com/go-partd/partd/tables/stage"
 )
 
-// chain returns a pipeline of ten stages, each of which adds one to the numbers of the one before. They have the given code, the
-// first one its own.
+// chain returns a pipeline of ten stages, each of which adds one to the numbers of the one before. They have the given
+// code, the first one its own.
 func chain(runs *runCounter, firstCode string, first ...int64) *stage.Stage[arrow.Table] {
 	var last *stage.Stage[arrow.Table]
 	for n := range 10 {
@@ -47,8 +47,8 @@ func chain(runs *runCounter, firstCode string, first ...int64) *stage.Stage[arro
 	return last
 }
 
-// TestCutoff checks that after a change of the first of ten stages, only this stage runs if its result stays the same, also
-// after GC and with another directory on the same store, and that all stages run if it differs.
+// TestCutoff checks that after a change of the first of ten stages, only this stage runs if its result stays the same,
+// also after GC and with another directory on the same store, and that all stages run if it differs.
 func TestCutoff(t *testing.T) {
 	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
@@ -91,8 +91,8 @@ func TestCutoff(t *testing.T) {
 	}
 }
 
-// changing returns the pipeline one → left, right → last. Each run of one returns another number, and last returns the numbers
-// that it gets from left and right.
+// changing returns the pipeline one → left, right → last. Each run of one returns another number, and last returns the
+// numbers that it gets from left and right.
 func changing(runs *runCounter, version string) *stage.Stage[arrow.Table] {
 	n := int64(0)
 	one := stage.Define("one", func(context.Context, *stage.Inputs) (arrow.Table, error) {
@@ -118,8 +118,8 @@ func changing(runs *runCounter, version string) *stage.Stage[arrow.Table] {
 	}, stage.Spec[arrow.Table]{From: []stage.Any{left, right}, Version: "1", Cache: true})
 }
 
-// TestResultDiffers checks that if a stored result is damaged during a run, and differs when it is computed again, the run
-// uses only results that depend on the new one.
+// TestResultDiffers checks that if a stored result is damaged during a run, and differs when it is computed again, the
+// run uses only results that depend on the new one.
 func TestResultDiffers(t *testing.T) {
 	var runs runCounter
 	dir := t.TempDir()
@@ -173,8 +173,8 @@ func infoPath(t *testing.T, dir, key, part string) (found string) {
 	return found
 }
 
-// TestConcurrentRuns checks that runs that compute the same results at the same time return consistent results, although each
-// run of the first stage returns another number.
+// TestConcurrentRuns checks that runs that compute the same results at the same time return consistent results,
+// although each run of the first stage returns another number.
 func TestConcurrentRuns(t *testing.T) {
 	for name, newOptions := range backends {
 		t.Run(name, func(t *testing.T) {
@@ -202,8 +202,8 @@ func TestConcurrentRuns(t *testing.T) {
 	}
 }
 
-// TestCutoffKinds checks that the hash of a folder depends on names, permissions and contents, and that of a value on its type
-// and codec.
+// TestCutoffKinds checks that the hash of a folder depends on names, permissions and contents, and that of a value on
+// its type and codec.
 func TestCutoffKinds(t *testing.T) {
 	r := open(t, t.TempDir(), nil)
 	version, ran := 0, 0

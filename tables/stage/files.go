@@ -129,8 +129,8 @@ func hashFile(path string) (sum string, err error) {
 	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
-// hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's Arrow
-// stream. The kind is the result's type and codec, because the same bytes may be different values.
+// hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's
+// Arrow stream. The kind is the result's type and codec, because the same bytes may be different values.
 func hashResult(kind string, t arrow.Table, folder string) (string, error) {
 	d := newDigest(kind)
 	if folder != "" {

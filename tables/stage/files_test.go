@@ -50,8 +50,8 @@ func TestUnfinishedHashFile(t *testing.T) {
 	}
 }
 
-// TestRecentHashIsNotCached checks that the hash of a file that just changed is not cached, because a further change may
-// leave the file's stamp the same.
+// TestRecentHashIsNotCached checks that the hash of a file that just changed is not cached, because a further change
+// may leave the file's stamp the same.
 func TestRecentHashIsNotCached(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw")
 	if err := os.WriteFile(path, []byte("1"), 0o666); err != nil {

@@ -135,8 +135,8 @@ func TestExpiredFilesInUse(t *testing.T) {
 	}
 }
 
-// TestGCDamagedInfo checks that GC removes the folders of results whose info is damaged, because these results are computed
-// again.
+// TestGCDamagedInfo checks that GC removes the folders of results whose info is damaged, because these results are
+// computed again.
 func TestGCDamagedInfo(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r := open(t, dir, nil)
@@ -163,7 +163,8 @@ func TestGCDamagedInfo(t *testing.T) {
 	}
 }
 
-// gcBeforeSet is a store in which other Results collect garbage before each info is set, when its data is already stored.
+// gcBeforeSet is a store in which other Results collect garbage before each info is set, when its data is already
+// stored.
 type gcBeforeSet struct {
 	*partd.File
 	gc func()

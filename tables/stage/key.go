@@ -40,15 +40,16 @@ func (k *stageKey) withTTL(i *Info) *Info {
 	return &copied
 }
 
-// setContent sets the content of a stage: the hash of its result, or its key if the result has no hash. info is nil if the
-// result is not stored.
+// setContent sets the content of a stage: the hash of its result, or its key if the result has no hash. info is nil if
+// the result is not stored.
 func (k *stageKey) setContent(i *Info) {
 	if k.content = k.key; i != nil && i.Content != "" {
 		k.content = i.Content
 	}
 }
 
-// setKnownKeys computes the keys of those stages whose ancestors have stored results, and the contents of stored results.
+// setKnownKeys computes the keys of those stages whose ancestors have stored results, and the contents of stored
+// results.
 func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
 	byNode := map[*node]*stageKey{}
 	for _, k := range stages {

@@ -108,8 +108,8 @@ func TestLargeBytes(t *testing.T) {
 	}
 }
 
-// TestFileOrder checks that the order of a stage's files is part of its key, that Plan says so, and that a file that matches
-// two patterns counts once.
+// TestFileOrder checks that the order of a stage's files is part of its key, that Plan says so, and that a file that
+// matches two patterns counts once.
 func TestFileOrder(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
@@ -150,8 +150,8 @@ func TestParamTypes(t *testing.T) {
 	}
 }
 
-// TestTypesInMap checks that a map of values of several types always has the same key, although Go visits maps in random
-// order.
+// TestTypesInMap checks that a map of values of several types always has the same key, although Go visits maps in
+// random order.
 func TestTypesInMap(t *testing.T) {
 	keys := map[string]bool{}
 	for range 20 {

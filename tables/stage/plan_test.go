@@ -120,8 +120,8 @@ func TestHashCache(t *testing.T) {
 	}
 }
 
-// TestTTL checks that an expired result is computed again, and the results computed from it only if it differs. The stage's TTL
-// (time to live) also applies to a result that another program stored without a TTL.
+// TestTTL checks that an expired result is computed again, and the results computed from it only if it differs. The
+// stage's TTL (time to live) also applies to a result that another program stored without a TTL.
 func TestTTL(t *testing.T) {
 	for name, storedTTL := range map[string]time.Duration{"stored with the TTL": time.Hour, "stored without a TTL": 0} {
 		t.Run(name, func(t *testing.T) {

@@ -189,7 +189,8 @@ func TestKills(t *testing.T) {
 				if c.Factor > int64(10*wantKills+100) {
 					t.Fatalf("only %d of %d processes were killed before they ended, want %d", killed, c.Factor, wantKills)
 				}
-				// Kill the process a few milliseconds after it printed a random number of lines, one for each stage that began.
+				// Kill the process a few milliseconds after it printed a random number of lines, one for each stage
+				// that began.
 				p := c.start(t)
 				for range rnd.IntN(5) {
 					_, _ = p.Line()

@@ -108,8 +108,8 @@ func (x *run) findKey(ctx context.Context, w *work) error {
 	return w.keyErr
 }
 
-// findContent finds the content of a stage, once per attempt. It reads no value, and runs the stage only if its result is not
-// stored.
+// findContent finds the content of a stage, once per attempt. It reads no value, and runs the stage only if its result
+// is not stored.
 func (x *run) findContent(ctx context.Context, w *work) error {
 	w.contentOnce.Do(func() {
 		err := x.findKey(ctx, w)

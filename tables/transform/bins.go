@@ -186,8 +186,8 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return label, nil
 }
 
-// isAbsent reports whether a bin is a day that the zone skipped, such as 2011-12-30 in Samoa. It has no times, and its label would be
-// that of the next bin.
+// isAbsent reports whether a bin is a day that the zone skipped, such as 2011-12-30 in Samoa. It has no times, and its
+// label would be that of the next bin.
 func (b *bins) isAbsent(bin int64) bool {
 	if b.nanos > 0 || b.zone == time.UTC {
 		return false

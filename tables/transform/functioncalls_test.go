@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// TestFunctionCalls checks functions of single columns, as calls and as pandas' dict, and the errors that name what cannot
-// be.
+// TestFunctionCalls checks functions of single columns, as calls and as pandas' dict, and the errors that name what
+// cannot be.
 func TestFunctionCalls(t *testing.T) {
 	s := newStore(t)
 	integer := arrow.PrimitiveTypes.Int64

@@ -168,9 +168,9 @@ func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arro
 	}
 }
 
-// TestResampleLikePandas compares every rule and function with pandas. PARTD_RESAMPLE_SEED selects the random series, and
-// PARTD_RESAMPLE_ROUNDS the number of series per rule, after which one series per rule is filled. By default, half of the
-// rules fill a series, and the others do not.
+// TestResampleLikePandas compares every rule and function with pandas. PARTD_RESAMPLE_SEED selects the random series,
+// and PARTD_RESAMPLE_ROUNDS the number of series per rule, after which one series per rule is filled. By default, half
+// of the rules fill a series, and the others do not.
 func TestResampleLikePandas(t *testing.T) {
 	python := procs.Python(t, "pandas")
 	seed, rounds := seedAndRounds(t)

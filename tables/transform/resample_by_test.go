@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// TestResampleByKeys checks that the rows of a table with keys are grouped by them, unless By names other columns, and that
-// a table of bars keeps the keys, so that it can be resampled again.
+// TestResampleByKeys checks that the rows of a table with keys are grouped by them, unless By names other columns, and
+// that a table of bars keeps the keys, so that it can be resampled again.
 func TestResampleByKeys(t *testing.T) {
 	s := newStore(t)
 	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}

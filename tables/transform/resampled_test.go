@@ -128,8 +128,8 @@ func TestResampledOutOfRange(t *testing.T) {
 	}
 }
 
-// TestResampledOverflow checks that Resampled reports a sum that overflows, naming the column, whether it visits the rows
-// in time order or uses SQL.
+// TestResampledOverflow checks that Resampled reports a sum that overflows, naming the column, whether it visits the
+// rows in time order or uses SQL.
 func TestResampledOverflow(t *testing.T) {
 	for _, c := range []struct {
 		typ   arrow.DataType

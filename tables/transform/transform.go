@@ -54,16 +54,16 @@ type ResampleOptions struct {
 	// TimeIndex makes the time column the target's index in pandas. If it is false, the time column is the
 	// index only if it is the source's index.
 	TimeIndex bool
-	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size,
-	// ohlc, nunique and quantile (of 0.5, as in pandas, so the median). With one function, columns keep their names; with
-	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
-	// instead fill bins from adjacent rows; such a function must be the only one.
+	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size, ohlc,
+	// nunique and quantile (of 0.5, as in pandas, so the median). With one function, columns keep their names; with
+	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate instead fill
+	// bins from adjacent rows; such a function must be the only one.
 	Functions FunctionCalls
 	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
-	// By names the columns to group by. Each combination of their values gets its own bins, from the combination's first
-	// time to its last. The rows are ordered by time, and the By columns follow the time column. If By is nil, the key
-	// columns in the source's settings are used; an empty list means no grouping. If the target is created, its
+	// By names the columns to group by. Each combination of their values gets its own bins, from the combination's
+	// first time to its last. The rows are ordered by time, and the By columns follow the time column. If By is nil,
+	// the key columns in the source's settings are used; an empty list means no grouping. If the target is created, its
 	// settings get the time column and, as keys, those By columns that are keys of the source.
 	By []string
 

@@ -50,8 +50,8 @@ func openStore(t testing.TB, engine tables.Engine) *tables.Store {
 	return tablestest.Open(t, &tables.Options{Engine: engine, FoldAge: -1})
 }
 
-// seedAndRounds returns the seed and the number of rounds of a random test. PARTD_RESAMPLE_SEED and PARTD_RESAMPLE_ROUNDS set
-// them.
+// seedAndRounds returns the seed and the number of rounds of a random test. PARTD_RESAMPLE_SEED and
+// PARTD_RESAMPLE_ROUNDS set them.
 func seedAndRounds(t *testing.T) (seed uint64, rounds int) {
 	t.Helper()
 	seed, rounds = uint64(time.Now().UnixNano()), 1

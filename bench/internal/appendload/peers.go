@@ -83,8 +83,8 @@ func (silentLogger) Fatalf(f string, a ...any) {
 	panic(fmt.Sprintf(f, a...))
 }
 
-// pebbleStore is Pebble with the fastest known settings for this load: there is no write-ahead log and no compaction, and
-// each appended value has its own key: the entry's key and a sequence number.
+// pebbleStore is Pebble with the fastest known settings for this load: there is no write-ahead log and no compaction,
+// and each appended value has its own key: the entry's key and a sequence number.
 type pebbleStore struct {
 	db  *pebble.DB
 	seq uint64

@@ -85,9 +85,9 @@ const (
 	pollsPerSearch = 5 // polls between searches for new processes
 )
 
-// watch polls the memory of a process and its descendants until done is closed. It calls check with
-// the total at each poll, and returns the largest total of the peaks, and the totals over time. It reads /proc because a
-// child's getrusage also counts memory that the parent had when it forked.
+// watch polls the memory of a process and its descendants until done is closed. It calls check with the total at each
+// poll, and returns the largest total of the peaks, and the totals over time. It reads /proc because a child's
+// getrusage also counts memory that the parent had when it forked.
 func watch(pid int, done <-chan struct{}, check func(memory int64)) (peak int64, trace [][2]float64) {
 	known, start := map[int]bool{pid: true}, time.Now()
 	t := time.NewTicker(pollEvery)

@@ -30,7 +30,8 @@ func ExitOnError(err error) {
 }
 
 // ParseFlags parses the flags, and exits with code 2 if other arguments follow them. Because "go run -C bench" changes
-// the working directory, but not PWD, ParseFlags changes back to the directory of the caller, to which paths are relative.
+// the working directory, but not PWD, ParseFlags changes back to the directory of the caller, to which paths are
+// relative.
 func ParseFlags() {
 	if dir := os.Getenv("PWD"); dir != "" {
 		ExitOnError(os.Chdir(dir))
@@ -99,8 +100,8 @@ func Self(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// PeerPython returns the path of the Python that .ci/peers installs for a peer, as the default of a flag. The file may not
-// exist.
+// PeerPython returns the path of the Python that .ci/peers installs for a peer, as the default of a flag. The file may
+// not exist.
 func PeerPython(peer string) string {
 	path, _ := procs.PythonPath(peer)
 	return path

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// CutQuoted cuts text in double quotes from the beginning of list. Two quotes in the text stand for one. It returns false
-// if list does not begin with such text.
+// CutQuoted cuts text in double quotes from the beginning of list. Two quotes in the text stand for one. It returns
+// false if list does not begin with such text.
 func CutQuoted(list string) (content, rest string, ok bool) {
 	if !strings.HasPrefix(list, `"`) {
 		return "", list, false
@@ -15,8 +15,8 @@ func CutQuoted(list string) (content, rest string, ok bool) {
 	return content, list[end:], ok
 }
 
-// CutElement cuts an element, such as x as "new name", and the comma after it from the beginning of list. It returns the text
-// before "as", the name after it, or "" without one, and whether a comma follows.
+// CutElement cuts an element, such as x as "new name", and the comma after it from the beginning of list. It returns
+// the text before "as", the name after it, or "" without one, and whether a comma follows.
 func CutElement(list string) (element, name, rest string, more bool, err error) {
 	element, rest, more = strings.Cut(list, ",")
 	as := IndexAs(element)

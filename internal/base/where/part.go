@@ -137,8 +137,8 @@ func (p *parser) parseCount(usage string) int {
 	return int(n.Num().Int64())
 }
 
-// Of returns the part of value as value[from:to]. It returns an error if a date is required, but value is neither a date
-// nor empty.
+// Of returns the part of value as value[from:to]. It returns an error if a date is required, but value is neither a
+// date nor empty.
 func (p *Part) Of(value []byte) (from, to int, err error) {
 	to = len(value)
 	for i := range p.cuts {

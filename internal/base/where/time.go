@@ -62,8 +62,8 @@ func scanTime(text []byte) (at Time, offset, ok bool) {
 	return at, true, okH && okM && h <= 24 && m <= 60 // as package time
 }
 
-// cutClock cuts a time of day such as 23:59:59.999 from the beginning of text. Seconds and their decimals can be missing,
-// and an hour can have one digit.
+// cutClock cuts a time of day such as 23:59:59.999 from the beginning of text. Seconds and their decimals can be
+// missing, and an hour can have one digit.
 func cutClock(text []byte) (seconds int, nanos int64, rest []byte, ok bool) {
 	if len(text) < len("9:05") || !isDigit(text[0]) {
 		return 0, 0, text, false

@@ -20,7 +20,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-// fileCommands are commands that read files and write one file, with flags that make them use much temporary disk space.
+// fileCommands are commands that read files and write one file, with flags that make them use much temporary disk
+// space.
 var fileCommands = map[string][]string{
 	"sort":     {"sort", "--by", "2,3:n"},
 	"group":    {"group", "--by", "2", "--agg", "count,list(5)"},

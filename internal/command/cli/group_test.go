@@ -54,8 +54,8 @@ func TestLongestKeys(t *testing.T) {
 	}
 }
 
-// TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so large
-// that a record with a key over the limit can be split by columns.
+// TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so
+// large that a record with a key over the limit can be split by columns.
 func TestLongKeyOfManyAggregates(t *testing.T) {
 	const columns = 59
 	var header, aggregates strings.Builder
@@ -76,8 +76,8 @@ func TestLongKeyOfManyAggregates(t *testing.T) {
 	}
 }
 
-// TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large that
-// the limit is shorter than a short record.
+// TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large
+// that the limit is shorter than a short record.
 func TestLongKeyOfWideGroup(t *testing.T) {
 	const columns = 930
 	var header, aggregates strings.Builder
@@ -95,8 +95,8 @@ func TestLongKeyOfWideGroup(t *testing.T) {
 }
 
 // TestGroupByColumns checks that groups are the same if records are split by columns, one by one because of distinct,
-// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too. PARTD_MODELS
-// is the number of random inputs; eight have every kind.
+// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too.
+// PARTD_MODELS is the number of random inputs; eight have every kind.
 func TestGroupByColumns(t *testing.T) {
 	t.Parallel()
 	const (

@@ -224,8 +224,8 @@ func TestJoinSeparator(t *testing.T) {
 }
 
 // TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first
-// right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third is as
-// large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.
+// right file fits in a hash table. The second does not quite fit, which partd notices only while reading it. The third
+// is as large as the left file. One key has half of the left file's rows, and each join yields 4 million pairs.
 func TestJoinWithinMemory(t *testing.T) {
 	scale := 1
 	if procs.RaceEnabled {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// startMeasured starts a command and measures its memory. The returned function waits until the command ends, and returns
-// its peak memory in bytes, or 0 on systems other than Linux. Its error has the command's messages, unless the caller has
-// set cmd.Stderr. startMeasured does not use the resource usage of the ended process, which includes memory of its parent
-// from before exec.
+// startMeasured starts a command and measures its memory. The returned function waits until the command ends, and
+// returns its peak memory in bytes, or 0 on systems other than Linux. Its error has the command's messages, unless the
+// caller has set cmd.Stderr. startMeasured does not use the resource usage of the ended process, which includes memory
+// of its parent from before exec.
 func startMeasured(t *testing.T, cmd *exec.Cmd) func() (peak int64, err error) {
 	t.Helper()
 	var stderr bytes.Buffer

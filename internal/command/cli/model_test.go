@@ -69,8 +69,8 @@ var shapes = []benchdata.CSVOptions{
 	{Rows: 110_000, Keys: 50, Dist: "half", Seed: 8},
 }
 
-// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a slice. It sorts each
-// file by one random list of keys or, if PARTD_MODELS is set, by each list.
+// TestSortModel sorts files larger than the memory, and compares the result with a stable sort of a slice. It sorts
+// each file by one random list of keys or, if PARTD_MODELS is set, by each list.
 func TestSortModel(t *testing.T) {
 	t.Parallel()
 	rnd := procs.Rand(t)

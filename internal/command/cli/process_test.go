@@ -19,8 +19,9 @@ import (
 )
 
 // TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to two kinds of stores or, if
-// PARTD_ALL_LAYERS is set, four. Both random pairs have a log, a directory of files, and a buffer. Each key must have the rows that an independent reader finds, in order. The shuffle reuses its input
-// blocks many times, so the test detects a store that keeps references to keys or values.
+// PARTD_ALL_LAYERS is set, four. Both random pairs have a log, a directory of files, and a buffer. Each key must have
+// the rows that an independent reader finds, in order. The shuffle reuses its input blocks many times, so the test
+// detects a store that keeps references to keys or values.
 func TestShuffleLargerThanMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -68,8 +68,9 @@ func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	return func() { write(data) }
 }
 
-// TestVerifyNamesFile checks that partd verify names the file of a flipped bit, and an offset at or before the bit if the file
-// is more than a list of others. A damaged last record of a write-ahead file is not damage, because a kill can cut it off.
+// TestVerifyNamesFile checks that partd verify names the file of a flipped bit, and an offset at or before the bit if
+// the file is more than a list of others. A damaged last record of a write-ahead file is not damage, because a kill can
+// cut it off.
 func TestVerifyNamesFile(t *testing.T) {
 	closed, killed := smallStores(t)
 	intact := func(dir string) {

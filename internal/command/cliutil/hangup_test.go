@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestCatchHangups checks that a SIGHUP before a server is ready does not end the process, and that the server reloads for
-// it later.
+// TestCatchHangups checks that a SIGHUP before a server is ready does not end the process, and that the server reloads
+// for it later.
 func TestCatchHangups(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("Windows has no SIGHUP")

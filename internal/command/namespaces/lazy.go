@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// lazy is a namespace's store. It opens the store when an operation needs it. A store that does not
-// exist reads as empty, and the first change creates it. Until then, reading is an error if the namespace expired, because its
-// entries are missing.
+// lazy is a namespace's store. It opens the store when an operation needs it. A store that does not exist reads as
+// empty, and the first change creates it. Until then, reading is an error if the namespace expired, because its entries
+// are missing.
 type lazy struct {
 	set  *Set
 	name string
@@ -33,8 +33,8 @@ func (l *lazy) withStore(ctx context.Context, create bool, f func(partd.Partd) e
 	return f(store)
 }
 
-// read is like withStore, but fails if the namespace expired. long must be true if f reads the whole store, which can take
-// longer than one operation.
+// read is like withStore, but fails if the namespace expired. long must be true if f reads the whole store, which can
+// take longer than one operation.
 func (l *lazy) read(ctx context.Context, long bool, f func(partd.Partd) error) error {
 	store, release, err := l.set.acquireStore(ctx, l.name, false, long)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// TestSessionsSurviveRestart checks that the token of a session in a namespace is still valid after a restart, although a
-// compressing layer is over the store that keeps the session.
+// TestSessionsSurviveRestart checks that the token of a session in a namespace is still valid after a restart, although
+// a compressing layer is over the store that keeps the session.
 func TestSessionsSurviveRestart(t *testing.T) {
 	dir := t.TempDir()
 	openStore := func(_ context.Context, path string) (partd.Partd, error) {

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/stores"
 )
 
-// TestReadOnlyCommands checks that the commands and programs that only read do all their work for a user who may only read, and that
-// the server logs no refusal.
+// TestReadOnlyCommands checks that the commands and programs that only read do all their work for a user who may only
+// read, and that the server logs no refusal.
 func TestReadOnlyCommands(t *testing.T) {
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestPackaging checks the options in the systemd unit, the container file and the sample for Kubernetes, and the security
-// scores of this unit and the one for partd-tables.
+// TestPackaging checks the options in the systemd unit, the container file and the sample for Kubernetes, and the
+// security scores of this unit and the one for partd-tables.
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../../packaging/partd-server.service", "../../../packaging/Containerfile", "../../../packaging/kubernetes/partd-server.yaml"} {

@@ -22,7 +22,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// greedyBytes returns what each kind of greedy peer sends, without reading answers. All but the first two begin with a handshake.
+// greedyBytes returns what each kind of greedy peer sends, without reading answers. All but the first two begin with a
+// handshake.
 func greedyBytes() [][]byte {
 	request := func(op byte, body ...byte) []byte { // a request in the Go client's protocol
 		h := append([]byte("\x00PD1"), make([]byte, 36)...)
@@ -46,9 +47,9 @@ func greedyBytes() [][]byte {
 	}
 }
 
-// TestGreedyPeers opens many plain connections from one address that use as many resources as they can, and reconnect. A
-// client at another address must be served within a second or, on a busy machine, within four times the wait measured on an
-// idle server. A client at the same address must make progress. The server must stay within its memory limit.
+// TestGreedyPeers opens many plain connections from one address that use as many resources as they can, and reconnect.
+// A client at another address must be served within a second or, on a busy machine, within four times the wait measured
+// on an idle server. A client at the same address must make progress. The server must stay within its memory limit.
 // PARTD_GREEDY sets the duration, and a thousand connections; after at least a minute, the server's usage must recover.
 func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")

@@ -12,7 +12,8 @@ import (
 	"github.com/go-partd/partd/remote"
 )
 
-// serverAt starts a server with a store at an address. It tries for a second, because another process may briefly use the port.
+// serverAt starts a server with a store at an address. It tries for a second, because another process may briefly use
+// the port.
 func serverAt(ctx context.Context, store, address string) (p *procs.Server, err error) {
 	for range 20 {
 		if p, err = procs.StartServer(ctx, command("server", "--store", store, "--listen", "tcp://"+address), 1); err == nil {

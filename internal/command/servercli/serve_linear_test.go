@@ -36,7 +36,8 @@ type keyState struct {
 	value  string
 }
 
-// model defines the possible answers about a key. Stores promise no order across keys, so it checks each key separately.
+// model defines the possible answers about a key. Stores promise no order across keys, so it checks each key
+// separately.
 var model = porcupine.Model{
 	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
 		byKey := map[string][]porcupine.Operation{}

@@ -95,12 +95,13 @@ func (n *tenant) check(ctx context.Context) error {
 	return nil
 }
 
-// TestMixedLoad runs twelve users of twelve namespaces over TLS, most of them over connections that
-// break. Only six namespaces are open at a time. Greedy peers use as many resources as they can, with
-// and without credentials, and the server keeps reloading users and certificates. No change may be lost
-// or applied twice. Users with reliable connections must be served within a second or, on a busy machine,
-// within four times the wait measured on an idle server. The server must stay within its memory limit, its usage must
-// not grow after the first third of the time, and it must recover at the end. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a minute.
+// TestMixedLoad runs twelve users of twelve namespaces over TLS, most of them over connections that break. Only six
+// namespaces are open at a time. Greedy peers use as many resources as they can, with and without credentials, and the
+// server keeps reloading users and certificates. No change may be lost or applied twice. Users with reliable
+// connections must be served within a second or, on a busy machine, within four times the wait measured on an idle
+// server. The server must stay within its memory limit, its usage must not grow after the first third of the time, and
+// it must recover at the end. PARTD_MIXED sets the duration; waits and usage are checked only if it is at least a
+// minute.
 func TestMixedLoad(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
 	duration, greedy := 2*time.Second, 40

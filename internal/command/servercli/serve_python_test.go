@@ -30,8 +30,8 @@ func runPython(t testing.TB, interpreter, script string, args ...string) string 
 	return string(out)
 }
 
-// TestPythonClient runs a script with Python partd's client. TestGoClientOfPythonServer runs the same script with Python
-// partd's server, so that it checks the script too.
+// TestPythonClient runs a script with Python partd's client. TestGoClientOfPythonServer runs the same script with
+// Python partd's server, so that it checks the script too.
 func TestPythonClient(t *testing.T) {
 	t.Parallel()
 	py := requirePython(t, "partd, zmq")

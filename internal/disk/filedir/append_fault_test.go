@@ -28,7 +28,8 @@ var (
 // fileStart is the content of the store before each step.
 var fileStart = map[string]string{"a": "1", "b!": "2", "c": fileLarge, fileLong: "4", "": "5", "t-|-u": "6"}
 
-// faultStep is the distance between failing calls: each call fails in turn or, with the slow race detector, each fourth.
+// faultStep is the distance between failing calls: each call fails in turn or, with the slow race detector, each
+// fourth.
 var faultStep = map[bool]int64{false: 1, true: 4}[procs.RaceEnabled]
 
 // fileFaultOpts lists the options of the stores to test with faults. If only two files may be open, the store
@@ -252,7 +253,8 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 	}
 }
 
-// TestFileScanEndsDespiteClose checks that a scan yields nothing after its caller stops it, even if closing a file fails.
+// TestFileScanEndsDespiteClose checks that a scan yields nothing after its caller stops it, even if closing a file
+// fails.
 func TestFileScanEndsDespiteClose(t *testing.T) {
 	var failing atomic.Bool
 	f := fileOpen(t, vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	procs.Roles{"writer": appendUntilKilled}.Main(m)
 }
 
-// appendUntilKilled appends numbered batches, and prints each number once the batch is acknowledged. Its arguments are the
-// directory, a seed, the number of the first batch, and options.
+// appendUntilKilled appends numbered batches, and prints each number once the batch is acknowledged. Its arguments are
+// the directory, a seed, the number of the first batch, and options.
 func appendUntilKilled(args []string) error {
 	dir, opts := args[0], args[3]
 	seed, _ := strconv.ParseUint(args[1], 10, 64)
@@ -142,8 +142,8 @@ func fileRunUntilKilled(t *testing.T, dir, opts string, seed uint64, firstBatch 
 	return acked
 }
 
-// TestFileKill repeatedly kills a writer, alternately at random times and between two of its writes. Each append must be
-// whole or absent, and no acknowledged append may be lost.
+// TestFileKill repeatedly kills a writer, alternately at random times and between two of its writes. Each append must
+// be whole or absent, and no acknowledged append may be lost.
 func TestFileKill(t *testing.T) {
 	rounds := procs.Kills(t, 30)
 	rnd := procs.Rand(t)

@@ -42,7 +42,8 @@ var fileTaggedOps = []struct {
 	{"drop", partd.Operation{Change: partd.ChangeDrop}, func(m map[string]string) { clear(m) }},
 }
 
-// fileFilledTagged is like fileFilled, but with a session that has applied one operation. next is the tag of the second.
+// fileFilledTagged is like fileFilled, but with a session that has applied one operation. next is the tag of the
+// second.
 func fileFilledTagged(t *testing.T, opts *partd.FileOptions) (mem *vfstest.Mem, next partd.Tag) {
 	t.Helper()
 	mem = fileFilled(t, opts)

@@ -31,9 +31,9 @@ var fileCuts = []fileCut{
 	{"power loss, max open 2", &partd.FileOptions{Sync: true, MaxOpenFiles: 2}, func(mem *vfstest.Mem, rnd *rand.Rand) *vfstest.Mem { return mem.Crash(rnd) }},
 }
 
-// TestFileManyProcesses opens one store in many short-lived simulated processes. Each is killed at a random call to the file
-// system, possibly while it opens the store. The content must always be the result of the operations that returned, with
-// or without the interrupted operation.
+// TestFileManyProcesses opens one store in many short-lived simulated processes. Each is killed at a random call to the
+// file system, possibly while it opens the store. The content must always be the result of the operations that
+// returned, with or without the interrupted operation.
 func TestFileManyProcesses(t *testing.T) {
 	processes, err := strconv.Atoi(os.Getenv("PARTD_LIVES"))
 	if err != nil {
@@ -54,8 +54,8 @@ func TestFileManyProcesses(t *testing.T) {
 	}
 }
 
-// fileRunProcess opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It returns
-// the file system after the interruption, and the contents that are then allowed.
+// fileRunProcess opens a store, which must have one of the allowed contents, and changes it until it is interrupted. It
+// returns the file system after the interruption, and the contents that are then allowed.
 func fileRunProcess(t *testing.T, c fileCut, mem *vfstest.Mem, rnd *rand.Rand, process int, allowed []map[string]string) (*vfstest.Mem, []map[string]string) {
 	t.Helper()
 	var after *vfstest.Mem

@@ -15,7 +15,8 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestFileDiskFull checks that a failed write on a full disk changes nothing, and that writes work again once space is free.
+// TestFileDiskFull checks that a failed write on a full disk changes nothing, and that writes work again once space is
+// free.
 func TestFileDiskFull(t *testing.T) {
 	dir := fileTmpfs(t, "1m")
 	f := fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{})
@@ -131,7 +132,8 @@ func TestFileNoPermission(t *testing.T) {
 	fileWantErr(t, err, os.ErrPermission)
 }
 
-// TestFileOutOfDescriptors checks that a store closes cached files and continues when the process runs out of file descriptors.
+// TestFileOutOfDescriptors checks that a store closes cached files and continues when the process runs out of file
+// descriptors.
 func TestFileOutOfDescriptors(t *testing.T) {
 	mem := vfstest.NewMem()
 	mem.MaxOpen = 12

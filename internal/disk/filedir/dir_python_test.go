@@ -176,7 +176,8 @@ for n in range(batches):
 	}
 }
 
-// TestFilePythonDrops checks that an open Go store still works after Python's drop recreates the directory without its lock.
+// TestFilePythonDrops checks that an open Go store still works after Python's drop recreates the directory without its
+// lock.
 func TestFilePythonDrops(t *testing.T) {
 	fileNeedsPython(t)
 	dir := filepath.Join(t.TempDir(), "store")
@@ -210,7 +211,8 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 }
 
-// TestFilePythonChangesOpenFiles checks appends to files that a Go store has open and Python deletes, replaces or extends.
+// TestFilePythonChangesOpenFiles checks appends to files that a Go store has open and Python deletes, replaces or
+// extends.
 func TestFilePythonChangesOpenFiles(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()

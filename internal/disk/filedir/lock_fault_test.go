@@ -14,9 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-// TestFileEveryFaultUnderKeptLock makes each file system call in a sequence of operations fail once, while the store keeps
-// its lock between operations and therefore does not look up its files again. The failed operation must change nothing,
-// and later operations must find the results of earlier ones.
+// TestFileEveryFaultUnderKeptLock makes each file system call in a sequence of operations fail once, while the store
+// keeps its lock between operations and therefore does not look up its files again. The failed operation must change
+// nothing, and later operations must find the results of earlier ones.
 func TestFileEveryFaultUnderKeptLock(t *testing.T) {
 	for optName, opts := range fileFaultOpts {
 		t.Run(optName, func(t *testing.T) {

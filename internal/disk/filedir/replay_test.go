@@ -88,8 +88,8 @@ func TestFileReplayTornTail(t *testing.T) {
 	}
 }
 
-// TestFileReplayAfterPowerLoss checks the removal of an interrupted append after a power failure. With Sync, everything after
-// the old value is removed. Without Sync, bytes of the append and zeros are removed.
+// TestFileReplayAfterPowerLoss checks the removal of an interrupted append after a power failure. With Sync, everything
+// after the old value is removed. Without Sync, bytes of the append and zeros are removed.
 func TestFileReplayAfterPowerLoss(t *testing.T) {
 	old, added := fileBytes(5000), "+"+fileBytes(19_999)
 	withZeros := func(s string, begin, end int) []byte {
@@ -181,7 +181,8 @@ func fileTornContent(old string) map[string]string {
 	return want
 }
 
-// TestFileReplayTornRecord checks that an incomplete undo record is ignored, because its operation has not changed any file.
+// TestFileReplayTornRecord checks that an incomplete undo record is ignored, because its operation has not changed any
+// file.
 func TestFileReplayTornRecord(t *testing.T) {
 	dir, path := fileMakeTorn(t, nil, 1, "old", "added", []byte("added"))
 	journal := filepath.Join(dir, names.Journal)

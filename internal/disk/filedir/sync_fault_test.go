@@ -37,9 +37,9 @@ func fileApplyInNewSession(op partd.Operation) func(ctx context.Context, f *stor
 	}
 }
 
-// TestFileSyncAfterEveryFault makes each file system call of each operation fail, in a store without the option Sync. Either
-// only that call fails, or all later calls too. If the method Sync then returns nil, the whole content must survive a power
-// failure. Sync must not return nil after a failed sync.
+// TestFileSyncAfterEveryFault makes each file system call of each operation fail, in a store without the option Sync.
+// Either only that call fails, or all later calls too. If the method Sync then returns nil, the whole content must
+// survive a power failure. Sync must not return nil after a failed sync.
 func TestFileSyncAfterEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}
 	tryAll := os.Getenv("PARTD_FAULTS") != ""
@@ -66,8 +66,8 @@ func TestFileSyncAfterEveryFault(t *testing.T) {
 	}
 }
 
-// TestFileAppendFaultThenPowerLoss makes each file system call of an append with Sync fail once, and then simulates power
-// failures. The store reopens files within the append, and closes all of them when too many are open.
+// TestFileAppendFaultThenPowerLoss makes each file system call of an append with Sync fail once, and then simulates
+// power failures. The store reopens files within the append, and closes all of them when too many are open.
 func TestFileAppendFaultThenPowerLoss(t *testing.T) {
 	for _, errno := range []error{syscall.EMFILE, syscall.ENOSPC} {
 		for n, hit := int64(1), true; hit; n++ {

@@ -91,7 +91,8 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 	}
 }
 
-// TestFileFirstAppendPowerLoss simulates a power failure during the first append to a store, which creates the undo file.
+// TestFileFirstAppendPowerLoss simulates a power failure during the first append to a store, which creates the undo
+// file.
 func TestFileFirstAppendPowerLoss(t *testing.T) {
 	opts := &partd.FileOptions{Sync: true}
 	rnd := rand.New(rand.NewPCG(7, 8))

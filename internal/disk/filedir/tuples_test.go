@@ -79,8 +79,8 @@ p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 
 	}
 }
 
-// TestFileTuplesInFlatFiles checks that tuples that earlier versions stored in flat files stay there, that two files of one
-// key cause an error that names both, and that links are not followed.
+// TestFileTuplesInFlatFiles checks that tuples that earlier versions stored in flat files stay there, that two files of
+// one key cause an error that names both, and that links are not followed.
 func TestFileTuplesInFlatFiles(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{KeepLock: -1}) // keeps no lock, because this test changes the directory like another program
@@ -115,7 +115,8 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 	}
 }
 
-// TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are deleted.
+// TestFileKeyIsTupleDirectory checks that writes to a key that is also a directory of tuples fail until the tuples are
+// deleted.
 func TestFileKeyIsTupleDirectory(t *testing.T) {
 	for name, write := range map[string]func(f *storetest.Dir) error{
 		"append": func(f *storetest.Dir) error { return f.Append(t.Context(), fileEntries("a", "own")...) },

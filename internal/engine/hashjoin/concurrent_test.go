@@ -2,8 +2,8 @@ package hashjoin
 
 import "testing"
 
-// TestKeysIndexedAtOnce indexes many small tables in which each worker has records of the same keys. If two workers insert
-// a key at the same time, its records must be in one list.
+// TestKeysIndexedAtOnce indexes many small tables in which each worker has records of the same keys. If two workers
+// insert a key at the same time, its records must be in one list.
 func TestKeysIndexedAtOnce(t *testing.T) {
 	for round := range 400 {
 		table := New(64<<20, threads)

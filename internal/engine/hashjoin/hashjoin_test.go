@@ -132,7 +132,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did fit.
+// TestTableMemory checks that a table rejects records that do not fit, and that MoveTo returns the records that did
+// fit.
 func TestTableMemory(t *testing.T) {
 	const memory = 4 << 20
 	all := someRecords(100_000)

@@ -81,8 +81,8 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// checkShort checks that ParseAt returns the same number as ParseNumber, and that shortDigits accepts a number unless it
-// has a plus sign or an exponent, whatever follows the text.
+// checkShort checks that ParseAt returns the same number as ParseNumber, and that shortDigits accepts a number unless
+// it has a plus sign or an exponent, whatever follows the text.
 func checkShort(t *testing.T, text string) {
 	t.Helper()
 	if len(text) == 0 || len(text) > 8 {

@@ -93,8 +93,8 @@ type Spec struct {
 	IsQuoted, IsSecondQuoted bool // Field and Second are columns, and not parts of columns
 }
 
-// Parse parses a comma-separated list of aggregates, such as "count,sum(x) as total". An argument in double quotes is the
-// name of a column. min(x:b) and max(x:b) compare bytes.
+// Parse parses a comma-separated list of aggregates, such as "count,sum(x) as total". An argument in double quotes is
+// the name of a column. min(x:b) and max(x:b) compare bytes.
 func Parse(list string) ([]Spec, error) {
 	var specs []Spec
 	for rest, more := list, true; more; {
@@ -139,8 +139,8 @@ type argument struct {
 	isQuoted, isBytes bool // isBytes: ":b" follows the quoted name or the part
 }
 
-// cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is one
-// argument, which can contain commas. It returns false if the parenthesis is missing.
+// cutArguments cuts arguments and the closing parenthesis from the beginning of text. Unless splits is set, there is
+// one argument, which can contain commas. It returns false if the parenthesis is missing.
 func cutArguments(text string, splits bool) (args []argument, rest string, ok bool) {
 	for rest = "," + text; strings.HasPrefix(rest, ","); {
 		var arg argument

@@ -53,8 +53,8 @@ func aggregateRecords(t *testing.T, list string, records [][]string, parts int) 
 	return texts
 }
 
-// TestPairsAndBools checks aggregates of pairs of numbers and of booleans. As in SQL, an aggregate of too few values has
-// no result.
+// TestPairsAndBools checks aggregates of pairs of numbers and of booleans. As in SQL, an aggregate of too few values
+// has no result.
 func TestPairsAndBools(t *testing.T) {
 	const list = "corr(y,x),covar(y,x),covar_pop(y,x),regr_slope(y,x),regr_intercept(y,x),regr_r2(y,x),bool_and(b),bool_or(b)"
 	for records, want := range map[string]string{

@@ -170,8 +170,8 @@ func (c *condition) holds(fields [][]byte) (bool, error) {
 	return t == yes, nil
 }
 
-// test evaluates the condition on a record's fields. If the result is invalid, bad is the comparison whose field has the
-// wrong kind.
+// test evaluates the condition on a record's fields. If the result is invalid, bad is the comparison whose field has
+// the wrong kind.
 func (c *condition) test(fields [][]byte) (t truth, bad *condition) {
 	switch c.op {
 	case where.Not:

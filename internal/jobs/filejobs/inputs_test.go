@@ -69,7 +69,8 @@ func TestProofs(t *testing.T) {
 	j.ReportSorter(extsort.Stats{Records: 3})
 }
 
-// TestNumberColumns checks that a first record that is longer than the bytes read does not give a wrong number of columns.
+// TestNumberColumns checks that a first record that is longer than the bytes read does not give a wrong number of
+// columns.
 func TestNumberColumns(t *testing.T) {
 	for _, c := range []struct {
 		text string

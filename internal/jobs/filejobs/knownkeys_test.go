@@ -28,8 +28,8 @@ func TestFirstKeysMemory(t *testing.T) {
 	}
 }
 
-// TestFirstKeysKeepsEarlierKeys checks that a key equal to the largest of the first keys is rejected, because the earlier
-// record comes first.
+// TestFirstKeysKeepsEarlierKeys checks that a key equal to the largest of the first keys is rejected, because the
+// earlier record comes first.
 func TestFirstKeysKeepsEarlierKeys(t *testing.T) {
 	f := &firstKeys{n: 2, maxBytes: 1 << 20}
 	for i, want := range []struct {

@@ -66,8 +66,8 @@ func (w *worker) finish(index int) (err error) {
 	return filejobs.JoinErrors(filejobs.JoinErrors(err, w.table.Close()), w.lists.close())
 }
 
-// lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, the numbers of
-// batches determine that order, and the writer gets the number g.batches plus offset.
+// lastWriter returns a writer for data that must sort after the data of all blocks. If values are sorted, the numbers
+// of batches determine that order, and the writer gets the number g.batches plus offset.
 func (g *engine) lastWriter(offset int) (*extsort.Writer, error) {
 	if g.sortsValues() {
 		return g.sorter.Batch(uint64(g.batches.Load()) + uint64(offset))

@@ -24,7 +24,8 @@ var (
 // concurrent use.
 type Dir struct {
 	Nearby *tempdir.Set // for temporary files on the directory's file system
-	// Visible makes CreateFile write a first "." or "_" of a name as %XX. Readers of directories omit files with such names.
+	// Visible makes CreateFile write a first "." or "_" of a name as %XX. Readers of directories omit files with such
+	// names.
 	Visible bool
 
 	path   string
@@ -37,8 +38,8 @@ type Dir struct {
 	parents map[string]bool // directories of files
 }
 
-// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if it is a
-// file. It removes what killed runs have left behind. The directory need not exist.
+// CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
+// it is a file. It removes what killed runs have left behind. The directory need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -106,8 +107,8 @@ func makeDirs(dir string) (undo func(), err error) {
 	}, os.MkdirAll(dir, 0o777)
 }
 
-// CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives to
-// the key; if it is too long, it contains the key's SHA-256.
+// CreateFile creates a file for a key, and returns its name without ext. The name is the one that [names.Scheme] gives
+// to the key; if it is too long, it contains the key's SHA-256.
 func (d *Dir) CreateFile(key, ext string) (f *os.File, name string, err error) {
 	name = d.nameOfKey(names.Scheme{}, key, ext)
 	f, err = d.create(name + ext)
@@ -132,8 +133,8 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 	return name
 }
 
-// CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system ignores
-// case, and another path differs only in case, the error wraps [fs.ErrExist].
+// CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system
+// ignores case, and another path differs only in case, the error wraps [fs.ErrExist].
 func (d *Dir) CreateAt(path string) (f *os.File, err error) {
 	if err = d.makeParents(path); err == nil {
 		f, err = d.create(path)

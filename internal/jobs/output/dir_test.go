@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/disk/names"
 )
 
-// TestIgnoredCase checks names that differ only in case on a file system that ignores case. The test creates the names that
-// such a file system would find.
+// TestIgnoredCase checks names that differ only in case on a file system that ignores case. The test creates the names
+// that such a file system would find.
 func TestIgnoredCase(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
 	d, err := CreateDir(dir)

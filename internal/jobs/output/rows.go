@@ -141,8 +141,8 @@ func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 	return r.AppendEnd(dst), nil
 }
 
-// AppendEmptyRow appends the representation of a row whose only field is empty. The caller must have appended the field.
-// It prevents an empty line, which readers may skip.
+// AppendEmptyRow appends the representation of a row whose only field is empty. The caller must have appended the
+// field. It prevents an empty line, which readers may skip.
 func (r *Rows) AppendEmptyRow(dst []byte) ([]byte, error) {
 	switch {
 	case r.layout.Format == records.CSV:

@@ -30,8 +30,8 @@ func TestQuotes(t *testing.T) {
 	}
 }
 
-// TestSeparatorsInValues checks that a format is not plain if its separator can occur in a number, true or false, because
-// such values are written without a check.
+// TestSeparatorsInValues checks that a format is not plain if its separator can occur in a number, true or false,
+// because such values are written without a check.
 func TestSeparatorsInValues(t *testing.T) {
 	values := fmt.Sprint(-1.5e-10, 1e+21, 1234567890, true, false)
 	for c := rune('!'); c < 0x7f; c++ {

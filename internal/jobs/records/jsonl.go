@@ -221,8 +221,8 @@ func unmarshalString(body []byte) []byte {
 	return []byte(text)
 }
 
-// trimJSON removes JSON's white space from both ends. bytes.TrimSpace would remove more characters, such as \v, which are
-// not valid around an object.
+// trimJSON removes JSON's white space from both ends. bytes.TrimSpace would remove more characters, such as \v, which
+// are not valid around an object.
 func trimJSON(data []byte) []byte {
 	data = skipSpace(data)
 	for len(data) > 0 && isJSONSpace(data[len(data)-1]) {

@@ -46,8 +46,8 @@ func TestConcatenated(t *testing.T) {
 	}
 }
 
-// TestLibraryStopsAfterFrame checks that Reader reads what follows the first frame even if the library stops there, as some
-// versions of the LZ4 library do.
+// TestLibraryStopsAfterFrame checks that Reader reads what follows the first frame even if the library stops there, as
+// some versions of the LZ4 library do.
 func TestLibraryStopsAfterFrame(t *testing.T) {
 	var frame bytes.Buffer
 	w, err := NewWriter(compress.LZ4, &frame, 1)

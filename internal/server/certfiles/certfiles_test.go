@@ -65,8 +65,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// TestReloadOnChange checks that a server uses changed files without a call of Reload, and keeps its certificate if a changed
-// file cannot be used.
+// TestReloadOnChange checks that a server uses changed files without a call of Reload, and keeps its certificate if a
+// changed file cannot be used.
 func TestReloadOnChange(t *testing.T) {
 	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
 	must(t, err)

@@ -87,7 +87,8 @@ func TestEqualComparesExactNumbersExactly(t *testing.T) {
 	}
 }
 
-// compareCommands compares commands of the program in a role with the model until the duration has passed, at least once.
+// compareCommands compares commands of the program in a role with the model until the duration has passed, at least
+// once.
 func compareCommands(role string, seed uint64, duration time.Duration) error {
 	dir, err := os.MkdirTemp("", "partd-differential-")
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// CheckAliases fails the test for each exported alias or field of a public package whose type is in an internal package,
-// because go doc shows neither the fields nor the methods of such a type. It also fails for an exported type that embeds an
-// unexported generic one. exceptions lists allowed aliases with their package's
-// path, such as encode.PyTuple.
+// CheckAliases fails the test for each exported alias or field of a public package whose type is in an internal
+// package, because go doc shows neither the fields nor the methods of such a type. It also fails for an exported type
+// that embeds an unexported generic one. exceptions lists allowed aliases with their package's path, such as
+// encode.PyTuple.
 func (l *Layering) CheckAliases(t *testing.T, exceptions ...string) {
 	var found []string
 	for _, p := range l.list(t, "linux") {
@@ -100,8 +100,8 @@ func refersTo(t ast.Expr, internal map[string]bool) (found bool) {
 	return found
 }
 
-// isUnexportedGeneric reports whether an embedded type is an unexported instance of a generic type. Go doc shows it, and
-// its methods with a wrong receiver.
+// isUnexportedGeneric reports whether an embedded type is an unexported instance of a generic type. Go doc shows it,
+// and its methods with a wrong receiver.
 func isUnexportedGeneric(t ast.Expr) bool {
 	switch g := t.(type) {
 	case *ast.IndexExpr:

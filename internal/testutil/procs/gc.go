@@ -7,8 +7,8 @@ import (
 )
 
 // CollectLess makes garbage collections rarer, because they take half of the time of tests that allocate much and keep
-// little. A TestMain calls it. It does nothing in a process that plays a role, or if GOGC is set. Tests that measure the
-// heap set their own percentage.
+// little. A TestMain calls it. It does nothing in a process that plays a role, or if GOGC is set. Tests that measure
+// the heap set their own percentage.
 func CollectLess() {
 	if os.Getenv(roleEnv) == "" && os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)

@@ -78,7 +78,8 @@ func Command(role string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Link makes a symbolic link to this test binary in dir for each role, so that scripts can run the roles by their names.
+// Link makes a symbolic link to this test binary in dir for each role, so that scripts can run the roles by their
+// names.
 func Link(t testing.TB, dir string, roles ...string) {
 	t.Helper()
 	program, err := os.Executable()

@@ -37,6 +37,9 @@ _active: use | None = None
 class use:
     """Makes "partd" dask's shuffle method, until the end of the with block, or close().
 
+        with partd_go.dask.use():
+            df.groupby("name").apply(len, meta=("n", "int64")).compute()
+
     url is the address of a partd-server, of several such servers (tcp://A,B,C), or of a bucket (s3://BUCKET/PREFIX,
     which needs the program partd-cloud). All workers must be able to reach the address. url may also be a
     `partd_go.Client`; then the workers use its address, token and certificates. compression is "lz4" or "zstd"

@@ -1,5 +1,10 @@
 """The API of the package pystore, implemented with partd_go.tables: `import partd_go.pystore as pystore`.
 
+    pystore.set_path("stores")
+    collection = pystore.store("market").collection("trades")
+    collection.write("AAPL", frame, metadata={"source": "exchange"}, overwrite=True)
+    frame = collection.item("AAPL").to_pandas()
+
 A store is a directory of tables, a collection is a bucket of these tables, and an item is a table. This
 package needs the wheel partd-go-tables, pandas and pyarrow, and dask for lazy frames.
 """

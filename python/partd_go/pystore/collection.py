@@ -42,6 +42,16 @@ DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
 
 
 class Collection:
+    """Named items in a store, as store.collection() returns them.
+
+        collection = pystore.store("market").collection("trades")
+        collection.write("AAPL", frame, overwrite=True)
+        collection.append("AAPL", later)
+        print(collection.list_items())
+
+    The methods are those of the package pystore.
+    """
+
     def __init__(self, collection: str, datastore: Path):
         self.collection, self.datastore = collection, datastore
         self._validator: DataValidator | None = None

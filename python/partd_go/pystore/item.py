@@ -27,6 +27,14 @@ _FLOAT = "partd.float"
 
 
 class Item:
+    """A table of a collection, as collection.item() returns it.
+
+        item = pystore.store("market").collection("trades").item("AAPL")
+        print(item.metadata, item.to_pandas())
+
+    Its rows are read when they are needed.
+    """
+
     def __init__(
         self,
         item: str,

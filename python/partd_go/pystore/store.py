@@ -9,6 +9,14 @@ from .item import Item
 
 
 class store:
+    """A directory of collections.
+
+        market = pystore.store("market")
+        print(market.list_collections())
+
+    It is in the directory of set_path(), and is created if it does not exist.
+    """
+
     def __init__(self, datastore: str):
         self.datastore = utils.get_path(datastore)
         self.datastore.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Stores pandas, polars and pyarrow tables in a directory or at a server.
 
-with partd_go.tables.connect("trades") as tables:
-    tables.put("quotes", frame)
-    frame = tables.get("quotes")
+    with partd_go.tables.connect("trades") as tables:
+        tables.put("quotes", frame)
+        frame = tables.get("quotes")
 
 It needs pyarrow. For a directory it also needs the wheel partd-go-tables, which contains the server.
 """

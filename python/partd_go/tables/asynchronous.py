@@ -36,8 +36,15 @@ def _in_thread(
 
 
 class AsyncTables:
-    """The methods of Tables as coroutines. If a call is cancelled, it still runs to its end, but its result is
-    dropped."""
+    """The methods of Tables as coroutines, which take the same arguments.
+
+        async def count():
+            async with await connect_async("data") as tables:
+                await tables.put("trades", frame)
+                return len(await tables.get("trades"))
+
+    If a call is cancelled, it still runs to its end, but its result is dropped.
+    """
 
     def __init__(self, tables: Tables):
         self.tables = tables

@@ -22,7 +22,13 @@ Names = str | Sequence[str]
 
 
 class Snapshot(NamedTuple):
-    """A snapshot of a bucket: a name for the state of its tables at one point in time. tables is their number."""
+    """A snapshot of a bucket: a name for the state of its tables at one point in time.
+
+        tables.snapshot("before")
+        print(tables.snapshots())
+
+    The field tables is the number of these tables.
+    """
 
     name: str
     time: datetime.datetime

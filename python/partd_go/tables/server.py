@@ -36,8 +36,13 @@ def _write_private(directory: str, name: str, text: str) -> str:
 
 
 class Server(Process):
-    """A running `partd-tables serve` process. Used in a with statement, it stops at the end; clients connect to its
-    url."""
+    """A running `partd-tables serve` process, as serve() returns it. Clients connect to its url.
+
+        with serve("data") as server, connect(server.url) as tables:
+            tables.put("trades", frame)
+
+    Used in a with statement, it stops at the end.
+    """
 
     _verify = "partd-tables verify"
 
@@ -196,8 +201,8 @@ def serve(
 ) -> Server:
     """Starts a server of the tables in a directory, for other processes, and returns it.
 
-        with serve("data", port=0, secret=secret) as server:
-            tables = connect(server.url, token=server.token())
+        with serve("data") as server, connect(server.url) as tables:
+            tables.put("trades", frame)
 
     If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If
     secret is given, each call needs a token that Server.token() returns. memory, read_only and start_timeout are as in

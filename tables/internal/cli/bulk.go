@@ -43,8 +43,8 @@ func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
 	return f
 }
 
-// run calls f with the rows of files and the columns --by, and shows the progress. heap is the part of --memory that is in
-// the heap. tempDirs are the directories for temporary files.
+// run calls f with the rows of files and the columns --by, and shows the progress. heap is the part of --memory that is
+// in the heap. tempDirs are the directories for temporary files.
 func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(r array.RecordReader, by []string) error) error {
 	if *b.by == "" {
 		return cliutil.Usagef("--by is required: name the columns")
@@ -85,8 +85,8 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	return err
 }
 
-// check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not wait
-// until the files before it have been read.
+// check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
+// wait until the files before it have been read.
 func (b *bulkFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))

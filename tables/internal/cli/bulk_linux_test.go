@@ -24,7 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/bulk"
 )
 
-// randomRows returns n rows that do not compress. They have a number below keys, and a value of the given size in bytes.
+// randomRows returns n rows that do not compress. They have a number below keys, and a value of the given size in
+// bytes.
 func randomRows(n, keys, size int) arrow.RecordBatch {
 	rnd := rand.NewChaCha8([32]byte{1})
 	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int32}, {Name: "value", Type: &arrow.FixedSizeBinaryType{ByteWidth: size}}}, nil)
@@ -71,7 +72,8 @@ func (l *locked) String() string {
 }
 
 // TestSplitInterrupted kills a split, and interrupts it, while it reads and while it writes files. No file may have its
-// final name. The next run must remove what a killed run leaves. The input has no end, so that no run ends before the signal.
+// final name. The next run must remove what a killed run leaves. The input has no end, so that no run ends before the
+// signal.
 func TestSplitInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	parent, tmp := filepath.Join(dir, "parent"), filepath.Join(dir, "tmp")
@@ -148,7 +150,8 @@ func TestSplitInterrupted(t *testing.T) {
 	}
 }
 
-// TestBulkFullDisk checks that a run that fills the disk of the files, or of the temporary data, says so and leaves nothing.
+// TestBulkFullDisk checks that a run that fills the disk of the files, or of the temporary data, says so and leaves
+// nothing.
 func TestBulkFullDisk(t *testing.T) {
 	small, tmp := vfstest.Mount(t, "tmpfs", 20<<20), t.TempDir()
 	in := filepath.Join(t.TempDir(), "in.parquet")

@@ -22,7 +22,8 @@ import (
 	"github.com/go-partd/partd/tables/bulk"
 )
 
-// filesIn returns the files in and below dir as a map from their relative path to their text. A directory that does not exist has none.
+// filesIn returns the files in and below dir as a map from their relative path to their text. A directory that does not
+// exist has none.
 func filesIn(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -166,7 +167,8 @@ func equalMaps(a, b map[string]string) bool {
 	return string(x) == string(y)
 }
 
-// TestBulkRefuses checks the exit codes and messages for wrong usage and for input that cannot be read, and that nothing is written.
+// TestBulkRefuses checks the exit codes and messages for wrong usage and for input that cannot be read, and that
+// nothing is written.
 func TestBulkRefuses(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
@@ -321,7 +323,8 @@ func sameSchema(a, b *arrow.Schema) bool {
 	})
 }
 
-// TestBulkDamagedPage checks that the error about a damaged page names the file and the row group, and that nothing is written.
+// TestBulkDamagedPage checks that the error about a damaged page names the file and the row group, and that nothing is
+// written.
 func TestBulkDamagedPage(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))

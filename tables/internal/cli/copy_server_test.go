@@ -27,11 +27,12 @@ import (
 
 var ledgerSchema = arrow.NewSchema([]arrow.Field{{Name: "writer", Type: arrow.PrimitiveTypes.Int64}, {Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 
-// ledgerTables are the tables to which a writer appends each row, in this order. Each append is acknowledged before the next.
+// ledgerTables are the tables to which a writer appends each row, in this order. Each append is acknowledged before the
+// next.
 var ledgerTables = [][2]string{{"", "first"}, {"two", "second"}, {"three", "third"}}
 
-// ledgerWriter appends rows to the ledger's tables until ctx ends, also while the server restarts. acknowledged counts the
-// acknowledged appends to each table, attempted the attempted ones, and slowest is the longest time of an append.
+// ledgerWriter appends rows to the ledger's tables until ctx ends, also while the server restarts. acknowledged counts
+// the acknowledged appends to each table, attempted the attempted ones, and slowest is the longest time of an append.
 type ledgerWriter struct {
 	acknowledged, attempted [3]atomic.Int64
 	slowest                 atomic.Int64
@@ -73,8 +74,8 @@ func (w *ledgerWriter) run(ctx context.Context, t *testing.T, server string, id 
 	}
 }
 
-// ledgerOf returns the number of rows of each writer in each table of a directory. In each table, the rows of a writer must be
-// 0, 1, 2…, each once.
+// ledgerOf returns the number of rows of each writer in each table of a directory. In each table, the rows of a writer
+// must be 0, 1, 2…, each once.
 func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 	t.Helper()
 	s, err := tables.Open(t.Context(), dir, nil)
@@ -109,9 +110,10 @@ func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 	return counts
 }
 
-// TestServerBackupUnderLoad backs up a server while writers append to tables of several buckets. It kills the client during one
-// backup, and the server during another. The backup that then succeeds must restore to a state that existed: each writer's rows
-// are a prefix that includes all rows acknowledged before the backup, and no row is in a later table but not in an earlier one.
+// TestServerBackupUnderLoad backs up a server while writers append to tables of several buckets. It kills the client
+// during one backup, and the server during another. The backup that then succeeds must restore to a state that existed:
+// each writer's rows are a prefix that includes all rows acknowledged before the backup, and no row is in a later table
+// but not in an earlier one.
 func TestServerBackupUnderLoad(t *testing.T) {
 	const writers = 6
 	dir, backups := t.TempDir(), t.TempDir()
@@ -249,7 +251,8 @@ func TestCopyOutput(t *testing.T) {
 	}
 }
 
-// copyServer serves a new directory with a directory for copies. It returns the flags of clients, with a token for rights.
+// copyServer serves a new directory with a directory for copies. It returns the flags of clients, with a token for
+// rights.
 func copyServer(t *testing.T, dir, backups string) (flags func(flightd.Rights) []string, stop func()) {
 	t.Helper()
 	secret := writeTemp(t, "secret", "a secret that is long enough for tests")
@@ -356,7 +359,8 @@ func TestServerCopies(t *testing.T) {
 	}
 }
 
-// TestServerBackupDir checks that a server refuses a directory for copies that is missing, or that is not apart from the tables.
+// TestServerBackupDir checks that a server refuses a directory for copies that is missing, or that is not apart from
+// the tables.
 func TestServerBackupDir(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "tables")

@@ -120,8 +120,8 @@ func readOptional(flag, file string) (string, error) {
 	return string(b), nil
 }
 
-// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text that
-// an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
+// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text
+// that an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
 func readLine(flag, file string) (string, error) {
 	text, err := readOptional(flag, file)
 	text = strings.TrimRight(text, "\r\n")

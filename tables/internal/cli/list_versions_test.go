@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// TestVersions checks that --version, --at and --since select versions with the rows of earlier puts, also if the rows are
-// still in the tail of a server, and that an error for a time names times that can be used.
+// TestVersions checks that --version, --at and --since select versions with the rows of earlier puts, also if the rows
+// are still in the tail of a server, and that an error for a time names times that can be used.
 func TestVersions(t *testing.T) {
 	for _, place := range []string{"directory", "server"} {
 		t.Run(place, func(t *testing.T) {

@@ -87,7 +87,8 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	return p.withDir(ctx, create, engine, func(b backend) error {
 		err := f(b)
-		// Close the engine before it opens a database for the next statement, and not only after the store, which syncs.
+		// Close the engine before it opens a database for the next statement, and not only after the store, which
+		// syncs.
 		return errors.Join(err, engine.Close())
 	})
 }

@@ -115,7 +115,8 @@ func TestRemoteLikeLocal(t *testing.T) {
 	url, token := remoteServer(t, flightd.Admin)
 	remote := run("--server", url, "--token-file", token)
 	local := run("--dir", filepath.Join(t.TempDir(), "tables"))
-	// A listing's sizes, the sizes of metadata and the version of a put depend on when the store folds, and on its path.
+	// A listing's sizes, the sizes of metadata and the version of a put depend on when the store folds, and on its
+	// path.
 	bytes := regexp.MustCompile(`\d+ +TIME|\(\d+ bytes\)|put, version \d+`)
 	failed := 0
 	for i := range local {

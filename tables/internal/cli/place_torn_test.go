@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestTornTail checks that a command says so if it drops an incomplete record at the end of the tail, because the record
-// may have been acknowledged.
+// TestTornTail checks that a command says so if it drops an incomplete record at the end of the tail, because the
+// record may have been acknowledged.
 func TestTornTail(t *testing.T) {
 	dir, torn := t.TempDir(), filepath.Join(t.TempDir(), "torn")
 	store := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})

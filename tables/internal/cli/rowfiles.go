@@ -139,8 +139,8 @@ func writeRows(out io.Writer, format formats.Format, r array.RecordReader, strea
 	return w.Close()
 }
 
-// openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is the
-// file's size, or -1 if it is unknown.
+// openInput opens a file, or the standard input if name is "-". flag is the name of the flag for the format. total is
+// the file's size, or -1 if it is unknown.
 func (a *app) openInput(name, flag string, format formats.Format) (input *formats.Input, total int64, err error) {
 	input = &formats.Input{Name: name, File: a.in, Format: format}
 	if name == "-" {

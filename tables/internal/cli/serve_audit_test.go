@@ -23,8 +23,8 @@ import (
 	"github.com/go-partd/partd/tables/flightd"
 )
 
-// TestServeAuditLog checks the audit log's lines for calls over Flight, Flight SQL, HTTP and the Iceberg catalog: allowed,
-// denied, failed, and without a valid token. The log must contain no token, and a new file after SIGHUP.
+// TestServeAuditLog checks the audit log's lines for calls over Flight, Flight SQL, HTTP and the Iceberg catalog:
+// allowed, denied, failed, and without a valid token. The log must contain no token, and a new file after SIGHUP.
 func TestServeAuditLog(t *testing.T) {
 	const secret = "a secret of 32 bytes or more, of words"
 	file, web := filepath.Join(t.TempDir(), "audit"), "localhost:"+freePort(t)

@@ -115,9 +115,9 @@ func (l *careLoad) read(ctx context.Context, c *flightclient.Client, table int64
 	return nil
 }
 
-// TestServeMaintainsKilled kills a server PARTD_KILLS times within PARTD_MAINTAIN seconds, and fills its disk in between,
-// while PARTD_WRITERS writers append and readers compare the rows with a model. No row may be lost or doubled, no call
-// may fail without cause, and few files may remain.
+// TestServeMaintainsKilled kills a server PARTD_KILLS times within PARTD_MAINTAIN seconds, and fills its disk in
+// between, while PARTD_WRITERS writers append and readers compare the rows with a model. No row may be lost or doubled,
+// no call may fail without cause, and few files may remain.
 func TestServeMaintainsKilled(t *testing.T) {
 	for _, flag := range []string{"--no-tail", "--no-tail=false"} {
 		t.Run(flag, func(t *testing.T) { maintainKilled(t, flag) })

@@ -93,8 +93,8 @@ func drain(r array.RecordReader, err error) error {
 }
 
 // TestServeRotatesSecrets replaces every secret of a server under load several times: the secret that signs tokens, the
-// certificate's key, and all tokens, with which clients put, get, run statements over Flight and HTTP, and use the
-// page and the Iceberg catalog. No request may fail, and every row must arrive once. Afterwards, old tokens are refused.
+// certificate's key, and all tokens, with which clients put, get, run statements over Flight and HTTP, and use the page
+// and the Iceberg catalog. No request may fail, and every row must arrive once. Afterwards, old tokens are refused.
 func TestServeRotatesSecrets(t *testing.T) {
 	const rounds = 2 // the second replaces what the first put in place; a third would only repeat it
 	ctx, dir := t.Context(), t.TempDir()

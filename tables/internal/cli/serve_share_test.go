@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// TestServeShare checks that a shared server tells programs its URL, runs until the last one disconnects, and closes the
-// last connection only after it has closed the directory.
+// TestServeShare checks that a shared server tells programs its URL, runs until the last one disconnects, and closes
+// the last connection only after it has closed the directory.
 func TestServeShare(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short

@@ -86,8 +86,8 @@ func certificate(t *testing.T) (cert, key string) {
 	return cert, key
 }
 
-// TestShootsClient checks that the shoots client gets the same results from this server as from shoots' server, with TLS
-// and tokens. Then it stops the server, which must exit with 0.
+// TestShootsClient checks that the shoots client gets the same results from this server as from shoots' server, with
+// TLS and tokens. Then it stops the server, which must exit with 0.
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")

@@ -81,7 +81,8 @@ func endMessage(err error) string {
 	return "stopped\n"
 }
 
-// release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for this.
+// release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for
+// this.
 func (s *sharing) release(message string) {
 	_ = s.listener.Close()
 	s.mu.Lock()

@@ -53,10 +53,10 @@ func ListFiles(paths []string) (files []string, err error) {
 }
 
 // ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
-// open at a time, besides temporary copies of pipes. All files must have the columns of the first, in any order. Text gets
-// the types that it would have in one file. If there is Parquet or Arrow, all rows get the types of the first such file,
-// from which types of another may differ only in how Arrow stores the values, such as large_utf8. The caller must release
-// the reader.
+// open at a time, besides temporary copies of pipes. All files must have the columns of the first, in any order. Text
+// gets the types that it would have in one file. If there is Parquet or Arrow, all rows get the types of the first such
+// file, from which types of another may differ only in how Arrow stores the values, such as large_utf8. The caller must
+// release the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
 	types := &fileTypes{}
 	if len(files) > 1 {
@@ -147,8 +147,8 @@ func countNames(s *arrow.Schema) map[string]int {
 	return names
 }
 
-// shortForm returns a type with texts and lists instead of large ones and of views. Which of them a file has depends only
-// on the program that wrote it.
+// shortForm returns a type with texts and lists instead of large ones and of views. Which of them a file has depends
+// only on the program that wrote it.
 func shortForm(t arrow.DataType) arrow.DataType {
 	form := func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {

@@ -12,8 +12,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// TestReadFiles checks that the rows of files whose programs store texts and lists differently get the types of the first
-// file, and that other differences are errors that name the column.
+// TestReadFiles checks that the rows of files whose programs store texts and lists differently get the types of the
+// first file, and that other differences are errors that name the column.
 func TestReadFiles(t *testing.T) {
 	text, large := arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString
 	items := func(t arrow.DataType) arrow.DataType {

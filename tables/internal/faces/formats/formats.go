@@ -96,8 +96,8 @@ type Input struct {
 	Format Format
 	Sep    string // separator of CSV fields, a single byte; "" means a comma
 
-	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats use
-	// it, and Parquet for times in INT96.
+	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats
+	// use it, and Parquet for times in INT96.
 	Known *arrow.Schema
 	// IsUncompressed makes Read reject compressed text, because a small compressed file can expand to any size.
 	IsUncompressed bool
@@ -297,7 +297,8 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 		}
 	}
 	open := func() (reader *pqarrow.FileReader, err error) {
-		// Allocate texts in advance only if all fit, because the sizes in the footer of a damaged file can be arbitrary.
+		// Allocate texts in advance only if all fit, because the sizes in the footer of a damaged file can be
+		// arbitrary.
 		readProperties := pqarrow.ArrowReadProperties{BatchSize: batchRows, PreAllocBinaryData: largest <= maxWholeGroup}
 		reader, err = pqarrow.NewFileReader(parquetFile, readProperties, memory.DefaultAllocator)
 		if err == nil && columns == nil {
@@ -397,8 +398,8 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	}), nil
 }
 
-// endRecorder records whether the input was read to its end. A complete stream has an end marker, after which nothing is
-// read. Arrow also permits streams without it, but then a writer that died looks like the end.
+// endRecorder records whether the input was read to its end. A complete stream has an end marker, after which nothing
+// is read. Arrow also permits streams without it, but then a writer that died looks like the end.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

@@ -96,8 +96,8 @@ func shape(t reflect.Type) string {
 	return "{…}"
 }
 
-// TestCopyFields checks the fields of each request that copies or verifies files. A server must honor every listed field:
-// a restore that ignored a list of tables would replace all others.
+// TestCopyFields checks the fields of each request that copies or verifies files. A server must honor every listed
+// field: a restore that ignored a list of tables would replace all others.
 func TestCopyFields(t *testing.T) {
 	want := map[string]string{
 		"backup": `{"dir","rate","name","buckets"}`, "copy": `{"dir","rate","buckets"}`, "restore_backup": `{"dir","rate","name","buckets","tables"}`,

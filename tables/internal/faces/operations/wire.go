@@ -28,7 +28,8 @@ const (
 	ProtocolHeader  = "partd-protocol"
 )
 
-// CallVersion returns the version of the protocol that a call with an input needs: 2 with TableSettings.Only, otherwise 1.
+// CallVersion returns the version of the protocol that a call with an input needs: 2 with TableSettings.Only, otherwise
+// 1.
 func CallVersion(input any) int {
 	if s, ok := input.(*TableSettings); ok && s.Only != nil {
 		return 2

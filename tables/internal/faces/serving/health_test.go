@@ -50,8 +50,8 @@ func newCore(t *testing.T) (_ *Core, dir, resolved string) {
 	return s, dir, resolved
 }
 
-// TestWithoutPaths checks that no path of the server is left in an error, whatever the error's type, the spelling of the
-// path, and the text around it.
+// TestWithoutPaths checks that no path of the server is left in an error, whatever the error's type, the spelling of
+// the path, and the text around it.
 func TestWithoutPaths(t *testing.T) {
 	s, dir, resolved := newCore(t)
 	home, err := os.UserHomeDir()

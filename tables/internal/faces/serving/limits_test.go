@@ -168,8 +168,8 @@ func TestHostLimit(t *testing.T) {
 	}
 }
 
-// TestMemoryOverflow checks that Add calls Overflow when the total crosses the limit, and again at each further sixteenth
-// of the limit, and that TryAdd never does, because its callers hold a lock.
+// TestMemoryOverflow checks that Add calls Overflow when the total crosses the limit, and again at each further
+// sixteenth of the limit, and that TryAdd never does, because its callers hold a lock.
 func TestMemoryOverflow(t *testing.T) {
 	overflows := 0
 	m := &Memory{Limit: 1600, Overflow: func() { overflows++ }}

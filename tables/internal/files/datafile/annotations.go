@@ -41,8 +41,8 @@ func (p foreignFiles) Create(name string) (iceio.FileWriter, error) {
 }
 
 // foreignFile is a Parquet file that Iceberg's library writes. It holds back the last three writes (the footer, its
-// length and the magic number) until Close, which removes the width annotations from the footer, and the bounds of floats
-// if they may be wrong because of NaN.
+// length and the magic number) until Close, which removes the width annotations from the footer, and the bounds of
+// floats if they may be wrong because of NaN.
 type foreignFile struct {
 	iceio.FileWriter
 	files      foreignFiles

@@ -16,8 +16,8 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 )
 
-// TestForeignFile checks that files written by Iceberg's library get no width annotations, and no bounds of floats if rows
-// contain NaN, and that the files keep their size and rows.
+// TestForeignFile checks that files written by Iceberg's library get no width annotations, and no bounds of floats if
+// rows contain NaN, and that the files keep their size and rows.
 func TestForeignFile(t *testing.T) {
 	fields := []arrow.Field{
 		withID(1, arrow.Field{Name: "i", Type: arrow.PrimitiveTypes.Int32}), withID(2, arrow.Field{Name: "l", Type: arrow.PrimitiveTypes.Int64}),

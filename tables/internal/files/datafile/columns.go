@@ -34,8 +34,8 @@ type columnReader struct {
 	plain []*plain
 }
 
-// openColumns returns a reader of some columns of a row group, based on one of the file's readers. Only the first maxCoded
-// columns can be read as dictionary codes.
+// openColumns returns a reader of some columns of a row group, based on one of the file's readers. Only the first
+// maxCoded columns can be read as dictionary codes.
 func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g group, requested []Column, maxCoded int) (c *columnReader, err error) {
 	n := len(requested)
 	c = &columnReader{

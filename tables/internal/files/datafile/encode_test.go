@@ -179,7 +179,8 @@ func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) [
 	return out.Bytes()
 }
 
-// floatBits returns an array with the bits of floats, also of nested ones, so that NaN equals itself and -0 differs from 0.
+// floatBits returns an array with the bits of floats, also of nested ones, so that NaN equals itself and -0 differs
+// from 0.
 func floatBits(a arrow.Array) arrow.Array { return array.MakeFromData(bitsOf(a.Data())) }
 
 func bitsOf(d arrow.ArrayData) arrow.ArrayData {

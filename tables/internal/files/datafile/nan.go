@@ -149,8 +149,8 @@ func replaceFooter(b []byte, footer *metadata.FileMetaData) ([]byte, error) {
 	return slices.Concat(b[:start], make([]byte, padding), encoded.Bytes(), length, b[len(b)-4:]), nil
 }
 
-// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value of
-// no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
+// Rebuild returns a builder with a file's manifest entry, for creating a changed copy of the entry. A partition value
+// of no bytes may be nil, which the library would write as null, so Rebuild makes it an empty slice.
 func Rebuild(spec iceberg.PartitionSpec, f iceberg.DataFile, path string) (*iceberg.DataFileBuilder, error) {
 	partition := f.Partition()
 	for id, v := range partition {

@@ -25,8 +25,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// pagedRows returns rows ordered by column n, with some nulls, lists, repeated strings (column often), and distinct strings
-// (column once).
+// pagedRows returns rows ordered by column n, with some nulls, lists, repeated strings (column often), and distinct
+// strings (column once).
 func pagedRows(n int) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		withID(1, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),

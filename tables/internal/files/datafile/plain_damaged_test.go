@@ -70,8 +70,8 @@ func fewPages(t testing.TB) (files [][]byte) {
 	return files
 }
 
-// compareWithLibrary checks that the rows of a file, which may be damaged, equal the rows that the library reads. It returns
-// the number of columns that were refused, and the number whose pages were copied.
+// compareWithLibrary checks that the rows of a file, which may be damaged, equal the rows that the library reads. It
+// returns the number of columns that were refused, and the number whose pages were copied.
 func compareWithLibrary(t testing.TB, content []byte) (failed, copied int) {
 	f, g, err := plainFile(t, content, true)
 	if err != nil || len(f.scan.Columns) != 2 {

@@ -40,8 +40,9 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 	}
 }
 
-// ReadFew is like Read, but only for small reads. If there are more than maxFiles files, or if the row groups that can match have more
-// than maxRows rows in total or are not small, rows and closeFiles are nil. Otherwise, the caller must call closeFiles.
+// ReadFew is like Read, but only for small reads. If there are more than maxFiles files, or if the row groups that can
+// match have more than maxRows rows in total or are not small, rows and closeFiles are nil. Otherwise, the caller must
+// call closeFiles.
 func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
 	if len(files) > maxFiles {
@@ -77,7 +78,8 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	}, closeFiles, nil
 }
 
-// AreSmall reports whether every row group that can match needs little memory. It does not open files whose result is in s.Small.
+// AreSmall reports whether every row group that can match needs little memory. It does not open files whose result is
+// in s.Small.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
 	columns, remembers := "", s.Small != nil && s.Where == nil // with a condition, the result depends on the row groups that match, so it is not cached
 	for _, c := range s.Columns {

@@ -174,8 +174,8 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// UnneededDeletes returns the files of position deletes, and the deletion vectors, that apply only to the files replaced.
-// tasks are all of the table's files.
+// UnneededDeletes returns the files of position deletes, and the deletion vectors, that apply only to the files
+// replaced. tasks are all of the table's files.
 func UnneededDeletes(tasks []table.FileScanTask, replaced []iceberg.DataFile) (positions, vectors []iceberg.DataFile) {
 	paths, kept := Paths(replaced), map[string]bool{}
 	var old []table.FileScanTask

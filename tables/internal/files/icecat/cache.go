@@ -11,7 +11,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Cache caches the contents of immutable files up to a memory budget. It evicts arbitrary entries. It is safe for concurrent use.
+// Cache caches the contents of immutable files up to a memory budget. It evicts arbitrary entries. It is safe for
+// concurrent use.
 type Cache[T any] struct {
 	budget int64
 
@@ -70,8 +71,9 @@ const maxAnswerBytes = 8 << 20
 // answer is the result of Lookup for one table.
 type answer struct{ location, rules string }
 
-// answers caches the results of Lookup from SQLite. A commit through any connection, in this process or another, makes them outdated.
-// To detect that, each lookup asks SQLite for the database version on a separate connection, which is far cheaper than a query.
+// answers caches the results of Lookup from SQLite. A commit through any connection, in this process or another, makes
+// them outdated. To detect that, each lookup asks SQLite for the database version on a separate connection, which is
+// far cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string

@@ -39,8 +39,8 @@ type Change struct {
 	inlineJSON []byte // the new metadata as JSON, if Inline is set
 }
 
-// Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the error wraps
-// partd.ErrUnknownOutcome.
+// Commit applies all changes and hooks in one transaction. If it returns an error, nothing has changed, unless the
+// error wraps partd.ErrUnknownOutcome.
 func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change) error {
 	for _, ch := range changes {
 		if err := c.Stage(ch); err != nil {
@@ -120,7 +120,8 @@ func (c *Catalog) Stage(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the start of a metadata file's name, or 0 if the name has no number, as in files of other engines.
+// metadataVersion returns the number at the start of a metadata file's name, or 0 if the name has no number, as in
+// files of other engines.
 func metadataVersion(location string) int {
 	prefix, _, _ := strings.Cut(path.Base(location), "-")
 	v, err := strconv.Atoi(prefix)

@@ -51,7 +51,8 @@ type transaction struct {
 	err     error
 }
 
-// openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for reading.
+// openSQLite opens the database in a directory. It returns a pool with one connection for writing, and a pool for
+// reading.
 func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
@@ -176,8 +177,8 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (column [
 // ErrRolledBack means that a transaction was rolled back and changed nothing.
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
-// commit commits a transaction. If the outcome is unknown, the error wraps partd.ErrUnknownOutcome. If the context was canceled,
-// package sql has already rolled back.
+// commit commits a transaction. If the outcome is unknown, the error wraps partd.ErrUnknownOutcome. If the context was
+// canceled, package sql has already rolled back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {

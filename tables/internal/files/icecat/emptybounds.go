@@ -46,9 +46,9 @@ func (l *listFile) Close() error {
 	return errors.Join(err, w.Close())
 }
 
-// withEmptyBounds returns a manifest list in which the bounds of partition values that are empty texts or bytes are set.
-// iceberg-go 0.7 writes null instead, which readers take for "all values are null", so that they skip the manifest. A list
-// without such bounds is returned as it is.
+// withEmptyBounds returns a manifest list in which the bounds of partition values that are empty texts or bytes are
+// set. iceberg-go 0.7 writes null instead, which readers take for "all values are null", so that they skip the
+// manifest. A list without such bounds is returned as it is.
 func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list), ocf.WithReaderSchema(listEntrySchema))
 	if err != nil {
@@ -103,7 +103,8 @@ var listEntrySchema = avro.MustParse(`{"type": "record", "name": "manifest_file"
 		{"name": "contains_nan", "type": ["null", "boolean"], "default": null},
 		{"name": "lower_bound", "type": ["null", "bytes"], "default": null}]}}]}]}`)
 
-// setEmptyBounds sets missing bounds to the empty text, in the given partition fields of the entries with the given numbers.
+// setEmptyBounds sets missing bounds to the empty text, in the given partition fields of the entries with the given
+// numbers.
 func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list))
 	if err != nil {

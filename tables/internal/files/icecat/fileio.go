@@ -48,14 +48,14 @@ type records struct {
 	footers *Cache[*Footer] // parsed Parquet footers
 	small   *Cache[bool]    // see FileIO.Small
 	tallies *Cache[Tally]   // tallies of the manifests that FileIO.vet has checked, by location
-	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It contains nil
-	// for a manifest that was already normalized, and for a manifest list.
+	// vetted contains the normalized content of each manifest that FileIO.vet has checked, by location and hash. It
+	// contains nil for a manifest that was already normalized, and for a manifest list.
 	vetted *Cache[[]byte]
 }
 
-// FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run concurrently,
-// so that the disk can combine them; Sync waits for all of them, and syncs the directories. FileIO records the files that it writes:
-// a commit stores the records, or removes the files if it fails.
+// FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run
+// concurrently, so that the disk can combine them; Sync waits for all of them, and syncs the directories. FileIO
+// records the files that it writes: a commit stores the records, or removes the files if it fails.
 type FileIO struct {
 	records *records
 	noSync  bool
@@ -87,7 +87,8 @@ const maxSyncs = 8
 
 var _ iceio.WriteFileIO = (*FileIO)(nil)
 
-// Remote is a file system on another machine. Its files are named /data/…. A file becomes visible and immutable when it is closed.
+// Remote is a file system on another machine. Its files are named /data/…. A file becomes visible and immutable when it
+// is closed.
 type Remote interface {
 	vfs.FS
 	// Files returns the sizes of all files.
@@ -198,10 +199,12 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot remove a file, Sweep does so later.
+// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot remove a file, Sweep does
+// so later.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
-// RemoveFailed removes all written files if err means that a commit failed. If the outcome is unknown, it leaves them to Sweep.
+// RemoveFailed removes all written files if err means that a commit failed. If the outcome is unknown, it leaves them
+// to Sweep.
 func (f *FileIO) RemoveFailed(err error) {
 	if err != nil && !errors.Is(err, partd.ErrUnknownOutcome) {
 		f.RemoveWritten()

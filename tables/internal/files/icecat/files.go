@@ -36,7 +36,8 @@ func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, boo
 	return w, true, nil
 }
 
-// FilesLike returns the locations of files whose records have the same size and hash as w. The files may no longer exist.
+// FilesLike returns the locations of files whose records have the same size and hash as w. The files may no longer
+// exist.
 func (r *records) FilesLike(ctx context.Context, w WrittenFile) ([]string, error) {
 	hash := w.Hash.Bytes()
 	return r.strings(ctx, `SELECT path FROM partd_files WHERE xxh3=? AND size=? LIMIT 16`, hash[:], w.Size)
@@ -99,8 +100,8 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 	return err
 }
 
-// Replace replaces a file's content with that of r. If r does not match w, Replace keeps the old file. f must not be used
-// concurrently.
+// Replace replaces a file's content with that of r. If r does not match w, Replace keeps the old file. f must not be
+// used concurrently.
 func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 	path, err := f.records.ownPath(w.Path)
 	if err != nil {

@@ -1,7 +1,8 @@
-// Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a directory, the catalog is
-// catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The database has the tables of pyiceberg's SqlCatalog,
-// and tables of our own that change in the same transactions. Several processes can use a catalog concurrently. If the metadata changed
-// after a change was staged, the change's commit fails with [ErrConflict].
+// Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a
+// directory, the catalog is catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The
+// database has the tables of pyiceberg's SqlCatalog, and tables of our own that change in the same transactions.
+// Several processes can use a catalog concurrently. If the metadata changed after a change was staged, the change's
+// commit fails with [ErrConflict].
 package icecat
 
 import (
@@ -40,8 +41,8 @@ type Options struct {
 	Logger     *slog.Logger
 	Rebuild    bool // replace the files of an SQLite database, which are damaged
 
-	// Committing is called before (done is false) and after (done is true) each transaction that changes the database. Tests
-	// use it to simulate a power failure.
+	// Committing is called before (done is false) and after (done is true) each transaction that changes the database.
+	// Tests use it to simulate a power failure.
 	Committing func(done bool)
 }
 
@@ -241,7 +242,8 @@ func (c *Catalog) Close() error {
 // ID returns the warehouse's ID, which never changes.
 func (c *Catalog) ID() string { return c.id }
 
-// Unopened returns a catalog for a store that was not opened. Its database operations fail with storeerror.ErrNotOpened.
+// Unopened returns a catalog for a store that was not opened. Its database operations fail with
+// storeerror.ErrNotOpened.
 var Unopened = sync.OnceValue(func() *Catalog {
 	db := sql.OpenDB(unopened{})
 	d := &database{writes: db, reads: db, postgres: true, committing: func(bool) {}, sealer: sealer{damage: storeerror.ErrNotOpened}}

@@ -45,8 +45,8 @@ func KeyHooks(ctx context.Context) []TxHook {
 	return []TxHook{(*transaction).recordKey}
 }
 
-// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys of a scope with too
-// many, and some expired keys.
+// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys of a scope with
+// too many, and some expired keys.
 func (t *transaction) recordKey() {
 	k, _ := t.ctx.Value(keyContext{}).(*Key)
 	if k == nil {
@@ -68,8 +68,8 @@ func (t *transaction) recordKey() {
 // already, it returns ErrKeyExists.
 func (d *database) AddKey(ctx context.Context) error { return d.inTx(ctx, (*transaction).recordKey) }
 
-// Key returns the recorded key with an ID, or nil if there is none. If its fingerprint is another one, the answer, which
-// may be large, is left out.
+// Key returns the recorded key with an ID, or nil if there is none. If its fingerprint is another one, the answer,
+// which may be large, is left out.
 func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error) {
 	if d.readOnly { // Nothing can be recorded, and an old catalog has no table of keys.
 		return nil, nil

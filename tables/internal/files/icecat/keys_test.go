@@ -125,8 +125,8 @@ func TestExpiredKeys(t *testing.T) {
 	}
 }
 
-// TestKeyOfMissingNamespace checks that dropping a namespace records the key even if another transaction has just dropped
-// the namespace.
+// TestKeyOfMissingNamespace checks that dropping a namespace records the key even if another transaction has just
+// dropped the namespace.
 func TestKeyOfMissingNamespace(t *testing.T) {
 	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
 	if err != nil {

@@ -25,9 +25,10 @@ type Listed struct {
 	Info
 }
 
-// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary. Rows does not include
-// rows deleted by deletion vectors. It includes rows that other programs deleted by equality, or by position delete files
-// in format version 2: these files may outlive the deleted rows, so that their counts cannot be subtracted.
+// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary. Rows does not
+// include rows deleted by deletion vectors. It includes rows that other programs deleted by equality, or by position
+// delete files in format version 2: these files may outlive the deleted rows, so that their counts cannot be
+// subtracted.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
@@ -59,14 +60,14 @@ type listings struct {
 // listPage limits the tables that one query of List reads. Between queries, a slow caller does not occupy a connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a table, List
-// reads the table's metadata.
+// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a
+// table, List reads the table's metadata.
 func (ls *listings) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	return ls.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 }
 
-// pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the last name on the
-// previous page and the limit.
+// pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the
+// last name on the previous page and the limit.
 func (ls *listings) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
 	for lastName := ""; ; {
 		page, err := ls.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
@@ -157,7 +158,8 @@ func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err e
 	return n, canceled.Explain(ctx, err)
 }
 
-// Recorded returns the names of the given tables by UUID, but leaves out tables that another program changed or deleted.
+// Recorded returns the names of the given tables by UUID, but leaves out tables that another program changed or
+// deleted.
 func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]TableName, error) {
 	names := make(map[string]TableName, len(uuids))
 	for chunk := range slices.Chunk(uuids, 500) {
@@ -182,7 +184,8 @@ func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]Ta
 	return names, nil
 }
 
-// UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps ErrContent.
+// UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps
+// ErrContent.
 func (ls *listings) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}
 	return names, ls.eachTable(ctx, func(n TableName, t *table.Table) error {
@@ -225,8 +228,8 @@ func (ls *listings) eachTable(ctx context.Context, f func(TableName, *table.Tabl
 // maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
 const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must check the
-// metadata, because Find can also return other tables.
+// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must
+// check the metadata, because Find can also return other tables.
 func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
@@ -264,7 +267,8 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 	return nil
 }
 
-// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer exist.
+// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer
+// exist.
 func (ls *listings) Unlisted(ctx context.Context, namespace string) ([]string, error) {
 	return ls.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }

@@ -23,7 +23,8 @@ type loader struct {
 	reader  *FileIO
 }
 
-// costOf estimates the memory of parsed metadata. Objects, strings and maps need several times the memory of their JSON.
+// costOf estimates the memory of parsed metadata. Objects, strings and maps need several times the memory of their
+// JSON.
 func costOf(jsonLen int64) int64 { return 4*jsonLen + 1024 }
 
 // Location returns the location of a table's metadata. It changes with each commit to the table.

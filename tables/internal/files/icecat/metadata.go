@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// Iceberg properties whose names begin with MetaPrefix or JSONPrefix contain the metadata that users set on a table: strings, or
-	// other values as JSON.
+	// Iceberg properties whose names begin with MetaPrefix or JSONPrefix contain the metadata that users set on a
+	// table: strings, or other values as JSON.
 	MetaPrefix = "partd.meta."
 	JSONPrefix = "partd.json."
 	// UpdatedKey is the metadata key for the time of the last change.
@@ -100,7 +100,8 @@ func normalizeNumber(n json.Number) json.Number {
 	return json.Number(text + "e" + strconv.FormatInt(e+int64(len(digits)-len(significant)-len(fraction)), 10))
 }
 
-// Properties converts metadata to properties: strings get keys with MetaPrefix; other values become JSON, with JSONPrefix.
+// Properties converts metadata to properties: strings get keys with MetaPrefix; other values become JSON, with
+// JSONPrefix.
 func Properties(m map[string]any) map[string]string {
 	props := map[string]string{}
 	for k, v := range m {

@@ -35,7 +35,8 @@ func (n namespaces) Property(ctx context.Context, namespace, key string) (string
 	return n.firstString(ctx, selectProperty, namespace, key)
 }
 
-// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates a missing namespace.
+// EditProperty replaces a namespace's property with the result of edit, in one transaction. It creates a missing
+// namespace.
 func (n namespaces) EditProperty(ctx context.Context, namespace, key string, edit func(old string) (string, error)) error {
 	return n.inTx(ctx, func(t *transaction) {
 		old, edited := strings.Join(t.strings(selectProperty, namespace, key), ""), ""
@@ -93,8 +94,8 @@ func (t *transaction) namespaceMetadata(namespace string) (m map[string]any) {
 	return m
 }
 
-// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. It creates a missing
-// namespace.
+// ChangeNamespaceMetadata returns a hook that replaces a namespace's metadata with the result of change. It creates a
+// missing namespace.
 func ChangeNamespaceMetadata(namespace string, change func(map[string]any) (map[string]any, error)) TxHook {
 	return func(t *transaction) {
 		stored := t.namespaceMetadata(namespace)

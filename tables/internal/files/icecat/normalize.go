@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// normalizedFields is the schema of the fields, besides bounds, that normalize can change, with placeholders for the name of the outer field, and
-// for the name and namespace of its record.
+// normalizedFields is the schema of the fields, besides bounds, that normalize can change, with placeholders for the
+// name of the outer field, and for the name and namespace of its record.
 const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "namespace": %q, "fields": [
 	{"name": "file_format", "type": "string", "default": ""},
 	{"name": "referenced_data_file", "type": ["null", "string"], "default": null}]}}`
@@ -45,9 +45,9 @@ func trustedBounds(s *iceberg.Schema, bounds []any) []any {
 	})
 }
 
-// normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes names of file formats in lower
-// case, and an empty path instead of null for an entry that refers to no data file. Its bounds of times in nanoseconds
-// can exclude values in the file, so normalize removes them.
+// normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes names of file formats in
+// lower case, and an empty path instead of null for an entry that refers to no data file. Its bounds of times in
+// nanoseconds can exclude values in the file, so normalize removes them.
 func normalize(content []byte) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(content))
 	if err != nil {

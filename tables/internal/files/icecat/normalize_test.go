@@ -9,7 +9,8 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// TestNormalizeBounds checks that bounds of times in nanoseconds are removed, also in nested columns, and others are kept.
+// TestNormalizeBounds checks that bounds of times in nanoseconds are removed, also in nested columns, and others are
+// kept.
 func TestNormalizeBounds(t *testing.T) {
 	micros, ns, utc := iceberg.PrimitiveTypes.Timestamp, iceberg.TimestampNsType{}, iceberg.TimestampTzNsType{}
 	withNanoseconds := []iceberg.NestedField{

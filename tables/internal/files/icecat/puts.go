@@ -52,8 +52,8 @@ func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, e
 	return ids, err
 }
 
-// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so that
-// commits do not wait long.
+// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so
+// that commits do not wait long.
 func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 	const q = `SELECT uuid || ' ' || id FROM partd_ids WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
 	for uuid, id := "", ""; ; {

@@ -33,8 +33,8 @@ func (f *FileIO) Footers() *Cache[*Footer] { return f.records.footers }
 // Small returns a cache for package datafile: whether files take little memory to read.
 func (f *FileIO) Small() *Cache[bool] { return f.records.small }
 
-// MaxPage returns the maximum size of a page in a file of another engine, in bytes. A file in the catalog has no maximum,
-// because puts limit its values.
+// MaxPage returns the maximum size of a page in a file of another engine, in bytes. A file in the catalog has no
+// maximum, because puts limit its values.
 func (f *FileIO) MaxPage(ctx context.Context, name string) (int64, error) {
 	if _, isOwn, err := f.records.FileAt(ctx, name); isOwn || err != nil {
 		return math.MaxInt64, err

@@ -25,8 +25,8 @@ const imageFile = "catalog-rebuild.db"
 
 func (f *sqliteFiles) image() string { return filepath.Join(filepath.Dir(f.path), imageFile) }
 
-// salvage writes the image, unless an interrupted rebuild has done so, and renames the damaged files. It reports whether the
-// image is known to be complete.
+// salvage writes the image, unless an interrupted rebuild has done so, and renames the damaged files. It reports
+// whether the image is known to be complete.
 func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	if !isFile(f.image()) {
 		if isExact, err = f.writeImage(); err != nil {
@@ -42,8 +42,8 @@ func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	return isExact, err
 }
 
-// writeImage writes the newest content of all pages to the image. It repairs pages in which a single bit has changed, and
-// reports whether all pages are then intact.
+// writeImage writes the newest content of all pages to the image. It repairs pages in which a single bit has changed,
+// and reports whether all pages are then intact.
 func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	db, dbErr := os.ReadFile(f.path)
 	sums, sumsErr := f.sums()
@@ -73,7 +73,8 @@ func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 	return isExact, vfs.Replace(f.image(), filepath.Dir(f.path), "catalog-*", db)
 }
 
-// rebuild fills the new database from the image that salvage wrote. If that is not exact, it also uses the tables' metadata files.
+// rebuild fills the new database from the image that salvage wrote. If that is not exact, it also uses the tables'
+// metadata files.
 func (c *Catalog) rebuild(ctx context.Context) error {
 	err := c.importRows(ctx)
 	for key, value := range map[string]*string{"made-in": &c.originalDir, "id": &c.id} {

@@ -17,7 +17,8 @@ func (sw *sweeper) References(ctx context.Context) (map[string]struct{}, error) 
 // nil means that it does not matter.
 func (sw *sweeper) references(ctx context.Context, expires func(*table.Table) bool) (references, error) {
 	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}, map[string]bool{}, map[string]bool{}}
-	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and deleted.
+	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and
+	// deleted.
 	if err := sw.addPinned(ctx, refs); err != nil {
 		return references{}, err
 	}

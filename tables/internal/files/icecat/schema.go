@@ -19,8 +19,8 @@ var schema = []string{
 		catalog_name VARCHAR(255) NOT NULL, namespace VARCHAR(255) NOT NULL,
 		property_key VARCHAR(255) NOT NULL, property_value VARCHAR(1000),
 		PRIMARY KEY (catalog_name, namespace, property_key))`,
-	// Listings of tables, each for one metadata location. If iceberg_tables has another location for a table, another engine has
-	// committed since.
+	// Listings of tables, each for one metadata location. If iceberg_tables has another location for a table, another
+	// engine has committed since.
 	`CREATE TABLE IF NOT EXISTS partd_tables (
 		uuid TEXT PRIMARY KEY, namespace TEXT NOT NULL, name TEXT NOT NULL, metadata_location TEXT NOT NULL,
 		rows INTEGER NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL, version INTEGER NOT NULL,
@@ -46,7 +46,8 @@ var schema = []string{
 		PRIMARY KEY (namespace, key, hash, name)) WITHOUT ROWID`,
 	// Tables that other engines created or renamed. Their metadata is not in partd_meta.
 	`CREATE TABLE IF NOT EXISTS partd_unlisted (namespace TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (namespace, name)) WITHOUT ROWID`,
-	// Snapshots of namespaces, and the metadata locations that they pin. The listings at that time are included if they were known.
+	// Snapshots of namespaces, and the metadata locations that they pin. The listings at that time are included if they
+	// were known.
 	`CREATE TABLE IF NOT EXISTS partd_snapshots (
 		namespace TEXT NOT NULL, snapshot TEXT NOT NULL, made_us INTEGER NOT NULL, tables INTEGER NOT NULL,
 		metadata TEXT NOT NULL, PRIMARY KEY (namespace, snapshot)) WITHOUT ROWID`,
@@ -57,7 +58,8 @@ var schema = []string{
 	`CREATE TABLE IF NOT EXISTS partd_info (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID`,
 }
 
-// keysSchema creates the table of idempotency keys, which catalogs of earlier versions lack. Each scope numbers its keys.
+// keysSchema creates the table of idempotency keys, which catalogs of earlier versions lack. Each scope numbers its
+// keys.
 var keysSchema = []string{
 	`CREATE TABLE IF NOT EXISTS partd_keys (
 		id TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, scope TEXT NOT NULL, number INTEGER NOT NULL, at_ms INTEGER NOT NULL,
@@ -141,7 +143,8 @@ const (
 		ON CONFLICT (path) DO UPDATE SET uuid=excluded.uuid, size=excluded.size, xxh3=excluded.xxh3`
 )
 
-// postgresTypes replaces SQLite's types with PostgreSQL's. The collation "C" compares names byte by byte, as SQLite does.
+// postgresTypes replaces SQLite's types with PostgreSQL's. The collation "C" compares names byte by byte, as SQLite
+// does.
 var postgresTypes = strings.NewReplacer("VARCHAR(255)", `TEXT COLLATE "C"`, "VARCHAR(1000)", `TEXT COLLATE "C"`, "TEXT", `TEXT COLLATE "C"`,
 	"INTEGER", "BIGINT", "BLOB", "BYTEA", " WITHOUT ROWID", "")
 

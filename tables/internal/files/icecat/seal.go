@@ -15,14 +15,16 @@ import (
 )
 
 const (
-	// A checkpoint follows maxCommits, or idleTime without a commit. Until then, damage to the write-ahead log affects all commits in it.
+	// A checkpoint follows maxCommits, or idleTime without a commit. Until then, damage to the write-ahead log affects
+	// all commits in it.
 	maxCommits = 100
 	idleTime   = time.Second
 
 	// DroppedCommit names the moment when Open dropped an incomplete commit from the write-ahead log.
 	DroppedCommit = "dropped commit"
 
-	// sqliteDriver keeps the write-ahead log when it closes the database. If the log is missing, another program has closed it.
+	// sqliteDriver keeps the write-ahead log when it closes the database. If the log is missing, another program has
+	// closed it.
 	sqliteDriver = "partd-catalog"
 )
 
@@ -85,8 +87,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	return found, err
 }
 
-// check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again. copyAgain
-// can be nil.
+// check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again.
+// copyAgain can be nil.
 func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
 		if found, err = s.files.inspect(true); !errors.Is(err, ErrContent) && (copyAgain == nil || !found.isTorn) {

@@ -59,7 +59,8 @@ func TestVacuum(t *testing.T) {
 	succeed(t, c.Close())
 }
 
-// TestKilledCheckpoint ends a process during a checkpoint. Then another program ends the checkpoint, and removes the log.
+// TestKilledCheckpoint ends a process during a checkpoint. Then another program ends the checkpoint, and removes the
+// log.
 func TestKilledCheckpoint(t *testing.T) {
 	dir, c := sealed(t, Options{})
 	succeed(t, c.inTx(t.Context(), func(w *transaction) { w.exec(`DELETE FROM partd_orphans WHERE seen_ms=1`) }))

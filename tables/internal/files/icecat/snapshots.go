@@ -32,8 +32,8 @@ type snapshots struct {
 	listings *listings
 }
 
-// TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. It returns false if a namespace already has a
-// snapshot with this name.
+// TakeSnapshot takes a snapshot of all tables in the namespaces, in one transaction. It returns false if a namespace
+// already has a snapshot with this name.
 func (sn *snapshots) TakeSnapshot(ctx context.Context, namespaces []string, name string, timestamp time.Time) (ok bool, err error) {
 	err = sn.inTx(ctx, func(t *transaction) {
 		for _, ns := range namespaces {
@@ -88,8 +88,8 @@ func (sn *snapshots) DropSnapshots(ctx context.Context, namespace string, name *
 	})
 }
 
-// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped while ListAt runs, it returns an error, because f
-// may not have received all tables.
+// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped while ListAt runs, it returns an
+// error, because f may not have received all tables.
 func (sn *snapshots) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
 	if err := sn.listings.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
 		return err
@@ -119,8 +119,8 @@ func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot strin
 	return sn.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// CheckPlan returns a hook for the commit of a restore. The hook makes the commit fail with errReplan if a table in planned is no longer
-// in the snapshot or, if allTables is true, if any other table differs from the snapshot.
+// CheckPlan returns a hook for the commit of a restore. The hook makes the commit fail with errReplan if a table in
+// planned is no longer in the snapshot or, if allTables is true, if any other table differs from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(t *transaction) {
 		isPinned := map[string]bool{}

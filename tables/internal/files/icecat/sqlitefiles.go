@@ -15,12 +15,13 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// sqliteFiles detects damage in the files of catalog.db. SQLite itself does not: pages have no checksums, and it drops all commits
-// in the write-ahead log after a damaged frame.
+// sqliteFiles detects damage in the files of catalog.db. SQLite itself does not: pages have no checksums, and it drops
+// all commits in the write-ahead log after a damaged frame.
 //
-// The file catalog.db-sums contains 8-byte integers: the salts of the log, and the hash of each page. Before a checkpoint copies
-// pages from the log, their hashes are recorded. So a page that is not in the log has its recorded hash, except after a checkpoint by
-// another program. But then the log has been removed, or started again with other salts.
+// The file catalog.db-sums contains 8-byte integers: the salts of the log, and the hash of each page. Before a
+// checkpoint copies pages from the log, their hashes are recorded. So a page that is not in the log has its recorded
+// hash, except after a checkpoint by another program. But then the log has been removed, or started again with other
+// salts.
 type sqliteFiles struct {
 	path string
 	db   *sharedFile
@@ -28,8 +29,8 @@ type sqliteFiles struct {
 
 const remedyRebuild = "run verify --rebuild, or restore a backup"
 
-// sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all of the process's
-// locks on it, also SQLite's.
+// sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all
+// of the process's locks on it, also SQLite's.
 type sharedFile struct {
 	*os.File
 	users int
@@ -86,14 +87,15 @@ type inspection struct {
 	hashes []uint64 // 0, and the hash of each page in catalog.db; nil if catalog.db was not read
 }
 
-// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in the log.
+// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in
+// the log.
 func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
 
 // isEmpty reports whether the files contain no database.
 func (i *inspection) isEmpty() bool { return len(i.hashes) == 1 && len(i.pages) == 0 }
 
-// inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If the files are
-// damaged, the error wraps ErrContent.
+// inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If
+// the files are damaged, the error wraps ErrContent.
 func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 	if i.sums, err = f.sums(); err != nil {
 		return i, err
@@ -156,9 +158,9 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 	}
 }
 
-// record calls checkpoint, and then records the hashes of the pages in the log. The database must be locked for writing. The hashes are
-// those of catalog.db, because the log can end with a commit that SQLite ignores: that of a killed process, while another process has
-// the database open.
+// record calls checkpoint, and then records the hashes of the pages in the log. The database must be locked for
+// writing. The hashes are those of catalog.db, because the log can end with a commit that SQLite ignores: that of a
+// killed process, while another process has the database open.
 func (f *sqliteFiles) record(checkpoint func() error) error {
 	i, err := f.inspect(false)
 	if err == nil {

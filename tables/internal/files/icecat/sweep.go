@@ -56,8 +56,8 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 	if err != nil {
 		return SweepResult{}, err
 	}
-	// List the files before the references, so that files written later are not listed, and files committed in between are
-	// referenced.
+	// List the files before the references, so that files written later are not listed, and files committed in between
+	// are referenced.
 	files, err := sw.listFiles(ctx)
 	if err != nil {
 		return SweepResult{}, err
@@ -93,8 +93,8 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 				period = grace.Replaced
 			}
 		}
-		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of the
-		// oldest reader or writer, by the monotonic clock.
+		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of
+		// the oldest reader or writer, by the monotonic clock.
 		if seen.Add(max(period, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
@@ -190,7 +190,8 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 	return files, walk(root)
 }
 
-// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first recorded.
+// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first
+// recorded.
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
 	var outdated, added []string
@@ -231,8 +232,8 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 	return firstSeen, err
 }
 
-// forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file back
-// into use.
+// forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file
+// back into use.
 func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	err = sw.inTx(ctx, func(t *transaction) {
 		if unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {

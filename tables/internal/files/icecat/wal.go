@@ -37,11 +37,13 @@ type wal struct {
 	isLossy bool           // the content of some pages is damaged or missing
 }
 
-// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless it is salvaged.
+// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless it is
+// salvaged.
 //
-// At the first damaged frame, SQLite drops the rest as the torn end of the last commit. But each commit is synced before the next
-// one begins. So if frames of a later commit follow, the frame was damaged later. Each frame contains the running checksum of all
-// frames up to it, so the next frame can be verified even if the content of this one has changed.
+// At the first damaged frame, SQLite drops the rest as the torn end of the last commit. But each commit is synced
+// before the next one begins. So if frames of a later commit follow, the frame was damaged later. Each frame contains
+// the running checksum of all frames up to it, so the next frame can be verified even if the content of this one has
+// changed.
 func readWAL(name string, use walUse) (w wal, err error) {
 	salvage := use == salvageLog
 	f, err := os.Open(name)

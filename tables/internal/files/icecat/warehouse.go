@@ -57,8 +57,8 @@ func (w *warehouse) local(location string) (string, error) {
 	return filepath.Clean(p), nil
 }
 
-// Local returns the path of the file at a location, or of a local copy if the file is in a bucket. The copy exists until release is called.
-// release is never nil.
+// Local returns the path of the file at a location, or of a local copy if the file is in a bucket. The copy exists
+// until release is called. release is never nil.
 func (w *warehouse) Local(location string) (path string, release func(), err error) {
 	if path, err = w.local(location); err != nil {
 		return "", func() {}, err
@@ -86,8 +86,8 @@ func (w *warehouse) Forget(location string) {
 	}
 }
 
-// ownPath is like local, but for writing or removing a file. It rejects files outside the warehouse, because other engines can put any
-// location into metadata.
+// ownPath is like local, but for writing or removing a file. It rejects files outside the warehouse, because other
+// engines can put any location into metadata.
 func (w *warehouse) ownPath(location string) (string, error) {
 	if w.readOnly {
 		return "", ErrReadOnly
@@ -99,7 +99,8 @@ func (w *warehouse) ownPath(location string) (string, error) {
 	return p, err
 }
 
-// NewLocation returns a location for a new table. The location does not contain the table's name, so renaming moves no files.
+// NewLocation returns a location for a new table. The location does not contain the table's name, so renaming moves no
+// files.
 func (w *warehouse) NewLocation() string {
 	return w.location("data/" + uuid.NewString())
 }
@@ -112,8 +113,8 @@ func (w *warehouse) location(name string) string {
 	return u.String()
 }
 
-// damaged converts err to a Damaged error if the file itself is the cause. Other errors, such as network errors of a bucket, may be
-// temporary.
+// damaged converts err to a Damaged error if the file itself is the cause. Other errors, such as network errors of a
+// bucket, may be temporary.
 func (w *warehouse) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
@@ -153,8 +154,8 @@ func (w *warehouse) MakeDirectories(location string) error {
 	return nil
 }
 
-// CheckWithin returns an error unless a file exists and is below a table's location in the warehouse, both by name and after symbolic
-// links are resolved.
+// CheckWithin returns an error unless a file exists and is below a table's location in the warehouse, both by name and
+// after symbolic links are resolved.
 func (w *warehouse) CheckWithin(location, file string) error {
 	normalized := file
 	if name, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(name, "/") {
@@ -207,8 +208,8 @@ func outsideError(file, location string) error {
 // ErrContent means that a file's content differs from what was written.
 var ErrContent = errors.New("the file is damaged")
 
-// Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist, because the table exists even if the file is
-// missing.
+// Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist, because the table exists even
+// if the file is missing.
 type Damaged struct {
 	File   string // path of the file, or description of what is damaged
 	Err    error  // the cause
@@ -237,7 +238,8 @@ func (d *Damaged) Unwrap() error {
 	return d.Err
 }
 
-// CatchPanic calls f and converts a panic to an error, because Iceberg's and Arrow's libraries panic on some invalid files.
+// CatchPanic calls f and converts a panic to an error, because Iceberg's and Arrow's libraries panic on some invalid
+// files.
 func CatchPanic(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -88,8 +88,9 @@ type Layout struct {
 const fastPageBytes = 256 << 10
 
 // NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group. A
-// column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed with Snappy only
-// if it shrinks the sample. If the files are small, no column has dictionaries, because they would cost more than all else.
+// column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed with Snappy
+// only if it shrinks the sample. If the files are small, no column has dictionaries, because they would cost more than
+// all else.
 func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDataPageSize(fastPageBytes)}
 	if isSmall {

@@ -186,8 +186,8 @@ type Page struct {
 	IsDictionary           bool
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
 	// IsFlat means that the page is a data page of Size bytes in the file, and has one value or null per row. Its body,
-	// at Offset in the file, begins with Levels bytes of levels. In version 1 of pages, Levels is -1, and the body gives
-	// their length.
+	// at Offset in the file, begins with Levels bytes of levels. In version 1 of pages, Levels is -1, and the body
+	// gives their length.
 	IsFlat bool
 	Offset int64
 	Levels int32

@@ -58,8 +58,8 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// MismatchError returns the error for rows whose column has the type from, which does not fit the type to of the table's
-// column. reason is more text after the types. The error says how to convert the rows.
+// MismatchError returns the error for rows whose column has the type from, which does not fit the type to of the
+// table's column. reason is more text after the types. The error says how to convert the rows.
 func MismatchError(column string, from, to arrow.DataType, reason string) error {
 	hint := fmt.Sprintf("convert the column to %s", to)
 	rowTimes, ok := from.(*arrow.TimestampType)

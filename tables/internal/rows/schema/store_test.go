@@ -251,7 +251,8 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	}
 }
 
-// TestFilterOfBoolsAndZeros checks that filters order false before true, and that 0 and -0 are equal, for rows in files.
+// TestFilterOfBoolsAndZeros checks that filters order false before true, and that 0 and -0 are equal, for rows in
+// files.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
 	s := tablestest.Open(t, &tables.Options{NoTail: true})
 	schema := arrow.NewSchema([]arrow.Field{

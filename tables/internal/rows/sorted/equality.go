@@ -99,9 +99,9 @@ func appendExactFloat(dst []byte, x float64) []byte {
 	return extsort.AppendFloat(dst, x)
 }
 
-// TextKeyAppender returns a function that appends a key for a value of a, which may have any type. Values have equal keys
-// if and only if they have equal texts, which appendText appends unless a value is null, or are both null: -0 differs
-// from 0. A key consists of a zero byte for a null, and otherwise of a one and the value.
+// TextKeyAppender returns a function that appends a key for a value of a, which may have any type. Values have equal
+// keys if and only if they have equal texts, which appendText appends unless a value is null, or are both null: -0
+// differs from 0. A key consists of a zero byte for a null, and otherwise of a one and the value.
 func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i int) (_ []byte, isNull bool, err error)) func(key []byte, row int) ([]byte, error) {
 	t := a.DataType()
 	fixed, isFixed := t.(arrow.FixedWidthDataType)

@@ -36,8 +36,8 @@ func (k keys) order(n int) []uint32 {
 }
 
 // joinWords sets the words of rows, which consist of the words at the first depths of the first columns. It omits the
-// bits that are the same in all rows, which does not change the order. joinWords returns the last joined column with the
-// columns after it, and the depth in this column. It overwrites the words of spare, which must have the same rows.
+// bits that are the same in all rows, which does not change the order. joinWords returns the last joined column with
+// the columns after it, and the depth in this column. It overwrites the words of spare, which must have the same rows.
 func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 	width := 0
 	for column, level := k, 0; ; {

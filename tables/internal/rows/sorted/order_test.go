@@ -170,8 +170,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestJoinWords sorts by columns whose words are joined: texts of equal and of different lengths, with common prefixes, and
-// small and large numbers.
+// TestJoinWords sorts by columns whose words are joined: texts of equal and of different lengths, with common prefixes,
+// and small and large numbers.
 func TestJoinWords(t *testing.T) {
 	const n = 2000
 	for seed := range uint64(40) {
@@ -233,7 +233,8 @@ func TestReleasesMemory(t *testing.T) {
 	}
 }
 
-// TestPartsReleasesMemory checks that Parts frees the memory outside the heap if its caller fails before reading a part.
+// TestPartsReleasesMemory checks that Parts frees the memory outside the heap if its caller fails before reading a
+// part.
 func TestPartsReleasesMemory(t *testing.T) {
 	id := int64(0)
 	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)

@@ -12,8 +12,8 @@ import (
 const mergeRows = 64 << 10
 
 // Rebatch yields a reader's rows in batches of a suitable size: it merges small batches, such as those of query
-// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. If maxBytes is
-// nil, it is partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
+// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. If maxBytes
+// is nil, it is partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
 func Rebatch(r array.RecordReader, maxBytes func() int64) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch

@@ -12,8 +12,8 @@ import (
 // Run is adjacent rows of one of several batches.
 type Run struct{ Batch, From, To int }
 
-// Runs returns the rows of runs, whose total number is rows. The batches must have the same columns, and each must have a
-// run. The caller must release the result.
+// Runs returns the rows of runs, whose total number is rows. The batches must have the same columns, and each must have
+// a run. The caller must release the result.
 func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch, error) {
 	columns, parts := make([]arrow.Array, batches[0].NumCols()), make([]arrow.Array, len(batches))
 	for i := range columns {

@@ -40,8 +40,8 @@ static void keep_range(const uint64_t *block, uint64_t file, uint64_t row, uint6
 	}
 }
 
-// are_consecutive reports whether all rows are in the first row's file, each after the one before. It has no branches, so
-// that compilers use vector instructions.
+// are_consecutive reports whether all rows are in the first row's file, each after the one before. It has no branches,
+// so that compilers use vector instructions.
 static inline __attribute__((always_inline)) bool are_consecutive(const uint64_t *files, const uint64_t *rows, uint64_t n) {
 	uint64_t differences = 0;
 	for (uint64_t i = 0; i < n; i++)

@@ -9,9 +9,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 )
 
-// zeroNulls zeroes the stored values of an array where the array or one of its parents is null. There, DuckDB leaves old
-// memory contents, such as addresses or values from other statements. parentValid is the parents' validity bitmap, or
-// nil.
+// zeroNulls zeroes the stored values of an array where the array or one of its parents is null. There, DuckDB leaves
+// old memory contents, such as addresses or values from other statements. parentValid is the parents' validity bitmap,
+// or nil.
 func zeroNulls(d arrow.ArrayData, parentValid []byte) {
 	dataType := d.DataType()
 	if e, ok := dataType.(arrow.ExtensionType); ok {

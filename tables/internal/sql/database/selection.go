@@ -41,8 +41,8 @@ func (s *Selection) CutLiterals() (literals []sqlwrite.Literal) {
 	return literals
 }
 
-// The nodes that the parse tree of a Selection can have, as JSON, without the fields that are read with fieldsOf. A statement with another
-// value in a node is not a Selection.
+// The nodes that the parse tree of a Selection can have, as JSON, without the fields that are read with fieldsOf. A
+// statement with another value in a node is not a Selection.
 const (
 	selectNode      = `{"aggregate_handling":"STANDARD_HANDLING","cte_map":{"map":[]},"group_expressions":[],"group_sets":[],"having":null,"modifiers":[],"qualify":null,"sample":null,"type":"SELECT_NODE"}`
 	tableNode       = `{"at_clause":null,"column_name_alias":[],"sample":null,"type":"BASE_TABLE"}`
@@ -117,7 +117,8 @@ func columnOf(node, table any) (column string, ok bool) {
 	return column, ok
 }
 
-// addConditions adds the conditions in node to s. It returns false if node has a condition that a Selection cannot describe.
+// addConditions adds the conditions in node to s. It returns false if node has a condition that a Selection cannot
+// describe.
 func (s *Selection) addConditions(node, table any) bool {
 	if fields, ok := fieldsOf(node, conjunctionNode, "children"); ok {
 		children, _ := fields[0].([]any)

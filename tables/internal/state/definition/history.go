@@ -9,8 +9,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// HistoryProperty is the table property with the settings of earlier versions, as JSON. Iceberg records only the columns
-// of a version.
+// HistoryProperty is the table property with the settings of earlier versions, as JSON. Iceberg records only the
+// columns of a version.
 const HistoryProperty = "partd.past-settings"
 
 // pastSettings are settings that were replaced by settings with another order of the rows.
@@ -29,8 +29,8 @@ func historyOf(meta table.Metadata) (past []pastSettings, err error) {
 	return past, err
 }
 
-// ForSnapshot returns the definition that a version of a table had: its columns, and the settings, which order its rows.
-// The table's rules are the current ones.
+// ForSnapshot returns the definition that a version of a table had: its columns, and the settings, which order its
+// rows. The table's rules are the current ones.
 func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	past, err := historyOf(meta)
 	if err != nil {
@@ -54,8 +54,8 @@ func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	return d, err
 }
 
-// WithHistory returns after, the metadata of a table after a change, with a record of the order that the rows had before,
-// if the change replaces it.
+// WithHistory returns after, the metadata of a table after a change, with a record of the order that the rows had
+// before, if the change replaces it.
 func WithHistory(before, after table.Metadata) (table.Metadata, error) {
 	old, err := FromMetadata(before)
 	if err != nil || before.TableUUID() != after.TableUUID() {

@@ -28,7 +28,8 @@ type Change struct {
 }
 
 // Access contains the unexported methods of package tables that packages iceberg and rest call. S is tables.Store, and
-// T is tables.Table: this package cannot import them. An embedded type would not work for nil or zero values of S and T.
+// T is tables.Table: this package cannot import them. An embedded type would not work for nil or zero values of S and
+// T.
 type Access[S, T any] struct {
 	Load    func(*T, context.Context, *LoadOptions) (*table.Table, error)
 	Stage   func(*T, context.Context, table.Metadata) error

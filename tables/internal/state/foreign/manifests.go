@@ -150,8 +150,8 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	return tally.Check(m)
 }
 
-// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. A table that was
-// restored after its deletion has files in its former location.
+// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. A
+// table that was restored after its deletion has files in its former location.
 func (c *manifestCheck) withinTable(file string) error {
 	err := c.catalog.CheckWithin(c.newMeta.Location(), file)
 	if !errors.Is(err, fs.ErrPermission) {

@@ -107,8 +107,8 @@ func (c *Cutter) periodEnd(v int64) int64 {
 	return math.MaxInt64 // There are no periods, or the end is out of range.
 }
 
-// nextPeriod returns a Counter that counts rows up to the end of the period of the first of rows, which must be sorted by
-// time. Automatic periods can grow as rows are read.
+// nextPeriod returns a Counter that counts rows up to the end of the period of the first of rows, which must be sorted
+// by time. Automatic periods can grow as rows are read.
 func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
 	if c == nil {
 		return sorted.AllRows

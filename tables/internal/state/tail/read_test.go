@@ -132,8 +132,8 @@ func TestCachedLostRows(t *testing.T) {
 	}
 }
 
-// TestRowsAfterFoldedEpoch checks that rows that were folded (moved into data files) but not removed yet are neither read
-// nor counted, and that Recover removes them.
+// TestRowsAfterFoldedEpoch checks that rows that were folded (moved into data files) but not removed yet are neither
+// read nor counted, and that Recover removes them.
 func TestRowsAfterFoldedEpoch(t *testing.T) {
 	ctx := t.Context()
 	p := partd.NewDict()

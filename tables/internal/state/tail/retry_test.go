@@ -180,8 +180,8 @@ func TestAppliedAfterUnknownAppend(t *testing.T) {
 	}
 }
 
-// lateStore is a store that reports an unknown outcome for its first append, and executes this append only when executeLate
-// is called.
+// lateStore is a store that reports an unknown outcome for its first append, and executes this append only when
+// executeLate is called.
 type lateStore struct {
 	*partd.Dict
 	late []partd.Entry

@@ -138,8 +138,8 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the epochs in the store, but leaves reading them to Claim. existing reports which tables still exist, by
-// UUID. Recover deletes the epochs of deleted tables.
+// Recover finds the epochs in the store, but leaves reading them to Claim. existing reports which tables still exist,
+// by UUID. Recover deletes the epochs of deleted tables.
 func (s *Store) Recover(ctx context.Context, existing func(uuids []string) (map[string]bool, error)) error {
 	epochs := map[string][]int64{}
 	for k, err := range partd.Keys(ctx, s.p) {

@@ -12,9 +12,9 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
-// TestEnginesDuringMaintenance lets pyiceberg and Spark append rows, without trying again, to tables that the servers of a
-// catalog are about to merge. No commit may fail, and no row may be lost or doubled. PARTD_COMMITS sets how many rows each
-// engine appends.
+// TestEnginesDuringMaintenance lets pyiceberg and Spark append rows, without trying again, to tables that the servers
+// of a catalog are about to merge. No commit may fail, and no row may be lost or doubled. PARTD_COMMITS sets how many
+// rows each engine appends.
 func TestEnginesDuringMaintenance(t *testing.T) {
 	t.Run("one server", func(t *testing.T) { enginesDuringMaintenance(t, 1) })
 	t.Run("two servers", func(t *testing.T) { enginesDuringMaintenance(t, 2) })

@@ -13,9 +13,9 @@ import (
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
 )
 
-// TestPausedServers stops servers with a common catalog at random moments, for example between a commit's check and its write,
-// while the other server commits, compacts, expires and folds. An acknowledged row must be there once, and another row at most once.
-// PARTD_PAUSES is the number of pauses.
+// TestPausedServers stops servers with a common catalog at random moments, for example between a commit's check and its
+// write, while the other server commits, compacts, expires and folds. An acknowledged row must be there once, and
+// another row at most once. PARTD_PAUSES is the number of pauses.
 func TestPausedServers(t *testing.T) {
 	flags := []string{"--catalog", procs.StartPostgres(t).URL()}
 	servers := []*server{serve(t, flags...)}

@@ -1,0 +1,147 @@
+"""Writes pages about the Python packages from the docstrings in their source, without importing it."""
+
+import ast
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterator
+
+MODULES = [
+    "partd_go",
+    "partd_go.tables",
+    "partd_go.dask",
+    "partd_go.pystore",
+    "partd_go.pystore.collection",
+    "partd_go.pystore.item",
+    "partd_go.stage",
+    "partd_go.pull",
+]
+
+
+def write(source: pathlib.Path, docs: pathlib.Path) -> list[str]:
+    """Writes a page for each module, with its functions and exceptions, and one for each of its other classes. source
+    contains the package partd_go. Returns the pages' paths below docs."""
+    pages = []
+    (docs / "python/reference").mkdir(parents=True, exist_ok=True)
+    for module in MODULES:
+        path, tree = parse(source, module)
+        text, own = [f"# {module}\n", describe(tree)], []
+        for name in exported(tree):
+            definition, at = find(path, name)
+            if isinstance(definition, ast.ClassDef) and not is_exception(definition, at):
+                own.append(f"python/reference/{module}.{name}.md")
+                (docs / own[-1]).write_text(f"# {module}.{name}\n\n{describe_class(definition, at)}")
+                text.append(f"## [{name}]({module}.{name}.md)\n\n{first_sentence(definition)}\n")
+            elif definition:
+                text.append(f"## {name}\n\n{signature(definition)}{describe(definition)}")
+        page = f"python/reference/{module}.md"
+        (docs / page).write_text("\n".join(text))
+        pages += [page, *own]
+    return pages
+
+
+def parse(source: pathlib.Path, module: str) -> tuple[pathlib.Path, ast.Module]:
+    path = source / module.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return path, ast.parse(path.read_text())
+
+
+def exported(tree: ast.Module) -> list[str]:
+    """Returns the names in a module's __all__ or, without it, of its public classes."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return ast.literal_eval(node.value)
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+
+
+def find(path: pathlib.Path, name: str) -> tuple[ast.ClassDef | ast.FunctionDef | None, pathlib.Path]:
+    """Finds the definition of a name of a module, which may import it from another module of the package. Returns the
+    definition, or None if the name is only a second name or a value, and the file of the definition."""
+    tree = ast.parse(path.read_text())
+    for node in reversed(tree.body):  # the last of several overloads has the docstring
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == name:
+            return node, path
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.level
+            and node.module
+            and name in [a.asname or a.name for a in node.names]
+        ):
+            target = path.parents[node.level - 1].joinpath(*node.module.split("."))
+            file = target / "__init__.py" if target.is_dir() else target.with_suffix(".py")
+            original = next(a.name for a in node.names if name == (a.asname or a.name))
+            return find(file, original)
+    return None, path
+
+
+def bases(definition: ast.ClassDef, path: pathlib.Path) -> Iterator[tuple[ast.ClassDef, pathlib.Path]]:
+    """Yields the class, and then its base classes in the package."""
+    yield definition, path
+    for base in definition.bases:
+        found, at = find(path, ast.unparse(base).split("[")[0])
+        if isinstance(found, ast.ClassDef):
+            yield from bases(found, at)
+
+
+def is_exception(definition: ast.ClassDef, path: pathlib.Path) -> bool:
+    names = {ast.unparse(base) for c, _ in bases(definition, path) for base in c.bases}
+    return any(name.endswith(("Error", "Exception", "Warning")) for name in names)
+
+
+def describe_class(definition: ast.ClassDef, path: pathlib.Path) -> str:
+    text = [describe(definition)]
+    seen = set()
+    for cls, _ in bases(definition, path):
+        fields = [n for n in cls.body if isinstance(n, ast.AnnAssign) and not ast.unparse(n.target).startswith("_")]
+        if fields:
+            text.append("```python\n" + "\n".join(ast.unparse(field) for field in fields) + "\n```\n")
+        for node in reversed(cls.body):
+            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name in seen:
+                continue
+            seen.add(node.name)
+            if not node.name.startswith("_") or node.name == "__init__" and ast.get_docstring(node):
+                text.append(f"## {node.name}\n\n{signature(node)}{describe(node)}")
+    return "\n".join([text[0], *sorted(text[1:])])
+
+
+def signature(node: ast.AST) -> str:
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return ""
+    if any(ast.unparse(d) == "property" for d in node.decorator_list):
+        return f"```python\n{node.name}: {ast.unparse(node.returns) if node.returns else 'Any'}\n```\n\n"
+    arguments = [re.sub(r"^(\w+: [^=]*)=", r"\1 = ", a) for a in split_arguments(ast.unparse(node.args))]
+    start = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}{node.name}("
+    end = f") -> {ast.unparse(node.returns)}" if node.returns else ")"
+    arguments = [a for a in arguments if a != "self"]
+    text = start + ", ".join(arguments) + end
+    if len(text) > 90:
+        text = start + "".join(f"\n    {a}," for a in arguments) + "\n" + end
+    return f"```python\n{text}\n```\n\n"
+
+
+def split_arguments(text: str) -> list[str]:
+    """Splits a list of arguments at its commas, except at those within brackets and quotes."""
+    return re.findall(
+        r"(?:[^,\[({'\"]|\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\([^()]*\)|'[^']*'|\"[^\"]*\")+", text.replace(", ", ",")
+    )
+
+
+def first_sentence(node: ast.ClassDef) -> str:
+    return escape(re.split(r"(?<=\.)\s", " ".join((ast.get_docstring(node) or "").split()))[0])
+
+
+def describe(node: ast.AST) -> str:
+    """Converts a docstring to Markdown. Its indented lines are code."""
+    doc = ast.get_docstring(node) or ""
+    out = []
+    for part in re.split(r"((?:^ {4}.*\n+)+)", doc + "\n", flags=re.MULTILINE):
+        if part.startswith("    "):
+            out.append(f"```python\n{textwrap.dedent(part).strip()}\n```\n")
+        else:
+            out.append(escape(part))
+    return "\n".join(out)
+
+
+def escape(text: str) -> str:
+    return re.sub(r"[*_<\[]", lambda m: "\\" + m[0], text)
