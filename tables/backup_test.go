@@ -1,122 +1,27 @@
 package tables_test
 
 import (
+	"context"
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func backupNames(t testing.TB, s *tables.Store) string {
-	t.Helper()
-	all, err := s.Backups(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text strings.Builder
-	for _, b := range all {
-		fmt.Fprintf(&text, "%s of %q: %d;", b.Name, b.Bucket, b.Tables)
-	}
-	return text.String()
-}
-
-func TestBackup(t *testing.T) {
-	t.Parallel()
-	ctx, s := t.Context(), fullStore(t)
-	b, bucketOne := tabletest.Open(t, t.TempDir(), nil), s.Bucket("one")
-	backup := func(name string, unchanged, files int) map[string]string {
-		t.Helper()
-		copied, err := s.Backup(ctx, b, name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if u, f := totals(copied); u != unchanged || f != files {
-			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, copied)
-		}
-		return stateOf(t, s)
-	}
-	monday := backup("monday", 0, 8)
-	backup("nothing", 4, 0)
-	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 10)
-	if err := bucketOne.Delete(ctx, "plain"); err != nil {
-		t.Fatal(err)
-	}
-	if err := bucketOne.EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}); err != nil {
-		t.Fatal(err)
-	}
-	tabletest.Put(t, bucketOne, "new", tables.PutAppend, 1)
-	tuesday := backup("tuesday", 2, 2)
-	// Backing up a change of metadata copies no data.
-	if err := bucketOne.Table("new").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}}); err != nil {
-		t.Fatal(err)
-	}
-	backup("metadata", 3, 0)
-	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, tables.ErrExists) {
-		t.Errorf("Backup with an existing name: error = %v, want ErrExists", err)
-	}
-	if _, err := s.Backup(ctx, b, ""); err == nil {
-		t.Error("Backup without a name succeeded, want an error")
-	}
-	if got, want := backupNames(t, b), `monday of "": 1;monday of "one": 3;nothing of "": 1;nothing of "one": 3;`+
-		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
-		t.Errorf("Backups = %s, want %s", got, want)
-	}
-	if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
-		t.Errorf("Verify reported %+v; want none", findings)
-	}
-	// Expire keeps the old versions that backups need.
-	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]map[string]string{"monday": monday, "tuesday": tuesday} {
-		empty := tabletest.Open(t, t.TempDir(), nil)
-		if _, err := empty.RestoreFrom(ctx, b, name); err != nil {
-			t.Fatal(err)
-		}
-		wantState(t, empty, want)
-	}
-	// The source store still has most of the files, so a restore sends few.
-	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 11) // stays in the tail
-	copied, err := s.RestoreFrom(ctx, b, "tuesday")
-	if u, f := totals(copied); err != nil || u != 2 || f != 0 {
-		t.Errorf("RestoreFrom = %+v, %v; want 2 unchanged tables and no copied files", copied, err)
-	}
-	wantState(t, s, tuesday)
-	bucketName := "one"
-	if _, err := s.RestoreFrom(ctx, b, "monday", bucketName); err != nil {
-		t.Fatal(err)
-	}
-	wantState(t, s, monday)
-	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
-	}
-	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 12)
-	tabletest.Fold(t, s)
-	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
-		t.Errorf("Verify reported %+v; want none", findings)
-	}
-}
-
 // TestBackupInterrupted checks that an interrupted backup is not listed, and that the next backup reuses its files.
 func TestBackupInterrupted(t *testing.T) {
 	t.Parallel()
-	ctx, s, dir := t.Context(), fullStore(t), t.TempDir()
+	ctx, s, dir := t.Context(), tabletest.FullStore(t), t.TempDir()
 	errInterrupted := errors.New("interrupted")
 	for attempt := 2; ; attempt += 2 {
 		commits := 0
@@ -132,7 +37,7 @@ func TestBackupInterrupted(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, backupErr := s.Backup(ctx, b, "one")
-		got := backupNames(t, b)
+		got := tabletest.BackupNames(t, b)
 		if err := b.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -214,86 +119,213 @@ func TestListDroppedSnapshot(t *testing.T) {
 	}
 }
 
-const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
-
-// TestBackupChild is not a test: TestBackupKill runs it in a child process that it kills.
-func TestBackupChild(t *testing.T) {
-	sourceDir, backupDir, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
-	if !ok {
-		t.Skip("runs only as a child process of TestBackupKill")
-	}
-	s, b := tabletest.Open(t, sourceDir, nil), tabletest.Open(t, backupDir, nil)
-	fmt.Println("ready")
-	if _, err := s.Backup(t.Context(), b, "killed"); err != nil {
-		t.Fatal(err)
-	}
-	fmt.Println("done")
-}
-
-// TestBackupKill kills backups with kill -9, each after a longer delay, until one completes. Only the completed
-// backup must be listed.
-func TestBackupKill(t *testing.T) {
+// TestBackupMissingFiles checks that Backup and CopyTo send files again that the target has lost, or that have another
+// size, although their tables have not changed. In a bucket, local copies of lost objects must not hide the loss.
+func TestBackupMissingFiles(t *testing.T) {
 	t.Parallel()
-	s := fullStore(t)
-	for i := range 30 {
-		tabletest.Put(t, s.Bucket("two"), fmt.Sprint("t", i), tables.PutAppend, int64(i))
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	for i := range 3 {
+		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, int64(i))
 	}
-	want := stateOf(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(t.TempDir(), "backup")
-	killed := 0
-	for delay := 20 * time.Millisecond; ; delay *= 2 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBackupChild$", "-test.v")
-		cmd.Env = append(os.Environ(), backupKillEnv+"="+s.Dir()+","+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		output := waitFor(t, out, "ready")
-		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
-		output += waitFor(t, out, "done")
-		timer.Stop()
-		waitErr := cmd.Wait()
-		b := tabletest.Open(t, dir, nil)
-		got := backupNames(t, b)
-		if got != "" {
-			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
-				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)
+	type operation func(to *tables.Store, name string) ([]tables.CopiedTable, error)
+	for op, do := range map[string]operation{
+		"backup": func(to *tables.Store, name string) ([]tables.CopiedTable, error) { return s.Backup(ctx, to, name) },
+		"copy":   func(to *tables.Store, _ string) ([]tables.CopiedTable, error) { return s.CopyTo(ctx, to) },
+	} {
+		for _, kind := range []string{"data", "manifest", "list", "metadata"} {
+			for _, damage := range []string{"missing", "short", "bucket"} {
+				t.Run(op+" "+kind+" "+damage, func(t *testing.T) {
+					b, to := new(objstore.Memory), tabletest.Open(t, t.TempDir(), nil)
+					if damage == "bucket" {
+						to = tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
+					}
+					_, err := do(to, "first")
+					tabletest.Succeed(t, err)
+					files := sampleFiles(t, to, "", "t")
+					files["metadata"], err = to.Catalog().Location(ctx, tables.NamespaceOf(""), "t")
+					tabletest.Succeed(t, err)
+					path, inDirectory := strings.CutPrefix(files[kind], "file://")
+					switch {
+					case !inDirectory:
+						replaceObject(t, b, strings.TrimPrefix(path, "s3://bucket/house/"), nil)
+					case damage == "missing":
+						tabletest.Succeed(t, os.Remove(path))
+					default:
+						tabletest.Succeed(t, os.Truncate(path, 0))
+					}
+					copied, err := do(to, "second")
+					tabletest.Succeed(t, err)
+					want := map[string]int{"data": 1}[kind]
+					if unchanged, sent := tabletest.Totals(copied); unchanged != 0 || sent != want {
+						t.Errorf("after the loss: %+v, want %d sent files of a changed table", copied, want)
+					}
+					findings, _ := tabletest.VerifyAll(t, to, tables.VerifyOptions{})
+					if len(findings) > 0 && (op == "copy" || kind == "data") { // an earlier backup keeps its lost manifests
+						t.Errorf("Verify reported %+v, want none", findings)
+					}
+					if copied, err = do(to, "third"); err != nil || !copied[0].Unchanged {
+						t.Errorf("later: %+v, %v, want an unchanged table", copied, err)
+					}
+					tabletest.WantRows(t, to.Bucket(""), "t", 0, 1, 2)
+					if op == "copy" {
+						return
+					}
+					restored := tabletest.Open(t, t.TempDir(), nil)
+					_, err = restored.RestoreFrom(ctx, to, "second")
+					tabletest.Succeed(t, err)
+					tabletest.WantRows(t, restored.Bucket(""), "t", 0, 1, 2)
+				})
 			}
-			restored := tabletest.Open(t, t.TempDir(), nil)
-			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
-				t.Fatal(err)
-			}
-			wantState(t, restored, want)
-			if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
-				t.Errorf("Verify reported %+v; want none", findings)
-			}
-			return
-		}
-		if waitErr == nil || delay > time.Minute {
-			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", delay, output)
-		}
-		killed++
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
 		}
 	}
 }
 
-// waitFor reads r up to the given line or the end, and returns the text.
-func waitFor(t testing.TB, r io.Reader, line string) (text string) {
-	t.Helper()
-	for buf := make([]byte, 1); ; {
-		if n, err := r.Read(buf); n == 0 || err != nil {
-			return text
+// TestRestoreRaced changes the bucket through another Store just before a restore commits: the
+// restore must start again, or report that the snapshot is gone.
+func TestRestoreRaced(t *testing.T) {
+	t.Parallel()
+	var beforeCommit func()
+	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+		if beforeCommit != nil {
+			do := beforeCommit
+			beforeCommit = nil
+			do()
 		}
-		if text += string(buf); strings.HasSuffix(text, line+"\n") {
-			return text
+	}}
+	dir := t.TempDir()
+	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict()}, h)
+	tabletest.Succeed(t, err)
+	defer s.Close() //nolint:errcheck // the test is over
+	b := s.Bucket("")
+	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	tabletest.Put(t, b, "a", tables.PutError, 1)
+	tabletest.Put(t, b, "b", tables.PutError, 1)
+	tabletest.Snapshot(t, b, "x")
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
+	beforeCommit = func() {
+		tabletest.Put(t, otherStore.Bucket(""), "b", tables.PutAppend, 2)
+		tabletest.Put(t, otherStore.Bucket(""), "c", tables.PutAppend, 2)
+	}
+	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
+	for _, name := range []string{"a", "b"} {
+		tabletest.WantRows(t, b, name, 1)
+	}
+	if _, ok, err := tabletest.Read(t.Context(), b, "c"); ok || err != nil {
+		t.Errorf("read of a missing table: found = %v, error = %v; want not found", ok, err)
+	}
+	tabletest.Put(t, b, "a", tables.PutAppend, 2)
+	beforeCommit = func() {
+		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		tabletest.SweepAll(t, otherStore)
+	}
+	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Restore of a deleted snapshot: error = %v, want ErrNotFound", err)
+	}
+	tabletest.WantRows(t, b, "a", 1, 2)
+	tabletest.Snapshot(t, b, "x")
+	tabletest.Put(t, b, "a", tables.PutReplace, 3)
+	beforeCommit = func() { // deletes the snapshot, and then takes another one of the same name
+		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		tabletest.Put(t, otherStore.Bucket(""), "a", tables.PutAppend, 4)
+		tabletest.Snapshot(t, otherStore.Bucket(""), "x")
+	}
+	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
+	tabletest.WantRows(t, b, "a", 3, 4)
+}
+
+// TestRestoreIDs checks that a store that was restored or copied knows the IDs of exactly the puts and statements that
+// it contains: a repetition of a put changes nothing, and a put that the restore discarded is stored.
+func TestRestoreIDs(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	put := func(s *tables.Store, id string, n int64) {
+		t.Helper()
+		tabletest.PutRows(t, s.Bucket(""), "t", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
+	}
+	e := &rowsEngine{query: func(context.Context) []int64 { return []int64{2, 3} }}
+	open := func() *tables.Store {
+		return tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, FoldAge: -1})
+	}
+	// fill puts the rows that backups contain. The last ID is in the tail when the copy begins.
+	fill := func(s *tables.Store) {
+		put(s, "a", 1)
+		if r, err := s.Exec(ctx, "INSERT INTO t SELECT n FROM u", &tables.ExecOptions{ID: "b"}); err != nil || r.Rows != 2 {
+			t.Errorf("INSERT changed %d rows, %v; want 2", r.Rows, err)
 		}
+		put(s, "c", 4)
+	}
+	for name, copied := range map[string]func(s *tables.Store) *tables.Store{
+		"backup, restored elsewhere": func(s *tables.Store) *tables.Store {
+			b, to := open(), open()
+			for _, name := range []string{"first", "second"} { // the first has other IDs
+				_, err := s.Backup(ctx, b, name)
+				tabletest.Succeed(t, err)
+				put(s, "later", 9)
+			}
+			tabletest.Succeed(t, s.Bucket("").Delete(ctx, "t"))
+			tabletest.Put(t, s.Bucket(""), "other", tables.PutAppend, 1)
+			_, err := s.Backup(ctx, b, "third") // deletes the table
+			tabletest.Succeed(t, err)
+			_, err = to.RestoreFrom(ctx, b, "first")
+			tabletest.Succeed(t, err)
+			return to
+		},
+		"backup, restored in place": func(s *tables.Store) *tables.Store {
+			b := open()
+			_, err := s.Backup(ctx, b, "monday")
+			tabletest.Succeed(t, err)
+			put(s, "later", 9)
+			_, err = s.RestoreFrom(ctx, b, "monday")
+			tabletest.Succeed(t, err)
+			return s
+		},
+		"unchanged since the backup": func(s *tables.Store) *tables.Store {
+			b := open()
+			_, err := s.Backup(ctx, b, "monday")
+			tabletest.Succeed(t, err)
+			_, err = s.RestoreFrom(ctx, b, "monday")
+			tabletest.Succeed(t, err)
+			return s
+		},
+		"copy": func(s *tables.Store) *tables.Store {
+			to := open()
+			_, err := s.CopyTo(ctx, to)
+			tabletest.Succeed(t, err)
+			return to
+		},
+		"snapshot of a deleted table": func(s *tables.Store) *tables.Store {
+			tabletest.Snapshot(t, s.Bucket(""), "before")
+			put(s, "later", 9)
+			tabletest.Fold(t, s)
+			tabletest.Succeed(t, s.Bucket("").Delete(ctx, "t"))
+			put(s, "later", 9)
+			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			return s
+		},
+		"snapshots in place": func(s *tables.Store) *tables.Store {
+			tabletest.Snapshot(t, s.Bucket(""), "before")
+			put(s, "later", 9)
+			tabletest.Snapshot(t, s.Bucket(""), "after")
+			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			put(s, "lost", 8)
+			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "after"))
+			put(s, "later", 9)
+			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4, 9)
+			put(s, "lost", 8)
+			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4, 8, 9)
+			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open()
+			fill(s)
+			s = copied(s)
+			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4)
+			fill(s)
+			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4)
+			put(s, "later", 5)
+			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4, 5)
+		})
 	}
 }

@@ -25,12 +25,12 @@ func (m *changesModel) newRows(maxCount int, unique bool) array.RecordReader {
 			var members []arrow.Field
 			for _, member := range m.members {
 				if member != "" {
-					members = append(members, nullable(member, arrow.BinaryTypes.String))
+					members = append(members, tabletest.Nullable(member, arrow.BinaryTypes.String))
 				}
 			}
-			fields = append(fields, nullable(name, arrow.StructOf(members...)))
+			fields = append(fields, tabletest.Nullable(name, arrow.StructOf(members...)))
 		case name != "":
-			fields = append(fields, nullable(name, m.types[i]))
+			fields = append(fields, tabletest.Nullable(name, m.types[i]))
 		}
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
@@ -281,7 +281,7 @@ func (m *changesModel) idColumn() int {
 }
 
 func oneColumn(name string, values ...int64) arrow.RecordBatch {
-	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{nullable(name, arrow.PrimitiveTypes.Int64)}, nil))
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{tabletest.Nullable(name, arrow.PrimitiveTypes.Int64)}, nil))
 	b.Field(0).(*array.Int64Builder).AppendValues(values, nil)
 	return b.NewRecordBatch()
 }

@@ -102,7 +102,7 @@ func (s *modelState) text(r modelRow) string {
 	return strings.Join(texts, "|")
 }
 
-var itemType = arrow.ListOf(arrow.StructOf(nullable("x", arrow.PrimitiveTypes.Float64), nullable("y", arrow.BinaryTypes.String)))
+var itemType = arrow.ListOf(arrow.StructOf(tabletest.Nullable("x", arrow.PrimitiveTypes.Float64), tabletest.Nullable("y", arrow.BinaryTypes.String)))
 
 func newChangesModel(t *testing.T, seed uint64) *changesModel {
 	m := &changesModel{

@@ -15,10 +15,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -61,7 +63,7 @@ func TestChanges(t *testing.T) {
 	ctx := t.Context()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.BinaryTypes.String)}
+	fields := []arrow.Field{tabletest.Nullable("k", arrow.PrimitiveTypes.Int64), tabletest.Nullable("v", arrow.BinaryTypes.String)}
 	put := func(text string) {
 		t.Helper()
 		tabletest.PutRows(t, b, "t", rowsOfJSON(t, text, fields...), tables.PutAppend, nil)
@@ -142,7 +144,7 @@ func TestChangesOfNewTable(t *testing.T) {
 	cursor = wantChanges(t, b, nil, nil, "0 row 0 insert; 1 row 1 insert; 2 row 2 insert")
 	tabletest.Put(t, b, "t", tables.PutReplace, 1, 5)
 	cursor = wantChanges(t, b, tables.AtVersion(cursor), nil, "0 row 0 delete; 2 row 2 delete; 5 row 5 insert")
-	other := rowsOfJSON(t, `[{"x":1}]`, nullable("x", arrow.PrimitiveTypes.Int64))
+	other := rowsOfJSON(t, `[{"x":1}]`, tabletest.Nullable("x", arrow.PrimitiveTypes.Int64))
 	tabletest.PutRows(t, b, "t", other, tables.PutReplace, nil)
 	if _, err := tableAt(t, b, "t", nil).Changes(ctx, tables.AtVersion(cursor), nil); !errors.Is(err, tables.ErrNotFound) || !strings.Contains(err.Error(), "start again") {
 		t.Errorf("changes since the table was replaced with other columns: error %v, want ErrNotFound with advice", err)
@@ -154,8 +156,8 @@ func TestChangesOfNewTable(t *testing.T) {
 
 // TestChangesColumnName checks the name of the column that Changes adds if the table has columns named like it.
 func TestChangesColumnName(t *testing.T) {
-	b := bucketWithoutTail(t)
-	putJSON(t, b, "t", `[{"_CHANGE":1,"_change_":2}]`, nullable("_CHANGE", arrow.PrimitiveTypes.Int64), nullable("_change_", arrow.PrimitiveTypes.Int64))
+	b := tabletest.BucketWithoutTail(t)
+	putJSON(t, b, "t", `[{"_CHANGE":1,"_change_":2}]`, tabletest.Nullable("_CHANGE", arrow.PrimitiveTypes.Int64), tabletest.Nullable("_change_", arrow.PrimitiveTypes.Int64))
 	r, err := tableAt(t, b, "t", nil).Changes(t.Context(), nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -169,9 +171,9 @@ func TestChangesColumnName(t *testing.T) {
 // TestChangesWithEqualKeys checks that changed rows are not updates if their key occurs several times, and that all
 // copies of a row are counted.
 func TestChangesWithEqualKeys(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	many := tables.MaxChangedRows + 5
-	fields := []arrow.Field{nullable("k", arrow.PrimitiveTypes.Int64), nullable("v", arrow.PrimitiveTypes.Int64)}
+	fields := []arrow.Field{tabletest.Nullable("k", arrow.PrimitiveTypes.Int64), tabletest.Nullable("v", arrow.PrimitiveTypes.Int64)}
 	put := func(mode tables.PutMode, rows ...string) {
 		t.Helper()
 		tabletest.PutRows(t, b, "t", rowsOfJSON(t, "["+strings.Join(rows, ",")+"]", fields...), mode, nil)
@@ -187,8 +189,8 @@ func TestChangesWithEqualKeys(t *testing.T) {
 
 // TestChangesAfterWidening checks that an integer equals the float64 that it was widened to, which rewrites all files.
 func TestChangesAfterWidening(t *testing.T) {
-	b := bucketWithoutTail(t)
-	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, nullable("n", arrow.PrimitiveTypes.Int64))
+	b := tabletest.BucketWithoutTail(t)
+	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, tabletest.Nullable("n", arrow.PrimitiveTypes.Int64))
 	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
 	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}); err != nil {
 		t.Fatal(err)
@@ -301,7 +303,7 @@ func TestChangesMemory(t *testing.T) {
 // boolLists returns a reader of rows with a list of bools. A bool needs a bit in memory, but 2 bytes for the comparison.
 func boolLists(rows, length int, value bool) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
-		nullable("n", arrow.PrimitiveTypes.Int64), nullable("bools", arrow.ListOf(arrow.FixedWidthTypes.Boolean)),
+		tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("bools", arrow.ListOf(arrow.FixedWidthTypes.Boolean)),
 	}, nil))
 	bools := slices.Repeat([]bool{value}, length)
 	for i := range rows {
@@ -352,4 +354,47 @@ func TestChangesOfLists(t *testing.T) {
 	if r.Next() || !errors.Is(r.Err(), partd.ErrTooLarge) {
 		t.Errorf("changes of a list that needs 512 KiB, with 1 MiB of memory: error = %v, want ErrTooLarge", r.Err())
 	}
+}
+
+// TestChangesOfWideRows checks that many copies of a wide row are split into several batches.
+func TestChangesOfWideRows(t *testing.T) {
+	const count, width = 2000, 16 << 10
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	wide := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
+	wide.Field(0).(*array.Int64Builder).AppendValues(make([]int64, count), nil)
+	wide.Field(1).(*array.StringBuilder).AppendValues(slices.Repeat([]string{strings.Repeat("x", width)}, count), nil)
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(wide.NewRecordBatch()), tables.PutReplace, nil)
+	r, err := b.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	rows := int64(0)
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+		if n := datafile.SizeOf(r.RecordBatch()); n > 2*tables.MaxChangedBytes {
+			t.Fatalf("a batch has %d bytes, want about %d", n, tables.MaxChangedBytes)
+		}
+	}
+	if r.Err() != nil || rows != count+1 {
+		t.Errorf("got %d changes, error %v; want %d", rows, r.Err(), count+1)
+	}
+}
+
+// TestChangesWithFileTwice checks the changes of a table after another program has added the same file to it twice.
+func TestChangesWithFileTwice(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	path := tabletest.FilesOf(t, b, "t")[0]
+	tabletest.Put(t, b, "t", tables.PutReplace, 2)
+	add := func() {
+		foreignCommit(t, s, "t", func(tx *table.Transaction) error { return tx.AddFiles(t.Context(), []string{path}, nil, true) })
+	}
+	add()
+	tabletest.Put(t, b, "t", tables.PutAppend, 3)
+	add()
+	wantChanges(t, b, tables.AtVersion(2), nil, "1 row 1 insert; 1 row 1 insert; 3 row 3 insert")
+	wantChanges(t, b, tables.AtVersion(4), nil, "1 row 1 insert")
 }

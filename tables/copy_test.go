@@ -1,6 +1,7 @@
 package tables_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,167 +10,40 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
-
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
+	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/files/content"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// fullStore returns a store with various tables in two buckets, including rows in the tail,
-// files with equal content, and several versions.
-func fullStore(t testing.TB) *tables.Store {
-	t.Helper()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	ctx, b := t.Context(), s.Bucket("one")
-	noError := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	fold := func() {
-		t.Helper()
-		_, err := s.Fold(ctx, nil)
-		noError(err)
-	}
-	_, err := b.Table("plain").Put(ctx, tabletest.Rows(1, 2, 3), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"source": "feed", "lots": 100}})
-	noError(err)
-	for range 3 { // equal content in several files
-		tabletest.Put(t, b, "twice", tables.PutAppend, 7, 8)
-		fold()
-	}
-	keys := []arrow.Field{
-		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond, TimeZone: "America/New_York"}},
-		{Name: "sym", Type: arrow.BinaryTypes.String},
-		{Name: "price", Type: &arrow.Decimal128Type{Precision: 12, Scale: 3}, Nullable: true},
-	}
-	series := func(rows string) array.RecordReader {
-		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(keys, nil), strings.NewReader(rows))
-		noError(err)
-		return tabletest.OneBatch(batch)
-	}
-	for i, rows := range []string{
-		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"1.5"},{"at":"2024-02-02 10:00:00Z","sym":"b","price":"-2.125"}]`,
-		`[{"at":"2024-01-02 10:00:00Z","sym":"a","price":"9.999"},{"at":"2024-03-02 10:00:00Z","sym":"c","price":null}]`,
-	} {
-		o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: tables.KeepLast}}
-		_, err := b.Table("series").Put(ctx, series(rows), tables.PutAppend, o)
-		noError(err)
-		if i == 0 {
-			fold()
-			_, err := b.Table("series").Partition(ctx, tables.PartitionMonth)
-			noError(err)
-		}
-	}
-	noError(b.Table("series").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "named", Kind: "not_null", Column: "sym"}}}))
-	noError(b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1000000"}}}))
-	noError(b.ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"country": "US"}}))
-	tabletest.Put(t, s.Bucket(""), "default's", tables.PutAppend, 5)
-	return s
-}
-
-// stateOf returns a store's visible state by bucket and table: rows in order, columns, settings, rules and metadata.
-func stateOf(t testing.TB, s *tables.Store) map[string]string {
-	t.Helper()
-	ctx := t.Context()
-	states := map[string]string{}
-	check := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for bucket, err := range s.Buckets(ctx) {
-		check(err)
-		b := s.Bucket(bucket)
-		meta, err := b.Metadata(ctx)
-		check(err)
-		rules, err := b.Rules(ctx)
-		check(err)
-		states[bucket+"/"] = fmt.Sprint(meta, rules)
-		for info, err := range b.Tables(ctx, nil) {
-			check(err)
-			table := b.Table(info.Name)
-			schema, err := table.Schema(ctx)
-			check(err)
-			settings, err := table.Settings(ctx)
-			check(err)
-			rules, err := b.Table(info.Name).Rules(ctx)
-			check(err)
-			delete(info.Metadata, tables.UpdatedKey)
-			r, err := table.Scan(ctx, &tables.ScanOptions{Dictionaries: true})
-			check(err)
-			var rows strings.Builder
-			for r.Next() {
-				batch := r.RecordBatch()
-				for i := range int(batch.NumRows()) {
-					for _, c := range batch.Columns() {
-						rows.WriteString(c.ValueStr(i) + ",")
-					}
-					rows.WriteByte('\n')
-				}
-			}
-			check(r.Err())
-			r.Release()
-			states[bucket+"/"+info.Name] = fmt.Sprintf("%d rows\n%v\n%+v\n%+v\n%v\n%s", info.Rows, schema, settings, rules, info.Metadata, &rows)
-		}
-	}
-	return states
-}
-
-func wantState(t testing.TB, s *tables.Store, want map[string]string) {
-	t.Helper()
-	got := stateOf(t, s)
-	for k := range want {
-		if got[k] != want[k] {
-			t.Errorf("state of %q:\n%s\nwant\n%s", k, got[k], want[k])
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("got %d tables and buckets, want %d", len(got), len(want))
-	}
-}
-
-func totals(copied []tables.CopiedTable) (unchanged, files int) {
-	for _, d := range copied {
-		files += d.Files
-		if d.Unchanged {
-			unchanged++
-		}
-	}
-	return unchanged, files
-}
-
 func TestCopyTo(t *testing.T) {
 	t.Parallel()
-	ctx, source := t.Context(), fullStore(t)
+	ctx, source := t.Context(), tabletest.FullStore(t)
 	dest := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	want := stateOf(t, source)
+	want := tabletest.StateOf(t, source)
 	copied, err := source.CopyTo(ctx, dest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantState(t, dest, want)
+	tabletest.WantState(t, dest, want)
 	for _, d := range copied {
 		sum, err := dest.Bucket(d.Bucket).Table(d.Name).Checksum(ctx, nil)
 		if err != nil || sum.String() != d.Checksum || sum.Rows != d.Rows || d.Rows == 0 {
 			t.Errorf("checksum of the copied table = %+v, error %v; want that of %+v", sum, err, d)
 		}
 	}
-	if unchanged, files := totals(copied); unchanged != 0 || files < 7 || len(copied) != 4 {
+	if unchanged, files := tabletest.Totals(copied); unchanged != 0 || files < 7 || len(copied) != 4 {
 		t.Errorf("CopyTo = %+v, want 4 tables, no unchanged files and at least 7 copied files", copied)
 	}
 	// After a change to one table, another copy copies only that table's new file.
 	tabletest.Put(t, source.Bucket("one"), "twice", tables.PutAppend, 9)
 	copied, err = source.CopyTo(ctx, dest)
-	if unchanged, files := totals(copied); err != nil || unchanged != 3 || files != 1 {
+	if unchanged, files := tabletest.Totals(copied); err != nil || unchanged != 3 || files != 1 {
 		t.Errorf("CopyTo = %+v, %v; want 3 unchanged tables and one copied file", copied, err)
 	}
-	wantState(t, dest, stateOf(t, source))
+	tabletest.WantState(t, dest, tabletest.StateOf(t, source))
 	for _, s := range []*tables.Store{source, dest} {
 		if snapshots, err := s.Bucket("one").Snapshots(ctx); err != nil || len(snapshots) > 0 {
 			t.Errorf("Snapshots = %+v, %v; want none", snapshots, err)
@@ -177,11 +51,11 @@ func TestCopyTo(t *testing.T) {
 	}
 	// If the destination has changed, another copy fails, and does not overwrite the change.
 	tabletest.Put(t, dest.Bucket("one"), "plain", tables.PutAppend, 44)
-	before := stateOf(t, dest)
+	before := tabletest.StateOf(t, dest)
 	if _, err = source.CopyTo(ctx, dest); !errors.Is(err, tables.ErrExists) || !strings.Contains(err.Error(), "plain") {
 		t.Errorf(`CopyTo error = %v, want ErrExists with the text "plain"`, err)
 	}
-	wantState(t, dest, before)
+	tabletest.WantState(t, dest, before)
 	if _, err := source.CopyTo(ctx, source); err == nil {
 		t.Error("CopyTo of a store to itself succeeded, want an error")
 	}
@@ -199,7 +73,7 @@ func TestCopyTo(t *testing.T) {
 // TestCopyToConcurrentPut checks that rows put into the destination during the copy are not lost.
 func TestCopyToConcurrentPut(t *testing.T) {
 	t.Parallel()
-	ctx, source := t.Context(), fullStore(t)
+	ctx, source := t.Context(), tabletest.FullStore(t)
 	var dest *tables.Store
 	hasPut := false
 	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
@@ -226,8 +100,8 @@ func TestCopyToConcurrentPut(t *testing.T) {
 // that the next copy resumes it.
 func TestCopyToInterrupted(t *testing.T) {
 	t.Parallel()
-	ctx, source := t.Context(), fullStore(t)
-	want := stateOf(t, source)
+	ctx, source := t.Context(), tabletest.FullStore(t)
+	want := tabletest.StateOf(t, source)
 	dir := t.TempDir()
 	errInterrupted, sent := errors.New("interrupted"), 0
 	for attempt := 1; ; attempt++ {
@@ -245,15 +119,15 @@ func TestCopyToInterrupted(t *testing.T) {
 		}
 		copied, copyErr := source.CopyTo(ctx, dest)
 		ops.Store(-1 << 40)
-		_, files := totals(copied)
+		_, files := tabletest.Totals(copied)
 		sent += files
-		for name, state := range stateOf(t, dest) {
+		for name, state := range tabletest.StateOf(t, dest) {
 			if strings.HasPrefix(name, "one/") && state != want[name] && state != "map[] []" {
 				t.Fatalf("failure in attempt %d: the state of %q is %s, want the source's state or an empty one", attempt, name, state)
 			}
 		}
 		if copyErr == nil {
-			wantState(t, dest, want)
+			tabletest.WantState(t, dest, want)
 		}
 		if err := dest.Close(); err != nil {
 			t.Fatal(err)
@@ -268,7 +142,105 @@ func TestCopyToInterrupted(t *testing.T) {
 	if sent > 8 {
 		t.Errorf("sent %d files, want at most 8", sent)
 	}
-	if !reflect.DeepEqual(want, stateOf(t, source)) {
+	if !reflect.DeepEqual(want, tabletest.StateOf(t, source)) {
 		t.Error("the copy changed the source")
+	}
+}
+
+// TestCopyToABucket checks that a store copied to a bucket is complete, and can be copied back. Verify finds damaged
+// objects although intact copies of them are cached, and repairs data objects from the original store.
+func TestCopyToABucket(t *testing.T) {
+	t.Parallel()
+	source, b := tabletest.FullStore(t), new(objstore.Memory)
+	want := tabletest.StateOf(t, source)
+	bucket := tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
+	if _, err := source.CopyTo(t.Context(), bucket); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantState(t, bucket, want)
+	for kind, path := range sampleFiles(t, bucket, "one", "twice") {
+		name := strings.TrimPrefix(path, "s3://bucket/house/")
+		before := readObject(t, b, name)
+		for damageName, data := range map[string][]byte{"flipped": flipBit(before), "short": before[:len(before)/2], "missing": nil} {
+			replaceObject(t, b, name, data)
+			findings, _ := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{})
+			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].State != tables.Damaged {
+				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
+			}
+			if kind != "data" {
+				replaceObject(t, b, name, before) // metadata differs between stores, so it cannot be repaired from the original
+				continue
+			}
+			if findings, _ := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{Repair: source.Copies()}); len(findings) != 1 || findings[0].State != tables.Repaired {
+				t.Fatalf("%s %s: Verify reported %+v, want one file", kind, damageName, findings)
+			}
+			if now := readObject(t, b, name); !bytes.Equal(now, before) {
+				t.Fatalf("%s %s: the repaired object differs from the original", kind, damageName)
+			}
+		}
+	}
+	if findings, r := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
+		t.Fatalf("Verify reported %+v with result %+v, want no findings and Tables 4", findings, r)
+	}
+	if _, err := bucket.Backup(t.Context(), tabletest.Open(t, t.TempDir(), nil), "monday"); err != nil {
+		t.Fatal(err)
+	}
+	copiedBack := tabletest.Open(t, t.TempDir(), nil)
+	if _, err := bucket.CopyTo(t.Context(), copiedBack); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantState(t, copiedBack, want)
+}
+
+func flipBit(b []byte) []byte {
+	b = bytes.Clone(b)
+	b[len(b)/2] ^= 1
+	return b
+}
+
+// sampleFiles returns one file of each kind of a table.
+func sampleFiles(t *testing.T, s *tables.Store, bucket, name string) map[string]string {
+	t.Helper()
+	tb, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(bucket), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := tb.Metadata().CurrentSnapshot()
+	manifests, err := version.Manifests(s.Catalog().NewIO())
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := content.Entries(s.Catalog().NewIO(), manifests[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"list": version.ManifestList, "manifest": manifests[0].FilePath(), "data": entries[0].DataFile().FilePath()}
+}
+
+func readObject(t *testing.T, b objstore.Bucket, name string) []byte {
+	t.Helper()
+	r, err := b.ReadRange(t.Context(), name, 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var data bytes.Buffer
+	if _, err := data.ReadFrom(r); err != nil {
+		t.Fatal(fmt.Errorf("%s: %w", name, err))
+	}
+	return data.Bytes()
+}
+
+// replaceObject replaces an object, or deletes it if data is nil.
+func replaceObject(t *testing.T, b objstore.Bucket, name string, data []byte) {
+	t.Helper()
+	if err := b.Delete(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	if data == nil {
+		return
+	}
+	if err := b.Create(t.Context(), name, data); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -1,12 +1,15 @@
 package tables_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -30,37 +33,18 @@ func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.Rewr
 	return result
 }
 
-func filesOf(t testing.TB, b *tables.Bucket, name string) (paths []string) {
-	t.Helper()
-	table := b.Table(name)
-	m, err := table.ScanPlan(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.Close()
-	for _, f := range m.Files {
-		paths = append(paths, f.Path)
-	}
-	return paths
-}
-
-// bucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
-func bucketWithoutTail(t testing.TB) *tables.Bucket {
-	return tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("b")
-}
-
 func TestDeleteRows(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	for i := range int64(4) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	result := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
 	if result.Deleted != 17 || result.Files != 3 || result.Version != 5 || result.Written != 0 {
 		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", result)
 	}
 	tabletest.WantRows(t, b, "t", append(tabletest.Sequence(0, 8), tabletest.Sequence(25, 15)...)...)
-	after := filesOf(t, b, "t")
+	after := tabletest.FilesOf(t, b, "t")
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
@@ -70,7 +54,7 @@ func TestDeleteRows(t *testing.T) {
 	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (tables.RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if now := filesOf(t, b, "t"); !slices.Equal(now, after) {
+	if now := tabletest.FilesOf(t, b, "t"); !slices.Equal(now, after) {
 		t.Errorf("files before: %q, after: %q; want no change because no row was deleted", after, now)
 	}
 	if result := deleteWhere(t, b, "t", "n >= 0"); result.Deleted != 23 {
@@ -95,7 +79,7 @@ func TestDeleteRowsInTail(t *testing.T) {
 
 // TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	for i := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
@@ -125,7 +109,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
 		{Name: "d", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil)
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	nan := math.NaN()
 	ptr := func(f float64) *float64 { return &f }
 	values := []*float64{ptr(1), ptr(2), nil, &nan}
@@ -175,7 +159,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 			}
 		}
 		result := deleteWhere(t, b, name, where)
-		got := columnTexts(t, b, name, "f")
+		got := tabletest.ColumnTexts(t, b, name, "f")
 		slices.Sort(want)
 		slices.Sort(got)
 		if !slices.Equal(got, want) || int(result.Deleted) != len(all)-len(want) {
@@ -184,21 +168,234 @@ func TestDeleteRowsUnknown(t *testing.T) {
 	}
 }
 
-func columnTexts(t testing.TB, b *tables.Bucket, name, column string) (all []string) {
+func ticks(unit arrow.TimeUnit, zone string) *arrow.Schema {
+	return arrow.NewSchema([]arrow.Field{
+		{Name: "at", Type: &arrow.TimestampType{Unit: unit, TimeZone: zone}},
+		{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
+		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+	}, nil)
+}
+
+var day0 = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// ticksAt returns a row with number n for each time, given in hours since day0.
+func ticksAt(schema *arrow.Schema, n int64, hours ...int) array.RecordReader {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	defer b.Release()
+	unit := schema.Field(0).Type.(*arrow.TimestampType).Unit
+	for _, h := range hours {
+		at, err := arrow.TimestampFromTime(day0.Add(time.Duration(h)*time.Hour), unit)
+		if err != nil {
+			panic(err)
+		}
+		b.Field(0).(*array.TimestampBuilder).Append(at)
+		b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", h%3))
+		b.Field(2).(*array.Int64Builder).Append(n)
+	}
+	return tabletest.OneBatch(b.NewRecordBatch())
+}
+
+func hours(start, end int) (all []int) {
+	for h := start; h < end; h++ {
+		all = append(all, h)
+	}
+	return all
+}
+
+func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
+
+// numbersByHour returns "hour:n" for each row of a table, sorted by hour.
+func numbersByHour(t testing.TB, b *tables.Bucket, name string) []string {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{column}})
+	r, err := table.Scan(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Release()
+	var all []string
 	for r.Next() {
-		for i := range int(r.RecordBatch().NumRows()) {
-			all = append(all, r.RecordBatch().Column(0).ValueStr(i))
+		at := r.RecordBatch().Column(0).(*array.Timestamp)
+		timeType := at.DataType().(*arrow.TimestampType)
+		for i := range at.Len() {
+			h := at.Value(i).ToTime(timeType.Unit).Sub(day0) / time.Hour
+			all = append(all, fmt.Sprintf("%04d:%s", h, r.RecordBatch().Column(2).ValueStr(i)))
 		}
 	}
 	if r.Err() != nil {
 		t.Fatal(r.Err())
 	}
+	slices.Sort(all)
 	return all
+}
+
+func wantHours(t testing.TB, b *tables.Bucket, name string, want map[int]int64) {
+	t.Helper()
+	var all []string
+	for h, n := range want {
+		all = append(all, fmt.Sprintf("%04d:%d", h, n))
+	}
+	slices.Sort(all)
+	if got := numbersByHour(t, b, name); !slices.Equal(got, all) {
+		t.Fatalf("table %q has rows %q, want %q", name, got, all)
+	}
+}
+
+func TestReplaceRange(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Microsecond, arrow.Nanosecond} {
+		t.Run(unit.String(), func(t *testing.T) {
+			ctx := t.Context()
+			b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+			s := ticks(unit, "UTC")
+			want := map[int]int64{}
+			for _, part := range [][2]int{{0, 10}, {10, 20}, {20, 30}} {
+				tabletest.PutRows(t, b, "t", ticksAt(s, 1, hours(part[0], part[1])...), tables.PutAppend, nil)
+				tabletest.Fold(t, b.Store())
+				for h := part[0]; h < part[1]; h++ {
+					want[h] = 1
+				}
+			}
+			before := tabletest.FilesOf(t, b, "t")
+			result, err := b.Table("t").ReplaceRange(ctx, hour(8), hour(13), ticksAt(s, 2, 12, 8, 9), nil)
+			if err != nil || result.Deleted != 5 || result.Written != 3 || result.Files != 2 {
+				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 5, Written 3 and Files 2", result, err)
+			}
+			for h := 8; h < 13; h++ {
+				delete(want, h)
+			}
+			want[8], want[9], want[12] = 2, 2, 2
+			wantHours(t, b, "t", want)
+			if after := tabletest.FilesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+				t.Errorf("files before: %q, after: %q; the last one should not have been rewritten", before, after)
+			}
+			for _, outside := range []int{7, 13} { // the range excludes its end
+				_, err := b.Table("t").ReplaceRange(ctx, hour(8), hour(13), ticksAt(s, 3, 9, outside), nil)
+				if err == nil || !strings.Contains(err.Error(), "row 2") {
+					t.Errorf("ReplaceRange with a row at hour %d: error = %v, want an error for row 2", outside, err)
+				}
+			}
+			wantHours(t, b, "t", want)
+			if result, err := b.Table("t").ReplaceRange(ctx, hour(28), time.Time{}, ticksAt(s, 4, 28, 99), nil); err != nil || result.Deleted != 2 {
+				t.Fatalf("ReplaceRange = %+v, %v; want Deleted 2", result, err)
+			}
+			delete(want, 29)
+			want[28], want[99] = 4, 4
+			wantHours(t, b, "t", want)
+			for _, r := range [][2]time.Time{{}, {hour(2), hour(2)}, {hour(3), hour(2)}} {
+				if _, err := b.Table("t").ReplaceRange(ctx, r[0], r[1], ticksAt(s, 3), nil); err == nil {
+					t.Errorf("ReplaceRange of the range %v succeeded, want an error", r)
+				}
+			}
+		})
+	}
+}
+
+// TestReplaceRangeTimeColumn checks that the result of ReplaceRange names the time column, in a table with
+// two timestamp columns.
+func TestReplaceRangeTimeColumn(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "created", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}, {Name: "at", Type: arrow.FixedWidthTypes.Timestamp_us},
+	}, nil)
+	rows := func() array.RecordReader {
+		build := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+		defer build.Release()
+		build.Field(0).AppendNull()
+		build.Field(1).(*array.TimestampBuilder).AppendTime(day0)
+		return tabletest.OneBatch(build.NewRecordBatch())
+	}
+	tabletest.PutRows(t, b, "t", rows(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at"}})
+	result, err := b.Table("t").ReplaceRange(t.Context(), day0, day0.Add(1), rows(), nil)
+	if err != nil || result.TimeColumn != "at" || result.Deleted != 1 {
+		t.Errorf(`ReplaceRange = %+v, %v; want TimeColumn "at" and Deleted 1`, result, err)
+	}
+	if result, err = b.Table("t").DeleteRows(t.Context(), filter.IsNull("created")); err != nil || result.TimeColumn != "" {
+		t.Errorf(`DeleteRows = %+v, %v; want TimeColumn ""`, result, err)
+	}
+}
+
+// TestAtTimeDuringCorrection checks that Table.At with AtTime and Table.Changes, which must wait for a concurrent
+// correction of a table with a rule for duplicates, stop waiting when their context ends. Changes does not wait if the
+// tail has no rows.
+func TestAtTimeDuringCorrection(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1024}).Bucket("")
+	put := func(ts int64, o *tables.PutOptions) {
+		t.Helper()
+		r := ticksOf([]tick{{ts: ts}}, 1)
+		defer r.Release()
+		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
+	}
+	put(1, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast}})
+	ticks := make([]tick, 1001)
+	for i := range ticks {
+		ticks[i].ts = int64(100 + i)
+	}
+	rows := ticksOf(ticks, 1000)
+	defer rows.Release()
+	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, nil)
+		upsertErr <- err
+	}()
+	<-reached
+	cause := errors.New("test cause")
+	during := func(timeout time.Duration, f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), timeout, cause)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- f(ctx) }()
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(10 * time.Second):
+			return errors.New("the call did not return when its context ended")
+		}
+	}
+	at := func(ctx context.Context) error {
+		_, err := b.Table("t").At(ctx, tables.AtTime(time.Now()))
+		return err
+	}
+	changes := func(ctx context.Context) error {
+		r, err := b.Table("t").Changes(ctx, nil, nil)
+		if err == nil {
+			r.Release()
+		}
+		return err
+	}
+	if err := during(5*time.Second, changes); err != nil {
+		t.Errorf("Changes without rows in the tail: %v", err)
+	}
+	put(2, nil)
+	for name, f := range map[string]func(context.Context) error{"At": at, "Changes": changes} {
+		if err := during(100*time.Millisecond, f); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, cause) {
+			t.Errorf("%s error = %v, want DeadlineExceeded and the test cause", name, err)
+		}
+	}
+	close(proceed)
+	if err := <-upsertErr; err != nil {
+		t.Fatal(err)
+	}
+	table, err := b.Table("t").At(t.Context(), tables.AtTime(time.Now()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ticksFrom(table.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
+		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1003 rows", len(got), err)
+	}
+}
+
+// slowReader is a reader whose second batch waits for a message on proceed.
+type slowReader struct {
+	array.RecordReader
+	batches int
+	reached chan<- struct{}
+	proceed <-chan struct{}
+}
+
+func (r *slowReader) Next() bool {
+	if r.batches++; r.batches == 2 {
+		r.reached <- struct{}{}
+		<-r.proceed
+	}
+	return r.RecordReader.Next()
 }

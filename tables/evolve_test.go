@@ -2,226 +2,342 @@ package tables_test
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/state/series"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestEvolutionOfPuts checks which puts with other columns each kind of evolution allows, and the table after the put.
-// The put's rows go to the tail (rows not yet in data files) or directly to data files.
-func TestEvolutionOfPuts(t *testing.T) {
-	const table = "a int16; b float32; c utf8"
-	const row = `{"a":1,"b":0.5,"c":"x"}`
-	for _, c := range []struct {
-		put, row string
-		want     map[tables.Evolution]string // the table after the put, or part of the error
-	}{
-		{table, `{"a":2,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			"": table + " | 1,0.5,x | 2,1.5,y", tables.Strict: table + " | 1,0.5,x | 2,1.5,y",
-		}},
-		{table + "; d date32", `{"a":2,"b":1.5,"c":"y","d":"2026-01-31"}`, map[tables.Evolution]string{
-			"": `column "d": it has type date32, but the table has no such column`, tables.Strict: `column "d"`,
-			tables.AddOnly:    table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
-			tables.Compatible: table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
-			tables.Flexible:   table + "; d date32 | 1,0.5,x,(null) | 2,1.5,y,2026-01-31",
-		}},
-		{"a int16; c utf8", `{"a":2,"c":"y"}`, map[tables.Evolution]string{
-			"": table + " | 1,0.5,x | 2,(null),y", tables.Flexible: table + " | 1,0.5,x | 2,(null),y",
-			tables.Strict: `column "b": it is missing, but the table has it, as float32; the table's evolution is strict`, tables.AddOnly: `column "b"`, tables.Compatible: `column "b": it is missing`,
-		}},
-		{"a int32; b float32; c utf8", `{"a":100000,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			"": `column "a": the column contains a value that the table's type cannot represent`, tables.Strict: `column "a": it has type int32, and the table has int16; the table's evolution is strict`, tables.AddOnly: `column "a"`,
-			tables.Compatible: "a int32; b float32; c utf8 | 1,0.5,x | 100000,1.5,y",
-		}},
-		{"a int8; b float32; c utf8", `{"a":2,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			"": table + " | 1,0.5,x | 2,1.5,y", tables.Strict: `column "a": it has type int8`, tables.Compatible: table + " | 1,0.5,x | 2,1.5,y",
-		}},
-		{"a int64; b float64; c utf8", `{"a":5000000000,"b":1e300,"c":"y"}`, map[tables.Evolution]string{
-			"": `column "a": it has type int64, and the table has int16`, tables.Compatible: "a int64; b float64; c utf8 | 1,0.5,x | 5000000000,1e+300,y",
-		}},
-		{"a float64; b float32; c utf8", `{"a":2.5,"b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			"": `column "a": it has type float64, and the table has int16`, tables.AddOnly: `column "a"`, tables.Flexible: "a float64; b float32; c utf8 | 1,0.5,x | 2.5,1.5,y",
-		}},
-		{"a utf8; b float32; c utf8", `{"a":"2","b":1.5,"c":"y"}`, map[tables.Evolution]string{
-			tables.Flexible: `column "a": it has type utf8, and the table has int16; the table's evolution is flexible: convert the column to int16`, tables.Compatible: `column "a"`,
-		}},
-	} {
-		for e, want := range c.want {
-			modes := []string{"tail", "commits", "folded"}
-			rand.Shuffle(3, func(i, j int) { modes[i], modes[j] = modes[j], modes[i] })
-			for _, mode := range modes[:tabletest.Rounds(t, "PARTD_EVOLVE_MODES", 1)] {
-				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, mode), func(t *testing.T) {
-					dir := t.TempDir()
-					s := tabletest.Open(t, dir, &tables.Options{NoTail: mode == "commits", FoldAge: -1})
-					b := s.Bucket("b")
-					tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, table, row), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
-					if mode == "folded" {
-						tabletest.Fold(t, s)
-					}
-					_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, c.put, c.row), tables.PutAppend, nil)
-					if !strings.HasPrefix(want, "column") {
-						if err != nil {
-							t.Fatal(err)
-						}
-						tabletest.WantText(t, b, "t", want)
-						tabletest.Fold(t, s)
-						tabletest.WantText(t, b, "t", want)
-						tabletest.Compact(t, s)
-						tabletest.WantText(t, b, "t", want)
-						if mode != "tail" {
-							tabletest.WantText(t, b, "t", table+" | 1,0.5,x", tables.AtVersion(1))
-						}
-						return
-					}
-					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), want) {
-						t.Fatalf("Put error = %v, want a SchemaError with the text %s", err, want)
-					}
-					tabletest.WantText(t, b, "t", table+" | 1,0.5,x")
-				})
-			}
-		}
-	}
-}
-
-func TestEvolve(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("b")
-	put := func(columns, row string) {
-		t.Helper()
-		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
-	}
-	evolve := func(changes ...tables.ColumnChange) {
-		t.Helper()
-		if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put("a int16; b utf8; c int64", `{"a":1,"b":"x","c":3}`)
-	evolve(tables.ColumnChange{Op: "rename", Column: "b", To: "text"}, tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, tables.ColumnChange{Op: "widen", Column: "a", Type: "int32"})
-	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)")
-	put("a int32; text utf8", `{"a":70000,"text":"y"}`)
-	evolve(tables.ColumnChange{Op: "add", Column: "c", Type: "int64"}) // the dropped values do not come back
-	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null)")
-	put("a int32; c int64", `{"a":3,"c":7}`)
-	evolve(tables.ColumnChange{Op: "widen", Column: "a", Type: "int64"})
-	evolve(tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "drop", Column: "d"}, tables.ColumnChange{Op: "rename", Column: "text", To: "b"})
-	want := "a float64; b utf8; c int64 | 1,x,(null) | 70000,y,(null) | 3,(null),7"
-	tabletest.WantText(t, b, "t", want)
-	for where, want := range map[string]string{
-		"c is null": " | 1,x,(null) | 70000,y,(null)", "c > 5": " | 3,(null),7", "c < 5": "", "a > 2.5 and b = 'y'": " | 70000,y,(null)", "b = 'x'": " | 1,x,(null)", "not c = 0": " | 3,(null),7",
-	} {
-		e, err := filter.Parse(where)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := tabletest.TableText(t, b, "t", &tables.ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
-			t.Errorf("scan with the condition %s: got %s, want%s", where, got, want)
-		}
-	}
-	tabletest.WantText(t, b, "t", "a int16; b utf8; c int64 | 1,x,3", tables.AtVersion(1))
-	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null)", tables.AtVersion(2))
-	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC] | 1,x,(null) | 70000,y,(null)", tables.AtVersion(3))
-	tabletest.WantText(t, b, "t", "a int32; text utf8; d timestamp[ns, tz=UTC]; c int64 | 1,x,(null),(null) | 70000,y,(null),(null) | 3,(null),(null),7", tables.AtVersion(5))
-
-	put("a float64", `{"a":0.5}`)
-	for _, c := range []struct {
-		change tables.ColumnChange
-		want   string
-	}{
-		{tables.ColumnChange{Op: "shrink", Column: "a"}, `unknown column change "shrink"`},
-		{tables.ColumnChange{Op: "widen", Column: "a", Type: "int64"}, `column "a": cannot widen type float64 to int64`},
-		{tables.ColumnChange{Op: "widen", Column: "a", Type: "int65"}, `unknown type "int65"`},
-		{tables.ColumnChange{Op: "drop", Column: "nope"}, `column "nope"`},
-		{tables.ColumnChange{Op: "add", Column: "a", Type: "int8"}, `column "a"`},
-		{tables.ColumnChange{Op: "rename", Column: "a", To: "b"}, `cannot rename the column to "b"`},
-	} {
-		if err := b.Table("t").Evolve(t.Context(), c.change); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("Evolve(%+v) error = %v, want it to contain %s", c.change, err, c.want)
-		}
-	}
-	for e, ops := range map[tables.Evolution]string{tables.Strict: "", tables.AddOnly: "add", tables.Compatible: "add widen", tables.Flexible: "add widen rename drop"} {
-		if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: e}); err != nil {
-			t.Fatal(err)
-		}
-		for _, op := range []string{"add", "widen", "rename", "drop"} {
-			change := tables.ColumnChange{Op: tables.ColumnOp(op), Column: "a", Type: "int16"}
-			if op == "add" {
-				change.Column = "added"
-			}
-			err := b.Table("t").Evolve(t.Context(), change, tables.ColumnChange{Op: "drop", Column: "nope"}) // the second change fails, so Evolve makes neither
-			if allowed := !strings.Contains(err.Error(), "does not allow the change \""+op); allowed != strings.Contains(ops, op) {
-				t.Errorf("Evolve with %s under evolution %s: error %v, want the change to be allowed: %v", op, e, err, strings.Contains(ops, op))
-			}
-		}
-	}
-	if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: "lax"}); err == nil {
-		t.Error(`SetSettings with evolution "lax" succeeded, want an error`)
-	}
-}
-
-// TestWidenInexact checks that widening to float64 fails, and changes nothing, if float64 cannot represent a
-// value exactly.
-func TestWidenInexact(t *testing.T) {
-	for _, hasTail := range []bool{false, true} {
-		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
-		b := s.Bucket("")
-		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "a int64", `{"a":9007199254740993}`), tables.PutAppend, nil)
-		err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"})
-		if err == nil || !strings.Contains(err.Error(), `column "a"`) {
-			t.Fatalf(`Evolve error = %v, want an error with the text column "a"`, err)
-		}
-		tabletest.WantText(t, b, "t", "a int64 | 9007199254740993")
-	}
-}
-
-// TestWidenReplaced checks that a value of a replaced row does not prevent widening, because no reader sees it.
-func TestWidenReplaced(t *testing.T) {
-	for _, hasTail := range []bool{false, true} {
-		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
-		b := s.Bucket("")
-		options := &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}
-		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
-			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; a int64", row), tables.PutAppend, options); err != nil {
-				t.Fatal(err)
-			}
-			options = nil
-		}
-		if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
-			t.Fatal(err)
-		}
-		tabletest.WantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
-	}
-}
-
-func TestColumnTypes(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
-	tabletest.Put(t, b, "t", tables.PutAppend, 1)
-	want := []arrow.DataType{
-		arrow.PrimitiveTypes.Uint8, arrow.FixedWidthTypes.Timestamp_ns, &arrow.TimestampType{Unit: arrow.Second},
-		&arrow.Decimal128Type{Precision: 18, Scale: 2}, arrow.FixedWidthTypes.Date32, arrow.BinaryTypes.LargeString,
-	}
-	var changes []tables.ColumnChange
-	for i, typ := range want {
-		changes = append(changes, tables.ColumnChange{Op: tables.AddColumn, Column: string(rune('A' + i)), Type: tables.ColumnTypeOf(typ)})
-	}
-	if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
-		t.Fatal(err)
-	}
-	table := b.Table("t")
-	schema, err := table.Schema(t.Context())
+// wantInOrder checks that a table has the given number of files, all marked as sorted in the order of its settings.
+func wantInOrder(t *testing.T, b *tables.Bucket, name string, files int) {
+	t.Helper()
+	n, err := b.Check(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, typ := range want {
-		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
-			t.Errorf("added column is %v, want type %s", f, typ)
+	current, err := b.Store().Catalog().Load(t.Context(), n.Namespace, n.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := series.ForTable(current, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := datafile.Files(t.Context(), current)
+	if err != nil || len(all) != files {
+		t.Errorf("table %q has %d files, want %d; error: %v", name, len(all), files, err)
+	}
+	for _, f := range all {
+		if !o.InOrder(f) {
+			t.Errorf("file %s is not marked as sorted", f.FilePath())
 		}
+	}
+}
+
+// TestEvolveSeries checks changes of columns that the table's settings name as the time column or a key.
+func TestEvolveSeries(t *testing.T) {
+	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
+	ctx := t.Context()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(columns, rows string, o *tables.PutOptions) {
+		t.Helper()
+		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, rows), tables.PutAppend, o)
+	}
+	evolve := func(c tables.ColumnChange) {
+		t.Helper()
+		if err := b.Table("t").Evolve(ctx, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(columns, rows, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}})
+	evolve(tables.ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
+	wantInOrder(t, b, "t", 2)
+	put("at timestamp[us]; k int64; v int32", `{"at":"2026-01-01 00:00:00","k":2,"v":4}`, nil)
+	evolve(tables.ColumnChange{Op: "rename", Column: "at", To: "when"})
+	evolve(tables.ColumnChange{Op: "rename", Column: "k", To: "key"})
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key int64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,1")
+	wantInOrder(t, b, "t", 3)
+	put("when timestamp[us]; key int64; v int32", `{"when":"2026-01-03 00:00:00","key":1,"v":5}`, nil)
+	evolve(tables.ColumnChange{Op: "widen", Column: "key", Type: "float64"}) // rewrites all files
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 2026-01-01T00:00:00,1,3 | 2026-01-01T00:00:00,2,4 | 2026-01-03T00:00:00,1,5")
+	for column, setting := range map[string]string{"when": "time", "key": "keys"} {
+		err := b.Table("t").Evolve(ctx, tables.ColumnChange{Op: "drop", Column: column})
+		if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "setting "+setting) {
+			t.Errorf("Evolve that drops column %s: error = %v, want a SchemaError about the setting %s", column, err, setting)
+		}
+	}
+	table := b.Table("t")
+	if got, err := table.Settings(ctx); err != nil || got.Time != "when" || !slices.Equal(got.Keys, []string{"key"}) || got.OnDuplicate != tables.KeepLast {
+		t.Errorf("Settings = %+v, %v; want time when, key key and KeepLast", got, err)
+	}
+	// The new schema lacks a column that the settings name.
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, rows), tables.PutReplace, nil); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Errorf(`Put error = %v, want an ArgumentError with the text settings: column "when"`, err)
+	}
+	// A migration gives all rows one time: among rows with equal keys, the last is kept.
+	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
+	if _, err := b.Table("t").Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
+		for range b.NumRows() {
+			at.Append(0)
+		}
+		return array.NewRecordBatch(b.Schema(), []arrow.Array{at.NewArray(), b.Column(1), b.Column(2)}, b.NumRows()), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
+	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
+	if _, err := b.Table("t").Migrate(ctx, 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		return array.NewRecordBatch(schema.Select(b.Schema(), []string{"v"}), []arrow.Array{b.Column(2)}, b.NumRows()), nil
+	}); !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), `settings: column "when"`) {
+		t.Errorf(`Migrate error = %v, want an ArgumentError with the text settings: column "when"`, err)
+	}
+}
+
+// TestSeveralChangesInUpdate checks that one Update can replace a table, change its settings and put rows into it.
+func TestSeveralChangesInUpdate(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	const old, columns = "at timestamp[us]; k int32", "k int32; at timestamp[us]; v int32"
+	ordered := &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}}
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, old, `{"at":"2026-01-01 00:00:00","k":1}`), tables.PutAppend, nil)
+	err := b.Store().Update(ctx, func(x *tables.Txn) error {
+		return errors.Join(
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":2}`), tables.PutReplace, ordered),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":3},{"at":"2026-01-01 00:00:00","k":4}`), tables.PutAppend, nil),
+			x.SetSettings("b", "t", tables.Settings{Time: "at", Keys: []string{"k"}}),
+			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), tables.PutAppend, nil))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	oneRow := func() array.RecordReader { return tabletest.JSONRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
+	err = b.Store().Update(ctx, func(x *tables.Txn) error {
+		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
+	})
+	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
+		t.Errorf("Update error = %v, want advice to combine the puts", err)
+	}
+}
+
+// TestCorrectWithRules checks that corrections (ReplaceRange and Upsert) obey the table's rules and its evolution
+// setting.
+func TestCorrectWithRules(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Evolution: tables.Compatible}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
+		t.Fatal(err)
+	}
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	replace := func(columns, rows string) error {
+		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil)
+		return err
+	}
+	upsert := func(columns, rows string) error {
+		_, err := b.Table("t").Upsert(ctx, tabletest.JSONRows(t, columns, rows), nil)
+		return err
+	}
+	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
+		for _, c := range []struct{ columns, rows, want string }{ // the cases about columns do not apply to an upsert, which may add and widen columns
+			{columns, `{"at":"2026-01-01 00:00:00","k":10}`, `rule "few": 1 rows violate it: row 1 (k=10)`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":-1}`, `rule "some"`},
+			{columns, `{"at":"2026-01-01 00:00:00","k":3}`, `rule "once": 1 rows violate it: row 1 (k=3)`},
+			{"at timestamp[us]", `{"at":"2026-01-01 00:00:00"}`, `column "k": it is missing`},
+			{"at timestamp[us]; k int64", `{"at":"2026-01-01 00:00:00","k":4}`, `column "k": this operation cannot widen columns`},
+			{columns + "; new utf8", `{"at":"2026-01-01 00:00:00","k":4}`, `column "new": this operation cannot add columns`},
+		} {
+			if name == "upsert" && strings.Contains(c.want, "this operation cannot") {
+				continue
+			}
+			if err := put(c.columns, c.rows); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s of %s: error = %v, want %s", name, c.rows, err, c.want)
+			}
+		}
+	}
+	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
+	tabletest.WantText(t, b, "t", want)
+	// Rules ignore rows that the correction replaces.
+	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
+		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
+	// Rules consider rows that another Store puts before the commit.
+	dir := s.Dir()
+	otherBucket := tabletest.Open(t, dir, &tables.Options{NoTail: true}).Bucket("b")
+	pending := true
+	s.HooksInUse().OnPrepared = func() {
+		if pending {
+			pending = false
+			if _, err := otherBucket.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), tables.PutAppend, nil); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*tables.RuleError)) {
+		t.Errorf("Upsert of a key that another Store put: error = %v, want a RuleError", err)
+	}
+}
+
+// TestRestoreSettings checks that a restore includes a table's settings, rules, columns and the order of its rows.
+func TestRestoreSettings(t *testing.T) {
+	const columns = "at timestamp[us]; k int32"
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
+		t.Fatal(err)
+	}
+	tabletest.Snapshot(t, b, "one")
+	table := b.Table("t")
+	want, err := table.Settings(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range []func() error{
+		func() error {
+			_, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{}})
+			return errors.Join(err, b.Table("t").EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}))
+		},
+		func() error { return b.Delete(ctx, "t") },
+	} {
+		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := table.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
+		}
+		if rules, err := b.Table("t").Rules(ctx); err != nil || len(rules) != 1 {
+			t.Errorf("Rules = %+v, %v; want one rule", rules, err)
+		}
+		wantInOrder(t, b, "t", 1)
+		tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,2 | 2026-01-02T00:00:00,1")
+		if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":10}`), tables.PutAppend, nil); !errors.As(err, new(*tables.RuleError)) {
+			t.Errorf("Put error = %v, want a RuleError", err)
+		}
+	}
+}
+
+// openWithHook opens a store that calls beforeCommit after it has prepared a commit.
+func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
+	t.Helper()
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// wantSorted compares table t's columns and sorted rows with want. It sorts the rows because, without a time
+// column, an upsert writes the new rows before the remaining rows of a rewritten file.
+func wantSorted(t *testing.T, b *tables.Bucket, want string) {
+	t.Helper()
+	parts := strings.Split(tabletest.TableText(t, b, "t", nil), " | ")
+	slices.Sort(parts[1:])
+	if got := strings.Join(parts, " | "); got != want {
+		t.Fatalf("table t is\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestUpsertDuringChanges changes the table while an upsert that widens it commits: no
+// row of either change may be lost or duplicated.
+func TestUpsertDuringChanges(t *testing.T) {
+	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
+	put := func(columns, rows string) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error {
+			_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), tables.PutAppend, nil)
+			return err
+		}
+	}
+	evolve := func(c tables.ColumnChange) func(*tables.Bucket) error {
+		return func(b *tables.Bucket) error { return b.Table("t").Evolve(t.Context(), c) }
+	}
+	for name, c := range map[string]struct {
+		change func(*tables.Bucket) error
+		inTail bool   // whether change uses the same store, with a tail, rather than another store
+		want   string // the resulting rows, or part of the error
+	}{
+		"append":                     {put(oldColumns, `{"k":3,"v":3}`), false, wide + " | 1,1 | 2,0.5 | 3,3"},
+		"append of the upserted key": {put(oldColumns, `{"k":2,"v":3}`), false, wide + " | 1,1 | 2,0.5"},
+		"append that widens":         {put("k int64; v int64", `{"k":3,"v":5000000000}`), false, wide + " | 1,1 | 2,0.5 | 3,5e+09"},
+		"same widening":              {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "float64"}), false, wide + " | 1,1 | 2,0.5"},
+		"widening to int64":          {evolve(tables.ColumnChange{Op: "widen", Column: "v", Type: "int64"}), false, wide + " | 1,1 | 2,0.5"},
+		"new column":                 {evolve(tables.ColumnChange{Op: "add", Column: "w", Type: "utf8"}), false, wide + "; w utf8 | 1,1,(null) | 2,0.5,(null)"},
+		"dropped column":             {evolve(tables.ColumnChange{Op: "drop", Column: "v"}), false, wide + " | 1,(null) | 2,0.5"},
+		"made strict":                {func(b *tables.Bucket) error { return b.Table("t").SetEvolution(t.Context(), tables.Strict) }, false, `column "v": it has type float64`},
+		"append to the tail":         {put(oldColumns, `{"k":2,"v":3}`), true, wide + " | 1,1 | 2,0.5 | 2,3"},
+		"append of a value that float64 cannot represent": {put("k int64; v int64", `{"k":3,"v":9007199254740993}`), false, `column "v"`},
+		"deleted table": {func(b *tables.Bucket) error { return b.Delete(t.Context(), "t") }, false, "does not exist"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var store *tables.Store
+			armed := false
+			store = openWithHook(t, &tables.Options{NoTail: !c.inTail, FoldAge: -1}, func() {
+				if !armed {
+					return
+				}
+				armed = false
+				s := store
+				if !c.inTail {
+					s = tabletest.Open(t, store.Dir(), &tables.Options{NoTail: true})
+				}
+				if err := c.change(s.Bucket("b")); err != nil {
+					t.Error(err)
+				}
+			})
+			b := store.Bucket("b")
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
+			armed = true
+			_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, wide, `{"k":2,"v":0.5}`), &tables.UpsertOptions{Keys: []string{"k"}})
+			if armed {
+				t.Fatal("the concurrent change was not made")
+			}
+			if !strings.HasPrefix(c.want, "k ") {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Fatalf("Upsert error = %v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantSorted(t, b, c.want)
+			tabletest.Fold(t, store)
+			wantSorted(t, b, c.want)
+		})
 	}
 }

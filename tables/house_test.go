@@ -2,12 +2,15 @@ package tables_test
 
 import (
 	"flag"
+	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/layering"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 var update = flag.Bool("update", false, "rewrite the table of packages in docs/dev/tables-design.md")
@@ -139,7 +142,35 @@ func TestNoIcebergTypes(t *testing.T) {
 	}
 }
 
-// TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering.
+// TestHouse compares the table of packages in docs/dev/tables-design.md with tablesLayering. It also checks that no
+// folder has more than 100 Go files, and that a test file in this folder is named after a file of code.
 func TestHouse(t *testing.T) {
 	tablesLayering.CheckTable(t, "../docs/dev/tables-design.md", *update)
+	count := map[string]int{}
+	var tests []string
+	code := map[string]bool{"example": true, "house": true, "internals": true}
+	tabletest.Succeed(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		dir, file := filepath.Split(path)
+		name, isGo := strings.CutSuffix(file, ".go")
+		if !isGo || d.IsDir() {
+			return err
+		}
+		count[dir]++
+		if base, isTest := strings.CutSuffix(name, "_test"); dir == "" && isTest {
+			tests = append(tests, base)
+		} else if dir == "" {
+			code[name] = true
+		}
+		return err
+	}))
+	for dir, n := range count {
+		if n > 100 {
+			t.Errorf("the folder tables/%s has %d Go files, want at most 100", dir, n)
+		}
+	}
+	for _, test := range tests {
+		if subject, _, _ := strings.Cut(test, "_"); !code[subject] {
+			t.Errorf("%s_test.go: there is no %s.go: rename it, or move it to tables/tests if it needs only the exported API", test, subject)
+		}
+	}
 }

@@ -5,40 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-func maintain(t *testing.T, s *tables.Store, o *tables.MaintainOptions) tables.MaintainResult {
-	t.Helper()
-	r, err := s.Maintain(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func maintenanceOf(t *testing.T, b *tables.Bucket, name string) tables.MaintenanceState {
-	t.Helper()
-	state, err := b.Table(name).Maintenance(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return state
-}
 
 // TestPayingRuns appends files of 100 kB for a simulated week. At every moment, there must be few small files, and each
 // byte must be rewritten only a few times.
@@ -103,57 +86,6 @@ func TestPayingRuns(t *testing.T) {
 	}
 }
 
-// TestMaintainSmallFiles merges many files of one row. PARTD_SMALL_FILES sets their number. The rows must keep their
-// order, every version must stay readable, and a commit must hold other commits up only briefly.
-func TestMaintainSmallFiles(t *testing.T) {
-	t.Parallel()
-	n := int64(tabletest.Rounds(t, "PARTD_SMALL_FILES", 60))
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
-	for i := range n {
-		tabletest.Put(t, b, "t", tables.PutAppend, i)
-	}
-	tabletest.PutRows(t, b, "ordered", tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Keys: []string{"n"}}})
-	before, err := b.Table("t").Versions(t.Context())
-	tabletest.Succeed(t, err)
-	start, slowest, done := time.Now(), time.Duration(0), make(chan struct{})
-	writers := sync.WaitGroup{}
-	writers.Go(func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-			began := time.Now()
-			tabletest.Put(t, b, "t", tables.PutAppend, n)
-			slowest, n = max(slowest, time.Since(began)), n+1
-		}
-	})
-	r := maintain(t, s, nil)
-	close(done)
-	writers.Wait()
-	t.Logf("%d files merged into %d within %v; the slowest of %d puts meanwhile took %v", r.FilesBefore, r.FilesAfter, time.Since(start), n-int64(len(before)), slowest)
-	maintain(t, s, nil)
-	if state := maintenanceOf(t, b, "t"); state.Files > 20 || r.FilesBefore < len(before)-20 || state.Last.IsZero() || state.Reason != "" {
-		t.Errorf("Maintain = %+v, state %+v; want at most 20 files", r, state)
-	}
-	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
-	if err != nil || !slices.Equal(got, tabletest.Sequence(0, n)) {
-		t.Errorf("rows %v, error %v; want 0 to %d in order", got, err, n-1)
-	}
-	for _, v := range []int{0, len(before) / 2, len(before) - 1} {
-		old, err := b.Table("t").At(t.Context(), tables.AtVersion(before[v].Version))
-		tabletest.Succeed(t, err)
-		if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != before[v].Rows {
-			t.Errorf("version %d: %d rows, error %v; want %d", before[v].Version, len(got), err, before[v].Rows)
-		}
-	}
-	if r := maintain(t, s, nil); r != (tables.MaintainResult{}) {
-		t.Errorf("the last pass = %+v, want nothing to do", r)
-	}
-}
-
 // TestMaintainKeepsOrder puts files of very different sizes. Maintenance must keep the order of the rows in a table
 // without settings, also between merged files and the files that it leaves alone.
 func TestMaintainKeepsOrder(t *testing.T) {
@@ -170,141 +102,278 @@ func TestMaintainKeepsOrder(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(next, count)...)
 		next += count
 		if i%20 == 0 { // also after a large put, whose rows must stay after the earlier ones
-			merged += maintain(t, s, nil).FilesBefore
+			merged += tabletest.Maintain(t, s, nil).FilesBefore
 		}
 	}
-	merged += maintain(t, s, nil).FilesBefore
+	merged += tabletest.Maintain(t, s, nil).FilesBefore
 	got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
 	if err != nil || !slices.Equal(got, tabletest.Sequence(0, next)) {
 		t.Errorf("%d rows, error %v; want 0 to %d in order", len(got), err, next-1)
 	}
-	if state := maintenanceOf(t, b, "t"); merged < 30 || state.SmallFiles > 20 {
+	if state := tabletest.MaintenanceOf(t, b, "t"); merged < 30 || state.SmallFiles > 20 {
 		t.Errorf("%d files were merged, state %+v; want at least 30, and at most 20 small files", merged, state)
 	}
 }
 
-// TestMaintainExpires checks which versions expire.
-func TestMaintainExpires(t *testing.T) {
+// TestMaintainLease checks that only one process maintains a catalog, until its lease ends or the clock has been set.
+func TestMaintainLease(t *testing.T) {
 	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
-	settings := map[string]*tables.Settings{
-		"default": nil, "three": {KeepVersions: 3}, "hour": {KeepAge: "1h"}, "off": {Maintenance: tables.MaintenanceOff, KeepVersions: 1}, "gc": {KeepVersions: 1}, "property": {KeepVersions: 1},
-		"tag": {KeepVersions: 1},
-	}
-	update := func(name string, updates ...table.Update) {
+	dir := t.TempDir()
+	one, two := tabletest.Open(t, dir, &tables.Options{NoTail: true}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	take := func(holder string) {
 		t.Helper()
-		cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), name)
-		tabletest.Succeed(t, err)
-		meta, err := table.UpdateTableMetadata(cur.Metadata(), updates, "")
-		tabletest.Succeed(t, err)
-		tabletest.Succeed(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf(""), Name: name, Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
-	}
-	for name, o := range settings {
-		tabletest.PutRows(t, b, name, tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: o})
-		for i := range int64(4) {
-			tabletest.Put(t, b, name, tables.PutAppend, i+1)
+		if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", holder, 15*time.Second); err != nil || !ok {
+			t.Fatal("TakeLease:", ok, err)
 		}
 	}
-	update("gc", table.NewSetPropertiesUpdate(iceberg.Properties{table.GCEnabledKey: "false"}))
-	update("property", table.NewSetPropertiesUpdate(iceberg.Properties{table.MinSnapshotsToKeepKey: "4"}))
-	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), "tag")
-	tabletest.Succeed(t, err)
-	update("tag", table.NewSetSnapshotRefUpdate("t", cur.Metadata().Snapshots()[1].SnapshotID, table.TagRef, -1, -1, -1))
-	check := func(want map[string]int) {
-		t.Helper()
-		for name := range settings {
-			if n := maintenanceOf(t, b, name).Versions; n != want[name] {
-				t.Errorf("table %s has %d versions, want %d", name, n, want[name])
-			}
-			tabletest.WantRows(t, b, name, 0, 1, 2, 3, 4)
+	take("other")
+	for _, s := range []*tables.Store{one, two} {
+		if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, tables.ErrInUse) {
+			t.Errorf("during a lease: error %v, want ErrInUse", err)
 		}
 	}
-	maintain(t, s, nil)
-	check(map[string]int{"default": 5, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
-	if reason := maintenanceOf(t, b, "gc").Reason; !strings.Contains(reason, "gc.enabled") {
-		t.Errorf("the reason for table gc is %q", reason)
-	}
-	maintain(t, s, &tables.MaintainOptions{Keep: 2})
-	check(map[string]int{"default": 2, "three": 3, "hour": 5, "off": 5, "gc": 5, "property": 4, "tag": 2})
-	for _, o := range []tables.Settings{{KeepAge: "never"}, {KeepAge: "-1h"}, {KeepVersions: -1}, {Maintenance: "maybe"}} {
-		if err := b.Table("default").SetSettings(t.Context(), o); !errors.As(err, new(*tables.ArgumentError)) {
-			t.Errorf("settings %+v: error %v, want an ArgumentError", o, err)
-		}
+	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='1 other' WHERE key='lease maintenance'`)
+	tabletest.Maintain(t, two, nil)
+	tabletest.Maintain(t, one, nil) // the lease of two ended with its pass
+	tabletest.ExecInCatalog(t, dir, `INSERT INTO partd_info VALUES ('lease maintenance', '99999999999999 other')`)
+	tabletest.Maintain(t, two, nil)
+	take("other")
+	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
+	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", 15*time.Second); ok || err != nil {
+		t.Errorf("TakeLease of a lease that only its holder may drop = %v, %v", ok, err)
 	}
 }
 
-// TestMaintainSweeps checks that Maintain removes the files of a deleted table after the grace period, but none below a
-// table with gc.enabled=false, and that it looks for unused files only every six hours.
-func TestMaintainSweeps(t *testing.T) {
+// TestMaintainFailures checks that a failing table does not prevent the maintenance of others, and is tried again after
+// a pause.
+func TestMaintainFailures(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
-	tabletest.Put(t, b, "kept", tables.PutAppend, 1)
-	tabletest.Put(t, b, "deleted", tables.PutAppend, 1)
-	tabletest.Succeed(t, b.Delete(t.Context(), "deleted"))
-	stray := tabletest.TableFiles(t, s, "", "kept")["data"][0] + ".old"
-	tabletest.Succeed(t, os.WriteFile(stray, []byte("x"), 0o600))
-	if r := maintain(t, s, nil); r.FilesRemoved != 0 || r.FilesWaiting < 2 {
-		t.Errorf("the first pass = %+v, want waiting files", r)
+	for i := range int64(8) {
+		tabletest.Put(t, b, "bad", tables.PutAppend, i)
+		tabletest.Put(t, b, "good", tables.PutAppend, i)
 	}
-	if state := maintenanceOf(t, b, "kept"); state.UnusedBytes != 1 {
-		t.Errorf("state %+v, want 1 unused byte", state)
+	tabletest.ExecInCatalog(t, s.Dir(), `CREATE TRIGGER fail BEFORE UPDATE ON iceberg_tables WHEN OLD.table_name='bad' BEGIN SELECT RAISE(ABORT, 'no space'); END`)
+	if r, err := s.Maintain(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"bad"`) || r.Tables != 1 {
+		t.Errorf("Maintain = %+v, %v; want an error about bad, and one table", r, err)
 	}
-	if r := maintain(t, s, nil); r.FilesWaiting != 0 {
-		t.Errorf("the second pass = %+v, want no search for files", r)
+	if state := tabletest.MaintenanceOf(t, b, "bad"); time.Until(state.Next) < 30*time.Second || !strings.Contains(state.Reason, "no space") || s.MaintenanceSummary().Failing != 1 {
+		t.Errorf("state %+v, summary %+v; want a retry in a minute", state, s.MaintenanceSummary())
 	}
-	tabletest.ExecInCatalog(t, s.Dir(), `UPDATE partd_orphans SET seen_ms=seen_ms-129600000`)         // 36 h
-	for _, at := range []time.Time{time.Now().Add(-7 * time.Hour), time.Now().Add(240 * time.Hour)} { // the second is from before somebody set the clock
-		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", at))
-		r := maintain(t, s, nil)
-		if at.Before(time.Now()) && r.FilesRemoved < 2 || r.FilesWaiting != 0 {
-			t.Errorf("the last search was at %v: Maintain = %+v, want removed files", at, r)
-		}
+	tabletest.Maintain(t, s, nil) // not yet tried again
+	tabletest.ExecInCatalog(t, s.Dir(), `DROP TRIGGER fail`)
+	s.RetryMaintenanceAt("bad", time.Now().Add(240*time.Hour)) // as if somebody had set the clock back
+	if r := tabletest.Maintain(t, s, nil); r.Tables != 1 || s.MaintenanceSummary().Failing != 0 {
+		t.Errorf("after the repair: Maintain = %+v, summary %+v", r, s.MaintenanceSummary())
 	}
-	if _, err := os.Stat(stray); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Maintain did not remove an unused file: error %v", err)
-	}
-	tabletest.WantRows(t, b, "kept", 1)
 }
 
-// TestMaintainSweepsReplacedFiles checks that superseded metadata files go after an hour, and data files only if the
-// table's versions expire. Files that nothing has committed wait longer.
-func TestMaintainSweepsReplacedFiles(t *testing.T) {
+// TestMaintainGivesWay checks that a pass leaves a table alone while an engine may be about to commit, but not for
+// ever.
+func TestMaintainGivesWay(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
-	dirs := map[string]string{}
-	count := func(name, pattern string) int {
-		files, err := filepath.Glob(filepath.Join(dirs[name], pattern))
-		tabletest.Succeed(t, err)
-		return len(files)
+	for i := range int64(8) {
+		tabletest.Put(t, b, "t", tables.PutAppend, i)
 	}
-	for _, name := range []string{"kept", "expiring"} {
-		for i := range int64(3) {
-			tabletest.PutRows(t, b, name, tabletest.Rows(i), tables.PutReplace, nil)
-		}
-		dirs[name] = filepath.Dir(filepath.Dir(tabletest.TableFiles(t, s, "", name)["data"][0]))
-		tabletest.Succeed(t, os.WriteFile(filepath.Join(dirs[name], "data", "stray"), []byte("x"), 0o600))
+	if _, err := tables.LoadIceberg(t.Context(), b.Table("t")); err != nil {
+		t.Fatal(err)
 	}
-	tabletest.Succeed(t, b.Table("expiring").SetSettings(t.Context(), tables.Settings{KeepVersions: 1}))
-	maintain(t, s, nil)
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(tabletest.MaintenanceOf(t, b, "t").Reason, "engine") {
+		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, tabletest.MaintenanceOf(t, b, "t"))
+	}
+	s.PostponedSince("t", time.Now().Add(-time.Hour))
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 8 {
+		t.Errorf("after an hour: Maintain = %+v, want 8 files merged", r)
+	}
+}
+
+// TestMergeIsHarmless merges files before or during a put that compares versions. The put must succeed at its first
+// attempt.
+func TestMergeIsHarmless(t *testing.T) {
+	t.Parallel()
+	over := func(b *tables.Bucket) error {
+		_, err := b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))})
+		return err
+	}
 	for _, c := range []struct {
-		after    time.Duration
-		kept     int // data files
-		expiring int
-	}{{30 * time.Minute, 4, 4}, {61 * time.Minute, 4, 2}, {31 * time.Hour, 3, 1}} {
-		tabletest.ExecInCatalog(t, s.Dir(), fmt.Sprintf(`UPDATE partd_orphans SET seen_ms=%d`, time.Now().Add(-c.after).UnixMilli()))
-		last := 11 * time.Minute
-		if c.kept < 4 {
-			last = 7 * time.Hour // only the strays wait, so there is no hurry
-		}
-		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", time.Now().Add(-last)))
-		maintain(t, s, nil)
-		for name, want := range map[string]int{"kept": c.kept, "expiring": c.expiring} {
-			if metadata, data := count(name, "metadata/*.metadata.json"), count(name, "data/*"); data != want || (metadata == 1) != (c.after > time.Hour) {
-				t.Errorf("after %v: table %s has %d metadata files and %d data files, want %d", c.after, name, metadata, data, want)
-			}
+		name    string
+		put     func(*tables.Bucket) error
+		version int               // Iceberg's format version
+		props   map[string]string // of the table
+		order   []string          // key columns in the settings
+		want    []int64
+	}{
+		{"replace a version", over, 2, nil, nil, []int64{3, 4, 11, 12}},
+		{"replace a version with merged manifests", over, 2, map[string]string{table.ManifestMinMergeCountKey: "2"}, nil, []int64{3, 4, 11, 12}},
+		{"replace a version with row IDs", over, 3, map[string]string{table.ManifestMinMergeCountKey: "2"}, nil, []int64{3, 4, 11, 12}},
+		{"replace a version of an ordered table", over, 2, nil, []string{"n"}, []int64{3, 4, 11, 12}},
+		{"append with a rule", func(b *tables.Bucket) error {
+			return b.Store().Update(t.Context(), func(txn *tables.Txn) error {
+				return txn.Put(b.Name(), "t", tabletest.Rows(11), tables.PutAppend, nil)
+			})
+		}, 2, nil, nil, []int64{1, 2, 3, 4, 11}},
+	} {
+		for _, before := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.name, before), func(t *testing.T) {
+				b := tabletest.BucketWithoutTail(t)
+				tabletest.PutRows(t, b, "t", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Keys: c.order}})
+				tabletest.NewEngine(t, b.Store(), b.Name(), "t").Commit(func(tx *table.Transaction) error {
+					if c.version > 2 {
+						tabletest.Succeed(t, tx.UpgradeFormatVersion(c.version))
+					}
+					return tx.SetProperties(c.props)
+				})
+				for n := range int64(3) {
+					tabletest.Put(t, b, "t", tables.PutAppend, n+2)
+				}
+				if c.want[0] == 1 {
+					tabletest.Succeed(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}))
+				}
+				merge := func() error { _, err := b.Store().Compact(t.Context(), nil); return err }
+				if before {
+					tabletest.Succeed(t, merge())
+					merge = func() error { return nil }
+				}
+				changing, attempts := countingAttempts(t, b, merge)
+				if err := c.put(changing); err != nil || *attempts != 1 {
+					t.Errorf("%d attempts, error %v; want 1 attempt", *attempts, err)
+				}
+				if got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil); err != nil || !slices.Equal(got, c.want) {
+					t.Errorf("rows %v, error %v; want %v", got, err, c.want)
+				}
+				if info, err := b.Table("t").Info(t.Context()); err != nil || info.Rows != int64(len(c.want)) {
+					t.Errorf("the table has %d rows, error %v; want %d", info.Rows, err, len(c.want))
+				}
+			})
 		}
 	}
+}
+
+// TestMaintainFindsChanges deletes or updates a row between the writing of the merged file and its commit. The change
+// must survive.
+func TestMaintainFindsChanges(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*tables.Bucket) error{
+		"delete": func(b *tables.Bucket) error {
+			_, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n == 3"))
+			return err
+		},
+		"upsert": func(b *tables.Bucket) error {
+			_, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(3), &tables.UpsertOptions{Keys: []string{"n"}})
+			return err
+		},
+		"delete file": func(b *tables.Bucket) error {
+			tabletest.NewEngine(t, b.Store(), b.Name(), "t").Delete(iceberg.EqualTo(iceberg.Reference("n"), int64(3)))
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := tabletest.BucketWithoutTail(t)
+			for n := range int64(2) {
+				tabletest.Put(t, b, "t", tables.PutAppend, 4*n, 4*n+1, 4*n+2, 4*n+3)
+			}
+			for n := range int64(6) {
+				tabletest.Put(t, b, "t", tables.PutAppend, 8+n)
+			}
+			tabletest.NewEngine(t, b.Store(), b.Name(), "t").MergeOnRead(2)
+			maintaining, attempts := countingAttempts(t, b, func() error { return change(b) })
+			r := tabletest.Maintain(t, maintaining.Store(), nil)
+			want := []int64{0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}
+			if name == "upsert" {
+				want = append(want, 3)
+			}
+			got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil)
+			slices.Sort(want)
+			slices.Sort(got) // DeleteRows and Upsert move rows to the end
+			if err != nil || !slices.Equal(got, want) || *attempts != 2 || r.FilesBefore < 7 {
+				t.Errorf("Maintain = %+v after %d attempts: rows %v, error %v; want %v after 2 attempts", r, *attempts, got, err, want)
+			}
+		})
+	}
+}
+
+// TestMaintainFullDisk checks that a full disk delays maintenance, loses nothing, and leaves no files behind.
+func TestMaintainFullDisk(t *testing.T) {
+	t.Parallel()
+	var full atomic.Bool
+	fs := vfstest.Inject(vfs.OS{}, func(op vfstest.Op, path string) error {
+		if full.Load() && op == vfstest.OpWrite {
+			return &os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+		}
+		return nil
+	})
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
+	tabletest.Succeed(t, err)
+	t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+	b := s.Bucket("")
+	for i := range int64(8) {
+		tabletest.Put(t, b, "t", tables.PutAppend, i)
+	}
+	before := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}).FilesWaiting
+	full.Store(true)
+	if _, err := s.Maintain(t.Context(), nil); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("on a full disk: error %v, want ENOSPC", err)
+	}
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
+	full.Store(false)
+	if r := tabletest.Maintain(t, s, &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: time.Hour}); r.FilesWaiting != before {
+		t.Errorf("after the full disk, %d files are unused, want %d", r.FilesWaiting, before)
+	}
+	s.RetryMaintenanceAt("t", time.Time{})
+	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 8 {
+		t.Errorf("with space again: Maintain = %+v, want 8 files merged", r)
+	}
+	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
+}
+
+// TestMaintainWeek simulates a telemetry table: a fold with PARTD_FOLD_ROWS rows each minute, for PARTD_HOURS hours, and
+// a pass of maintenance after it. A week has 168 hours, and 10 million rows a day are 7,000 a minute.
+func TestMaintainWeek(t *testing.T) {
+	hours, foldRows := tabletest.Rounds(t, "PARTD_HOURS", 2), tabletest.Rounds(t, "PARTD_FOLD_ROWS", 20)
+	for _, isOrdered := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ordered=%v", isOrdered), func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) { maintainWeek(t, dir, isOrdered, hours, foldRows) })
+		})
+	}
+}
+
+func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int) {
+	s, err := tables.Open(t.Context(), dir, &tables.Options{NoTail: true})
+	tabletest.Succeed(t, err)
+	defer s.Close()
+	b := s.Bucket("")
+	settings := &tables.Settings{KeepAge: "1h"}
+	if hours > 24 {
+		settings.KeepAge = "12h"
+	}
+	if isOrdered {
+		settings.Time, settings.Keys = "ts", []string{"k"}
+	}
+	tabletest.PutRows(t, b, "t", ticksOf([]tick{{0, "a", 0, 0}}, 1), tables.PutReplace, &tables.PutOptions{Settings: settings})
+	var worst tables.MaintenanceState
+	rows := make([]tick, foldRows)
+	for minute := range hours * 60 {
+		for i := range rows {
+			rows[i] = tick{int64(minute*60 + i*60/foldRows + 1), strconv.Itoa(i % 7), int64(minute*foldRows + i), 0}
+		}
+		tabletest.PutRows(t, b, "t", ticksOf(rows, len(rows)), tables.PutAppend, nil)
+		time.Sleep(time.Minute)
+		tabletest.Maintain(t, s, nil)
+		state := tabletest.MaintenanceOf(t, b, "t")
+		worst.SmallFiles, worst.Files = max(worst.SmallFiles, state.SmallFiles), max(worst.Files, state.Files)
+		worst.Versions, worst.MetadataBytes = max(worst.Versions, state.Versions), max(worst.MetadataBytes, state.MetadataBytes)
+	}
+	info, err := b.Table("t").Info(t.Context())
+	tabletest.Succeed(t, err)
+	if want := int64(hours*60*foldRows + 1); info.Rows != want || worst.SmallFiles > 20 || worst.MetadataBytes > 1<<20 {
+		t.Errorf("%d rows, at most %+v; want %d rows, at most 20 small files, and 1 MiB of metadata", info.Rows, worst, want)
+	}
+	if state := tabletest.MaintenanceOf(t, b, "t"); hours > 48 && state.UnusedBytes == 0 {
+		t.Errorf("state %+v: unused files were never looked for", state)
+	}
+	t.Logf("%d hours: %d rows, %d bytes in %d files; at most %+v", hours, info.Rows, info.Bytes, info.Files, worst)
 }

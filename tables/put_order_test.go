@@ -3,21 +3,22 @@ package tables_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"testing"
+	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -125,93 +126,6 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	}
 }
 
-func TestSeveralPutsInTransaction(t *testing.T) {
-	for rule, want := range map[tables.OnDuplicate]string{tables.KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", tables.KeepFirst: "[{1 a 0}]", tables.KeepLast: "[{1 a 3}]", tables.RefuseDuplicate: "[{1 a 0}]"} {
-		for _, created := range []bool{false, true} {
-			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
-			if !created {
-				tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o)
-			}
-			err := s.Update(t.Context(), func(tx *tables.Txn) error {
-				for v := range int64(4) {
-					if v == 0 && !created {
-						continue
-					}
-					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), tables.PutAppend, o); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			if rule == tables.RefuseDuplicate {
-				if !errors.As(err, new(*tables.DuplicateError)) {
-					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
-				}
-				if created {
-					continue
-				}
-			} else if err != nil {
-				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
-			}
-			if got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || fmt.Sprint(got) != want {
-				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
-			}
-		}
-	}
-}
-
-// TestExtremeTimes checks that KeepLast works for the earliest and latest times that a column can hold, and that it
-// recognizes keys that are equal despite different bits (0 and -0, or two NaNs).
-func TestExtremeTimes(t *testing.T) {
-	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
-		latest := int64(1<<63 - 1)
-		switch unit { // Iceberg stores seconds and milliseconds as microseconds
-		case arrow.Second:
-			latest = latest / 1_000_000
-		case arrow.Millisecond:
-			latest = latest / 1_000
-		}
-		schema := arrow.NewSchema([]arrow.Field{
-			{Name: "t", Type: &arrow.TimestampType{Unit: unit}, Nullable: true},
-			{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-			{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
-		}, nil)
-		zero := 0.0
-		for _, noTail := range []bool{false, true} {
-			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
-			put := func(n int64) {
-				t.Helper()
-				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-				defer b.Release()
-				for _, timestamp := range []int64{latest, -latest, 0} {
-					for _, f := range []float64{zero / zero * float64(n), zero * float64(1-2*(n%2))} {
-						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp))
-						b.Field(1).(*array.Float64Builder).Append(f)
-						b.Field(2).(*array.Int64Builder).Append(n)
-					}
-				}
-				if _, err := s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(b.NewRecordBatch()), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: tables.KeepLast}}); err != nil {
-					t.Fatalf("%v: Put: %v", unit, err)
-				}
-			}
-			for n := range int64(4) {
-				put(n)
-				table := s.Bucket("b").Table("t")
-				for rows, o := range map[int]*tables.ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
-					got, err := tabletest.ReadAll(t.Context(), table, o)
-					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
-						t.Errorf("unit %v, NoTail %v: got %v, want %d times %d; error: %v", unit, noTail, got, rows, n, err)
-					}
-				}
-				if n == 1 {
-					tabletest.Fold(t, s)
-				}
-			}
-		}
-	}
-}
-
 // TestMergeManyOverlappingFiles checks that a scan of many overlapping files yields the rows in order, with few goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
@@ -257,82 +171,6 @@ func openWith(t testing.TB, o *tables.Options, fs vfs.FS) (*tables.Store, error)
 	return s, err
 }
 
-// fullDisk is a file system without room for data files.
-type fullDisk struct{ vfs.FS }
-
-func (d fullDisk) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
-	f, err := d.FS.OpenFile(name, flag, perm)
-	if err != nil || !strings.HasSuffix(name, ".parquet") {
-		return f, err
-	}
-	return fullFile{f}, nil
-}
-
-type fullFile struct{ vfs.File }
-
-func (fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
-
-// TestPutToFullDisk checks that the error of each put to a full disk wraps ENOSPC.
-func TestPutToFullDisk(t *testing.T) {
-	rows := make([]tick, 60_000)
-	for i := range rows {
-		rows[i] = tick{int64(i), fmt.Sprintf("%x%x%x%x", rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()), int64(i), 0}
-	}
-	for i, time := range []string{"", "ts", ""} {
-		rows := rows
-		if i == 2 {
-			rows = rows[:10] // they are written only when the file is closed
-		}
-		s, err := openWith(t, &tables.Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 4 {
-			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: time}})
-			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("time column %q: Put error = %v, want ENOSPC", time, err)
-			}
-		}
-	}
-}
-
-// TestNullTimesInAnotherTail checks that no rows are lost if a table gets a time column while another Store's tail
-// (rows not yet in data files) contains acknowledged rows without a time.
-func TestNullTimesInAnotherTail(t *testing.T) {
-	dir := t.TempDir()
-	a := tabletest.Open(t, dir, &tables.Options{NoTail: true, FoldAge: -1})
-	b := tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
-	put := func(s *tables.Store, rows string) error {
-		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
-		return err
-	}
-	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
-		t.Fatal(err)
-	}
-	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Partition: tables.PartitionDay, OnDuplicate: tables.KeepLast}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		got, err := ticksFrom(b.Bucket("b").Table("t").Scan(t.Context(), nil))
-		if err != nil || len(got) != 3 {
-			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
-		}
-		if _, err := b.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := ticksFrom(a.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || len(got) != 3 {
-		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
-	}
-}
-
 // TestCorrectionKeepsArrival checks that a correction keeps the order of rows with equal times from several puts, even
 // if it rewrites the oldest file, and that file's time range includes the times of the later files.
 func TestCorrectionKeepsArrival(t *testing.T) {
@@ -347,4 +185,241 @@ func TestCorrectionKeepsArrival(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTicks(t, s, "t", []tick{{5, "a", 1, 0}, {5, "b", 2, 0}, {5, "c", 3, 0}})
+}
+
+// countingFS counts the bytes read from data files.
+type countingFS struct {
+	vfs.FS
+	bytesRead *atomic.Int64
+}
+
+func (c countingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
+	f, err := c.FS.OpenFile(name, flag, perm)
+	if err != nil || !strings.HasSuffix(name, ".parquet") {
+		return f, err
+	}
+	return countingFile{f, c.bytesRead}, nil
+}
+
+type countingFile struct {
+	vfs.File
+	bytesRead *atomic.Int64
+}
+
+func (c countingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.File.ReadAt(p, off)
+	c.bytesRead.Add(int64(n))
+	return n, err
+}
+
+var _ io.ReaderAt = countingFile{}
+
+// TestBytesReadByScans limits how many bytes scans of a range, or of the first or last rows, read
+// from tables with many files.
+func TestBytesReadByScans(t *testing.T) {
+	var bytesRead atomic.Int64
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost
+	const files, rowsPerFile = 20, 10_000
+	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts", OnDuplicate: tables.KeepLast}, "unordered": nil} {
+		var lastTime int64
+		for _, i := range rand.New(rand.NewPCG(1, 1)).Perm(files) {
+			rows := make([]tick, rowsPerFile)
+			for j := range rows {
+				lastTime = int64(i*rowsPerFile + j)
+				rows[j] = tick{lastTime, fmt.Sprint(rand.Int64()), int64(j), 0}
+			}
+			tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, rowsPerFile), tables.PutAppend, &tables.PutOptions{Settings: settings})
+		}
+		if settings != nil {
+			lastTime = files*rowsPerFile - 1
+		}
+		table := s.Bucket("b").Table(name)
+		info, err := table.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fileBytes := info.Bytes / files
+		secondHalf, err := filter.Parse(fmt.Sprintf("v >= %d", rowsPerFile/2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for scanName, c := range map[string]struct {
+			scan  func() (array.RecordReader, error)
+			rows  int
+			files int64
+		}{
+			"all":  {func() (array.RecordReader, error) { return table.Scan(t.Context(), nil) }, files * rowsPerFile, files},
+			"head": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Limit: 10}) }, 10, 1},
+			"tail": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Last: 10}) }, 10, 1},
+			"last": {func() (array.RecordReader, error) { return table.Scan(t.Context(), &tables.ScanOptions{Last: 1}) }, 1, 1},
+			"last with a filter": {func() (array.RecordReader, error) {
+				return table.Scan(t.Context(), &tables.ScanOptions{Last: 10, Filter: secondHalf})
+			}, 10, 1},
+			"range": {func() (array.RecordReader, error) {
+				return table.Scan(t.Context(), &tables.ScanOptions{From: time.Unix(3*rowsPerFile, 0), To: time.Unix(5*rowsPerFile, 0)})
+			}, 2 * rowsPerFile, 2},
+		} {
+			bytesRead.Store(0)
+			rows, err := ticksFrom(c.scan())
+			if err != nil || len(rows) != c.rows {
+				t.Fatalf("%s, %s: got %d rows, want %d; error: %v", name, scanName, len(rows), c.rows, err)
+			}
+			if lastRead := rows[len(rows)-1].ts; lastRead != lastTime && c.files == 1 && scanName != "head" {
+				t.Errorf("%s, %s: the last row has time %d, want %d", name, scanName, lastRead, lastTime)
+			}
+			minBytes, maxBytes := c.files*fileBytes*6/10, c.files*fileBytes*14/10
+			if settings == nil && (scanName == "tail" || scanName == "last") { // these scans read only some pages of a file
+				minBytes, maxBytes = 1, fileBytes*6/10
+			}
+			if got := bytesRead.Load(); got < minBytes || got > maxBytes {
+				t.Errorf("%s, %s: read %d bytes, want %d to %d; a file has %d bytes", name, scanName, got, minBytes, maxBytes, fileBytes)
+			}
+		}
+	}
+}
+
+// TestRowGroups checks that a read of the first or last rows of one large file skips the other row groups.
+func TestRowGroups(t *testing.T) {
+	var bytesRead atomic.Int64
+	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // nothing is lost
+	const n = 1_200_000
+	rows := make([]tick, n)
+	for i := range rows {
+		rows[i] = tick{int64(i), strings.Repeat(fmt.Sprintf("%x", rand.Uint64()), 2), int64(i), 0}
+	}
+	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts"}, "unordered": nil} {
+		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 100_000), tables.PutAppend, &tables.PutOptions{Settings: settings})
+		table := s.Bucket("b").Table(name)
+		info, err := table.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for scanName, c := range map[string]struct {
+			o    *tables.ScanOptions
+			want []tick
+		}{
+			"tail": {&tables.ScanOptions{Last: 5}, rows[n-5:]}, "head": {&tables.ScanOptions{Limit: 5}, rows[:5]},
+		} {
+			bytesRead.Store(0)
+			got, err := ticksFrom(table.Scan(t.Context(), c.o))
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Fatalf("%s, %s: got rows %v, want %v; error: %v", name, scanName, got, c.want, err)
+			}
+			t.Logf("%s, %s: read %d of %d bytes in %d files", name, scanName, bytesRead.Load(), info.Bytes, info.Files)
+			if bytesRead.Load() > info.Bytes*9/10 { // the file has two row groups
+				t.Errorf("%s, %s: read %d of %d bytes, want at most nine tenths", name, scanName, bytesRead.Load(), info.Bytes)
+			}
+		}
+	}
+}
+
+// TestLargeUnsortedPut checks that a put can sort rows that need many times the available memory.
+func TestLargeUnsortedPut(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Memory: 1 << 20, FoldAge: -1})
+	rnd := rand.New(rand.NewPCG(7, 7))
+	rows := make([]tick, 200_000)
+	for i := range rows {
+		rows[i] = tick{int64(rnd.IntN(100_000)), "k", int64(i), 0}
+	}
+	for _, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate} {
+		settings := tables.Settings{Time: "ts", OnDuplicate: rule}
+		name := string(rule)
+		_, err := s.Bucket("b").Table(name).Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &settings})
+		if rule == tables.RefuseDuplicate {
+			var duplicates *tables.DuplicateError
+			if !errors.As(err, &duplicates) || len(duplicates.Rows) != 10 || duplicates.Count < 100_000 {
+				t.Errorf("Put error = %v, want a DuplicateError with 10 of at least 100,000 rows", err)
+			}
+			twoRows := ticksOf([]tick{{1, "k", 1, 0}, {1, "k", 2, 0}}, 2) // fit in one file
+			_, err := s.Bucket("b").Table(name).Put(t.Context(), twoRows, tables.PutAppend, &tables.PutOptions{Settings: &settings})
+			if !errors.As(err, &duplicates) || duplicates.Count != 1 {
+				t.Errorf("Put of two rows: error = %v, want a DuplicateError with one row", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[int64]int64{}
+		for _, r := range rows {
+			if _, exists := want[r.ts]; !exists || rule != tables.KeepFirst {
+				want[r.ts] = r.v
+			}
+		}
+		got, err := ticksFrom(s.Bucket("b").Table(name).Scan(t.Context(), nil))
+		if err != nil || !slices.IsSortedFunc(got, func(a, b tick) int { return int(a.ts - b.ts) }) {
+			t.Fatalf("%s: the rows are not in order; error: %v", rule, err)
+		}
+		if rule == tables.KeepAll {
+			if len(got) != len(rows) {
+				t.Errorf("%s: got %d rows, want %d", rule, len(got), len(rows))
+			}
+			continue
+		}
+		if len(got) != len(want) {
+			t.Errorf("%s: got %d rows, want %d", rule, len(got), len(want))
+		}
+		for _, r := range got {
+			if want[r.ts] != r.v {
+				t.Fatalf("%s: got row %v, want value %d", rule, r, want[r.ts])
+			}
+		}
+	}
+}
+
+// TestSnapshotInOrder checks that a snapshot's rows are in time order if the table's files overlap in time.
+func TestSnapshotInOrder(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("b")
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
+	for _, ticks := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
+		tabletest.PutRows(t, b, "t", ticksOf(ticks, 10), tables.PutAppend, o)
+	}
+	tabletest.Snapshot(t, b, "x")
+	table, err := b.Table("t").At(t.Context(), tables.AtSnapshot("x"))
+	tabletest.Succeed(t, err)
+	rows, err := ticksFrom(table.Scan(t.Context(), nil))
+	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
+		t.Errorf("scan returned rows %+v, error %v; want 5 rows, sorted by time", rows, err)
+	}
+	last, err := ticksFrom(table.Scan(t.Context(), &tables.ScanOptions{Last: 2}))
+	if err != nil || len(last) != 2 || last[0].ts != 4 {
+		t.Errorf("the scan of the last 2 rows returned %+v, error %v; want 2 rows that start at time 4", last, err)
+	}
+}
+
+// TestFoldOfDuplicates checks that rows that are all duplicates are folded only once, although
+// this fold adds no rows to data files.
+func TestFoldOfDuplicates(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(r array.RecordReader, o *tables.PutOptions) {
+		t.Helper()
+		tabletest.PutRows(t, b, "t", r, tables.PutAppend, o)
+	}
+	put(ticksOf([]tick{{1, "a", 1, 0}}, 1), &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: tables.KeepFirst}})
+	fold := func(rows int64) {
+		t.Helper()
+		if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != rows {
+			t.Fatalf("Fold = %+v, %v; want %d rows", r, err, rows)
+		}
+	}
+	fold(1)
+	put(ticksOf([]tick{{1, "a", 2, 0}}, 1), nil)
+	fold(1)
+	fold(0)
+	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}})
+	put(ticksOf([]tick{{2, "a", 3, 0}}, 1), nil)
+	fold(1)
+	wantTicks(t, s, "t", []tick{{1, "a", 1, 0}, {2, "a", 3, 0}})
 }

@@ -63,7 +63,7 @@ func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
 
 func TestPartition(t *testing.T) {
 	ctx := t.Context()
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	s := ticks(arrow.Microsecond, "UTC")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
 	tabletest.PutRows(t, b, "t", ticksAt(s, 1, hours(5, 60)...), tables.PutAppend, o)
@@ -116,7 +116,7 @@ func TestPartition(t *testing.T) {
 
 // TestPartitionAuto checks that the periods become longer as rows over five years arrive in one put.
 func TestPartitionAuto(t *testing.T) {
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	s := ticks(arrow.Second, "")
 	var dayStarts []int
 	for day := range 5 * 365 {
@@ -124,11 +124,11 @@ func TestPartitionAuto(t *testing.T) {
 	}
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionAuto}}
 	tabletest.PutRows(t, b, "t", ticksAt(s, 1, dayStarts...), tables.PutAppend, o)
-	if n := len(filesOf(t, b, "t")); n != 12+8+2 {
+	if n := len(tabletest.FilesOf(t, b, "t")); n != 12+8+2 {
 		t.Errorf("got %d files, want 12 months, 8 quarters and 2 years: %v", n, fileSpans(t, b, "t"))
 	}
 	tabletest.Compact(t, b.Store())
-	if n := len(filesOf(t, b, "t")); n != 5 {
+	if n := len(tabletest.FilesOf(t, b, "t")); n != 5 {
 		t.Errorf("after the compaction, got %d files, want 5 years: %v", n, fileSpans(t, b, "t"))
 	}
 }
@@ -195,7 +195,7 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	b := bucketWithFileSize(t, 16<<10)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionMonth}}
 	tabletest.PutRows(t, b, "t", evenlySpaced(50_000, time.Second), tables.PutAppend, o)
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	for _, h := range []int{100, 200, 300} {
 		tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil)
 	}
@@ -204,7 +204,7 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 		t.Fatalf("Compact = %+v, %v; want FilesBefore 3 and FilesAfter 1", r, err)
 	}
 	for _, f := range before {
-		if !slices.Contains(filesOf(t, b, "t"), f) {
+		if !slices.Contains(tabletest.FilesOf(t, b, "t"), f) {
 			t.Errorf("Compact replaced %s, although it is large and overlaps no other file", f)
 		}
 	}
@@ -213,7 +213,7 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 // TestPartitionDuringDelete checks that rows stay deleted if another Store deletes them while their files are partitioned.
 func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
 	tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o)
 	pending := true
@@ -280,10 +280,10 @@ func evenlySpaced(rows int, step time.Duration) array.RecordReader {
 // little more than the one file that contains the hour.
 func TestScanHourOfPartitionedTable(t *testing.T) {
 	ctx := context.Background()
-	b := bucketWithoutTail(t)
+	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
 	tabletest.PutRows(t, b, "t", evenlySpaced(1_000_000, time.Second), tables.PutAppend, o)
-	if n := len(filesOf(t, b, "t")); n != 12 {
+	if n := len(tabletest.FilesOf(t, b, "t")); n != 12 {
 		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}
 	var bytesRead atomic.Int64

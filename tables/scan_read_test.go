@@ -2,22 +2,28 @@ package tables_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	icebergtable "github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-func nullable(name string, t arrow.DataType) arrow.Field {
-	return arrow.Field{Name: name, Type: t, Nullable: true}
-}
 
 func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordReader {
 	t.Helper()
@@ -59,10 +65,6 @@ func scanJSON(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions
 	return strings.TrimSuffix(strings.NewReplacer(" ", "", "\t", "").Replace(out.String()), ",")
 }
 
-func where(t testing.TB, text string, columns ...string) *tables.ScanOptions {
-	return &tables.ScanOptions{Filter: tabletest.ParseFilter(t, text), Columns: columns}
-}
-
 func wantEqual(t testing.TB, label, got, want string) {
 	t.Helper()
 	if got != want {
@@ -76,38 +78,38 @@ func TestBoolsWithNullsStay(t *testing.T) {
 	t.Parallel()
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	putJSON(t, b, "t", `[{"id":1,"x":0,"b":null},{"id":2,"x":1,"b":true},{"id":3,"x":1,"b":false},{"id":4,"x":1,"b":true}]`,
-		nullable("id", arrow.PrimitiveTypes.Int64), nullable("x", arrow.PrimitiveTypes.Int64), nullable("b", arrow.FixedWidthTypes.Boolean))
-	wantEqual(t, "where b", scanJSON(t, b, "t", where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
+		tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.PrimitiveTypes.Int64), tabletest.Nullable("b", arrow.FixedWidthTypes.Boolean))
+	wantEqual(t, "where b", scanJSON(t, b, "t", tabletest.Where(t, "b = true")), `{"b":true,"id":2,"x":1},{"b":true,"id":4,"x":1}`)
 	tabletest.DeleteRows(t, b, "t", "id = 1")
 	want := `{"b":true,"id":2,"x":1},{"b":false,"id":3,"x":1},{"b":true,"id":4,"x":1}`
 	wantEqual(t, "after the delete", scanJSON(t, b, "t", nil), want)
 	tabletest.DeleteRows(t, b, "t", "b = false")
-	wantEqual(t, "after a delete by the boolean column", scanJSON(t, b, "t", where(t, "", "id")), `{"id":2},{"id":4}`)
+	wantEqual(t, "after a delete by the boolean column", scanJSON(t, b, "t", tabletest.Where(t, "", "id")), `{"id":2},{"id":4}`)
 }
 
 // TestColumnsAfterNested is a regression test: columns after a struct, a list or a map were mistaken for other columns.
 func TestColumnsAfterNested(t *testing.T) {
 	t.Parallel()
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
-	x := nullable("x", arrow.PrimitiveTypes.Int32)
+	x := tabletest.Nullable("x", arrow.PrimitiveTypes.Int32)
 	fields := []arrow.Field{
-		nullable("id", arrow.PrimitiveTypes.Int64), nullable("s", arrow.StructOf(x, nullable("y", arrow.BinaryTypes.String))),
-		nullable("l", arrow.ListOf(arrow.StructOf(x))), nullable("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int16)),
-		nullable("a", arrow.PrimitiveTypes.Int64), nullable("b", arrow.BinaryTypes.String),
+		tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("s", arrow.StructOf(x, tabletest.Nullable("y", arrow.BinaryTypes.String))),
+		tabletest.Nullable("l", arrow.ListOf(arrow.StructOf(x))), tabletest.Nullable("m", arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int16)),
+		tabletest.Nullable("a", arrow.PrimitiveTypes.Int64), tabletest.Nullable("b", arrow.BinaryTypes.String),
 	}
 	putJSON(t, b, "t", `[{"id":1,"s":{"x":7,"y":"p"},"l":[{"x":1},null],"m":[{"key":"k","value":2}],"a":1,"b":"u"},
 {"id":2,"s":null,"l":null,"m":null,"a":2,"b":"v"},{"id":3,"s":{"x":null,"y":"q"},"l":[],"m":[],"a":3,"b":null}]`, fields...)
 	first := `{"a":1,"b":"u","id":1,"l":[{"x":1},null],"m":[{"key":"k","value":2}],"s":{"x":7,"y":"p"}}`
-	wantEqual(t, "a = 1", scanJSON(t, b, "t", where(t, "a = 1", "id", "b")), `{"b":"u","id":1}`)
-	wantEqual(t, "a = 1, one column", scanJSON(t, b, "t", where(t, "a = 1", "id")), `{"id":1}`)
-	wantEqual(t, "a whole row", scanJSON(t, b, "t", where(t, "b = 'u'")), first)
-	wantEqual(t, "s is null", scanJSON(t, b, "t", where(t, "s is null", "b")), `{"b":"v"}`)
+	wantEqual(t, "a = 1", scanJSON(t, b, "t", tabletest.Where(t, "a = 1", "id", "b")), `{"b":"u","id":1}`)
+	wantEqual(t, "a = 1, one column", scanJSON(t, b, "t", tabletest.Where(t, "a = 1", "id")), `{"id":1}`)
+	wantEqual(t, "a whole row", scanJSON(t, b, "t", tabletest.Where(t, "b = 'u'")), first)
+	wantEqual(t, "s is null", scanJSON(t, b, "t", tabletest.Where(t, "s is null", "b")), `{"b":"v"}`)
 	tabletest.DeleteRows(t, b, "t", "b = 'v'")
 	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &tables.UpsertOptions{Keys: []string{"a"}}); err != nil {
 		t.Fatal(err)
 	}
-	wantEqual(t, "after an upsert", scanJSON(t, b, "t", where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
-	wantEqual(t, "the first row", scanJSON(t, b, "t", where(t, "a = 1")), first)
+	wantEqual(t, "after an upsert", scanJSON(t, b, "t", tabletest.Where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
+	wantEqual(t, "the first row", scanJSON(t, b, "t", tabletest.Where(t, "a = 1")), first)
 }
 
 // TestReadAfterEvolution checks that after columns were widened, renamed or added, rows in old files are read in the
@@ -116,8 +118,8 @@ func TestReadAfterEvolution(t *testing.T) {
 	t.Parallel()
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	fields := []arrow.Field{
-		nullable("n", arrow.PrimitiveTypes.Int32), nullable("f", arrow.PrimitiveTypes.Float32),
-		nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), nullable("t", arrow.BinaryTypes.String),
+		tabletest.Nullable("n", arrow.PrimitiveTypes.Int32), tabletest.Nullable("f", arrow.PrimitiveTypes.Float32),
+		tabletest.Nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), tabletest.Nullable("t", arrow.BinaryTypes.String),
 	}
 	putJSON(t, b, "t", `[{"n":1,"f":0.5,"d":"1.25","t":"a"},{"n":-2,"f":null,"d":"-1.25","t":"b"},{"n":null,"f":3,"d":null,"t":"c"}]`, fields...)
 	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "n", Type: "int64"}, tables.ColumnChange{Op: "widen", Column: "f", Type: "float64"},
@@ -125,7 +127,7 @@ func TestReadAfterEvolution(t *testing.T) {
 		tables.ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
 		t.Fatal(err)
 	}
-	newFields := []arrow.Field{nullable("n", arrow.PrimitiveTypes.Int64), nullable("f", arrow.PrimitiveTypes.Float64), nullable("s", arrow.BinaryTypes.String), nullable("x", arrow.PrimitiveTypes.Int32)}
+	newFields := []arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("f", arrow.PrimitiveTypes.Float64), tabletest.Nullable("s", arrow.BinaryTypes.String), tabletest.Nullable("x", arrow.PrimitiveTypes.Int32)}
 	putJSON(t, b, "t", `[{"n":5000000000,"f":1e300,"s":"d","x":7}]`, newFields...)
 	check := func(when string) {
 		t.Helper()
@@ -134,11 +136,11 @@ func TestReadAfterEvolution(t *testing.T) {
 			"f = 0.5": `{"s":"a"}`, "f > 1e200": `{"s":"d"}`, "f >= 0.5 and f < 4": `{"s":"a"},{"s":"c"}`, "d = 1.25": `{"s":"a"}`, "d < 0": `{"s":"b"}`,
 			"x is null": `{"s":"a"},{"s":"b"},{"s":"c"}`, "x = 7": `{"s":"d"}`, "x != 7": "", "y is null and n = 1": `{"s":"a"}`, "n > f": `{"s":"a"}`,
 		} {
-			wantEqual(t, when+": "+cond, scanJSON(t, b, "t", where(t, cond, "s")), want)
+			wantEqual(t, when+": "+cond, scanJSON(t, b, "t", tabletest.Where(t, cond, "s")), want)
 		}
-		wantEqual(t, when+": only the added column", scanJSON(t, b, "t", where(t, "", "x")), `{"x":null},{"x":null},{"x":null},{"x":7}`)
-		wantEqual(t, when+": added columns with a condition", scanJSON(t, b, "t", where(t, "x is null", "x", "y")), `{"x":null,"y":null},{"x":null,"y":null},{"x":null,"y":null}`)
-		wantEqual(t, when+": values", scanJSON(t, b, "t", where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
+		wantEqual(t, when+": only the added column", scanJSON(t, b, "t", tabletest.Where(t, "", "x")), `{"x":null},{"x":null},{"x":null},{"x":7}`)
+		wantEqual(t, when+": added columns with a condition", scanJSON(t, b, "t", tabletest.Where(t, "x is null", "x", "y")), `{"x":null,"y":null},{"x":null,"y":null},{"x":null,"y":null}`)
+		wantEqual(t, when+": values", scanJSON(t, b, "t", tabletest.Where(t, "n <= 1", "n", "f", "d")), `{"d":"1.25","f":0.5,"n":1},{"d":"-1.25","f":null,"n":-2}`)
 	}
 	check("before the compaction")
 	tabletest.Compact(t, b.Store())
@@ -149,7 +151,7 @@ func TestReadAfterEvolution(t *testing.T) {
 	}
 	tabletest.DeleteRows(t, b, "t", "x = 7")
 	tabletest.DeleteRows(t, b, "t", "n < 0")
-	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
+	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", tabletest.Where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
 }
 
 func TestLargeDecimals(t *testing.T) {
@@ -157,69 +159,235 @@ func TestLargeDecimals(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	nines := strings.Repeat("9", 38)
 	putJSON(t, b, "t", `[{"id":1,"x":"`+nines+`"},{"id":2,"x":"-`+nines+`"},{"id":3,"x":"0"}]`,
-		nullable("id", arrow.PrimitiveTypes.Int32), nullable("x", &arrow.Decimal128Type{Precision: 38}))
-	wantEqual(t, "x = 99…9", scanJSON(t, b, "t", where(t, "x = "+nines, "id")), `{"id":1}`)
+		tabletest.Nullable("id", arrow.PrimitiveTypes.Int32), tabletest.Nullable("x", &arrow.Decimal128Type{Precision: 38}))
+	wantEqual(t, "x = 99…9", scanJSON(t, b, "t", tabletest.Where(t, "x = "+nines, "id")), `{"id":1}`)
 	tabletest.DeleteRows(t, b, "t", "x < "+nines)
-	wantEqual(t, "after the delete", scanJSON(t, b, "t", where(t, "", "id")), `{"id":1}`)
+	wantEqual(t, "after the delete", scanJSON(t, b, "t", tabletest.Where(t, "", "id")), `{"id":1}`)
 }
 
-// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or
-// in both.
-func TestLimitAndLast(t *testing.T) {
-	t.Parallel()
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
-	for i := range int64(4) {
-		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i+1, 5)...)
-		if i < 3 {
-			tabletest.Fold(t, b.Store())
-		}
-	}
-	table := b.Table("t")
-	all, err := tabletest.ReadAll(t.Context(), table, nil)
-	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
-		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)
-	}
-	for n := range 21 {
-		for _, cond := range []string{"", "n > 3"} {
-			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
-			n := min(max(n, 1), len(want))
-			ns, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Limit: int64(n), Filter: tabletest.ParseFilter(t, cond)})
-			if err != nil || !slices.Equal(ns, want[:n]) {
-				t.Errorf("the first %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[:n])
-			}
-			ns, err = tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Last: int64(n), Filter: tabletest.ParseFilter(t, cond)})
-			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
-				t.Errorf("the last %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
-			}
-		}
-	}
-	wantEqual(t, "head", fmt.Sprint(all[:2]), "[1 2]")
-}
-
-// TestLongValues checks that a condition finds the rows of a file whose greatest string is too long for the statistics in the
-// file's footer, and that the manifest has no wrong upper bound.
-func TestLongValues(t *testing.T) {
-	b := bucketWithoutTail(t)
-	long := strings.Repeat("k", 1<<13)
-	texts := array.NewStringBuilder(memory.DefaultAllocator)
-	texts.AppendValues([]string{long, "7", ""}, nil)
-	columns := arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil)
-	tabletest.PutRows(t, b, "t", tabletest.OneBatch(array.NewRecordBatch(columns, []arrow.Array{texts.NewArray()}, 3)), tables.PutAppend, nil)
-	v, err := b.Table("t").View(t.Context(), false)
+// foreignCommit commits to a table as another program would.
+func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*icebergtable.Transaction) error) {
+	t.Helper()
+	tab := s.Bucket("").Table(name)
+	v, err := tab.View(t.Context(), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tasks, err := v.Table().Scan().PlanFiles(t.Context())
-	if err != nil || len(tasks) != 1 {
-		t.Fatalf("PlanFiles returned %d files, %v; want one", len(tasks), err)
+	defer take.Release(v.Rows())
+	io := s.Catalog().NewIO()
+	tx := s.Catalog().Staged(tables.DefaultNamespace, name, v.Table().Metadata(), v.Table().MetadataLocation(), io).NewTransaction()
+	if err := do(tx); err != nil {
+		t.Fatal(err)
 	}
-	if upper := tasks[0].File.UpperBoundValues(); upper[1] != nil && string(upper[1]) < long {
-		t.Errorf("the manifest has the upper bound %q, but the file has a greater value", upper[1])
+	meta, err := commit.MetadataOf(tx)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, text := range []string{long, "7", ""} {
-		result, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "s = '"+text+"'"))
-		if err != nil || result.Deleted != 1 {
-			t.Errorf("deleting the row with s = %.10q: %+v, %v; want Deleted 1", text, result, err)
+	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: name, Base: v.Table(), New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestForeignDeletes checks that no reader returns rows that another program deleted with delete files, and
+// that later writes do not bring them back.
+func TestForeignDeletes(t *testing.T) {
+	t.Parallel()
+	fields := []arrow.Field{tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("b", arrow.FixedWidthTypes.Boolean), tabletest.Nullable("s", arrow.BinaryTypes.String)}
+	for version, deletes := range map[string]string{"2": "positions", "3": "deletion vectors", "2 ": "equal rows"} {
+		t.Run(deletes, func(t *testing.T) {
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+			b := s.Bucket("")
+			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
+			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
+			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
+				if version == "3" {
+					if err := tx.UpgradeFormatVersion(3); err != nil {
+						return err
+					}
+				}
+				return tx.SetProperties(iceberg.Properties{icebergtable.WriteDeleteModeKey: icebergtable.WriteModeMergeOnRead})
+			})
+			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
+				if deletes != "equal rows" {
+					return tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int64(2)), nil)
+				}
+				schema := arrow.NewSchema([]arrow.Field{fields[0], fields[2]}, nil)
+				rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"id":2,"s":"b"},{"id":3,"s":"x"},{"id":6,"s":null}]`))
+				if err != nil {
+					return err
+				}
+				files, err := tx.WriteEqualityDeletes(t.Context(), []int{1, 3}, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
+				if err != nil {
+					return err
+				}
+				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
+			})
+			tab := b.Table("t")
+			v, err := tab.View(t.Context(), false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tasks, err := datafile.Tasks(t.Context(), v.Table())
+			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
+				t.Fatalf("the commit wrote no delete files: tasks %v, error %v", tasks, err)
+			}
+			if deletes == "positions" {
+				wantFailureNotCached(t, datafile.ToRead(v.Table(), tasks)[0])
+			}
+			want := `{"b":null,"id":1,"s":"a"},{"b":false,"id":3,"s":null},{"b":true,"id":4,"s":"d"},{"b":null,"id":5,"s":null},{"b":true,"id":6,"s":"f"}`
+			wantEqual(t, "all rows", scanJSON(t, b, "t", nil), want)
+			wantEqual(t, "one column with a filter", scanJSON(t, b, "t", tabletest.Where(t, "b = true", "s")), `{"s":"d"},{"s":"f"}`)
+			wantEqual(t, "the first rows", scanJSON(t, b, "t", &tables.ScanOptions{Limit: 2, Columns: []string{"id"}}), `{"id":1},{"id":3}`)
+			for n, want := range map[int64]string{1: `{"id":6}`, 3: `{"id":4},{"id":5},{"id":6}`, 5: `{"id":1},{"id":3},{"id":4},{"id":5},{"id":6}`} {
+				wantEqual(t, "the last rows", scanJSON(t, b, "t", &tables.ScanOptions{Last: n, Columns: []string{"id"}}), want)
+			}
+			tabletest.DeleteRows(t, b, "t", "id = 4")
+			want = strings.Replace(want, `{"b":true,"id":4,"s":"d"},`, "", 1)
+			wantEqual(t, "after DeleteRows", fmt.Sprint(strings.Count(scanJSON(t, b, "t", nil), "id"), strings.Contains(scanJSON(t, b, "t", nil), `"id":2`)), "4 false")
+			tabletest.Compact(t, s)
+			all := scanJSON(t, b, "t", nil)
+			for _, row := range strings.SplitAfter(want, "},") {
+				if !strings.Contains(all, strings.TrimSuffix(row, ",")) {
+					t.Errorf("after the compaction, row %s is missing: %s", row, all)
+				}
+			}
+			if strings.Count(all, "id") != 4 {
+				t.Errorf("after the compaction, got rows %s, want 4", all)
+			}
+		})
+	}
+}
+
+// wantFailureNotCached checks that a failure to read delete files is not cached.
+func wantFailureNotCached(t *testing.T, f datafile.File) {
+	t.Helper()
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := f.Deletes(canceled); err == nil {
+		t.Fatal("Deletes with a canceled context succeeded, want an error")
+	}
+	drop, err := f.Deletes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep := []bool{true, true, true, true}
+	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
+		t.Errorf("after a failed read, MarkDeleted kept rows %v, error %v; want all except the second", keep, err)
+	}
+	keep = []bool{true, true}
+	if err := drop.MarkDeleted(1, keep, nil); err != nil || !slices.Equal(keep, []bool{false, true}) {
+		t.Errorf("in a batch that begins with the second row, MarkDeleted kept rows %v, error %v; want only the second row of the batch", keep, err)
+	}
+}
+
+// TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
+func TestForeignSeries(t *testing.T) {
+	python, err := procs.StartPython(procs.Python(t, "pyiceberg"), "pyarrow", "pyiceberg.catalog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}
+	const day = 24 * 60 * 60
+	put := func(rows ...tick) {
+		t.Helper()
+		tabletest.PutRows(t, b, "t", ticksOf(rows, 10), tables.PutAppend, o)
+	}
+	put(tick{2 * day, "a", 1, 0}, tick{0, "b", 2, 0}, tick{day, "a", 3, 0}, tick{0, "a", 4, 0})
+	tabletest.Fold(t, s)
+	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
+	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import sys, datetime, pyarrow as pa
+from pyiceberg.catalog import load_catalog
+t = load_catalog("partd", type="sql", uri=f"sqlite:///{sys.argv[1]}/catalog.db", warehouse=f"file://{sys.argv[1]}").load_table("b.t")
+print(sorted(r["v"] for r in t.scan().to_arrow().to_pylist()), len(list(t.scan().plan_files())), sorted(r["v"] for r in t.scan("v = 3 or v = 4 or v = 5").to_arrow().to_pylist()))
+if sys.argv[2] == "append":
+    at = [datetime.datetime.fromtimestamp(day * 86400, datetime.timezone.utc) for day in (4, 1, 3)]
+    t.append(pa.table({"v": pa.array([6, 7, 8], pa.int64()), "ts": pa.array(at, pa.timestamp("us", "UTC")), "k": ["z", "z", "z"]}))
+`
+	pyiceberg := func(want, action string) {
+		t.Helper()
+		out, err := python.Run(script, s.Dir(), action)
+		if err != nil || strings.TrimSpace(out) != want {
+			t.Errorf("pyiceberg printed\n%s\nwant\n%s\nerror: %v", out, want, err)
 		}
+	}
+	pyiceberg("[1, 2, 5] 3 [5]", "append")
+	want := []tick{{0, "b", 2, 0}, {day, "a", 5, 0}, {day, "z", 7, 0}, {2 * day, "a", 1, 0}, {3 * day, "z", 8, 0}, {4 * day, "z", 6, 0}}
+	wantTicks(t, s, "t", want)
+	put(tick{3 * day, "z", 9, 0}, tick{3 * day, "a", 10, 0}) // replaces a row of a foreign file
+	want = append(want[:4], tick{3 * day, "a", 10, 0}, tick{3 * day, "z", 9, 0}, tick{4 * day, "z", 6, 0})
+	check := func() {
+		t.Helper()
+		wantTicks(t, s, "t", want)
+		for text, o := range map[string]*tables.ScanOptions{
+			"[]":                          {Filter: filterOf(t, "v = 8")},
+			"[{259200 z 9}]":              {Filter: filterOf(t, "k = 'z'"), From: time.Unix(3*day, 0), To: time.Unix(4*day, 0)},
+			"[{259200 z 9} {345600 z 6}]": {Last: 2},
+			"[{0 b 2} {86400 a 5}]":       {Limit: 2, ChunkRows: 1},
+			"[{259200 a 10} {259200 z 9} {345600 z 6}]": {From: time.Unix(3*day, 0)},
+		} {
+			table := b.Table("t")
+			if got, err := ticksFrom(table.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
+				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
+			}
+		}
+	}
+	check()
+	tabletest.Fold(t, s)
+	check()
+	tabletest.Compact(t, s)
+	check()
+	pyiceberg("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
+}
+
+func filterOf(t testing.TB, text string) *filter.Expr {
+	t.Helper()
+	cond, err := filter.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cond
+}
+
+// TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a time. Another
+// engine makes such rows when it rolls a table back to rows of former columns.
+func TestPartsWithNullTimes(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+	tabletest.Fold(t, s)
+	engine := tabletest.NewEngine(t, s, "b", "t")
+	loaded, err := engine.LoadTable(t.Context(), nil)
+	tabletest.Succeed(t, err)
+	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
+	tabletest.PutRows(t, b, "t", ticksOf([]tick{{0, "a", 1, 0}}, 10), tables.PutReplace, o)
+	engine.Commit(func(tx *icebergtable.Transaction) error {
+		return tx.RollbackToSnapshot(loaded.CurrentSnapshot().SnapshotID)
+	})
+	for i := range int64(3) {
+		tabletest.PutRows(t, b, "t", ticksOf([]tick{{1000 * i, "a", i, 0}}, 10), tables.PutAppend, nil)
+		tabletest.Fold(t, s)
+	}
+	table := b.Table("t")
+	read := func(o *tables.ScanOptions) string {
+		r, err := table.Scan(t.Context(), o)
+		tabletest.Succeed(t, err)
+		_, rows, _ := strings.Cut(tabletest.ReaderText(t, r)+" | ", " | ")
+		return rows
+	}
+	count, err := table.Parts(t.Context())
+	tabletest.Succeed(t, err)
+	parts := ""
+	for part := range count {
+		parts += read(&tables.ScanOptions{Part: int64(part + 1)})
+	}
+	if whole := read(nil); parts != whole || strings.Count(whole, "|") != 5 || count < 2 {
+		t.Errorf("%d parts have the rows\n%s\nwant\n%s", count, parts, whole)
 	}
 }

@@ -1,9 +1,13 @@
 package tables_test
 
 import (
-	"errors"
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,169 +15,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-func TestScanOptions(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("")
-	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	sc := arrow.NewSchema([]arrow.Field{
-		{Name: "s", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
-		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}},
-		{Name: "n", Type: arrow.PrimitiveTypes.Uint32, Nullable: true},
-	}, nil)
-	for d := range 10 {
-		rb := array.NewRecordBuilder(memory.DefaultAllocator, sc)
-		for h := range 24 {
-			if err := rb.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(h % 2)); err != nil {
-				t.Fatal(err)
-			}
-			rb.Field(1).(*array.TimestampBuilder).AppendTime(day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour))
-			rb.Field(2).(*array.Uint32Builder).Append(uint32(d*24 + h))
-		}
-		r, err := array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
-		if d%4 == 3 {
-			tabletest.Fold(t, s)
-		}
-	}
-	where, err := filter.Parse(`s = '1' and n >= 100`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := b.Table("a")
-	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		o    tables.ScanOptions
-		rows int
-	}{
-		{tables.ScanOptions{}, 240},
-		{tables.ScanOptions{Limit: 7}, 7},
-		{tables.ScanOptions{Filter: where}, 70},
-		{tables.ScanOptions{Filter: where, Limit: 60, Columns: []string{"at"}}, 60},
-		{tables.ScanOptions{From: day.AddDate(0, 0, 3), To: day.AddDate(0, 0, 9)}, 144},
-		{tables.ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
-		{tables.ScanOptions{To: day}, 0},
-	} {
-		r, err := table.Scan(t.Context(), &c.o)
-		if err != nil {
-			t.Fatalf("Scan(%v): %v", c.o, err)
-		}
-		rows := 0
-		for r.Next() {
-			rows += int(r.RecordBatch().NumRows())
-		}
-		if r.Err() != nil || rows != c.rows {
-			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
-		}
-		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
-			t.Errorf("Scan(%+v): schema is %v, want columns %q", c.o, r.Schema(), c.o.Columns)
-		}
-		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
-			t.Errorf("Scan(%+v): schema is %v, want the types of %v", c.o, r.Schema(), sc)
-		}
-		r.Release()
-	}
-	var se *tables.SchemaError
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
-		t.Errorf("Scan with a repeated column: error = %v, want a SchemaError for column n", err)
-	}
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
-		t.Errorf("Scan with a missing column: error = %v, want a SchemaError for column nope", err)
-	}
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
-		t.Errorf("Scan with TimeColumn n: error = %v, want a SchemaError for column n", err)
-	}
-}
-
-func TestListAndTime(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), nil)
-	b := s.Bucket("")
-	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
-		tabletest.PutRows(t, b, name, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}})
-	}
-	list := func(f *tables.Filter) (all []string) {
-		for info, err := range b.Tables(t.Context(), f) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, info.Name)
-		}
-		return all
-	}
-	if got := list(&tables.Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
-		t.Errorf(`tables that match a*: %+v, want ["a/3" "a1" "a2"]`, got)
-	}
-	if got := list(&tables.Filter{Pattern: "?[12]", Metadata: tables.Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
-		t.Errorf(`tables that match ?[12] with i = 0: %+v, want ["a1" "b1"]`, got)
-	}
-	before := time.Now()
-	time.Sleep(2 * time.Millisecond)
-	tabletest.Put(t, b, "a1", tables.PutReplace, 2)
-	old, err := b.Table("a1").At(t.Context(), tables.AtTime(before))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
-		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
-	}
-	if _, err := b.Table("a1").At(t.Context(), tables.AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
-	}
-	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
-	}
-	tabletest.WantRows(t, b, "a1", 2)
-	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
-		t.Error(err)
-	}
-	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
-		t.Errorf(`tables after the deletes: %+v, want ["a/3" "b1"]`, got)
-	}
-}
-
-// TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
-func TestOrder(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 2000, FoldAge: -1})
-	b := s.Bucket("")
-	for i := range int64(30) {
-		if i%7 == 3 {
-			tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(i*100, 100)...) // too many for the tail: written directly to a file
-		} else {
-			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
-		}
-		var err error
-		switch i {
-		case 5, 15, 16, 25:
-			_, err = s.Fold(t.Context(), nil)
-		case 20:
-			var r tables.MaintainResult
-			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
-				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		table := b.Table("a")
-		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
-			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
-		}
-	}
-}
 
 // TestMemory appends to many tables from many goroutines, with less memory for the tail (rows not yet in data
 // files) than the rows need. Scans then read the rows from the tail's store on disk.
@@ -236,22 +86,291 @@ func TestAgeAfterReopen(t *testing.T) {
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 2)
 }
 
-// TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
-func TestScanHalfNulls(t *testing.T) {
-	b := bucketWithoutTail(t)
-	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
-	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
-	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	tabletest.PutRows(t, b, "t", tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil)
-	table := b.Table("t")
-	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
-		cond, err := filter.Parse(where)
+// TestScanPlan checks the plan of a table with files and a tail. After another program has added delete
+// files, the plan must have NeedsScan set.
+func TestScanPlan(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("x")
+	tabletest.Put(t, b, "a", tables.PutAppend, 1, 2, 3)
+	tabletest.Fold(t, s)
+	tabletest.Put(t, b, "a", tables.PutAppend, 4)
+	plan := func(files int, tail int64, scanned bool) *tables.ScanPlan {
+		t.Helper()
+		tab := b.Table("a")
+		m, err := tab.ScanPlan(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Filter: cond})
-		if err != nil || !slices.Equal(got, []int64{1}) {
-			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
+		t.Cleanup(m.Close)
+		rows := int64(0)
+		for _, r := range m.Tail {
+			rows += r.NumRows()
+		}
+		if len(m.Files) != files || rows != tail || m.NeedsScan != scanned {
+			t.Fatalf("ScanPlan has %d files, %d rows in the tail and NeedsScan %v: %+v; want %d, %d, %v", len(m.Files), rows, m.NeedsScan, m.Files, files, tail, scanned)
+		}
+		return m
+	}
+	first, repeated := plan(1, 1, false), plan(1, 1, false)
+	if first.TailMark != repeated.TailMark || first.TailMark == "" || first.Files[0].Rows != 3 {
+		t.Errorf("two plans have TailMark %q and %q, want equal marks; files %+v, want one file with 3 rows", first.TailMark, repeated.TailMark, first.Files)
+	}
+	tabletest.Put(t, b, "a", tables.PutAppend, 5)
+	if m := plan(1, 2, false); m.TailMark == first.TailMark {
+		t.Errorf("after a put, TailMark is still %q", m.TailMark)
+	}
+
+	// The files of open plans are pinned, so that Expire does not remove them.
+	if pins, since := s.Commits().Pinned(); !since.Before(time.Now()) || pins != 3 {
+		t.Errorf("got %d pins, want 3", pins)
+	}
+	first.Close()
+	first.Close()
+	if pins, _ := s.Commits().Pinned(); pins != 2 {
+		t.Errorf("after one of three plans was closed, got %d pins, want 2", pins)
+	}
+
+	l := libraryCatalog{s.Catalog()}
+	base, err := l.LoadTable(t.Context(), table.Identifier{"x", "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := base.NewTransaction()
+	if err := tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("n"), int64(2)), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Commit(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	m := plan(1, 2, true)
+	for maxBytes, want := range map[int64]string{7: "[]", 8: "[[2]]"} { // the second row is deleted
+		if got, err := m.DeletedRows(t.Context(), maxBytes); err != nil || fmt.Sprint(got) != want || !m.OnlyDeletes || !m.Files[0].HasDeletes {
+			t.Errorf("DeletedRows(%d) = %v, error %v, OnlyDeletes %v, HasDeletes %v; want %s, nil, true, true", maxBytes, got, err, m.OnlyDeletes, m.Files[0].HasDeletes, want)
 		}
 	}
+	r, err := m.Rows(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	var got []int64
+	for r.Next() {
+		got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+	}
+	if r.Err() != nil || !slices.Equal(got, []int64{1, 3, 4, 5}) {
+		t.Errorf("Rows = %v, error %v; want [1 3 4 5]", got, r.Err())
+	}
+}
+
+// libraryCatalog adapts a catalog to Iceberg's library, for transactions like those of other programs.
+type libraryCatalog struct{ *icecat.Catalog }
+
+func (l libraryCatalog) LoadTable(ctx context.Context, id table.Identifier) (*table.Table, error) {
+	t, err := l.Load(ctx, id[0], id[1])
+	if err != nil {
+		return nil, err
+	}
+	return table.New(id, t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return l.NewIO(), nil }, l), nil
+}
+
+func (l libraryCatalog) CommitTable(ctx context.Context, id table.Identifier, reqs []table.Requirement, ups []table.Update) (table.Metadata, string, error) {
+	base, err := l.LoadTable(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, r := range reqs {
+		if err := r.Validate(base.Metadata()); err != nil {
+			return nil, "", fmt.Errorf("%w: %w", icecat.ErrConflict, err)
+		}
+	}
+	meta, err := table.UpdateTableMetadata(base.Metadata(), ups, base.MetadataLocation())
+	if err != nil {
+		return nil, "", err
+	}
+	ch := &icecat.Change{Namespace: id[0], Name: id[1], Base: base, New: meta, IOs: []*icecat.FileIO{l.NewIO()}}
+	if err := l.Commit(ctx, nil, ch); err != nil {
+		return nil, "", err
+	}
+	return meta, ch.Result.MetadataLocation(), nil
+}
+
+// TestCachedTail checks that the deduplicated rows of the tail (rows not yet in data files) are cached until the
+// tail changes. Range scans must return the right rows from the cache under every rule for duplicates, with and
+// without a filter.
+func TestCachedTail(t *testing.T) {
+	const n = 12_000
+	for _, rule := range []tables.OnDuplicate{tables.KeepAll, tables.KeepFirst, tables.KeepLast} {
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+		b := s.Bucket("b")
+		random := rand.New(rand.NewPCG(1, 1))
+		value := int64(0)
+		put := func(rows int) {
+			t.Helper()
+			all := make([]tick, rows)
+			for i := range all {
+				value++
+				all[i] = tick{random.Int64N(n), "a", value % 100, 0}
+			}
+			tabletest.PutRows(t, b, "t", ticksOf(all, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}})
+		}
+		put(n)
+		tabletest.Fold(t, s)
+		put(n)
+		table := b.Table("t")
+		isCached := func() bool {
+			v, release, err := table.PinnedView(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer release()
+			return v.Tail().Deduped
+		}
+		if isCached() || !isCached() {
+			t.Errorf("%s: the deduplicated tail is not cached", rule)
+		}
+		if put(1); isCached() || !isCached() {
+			t.Errorf("%s: the cache was not replaced after a put", rule)
+		}
+		allRows, err := ticksFrom(table.Scan(t.Context(), nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, err := filter.Parse("v > 90")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 30 {
+			start := random.Int64N(n)
+			end := start + random.Int64N(n/3)
+			o := &tables.ScanOptions{From: time.Unix(start, 0), To: time.Unix(end, 0)}
+			if i%2 == 0 {
+				o.Filter = where
+			}
+			got, err := ticksFrom(table.Scan(t.Context(), o))
+			want := slices.DeleteFunc(slices.Clone(allRows), func(k tick) bool { return k.ts < start || k.ts >= end || o.Filter != nil && k.v <= 90 })
+			if err != nil || !slices.Equal(got, want) {
+				t.Fatalf("%s: scan from %d to %d returned %d rows, want %d; error: %v", rule, start, end, len(got), len(want), err)
+			}
+		}
+		tabletest.Fold(t, s)
+		folded, err := ticksFrom(table.Scan(t.Context(), nil))
+		if used := s.Tail().UsedMemory(); err != nil || used != 0 || !slices.Equal(folded, allRows) {
+			t.Errorf("%s: after the fold, the tail uses %d bytes of memory, want 0 bytes and unchanged rows; error: %v", rule, used, err)
+		}
+	}
+}
+
+// TestScanInt96 checks that times in INT96, in a file that another program added to a table, have the types of the
+// table, that conditions find them, and that compaction keeps them.
+func TestScanInt96(t *testing.T) {
+	noEnd, day1 := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), time.Unix(0, 1000).UTC()
+	for _, c := range []struct {
+		last  time.Time
+		unit  arrow.TimeUnit
+		where string
+		want  string // the rows that where finds, or a part of the error
+	}{
+		{noEnd, arrow.Microsecond, "t > '9999-01-01'", `{"l":[{"x":"9999-12-31T00:00:00"}],"t":"9999-12-31T00:00:00"}`},
+		{day1.Add(1), arrow.Nanosecond, "t > '1970-01-01 00:00:00.000001'", `{"l":[{"x":"1970-01-01T00:00:00.000001001"}],"t":"1970-01-01T00:00:00.000001001"}`},
+		{day1.Add(1), arrow.Microsecond, "t is not null", `column "t": row 2: the INT96 time 1970-01-01 00:00:00.000001001 has digits below`},
+		{noEnd, arrow.Nanosecond, "t is not null", `column "t": row 2: the INT96 time 9999-12-31 00:00:00 is outside the range of timestamp[ns]`},
+	} {
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+		b := s.Bucket("")
+		x := tabletest.Nullable("x", &arrow.TimestampType{Unit: c.unit})
+		putJSON(t, b, "t", `[{"t":null,"l":null}]`, tabletest.Nullable("t", x.Type), tabletest.Nullable("l", arrow.ListOf(arrow.StructOf(x))))
+		path, content := filepath.Join(filepath.Dir(tabletest.FilesOf(t, b, "t")[0]), "int96.parquet"), tabletest.Int96File(t, day1, c.last)
+		if err := os.WriteFile(path, content, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		foreignCommit(t, s, "t", func(tx *table.Transaction) error {
+			file, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "file://"+path, iceberg.ParquetFile, nil, nil, nil, 2, int64(len(content)))
+			if err != nil {
+				return err
+			}
+			return tx.AddDataFiles(t.Context(), []iceberg.DataFile{file.FirstRowID(1).Build()}, nil)
+		})
+		if !strings.HasPrefix(c.want, "{") {
+			tab := b.Table("t")
+			r, err := tab.Scan(t.Context(), tabletest.Where(t, c.where))
+			if err == nil {
+				for r.Next() {
+				}
+				err = r.Err()
+				r.Release()
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("scan of %v as %s: got error %v, want %s", c.last, x.Type, err, c.want)
+			}
+			continue
+		}
+		wantEqual(t, "the scan", scanJSON(t, b, "t", tabletest.Where(t, c.where)), c.want)
+		tabletest.Compact(t, s)
+		wantEqual(t, "after the compaction", scanJSON(t, b, "t", tabletest.Where(t, c.where)), c.want)
+	}
+}
+
+// TestLongValues checks that a condition finds the rows of a file whose greatest string is too long for the statistics in the
+// file's footer, and that the manifest has no wrong upper bound.
+func TestLongValues(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	long := strings.Repeat("k", 1<<13)
+	texts := array.NewStringBuilder(memory.DefaultAllocator)
+	texts.AppendValues([]string{long, "7", ""}, nil)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("s", arrow.BinaryTypes.String)}, nil)
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(array.NewRecordBatch(columns, []arrow.Array{texts.NewArray()}, 3)), tables.PutAppend, nil)
+	v, err := b.Table("t").View(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := v.Table().Scan().PlanFiles(t.Context())
+	if err != nil || len(tasks) != 1 {
+		t.Fatalf("PlanFiles returned %d files, %v; want one", len(tasks), err)
+	}
+	if upper := tasks[0].File.UpperBoundValues(); upper[1] != nil && string(upper[1]) < long {
+		t.Errorf("the manifest has the upper bound %q, but the file has a greater value", upper[1])
+	}
+	for _, text := range []string{long, "7", ""} {
+		result, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "s = '"+text+"'"))
+		if err != nil || result.Deleted != 1 {
+			t.Errorf("deleting the row with s = %.10q: %+v, %v; want Deleted 1", text, result, err)
+		}
+	}
+}
+
+// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or
+// in both.
+func TestLimitAndLast(t *testing.T) {
+	t.Parallel()
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
+	for i := range int64(4) {
+		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i+1, 5)...)
+		if i < 3 {
+			tabletest.Fold(t, b.Store())
+		}
+	}
+	table := b.Table("t")
+	all, err := tabletest.ReadAll(t.Context(), table, nil)
+	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
+		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)
+	}
+	for n := range 21 {
+		for _, cond := range []string{"", "n > 3"} {
+			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
+			n := min(max(n, 1), len(want))
+			ns, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Limit: int64(n), Filter: tabletest.ParseFilter(t, cond)})
+			if err != nil || !slices.Equal(ns, want[:n]) {
+				t.Errorf("the first %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[:n])
+			}
+			ns, err = tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Last: int64(n), Filter: tabletest.ParseFilter(t, cond)})
+			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
+				t.Errorf("the last %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
+			}
+		}
+	}
+	wantEqual(t, "head", fmt.Sprint(all[:2]), "[1 2]")
 }

@@ -1,18 +1,34 @@
 package tables_test
 
 import (
+	"context"
 	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // TestForeignTable appends to a table that another program created. The other program, which the test simulates, then
@@ -74,5 +90,253 @@ func TestCatalogFormat(t *testing.T) {
 	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='3' WHERE key='format'`)
 	if _, err := tables.Open(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer version") {
 		t.Errorf(`Open error = %v, want an error with the text "use a newer version"`, err)
+	}
+}
+
+// TestTerminatedSession checks that if PostgreSQL terminates the session during a commit, nothing changes.
+func TestTerminatedSession(t *testing.T) {
+	server := procs.StartPostgres(t)
+	dir, terminate := t.TempDir(), false
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background()) //nolint:errcheck // only cleanup
+	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Catalog: server.URL(), NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+		if terminate && !done {
+			terminate = false
+			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // only cleanup
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	for n := int64(1); n < 4; n++ {
+		terminate = true
+		for try := 0; ; try++ {
+			if _, err = s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)}); err == nil {
+				break
+			}
+			if errors.Is(err, partd.ErrUnknownOutcome) || try == 5 {
+				t.Fatal(err)
+			}
+		}
+		tabletest.WantRows(t, s.Bucket(""), "a", tabletest.Sequence(0, n+1)...)
+	}
+}
+
+// TestForeignCommits checks that no row is lost if Iceberg's library appends through a second catalog while the Store
+// appends and folds rows.
+func TestForeignCommits(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	tabletest.Put(t, b, "a", tables.PutAppend, 0)
+	if _, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"); err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close() //nolint:errcheck // the test is over
+	const putsPerWriter = 10
+	var g sync.WaitGroup
+	g.Go(func() {
+		for n := range int64(putsPerWriter) {
+			if err := foreignAppend(t.Context(), foreign, tabletest.Rows(100+n)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	g.Go(func() {
+		for n := range int64(putsPerWriter) {
+			if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(1+n), tables.PutAppend, nil); err != nil {
+				t.Error(err)
+			}
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	g.Wait()
+	tabletest.WantRows(t, b, "a", append(tabletest.Sequence(0, putsPerWriter+1), tabletest.Sequence(100, putsPerWriter)...)...)
+	for info, err := range b.Tables(t.Context(), nil) {
+		if err != nil || info.Rows != 2*putsPerWriter+1 {
+			t.Fatalf("listing yielded %+v, error %v; want %d rows", info, err, 2*putsPerWriter+1)
+		}
+	}
+	// When another program drops a table, the table's rows in the tail (rows not yet in data files) must also be gone.
+	tabletest.Put(t, b, "a", tables.PutAppend, 1000)
+	tabletest.Put(t, s.Bucket("other"), "b", tables.PutAppend, 1)
+	cur, err := foreign.Load(t.Context(), tables.DefaultNamespace, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
+		t.Fatalf("Table error = %v, want ErrNotFound", err)
+	}
+	tabletest.Put(t, b, "a", tables.PutAppend, 7)
+	tabletest.WantRows(t, b, "a", 7)
+}
+
+func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReader) error {
+	for {
+		t, err := cat.Load(ctx, tables.DefaultNamespace, "a")
+		if err != nil {
+			return err
+		}
+		batches := []arrow.RecordBatch{}
+		for r.Next() {
+			r.RecordBatch().Retain()
+			batches = append(batches, r.RecordBatch())
+		}
+		reader, err := array.NewRecordReader(r.Schema(), batches)
+		if err != nil {
+			return err
+		}
+		io := cat.NewIO()
+		w := table.New(t.Identifier(), t.Metadata(), t.MetadataLocation(), func(context.Context) (iceio.IO, error) { return io, nil }, libraryCatalog{cat})
+		tx := w.NewTransaction()
+		if err := tx.SetProperties(iceberg.Properties{table.CommitNumRetriesKey: "50", table.CommitMinRetryWaitMsKey: "2", table.CommitMaxRetryWaitMsKey: "50"}); err != nil {
+			return err
+		}
+		if err := tx.Append(ctx, reader, nil); err != nil {
+			return err
+		}
+		if _, err = tx.Commit(ctx); !errors.Is(err, table.ErrCommitFailed) {
+			return err
+		}
+		r = reader
+		if r, err = array.NewRecordReader(r.Schema(), batches); err != nil {
+			return err
+		}
+	}
+}
+
+// TestFoldOfForbiddenNulls checks what happens if another process makes a nested field required while the tail (rows not yet
+// in data files) has nulls there. Each fold of the table fails, and names it; its rows can be read. Other tables are folded. After
+// the field is optional again, a fold succeeds.
+func TestFoldOfForbiddenNulls(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	open := func() *tables.Store {
+		return tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
+	}
+	s, other := open(), open()
+	b := s.Bucket("")
+	setRequired := func(required bool) {
+		t.Helper()
+		base, err := other.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
+		tabletest.Succeed(t, err)
+		field := base.Schema().Field(0)
+		list := *field.Type.(*iceberg.ListType)
+		list.ElementRequired = required
+		field.Type = &list
+		meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+			table.NewAddSchemaUpdate(iceberg.NewSchema(base.Schema().ID+1, field)), table.NewSetCurrentSchemaUpdate(-1),
+		}, "")
+		tabletest.Succeed(t, err)
+		tabletest.Succeed(t, other.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{other.Catalog().NewIO()}}))
+	}
+	put := func(rows string) {
+		t.Helper()
+		columns := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}}, nil)
+		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
+		tabletest.Succeed(t, err)
+		_, err = b.Table("a").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
+		tabletest.Succeed(t, err)
+	}
+	put(`[{"l":[1]}]`)
+	_, err := s.Fold(t.Context(), nil)
+	tabletest.Succeed(t, err)
+	put(`[{"l":[2,null,3]},{"l":[4]}]`)
+	tabletest.Put(t, b, "good", tables.PutAppend, 1)
+	setRequired(true)
+	for range 2 {
+		if _, err := s.Fold(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"a"`) || !strings.Contains(err.Error(), "l.element") {
+			t.Fatalf("Fold error = %v, want an error that names the table and the field", err)
+		}
+	}
+	const rows = " | [1] | [2,null,3] | [4]"
+	if got := tabletest.TableText(t, b, "a", nil); !strings.HasSuffix(got, rows) {
+		t.Errorf("the rows are %s, want %s", got, rows)
+	}
+	if n := s.Backlog().Rows; n != 2 {
+		t.Errorf("%d rows are in the tail, want 2: those of the other table are folded", n)
+	}
+	setRequired(false)
+	if _, err := s.Fold(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*tables.Store{s, other} {
+		if got := tabletest.TableText(t, s.Bucket(""), "a", nil); !strings.HasSuffix(got, rows) {
+			t.Errorf("after the fold, the rows are %s, want %s", got, rows)
+		}
+	}
+}
+
+// TestMissing checks the error of each operation on a table that does not exist.
+func TestMissing(t *testing.T) {
+	ctx := t.Context()
+	s := tablestest.Open(t, nil)
+	b := s.Bucket("b")
+	putJSON(t, b, "trades", `[{"n":1}]`, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64})
+	missing := b.Table("tradse")
+	for name, operation := range map[string]func() error{
+		"describe":     func() error { _, err := missing.Info(ctx); return err },
+		"schema":       func() error { _, err := missing.Schema(ctx); return err },
+		"read":         func() error { _, err := missing.Scan(ctx, nil); return err },
+		"version":      func() error { _, err := missing.At(ctx, tables.AtVersion(1)); return err },
+		"moment":       func() error { _, err := missing.At(ctx, tables.AtTime(time.Now().Add(-time.Hour))); return err },
+		"delete":       func() error { return missing.Delete(ctx) },
+		"rename":       func() error { return missing.Rename(ctx, b, "new") },
+		"delete names": func() error { return b.Delete(ctx, "tradse") },
+		"metadata":     func() error { return missing.ChangeMetadata(ctx, tables.MetadataChange{}) },
+		"fold": func() error {
+			_, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}, Tables: []string{"tradse"}})
+			return err
+		},
+	} {
+		err := operation()
+		if want := `tables: table "tradse" does not exist in bucket "b" (did you mean "trades"?)`; err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+		if !errors.Is(err, tables.ErrNotFound) || !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v does not wrap ErrNotFound and fs.ErrNotExist", name, err)
+		}
+	}
+	_, err := s.Bucket("c").Metadata(ctx)
+	if want := `tables: bucket "c" does not exist`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
+// TestCopyStableErrors checks that copyStable returns the error of a failed copy, such as a full disk, even if the
+// files also change, and that catalogFingerprint stops when its context ends.
+func TestCopyStableErrors(t *testing.T) {
+	changes := 0
+	fingerprint := func(context.Context) (string, error) { changes++; return strconv.Itoa(changes), nil }
+	errFull := errors.New("no space left on device")
+	if _, err := tables.CopyStable(t.Context(), fingerprint, func() error { return errFull }); !errors.Is(err, errFull) {
+		t.Errorf("copyStable of changing files, with failing copies: error = %v, want %v", err, errFull)
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := os.WriteFile(filepath.Join(dir, tables.CatalogFile), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tables.CatalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
+		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}
 }

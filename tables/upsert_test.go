@@ -2,6 +2,7 @@ package tables_test
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -12,7 +13,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -26,14 +26,14 @@ func TestUpsert(t *testing.T) {
 		tabletest.Fold(t, b.Store())
 	}
 	tabletest.Put(t, b, "t", tables.PutAppend, 5, 100) // row 5 now occurs twice, once in the tail
-	before := filesOf(t, b, "t")
+	before := tabletest.FilesOf(t, b, "t")
 	result, err := b.Table("t").Upsert(ctx, tabletest.Rows(5, 15, 200), &tables.UpsertOptions{Keys: []string{"n"}})
 	if err != nil || result.Deleted != 3 || result.Written != 3 {
 		t.Fatalf("Upsert = %+v, %v; want Deleted 3 and Written 3", result, err)
 	}
 	want := append(tabletest.Sequence(0, 30), 100, 200)
 	tabletest.WantRows(t, b, "t", want...)
-	if after := filesOf(t, b, "t"); !slices.Contains(after, before[2]) {
+	if after := tabletest.FilesOf(t, b, "t"); !slices.Contains(after, before[2]) {
 		t.Errorf("files before: %q, after: %q; the file without the keys should not have been rewritten", before, after)
 	}
 	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1, 2, 1), &tables.UpsertOptions{Keys: []string{"n", "s"}}); err == nil || !strings.Contains(err.Error(), "rows 1 and 3") {
@@ -60,64 +60,6 @@ func TestUpsert(t *testing.T) {
 	}
 }
 
-// TestUpsertKeys checks that Upsert replaces the right rows, for keys of every type that is allowed for keys.
-func TestUpsertKeys(t *testing.T) {
-	for _, typ := range []arrow.DataType{
-		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,
-		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 3},
-		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_ms, arrow.FixedWidthTypes.Timestamp_ns, arrow.FixedWidthTypes.Time64us,
-		&arrow.Decimal128Type{Precision: 10, Scale: 2}, arrow.FixedWidthTypes.Duration_ms, &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
-	} {
-		t.Run(typ.String(), func(t *testing.T) {
-			schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
-			rows := func(n int64, keys ...string) array.RecordReader {
-				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-				for _, k := range keys {
-					if err := b.Field(0).AppendValueFromString(k); err != nil {
-						t.Fatal(err)
-					}
-					b.Field(1).(*array.Int64Builder).Append(n)
-				}
-				return tabletest.OneBatch(b.NewRecordBatch())
-			}
-			keys := []string{"1", "2", "3"}
-			switch typ.ID() {
-			case arrow.BOOL:
-				keys = []string{"true", "false"}
-			case arrow.BINARY:
-				keys = []string{"AA==", "AAA=", "/w=="}
-			case arrow.FIXED_SIZE_BINARY:
-				keys = []string{"AAAA", "AAAB", "////"}
-			case arrow.DATE32:
-				keys = []string{"1960-01-01", "2000-01-01", "2024-02-29"}
-			case arrow.TIMESTAMP:
-				keys = []string{"1960-01-01 00:00:00Z", "2000-01-01 00:00:00.001Z", "2024-02-29 01:00:00Z"}
-			case arrow.TIME64:
-				keys = []string{"00:00:00", "01:00:00.000001", "23:00:00"}
-			case arrow.DECIMAL128:
-				keys = []string{"-1.00", "2.50", "3.25"}
-			case arrow.DURATION:
-				keys = []string{"1ms", "2ms", "3ms"}
-			}
-			b := bucketWithoutTail(t)
-			for _, k := range keys {
-				if _, err := b.Table("t").Put(t.Context(), rows(1, k), tables.PutAppend, nil); err != nil {
-					t.Skip(err)
-				}
-			}
-			result, err := b.Table("t").Upsert(t.Context(), rows(2, keys[0], keys[len(keys)-1]), &tables.UpsertOptions{Keys: []string{"k"}})
-			if err != nil || result.Deleted != 2 || result.Written != 2 {
-				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
-			}
-			got := columnTexts(t, b, "t", "n")
-			slices.Sort(got)
-			if want := append(slices.Repeat([]string{"1"}, len(keys)-2), "2", "2"); !slices.Equal(got, want) {
-				t.Errorf("column n is %q after the upsert, want %q", got, want)
-			}
-		})
-	}
-}
-
 // TestUpsertManyKeys compares an upsert whose keys do not fit in memory with a model, for tables with and without an order. A
 // concurrent deletion makes the upsert start again.
 func TestUpsertManyKeys(t *testing.T) {
@@ -136,7 +78,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			b2.Append(text(n))
 		}
 		batch := b.NewRecordBatch()
-		fields := append(lineageFields.Fields(), nullable("s", arrow.BinaryTypes.String))
+		fields := append(lineageFields.Fields(), tabletest.Nullable("s", arrow.BinaryTypes.String))
 		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), append(batch.Columns(), b2.NewArray()), count))
 	}
 	for name, settings := range map[string]tables.Settings{"unordered": {}, "ordered": {Time: "at"}, "keep last": {Time: "at", Keys: []string{"n"}, OnDuplicate: tables.KeepLast}} {
@@ -229,41 +171,159 @@ func TestUpsertFiles(t *testing.T) {
 	}
 }
 
-// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory, and a rule compares
-// rows with the table.
-func TestUpsertManyKeysUnderRule(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
-	tabletest.Put(t, b, "t", tables.PutAppend, 1)
-	rule := tables.Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
-	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{rule}}); err != nil {
-		t.Fatal(err)
+// TestUpsertNullKeys checks that nulls are equal keys if UpsertOptions.NullKeys is set, for each type of key, with the
+// table's rows in files or in the tail.
+func TestUpsertNullKeys(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{
+		"int8": "7", "int32": "7", "int64": "7", "uint64": "7", "bool": "true", "utf8": `"a"`, "large_utf8": `""`, "binary": `"YQ=="`, "date32": `"2026-01-01"`,
+		"timestamp[ns]": `"2026-01-01"`, "timestamp[us, tz=UTC]": `"2026-01-01 00:00:00Z"`, "time64[us]": `"10:00:00"`, "decimal128(9, 2)": `"1.50"`, "duration[us]": "7",
 	}
-	keys := &tables.UpsertOptions{Keys: []string{"n"}}
-	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(tabletest.Sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
-		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)
+	for keyType, value := range values {
+		for _, o := range []tables.Options{{FoldAge: -1}, {NoTail: true}} {
+			s := tabletest.Open(t, t.TempDir(), &o)
+			b := s.Bucket("")
+			columns := "k " + keyType + "; l int64; v int64"
+			rows := func(v int, keys ...string) string {
+				var texts []string
+				for _, k := range keys {
+					k, l, _ := strings.Cut(k, " ")
+					texts = append(texts, fmt.Sprintf(`{"k":%s,"l":%s,"v":%d}`, strings.ReplaceAll(k, "x", value), l, v))
+				}
+				return strings.Join(texts, ",")
+			}
+			put := func(text string) {
+				t.Helper()
+				if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, text), tables.PutAppend, nil); err != nil {
+					t.Fatalf("%s: %v", keyType, err)
+				}
+			}
+			put(rows(1, "x 1", "x null"))
+			put(rows(1, "null 1", "null null", "null 2"))
+			keys := []string{"k", "l"}
+			var schemaErr *tables.SchemaError
+			if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1")), &tables.UpsertOptions{Keys: keys}); !errors.As(err, &schemaErr) {
+				t.Errorf("%s: a null key without NullKeys: error %v, want a SchemaError", keyType, err)
+			}
+			result, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1", "x null", "null null", "x 3", "null 3")), &tables.UpsertOptions{Keys: keys, NullKeys: true})
+			if err != nil || result.Deleted != 3 || result.Written != 5 {
+				t.Errorf("%s: Upsert = %+v, %v; want Deleted 3 and Written 5", keyType, result, err)
+			}
+			if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1", "null 1")), &tables.UpsertOptions{Keys: keys, NullKeys: true}); err == nil || !strings.Contains(err.Error(), "rows 1 and 2 have the same key") {
+				t.Errorf("%s: an upsert with the same null key twice: error %v", keyType, err)
+			}
+			r, err := b.Table("t").Scan(t.Context(), &tables.ScanOptions{Columns: []string{"k", "l", "v"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for r.Next() {
+				c := r.RecordBatch()
+				for i := range int(c.NumRows()) {
+					got = append(got, strings.Join([]string{map[bool]string{true: "null", false: "x"}[c.Column(0).IsNull(i)], cellText(c.Column(1), i), cellText(c.Column(2), i)}, " "))
+				}
+			}
+			if r.Err() != nil {
+				t.Fatal(r.Err())
+			}
+			r.Release()
+			slices.Sort(got)
+			want := []string{"null 1 2", "null 2 1", "null 3 2", "null null 2", "x 1 1", "x 3 2", "x null 2"}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: rows %q, want %q", keyType, got, want)
+			}
+		}
 	}
-	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1, 2), keys); err != nil {
-		t.Errorf("Upsert of two keys: %v", err)
-	}
-	tabletest.WantRows(t, b, "t", 1, 2)
 }
 
-// TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys of the table that are too
-// long for the sorter.
-func TestUpsertLongKeys(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
-	keys := array.NewStringBuilder(memory.DefaultAllocator)
-	read := func() array.RecordReader {
-		a := keys.NewArray()
-		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
+// TestKeySetCollisions checks that find distinguishes keys with the same hash.
+func TestKeySetCollisions(t *testing.T) {
+	k := tables.NewKeySet(nil, 1<<20, false)
+	for i, key := range []string{"a", "b", "", "ab"} {
+		if row := k.Find(7, []byte(key)); row != 0 {
+			t.Errorf("key %q is in row %d before it is added, want none", key, row)
+		}
+		if !k.Insert(7, append([]byte{byte(i + 1), byte(len(key))}, key...)) {
+			t.Fatal("insert returned false, but there is enough memory")
+		}
+		if row := k.Find(7, []byte(key)); row != int64(i+1) {
+			t.Errorf("key %q is in row %d, want row %d", key, row, i+1)
+		}
 	}
-	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
-	tabletest.PutRows(t, b, "t", read(), tables.PutAppend, nil)
-	for i := range 20_000 {
-		keys.Append(strconv.Itoa(i))
+}
+
+// wantUpsert upserts rows by key k, and expects an error that contains want, or success if want is empty.
+func wantUpsert(t *testing.T, b *tables.Bucket, columns, rows, want string) {
+	t.Helper()
+	var missing []string
+	_, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows), &tables.UpsertOptions{Keys: []string{"k"}, MissingColumns: &missing})
+	if want == "" && err != nil || want != "" && (!errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), want)) {
+		t.Fatalf("Upsert error = %v, want %q", err, want)
 	}
-	result, err := b.Table("t").Upsert(t.Context(), read(), &tables.UpsertOptions{Keys: []string{"s"}})
-	if err != nil || result.Deleted != 1 || result.Written != 20_000 {
-		t.Errorf("Upsert = %+v, %v; want Deleted 1 and Written 20000", result, err)
+}
+
+// TestUpsertWidens checks that an upsert widens or adds columns in the same commit, or fails and changes nothing.
+func TestUpsertWidens(t *testing.T) {
+	const k = "k int64; v "
+	for _, c := range []struct{ columns, rows, put, row, want string }{
+		{k + "int16", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int32", `{"k":2,"v":70000}`, k + "int32 | 1,1 | 2,70000"},
+		{k + "int32", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64", `{"k":2,"v":5000000000}`, k + "int64 | 1,1 | 2,5000000000"},
+		{k + "float32", `{"k":1,"v":0.5},{"k":2,"v":2}`, k + "float64", `{"k":2,"v":1e300}`, k + "float64 | 1,0.5 | 2,1e+300"},
+		{k + "decimal(9, 2)", `{"k":1,"v":"1.25"},{"k":2,"v":"2.5"}`, k + "decimal(18, 2)", `{"k":2,"v":"9999999999.5"}`, k + "decimal(18, 2) | 1,1.25 | 2,9999999999.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64", `{"k":2,"v":2.5}`, k + "float64 | 1,1 | 2,2.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64", `{"k":3,"v":2.5}`, k + "float64 | 1,1 | 2,2 | 3,2.5"},
+		{k + "int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64; w utf8", `{"k":2,"v":3,"w":"x"}`, k + "int64; w utf8 | 1,1,(null) | 2,3,x"},
+		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "int64", `{"k":2,"v":3},{"k":5000000000,"v":4}`, k + "int64 | 1,1 | 2,3 | 5000000000,4"},
+		{"k int32; v int64", `{"k":1,"v":1},{"k":2,"v":2}`, k + "float64; w bool", `{"k":2,"v":0.5,"w":true}`, k + "float64; w bool | 1,1,(null) | 2,0.5,true"},
+
+		{k + "int64", `{"k":1,"v":1}`, k + "utf8", `{"k":1,"v":"x"}`, `column "v": it has type utf8, and the table has int64; the table's evolution is compatible`},
+		{k + "int64", `{"k":1,"v":1}`, k + "bool", `{"k":1,"v":true}`, `column "v": it has type bool, and the table has int64`},
+		{k + "int64", `{"k":1,"v":9007199254740993}`, k + "float64", `{"k":1,"v":0.5}`, `column "v"`},
+		{k + "int64", `{"k":1,"v":1}`, "k float64; v int64", `{"k":1,"v":2}`, `column "k": a column of type float64 cannot be a key for Upsert`},
+	} {
+		for _, mode := range []string{"tail", "folded", "commits"} {
+			t.Run(c.columns+"/"+c.put+"/"+mode, func(t *testing.T) {
+				commits := 0
+				s := openWithHook(t, &tables.Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
+				b := s.Bucket("b")
+				tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Compatible}})
+				if mode == "folded" {
+					tabletest.Fold(t, s)
+				}
+				before := tabletest.TableText(t, b, "t", nil)
+				commits = 0
+				if strings.HasPrefix(c.want, "column") {
+					wantUpsert(t, b, c.put, c.row, c.want)
+					tabletest.WantText(t, b, "t", before)
+					return
+				}
+				wantUpsert(t, b, c.put, c.row, "")
+				wantSorted(t, b, c.want)
+				if mode == "folded" || mode == "commits" {
+					tabletest.WantText(t, b, "t", before, tables.AtVersion(1))
+				}
+				if commits != 1 {
+					t.Errorf("the upsert made %d commits, want 1", commits)
+				}
+				tabletest.Compact(t, s)
+				wantSorted(t, b, c.want)
+			})
+		}
+	}
+}
+
+// TestUpsertUnderEvolutions checks that an upsert widens a column only if the table's evolution setting allows it.
+func TestUpsertUnderEvolutions(t *testing.T) {
+	for e, want := range map[tables.Evolution]string{"": `column "v": it has type int64`, tables.Strict: `column "v": it has type int64`, tables.AddOnly: `column "v": it has type int64`, tables.Compatible: "", tables.Flexible: ""} {
+		b := tabletest.BucketWithoutTail(t)
+		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "k int64; v int32", `{"k":1,"v":1}`), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
+			t.Fatal(err)
+		}
+		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
+	}
+	b := tabletest.BucketWithoutTail(t)
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"new"}}); !errors.As(err, new(*tables.SchemaError)) {
+		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
 	}
 }

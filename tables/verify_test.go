@@ -2,13 +2,10 @@ package tables_test
 
 import (
 	"bytes"
-	"context"
-	"database/sql"
-	"io"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,86 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-// TestVerify checks that Verify finds every damaged file, names its table, and repairs it from a copy of the directory.
-func TestVerify(t *testing.T) {
-	t.Parallel()
-	s := fullStore(t)
-	if _, err := s.Bucket("one").Snapshot(t.Context(), "before"); err != nil {
-		t.Fatal(err)
-	}
-	tabletest.Put(t, s.Bucket("one"), "twice", tables.PutReplace, 1)
-	if err := s.Bucket("one").Delete(t.Context(), "plain"); err != nil { // the snapshot still has it
-		t.Fatal(err)
-	}
-	want := stateOf(t, s)
-	if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
-		t.Fatalf("Verify reported %+v with result %+v, want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	good := filepath.Join(t.TempDir(), "good")
-	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
-		t.Fatal(err)
-	}
-	s, copied := tabletest.Open(t, s.Dir(), nil), tabletest.Open(t, good, nil)
-	for kind, paths := range tabletest.TableFiles(t, s, "one", "twice") {
-		for damageName, f := range tabletest.Damages {
-			path := paths[0] // the data file belongs to an old version
-			before, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tabletest.Damage(t, path, f)
-			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{})
-			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != tables.Damaged {
-				t.Fatalf("%s %s: Verify reported %+v, want one damaged file of table twice", kind, damageName, findings)
-			}
-			if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()}); len(findings) != 1 || findings[0].State != tables.Repaired {
-				t.Fatalf("%s %s: Verify reported %+v, want one repaired file", kind, damageName, findings)
-			}
-			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, before) {
-				t.Fatalf("%s %s: the repaired file differs from the original; error: %v", kind, damageName, err)
-			}
-			if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 0 {
-				t.Fatalf("%s %s: Verify after the repair reported %+v, want nothing", kind, damageName, findings)
-			}
-		}
-	}
-	wantState(t, s, want)
-	// A damaged copy is not used for a repair, and leaves no file.
-	data := tabletest.TableFiles(t, s, "one", "twice")["data"]
-	path := data[len(data)-1] // the other data files are equal, so they could repair each other
-	relPath, err := filepath.Rel(s.Dir(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tabletest.Damage(t, path, tabletest.Damages["truncated"])
-	tabletest.Damage(t, filepath.Join(good, relPath), tabletest.Damages["flipped"])
-	listPaths := func() (all []string) {
-		_ = filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, _ fs.DirEntry, err error) error {
-			all = append(all, path)
-			return err
-		})
-		return all
-	}
-	before := listPaths()
-	findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()})
-	if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, "not repaired") || !strings.Contains(findings[0].Problem, relPath) {
-		t.Errorf("Verify reported %+v, want a damaged file that was not repaired", findings)
-	}
-	wrongSource := func(_ context.Context, _ tables.File) (io.ReadCloser, error) {
-		return os.Open(filepath.Join(good, relPath))
-	}
-	findings, _ = tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: wrongSource})
-	if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, "not repaired: "+icecat.ErrContent.Error()) {
-		t.Errorf("Verify reported %+v, want a damaged file that was not repaired because of ErrContent", findings)
-	}
-	if !slices.Equal(listPaths(), before) {
-		t.Error("a rejected copy left files in the data directory")
-	}
-}
 
 // TestVerifyManifest checks that Verify compares the row counts, bounds and sizes in a manifest
 // with the data, even if all checksums are correct.
@@ -177,49 +94,6 @@ func TestVerifyManifest(t *testing.T) {
 	}
 }
 
-// TestVerifyForeign checks that Verify reports files from other programs as unverified, or as damaged if they are
-// unreadable.
-func TestVerifyForeign(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
-	parts := tabletest.TableFiles(t, s, "", "t")
-	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close() //nolint:errcheck // the test is over
-	for _, kind := range []string{"metadata", "list", "manifest", "data"} {
-		if _, err := db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, parts[kind][0]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
-	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != tables.Unverified {
-		t.Errorf("Verify reported %+v, want 4 unverified files", findings)
-	}
-	for _, kind := range []string{"data", "manifest", "list", "metadata"} {
-		for damageName, f := range tabletest.Damages {
-			if damageName == "flipped" || kind == "manifest" && damageName == "longer" || kind == "list" && damageName == "longer" {
-				continue // without a checksum, this damage is undetectable
-			}
-			before, err := os.ReadFile(parts[kind][0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			tabletest.Damage(t, parts[kind][0], f)
-			findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
-			last := findings[len(findings)-1]
-			if r.Damaged != 1 || last.State != tables.Damaged || last.File != parts[kind][0] || last.Table != "t" {
-				t.Errorf("%s %s: Verify reported %+v, want one damaged file", kind, damageName, findings)
-			}
-			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
 // TestVerifyDuringSweep checks that Verify reports no damage if another process commits, and removes the replaced files,
 // while Verify reads a table.
 func TestVerifyDuringSweep(t *testing.T) {
@@ -237,7 +111,7 @@ func TestVerifyDuringSweep(t *testing.T) {
 			if strings.HasSuffix(path, ".parquet") && armed.CompareAndSwap(true, false) {
 				tabletest.PutRows(t, other.Bucket(""), changed, tabletest.Rows(4), tables.PutReplace, nil)
 				for range 2 {
-					maintain(t, other, &tables.MaintainOptions{Keep: 1, Grace: -1})
+					tabletest.Maintain(t, other, &tables.MaintainOptions{Keep: 1, Grace: -1})
 				}
 			}
 			return nil
@@ -251,4 +125,114 @@ func TestVerifyDuringSweep(t *testing.T) {
 			t.Errorf("table %s changed: error %v; the change is outstanding: %v", changed, err, armed.Load())
 		}
 	}
+}
+
+// TestVerifyEachFile damages each file of a store. Verify must report and repair every damaged file that is needed,
+// including older metadata, and ignore the others.
+func TestVerifyEachFile(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	for i := range int64(3) {
+		tabletest.Put(t, b, "committed", tables.PutReplace, i)
+		tabletest.Put(t, b, "folded", tables.PutAppend, i)
+		tabletest.Fold(t, s)
+		if i == 1 {
+			tabletest.Snapshot(t, b, "snap")
+		}
+	}
+	if err := b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
+		t.Fatal(err)
+	}
+	needed := neededFiles(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	good := filepath.Join(t.TempDir(), "good")
+	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
+		t.Fatal(err)
+	}
+	copied := tabletest.Open(t, good, nil)
+	files, damagedMetadata := 0, 0
+	err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		files++
+		for _, damageName := range []string{"flipped", "truncated", "zeroed", "missing"} {
+			before, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			f := tabletest.Damages[damageName]
+			if damageName == "zeroed" {
+				f = func(b []byte) []byte { return make([]byte, len(b)) }
+			}
+			tabletest.Damage(t, path, f)
+			s, err := tables.Open(ctx, s.Dir(), &tables.Options{FoldAge: -1})
+			if err != nil {
+				return err
+			}
+			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: copied.Copies()})
+			if err := s.Close(); err != nil {
+				return err
+			}
+			if !needed[path] {
+				if len(findings) > 0 {
+					return fmt.Errorf("unneeded file %s: Verify reported %+v, want nothing", damageName, findings)
+				}
+				if err := os.WriteFile(path, before, 0o666); err != nil {
+					return err
+				}
+				continue
+			}
+			after, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(after, before) || len(findings) != 1 || findings[0].File != path || findings[0].State != tables.Repaired {
+				return fmt.Errorf("%s %s: Verify reported %+v, want one repaired file; error: %v", damageName, path, findings, err)
+			}
+			if strings.HasSuffix(path, ".json") {
+				damagedMetadata++
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 20 || damagedMetadata < 20 {
+		t.Errorf("checked %d files and %d damaged metadata files, want at least 20 of each; error: %v", files, damagedMetadata, err)
+	}
+}
+
+// neededFiles returns the files that a store's tables and snapshots refer to. It omits metadata that no newer metadata
+// lists as previous, and metadata of tables created in the tail, which was never synced.
+func neededFiles(t *testing.T, s *tables.Store) map[string]bool {
+	t.Helper()
+	ctx, needed := t.Context(), map[string]bool{}
+	used, err := s.Catalog().References(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range used {
+		needed[path] = true
+	}
+	states, err := s.Catalog().States(ctx, "b")
+	if err != nil || len(states) != 4 {
+		t.Fatalf("States = %+v, %v; want 4 elements", states, err)
+	}
+	for _, l := range states {
+		after, err := s.Catalog().LoadAt(ctx, "b", l.Name, l.Location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for old := range after.Metadata().PreviousFiles() {
+			path, _, err := s.Catalog().Local(old.MetadataFile)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, synced, err := s.Catalog().FileAt(ctx, old.MetadataFile); err != nil {
+				t.Fatal(err)
+			} else if synced {
+				needed[path] = true
+			}
+		}
+	}
+	return needed
 }

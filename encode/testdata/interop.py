@@ -1,4 +1,4 @@
-"""Implements the Python side of python_test.go, with the real partd.
+"""Implements the Python side of codecs_python_test.go, with the real partd.
 
 interop.py write WHERE: writes every value in two appends.
 interop.py check WHERE: compares the values that Go wrote under the same keys.

@@ -3,15 +3,20 @@ package tables_test
 import (
 	"bufio"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -134,4 +139,250 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 	}
 	p.WaitKilled(t)
 	return inFlight
+}
+
+// writerConfig is the configuration of a child process with two writers.
+type writerConfig struct {
+	URL     string
+	Options struct{ Catalog, CacheDir, TailDir string }
+	First   int      // the number of the first writer
+	Next    [2]int64 // the writers' next rows
+}
+
+const rowsPerWriter = 1_000_000
+
+// writerChild appends rows until standard input ends. It retries each row until the row is acknowledged,
+// and then prints it.
+func writerChild(args []string) error {
+	var w writerConfig
+	if err := json.Unmarshal([]byte(args[0]), &w); err != nil {
+		return err
+	}
+	ctx := context.Background()
+	o := &tables.Options{Catalog: w.Options.Catalog, CacheDir: w.Options.CacheDir, TailDir: w.Options.TailDir, OpenBucket: cloud.OpenBucket, FoldAge: 400 * time.Millisecond, Sync: true}
+	end := time.Now().Add(3 * time.Minute)
+	shouldRetry := func(err error) bool {
+		time.Sleep(60 * time.Millisecond) // the processors are not busy all the time
+		return err != nil && time.Now().Before(end)
+	}
+	s, err := tables.Open(ctx, w.URL, o)
+	for shouldRetry(err) {
+		s, err = tables.Open(ctx, w.URL, o)
+	}
+	if err != nil {
+		return err
+	}
+	stop := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(stop)
+	}()
+	errs := make(chan error, 2)
+	for i := range 2 {
+		go func() {
+			for n := w.Next[i]; ; n++ {
+				row := int64(w.First+i)*rowsPerWriter + n
+				put := func() error {
+					_, err := s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, tabletest.Rows(row), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(row)})
+					return err
+				}
+				err := put()
+				for shouldRetry(err) {
+					err = put()
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+				fmt.Println(w.First+i, n)
+				select {
+				case <-stop:
+					errs <- nil
+					return
+				default:
+				}
+			}
+		}()
+	}
+	if err := errors.Join(<-errs, <-errs); err != nil {
+		return err
+	}
+	_, err = s.Fold(ctx, nil)
+	for shouldRetry(err) {
+		_, err = s.Fold(ctx, nil)
+	}
+	return errors.Join(err, s.Close())
+}
+
+// writerProcess is a child process that the test kills and restarts.
+type writerProcess struct {
+	*procs.Process
+	w             writerConfig
+	outputReaders sync.WaitGroup
+	mu            sync.Mutex // guards w.Next
+}
+
+func (p *writerProcess) start(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	text, err := json.Marshal(p.w)
+	p.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Process = procs.Start(t, procs.Command("remote writers", string(text)))
+	p.outputReaders.Go(func() {
+		for line := range p.Lines() {
+			var w int
+			var n int64
+			if _, err := fmt.Sscan(line, &w, &n); err == nil {
+				p.mu.Lock()
+				p.w.Next[w-p.w.First] = n + 1
+				p.mu.Unlock()
+			}
+		}
+	})
+}
+
+func (p *writerProcess) next() [2]int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.w.Next
+}
+
+// TestKillRemote appends to two tables in a bucket with eight writers in four processes; two of
+// the processes first store rows in a tail on their disk. At the same time it kills processes, the gateway or the database,
+// PARTD_KILLS times in all. Each acknowledged row must occur once.
+func TestKillRemote(t *testing.T) {
+	w := tabletest.StartWarehouse(t)
+	var processes []*writerProcess
+	for i := range 4 {
+		p := &writerProcess{w: writerConfig{URL: w.URL, First: 2 * i}}
+		p.w.Options.Catalog, p.w.Options.CacheDir = w.Options.Catalog, w.Options.CacheDir
+		if i < 2 {
+			p.w.Options.TailDir = t.TempDir() + "/tail"
+		}
+		processes = append(processes, p)
+		p.start(t)
+	}
+	waitForProgress := func() {
+		t.Helper()
+		before := make([][2]int64, len(processes))
+		for i, p := range processes {
+			before[i] = p.next()
+		}
+		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			progressed := 0
+			for i, p := range processes {
+				if n := p.next(); n[0] > before[i][0] && n[1] > before[i][1] {
+					progressed++
+				}
+			}
+			if progressed == len(processes) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("only %d of %d processes made progress within 3 minutes; the first one's errors: %v", progressed, len(processes), processes[0].Stderr())
+			}
+		}
+	}
+	waitForProgress()
+	s, err := tables.Open(t.Context(), w.URL, &w.Options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // the test is over
+	rnd := rand.New(rand.NewPCG(1, 2))
+	snapshots := 0
+	for round := range procs.Kills(t, 4) {
+		time.Sleep(time.Duration(rnd.IntN(300)) * time.Millisecond)
+		switch k := round % 4; k {
+		case 1:
+			w.Gateway.Kill()
+			w.Gateway.Restart(t)
+		case 3:
+			w.Postgres.Kill()
+			w.Postgres.Restart(t)
+		default:
+			p := processes[rnd.IntN(len(processes))]
+			p.KillAfter(0)
+			p.outputReaders.Wait()
+			p.Kill()
+			p.start(t)
+		}
+		waitForProgress()
+		if _, err := s.Bucket("").Snapshot(t.Context(), fmt.Sprint("after ", round)); err == nil {
+			snapshots++
+		}
+	}
+	want := map[string][]int64{}
+	for _, p := range processes {
+		if err := p.In.Close(); err != nil {
+			t.Fatal(err)
+		}
+		p.outputReaders.Wait()
+		if err := p.Wait(); err != nil {
+			t.Fatalf("writer process failed: %v", err)
+		}
+		for i, n := range p.next() {
+			name := fmt.Sprint("t", i)
+			want[name] = append(want[name], tabletest.Sequence(int64(p.w.First+i)*rowsPerWriter, n)...)
+		}
+	}
+	if snapshots == 0 {
+		t.Error("all snapshots failed")
+	}
+	checkAll(t, w, s, want)
+}
+
+// checkAll compares tables with the expected rows, and reads versions and snapshots with an initially empty cache: all, or
+// by default some of the versions.
+func checkAll(t *testing.T, w *tabletest.Warehouse, s *tables.Store, want map[string][]int64) {
+	t.Helper()
+	o := w.Options
+	o.CacheDir = t.TempDir()
+	uncached := tabletest.Open(t, w.URL, &o)
+	for name, rows := range want {
+		slices.Sort(rows)
+		for _, s := range []*tables.Store{s, uncached} {
+			got, _, err := tabletest.Read(t.Context(), s.Bucket(""), name)
+			if err != nil || !slices.Equal(got, rows) {
+				t.Fatalf("table %s has %d rows, want %d; error: %v", name, len(got), len(rows), err)
+			}
+		}
+		table := uncached.Bucket("").Table(name)
+		versions, err := table.Versions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		rand.Shuffle(len(versions), func(i, j int) { versions[i], versions[j] = versions[j], versions[i] })
+		if os.Getenv("PARTD_KILLS") == "" {
+			versions = versions[:min(len(versions), 12)]
+		}
+		for _, v := range versions {
+			old, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtVersion(v.Version))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
+				t.Fatalf("version %d has %d rows, want %d; error: %v", v.Version, len(got), v.Rows, err)
+			}
+		}
+		t.Logf("table %s: %d rows, %d versions", name, len(rows), len(versions))
+	}
+	snapshots, err := uncached.Bucket("").Snapshots(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, snap := range snapshots {
+		for name := range want {
+			table, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtSnapshot(snap.Name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := tabletest.ReadAll(t.Context(), table, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }

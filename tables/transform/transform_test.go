@@ -4,15 +4,18 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/tablestest"
+	"github.com/go-partd/partd/tables/transform"
 )
 
 func newEngine(t testing.TB) *duck.Engine {
@@ -102,4 +105,116 @@ func scan(t testing.TB, s *tables.Store, name string) (*arrow.Schema, []arrow.Re
 		t.Fatal(err)
 	}
 	return r.Schema(), batches
+}
+
+// TestNilOptions checks that nil options, which name no table, cause an error.
+func TestNilOptions(t *testing.T) {
+	s := tablestest.Open(t, nil)
+	for name, err := range map[string]error{
+		"clean":    errorOf(transform.Clean(t.Context(), s, nil)),
+		"combine":  errorOf(transform.Combine(t.Context(), s, nil)),
+		"resample": errorOf(transform.Resample(t.Context(), s, nil)),
+	} {
+		if err == nil {
+			t.Errorf("%s with nil options returned no error", name)
+		}
+	}
+}
+
+func errorOf(_ transform.Result, err error) error { return err }
+
+// categories returns rows with a column of ordered categories, one row per second.
+func categories(t *testing.T, start int64, values string, indices ...int32) array.RecordReader {
+	t.Helper()
+	dictionary := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: arrow.BinaryTypes.String, Ordered: true}
+	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Second, ""), {Name: "c", Type: dictionary, Nullable: true}}, nil)
+	words, indexBuilder, times := array.NewStringBuilder(memory.DefaultAllocator), array.NewInt32Builder(memory.DefaultAllocator), array.NewTimestampBuilder(memory.DefaultAllocator, &arrow.TimestampType{Unit: arrow.Second})
+	for _, w := range strings.Fields(values) {
+		switch w {
+		case "null":
+			words.AppendNull()
+		case "empty":
+			words.Append("")
+		default:
+			words.Append(w)
+		}
+	}
+	indexBuilder.AppendValues(indices, nil)
+	for i := range indices {
+		times.Append(arrow.Timestamp(start + int64(i)))
+	}
+	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexBuilder.NewArray(), words.NewArray())}, int64(len(indices)))
+	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestCategories checks scans and resampling of dictionaries that contain a value twice, contain a null, or
+// lack the values of a later put.
+func TestCategories(t *testing.T) {
+	for name, c := range map[string]struct {
+		firstCategories, laterCategories string // separated by spaces
+		firstIndexes, laterIndexes       []int32
+		all, min, max                    string // "" means an error
+	}{
+		"new in a later put":           {"low high", "high mid low", []int32{1, 0}, []int32{0, 1, 2, 1}, "high,low,high,mid,low,mid", "", ""},
+		"no categories at first":       {"", "b a", nil, []int32{0, 1}, "b,a", "", ""},
+		"another order in a later put": {"low high", "high low", []int32{1, 0}, []int32{0, 1, 1, 0}, "high,low,high,low,low,high", "low,low,low", "high,high,high"},
+		"a duplicate":                  {"a b a", "b a", []int32{0, 1, 2, 2}, []int32{0, 1}, "a,b,a,a,b,a", "a,a,a", "b,a,b"},
+		"a duplicate, then new ones":   {"a b a", "c d", []int32{0, 1, 2, 1}, []int32{0, 1}, "a,b,a,b,c,d", "", ""},
+		"a null":                       {"a null b", "b empty", []int32{0, 1, 2, 2}, []int32{0, 0}, "a,(null),b,b,b,b", "a,b,b", "a,b,b"},
+		"an empty text":                {"a null", "empty c", []int32{0, 1}, []int32{0, 1}, "a,(null),,c", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			b := s.Bucket("")
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, err := b.Table("in").Put(t.Context(), categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
+			must(err)
+			_, err = b.Table("in").Put(t.Context(), categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
+			must(err)
+			readAll := func(table string) string {
+				r, err := b.Table(table).Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
+				must(err)
+				defer r.Release()
+				var out []string
+				for r.Next() {
+					d := r.RecordBatch().Column(0).(*array.Dictionary)
+					for i := range d.Len() {
+						text := "(null)"
+						if d.IsValid(i) && d.Dictionary().IsValid(d.GetValueIndex(i)) {
+							text = d.Dictionary().(*array.String).Value(d.GetValueIndex(i))
+						}
+						out = append(out, text)
+					}
+				}
+				must(r.Err())
+				return strings.Join(out, ",")
+			}
+			if got := readAll("in"); got != c.all {
+				t.Errorf("read %q, want %q", got, c.all)
+			}
+			for function, want := range map[string]string{"min": c.min, "max": c.max} {
+				o := &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "2s", TimeColumn: "t", Functions: []string{function}, Mode: tables.PutReplace}
+				_, err := transform.Resample(t.Context(), s, o)
+				if want == "" {
+					if err == nil || !strings.Contains(err.Error(), "column c: a later put added the value") {
+						t.Errorf("%s: error = %v, want an error about a value that a later put added", function, err)
+					}
+					continue
+				}
+				must(err)
+				if got := readAll("out"); got != want {
+					t.Errorf("%s = %q, want %q", function, got, want)
+				}
+			}
+		})
+	}
 }

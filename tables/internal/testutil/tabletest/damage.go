@@ -164,3 +164,17 @@ func Damage(t testing.TB, path string, change func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
+
+func FilesOf(t testing.TB, b *tables.Bucket, name string) (paths []string) {
+	t.Helper()
+	table := b.Table(name)
+	m, err := table.ScanPlan(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, f := range m.Files {
+		paths = append(paths, f.Path)
+	}
+	return paths
+}

@@ -185,3 +185,19 @@ func Compact(t testing.TB, s *tables.Store) {
 		t.Fatal(err)
 	}
 }
+
+// ReadSnapshot returns the sorted numbers of a table in a snapshot.
+func ReadSnapshot(ctx context.Context, b *tables.Bucket, snapshot, name string) ([]int64, error) {
+	table, err := b.Table(name).At(ctx, tables.AtSnapshot(snapshot))
+	if err != nil {
+		return nil, err
+	}
+	ns, err := ReadAll(ctx, table, nil)
+	slices.Sort(ns)
+	return ns, err
+}
+
+// BucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
+func BucketWithoutTail(t testing.TB) *tables.Bucket {
+	return Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("b")
+}

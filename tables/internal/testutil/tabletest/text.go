@@ -100,3 +100,30 @@ func DeleteRows(t testing.TB, b *tables.Bucket, name, cond string) {
 		t.Fatalf("DeleteRows(%s): %v", cond, err)
 	}
 }
+
+func ColumnTexts(t testing.TB, b *tables.Bucket, name, column string) (all []string) {
+	t.Helper()
+	table := b.Table(name)
+	r, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{column}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+		for i := range int(r.RecordBatch().NumRows()) {
+			all = append(all, r.RecordBatch().Column(0).ValueStr(i))
+		}
+	}
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	return all
+}
+
+func Where(t testing.TB, text string, columns ...string) *tables.ScanOptions {
+	return &tables.ScanOptions{Filter: ParseFilter(t, text), Columns: columns}
+}
+
+func Nullable(name string, t arrow.DataType) arrow.Field {
+	return arrow.Field{Name: name, Type: t, Nullable: true}
+}

@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/stores"
+)
+
+// TestTornEnd checks that a command says so if it opens a store whose last record is incomplete, because the record may
+// have been acknowledged. An intact store gets no warning.
+func TestTornEnd(t *testing.T) {
+	for _, args := range [][]string{{"keys"}, {"verify"}, {"append", "k"}} {
+		_, killed := smallStores(t)
+		for _, isTorn := range []bool{false, true} {
+			file := filepath.Join(killed, "wal-0")
+			if isTorn {
+				log, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				flipBit(t, file, len(bytes.TrimRight(log, "\x00"))-1)
+			}
+			store := filepath.Join(t.TempDir(), "store")
+			if err := os.CopyFS(store, os.DirFS(killed)); err != nil {
+				t.Fatal(err)
+			}
+			var out, errs bytes.Buffer
+			code := run(t.Context(), append(args, "--store", "log:"+store), &app{in: os.Stdin, out: &out, err: &errs, open: openStore})
+			if code != cliutil.ExitOK || strings.Contains(errs.String(), "partd: warning: skipped an incomplete record") != isTorn || isTorn && !strings.Contains(errs.String(), store) {
+				t.Errorf("%s of a store whose end is torn (%v): exit code %d, standard error %q", args[0], isTorn, code, &errs)
+			}
+		}
+	}
+}
+
+// TestCommandsOnShards checks that every command can use three servers as one store.
+func TestCommandsOnShards(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var urls, addresses []string
+	var servedStores []partd.Partd
+	for i := range 3 {
+		store, err := stores.Open(t.Context(), fmt.Sprintf("log:%s/%d?memory=16MiB", dir, i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		url, _ := serve(t, store)
+		servedStores, urls, addresses = append(servedStores, store), append(urls, url), append(addresses, strings.TrimPrefix(url, "tcp://"))
+	}
+	url := "tcp://" + strings.Join(addresses, ",")
+	command := func(want int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), args, &app{out: &out, err: &errs, open: stores.OpenWithDefaults}); code != want {
+			t.Fatalf("%s: exit code %d, want %d: %s", args, code, want, errs.String())
+		}
+		return out.String(), errs.String()
+	}
+	var rows strings.Builder
+	rows.WriteString("city,amount\n")
+	for i := range 500 {
+		fmt.Fprintf(&rows, "city %d,%d\n", i%50, i)
+	}
+	csv := filepath.Join(dir, "sales.csv")
+	if err := os.WriteFile(csv, []byte(rows.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
+	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already has keys") {
+		t.Errorf("a second shuffle prints %s, want \"already has keys\"", stderr)
+	}
+	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--replace", "--store", url, csv)
+	sorted := func(text string) string {
+		lines := strings.SplitAfter(text, "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "")
+	}
+	_, all, _ := strings.Cut(rows.String(), "\n")
+	parts := ""
+	for part := range 4 {
+		partOutput, _ := command(cliutil.ExitOK, "scan", "--values", "--part", fmt.Sprintf("%d/4", part), "--store", url)
+		parts += partOutput
+	}
+	fullOutput, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
+	if sorted(fullOutput) != sorted(all) || sorted(parts) != sorted(all) {
+		t.Errorf("scan yields %d bytes, and its four parts %d in total, want the same %d bytes", len(fullOutput), len(parts), len(all))
+	}
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); strings.Count(keys, "\n") != 50 || strings.Contains(keys, "partd-shards") {
+		t.Errorf("keys does not print 50 keys:\n%s", keys)
+	}
+	var stat statRecord
+	text, _ := command(cliutil.ExitOK, "stat", "--json", "--store", url)
+	if err := json.Unmarshal([]byte(text), &stat); err != nil || stat.Keys != 50 || stat.Bytes != int64(len(all)) {
+		t.Errorf("stat prints %s, %v, want 50 keys and %d bytes", text, err, len(all))
+	}
+	command(cliutil.ExitOK, "append", "--store", url, "city 7", csv)
+	if value, _ := command(cliutil.ExitOK, "get", "--store", url, "city 7"); !strings.HasSuffix(value, rows.String()) {
+		t.Errorf("get prints %q, want the appended file at the end", value)
+	}
+	command(cliutil.ExitOK, "delete", "--store", url, "city 7")
+
+	// Copy to a store of another kind and back. Copying to one of the servers, or to the same
+	// servers in another order, must fail.
+	copied := "zstd+log:" + dir + "/copy"
+	command(cliutil.ExitOK, "copy", "--quiet", "--from", url, "--to", copied)
+	reordered := "tcp://" + addresses[2] + "," + addresses[0] + "," + addresses[1]
+	for _, c := range [][2]string{{url, urls[1]}, {urls[1], url}, {url, reordered}} {
+		if _, stderr := command(cliutil.ExitFailed, "copy", "--quiet", "--replace", "--from", c[0], "--to", c[1]); !strings.Contains(stderr, "nothing to copy") {
+			t.Errorf("copy from %s to %s prints %s, want \"nothing to copy\"", c[0], c[1], stderr)
+		}
+	}
+	before, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url)
+	command(cliutil.ExitOK, "drop", "--store", url)
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys != "" {
+		t.Errorf("after a drop, keys prints %s, want nothing", keys)
+	}
+	command(cliutil.ExitOK, "copy", "--quiet", "--from", copied, "--to", url)
+	if after, _ := command(cliutil.ExitOK, "scan", "--values", "--store", url); sorted(after) != sorted(before) || len(after) == 0 {
+		t.Errorf("after copying back, scan prints %d bytes, want the original %d bytes", len(after), len(before))
+	}
+
+	for _, store := range servedStores {
+		if err := partd.Flush(t.Context(), store); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verify := func(code int) (v verification) {
+		text, _ := command(code, "verify", "--json", "--store", url)
+		if err := json.Unmarshal([]byte(text), &v); err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if v := verify(cliutil.ExitOK); !v.OK || v.Keys != 49 || v.Segments < 3 {
+		t.Errorf("verify = %+v, want 49 keys and no damage", v)
+	}
+	files, err := filepath.Glob(dir + "/1/seg-*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/2] ^= 1
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
+		t.Errorf("verify of a damaged store = %+v, want damage in a file of %s", v, addresses[1])
+	}
+
+	// If a server's store is lost, every command fails until the user confirms the loss with adopt.
+	if err := servedStores[1].Drop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"keys"},
+		{"get", "city 1"},
+		{"scan"},
+		{"stat"},
+		{"verify"},
+		{"append", "city 1", csv},
+		{"delete", "city 1"},
+		{"drop"},
+		{"copy", "--quiet", "--replace", "--to", copied, "--from"},
+		{"copy", "--quiet", "--replace", "--from", copied, "--to"},
+	} {
+		if args[0] != "copy" {
+			args = append(args, "--store")
+		}
+		if out, stderr := command(cliutil.ExitFailed, append(args, url)...); out != "" || !strings.Contains(stderr, "shard "+addresses[1]+": ") || !strings.Contains(stderr, "partd adopt") {
+			t.Errorf("%s after the loss of a store prints %s%s, want only an error that names the shard and partd adopt", args, out, stderr)
+		}
+	}
+	command(cliutil.ExitUsage, "adopt", "--store", url, "elsewhere:1")
+	command(cliutil.ExitUsage, "adopt", "--store", urls[1], addresses[1])
+	if _, stderr := command(cliutil.ExitFailed, "adopt", "--store", url, addresses[0]); !strings.Contains(stderr, "it has keys") {
+		t.Errorf("adopt of a server with keys prints %s, want an error that it has keys", stderr)
+	}
+	if out, _ := command(cliutil.ExitOK, "adopt", "--store", url, addresses[1]); !strings.Contains(out, addresses[1]) {
+		t.Errorf("adopt prints %s, want the address %s", out, addresses[1])
+	}
+	if keys, _ := command(cliutil.ExitOK, "keys", "--store", url); keys == "" || strings.Count(keys, "\n") >= 49 {
+		t.Errorf("after adopt, keys does not print 1 to 48 keys:\n%s", keys)
+	}
+	command(cliutil.ExitOK, "append", "--store", url, "city 1", csv)
+}

@@ -1,0 +1,187 @@
+package flightclient_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightclient"
+	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+// TestSettingsOfTwoClients changes a table from two clients, each between another's read and its change. Both changes
+// must remain.
+func TestSettingsOfTwoClients(t *testing.T) {
+	a, store, _ := serve(t)
+	address, _ := addresses.Load(t.Name())
+	b, err := flightclient.Dial("grpc://"+fmt.Sprint(address), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	_, err = store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, nil)
+	stale, readErr := b.Settings(ctx, "", "t")
+	setErr := a.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age")
+	stale.KeepVersions = 3
+	if err := errors.Join(err, readErr, setErr, b.SetSettings(ctx, "", "t", stale, "keep_versions"), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := a.Settings(ctx, "", "t"); err != nil || s.KeepAge != "1h" || s.KeepVersions != 3 {
+		t.Errorf("settings are %+v, error %v, want the changes of both clients", s, err)
+	}
+}
+
+// TestProtocolVersions calls a server that has version 1 of the protocol: this test, built with that version. A call
+// that needs version 2 must fail with an error that says which of the two to upgrade. SetSettings must read first
+// instead.
+func TestProtocolVersions(t *testing.T) {
+	const variable = "PARTD_TEST_OLDER_SERVER"
+	c, store, _ := serve(t)
+	ctx := t.Context()
+	old := tables.Settings{Keys: []string{"n"}, KeepVersions: 3}
+	if _, err := store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Settings: &old}); err != nil {
+		t.Fatal(err)
+	}
+	in := &operations.TableSettings{Name: "t", Settings: tables.Settings{KeepAge: "2h"}, Only: []string{"keep_age"}}
+	var err error
+	for _, err = range c.Do(ctx, "partd.set_settings", in) {
+	}
+	if os.Getenv(variable) != "" {
+		setErr := c.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age", "keys")
+		s, readErr := c.Settings(ctx, "", "t")
+		fmt.Println("error:", err, setErr, readErr, s)
+		return
+	}
+	if err != nil {
+		t.Fatalf("the client and the server have the same version: error %v", err)
+	}
+	const wire = "../internal/faces/operations/wire.go"
+	text, err := os.ReadFile(wire)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := strings.Replace(string(text), "ProtocolVersion = 2\n", "ProtocolVersion = 1\n", 1)
+	if older == string(text) {
+		t.Fatalf("%s does not set ProtocolVersion to 2: change this test", wire)
+	}
+	original, _ := filepath.Abs(wire)
+	source, overlay := filepath.Join(t.TempDir(), "older.go"), filepath.Join(t.TempDir(), "overlay.json")
+	replaced, _ := json.Marshal(map[string]map[string]string{"Replace": {original: source}})
+	if err := os.WriteFile(source, []byte(older), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(overlay, replaced, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestProtocolVersions$", "-v", ".")
+	cmd.Env = append(os.Environ(), variable+"=1")
+	out, err := cmd.CombinedOutput()
+	want := fmt.Sprint("error: the client speaks version 2 of the protocol, but the server version 1: upgrade the server <nil> <nil> ", tables.Settings{KeepVersions: 3, KeepAge: "1h"})
+	if err != nil || !strings.Contains(string(out), want) {
+		t.Errorf("the client of an older server printed %s, error %v, want %q", out, err, want)
+	}
+}
+
+// addresses maps the name of a test to the address of its server.
+var addresses sync.Map
+
+// serverAddress returns the address of the test's server.
+func serverAddress(t *testing.T) string {
+	a, _ := addresses.Load(t.Name())
+	return a.(string)
+}
+
+// TestLock checks that a lock that a client holds also excludes callers in the server's own process, until the
+// client unlocks it.
+func TestLock(t *testing.T) {
+	c, store, _ := serve(t)
+	l, err := c.Lock(t.Context(), "b", "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	withTimeout := func(f func(context.Context) error) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		return f(ctx)
+	}
+	if err := withTimeout(func(ctx context.Context) error { _, err := c.Lock(ctx, "b", "t"); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Client.Lock of a held lock = %v, want DeadlineExceeded", err)
+	}
+	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Table("t").Lock(ctx); return err }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Table.Lock of a held lock = %v, want DeadlineExceeded", err)
+	}
+	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
+		t.Error(err)
+	}
+	local, err := store.Bucket("b").Table("t").Lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := local.Unlock(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLease checks that a lease that is not renewed expires, and cannot be renewed afterwards.
+func TestLease(t *testing.T) {
+	c, store, _ := serve(t)
+	raw, err := flight.NewClientWithMiddleware(serverAddress(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close() //nolint:errcheck // the test is over
+	doAction := func(action, body string) (string, error) {
+		stream, err := raw.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte(body)})
+		if err != nil {
+			return "", err
+		}
+		r, err := stream.Recv()
+		if err != nil {
+			return "", err
+		}
+		return string(r.Body), nil
+	}
+	answer, err := doAction("partd.lock", `{"name":"t","seconds":0.2}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	for range 4 {
+		time.Sleep(100 * time.Millisecond)
+		if renewed, err := doAction("partd.lock", answer); err != nil || renewed != answer {
+			t.Fatalf("renewing the lease returned %q, error %v; want %q", renewed, err, answer)
+		}
+	}
+	l, err := store.Bucket("").Table("t").Lock(t.Context())
+	if err != nil || time.Since(start) < 500*time.Millisecond {
+		t.Fatalf("the lock became free after %v (error %v), want at least 500 ms", time.Since(start), err)
+	}
+	if _, err := doAction("partd.lock", answer); err == nil {
+		t.Error("an expired lease was renewed")
+	}
+	if err := l.Unlock(); err != nil {
+		t.Error(err)
+	}
+	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
+		if _, err := doAction("partd.lock", body); err == nil {
+			t.Errorf("partd.lock with %s succeeded, want an error", body)
+		}
+	}
+	if _, err := c.Snapshot(t.Context(), "nothing", ""); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Snapshot of a missing bucket = %v, want ErrNotFound", err)
+	}
+}

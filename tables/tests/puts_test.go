@@ -1,0 +1,300 @@
+package tables_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+func TestPutAndScan(t *testing.T) {
+	dir := t.TempDir()
+	s := tabletest.Open(t, dir, nil)
+	b := s.Bucket("")
+	if v := tabletest.Put(t, b, "a", tables.PutError, 1, 2); v != 1 {
+		t.Fatalf("Put returned version %d, want 1", v)
+	}
+	tabletest.Put(t, b, "a", tables.PutAppend, 3)
+	tabletest.Put(t, b, "a", tables.PutAppend, 4)
+	tabletest.WantRows(t, b, "a", 1, 2, 3, 4)
+	if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(9), tables.PutError, nil); !errors.Is(err, tables.ErrExists) {
+		t.Fatalf("Put with PutError to an existing table: error = %v, want ErrExists", err)
+	}
+	tabletest.Put(t, b, "a", tables.PutReplace, 7, 8)
+	tabletest.WantRows(t, b, "a", 7, 8)
+	tabletest.Put(t, b, "a", tables.PutAppend, 9)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = tabletest.Open(t, dir, nil)
+	b = s.Bucket("")
+	tabletest.WantRows(t, b, "a", 7, 8, 9)
+	table := b.Table("a")
+	vs, err := table.Versions(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []int64
+	for _, v := range vs {
+		rows = append(rows, v.Rows)
+		old, err := b.Table("a").At(t.Context(), tables.AtVersion(v.Version))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tabletest.ReadAll(t.Context(), old, nil)
+		if err != nil || int64(len(got)) != v.Rows {
+			t.Fatalf("version %d: read rows %v, error %v; want %d rows", v.Version, got, err, v.Rows)
+		}
+	}
+	if !slices.Equal(rows, []int64{2, 4, 2, 3}) {
+		t.Fatalf("Versions = %+v, want row counts 2, 4, 2 and 3", vs)
+	}
+	if err := b.Delete(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
+		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
+	}
+}
+
+func TestInvalidOpenOptions(t *testing.T) {
+	for want, o := range map[string]*tables.Options{
+		"Tail and NoTail":          {NoTail: true, Tail: partd.NewDict()},
+		"option Memory is -64 ":    {Memory: -64},
+		"option FoldBytes is -64:": {FoldBytes: -64},
+	} {
+		if _, err := tables.Open(t.Context(), t.TempDir(), o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open = %v, want an error about %q", err, want)
+		}
+	}
+}
+
+func TestInvalidPutOptions(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
+	v := tables.Version(1)
+	for _, c := range []struct {
+		mode tables.PutMode
+		o    *tables.PutOptions
+	}{{7, nil}, {tables.PutAppend, &tables.PutOptions{Over: &v}}} {
+		_, err := b.Table("t").Put(t.Context(), tabletest.Rows(1), c.mode, c.o)
+		if !errors.As(err, new(*tables.ArgumentError)) {
+			t.Errorf("Put with mode %d and options %+v: error = %v, want an ArgumentError", c.mode, c.o, err)
+		}
+	}
+}
+
+// TestPutMustExist checks that a put with MustExist does not create the table, even if the table is deleted while
+// the rows arrive.
+func TestPutMustExist(t *testing.T) {
+	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 10_000), nil)
+	batch := b.NewRecordBatch()
+	for name, fold := range map[string]int64{"few rows": 0, "many rows": 1 << 10} {
+		for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace} {
+			s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldBytes: fold})
+			if err != nil {
+				t.Fatal(err)
+			}
+			bucket := s.Bucket("")
+			put := func(o *tables.PutOptions, beforeLastBatch func()) error {
+				_, err := bucket.Table("t").Put(t.Context(), array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+					for i := range 3 {
+						if i == 2 {
+							beforeLastBatch()
+						}
+						batch.Retain()
+						if !yield(batch, nil) {
+							return
+						}
+					}
+				}), mode, o)
+				return err
+			}
+			mustExist := &tables.PutOptions{MustExist: true}
+			if err := put(mustExist, func() {}); !errors.Is(err, tables.ErrNotFound) {
+				t.Errorf("%s, mode %d: put to a missing table: error = %v, want ErrNotFound", name, mode, err)
+			}
+			if err := put(nil, func() {}); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(mustExist, func() {}); err != nil {
+				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)
+			}
+			err = put(mustExist, func() {
+				if err := bucket.Delete(t.Context(), "t"); err != nil {
+					t.Error(err)
+				}
+			})
+			if !errors.Is(err, tables.ErrNotFound) && !errors.Is(err, tables.ErrConflict) {
+				t.Errorf("%s, mode %d: put to a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
+			}
+			if _, err := bucket.Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
+				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)
+			}
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// TestExtremeTimes checks that KeepLast works for the earliest and latest times that a column can hold, and that it
+// recognizes keys that are equal despite different bits (0 and -0, or two NaNs).
+func TestExtremeTimes(t *testing.T) {
+	for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
+		latest := int64(1<<63 - 1)
+		switch unit { // Iceberg stores seconds and milliseconds as microseconds
+		case arrow.Second:
+			latest = latest / 1_000_000
+		case arrow.Millisecond:
+			latest = latest / 1_000
+		}
+		schema := arrow.NewSchema([]arrow.Field{
+			{Name: "t", Type: &arrow.TimestampType{Unit: unit}, Nullable: true},
+			{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
+			{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
+		}, nil)
+		zero := 0.0
+		for _, noTail := range []bool{false, true} {
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
+			put := func(n int64) {
+				t.Helper()
+				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+				defer b.Release()
+				for _, timestamp := range []int64{latest, -latest, 0} {
+					for _, f := range []float64{zero / zero * float64(n), zero * float64(1-2*(n%2))} {
+						b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp))
+						b.Field(1).(*array.Float64Builder).Append(f)
+						b.Field(2).(*array.Int64Builder).Append(n)
+					}
+				}
+				if _, err := s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(b.NewRecordBatch()), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: tables.KeepLast}}); err != nil {
+					t.Fatalf("%v: Put: %v", unit, err)
+				}
+			}
+			for n := range int64(4) {
+				put(n)
+				table := s.Bucket("b").Table("t")
+				for rows, o := range map[int]*tables.ScanOptions{6: nil, 2: {Last: 2}, 1: {Limit: 1}} {
+					got, err := tabletest.ReadAll(t.Context(), table, o)
+					if err != nil || len(got) != rows || slices.ContainsFunc(got, func(v int64) bool { return v != n }) {
+						t.Errorf("unit %v, NoTail %v: got %v, want %d times %d; error: %v", unit, noTail, got, rows, n, err)
+					}
+				}
+				if n == 1 {
+					tabletest.Fold(t, s)
+				}
+			}
+		}
+	}
+}
+
+// TestTimeTypes checks order, ranges and duplicates in tables with time columns of every allowed type.
+func TestTimeTypes(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	types := []arrow.DataType{arrow.FixedWidthTypes.Date32}
+	for _, zone := range []string{"", "UTC", "Europe/Berlin"} {
+		for _, unit := range []arrow.TimeUnit{arrow.Second, arrow.Millisecond, arrow.Microsecond, arrow.Nanosecond} {
+			types = append(types, &arrow.TimestampType{Unit: unit, TimeZone: zone})
+		}
+	}
+	for i, typ := range types {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+		name := fmt.Sprint(i)
+		put := func(rows string) {
+			t.Helper()
+			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Bucket("b").Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}); err != nil {
+				t.Fatalf("%v: Put: %v", typ, err)
+			}
+		}
+		z := ""
+		if ts, ok := typ.(*arrow.TimestampType); ok && ts.TimeZone != "" {
+			z = " 00:00:00Z"
+		}
+		put(`[{"t":"2024-01-03` + z + `","n":3},{"t":"1960-01-01` + z + `","n":1}]`)
+		if _, err := s.Fold(t.Context(), nil); err != nil {
+			t.Fatalf("%v: Fold: %v", typ, err)
+		}
+		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
+		table := s.Bucket("b").Table(name)
+		for range 2 {
+			for want, o := range map[string]*tables.ScanOptions{
+				"[1 2 4]": nil, "[2 4]": {From: time.Date(2024, 1, 2, 0, 0, 0, 0, time.UTC)}, "[4]": {Last: 1, Columns: []string{"n"}},
+			} {
+				if got, err := tabletest.ReadAll(t.Context(), table, o); err != nil || fmt.Sprint(got) != want {
+					t.Errorf("time column of type %v: Scan(%+v) = %v, want %s; error: %v", typ, o, got, want, err)
+				}
+			}
+			if _, err := s.Fold(t.Context(), nil); err != nil {
+				t.Fatalf("%v: Fold: %v", typ, err)
+			}
+		}
+	}
+}
+
+// TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
+// new name in the same Store. No rows or metadata may be lost.
+func TestForeignRename(t *testing.T) {
+	t.Parallel()
+	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
+		dir := t.TempDir()
+		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+		b := s.Bucket("")
+		tabletest.PutRows(t, b, "a", tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}})
+		tabletest.Put(t, b, "a", tables.PutAppend, 1)
+		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		if isNoticed {
+			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
+				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
+			}
+		}
+		tabletest.WantRows(t, b, "b", 0, 1)
+		tabletest.Put(t, b, "a", tables.PutAppend, 9)
+		tabletest.Put(t, b, "b", tables.PutAppend, 2)
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
+		tabletest.Fold(t, s)
+		tabletest.WantRows(t, b, "b", 0, 1, 2)
+		tabletest.WantRows(t, b, "a", 9)
+		tab := b.Table("b")
+		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
+			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
+		}
+	}
+}
+
+// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
+func TestDeleteAndPutInTxn(t *testing.T) {
+	t.Parallel()
+	tail := &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	err := s.Update(t.Context(), func(x *tables.Txn) error {
+		if err := x.Delete("", "a"); err != nil {
+			return err
+		}
+		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tabletest.WantRows(t, s.Bucket(""), "a", 2)
+	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
+		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))
+	}
+}

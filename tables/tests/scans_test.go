@@ -1,0 +1,270 @@
+package tables_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/filter"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+func TestScanOptions(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	day := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	sc := arrow.NewSchema([]arrow.Field{
+		{Name: "s", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}},
+		{Name: "n", Type: arrow.PrimitiveTypes.Uint32, Nullable: true},
+	}, nil)
+	for d := range 10 {
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, sc)
+		for h := range 24 {
+			if err := rb.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(h % 2)); err != nil {
+				t.Fatal(err)
+			}
+			rb.Field(1).(*array.TimestampBuilder).AppendTime(day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour))
+			rb.Field(2).(*array.Uint32Builder).Append(uint32(d*24 + h))
+		}
+		r, err := array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
+		if d%4 == 3 {
+			tabletest.Fold(t, s)
+		}
+	}
+	where, err := filter.Parse(`s = '1' and n >= 100`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := b.Table("a")
+	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		o    tables.ScanOptions
+		rows int
+	}{
+		{tables.ScanOptions{}, 240},
+		{tables.ScanOptions{Limit: 7}, 7},
+		{tables.ScanOptions{Filter: where}, 70},
+		{tables.ScanOptions{Filter: where, Limit: 60, Columns: []string{"at"}}, 60},
+		{tables.ScanOptions{From: day.AddDate(0, 0, 3), To: day.AddDate(0, 0, 9)}, 144},
+		{tables.ScanOptions{From: day.AddDate(0, 0, 3), TimeColumn: "at", Filter: where, Columns: []string{"n", "s"}}, 70},
+		{tables.ScanOptions{To: day}, 0},
+	} {
+		r, err := table.Scan(t.Context(), &c.o)
+		if err != nil {
+			t.Fatalf("Scan(%v): %v", c.o, err)
+		}
+		rows := 0
+		for r.Next() {
+			rows += int(r.RecordBatch().NumRows())
+		}
+		if r.Err() != nil || rows != c.rows {
+			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
+		}
+		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
+			t.Errorf("Scan(%+v): schema is %v, want columns %q", c.o, r.Schema(), c.o.Columns)
+		}
+		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
+			t.Errorf("Scan(%+v): schema is %v, want the types of %v", c.o, r.Schema(), sc)
+		}
+		r.Release()
+	}
+	var se *tables.SchemaError
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
+		t.Errorf("Scan with a repeated column: error = %v, want a SchemaError for column n", err)
+	}
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
+		t.Errorf("Scan with a missing column: error = %v, want a SchemaError for column nope", err)
+	}
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
+		t.Errorf("Scan with TimeColumn n: error = %v, want a SchemaError for column n", err)
+	}
+}
+
+func TestListAndTime(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("")
+	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
+		tabletest.PutRows(t, b, name, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}})
+	}
+	list := func(f *tables.Filter) (all []string) {
+		for info, err := range b.Tables(t.Context(), f) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, info.Name)
+		}
+		return all
+	}
+	if got := list(&tables.Filter{Pattern: "a*"}); !slices.Equal(got, []string{"a/3", "a1", "a2"}) {
+		t.Errorf(`tables that match a*: %+v, want ["a/3" "a1" "a2"]`, got)
+	}
+	if got := list(&tables.Filter{Pattern: "?[12]", Metadata: tables.Metadata{"i": "0"}}); !slices.Equal(got, []string{"a1", "b1"}) {
+		t.Errorf(`tables that match ?[12] with i = 0: %+v, want ["a1" "b1"]`, got)
+	}
+	before := time.Now()
+	time.Sleep(2 * time.Millisecond)
+	tabletest.Put(t, b, "a1", tables.PutReplace, 2)
+	old, err := b.Table("a1").At(t.Context(), tables.AtTime(before))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
+		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
+	}
+	if _, err := b.Table("a1").At(t.Context(), tables.AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
+	}
+	if err := b.Delete(t.Context(), "a1", "nope"); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
+	}
+	tabletest.WantRows(t, b, "a1", 2)
+	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
+		t.Error(err)
+	}
+	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
+		t.Errorf(`tables after the deletes: %+v, want ["a/3" "b1"]`, got)
+	}
+}
+
+// TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 2000, FoldAge: -1})
+	b := s.Bucket("")
+	for i := range int64(30) {
+		if i%7 == 3 {
+			tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(i*100, 100)...) // too many for the tail: written directly to a file
+		} else {
+			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
+		}
+		var err error
+		switch i {
+		case 5, 15, 16, 25:
+			_, err = s.Fold(t.Context(), nil)
+		case 20:
+			var r tables.MaintainResult
+			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
+				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := b.Table("a")
+		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
+			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
+		}
+	}
+}
+
+// TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
+func TestScanHalfNulls(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
+	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
+	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
+	tabletest.PutRows(t, b, "t", tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil)
+	table := b.Table("t")
+	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
+		cond, err := filter.Parse(where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Filter: cond})
+		if err != nil || !slices.Equal(got, []int64{1}) {
+			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
+		}
+	}
+}
+
+func TestChunks(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range int64(5) {
+		tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
+	}
+	table := b.Table("a")
+	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
+		r, err := table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: rows})
+		tabletest.Succeed(t, err)
+		var sizes, got []int64
+		for r.Next() {
+			sizes = append(sizes, r.RecordBatch().NumRows())
+			got = append(got, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
+		}
+		r.Release()
+		if r.Err() != nil || !slices.Equal(got, tabletest.Sequence(0, 50)) || want != "" && fmt.Sprint(sizes) != want {
+			t.Errorf("ChunkRows %d: got chunks of %v rows, want %s; rows %v; error %v", rows, sizes, want, got, r.Err())
+		}
+	}
+	if _, err := table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: -1}); err == nil {
+		t.Error("Scan with ChunkRows -1 succeeded, want an error")
+	}
+}
+
+// TestSourceFilesOfScan limits the number of source files whose code runs when a scan is opened, and during a whole
+// scan, so that a reader of the code needs to follow scans through only a few files.
+func TestSourceFilesOfScan(t *testing.T) {
+	if os.Getenv("PARTD_SCANNED") == "" {
+		t.Skip("set PARTD_SCANNED=1 to run this test, which builds a program with coverage counters")
+	}
+	dir := t.TempDir()
+	program := filepath.Join(dir, "scanned")
+	run := func(name string, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(name, args...)
+		cmd.Env = append(os.Environ(), "GOCOVERDIR="+t.TempDir())
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", cmd, err, out)
+		}
+		return string(out)
+	}
+	run("go", "build", "-cover", "-covermode=atomic", "-coverpkg=github.com/go-partd/partd/tables/...", "-o", program, "./testdata/scanned")
+	for _, c := range []struct {
+		name     string
+		args     []string
+		maxFiles int
+	}{{"opened", []string{"opened"}, 13}, {"read", nil, 20}} {
+		coverDir := t.TempDir()
+		run(program, append([]string{coverDir}, c.args...)...)
+		list := filepath.Join(coverDir, "list")
+		run("go", "tool", "covdata", "textfmt", "-i="+coverDir, "-o="+list)
+		text, err := os.ReadFile(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := map[string]bool{}
+		for line := range strings.Lines(string(text)) {
+			file, _, _ := strings.Cut(line, ":")
+			if !strings.HasSuffix(line, " 0\n") && strings.HasSuffix(file, ".go") && !strings.Contains(file, "/testdata/") {
+				files[file] = true
+			}
+		}
+		if len(files) > c.maxFiles || len(files) < 5 {
+			t.Errorf("%s: a scan executes code in %d files, want 5 to %d: %v", c.name, len(files), c.maxFiles, files)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package tables_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/metrics"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+)
+
+// TestUpsertKeys checks that Upsert replaces the right rows, for keys of every type that is allowed for keys.
+func TestUpsertKeys(t *testing.T) {
+	for _, typ := range []arrow.DataType{
+		arrow.FixedWidthTypes.Boolean, arrow.PrimitiveTypes.Int8, arrow.PrimitiveTypes.Uint32, arrow.PrimitiveTypes.Uint64, arrow.PrimitiveTypes.Int64,
+		arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.Binary, &arrow.FixedSizeBinaryType{ByteWidth: 3},
+		arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Timestamp_ms, arrow.FixedWidthTypes.Timestamp_ns, arrow.FixedWidthTypes.Time64us,
+		&arrow.Decimal128Type{Precision: 10, Scale: 2}, arrow.FixedWidthTypes.Duration_ms, &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String},
+	} {
+		t.Run(typ.String(), func(t *testing.T) {
+			schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
+			rows := func(n int64, keys ...string) array.RecordReader {
+				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+				for _, k := range keys {
+					if err := b.Field(0).AppendValueFromString(k); err != nil {
+						t.Fatal(err)
+					}
+					b.Field(1).(*array.Int64Builder).Append(n)
+				}
+				return tabletest.OneBatch(b.NewRecordBatch())
+			}
+			keys := []string{"1", "2", "3"}
+			switch typ.ID() {
+			case arrow.BOOL:
+				keys = []string{"true", "false"}
+			case arrow.BINARY:
+				keys = []string{"AA==", "AAA=", "/w=="}
+			case arrow.FIXED_SIZE_BINARY:
+				keys = []string{"AAAA", "AAAB", "////"}
+			case arrow.DATE32:
+				keys = []string{"1960-01-01", "2000-01-01", "2024-02-29"}
+			case arrow.TIMESTAMP:
+				keys = []string{"1960-01-01 00:00:00Z", "2000-01-01 00:00:00.001Z", "2024-02-29 01:00:00Z"}
+			case arrow.TIME64:
+				keys = []string{"00:00:00", "01:00:00.000001", "23:00:00"}
+			case arrow.DECIMAL128:
+				keys = []string{"-1.00", "2.50", "3.25"}
+			case arrow.DURATION:
+				keys = []string{"1ms", "2ms", "3ms"}
+			}
+			b := tabletest.BucketWithoutTail(t)
+			for _, k := range keys {
+				if _, err := b.Table("t").Put(t.Context(), rows(1, k), tables.PutAppend, nil); err != nil {
+					t.Skip(err)
+				}
+			}
+			result, err := b.Table("t").Upsert(t.Context(), rows(2, keys[0], keys[len(keys)-1]), &tables.UpsertOptions{Keys: []string{"k"}})
+			if err != nil || result.Deleted != 2 || result.Written != 2 {
+				t.Fatalf("Upsert = %+v, %v; want Deleted 2 and Written 2", result, err)
+			}
+			got := tabletest.ColumnTexts(t, b, "t", "n")
+			slices.Sort(got)
+			if want := append(slices.Repeat([]string{"1"}, len(keys)-2), "2", "2"); !slices.Equal(got, want) {
+				t.Errorf("column n is %q after the upsert, want %q", got, want)
+			}
+		})
+	}
+}
+
+// TestUpsertManyKeysUnderRule checks that an upsert is refused if its keys do not fit in memory, and a rule compares
+// rows with the table.
+func TestUpsertManyKeysUnderRule(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1)
+	rule := tables.Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
+	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{rule}}); err != nil {
+		t.Fatal(err)
+	}
+	keys := &tables.UpsertOptions{Keys: []string{"n"}}
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(tabletest.Sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
+		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)
+	}
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1, 2), keys); err != nil {
+		t.Errorf("Upsert of two keys: %v", err)
+	}
+	tabletest.WantRows(t, b, "t", 1, 2)
+}
+
+// TestUpsertLongKeys checks that an upsert whose keys are in a temporary file ignores keys of the table that are too
+// long for the sorter.
+func TestUpsertLongKeys(t *testing.T) {
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	keys := array.NewStringBuilder(memory.DefaultAllocator)
+	read := func() array.RecordReader {
+		a := keys.NewArray()
+		return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema([]arrow.Field{tabletest.Nullable("s", arrow.BinaryTypes.String)}, nil), []arrow.Array{a}, int64(a.Len())))
+	}
+	keys.AppendValues([]string{strings.Repeat("k", 1<<16), "7"}, nil)
+	tabletest.PutRows(t, b, "t", read(), tables.PutAppend, nil)
+	for i := range 20_000 {
+		keys.Append(strconv.Itoa(i))
+	}
+	result, err := b.Table("t").Upsert(t.Context(), read(), &tables.UpsertOptions{Keys: []string{"s"}})
+	if err != nil || result.Deleted != 1 || result.Written != 20_000 {
+		t.Errorf("Upsert = %+v, %v; want Deleted 1 and Written 20000", result, err)
+	}
+}
+
+// TestUpsertManyNullKeys checks an upsert with null keys in a temporary file.
+func TestUpsertManyNullKeys(t *testing.T) {
+	t.Parallel()
+	const columns, count = "k utf8; l int64", 20_000
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
+	var texts []string
+	for i := range count {
+		texts = append(texts, fmt.Sprintf(`{"k":null,"l":%d}`, i))
+	}
+	texts = append(texts, `{"k":"","l":1}`, `{"k":null,"l":null}`)
+	rows := strings.Join(texts, ",")
+	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, rows+`,{"k":"a","l":null}`), tables.PutAppend, nil)
+	o := &tables.UpsertOptions{Keys: []string{"k", "l"}, NullKeys: true}
+	if result, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows), o); err != nil || result.Deleted != count+2 || result.Written != count+2 {
+		t.Errorf("Upsert = %+v, %v; want Deleted and Written %d", result, err, count+2)
+	}
+	if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows+`,{"k":null,"l":null}`), o); err == nil || !strings.Contains(err.Error(), "have the same key: remove one") {
+		t.Errorf("an upsert with the same null key twice: error %v", err)
+	}
+}
+
+// TestUpsertMemory upserts PARTD_UPSERT_KEYS rows, half of which replace rows. It checks that memory stays below the
+// default of Options.Memory. The keys of the default number of rows fit in memory.
+func TestUpsertMemory(t *testing.T) {
+	keys := int64(tabletest.Rounds(t, "PARTD_UPSERT_KEYS", 1_000_000))
+	b := tabletest.BucketWithoutTail(t)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.PrimitiveTypes.Float64)}, nil)
+	// rows returns rows with the keys from first to first+keys-1, out of order.
+	rows := func(first int64) array.RecordReader {
+		return array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
+			const batchRows = 1 << 16
+			for start := int64(0); start < keys; start += batchRows {
+				builder := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+				for i := start; i < min(start+batchRows, keys); i++ {
+					builder.Field(0).(*array.Int64Builder).Append(first + i*7_368_787%keys) // the prime makes the keys differ
+					builder.Field(1).(*array.Float64Builder).Append(float64(i))
+				}
+				if !yield(builder.NewRecordBatch(), nil) {
+					return
+				}
+			}
+		})
+	}
+	start := time.Now()
+	tabletest.PutRows(t, b, "t", rows(0), tables.PutAppend, nil)
+	putTime := time.Since(start)
+	runtime.GC()
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	before, peak, done := live[0].Value.Uint64(), uint64(0), make(chan bool)
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case done <- true:
+				return
+			case <-time.After(5 * time.Millisecond):
+				metrics.Read(live)
+				peak = max(peak, live[0].Value.Uint64())
+			}
+		}
+	}()
+	start = time.Now()
+	result, err := b.Table("t").Upsert(t.Context(), rows(keys/2), &tables.UpsertOptions{Keys: []string{"n"}})
+	upsertTime := time.Since(start)
+	<-done
+	if err != nil || result.Written != keys || result.Deleted != keys-keys/2 {
+		t.Fatalf("Upsert = %+v, %v; want Written %d and Deleted %d", result, err, keys, keys-keys/2)
+	}
+	t.Logf("%d keys: put %v, upsert %v, live heap %d MB", keys, putTime, upsertTime, (peak-before)>>20)
+	if peak-before > 256<<20 {
+		t.Errorf("the upsert used %d bytes, want at most %d", peak-before, 256<<20)
+	}
+}
