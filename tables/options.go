@@ -5,11 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/objstore"
+	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
 // Options configures a store. Nil or the zero value selects the defaults.
@@ -97,3 +104,78 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	return opts, nil
 }
+
+func ignoreOutcome(Outcome) {}
+
+// begin reports the start of an operation to the Observer, if there is one.
+func (o *Options) begin(ctx context.Context, name, bucket, table string) (_ context.Context, end func(Outcome)) {
+	if o.Observer == nil {
+		return ctx, ignoreOutcome
+	}
+	start := time.Now()
+	ctx, report := o.Observer.Begin(ctx, Operation{name, bucket, table})
+	return ctx, func(result Outcome) {
+		result.Duration = time.Since(start)
+		report(result)
+	}
+}
+
+// withCounts wraps r to count its rows and bytes in the Outcome. Without an Observer, the counts stay 0.
+func (o *Options) withCounts(r array.RecordReader) (array.RecordReader, *Outcome) {
+	sum := &Outcome{}
+	if o.Observer == nil || r == nil {
+		return r, sum
+	}
+	return &arrowsafe.Counted{RecordReader: r, OnBatch: func(b arrow.RecordBatch) {
+		sum.Rows += b.NumRows()
+		sum.Bytes += datafile.SizeOf(b)
+	}}, sum
+}
+
+// observe returns a reader of r's batches that counts rows and bytes, and calls end with the counts when the reader is
+// released. If err is not nil, it calls end and returns err.
+func (o *Options) observe(r array.RecordReader, err error, end func(Outcome)) (array.RecordReader, error) {
+	if err != nil {
+		end(Outcome{Err: err})
+		return nil, err
+	}
+	if o.Observer == nil {
+		return r, nil
+	}
+	counted, sum := o.withCounts(r)
+	out := arrowsafe.Reader(r.Schema(), arrowsafe.Batches(counted), func() {
+		sum.Err = r.Err()
+		r.Release()
+		end(*sum)
+	})
+	if encoded, ok := r.(encodedReader); ok {
+		return &observedEncoded{out, encoded, sum}, nil
+	}
+	return out, nil
+}
+
+// encodedReader is a query result that Flight can send without decoding it.
+type encodedReader interface {
+	Messages() iter.Seq[*flight.FlightData]
+	Err() error
+}
+
+type observedEncoded struct {
+	array.RecordReader
+	encoded encodedReader
+	sum     *Outcome
+}
+
+func (o *observedEncoded) Messages() iter.Seq[*flight.FlightData] {
+	return func(yield func(*flight.FlightData) bool) {
+		for m := range o.encoded.Messages() {
+			o.sum.Rows += arrowsafe.Message{Header: m.DataHeader, Body: m.DataBody}.Rows()
+			o.sum.Bytes += int64(len(m.DataBody))
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}
+
+func (o *observedEncoded) Err() error { return cmp.Or(o.RecordReader.Err(), o.encoded.Err()) }
