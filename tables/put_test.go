@@ -380,5 +380,6 @@ func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
 		t.Fatal(err)
 	}
 	t.Cleanup(release)
-	return &commit.Attempt{Change: &commit.Change{Entry: e.Entry}, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}
+	change := e.NewChange()
+	return &commit.Attempt{Change: &change, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}
 }

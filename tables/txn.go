@@ -25,6 +25,7 @@ type Txn struct {
 // txnChange is a Txn's change to one table.
 type txnChange struct {
 	commit.Change
+	entry   *commit.Entry
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
@@ -56,7 +57,7 @@ func (s *core) update(ctx context.Context, f func(*Txn) error) (err error) {
 		t.ended = true // also if f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
-			c.Release()
+			c.entry.Release()
 		}
 	}()
 	err = f(t)
@@ -95,14 +96,14 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &txnChange{Change: commit.Change{Entry: e}}
+	c := &txnChange{Change: e.NewChange(), entry: e}
 	t.changes[n] = c
 	t.order = append(t.order, c)
 	c.cur, err = e.Current(t.ctx)
 	return c, err
 }
 
-func (t *Txn) writer(c *txnChange) tableWriter { return tableWriter{c.Entry, t.s} }
+func (t *Txn) writer(c *txnChange) tableWriter { return tableWriter{c.entry, t.s} }
 
 // Delete deletes a table with all its versions, even if the table is damaged.
 func (t *Txn) Delete(bucket, name string) error {

@@ -26,7 +26,7 @@ const maxChanges = 2
 // Append adds the rows of the put with the given ID to the tail, the log of small appends. It does nothing if the table
 // does not exist or the put was already applied. checkFit can reject the conversion of the rows to the table's columns.
 // version is the version whose snapshot will contain the rows; see newVersion.
-func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
+func (e *appender) Append(ctx context.Context, src *datafile.Source, id string, checkFit func(*schema.Caster) error) (version int64, exists bool, err error) {
 	for attempts := 0; ; attempts++ {
 		a := &appendAttempt{id: id, holdsLock: attempts >= maxChanges}
 		// Only syncs make it worthwhile to wait for a group. Appends with IDs are compared one by one.
@@ -44,7 +44,7 @@ func (e *Entry) Append(ctx context.Context, src *datafile.Source, id string, che
 	}
 }
 
-func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (err error) {
+func (e *appender) tryAppend(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (err error) {
 	if !a.inGroup {
 		e.tables.Appending.RLock()
 		defer e.tables.Appending.RUnlock()
@@ -77,7 +77,7 @@ func (e *Entry) tryAppend(ctx context.Context, src *datafile.Source, checkFit fu
 	return e.append(ctx, a)
 }
 
-func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
+func (e *appender) encodeRows(ctx context.Context, src *datafile.Source, checkFit func(*schema.Caster) error, a *appendAttempt) (frame tail.Frame, hasRows bool, err error) {
 	ruleList, err := joinRules(a.def, a.rules)
 	if err != nil {
 		return frame, false, err
@@ -100,7 +100,7 @@ func (e *Entry) encodeRows(ctx context.Context, src *datafile.Source, checkFit f
 // prepareAppend copies the table's current state to a. It reports whether the append can proceed: the table must exist,
 // its tail must not be full, and the put must not have been applied before. It locks e.mu unless a.holdsLock. If
 // a.inGroup, the state may be outdated.
-func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
+func (e *appender) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed bool, err error) {
 	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -119,7 +119,7 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 	if a.full || a.id == "" {
 		return !a.full, nil
 	}
-	applied, err := e.applied(ctx, e.state.uuid, a.id)
+	applied, err := e.applied(ctx, e.log, e.state.uuid, a.id)
 	if applied && e.log != nil {
 		a.version = max(a.version, highest(e.log.Versions(e.state.folded, lastEpoch)))
 	}
@@ -127,7 +127,7 @@ func (e *Entry) prepareAppend(ctx context.Context, a *appendAttempt) (canProceed
 }
 
 // append adds a frame to the tail unless the table has changed in the meantime. It locks e.mu unless a.holdsLock.
-func (e *Entry) append(ctx context.Context, a *appendAttempt) error {
+func (e *appender) append(ctx context.Context, a *appendAttempt) error {
 	if !a.holdsLock {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -142,7 +142,7 @@ func (e *Entry) append(ctx context.Context, a *appendAttempt) error {
 }
 
 // compare sets a.changed if the table has changed since the rows of a were prepared.
-func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
+func (e *appender) compare(ctx context.Context, a *appendAttempt) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	err := e.refresh(ctx)
@@ -153,7 +153,7 @@ func (e *Entry) compare(ctx context.Context, a *appendAttempt) error {
 // cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
 // if the put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that
 // the table has no rows yet. The caller must release the result.
-func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
+func (e *appender) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {
 		return nil, ErrNeedsCommit
 	}
@@ -198,7 +198,7 @@ func (e *Entry) cast(ctx context.Context, src *datafile.Source, d *definition.De
 
 // Create creates a table and puts its first rows in the tail, as version 1. If the table already exists, Create
 // returns ErrStale.
-func (e *Entry) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
+func (e *appender) Create(ctx context.Context, src *datafile.Source, meta table.Metadata, id string, metadata map[string]any) error {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
 	e.Commits.Lock()

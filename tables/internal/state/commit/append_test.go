@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
@@ -27,7 +28,8 @@ func TestAppendOfPreparedRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &Entry{tables: &Tables{Options: Options{FoldBytes: 1 << 20}, Tail: s}, bucketRules: "rules", state: state{location: "location", folded: -1}}
+	e := (&Tables{shared: shared{Options: Options{FoldBytes: 1 << 20}, Tail: s}}).newEntry(icecat.TableName{})
+	e.bucketRules, e.state = "rules", state{location: "location", folded: -1}
 	e.log = s.Log("uuid", -1)
 	if _, err := e.log.Append(ctx, []tail.Frame{frame}, time.Now()); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
+// appender appends rows to a table's tail.
+type appender struct {
+	folder
+	retain   func() (release func()) // keeps the entry in memory
+	appends  appendQueue
+	encoders sync.Pool // *tail.Encoder values for reuse
+}
+
 type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
@@ -48,7 +56,7 @@ type appendGroup struct {
 
 // appendInGroup adds the frame of a to the tail, together with other appends, and syncs the tail. A caller that finds
 // no group being written writes its own append at once.
-func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
+func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	q := &e.appends
 	q.mu.Lock()
 	if !q.running {
@@ -56,10 +64,8 @@ func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
 		q.mu.Unlock()
 		e.appendGroup(ctx, []*appendAttempt{a})
 		if g := q.take(0, 0); g != nil {
-			e.tables.mu.Lock()
-			e.refs++ // the group's callers may give up and release the entry
-			e.tables.mu.Unlock()
-			go e.appendGroups(g) // not in this goroutine, because the caller need not wait for others
+			// The group's callers may give up and release the entry.
+			go e.appendGroups(g, e.retain()) // not in this goroutine, because the caller need not wait for others
 		}
 		return a.err
 	}
@@ -79,8 +85,8 @@ func (e *Entry) appendInGroup(ctx context.Context, a *appendAttempt) error {
 }
 
 // appendGroups writes g and the groups that gather meanwhile, and releases the entry.
-func (e *Entry) appendGroups(g *appendGroup) {
-	defer e.Release()
+func (e *appender) appendGroups(g *appendGroup, release func()) {
+	defer release()
 	for g != nil {
 		begin, size := time.Now(), len(g.attempts)
 		e.appendGroup(context.Background(), g.attempts)
@@ -92,7 +98,7 @@ func (e *Entry) appendGroups(g *appendGroup) {
 }
 
 // appendGroup sets the results of the attempts.
-func (e *Entry) appendGroup(ctx context.Context, attempts []*appendAttempt) {
+func (e *appender) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 	e.tables.Appending.RLock()
 	defer e.tables.Appending.RUnlock()
 	last, err := e.writeGroup(ctx, slices.Clone(attempts))
@@ -106,7 +112,7 @@ func (e *Entry) appendGroup(ctx context.Context, attempts []*appendAttempt) {
 	}
 }
 
-func (e *Entry) writeGroup(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt, err error) {
+func (e *appender) writeGroup(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err := e.refresh(ctx); err != nil {
@@ -158,7 +164,7 @@ const maxWrite = 1 << 20
 
 // appendAll adds the frames of attempts to the tail, except those prepared before the table changed. It returns the
 // last receipt, and sets the attempts' results. e.mu must be held.
-func (e *Entry) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
+func (e *appender) appendAll(ctx context.Context, attempts []*appendAttempt) (last tail.Receipt) {
 	attempts = slices.DeleteFunc(attempts, func(a *appendAttempt) bool {
 		a.changed = e.hasChanged(a)
 		return a.changed
@@ -195,6 +201,6 @@ func (e *Entry) appendAll(ctx context.Context, attempts []*appendAttempt) (last 
 }
 
 // hasChanged reports whether the table has changed since the rows of a were prepared. e.mu must be held.
-func (e *Entry) hasChanged(a *appendAttempt) bool {
+func (e *appender) hasChanged(a *appendAttempt) bool {
 	return e.state.location != a.location || e.bucketRules != a.rules
 }

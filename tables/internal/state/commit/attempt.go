@@ -7,19 +7,18 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // commitWithRetry commits changes, and retries after conflicts. The Commits lock of each change's entry must be held.
-func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
+func (s *shared) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	if s.ReadOnly {
 		return ErrReadOnly
 	}
@@ -38,7 +37,7 @@ func (s *Tables) commitWithRetry(ctx context.Context, hooks []icecat.TxHook, cha
 	}
 }
 
-func (s *Tables) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {
+func (s *shared) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes []*Change) (err error) {
 	var attempts []*Attempt
 	defer func() {
 		for _, a := range attempts {
@@ -97,7 +96,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 // apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's
 // rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
-	e := a.Entry
+	e := &a.current
 	if a.modes&Folds != 0 {
 		if _, err := e.load(ctx); err != nil && !errors.Is(err, icecat.ErrNotFound) {
 			return nil, err
@@ -236,24 +235,41 @@ func (a *Attempt) finish(ctx context.Context) error {
 
 // markReplaced returns a step that records epoch as folded, without adding the rows of the epoch to the table. e.mu
 // must be held.
-func (e *Entry) markReplaced(epoch int64) Step {
+func (e *current) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil { // another program deleted the table
 			return nil, ErrNothing
 		}
-		a.addIDs(ids)
+		a.IDs = addAll(a.IDs, ids)
 		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(e.tables.epochProperty(epoch))}, "")
 	}
 }
 
-// epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
-func (s *Tables) epochProperty(epoch int64) iceberg.Properties {
-	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
-}
-
-func (a *Attempt) addIDs(ids map[string]time.Time) {
-	for id, timestamp := range ids {
-		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: timestamp})
+// FoldTail returns cur's metadata after it has moved the tail's rows to files. The change must have the mode Folds.
+func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadata, error) {
+	if a.tailDone || a.log == nil {
+		return cur.Metadata(), nil
 	}
+	a.tailDone = true
+	rows, err := a.log.Rows(ctx, a.state.folded, lastEpoch)
+	if err != nil || len(rows) == 0 {
+		return cur.Metadata(), err
+	}
+	a.hasTailRows = true
+	defer take.Release(rows)
+	def, err := definition.FromMetadata(cur.Metadata())
+	if err != nil {
+		return nil, err
+	}
+	batch, err := concat(cur.Metadata(), rows, def.Stored)
+	if err != nil {
+		return nil, err
+	}
+	defer batch.Release()
+	files, err := a.Write(ctx, cur, a.IO, storedRows(batch))
+	if err != nil {
+		return nil, err
+	}
+	return a.AddOrdered(ctx, cur, files, nil, true)
 }

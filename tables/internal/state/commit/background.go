@@ -35,7 +35,7 @@ func (s *Tables) foldPeriodically() {
 					if ctx.Err() != nil {
 						return
 					}
-					s.foldInBackground(ctx, e)
+					s.foldInBackground(ctx, &e.folder)
 				}
 			}
 		}
@@ -43,7 +43,7 @@ func (s *Tables) foldPeriodically() {
 }
 
 // foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
-func (s *Tables) foldInBackground(ctx context.Context, e *Entry) {
+func (s *Tables) foldInBackground(ctx context.Context, e *folder) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()

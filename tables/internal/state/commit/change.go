@@ -1,15 +1,15 @@
 package commit
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -41,9 +41,52 @@ type PreparedStep struct {
 	Apply Step
 }
 
+// committer commits changes to a table.
+type committer struct {
+	current
+
+	// Commits is held during every commit to the table in this process.
+	Commits sync.Mutex
+
+	// Changing has one element while an SQL statement of this process changes rows of the table.
+	Changing chan struct{}
+}
+
+// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// error.
+func (e *committer) LockCommits(ctx context.Context) error {
+	locked := make(chan struct{})
+	go func() {
+		e.Commits.Lock()
+		select {
+		case locked <- struct{}{}:
+		case <-ctx.Done():
+			e.Commits.Unlock()
+		}
+	}()
+	return canceled.Wait(ctx, locked)
+}
+
+// lockChanges locks e.Commits when no SQL statement changes rows.
+func (e *committer) lockChanges(ctx context.Context) (unlock func(), err error) {
+	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
+		return nil, err
+	}
+	if err := e.LockCommits(ctx); err != nil {
+		<-e.Changing
+		return nil, err
+	}
+	return func() { e.Commits.Unlock(); <-e.Changing }, nil
+}
+
 // Change is a sequence of steps that change one table.
 type Change struct {
-	*Entry
+	*committer
+	// folder folds the rows in the tail before the steps.
+	folder interface {
+		fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error)
+	}
+
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
 	// Unfolded skips the fold before the steps. It is for steps that depend on the current snapshot, because a fold
@@ -113,40 +156,19 @@ func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta
 // AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be
 // nil.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
-	if slices.ContainsFunc(a.IDs, func(prior icecat.PutID) bool { return prior.ID == id }) {
-		return ErrNothing
+	err := a.checkNew(ctx, a.IDs, id, a.log, cur)
+	if err == nil {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id, At: a.Now})
 	}
-	if cur != nil {
-		if applied, err := a.applied(ctx, cur.Metadata().TableUUID().String(), id); applied || err != nil {
-			return cmp.Or(err, ErrNothing)
-		}
-	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: id, At: a.Now})
-	return nil
+	return err
 }
 
 // AddStatement is like AddPutID, but for an SQL statement that changes n rows. It also records n and the statement's
 // checksum for Entry.Statement.
 func (a *Attempt) AddStatement(ctx context.Context, cur *table.Table, id, checksum string, n int64) error {
-	if err := a.AddPutID(ctx, cur, id); err != nil {
-		return err
+	err := a.AddPutID(ctx, cur, id)
+	if err == nil {
+		a.IDs = append(a.IDs, icecat.PutID{ID: id + statementMark + checksum + " " + strconv.FormatInt(n, 10), At: a.Now})
 	}
-	a.IDs = append(a.IDs, icecat.PutID{ID: id + statementMark + checksum + " " + strconv.FormatInt(n, 10), At: a.Now})
-	return nil
-}
-
-// statementMark separates a statement's ID from its checksum and number of rows, in the additional ID that records
-// them.
-const statementMark = "\nstatement="
-
-// Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
-// "" if no statement of the table has this ID.
-func (e *Entry) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
-	ids, err := e.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
-	if err != nil || len(ids) == 0 {
-		return "", 0, err
-	}
-	checksum, rows, _ := strings.Cut(strings.TrimPrefix(ids[0], id+statementMark), " ")
-	n, err = strconv.ParseInt(rows, 10, 64)
-	return checksum, n, err
+	return err
 }

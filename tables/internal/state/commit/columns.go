@@ -12,20 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// renameAll calls renameColumns for the batches that lack the schema stored. It takes ownership of the rows.
-func renameAll(meta table.Metadata, stored *arrow.Schema, rows []arrow.RecordBatch) (_ []arrow.RecordBatch, err error) {
-	for i, batch := range rows {
-		if batch.Schema() == stored || batch.Schema().Equal(stored) {
-			continue
-		}
-		if rows[i], err = renameColumns(meta, batch); err != nil {
-			take.Release(rows)
-			return nil, err
-		}
-	}
-	return rows, nil
-}
-
 // renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
 // drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -65,11 +51,18 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows from the tail to the schema stored. It takes ownership of the rows.
-func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
+// castTail casts rows from the tail to the columns stored of a table with the metadata meta. It takes ownership of the
+// rows.
+func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {
 			continue
+		}
+		batch, err := renameColumns(meta, batch)
+		rows[i] = batch
+		if err != nil {
+			take.Release(rows)
+			return nil, err
 		}
 		converted, err := schema.CastStored(batch, stored)
 		if err != nil {
@@ -82,10 +75,10 @@ func castTail(rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBat
 	return rows, nil
 }
 
-func concat(rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
+func concat(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
 	cast := slices.Clone(rows)
 	take.Retain(cast)
-	cast, err := castTail(cast, stored)
+	cast, err := castTail(meta, cast, stored)
 	if err != nil {
 		return nil, err
 	}

@@ -13,14 +13,13 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 // Commit commits all changes, each to a different table, or none. The hooks run in the catalog's transaction.
-func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
+func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*Change) error {
 	s.OnPrepared()
 	slices.SortFunc(changes, func(a, b *Change) int {
 		return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name))
@@ -34,7 +33,7 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 		// Fold first: rows already in the tail were put before this change, so they must be committed before the
 		// change.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
-			_, _, err := c.fold(ctx, afterAllPuts)
+			_, _, err := c.folder.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
 				// Rows in the tail cannot be folded, but the change replaces them anyway.
 				discarded[c], err = err, nil
@@ -57,13 +56,13 @@ func (s *Tables) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
 // must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
 // the table.
-func (e *Entry) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
+func (e *committer) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	e.tables.OnPrepared()
 	return e.commitSteps(ctx, steps...)
 }
 
-func (e *Entry) commitSteps(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
-	c := &Change{Entry: e}
+func (e *committer) commitSteps(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
+	c := &Change{committer: e}
 	for _, p := range steps {
 		c.Add(p.Mode, p.IO, p.Apply)
 	}
@@ -76,9 +75,9 @@ const maxAside = 3
 
 // CommitAside is like Commit, but the caller must not hold e.Commits, and step must be Plain and keep the table's rows.
 // CommitAside prepares the commit and syncs its files without the lock, so that other commits do not wait for that. If
-// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the lock.
-// It waits for SQL statements that change rows, because they would have to start again if files were replaced.
-func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
+// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the
+// lock. It waits for SQL statements that change rows, because they would have to start again if files were replaced.
+func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
 	e.tables.OnPrepared()
 	for range maxAside {
 		if t, err = e.commitAside(ctx, step); !errors.Is(err, table.ErrCommitFailed) {
@@ -93,20 +92,8 @@ func (e *Entry) CommitAside(ctx context.Context, step PreparedStep) (t *table.Ta
 	return e.commitSteps(ctx, step)
 }
 
-// lockChanges locks e.Commits when no SQL statement changes rows.
-func (e *Entry) lockChanges(ctx context.Context) (unlock func(), err error) {
-	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
-		return nil, err
-	}
-	if err := e.LockCommits(ctx); err != nil {
-		<-e.Changing
-		return nil, err
-	}
-	return func() { e.Commits.Unlock(); <-e.Changing }, nil
-}
-
-func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Table, err error) {
-	cat, c := e.tables.Catalog, &Change{Entry: e}
+func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *table.Table, err error) {
+	cat, c := e.tables.Catalog, &Change{committer: e}
 	c.Add(Plain, step.IO, step.Apply)
 	a := &Attempt{Change: c, IO: cat.NewIO(), Now: time.Now()}
 	defer func() { a.IO.RemoveFailed(err) }()
@@ -141,7 +128,7 @@ func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Ta
 		return nil, err
 	}
 	a.IO.RemoveAllAfter(len(a.IO.Written()) - 2) // the manifest list and the metadata
-	rebased := &Change{Entry: e}
+	rebased := &Change{committer: e}
 	rebased.Add(Plain, step.IO, func(_ context.Context, _ *Attempt, cur *table.Table) (table.Metadata, error) {
 		if cur == nil {
 			return nil, ErrStale
@@ -157,17 +144,10 @@ func (e *Entry) commitAside(ctx context.Context, step PreparedStep) (_ *table.Ta
 	return rebased.Result, err
 }
 
-// isPromised reports whether puts returned a version whose rows are in the tail.
-func (e *Entry) isPromised(version int64) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
-}
-
 var errNotRebased = errors.New("the commits since do not only add manifests")
 
-// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of the
-// manifests own. The commits since must only have added manifests.
+// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of
+// the manifests own. The commits since must only have added manifests.
 func (a *Attempt) rebase(r *icecat.Change, own []iceberg.ManifestFile, cur *table.Table) (table.Metadata, error) {
 	basis, err := BasisOf(r.Base, OnlyAdditions, nil)
 	if err == nil {

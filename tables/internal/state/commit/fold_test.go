@@ -134,6 +134,9 @@ func TestFoldLoadsOnce(t *testing.T) {
 	if n, err := other.Fold(ctx); n != 1 || err != nil {
 		t.Fatalf("another process folded %d rows, error %v; want 1", n, err)
 	}
+	if f.rows, err = f.read(); err != nil {
+		t.Fatal(err)
+	}
 	_, folded, err := e.commitFold(ctx, f)
 	if err != nil || *loads != 2 {
 		t.Fatalf("a fold with a conflict loaded its table %d times, error %v; want twice", *loads, err)

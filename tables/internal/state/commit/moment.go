@@ -6,7 +6,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // Properties of snapshots. The times are in milliseconds since 1970.
@@ -118,4 +121,49 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 	}
 	n, err := strconv.ParseInt(s.Summary.Properties[property], 10, 64)
 	return n, err == nil
+}
+
+// afterAllPuts is later than every put.
+var afterAllPuts = time.Unix(1<<40, 0)
+
+// maxMoments is the maximum number of snapshots that a read of a past moment makes.
+const maxMoments = 50
+
+// foldPart is rows of consecutive puts, which get a snapshot. The last part has all remaining rows, whatever its Rows.
+type foldPart struct {
+	tail.Span
+	files []iceberg.DataFile
+}
+
+// divide divides the puts to fold for a reader of a moment. Each put gets a snapshot, so that other moments can be read
+// later, too. If there are more than maxMoments puts, there is one part for the puts by the moment, and one for the
+// rest.
+func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
+	for i, p := range puts {
+		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)
+		if i == 0 || isMoment || len(puts) <= maxMoments && moment != afterAllPuts {
+			parts = append(parts, foldPart{Span: p})
+			continue
+		}
+		last := &parts[len(parts)-1]
+		last.Rows, last.Last = last.Rows+p.Rows, p.Last
+	}
+	return parts
+}
+
+// properties returns the properties of the part's snapshot for its times.
+func (p *foldPart) properties() iceberg.Properties {
+	return iceberg.Properties{rowsFrom: millis(p.First), rowsUntil: millis(p.Last)}
+}
+
+// backdate returns the time of the part's snapshot, in milliseconds since 1970: the time of the newest row, but at
+// least a second ago if possible, and not before previous. DuckDB needs the earlier time, because it ignores snapshots
+// newer than its transaction. The transaction begins before DuckDB loads the table, and loading the table folds the
+// tail.
+func (p *foldPart) backdate(now, previous int64) int64 {
+	timestamp := p.Last
+	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {
+		timestamp = latest
+	}
+	return min(now, max(timestamp.UnixMilli(), p.First.UnixMilli(), previous))
 }

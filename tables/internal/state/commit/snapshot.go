@@ -64,8 +64,8 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewAddSnapshotUpdate(s), main}, "")
 }
 
-// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version has these.
-// So a version always shows what readers saw, and a moment after the change has a version of its own.
+// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version has
+// these. So a version always shows what readers saw, and a moment after the change has a version of its own.
 func (a *Attempt) addVersion(meta table.Metadata) (table.Metadata, error) {
 	if definition.IsCurrent(meta) {
 		return meta, nil
@@ -94,9 +94,9 @@ func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec,
 	return m, errors.Join(err, w.Close())
 }
 
-// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but consists
-// of the files of the snapshot base and of later appends, instead of files that were merged from them. UndoCompactions
-// returns ErrNothing if no files were merged, or if other changes were made since base.
+// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but
+// consists of the files of the snapshot base and of later appends, instead of files that were merged from them.
+// UndoCompactions returns ErrNothing if no files were merged, or if other changes were made since base.
 func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata, error) {
 	meta, s, id := cur.Metadata(), cur.CurrentSnapshot(), rand.Int64()
 	isMerged, appends := false, []*table.Snapshot{}
@@ -136,8 +136,8 @@ func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata,
 	return a.AddSnapshot(meta, id, &table.Summary{Operation: table.OpReplace, Properties: totals}, manifests)
 }
 
-// addedManifests returns manifests of exactly the files that the snapshot s added. If a manifest also has older files, it
-// writes another one for the snapshot with the given ID.
+// addedManifests returns manifests of exactly the files that the snapshot s added. If a manifest also has older files,
+// it writes another one for the snapshot with the given ID.
 func (a *Attempt) addedManifests(meta table.Metadata, s *table.Snapshot, id int64) (added []iceberg.ManifestFile, err error) {
 	manifests, err := s.Manifests(a.IO)
 	if err != nil {
@@ -282,4 +282,14 @@ func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 	set(replaced, "deleted-data-files", "deleted-records", "removed-files-size")
 	set(nil, "total-delete-files", "total-position-deletes", "total-equality-deletes")
 	return &table.Summary{Operation: table.OpOverwrite, Properties: props}
+}
+
+// Totals returns the properties of a snapshot for its numbers of rows and files.
+func Totals(s *table.Snapshot) iceberg.Properties {
+	totals := iceberg.Properties{}
+	if s.Summary != nil {
+		maps.Copy(totals, s.Summary.Properties)
+		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
+	}
+	return totals
 }

@@ -3,10 +3,11 @@ package commit
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/base/canceled"
@@ -15,8 +16,50 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
+// state contains the parts of a table's metadata that an append needs. It is a value, which is replaced whole.
+type state struct {
+	location string
+	uuid     string
+	version  int64
+	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
+	updated  time.Time              // time of the newest change
+	folded   int64                  // last epoch of the tail whose rows are in files
+	def      *definition.Definition // nil if the table does not exist
+}
+
+// stateOf returns the state of t. rows is the tail, or nil.
+func stateOf(t *table.Table, rows *tail.Store) (s state, err error) {
+	meta := t.Metadata()
+	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1, last: -1, updated: lastChange(meta)}
+	if meta.Version() > 1 {
+		s.last = meta.LastSequenceNumber()
+	}
+	if snapshot := meta.CurrentSnapshot(); snapshot != nil {
+		s.version = snapshot.SequenceNumber
+	}
+	if rows != nil {
+		s.folded = rows.Folded(meta.Properties())
+	}
+	s.def, err = definition.FromMetadata(meta)
+	return s, err
+}
+
+// current is a table's newest state that this process has seen, and its rows in the tail.
+type current struct {
+	site
+
+	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
+	state       state
+	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
+	bucketRules string    // the bucket's rules, as of the last refresh
+	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
+	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
+
+	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with mu held
+}
+
 // load returns the table's current state, and updates the entry from it. e.mu must be held.
-func (e *Entry) load(ctx context.Context) (*table.Table, error) {
+func (e *current) load(ctx context.Context) (*table.Table, error) {
 	t, err := e.tables.load(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.detach()
@@ -30,7 +73,7 @@ func (e *Entry) load(ctx context.Context) (*table.Table, error) {
 
 // advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
 // another state in the meantime, advance loads the table. e.mu must be held.
-func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
+func (e *current) advance(ctx context.Context, before, after *table.Table) error {
 	switch e.state.location {
 	case after.MetadataLocation():
 		return nil
@@ -42,7 +85,7 @@ func (e *Entry) advance(ctx context.Context, before, after *table.Table) error {
 }
 
 // Current returns the table's current state, or nil if the table does not exist.
-func (e *Entry) Current(ctx context.Context) (*table.Table, error) {
+func (e *current) Current(ctx context.Context) (*table.Table, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t, err := e.load(ctx)
@@ -52,19 +95,8 @@ func (e *Entry) Current(ctx context.Context) (*table.Table, error) {
 	return t, err
 }
 
-// HasTail reports whether the table has rows that are only in the tail.
-func (e *Entry) HasTail(ctx context.Context) (bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if err := e.refresh(ctx); err != nil || e.log == nil {
-		return false, err
-	}
-	rows, _, _, _ := e.log.Size(e.state.folded)
-	return rows > 0, nil
-}
-
 // refresh loads the table if its metadata has changed in the catalog. e.mu must be held.
-func (e *Entry) refresh(ctx context.Context) error {
+func (e *current) refresh(ctx context.Context) error {
 	location, rules, err := e.tables.Catalog.Lookup(ctx, e.Namespace, e.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		e.detach()
@@ -79,9 +111,9 @@ func (e *Entry) refresh(ctx context.Context) error {
 }
 
 // setState stores the state of t in the entry. e.mu must be held.
-func (e *Entry) setState(ctx context.Context, t *table.Table) error {
+func (e *current) setState(ctx context.Context, t *table.Table) error {
 	var newState state
-	err := icecat.CatchPanic(func() (err error) { newState, err = e.stateOf(t); return err })
+	err := icecat.CatchPanic(func() (err error) { newState, err = stateOf(t, e.tables.Tail); return err })
 	if err != nil {
 		return &icecat.Damaged{File: e.tables.Catalog.DisplayPath(t.MetadataLocation()), Err: err, Remedy: icecat.RemedyUnrepairable}
 	}
@@ -98,12 +130,9 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 		}
 	}
 	if e.log != nil {
-		// Another process may have applied some of the same puts. Ignore the rows of these puts in this tail.
-		applied, err := e.tables.Catalog.PutsApplied(ctx, newState.uuid, slices.Collect(maps.Keys(e.log.IDs(newState.folded, lastEpoch)))...)
-		if err != nil {
+		if err := e.voidApplied(ctx, e.log, newState.folded); err != nil {
 			return err
 		}
-		e.log.Void(applied)
 	}
 	if e.state.uuid != "" && e.state.uuid != newState.uuid {
 		e.nextVersion = 0
@@ -112,25 +141,9 @@ func (e *Entry) setState(ctx context.Context, t *table.Table) error {
 	return nil
 }
 
-func (e *Entry) stateOf(t *table.Table) (s state, err error) {
-	meta := t.Metadata()
-	s = state{location: t.MetadataLocation(), uuid: meta.TableUUID().String(), folded: -1, last: -1, updated: lastChange(meta)}
-	if meta.Version() > 1 {
-		s.last = meta.LastSequenceNumber()
-	}
-	if snapshot := meta.CurrentSnapshot(); snapshot != nil {
-		s.version = snapshot.SequenceNumber
-	}
-	if e.tables.Tail != nil {
-		s.folded = e.tables.Tail.Folded(meta.Properties())
-	}
-	s.def, err = definition.FromMetadata(meta)
-	return s, err
-}
-
 // detach clears the entry after another program deleted or renamed the table. The rows stay in the tail. If the
 // table was renamed, the entry with its new name finds them; otherwise, the next Open does. e.mu must be held.
-func (e *Entry) detach() {
+func (e *current) detach() {
 	e.state = state{}
 	if e.log != nil {
 		e.log.Release()
@@ -138,74 +151,27 @@ func (e *Entry) detach() {
 	}
 }
 
-// Recover attaches a tail, and finds the tables with rows in the tail. Acquire and ReadTails read the rows.
-func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
-	s.Tail = t
-	return t.Recover(ctx, func(uuids []string) (map[string]bool, error) {
-		names, err := s.Catalog.Recorded(ctx, uuids)
-		if err != nil {
-			return nil, err
-		}
-		exists := map[string]bool{}
-		var search func() (map[string]icecat.TableName, error)
-		for _, uuid := range uuids {
-			n, ok := names[uuid]
-			if !ok {
-				if search == nil {
-					search = sync.OnceValues(func() (map[string]icecat.TableName, error) { return s.Catalog.UUIDs(ctx) })
-				}
-				if n, ok, err = s.find(ctx, uuid, search); err != nil {
-					return nil, err
-				}
-			}
-			exists[uuid] = ok
-			if ok && n.Name != "" {
-				e := &Entry{tables: s, TableName: n, Changing: make(chan struct{}, 1), state: state{uuid: uuid, folded: -1}}
-				e.unread.Store(true)
-				s.entries[n] = e
-			}
-		}
-		return exists, nil
-	})
+// hasUnreadRows reports whether the tail contains rows of the table that have not been read, or cannot be. e.mu must be
+// held.
+func (e *current) hasUnreadRows() bool {
+	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
 }
 
-// find finds the table with a UUID after another program created, renamed, changed or deleted the table. If the rows
-// may belong to a damaged table, it returns true without a name. search returns Catalog.UUIDs.
-func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
-	var t *table.Table
-	if n, err = s.Catalog.ByUUID(ctx, uuid); err == nil {
-		t, err = s.loadUUID(ctx, n, uuid)
+// deleteLog deletes the log of a deleted table. e.mu must be held.
+func (e *current) deleteLog(ctx context.Context) error {
+	e.state = state{}
+	if e.log == nil {
+		return nil
 	}
-	if errors.Is(err, icecat.ErrNotFound) {
-		err = nil
+	err := e.tables.Tail.Discard(ctx, e.log)
+	if err == nil {
+		e.log = nil
 	}
-	if t == nil && err == nil {
-		byUUID, damaged := search()
-		if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
-			return n, false, damaged
-		}
-		n, exists = byUUID[uuid]
-		return n, exists || damaged != nil, nil
-	}
-	if errors.Is(err, icecat.ErrContent) {
-		s.Logger.Error("a table is damaged, so its rows stay in the tail: repair it with verify", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
-		err = nil
-	}
-	return n, err == nil, err
+	return err
 }
 
-// ReadTails reads the rows that Recover found and nobody has read since. Rows of damaged tables stay in the tail.
-func (s *Tables) ReadTails(ctx context.Context) {
-	if s.Tail == nil || !s.Tail.HasAnyUnclaimed() {
-		return
-	}
-	for _, e := range s.allEntries() {
-		_ = s.readTail(ctx, e) // ignore errors: operations on the table read its rows again, and report the error
-	}
-}
-
-// readTail reads an entry's rows in the tail if nobody has read them since Recover.
-func (s *Tables) readTail(ctx context.Context, e *Entry) error {
+// readUnread reads the table's rows in the tail if nobody has read them since Recover.
+func (e *current) readUnread(ctx context.Context) error {
 	if !e.unread.Load() {
 		return nil
 	}
@@ -221,49 +187,71 @@ func (s *Tables) readTail(ctx context.Context, e *Entry) error {
 	return nil
 }
 
-// loadUUID returns a table, or nil if it does not exist or has another UUID.
-func (s *Tables) loadUUID(ctx context.Context, n icecat.TableName, uuid string) (*table.Table, error) {
-	t, err := s.load(ctx, n.Namespace, n.Name)
-	if errors.Is(err, icecat.ErrNotFound) || err == nil && t.Metadata().TableUUID().String() != uuid {
-		return nil, nil
-	}
-	return t, err
-}
-
-// hasUnreadRows reports whether the tail contains rows of the table that have not been read, or cannot be. e.mu must be
-// held.
-func (e *Entry) hasUnreadRows() bool {
-	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
-}
-
-// deleteLog deletes the log of a deleted table. e.mu must be held.
-func (e *Entry) deleteLog(ctx context.Context) error {
-	e.state = state{}
-	if e.log == nil {
-		return nil
-	}
-	err := e.tables.Tail.Discard(ctx, e.log)
-	if err != nil {
-		return err
-	}
-	e.log = nil
-	return nil
-}
-
 // Applied reports whether a put with the ID was applied to a table.
-func (e *Entry) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
+func (e *current) Applied(ctx context.Context, t *table.Table, id string) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.applied(ctx, t.Metadata().TableUUID().String(), id)
+	return e.applied(ctx, e.log, t.Metadata().TableUUID().String(), id)
 }
 
-// applied is Applied for a table with the given UUID. e.mu must be held, unless e.log is nil.
-func (e *Entry) applied(ctx context.Context, uuid, id string) (bool, error) {
-	if e.log != nil && e.log.UUID() == uuid {
-		if ok, err := e.log.Applied(ctx, id); ok || err != nil {
-			return ok, err
-		}
+// Tail contains the rows of a table that are only in the tail.
+type Tail struct {
+	Rows        []arrow.RecordBatch // in the column types of files; the caller of View must release them
+	Fingerprint string              // changes if the rows change
+
+	Deduped  bool // whether Rows were stored by Cache, and therefore contain no duplicates
+	Replaces bool // if Deduped: whether Rows can replace rows in files
+
+	log *tail.Log
+	key string
+}
+
+// Cache stores deduplicated rows for other readers of the same table state.
+func (t *Tail) Cache(deduped arrow.RecordBatch, replaces bool) { t.log.Cache(t.key, deduped, replaces) }
+
+// View returns the table's current state and definition and, if withRows is true, the rows that are only in the tail.
+func (e *current) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	rows = &Tail{}
+	t, err = e.load(ctx)
+	if d = e.state.def; err != nil || !withRows || e.log == nil {
+		return t, d, rows, err
 	}
-	appliedIDs, err := e.tables.Catalog.PutsApplied(ctx, uuid, id)
-	return len(appliedIDs) > 0, err
+	rows.log = e.log
+	if rows.Fingerprint, err = e.log.Fingerprint(ctx, e.state.folded); err != nil {
+		return t, d, rows, err
+	}
+	rows.key = e.state.location + " " + rows.Fingerprint
+	rows.Rows, rows.Replaces, rows.Deduped = e.log.Cached(rows.key)
+	if !rows.Deduped {
+		rows.Rows, err = e.log.Rows(ctx, e.state.folded, lastEpoch)
+	}
+	if err != nil {
+		return t, d, rows, err
+	}
+	rows.Rows, err = castTail(t.Metadata(), rows.Rows, d.Stored)
+	return t, d, rows, err
+}
+
+// HasTail reports whether the table has rows that are only in the tail.
+func (e *current) HasTail(ctx context.Context) (bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.refresh(ctx); err != nil || e.log == nil {
+		return false, err
+	}
+	rows, _, _, _ := e.log.Size(e.state.folded)
+	return rows > 0, nil
+}
+
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is
+// empty.
+func (e *current) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t, err = e.load(ctx); err == nil && e.log != nil {
+		_, _, oldest, updated = e.log.Size(e.state.folded)
+	}
+	return t, oldest, updated, err
 }

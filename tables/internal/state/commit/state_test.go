@@ -60,7 +60,7 @@ func TestRecoverLoadsNoTable(t *testing.T) {
 	expect("Recover", 0, 0, deleted.Key)
 	a := acquire("a")
 	expect("Acquire", 1, 1, deleted.Key)
-	if applied, err := a.applied(ctx, a.state.uuid, "a"); !applied || err != nil {
+	if applied, err := a.applied(ctx, a.log, a.state.uuid, "a"); !applied || err != nil {
 		t.Errorf("the put of the first row was applied: %v, error %v; want true", applied, err)
 	}
 	if names := s.WithTail(ctx, "b"); len(names) != 2 { // calls ReadTails

@@ -1,87 +1,26 @@
-// Package commit commits changes to tables. It applies a change's steps to a table's newest state, and retries until
-// the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
-// appends; a fold moves the tail's rows to the table's files.
-//
-// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
-// of their names; Entry.mu, in the same order; Tables.mu.
-//
-// docs/dev/invariants.md lists what must hold (C1 to C12).
 package commit
 
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"log/slog"
 	"maps"
-	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-var (
-	// ErrNotFound is wrapped by the error for a missing table.
-	ErrNotFound error = notFoundError{}
-	// ErrReadOnly is wrapped by the error for a change to tables that are open only for reading.
-	ErrReadOnly = icecat.ErrReadOnly
-	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
-	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that a table changed after files were written for the table. The caller must write the files
-	// again.
-	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
-	// ErrNeedsCommit means that a put cannot go to the tail, for example because it changes columns.
-	ErrNeedsCommit = errors.New("the put needs a separate commit")
-	// ErrNothing means that a step has nothing to do.
-	ErrNothing = errors.New("there is nothing to do")
-)
-
-// notFoundError is the type of ErrNotFound, whose message follows a table's name.
-type notFoundError struct{}
-
-func (notFoundError) Error() string { return "does not exist" }
-func (notFoundError) Unwrap() error { return fs.ErrNotExist }
-
-// Options configures Tables.
-type Options struct {
-	Catalog   *icecat.Catalog
-	FoldBytes int64         // size, in bytes, at which a table's tail is folded
-	FoldAge   time.Duration // age of the oldest row at which a table's tail is folded; negative means no limit
-	Memory    int64         // memory for checking and sorting rows, in bytes
-	Logger    *slog.Logger
-	BucketOf  func(namespace string) string // returns the bucket's name for log messages
-
-	// Folding is called when a fold begins. The function that it returns is called when the fold ends.
-	Folding func(context.Context, icecat.TableName) (context.Context, func(rows int64, err error))
-
-	ReadOnly   bool   // reject commits, and do not fold
-	OnPrepared func() // called after a change's files have been written
-}
-
 // Tables manages those tables of a catalog that are in use or have rows in the tail.
 type Tables struct {
-	Options
-	Tail *tail.Store // nil if there is no tail
+	shared
+	entries map[icecat.TableName]*Entry // guarded by shared.mu
 
-	// Appends to the tail hold Appending for reading. A goroutine that holds it for writing blocks appends.
-	Appending sync.RWMutex
-
-	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls
-
-	mu      sync.Mutex
-	entries map[icecat.TableName]*Entry
-	pins    map[*pin]struct{}
-	closed  bool
-
-	folds  chan *Entry // tables whose tails are large enough to fold
+	folds  chan *folder // tables whose tails are large enough to fold
 	done   chan struct{}
 	worker sync.WaitGroup
 }
@@ -89,54 +28,11 @@ type Tables struct {
 // maxEntries is the number of entries above which unused entries without rows in the tail are removed from memory.
 const maxEntries = 1 << 14
 
-// lastEpoch is greater than the number of every epoch (numbered part of the tail).
-const lastEpoch = math.MaxInt64
-
-// Entry is the state of a table in memory, while the table is in use or has rows in the tail.
-type Entry struct {
-	tables *Tables
-	icecat.TableName
-	refs int // guarded by Tables.mu
-
-	// Commits is held during every commit to the table in this process.
-	Commits sync.Mutex
-
-	// Changing has one element while an SQL statement of this process changes rows of the table.
-	Changing chan struct{}
-
-	mu          sync.Mutex // guards the fields below, and serializes appends to the tail
-	state       state
-	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
-	bucketRules string    // the bucket's rules, as of the last refresh
-	queued      bool      // whether a fold is queued
-	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
-	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
-
-	appends  appendQueue
-	encoders sync.Pool // *tail.Encoder values for reuse
-
-	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with e.mu held
-}
-
-// state contains the parts of a table's metadata that an append needs.
-type state struct {
-	location string
-	uuid     string
-	version  int64
-	last     int64                  // highest version number in use; -1 if Iceberg's format does not number versions
-	updated  time.Time              // time of the newest change
-	folded   int64                  // last epoch of the tail whose rows are in files
-	def      *definition.Definition // nil if the table does not exist
-}
-
-// pin protects files from removal: files that a reader uses, or files written for a later commit.
-type pin struct{ created time.Time }
-
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
 func NewTables(o Options) *Tables {
 	return &Tables{
-		Options: o, load: o.Catalog.Load, entries: map[icecat.TableName]*Entry{}, pins: map[*pin]struct{}{},
-		folds: make(chan *Entry, 1024), done: make(chan struct{}),
+		shared:  shared{Options: o, load: o.Catalog.Load, pins: map[*pin]struct{}{}},
+		entries: map[icecat.TableName]*Entry{}, folds: make(chan *folder, 1024), done: make(chan struct{}),
 	}
 }
 
@@ -162,34 +58,225 @@ func (s *Tables) allEntries() []*Entry {
 	return slices.Collect(maps.Values(s.entries))
 }
 
-// Staged returns the table with the given metadata. Its files are written through fileIO.
-func (e *Entry) Staged(meta table.Metadata, fileIO *icecat.FileIO) *table.Table {
-	return e.tables.Catalog.Staged(e.Namespace, e.Name, meta, "", fileIO)
+// Entry is a table in memory, while the table is in use or has rows in the tail. Each of its parts embeds the part
+// below, which it uses: appender, folder, committer, current (the table's newest known state) and site (its place).
+type Entry struct {
+	appender
+	all  *Tables
+	refs int // guarded by shared.mu
 }
 
-// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
-// error.
-func (e *Entry) LockCommits(ctx context.Context) error {
-	locked := make(chan struct{})
-	go func() {
-		e.Commits.Lock()
-		select {
-		case locked <- struct{}{}:
-		case <-ctx.Done():
-			e.Commits.Unlock()
+func (s *Tables) newEntry(n icecat.TableName) *Entry {
+	e := &Entry{all: s}
+	e.site, e.Changing = site{&s.shared, n}, make(chan struct{}, 1)
+	e.retain, e.queue = e.addReference, s.folds
+	return e
+}
+
+// NewChange returns a change of the table without steps.
+func (e *Entry) NewChange() Change { return Change{committer: &e.committer, folder: e} }
+
+// addReference adds a reference, which release drops.
+func (e *Entry) addReference() (release func()) {
+	e.tables.mu.Lock()
+	defer e.tables.mu.Unlock()
+	e.refs++
+	return e.Release
+}
+
+// Release drops a reference obtained from Acquire.
+func (e *Entry) Release() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
+	defer e.tables.mu.Unlock()
+	e.refs--
+	if e.refs == 0 && len(e.all.entries) > maxEntries && !e.unread.Load() && (e.log == nil || e.tables.Tail.Retire(e.log)) {
+		delete(e.all.entries, e.TableName)
+	}
+}
+
+// Acquire returns a table's entry, whose rows in the tail it has read. The caller must release it.
+func (s *Tables) Acquire(ctx context.Context, n icecat.TableName) (*Entry, error) {
+	e, err := s.reference(n)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.readUnread(ctx); err != nil {
+		e.Release()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (s *Tables) reference(n icecat.TableName) (*Entry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, partd.ErrClosed
+	}
+	e := s.entries[n]
+	if e == nil {
+		e = s.newEntry(n)
+		s.entries[n] = e
+	}
+	e.refs++
+	return e, nil
+}
+
+// AcquirePinned is Acquire and Pin together. The caller must call release.
+func (s *Tables) AcquirePinned(ctx context.Context, n icecat.TableName) (_ *Entry, release func(), err error) {
+	e, err := s.Acquire(ctx, n)
+	if err != nil {
+		return nil, nil, err
+	}
+	unpin, err := s.Pin()
+	if err != nil {
+		e.Release()
+		return nil, nil, err
+	}
+	return e, func() { unpin(); e.Release() }, nil
+}
+
+// Refresh updates a table's state in memory from the catalog, and finds the table's rows in the tail.
+func (s *Tables) Refresh(ctx context.Context, n icecat.TableName) error {
+	e, err := s.Acquire(ctx, n)
+	if err != nil {
+		return err
+	}
+	defer e.Release()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.refresh(ctx)
+}
+
+// WithTailRows adds the table's rows in the tail to the row count and size of l.
+func (s *Tables) WithTailRows(ctx context.Context, l icecat.Listed) (icecat.Listed, error) {
+	s.mu.Lock()
+	e := s.entries[icecat.TableName{Namespace: l.Namespace, Name: l.Name}]
+	s.mu.Unlock()
+	if e == nil {
+		return l, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	// A fold may have happened since l was read, so read the listing again, together with the tail.
+	if err := e.refresh(ctx); err != nil || e.log == nil {
+		return l, err
+	}
+	newest, err := s.Catalog.Get(ctx, l.Namespace, l.Name)
+	if err != nil {
+		return l, err
+	}
+	rows, bytes, _, updated := e.log.Size(e.state.folded)
+	newest.Rows, newest.Bytes, newest.Metadata, newest.Damaged = newest.Rows+rows, newest.Bytes+bytes, l.Metadata, l.Damaged
+	newest.Version = max(newest.Version, highest(e.log.Versions(e.state.folded, lastEpoch)))
+	if updated.After(newest.Updated) {
+		newest.Updated = updated
+	}
+	return newest, nil
+}
+
+// InMemory returns the tables in memory, which include every table with rows in the tail.
+func (s *Tables) InMemory() []icecat.TableName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.entries))
+}
+
+// WithTail returns the tables of a namespace that have rows in the tail.
+func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat.TableName) {
+	s.ReadTails(ctx)
+	for _, e := range s.olderThan(time.Now().Add(time.Hour)) {
+		if e.Namespace == namespace {
+			names = append(names, e.TableName)
 		}
-	}()
-	return canceled.Wait(ctx, locked)
+	}
+	return names
 }
 
-// queueFold requests a fold of the table in the background, unless the queue is full. e.mu must be held.
-func (e *Entry) queueFold() {
-	if e.queued {
+// olderThan returns the entries with rows in the tail that were put before a moment.
+func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
+	for _, e := range s.allEntries() {
+		e.mu.Lock()
+		isOld := e.hasUnreadRows() // whose age is unknown
+		if e.log != nil {
+			rows, _, oldest, _ := e.log.Size(e.state.folded)
+			isOld = rows > 0 && oldest.Before(moment)
+		}
+		e.mu.Unlock()
+		if isOld {
+			old = append(old, e)
+		}
+	}
+	return old
+}
+
+// ReadTails reads the rows that Recover found and nobody has read since. Rows of damaged tables stay in the tail.
+func (s *Tables) ReadTails(ctx context.Context) {
+	if s.Tail == nil || !s.Tail.HasAnyUnclaimed() {
 		return
 	}
-	select {
-	case e.tables.folds <- e:
-		e.queued = true
-	default:
+	for _, e := range s.allEntries() {
+		_ = e.readUnread(ctx) // ignore errors: operations on the table read its rows again, and report the error
 	}
+}
+
+// Recover attaches a tail, and finds the tables with rows in the tail. Acquire and ReadTails read the rows.
+func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
+	s.Tail = t
+	return t.Recover(ctx, func(uuids []string) (map[string]bool, error) {
+		names, err := s.Catalog.Recorded(ctx, uuids)
+		if err != nil {
+			return nil, err
+		}
+		exists := map[string]bool{}
+		var search func() (map[string]icecat.TableName, error)
+		for _, uuid := range uuids {
+			n, ok := names[uuid]
+			if !ok {
+				if search == nil {
+					search = sync.OnceValues(func() (map[string]icecat.TableName, error) { return s.Catalog.UUIDs(ctx) })
+				}
+				if n, ok, err = s.find(ctx, uuid, search); err != nil {
+					return nil, err
+				}
+			}
+			exists[uuid] = ok
+			if ok && n.Name != "" {
+				e := s.newEntry(n)
+				e.state = state{uuid: uuid, folded: -1}
+				e.unread.Store(true)
+				s.entries[n] = e
+			}
+		}
+		return exists, nil
+	})
+}
+
+// find finds the table with a UUID after another program created, renamed, changed or deleted the table. If the rows
+// may belong to a damaged table, it returns true without a name. search returns Catalog.UUIDs.
+func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
+	var t *table.Table
+	if n, err = s.Catalog.ByUUID(ctx, uuid); err == nil {
+		if t, err = s.load(ctx, n.Namespace, n.Name); err == nil && t.Metadata().TableUUID().String() != uuid {
+			t = nil // another table has the name
+		}
+	}
+	if errors.Is(err, icecat.ErrNotFound) {
+		err = nil
+	}
+	if t == nil && err == nil {
+		byUUID, damaged := search()
+		if damaged != nil && !errors.Is(damaged, icecat.ErrContent) {
+			return n, false, damaged
+		}
+		n, exists = byUUID[uuid]
+		return n, exists || damaged != nil, nil
+	}
+	if errors.Is(err, icecat.ErrContent) {
+		s.Logger.Error("a table is damaged, so its rows stay in the tail: repair it with verify", "bucket", s.BucketOf(n.Namespace), "table", n.Name, "err", err)
+		err = nil
+	}
+	return n, err == nil, err
 }

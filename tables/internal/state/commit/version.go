@@ -16,7 +16,7 @@ import (
 
 // newVersion returns the version for an append: the number of the next snapshot that no commit in progress can take. It
 // returns 0 if Iceberg's format does not number versions. e.mu must be held.
-func (e *Entry) newVersion() int64 {
+func (e *current) newVersion() int64 {
 	if e.state.last < 0 {
 		return 0
 	}
@@ -24,13 +24,39 @@ func (e *Entry) newVersion() int64 {
 }
 
 // IsPending reports whether a put whose rows are in the tail returned the version.
-func (e *Entry) IsPending(ctx context.Context, version int64) (bool, error) {
+func (e *current) IsPending(ctx context.Context, version int64) (bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if _, err := e.load(ctx); err != nil || e.log == nil {
 		return false, err
 	}
 	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
+}
+
+// isPromised reports whether puts returned a version whose rows are in the tail.
+func (e *current) isPromised(version int64) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
+}
+
+// reserveFold keeps the versions that a fold up to the given epoch takes from appends during the fold. The puts of its
+// rows returned the given versions; parts is the number of its snapshots. The result is the version for the first
+// snapshot, if it is free. e.mu must be held.
+func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
+	e.foldedEpoch = epoch + 1
+	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
+	if first = highest(versions); parts > 1 {
+		first++ // the version that the puts returned must contain all parts
+	}
+	return first
+}
+
+// endFold undoes the part of reserveFold that holds only during the fold.
+func (e *current) endFold() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.foldedEpoch = 0
 }
 
 // reserve prepares the commit of a change to cur: its snapshots do not take a version that an append returned. If the
@@ -197,14 +223,4 @@ func putVersionsOf(s *table.Snapshot) []string {
 		return nil
 	}
 	return strings.Split(s.Summary.Properties[putVersions], ",")
-}
-
-// Totals returns the properties of a snapshot for its numbers of rows and files.
-func Totals(s *table.Snapshot) iceberg.Properties {
-	totals := iceberg.Properties{}
-	if s.Summary != nil {
-		maps.Copy(totals, s.Summary.Properties)
-		maps.DeleteFunc(totals, func(k, _ string) bool { return !strings.HasPrefix(k, "total-") })
-	}
-	return totals
 }

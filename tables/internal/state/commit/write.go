@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/rules"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -37,55 +36,6 @@ type WriteInput struct {
 // storedRows returns acknowledged rows that are already in the column types of files, such as rows from the tail.
 func storedRows(rows arrow.RecordBatch) WriteInput {
 	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
-}
-
-// Write writes rows as data files of a table, through fileIO. After an error, it removes the files.
-func (e *Entry) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO, w WriteInput) (files []iceberg.DataFile, err error) {
-	defer w.Rules.Close()
-	d, err := definition.FromMetadata(t.Metadata())
-	if err == nil && w.Moved {
-		d = d.WithLineage(t.Metadata().Version())
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case d.Order == nil:
-		files, err = datafile.Write(ctx, t, d.Stored, w.cast(ctx, nil), 0)
-	default:
-		files, err = series.New(d, t, e.tables.Memory).WriteSorted(ctx, w.cast(ctx, d.Order), w.Acknowledged)
-	}
-	if err != nil {
-		fileIO.RemoveWritten()
-	}
-	return files, err
-}
-
-// FoldTail returns cur's metadata after it has moved the tail's rows to files. The change must have the mode Folds.
-func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadata, error) {
-	if a.tailDone || a.log == nil {
-		return cur.Metadata(), nil
-	}
-	a.tailDone = true
-	rows, err := a.readTail(ctx, cur.Metadata(), lastEpoch)
-	if err != nil || len(rows) == 0 {
-		return cur.Metadata(), err
-	}
-	a.hasTailRows = true
-	defer take.Release(rows)
-	def, err := definition.FromMetadata(cur.Metadata())
-	if err != nil {
-		return nil, err
-	}
-	batch, err := concat(rows, def.Stored)
-	if err != nil {
-		return nil, err
-	}
-	defer batch.Release()
-	files, err := a.Write(ctx, cur, a.IO, storedRows(batch))
-	if err != nil {
-		return nil, err
-	}
-	return a.AddOrdered(ctx, cur, files, nil, true)
 }
 
 // cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without
@@ -143,35 +93,6 @@ func (w WriteInput) castBatch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(schema.AddLineage(batch.Schema()), append(batch.Columns(), all[own:]...), b.NumRows()), nil
 }
 
-// AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties.
-// acknowledged means that the put of the rows already succeeded, so duplicates must not be rejected.
-func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
-	s, err := a.Series(cur)
-	if err != nil {
-		return nil, err
-	}
-	if s == nil || cur.CurrentSnapshot() == nil || len(added) == 0 {
-		return AddFiles(ctx, cur, added, props)
-	}
-	existing, err := s.Files(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if s.Rule == definition.RefuseDuplicate && !acknowledged {
-		if err := s.RejectDuplicates(ctx, existing, added); err != nil {
-			return nil, err
-		}
-	}
-	files, replaced, err := s.Dedup(ctx, existing, added)
-	if err != nil {
-		return nil, err
-	}
-	if len(replaced) == 0 {
-		return AddFiles(ctx, cur, files, props)
-	}
-	return ReplaceFiles(ctx, cur, replaced, files, props)
-}
-
 // AddFiles adds files to t, and sets props on the table and on the new snapshot.
 func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
@@ -190,23 +111,7 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 
 // ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
-	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return replace(ctx, t, tx, old, files, props)
-	})
-}
-
-// replace replaces files, and removes the old files' deletion vectors and position deletes.
-func replace(ctx context.Context, t *table.Table, tx *table.Transaction, old, files []iceberg.DataFile, props iceberg.Properties) error {
-	var deletes []iceberg.DataFile
-	if s := t.CurrentSnapshot(); len(old) > 0 && (s.Summary == nil || s.Summary.Properties.GetInt("total-delete-files", 1) != 0) {
-		tasks, err := datafile.Tasks(ctx, t)
-		if err != nil {
-			return err
-		}
-		positions, vectors := datafile.UnneededDeletes(tasks, old)
-		deletes = append(positions, vectors...)
-	}
-	return tx.ReplaceFiles(ctx, old, files, deletes, props, table.WithoutAutoNameMapping())
+	return replace(ctx, t, old, files, props, props)
 }
 
 // correctionProperty marks the snapshots of corrections that only add files.
@@ -216,12 +121,27 @@ const correctionProperty = "partd.correction"
 // allow it. If a correction finds no row to replace, such as an upsert of new keys, another upsert with these keys must
 // still see its rows.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
-	var props iceberg.Properties
+	var marks iceberg.Properties
 	if len(old) == 0 {
-		props = iceberg.Properties{correctionProperty: "true"}
+		marks = iceberg.Properties{correctionProperty: "true"}
 	}
-	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
-		return replace(ctx, t, tx, old, files, props)
+	return replace(ctx, t, old, files, nil, marks)
+}
+
+// replace replaces files, and removes the old files' deletion vectors and position deletes. It sets props on the table,
+// and marks on the new snapshot.
+func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props, marks iceberg.Properties) (table.Metadata, error) {
+	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
+		var deletes []iceberg.DataFile
+		if s := t.CurrentSnapshot(); len(old) > 0 && (s.Summary == nil || s.Summary.Properties.GetInt("total-delete-files", 1) != 0) {
+			tasks, err := datafile.Tasks(ctx, t)
+			if err != nil {
+				return err
+			}
+			positions, vectors := datafile.UnneededDeletes(tasks, old)
+			deletes = append(positions, vectors...)
+		}
+		return tx.ReplaceFiles(ctx, old, files, deletes, marks, table.WithoutAutoNameMapping())
 	})
 }
 
@@ -259,8 +179,8 @@ func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 }
 
 // Rules returns the rules of the entry's table and of its bucket.
-func (e *Entry) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
-	text, err := e.tables.Catalog.Property(ctx, e.Namespace, icecat.RulesProperty)
+func (s *site) Rules(ctx context.Context, d *definition.Definition) ([]rules.Rule, error) {
+	text, err := s.tables.Catalog.Property(ctx, s.Namespace, icecat.RulesProperty)
 	if err != nil {
 		return nil, err
 	}
@@ -274,9 +194,4 @@ func joinRules(d *definition.Definition, bucket string) ([]rules.Rule, error) {
 	}
 	bucketRules, err := rules.Parse(bucket)
 	return slices.Concat(tableRules, bucketRules), err
-}
-
-// Series returns t as a Series, or nil if the table's rows have no order.
-func (e *Entry) Series(t *table.Table) (*series.Series, error) {
-	return series.ForTable(t, e.tables.Memory)
 }
