@@ -12,46 +12,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// At selects a state of a table: a version, a snapshot or a time. Nil selects the current state.
-type At func(*stateSelection)
-
-type stateSelection struct {
-	version  *Version
-	time     time.Time
-	snapshot string
-}
-
-// AtVersion selects a version.
-func AtVersion(v Version) At { return func(a *stateSelection) { a.version = &v } }
-
-// Version returns the version that AtVersion selected, or nil.
-func (a At) Version() *Version { return selectState(a).version }
-
-// AtSnapshot selects the table's state in a snapshot of its bucket. In a query, each table is read from the snapshot of
-// this name in its own bucket.
-func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = name } }
-
-// Snapshot returns the snapshot name that AtSnapshot selected, or "".
-func (a At) Snapshot() string { return selectState(a).snapshot }
-
-// AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to
-// the end of that millisecond, and no later one. Rows in the tail are first folded into files, as one version for each put,
-// or, after more than 50 puts, as one for the rows put by t and one for later rows. If no version contains exactly the
-// rows of that moment, At returns a [MomentError].
-func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
-
-// Time returns the time that AtTime selected, or the zero time.
-func (a At) Time() time.Time { return selectState(a).time }
-
-func selectState(selectors ...At) (selected stateSelection) {
-	for _, a := range selectors {
-		if a != nil {
-			a(&selected)
-		}
-	}
-	return selected
-}
-
 // At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
 // It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned. A version, a
 // snapshot and a time cannot be combined.
@@ -59,56 +19,65 @@ func selectState(selectors ...At) (selected stateSelection) {
 // With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
 // call At with AtTime for the same table.
 func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
-	defer wrapError(&err, "open table", t.Bucket().Name(), t.Name())
+	r, err := t.reader().at(ctx, selectors...)
+	if err != nil {
+		return nil, err
+	}
+	return &Table{t.b, t.name, r.selection}, nil
+}
+
+// at is Table.At.
+func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, err error) {
+	defer wrapError(&err, "open table", t.bucket, t.name)
 	n, err := t.check()
 	if err != nil {
 		return nil, err
 	}
-	b := t.b
+	current := &tableReader{core: t.core, bucket: t.bucket, name: t.name}
+	selected := *current
 	a := selectState(selectors...)
 	if a.snapshot != "" {
 		if a.version != nil || !a.time.IsZero() {
 			return nil, errors.New("AtSnapshot cannot be combined with AtVersion or AtTime")
 		}
-		t := &Table{b: b, name: t.name, snapshot: a.snapshot}
-		l, err := t.listedAt(ctx)
+		selected.snapshot = a.snapshot
+		l, err := selected.listedAt(ctx)
 		if err != nil {
 			return nil, err
 		}
-		t.location = l.Location
-		_, err = b.store().cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
-		return t, err
+		selected.location = l.Location
+		_, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
+		return &selected, err
 	}
-	cur, err := b.store().cat.Load(ctx, n.Namespace, n.Name)
+	cur, err := t.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {
-		return nil, notFound(ctx, b.store().cat, n, err)
+		return nil, notFound(ctx, t.cat, n, err)
 	}
-	t = b.Table(t.name)
 	if a.version == nil && a.time.IsZero() {
-		return t, nil
+		return current, nil
 	}
-	t.uuid = cur.Metadata().TableUUID().String()
+	selected.uuid = cur.Metadata().TableUUID().String()
 	var s *table.Snapshot
 	switch {
 	case a.version == nil:
-		s, err = b.snapshotAt(ctx, n, a.time)
+		s, err = t.snapshotAt(ctx, n, a.time)
 	case !a.time.IsZero():
 		err = errors.New("AtVersion and AtTime cannot be combined")
 	default:
-		s, _, err = b.store().version(ctx, n, *a.version)
+		s, _, err = t.version(ctx, n, *a.version)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
-		return b.Table(t.name), nil
+		return current, nil
 	}
-	t.old, t.oldID = new(Version(s.SequenceNumber)), s.SnapshotID
-	return t, nil
+	selected.old, selected.oldID = new(Version(s.SequenceNumber)), s.SnapshotID
+	return &selected, nil
 }
 
 // version returns the snapshot of a version, and the table. If the version's rows are in the tail, it first folds them.
-func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
+func (s *core) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
 	e, err := s.commits.Acquire(ctx, n)
 	if err != nil {
 		return nil, nil, err
@@ -134,7 +103,7 @@ func (s *Store) version(ctx context.Context, n tableName, v Version) (*table.Sna
 
 // snapshotAt returns the snapshot with the rows that readers saw at a moment, or nil if that is the current state of a
 // read-only Store, whose tail cannot be folded.
-func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
+func (s *core) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
 	// Until the millisecond has ended, there can be further changes.
 	const clockSkew = time.Second
 	end := time.UnixMilli(moment.UnixMilli() + 1)
@@ -147,24 +116,24 @@ func (b *Bucket) snapshotAt(ctx context.Context, n tableName, moment time.Time) 
 			return nil, err
 		}
 	}
-	e, err := b.store().commits.Acquire(ctx, n)
+	e, err := s.commits.Acquire(ctx, n)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Release()
 	t, pending, oldest, updated, err := e.FoldUntil(ctx, end.Add(-1))
 	if err != nil {
-		return nil, notFound(ctx, b.store().cat, n, err)
+		return nil, notFound(ctx, s.cat, n, err)
 	}
-	if pending && b.s.opts.Catalog != "" {
+	if pending && s.opts.Catalog != "" {
 		return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
 	}
 	if pending && updated.Before(end) {
 		return nil, nil
 	}
-	s, before, after := commit.SnapshotAt(t.Metadata(), moment, oldest)
-	if s != nil {
-		return s, nil
+	snap, before, after := commit.SnapshotAt(t.Metadata(), moment, oldest)
+	if snap != nil {
+		return snap, nil
 	}
 	if after.IsZero() && pending {
 		after = updated

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
 // Backup copies buckets to another store, which must contain only backups of this store. If buckets is empty, Backup
@@ -16,84 +18,76 @@ import (
 // returns an error that wraps ErrExists. A store that was restored from the other store, or that is a copy of the store
 // that was backed up there, is not unrelated. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "backup", to, buckets, func(c *copyJob, buckets []*Bucket) error {
-		if err := checkName("snapshot", name); err != nil {
-			return err
-		}
-		if name == "" || strings.HasPrefix(name, workName) { // Backups hides snapshots with this prefix
-			return &ArgumentError{fmt.Errorf("the backup needs a name that does not begin with %q", workName)}
-		}
-		existing, err := to.Backups(ctx)
-		if err != nil {
-			return err
-		}
-		buckets = slices.Clone(buckets) // the next loop replaces the elements with the other store's buckets
-		for i, b := range buckets {
-			if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == b.Name() }) {
-				return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
-			}
-			buckets[i] = to.Bucket(b.Name())
-			if err := buckets[i].onlyCopies(ctx); err != nil {
-				return err
-			}
-		}
-		if err := s.claimBackups(ctx, to); err != nil {
-			return err
-		}
-		for _, b := range buckets {
-			if err := c.copyBucket(ctx, b.Name()); err != nil {
-				return err
-			}
-			if err := copyProperty(ctx, to, rulesProperty, to, backupRulesProperty(name), namespaceOf(b.Name())); err != nil {
-				return err
-			}
-		}
-		_, err = to.snapshot(ctx, buckets, name)
-		return err
-	})
+	return s.copyTo(ctx, "backup", to, buckets, func(c *copier, namespaces []string) error { return c.backup(ctx, name, namespaces) })
 }
 
-// claimBackups records that store to has backups of s. It returns an error if to has backups of an unrelated store.
-func (s *Store) claimBackups(ctx context.Context, to *Store) error {
-	origins, err := s.cat.Origins(ctx)
+func (c *copier) backup(ctx context.Context, name string, namespaces []string) error {
+	if err := checkName("snapshot", name); err != nil {
+		return err
+	}
+	if name == "" || strings.HasPrefix(name, workName) { // Backups hides snapshots with this prefix
+		return &ArgumentError{fmt.Errorf("the backup needs a name that does not begin with %q", workName)}
+	}
+	existing, err := c.to.backups(ctx)
 	if err != nil {
 		return err
 	}
-	existing, err := to.cat.Origins(ctx)
+	for _, ns := range namespaces {
+		if slices.ContainsFunc(existing, func(i SnapshotInfo) bool { return i.Name == name && i.Bucket == bucketOf(ns) }) {
+			return fmt.Errorf("backup %q %w: choose another name", name, ErrExists)
+		}
+		if err := c.to.onlyCopies(ctx, ns); err != nil {
+			return err
+		}
+	}
+	if err := c.claimBackups(ctx); err != nil {
+		return err
+	}
+	for _, ns := range namespaces {
+		if err := c.copyBucket(ctx, ns); err != nil {
+			return err
+		}
+		if err := copyProperty(ctx, c.to.cat, icecat.RulesProperty, c.to.cat, backupRulesProperty(name), ns); err != nil {
+			return err
+		}
+	}
+	_, err = c.to.snapshot(ctx, namespaces, name)
+	return err
+}
+
+// claimBackups records that the destination has backups of the source. It returns an error if the destination has
+// backups of an unrelated store.
+func (c *copier) claimBackups(ctx context.Context) error {
+	origins, err := c.from.cat.Origins(ctx)
 	if err != nil {
 		return err
 	}
-	origins = append(origins, s.cat.ID())
+	existing, err := c.to.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	origins = append(origins, c.from.cat.ID())
 	if len(existing) > 0 && !slices.ContainsFunc(existing, func(id string) bool { return slices.Contains(origins, id) }) {
 		return fmt.Errorf("another store's backup %w there: back up to another directory", ErrExists)
 	}
-	return to.cat.AddOrigins(ctx, s.cat.ID())
-}
-
-// passOrigins records the origins of s, and the given IDs, in a store that got all tables of s.
-func (s *Store) passOrigins(ctx context.Context, to *Store, ids ...string) error {
-	origins, err := s.cat.Origins(ctx)
-	if err != nil {
-		return err
-	}
-	return to.cat.AddOrigins(ctx, append(origins, ids...)...)
+	return c.to.cat.AddOrigins(ctx, c.from.cat.ID())
 }
 
 // onlyCopies returns an error if a backup would overwrite a table that is not an unchanged copy.
-func (b *Bucket) onlyCopies(ctx context.Context) error {
-	if err := b.foldTails(ctx); err != nil {
+func (k *keeper) onlyCopies(ctx context.Context, ns string) error {
+	if err := k.foldTails(ctx, ns); err != nil {
 		return err
 	}
-	for info, err := range b.Tables(ctx, nil) {
+	for info, err := range k.infos(ctx, bucketOf(ns), new(Filter)) {
 		origin, loc := "", ""
 		if err == nil {
-			loc, err = b.store().cat.Location(ctx, namespaceOf(b.Name()), info.Name)
+			loc, err = k.cat.Location(ctx, ns, info.Name)
 		}
 		if err == nil {
-			origin, err = b.store().cat.CopyOf(ctx, loc)
+			origin, err = k.cat.CopyOf(ctx, loc)
 		}
 		if err == nil && origin == "" {
-			err = fmt.Errorf("table %q of bucket %q %w in %s, but it is not from a backup, or has changed since: back up to another directory", info.Name, b.Name(), ErrExists, b.store().dir)
+			err = fmt.Errorf("table %q of bucket %q %w in %s, but it is not from a backup, or has changed since: back up to another directory", info.Name, bucketOf(ns), ErrExists, k.dir)
 		}
 		if err != nil {
 			return err
@@ -103,16 +97,7 @@ func (b *Bucket) onlyCopies(ctx context.Context) error {
 }
 
 // backupRulesProperty names the property that holds a bucket's rules in a backup, because snapshots lack the rules.
-func backupRulesProperty(name string) string { return rulesProperty + "@" + name }
-
-// copyProperty copies the namespace's property sourceKey in store source to its property destKey in store dest.
-func copyProperty(ctx context.Context, source *Store, sourceKey string, dest *Store, destKey, ns string) error {
-	text, err := source.cat.Property(ctx, ns, sourceKey)
-	if err != nil {
-		return err
-	}
-	return dest.cat.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
-}
+func backupRulesProperty(name string) string { return icecat.RulesProperty + "@" + name }
 
 // RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one
 // commit per bucket. If buckets is empty, RestoreFrom restores all buckets of the backup. It deletes tables that are
@@ -129,15 +114,14 @@ func (s *Store) RestoreTablesFrom(ctx context.Context, from *Store, name, bucket
 }
 
 func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, buckets, only []string) ([]CopiedTable, error) {
-	s, from = s.orUnopened(), from.orUnopened()
-	c := &copyJob{from: from, to: s, snapshot: name, rules: backupRulesProperty(name), restore: true, only: only}
+	c := &copier{from: from.orUnopened().keeper, to: s.orUnopened().keeper, snapshot: name, rules: backupRulesProperty(name), restore: true, only: only}
 	err := c.run("restore from", func() error {
-		backups, err := from.Backups(ctx)
+		backups, err := c.from.backups(ctx)
 		exists := false
 		for _, i := range backups {
 			if err == nil && i.Name == name && Buckets(buckets).has(i.Bucket) {
 				exists = true
-				err = c.copyBucket(ctx, i.Bucket)
+				err = c.copyBucket(ctx, namespaceOf(i.Bucket))
 			}
 		}
 		if err == nil && !exists {
@@ -146,18 +130,22 @@ func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, bucke
 		if err != nil || len(buckets) > 0 {
 			return err
 		}
-		return from.passOrigins(ctx, s) // s can continue the backups
+		return c.passOrigins(ctx) // s can continue the backups
 	})
 	return c.results, err
 }
 
 // Backups returns the backups in this store: for each name, one snapshot per bucket.
 func (s *Store) Backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
-	for b, err := range s.Buckets(ctx) {
+	return s.orUnopened().backups(ctx)
+}
+
+func (s *core) backups(ctx context.Context) (backups []SnapshotInfo, _ error) {
+	for b, err := range s.buckets(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		snapshots, err := s.Bucket(b).Snapshots(ctx)
+		snapshots, err := s.snapshots(ctx, b)
 		if err != nil {
 			return nil, err
 		}

@@ -84,7 +84,7 @@ func TestExpireInterruptedBackup(t *testing.T) {
 	expire(time.Millisecond, "backup to killed", "kept") // it may be younger than it seems
 	s.SetClock(-time.Hour)
 	backups := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	_, err := s.CopyJobTo(ctx, "backup", backups, nil, func(c *tables.CopyJob, _ []*tables.Bucket) error {
+	_, err := s.CopyJobTo(ctx, "backup", backups, nil, func(c *tables.CopyJob, _ []string) error {
 		expire(-1, "kept", strings.TrimPrefix(c.SnapshotName(), tables.WorkName))
 		return nil
 	})

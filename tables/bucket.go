@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"path"
 	"strings"
+	"time"
+
+	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
@@ -85,24 +89,48 @@ func (b *Bucket) Delete(ctx context.Context, names ...string) error {
 
 // Tables yields the bucket's tables that match f, sorted by name.
 func (b *Bucket) Tables(ctx context.Context, f *Filter) iter.Seq2[TableInfo, error] {
+	return b.store().infos(ctx, b.Name(), cmp.Or(f, new(Filter)))
+}
+
+// SetMetadata replaces the bucket's own metadata, and creates the bucket if it is missing.
+func (b *Bucket) SetMetadata(ctx context.Context, m Metadata) error {
+	return b.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
+}
+
+// ChangeMetadata changes the bucket's own metadata, and creates the bucket if it is missing.
+func (b *Bucket) ChangeMetadata(ctx context.Context, c MetadataChange) error {
+	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), "", c) })
+}
+
+// Metadata returns the bucket's own metadata.
+func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
+	defer wrapError(&err, "read metadata", b.Name(), "")
+	m, exists, err := b.store().cat.NamespaceMetadata(ctx, namespaceOf(b.Name()))
+	if err == nil && !exists {
+		err = ErrNotFound
+	}
+	return m, err
+}
+
+func (s *core) infos(ctx context.Context, bucket string, f *Filter) iter.Seq2[TableInfo, error] {
 	return func(yield func(TableInfo, error) bool) {
-		if err := b.tables(ctx, cmp.Or(f, new(Filter)), yield); err != nil {
-			yield(TableInfo{}, &OpError{Op: "list", Bucket: b.Name(), Dir: b.store().dir, Err: err})
+		if err := s.listTables(ctx, bucket, f, yield); err != nil {
+			yield(TableInfo{}, &OpError{Op: "list", Bucket: bucket, Dir: s.dir, Err: err})
 		}
 	}
 }
 
-func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, error) bool) error {
+func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield func(TableInfo, error) bool) error {
 	if _, err := path.Match(f.Pattern, ""); err != nil {
 		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
 	}
 	wanted, err := f.Metadata.normalize()
-	if err = cmp.Or(checkName("bucket", b.Name()), err); err != nil {
+	if err = cmp.Or(checkName("bucket", bucket), err); err != nil {
 		return err
 	}
 	f = &Filter{f.Pattern, wanted, f.Snapshot}
 	var infoErr error
-	err = f.list(ctx, b.store().cat, namespaceOf(b.Name()), func(l icecat.Listed) bool {
+	err = f.list(ctx, s.cat, namespaceOf(bucket), func(l icecat.Listed) bool {
 		if !f.selects(l) {
 			return true
 		}
@@ -110,7 +138,7 @@ func (b *Bucket) tables(ctx context.Context, f *Filter, yield func(TableInfo, er
 			return yield(infoOf(l), nil)
 		}
 		var info TableInfo
-		info, infoErr = currentInfo(ctx, b.store().commits, l)
+		info, infoErr = currentInfo(ctx, s.commits, l)
 		if errors.Is(infoErr, icecat.ErrNotFound) { // the table was deleted after it was listed
 			infoErr = nil
 			return true
@@ -164,3 +192,94 @@ func currentInfo(ctx context.Context, tables *commit.Tables, l icecat.Listed) (T
 
 // noSlashes replaces the slashes in a pattern or a table name, because path.Match would treat them as separators.
 func noSlashes(s string) string { return strings.ReplaceAll(s, "/", "\x00") }
+
+func withUpdated(m Metadata, at time.Time) Metadata {
+	updated := Metadata{}
+	maps.Copy(updated, m)
+	updated[UpdatedKey] = icecat.UpdatedText(at)
+	return updated
+}
+
+// info describes the table.
+func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
+	n, err := t.check()
+	if err != nil {
+		return TableInfo{}, err
+	}
+	if t.snapshot != "" {
+		l, err := t.listedAt(ctx)
+		return infoOf(l), err
+	}
+	l, err := t.cat.Get(ctx, n.Namespace, n.Name)
+	if err != nil {
+		return TableInfo{}, notFound(ctx, t.cat, n, err)
+	}
+	i, err := currentInfo(ctx, t.commits, l)
+	err = cmp.Or(err, l.Damaged)
+	if err == nil && t.old != nil {
+		var v *view
+		if v, err = t.view(ctx, false); err == nil {
+			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
+			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
+		}
+	}
+	return i, notFound(ctx, t.cat, n, err)
+}
+
+// Info describes the table in its selected state. For an old version, Metadata is nevertheless the current metadata.
+func (t *Table) Info(ctx context.Context) (TableInfo, error) {
+	i, err := t.reader().info(ctx)
+	if err != nil {
+		return TableInfo{}, t.error("describe", err)
+	}
+	return i, nil
+}
+
+// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are
+// one version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also
+// leaves out a number that another process took although a put had returned it.
+func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
+	return withView(ctx, t.reader(), "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
+		info, err := v.source.info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		newest, isAmbiguous := versionOf(v.t.Metadata()), commit.IsAmbiguous(v.t.Metadata())
+		for _, s := range v.t.Metadata().Snapshots() {
+			if isAmbiguous(s.SequenceNumber) {
+				continue
+			}
+			i := VersionInfo{Version: Version(s.SequenceNumber), Time: commit.TimeOf(&s)}
+			if s.Summary != nil {
+				i.Operation = string(s.Summary.Operation)
+			}
+			i.Rows, _, _ = icecat.Totals(&s)
+			i.Current = i.Version == max(newest, info.Version)
+			versions = append(versions, i)
+		}
+		if info.Version > newest && !t.store().opts.ReadOnly {
+			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, Current: true})
+		}
+		return versions, nil
+	})
+}
+
+func (s *core) buckets(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		namespaces, err := s.cat.Namespaces(ctx)
+		if err != nil {
+			yield("", &OpError{Op: "list buckets", Dir: s.dir, Err: err})
+			return
+		}
+		for _, ns := range namespaces {
+			if !yield(bucketOf(ns), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Buckets yields the bucket names, sorted by namespace.
+func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
+	return s.orUnopened().buckets(ctx)
+}

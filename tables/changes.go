@@ -6,45 +6,11 @@ import (
 	"strconv"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
-)
-
-// Changes is a reader of the rows that differ between two states of a table; see [Table.Changes].
-type Changes struct {
-	array.RecordReader
-
-	Version Version // the version that the changes lead to; the next call can start from it
-	UUID    string  // the table's UUID
-}
-
-// ChangesOptions configures Changes. Nil or the zero value selects the defaults.
-type ChangesOptions struct {
-	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If there are
-	// none, or if Keys is empty but not nil, an update is a delete and an insert.
-	Keys []string
-
-	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table
-	// was deleted and created again. "" accepts every table.
-	UUID string
-}
-
-// Kinds of changes, which are the values of the column _change that Changes adds.
-const (
-	ChangeInsert       = "insert"
-	ChangeDelete       = "delete"
-	ChangeUpdateBefore = "update_before" // the row before the update; the next row is the row after it
-	ChangeUpdateAfter  = "update_after"
-)
-
-// Keys in the schema metadata of Changes, for readers that lack the fields Version and UUID.
-const (
-	VersionKey = "partd.version"
-	UUIDKey    = "partd.uuid"
 )
 
 // Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
@@ -74,10 +40,9 @@ const (
 // Iceberg's format version 1, which have no version numbers, the error wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
-	d, err := t.difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
+	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))
 	if err != nil {
-		err = t.error("find the changes of", err)
-		end(Outcome{Err: err})
+		_, err = t.store().opts.observe(nil, t.error("find the changes of", err), end)
 		return nil, err
 	}
 	logical, uuid := d.withChange(d.to.def.Logical, arrow.Field{}), d.to.t.Metadata().TableUUID().String()
@@ -88,14 +53,14 @@ func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Chan
 		defer b.Release()
 		return schema.Convert(b, logical)
 	})
-	out := arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release)
-	return &Changes{t.store().opts.observe(out, end), d.to.version(), uuid}, nil
+	out, err := t.store().opts.observe(arrowsafe.Reader(logical, rows(d.batches(ctx)), d.release), nil, end)
+	return &Changes{out, d.to.version(), uuid}, err
 }
 
 // ChangesPlan returns a plan whose rows are the result of Changes with the default options. It has no Files and no
 // Tail, and NeedsScan is set. The caller must close the plan.
 func (t *Table) ChangesPlan(ctx context.Context, since At) (*ScanPlan, error) {
-	d, err := t.difference(ctx, since, new(ChangesOptions))
+	d, err := t.reader().difference(ctx, since, new(ChangesOptions))
 	if err != nil {
 		return nil, t.error("find the changes of", err)
 	}

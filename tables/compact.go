@@ -23,7 +23,7 @@ import (
 // replaced files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
-	return s.maintain(ctx, "compact", o, func(ctx context.Context, e entry) (r MaintainResult, err error) {
+	return s.keeper.maintain(ctx, "compact", o, func(ctx context.Context, e tableWriter) (r MaintainResult, err error) {
 		// Start again if a concurrent change other than an append makes the compacted files useless.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)
@@ -33,7 +33,7 @@ func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult
 	})
 }
 
-func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
+func (e tableWriter) compact(ctx context.Context) (r MaintainResult, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return r, err
@@ -42,7 +42,7 @@ func (e entry) compact(ctx context.Context) (r MaintainResult, err error) {
 }
 
 // commitCompaction replaces the files that prepare has merged.
-func (e entry) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
+func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (r MaintainResult, err error) {
 	step, err := e.prepareCompaction(ctx, t, prepare)
 	if err != nil || len(step.result.OldDataFiles) == 0 {
 		return r, err
@@ -64,7 +64,7 @@ type compactStep struct {
 }
 
 // prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
-func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
+func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	if step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO()); err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (e entry) prepareCompaction(ctx context.Context, t *table.Table, prepare fu
 }
 
 // prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
-func (e entry) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
+func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
 	if def.Order != nil {
@@ -145,7 +145,7 @@ func hadInt32Columns(meta table.Metadata) bool {
 
 // mergeInOrder writes the compacted files of an ordered table: within each period, it merges files that overlap or are
 // small. It keeps a large file that lies within one period and overlaps no other file.
-func (e entry) mergeInOrder(ctx context.Context, t *table.Table, step *compactStep) error {
+func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *compactStep) error {
 	s, err := e.Series(t)
 	if err != nil {
 		return err
@@ -196,9 +196,9 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 	tx := cur.NewTransaction()
 	// Files are ordered by sequence number. Keep the number of the compacted snapshot, so that rows added later stay
 	// last.
-	rewrite := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
-	rewrite.ApplyResult(result)
-	if err := rewrite.Commit(ctx); err != nil {
+	replacing := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
+	replacing.ApplyResult(result)
+	if err := replacing.Commit(ctx); err != nil {
 		return nil, fmt.Errorf("replace the compacted files: %w", err)
 	}
 	return commit.MetadataOf(tx)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/compaction"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -99,7 +102,7 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 }
 
 // prepareRun writes the merged files of one run, if a run pays and may returns true for it.
-func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
+func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
 	// Several copies of a row group are in memory while it is written, and as much garbage.
@@ -153,7 +156,7 @@ func (e entry) prepareRun(ctx context.Context, t *table.Table, step *compactStep
 
 // prepareOrderedRun is prepareRun for an ordered table. It merges the newest files of a group of small or overlapping
 // files.
-func (e entry) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
+func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
 	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
 	l.suffixOnly = true
 	if step.cut, err = s.NewCutter(ctx); err != nil {
@@ -196,4 +199,34 @@ func countFiles(ctx context.Context, t *table.Table) (all, small int, err error)
 		}
 	}
 	return len(files), small, err
+}
+
+// pauseFactor is how many times longer than its work a pass of maintenance pauses, so that it uses a third of one core.
+const pauseFactor = 2
+
+// pacer divides the time between a pass of maintenance and others.
+type pacer struct{ resumed time.Time }
+
+// pause waits in proportion to the time since the last pause.
+func (p *pacer) pause(ctx context.Context) error {
+	err := canceled.Wait(ctx, time.After(pauseFactor*time.Since(p.resumed)))
+	p.resumed = time.Now()
+	return err
+}
+
+// rows yields batches, with a pause after each.
+func (p *pacer) rows(ctx context.Context) func(sorted.Batches) sorted.Batches {
+	return func(batches sorted.Batches) sorted.Batches {
+		return func(yield func(arrow.RecordBatch, error) bool) {
+			for b, err := range batches {
+				if !yield(b, err) || err != nil {
+					return
+				}
+				if err := p.pause(ctx); err != nil {
+					yield(nil, err)
+					return
+				}
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package tables
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,34 +12,17 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// label adds the column _change, with the same kind in all rows.
-func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
-	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-		defer b.Release()
-		return d.withKinds(b, slices.Repeat([]string{kind}, int(b.NumRows()))), nil
-	})(rows)
-}
-
-// withKinds returns b with the column _change. The caller must release the result.
-func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.RecordBatch {
-	builder := array.NewStringBuilder(memory.DefaultAllocator)
-	defer builder.Release()
-	builder.AppendValues(kinds, nil)
-	column := builder.NewArray()
-	defer column.Release()
-	return array.NewRecordBatch(d.withChange(d.to.def.Stored, arrow.Field{}), append(slices.Clone(b.Columns()), column), b.NumRows())
-}
-
 // compare yields the rows that only one of two states has. It sorts the rows of both states by their encodings, so that
 // rows with equal keys are adjacent, and equal rows among them are too.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
-	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.b.s.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
+	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
 		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
@@ -85,7 +69,7 @@ func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	}
 	fields := append(slices.Clone(d.to.def.Stored.Fields()),
 		arrow.Field{Name: "keys", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "rest", Type: arrow.BinaryTypes.Binary}, arrow.Field{Name: "new", Type: arrow.FixedWidthTypes.Boolean})
-	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.b.s.opts.Memory/4, maxComparedBytes))
+	encoded, limit := arrow.NewSchema(fields, nil), int(min(d.to.source.opts.Memory/4, maxComparedBytes))
 	encodeFrom := func(b arrow.RecordBatch, start int) (_ arrow.RecordBatch, end int, err error) {
 		build := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields[len(isKey):], nil))
 		defer build.Release()
@@ -279,4 +263,34 @@ func (c *comparison) flush() {
 		taken.Release()
 	}
 	c.changes, c.bytes = c.changes[:0], 0
+}
+
+// batches yields the changed rows in their stored types, with the column _change last.
+func (d *difference) batches(ctx context.Context) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		deleted, inserted, err := d.files(ctx)
+		var rows sorted.Batches
+		switch {
+		case err != nil:
+			rows = func(yield func(arrow.RecordBatch, error) bool) { yield(nil, err) }
+		case len(deleted) == 0:
+			rows = d.label(d.read(ctx, d.to, inserted), ChangeInsert)
+		case len(inserted) == 0:
+			rows = d.label(d.read(ctx, d.from, deleted), ChangeDelete)
+		default:
+			rows = d.compare(ctx, d.read(ctx, d.from, deleted), d.read(ctx, d.to, inserted))
+		}
+		for b, err := range rows {
+			if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+				if b != nil {
+					b.Release()
+				}
+				yield(nil, d.to.source.error("find the changes of", err))
+				return
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	}
 }

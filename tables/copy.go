@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/util"
 
@@ -36,17 +35,17 @@ type CopiedTable struct {
 // At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
 // hashes modulo 2^128.
 func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]CopiedTable, error) {
-	return s.copyTo(ctx, "copy", to, names, func(c *copyJob, buckets []*Bucket) error {
+	return s.copyTo(ctx, "copy", to, names, func(c *copier, namespaces []string) error {
 		c.keepOthers = true
-		if existing, err := to.cat.Namespaces(ctx); err != nil {
+		if existing, err := c.to.cat.Namespaces(ctx); err != nil {
 			return err
 		} else if len(existing)+len(names) == 0 { // the copy can continue the backups of s
-			if err := s.passOrigins(ctx, to, s.cat.ID()); err != nil {
+			if err := c.passOrigins(ctx, c.from.cat.ID()); err != nil {
 				return err
 			}
 		}
-		for _, b := range buckets {
-			if err := c.copyBucket(ctx, b.Name()); err != nil {
+		for _, ns := range namespaces {
+			if err := c.copyBucket(ctx, ns); err != nil {
 				return err
 			}
 		}
@@ -62,72 +61,42 @@ func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]Copie
 // workName is the prefix of the names of the temporary snapshots that exist during a copy.
 const workName = "partd "
 
-// copyTo calls do with a copyJob, while a temporary snapshot of the buckets exists.
-func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copyJob, buckets []*Bucket) error) ([]CopiedTable, error) {
-	s, to = s.orUnopened(), to.orUnopened()
-	c := &copyJob{from: s, to: to, snapshot: workName + op + " to " + to.cat.ID(), rules: rulesProperty}
+// copyTo calls do with a copier, while a temporary snapshot of the buckets exists.
+func (s *Store) copyTo(ctx context.Context, op string, to *Store, names Buckets, do func(c *copier, namespaces []string) error) ([]CopiedTable, error) {
+	c := &copier{from: s.orUnopened().keeper, to: to.orUnopened().keeper, rules: icecat.RulesProperty}
+	c.snapshot = workName + op + " to " + c.to.cat.ID()
 	err := c.run(op, func() error {
-		namespaces, err := names.namespaces(ctx, s.cat)
+		namespaces, err := names.namespaces(ctx, c.from.cat)
 		if err != nil {
 			return err
 		}
-		var buckets []*Bucket
 		for _, ns := range namespaces {
-			b := s.Bucket(bucketOf(ns))
 			// an interrupted copy may have left a snapshot
-			if err := s.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil {
+			if err := c.from.cat.DropSnapshots(ctx, ns, &c.snapshot); err != nil {
 				return err
 			}
-			buckets = append(buckets, b)
 		}
-		if len(buckets) == 0 {
+		if len(namespaces) == 0 {
 			return &notFoundError{"the store has no buckets"}
 		}
-		_, err = s.snapshot(ctx, buckets, c.snapshot)
+		_, err = c.from.snapshot(ctx, namespaces, c.snapshot)
 		if errors.Is(err, ErrDamaged) {
 			c.damaged, err = append(c.damaged, err), nil
 		}
 		if err == nil {
-			err = do(c, buckets)
+			err = do(c, namespaces)
 		}
-		for _, b := range buckets {
-			err = errors.Join(err, s.cat.DropSnapshots(context.WithoutCancel(ctx), namespaceOf(b.Name()), &c.snapshot))
+		for _, ns := range namespaces {
+			err = errors.Join(err, c.from.cat.DropSnapshots(context.WithoutCancel(ctx), ns, &c.snapshot))
 		}
 		return err
 	})
 	return c.results, err
 }
 
-// dropWorkSnapshots deletes temporary snapshots of at least an age, unless a copy of this process may use them. A copy
-// leaves its snapshot if its process is killed.
-func (s *Store) dropWorkSnapshots(ctx context.Context, age time.Duration) error {
-	if s.opts.ReadOnly {
-		return nil
-	}
-	before := time.Now().Add(-s.care.byClock(age))
-	if pins, oldest := s.commits.Pinned(); pins > 0 && oldest.Before(before) {
-		before = oldest
-	}
-	for b, err := range s.Buckets(ctx) {
-		if err != nil {
-			return err
-		}
-		snapshots, err := s.Bucket(b).Snapshots(ctx)
-		for _, i := range snapshots {
-			if err == nil && strings.HasPrefix(i.Name, workName) && i.Time.Before(before) {
-				err = s.Bucket(b).DeleteSnapshot(ctx, i.Name)
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// copyJob copies buckets from a snapshot in one store to another store.
-type copyJob struct {
-	from, to   *Store
+// copier copies buckets from a snapshot in one store to another store.
+type copier struct {
+	from, to   *keeper
 	snapshot   string
 	rules      string   // in the source, the name of the namespace property that holds a bucket's rules
 	keepOthers bool     // neither delete nor replace tables in the destination that are not copies from the source
@@ -138,7 +107,7 @@ type copyJob struct {
 }
 
 // run calls f, and prevents both stores from removing files until f returns.
-func (c *copyJob) run(op string, f func() error) (err error) {
+func (c *copier) run(op string, f func() error) (err error) {
 	defer func() {
 		if err != nil {
 			err = &OpError{Op: op, Dir: c.from.dir, Err: err}
@@ -147,7 +116,7 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 	if c.from.dir == c.to.dir {
 		return errors.New("source and destination are the same store: choose another destination")
 	}
-	for _, s := range []*Store{c.from, c.to} {
+	for _, s := range []*keeper{c.from, c.to} {
 		unpin, err := s.commits.Pin()
 		if err != nil {
 			return err
@@ -159,9 +128,9 @@ func (c *copyJob) run(op string, f func() error) (err error) {
 }
 
 // copyBucket copies the files of a bucket's tables, then commits all the tables together.
-func (c *copyJob) copyBucket(ctx context.Context, name string) error {
-	ns := namespaceOf(name)
-	if err := c.to.Bucket(name).foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
+func (c *copier) copyBucket(ctx context.Context, ns string) error {
+	name := bucketOf(ns)
+	if err := c.to.foldTails(ctx, ns); err != nil && !errors.Is(err, ErrDamaged) {
 		return err
 	}
 	var listed []icecat.Listed
@@ -212,7 +181,7 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 		if !wholeBucket {
 			return nil
 		}
-		for info, err := range c.to.Bucket(name).Tables(ctx, nil) {
+		for info, err := range c.to.infos(ctx, name, new(Filter)) {
 			if err == nil && !c.keepOthers && !inSnapshot[info.Name] {
 				err = t.Delete(name, info.Name)
 			}
@@ -220,17 +189,17 @@ func (c *copyJob) copyBucket(ctx context.Context, name string) error {
 				return err
 			}
 		}
-		return t.restoreMetadata(c.from.Bucket(name), c.snapshot)
+		return t.restoreMetadata(c.from.core, name, c.snapshot)
 	})
 	if err != nil || !wholeBucket {
 		return err
 	}
-	return copyProperty(ctx, c.from, c.rules, c.to, rulesProperty, ns)
+	return copyProperty(ctx, c.from.cat, c.rules, c.to.cat, icecat.RulesProperty, ns)
 }
 
 // copyTable copies a table's files, and returns the step that commits the copy. If an earlier copy is up to date,
 // copyTable returns nil.
-func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
+func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, error) {
 	base, err := c.to.cat.Location(ctx, l.Namespace, l.Name)
 	if err != nil && !errors.Is(err, icecat.ErrNotFound) {
 		return nil, err
@@ -256,7 +225,7 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 			return nil, fmt.Errorf("the table %w in the destination, and is another table or a changed copy: delete it first, or copy to another store", ErrExists)
 		}
 	}
-	step, err := c.to.newRestoreStep(ctx, c.from, l)
+	step, err := newRestoreStep(ctx, c.from.cat, c.to.cat, l)
 	if err != nil {
 		return nil, err
 	}
@@ -274,12 +243,12 @@ func (c *copyJob) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep,
 func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " + location }
 
 // verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.
-func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
-	want, err := c.from.Bucket(d.Bucket).Table(d.Name).checksum(ctx, AtSnapshot(c.snapshot))
+func (c *copier) verify(ctx context.Context, d *CopiedTable) error {
+	want, err := sumRows(ctx, &tableReader{core: c.from.core, bucket: d.Bucket, name: d.Name}, AtSnapshot(c.snapshot))
 	if err != nil {
 		return err
 	}
-	got, err := c.to.Bucket(d.Bucket).Table(d.Name).checksum(ctx, nil)
+	got, err := sumRows(ctx, &tableReader{core: c.to.core, bucket: d.Bucket, name: d.Name}, nil)
 	if err == nil && !got.Equals(want) {
 		err = &OpError{Op: "verify the copy of", Bucket: d.Bucket, Table: d.Name, Err: fmt.Errorf(
 			"the original has %d rows with checksum %s, but the copy has %d rows with checksum %s: delete the copy, and copy again", want.Rows, want, got.Rows, got)}
@@ -288,12 +257,12 @@ func (c *copyJob) verify(ctx context.Context, d *CopiedTable) error {
 	return err
 }
 
-func (t *Table) checksum(ctx context.Context, at At) (*content.RowSum, error) {
-	t, err := t.At(ctx, at)
+func sumRows(ctx context.Context, t *tableReader, at At) (*content.RowSum, error) {
+	t, err := t.at(ctx, at)
 	if err != nil {
 		return nil, err
 	}
-	r, err := t.Scan(ctx, nil)
+	r, err := t.scan(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -306,4 +275,22 @@ func (t *Table) checksum(ctx context.Context, at At) (*content.RowSum, error) {
 		}
 	}
 	return sum, r.Err()
+}
+
+// passOrigins records the origins of the source, and the given IDs, in the destination, which got all its tables.
+func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
+	origins, err := c.from.cat.Origins(ctx)
+	if err != nil {
+		return err
+	}
+	return c.to.cat.AddOrigins(ctx, append(origins, ids...)...)
+}
+
+// copyProperty copies the namespace's property sourceKey in catalog source to its property destKey in catalog dest.
+func copyProperty(ctx context.Context, source *icecat.Catalog, sourceKey string, dest *icecat.Catalog, destKey, ns string) error {
+	text, err := source.Property(ctx, ns, sourceKey)
+	if err != nil {
+		return err
+	}
+	return dest.EditProperty(ctx, ns, destKey, func(string) (string, error) { return text, nil })
 }

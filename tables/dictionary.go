@@ -94,7 +94,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 // encode adds the new values of a to d, and returns a as a dictionary array.
 func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	var key []byte
-	codes, newRows, err := d.Encode(a, func(row int) ([]byte, error) {
+	codes, added, err := d.Encode(a, func(row int) ([]byte, error) {
 		key = sorted.AppendOrderKey(key[:0], a, row)
 		return key, nil
 	}, func(int, []byte) bool { return len(d.Codes) < maxDistinct })
@@ -105,8 +105,8 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	if codes.Len() < a.Len() {
 		return nil, fmt.Errorf("the dictionary has more than %d values: scan without dictionaries", maxDistinct)
 	}
-	if len(newRows) > 0 {
-		newValues, err := take.Rows(a, newRows)
+	if len(added) > 0 {
+		newValues, err := take.Rows(a, added)
 		if err != nil {
 			return nil, err
 		}

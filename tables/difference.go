@@ -1,7 +1,6 @@
 package tables
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,9 +11,10 @@ import (
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -27,11 +27,11 @@ type difference struct {
 	release  func()
 }
 
-func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ *difference, err error) {
+func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOptions) (_ *difference, err error) {
 	if _, err := t.check(); err != nil {
 		return nil, err
 	}
-	unpin, err := t.store().commits.Pin()
+	unpin, err := t.commits.Pin()
 	if err != nil {
 		return nil, err
 	}
@@ -68,22 +68,22 @@ func (t *Table) difference(ctx context.Context, since At, o *ChangesOptions) (_ 
 }
 
 // viewAt returns the state that a selects, without the tail's rows.
-func (t *Table) viewAt(ctx context.Context, a At) (*view, error) {
-	old, err := t.At(ctx, a)
+func (t *tableReader) viewAt(ctx context.Context, a At) (*view, error) {
+	old, err := t.at(ctx, a)
 	if err != nil {
 		return nil, err
 	}
 	return old.view(ctx, false)
 }
 
-// foldedView returns t's state. If t is not pinned to a state, foldedView first moves the tail's rows into files.
-func (t *Table) foldedView(ctx context.Context) (*view, error) {
-	if t.old == nil && t.snapshot == "" {
+// foldedView returns the table's state. Unless a state is selected, foldedView first moves the tail's rows into files.
+func (t *tableReader) foldedView(ctx context.Context) (*view, error) {
+	if !t.isPinned() {
 		n, err := t.check()
 		if err != nil {
 			return nil, err
 		}
-		e, err := t.store().commits.Acquire(ctx, n)
+		e, err := t.commits.Acquire(ctx, n)
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,7 @@ func (t *Table) foldedView(ctx context.Context) (*view, error) {
 			_, err = e.Fold(ctx)
 		}
 		if err != nil {
-			return nil, notFound(ctx, t.store().cat, n, err)
+			return nil, notFound(ctx, t.cat, n, err)
 		}
 	}
 	return t.view(ctx, false)
@@ -174,37 +174,58 @@ func (d *difference) read(ctx context.Context, state *view, tasks []table.FileSc
 			yield(nil, err)
 			return
 		}
-		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.b.s.opts.Memory/8
+		scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), d.to.source.opts.Memory/8
 		scan.Read(ctx, datafile.ToRead(state.t, tasks))(yield)
 	}
 }
 
-// batches yields the changed rows in their stored types, with the column _change last.
-func (d *difference) batches(ctx context.Context) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		deleted, inserted, err := d.files(ctx)
-		var rows sorted.Batches
-		switch {
-		case err != nil:
-			rows = func(yield func(arrow.RecordBatch, error) bool) { yield(nil, err) }
-		case len(deleted) == 0:
-			rows = d.label(d.read(ctx, d.to, inserted), ChangeInsert)
-		case len(inserted) == 0:
-			rows = d.label(d.read(ctx, d.from, deleted), ChangeDelete)
-		default:
-			rows = d.compare(ctx, d.read(ctx, d.from, deleted), d.read(ctx, d.to, inserted))
-		}
-		for b, err := range rows {
-			if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
-				if b != nil {
-					b.Release()
-				}
-				yield(nil, d.to.source.error("find the changes of", err))
-				return
-			}
-			if !yield(b, nil) {
-				return
-			}
-		}
-	}
+// label adds the column _change, with the same kind in all rows.
+func (d *difference) label(rows sorted.Batches, kind string) sorted.Batches {
+	return sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		defer b.Release()
+		return d.withKinds(b, slices.Repeat([]string{kind}, int(b.NumRows()))), nil
+	})(rows)
 }
+
+// withKinds returns b with the column _change. The caller must release the result.
+func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.RecordBatch {
+	builder := array.NewStringBuilder(memory.DefaultAllocator)
+	defer builder.Release()
+	builder.AppendValues(kinds, nil)
+	column := builder.NewArray()
+	defer column.Release()
+	return array.NewRecordBatch(d.withChange(d.to.def.Stored, arrow.Field{}), append(slices.Clone(b.Columns()), column), b.NumRows())
+}
+
+// Changes is a reader of the rows that differ between two states of a table; see [Table.Changes].
+type Changes struct {
+	array.RecordReader
+
+	Version Version // the version that the changes lead to; the next call can start from it
+	UUID    string  // the table's UUID
+}
+
+// ChangesOptions configures Changes. Nil or the zero value selects the defaults.
+type ChangesOptions struct {
+	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If there are
+	// none, or if Keys is empty but not nil, an update is a delete and an insert.
+	Keys []string
+
+	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table
+	// was deleted and created again. "" accepts every table.
+	UUID string
+}
+
+// Kinds of changes, which are the values of the column _change that Changes adds.
+const (
+	ChangeInsert       = "insert"
+	ChangeDelete       = "delete"
+	ChangeUpdateBefore = "update_before" // the row before the update; the next row is the row after it
+	ChangeUpdateAfter  = "update_after"
+)
+
+// Keys in the schema metadata of Changes, for readers that lack the fields Version and UUID.
+const (
+	VersionKey = "partd.version"
+	UUIDKey    = "partd.uuid"
+)

@@ -1,23 +1,14 @@
 package tables
 
 import (
-	"context"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/rows/publicerror"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 	"github.com/go-partd/partd/tables/internal/state/commit"
-	"github.com/go-partd/partd/tables/internal/state/definition"
-	"github.com/go-partd/partd/tables/internal/state/rules"
-	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 var (
@@ -83,17 +74,6 @@ func (e *MomentError) Error() string {
 // Unwrap returns ErrNotFound.
 func (e *MomentError) Unwrap() error { return ErrNotFound }
 
-// SchemaError says which column of a put or a scan does not fit the table.
-type SchemaError struct {
-	Column string
-	Err    error // says why
-}
-
-func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }
-
-// Unwrap returns e.Err.
-func (e *SchemaError) Unwrap() error { return e.Err }
-
 // ArgumentError describes an invalid argument.
 type ArgumentError struct{ Err error }
 
@@ -101,45 +81,6 @@ func (e *ArgumentError) Error() string { return e.Err.Error() }
 
 // Unwrap returns e.Err.
 func (e *ArgumentError) Unwrap() error { return e.Err }
-
-// SQLError locates an error in a statement.
-type SQLError struct {
-	Line, Column int // counted from 1, Column in characters; 0 if the position is unknown
-	Err          error
-}
-
-func (e *SQLError) Error() string { return (*sqltext.Error)(e).Error() }
-
-// Unwrap returns e.Err.
-func (e *SQLError) Unwrap() error { return e.Err }
-
-// init lets errors.As find the errors of internal packages as the types of this package.
-func init() {
-	publicerror.As = func(err error, target any) bool {
-		switch e := err.(type) {
-		case *schema.Error:
-			return setTarget(target, (*SchemaError)(e))
-		case *definition.ArgumentError:
-			return setTarget(target, (*ArgumentError)(e))
-		case *sqltext.Error:
-			return setTarget(target, (*SQLError)(e))
-		case *series.DuplicateError:
-			return setTarget(target, (*DuplicateError)(e))
-		case *rules.Error:
-			return setTarget(target, ruleErrorOf(e))
-		}
-		return false
-	}
-}
-
-// setTarget sets *target to e, and reports whether target is a *T.
-func setTarget[T error](target any, e T) bool {
-	t, ok := target.(*T)
-	if ok {
-		*t = e
-	}
-	return ok
-}
 
 // OpError records a failed operation on a store, bucket or table.
 type OpError struct {
@@ -187,24 +128,6 @@ type missingTableError struct{ hint func() string }
 func (e *missingTableError) Error() string { return ErrNotFound.Error() + e.hint() }
 func (e *missingTableError) Unwrap() error { return ErrNotFound }
 
-// missingTable returns the error for a table that does not exist.
-func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
-	const maxNames = 1000
-	// Many callers expect the error, and never read its text.
-	return &missingTableError{sync.OnceValue(func() string {
-		names, _ := cat.Names(context.WithoutCancel(ctx), n.Namespace, "", maxNames) // an error only means that there is no hint
-		return textfmt.Hint(n.Name, names)
-	})}
-}
-
-// notFound returns the result of missingTable if err is the catalog's error for a missing table, and otherwise err.
-func notFound(ctx context.Context, cat *icecat.Catalog, n tableName, err error) error {
-	if errors.Is(err, icecat.ErrNotFound) {
-		return missingTable(ctx, cat, n)
-	}
-	return err
-}
-
 // wrapError wraps *err in an OpError, unless *err is nil.
 func wrapError(err *error, op, bucket, table string) {
 	if *err != nil {
@@ -219,3 +142,23 @@ func wrapOnce(err *error, o *OpError) {
 		*err = o
 	}
 }
+
+// snapshotNotFound converts the catalog's errors for a missing snapshot or table to errors that wrap ErrNotFound.
+func snapshotNotFound(err error) error {
+	if errors.Is(err, icecat.ErrNoSnapshot) {
+		return errNoSnapshot
+	}
+	if errors.Is(err, icecat.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}
+
+// notFoundError is an error with its own message that wraps ErrNotFound.
+type notFoundError struct{ text string }
+
+func (m *notFoundError) Error() string { return m.text }
+
+func (m *notFoundError) Unwrap() error { return ErrNotFound }

@@ -314,7 +314,7 @@ func (t *Txn) evolve(c *txnChange, changes []ColumnChange) error {
 	if err != nil {
 		return err
 	}
-	step := &evolveStep{e: t.entry(c), shape: ev.shape}
+	step := &evolveStep{e: t.writer(c), shape: ev.shape}
 	var caster *schema.Caster
 	if ev.rewrites {
 		caster = ev.caster()

@@ -26,7 +26,7 @@ import (
 // not contain rows with an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
-	e            entry
+	e            tableWriter
 	// the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
 	allowedBy definition.Evolution
 	shape     *schema.Shape      // the new columns
@@ -54,14 +54,14 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	case err != nil:
 		return nil, err
 	case p.caster != nil:
-		return p.rewrite(ctx, a, cur, a.Table(meta))
+		return p.replaceFiles(ctx, a, cur, a.Table(meta))
 	}
 	return p.evolveMetadata(meta)
 }
 
-// rewrite changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
+// replaceFiles changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
 // files.
-func (p *evolveStep) rewrite(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
+func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
 	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())
 	if err != nil {
@@ -190,7 +190,7 @@ const schemaVersionProperty = "partd.schema-version"
 
 // SchemaVersion returns the version last set by Migrate, or 0 if Migrate was never called.
 func (t *Table) SchemaVersion(ctx context.Context) (int, error) {
-	return withView(ctx, t, "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (int, error) { return schemaVersion(v.t) })
 }
 
 func schemaVersion(t *table.Table) (int, error) {
@@ -262,12 +262,12 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	caster = caster.WithMigration(def.Logical, f)
-	check, err := t.entry(c).ruleCheck(t.ctx, newDef, firstResult.Schema(), nil, nil)
+	check, err := t.writer(c).ruleCheck(t.ctx, newDef, firstResult.Schema(), nil, nil)
 	if err != nil {
 		return false, err
 	}
 	check.WithoutOrder()
-	step := &evolveStep{e: t.entry(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
+	step := &evolveStep{e: t.writer(c), shape: sh, props: iceberg.Properties{schemaVersionProperty: strconv.Itoa(version)}}
 	err = t.reshape(c, step, caster, check)
 	return err == nil, err
 }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/apache/iceberg-go/table"
-
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -115,21 +113,10 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 	return d, withoutPosition(err)
 }
 
-// rowChange is a change to some rows of a table.
-type rowChange struct {
-	x        *execution
-	w        *rewrite
-	query    *sqlwrite.Change
-	tasks    []table.FileScanTask // the table's files
-	numbers  *rowNumbers          // nil if the query returns positions in files
-	replaced datafile.Deleted     // rows to remove
-	count    int64                // number of changed rows
-}
-
 // plan returns the table's state for the query, without rows that were appended after w.begin.
 func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	// The view has no series, so that ScanPlan.Rows returns the rows file by file.
-	v := &view{source: c.x.table, t: c.w.t, def: c.w.def}
+	v := &view{source: c.x.table.reader(), t: c.w.t, def: c.w.def}
 	p := &ScanPlan{view: v}
 	p.close = sync.OnceFunc(func() {
 		for _, releaseCopy := range p.copies {
@@ -149,9 +136,6 @@ func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
 	}
 	return p, nil
 }
-
-// limit returns the maximum size of the bitmaps of changed rows, in bytes. It also limits the bitmaps of deleted rows.
-func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }
 
 // removeAll plans the removal of all files.
 func (c *rowChange) removeAll(ctx context.Context) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -14,7 +13,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
@@ -69,12 +67,6 @@ type rowReader struct {
 	last position // the last replaced row
 
 	casters []*schema.Caster // for each action, the caster of an UPDATE's values; nil before its first row
-}
-
-// position is a row's position in the table's files.
-type position struct {
-	file int // the file's index
-	row  int64
 }
 
 // position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn. If there is no such row, it returns an
@@ -246,60 +238,16 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.Re
 	return caster.Cast(part)
 }
 
-// fileRows reads rows of a file in ascending order.
-type fileRows struct {
-	index  int // the file's index
-	next   func() (arrow.RecordBatch, error, bool)
-	stop   func()
-	batch  arrow.RecordBatch
-	offset int64 // number of rows before batch
+// rowChange is a change to some rows of a table.
+type rowChange struct {
+	x        *execution
+	w        *rewrite
+	query    *sqlwrite.Change
+	tasks    []table.FileScanTask // the table's files
+	numbers  *rowNumbers          // nil if the query returns positions in files
+	replaced datafile.Deleted     // rows to remove
+	count    int64                // number of changed rows
 }
 
-func (f *fileRows) close() {
-	if f.batch != nil {
-		f.batch.Release()
-		f.batch = nil
-	}
-	if f.stop != nil {
-		f.stop()
-		f.stop = nil
-	}
-}
-
-// take returns the first of the given rows of file number index: at least one, and all that are in the same batch.
-func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
-	if f.stop == nil || f.index != index {
-		f.close()
-		f.index, f.offset = index, 0
-		scan, err := datafile.NewScan(ctx, t, t.Schema(), nil, nil)
-		if err != nil {
-			return nil, err
-		}
-		file := datafile.ToRead(t, tasks[index:index+1])
-		file[0].Deletes = nil // positions count deleted rows
-		f.next, f.stop = iter.Pull2(scan.Read(ctx, file))
-	}
-	for f.batch == nil || rows[0] >= f.offset+f.batch.NumRows() {
-		if f.batch != nil {
-			f.offset += f.batch.NumRows()
-			f.batch.Release()
-			f.batch = nil
-		}
-		b, err, ok := f.next()
-		if err == nil && !ok {
-			err = fmt.Errorf("file %d of the table has no row %d", index, rows[0])
-		}
-		if err != nil {
-			return nil, err
-		}
-		f.batch = b
-	}
-	var indices []int
-	for _, row := range rows {
-		if row >= f.offset+f.batch.NumRows() {
-			break
-		}
-		indices = append(indices, int(row-f.offset))
-	}
-	return take.Batch(f.batch, indices)
-}
+// limit returns the maximum size of the bitmaps of changed rows, in bytes. It also limits the bitmaps of deleted rows.
+func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/apache/iceberg-go/table"
@@ -19,48 +20,59 @@ import (
 // deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes
 // temporary snapshots of interrupted copies and backups after the grace period.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
-	s = s.orUnopened()
-	defer wrapOnce(&err, &OpError{Op: "expire", Dir: s.dir})
-	o = cmp.Or(o, new(MaintainOptions))
+	return s.orUnopened().keeper.expireAll(ctx, cmp.Or(o, new(MaintainOptions)))
+}
+
+// checkKeep returns an error if o says to keep a negative number of versions, or to keep them for a negative time.
+func (o *MaintainOptions) checkKeep() error {
 	if o.OlderThan < 0 || o.Keep < 0 {
-		return MaintainResult{}, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
+		return fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
 	}
-	grace := cmp.Or(o.Grace, 24*time.Hour)
-	if err := s.dropWorkSnapshots(ctx, grace); err != nil {
+	return nil
+}
+
+// expireAll is Store.Expire.
+func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: "expire", Dir: k.dir})
+	if err := o.checkKeep(); err != nil {
 		return MaintainResult{}, err
 	}
-	used, refsErr := s.cat.References(ctx)
+	grace := cmp.Or(o.Grace, 24*time.Hour)
+	if err := k.dropWorkSnapshots(ctx, grace); err != nil {
+		return MaintainResult{}, err
+	}
+	used, refsErr := k.cat.References(ctx)
 	if refsErr != nil && !errors.Is(refsErr, ErrDamaged) {
 		return MaintainResult{}, refsErr
 	}
-	r, err := s.maintain(ctx, "expire", o, func(ctx context.Context, e entry) (MaintainResult, error) {
-		return e.expire(ctx, e.s.care.byClock(o.OlderThan), max(1, o.Keep))
+	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e tableWriter) (MaintainResult, error) {
+		return e.expire(ctx, k.byClock(o.OlderThan), max(1, o.Keep))
 	})
 	var failed *OpError
 	if errors.As(err, &failed) && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
 		return r, err
 	}
 	if errors.Is(err, ErrDamaged) || refsErr != nil {
-		return r, &OpError{Op: "expire", Dir: s.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
+		return r, &OpError{Op: "expire", Dir: k.dir, Err: fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", cmp.Or(err, refsErr))}
 	}
 	// If tables failed for other reasons, Sweep still finds the files that they need.
-	swept, sweepErr := s.sweep(ctx, icecat.GracePeriods{Unused: grace, Replaced: grace}, used)
+	swept, sweepErr := k.sweep(ctx, icecat.GracePeriods{Unused: grace, Replaced: grace}, used)
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
 	return r, errors.Join(err, sweepErr)
 }
 
 // sweep removes unused files and old IDs of puts. For files in recentlyUsed, the grace period starts again.
-func (s *Store) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
-	grace.Unused, grace.Replaced = s.care.byClock(grace.Unused), s.care.byClock(grace.Replaced)
-	swept, err := s.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := s.commits.Pinned(); return since })
+func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
+	grace.Unused, grace.Replaced = k.byClock(grace.Unused), k.byClock(grace.Replaced)
+	swept, err := k.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := k.commits.Pinned(); return since })
 	if err == nil {
-		err = s.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
+		err = k.cat.ForgetPuts(ctx, time.Now().Add(-IDAge))
 	}
 	return swept, err
 }
 
 // expire removes the versions that are older than an age, except the newest.
-func (e entry) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
+func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
 	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
 			return nil, commit.ErrNothing // the table was deleted concurrently
@@ -112,7 +124,7 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 
 // expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
 // ago.
-func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
+func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
 	keep, age := o.keepOf(settings)
 	c.expiring = time.Time{}
 	if keep == 0 && age == 0 {
@@ -124,7 +136,7 @@ func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definit
 		return r, "the table's property gc.enabled is false", nil
 	}
 	keep = max(keep, 1, props.GetInt(table.MinSnapshotsToKeepKey, 0))
-	age = e.s.care.byClock(max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond))
+	age = k.byClock(max(age, time.Duration(props.GetInt(table.MaxSnapshotAgeMsKey, 0))*time.Millisecond))
 	_, n, err := withoutOldVersions(t, age, keep)
 	if err != nil || n == 0 {
 		return r, "", err
@@ -140,25 +152,24 @@ func (e entry) expireIfDue(ctx context.Context, t *table.Table, settings definit
 
 // sweepIfDue removes unused files if the last time is long ago. After versions have expired, it looks sooner, because
 // their files need not wait long.
-func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
-	last, err := s.cat.Moment(ctx, sweepName)
-	m := s.care
-	m.mu.Lock()
+func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
+	last, err := k.cat.Moment(ctx, sweepName)
+	k.mu.Lock()
 	every := sweepEvery
-	if m.sweepSoon {
-		every = min(max(sweepSoon, 20*m.sweepTime), sweepEvery)
+	if k.sweepSoon {
+		every = min(max(sweepSoon, 20*k.sweepTime), sweepEvery)
 	}
-	m.mu.Unlock()
+	k.mu.Unlock()
 	if since := time.Since(last); err != nil || since >= 0 && since < every && o.Grace == 0 {
 		return err
 	}
 	// A file that another program commits and that soon expires may keep the time when a sweep first found it unused.
 	grace := icecat.GracePeriods{Unused: cmp.Or(o.Grace, unusedTime+sweepEvery), Replaced: cmp.Or(o.Grace, readerTime), Expires: o.expires}
-	if err := s.dropWorkSnapshots(ctx, grace.Unused); err != nil {
+	if err := k.dropWorkSnapshots(ctx, grace.Unused); err != nil {
 		return err
 	}
 	start := time.Now()
-	swept, err := s.sweep(ctx, grace, nil)
+	swept, err := k.sweep(ctx, grace, nil)
 	if errors.Is(err, ErrDamaged) {
 		err = fmt.Errorf("no file was removed, because a damaged table's files are unknown: repair the table first: %w", err)
 	}
@@ -166,11 +177,38 @@ func (s *Store) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainR
 		return err
 	}
 	r.FilesRemoved, r.BytesRemoved, r.FilesWaiting = swept.Files, swept.Bytes, swept.Waiting
-	m.mu.Lock()
-	m.unused, m.sweepSoon, m.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
-	m.mu.Unlock()
+	k.mu.Lock()
+	k.unused, k.sweepSoon, k.sweepTime = swept.WaitingBytes, swept.Soon, time.Since(start)
+	k.mu.Unlock()
 	if swept.Files > 0 {
-		s.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
+		k.opts.Logger.Info("unused files removed", "files", swept.Files, "bytes", swept.Bytes)
 	}
-	return s.cat.SetMoment(ctx, sweepName, time.Now())
+	return k.cat.SetMoment(ctx, sweepName, time.Now())
+}
+
+// dropWorkSnapshots deletes temporary snapshots of at least an age, unless a copy of this process may use them. A copy
+// leaves its snapshot if its process is killed.
+func (k *keeper) dropWorkSnapshots(ctx context.Context, age time.Duration) error {
+	if k.opts.ReadOnly {
+		return nil
+	}
+	before := time.Now().Add(-k.byClock(age))
+	if pins, oldest := k.commits.Pinned(); pins > 0 && oldest.Before(before) {
+		before = oldest
+	}
+	for b, err := range k.buckets(ctx) {
+		if err != nil {
+			return err
+		}
+		snapshots, err := k.snapshots(ctx, b)
+		for _, i := range snapshots {
+			if err == nil && strings.HasPrefix(i.Name, workName) && i.Time.Before(before) {
+				err = k.deleteSnapshots(ctx, b, &i.Name)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -5,13 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -47,7 +40,7 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 	cat := t.store().cat
 	defer func() {
 		if err == nil {
-			t.store().care.noteLoad(n)
+			t.store().keeper.noteLoad(n)
 		}
 	}()
 	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
@@ -119,7 +112,7 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	if to == nil {
 		return &ArgumentError{Err: errors.New("the destination bucket is nil")}
 	}
-	target, err := to.check(newName)
+	target, err := checkTable(to.Name(), newName)
 	if err != nil {
 		return err
 	}
@@ -130,12 +123,6 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	// Update both names' entries in memory, so that the table's rows in the tail appear under the new name.
 	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
 }
-
-// Namespace returns the bucket's Iceberg namespace.
-func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
-
-// BucketOf returns the bucket of an Iceberg namespace.
-func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
 
 func (t *Table) stageIceberg(ctx context.Context, meta table.Metadata) error {
 	if _, err := t.checkUnpinned(); err != nil {
@@ -176,7 +163,7 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 // addIceberg adds a change. It first applies the change to a copy of the metadata, to find out whether the commit must
 // fold the tail.
 func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
-	n, err := t.s.Bucket(change.Bucket).check(change.Table)
+	n, err := checkTable(change.Bucket, change.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +174,7 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	if c.Len() > 0 {
 		return nil, &ArgumentError{Err: errors.New("the commit contains two changes to the table: combine them into one")}
 	}
-	e := t.entry(c)
+	e := t.writer(c)
 	p := &foreign.Step{
 		Entry: e.Entry, Catalog: t.s.cat, Memory: t.s.opts.Memory / 8, Change: change,
 		ReadRows: func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
@@ -222,43 +209,4 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	c.Unfolded = mode == commit.Plain && !p.NeedsWholeTable(t.ctx, meta) || mode == commit.Replaces
 	c.Add(mode, nil, p.Apply)
 	return c, nil
-}
-
-// WithoutDir replaces the directories of the store and of temporary files, the user's home directory, and others, with
-// "…" wherever they occur in text, because clients must not learn them.
-func (s *Store) WithoutDir(text string, others ...string) string {
-	s = s.orUnopened()
-	s.dirsOnce.Do(func() {
-		home, _ := os.UserHomeDir()
-		s.dirsPattern = compileDirs(strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home)
-	})
-	// The others come first, because they may be in one of the store's directories.
-	for _, pattern := range []*regexp.Regexp{compileDirs(others...), s.dirsPattern} {
-		if pattern != nil {
-			// twice, because matches overlap if one character is between them
-			text = pattern.ReplaceAllString(pattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
-		}
-	}
-	return text
-}
-
-// compileDirs returns a pattern that matches dirs, in several spellings, or nil if there are none.
-func compileDirs(dirs ...string) *regexp.Regexp {
-	var roots []string
-	for _, dir := range dirs {
-		resolved, _ := filepath.EvalSymlinks(dir)
-		for _, root := range []string{strings.TrimPrefix(dir, "file://"), resolved} {
-			root = strings.TrimRight(root, `/\`)
-			if strings.ContainsAny(root, `/\`) {
-				quoted := strconv.Quote(root)
-				roots = append(roots, regexp.QuoteMeta(root), regexp.QuoteMeta(quoted[1:len(quoted)-1]), regexp.QuoteMeta((&url.URL{Path: root}).EscapedPath()))
-			}
-		}
-	}
-	if len(roots) == 0 {
-		return nil
-	}
-	// because the first root that matches applies
-	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) })
-	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }

@@ -23,8 +23,8 @@ import (
 type (
 	Hooks     = hooks
 	TableName = tableName
-	CopyJob   = copyJob
-	Entry     = entry
+	CopyJob   = copier
+	Entry     = tableWriter
 	View      = view
 )
 
@@ -39,10 +39,10 @@ const (
 )
 
 var (
-	OpenHooked         = open
+	OpenHooked         = openHooked
 	CatalogFingerprint = catalogFingerprint
 	CopyStable         = copyStable
-	Fold               = fold
+	Fold               = foldTable
 	NamespaceOf        = namespaceOf
 	NewKeySet          = newKeySet
 )
@@ -54,30 +54,32 @@ func (s *Store) Opts() *Options           { return &s.opts }
 func (s *Store) HooksInUse() *Hooks       { return &s.hooks }
 
 func (s *Store) MaintainEach(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, Entry) (MaintainResult, error)) (MaintainResult, error) {
-	return s.maintain(ctx, op, o, f)
+	return s.keeper.maintain(ctx, op, o, f)
 }
 
-func (s *Store) CopyJobTo(ctx context.Context, op string, to *Store, names Buckets, do func(*CopyJob, []*Bucket) error) ([]CopiedTable, error) {
+func (s *Store) CopyJobTo(ctx context.Context, op string, to *Store, names Buckets, do func(*CopyJob, []string) error) ([]CopiedTable, error) {
 	return s.copyTo(ctx, op, to, names, do)
 }
 
-func (c *copyJob) SnapshotName() string { return c.snapshot }
+func (c *copier) SnapshotName() string { return c.snapshot }
 
 func (b *Bucket) Store() *Store                        { return b.s }
-func (b *Bucket) Check(name string) (TableName, error) { return b.check(name) }
+func (b *Bucket) Check(name string) (TableName, error) { return checkTable(b.Name(), name) }
 
 func (t *Table) Acquire(ctx context.Context) (e Entry, release func(), err error) {
 	return t.acquire(ctx)
 }
 
 func (t *Table) Checksum(ctx context.Context, at At) (*content.RowSum, error) {
-	return t.checksum(ctx, at)
+	return sumRows(ctx, t.reader(), at)
 }
 
-func (t *Table) View(ctx context.Context, withRows bool) (*View, error) { return t.view(ctx, withRows) }
+func (t *Table) View(ctx context.Context, withRows bool) (*View, error) {
+	return t.reader().view(ctx, withRows)
+}
 
 func (t *Table) PinnedView(ctx context.Context) (v *View, release func(), err error) {
-	return t.pinnedView(ctx)
+	return t.reader().pinnedView(ctx)
 }
 
 func (v *view) Table() *table.Table                { return v.t }
@@ -88,7 +90,7 @@ func (v *view) Tail() *commit.Tail                 { return v.tail }
 
 // EncodeRows returns the sorted, encoded rows of a table, which Changes compares since a version.
 func (t *Table) EncodeRows(ctx context.Context, since Version, use func(sorted.Batches) error) error {
-	d, err := t.difference(ctx, AtVersion(since), new(ChangesOptions))
+	d, err := t.reader().difference(ctx, AtVersion(since), new(ChangesOptions))
 	if err != nil {
 		return err
 	}
@@ -124,22 +126,22 @@ func PayingRun(sizes []int64, suffixOnly bool, commit int) (start, n int) {
 
 // RetryMaintenanceAt sets when a table of the default bucket is maintained again after a failure.
 func (s *Store) RetryMaintenanceAt(name string, at time.Time) {
-	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).retry = at
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).retry = at
 }
 
 // SetClock makes the Store believe that somebody has set the wall clock forward.
 func (s *Store) SetClock(ahead time.Duration) {
-	s.care.openedWall = s.care.openedWall.Add(-ahead)
+	s.keeper.openedWall = s.keeper.openedWall.Add(-ahead)
 }
 
 // RetryExpiry makes the next pass look for versions of a table of the default bucket to expire.
 func (s *Store) RetryExpiry(name string) {
-	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).seen = ""
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).seen = ""
 }
 
 // PostponedSince sets since when engines have postponed the compaction of a table of the default bucket.
 func (s *Store) PostponedSince(name string, at time.Time) {
-	s.care.state(tableName{Namespace: namespaceOf(""), Name: name}).waiting = at
+	s.keeper.state(tableName{Namespace: namespaceOf(""), Name: name}).waiting = at
 }
 
 func LoadIceberg(ctx context.Context, t *Table) (*table.Table, error) { return t.loadIceberg(ctx, nil) }

@@ -10,7 +10,7 @@ import (
 
 // limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
 // that time, and moves the time back until there are at least n rows.
-func (r *reader) limitToLast(n int64) error {
+func (r *rowScan) limitToLast(n int64) error {
 	if r.series == nil {
 		return r.limitToLastFiles(n)
 	}
@@ -37,7 +37,7 @@ func (r *reader) limitToLast(n int64) error {
 
 // limitToLastFiles is limitToLast for tables without an order. It counts the rows that are not in files yet, and then
 // the rows of the files, newest file first, until it has counted at least n.
-func (r *reader) limitToLastFiles(n int64) error {
+func (r *rowScan) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (r *reader) limitToLastFiles(n int64) error {
 
 // count returns the number of rows that match the filters. It reads the given columns, and the columns that the filters
 // need.
-func (r *reader) count(columns []string) (count int64, err error) {
+func (r *rowScan) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err
 	}

@@ -29,11 +29,9 @@ func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 		return nil, err
 	}
 	s := t.store()
-	unpin, err := s.commits.Pin()
-	if err != nil {
+	if err := s.checkOpen(); err != nil {
 		return nil, err
 	}
-	unpin() // Pin was only called to check that the store is open
 	dir := filepath.Join(s.local, "locks")
 	if err := s.hooks.FS.MkdirAll(dir, 0o777); err != nil {
 		return nil, err

@@ -107,14 +107,14 @@ func (r *MaintainResult) add(o MaintainResult) {
 // Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
 func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
-	r, err := s.maintain(ctx, "fold", o, fold)
+	r, err := s.keeper.maintain(ctx, "fold", o, foldTable)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
 		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds moved
 	}
 	return r, err
 }
 
-func fold(ctx context.Context, e entry) (r MaintainResult, err error) {
+func foldTable(ctx context.Context, e tableWriter) (r MaintainResult, err error) {
 	r.Rows, err = e.Fold(ctx)
 	if r.Rows > 0 {
 		r.Tables = 1
@@ -131,45 +131,36 @@ const maxFailed = 100
 
 // maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f
 // fails, and reports them at the end. The error wraps ErrDamaged if all failures do.
-func (s *Store) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, entry) (MaintainResult, error)) (_ MaintainResult, err error) {
-	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
+func (k *keeper) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, tableWriter) (MaintainResult, error)) (_ MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: op, Dir: k.dir})
 	o = cmp.Or(o, new(MaintainOptions))
-	if err := s.checkOpen(); err != nil {
+	if err := k.checkOpen(); err != nil {
 		return MaintainResult{}, err
 	}
-	tables, err := o.selectTables(ctx, op, s.commits)
-	if err == nil && s.opts.ReadOnly && op != "fold" { // fold is allowed: it does nothing in a read-only store
+	tables, err := o.selectTables(ctx, op, k.commits)
+	if err == nil && k.opts.ReadOnly && op != "fold" { // fold is allowed: it does nothing in a read-only store
 		err = ErrReadOnly
 	}
 	if err != nil {
 		return MaintainResult{}, err
 	}
-	return s.forEach(ctx, op, tables, f)
-}
-
-// checkOpen returns an error if the store is closed.
-func (s *Store) checkOpen() error {
-	unpin, err := s.commits.Pin()
-	if err == nil {
-		unpin()
-	}
-	return err
+	return k.forEach(ctx, op, tables, f)
 }
 
 // forEach is like maintain, but calls f for the given tables.
-func (s *Store) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, entry) (MaintainResult, error)) (sum MaintainResult, err error) {
-	defer wrapOnce(&err, &OpError{Op: op, Dir: s.dir})
+func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f func(context.Context, tableWriter) (MaintainResult, error)) (sum MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: op, Dir: k.dir})
 	var mu sync.Mutex // guards sum, damaged and failed
 	var damaged, failed []error
 	err = parallel.Each(ctx, slices.Values(tables), maintainWorkers, func(ctx context.Context, n tableName) error {
-		e, release, err := s.acquire(ctx, n)
+		e, release, err := k.acquire(ctx, n)
 		if err != nil {
 			return err
 		}
 		defer release()
 		end := ignoreOutcome
 		if op != "fold" { // package commit reports each fold to the Observer
-			ctx, end = s.opts.begin(ctx, op, bucketOf(n.Namespace), n.Name)
+			ctx, end = k.opts.begin(ctx, op, bucketOf(n.Namespace), n.Name)
 		}
 		r, err := f(ctx, e)
 		end(Outcome{Err: err})
@@ -232,4 +223,23 @@ func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *c
 		}
 	}
 	return names, nil
+}
+
+// Backlog describes the rows in the tail (the log of recent appends) that are not yet folded into files.
+type Backlog struct {
+	Rows, Bytes int64
+	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
+}
+
+// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those that
+// nobody has read since Open if the catalog does not respond within five seconds.
+func (s *Store) Backlog() (b Backlog) {
+	s = s.orUnopened()
+	if s.tail != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		s.commits.ReadTails(ctx)
+		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
+	}
+	return b
 }

@@ -14,23 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// Times of the maintenance.
-const (
-	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
-	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
-	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
-	readerTime  = time.Hour        // how long another process may read files whose version has expired
-	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
-	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
-	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
-	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
-	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
-	leaseName   = "maintenance"    // in the catalog
-	sweepName   = "maintenance swept"
-	minFree     = 256 << 20 // space that maintenance leaves free on the disk, in bytes
-)
-
 // Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
 // pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
 // have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours. One hour suffices for
@@ -45,41 +28,43 @@ const (
 // with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it about
 // once a minute.
 func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
-	s = s.orUnopened()
-	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: s.dir})
-	o = cmp.Or(o, new(MaintainOptions))
-	if o.OlderThan < 0 || o.Keep < 0 {
-		return r, fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
+	return s.orUnopened().keeper.pass(ctx, cmp.Or(o, new(MaintainOptions)))
+}
+
+// pass is one pass of Maintain.
+func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
+	defer wrapOnce(&err, &OpError{Op: "maintain", Dir: k.dir})
+	if err := o.checkKeep(); err != nil {
+		return r, err
 	}
-	if err := s.checkOpen(); err != nil || s.opts.ReadOnly {
+	if err := k.checkOpen(); err != nil || k.opts.ReadOnly {
 		return r, cmp.Or(err, ErrReadOnly)
 	}
-	m := s.care
-	if !m.running.TryLock() {
+	if !k.running.TryLock() {
 		return r, fmt.Errorf("the maintenance is %w: another pass is running", ErrInUse)
 	}
-	defer m.running.Unlock()
+	defer k.running.Unlock()
 	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.last, m.err = time.Now(), err
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.last, k.err = time.Now(), err
 	}()
-	ctx, release, err := s.takeLease(ctx)
+	ctx, release, err := k.takeLease(ctx)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	tables, err := o.selectTables(ctx, "maintain", s.commits)
+	tables, err := o.selectTables(ctx, "maintain", k.commits)
 	if err != nil {
 		return r, err
 	}
-	m.forget(tables, o)
+	k.forget(tables, len(o.Buckets) == 0)
 	var failed []error
 	for _, n := range tables {
-		if !m.isDue(n) {
+		if !k.isDue(n) {
 			continue
 		}
-		sum, err := s.maintainTable(ctx, n, o)
+		sum, err := k.maintainTable(ctx, n, o)
 		r.add(sum)
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			return r, cmp.Or(context.Cause(ctx), err)
@@ -89,15 +74,15 @@ func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainRes
 		}
 	}
 	if !o.Requested {
-		failed = append(failed, s.sweepIfDue(ctx, o, &r))
+		failed = append(failed, k.sweepIfDue(ctx, o, &r))
 	}
 	return r, errors.Join(failed...)
 }
 
 // takeLease takes the lease of the maintenance, and renews it until release is called. If that fails, it cancels the
 // context that it returns.
-func (s *Store) takeLease(ctx context.Context) (_ context.Context, release func() error, err error) {
-	ok, err := s.cat.TakeLease(ctx, leaseName, s.care.holder, leaseTime)
+func (k *keeper) takeLease(ctx context.Context) (_ context.Context, release func() error, err error) {
+	ok, err := k.cat.TakeLease(ctx, leaseName, k.holder, leaseTime)
 	if err == nil && !ok {
 		err = fmt.Errorf("the maintenance is %w: another process maintains the tables", ErrInUse)
 	}
@@ -114,7 +99,7 @@ func (s *Store) takeLease(ctx context.Context) (_ context.Context, release func(
 				return
 			case <-time.After(leaseTime / 3):
 			}
-			ok, err := s.cat.TakeLease(held, leaseName, s.care.holder, leaseTime)
+			ok, err := k.cat.TakeLease(held, leaseName, k.holder, leaseTime)
 			if failures++; err == nil && ok {
 				failures = 0
 			}
@@ -126,52 +111,51 @@ func (s *Store) takeLease(ctx context.Context) (_ context.Context, release func(
 	return held, func() error {
 		cancel(nil)
 		<-stopped
-		return s.cat.DropLease(context.WithoutCancel(ctx), leaseName, s.care.holder)
+		return k.cat.DropLease(context.WithoutCancel(ctx), leaseName, k.holder)
 	}, nil
 }
 
 // maintainTable maintains one table, logs what it did, and updates the table's state.
-func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptions) (r MaintainResult, err error) {
-	m := s.care
-	location, err := s.cat.Location(ctx, n.Namespace, n.Name)
+func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOptions) (r MaintainResult, err error) {
+	location, err := k.cat.Location(ctx, n.Namespace, n.Name)
 	if errors.Is(err, icecat.ErrNotFound) {
 		return r, nil // deleted in the meantime
 	}
 	if err != nil {
 		return r, err
 	}
-	c := m.state(n)
+	c := k.state(n)
 	seen := fmt.Sprint(location, o.Keep, o.OlderThan, o.Requested)
-	m.mu.Lock()
+	k.mu.Lock()
 	isSeen := c.seen == seen && (c.expiring.IsZero() || time.Since(c.expiring) < expireEvery)
-	m.mu.Unlock()
+	k.mu.Unlock()
 	if isSeen {
 		return r, nil
 	}
-	e, release, err := s.acquire(ctx, n)
+	e, release, err := k.acquire(ctx, n)
 	if err != nil {
 		return r, err
 	}
 	defer release()
 	start := time.Now()
 	var reason string
-	ctx, end := s.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
-	r, reason, err = e.care(ctx, c, o)
+	ctx, end := k.opts.begin(ctx, "maintain", bucketOf(n.Namespace), n.Name)
+	r, reason, err = k.care(ctx, e, c, o)
 	end(Outcome{Err: err})
-	log := s.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
+	log := k.opts.Logger.With("bucket", bucketOf(n.Namespace), "table", n.Name)
 	if r != (MaintainResult{}) {
 		log.Info("table maintained", "files_before", r.FilesBefore, "files_after", r.FilesAfter, "versions_expired", r.Versions, "seconds", time.Since(start).Seconds())
 	}
 	if ctx.Err() != nil {
 		return r, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	c.reason, c.seen, c.retry = reason, "", time.Time{}
 	switch {
 	case err != nil:
 		c.retry = time.Now().Add(min(time.Minute<<min(c.failures, 10), maxPause))
-		c.failures, c.reason = c.failures+1, s.WithoutDir(err.Error())
+		c.failures, c.reason = c.failures+1, k.withoutDir(err.Error())
 		log.Warn("cannot maintain a table", "err", err, "failures", c.failures, "retry", c.retry.Format(time.RFC3339))
 	case reason == "" && r == (MaintainResult{}):
 		c.failures, c.seen = 0, seen
@@ -181,12 +165,12 @@ func (s *Store) maintainTable(ctx context.Context, n tableName, o *MaintainOptio
 	if r != (MaintainResult{}) {
 		c.last = time.Now()
 	}
-	m.sweepSoon = m.sweepSoon || r.Versions > 0
+	k.sweepSoon = k.sweepSoon || r.Versions > 0
 	return r, err
 }
 
 // care compacts the table and expires its versions, as far as that pays. reason says why it left work undone, or is "".
-func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
+func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
 		return sum, "", err
@@ -198,7 +182,7 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 	last, p := t.Metadata().LastSequenceNumber(), &pacer{time.Now()}
 	for start, stale := time.Now(), 0; time.Since(start) < tableTime; {
 		var r MaintainResult
-		r, reason, err = e.compactRun(ctx, t, c, p, last)
+		r, reason, err = k.compactRun(ctx, e, t, c, p, last)
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
@@ -219,7 +203,7 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 			return sum, "", err
 		}
 	}
-	r, waits, err := e.expireIfDue(ctx, t, settings, c, o)
+	r, waits, err := k.expireIfDue(ctx, e, t, settings, c, o)
 	sum.add(r)
 	sum.Tables = min(sum.Tables, 1)
 	return sum, cmp.Or(reason, waits), err
@@ -227,9 +211,8 @@ func (e entry) care(ctx context.Context, c *careState, o *MaintainOptions) (sum 
 
 // compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of its
 // files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was faster.
-func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
-	m := e.s.care
-	free, _, spaceErr := e.s.DiskSpace()
+func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
+	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {
 		return e.prepareRun(ctx, t, step, p, func(run []table.FileScanTask) bool {
 			var size int64
@@ -243,13 +226,13 @@ func (e entry) compactRun(ctx context.Context, t *table.Table, c *careState, p *
 			if old < min(minRunFiles, len(run)) {
 				return false
 			}
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			engine := time.Since(m.loads[e.TableName]) < engineTime
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			engine := time.Since(k.loads[e.TableName]) < engineTime
 			switch {
 			case len(e.Changing) > 0:
 				reason = "a statement is changing rows"
-			case spaceErr == nil && e.s.local == e.s.dir && free < 2*size+minFree:
+			case spaceErr == nil && k.local == k.dir && free < 2*size+minFree:
 				reason = "the disk has too little free space to merge files"
 			case engine && (c.waiting.IsZero() || time.Since(c.waiting) < engineLimit):
 				reason = "an engine has loaded the table, and may be about to commit"

@@ -1,19 +1,14 @@
 package tables
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"strings"
-	"time"
 	"unicode/utf8"
 
-	"github.com/apache/iceberg-go/table"
-
 	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // Metadata is a user's metadata for a table or a bucket. Values can be anything that JSON can represent. When read
@@ -89,78 +84,5 @@ func (c MetadataChange) apply(old map[string]any) (map[string]any, error) {
 	return Metadata(changed).normalize()
 }
 
-// SetMetadata replaces the table's metadata.
-func (t *Table) SetMetadata(ctx context.Context, m Metadata) error {
-	return t.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
-}
-
-// ChangeMetadata changes the table's metadata in one commit.
-func (t *Table) ChangeMetadata(ctx context.Context, c MetadataChange) error {
-	return t.update(ctx, "set metadata", func(txn *Txn) error { return txn.ChangeMetadata(t.Bucket().Name(), t.Name(), c) })
-}
-
-// SetMetadata replaces the bucket's own metadata, and creates the bucket if it is missing.
-func (b *Bucket) SetMetadata(ctx context.Context, m Metadata) error {
-	return b.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
-}
-
-// ChangeMetadata changes the bucket's own metadata, and creates the bucket if it is missing.
-func (b *Bucket) ChangeMetadata(ctx context.Context, c MetadataChange) error {
-	return b.store().Update(ctx, func(t *Txn) error { return t.ChangeMetadata(b.Name(), "", c) })
-}
-
-// Metadata returns the bucket's own metadata.
-func (b *Bucket) Metadata(ctx context.Context) (_ Metadata, err error) {
-	defer wrapError(&err, "read metadata", b.Name(), "")
-	m, exists, err := b.store().cat.NamespaceMetadata(ctx, namespaceOf(b.Name()))
-	if err == nil && !exists {
-		err = ErrNotFound
-	}
-	return m, err
-}
-
-// SetMetadata is like Table.SetMetadata or, if name is "", Bucket.SetMetadata, but is part of the transaction.
-func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
-	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
-}
-
-// ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
-func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
-	defer wrapError(&err, "set metadata", bucket, name)
-	if c.Set, err = c.Set.normalize(); err != nil {
-		return err
-	}
-	if name == "" {
-		if t.ended {
-			return ErrTxnDone
-		}
-		if err := checkName("bucket", bucket); err != nil {
-			return err
-		}
-		t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
-		return nil
-	}
-	change, err := t.existing(bucket, name)
-	if err != nil {
-		return err
-	}
-	change.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
-		if cur == nil {
-			return nil, ErrNotFound
-		}
-		a.Info.Updated = a.Now
-		a.Info.Metadata, err = c.apply(a.Info.Metadata)
-		return cur.Metadata(), err
-	})
-	return nil
-}
-
 // UpdatedKey is the metadata key under which listings return the time of a table's last change.
 const UpdatedKey = icecat.UpdatedKey
-
-func withUpdated(m Metadata, at time.Time) Metadata {
-	updated := Metadata{}
-	maps.Copy(updated, m)
-	updated[UpdatedKey] = icecat.UpdatedText(at)
-	return updated
-}

@@ -19,12 +19,13 @@ import (
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/files/bucketfs"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
 // the directory for a catalog that is not in PostgreSQL.
-func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
+func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
 		if s.dir, err = filepath.Abs(dir); err != nil {
@@ -54,7 +55,7 @@ func (s *Store) locate(ctx context.Context, dir string, cat *icecat.Options) (ca
 	return s.local, nil
 }
 
-func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
+func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) (err error) {
 	scheme, path, _ := strings.Cut(url, "://")
 	if host, _, _ := strings.Cut(path, "/"); strings.ContainsAny(host, "@:") {
 		s.dir = scheme + "://…" // s.dir appears in error messages, so it must not contain credentials
@@ -94,21 +95,69 @@ func (s *Store) openBucket(ctx context.Context, url string, cat *icecat.Options)
 	return nil
 }
 
-// lockTailDir locks the directory of the tail, if it has one. Only then may a rebuild replace files of the catalog.
-func (s *Store) lockTailDir() error {
-	if s.opts.NoTail || s.opts.Tail != nil {
-		return nil
-	}
-	dir := s.tailDir()
-	if err := s.hooks.FS.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
-		return err
-	}
-	return s.lock(dir + ".lock")
+// Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
+// be a URL such as s3://BUCKET/PREFIX.
+func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
+	return openHooked(ctx, dir, o, hooks{FS: vfs.OS{}})
 }
 
-func (s *Store) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }
+func openHooked(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
+	c := &core{hooks: h}
+	s := &Store{c, newKeeper(c)}
+	defer func() {
+		if err != nil {
+			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
+		}
+	}()
+	if s.opts, err = o.withDefaults(); err != nil {
+		return nil, err
+	}
+	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit, Logger: s.opts.Logger, Rebuild: s.opts.Rebuild}
+	catalogDir, err := s.locate(ctx, dir, &cat)
+	if err != nil {
+		return nil, err
+	}
+	if s.opts.ReadOnly || cat.Database == "" && !writable(catalogDir) {
+		if err := s.openCopies(ctx, &cat); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.lockTailDir(); err != nil {
+		return nil, err
+	}
+	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.cat.Close)
+	s.commits = commit.NewTables(commit.Options{
+		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
+		Folding: s.opts.beginFold, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
+			if s.hooks.OnPrepared != nil {
+				s.hooks.OnPrepared()
+			}
+		},
+	})
+	if !s.opts.NoTail {
+		if err := s.openTail(ctx); err != nil {
+			return nil, err
+		}
+		s.keeper.holder = s.tail.ID() // so that a restarted server still has its lease
+	}
+	if err := s.cat.EndRebuild(); err != nil {
+		return nil, err
+	}
+	if !s.opts.ReadOnly {
+		s.commits.Run()
+	}
+	return s, nil
+}
 
-func (s *Store) openTail(ctx context.Context) error {
+func (o *Options) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
+	ctx, end := o.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
+	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
+}
+
+func (s *core) openTail(ctx context.Context) error {
 	tailStore := s.opts.Tail
 	if tailStore == nil {
 		dir := s.tailDir()
@@ -164,7 +213,7 @@ func createSynced(dir string, o logstore.Options) error {
 }
 
 // lock locks the tail, so that no other Store opens it.
-func (s *Store) lock(path string) error {
+func (s *core) lock(path string) error {
 	l := s.hooks.FS.NewLock(path)
 	locked, err := l.TryLock(true)
 	if err != nil {
@@ -180,3 +229,17 @@ func (s *Store) lock(path string) error {
 	})
 	return nil
 }
+
+// lockTailDir locks the directory of the tail, if it has one. Only then may a rebuild replace files of the catalog.
+func (s *core) lockTailDir() error {
+	if s.opts.NoTail || s.opts.Tail != nil {
+		return nil
+	}
+	dir := s.tailDir()
+	if err := s.hooks.FS.MkdirAll(filepath.Dir(dir), 0o777); err != nil {
+		return err
+	}
+	return s.lock(dir + ".lock")
+}
+
+func (s *core) tailDir() string { return cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -13,16 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
-	"github.com/go-partd/partd/tables/internal/state/series"
+	"github.com/go-partd/partd/tables/internal/state/rules"
 )
-
-// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
-type DuplicateError struct {
-	Count int64    // number of duplicate rows
-	Rows  []string // the first ten of them, as text; nil if only their number is known
-}
-
-func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
 
 // Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does not
 // release it.
@@ -91,7 +84,7 @@ func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *Put
 
 // putInTail appends rows to the tail, and creates the table if it is missing. It returns commit.ErrNeedsCommit if the
 // rows must be written to files instead.
-func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
+func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutOptions) (Version, error) {
 	v, exists, err := e.Append(ctx, src, o.ID, o.checkMissing)
 	if err != nil || exists {
 		return Version(v), err
@@ -111,7 +104,7 @@ func (e entry) putInTail(ctx context.Context, src *datafile.Source, o PutOptions
 
 // newTable returns metadata for a new table with the settings o. The metadata
 // includes the dictionaries of the dictionary-encoded columns in rows.
-func (s *Store) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
+func (s *core) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
 		return nil, err
@@ -152,4 +145,83 @@ func (o *PutOptions) checkMissing(c *schema.Caster) error {
 		*o.MissingColumns = missing
 	}
 	return nil
+}
+
+// Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
+func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
+	defer wrapError(&err, "put", bucket, name)
+	n, err := checkTable(bucket, name)
+	if err != nil {
+		return err
+	}
+	opts, err := o.check(m)
+	if err != nil {
+		return err
+	}
+	src, err := datafile.Gather(r, 0)
+	if err != nil {
+		return err
+	}
+	defer src.Release()
+	_, err = t.put(n, src, src.Schema, m, opts)
+	return err
+}
+
+func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
+	c, err := t.change(n)
+	if err != nil {
+		return nil, err
+	}
+	saved := *c
+	if m == PutAppend && c.cur != nil {
+		if err := t.prepareAppend(c, schema); err != nil {
+			return nil, err
+		}
+	}
+	step, err := t.writer(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.hasPuts)
+	if errors.Is(err, commit.ErrNothing) {
+		*c = saved
+		return c, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if opts.Over != nil {
+		c.Add(step.tailMode(), nil, step.undoCompactions)
+	}
+	c.Add(step.tailMode(), step.IO, step.apply)
+	c.cur, c.hasPuts = c.Staged(step.newMeta, step.IO), true
+	return c, nil
+}
+
+// If an append of rows with the given schema requires other columns, prepareAppend changes the table's columns. If a
+// rule compares all rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
+func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
+	d, err := definition.FromMetadata(c.cur.Metadata())
+	if err != nil {
+		return err
+	}
+	ruleList, err := c.Rules(t.ctx, d)
+	if err != nil {
+		return err
+	}
+	if c.Len() == 0 && slices.ContainsFunc(ruleList, func(r rules.Rule) bool { return r.InTable && !r.Disabled }) {
+		if _, err = c.entry.Fold(t.ctx); err == nil {
+			c.cur, err = c.Current(t.ctx)
+		}
+		if err == nil && c.cur == nil {
+			err = commit.ErrStale
+		}
+		if err == nil {
+			d, err = definition.FromMetadata(c.cur.Metadata())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, changes, err := d.Caster(schema)
+	if err != nil {
+		return err
+	}
+	return t.evolve(c, changesOf(changes))
 }

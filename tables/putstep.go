@@ -34,7 +34,7 @@ type putStep struct {
 
 // prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
 // hasOtherPuts means that the same Update has already put rows to the table.
-func (e entry) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
+func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
 	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
 		if applied, err := e.Applied(ctx, t, o.ID); applied || err != nil {

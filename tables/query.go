@@ -1,9 +1,7 @@
 package tables
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -90,39 +88,6 @@ type QueryDescription struct {
 	Parameters *arrow.Schema // one field per parameter; the type null means that a value of any type is valid
 }
 
-// Query runs one SELECT statement over the store's tables with Options.Engine, and streams its result; see [Engine].
-// Without an Engine, the error wraps errors.ErrUnsupported.
-func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.RecordReader, error) {
-	s = s.orUnopened()
-	if s.opts.Engine == nil {
-		return nil, noEngine("query")
-	}
-	ctx, end := s.opts.begin(ctx, "query", cmp.Or(o, new(QueryOptions)).Bucket, "")
-	r, err := s.opts.Engine.Query(ctx, s, sql, o)
-	if err != nil {
-		end(Outcome{Err: err})
-		return nil, err
-	}
-	return s.opts.observe(r, end), nil
-}
-
-// Describe returns the parameters and columns of a statement; see [Engine]. The result of a statement for Exec has one
-// column, rows, with the number of changed rows.
-func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
-	s = s.orUnopened()
-	if s.opts.Engine == nil {
-		return nil, noEngine("describe")
-	}
-	if IsWrite(sql) {
-		return s.describeWrite(ctx, sql, cmp.Or(o, new(QueryOptions)))
-	}
-	return s.opts.Engine.Describe(ctx, s, sql, o)
-}
-
-func noEngine(op string) error {
-	return &OpError{Op: op, Err: fmt.Errorf("%w: the store was opened without Options.Engine", errors.ErrUnsupported)}
-}
-
 type allowedBucketsKey struct{}
 
 // WithBuckets returns a context in which SQL statements, including those of package transform, can use only tables of
@@ -139,3 +104,50 @@ func CheckAccess(ctx context.Context, bucket string) error {
 	}
 	return nil
 }
+
+// ExecOptions configures Exec. Nil or the zero value selects the defaults.
+type ExecOptions struct {
+	// Bucket is where table names without a bucket are looked up.
+	Bucket string
+
+	// Parameters contains the statement's parameters, as QueryOptions.Parameters does, but can have any number of rows.
+	// INSERT … VALUES puts the rows of all parameters in one commit. Every other statement runs and commits once for
+	// each row of the parameters. If it fails, the error says how many of these rows were applied. Without rows, Exec
+	// does nothing.
+	Parameters arrow.RecordBatch
+
+	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
+	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
+	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
+	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example. If the statement runs once for
+	// each row of the parameters, "#" and the number of the row are appended to ID, and count as part of its length.
+	ID string
+
+	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
+	Memory int64
+
+	// DryRun makes Exec change nothing, and return the number of rows that the statement would change.
+	DryRun bool
+
+	// Authorize is called with the statement's verb, bucket and table before the statement runs. It is not called for
+	// tables that the statement only reads. If it returns an error, Exec returns an error that wraps it. Nil means that
+	// all statements are allowed. [CheckAccess] applies in any case.
+	Authorize func(ExecResult) error
+}
+
+// ExecResult is the result of Exec.
+type ExecResult struct {
+	Rows    int64   `json:"rows"`    // number of rows that the statement inserted, updated or deleted
+	Version Version `json:"version"` // as returned by Put; 0 after a dry run, DROP, ALTER or CREATE SCHEMA
+	Verb    string  `json:"verb"`    // such as INSERT or CREATE TABLE
+	Bucket  string  `json:"bucket"`
+	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
+
+	// Replaced is the number of rows that CREATE OR REPLACE TABLE would remove, after a dry run. Rows does not include
+	// them.
+	Replaced int64 `json:"replaced,omitempty"`
+}
+
+// IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's verb, so it
+// is also true for statements that Exec refuses, such as CREATE VIEW or COMMIT.
+func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }

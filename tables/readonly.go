@@ -22,18 +22,10 @@ import (
 
 const catalogFile = "catalog.db"
 
-// ReadOnly reports whether Options.ReadOnly was set or the directory was not writable.
-func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
-
-// SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
-// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on
-// this machine, or be Options.Tail.
-func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
-
 // openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
 // opening the originals would change them. A catalog in PostgreSQL is not copied. openCopies takes no lock, so it never
 // blocks a writer.
-func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
+func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	dir, temp, err := tempdir.NewDir("")
 	if err != nil {
 		return fmt.Errorf("create a directory for copies of the catalog and the tail: %w", err)
@@ -69,7 +61,7 @@ func (s *Store) openCopies(ctx context.Context, cat *icecat.Options) error {
 }
 
 // copyTail copies the tail, if there is one, to the directory dest, and makes the Store use the copy.
-func (s *Store) copyTail(ctx context.Context, dest string) error {
+func (s *core) copyTail(ctx context.Context, dest string) error {
 	from, tailStore := cmp.Or(s.opts.TailDir, filepath.Join(s.local, "tail")), s.opts.Tail
 	noTail := s.opts.NoTail
 	s.opts.TailDir, s.opts.Tail, s.opts.NoTail = dest, nil, true

@@ -2,38 +2,20 @@ package tables
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
-	"github.com/go-partd/partd/tables/internal/rows/take"
-	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
-
-// deletePredicate selects the rows to delete from a table.
-type deletePredicate struct {
-	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
-	// that are not selected.
-	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
-	columns  []string // names of the columns that matches reads
-	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
-	matches func(arrow.RecordBatch) ([]bool, error)
-	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and
-	// uses mayMatch to skip row groups.
-	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
-	// rows, if not nil, contains the selected rows. The other fields must then be nil.
-	rows datafile.Deleted
-}
-
-// hasPositions reports whether the selected rows are known by their positions in files, so that scans can omit them.
-func (d *deletePredicate) hasPositions() bool { return d.find != nil || d.rows != nil }
 
 // where returns a predicate that selects the rows where cond is true.
 func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
@@ -137,31 +119,6 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	return nil
 }
 
-// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of
-// arrival.
-func (w *rewrite) keepsArrivalOrder() bool {
-	return w.def.Order != nil && !w.def.Order.HasRule()
-}
-
-// checkArrivalOrder returns commit.ErrStale if rows that were added to cur after the rewrite read the table would come
-// before earlier rows with the same time, because w.newFiles come after all other files.
-func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
-	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
-		return nil
-	}
-	read, err := datafile.Files(ctx, w.t)
-	if err != nil {
-		return err
-	}
-	known, s := datafile.Paths(read), w.series(cur)
-	added, err := s.Files(ctx)
-	added = slices.DeleteFunc(added, func(f *series.File) bool { return known[f.Data().FilePath()] })
-	if err == nil && len(series.OverlappingFiles(added, s.Written(w.newFiles))) > 0 {
-		err = commit.ErrStale
-	}
-	return err
-}
-
 // groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in
 // their order of arrival, but the new files come after all other files. If the table can have rows with the same time
 // and keys, a group therefore includes all later files that overlap one of its files.
@@ -262,13 +219,16 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	return err
 }
 
-func (d *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-	keep, err := d.matches(b)
-	if err != nil {
-		return nil, err
+// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has vectors,
+// and the property modeKey, such as write.merge.mode, asks for them. If the row numbers need too much memory, it rewrites
+// the files instead.
+func (w *rewrite) removeByMode(ctx context.Context, deletes *deletePredicate, modeKey string) error {
+	meta := w.t.Metadata()
+	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolving == nil
+	err := w.remove(ctx, deletes)
+	if w.vectors && errors.Is(err, partd.ErrTooLarge) {
+		w.vectors = false
+		err = w.remove(ctx, deletes)
 	}
-	for i := range keep {
-		keep[i] = !keep[i]
-	}
-	return take.Where(b, keep)
+	return err
 }

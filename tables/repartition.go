@@ -40,7 +40,7 @@ func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionRe
 	return result, err
 }
 
-func (e entry) partition(ctx context.Context, by Partition) (result PartitionResult, failure error) {
+func (e tableWriter) partition(ctx context.Context, by Partition) (result PartitionResult, failure error) {
 	e.Commits.Lock()
 	defer e.Commits.Unlock()
 	t, err := e.FoldAll(ctx)

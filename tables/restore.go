@@ -41,7 +41,7 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 		err = b.store().update(ctx, func(t *Txn) error {
 			t.hooks = append(t.hooks, icecat.CheckPlan(ns, snapshot, planned, wholeBucket))
 			if wholeBucket {
-				if err := t.restoreMetadata(b, snapshot); err != nil {
+				if err := t.restoreMetadata(t.s, b.Name(), snapshot); err != nil {
 					return err
 				}
 			}
@@ -95,9 +95,9 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	})
 }
 
-// restoreMetadata gives the bucket with b's name the metadata in a snapshot of b. b can belong to another store.
-func (t *Txn) restoreMetadata(b *Bucket, snapshot string) error {
-	snapshots, err := b.Snapshots(t.ctx)
+// restoreMetadata gives a bucket the metadata in a snapshot of the bucket with the same name in store from.
+func (t *Txn) restoreMetadata(from *core, bucket, snapshot string) error {
+	snapshots, err := from.snapshots(t.ctx, bucket)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (t *Txn) restoreMetadata(b *Bucket, snapshot string) error {
 	if i < 0 {
 		return errNoSnapshot
 	}
-	return t.ChangeMetadata(b.Name(), "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
+	return t.ChangeMetadata(bucket, "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
 // restore restores a table to the state l in a snapshot. If l has no location, restore deletes the table.
@@ -121,7 +121,7 @@ func (t *Txn) restore(n tableName, l icecat.Listed) error {
 		}
 		return nil
 	}
-	step, err := t.s.newRestoreStep(t.ctx, t.s, l)
+	step, err := newRestoreStep(t.ctx, t.s.cat, t.s.cat, l)
 	if err != nil {
 		return err
 	}

@@ -34,14 +34,14 @@ type restoreStep struct {
 	base *string
 }
 
-// newRestoreStep returns a step that restores the state l of a table in store from.
-func (s *Store) newRestoreStep(ctx context.Context, from *Store, l icecat.Listed) (*restoreStep, error) {
-	source, err := from.cat.LoadAt(ctx, l.Namespace, l.Name, l.Location)
+// newRestoreStep returns a step that restores the state l of a table in the catalog from.
+func newRestoreStep(ctx context.Context, from, to *icecat.Catalog, l icecat.Listed) (*restoreStep, error) {
+	source, err := from.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 	if err != nil {
 		return nil, err
 	}
-	ids, err := from.cat.PutsIn(ctx, source.Metadata().TableUUID().String(), l.Location)
-	return &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: s.cat.NewLocation(), ids: ids}, err
+	ids, err := from.PutsIn(ctx, source.Metadata().TableUUID().String(), l.Location)
+	return &restoreStep{source: source, meta: l.Metadata, uuid: uuid.NewString(), location: to.NewLocation(), ids: ids}, err
 }
 
 func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {

@@ -2,13 +2,16 @@ package tables
 
 import (
 	"context"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/series"
@@ -29,7 +32,7 @@ const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
 type rewrite struct {
-	e            entry
+	e            tableWriter
 	added        []iceberg.DataFile // files with new rows, which a later attempt can reuse
 	addedWritten int                // number of files written when added was complete; a retry removes later files
 	attempts     int
@@ -207,3 +210,57 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 
 // writer returns the table that new files are written to.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }
+
+// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of
+// arrival.
+func (w *rewrite) keepsArrivalOrder() bool {
+	return w.def.Order != nil && !w.def.Order.HasRule()
+}
+
+// checkArrivalOrder returns commit.ErrStale if rows that were added to cur after the rewrite read the table would come
+// before earlier rows with the same time, because w.newFiles come after all other files.
+func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
+	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
+		return nil
+	}
+	read, err := datafile.Files(ctx, w.t)
+	if err != nil {
+		return err
+	}
+	known, s := datafile.Paths(read), w.series(cur)
+	added, err := s.Files(ctx)
+	added = slices.DeleteFunc(added, func(f *series.File) bool { return known[f.Data().FilePath()] })
+	if err == nil && len(series.OverlappingFiles(added, s.Written(w.newFiles))) > 0 {
+		err = commit.ErrStale
+	}
+	return err
+}
+
+// deletePredicate selects the rows to delete from a table.
+type deletePredicate struct {
+	// mayMatch reports whether a file with the given bounds can contain selected rows, and whether it can contain rows
+	// that are not selected.
+	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
+	columns  []string // names of the columns that matches reads
+	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
+	matches func(arrow.RecordBatch) ([]bool, error)
+	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and
+	// uses mayMatch to skip row groups.
+	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
+	// rows, if not nil, contains the selected rows. The other fields must then be nil.
+	rows datafile.Deleted
+}
+
+// hasPositions reports whether the selected rows are known by their positions in files, so that scans can omit them.
+func (d *deletePredicate) hasPositions() bool { return d.find != nil || d.rows != nil }
+
+func (d *deletePredicate) remaining(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	keep, err := d.matches(b)
+	if err != nil {
+		return nil, err
+	}
+	for i := range keep {
+		keep[i] = !keep[i]
+	}
+	return take.Where(b, keep)
+}

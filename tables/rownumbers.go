@@ -2,12 +2,16 @@ package tables
 
 import (
 	"context"
+	"fmt"
+	"iter"
 	"math/bits"
 	"sort"
 
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // rowNumbers converts row numbers in ScanPlan.Rows, which omits deleted rows, to positions in files.
@@ -55,4 +59,68 @@ func (n *rowNumbers) position(row int64) position {
 		}
 	}
 	return n.last
+}
+
+// fileRows reads rows of a file in ascending order.
+type fileRows struct {
+	index  int // the file's index
+	next   func() (arrow.RecordBatch, error, bool)
+	stop   func()
+	batch  arrow.RecordBatch
+	offset int64 // number of rows before batch
+}
+
+func (f *fileRows) close() {
+	if f.batch != nil {
+		f.batch.Release()
+		f.batch = nil
+	}
+	if f.stop != nil {
+		f.stop()
+		f.stop = nil
+	}
+}
+
+// take returns the first of the given rows of file number index: at least one, and all that are in the same batch.
+func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
+	if f.stop == nil || f.index != index {
+		f.close()
+		f.index, f.offset = index, 0
+		scan, err := datafile.NewScan(ctx, t, t.Schema(), nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		file := datafile.ToRead(t, tasks[index:index+1])
+		file[0].Deletes = nil // positions count deleted rows
+		f.next, f.stop = iter.Pull2(scan.Read(ctx, file))
+	}
+	for f.batch == nil || rows[0] >= f.offset+f.batch.NumRows() {
+		if f.batch != nil {
+			f.offset += f.batch.NumRows()
+			f.batch.Release()
+			f.batch = nil
+		}
+		b, err, ok := f.next()
+		if err == nil && !ok {
+			err = fmt.Errorf("file %d of the table has no row %d", index, rows[0])
+		}
+		if err != nil {
+			return nil, err
+		}
+		f.batch = b
+	}
+	var indices []int
+	for _, row := range rows {
+		if row >= f.offset+f.batch.NumRows() {
+			break
+		}
+		indices = append(indices, int(row-f.offset))
+	}
+	return take.Batch(f.batch, indices)
+}
+
+// position is a row's position in the table's files.
+type position struct {
+	file int // the file's index
+	row  int64
 }

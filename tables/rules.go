@@ -39,46 +39,6 @@ type Rule struct {
 	InTable bool `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
 }
 
-// RuleError lists the rules that a put violates. Such a put changes nothing.
-type RuleError struct{ Violations []Violation }
-
-func (e *RuleError) Error() string {
-	var converted rules.Error
-	for _, v := range e.Violations {
-		converted.Violations = append(converted.Violations, rules.Violation{Rule: v.Rule, Reason: v.Reason, Count: v.Count, Rows: badRows[rules.BadRow](v.Rows)})
-	}
-	return converted.Error()
-}
-
-// Violation describes the rows that violate a rule.
-type Violation struct {
-	Rule   string
-	Reason string   // set if columns, not rows, violate the rule
-	Count  int64    // number of rows that violate the rule
-	Rows   []BadRow // the first ten of these rows
-}
-
-// BadRow is a row that violates a rule.
-type BadRow struct {
-	Row    int64  // number of the row in the put, counted from 1
-	Values string // the values of the rule's columns, as column=value
-}
-
-func ruleErrorOf(e *rules.Error) *RuleError {
-	converted := new(RuleError)
-	for _, v := range e.Violations {
-		converted.Violations = append(converted.Violations, Violation{v.Rule, v.Reason, v.Count, badRows[BadRow](v.Rows)})
-	}
-	return converted
-}
-
-func badRows[To, From BadRow | rules.BadRow](rows []From) (converted []To) {
-	for _, r := range rows {
-		converted = append(converted, To(r))
-	}
-	return converted
-}
-
 // RuleEdit is a change to the rules of a table or a bucket.
 type RuleEdit struct {
 	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
@@ -93,17 +53,15 @@ type RuleEdit struct {
 	Enable  []string `json:"enable,omitempty"`
 }
 
-const rulesProperty = icecat.RulesProperty
-
 // Rules returns the table's rules, without the rules of its bucket.
 func (t *Table) Rules(ctx context.Context) ([]Rule, error) {
-	return withView(ctx, t, "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[rulesProperty]) })
+	return withView(ctx, t.reader(), "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[icecat.RulesProperty]) })
 }
 
 // Rules returns the bucket's own rules, which apply to all its tables, including future ones.
 func (b *Bucket) Rules(ctx context.Context) (list []Rule, err error) {
 	defer wrapError(&err, "read the rules of", b.Name(), "")
-	text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), rulesProperty)
+	text, err := b.store().cat.Property(ctx, namespaceOf(b.Name()), icecat.RulesProperty)
 	if err != nil {
 		return nil, err
 	}
@@ -129,10 +87,10 @@ func (b *Bucket) EditRules(ctx context.Context, e RuleEdit) (err error) {
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), rulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, definition.Settings{}, nil) })
+	return b.store().cat.EditProperty(ctx, namespaceOf(b.Name()), icecat.RulesProperty, func(oldText string) (string, error) { return editRules(oldText, &e, definition.Settings{}, nil) })
 }
 
-// editRules applies an edit to rules in the format of rulesProperty, and returns the new rules in that format.
+// editRules applies an edit to rules in the format of icecat.RulesProperty, and returns the new rules in that format.
 func editRules(oldText string, e *RuleEdit, s definition.Settings, columns *arrow.Schema) (string, error) {
 	ruleList, err := rules.Parse(oldText)
 	if err != nil {
@@ -168,7 +126,7 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 		if err != nil {
 			return nil, err
 		}
-		oldText := cur.Properties()[rulesProperty]
+		oldText := cur.Properties()[icecat.RulesProperty]
 		text, err := editRules(oldText, &e, def.Settings, def.Logical)
 		if err == nil && text == oldText {
 			err = commit.ErrNothing
@@ -176,9 +134,9 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 		if err != nil {
 			return nil, err
 		}
-		var change table.Update = table.NewSetPropertiesUpdate(iceberg.Properties{rulesProperty: text})
+		var change table.Update = table.NewSetPropertiesUpdate(iceberg.Properties{icecat.RulesProperty: text})
 		if text == "" {
-			change = table.NewRemovePropertiesUpdate([]string{rulesProperty})
+			change = table.NewRemovePropertiesUpdate([]string{icecat.RulesProperty})
 		}
 		return table.UpdateTableMetadata(cur.Metadata(), []table.Update{change}, "")
 	})
@@ -188,7 +146,7 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 // ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no
 // rules. newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows
 // of old, except the rows that match the predicate deleted.
-func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
+func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
 		return nil, err
@@ -205,7 +163,7 @@ func (e entry) ruleCheck(ctx context.Context, d *definition.Definition, newSchem
 // readExcept calls each with the rows in a table's files, in the stored types. It leaves out the
 // rows selected by the deleted predicate, and the files whose paths are in skip. The where expression is only a hint:
 // rows that do not satisfy it may or may not be passed to each.
-func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
+func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
@@ -244,8 +202,8 @@ func (e entry) readExcept(ctx context.Context, t *table.Table, deleted *deletePr
 }
 
 // reader returns a reader of a table's files, without rows in the tail.
-func (e entry) reader(ctx context.Context, t *table.Table) (*reader, error) {
+func (e tableWriter) reader(ctx context.Context, t *table.Table) (*rowScan, error) {
 	def, err := definition.FromMetadata(t.Metadata())
-	v := &view{source: &Table{b: e.s.Bucket(bucketOf(e.Namespace)), name: e.Name}, t: t, def: def}
+	v := &view{source: &tableReader{core: e.s, bucket: bucketOf(e.Namespace), name: e.Name}, t: t, def: def}
 	return v.reader(ctx), err
 }

@@ -26,18 +26,19 @@ import (
 // Scan returns a reader of the table's rows at the time of the call. To end the scan, the caller must release the
 // reader.
 func (t *Table) Scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
-	o = cmp.Or(o, new(ScanOptions))
-	ctx, end := t.store().opts.begin(ctx, "scan", t.Bucket().Name(), t.Name())
-	out, err := t.scan(ctx, o)
-	if err != nil {
-		err = t.error("scan", err)
-		end(Outcome{Err: err})
-		return nil, err
-	}
-	return t.store().opts.observe(out, end), nil
+	return t.reader().scan(ctx, o)
 }
 
-func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
+// scan is Table.Scan.
+func (t *tableReader) scan(ctx context.Context, o *ScanOptions) (array.RecordReader, error) {
+	ctx, end := t.opts.begin(ctx, "scan", t.bucket, t.name)
+	out, err := t.start(ctx, cmp.Or(o, new(ScanOptions)))
+	wrapError(&err, "scan", t.bucket, t.name)
+	return t.opts.observe(out, err, end)
+}
+
+// start returns the reader for a scan.
+func (t *tableReader) start(ctx context.Context, o *ScanOptions) (_ array.RecordReader, err error) {
 	v, release, err := t.pinnedView(ctx)
 	if err != nil {
 		return nil, err
@@ -95,8 +96,8 @@ func (t *Table) scan(ctx context.Context, o *ScanOptions) (_ array.RecordReader,
 
 var errNoLookup = errors.New("the scan must read many rows")
 
-// reader is a scan in progress.
-type reader struct {
+// rowScan is a scan in progress.
+type rowScan struct {
 	*view
 	ctx context.Context // Scan's context, stored because RecordReader's methods take no context
 
@@ -125,12 +126,12 @@ type reader struct {
 }
 
 // reader returns a reader of v. The caller must call plan before batches.
-func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *reader {
-	return &reader{view: v, ctx: ctx, limit: -1, filters: filters}
+func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *rowScan {
+	return &rowScan{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
 // chooseColumns determines the columns to read and to return. requested are the columns to return; none means all.
-func (r *reader) chooseColumns(requested []string) error {
+func (r *rowScan) chooseColumns(requested []string) error {
 	needed := map[string]bool{}
 	for _, name := range requested {
 		if needed[name] {
@@ -176,7 +177,7 @@ func (r *reader) chooseColumns(requested []string) error {
 }
 
 // plan prepares r to read the given columns, or all columns if none are given.
-func (r *reader) plan(columns []string) (err error) {
+func (r *rowScan) plan(columns []string) (err error) {
 	if err := r.chooseColumns(columns); err != nil {
 		return err
 	}
@@ -207,7 +208,7 @@ func (r *reader) plan(columns []string) (err error) {
 		return err
 	}
 	scan.Recycle = r.recycle
-	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.b.s.opts.Memory/8
+	scan.Workers, scan.Memory = runtime.GOMAXPROCS(0), r.source.opts.Memory/8
 	if maxRows >= 0 {
 		scan.Workers, scan.Rows = 1, min(scan.Rows, maxRows)
 	}
@@ -234,7 +235,7 @@ func (r *reader) plan(columns []string) (err error) {
 
 // convert converts a batch in stored types to the columns of the result. If filtered is true, b contains only rows that
 // match the filter; otherwise, convert applies the filter.
-func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
+func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error
 	if !r.needsCast {
 		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
@@ -262,7 +263,7 @@ func (r *reader) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch,
 	return full.NewSlice(first, first+count), nil
 }
 
-func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
+func (r *rowScan) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
 		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
@@ -285,7 +286,7 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 }
 
 // storedBatches yields the rows in files and in the tail, with the columns to read in their stored types.
-func (r *reader) storedBatches(yield func(arrow.RecordBatch, error) bool) {
+func (r *rowScan) storedBatches(yield func(arrow.RecordBatch, error) bool) {
 	if r.files != nil {
 		r.readingFiles = true
 		for b, err := range r.files {

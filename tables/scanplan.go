@@ -79,7 +79,7 @@ type PlannedFile struct {
 
 // ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
 func (t *Table) ScanPlan(ctx context.Context) (*ScanPlan, error) {
-	v, release, err := t.pinnedView(ctx)
+	v, release, err := t.reader().pinnedView(ctx)
 	if err != nil {
 		return nil, t.error("plan", err)
 	}
@@ -139,7 +139,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 		p.DeletesMark = fmt.Sprintf("%s-%d", p.UUID, cmp.Or(v.snapshot, v.t.CurrentSnapshot()).SnapshotID)
 	}
 	for _, task := range tasks {
-		local, release, err := v.source.b.s.cat.Local(task.File.FilePath())
+		local, release, err := v.source.cat.Local(task.File.FilePath())
 		if err != nil {
 			return err
 		}
@@ -287,7 +287,7 @@ func (p *ScanPlan) DeletedRows(ctx context.Context, maxBytes int64) ([][]uint64,
 // Parts returns the number of parts for [ScanOptions.Part]: at least one, and about one per data file. All parts must
 // be scanned at the same version or snapshot.
 func (t *Table) Parts(ctx context.Context) (int, error) {
-	return withView(ctx, t, "count the parts of", func(v *view) (int, error) {
+	return withView(ctx, t.reader(), "count the parts of", func(v *view) (int, error) {
 		cuts, paths, err := v.parts(ctx)
 		return max(1, len(paths), len(cuts)+1), err
 	})
@@ -308,7 +308,7 @@ func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err
 }
 
 // limitToPart restricts the scan to part o.Part.
-func (r *reader) limitToPart(o *ScanOptions) error {
+func (r *rowScan) limitToPart(o *ScanOptions) error {
 	if !o.From.IsZero() || !o.To.IsZero() || o.Last > 0 {
 		return errors.New("option Part cannot be combined with From, To or Last")
 	}

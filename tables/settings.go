@@ -1,19 +1,9 @@
 package tables
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
-	"github.com/go-partd/partd/tables/internal/state/commit"
 	"github.com/go-partd/partd/tables/internal/state/definition"
-	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
 // Settings configures a table. The zero value means a table without settings.
@@ -113,103 +103,3 @@ const (
 	MaintenanceOn  = definition.MaintenanceOn  // Maintain cares for the table, even if its option Requested is set
 	MaintenanceOff = definition.MaintenanceOff // Maintain leaves the table alone
 )
-
-// Settings returns the table's settings in its selected state. In an old version, Time and Keys are those of the version; the
-// others can be newer.
-func (t *Table) Settings(ctx context.Context) (Settings, error) {
-	return withView(ctx, t, "read the settings of", func(v *view) (Settings, error) {
-		s := settingsOf(v.def.Settings)
-		s.Keys = slices.Clone(s.Keys)
-		return s, nil
-	})
-}
-
-// SetSettings replaces a table's settings. If only is not nil, SetSettings changes only the settings with these JSON
-// names, such as "keep_versions", and keeps concurrent changes of others; a zero value unsets a setting. If the change
-// affects the order of the rows or the rule for duplicates, the same commit rewrites the table's files.
-func (t *Table) SetSettings(ctx context.Context, s Settings, only ...string) error {
-	const op = "set the settings of"
-	err := t.update(ctx, op, func(txn *Txn) error { return txn.SetSettings(t.Bucket().Name(), t.Name(), s, only...) })
-	if opErr, ok := errors.AsType[*OpError](err); ok {
-		err = t.error(op, opErr.Err)
-	}
-	return err
-}
-
-// SetSettings is like Table.SetSettings, but is part of the transaction.
-func (t *Txn) SetSettings(bucket, name string, s Settings, only ...string) error {
-	const op = "set the settings of"
-	if err := definition.CheckNames(only); err != nil {
-		return &OpError{Op: op, Bucket: bucket, Table: name, Err: err}
-	}
-	return t.editSettings(op, bucket, name, func(current *definition.Settings) { definition.CopyNamed(current, s.definition(), only) })
-}
-
-func (t *Txn) editSettings(op, bucket, name string, edit func(*definition.Settings)) (err error) {
-	defer wrapError(&err, op, bucket, name)
-	c, err := t.existing(bucket, name)
-	if err != nil {
-		return err
-	}
-	meta, err := withSettings(c.cur.Metadata(), edit)
-	if err != nil {
-		return err
-	}
-	c.cur = c.Staged(meta, t.s.cat.NewIO())
-	c.Add(commit.Plain, nil, editSettingsStep(edit))
-	return nil
-}
-
-func withSettings(meta table.Metadata, edit func(*definition.Settings)) (table.Metadata, error) {
-	s, err := definition.SettingsOf(meta)
-	if err != nil {
-		return nil, err
-	}
-	edit(&s)
-	return definition.WithSettings(meta, &s)
-}
-
-// editSettingsStep returns a step that edits a table's settings, and rewrites all its files if the edit changes the
-// order of the rows or the rule for duplicates.
-func editSettingsStep(edit func(*definition.Settings)) commit.Step {
-	return func(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
-		if cur == nil {
-			return nil, ErrNotFound
-		}
-		oldDef, err := definition.FromMetadata(cur.Metadata())
-		if err != nil {
-			return nil, err
-		}
-		meta, err := withSettings(cur.Metadata(), edit)
-		if err != nil {
-			return nil, err
-		}
-		cur = a.Table(meta)
-		newSeries, err := a.Series(cur)
-		if err != nil || newSeries == nil || oldDef.Order != nil && oldDef.Order.Sort == newSeries.Sort && (oldDef.Order.Rule == newSeries.Rule || newSeries.Rule == "" || newSeries.Rule == definition.KeepAll) {
-			return meta, err
-		}
-		files, err := newSeries.Files(ctx)
-		if err != nil || len(files) == 0 {
-			return meta, err
-		}
-		var replaced []iceberg.DataFile
-		for _, f := range files {
-			replaced = append(replaced, f.Data())
-		}
-		added, err := newSeries.Rewrite(ctx, files, newSeries, newSeries.Merging(), sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			if err := series.Check(newSeries.Order, b); err != nil {
-				b.Release()
-				return nil, err
-			}
-			return b, nil
-		}))
-		if err == nil && newSeries.Rule == definition.RefuseDuplicate {
-			err = newSeries.RejectDuplicates(ctx, nil, added)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return commit.ReplaceFiles(ctx, cur, replaced, added, nil)
-	}
-}

@@ -6,11 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/apache/iceberg-go/table"
-
-	"github.com/go-partd/partd/tables/internal/files/icecat"
-	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
 // SnapshotInfo describes a snapshot of a bucket.
@@ -21,25 +16,6 @@ type SnapshotInfo struct {
 	Tables   int       `json:"tables"`
 	Metadata Metadata  `json:"metadata"` // the bucket's metadata
 }
-
-// snapshotNotFound converts the catalog's errors for a missing snapshot or table to errors that wrap ErrNotFound.
-func snapshotNotFound(err error) error {
-	if errors.Is(err, icecat.ErrNoSnapshot) {
-		return errNoSnapshot
-	}
-	if errors.Is(err, icecat.ErrNotFound) {
-		return ErrNotFound
-	}
-	return err
-}
-
-var errNoSnapshot = &notFoundError{"the bucket has no snapshot of that name"}
-
-// notFoundError is an error with its own message that wraps ErrNotFound.
-type notFoundError struct{ text string }
-
-func (m *notFoundError) Error() string { return m.text }
-func (m *notFoundError) Unwrap() error { return ErrNotFound }
 
 // Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
 // returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
@@ -53,33 +29,30 @@ func (b *Bucket) Snapshot(ctx context.Context, name string) (_ string, err error
 	if err := errors.Join(checkName("bucket", b.Name()), checkName("snapshot", name)); err != nil {
 		return "", err
 	}
-	return b.store().snapshot(ctx, []*Bucket{b}, name)
+	return b.store().keeper.snapshot(ctx, []string{namespaceOf(b.Name())}, name)
 }
 
 // snapshot creates one snapshot of several buckets; see Bucket.Snapshot.
-func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (string, error) {
-	var namespaces []string
-	for _, b := range buckets {
-		ns := namespaceOf(b.Name())
-		exists, err := s.cat.HasNamespace(ctx, ns)
+func (k *keeper) snapshot(ctx context.Context, namespaces []string, name string) (string, error) {
+	for _, ns := range namespaces {
+		exists, err := k.cat.HasNamespace(ctx, ns)
 		if err != nil {
 			return "", err
 		}
 		if !exists {
 			return "", ErrNotFound
 		}
-		namespaces = append(namespaces, ns)
 		// Appends must be blocked during the last fold, so that a snapshot that contains a put also contains all
 		// earlier puts. Fold once before blocking appends, so that the last fold has few rows to move.
-		if err := b.foldTails(ctx); err != nil && !errors.Is(err, ErrDamaged) {
+		if err := k.foldTails(ctx, ns); err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
 	}
-	s.commits.Appending.Lock()
-	defer s.commits.Appending.Unlock()
+	k.commits.Appending.Lock()
+	defer k.commits.Appending.Unlock()
 	var damaged error
-	for _, b := range buckets {
-		err := b.foldTails(ctx)
+	for _, ns := range namespaces {
+		err := k.foldTails(ctx, ns)
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return "", err
 		}
@@ -88,7 +61,7 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 	for {
 		now := time.Now()
 		label := cmp.Or(name, now.UTC().Format("2006-01-02T15:04:05.000000Z"))
-		created, err := s.cat.TakeSnapshot(ctx, namespaces, label, now)
+		created, err := k.cat.TakeSnapshot(ctx, namespaces, label, now)
 		switch {
 		case err != nil:
 			return "", err
@@ -104,108 +77,47 @@ func (s *Store) snapshot(ctx context.Context, buckets []*Bucket, name string) (s
 }
 
 // foldTails moves the bucket's rows from the tail into files. It skips damaged tables, and returns their errors last.
-func (b *Bucket) foldTails(ctx context.Context) error {
+func (k *keeper) foldTails(ctx context.Context, ns string) error {
 	// Other engines may have renamed tables with rows in the tail: make the rows appear under the new names.
-	renamed, err := b.store().cat.Unlisted(ctx, namespaceOf(b.Name()))
+	renamed, err := k.cat.Unlisted(ctx, ns)
 	if err != nil {
 		return err
 	}
 	for _, name := range renamed {
-		err := b.store().commits.Refresh(ctx, tableName{Namespace: namespaceOf(b.Name()), Name: name})
+		err := k.commits.Refresh(ctx, tableName{Namespace: ns, Name: name})
 		if err != nil && !errors.Is(err, ErrDamaged) {
 			return err
 		}
 	}
-	_, err = b.store().forEach(ctx, "fold", b.store().commits.WithTail(ctx, namespaceOf(b.Name())), fold)
+	_, err = k.forEach(ctx, "fold", k.commits.WithTail(ctx, ns), foldTable)
 	return err
 }
 
 // Snapshots returns the bucket's snapshots, oldest first.
 func (b *Bucket) Snapshots(ctx context.Context) (snapshots []SnapshotInfo, err error) {
-	defer wrapError(&err, "list snapshots", b.Name(), "")
-	infos, err := b.store().cat.Snapshots(ctx, namespaceOf(b.Name()))
+	return b.store().snapshots(ctx, b.Name())
+}
+
+func (s *core) snapshots(ctx context.Context, bucket string) (snapshots []SnapshotInfo, err error) {
+	defer wrapError(&err, "list snapshots", bucket, "")
+	infos, err := s.cat.Snapshots(ctx, namespaceOf(bucket))
 	for _, s := range infos {
-		snapshots = append(snapshots, SnapshotInfo{b.Name(), s.Name, s.Created, s.Tables, s.Metadata})
+		snapshots = append(snapshots, SnapshotInfo{bucket, s.Name, s.Created, s.Tables, s.Metadata})
 	}
 	return snapshots, err
 }
 
 // DeleteSnapshot deletes a snapshot if it exists. Expire later removes the files that only the snapshot needed.
 func (b *Bucket) DeleteSnapshot(ctx context.Context, name string) error {
-	return b.deleteSnapshots(ctx, &name)
+	return b.store().deleteSnapshots(ctx, b.Name(), &name)
 }
 
 // DeleteSnapshots deletes all snapshots of the bucket.
-func (b *Bucket) DeleteSnapshots(ctx context.Context) error { return b.deleteSnapshots(ctx, nil) }
-
-func (b *Bucket) deleteSnapshots(ctx context.Context, name *string) (err error) {
-	defer wrapError(&err, "delete snapshots", b.Name(), "")
-	return b.store().cat.DropSnapshots(ctx, namespaceOf(b.Name()), name)
+func (b *Bucket) DeleteSnapshots(ctx context.Context) error {
+	return b.store().deleteSnapshots(ctx, b.Name(), nil)
 }
 
-// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
-// snapshot does not contain the state at that location.
-func (t *Table) listedAt(ctx context.Context) (icecat.Listed, error) {
-	l, err := t.store().cat.GetAt(ctx, namespaceOf(t.b.Name()), t.snapshot, t.name)
-	if err == nil && t.location != "" && l.Location != t.location {
-		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
-	}
-	return l, snapshotNotFound(err)
-}
-
-// loadSnapshot returns t's state in the snapshot t.snapshot.
-func (t *Table) loadSnapshot(ctx context.Context) (*table.Table, error) {
-	l, err := t.listedAt(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return t.store().cat.LoadAt(ctx, namespaceOf(t.b.Name()), t.name, l.Location)
-}
-
-// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are
-// one version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also
-// leaves out a number that another process took although a put had returned it.
-func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
-	return withView(ctx, t, "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
-		info, err := t.Info(ctx)
-		if err != nil {
-			return nil, errors.Unwrap(err)
-		}
-		newest, isAmbiguous := versionOf(v.t.Metadata()), commit.IsAmbiguous(v.t.Metadata())
-		for _, s := range v.t.Metadata().Snapshots() {
-			if isAmbiguous(s.SequenceNumber) {
-				continue
-			}
-			i := VersionInfo{Version: Version(s.SequenceNumber), Time: commit.TimeOf(&s)}
-			if s.Summary != nil {
-				i.Operation = string(s.Summary.Operation)
-			}
-			i.Rows, _, _ = icecat.Totals(&s)
-			i.Current = i.Version == max(newest, info.Version)
-			versions = append(versions, i)
-		}
-		if info.Version > newest && !t.store().opts.ReadOnly {
-			versions = append(versions, VersionInfo{Version: info.Version, Time: info.Updated, Operation: string(table.OpAppend), Rows: info.Rows, Current: true})
-		}
-		return versions, nil
-	})
-}
-
-func versionOf(meta table.Metadata) Version {
-	if s := meta.CurrentSnapshot(); s != nil {
-		return Version(s.SequenceNumber)
-	}
-	return 0
-}
-
-func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
-	s, err := commit.SnapshotOf(meta, int64(v))
-	if err == nil && s == nil {
-		err = errExpired(v)
-	}
-	return s, err
-}
-
-func errExpired(v Version) error {
-	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
+func (s *core) deleteSnapshots(ctx context.Context, bucket string, name *string) (err error) {
+	defer wrapError(&err, "delete snapshots", bucket, "")
+	return s.cat.DropSnapshots(ctx, namespaceOf(bucket), name)
 }

@@ -1,141 +1,20 @@
 package tables
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"iter"
-	"log/slog"
-	"regexp"
-	"slices"
 	"sync"
-	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
-	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
 // Store stores tables in a directory, or in a bucket of an object store. It is safe for concurrent use.
 type Store struct {
-	dir     string // the directory's absolute path, or the bucket's URL without its query
-	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
-	opts    Options
-	hooks   hooks
-	cat     *icecat.Catalog
-	tail    *tail.Store // nil if there is no tail
-	commits *commit.Tables
-	care    *maintenance
-	closers closers
-
-	dirsOnce    sync.Once
-	dirsPattern *regexp.Regexp // set by WithoutDir
-}
-
-type tableName = icecat.TableName
-
-// entry is a table's entry in memory, for changing the table.
-type entry struct {
-	*commit.Entry
-	s *Store
-}
-
-// acquire returns a table's entry. Files of the table are not removed before the caller calls release.
-func (s *Store) acquire(ctx context.Context, n tableName) (e entry, release func(), err error) {
-	e.s = s
-	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
-	return e, release, err
-}
-
-// hooks change a store's behavior in tests.
-type hooks struct {
-	FS         vfs.FS
-	OnCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
-	OnPrepared func()          // called after a put has written its files
-	RetryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
-	FileBytes  int             // target size of data files; 0 means definition.FileBytes
-}
-
-// Open opens a directory of tables, and creates the directory if it is missing. If Options.OpenBucket is set, dir can
-// be a URL such as s3://BUCKET/PREFIX.
-func Open(ctx context.Context, dir string, o *Options) (*Store, error) {
-	return open(ctx, dir, o, hooks{FS: vfs.OS{}})
-}
-
-func open(ctx context.Context, dir string, o *Options, h hooks) (_ *Store, err error) {
-	s := &Store{hooks: h, care: newMaintenance()}
-	defer func() {
-		if err != nil {
-			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
-		}
-	}()
-	if s.opts, err = o.withDefaults(); err != nil {
-		return nil, err
-	}
-	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit, Logger: s.opts.Logger, Rebuild: s.opts.Rebuild}
-	catalogDir, err := s.locate(ctx, dir, &cat)
-	if err != nil {
-		return nil, err
-	}
-	if s.opts.ReadOnly || cat.Database == "" && !writable(catalogDir) {
-		if err := s.openCopies(ctx, &cat); err != nil {
-			return nil, err
-		}
-	}
-	if err := s.lockTailDir(); err != nil {
-		return nil, err
-	}
-	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
-		return nil, err
-	}
-	s.closers = append(s.closers, s.cat.Close)
-	s.commits = commit.NewTables(commit.Options{
-		Catalog: s.cat, FoldBytes: s.opts.FoldBytes, FoldAge: s.opts.FoldAge, Memory: s.opts.Memory, Logger: s.opts.Logger, BucketOf: bucketOf,
-		Folding: s.opts.beginFold, ReadOnly: s.opts.ReadOnly, OnPrepared: func() {
-			if s.hooks.OnPrepared != nil {
-				s.hooks.OnPrepared()
-			}
-		},
-	})
-	if !s.opts.NoTail {
-		if err := s.openTail(ctx); err != nil {
-			return nil, err
-		}
-		s.care.holder = s.tail.ID() // so that a restarted server still has its lease
-	}
-	if err := s.cat.EndRebuild(); err != nil {
-		return nil, err
-	}
-	if !s.opts.ReadOnly {
-		s.commits.Run()
-	}
-	return s, nil
-}
-
-func (o *Options) beginFold(ctx context.Context, n tableName) (context.Context, func(rows int64, err error)) {
-	ctx, end := o.begin(ctx, "fold", bucketOf(n.Namespace), n.Name)
-	return ctx, func(rows int64, err error) { end(Outcome{Rows: rows, Err: err}) }
-}
-
-// withDefaults returns a copy of o with its defaults filled in, or an error if an option is invalid.
-func (o *Options) withDefaults() (Options, error) {
-	opts := *cmp.Or(o, new(Options))
-	opts.FoldAge = cmp.Or(opts.FoldAge, DefaultFoldAge)
-	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
-	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
-	// Divide by 32, because a fold uses several times the memory of its rows, and several folds run concurrently.
-	opts.FoldBytes = min(cmp.Or(opts.FoldBytes, DefaultFoldBytes), opts.Memory/32, 1<<30)
-	switch {
-	case opts.NoTail && opts.Tail != nil:
-		return opts, errors.New("options Tail and NoTail cannot be combined")
-	case opts.Memory < 1<<20:
-		return opts, fmt.Errorf("option Memory is %d bytes: it must be at least 1 MiB", opts.Memory)
-	case opts.FoldBytes < 0:
-		return opts, fmt.Errorf("option FoldBytes is %d: it must be positive", opts.FoldBytes)
-	}
-	return opts, nil
+	*core
+	keeper *keeper
 }
 
 // Close stops background work and closes the Store, but not Options.Tail. Rows in the tail stay there.
@@ -154,31 +33,163 @@ func (s *Store) Close() error {
 // are removed.
 func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
 
-type closers []func() error
-
-func (c closers) closeAll() (err error) {
-	for _, f := range slices.Backward(c) {
-		err = errors.Join(err, f())
-	}
-	return err
-}
-
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// Buckets yields the bucket names, sorted by namespace.
-func (s *Store) Buckets(ctx context.Context) iter.Seq2[string, error] {
-	s = s.orUnopened()
-	return func(yield func(string, error) bool) {
-		namespaces, err := s.cat.Namespaces(ctx)
-		if err != nil {
-			yield("", &OpError{Op: "list buckets", Dir: s.dir, Err: err})
-			return
-		}
-		for _, ns := range namespaces {
-			if !yield(bucketOf(ns), nil) {
-				return
-			}
-		}
+// WithoutDir replaces the directories of the store and of temporary files, the user's home directory, and others, with
+// "…" wherever they occur in text, because clients must not learn them.
+func (s *Store) WithoutDir(text string, others ...string) string {
+	return s.orUnopened().withoutDir(text, others...)
+}
+
+// ReadOnly reports whether Options.ReadOnly was set or the directory was not writable.
+func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
+
+// SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
+// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on
+// this machine, or be Options.Tail.
+func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
+
+// BucketOf returns the bucket of an Iceberg namespace.
+func (s *Store) BucketOf(namespace string) *Bucket { return s.Bucket(bucketOf(namespace)) }
+
+// Namespace returns the bucket's Iceberg namespace.
+func (b *Bucket) Namespace() string { return namespaceOf(b.Name()) }
+
+// Bucket is a named group of tables.
+type Bucket struct {
+	s    *Store
+	name string
+}
+
+// Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing
+// bucket. The default bucket's name is "".
+func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
+
+// Name returns the bucket's name.
+func (b *Bucket) Name() string {
+	if b == nil {
+		return ""
 	}
+	return b.name
+}
+
+// Table is a table in its current state, or pinned to an old version or a snapshot. Unless it is pinned, each call sees
+// the table as it is when the call starts. Writing methods of a pinned table return an error that wraps [ErrPinned].
+type Table struct {
+	b    *Bucket
+	name string
+	selection
+}
+
+// Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
+// name is invalid, each operation on the table returns an error.
+func (b *Bucket) Table(name string) *Table { return &Table{b: b, name: name} }
+
+// Name returns the table's name.
+func (t *Table) Name() string {
+	if t == nil {
+		return ""
+	}
+	return t.name
+}
+
+// Bucket returns the bucket that contains the table.
+func (t *Table) Bucket() *Bucket {
+	if t == nil || t.b == nil {
+		return unopened().Bucket("")
+	}
+	return t.b
+}
+
+// check returns the table's name in the catalog. It returns an error if t is nil or zero, or if the name of the table
+// or the bucket is invalid.
+func (t *Table) check() (tableName, error) {
+	if t == nil || t.b == nil {
+		return tableName{}, ErrClosed
+	}
+	return checkTable(t.b.Name(), t.name)
+}
+
+// checkUnpinned is like check, but also returns an error if t is pinned.
+func (t *Table) checkUnpinned() (tableName, error) {
+	n, err := t.check()
+	if err == nil && t.isPinned() {
+		err = ErrPinned
+	}
+	return n, err
+}
+
+// checkWritable is like checkUnpinned, but also returns an error if the store is read-only.
+func (t *Table) checkWritable() (tableName, error) {
+	n, err := t.checkUnpinned()
+	if err == nil && t.store().opts.ReadOnly {
+		err = ErrReadOnly
+	}
+	return n, err
+}
+
+// acquire returns a writer of the table; see core.acquire. It returns an error if the store is read-only or t
+// is pinned.
+func (t *Table) acquire(ctx context.Context) (e tableWriter, release func(), err error) {
+	n, err := t.checkWritable()
+	if err != nil {
+		return e, nil, err
+	}
+	return t.store().acquire(ctx, n)
+}
+
+// reader returns a reader of the table in its selected state.
+func (t *Table) reader() *tableReader {
+	if t == nil || t.b == nil {
+		return &tableReader{core: unopened().core, err: ErrClosed}
+	}
+	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
+}
+
+func (t *Table) error(op string, err error) error {
+	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
+}
+
+// unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
+var unopened = sync.OnceValue(func() *Store {
+	c := &core{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
+	s := &Store{c, newKeeper(c)}
+	s.opts, _ = (*Options)(nil).withDefaults() // the defaults are valid
+	s.commits = commit.NewTables(commit.Options{Catalog: s.cat, BucketOf: bucketOf, Logger: s.opts.Logger, OnPrepared: func() {}})
+	s.commits.Close()
+	return s
+})
+
+// orUnopened returns s, or the unopened Store if s is nil or zero.
+func (s *Store) orUnopened() *Store {
+	if s == nil || s.core == nil {
+		return unopened()
+	}
+	return s
+}
+
+func (b *Bucket) store() *Store {
+	if b == nil {
+		return unopened()
+	}
+	return b.s.orUnopened()
+}
+
+func (t *Table) store() *Store { return t.Bucket().store() }
+
+// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
+// has less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
+// reading. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
+func (s *Store) DiskSpace() (free, total int64, err error) { return s.orUnopened().diskSpace() }
+
+// Schema returns the columns in the types that readers see: as they were put, but without encodings such as
+// dictionaries.
+func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
+}
+
+// SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
+func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }

@@ -4,23 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
-	"github.com/go-partd/partd/tables/internal/state/definition"
-	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
 // Txn collects changes to several tables for one commit. It must be used by only one goroutine at a time, and not after
 // the function passed to Update has returned.
 type Txn struct {
-	s       *Store
+	s       *core
 	ctx     context.Context // Update's context
 	changes map[tableName]*txnChange
 	order   []*txnChange
@@ -57,7 +51,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	return err
 }
 
-func (s *Store) update(ctx context.Context, f func(*Txn) error) (err error) {
+func (s *core) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}, hooks: icecat.KeyHooks(ctx)}
 	defer func() {
 		t.ended = true // also if f panics
@@ -109,86 +103,7 @@ func (t *Txn) change(n tableName) (*txnChange, error) {
 	return c, err
 }
 
-func (t *Txn) entry(c *txnChange) entry { return entry{c.entry, t.s} }
-
-// Put is like Table.Put, but is part of the transaction. It reads r before it returns, and writes the rows to files.
-func (t *Txn) Put(bucket, name string, r array.RecordReader, m PutMode, o *PutOptions) (err error) {
-	defer wrapError(&err, "put", bucket, name)
-	n, err := t.s.Bucket(bucket).check(name)
-	if err != nil {
-		return err
-	}
-	opts, err := o.check(m)
-	if err != nil {
-		return err
-	}
-	src, err := datafile.Gather(r, 0)
-	if err != nil {
-		return err
-	}
-	defer src.Release()
-	_, err = t.put(n, src, src.Schema, m, opts)
-	return err
-}
-
-func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode, opts PutOptions) (*txnChange, error) {
-	c, err := t.change(n)
-	if err != nil {
-		return nil, err
-	}
-	saved := *c
-	if m == PutAppend && c.cur != nil {
-		if err := t.prepareAppend(c, schema); err != nil {
-			return nil, err
-		}
-	}
-	step, err := t.entry(c).prepare(t.ctx, c.cur, r, schema, m, opts, c.hasPuts)
-	if errors.Is(err, commit.ErrNothing) {
-		*c = saved
-		return c, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if opts.Over != nil {
-		c.Add(step.tailMode(), nil, step.undoCompactions)
-	}
-	c.Add(step.tailMode(), step.IO, step.apply)
-	c.cur, c.hasPuts = c.Staged(step.newMeta, step.IO), true
-	return c, nil
-}
-
-// If an append of rows with the given schema requires other columns, prepareAppend changes the table's columns. If a
-// rule compares all rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
-func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
-	d, err := definition.FromMetadata(c.cur.Metadata())
-	if err != nil {
-		return err
-	}
-	ruleList, err := c.Rules(t.ctx, d)
-	if err != nil {
-		return err
-	}
-	if c.Len() == 0 && slices.ContainsFunc(ruleList, func(r rules.Rule) bool { return r.InTable && !r.Disabled }) {
-		if _, err = c.entry.Fold(t.ctx); err == nil {
-			c.cur, err = c.Current(t.ctx)
-		}
-		if err == nil && c.cur == nil {
-			err = commit.ErrStale
-		}
-		if err == nil {
-			d, err = definition.FromMetadata(c.cur.Metadata())
-		}
-		if err != nil {
-			return err
-		}
-	}
-	_, changes, err := d.Caster(schema)
-	if err != nil {
-		return err
-	}
-	return t.evolve(c, changesOf(changes))
-}
+func (t *Txn) writer(c *txnChange) tableWriter { return tableWriter{c.entry, t.s} }
 
 // Delete deletes a table with all its versions, even if the table is damaged.
 func (t *Txn) Delete(bucket, name string) error {
@@ -211,7 +126,7 @@ func (t *Txn) delete(c *txnChange) {
 }
 
 func (t *Txn) existing(bucket, name string) (*txnChange, error) {
-	n, err := t.s.Bucket(bucket).check(name)
+	n, err := checkTable(bucket, name)
 	if err != nil {
 		return nil, err
 	}
@@ -220,4 +135,72 @@ func (t *Txn) existing(bucket, name string) (*txnChange, error) {
 		err = missingTable(t.ctx, t.s.cat, n)
 	}
 	return c, err
+}
+
+// update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned or its name is
+// invalid, update returns an OpError for the operation op, and does not call Store.Update.
+func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error {
+	if _, err := t.checkUnpinned(); err != nil {
+		return t.error(op, err)
+	}
+	var err error
+	for range commit.MaxAttempts {
+		err = t.store().Update(ctx, f)
+		if !errors.Is(err, commit.ErrStale) {
+			break
+		}
+	}
+	return err
+}
+
+// Delete deletes the table with all its versions, even if it is damaged. To delete several tables in one commit, use
+// [Bucket.Delete].
+func (t *Table) Delete(ctx context.Context) error {
+	return t.update(ctx, "delete", func(txn *Txn) error { return txn.Delete(t.Bucket().Name(), t.Name()) })
+}
+
+// SetMetadata is like Table.SetMetadata or, if name is "", Bucket.SetMetadata, but is part of the transaction.
+func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
+	return t.ChangeMetadata(bucket, name, MetadataChange{Set: m, Replace: true})
+}
+
+// ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
+func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
+	defer wrapError(&err, "set metadata", bucket, name)
+	if c.Set, err = c.Set.normalize(); err != nil {
+		return err
+	}
+	if name == "" {
+		if t.ended {
+			return ErrTxnDone
+		}
+		if err := checkName("bucket", bucket); err != nil {
+			return err
+		}
+		t.hooks = append(t.hooks, icecat.ChangeNamespaceMetadata(namespaceOf(bucket), c.apply))
+		return nil
+	}
+	change, err := t.existing(bucket, name)
+	if err != nil {
+		return err
+	}
+	change.Add(commit.Plain, nil, func(_ context.Context, a *commit.Attempt, cur *table.Table) (_ table.Metadata, err error) {
+		if cur == nil {
+			return nil, ErrNotFound
+		}
+		a.Info.Updated = a.Now
+		a.Info.Metadata, err = c.apply(a.Info.Metadata)
+		return cur.Metadata(), err
+	})
+	return nil
+}
+
+// SetMetadata replaces the table's metadata.
+func (t *Table) SetMetadata(ctx context.Context, m Metadata) error {
+	return t.ChangeMetadata(ctx, MetadataChange{Set: m, Replace: true})
+}
+
+// ChangeMetadata changes the table's metadata in one commit.
+func (t *Table) ChangeMetadata(ctx context.Context, c MetadataChange) error {
+	return t.update(ctx, "set metadata", func(txn *Txn) error { return txn.ChangeMetadata(t.Bucket().Name(), t.Name(), c) })
 }

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -14,23 +13,8 @@ import (
 	"github.com/apache/iceberg-go/table/dv"
 	"github.com/google/uuid"
 
-	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
-
-// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has vectors,
-// and the property modeKey, such as write.merge.mode, asks for them. If the row numbers need too much memory, it rewrites
-// the files instead.
-func (w *rewrite) removeByMode(ctx context.Context, deletes *deletePredicate, modeKey string) error {
-	meta := w.t.Metadata()
-	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolving == nil
-	err := w.remove(ctx, deletes)
-	if w.vectors && errors.Is(err, partd.ErrTooLarge) {
-		w.vectors = false
-		err = w.remove(ctx, deletes)
-	}
-	return err
-}
 
 // canMark reports whether deletion vectors can mark rows of all files. They cannot if other programs have deleted rows
 // of a file by position delete files, because a vector replaces these.

@@ -2,12 +2,14 @@ package tables
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/tables/internal/files/datafile"
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/state/commit"
@@ -15,9 +17,43 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
+// tableReader reads a table in a selected state.
+type tableReader struct {
+	*core
+	bucket, name string
+	selection
+	err error // why the table cannot be read, such as ErrClosed for a nil Table; otherwise nil
+}
+
+// selection is the state of a table that a reader sees. The zero value is the current state.
+type selection struct {
+	old   *Version // the selected version; nil means the current state
+	oldID int64    // ID of the selected version's snapshot
+	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
+
+	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
+	snapshot, location string
+}
+
+// isPinned reports whether a state was selected.
+func (s *selection) isPinned() bool { return s.old != nil || s.snapshot != "" }
+
+// check returns the table's name in the catalog, or an error if there is none.
+func (t *tableReader) check() (tableName, error) {
+	if t.err != nil {
+		return tableName{}, t.err
+	}
+	return checkTable(t.bucket, t.name)
+}
+
+func (t *tableReader) error(op string, err error) error {
+	wrapError(&err, op, t.bucket, t.name)
+	return err
+}
+
 // view is one state of a table.
 type view struct {
-	source   *Table
+	source   *tableReader
 	t        *table.Table
 	snapshot *table.Snapshot // the selected old version; nil for the current state, or for a bucket snapshot
 	def      *definition.Definition
@@ -30,8 +66,8 @@ type view struct {
 	replaces bool           // whether rows in the tail can replace rows in files
 }
 
-// view returns t's state, with the tail's rows if withRows is true.
-func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
+// view returns the table's state, with the tail's rows if withRows is true.
+func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err error) {
 	n, err := t.check()
 	if err != nil {
 		return nil, err
@@ -50,20 +86,20 @@ func (t *Table) view(ctx context.Context, withRows bool) (v *view, err error) {
 		}
 	}
 	if err == nil && v.def.Order != nil {
-		v.series = series.New(v.def, v.t, t.b.s.opts.Memory, v.scanOptions()...)
+		v.series = series.New(v.def, v.t, t.opts.Memory, v.scanOptions()...)
 	}
 	return v, err
 }
 
 func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	t := v.source
-	e, err := t.store().commits.Acquire(ctx, n)
+	e, err := t.commits.Acquire(ctx, n)
 	if err != nil {
 		return err
 	}
 	defer e.Release()
 	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
-		return notFound(ctx, t.store().cat, n, err)
+		return notFound(ctx, t.cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
 	if t.old == nil {
@@ -97,7 +133,7 @@ func (v *view) scanOptions() []table.ScanOption {
 }
 
 // withView calls f with the table's state, without the tail's rows, and wraps f's error.
-func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T, error)) (result T, err error) {
+func withView[T any](ctx context.Context, t *tableReader, op string, f func(*view) (T, error)) (result T, err error) {
 	v, err := t.view(ctx, false)
 	if err == nil {
 		result, err = f(v)
@@ -108,10 +144,10 @@ func withView[T any](ctx context.Context, t *Table, op string, f func(*view) (T,
 	return result, nil
 }
 
-// pinnedView returns t's state with the tail's rows, deduplicated. The rows and the table's files exist until the
+// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until the
 // caller calls release.
-func (t *Table) pinnedView(ctx context.Context) (v *view, release func(), err error) {
-	unpin, err := t.store().commits.Pin()
+func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
+	unpin, err := t.commits.Pin()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -146,4 +182,42 @@ func (v *view) dedupTail(ctx context.Context) error {
 	v.rows, v.replaces = []arrow.RecordBatch{merged}, replaces
 	v.tail.Cache(merged, v.replaces)
 	return nil
+}
+
+func versionOf(meta table.Metadata) Version {
+	if s := meta.CurrentSnapshot(); s != nil {
+		return Version(s.SequenceNumber)
+	}
+	return 0
+}
+
+func snapshotOf(meta table.Metadata, v Version) (*table.Snapshot, error) {
+	s, err := commit.SnapshotOf(meta, int64(v))
+	if err == nil && s == nil {
+		err = errExpired(v)
+	}
+	return s, err
+}
+
+func errExpired(v Version) error {
+	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
+}
+
+// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
+// snapshot does not contain the state at that location.
+func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
+	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
+	if err == nil && t.location != "" && l.Location != t.location {
+		return l, &notFoundError{"the snapshot was replaced by another of the same name: call At again"}
+	}
+	return l, snapshotNotFound(err)
+}
+
+// loadSnapshot returns the table's state in the snapshot t.snapshot.
+func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
+	l, err := t.listedAt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t.cat.LoadAt(ctx, namespaceOf(t.bucket), t.name, l.Location)
 }

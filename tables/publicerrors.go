@@ -1,0 +1,108 @@
+package tables
+
+import (
+	"github.com/go-partd/partd/tables/internal/rows/publicerror"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
+	"github.com/go-partd/partd/tables/internal/state/definition"
+	"github.com/go-partd/partd/tables/internal/state/rules"
+	"github.com/go-partd/partd/tables/internal/state/series"
+)
+
+// SchemaError says which column of a put or a scan does not fit the table.
+type SchemaError struct {
+	Column string
+	Err    error // says why
+}
+
+func (e *SchemaError) Error() string { return (*schema.Error)(e).Error() }
+
+// Unwrap returns e.Err.
+func (e *SchemaError) Unwrap() error { return e.Err }
+
+// SQLError locates an error in a statement.
+type SQLError struct {
+	Line, Column int // counted from 1, Column in characters; 0 if the position is unknown
+	Err          error
+}
+
+func (e *SQLError) Error() string { return (*sqltext.Error)(e).Error() }
+
+// Unwrap returns e.Err.
+func (e *SQLError) Unwrap() error { return e.Err }
+
+// DuplicateError is the error for a put whose rows would repeat a time and keys, which the table's settings forbid.
+type DuplicateError struct {
+	Count int64    // number of duplicate rows
+	Rows  []string // the first ten of them, as text; nil if only their number is known
+}
+
+func (e *DuplicateError) Error() string { return (*series.DuplicateError)(e).Error() }
+
+// RuleError lists the rules that a put violates. Such a put changes nothing.
+type RuleError struct{ Violations []Violation }
+
+func (e *RuleError) Error() string {
+	var converted rules.Error
+	for _, v := range e.Violations {
+		converted.Violations = append(converted.Violations, rules.Violation{Rule: v.Rule, Reason: v.Reason, Count: v.Count, Rows: badRows[rules.BadRow](v.Rows)})
+	}
+	return converted.Error()
+}
+
+// Violation describes the rows that violate a rule.
+type Violation struct {
+	Rule   string
+	Reason string   // set if columns, not rows, violate the rule
+	Count  int64    // number of rows that violate the rule
+	Rows   []BadRow // the first ten of these rows
+}
+
+// BadRow is a row that violates a rule.
+type BadRow struct {
+	Row    int64  // number of the row in the put, counted from 1
+	Values string // the values of the rule's columns, as column=value
+}
+
+func ruleErrorOf(e *rules.Error) *RuleError {
+	converted := new(RuleError)
+	for _, v := range e.Violations {
+		converted.Violations = append(converted.Violations, Violation{v.Rule, v.Reason, v.Count, badRows[BadRow](v.Rows)})
+	}
+	return converted
+}
+
+func badRows[To, From BadRow | rules.BadRow](rows []From) (converted []To) {
+	for _, r := range rows {
+		converted = append(converted, To(r))
+	}
+	return converted
+}
+
+// init lets errors.As find the errors of internal packages as the types of this package.
+func init() {
+	publicerror.As = func(err error, target any) bool {
+		switch e := err.(type) {
+		case *schema.Error:
+			return setTarget(target, (*SchemaError)(e))
+		case *definition.ArgumentError:
+			return setTarget(target, (*ArgumentError)(e))
+		case *sqltext.Error:
+			return setTarget(target, (*SQLError)(e))
+		case *series.DuplicateError:
+			return setTarget(target, (*DuplicateError)(e))
+		case *rules.Error:
+			return setTarget(target, ruleErrorOf(e))
+		}
+		return false
+	}
+}
+
+// setTarget sets *target to e, and reports whether target is a *T.
+func setTarget[T error](target any, e T) bool {
+	t, ok := target.(*T)
+	if ok {
+		*t = e
+	}
+	return ok
+}
