@@ -46,8 +46,10 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 			return nil, err
 		}
 		selected.location = l.Location
-		_, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
-		return &selected, err
+		if _, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location); err != nil {
+			return nil, err
+		}
+		return &selected, nil
 	}
 	cur, err := t.cat.Load(ctx, n.Namespace, n.Name)
 	if err != nil {

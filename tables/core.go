@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// core is what all parts of a Store share. Only Open changes it.
+// core is what all parts of a Store share. Only Open sets its fields, except dirsPattern.
 type core struct {
 	dir     string // the directory's absolute path, or the bucket's URL without its query
 	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL

@@ -142,7 +142,7 @@ func (t *Table) acquire(ctx context.Context) (e tableWriter, release func(), err
 // reader returns a reader of the table in its selected state.
 func (t *Table) reader() *tableReader {
 	if t == nil || t.b == nil {
-		return &tableReader{core: unopened().core, err: ErrClosed}
+		return &tableReader{core: unopened().core, name: t.Name(), err: ErrClosed}
 	}
 	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
 }

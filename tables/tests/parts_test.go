@@ -93,6 +93,10 @@ func TestZeroValues(t *testing.T) {
 	if _, err := tables.Append(ctx, nil, []row{{1}}); !errors.Is(err, tables.ErrClosed) {
 		t.Errorf("Append to a nil Table: error = %v, want ErrClosed", err)
 	}
+	var e *tables.OpError
+	if _, err := (*tables.Bucket)(nil).Table("x").Schema(ctx); !errors.As(err, &e) || e.Table != "x" {
+		t.Errorf("Schema of a table of a nil Bucket: error = %v, want one about the table x", err)
+	}
 	if _, err := tables.Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, tables.ErrClosed) {
 		t.Errorf("Export of a nil Table: error = %v, want ErrClosed", err)
 	}
