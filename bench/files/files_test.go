@@ -124,7 +124,7 @@ func TestFigures(t *testing.T) {
 	for i, seconds := range []float64{3, 1, 2} {
 		succeeded.runs = append(succeeded.runs, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
 	}
-	failed := &contenderRuns{c: contender{label: "other"}, results: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
+	failed := &contenderRuns{c: contender{label: "other"}, runs: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
 	if err := f.writeFigures(in, job{name: "sort"}, []*contenderRuns{succeeded, failed}); err != nil {
 		t.Fatal(err)
 	}

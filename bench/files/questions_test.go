@@ -134,7 +134,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 func TestQuestionsTable(t *testing.T) {
 	in := &input{name: "9 rows", bytes: 5e6}
 	runsOf := func(peer string, seconds float64, problem string) *contenderRuns {
-		return &contenderRuns{c: contender{peer: strings.ToLower(peer), label: peer}, results: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
+		return &contenderRuns{c: contender{peer: strings.ToLower(peer), label: peer}, runs: []run{{Round: 1, Bytes: in.bytes, Seconds: seconds, CPU: seconds, VmHWM: 7 << 20, Problem: problem}}}
 	}
 	absent := &contenderRuns{c: contender{peer: "gawk", label: "gawk"}, skip: "gawk is not installed"}
 	var answered []questionResult
