@@ -46,6 +46,8 @@ def test_example(module, code, url, tmp_path, monkeypatch):
         if "async def" in code:
             assert asyncio.run(names["count"]()) == len(names["frame"])
     finally:
+        if "set_directory" in names:
+            names["set_directory"](None)
         for name in ("tables", "pf"):
             if hasattr(names.get(name), "close"):
                 names[name].close()
@@ -77,7 +79,7 @@ def prepare(area, pandas, prices):
         from partd_go.stage import set_directory, stage
 
         set_directory("kept")
-        names["stage"] = stage
+        names |= {"set_directory": set_directory, "stage": stage}
     if area == "pull":
         from partd_go.pull import pullframe
 
