@@ -137,6 +137,37 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	}
 }
 
+// TestReplacedRowsStayAway replaces or deletes a table whose rows are in the tail, and then adds a column in the same
+// Update. The replaced rows must not come back.
+func TestReplacedRowsStayAway(t *testing.T) {
+	for _, c := range []struct{ columns, rows string }{{"a int32", `{"a":1}`}, {"a int32; b int32", `{"a":1,"b":2}`}} {
+		for _, deletes := range []bool{false, true} {
+			dir := t.TempDir()
+			s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+			for range 2 { // the first put creates the table, and the second goes to the tail
+				tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil)
+			}
+			err := s.Update(t.Context(), func(x *tables.Txn) (err error) {
+				if deletes {
+					err = x.Delete("b", "t")
+				}
+				return errors.Join(err,
+					x.Put("b", "t", tabletest.JSONRows(t, "a int32", `{"a":9}`), tables.PutReplace, nil),
+					x.Evolve("b", "t", tables.ColumnChange{Op: tables.AddColumn, Column: "c", Type: "int32"}))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const want = "a int32; c int32 | 9,(null)"
+			tabletest.WantText(t, s.Bucket("b"), "t", want)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			tabletest.WantText(t, tabletest.Open(t, dir, nil).Bucket("b"), "t", want)
+		}
+	}
+}
+
 // TestCorrectWithRules checks that corrections (ReplaceRange and Upsert) obey the table's rules and its evolution
 // setting.
 func TestCorrectWithRules(t *testing.T) {

@@ -131,6 +131,9 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if err != nil {
 			return nil, err
 		}
+		if p.Mode&(Replaces|Deletes) != 0 {
+			a.tailDone = true // a later step must not bring the replaced rows back
+		}
 		if cur != nil && meta != nil {
 			if meta, err = definition.WithHistory(cur.Metadata(), meta); err != nil {
 				return nil, err

@@ -133,7 +133,7 @@ type Attempt struct {
 	Restored string
 
 	initial     *table.Table // state before the steps; nil if the table did not exist
-	tailDone    bool         // whether a step has called FoldTail
+	tailDone    bool         // whether a step has moved the tail's rows to files, replaced them or deleted the table
 	hasTailRows bool         // whether FoldTail found rows in the tail
 	// whether the metadata is stored in the catalog's database, so that its file need not be synced
 	inline   bool
