@@ -52,8 +52,7 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	defer release()
 	sc := &scanner{view: current, closed: &s.closed, budget: min(reserved, maxArena), groups: groups{format: s.format}}
 	for len(refs) > 0 {
-		n, iv := sc.firstInterval(refs)
-		size, loadedSize := current.weight(iv)
+		n, iv, size, loadedSize := sc.firstInterval(refs)
 		if loadedSize > sc.budget {
 			err = sc.getStreamed(ctx, keys, refs[:n], values)
 		} else {
@@ -67,24 +66,22 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// firstInterval returns an interval of hashes, and the number of refs at the start, sorted by hash, that it includes.
+// firstInterval returns an interval of hashes that includes the first n refs, which are sorted by hash, and its weight.
 // It includes more than the first ref only if it fits into the budget, and if one read of the interval loads at most
 // twice the bytes that a read for each key would load, supposing that each key needs as many bytes as the first.
-func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval) {
+func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval, size, loadedSize int64) {
 	iv = interval{refs[0].hash, refs[0].hash}
-	singleSize, loadedSize := sc.view.weight(iv)
-	if loadedSize > sc.budget {
-		return 1, iv
-	}
-	for n = 1; n < len(refs); n++ {
+	size, loadedSize = sc.view.weight(iv)
+	singleSize := size
+	for n = 1; n < len(refs) && loadedSize <= sc.budget; n++ {
 		wider := interval{iv.lo, refs[n].hash}
-		size, loadedSize := sc.view.weight(wider)
-		if size > 2*singleSize*int64(n+1) || loadedSize > sc.budget {
+		newSize, newLoadedSize := sc.view.weight(wider)
+		if newSize > 2*singleSize*int64(n+1) || newLoadedSize > sc.budget {
 			break
 		}
-		iv = wider
+		iv, size, loadedSize = wider, newSize, newLoadedSize
 	}
-	return n, iv
+	return n, iv, size, loadedSize
 }
 
 // getLoaded reads keys whose hashes are in iv, by loading the whole interval into memory. size is the
