@@ -1,9 +1,9 @@
 """Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool
 under test.
 
-  data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is the size of rows in Arrow's
-  memory format data.py large DIR BYTES     writes only rows.parquet data.py check DIR BYTES JOB prints what the
-  directory DIR contains after a job, as JSON
+  data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is their size in Arrow's format
+  data.py large DIR BYTES     writes only rows.parquet
+  data.py check DIR BYTES JOB prints what the directory DIR contains after a job, as JSON
 
 Each value of a row follows from its number. So each row of an output shows which row it is, and whether it is
 undamaged."""

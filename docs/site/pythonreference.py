@@ -90,41 +90,55 @@ def is_exception(definition: ast.ClassDef, path: pathlib.Path) -> bool:
 
 
 def describe_class(definition: ast.ClassDef, path: pathlib.Path) -> str:
-    text = [describe(definition)]
-    seen = set()
+    fields, methods = [], {}
     for cls, _ in bases(definition, path):
-        fields = [n for n in cls.body if isinstance(n, ast.AnnAssign) and not ast.unparse(n.target).startswith("_")]
-        if fields:
-            text.append("```python\n" + "\n".join(ast.unparse(field) for field in fields) + "\n```\n")
-        for node in reversed(cls.body):
-            if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) or node.name in seen:
-                continue
-            seen.add(node.name)
-            if not node.name.startswith("_") or node.name == "__init__" and ast.get_docstring(node):
-                text.append(f"## {node.name}\n\n{signature(node)}{describe(node)}")
-    return "\n".join([text[0], *sorted(text[1:])])
+        for node in cls.body:
+            if isinstance(node, ast.AnnAssign) and not ast.unparse(node.target).startswith("_"):
+                fields.append(ast.unparse(node))
+        for node in reversed(cls.body):  # the last of several overloads has the docstring
+            is_method = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if is_method and (not node.name.startswith("_") or node.name == "__init__" and ast.get_docstring(node)):
+                methods.setdefault(node.name, f"## {node.name}\n\n{signature(node)}{describe(node)}")
+    shown = [code("\n".join(fields))] if fields else []
+    return "\n".join([describe(definition), *shown, *(methods[name] for name in sorted(methods))])
 
 
 def signature(node: ast.AST) -> str:
     if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return ""
     if any(ast.unparse(d) == "property" for d in node.decorator_list):
-        return f"```python\n{node.name}: {ast.unparse(node.returns) if node.returns else 'Any'}\n```\n\n"
-    arguments = [re.sub(r"^(\w+: [^=]*)=", r"\1 = ", a) for a in split_arguments(ast.unparse(node.args))]
+        return code(f"{node.name}: {ast.unparse(node.returns) if node.returns else 'Any'}") + "\n"
     start = f"{'async ' * isinstance(node, ast.AsyncFunctionDef)}{node.name}("
     end = f") -> {ast.unparse(node.returns)}" if node.returns else ")"
-    arguments = [a for a in arguments if a != "self"]
-    text = start + ", ".join(arguments) + end
+    listed = parameters(node.args)
+    text = start + ", ".join(listed) + end
     if len(text) > 90:
-        text = start + "".join(f"\n    {a}," for a in arguments) + "\n" + end
-    return f"```python\n{text}\n```\n\n"
+        text = start + "".join(f"\n    {p}," for p in listed) + "\n" + end
+    return code(text) + "\n"
 
 
-def split_arguments(text: str) -> list[str]:
-    """Splits a list of arguments at its commas, except at those within brackets and quotes."""
-    return re.findall(
-        r"(?:[^,\[({'\"]|\[[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*\]|\([^()]*\)|'[^']*'|\"[^\"]*\")+", text.replace(", ", ",")
-    )
+def parameters(a: ast.arguments) -> list[str]:
+    """Returns the parameters of a function as in its source, without self."""
+
+    def text(p: ast.arg, default: ast.expr | None) -> str:
+        return ast.unparse(p) + (f" = {ast.unparse(default)}" if default else "")
+
+    positional = [*a.posonlyargs, *a.args]
+    out = [text(p, d) for p, d in zip(positional, [None] * (len(positional) - len(a.defaults)) + a.defaults)]
+    if a.posonlyargs:
+        out.insert(len(a.posonlyargs), "/")
+    if a.vararg:
+        out.append("*" + ast.unparse(a.vararg))
+    elif a.kwonlyargs:
+        out.append("*")
+    out += [text(p, d) for p, d in zip(a.kwonlyargs, a.kw_defaults)]
+    if a.kwarg:
+        out.append("**" + ast.unparse(a.kwarg))
+    return [p for p in out if p != "self"]
+
+
+def code(text: str) -> str:
+    return f"```python\n{text}\n```\n"
 
 
 def first_sentence(node: ast.ClassDef) -> str:
@@ -137,7 +151,7 @@ def describe(node: ast.AST) -> str:
     out = []
     for part in re.split(r"((?:^ {4}.*\n+)+)", doc + "\n", flags=re.MULTILINE):
         if part.startswith("    "):
-            out.append(f"```python\n{textwrap.dedent(part).strip()}\n```\n")
+            out.append(code(textwrap.dedent(part).strip()))
         else:
             out.append(escape(part))
     return "\n".join(out)

@@ -67,7 +67,7 @@ def prepare(area, pandas, prices):
 
         names |= vars(partd_go.tables)
         names["tables"] = tables = partd_go.tables.connect("examples")
-        for _ in range(3):
+        for _ in range(3):  # an example reads version 3
             tables.put("trades", frame.reset_index(), mode="replace")
     if area == "dask":
         import dask.dataframe

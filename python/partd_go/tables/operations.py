@@ -146,12 +146,14 @@ class Operations(Connection):
         return int(self._ask("partd.delete_rows", timeout, bucket=bucket, name=name, where=where)[0]["deleted"])
 
     def evolve(self, name: str, *changes: Mapping[str, str], bucket: str = "", timeout: float | None = None) -> None:
-        """Changes the columns of a table. All changes take effect together. A change is one of
+        """Changes the columns of a table. A change is one of
 
-        {"op": "add", "column": "x", "type": "double"}
-        {"op": "widen", "column": "x", "type": "int64"}
-        {"op": "rename", "column": "x", "to": "y"}
-        {"op": "drop", "column": "x"}
+            {"op": "add", "column": "x", "type": "double"}
+            {"op": "widen", "column": "x", "type": "int64"}
+            {"op": "rename", "column": "x", "to": "y"}
+            {"op": "drop", "column": "x"}
+
+        All changes take effect together.
         """
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
