@@ -95,7 +95,7 @@ func (s *core) withoutDir(text string, others ...string) string {
 	return text
 }
 
-// compileDirs returns a pattern that matches dirs, in several spellings, or nil if there are none.
+// compileDirs returns a pattern that matches dirs, in several spellings, or nil without dirs.
 func compileDirs(dirs ...string) *regexp.Regexp {
 	var roots []string
 	for _, dir := range dirs {

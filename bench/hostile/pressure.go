@@ -23,7 +23,7 @@ const (
 	quota               = 8 << 20                // the server's --max-bytes
 	maxWaitOtherAddress = 100 * time.Millisecond // maximum p99 latency of an honest client whose address differs from the attackers'
 	maxWaitSameAddress  = 2 * time.Second        // maximum p99 latency of an honest client with the attackers' address
-	releaseDelay        = 10 * time.Second       // time in which the server must finish the requests that it has received, and release their memory
+	releaseDelay        = 10 * time.Second       // time for the server to finish the requests it has received and to release their memory
 	answerTimeout       = 10 * time.Second       // after this time without an answer, an honest client gives up
 )
 

@@ -91,10 +91,11 @@ func (c *connection) key() string { return keyOf(c.RemoteAddr(), c.LocalAddr()) 
 
 // drop removes a connection from the counts. mu must be held.
 func (c *Connections) drop(conn *connection) {
-	if c.open[conn.key()] != conn {
+	key := conn.key()
+	if c.open[key] != conn {
 		return
 	}
-	delete(c.open, conn.key())
+	delete(c.open, key)
 	u := c.usage(conn.host)
 	u.Open--
 	if !conn.isKnown {
