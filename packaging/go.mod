@@ -1,5 +1,5 @@
-// The path is below tables, because the generator of manual pages imports the internal package of partd-tables' commands.
-module github.com/go-partd/partd/tables/packaging
+// The path is below tables/cmd, because the generator of manual pages imports the internal package of partd-tables' commands.
+module github.com/go-partd/partd/tables/cmd/packaging
 
 go 1.26.0
 

@@ -39,7 +39,7 @@ _RARELY_USED = (
     *(
         f"github.com/go-partd/partd/tables/{name}"
         for name in (
-            "internal/cli",
+            "cmd/internal/cli",
             "internal/faces/operations",
             "internal/files/icecat",
             "internal/state/definition",

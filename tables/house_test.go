@@ -32,7 +32,7 @@ var tablesLayering = layering.Layering{
 		}},
 		{Name: "command line", Packages: map[string][]string{
 			"internal/quickstart": {"github.com/substrait-io/substrait-go"},
-			"internal/cli":        {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
+			"cmd/internal/cli":    {"github.com/KimMachineGun/automemlimit", "github.com/spf13/cobra", "github.com/spf13/pflag"},
 		}},
 		{Name: "servers, clients", Packages: map[string][]string{
 			"flightd":      {"github.com/golang-jwt/jwt", "google.golang.org/grpc", "google.golang.org/protobuf"},

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
-	tables "github.com/go-partd/partd/tables/internal/cli"
+	tables "github.com/go-partd/partd/tables/cmd/internal/cli"
 )
 
 func main() {

@@ -4,7 +4,7 @@ package main
 import (
 	"os"
 
-	"github.com/go-partd/partd/tables/internal/cli"
+	"github.com/go-partd/partd/tables/cmd/internal/cli"
 	_ "github.com/go-partd/partd/tables/internal/quickstart"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs for --catalog postgres://…

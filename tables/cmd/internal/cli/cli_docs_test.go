@@ -27,7 +27,7 @@ func TestDocsPython(t *testing.T) {
 		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},
 	} {
 		t.Run(c.peer, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("..", "..", "docs", c.file))
+			text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", c.file))
 			mustSucceed(t, err)
 			_, rest, hasStart := strings.Cut(string(text), c.blockStart)
 			program, _, hasEnd := strings.Cut(rest, c.blockEnd)

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-const birdstrikes = "../../../testdata/birdstrikes.csv"
+const birdstrikes = "../../../../testdata/birdstrikes.csv"
 
 // command runs the command line with stdin as its standard input.
 func command(t testing.TB, stdin string, args ...string) (stdout, stderr string, code int) {

@@ -45,7 +45,7 @@ func TestServeAlerts(t *testing.T) {
 		gap := time.Since(start)
 		t.Run(name, func(t *testing.T) {
 			t.Helper()
-			procs.CheckAlerts(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, after, gap, want...)
+			procs.CheckAlerts(t, "../../../../packaging/monitoring/alerts.yml", "partd-tables", before, after, gap, want...)
 		})
 	}
 	put := func(table, rows string) int {
@@ -107,6 +107,6 @@ func TestServeAlerts(t *testing.T) {
 	_ = cmd.Process.Signal(syscall.SIGKILL)
 	_ = cmd.Wait()
 	t.Run("dead", func(t *testing.T) {
-		procs.CheckAlerts(t, "../../../packaging/monitoring/alerts.yml", "partd-tables", before, "", time.Second, "PartdTablesDown")
+		procs.CheckAlerts(t, "../../../../packaging/monitoring/alerts.yml", "partd-tables", before, "", time.Second, "PartdTablesDown")
 	})
 }

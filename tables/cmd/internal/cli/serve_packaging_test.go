@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
-const packaging = "../../../packaging/"
+const packaging = "../../../../packaging/"
 
 // TestPackaging checks the options in the systemd unit and in the sample for Kubernetes.
 func TestPackaging(t *testing.T) {

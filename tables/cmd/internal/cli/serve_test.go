@@ -289,7 +289,7 @@ func checkMonitoring(t *testing.T, url string) {
 	served, err := io.ReadAll(r.Body)
 	mustSucceed(t, err)
 	for _, name := range []string{"partd-tables.json", "alerts.yml"} {
-		text, err := os.ReadFile(filepath.Join("..", "..", "..", "packaging", "monitoring", name))
+		text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "packaging", "monitoring", name))
 		mustSucceed(t, err)
 		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 4 {

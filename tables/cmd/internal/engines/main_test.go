@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-partd/partd/tables/internal/cli"
+	"github.com/go-partd/partd/tables/cmd/internal/cli"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
