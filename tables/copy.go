@@ -14,16 +14,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// CopiedTable is the result of copying one table.
-type CopiedTable struct {
-	Bucket, Name string
-	Unchanged    bool // true if an earlier copy is still up to date
-	Rows         int64
-	Files        int    // number of data files sent
-	Bytes        int64  // size of the sent files
-	Checksum     string // set by CopyTo: checksum of the rows, independent of their order, as 32 hexadecimal digits
-}
-
 // CopyTo copies buckets to another store. If buckets is empty, it copies all buckets. It copies the newest version of
 // each table with its columns, settings, rules, metadata and IDs of puts, and the bucket's own rules and metadata. It
 // does not copy older versions and snapshots. It copies data files unchanged; the catalog must have a checksum of each file.

@@ -9,6 +9,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
 var (
@@ -45,6 +46,10 @@ var (
 	// ErrTxnDone is wrapped by the error from a Txn that is used after the function passed to Update has returned.
 	ErrTxnDone = errors.New("the transaction has ended")
 )
+
+// ErrRequirement means that a table does not meet a change's requirements: prepare the change again for the table's
+// current state.
+var ErrRequirement = foreign.ErrRequirement
 
 // MomentError is the error for a time that AtTime cannot select exactly, because no version contains exactly the rows
 // of that moment: a fold has moved earlier and later rows into one version, the version has expired, or the time is

@@ -15,33 +15,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// ColumnChange is a change to one column of a table.
-type ColumnChange struct {
-	Op     ColumnOp   `json:"op"`
-	Column string     `json:"column"`
-	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
-	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
-
-	field arrow.Field // the put's column that requires the change; if Type is "", the column gets this field's type
-}
-
-// ColumnOp is the kind of a ColumnChange.
-type ColumnOp string
-
-// Kinds of ColumnChange. A table that allows one kind also allows the kinds listed before it.
-const (
-	AddColumn    ColumnOp = "add"
-	WidenColumn  ColumnOp = "widen" // widen an integer or float type, or replace the null type by any type
-	RenameColumn ColumnOp = "rename"
-	DropColumn   ColumnOp = "drop"
-)
-
-// ColumnType is a type in Arrow's notation, such as int64 or timestamp[us, tz=UTC].
-type ColumnType string
-
-// ColumnTypeOf returns t in Arrow's notation. t must not be nested.
-func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
-
 func checkAllowed(e definition.Evolution, c ColumnChange) error {
 	ops := []ColumnOp{AddColumn, WidenColumn, RenameColumn, DropColumn}
 	rank := slices.Index(ops, c.Op)

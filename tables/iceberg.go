@@ -16,10 +16,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
-// ErrRequirement means that a table does not meet a change's requirements: prepare the change again for the table's
-// current state.
-var ErrRequirement = foreign.ErrRequirement
-
 // FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not fold.
 const FoldOnLoadProperty = foreign.FoldOnLoadProperty
 

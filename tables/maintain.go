@@ -1,10 +1,8 @@
 package tables
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,55 +13,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/state/commit"
+	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
 var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
 
 // IDAge is the minimum time for which the ID of a put is remembered.
 const IDAge = 30 * 24 * time.Hour
-
-// MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
-type MaintainOptions struct {
-	Buckets Buckets  `json:"Bucket"`
-	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
-
-	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and Keep
-	// apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these tables.
-	OlderThan time.Duration
-	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
-	Keep int
-	// Requested makes Maintain care only for tables with the setting MaintenanceOn, and remove no unused files.
-	Requested bool `json:",omitempty"`
-	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
-	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
-	// directory.
-	Grace time.Duration
-}
-
-// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
-type Buckets []string
-
-func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
-
-// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
-func (b Buckets) MarshalJSON() ([]byte, error) {
-	switch len(b) {
-	case 0:
-		return []byte("null"), nil
-	case 1:
-		return json.Marshal(b[0])
-	}
-	return json.Marshal([]string(b))
-}
-
-// UnmarshalJSON accepts the results of MarshalJSON.
-func (b *Buckets) UnmarshalJSON(text []byte) error {
-	if bytes.HasPrefix(text, []byte(`"`)) {
-		*b = Buckets{""}
-		return json.Unmarshal(text, &(*b)[0])
-	}
-	return json.Unmarshal(text, (*[]string)(b))
-}
 
 // namespaces returns the namespaces of the selected buckets, which must exist.
 func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespaces []string, _ error) {
@@ -82,26 +38,6 @@ func (b Buckets) namespaces(ctx context.Context, cat *icecat.Catalog) (namespace
 		namespaces = append(namespaces, ns)
 	}
 	return namespaces, nil
-}
-
-// MaintainResult counts what Fold, Compact, Expire or Maintain did.
-type MaintainResult struct {
-	Tables       int   // tables changed
-	Rows         int64 // rows that Fold moved from the tail
-	FilesBefore  int   // files replaced by Compact or Maintain
-	FilesAfter   int   // files that were written to replace them
-	Versions     int   // versions expired
-	FilesRemoved int   // unused files removed
-	BytesRemoved int64 // total size of these files
-	FilesWaiting int   // unused files that are still in their grace period
-}
-
-func (r *MaintainResult) add(o MaintainResult) {
-	r.Tables += o.Tables
-	r.Rows += o.Rows
-	r.FilesBefore += o.FilesBefore
-	r.FilesAfter += o.FilesAfter
-	r.Versions += o.Versions
 }
 
 // Fold moves rows from the tail (the log of recent appends) into files, and frees their space in the tail.
@@ -242,4 +178,63 @@ func (s *Store) Backlog() (b Backlog) {
 		b.Rows, b.Bytes, b.Oldest = s.tail.Size()
 	}
 	return b
+}
+
+// Maintenance returns the state of the table's maintenance.
+func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err error) {
+	defer wrapError(&err, "describe the maintenance of", t.Bucket().Name(), t.Name())
+	n, err := t.checkUnpinned()
+	if err != nil {
+		return state, err
+	}
+	s := t.store()
+	cur, err := s.cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil {
+		return state, notFound(ctx, s.cat, n, err)
+	}
+	if state.MetadataBytes, err = s.cat.MetadataSize(ctx, n.Namespace, n.Name); err != nil {
+		return state, notFound(ctx, s.cat, n, err)
+	}
+	settings, err := definition.SettingsOf(cur.Metadata())
+	if err != nil {
+		return state, err
+	}
+	state.Versions = len(cur.Metadata().Snapshots())
+	if state.Files, state.SmallFiles, err = countFiles(ctx, cur); err != nil {
+		return state, err
+	}
+	m := s.keeper
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	state.UnusedBytes = m.unused[s.cat.TableDir(cur.Location())]
+	if m.err != nil {
+		state.Reason = s.withoutDir(m.err.Error())
+	}
+	if c := m.tables[n]; c != nil {
+		state.Last, state.Reason = c.last, c.reason
+		if c.failures > 0 {
+			state.Next = c.retry
+		}
+	}
+	if settings.Maintenance == MaintenanceOff {
+		state.Reason = "the table's setting maintenance is off"
+	}
+	return state, nil
+}
+
+// MaintenanceSummary returns the state of the Store's maintenance.
+func (s *Store) MaintenanceSummary() (sum MaintenanceSummary) {
+	m := s.orUnopened().keeper
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	sum.Last = m.last
+	for _, c := range m.tables {
+		if c.failures > 0 {
+			sum.Failing++
+		}
+	}
+	for _, n := range m.unused {
+		sum.UnusedBytes += n
+	}
+	return sum
 }

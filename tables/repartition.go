@@ -8,15 +8,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// PartitionResult is the result of Table.Partition.
-type PartitionResult struct {
-	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, the periods chosen from the data
-	Why         string    `json:"why"`       // why the table has these periods
-	Version     Version   `json:"version"`
-	FilesBefore int       `json:"files_before"` // number of files replaced
-	FilesAfter  int       `json:"files_after"`  // number of files that replaced them
-}
-
 func (r *PartitionResult) setPeriods(c *series.Cutter) {
 	periods, why := c.Periods()
 	r.Partition, r.Why = Partition(periods), why

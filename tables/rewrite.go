@@ -17,16 +17,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
-type RewriteResult struct {
-	Version Version `json:"version"` // the table's newest version after the change
-	Deleted int64   `json:"deleted"` // rows deleted or replaced
-	Written int64   `json:"written"` // rows added
-	Files   int     `json:"files"`   // number of data files that contained deleted rows
-
-	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
-}
-
 // maxRewrites limits the attempts of a rewrite if the table changes concurrently.
 const maxRewrites = 10
 

@@ -17,42 +17,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
-// rejected. Existing rows are not checked.
-//
-// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if the table
-// lacks its column. If only the put lacks the column, its values count as null.
-type Rule struct {
-	Name     string `json:"name"`
-	Kind     string `json:"kind"`               // exists, type, range, not_null, unique, sorted, regexp or expression
-	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
-	Type     string `json:"type,omitempty"`     // for type: the type, in Arrow's notation
-	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
-	Max      string `json:"max,omitempty"`      // for range: the largest value
-	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match somewhere in the string; syntax of package regexp
-	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
-	Disabled bool   `json:"disabled,omitempty"` // keep the rule, but do not apply it
-
-	// Columns is for unique: no two rows of a put may have equal values in these columns. Rows with a null are ignored.
-	Columns []string `json:"columns,omitempty"`
-
-	InTable bool `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
-}
-
-// RuleEdit is a change to the rules of a table or a bucket.
-type RuleEdit struct {
-	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
-	Sets []string `json:"sets,omitempty"` // predefined rules to add: time_series or prices
-
-	// Time is the time column of the predefined rules. "" means the time column in the settings, or else the first
-	// timestamp or date32 column, or else "time".
-	Time string `json:"time,omitempty"`
-
-	Remove  []string `json:"remove,omitempty"` // names of rules
-	Disable []string `json:"disable,omitempty"`
-	Enable  []string `json:"enable,omitempty"`
-}
-
 // Rules returns the table's rules, without the rules of its bucket.
 func (t *Table) Rules(ctx context.Context) ([]Rule, error) {
 	return withView(ctx, t.reader(), "read the rules of", func(v *view) ([]Rule, error) { return parseRules(v.t.Properties()[icecat.RulesProperty]) })

@@ -3,6 +3,8 @@ package tables
 import (
 	"encoding/json"
 
+	"github.com/apache/arrow-go/v18/arrow"
+
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
@@ -103,3 +105,66 @@ const (
 	MaintenanceOn  = definition.MaintenanceOn  // Maintain cares for the table, even if its option Requested is set
 	MaintenanceOff = definition.MaintenanceOff // Maintain leaves the table alone
 )
+
+// ColumnChange is a change to one column of a table.
+type ColumnChange struct {
+	Op     ColumnOp   `json:"op"`
+	Column string     `json:"column"`
+	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
+	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
+
+	field arrow.Field // the put's column that requires the change; if Type is "", the column gets this field's type
+}
+
+// ColumnOp is the kind of a ColumnChange.
+type ColumnOp string
+
+// Kinds of ColumnChange. A table that allows one kind also allows the kinds listed before it.
+const (
+	AddColumn    ColumnOp = "add"
+	WidenColumn  ColumnOp = "widen" // widen an integer or float type, or replace the null type by any type
+	RenameColumn ColumnOp = "rename"
+	DropColumn   ColumnOp = "drop"
+)
+
+// ColumnType is a type in Arrow's notation, such as int64 or timestamp[us, tz=UTC].
+type ColumnType string
+
+// ColumnTypeOf returns t in Arrow's notation. t must not be nested.
+func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
+
+// Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
+// rejected. Existing rows are not checked.
+//
+// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if the table
+// lacks its column. If only the put lacks the column, its values count as null.
+type Rule struct {
+	Name     string `json:"name"`
+	Kind     string `json:"kind"`               // exists, type, range, not_null, unique, sorted, regexp or expression
+	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
+	Type     string `json:"type,omitempty"`     // for type: the type, in Arrow's notation
+	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
+	Max      string `json:"max,omitempty"`      // for range: the largest value
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match somewhere in the string; syntax of package regexp
+	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
+	Disabled bool   `json:"disabled,omitempty"` // keep the rule, but do not apply it
+
+	// Columns is for unique: no two rows of a put may have equal values in these columns. Rows with a null are ignored.
+	Columns []string `json:"columns,omitempty"`
+
+	InTable bool `json:"in_table,omitempty"` // for unique: also compare with all rows of the table
+}
+
+// RuleEdit is a change to the rules of a table or a bucket.
+type RuleEdit struct {
+	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
+	Sets []string `json:"sets,omitempty"` // predefined rules to add: time_series or prices
+
+	// Time is the time column of the predefined rules. "" means the time column in the settings, or else the first
+	// timestamp or date32 column, or else "time".
+	Time string `json:"time,omitempty"`
+
+	Remove  []string `json:"remove,omitempty"` // names of rules
+	Disable []string `json:"disable,omitempty"`
+	Enable  []string `json:"enable,omitempty"`
+}

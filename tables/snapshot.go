@@ -8,15 +8,6 @@ import (
 	"time"
 )
 
-// SnapshotInfo describes a snapshot of a bucket.
-type SnapshotInfo struct {
-	Bucket   string    `json:"bucket"`
-	Name     string    `json:"name"`
-	Time     time.Time `json:"time"` // in UTC
-	Tables   int       `json:"tables"`
-	Metadata Metadata  `json:"metadata"` // the bucket's metadata
-}
-
 // Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
 // returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
 // is deleted, even if tables are changed, compacted, expired or deleted.

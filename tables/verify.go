@@ -20,45 +20,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// VerifyOptions configures Verify. Nil or the zero value verifies all tables.
-type VerifyOptions struct {
-	Buckets Buckets
-	Tables  []string // table names, which require exactly one bucket in Buckets; nil means all tables
-
-	// Repair supplies copies of damaged or missing files. If a copy's size and checksum match the catalog, it replaces
-	// the file atomically.
-	Repair Copies
-
-	// Report is called for each damaged or unverified file, one call at a time.
-	Report func(Finding)
-}
-
-// Finding describes a file that is damaged, or that has no known checksum.
-type Finding struct {
-	State   FileState `json:"state"`
-	Bucket  string    `json:"bucket"`
-	Table   string    `json:"table"`
-	File    string    `json:"file"` // path
-	Problem string    `json:"problem"`
-}
-
-// FileState is a file's state in a Finding.
-type FileState string
-
-// File states in a Finding.
-const (
-	Damaged    FileState = "damaged"    // damaged, missing, or inconsistent with the table's metadata
-	Repaired   FileState = "repaired"   // damaged, and then repaired
-	Unverified FileState = "unverified" // readable, but without a known checksum, because another program wrote it
-)
-
-// VerifyResult counts the tables and files that Verify checked.
-type VerifyResult struct {
-	Tables, Files                 int
-	Bytes                         int64 // total size of the files with a checksum
-	Damaged, Repaired, Unverified int
-}
-
 // Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
 // metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
 // values of a Parquet file must match the count and bounds in its manifest. Verify also reads delete files. It does not

@@ -1,0 +1,167 @@
+package tables
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
+type MaintainOptions struct {
+	Buckets Buckets  `json:"Bucket"`
+	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
+
+	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and Keep
+	// apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these tables.
+	OlderThan time.Duration
+	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
+	Keep int
+	// Requested makes Maintain care only for tables with the setting MaintenanceOn, and remove no unused files.
+	Requested bool `json:",omitempty"`
+	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
+	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
+	// directory.
+	Grace time.Duration
+}
+
+// Buckets selects buckets by name. If empty, it selects all buckets. The name "" is the default bucket.
+type Buckets []string
+
+func (b Buckets) has(name string) bool { return len(b) == 0 || slices.Contains(b, name) }
+
+// MarshalJSON returns null for all buckets, a string for one bucket, or a list for several.
+func (b Buckets) MarshalJSON() ([]byte, error) {
+	switch len(b) {
+	case 0:
+		return []byte("null"), nil
+	case 1:
+		return json.Marshal(b[0])
+	}
+	return json.Marshal([]string(b))
+}
+
+// UnmarshalJSON accepts the results of MarshalJSON.
+func (b *Buckets) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte(`"`)) {
+		*b = Buckets{""}
+		return json.Unmarshal(text, &(*b)[0])
+	}
+	return json.Unmarshal(text, (*[]string)(b))
+}
+
+// MaintainResult counts what Fold, Compact, Expire or Maintain did.
+type MaintainResult struct {
+	Tables       int   // tables changed
+	Rows         int64 // rows that Fold moved from the tail
+	FilesBefore  int   // files replaced by Compact or Maintain
+	FilesAfter   int   // files that were written to replace them
+	Versions     int   // versions expired
+	FilesRemoved int   // unused files removed
+	BytesRemoved int64 // total size of these files
+	FilesWaiting int   // unused files that are still in their grace period
+}
+
+func (r *MaintainResult) add(o MaintainResult) {
+	r.Tables += o.Tables
+	r.Rows += o.Rows
+	r.FilesBefore += o.FilesBefore
+	r.FilesAfter += o.FilesAfter
+	r.Versions += o.Versions
+}
+
+// MaintenanceState describes the maintenance of a table by this Store.
+type MaintenanceState struct {
+	Files         int       `json:"files"`            // data files
+	SmallFiles    int       `json:"small_files"`      // data files that are smaller than three quarters of their target size
+	Versions      int       `json:"versions"`         // versions that can be read
+	MetadataBytes int64     `json:"metadata_bytes"`   // size of the table's metadata, which every commit writes again
+	UnusedBytes   int64     `json:"unused_bytes"`     // size of files that nothing needs, when they were last looked for
+	Last          time.Time `json:"last,omitzero"`    // when files were last merged or versions expired
+	Next          time.Time `json:"next,omitzero"`    // if the last attempt failed, when the next one is due
+	Reason        string    `json:"reason,omitempty"` // why the table needs maintenance and does not get it
+}
+
+// MaintenanceSummary describes the maintenance of all tables by this Store.
+type MaintenanceSummary struct {
+	Last        time.Time // end of the last pass; zero before the first one
+	Failing     int       // tables whose last attempt failed
+	UnusedBytes int64     // size of files that nothing needs, when they were last looked for
+}
+
+// RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
+type RewriteResult struct {
+	Version Version `json:"version"` // the table's newest version after the change
+	Deleted int64   `json:"deleted"` // rows deleted or replaced
+	Written int64   `json:"written"` // rows added
+	Files   int     `json:"files"`   // number of data files that contained deleted rows
+
+	TimeColumn string `json:"time_column,omitempty"` // the column to which ReplaceRange applied its range
+}
+
+// PartitionResult is the result of Table.Partition.
+type PartitionResult struct {
+	Partition   Partition `json:"partition"` // the table's periods; for PartitionAuto, the periods chosen from the data
+	Why         string    `json:"why"`       // why the table has these periods
+	Version     Version   `json:"version"`
+	FilesBefore int       `json:"files_before"` // number of files replaced
+	FilesAfter  int       `json:"files_after"`  // number of files that replaced them
+}
+
+// SnapshotInfo describes a snapshot of a bucket.
+type SnapshotInfo struct {
+	Bucket   string    `json:"bucket"`
+	Name     string    `json:"name"`
+	Time     time.Time `json:"time"` // in UTC
+	Tables   int       `json:"tables"`
+	Metadata Metadata  `json:"metadata"` // the bucket's metadata
+}
+
+// CopiedTable is the result of copying one table.
+type CopiedTable struct {
+	Bucket, Name string
+	Unchanged    bool // true if an earlier copy is still up to date
+	Rows         int64
+	Files        int    // number of data files sent
+	Bytes        int64  // size of the sent files
+	Checksum     string // set by CopyTo: checksum of the rows, independent of their order, as 32 hexadecimal digits
+}
+
+// VerifyOptions configures Verify. Nil or the zero value verifies all tables.
+type VerifyOptions struct {
+	Buckets Buckets
+	Tables  []string // table names, which require exactly one bucket in Buckets; nil means all tables
+
+	// Repair supplies copies of damaged or missing files. If a copy's size and checksum match the catalog, it replaces
+	// the file atomically.
+	Repair Copies
+
+	// Report is called for each damaged or unverified file, one call at a time.
+	Report func(Finding)
+}
+
+// Finding describes a file that is damaged, or that has no known checksum.
+type Finding struct {
+	State   FileState `json:"state"`
+	Bucket  string    `json:"bucket"`
+	Table   string    `json:"table"`
+	File    string    `json:"file"` // path
+	Problem string    `json:"problem"`
+}
+
+// FileState is a file's state in a Finding.
+type FileState string
+
+// File states in a Finding.
+const (
+	Damaged    FileState = "damaged"    // damaged, missing, or inconsistent with the table's metadata
+	Repaired   FileState = "repaired"   // damaged, and then repaired
+	Unverified FileState = "unverified" // readable, but without a known checksum, because another program wrote it
+)
+
+// VerifyResult counts the tables and files that Verify checked.
+type VerifyResult struct {
+	Tables, Files                 int
+	Bytes                         int64 // total size of the files with a checksum
+	Damaged, Repaired, Unverified int
+}
