@@ -2,10 +2,41 @@ package tables
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"slices"
 	"time"
 )
+
+// Version is the number of a table state: the sequence number of an Iceberg snapshot. It is 0 while the table has no
+// rows, and increases with each commit that changes rows. Rows in the tail do not belong to a version yet.
+type Version int64
+
+// VersionInfo describes a version of a table.
+type VersionInfo struct {
+	Version   Version
+	Time      time.Time // time of the newest change that the version contains, in UTC
+	Operation string    // Iceberg's operation: append, replace, overwrite or delete
+	Rows      int64     // row count of the whole table
+	Current   bool
+}
+
+// TableInfo describes a table in a listing.
+type TableInfo struct {
+	Bucket, Name string
+	Rows         int64 // row count, including rows in the tail; approximate while delete files of other programs apply
+	Bytes        int64 // size of the data files and of the rows in the tail
+	Files        int64 // number of data files
+	Version      Version
+	Updated      time.Time // time of the last put or change, in UTC
+	Metadata     Metadata
+
+	// Damaged says why the table cannot be read, or is "". If it is set, the other fields are incomplete. A listing
+	// reads a table, and so detects damage, only if rows are in the tail or another program has committed to the table.
+	// Verify checks everything.
+	Damaged string `json:",omitempty"`
+}
 
 // MaintainOptions configures Fold, Compact, Expire and Maintain. Nil or the zero value selects all tables.
 type MaintainOptions struct {
@@ -159,9 +190,49 @@ const (
 	Unverified FileState = "unverified" // readable, but without a known checksum, because another program wrote it
 )
 
+// File is a file whose checksum is in the store's catalog.
+type File struct {
+	Bucket, Table string
+	Location      string // location in Iceberg's metadata
+	Size          int64
+	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
+}
+
+// Copies finds a copy of a file. Verify checks and closes the copy. If there is no copy, the error wraps
+// fs.ErrNotExist.
+type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
+
 // VerifyResult counts the tables and files that Verify checked.
 type VerifyResult struct {
 	Tables, Files                 int
 	Bytes                         int64 // total size of the files with a checksum
 	Damaged, Repaired, Unverified int
+}
+
+// Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
+// OpenTelemetry and Prometheus. An Observer must be safe for concurrent use, and fast, because operations wait for it.
+// It is also called for operations within other operations, such as the scan of a query or the fold of an update.
+type Observer interface {
+	// Begin is called when an operation begins. It returns the context for the operation, which can hold a span, and a
+	// function that is called exactly once, when the operation ends.
+	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
+}
+
+// Operation identifies an operation for an Observer.
+type Operation struct {
+	// Name is put, scan, changes, query, exec, update (a transaction), rewrite (DeleteRows, ReplaceRange or Upsert),
+	// fold, compact, expire or maintain (of one table).
+	Name string
+
+	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option
+	// Bucket.
+	Bucket, Table string
+}
+
+// Outcome is the result of an operation.
+type Outcome struct {
+	Rows     int64         // rows put, read, folded or changed by exec, or the sum of rows deleted and written
+	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
+	Duration time.Duration // an operation that returns a reader ends when the reader is released
+	Err      error
 }

@@ -127,18 +127,6 @@ func recordDamage(v *content.Verifier, t content.Table, err error) error {
 	return err
 }
 
-// File is a file whose checksum is in the store's catalog.
-type File struct {
-	Bucket, Table string
-	Location      string // location in Iceberg's metadata
-	Size          int64
-	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
-}
-
-// Copies finds a copy of a file. Verify checks and closes the copy. If there is no copy, the error wraps
-// fs.ErrNotExist.
-type Copies func(ctx context.Context, f File) (io.ReadCloser, error)
-
 // Copies returns a function that searches this store for files with the same content, at any location.
 func (s *Store) Copies() Copies {
 	s = s.orUnopened()
