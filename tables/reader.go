@@ -25,18 +25,13 @@ type tableReader struct {
 	err error // why the table cannot be read, such as ErrClosed for a nil Table; otherwise nil
 }
 
-// selection is the state of a table that a reader sees. The zero value is the current state.
-type selection struct {
-	old   *Version // the selected version; nil means the current state
-	oldID int64    // ID of the selected version's snapshot
-	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
-
-	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
-	snapshot, location string
+// reader returns a reader of the table in its selected state.
+func (t *Table) reader() *tableReader {
+	if t == nil || t.b == nil {
+		return &tableReader{core: unopened().core, name: t.Name(), err: ErrClosed}
+	}
+	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
 }
-
-// isPinned reports whether a state was selected.
-func (s *selection) isPinned() bool { return s.old != nil || s.snapshot != "" }
 
 // check returns the table's name in the catalog, or an error if there is none.
 func (t *tableReader) check() (tableName, error) {
@@ -220,4 +215,15 @@ func (t *tableReader) loadSnapshot(ctx context.Context) (*table.Table, error) {
 		return nil, err
 	}
 	return t.cat.LoadAt(ctx, namespaceOf(t.bucket), t.name, l.Location)
+}
+
+// Schema returns the columns in the types that readers see: as they were put, but without encodings such as
+// dictionaries.
+func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
+}
+
+// SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
+func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
+	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
 }

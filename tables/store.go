@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/commit"
@@ -82,6 +80,19 @@ type Table struct {
 	selection
 }
 
+// selection is the state of a table that a reader sees. The zero value is the current state.
+type selection struct {
+	old   *Version // the selected version; nil means the current state
+	oldID int64    // ID of the selected version's snapshot
+	uuid  string   // the table's UUID when old was selected, to detect that the table was created again
+
+	// the selected snapshot, and the location of the table's metadata in the snapshot; "" if no snapshot is selected
+	snapshot, location string
+}
+
+// isPinned reports whether a state was selected.
+func (s *selection) isPinned() bool { return s.old != nil || s.snapshot != "" }
+
 // Table returns the table with the given name, whether or not it exists. The first put creates a missing table. If the
 // name is invalid, each operation on the table returns an error.
 func (b *Bucket) Table(name string) *Table { return &Table{b: b, name: name} }
@@ -139,14 +150,6 @@ func (t *Table) acquire(ctx context.Context) (e tableWriter, release func(), err
 	return t.store().acquire(ctx, n)
 }
 
-// reader returns a reader of the table in its selected state.
-func (t *Table) reader() *tableReader {
-	if t == nil || t.b == nil {
-		return &tableReader{core: unopened().core, name: t.Name(), err: ErrClosed}
-	}
-	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
-}
-
 func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
 }
@@ -182,14 +185,3 @@ func (t *Table) store() *Store { return t.Bucket().store() }
 // has less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
 // reading. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
 func (s *Store) DiskSpace() (free, total int64, err error) { return s.orUnopened().diskSpace() }
-
-// Schema returns the columns in the types that readers see: as they were put, but without encodings such as
-// dictionaries.
-func (t *Table) Schema(ctx context.Context) (*arrow.Schema, error) {
-	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Logical, nil })
-}
-
-// SchemaAsPut returns the columns as they were put, including dictionaries and their values, for [AsDictionaries].
-func (t *Table) SchemaAsPut(ctx context.Context) (*arrow.Schema, error) {
-	return withView(ctx, t.reader(), "read the schema of", func(v *view) (*arrow.Schema, error) { return v.def.Put, nil })
-}
