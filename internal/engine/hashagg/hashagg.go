@@ -151,7 +151,7 @@ func (a *Aggregator) Close() error { return a.Engine.Close(a.freeTables) }
 
 func (a *Aggregator) freeTables() (err error) {
 	for _, t := range a.tables {
-		err = errors.Join(err, t.free())
+		err = errors.Join(err, t.Discard())
 	}
 	a.tables, a.idle = nil, nil
 	return err

@@ -113,9 +113,7 @@ func (t *Table) makeSlots(n int) error {
 }
 
 // Discard frees the memory of the table, which cannot be used afterwards.
-func (t *Table) Discard() error { return t.free() }
-
-func (t *Table) free() error {
+func (t *Table) Discard() error {
 	offheap.Release(t.mem)
 	offheap.Release(t.slotMem)
 	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil

@@ -40,7 +40,6 @@ changes."bucket"."table" has the rows that changed since, as the command changes
 	out := outputFlags(a, cmd, "format")
 	id := cmd.Flags().String("id", "", "`ID` of a statement that writes: a second statement with this id changes nothing")
 	asJSON := cmd.Flags().Bool("json", false, "write the result of a statement that writes as a JSON object")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		isWrite := tables.IsWrite(args[0])
 		if err := checkSQLFlags(cmd, isWrite); err != nil {
