@@ -108,8 +108,11 @@ func newInfo(d *flight.FlightDescriptor, c rowsCommand, schema *arrow.Schema, ro
 }
 
 // ListFlights lists the tables of a bucket.
-func (s *Server) ListFlights(criteria *flight.Criteria, stream flight.FlightService_ListFlightsServer) (err error) {
-	defer func() { err = asShootsError(err) }()
+func (s *Server) ListFlights(criteria *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
+	return asShootsError(s.listFlights(criteria, stream))
+}
+
+func (s *Server) listFlights(criteria *flight.Criteria, stream flight.FlightService_ListFlightsServer) error {
 	var c struct{ Bucket, Regex string }
 	if len(criteria.Expression) > 0 {
 		if err := decode(criteria.Expression, &c); err != nil {
