@@ -60,7 +60,7 @@ func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arr
 		}
 		p := part{key: e.key}
 		if e.inMemory && len(e.pending) > 0 {
-			p.batches = retainAll(e.batches)
+			p.batches = take.Retain(e.batches)
 			p.messages, err = e.pendingMessages()
 		} else {
 			p.batches, err = l.readEpoch(ctx, e)
@@ -107,7 +107,7 @@ func (e *epoch) pendingMessages() ([][]byte, error) {
 // readEpoch returns an epoch's batches, from memory or from the store. The caller must release them.
 func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 	if e.inMemory && len(e.pending) == 0 {
-		return retainAll(e.batches), nil
+		return take.Retain(e.batches), nil
 	}
 	if !e.inMemory {
 		schemaBytes, err := schemaMessage(e.schema)
@@ -150,12 +150,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		return nil, err
 	}
 	e.batches, e.pending = batches, nil
-	return retainAll(batches), nil
-}
-
-func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
-	take.Retain(batches)
-	return slices.Clone(batches)
+	return take.Retain(batches), nil
 }
 
 // refresh reads stale epochs from the store again.
@@ -296,7 +291,7 @@ func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 		l.setCached(cachedResult{}) // free an outdated result
 		return nil, false, false
 	}
-	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
+	return take.Retain([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
 }
 
 func (l *Log) setCached(result cachedResult) {
