@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -25,10 +26,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		batches, err := l.readEpoch(ctx, e)
 		if err != nil {
 			take.Release(rows)
@@ -37,6 +35,17 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		rows = append(rows, batches...)
 	}
 	return rows, nil
+}
+
+// epochsIn yields the epochs with numbers from after+1 to upTo.
+func (l *Log) epochsIn(after, upTo int64) iter.Seq[*epoch] {
+	return func(yield func(*epoch) bool) {
+		for _, e := range l.epochs {
+			if e.number > after && e.number <= upTo && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // Reader returns a function that returns the same rows as Rows. The function decodes them without a lock, so that
@@ -54,10 +63,7 @@ func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arr
 	}
 	var parts []part
 	var all []arrow.RecordBatch
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		p := part{key: e.key}
 		if e.inMemory && len(e.pending) > 0 {
 			p.batches = take.Retain(e.batches)
@@ -214,10 +220,8 @@ func (s *Store) Size() (rows, bytes int64, oldest time.Time) {
 func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.epochs {
-		if e.number > after && e.number <= upTo {
-			versions = append(versions, e.versions...)
-		}
+	for e := range l.epochsIn(after, upTo) {
+		versions = append(versions, e.versions...)
 	}
 	slices.Sort(versions)
 	return slices.Compact(versions)
@@ -233,10 +237,7 @@ type Span struct {
 func (l *Log) Spans(after, upTo int64) (spans []Span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		for _, c := range e.counts {
 			t := time.UnixMilli(c.millis).UTC()
 			if n := len(spans); n > 0 && !t.After(spans[n-1].Last) {
