@@ -20,7 +20,7 @@ type Tables struct {
 	shared
 	entries map[icecat.TableName]*Entry // guarded by shared.mu
 
-	folds  chan *folder // tables whose tails are large enough to fold
+	folds  chan *folder    // tables whose tails are large enough to fold
 	ctx    context.Context // canceled by Close
 	cancel context.CancelFunc
 	worker sync.WaitGroup
