@@ -14,12 +14,12 @@ from . import wire
 from .address import Address, Settings
 from .errors import (
     BUSY,
-    EXPIRED,
-    GAP,
+    SESSION_EXPIRED,
+    SESSION_GAP,
     LOST,
     NO_SPACE,
     QUOTA,
-    REUSED,
+    SESSION_REUSED,
     UNKNOWN,
     ConnectionFailed,
     Error,
@@ -216,12 +216,12 @@ class Channel:
             if isinstance(error, (TimedOut, ConnectionFailed)) or isinstance(error, TooLarge) and len(sent) > 1:
                 raise self._unknown(op, str(error)) from error
             return False
-        if error.codes & {UNKNOWN, GAP, EXPIRED, REUSED}:
+        if error.codes & {UNKNOWN, SESSION_GAP, SESSION_EXPIRED, SESSION_REUSED}:
             self.changes = None  # the server no longer accepts this session's numbers: begin a new session
         if UNKNOWN in error.codes:
             return False
         # The server did not apply the last send. If the session expired, the server may have applied an earlier send.
-        return GAP in error.codes or EXPIRED in error.codes and len(sent) == 1
+        return SESSION_GAP in error.codes or SESSION_EXPIRED in error.codes and len(sent) == 1
 
     def _unknown(self, op: int, cause: str) -> Error:
         return failure(
@@ -243,12 +243,12 @@ class Channel:
 
     def _finish_abandoned(self, link: Link, changes: Changes) -> None:
         """Sends an empty change with the number of the abandoned one. From then on, the server cannot
-        apply the abandoned change. If the server has already applied it, it replies REUSED."""
+        apply the abandoned change. If the server has already applied it, it replies SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
         except Error as error:
-            if REUSED not in error.codes:
+            if SESSION_REUSED not in error.codes:
                 self.changes = None
                 return
         changes.next += 1
@@ -318,7 +318,7 @@ class Channel:
             except BaseException as error:
                 if sent:
                     sent[0].received_pops.append(sent[1])
-                if isinstance(error, Error) and EXPIRED in error.codes and not is_retry:
+                if isinstance(error, Error) and SESSION_EXPIRED in error.codes and not is_retry:
                     self.changes, sent[:] = None, []
                     continue
                 if sent and isinstance(error, (TimedOut, ConnectionFailed)):

@@ -73,25 +73,37 @@ class SchemaMismatch(Misuse):
     """Tables under one key have a column with incompatible types."""
 
 
-UNSUPPORTED, TOO_LARGE, UNKNOWN, CORRUPT = 1, 2, 3, 7
-NO_SPACE, EXPIRED, GAP, REUSED, NOT_EXIST, QUOTA, BUSY, LOST = 6, 8, 9, 10, 14, 15, 18, 19
+# Error codes of the protocol (docs/dev/wire.md).
+UNSUPPORTED = 1
+TOO_LARGE = 2
+UNKNOWN = 3
+NO_SPACE = 6
+CORRUPT = 7
+SESSION_EXPIRED = 8
+SESSION_GAP = 9
+SESSION_REUSED = 10
+REFUSED = 11
+NOT_EXIST = 14
+QUOTA = 15
+BUSY = 18
+LOST = 19
 
 TOO_LARGE_ADVICE = "send smaller batches, or raise the server's --max-message and --memory"
-SPACE = "free space on the server's disk, or drop unneeded data"
+NO_SPACE_ADVICE = "free space on the server's disk, or drop unneeded data"
 
 # The error class and the advice for each error code. If a reply has several codes, the first one in this table counts.
 _MEANINGS: dict[int, tuple[type[Error], str]] = {
     UNKNOWN: (UnknownOutcome, "read the keys to see whether it was applied"),
     CORRUPT: (Corrupt, "run partd verify on the server's machine"),
-    11: (Refused, "check the token, and its user's rights in this namespace"),
-    UNSUPPORTED: (Unsupported, "serve another store, such as log:DIR"),
+    REFUSED: (Refused, "check the token, and its user's rights in this namespace"),
+    UNSUPPORTED: (Unsupported, "serve another kind of store, such as log:DIR"),
     TOO_LARGE: (TooLarge, TOO_LARGE_ADVICE),
-    NO_SPACE: (NoSpace, SPACE),
+    NO_SPACE: (NoSpace, NO_SPACE_ADVICE),
     QUOTA: (NoSpace, "drop unneeded data, or raise the server's --max-bytes"),
     BUSY: (Busy, "try again later"),
     LOST: (Lost, "read again from the start"),
-    EXPIRED: (UnknownOutcome, "read the keys to see whether it was applied"),
-    REUSED: (UnknownOutcome, "read the keys to see whether it was applied"),
+    SESSION_EXPIRED: (UnknownOutcome, "read the keys to see whether it was applied"),
+    SESSION_REUSED: (UnknownOutcome, "read the keys to see whether it was applied"),
 }
 
 
@@ -102,23 +114,26 @@ def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = ""
     return error
 
 
-_READ_ONLY = ", or open tables with read_only=True"
+_READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
-# The causes of a server's failure to start: words in its output, the error class, and the advice.
+_DISK_FULL = ("no space left", "disk quota exceeded", "disk is full")
+
+# The causes of a server's failure to start: words in its output, the error class, and the advice. The first cause with
+# a word in the output counts, so the general words of usage errors come last.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
-    (("no space left", "disk quota exceeded", "disk is full"), NoSpace, SPACE),
+    (_DISK_FULL, NoSpace, NO_SPACE_ADVICE),
     (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
     (
         ("read-only", "permission denied", " readonly"),
         NoServer,
-        "give a directory that this user can write to" + _READ_ONLY,
+        "give a directory that this user can write to" + _READ_ONLY_ADVICE,
     ),
     (("no such file",), NoServer, "check the path"),
     (("flag", "--"), NoServer, "run the program with --help to see its flags"),
 )
 
 
-def not_started(store: str, output: object) -> Error:
+def start_failure(store: str, output: object) -> Error:
     """Returns the error for a server that did not start. output is the server's output, or an exception."""
     text = str(output)
     kind, advice = next(
@@ -126,13 +141,13 @@ def not_started(store: str, output: object) -> Error:
         (NoServer, "run the program in a terminal to see all its output"),
     )
     if ":" in store:  # the URL of a store, and not a directory of tables
-        advice = advice.removesuffix(_READ_ONLY)
+        advice = advice.removesuffix(_READ_ONLY_ADVICE)
     return failure(kind, "serve", store, f"the server did not start: {text}", advice)
 
 
 def is_disk_full(text: str) -> bool:
     """Reports whether an error's text means that a disk is full."""
-    return any(pattern in text.lower() for pattern in _CAUSES[0][0])
+    return any(pattern in text.lower() for pattern in _DISK_FULL)
 
 
 def parse_error(body: bytes, op: str, url: str) -> Error:

@@ -56,7 +56,7 @@ class _Source(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self.link.arm()
+        self.link.set_socket_timeout()
         return self.link.sock.recv_into(buffer)
 
 
@@ -122,7 +122,7 @@ class Link:
             )
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
-        command, size = self._frame()
+        command, size = self._read_frame_header()
         ready = self._read(size)
         if not command or not ready.startswith(b"\x05READY"):
             raise Protocol(f"the server sends {ready[:20]!r}, not READY")
@@ -156,18 +156,18 @@ class Link:
             self._remaining()
         size = wire.REQUEST.size + sum(map(len, pieces)) + 9  # with the frame's header
         if size > self.max_message:
-            problem = f"the message has {size} bytes, and the server accepts {self.max_message}"
+            problem = f"the message has {size} bytes, but the server accepts at most {self.max_message}"
             raise failure(TooLarge, wire.NAMES.get(op, str(op)), self.url, problem, TOO_LARGE_ADVICE)
         number = 0
         if wants_reply:
             self.number += 1
             number = self.number
-        self._message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
+        self._send_message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 
     max_message = 4096  # limit for the hello; the server's reply to it has the real limit
 
-    def _message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
+    def _send_message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
         size = len(header) + sum(map(len, pieces))
         self._write([struct.pack(">BQ", _LONG, size) + header, *pieces])
 
@@ -176,14 +176,14 @@ class Link:
             pieces = [b"".join(pieces)]
         remaining = [memoryview(piece) for piece in pieces if len(piece)]
         while remaining:
-            self.arm()
+            self.set_socket_timeout()
             sent = self.sock.sendmsg(remaining[:_VECTOR]) if remaining[1:] else self.sock.send(remaining[0])
             while remaining and sent >= len(remaining[0]):
                 sent -= len(remaining.pop(0))
             if sent:
                 remaining[0] = remaining[0][sent:]
 
-    def arm(self) -> None:
+    def set_socket_timeout(self) -> None:
         """Sets the socket's timeout to the remaining time. Call it before each system call."""
         if self.deadline is not None:
             self.sock.settimeout(self._remaining())
@@ -196,19 +196,19 @@ class Link:
             raise EOFError(f"the server closed the connection, after {len(data)} of {size} bytes of a message")
         return data
 
-    def _frame(self) -> tuple[int, int]:
+    def _read_frame_header(self) -> tuple[int, int]:
         """Returns the flags and the length of the next frame. The caller must read the frame's body."""
         flags, size = self._read(2)
         if flags & _LONG:
             (size,) = struct.unpack(">Q", bytes([size]) + self._read(7))
         if flags & ~self.flags or size > (_MAX_REPLY if flags & _COMMAND else self.max_frame):
-            raise Protocol(f"a frame of {size} bytes with flags {flags}")
+            raise Protocol(f"a frame of {size} bytes with flags {flags:#x}, which is too long or has unknown flags")
         return flags & ~_LONG, size
 
     def _message_frame(self) -> tuple[int, int]:
         """Returns the flags and the length of the next frame that is not a command, after answering pings."""
         while True:
-            flags, size = self._frame()
+            flags, size = self._read_frame_header()
             if not flags & _COMMAND:
                 return flags, size
             body = self._read(size)

@@ -65,7 +65,7 @@ def pages(
             yield from parse(first.body[8:])
             while first.has_more and (page := fetched_pages.get()) is not None:
                 if isinstance(page, BaseException):
-                    raise _broken(op, settings.url, page)
+                    raise _as_lost(op, settings.url, page)
                 yield from parse(page)
         except struct.error as error:
             raise link.bad_reply(op, error) from error
@@ -81,7 +81,7 @@ def pages(
         channel.hang_up()
 
 
-def _broken(op: int, url: str, error: BaseException) -> BaseException:
+def _as_lost(op: int, url: str, error: BaseException) -> BaseException:
     if isinstance(error, (OSError, EOFError, Protocol)) and not isinstance(error, Error):
         lost = failure(Lost, wire.NAMES[op], url, f"the connection broke ({error})", "read again from the start")
         lost.__cause__ = error

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .errors import Closed, Error, Misuse, NoServer, TooLarge, UnknownOutcome, extra, failure, not_started
+from .errors import Closed, Error, Misuse, NoServer, TooLarge, UnknownOutcome, extra, failure, start_failure
 
 with extra("tables"):
     import pyarrow as pa
@@ -207,7 +207,7 @@ class PullFrame(SharedProcess, Shown):
             try:
                 connection = self._connect()
             except OSError as error:
-                raise not_started(self.directory, error) from error
+                raise start_failure(self.directory, error) from error
         with connection:
             try:
                 connection.sendall(call + b"\n")

@@ -15,7 +15,7 @@ import urllib.parse
 import weakref
 from pathlib import Path
 
-from .errors import Error, NoServer, failure, not_started
+from .errors import Error, NoServer, failure, start_failure
 
 _BIN = Path(__file__).parent / "_bin"
 _MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems allow paths of 104 or 108
@@ -124,7 +124,7 @@ class Process:
             if is_complete and not line.startswith(b"ready "):
                 self._process.wait()
                 log.seek(0)
-                raise not_started(store, log.read(64 << 10).decode(errors="replace").strip())
+                raise start_failure(store, log.read(64 << 10).decode(errors="replace").strip())
             if not is_complete:
                 advice = "check whether the disk or the machine is busy, or pass a longer start_timeout"
                 raise failure(NoServer, "serve", store, f"the server was not ready within {timeout:g} seconds", advice)
@@ -228,7 +228,7 @@ class Server(Process):
         except BaseException as error:
             self._kill()
             if isinstance(error, OSError) and not isinstance(error, Error):
-                raise not_started(store or "a new directory", error) from error
+                raise start_failure(store or "a new directory", error) from error
             raise
 
     def __enter__(self) -> str:

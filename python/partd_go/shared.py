@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .errors import Error, NoServer, failure, not_started
+from .errors import Error, NoServer, failure, start_failure
 from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
 
 _POLL = 0.02  # seconds between attempts to connect while another server ends or starts
@@ -56,7 +56,7 @@ class SharedProcess(Process):
         except Error:
             raise
         except OSError as error:
-            raise not_started(self.directory, error) from error
+            raise start_failure(self.directory, error) from error
 
     def _reconnect(self) -> None:
         deadline = time.monotonic() + self._start_timeout

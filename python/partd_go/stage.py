@@ -128,7 +128,7 @@ class Stage(Shown, Generic[R]):
 
     def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
         """Calls the function with the arguments of a call, and with the inputs by name."""
-        bound, names = self._parameters.bind_partial(), _named(self._parameters)
+        bound, names = self._parameters.bind_partial(), _named_parameters(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
         return self.function(
             *bound.args, **bound.kwargs, **{name: value for name, value in inputs.items() if name not in names}
@@ -150,33 +150,35 @@ class Stage(Shown, Generic[R]):
 
 
 def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
-    """Returns the signature of a function, and that of its stage, without the parameters that files and ancestors
-    fill."""
+    """Returns the signature of function, and the signature of its stage, which lacks the parameters that files and
+    ancestors fill."""
     name = function.__qualname__
     try:
-        signature = inspect.signature(
-            function, follow_wrapped=False
-        )  # a decorator's function may have other parameters
+        # The wrapper that a decorator returns may have other parameters than the function that it wraps.
+        signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
-    owner, first = name.rpartition(".")[0], next(iter(signature.parameters), "")
+    owner = name.rpartition(".")[0]
+    first = next(iter(signature.parameters), "")
     if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         raise Misuse(
             f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the "
             "values that it needs"
         )
-    unknown = inputs.keys() - _named(signature)
+    unknown = inputs.keys() - _named_parameters(signature)
     if unknown and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
         raise Misuse(
             f"{name} has no parameter {', '.join(sorted(unknown))}: a stage's function gets each input by its name"
         )
     remaining = [
-        parameter for key, parameter in signature.parameters.items() if key not in inputs.keys() & _named(signature)
+        parameter
+        for key, parameter in signature.parameters.items()
+        if key not in inputs.keys() & _named_parameters(signature)
     ]
     return signature, signature.replace(parameters=remaining, return_annotation=signature.empty)
 
 
-def _named(signature: inspect.Signature) -> set[str]:
+def _named_parameters(signature: inspect.Signature) -> set[str]:
     """Returns the names of the parameters, except *args and **kwargs."""
     return {
         key

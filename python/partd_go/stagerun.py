@@ -74,7 +74,7 @@ class Run:
 
     def begin(self) -> None:
         self.keys: dict[Runnable, str] = {}
-        self.contents: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
+        self.result_ids: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
         self.ttls: dict[
             Runnable, float
         ] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
@@ -112,37 +112,41 @@ class Run:
     def key(self, s: Runnable) -> str:
         if s not in self.keys:
             ancestors = sorted(s.ancestors.items())
-            contents = [(name, self.content(ancestor)) for name, ancestor in ancestors]
+            results = [(name, self.result_id(ancestor)) for name, ancestor in ancestors]
             self.ttls[s] = min(
-                [s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.is_known(ancestor))]
+                [s.ttl, *(self.ttls[ancestor] for _, ancestor in ancestors if not self.has_result_hash(ancestor))]
             )
             identity, code, files = self.inputs[s]
             self.keys[s] = (
                 identity[:IDENTITY]
                 + code[:PART]
                 + files[:PART]
-                + digest([self.inputs[s], contents])[: -IDENTITY - 2 * PART]
+                + digest([self.inputs[s], results])[: -IDENTITY - 2 * PART]
             )
         return self.keys[s]
 
-    def content(self, s: Runnable) -> str:
-        """Returns the hash of the stage's result, which gc keeps. If the result is kept in a format that does not
-        determine its value, or not at all, content returns the stage's key instead."""
-        if s not in self.contents:
+    def result_id(self, s: Runnable) -> str:
+        """Returns what stands for the stage's result in the keys of later stages: the hash of the result, which is
+        still known after gc has removed the result. If the result is not kept, or its bytes do not determine its value
+        (see EXECUTE_NOTHING), this is the stage's key."""
+        if s not in self.result_ids:
             if not s.cache or s.format not in (None, *EXECUTE_NOTHING):
-                self.contents[s] = self.key(s)
+                self.result_ids[s] = self.key(s)
             elif kept := self.find(s):
-                self.contents[s] = kept.content or self.key(s)
+                self.result_ids[s] = kept.content or self.key(s)
             else:
-                self.value(s)
-        return self.contents[s]
+                self.value(s)  # records the ID
+        return self.result_ids[s]
 
-    def is_known(self, s: Runnable) -> bool:
-        """Reports whether later stages depend on the hash of the stage's result, and not on its key."""
-        return self.contents[s] != self.keys[s]
+    def has_result_hash(self, s: Runnable) -> bool:
+        """Reports whether the keys of later stages contain the hash of the stage's result, and not the stage's key.
+        Call result_id first."""
+        return self.result_ids[s] != self.keys[s]
 
-    def check(self, s: Runnable, content: str) -> None:
-        if self.contents.setdefault(s, content or self.key(s)) != (content or self.key(s)):
+    def record_result_id(self, s: Runnable, content: str) -> None:
+        """Records the hash of the stage's result, and checks it against one that was recorded before."""
+        result_id = content or self.key(s)
+        if self.result_ids.setdefault(s, result_id) != result_id:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
@@ -222,7 +226,7 @@ class Run:
     def compute(self, s: Runnable) -> Any:
         inputs = {name: self.result(ancestor) for name, ancestor in s.ancestors.items()}
         self.expires[s] = min(
-            [time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.is_known(a))]
+            [time.time() + s.ttl, *(self.expires[a] for a in s.ancestors.values() if not self.has_result_hash(a))]
         )
         result = s._call(self.calls[s], {**s.files, **inputs})
         if isinstance(result, (Generator, AsyncGenerator, Coroutine)):
@@ -260,7 +264,7 @@ class Run:
                     )
                     content = result_hash(written.suffix[1:], content_hash(written))
                     storage.put(s.name, key, self.expires[s], written, content)
-                    self.check(s, content)
+                    self.record_result_id(s, content)
         return self.results[s]
 
     def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
@@ -282,7 +286,7 @@ class Run:
                     stacklevel=2,
                 )
             return False
-        self.check(s, stored.content)
+        self.record_result_id(s, stored.content)
         return True
 
 

@@ -60,8 +60,8 @@ class InTables:
                 raise
             raise FileNotFoundError(kept.key) from error  # replaced since the description was read
 
-    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
-        info, data = _pack(stage, expires, written, content)
+    def put(self, stage: str, key: str, expires: float, result_path: Path, content: str) -> None:
+        info, data = _pack(stage, expires, result_path, content)
         rows = pa.table(
             {"data": pa.array([data[at : at + _PIECE] for at in range(0, len(data), _PIECE)], pa.large_binary())}
         )
@@ -117,8 +117,8 @@ class InStore:
     def read(self, kept: Kept, format: str | None) -> Any:
         return _result(kept.at, kept, format, self.url)
 
-    def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
-        info, data = _pack(stage, expires, written, content)
+    def put(self, stage: str, key: str, expires: float, result_path: Path, content: str) -> None:
+        info, data = _pack(stage, expires, result_path, content)
         self.store.delete(f"pystage/{key}")
         self.store.iset(f"pystage/{key}", info.encode() + b"\n" + data)
 
@@ -141,9 +141,9 @@ class InStore:
         yield True  # a store has no locks, so machines may compute the same result twice
 
 
-def _pack(stage: str, expires: float, written: Path, content: str) -> tuple[str, bytes]:
+def _pack(stage: str, expires: float, result_path: Path, content: str) -> tuple[str, bytes]:
     """Returns the description of a result, and the bytes to keep: the checksum and the result."""
-    data = written.read_bytes()
+    data = result_path.read_bytes()
     made = min(time.time(), math.nextafter(expires, 0))  # _parse_info rejects a result that was made after its expiry
     return _info(Kept(stage, "", made, expires, len(data), content=content)), hashlib.sha256(data).digest() + data
 
@@ -157,8 +157,8 @@ def _info(kept: Kept) -> str:
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
     """Parses a result's description. It returns None if text is not a description."""
     try:
-        stage, made, expires, size, *hashed = json.loads(text)  # earlier versions have no hash
-        content, removed = hashed or ("", False)
+        stage, made, expires, size, *rest = json.loads(text)  # earlier versions have no hash
+        content, removed = rest or ("", False)
         kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
         return kept if isinstance(stage, str) and made < expires else None
     except Exception:
@@ -166,15 +166,16 @@ def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
 
 
 def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) -> Any:
-    """Returns the result in data, which must be complete and in the stage's format."""
+    """Returns the result in data: a checksum, and the result in the stage's format. Raises Corrupt if the checksum or
+    the hash in kept differs, or if the result cannot be read."""
     try:
-        content = memoryview(data)[_SUM:]
-        if hashlib.sha256(content).digest() != data[:_SUM]:
+        payload = memoryview(data)[_SUM:]
+        if hashlib.sha256(payload).digest() != data[:_SUM]:
             raise ValueError("the checksum differs")
         if kept.content not in ("", result_hash(format or "parquet", data[:_SUM].hex())):
-            raise ValueError("it has another hash than its description")
+            raise ValueError("its hash differs from the one in its description")
         return read(
-            pa.BufferReader(content) if format in (None, "parquet") else io.BytesIO(content), format or "parquet"
+            pa.BufferReader(payload) if format in (None, "parquet") else io.BytesIO(payload), format or "parquet"
         )
     except Exception as error:
         problem = f"the result of {kept.stage} under {kept.key} is damaged, or not {format or 'parquet'}: {error}"

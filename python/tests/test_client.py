@@ -66,7 +66,7 @@ def test_too_large():
     with partd_go.serve(flags=("--max-message=1MiB",)) as url, partd_go.Client(url) as store:
         store.append({"k": bytes(1 << 20)})
         for _ in range(2):
-            with pytest.raises(partd_go.TooLarge, match="the server accepts 1179648: send smaller batches"):
+            with pytest.raises(partd_go.TooLarge, match="the server accepts at most 1179648: send smaller batches"):
                 store.append({"x": b"1", "k": bytes(1200 << 10)})
         with pytest.raises(partd_go.TooLarge):
             store.pop([str(i).rjust(60_000) for i in range(20)])

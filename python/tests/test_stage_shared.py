@@ -332,7 +332,7 @@ def test_removed_while_read(storage):
 
 
 def test_result_with_another_hash(storage):
-    """A stage does not use a result that has another hash than its description, because the keys of later stages
+    """A stage does not use a result that has hash differs from the one in its description, because the keys of later stages
     contain the hash. If the result was replaced after the stage had read the description, the stage reads the new
     result."""
     pipe = load()
@@ -344,7 +344,7 @@ def test_result_with_another_hash(storage):
     if isinstance(storage, TablesStorage):
         with pytest.raises(FileNotFoundError):
             shared.read(old, "parquet")
-    with pytest.raises(partd_go.Corrupt, match="another hash than its description"):
+    with pytest.raises(partd_go.Corrupt, match="hash differs from the one in its description"):
         pipe.one()
 
 

@@ -16,7 +16,7 @@ pa = pytest.importorskip("pyarrow")
 flight = pytest.importorskip("pyarrow.flight")
 
 import partd_go
-from partd_go.errors import not_started
+from partd_go.errors import start_failure
 from partd_go.tables import Violation, connect, connection, server
 from partd_go.tables.errors import convert_error
 
@@ -174,11 +174,11 @@ def test_not_started():
         ('store "log:/no/x?readonly=true": stat /no/x: no such file or directory', partd_go.NoServer, "check the path"),
         ("it broke", partd_go.NoServer, "in a terminal"),
     ):
-        error = not_started("/d", output)
+        error = start_failure("/d", output)
         assert type(error) is kind and advice in str(error) and str(output) in str(error)
     denied = "open /x: permission denied"
-    assert "open tables with read_only" in str(not_started("/d", denied)) and str(
-        not_started("log:/x", denied)
+    assert "open tables with read_only" in str(start_failure("/d", denied)) and str(
+        start_failure("log:/x", denied)
     ).endswith("can write to")
 
 

@@ -3,24 +3,14 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"unicode/utf8"
-
-	"golang.org/x/term"
 
 	"github.com/go-partd/partd"
 )
 
-// terminalWidth returns the width of a terminal in columns, or 80 if w is not a terminal.
-func terminalWidth(w io.Writer) int {
-	if f, ok := w.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
-			return columns
-		}
-	}
-	return 80
-}
+// chartWidth is the width of a chart that is not written to a terminal.
+const chartWidth = 80
 
 // drawChart draws a bar for the size of each key. The first key must be the largest.
 func drawChart(w io.Writer, keys []partd.KeyInfo, columns int) {

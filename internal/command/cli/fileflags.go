@@ -35,7 +35,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
 		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
 		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
-		rowNames:    fs.Bool("row-names", false, "name the first column of csv and tsv row_names, because the header lacks its name, as in files of R"),
+		rowNames:    fs.Bool("row-names", false, "use row_names as the name of the first column of csv and tsv, if the header lacks it, as in files written by R"),
 		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
 		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
 		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
@@ -191,7 +191,7 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
 		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: that of the input in the same format)"),
 		force:       fs.Bool("force", false, force),
-		stats:       fs.Bool("stats", false, "show a summary, and the proof that no record is missing"),
+		stats:       fs.Bool("stats", false, "show a summary, which proves that no record is missing"),
 		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),
 	}
 	cliutil.Complete(cmd, "to-format", "csv", "tsv", "jsonl", "text")

@@ -20,16 +20,18 @@ import (
 const selectionHelp = `
 
 --where selects the records for which a condition is true, such as "size > 9 and
-kind in ('a', 'b') and not (city is null)". A value that is compared with a
-number or a date must be one; a comparison never selects a missing value.
+kind in ('a', 'b') and not (city is null)". If a column is compared with a number
+or a date, its values must be numbers or dates. A comparison with a missing value
+is never true.
 
 --columns writes only the given columns, in this order. "x as y" renames one.
 
 --by and --where also accept a part of a column: before(x, '/') and after(x, '/')
-are the text before and after the first separator; a third argument selects
-another separator, from the end if it is negative, as in before(x, '/', -1).
-prefix(x, N) is the first N characters, and day(x) and month(x) are the day and
-the month of a date, as it is written.`
+are the text before and after the first separator. A third argument N selects the
+Nth separator, counted from the end if N is negative, as in before(x, '/', -1).
+prefix(x, N) is the first N characters. day(x) and month(x) are the day
+(2026-01-31) and the month (2026-01) of a date as it is written, without
+conversion to UTC.`
 
 // formatsHelp describes input and output in the help of commands on files.
 const formatsHelp = selectionHelp + `

@@ -11,10 +11,10 @@ import (
 )
 
 const groupHelp = `Read files, and write one row for each value of the field F, or of several
-fields separated by commas. A row has the fields, and the aggregates of the
-records with these values. Rows are sorted by the fields, as bytes. The number
-of groups is not limited: data that does not fit in memory goes to temporary
-files.
+fields separated by commas. Each row contains these fields, and the aggregates of
+all records with the same values. Rows are sorted by the fields, compared as
+bytes. The number of groups is not limited: data that does not fit in memory goes
+to temporary files.
 
 Aggregates are separated by commas; x and y are names or numbers of fields.
 A name in double quotes is a column, as in sum("a, b"); "as NAME" names the
@@ -22,7 +22,8 @@ result, as in sum(x) as total, or sum(x) as "the total".
 
 Counts
   count        number of records; count(x): number of records with an x
-  distinct(x)  number of distinct values, as bytes; also count_distinct(x)
+  distinct(x)  number of distinct values, compared as bytes; also
+               count_distinct(x)
 Numbers
   sum(x)       integers of up to 27 digits are summed exactly; other numbers are
                64-bit floating point with a compensated sum (Neumaier)
@@ -37,14 +38,16 @@ Order
   quantile(x,0.9)    number that is greater than nine tenths of the numbers,
                interpolated like SQL's percentile_cont; also quantile_cont. It is
                exact, even if the numbers of a group do not fit in memory
-  mode(x)      most frequent value, as bytes; the smallest of several
+  mode(x)      most frequent value, compared as bytes; of several equally
+               frequent ones, the smallest
 Pairs of numbers, for records that have both
   corr(y,x)    correlation
   covar(y,x)   sample covariance, also covar_samp; covar_pop(y,x)
   regr_slope(y,x) regr_intercept(y,x) regr_r2(y,x)   of the line that predicts y
                from x by least squares
 True and false (also t, yes, y, on, 1 and f, no, n, off, 0, in any case)
-  bool_and(x) bool_or(x)     whether all values are true, any is; also every(x)
+  bool_and(x)  whether all values are true; also every(x)
+  bool_or(x)   whether at least one value is true
 Values
   first(x) last(x)   value in the first and the last record of the group
   any(x)       first value that is not missing; also any_value(x)
@@ -66,9 +69,9 @@ smallest. Missing values come last, or first with :asc. Groups with equal values
 keep the order of their fields. Values such as first(x) are compared as bytes.
 --top supports all aggregates except list.
 
-The fields of F together may be as long as a thousandth of --memory, and at most
-1 MiB. If --memory is too small for the aggregates, the error says how much they
-need.
+The --by fields of a record may have a thousandth of --memory in total, and at
+most 1 MiB. If --memory is too small for the aggregates, the error says how much
+they need.
 
 At the end the number of aggregated records is compared with that of records
 read.`
@@ -86,7 +89,7 @@ func newGroup(a *app) *cobra.Command {
   partd group --by id --agg "median(v),quantile(v,0.9),regr_r2(v,w)" points.csv
   partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
 	}
-	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names, or numbers from 1 or from the end")
+	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names, or numbers: 1 is the first field, -1 the last")
 	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
 	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
 	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` of --agg; add :asc for the smallest (default: the first one)")

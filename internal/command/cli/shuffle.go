@@ -75,7 +75,7 @@ func newShuffle(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
-		by:         fs.String("by", "", "use this `FIELD` as the key: a name, or a number from 1 or from the end"),
+		by:         fs.String("by", "", "use this `FIELD` as the key: a name, or a number: 1 is the first field, -1 the last"),
 		partitions: fs.Int("partitions", 0, "use `N` partitions, 0 to N-1, as keys, selected by a hash of the fields"),
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "append to the content of the store"),

@@ -12,18 +12,19 @@ fields separated by commas, and write one file per key to the directory DIR.
 Each file begins with the header, and keeps its records in the order of the
 input. Its extension is that of the first FILE, unless --to-format names another
 format. There can be any number of keys: only one file is open at a time, and
-data that does not fit in memory goes to temporary files in DIR, or next to it.
+data that does not fit in memory goes to temporary files in the directory --tmp.
 
 Each file is named after its key: the value or, for several fields, the values as
 a line of csv. Bytes other than letters, digits and "-_.() " are written as %XX.
 The file for missing values is named %. If a key is too long for a file name, the
-name is %h followed by the key's SHA-256 hash. --max-file-size continues a file
-that would be larger in NAME~2, NAME~3 and so on, each with the header; a single
-record may be larger.
+name is %h followed by the key's SHA-256 hash. If a file would become larger than
+--max-file-size, its records continue in NAME~2, NAME~3 and so on, each with the
+header. A file with a single record may be larger.
 
 DIR must be empty, or not exist. --force also accepts other directories: it
 replaces files of the same names, and keeps others. The files appear only when
-all of them are complete: a run that fails leaves DIR unchanged.
+all of them are complete: a run that fails leaves DIR unchanged. Until then they
+are in a temporary directory in DIR or, if DIR does not exist yet, next to it.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`

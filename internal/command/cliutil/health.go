@@ -25,9 +25,10 @@ func NewHealth(out io.Writer, program string, flags ...string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health [URL]",
 		Short: "Ask whether a server is ready",
-		Long: `Ask a running server whether it is ready, and exit with 0 if it is, or with 1. URL is such as
-http://localhost:9090; the default is the server's own address from its --` + strings.Join(flags, " or --") + `
-flag or variable, so that a container's probe needs no arguments.`,
+		Long: `Ask a running server whether it is ready. The exit code is 0 if it is, and 1 otherwise.
+URL is an address such as http://localhost:9090. The default is the address in the flag
+--` + strings.Join(flags, " or --") + ` or in its environment variable, so that the probe of a
+container needs no arguments.`,
 		Example: "  " + program + " health http://localhost:9090",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := strings.Join(args, "")
@@ -69,10 +70,10 @@ flag or variable, so that a container's probe needs no arguments.`,
 	}
 	fl := cmd.Flags()
 	for i, name := range flags {
-		fl.StringVar(&addresses[i], name, "", "the server's `ADDRESS`, as given to the server")
+		fl.StringVar(&addresses[i], name, "", "`ADDRESS` that the server was given with the same flag")
 	}
-	fl.BoolVar(&live, "live", false, "ask only whether the server's process runs")
-	fl.StringVar(&ca, "ca", "", "`FILE` with the authority that signed the server's certificate, for https://")
+	fl.BoolVar(&live, "live", false, "only ask whether the server's process is running")
+	fl.StringVar(&ca, "ca", "", "`FILE` with the certificate of the CA that signed the server's certificate, for https://")
 	fl.DurationVar(&timeout, "timeout", timeout, "maximum `DURATION` of the request")
 	return cmd
 }

@@ -3,10 +3,12 @@ package cliutil
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
 )
@@ -48,6 +50,7 @@ Exit codes: ` + p.ExitCodes
 		return err
 	}
 	root.SetFlagErrorFunc(FlagError)
+	p.wrapFlags(root)
 	if root.RunE != nil {
 		return root
 	}
@@ -65,6 +68,38 @@ Exit codes: ` + p.ExitCodes
 		return FlagError(cmd, err)
 	})
 	return root
+}
+
+// maxHelpWidth is the maximum width of the help of flags, in columns.
+const maxHelpWidth = 120
+
+// wrapFlags wraps the help of flags to the width of the terminal.
+func (p *Program) wrapFlags(root *cobra.Command) {
+	usage := root.UsageFunc()
+	root.SetUsageFunc(func(cmd *cobra.Command) error {
+		out := cmd.OutOrStderr()
+		defer cmd.SetOut(out)
+		var text strings.Builder
+		cmd.SetOut(&text)
+		if err := usage(cmd); err != nil {
+			return err
+		}
+		flags := cmd.LocalFlags()
+		unwrapped := strings.TrimSpace(flags.FlagUsages())
+		wrapped := strings.TrimSpace(flags.FlagUsagesWrapped(min(TerminalWidth(p.Out, maxHelpWidth), maxHelpWidth)))
+		_, err := io.WriteString(out, strings.Replace(text.String(), unwrapped, wrapped, 1))
+		return err
+	})
+}
+
+// TerminalWidth returns the width of a terminal in columns, or otherwise if w is not a terminal.
+func TerminalWidth(w io.Writer, otherwise int) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return otherwise
 }
 
 // setArgCounts sets the Args of commands without Args, from the arguments in their usage lines.

@@ -49,6 +49,34 @@ func TestBuild(t *testing.T) {
 	}
 }
 
+// TestHelpWraps checks that long descriptions of flags are wrapped, and that no word is lost.
+func TestHelpWraps(t *testing.T) {
+	var out strings.Builder
+	env := &Env{Prefix: "P_"}
+	cmd := &cobra.Command{Use: "put", Short: "Put", Run: func(*cobra.Command, []string) {}}
+	words := strings.Repeat("words that are many ", 20)
+	cmd.Flags().Int("first", 0, words)
+	cmd.Flags().String("second", "", "`NAME` that is short")
+	root := &cobra.Command{Use: "p"}
+	root.AddCommand(cmd)
+	root = (&Program{Env: env, Out: &out, Err: &out}).Root(root)
+	root.SetArgs([]string{"put", "--help"})
+	if err := root.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if len(line) > 121 {
+			t.Errorf("a line of the help has %d characters: %s", len(line)-1, line)
+		}
+	}
+	help := strings.Join(strings.Fields(out.String()), " ")
+	for _, want := range []string{"--first int " + strings.TrimSpace(words) + " [$P_FIRST]", "--second NAME NAME that is short [$P_SECOND]", "-h, --help help for put"} {
+		if !strings.Contains(help, want) {
+			t.Errorf("the help lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
 // TestArgCounts checks that a command accepts exactly the arguments in its usage line.
 func TestArgCounts(t *testing.T) {
 	for use, want := range map[string]string{

@@ -79,18 +79,19 @@ func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
 	return cliutil.ExitFailed
 }
 
-const help = `partd-server shares one store between many processes, over TCP or Unix sockets
-(ZeroMQ's protocol): Go programs use tcp://HOST:PORT as the URL of a store, and
-Python's partd uses partd.Client("tcp://HOST:PORT").
+const help = `partd-server shares one store between many processes, in Go and Python. It speaks
+ZeroMQ's protocol over TCP and Unix sockets. A Go program opens the store with the
+URL tcp://HOST:PORT, and Python's partd with partd.Client("tcp://HOST:PORT").
 
-For each address it prints "ready URL" once it accepts connections; with port 0
-the system chooses a port. On SIGTERM and SIGINT it writes everything to the store,
-finishes the requests in progress (within --drain-timeout) and exits; a second signal
-makes it exit immediately. On SIGHUP it reads users and certificates again.
+When the server accepts connections at an address, it prints "ready URL" for that
+address. If the port is 0, the system chooses one. On SIGTERM or SIGINT, the server
+finishes the requests in progress, for at most --drain-timeout, writes everything to
+the store, and exits. A second signal makes it exit immediately. On SIGHUP, it reads
+the users and the certificates again.
 
-Without users (--tokens-file, --tls-client-ca) anyone who can connect may read,
-change and remove everything. So it listens only on addresses of this machine,
-unless there are users and TLS, or --insecure is given.`
+A server without --tokens-file and --tls-client-ca has no users: anyone who can
+connect may read, change and remove everything. Therefore the server listens beyond
+this machine only if it has both users and TLS, or if --insecure is given.`
 
 const examples = `  partd-server
   partd-server --store file:/data/shared --listen ipc:///run/partd/partd.sock

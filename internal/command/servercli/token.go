@@ -18,9 +18,13 @@ tokens, from which nobody can recover them. A server reads it when it starts and
 again on SIGHUP.
 
 A user may have several tokens, for different namespaces, each with its own
-rights. To replace a token without refusing anybody, let "token rotate" add a second
-one and send SIGHUP, then give it to the clients, and at last let "token remove --old"
-remove the first one and send SIGHUP again. A client presents a token with token-file=FILE in its URL, or $PARTD_TOKEN.`
+rights. A client presents a token with token-file=FILE in its URL, or with
+$PARTD_TOKEN.
+
+To replace a token while clients are running:
+  1. add a second token with "token rotate", and send SIGHUP to the server
+  2. give the new token to the clients
+  3. remove the old token with "token remove --old", and send SIGHUP again`
 
 func newToken(s streams) *cobra.Command {
 	root := &cobra.Command{
@@ -55,7 +59,7 @@ func newTokenAdd(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a user, or another token, and print the token",
-		Long: `Add a token for a user and print it. It is not stored anywhere else. RIGHTS are any of
+		Long: `Add a token for a user, and print the token, which is stored nowhere else. RIGHTS are any of
   read    read, list keys, look at sizes, verify
   append  append and set once
   change  set, delete, pop and drop
@@ -90,9 +94,9 @@ issued by a CA in --tls-client-ca, and its common name must be NAME.`,
 			return err
 		}),
 	}
-	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS`, separated by commas: read, append, change, admin")
+	cmd.Flags().StringVar(&rights, "rights", "", "`RIGHTS` of the token, separated by commas: read, append, change, admin")
 	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the only namespace to which the rights apply")
-	cmd.Flags().BoolVar(&byCert, "certificate", false, "the user presents a certificate, and gets no token")
+	cmd.Flags().BoolVar(&byCert, "certificate", false, "let the user present a certificate instead of a token")
 	return cmd
 }
 
@@ -122,7 +126,7 @@ func newTokenRotate(s streams) *cobra.Command {
 			return err
 		}),
 	}
-	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the namespace of the token")
+	cmd.Flags().StringVar(&namespace, "namespace", tokens.AllNamespaces, "`NAME` of the token's namespace")
 	return cmd
 }
 
@@ -152,7 +156,7 @@ func newTokenRemove() *cobra.Command {
 	var namespace string
 	var old bool
 	cmd := &cobra.Command{
-		Use: "remove NAME", Short: "Remove a user with all tokens, the tokens for one namespace, or old tokens",
+		Use: "remove NAME", Short: "Remove a user's tokens: all, those for one namespace, or the old ones",
 		Example: "  partd-server token remove etl --tokens-file users",
 		RunE: withFile(func(file string, args []string) error {
 			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
@@ -176,7 +180,7 @@ func newTokenRemove() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the namespace")
-	cmd.Flags().BoolVar(&old, "old", false, "remove only tokens that token rotate has replaced")
+	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the only namespace whose tokens are removed (default: all)")
+	cmd.Flags().BoolVar(&old, "old", false, "remove only the tokens that token rotate has replaced")
 	return cmd
 }

@@ -177,12 +177,12 @@ class use:
                 merge = merge.substitute_parameters({"shuffle_method": "tasks"})
             return bool(is_broadcast.func(merge))
 
-        self._set(_shuffle.Shuffle, "_lower", lower_partd)
+        self._replace_attribute(_shuffle.Shuffle, "_lower", lower_partd)
         prop = functools.cached_property(is_broadcast_join)
-        prop.__set_name__(_merge.Merge, "is_broadcast_join")
-        self._set(_merge.Merge, "is_broadcast_join", prop)
+        prop.__set_name__(_merge.Merge, "is_broadcast_join")  # setattr does not call it, unlike a class statement
+        self._replace_attribute(_merge.Merge, "is_broadcast_join", prop)
 
-    def _set(self, owner: type, name: str, value: Any) -> None:
+    def _replace_attribute(self, owner: type, name: str, value: Any) -> None:
         self._undo.callback(setattr, owner, name, owner.__dict__[name])
         setattr(owner, name, value)
 
@@ -190,8 +190,8 @@ class use:
         df = dd.from_pandas(pd.DataFrame({"x": [1, 2]}), npartitions=2)
         if not list(df.shuffle("x").optimize().expr.find_operations(PartdShuffle)):
             raise RuntimeError(
-                f"dask {dask.__version__} did not use partd for a shuffle: install dask[dataframe] in a supported "
-                "version, " + _versions()
+                f"dask {dask.__version__} did not use partd for a shuffle: install a supported version of "
+                f"dask[dataframe], {_supported_range()}"
             )
 
     def _prepare(self) -> None:
@@ -210,7 +210,7 @@ class use:
         self._prepared.add(client)
 
 
-def _versions() -> str:
+def _supported_range() -> str:
     return f"{OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}"
 
 
@@ -218,6 +218,6 @@ def _check_version() -> None:
     version = tuple(int(n) for n in dask.__version__.split(".")[:2])
     if not OLDEST <= version <= NEWEST:
         raise RuntimeError(
-            f"partd_go.dask supports dask {_versions()}, and this is {dask.__version__}: install a supported version, "
-            f'for example with pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
+            f"partd_go.dask supports dask {_supported_range()}, but version {dask.__version__} is installed: install a "
+            f'supported one, for example with pip install "dask[dataframe]=={NEWEST[0]}.{NEWEST[1]}.*"'
         )

@@ -220,18 +220,19 @@ class Plan:
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
     """Returns the plan for reading. written makes dask run it after all writing tasks."""
-    control, key = shuffle.key("commits"), shuffle.key("layouts")
-    winners, layouts = shuffle.work(lambda client: (commits(client, control), client.get([key])[0]))
-    pieces_of = pieces(key, layouts, winners)
-    plan = Plan(shuffle, winners, [], {}, np.zeros(shuffle.npartitions, np.int64))
+    commits_key = shuffle.key("commits")
+    key = shuffle.key("layouts")
+    winners, layouts_value = shuffle.work(lambda client: (commits(client, commits_key), client.get([key])[0]))
+    pieces_of = pieces(key, layouts_value, winners)
+    plan = Plan(shuffle, winners, layouts=[], layout_of={}, rows=np.zeros(shuffle.npartitions, np.int64))
     for task in map(str, range(tasks)):
         if len(pieces_of.get(task, ())) != 1:
             raise _lost(shuffle, f"the commit of task {task} of {tasks} is missing")
         layout, rows = pickle.loads(pieces_of[task][0])
-        known = (i for i, other in enumerate(plan.layouts) if other.is_compatible(layout))
-        plan.layout_of[task] = next(known, len(plan.layouts))
-        if plan.layout_of[task] == len(plan.layouts):
+        compatible = [i for i, other in enumerate(plan.layouts) if other.is_compatible(layout)]
+        if not compatible:
             plan.layouts.append(layout)
+        plan.layout_of[task] = compatible[0] if compatible else len(plan.layouts) - 1
         plan.rows += rows
     return plan
 
@@ -266,6 +267,6 @@ def _from_file(plan: Plan, task: str, positions: list[memoryview]) -> list[memor
 
 def _lost(shuffle: Shuffle, problem: str) -> RuntimeError:
     return RuntimeError(
-        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {problem}: its rows were deleted, or use() has ended: "
-        "compute again"
+        f"shuffle {shuffle.key('')} at {shuffle.store.client}: {problem}. The shuffle's rows were deleted, or use() "
+        "has ended: compute again"
     )

@@ -38,7 +38,7 @@ _MIN_ROWS_BY_TIME = 10_000  # tables with more rows are divided into files by mo
 _THREADS = 4
 _SCHEMA_VERSION = "_schema_version"  # metadata key whose value is the version of the item's rows
 _LOCK_TIMEOUT = 600.0  # seconds that a change waits for earlier changes
-DUPLICATES = ("keep_last", "keep_first", "keep_all", "error")
+DUPLICATE_POLICIES = ("keep_last", "keep_first", "keep_all", "error")
 
 
 class Collection:
@@ -225,8 +225,8 @@ class Collection:
     def _append(
         self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any
     ) -> None:
-        if duplicate_handling not in DUPLICATES:
-            raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATES)}")
+        if duplicate_handling not in DUPLICATE_POLICIES:
+            raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATE_POLICIES)}")
         stored = self.item(item)
         if not len(data):
             return

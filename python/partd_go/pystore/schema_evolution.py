@@ -107,8 +107,11 @@ class SchemaEvolution:
             return False
         if self.strategy is EvolutionStrategy.FLEXIBLE:
             return True
-        types = [(c.details["old_dtype"], c.details["new_dtype"]) for c in changes if c.change_type == "type_changed"]
-        return all(change in _WIDER or change[1] == "object" for change in types)
+        type_changes = [change.details for change in changes if change.change_type == "type_changed"]
+        return all(
+            (types["old_dtype"], types["new_dtype"]) in _WIDER or types["new_dtype"] == "object"
+            for types in type_changes
+        )
 
     def evolve_dataframe(self, df: pd.DataFrame, target_schema: Schema) -> pd.DataFrame:
         """Returns the rows with exactly the columns of a schema. Columns that df lacks are null."""
@@ -124,7 +127,7 @@ class SchemaEvolution:
         self.migration_functions[(from_version, to_version)] = migration_func
 
     def migrate(self, df: pd.DataFrame, from_version: int, to_version: int) -> pd.DataFrame:
-        """Migrates rows by the function registered for these versions, or else version by version."""
+        """Migrates rows with the function registered for these two versions, or else one version at a time."""
         if direct := self.migration_functions.get((from_version, to_version)):
             return direct(df)
         for version in range(from_version, to_version):

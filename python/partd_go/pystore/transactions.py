@@ -86,20 +86,24 @@ class BatchTransaction(Transaction):
     """A Transaction that first deletes, then writes, then appends. It combines the appends to each item."""
 
     def commit(self) -> None:
-        order = {
-            kind: [part for part in self.operations if part[0] == kind] for kind in ("_delete", "_write", "_append")
+        by_kind = {
+            kind: [operation for operation in self.operations if operation[0] == kind]
+            for kind in ("_delete", "_write", "_append")
         }
         appends: dict[str, list[tuple[list[Any], dict[str, Any]]]] = {}
-        for _, item, (data,), kwargs in order["_append"]:
-            known = appends.setdefault(item, [])
-            if known and known[-1][1] == kwargs and _join_key(known[-1][0][0]) == _join_key(data):
-                known[-1][0].append(data)
+        for _, item, (data,), kwargs in by_kind["_append"]:
+            batches = appends.setdefault(item, [])
+            frames, options = batches[-1] if batches else ([], {})
+            if frames and options == kwargs and _join_key(frames[0]) == _join_key(data):
+                frames.append(data)
             else:
-                known.append(([data], kwargs))
+                batches.append(([data], kwargs))
         joined = [
-            ("_append", item, (pd.concat(parts),), kwargs) for item, known in appends.items() for parts, kwargs in known
+            ("_append", item, (pd.concat(frames),), kwargs)
+            for item, batches in appends.items()
+            for frames, kwargs in batches
         ]
-        self.operations = [*order["_delete"], *order["_write"], *joined]
+        self.operations = [*by_kind["_delete"], *by_kind["_write"], *joined]
         super().commit()
 
 
@@ -122,15 +126,22 @@ def _commit_at_end(txn: T) -> Iterator[T]:
 
 
 def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
-    """Commits the block's changes atomically at its end: with transaction(collection) as txn: txn.write(...)."""
+    """Returns a context manager that commits the block's changes atomically at its end, or discards them if the block
+    raises.
+
+        with transaction(collection) as txn:
+            txn.write("AAPL", frame)
+
+    The item does not change before the end of the block.
+    """
     return _commit_at_end(Transaction(collection))
 
 
 def batch_transaction(collection: Collection) -> AbstractContextManager[BatchTransaction]:
-    """Is like transaction, but with a BatchTransaction."""
+    """Does what transaction does, with a BatchTransaction."""
     return _commit_at_end(BatchTransaction(collection))
 
 
 def with_lock(collection: Collection, lock_name: str = "collection") -> CollectionLock:
-    """Returns a lock for a with block. Only one thread of all processes can hold it."""
+    """Returns a lock for a with block. Only one thread at a time can hold it, across all processes."""
     return CollectionLock(collection, lock_name)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
 
-from ..errors import SPACE, Error, Misuse, NoSpace, failure, is_disk_full
+from ..errors import NO_SPACE_ADVICE, Error, Misuse, NoSpace, failure, is_disk_full
 from ..frames import to_arrow, to_stream
 from . import arguments, progress
 from .errors import Exists, NotFound
@@ -142,7 +142,7 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
     if "the directory is not empty" in problem:
         raise failure(Exists, "split", dir, problem.partition(": to write")[0], "pass force=True to write there anyway")
     if is_disk_full(problem):
-        raise failure(NoSpace, "split", dir, problem, SPACE)
+        raise failure(NoSpace, "split", dir, problem, NO_SPACE_ADVICE)
     if "no such file" in problem:
         raise failure(NotFound, "split", dir, problem)
     raise failure(Misuse if process.returncode == 2 or "no such column" in problem else Error, "split", dir, problem)

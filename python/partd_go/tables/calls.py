@@ -20,43 +20,42 @@ from .errors import convert_error
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = (
-    10.0  # how long cancel repeats its request, in seconds; the call itself may not have reached the server yet
-)
+_CANCEL_WINDOW = 10.0  # how long cancel repeats its request, in seconds; the call may reach the server after it
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
 
 def to_json(call: Mapping[str, Any], op: str) -> bytes:
-    """Returns a call's fields as JSON. The error for a value that JSON lacks, such as NaN, names the field."""
+    """Returns a call's fields as JSON. The error for a value that JSON cannot represent, such as NaN, names the
+    field."""
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
-                f"{op}: {key} is a {type(value).__name__}: write it as text, and pass other arguments by name, such "
-                "as columns= and params="
+                f"{op}: {key} is a {type(value).__name__}: pass a string, and pass other arguments by name, such as "
+                "columns= and params="
             )
     try:
-        return json.dumps(call, allow_nan=False, default=_of_numpy).encode()
+        return json.dumps(call, allow_nan=False, default=_numpy_to_python).encode()
     except (TypeError, ValueError) as error:
         for name, value in _leaves(call, ""):
             if isinstance(value, float) and not math.isfinite(value):
-                raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: write None or a text") from None
+                raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: pass None or a string") from None
             if not isinstance(value, (str, int, float, type(None))) and not _is_numpy(value):
                 raise Misuse(
-                    f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: write text, numbers, "
-                    "lists or dicts"
+                    f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: pass strings, "
+                    "numbers, lists or dicts"
                 ) from None
         raise Misuse(f"{op}: {error}") from None
 
 
-def _of_numpy(value: Any) -> Any:
+def _numpy_to_python(value: Any) -> Any:
     if not _is_numpy(value):
         raise TypeError(type(value).__name__)
     return value.tolist()
 
 
 def _is_numpy(value: Any) -> bool:
-    """Reports whether value is of NumPy, and no time: tolist returns an int for a time in nanoseconds."""
+    """Reports whether value is a NumPy value other than a time or a duration, for which tolist may return an int."""
     dtype = getattr(value, "dtype", None)
     return type(value).__module__ == "numpy" and dtype is not None and dtype.kind not in "mM"
 
@@ -72,8 +71,8 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For if_unknown, see
-    convert_error.
+    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For
+    advice_if_unknown, see convert_error.
     """
 
     def __init__(
@@ -83,17 +82,17 @@ class Call:
         url: str,
         headers: Sequence[tuple[bytes, bytes]],
         timeout: float | None,
-        if_unknown: str,
+        advice_if_unknown: str,
     ):
-        self.client, self._op, self._url, self._headers, self._timeout, self._if_unknown = (
-            client,
-            op,
-            url,
-            headers,
-            timeout,
-            if_unknown,
-        )
-        self._id, self.abandoned, self._running = secrets.token_hex(16), False, 0
+        self.client = client
+        self._op = op
+        self._url = url
+        self._headers = headers
+        self._timeout = timeout
+        self._advice_if_unknown = advice_if_unknown
+        self._id = secrets.token_hex(16)
+        self.abandoned = False
+        self._running = 0
         self._deadline = None if timeout is None else time.monotonic() + timeout + _GRACE
         self.options = flight.FlightCallOptions(timeout=timeout, headers=[*headers, (b"partd-call", self._id.encode())])
 
@@ -102,7 +101,7 @@ class Call:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (pa.ArrowException, KeyError, OSError)):
-            raise convert_error(error, self._op, self._url, self._if_unknown, self._timeout) from error
+            raise convert_error(error, self._op, self._url, self._advice_if_unknown, self._timeout) from error
         if error is not None:
             self.cancel()
 

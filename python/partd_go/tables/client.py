@@ -182,16 +182,18 @@ class Tables(Operations, Shown):
         call.update(
             {key: value for key, value in (("metadata", metadata), ("settings", settings)) if value is not None}
         )
-        if_unknown = REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
+        advice_if_unknown = (
+            REPEAT if upsert is not None else REPEAT_ID if id else f"{CHECK}; with id=, a put can be repeated"
+        )
         is_upsert = upsert is not None
         result = self._send_rows(
             f"put {name!r}",
             call,
             data,
             timeout,
-            if_unknown,
+            advice_if_unknown,
             is_typed=is_upsert or mode == "append",
-            changes_once=is_upsert or bool(id),
+            is_idempotent=is_upsert or bool(id),
         )
         if missing == "warn" and result.get("lacks"):
             warnings.warn(
@@ -230,7 +232,7 @@ class Tables(Operations, Shown):
             "range": {**limits, "time_column": time_col},
         }
         result = self._send_rows(
-            f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, changes_once=True
+            f"replace a range of {name!r}", call, data, timeout, REPEAT, is_typed=True, is_idempotent=True
         )
         return Replaced(result["version"], result["deleted"], result["written"])
 
@@ -240,14 +242,14 @@ class Tables(Operations, Shown):
         call: dict[str, Any],
         data: Data,
         timeout: float | None,
-        if_unknown: str,
+        advice_if_unknown: str,
         *,
         is_typed: bool,
-        changes_once: bool,
+        is_idempotent: bool,
     ) -> dict[str, Any]:
         """Sends rows with the command call of a put, and returns the server's answer. If is_typed is true, a text file
-        is read with the types of the table's columns. For if_unknown see convert_error, and for changes_once see
-        _repeat."""
+        is read with the types of the table's columns. For advice_if_unknown see convert_error, and for is_idempotent
+        see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):
@@ -297,11 +299,11 @@ class Tables(Operations, Shown):
 
         def attempt() -> pa.Buffer | None:
             nonlocal flight_call
-            with self._call(op, timeout, if_unknown) as flight_call:
+            with self._call(op, timeout, advice_if_unknown) as flight_call:
                 return flight_call.wait(send)
 
         try:
-            reply = self._repeat(attempt, changes_once) if isinstance(rows, pa.Table) else attempt()
+            reply = self._repeat(attempt, is_idempotent) if isinstance(rows, pa.Table) else attempt()
         except Error:
             if failed:  # the source of the rows failed
                 raise failed[0] from None
@@ -562,8 +564,10 @@ class Tables(Operations, Shown):
         if params is not None:
             call["parameters"] = arguments.parameters(params)
         ticket = _protobuf_field(1, _STATEMENT) + _protobuf_field(2, _protobuf_field(1, to_json(call, "sql")))
-        if_unknown = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
-        rows = self._repeat(lambda: self._rows(ticket, "sql", timeout, None, if_unknown, bool(id)).read_all(), bool(id))
+        advice_if_unknown = (REPEAT_ID if id else CHECK) if _MAY_WRITE.search(statement) else ""
+        rows = self._repeat(
+            lambda: self._rows(ticket, "sql", timeout, None, advice_if_unknown, bool(id)).read_all(), bool(id)
+        )
         if _CHANGED_ROWS in (rows.schema.metadata or ()):
             return rows[0][0].as_py()
         return from_arrow(rows, as_)

@@ -122,7 +122,9 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        headers = [_PROTOCOL_2] if "only" in body else []
+        headers = (
+            [_PROTOCOL_2] if "only" in body else []
+        )  # a server of version 1 refuses the call: it would ignore "only"
 
         def ask() -> list[Any]:
             with self._call(kind, timeout, "" if kind in _READS else CHECK, headers) as call:
@@ -134,7 +136,8 @@ class Connection:
         if not self._finalizer.alive:
             raise failure(Closed, "call", self.url, "the client is closed", "connect again")
 
-    def _open(self) -> Any:
+    def _live_client(self) -> Any:
+        """Returns the current Flight client, after restarting the server if it has ended."""
         self._check_open()
         check_not_forked(self.url)
         if isinstance(self._server, SharedServer) and self._server.ended():
@@ -147,39 +150,39 @@ class Connection:
         return self._flights[-1]
 
     def _call(
-        self, op: str, timeout: float | None, if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
+        self, op: str, timeout: float | None, advice_if_unknown: str = "", headers: Sequence[tuple[bytes, bytes]] = ()
     ) -> Call:
         return Call(
-            self._open(),
+            self._live_client(),
             op,
             self.url,
             [*self._headers, *headers],
             self._timeout if timeout is None else timeout,
-            if_unknown,
+            advice_if_unknown,
         )
 
-    def _repeat(self, call: Callable[[], T], changes_once: bool = False) -> T:
-        """Runs call, and repeats it if a directory's server was killed during the call: the next attempt starts the
-        server again. A change whose outcome is unknown is repeated only if changes_once says that the server then
-        applies it once."""
+    def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
+        """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.
+        If a change may already have been applied, it runs call again only if is_idempotent is true: then the server
+        does not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
-            servers = len(self._flights)
+            connections_before = len(self._flights)
             try:
                 return call()
             except ConnectionFailed:
-                if not self._was_killed(servers):
+                if not self._was_killed(connections_before):
                     raise
             except UnknownOutcome:
-                if not changes_once or not self._was_killed(servers):
+                if not is_idempotent or not self._was_killed(connections_before):
                     raise
         return call()
 
-    def _was_killed(self, servers: int) -> bool:
-        """Reports whether the last of servers, a number of servers so far, was killed. Its connections end almost at
-        the same time."""
+    def _was_killed(self, connections_before: int) -> bool:
+        """Reports whether the server was killed, or restarted since there were connections_before connections. It waits
+        for a moment, because the connections to a killed server may break before the process has ended."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
-            if len(self._flights) > servers or self._server.ended():
+            if len(self._flights) > connections_before or self._server.ended():
                 return True
             if time.monotonic() > deadline:
                 break
@@ -195,19 +198,20 @@ class Connection:
         op: str,
         timeout: float | None,
         total: int | None = None,
-        if_unknown: str = "",
-        changes_once: bool = False,
+        advice_if_unknown: str = "",
+        is_idempotent: bool = False,
     ) -> pa.RecordBatchReader:
         """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number
-        of rows for the progress bar, if known. For if_unknown see convert_error, and for changes_once see _repeat."""
+        of rows for the progress bar, if known. For advice_if_unknown see convert_error, and for is_idempotent see
+        _repeat."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
 
         def start() -> tuple[Call, Any, pa.Schema]:
-            with self._call(op, timeout, if_unknown) as call:
+            with self._call(op, timeout, advice_if_unknown) as call:
                 reader = call.wait(call.client.do_get, flight.Ticket(encoded), call.options)
                 return call, reader, reader.schema
 
-        call, reader, schema = self._repeat(start, changes_once)
+        call, reader, schema = self._repeat(start, is_idempotent)
 
         def batches() -> Iterator[pa.RecordBatch]:
             with call:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 
 from ..errors import (
-    SPACE,
+    NO_SPACE_ADVICE,
     Busy,
     ConnectionFailed,
     Error,
@@ -81,15 +81,17 @@ _MOMENT = re.compile(
 CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the call", "repeat the call with the same id"
 
 
-def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", timeout: float | None = None) -> Error:
+def convert_error(
+    error: Exception, op: str, url: str, advice_if_unknown: str = "", timeout: float | None = None
+) -> Error:
     """Returns this package's error for a Flight error, based on the error's type and the server's text. For a change,
-    if_unknown says what to do if its outcome is unknown."""
+    advice_if_unknown says what to do if its outcome is unknown."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)
     if moment := _MOMENT.search(problem):
         return _moment_error(failure(MomentError, op, url, problem), moment)
     if is_disk_full(problem):
-        return failure(NoSpace, op, url, problem, SPACE)
+        return failure(NoSpace, op, url, problem, NO_SPACE_ADVICE)
     if "open only for reading" in problem and "token" not in problem:
         return failure(Refused, op, url, problem, "open the tables without read_only, as a user who can write")
     if "connect(memory=" in problem:
@@ -106,8 +108,8 @@ def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", tim
     ):
         problem = f"no answer within {timeout:g} seconds"
         return (
-            failure(UnknownOutcome, op, url, problem, if_unknown)
-            if if_unknown
+            failure(UnknownOutcome, op, url, problem, advice_if_unknown)
+            if advice_if_unknown
             else failure(TimedOut, op, url, problem, "pass a longer timeout")
         )
     try:
@@ -120,10 +122,10 @@ def convert_error(error: Exception, op: str, url: str, if_unknown: str = "", tim
     for flight_class, kind, advice in _CLASSES:
         if isinstance(error, flight_class):
             lost = kind is ConnectionFailed and "failed to connect" not in str(error)
-            if if_unknown and (
+            if advice_if_unknown and (
                 lost or kind is TimedOut or "canceled in favor of other users" in problem
             ):  # the server may still apply the change
-                return failure(UnknownOutcome, op, url, problem, if_unknown)
+                return failure(UnknownOutcome, op, url, problem, advice_if_unknown)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)
 

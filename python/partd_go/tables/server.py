@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from ..errors import Error, Misuse, NoServer, failure, not_started
+from ..errors import Error, Misuse, NoServer, failure, start_failure
 from ..server import START_TIMEOUT, Process, find
 from ..shared import SharedProcess
 
@@ -81,7 +81,7 @@ class Server(Process):
         except BaseException as error:
             self._kill()
             if isinstance(error, OSError) and not isinstance(error, Error):
-                raise not_started(str(directory), error) from error
+                raise start_failure(str(directory), error) from error
             raise
 
     def __enter__(self) -> Server:
@@ -170,8 +170,8 @@ def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
-    """Returns a handle to the server of a directory. A bucket, and a directory that is only read or that several
-    servers can have open, gets a server for this handle only."""
+    """Returns a handle to the server of location. A handle gets a server of its own for a bucket, for a directory that
+    this user cannot write to, and with --read-only or --no-tail. All other handles to a directory share one server."""
     existing = location
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
         existing = os.path.dirname(existing)
@@ -199,7 +199,7 @@ def serve(
     read_only: bool = False,
     start_timeout: float = START_TIMEOUT,
 ) -> Server:
-    """Starts a server of the tables in a directory, for other processes, and returns it.
+    """Starts a server for the tables in a directory, so that other processes can use them, and returns it.
 
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
@@ -209,10 +209,10 @@ def serve(
     connect(). flags are more flags of `partd-tables serve`, such as ("--insecure",).
     """
     scheme = "grpc+tls" if cert else "grpc"
-    name = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     flags = (*server_flags(memory, read_only), *flags)
     return Server(
-        dir, f"{scheme}://{name}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key)
+        dir, f"{scheme}://{url_host}:{port}", secret=secret, flags=flags, start_timeout=start_timeout, tls=(cert, key)
     )
 
 

@@ -25,7 +25,7 @@ func storeFlag(cmd *cobra.Command, name, usage string) location {
 	p := location{warehouse: warehouse{
 		cmd:     cmd,
 		dir:     fl.String(name, dir, usage+", or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
-		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or its directory (default: in DIR)"),
+		catalog: fl.String(catalog, "", "`URL` of the catalog, postgres://HOST/DATABASE, or the directory that contains it (default: in DIR)"),
 		tail:    new(string), cacheDir: new(string), cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize},
 	}}
 	cliutil.Must(cmd.MarkFlagDirname(name))

@@ -56,7 +56,7 @@ func newDeleteRows(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete-rows [flags] [--] NAME",
 		Short: "Delete rows of a table",
-		Long: `Delete the rows for which --where is true, in one new version of the table. Rows for
+		Long: `Delete the rows for which --where is true, in a single commit. Rows for
 which it is false or null stay. Older versions keep the rows until they expire.
 
 The help of get describes the EXPRESSION of --where.`,
@@ -83,9 +83,9 @@ func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
 		Short: "Replace the rows in a time range",
-		Long: `Replace the rows of a range of times with the rows of a file, in one new version of the table. The
-range starts at the time given by --from, and ends before the one given by --to. If a row of
-the file is outside the range, the command fails, and changes nothing. The help of put describes FILE. Times without an offset are UTC.`,
+		Long: `Replace the rows of a range of times with the rows of a file, in a single commit. The range starts at
+the time --from, and ends before the time --to. If a row of the file is outside the range, the command
+fails, and changes nothing. Times without an offset are UTC. The help of put describes FILE.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -113,9 +113,9 @@ func newUpsert(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "upsert [flags] [--] NAME FILE",
 		Short: "Replace rows that have the same keys, and add new rows",
-		Long: `Put the rows of a file into a table, in one new version: a row replaces the table's rows that have
-the same values in the key columns, or is added if there are none. A key that occurs
-twice in the file is an error. The help of put describes FILE.`,
+		Long: `Put the rows of a file into a table, in a single commit. A row replaces the table's rows that have
+the same values in the key columns, and is added if there are none. A key that occurs twice in the
+file is an error. The help of put describes FILE.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -139,10 +139,10 @@ func newPartition(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "partition [flags] [--] NAME",
 		Short: "Divide a table's files by time periods",
-		Long: `Divide a table's files by periods of its time column, in one new version. Later puts use
-the same periods. With auto, the periods depend on the data: months if the rows span less than
-a year, quarters if less than three years, otherwise years. The command
-prints the periods and the reason. If --by is not given, the current setting is used again.`,
+		Long: `Divide a table's files by periods of its time column, in a single commit. Later puts use the same
+periods. With auto, the periods depend on the data: months if the rows span less than a year, quarters
+if less than three years, otherwise years. The command prints the periods, and why they were chosen.
+Without --by, the files are divided again by the table's current setting.`,
 		Example: "  partd-tables partition trades --by month\n  partd-tables partition trades --by auto --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

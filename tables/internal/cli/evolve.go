@@ -215,7 +215,7 @@ func newSettings(a *app) *cobra.Command {
 		Short: "Show or change the settings of a table",
 		Long: `Change the settings whose flags are given, and print all settings as JSON. An empty value
 unsets a setting. A new time or key column, or a new rule for duplicates, rewrites the table's
-files in one new version.`,
+files in a single commit.`,
 		Example: "  partd-tables settings trades --time time --key sym --on-duplicate keep_last",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -20,7 +20,7 @@ import (
 
 // modeFlag adds the flag --mode for puts. Call the returned function after the flags are parsed.
 func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMode, error) {
-	mode := cmd.Flags().String("mode", defaultMode, "`MODE` if "+name+" exists: error, append or replace")
+	mode := cmd.Flags().String("mode", defaultMode, "what to do if "+name+" exists: `MODE` is error, append or replace")
 	cliutil.Complete(cmd, "mode", "error", "append", "replace")
 	return func() (tables.PutMode, error) {
 		if m, ok := operations.PutModes[*mode]; ok {
@@ -87,7 +87,7 @@ func columnNames(flag, text string) ([]string, error) {
 // stateFlags adds --version, --at and --snapshot. Call the returned function after the flags are parsed.
 func stateFlags(cmd *cobra.Command) func() tables.At {
 	fs := cmd.Flags()
-	version := fs.Int64("version", -1, "use this `VERSION` of the table")
+	version := fs.Int64("version", 0, "use this `VERSION` of the table (default: the current one)")
 	var at time.Time
 	fs.Func("at", "use the state that readers saw at this `TIME`", func(text string) (err error) {
 		at, _, err = filter.ParseTime(text)

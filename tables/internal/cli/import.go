@@ -33,8 +33,8 @@ func newImport(a *app) *cobra.Command {
 store), with their metadata. A collection becomes a bucket. The items of a
 snapshot become the tables of a bucket COLLECTION@SNAPSHOT. SOURCE is not changed.
 
-The command reads each imported table again, and compares the row count and a checksum of
-all rows in any order. Existing tables with the same rows stay unchanged, so it is safe to
+The command reads each imported table again, and compares the row count and a checksum that
+does not depend on the order of the rows. Existing tables with the same rows stay unchanged, so it is safe to
 repeat the command. An existing table with different rows is an error.`,
 		Example: `  partd-tables import --from shoots ./buckets
   partd-tables import --from pystore ~/pystore/mystore --dir tables`,

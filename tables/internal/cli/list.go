@@ -130,8 +130,8 @@ func newDescribe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "describe [flags] [--] NAME",
 		Short: "Show the size, columns and metadata of a table",
-		Long: `Show a table's size, columns, metadata and maintenance (see "partd-tables serve --help").
-Column types are the Arrow types that were put.`,
+		Long: `Show a table's size, columns and metadata, and what the maintenance of its files has done or would
+do (see "partd-tables serve --help"). Columns are shown with the Arrow types with which they were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
