@@ -54,10 +54,7 @@ func (g *bufferGate) wait(ctx context.Context) {
 	g.waiters++
 	changed := g.changed
 	g.mu.Unlock()
-	select {
-	case <-changed:
-	case <-ctx.Done():
-	}
+	_ = canceled.Wait(ctx, changed) // the caller checks ctx again
 	g.mu.Lock()
 	g.waiters--
 }

@@ -137,14 +137,6 @@ func hasData(ctx context.Context, store partd.Partd, key string) (bool, error) {
 	return n > 0, errors.Join(err, r.Close())
 }
 
-func (n *NumPy[T]) getDtypes(ctx context.Context, keys []string) ([][]byte, error) {
-	dtypeKeys := make([]string, len(keys))
-	for i, key := range keys {
-		dtypeKeys[i] = key + dtypeSuffix
-	}
-	return n.innerStore().Get(ctx, dtypeKeys...)
-}
-
 // checkDtype parses the dtype of a key. It returns an error if T cannot be appended to
 // the key.
 func (n *NumPy[T]) checkDtype(op, key string, text []byte) (npy.DType, error) {

@@ -18,10 +18,9 @@ import (
 func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
-	for _, key := range keys {
-		if err := checkKey("get", key); err != nil {
-			return nil, err
-		}
+	allKeys, err := withDtypes("get", keys)
+	if err != nil {
+		return nil, err
 	}
 	// Get the data before the dtypes. Appends write in the opposite order, so all data
 	// read here has a dtype.
@@ -29,7 +28,7 @@ func (n *NumPy[T]) Get(ctx context.Context, keys ...string) ([][]T, error) {
 	if err != nil {
 		return nil, err
 	}
-	dtypes, err := n.getDtypes(ctx, keys)
+	dtypes, err := n.innerStore().Get(ctx, allKeys[len(keys):]...)
 	if err != nil {
 		return nil, err
 	}
@@ -110,7 +109,7 @@ func (n *NumPy[T]) open(ctx context.Context, key string) (_ io.ReadCloser, d npy
 	if err != nil {
 		return nil, d, err
 	}
-	texts, err := n.getDtypes(ctx, []string{key})
+	texts, err := n.innerStore().Get(ctx, key+dtypeSuffix)
 	if err != nil {
 		return nil, d, errors.Join(err, r.Close())
 	}

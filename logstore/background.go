@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // background runs the goroutine that merges segments and reclaims space. Store.mu guards its fields.
@@ -120,9 +122,6 @@ func (bg *background) reclaimNow(ctx context.Context) {
 	running, done := bg.running, bg.done
 	bg.locks.mu.Unlock()
 	if running {
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
+		_ = canceled.Wait(ctx, done) // reclaiming continues if ctx ends
 	}
 }

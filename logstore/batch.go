@@ -21,7 +21,7 @@ type batch struct {
 	parts     []uint32
 	hashes    []uint64
 	blobs     []segment.BlobRef // blobs written for this batch
-	ledger    entryLedger
+	ledger    segment.Ledger
 	maxBlobNo uint32 // highest number of a blob file that an entry refers to
 	crc       uint32 // checksum of the entries
 }
@@ -37,7 +37,7 @@ func (b *batch) reset() {
 	}
 	b.buf = b.buf[:recordPrefix]
 	b.offsets, b.parts, b.hashes, b.blobs = b.offsets[:0], b.parts[:0], b.hashes[:0], b.blobs[:0]
-	b.ledger = entryLedger{}
+	b.ledger = segment.Ledger{}
 	b.maxBlobNo = 0
 }
 
@@ -130,6 +130,6 @@ func (b *batch) addShort(entries []partd.Entry, hashes []uint64, partBits uint8,
 		parts = append(parts, uint32(hashes[i]>>(64-partBits)))
 	}
 	b.buf, b.offsets, b.parts = buf, offsets, parts
-	b.ledger.Add(entryLedger{Pieces: int64(n), Bytes: bytes, Sum: ledger.Sum128{Hi: sumHi, Lo: sumLo}})
+	b.ledger.Add(segment.Ledger{Pieces: int64(n), Bytes: bytes, Sum: ledger.Sum128{Hi: sumHi, Lo: sumLo}})
 	return n
 }

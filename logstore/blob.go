@@ -104,12 +104,12 @@ func (fs *fileSet) eachBlock(encoded []byte, use func(b []byte) error) error {
 }
 
 // addInline adds an entry to a ledger. The entry must not refer to a large value.
-func addInline(l *entryLedger, e *segment.Entry) {
+func addInline(l *segment.Ledger, e *segment.Entry) {
 	l.AddEntry(e.Kind, e.Raw[e.HashStart:], len(e.Value))
 }
 
 // addEntry adds an entry to a ledger. If the entry refers to a large value, it reads the value.
-func (fs *fileSet) addEntry(l *entryLedger, e *segment.Entry) error {
+func (fs *fileSet) addEntry(l *segment.Ledger, e *segment.Entry) error {
 	if e.Kind != segment.KindBlob {
 		addInline(l, e)
 		return nil
@@ -118,7 +118,7 @@ func (fs *fileSet) addEntry(l *entryLedger, e *segment.Entry) error {
 }
 
 // addBlob adds a large value of a key to a ledger, and passes its blocks to use.
-func (fs *fileSet) addBlob(l *entryLedger, key, encoded []byte, use func(b []byte) error) error {
+func (fs *fileSet) addBlob(l *segment.Ledger, key, encoded []byte, use func(b []byte) error) error {
 	var piece ledger.Piece
 	piece.Start(string(key))
 	err := fs.eachBlock(encoded, func(b []byte) error {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -66,7 +67,7 @@ func TestLargePop(t *testing.T) {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
 			}
 		}
-		var l entryLedger
+		var l segment.Ledger
 		for _, seg := range s.segments.list {
 			l.Add(seg.ledger)
 		}

@@ -13,7 +13,7 @@ type bulkWriter struct {
 	t        *memtable // table that collects the entries of the next segment; the store does not use it
 	segments []*storedSegment
 	blobs    []segment.BlobRef
-	ledger   entryLedger
+	ledger   segment.Ledger
 }
 
 // add inserts a batch into the table. If the table is too full, add first writes the table as

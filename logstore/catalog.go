@@ -121,11 +121,7 @@ func (c *catalog) ensureSpare() {
 	if info, err := c.fs.Info(path); err == nil && info.Disk >= spareExtra && info.Size >= need {
 		return
 	}
-	f, err := c.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
-	if err == nil {
-		_, err = f.WriteAt(make([]byte, need), 0)
-		err = errors.Join(err, f.Close())
-	}
+	err := c.writeContent(path, 0, make([]byte, need), false)
 	c.warn(err, "could not reserve the space that Drop needs when the disk is full", "path", path)
 }
 
@@ -233,7 +229,7 @@ func (c *catalog) lockForReaders() {
 
 // commitSegments adds segments and their ledger to the manifest. edit makes additional changes to
 // the manifest.
-func (c *catalog) commitSegments(segments []*storedSegment, ledger entryLedger, edit func(m *manifest)) error {
+func (c *catalog) commitSegments(segments []*storedSegment, ledger segment.Ledger, edit func(m *manifest)) error {
 	if c.durable.Load() {
 		if err := c.syncExclusive(func() error { return c.syncData(c.files) }); err != nil {
 			return err

@@ -24,10 +24,7 @@ func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]b
 		result = make([][]byte, len(keys))
 	}
 	err = v.get(ctx, keys, result, exists)
-	if e := v.release(); err == nil {
-		err = e
-	}
-	return result, exists, err
+	return result, exists, cmp.Or(err, v.release())
 }
 
 const maxGroup = 4 << 10

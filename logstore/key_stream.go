@@ -20,7 +20,7 @@ type keyStream struct {
 	exists                  bool // the key exists after the entries read so far
 
 	// If ledger is not nil, all entries of the key are added to it.
-	ledger *entryLedger
+	ledger *segment.Ledger
 
 	source   int
 	entry    int // index of the key's next entry in this source
@@ -33,7 +33,7 @@ type keyStream struct {
 	piece    ledger.Piece
 }
 
-func (v *view) newKeyStream(key []byte, hash uint64, ledger *entryLedger) (*keyStream, error) {
+func (v *view) newKeyStream(key []byte, hash uint64, ledger *segment.Ledger) (*keyStream, error) {
 	ks := &keyStream{view: v, key: key, hash: hash, ledger: ledger}
 	if err := ks.findStart(); err != nil {
 		return nil, err

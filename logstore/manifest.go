@@ -23,8 +23,8 @@ type manifest struct {
 	nextSeq        uint64 // number of the first record of liveEpoch
 	lastFileNumber uint32 // highest data file number ever used
 
-	ledger        entryLedger // sum of all segments' ledgers
-	removedLedger entryLedger // ledger of the entries that merges have omitted since the last Drop
+	ledger        segment.Ledger // sum of all segments' ledgers
+	removedLedger segment.Ledger // ledger of the entries that merges have omitted since the last Drop
 	files         []fileRef
 	sessions      sessionTable // sessions after record nextSeq-1
 }
@@ -50,7 +50,7 @@ const (
 
 func (m *manifest) clearData(liveEpoch, nextSeq uint64, sessions sessionTable) {
 	m.liveEpoch, m.nextSeq, m.sessions = liveEpoch, nextSeq, sessions.clone()
-	m.files, m.ledger, m.removedLedger = nil, entryLedger{}, entryLedger{}
+	m.files, m.ledger, m.removedLedger = nil, segment.Ledger{}, segment.Ledger{}
 }
 
 func (m *manifest) encode() []byte {

@@ -34,8 +34,8 @@ func FuzzManifest(f *testing.F) {
 // TestManifest checks that parseManifest returns the encoded manifest, and rejects a truncated one.
 func TestManifest(t *testing.T) {
 	m := manifest{
-		lastFileNumber: 1, ledger: entryLedger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}},
-		removedLedger: entryLedger{Pieces: 2, Bytes: 7, Sum: ledger.Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: ledger.Sum128{Hi: 3, Lo: 4}},
+		lastFileNumber: 1, ledger: segment.Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}},
+		removedLedger: segment.Ledger{Pieces: 2, Bytes: 7, Sum: ledger.Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: ledger.Sum128{Hi: 3, Lo: 4}},
 	}
 	b := m.encode()
 	got, err := parseManifest(b)

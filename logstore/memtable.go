@@ -24,7 +24,7 @@ type memtable struct {
 
 	wal              *walFile
 	firstSeq         uint64
-	ledger           entryLedger
+	ledger           segment.Ledger
 	size             int64 // encoded bytes
 	emptyRecordBytes int64 // bytes of records in wal that have no entries
 	maxBlobNo        uint32
@@ -85,7 +85,7 @@ func (t *memtable) reset() {
 		p.chunks = p.chunks[:0]
 	}
 	t.chunks, t.size, t.emptyRecordBytes, t.maxBlobNo = 0, 0, 0, 0
-	t.ledger = entryLedger{}
+	t.ledger = segment.Ledger{}
 	t.wal = nil
 }
 

@@ -84,7 +84,7 @@ func (j *mergeJob) dropDead(iterate func(func(e *segment.Entry) error) error, f 
 	for _, r := range j.resets {
 		r.passedCount = 0
 	}
-	var dropped entryLedger
+	var dropped segment.Ledger
 	freed := map[uint32]int64{}
 	err := iterate(func(e *segment.Entry) error {
 		if !j.isDead(e) {

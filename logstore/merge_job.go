@@ -31,13 +31,13 @@ type mergeJob struct {
 	current   *storedSegment   // segment being written
 	outputs   []*storedSegment // complete segments
 	wroteBlob bool             // an entry that refers to a large value was written
-	total     entryLedger      // ledger of the written entries; Sum omits large values unless readsBlobs is set
+	total     segment.Ledger   // ledger of the written entries; Sum omits large values unless readsBlobs is set
 	arenas    [2][]byte
 	src       segment.Reader
 	er        segment.EntryReader
 
 	resets  map[string]*keyReset
-	dropped entryLedger      // ledger of the dropped entries
+	dropped segment.Ledger   // ledger of the dropped entries
 	freed   map[uint32]int64 // bytes of dropped large values, by blob file
 }
 

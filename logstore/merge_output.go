@@ -41,7 +41,7 @@ func (j *mergeJob) put(e *segment.Entry) error {
 }
 
 func (j *mergeJob) addToLedgers(e *segment.Entry) error {
-	var l entryLedger
+	var l segment.Ledger
 	switch {
 	case e.Kind != segment.KindBlob:
 		addInline(&l, e)
@@ -66,7 +66,7 @@ func (j *mergeJob) finish() error {
 	if len(j.outputs) > 0 && j.wroteBlob && !j.readsBlobs {
 		return errSplitBlobs
 	}
-	if j.current.ledger == (entryLedger{}) { // all entries were dead
+	if j.current.ledger == (segment.Ledger{}) { // all entries were dead
 		f := j.current.file
 		j.current = nil
 		return errors.Join(f.f.Close(), j.fs.Remove(f.Path))

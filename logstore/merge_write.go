@@ -21,8 +21,8 @@ func (j *mergeJob) write() (err error) {
 		}
 		defer offheap.Release(j.arenas[i])
 	}
-	j.total, j.wroteBlob = entryLedger{}, false
-	j.dropped, j.freed = entryLedger{}, map[uint32]int64{}
+	j.total, j.wroteBlob = segment.Ledger{}, false
+	j.dropped, j.freed = segment.Ledger{}, map[uint32]int64{}
 	j.chooseHot()
 	if err := j.begin(); err != nil {
 		return err

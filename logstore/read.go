@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"math"
@@ -49,9 +50,7 @@ func (s *Store) lookUp(ctx context.Context, op string, keys []string, values [][
 		s.background.consider()
 		s.mu.Unlock()
 	}
-	if e := v.close(); err == nil {
-		err = e
-	}
+	err = cmp.Or(err, v.close())
 	if err == nil {
 		return nil
 	}

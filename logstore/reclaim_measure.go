@@ -1,6 +1,7 @@
 package logstore
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"math/bits"
@@ -112,9 +113,7 @@ func (rc *reclaimer) measureWaste(ctx context.Context, oldFiles []*dataFile, lik
 	rc.locks.mu.Lock()
 	defer rc.locks.mu.Unlock()
 	rc.merging.bytes, rc.merging.memory = 0, 0
-	if e := v.release(); err == nil {
-		err = e
-	}
+	err = cmp.Or(err, v.release())
 	if err == nil && ctx.Err() != nil {
 		err = errDropped // Drop or Close canceled ctx, possibly before the view was created
 	}

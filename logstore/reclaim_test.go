@@ -33,7 +33,7 @@ func opener(t *testing.T, dir string, o *Options, h hooks) func() *Store {
 }
 
 // ledgers returns the ledgers of all data ever written to segments, and of the data removed from them.
-func (s *Store) ledgers() (written, removed entryLedger) {
+func (s *Store) ledgers() (written, removed segment.Ledger) {
 	s.catalog.mu.Lock()
 	defer s.catalog.mu.Unlock()
 	written, removed = s.catalog.manifest.ledger, s.catalog.manifest.removedLedger
@@ -41,7 +41,7 @@ func (s *Store) ledgers() (written, removed entryLedger) {
 	return written, removed
 }
 
-func addChange(l *entryLedger, key string, value []byte, marks ...segment.Kind) {
+func addChange(l *segment.Ledger, key string, value []byte, marks ...segment.Kind) {
 	b := &batch{}
 	for _, m := range marks {
 		b.add(m, key, nil, 0, 0)
@@ -67,7 +67,7 @@ func TestReclaimContent(t *testing.T) {
 		reopen := opener(t, t.TempDir(), &Options{Compression: c, FileSize: 100 << 10}, h)
 		s := reopen()
 		want := map[string][]byte{}
-		var changes entryLedger
+		var changes segment.Ledger
 		rnd := rand.New(rand.NewPCG(uint64(seed), 3))
 		var readers []func()
 		for round := range 3000 {

@@ -12,7 +12,7 @@ type scanWorker struct {
 	sc     *scanner
 	free   chan *scanBatch
 	out    chan *scanBatch // batches of the current partition
-	ledger entryLedger
+	ledger segment.Ledger
 	reader segment.Reader
 	blob   segment.BlobReader
 	piece  ledger.Piece

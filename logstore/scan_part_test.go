@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -204,7 +205,7 @@ func TestPartLedgers(t *testing.T) {
 	s, _ := rangesStore(t, h)
 	defer s.Close()
 	for _, parts := range []int{1, 2, 3, 7, 64} {
-		var sum entryLedger
+		var sum segment.Ledger
 		for p := range parts {
 			v, err := s.scanView(t.Context())
 			must(t, err)
@@ -222,7 +223,7 @@ func TestPartLedgers(t *testing.T) {
 			sum.Add(sc.ledger())
 			must(t, sc.close())
 		}
-		var storeLedger entryLedger
+		var storeLedger segment.Ledger
 		for _, seg := range s.segments.list {
 			storeLedger.Add(seg.ledger)
 		}

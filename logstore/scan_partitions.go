@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
 )
@@ -64,9 +65,7 @@ func (sc *scanner) nextPartition() *scanPartition {
 	p := &scanPartition{batches: make(chan *scanBatch, batchesPerWorker)}
 	p.hashes.lo, p.hashes.hi = segment.HashBounds(sc.nextRange, end, sc.bits)
 	p.hashes = hashRange{max(p.hashes.lo, sc.hashes.lo), min(p.hashes.hi, sc.hashes.hi)}
-	select {
-	case sc.partitions <- p:
-	case <-sc.ctx.Done():
+	if canceled.Send(sc.ctx, sc.partitions, p) != nil {
 		return nil
 	}
 	sc.nextRange, sc.exhausted = end, end > lastRange

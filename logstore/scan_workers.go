@@ -77,7 +77,7 @@ func (sc *scanRun) verify() error {
 	return nil
 }
 
-func (sc *scanRun) ledger() (l entryLedger) {
+func (sc *scanRun) ledger() (l segment.Ledger) {
 	for _, w := range sc.workers {
 		l.Add(w.ledger)
 	}

@@ -201,13 +201,10 @@ func (j *journal) tableForDrop(ctx context.Context) (*memtable, error) {
 		}
 		// All tables are in use by Gets, which end soon.
 		j.mu.Unlock()
-		select {
-		case <-time.After(time.Millisecond):
-		case <-ctx.Done():
-		}
+		err := canceled.Wait(ctx, time.After(time.Millisecond))
 		j.mu.Lock()
-		if ctx.Err() != nil {
-			return nil, canceled.Err(ctx)
+		if err != nil {
+			return nil, err
 		}
 	}
 }

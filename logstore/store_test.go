@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
@@ -255,7 +256,7 @@ func TestMetrics(t *testing.T) {
 
 func TestZeroValues(t *testing.T) {
 	storetest.CheckZero(t, map[string]any{"Store": new(Store)}, "Close")
-	storetest.CheckZero(t, map[string]any{"entryLedger": entryLedger{}, "Compression": Compression(200)}, "*")
+	storetest.CheckZero(t, map[string]any{"segment.Ledger": segment.Ledger{}, "Compression": Compression(200)}, "*")
 	errorOf := func(_ any, err error) error { return err }
 	storetest.CheckErrors(t, map[string]func() error{
 		"Open without a directory": func() error { return errorOf(Open("", nil)) },

@@ -11,7 +11,7 @@ import (
 type storedSegment struct {
 	segment.Layout
 	file   *dataFile
-	ledger entryLedger
+	ledger segment.Ledger
 }
 
 // rangesLen returns the stored length of the segment's ranges that overlap the hashes [lo, hi].
@@ -60,7 +60,7 @@ type segmentLocation struct {
 
 func (g *storedSegment) location() segmentLocation { return segmentLocation{g.file, g.Start} }
 
-func ledgerOf(segments []*storedSegment) (l entryLedger) {
+func ledgerOf(segments []*storedSegment) (l segment.Ledger) {
 	for _, seg := range segments {
 		l.Add(seg.ledger)
 	}

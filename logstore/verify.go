@@ -13,7 +13,7 @@ import (
 
 // verify reads all data, and verifies all checksums and ledgers. It continues after damage, and
 // joins all errors. readable is the ledger of all readable data.
-func (s *Store) verify(ctx context.Context) (readable entryLedger, err error) {
+func (s *Store) verify(ctx context.Context) (readable segment.Ledger, err error) {
 	if ctx.Err() != nil {
 		return readable, s.opError("verify", canceled.Err(ctx))
 	}
@@ -32,7 +32,7 @@ func (s *Store) verify(ctx context.Context) (readable entryLedger, err error) {
 	}
 	for i := range v.tables {
 		t := &v.tables[i]
-		var l entryLedger
+		var l segment.Ledger
 		for p := range t.parts {
 			c.report(c.checkEntries(t.table.source(t.parts[p]), nil, &l))
 		}
@@ -79,8 +79,8 @@ func (c *checker) report(err error) {
 }
 
 // verifySegment checks a segment, and returns the ledger of its readable entries.
-func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (entryLedger, error) {
-	var l entryLedger
+func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (segment.Ledger, error) {
+	var l segment.Ledger
 	for r := range len(seg.Offsets) - 1 {
 		if ctx.Err() != nil {
 			return l, canceled.Err(ctx)
@@ -109,7 +109,7 @@ func (c *checker) verifySegment(ctx context.Context, seg *storedSegment) (entryL
 
 // checkHotRun checks a hot key's run against its description in the footer, which Keys and
 // Stat rely on.
-func (c *checker) checkHotRun(seg *storedSegment, i int, l *entryLedger) error {
+func (c *checker) checkHotRun(seg *storedSegment, i int, l *segment.Ledger) error {
 	h := &seg.Hot[i]
 	name := storekit.QuoteKey(string(h.Key))
 	if h.Hash != c.s.format.HashBytes(h.Key) {
@@ -143,7 +143,7 @@ func (c *checker) locate(seg *storedSegment, off int64, err error) error {
 	return seg.file.Corrupt(seg.Start+off, err)
 }
 
-func (c *checker) checkEntries(src segment.Source, check func(e *segment.Entry) error, l *entryLedger) error {
+func (c *checker) checkEntries(src segment.Source, check func(e *segment.Entry) error, l *segment.Ledger) error {
 	return segment.EachEntry(src, func(e *segment.Entry) error {
 		if check != nil {
 			if err := check(e); err != nil {

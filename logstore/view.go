@@ -35,7 +35,7 @@ type tableView struct {
 	table  *memtable
 	base   int    // number of the first part in parts
 	parts  []part // copies of consecutive parts of the table
-	ledger entryLedger
+	ledger segment.Ledger
 }
 
 // releaseTables records that the view no longer uses its tables. mu must be held.
@@ -68,7 +68,7 @@ func (v *view) release() error {
 // are numbered from 0: first the segments, then the tables, from the oldest to the newest.
 func (v *view) sourceCount() int { return len(v.segments) + len(v.tables) }
 
-func (v *view) ledger() entryLedger {
+func (v *view) ledger() segment.Ledger {
 	l := ledgerOf(v.segments)
 	for i := range v.tables {
 		l.Add(v.tables[i].ledger)

@@ -73,9 +73,7 @@ func (x *exchange) reconnect(current *attempt) {
 			x.giveUp(current, err)
 			return
 		}
-		select {
-		case <-time.After(wait):
-		case <-x.life.Done():
+		if canceled.Wait(x.life, time.After(wait)) != nil {
 			x.giveUp(current, partd.ErrClosed)
 			return
 		}

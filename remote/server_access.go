@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/server/ratelimit"
@@ -181,10 +182,7 @@ func (a *access) rejectCredential(namespace string, cause error) error {
 	a.peer.meters.wrongCredentials.Add(1)
 	a.logins.RecordFailure(a.peer.tenant.name)
 	a.peer.opts.Logger.Warn("refused", "operation", opHello.String(), "namespace", truncate(namespace), "peer", peerName(a.peer.nc), "reason", cause)
-	select {
-	case <-time.After(guessPause):
-	case <-a.peer.ctx.Done():
-	}
+	_ = canceled.Wait(a.peer.ctx, time.After(guessPause)) // the client gets errDenied, even if the pause is cut short
 	return errDenied
 }
 

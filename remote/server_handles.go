@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -113,10 +115,7 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 		if ctx.Err() != nil || time.Since(begin) > t.patience && time.Since(lastGrant) > t.patience {
 			return fmt.Errorf("%w: the maximum number of readers and listings is open, and all of them are in use", ErrBusy)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(handlePoll):
-		}
+		_ = canceled.Wait(ctx, time.After(handlePoll)) // the loop checks ctx
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -240,10 +239,7 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.mu.Lock()
 	delete(h.open, id)
 	h.mu.Unlock()
-	if closeErr := n.end(); err == nil {
-		err = closeErr
-	}
-	return err
+	return cmp.Or(err, n.end())
 }
 
 func (n *openHandle) closeReader() error {

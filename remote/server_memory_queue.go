@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 )
 
 // This file has the queue of requests for memory. A message of one piece announces its length, and
@@ -56,10 +57,8 @@ func (a *account) take(ctx context.Context, bytes int64, d demand) error {
 
 // wait waits until a request is granted or fails. When ctx is done, the request fails.
 func (b *budget) wait(ctx context.Context, w *waiter) {
-	select {
-	case <-w.done:
+	if canceled.Wait(ctx, w.done) == nil {
 		return
-	case <-ctx.Done():
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/layer"
 	"github.com/go-partd/partd/storekit"
@@ -193,10 +194,8 @@ func appendRetrying(ctx context.Context, store partd.Partd, entries ...partd.Ent
 		if try == maxTries {
 			return outcomeErr
 		}
-		select {
-		case <-ctx.Done():
+		if canceled.Wait(ctx, time.After(firstWait<<(try-1))) != nil {
 			return outcomeErr
-		case <-time.After(firstWait << (try - 1)):
 		}
 	}
 }

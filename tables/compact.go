@@ -164,15 +164,11 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 	}
 	size := t.Properties().GetInt(table.WriteTargetFileSizeBytesKey, definition.FileBytes)
 	for _, group := range s.Groups(step.cut, files, int64(size)) {
-		var tasks []table.FileScanTask
-		for _, f := range group {
-			tasks = append(tasks, f.Task)
-		}
 		files, err := s.Rewrite(ctx, group, s, sorted.All, nil)
 		if err != nil {
 			return err
 		}
-		step.add(tasks, files)
+		step.add(series.TasksOf(group), files)
 	}
 	return nil
 }

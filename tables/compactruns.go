@@ -169,11 +169,7 @@ func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table,
 		files = append(files, f)
 	}
 	for _, group := range s.Groups(step.cut, files, l.large*4/3) {
-		var inGroup []table.FileScanTask
-		for _, f := range group {
-			inGroup = append(inGroup, f.Task)
-		}
-		run := l.payingRun(inGroup)
+		run := l.payingRun(series.TasksOf(group))
 		if run == nil || !may(run) {
 			continue
 		}

@@ -25,15 +25,13 @@ func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batch
 	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
 	in.Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		more := true
-		add := func(isNew bool) func(arrow.RecordBatch, error) bool {
-			return func(b arrow.RecordBatch, err error) bool {
-				more = yield(b, err) && err == nil
-				return more
-			}
+		add := func(b arrow.RecordBatch, err error) bool {
+			more = yield(b, err) && err == nil
+			return more
 		}
-		d.encode(deleted, false)(add(false))
+		d.encode(deleted, false)(add)
 		if more {
-			d.encode(inserted, true)(add(true))
+			d.encode(inserted, true)(add)
 		}
 	}
 	return func(yield func(arrow.RecordBatch, error) bool) {

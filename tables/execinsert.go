@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
@@ -178,11 +179,7 @@ func joinSets(sets arrow.RecordBatch) arrow.RecordBatch {
 			columns = append(columns, array.NewSlice(sets.Column(i), row, row+1))
 		}
 	}
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
+	defer func() { take.Release(columns) }()
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), columns, 1)
 }
 

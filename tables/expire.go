@@ -48,8 +48,8 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainR
 	r, err := k.maintain(ctx, "expire", o, func(ctx context.Context, e tableWriter) (MaintainResult, error) {
 		return e.expire(ctx, k.byClock(o.OlderThan), max(1, o.Keep))
 	})
-	var failed *OpError
-	if errors.As(err, &failed) && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
+	failed, ok := errors.AsType[*OpError](err)
+	if ok && (failed.Table == "" || errors.Is(err, ErrClosed) || errors.Is(err, partd.ErrUnknownOutcome)) {
 		return r, err
 	}
 	if errors.Is(err, ErrDamaged) || refsErr != nil {

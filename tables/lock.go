@@ -40,13 +40,8 @@ func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	path := filepath.Join(dir, hex.EncodeToString(sum[:]))
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-s.commits.Done():
-			cancel(canceled.Failure(ErrClosed))
-		case <-ctx.Done():
-		}
-	}()
+	stop := context.AfterFunc(s.commits.Context(), func() { cancel(canceled.Failure(ErrClosed)) })
+	defer stop()
 	l, err := vfs.WaitLock(ctx, s.hooks.FS, path, true)
 	if err != nil {
 		return nil, err

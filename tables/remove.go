@@ -145,11 +145,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 		}
 	}
 	for _, overlapping := range series.OverlappingGroups(affected) {
-		var group []table.FileScanTask
-		for _, f := range overlapping {
-			group = append(group, f.Task)
-		}
-		groups = append(groups, group)
+		groups = append(groups, series.TasksOf(overlapping))
 	}
 	return groups, nil
 }

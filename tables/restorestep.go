@@ -139,11 +139,7 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 			removed = append(removed, k)
 		}
 	}
-	updates = []table.Update{table.NewSetPropertiesUpdate(set)}
-	if len(removed) > 0 {
-		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
-	}
-	return table.UpdateTableMetadata(meta, updates, "")
+	return table.UpdateTableMetadata(meta, icecat.PropertyUpdates(set, removed), "")
 }
 
 // withRows returns meta with a new version that consists of the files of source's newest version. It writes a new

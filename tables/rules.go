@@ -65,8 +65,7 @@ func editRules(oldText string, e *RuleEdit, s definition.Settings, columns *arro
 		edit.Add = append(edit.Add, rules.Rule(r))
 	}
 	text, err := edit.Apply(ruleList, s.Time, s.Keys, columns)
-	var missing rules.MissingError
-	if errors.As(err, &missing) {
+	if missing, ok := errors.AsType[rules.MissingError](err); ok {
 		return "", fmt.Errorf("rule %q %w", string(missing), ErrNotFound)
 	}
 	if err != nil {

@@ -24,11 +24,7 @@ func (w *rewrite) canMark(tasks []table.FileScanTask) bool {
 
 // locate returns the rows of the tasks' files that d selects. The bitmaps need at most limit bytes.
 func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask, limit int64) (datafile.Deleted, error) {
-	found, fields := datafile.Deleted{}, make([]arrow.Field, len(scan.Columns))
-	for i, c := range scan.Columns {
-		fields[i] = c.Field
-	}
-	columns, marking := arrow.NewSchema(fields, nil), *scan
+	found, columns, marking := datafile.Deleted{}, scan.Schema(), *scan
 	marking.Columns = nil // the scan returns no rows
 	for _, f := range datafile.ToRead(t, tasks) {
 		marked := f.WithDeletes(scan.Columns, func(firstRow int64, keep []bool, values []arrow.Array) error {

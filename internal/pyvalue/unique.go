@@ -26,42 +26,35 @@ const maxPairwise = 8
 // Dict removes repeated keys, in place: each key stays at its first position, with its
 // last value.
 func (u *Unique) Dict(items []Item) (Dict, error) {
-	if distinct, err := u.areSimple(len(items), func(i int) any { return items[i].Key }); distinct || err != nil {
-		return items, err
-	}
-	index := make(map[any]int, len(items))
-	out := items[:0]
-	for _, item := range items {
-		key, err := u.key(item.Key)
-		if err != nil {
-			return nil, err
-		}
-		if i, exists := index[key]; exists {
-			out[i].Value = item.Value
-			continue
-		}
-		index[key] = len(out)
-		out = append(out, item)
-	}
-	return out, nil
+	keyOf := func(i int) any { return items[i].Key }
+	return deduplicate(u, items, keyOf, func(first *Item, repeated Item) { first.Value = repeated.Value })
 }
 
 // Set removes repeated elements, in place.
 func (u *Unique) Set(elements []any) ([]any, error) {
-	if distinct, err := u.areSimple(len(elements), func(i int) any { return elements[i] }); distinct || err != nil {
-		return elements, err
+	keyOf := func(i int) any { return elements[i] }
+	return deduplicate(u, elements, keyOf, func(*any, any) {}) // the first of equal elements stays as it is
+}
+
+// deduplicate removes items with repeated keys, in place. keyOf returns the key of items[i]. For each
+// repeated item, merge changes the item that has the same key and stays.
+func deduplicate[T any](u *Unique, items []T, keyOf func(i int) any, merge func(first *T, repeated T)) ([]T, error) {
+	if distinct, err := u.areSimple(len(items), keyOf); distinct || err != nil {
+		return items, err
 	}
-	seen := make(map[any]struct{}, len(elements))
-	out := elements[:0]
-	for _, e := range elements {
-		key, err := u.key(e)
+	index := make(map[any]int, len(items))
+	out := items[:0]
+	for i, item := range items {
+		key, err := u.key(keyOf(i))
 		if err != nil {
 			return nil, err
 		}
-		if _, ok := seen[key]; !ok {
-			seen[key] = struct{}{}
-			out = append(out, e)
+		if first, exists := index[key]; exists {
+			merge(&out[first], item)
+			continue
 		}
+		index[key] = len(out)
+		out = append(out, item)
 	}
 	return out, nil
 }

@@ -188,7 +188,7 @@ func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, 
 	maxBitmaps := limit / 4 // for the deleted rows of all tables, in bytes
 	for _, t := range q.tables {
 		if err := t.setFiles(ctx, &q.e.scratch, q.e.opts.Memory/4, maxBitmaps, describeOnly); err != nil {
-			return nil, database.ErrorAt(q.sql, t.offset, err)
+			return nil, sqltext.ErrorAt(q.sql, t.offset, err)
 		}
 		j.Tables = append(j.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
 		for _, f := range t.files {

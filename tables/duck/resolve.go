@@ -49,7 +49,7 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 		state := r.o.At
 		if n.Catalog == database.Before || n.Catalog == database.Changes {
 			if r.o.Before == nil {
-				return resolved, database.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", n.Catalog)
+				return resolved, sqltext.RefusedAt(sql, n.Offset, "%s refers to an earlier state of the tables, but the query does not select one", n.Catalog)
 			}
 			if n.Catalog == database.Before {
 				state = r.o.Before
@@ -61,22 +61,22 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 		if t.isTarget {
 			t.bucket, t.table = r.o.Target.Bucket, r.o.Target.Table
 		} else if t.bucket, t.table, opened, err = r.find(ctx, n, state); err != nil {
-			return resolved, database.ErrorAt(sql, n.Offset, err)
+			return resolved, sqltext.ErrorAt(sql, n.Offset, err)
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
-			return resolved, database.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
+			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
 		}
 		key := [3]string{t.catalog, strings.ToLower(t.schema), strings.ToLower(t.name)}
 		if other := byName[key]; other != nil {
 			if other.bucket != t.bucket || other.table != t.table {
-				return resolved, database.RefusedAt(sql, n.Offset, "tables %v and %v differ only in case, or by a bucket named %s: use only one of them in a statement, because SQL cannot distinguish them", other, t, mainSchema)
+				return resolved, sqltext.RefusedAt(sql, n.Offset, "tables %v and %v differ only in case, or by a bucket named %s: use only one of them in a statement, because SQL cannot distinguish them", other, t, mainSchema)
 			}
 			continue
 		}
 		byName[key], t.index = t, len(resolved)
 		resolved = append(resolved, t)
 		if err := r.bind(ctx, t, opened); err != nil {
-			return resolved, database.ErrorAt(sql, n.Offset, err)
+			return resolved, sqltext.ErrorAt(sql, n.Offset, err)
 		}
 		if r.o.Target != nil {
 			if i := slices.IndexFunc(t.columns, func(c column) bool { return sqlwrite.IsReserved(c.name) }); i >= 0 {

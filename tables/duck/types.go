@@ -97,15 +97,13 @@ func removeZones(plan *tables.ScanPlan) bool {
 }
 
 func replaceZonedNanos(columns *arrow.Schema, replacement arrow.DataType) *arrow.Schema {
-	fields := columns.Fields()
-	for i := range fields {
-		fields[i].Type = schema.MapLeaves(fields[i].Type, func(t arrow.DataType) arrow.DataType {
-			if schema.IsZonedNanos(t) {
-				return replacement
-			}
-			return t
-		})
+	replace := func(t arrow.DataType) arrow.DataType {
+		if schema.IsZonedNanos(t) {
+			return replacement
+		}
+		return t
 	}
+	fields := schema.MapTypes(columns.Fields(), func(t arrow.DataType) arrow.DataType { return schema.MapLeaves(t, replace) })
 	return arrow.NewSchema(fields, nil)
 }
 

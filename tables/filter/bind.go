@@ -92,27 +92,11 @@ func columnTypes(n *node, column string, columns *arrow.Schema) (t, typ arrow.Da
 		return nil, nil, fmt.Errorf("filter: position %d: %d columns have the name %q; the columns are %s%s",
 			n.Offset+1, len(indices), column, strings.Join(names, ", "), hint)
 	}
-	t = plainType(columns.Field(indices[0]).Type)
+	t = schema.Unwrap(columns.Field(indices[0]).Type)
 	if stored, err := schema.StoredType(t); err == nil && !arrow.IsNested(stored.ID()) {
 		typ = stored
 	}
 	return t, typ, nil
-}
-
-// plainType returns the type of a column's values, without encodings and extensions.
-func plainType(t arrow.DataType) arrow.DataType {
-	for {
-		switch dt := t.(type) {
-		case *arrow.DictionaryType:
-			t = dt.ValueType
-		case *arrow.RunEndEncodedType:
-			t = dt.Encoded()
-		case arrow.ExtensionType:
-			t = dt.StorageType()
-		default:
-			return t
-		}
-	}
 }
 
 // kindOf returns the kind of literals with which columns of type t are compared, and the kind's description.

@@ -45,10 +45,7 @@ func (n *boundNode) outcomesWithin(b Bounds) (out outcomeSet) {
 		}
 		return out
 	case opAll, opNone:
-		out = holds
-		if n.op == opNone {
-			out = fails
-		}
+		out = outcomeOf[n.op][same]
 	case where.Like:
 		out = likeWithin(n.like.Prefix, b)
 	default:

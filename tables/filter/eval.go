@@ -85,10 +85,7 @@ func markNulls(out []outcomeSet, a arrow.Array) {
 func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 	switch n.op {
 	case opAll, opNone:
-		outcome := holds
-		if n.op == opNone {
-			outcome = fails
-		}
+		outcome := outcomeOf[n.op][same]
 		for i := range out {
 			out[i] = outcome
 		}
@@ -275,6 +272,7 @@ var outcomeOf = map[operator][4]outcomeSet{
 	where.Eq: {fails, holds, fails, fails}, where.Ne: {holds, fails, holds, holds},
 	where.Lt: {holds, fails, fails, fails}, where.Le: {holds, holds, fails, fails},
 	where.Gt: {fails, fails, holds, fails}, where.Ge: {fails, holds, holds, fails},
+	opAll: {holds, holds, holds, holds}, opNone: {fails, fails, fails, fails},
 }
 
 // evaluate returns a node's outcomes for each row or group of rows. leaf must return the outcomes of a node without

@@ -84,7 +84,12 @@ func (s *Server) DoAction(in *flight.Action, st flight.FlightService_DoActionSer
 	if err != nil {
 		return asShootsError(err)
 	}
-	body, err := json.Marshal(reply)
+	return sendResult(st, reply)
+}
+
+// sendResult sends v as JSON.
+func sendResult(st flight.FlightService_DoActionServer, v any) error {
+	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package flightd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -101,11 +100,7 @@ func (s *Server) runPut(command []byte, stream flight.FlightService_DoPutServer,
 	if c.Range == nil && c.Upsert == nil {
 		answer = operations.PutAnswer{Version: result.Version, MissingColumns: result.MissingColumns}
 	}
-	body, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	return stream.Send(&flight.PutResult{AppMetadata: body})
+	return sendPutResult(stream, answer)
 }
 
 func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.FlightService_DoActionServer) (err error) {
@@ -136,13 +131,7 @@ func (s *Server) runAction(o *operations.Entry, body []byte, stream flight.Fligh
 	case operations.Unlock.Entry:
 		run = s.leases.release
 	}
-	answer := func(v any) error {
-		body, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		return stream.Send(&flight.Result{Body: body})
-	}
+	answer := func(v any) error { return sendResult(stream, v) }
 	if o.Slots == operations.CopySlot {
 		return s.copies.run(ctx, o, in, answer)
 	}

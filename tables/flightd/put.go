@@ -122,9 +122,14 @@ func (s *Server) put(d *flight.FlightDescriptor, st *checkedStream, memory memor
 	if _, err := bucket.Table(c.Name).Put(ctx, rows, mode, &tables.PutOptions{ID: c.ID}); err != nil {
 		return err
 	}
-	reply, err := json.Marshal(map[string]int64{"rows": rows.rows})
+	return sendPutResult(st, map[string]int64{"rows": rows.rows})
+}
+
+// sendPutResult sends v as JSON.
+func sendPutResult(st flight.FlightService_DoPutServer, v any) error {
+	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return st.Send(&flight.PutResult{AppMetadata: reply})
+	return st.Send(&flight.PutResult{AppMetadata: body})
 }

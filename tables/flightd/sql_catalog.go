@@ -194,18 +194,17 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 // withoutViews replaces Arrow's view types with string and binary, as in the results of SQL. Apache's JDBC driver does
 // not support view types: one such column would make its whole list of tables fail.
 func withoutViews(s *arrow.Schema) *arrow.Schema {
-	fields, metadata := s.Fields(), s.Metadata()
-	for i := range fields {
-		fields[i].Type = schema.MapLeaves(fields[i].Type, func(t arrow.DataType) arrow.DataType {
-			switch t.ID() {
-			case arrow.STRING_VIEW:
-				return arrow.BinaryTypes.String
-			case arrow.BINARY_VIEW:
-				return arrow.BinaryTypes.Binary
-			}
-			return t
-		})
+	withoutView := func(t arrow.DataType) arrow.DataType {
+		switch t.ID() {
+		case arrow.STRING_VIEW:
+			return arrow.BinaryTypes.String
+		case arrow.BINARY_VIEW:
+			return arrow.BinaryTypes.Binary
+		}
+		return t
 	}
+	metadata := s.Metadata()
+	fields := schema.MapTypes(s.Fields(), func(t arrow.DataType) arrow.DataType { return schema.MapLeaves(t, withoutView) })
 	return arrow.NewSchema(fields, &metadata)
 }
 

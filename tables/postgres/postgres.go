@@ -140,8 +140,8 @@ func (t *pgTx) Commit() error {
 	if err == nil {
 		return nil
 	}
-	var pgErr *pgconn.PgError
-	if errors.Is(err, pgx.ErrTxCommitRollback) || errors.As(err, &pgErr) && pgErr.Severity == "ERROR" {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	if errors.Is(err, pgx.ErrTxCommitRollback) || ok && pgErr.Severity == "ERROR" {
 		return fmt.Errorf("%w: %w", icecat.ErrRolledBack, err)
 	}
 	return t.findOutcome(err)

@@ -71,6 +71,24 @@ func (e *endedError) Is(target error) bool {
 // As also checks the cause.
 func (e *endedError) As(target any) bool { return errors.As(e.cause, target) }
 
+// Run calls f, which ignores ctx. If ctx ends first, Run returns, but f keeps running.
+func Run[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	r, err := Receive(ctx, done)
+	if err != nil {
+		return r.v, err
+	}
+	return r.v, r.err
+}
+
 // Receive waits until a channel yields a value or is closed, or until ctx ends.
 func Receive[T any](ctx context.Context, from <-chan T) (v T, err error) {
 	select {

@@ -72,32 +72,22 @@ something has been appended to it.`,
 
 // readFile reads a file. It returns an error if the file is longer than limit bytes.
 func readFile(ctx context.Context, file *os.File, limit int) ([]byte, error) {
-	type result struct {
-		data []byte
-		err  error
-	}
 	if info, err := file.Stat(); err == nil && info.IsDir() {
 		return nil, fmt.Errorf("%s is a directory: name a file", file.Name())
 	}
-	done := make(chan result, 1)
-	go func() { // in a goroutine, because a read from a terminal ignores ctx
+	data, err := canceled.Run(ctx, func() ([]byte, error) { // a read from a terminal ignores ctx
 		var data bytes.Buffer
 		if fi, err := file.Stat(); err == nil && fi.Mode().IsRegular() && fi.Size() <= int64(limit) {
 			data.Grow(int(fi.Size()) + bytes.MinRead)
 		}
 		_, err := io.Copy(&data, io.LimitReader(file, int64(limit)+1))
-		done <- result{data.Bytes(), err}
-	}()
-	select {
-	case r := <-done:
-		if r.err == nil && len(r.data) > limit {
-			return nil, fmt.Errorf("%s is larger than %s, the limit for one append (a quarter of --memory): "+
-				"increase --memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
-		}
-		return r.data, r.err
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
+		return data.Bytes(), err
+	})
+	if err == nil && len(data) > limit {
+		return nil, fmt.Errorf("%s is larger than %s, the limit for one append (a quarter of --memory): "+
+			"increase --memory, or append it in parts", file.Name(), stores.FormatSize(int64(limit)))
 	}
+	return data, err
 }
 
 func base64Flag(flags *pflag.FlagSet) *bool {

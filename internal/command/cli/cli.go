@@ -47,9 +47,8 @@ func Main(args []string) int { return MainWith(stores.NewSet(), args) }
 
 // MainWith is like Main, but opens stores with set, and also offers the commands in more.
 func MainWith(set *stores.Set, args []string, more ...*cobra.Command) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cliutil.SignalContext()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	ctx = context.WithValue(ctx, setKey{}, set)
 	return run(ctx, args, &app{name: programName(os.Args[0]), extraCommands: more, in: os.Stdin, out: os.Stdout, err: os.Stderr, open: openStore})
 }

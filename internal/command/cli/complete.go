@@ -80,7 +80,7 @@ func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 		defer cancel()
-		store, err := openReading(ctx, *url)
+		store, err := openReading(ctx, *url, nil)
 		if err != nil {
 			return nil, keysOnly
 		}

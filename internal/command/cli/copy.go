@@ -115,7 +115,7 @@ func (c *copyRun) run(ctx context.Context) (err error) {
 	halfMemory := func(url string) map[string]string {
 		return map[string]string{"memory": fmt.Sprint(storeShare(c.flags.memory.Bytes/2, url))}
 	}
-	from, err := openReadingWith(ctx, *c.flags.from, halfMemory(*c.flags.from))
+	from, err := openReading(ctx, *c.flags.from, halfMemory(*c.flags.from))
 	if err != nil {
 		return err
 	}

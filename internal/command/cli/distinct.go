@@ -28,7 +28,6 @@ func newDistinct(a *app) *cobra.Command {
   partd distinct --by=-1 list.txt`,
 	}
 	by := cmd.Flags().String("by", "", "compare these `FIELDS`, separated by commas (default: the whole record)")
-	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) { return filejobs.Distinct(*by), nil })
-	completeFields(cmd, "by", in)
+	fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) { return filejobs.Distinct(*by), nil })
 	return cmd
 }

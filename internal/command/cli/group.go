@@ -112,7 +112,6 @@ func newGroup(a *app) *cobra.Command {
 		}
 		return group.New(*by, *aggregates, top), nil
 	})
-	completeFields(cmd, "by", in)
 	completeAggregates(cmd, in)
 	return cmd
 }

@@ -38,12 +38,11 @@ func newSort(a *app) *cobra.Command {
   partd sort --by 3:n --no-header --format tsv --memory 1GiB -`,
 	}
 	by := cmd.Flags().String("by", "", "sort by these `FIELDS`, separated by commas, each with :n, :desc or both")
-	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
+	fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		if *by == "" {
 			return nil, cliutil.Usagef("--by is missing: set it to the fields to sort by")
 		}
 		return filejobs.Sort(*by), nil
 	})
-	completeFields(cmd, "by", in)
 	return cmd
 }

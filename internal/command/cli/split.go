@@ -46,7 +46,7 @@ func newSplit(a *app) *cobra.Command {
 	fs.StringVar(&o.Dir, "dir", "", "write the files to the directory `DIR`")
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
 	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files with the same names")
-	in := fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
+	fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		o.MaxSize = maxSize.Bytes
 		switch {
 		case o.By == "":
@@ -56,7 +56,6 @@ func newSplit(a *app) *cobra.Command {
 		}
 		return filejobs.Split(o), nil
 	})
-	completeFields(cmd, "by", in)
 	cliutil.Must(cmd.MarkFlagDirname("dir"))
 	return cmd
 }

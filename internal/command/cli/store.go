@@ -82,11 +82,7 @@ func openStore(ctx context.Context, rawURL string, options map[string]string) (p
 
 // openReading opens an existing store for reading. Several processes may read a log store, and its
 // directory need not be writable.
-func openReading(ctx context.Context, rawURL string) (partd.Partd, error) {
-	return openReadingWith(ctx, rawURL, nil)
-}
-
-func openReadingWith(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
+func openReading(ctx context.Context, rawURL string, options map[string]string) (partd.Partd, error) {
 	if err := requireStore(ctx, rawURL); err != nil {
 		return nil, err
 	}
@@ -103,13 +99,6 @@ func openReadingWith(ctx context.Context, rawURL string, options map[string]stri
 		return store, nil
 	}
 	return nil, err
-}
-
-func openExisting(ctx context.Context, rawURL string) (partd.Partd, error) {
-	if err := requireStore(ctx, rawURL); err != nil {
-		return nil, err
-	}
-	return openStore(ctx, rawURL, nil)
 }
 
 func requireStore(ctx context.Context, rawURL string) error {
@@ -162,7 +151,7 @@ func noStoreError(ctx context.Context, rawURL string) error {
 
 // withReading calls use with an existing store that is open for reading.
 func withReading(ctx context.Context, rawURL string, use func(partd.Partd) error) (err error) {
-	store, err := openReading(ctx, rawURL)
+	store, err := openReading(ctx, rawURL, nil)
 	if err != nil {
 		return err
 	}
@@ -172,7 +161,10 @@ func withReading(ctx context.Context, rawURL string, use func(partd.Partd) error
 
 // withExisting calls use with an existing store that is open for changes.
 func withExisting(ctx context.Context, rawURL string, use func(partd.Partd) error) (err error) {
-	store, err := openExisting(ctx, rawURL)
+	if err := requireStore(ctx, rawURL); err != nil {
+		return err
+	}
+	store, err := openStore(ctx, rawURL, nil)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,6 @@ func newTop(a *app) *cobra.Command {
 		}
 		return filejobs.Frequent(*frequent, *n), nil
 	})
-	completeFields(cmd, "by", in)
 	completeFields(cmd, "per", in)
 	completeFields(cmd, "frequent", in)
 	return cmd

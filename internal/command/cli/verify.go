@@ -101,7 +101,7 @@ type damage struct {
 // counts the keys.
 func (v *verification) run(ctx context.Context, url string, bar *progress.Bar) (err error) {
 	bar.Wait("opening the store", nil)
-	store, err := openReading(ctx, url)
+	store, err := openReading(ctx, url, nil)
 	if err != nil {
 		return err
 	}

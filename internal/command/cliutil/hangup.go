@@ -1,10 +1,18 @@
 package cliutil
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"syscall"
 )
+
+// SignalContext returns a context that ends at SIGINT or SIGTERM. A second signal ends the process immediately.
+func SignalContext() (ctx context.Context, stop context.CancelFunc) {
+	ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
 
 // CatchHangups keeps SIGHUP from ending the process until stop is called, because data could be lost. Once start is
 // called, each SIGHUP calls reload. If a SIGHUP came before, start calls reload at once. A server calls CatchHangups

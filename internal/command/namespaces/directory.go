@@ -63,9 +63,7 @@ func (s *Set) sweep() {
 	tick := time.NewTicker(min(max(s.opts.TTL/8, 10*time.Millisecond), time.Minute))
 	defer tick.Stop()
 	for {
-		select {
-		case <-tick.C:
-		case <-s.life.Done():
+		if canceled.Wait(s.life, tick.C) != nil {
 			return
 		}
 		files, err := os.ReadDir(s.dir)

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -201,25 +202,21 @@ func (l *lazy) EndSession(ctx context.Context, session uint64) (err error) {
 
 // Apply returns ErrSessionExpired if the store does not exist.
 func (l *lazy) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
-	err = expiredError(tag.Session)
+	err = sessiontab.ExpiredError(tag.Session)
 	openErr := withAbility(ctx, l, false, func(a partd.Applier) { applied, err = a.Apply(ctx, tag, op) })
 	return applied, l.closeIfBroken(cmp.Or(openErr, err))
 }
 
 func (l *lazy) SessionToken(ctx context.Context, session uint64) (token partd.SessionToken, err error) {
-	err = expiredError(session)
+	err = sessiontab.ExpiredError(session)
 	openErr := withAbility(ctx, l, false, func(g partd.SessionGuard) { token, err = g.SessionToken(ctx, session) })
 	return token, cmp.Or(openErr, err)
 }
 
 func (l *lazy) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) (err error) {
-	err = expiredError(session)
+	err = sessiontab.ExpiredError(session)
 	openErr := withAbility(ctx, l, false, func(g partd.SessionGuard) { err = g.CheckSession(ctx, session, token) })
 	return cmp.Or(openErr, err)
-}
-
-func expiredError(session uint64) error {
-	return fmt.Errorf("session %d: %w", session, partd.ErrSessionExpired)
 }
 
 // withAbility is like withStore, but fails if the store lacks an ability.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/command/namespaces"
 	"github.com/go-partd/partd/internal/server/adminhttp"
@@ -143,9 +144,7 @@ func serveAll(ctx context.Context, server *remote.Server, listeners []listener, 
 				stop(err) // one failed address ends the server, so that a supervisor notices
 			}
 		})
-		select {
-		case <-notifier.begun:
-		case <-ctx.Done():
+		if canceled.Wait(ctx, notifier.begun) != nil {
 			continue
 		}
 		if _, err := fmt.Fprintf(out, "ready %s\n", remote.URL(l.Addr())); err != nil {

@@ -3,6 +3,8 @@ package filedir
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -158,4 +160,15 @@ func allZero(file vfs.File, from, to int64) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// bootID returns a number that stays the same until the machine restarts, or 0 if the system does not
+// provide one. If the number is unchanged after an interrupted write, the power did not fail.
+func bootID() uint64 {
+	text := vfs.BootSession()
+	if text == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(text))
+	return binary.LittleEndian.Uint64(sum[:]) | 1
 }

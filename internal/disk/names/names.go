@@ -63,6 +63,11 @@ func (s Scheme) Name(key string) string {
 			return name
 		}
 	}
+	return Hashed(key)
+}
+
+// Hashed returns the file name of a key whose other name would be too long.
+func Hashed(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return valuePrefix + hex.EncodeToString(sum[:])
 }

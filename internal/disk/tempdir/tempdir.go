@@ -80,11 +80,7 @@ func New(parents []string, fsys vfs.FS) (*Set, error) {
 // NewDir creates a directory in parent, or in [os.TempDir] if parent is empty. It returns the path,
 // and a Set whose Close removes the directory.
 func NewDir(parent string) (path string, s *Set, err error) {
-	var parents []string
-	if parent != "" {
-		parents = append(parents, parent)
-	}
-	if s, err = New(parents, nil); err != nil {
+	if s, err = New([]string{cmp.Or(parent, os.TempDir())}, nil); err != nil {
 		return "", nil, err
 	}
 	if path, err = s.Mkdir(); err != nil {

@@ -54,20 +54,7 @@ func (OS) SyncDir(name string) error {
 // OpenFile opens an existing file. If the file is a pipe, OpenFile waits until another process opens
 // the other end, or until ctx ends.
 func OpenFile(ctx context.Context, name string, flag int) (*os.File, error) {
-	type result struct {
-		file *os.File
-		err  error
-	}
-	opened := make(chan result, 1)
-	go func() {
-		f, err := os.OpenFile(name, flag, 0)
-		opened <- result{f, err}
-	}()
-	r, err := canceled.Receive(ctx, opened)
-	if err != nil {
-		return nil, err
-	}
-	return r.file, r.err
+	return canceled.Run(ctx, func() (*os.File, error) { return os.OpenFile(name, flag, 0) })
 }
 
 type osFile struct{ *os.File }

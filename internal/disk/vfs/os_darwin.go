@@ -17,6 +17,16 @@ func processStart(pid int) string {
 	return fmt.Sprint(p.Proc.P_starttime.Sec, " ", p.Proc.P_starttime.Usec)
 }
 
+// BootSession returns a text that stays the same until the machine restarts, or "" if the system does
+// not provide one.
+func BootSession() string {
+	id, err := syscall.Sysctl("kern.bootsessionuuid")
+	if err != nil {
+		return ""
+	}
+	return id
+}
+
 func infoOf(st *syscall.Stat_t) Info {
 	return Info{
 		Size: st.Size, Disk: st.Blocks * 512, Links: uint64(st.Nlink), Dev: uint64(st.Dev), Ino: st.Ino, Mode: modeOf(uint32(st.Mode)),

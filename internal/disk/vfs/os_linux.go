@@ -15,13 +15,23 @@ import (
 // processes with the same PID. It returns "" if the process does not exist.
 func processStart(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot := BootSession()
 	const start = 19 // index of the start time among the fields after the command's name, which ends in ")"
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	if err != nil || bootErr != nil || len(fields) <= start {
+	if err != nil || boot == "" || len(fields) <= start {
 		return ""
 	}
-	return fields[start] + " " + strings.TrimSpace(string(boot))
+	return fields[start] + " " + strings.TrimSpace(boot)
+}
+
+// BootSession returns a text that stays the same until the machine restarts, or "" if the system does
+// not provide one.
+func BootSession() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return string(id)
 }
 
 // infoOf has conversions because some field types differ between architectures.

@@ -17,7 +17,7 @@ func (t *Table) Drain(handle func(Group) error) error {
 		pos += t.size(len(key))
 	}
 	t.reset()
-	t.drained = t.input.records
+	t.drained = t.input.Records
 	return nil
 }
 
@@ -53,10 +53,10 @@ func (t *Table) Bypass(keys [][]byte) bool {
 		return false
 	}
 	t.bypassLeft -= len(keys)
-	t.input.records += int64(len(keys))
+	t.input.Records += int64(len(keys))
 	t.drained += int64(len(keys))
 	for _, key := range keys {
-		t.input.keySum += maphash.Bytes(t.seed, key)
+		t.input.KeySum += maphash.Bytes(t.seed, key)
 	}
 	return true
 }

@@ -51,15 +51,15 @@ func (a *Aggregator) Groups() iter.Seq2[Group, error] {
 func (a *Aggregator) verify() error {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
-	input := totals{records: a.stats.Records, keySum: a.stats.KeySum}
+	input := Totals{Records: a.stats.Records, KeySum: a.stats.KeySum}
 	err := a.ErrLocked()
 	switch {
 	case err != nil:
 		return err
-	case input.records != a.output.records:
-		return fmt.Errorf("%w: the groups have %d records instead of %d", ledger.ErrNotVerified, a.output.records, input.records)
-	case input.keySum != a.output.keySum:
-		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x instead of %016x", ledger.ErrNotVerified, input.records, a.output.keySum, input.keySum)
+	case input.Records != a.output.Records:
+		return fmt.Errorf("%w: the groups have %d records instead of %d", ledger.ErrNotVerified, a.output.Records, input.Records)
+	case input.KeySum != a.output.KeySum:
+		return fmt.Errorf("%w: the hashes of the keys of %d records add up to %016x instead of %016x", ledger.ErrNotVerified, input.Records, a.output.KeySum, input.KeySum)
 	}
 	return nil
 }
@@ -67,10 +67,10 @@ func (a *Aggregator) verify() error {
 // yieldAll yields the groups of a table. After an exchange (see exchange), it yields only the
 // groups whose keys the table owns. It returns false if yield does.
 func (t *Table) yieldAll(yield func(Group, error) bool) bool {
-	var yielded totals
+	var yielded Totals
 	defer func() {
 		t.a.Mu.Lock()
-		t.a.output.add(yielded)
+		t.a.output.Add(yielded)
 		t.a.Mu.Unlock()
 	}()
 	for pos := 0; pos < t.used; {
@@ -78,7 +78,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 		hash := maphash.Bytes(t.seed, key)
 		if t.owners == 0 || ownerOf(hash, t.owners) == t.index {
 			count := t.count(pos)
-			yielded.add(totals{records: int64(count), keySum: count * hash, groups: 1})
+			yielded.Add(Totals{Groups: 1, Records: int64(count), KeySum: count * hash})
 			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
 				return false
 			}

@@ -87,7 +87,7 @@ type Aggregator struct {
 	tables []*Table
 	idle   []*Table // closed tables, for reuse
 	stats  Stats
-	output totals
+	output Totals
 }
 
 // New returns an aggregator. It stops when ctx ends.
@@ -141,7 +141,7 @@ func (a *Aggregator) Stats() Stats {
 	a.Mu.Lock()
 	defer a.Mu.Unlock()
 	s := a.stats
-	s.Groups = a.output.groups
+	s.Groups = a.output.Groups
 	return s
 }
 
@@ -151,7 +151,7 @@ func (a *Aggregator) Close() error { return a.Engine.Close(a.freeTables) }
 
 func (a *Aggregator) freeTables() (err error) {
 	for _, t := range a.tables {
-		err = errors.Join(err, t.free())
+		err = errors.Join(err, t.Discard())
 	}
 	a.tables, a.idle = nil, nil
 	return err

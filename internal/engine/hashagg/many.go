@@ -26,8 +26,8 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 				}
 			}
 			t.words[pos] += oneRecord
-			t.input.records++
-			t.input.keySum += hashes[i]
+			t.input.Records++
+			t.input.KeySum += hashes[i]
 			handle(from+i, t.state(pos), isNew)
 		}
 	}
@@ -66,8 +66,8 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 				}
 			}
 			t.words[pos] += oneRecord
-			t.input.records++
-			t.input.keySum += hashes[i]
+			t.input.Records++
+			t.input.KeySum += hashes[i]
 			states = append(states, t.state(pos))
 		}
 		handle(from+handled, states)

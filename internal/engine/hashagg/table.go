@@ -38,7 +38,7 @@ type Table struct {
 	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
 	bypassLeft   int          // number of records that will still bypass the table
 
-	input   totals
+	input   Totals
 	level   int // number of times that the keys were partitioned; at most maxLevel
 	spill   *spillFile
 	decoded []uint64            // memory for a decoded state
@@ -67,16 +67,17 @@ const (
 	maxLevel   = 5 // more levels would use the hash bits that slots use
 )
 
-type totals struct {
-	records int64
-	keySum  uint64
-	groups  int64
+// Totals counts the input or the output, so that they can be compared.
+type Totals struct {
+	Groups, Records int64
+	KeySum          uint64 // sum of each group's key hash times its record count
 }
 
-func (t *totals) add(o totals) {
-	t.records += o.records
-	t.keySum += o.keySum
-	t.groups += o.groups
+// Add adds o to t.
+func (t *Totals) Add(o Totals) {
+	t.Groups += o.Groups
+	t.Records += o.Records
+	t.KeySum += o.KeySum
 }
 
 func (a *Aggregator) newTable() (*Table, error) {
@@ -112,9 +113,7 @@ func (t *Table) makeSlots(n int) error {
 }
 
 // Discard frees the memory of the table, which cannot be used afterwards.
-func (t *Table) Discard() error { return t.free() }
-
-func (t *Table) free() error {
+func (t *Table) Discard() error {
 	offheap.Release(t.mem)
 	offheap.Release(t.slotMem)
 	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
@@ -132,8 +131,8 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 		return nil, false, err
 	}
 	t.words[pos] += oneRecord
-	t.input.records++
-	t.input.keySum += hash
+	t.input.Records++
+	t.input.KeySum += hash
 	return t.state(pos), isNew, nil
 }
 
@@ -208,7 +207,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	}
 	growFirst := t.mustGrow()
 	// A table is futile if it combines hardly any records, because almost all keys are unique.
-	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.records-t.drained)*9/10
+	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.Records-t.drained)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
@@ -288,9 +287,9 @@ func (t *Table) Close() error {
 	defer a.Mu.Unlock()
 	a.Writers--
 	a.idle = append(a.idle, t)
-	a.stats.Records += t.input.records
-	a.stats.KeySum += t.input.keySum
-	t.input = totals{}
+	a.stats.Records += t.input.Records
+	a.stats.KeySum += t.input.KeySum
+	t.input = Totals{}
 	err := t.err
 	if err != nil {
 		return err

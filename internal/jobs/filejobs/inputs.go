@@ -36,7 +36,8 @@ type Inputs struct {
 }
 
 // OpenInputs checks that each file is readable, and that all have the same header. It reads
-// only the beginning of each file.
+// only the beginning of each file. If ctx ends, even while a pipe has no writer, the caller must stop
+// using the inputs, because a goroutine may still change them.
 func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout records.Layout, maxRecord int) (*Inputs, error) {
 	in := &Inputs{}
 	firstName := "" // name of the first file with a header
@@ -47,7 +48,7 @@ func OpenInputs(ctx context.Context, stdin *os.File, names []string, layout reco
 		if name == Stdin && slices.Contains(names[:i], Stdin) {
 			return in, OptionErrorf("standard input (-) is given twice")
 		}
-		start, err := in.openContext(ctx, stdin, name, layout, maxRecord)
+		start, err := canceled.Run(ctx, func() (*records.Start, error) { return in.open(stdin, name, layout, maxRecord) })
 		if err != nil {
 			return in, err
 		}
@@ -172,24 +173,6 @@ func (in *Inputs) CheckSkipped(t *records.Tally, l records.Layout) error {
 	}
 	subject := map[bool]string{true: "only the first", false: "no"}[isOnlyFirst]
 	return fmt.Errorf("%s record is valid%s, and %s; the first: %v", subject, in.SeparatorHint(l), textfmt.Plural(t.BadRecords, "bad record"), t.FirstBadErr)
-}
-
-// openContext is like open, but returns an error when ctx ends, even if open waits for a pipe.
-// The caller must then stop using in, because open may still change it.
-func (in *Inputs) openContext(ctx context.Context, stdin *os.File, name string, layout records.Layout, maxRecord int) (*records.Start, error) {
-	var start *records.Start
-	done := make(chan error, 1)
-	go func() {
-		var err error
-		start, err = in.open(stdin, name, layout, maxRecord)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return start, err
-	case <-ctx.Done():
-		return nil, canceled.Err(ctx)
-	}
 }
 
 // open checks a file, and returns its beginning. It leaves pipes open: they can be read only once.

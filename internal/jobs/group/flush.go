@@ -135,16 +135,16 @@ func (g *engine) gatherDistinct(ctx context.Context) (err error) {
 	return nil
 }
 
-func (g *engine) verify(out tally) error {
+func (g *engine) verify(out hashagg.Totals) error {
 	in := g.numbers.Stats()
 	read := g.job.Tally.Records
 	switch {
 	case in.Records != read:
 		return fmt.Errorf("%d records were read, but %d were aggregated", read, in.Records)
-	case out.records != read:
-		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.records)
-	case out.keySum != in.KeySum:
-		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but those of the written rows add up to %016x", read, in.KeySum, out.keySum)
+	case out.Records != read:
+		return fmt.Errorf("%d records were read, but the written rows aggregate %d", read, out.Records)
+	case out.KeySum != in.KeySum:
+		return fmt.Errorf("the hashes of the keys of %d records add up to %016x, but those of the written rows add up to %016x", read, in.KeySum, out.KeySum)
 	}
 	return nil
 }

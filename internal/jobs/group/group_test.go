@@ -154,11 +154,11 @@ func TestProofOfGroups(t *testing.T) {
 	g.job.Tally.Records = 3
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
 	for keySum, isCorrect := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
-		if err := g.verify(tally{2, 3, keySum}); (err == nil) != isCorrect {
+		if err := g.verify(hashagg.Totals{Groups: 2, Records: 3, KeySum: keySum}); (err == nil) != isCorrect {
 			t.Errorf("verify = %v, although the sum of the key hashes is correct: %v", err, isCorrect)
 		}
 	}
-	if g.verify(tally{2, 2, a + b}) == nil {
+	if g.verify(hashagg.Totals{Groups: 2, Records: 2, KeySum: a + b}) == nil {
 		t.Error("verify returned no error although the groups lack a record")
 	}
 }

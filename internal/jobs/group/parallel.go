@@ -125,7 +125,7 @@ func (g *engine) writeParallel(ctx context.Context, r *rowBuilder) (err error) {
 	close(ordered)
 	writing.Wait()
 	for _, builder := range builders[1:] {
-		r.tally.add(builder.tally)
+		r.written.Add(builder.written)
 		r.rowBytes += builder.rowBytes
 		err = filejobs.JoinErrors(err, builder.close())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/output"
@@ -30,10 +31,10 @@ type rowBuilder struct {
 	lists     []*spool     // one for each spec, nil unless the spec is a list
 	modes     []countedColumn
 	numbers   []*numberColumn
-	quantiles []quantile // one for each spec
-	partWords []uint64   // the state that addAggregated is adding
-	tally     tally
-	rowBytes  int64 // total size of the rows in bytes
+	quantiles []quantile     // one for each spec
+	partWords []uint64       // the state that addAggregated is adding
+	written   hashagg.Totals // for verify
+	rowBytes  int64          // total size of the rows in bytes
 
 	values  []output.Value // the stored values of a record, by column
 	row     []output.Value

@@ -11,22 +11,11 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/engine/hashagg"
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/output"
 )
-
-// tally counts the written groups, so that verify can compare them with the input.
-type tally struct {
-	groups, records int64
-	keySum          uint64 // sum of each group's key hash times its record count
-}
-
-func (t *tally) add(o tally) {
-	t.groups += o.groups
-	t.records += o.records
-	t.keySum += o.keySum
-}
 
 func (g *engine) write(ctx context.Context) error {
 	j := g.job
@@ -44,11 +33,11 @@ func (g *engine) write(ctx context.Context) error {
 	if err = filejobs.JoinErrors(err, r.close()); err != nil {
 		return err
 	}
-	if err := g.verify(r.tally); err != nil {
+	if err := g.verify(r.written); err != nil {
 		return err
 	}
 	if g.top.N > 0 {
-		if err := g.top.write(j, r.tally.groups); err != nil {
+		if err := g.top.write(j, r.written.Groups); err != nil {
 			return err
 		}
 	}
@@ -57,9 +46,9 @@ func (g *engine) write(ctx context.Context) error {
 	for i, w := range g.workers {
 		counts[i], perWorker[i] = humanize.Comma(w.records), w.records
 	}
-	j.Report("groups", "groups", r.tally.groups)
+	j.Report("groups", "groups", r.written.Groups)
 	j.Report("records_by_worker", "", perWorker)
-	j.Report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.tally.records), strings.Join(counts, " + ")))
+	j.Report("proof", "proof", fmt.Sprintf("the group counts add up to the number of records: %s (%s)", humanize.Comma(r.written.Records), strings.Join(counts, " + ")))
 	j.Report("spills", "", g.sorter.Stats().Runs)
 	return nil
 }
@@ -118,7 +107,7 @@ func (r *rowBuilder) end(w io.Writer) error {
 	if !r.complete {
 		return fmt.Errorf("%w: a group's counts are missing", errPart)
 	}
-	r.tally.add(tally{1, int64(r.records), r.records * r.engine.numbers.Hash(r.key)})
+	r.written.Add(hashagg.Totals{Groups: 1, Records: int64(r.records), KeySum: r.records * r.engine.numbers.Hash(r.key)})
 	if r.plain != nil {
 		if done, err := r.writePlain(w); done || err != nil {
 			return err

@@ -1,8 +1,6 @@
 package output
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -127,8 +125,7 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 		name = fmt.Sprintf("%%%02X%s", name[0], name[1:])
 	}
 	if len(name)+maxSuffix+len(ext) > maxName {
-		sum := sha256.Sum256([]byte(key))
-		name = "%h" + hex.EncodeToString(sum[:])
+		return names.Hashed(key)
 	}
 	return name
 }

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -18,9 +16,8 @@ import (
 
 // Main runs the command line with the process's streams and signals, and returns the exit code.
 func Main(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := cliutil.SignalContext()
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal kills the process
 	return runCommand(ctx, args, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr})
 }
 

@@ -126,7 +126,6 @@ other commands expect names of rules.`,
 	fs.StringArrayVar(&edit.Sets, "set", nil, "add a predefined `SET`: time_series or prices")
 	fs.StringVar(&edit.Time, "time", "", "time `COLUMN` for --set")
 	cliutil.Complete(cmd, "set", "time_series", "prices")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		action, name, rules := args[0], "", args[1:]
 		if !*wholeBucket {

@@ -2,8 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -172,8 +170,7 @@ func exportPath(dir, bucket, name string) string {
 	scheme := names.Scheme{FoldsCase: runtime.GOOS == "darwin"}
 	file := scheme.Name(name) + extension
 	if len(file) > maxLength {
-		sum := sha256.Sum256([]byte(name))
-		file = "%h" + hex.EncodeToString(sum[:]) + extension // the same shortening as in package names
+		file = names.Hashed(name) + extension
 	}
 	if bucket == "" {
 		return filepath.Join(dir, file)

@@ -48,7 +48,6 @@ files, use verify: list reads data only of tables with rows that are not yet in 
 	p := locationFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
 	snapshot := cmd.Flags().String("snapshot", "", "list the tables of this `SNAPSHOT` of the bucket")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		filter := tables.Filter{Snapshot: *snapshot}
 		if *snapshot != "" && p.requestedBuckets(cmd) == nil {

@@ -128,7 +128,6 @@ func newMetaFind(a *app) *cobra.Command {
 	}
 	p := locationFlags(cmd, allBucketsUsage)
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each table")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		metadata, err := parseAssignments(args)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,11 +52,18 @@ func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	p.dirFlag = fs.Lookup(dir)
 }
 
-// locationFlags adds the flags for the location of tables, and makes shells complete arguments as table names.
+// tableArgument matches the usage line of a command whose first argument is the name of a table.
+var tableArgument = regexp.MustCompile(`\[--\] \[?(NAME|SOURCE)`)
+
+// locationFlags adds the flags for the location of tables. It makes shells complete arguments as table names if the
+// first argument of the usage line is one, and otherwise not at all.
 func locationFlags(cmd *cobra.Command, bucket string) location {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
-	cmd.ValidArgsFunction = p.completeTables
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	if tableArgument.MatchString(cmd.Use) {
+		cmd.ValidArgsFunction = p.completeTables
+	}
 	return p
 }
 

@@ -32,7 +32,6 @@ func newSnapshotCreate(a *app) *cobra.Command {
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write one JSON object")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.TakeSnapshot, func(args []string) (*operations.Snapshot, error) {
 		snapshot := &operations.Snapshot{Bucket: *p.bucket}
 		if len(args) > 0 {
@@ -73,7 +72,6 @@ func newSnapshotList(a *app) *cobra.Command {
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	asJSON := cmd.Flags().Bool("json", false, "write a JSON object for each snapshot")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.Snapshots, func([]string) (*operations.Bucket, error) {
 		return &operations.Bucket{Bucket: *p.bucket}, nil
 	}, func(_ *operations.Bucket, snapshots []tables.SnapshotInfo) error {
@@ -97,7 +95,6 @@ unused, run expire.`,
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
 	all := cmd.Flags().Bool("all", false, "delete all snapshots of the bucket")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if *all == (len(args) > 0) {
 			return cliutil.Usagef("name the snapshots to delete, or use --all")
@@ -129,7 +126,6 @@ and newer tables are deleted. With NAMEs, only these tables are restored.`,
 		Example: "  partd-tables snapshot restore before-import --bucket NYSE\n  partd-tables snapshot restore before-import AAPL --bucket NASDAQ",
 	}
 	p := locationFlags(cmd, "the `BUCKET` (default: the default bucket)")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	return operationCommand(cmd, p, operations.Restore, func(args []string) (*operations.Snapshot, error) {
 		return &operations.Snapshot{Bucket: *p.bucket, Name: args[0], Tables: args[1:]}, nil
 	}, printNothing)

@@ -42,7 +42,6 @@ writes.`,
 	out := outputFlags(a, cmd, "format")
 	id := cmd.Flags().String("id", "", "`ID` of a statement that changes a table: a second statement with this ID changes nothing")
 	asJSON := cmd.Flags().Bool("json", false, "for a statement that changes a table: write its result as a JSON object")
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		isWrite := tables.IsWrite(args[0])
 		if err := checkSQLFlags(cmd, isWrite); err != nil {

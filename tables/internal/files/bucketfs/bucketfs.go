@@ -73,10 +73,6 @@ func (f *FS) Expect(expected func(name string) (int64, xxh3.Uint128, bool, error
 
 func objectName(name string) string { return strings.TrimPrefix(name, "/") }
 
-func (f *FS) retry(size int64, attempt func(ctx context.Context) error) error {
-	return objstore.Retry(f.ctx, f.bucket.RetryFor, size, nil, attempt)
-}
-
 // OpenFile opens a file for reading, or creates one.
 func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (file vfs.File, err error) {
 	if flag&os.O_CREATE != 0 {
@@ -155,7 +151,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 		if err != nil {
 			return err
 		}
-		return f.retry(size, func(ctx context.Context) error {
+		return f.bucket.Retry(f.ctx, size, func(ctx context.Context) error {
 			if _, err := file.Seek(0, io.SeekStart); err != nil {
 				return err
 			}
@@ -187,7 +183,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 
 // Size returns an object's size according to the bucket's listing, even if there is a local copy.
 func (f *FS) Size(name string) (size int64, err error) {
-	err = f.retry(0, func(ctx context.Context) (err error) {
+	err = f.bucket.Retry(f.ctx, 0, func(ctx context.Context) (err error) {
 		size, err = f.listedSize(ctx, name)
 		return err
 	})
@@ -207,7 +203,7 @@ func (f *FS) listedSize(ctx context.Context, name string) (int64, error) {
 // Remove removes a file.
 func (f *FS) Remove(name string) error {
 	f.Forget(name)
-	return f.retry(0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
+	return f.bucket.Retry(f.ctx, 0, func(ctx context.Context) error { return f.bucket.Delete(ctx, objectName(name)) })
 }
 
 // Files returns the sizes of all files, by name.
@@ -248,14 +244,7 @@ type newFile struct {
 }
 
 func (f *FS) create(name string) (vfs.File, error) {
-	temp, err := f.cache.Temp()
-	if err != nil {
-		return nil, err
-	}
-	if err := temp.Close(); err != nil {
-		return nil, err
-	}
-	file, err := vfs.OS{}.OpenFile(temp.Name(), os.O_RDWR, 0)
+	file, err := vfs.OS{}.OpenFile(f.cache.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, err
 	}

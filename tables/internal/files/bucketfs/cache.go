@@ -92,16 +92,12 @@ func (c *Cache) path(key string) string {
 	return filepath.Join(c.dir, "files", name[:2], name[2:])
 }
 
-// Temp creates a temporary file. The caller must pass it to Add or remove it.
-func (c *Cache) Temp() (*os.File, error) {
-	return os.OpenFile(c.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-}
-
+// uniquePath returns the path of a new temporary file. The caller must pass the file to Add or remove it.
 func (c *Cache) uniquePath() string {
 	return filepath.Join(c.ownDir, strconv.FormatInt(c.created.Add(1), 10))
 }
 
-// Add makes the file temp, which Temp created, the copy for key.
+// Add makes the file temp, whose path uniquePath returned, the copy for key.
 func (c *Cache) Add(temp, key string) error {
 	info, err := os.Stat(temp)
 	if err != nil {
@@ -157,7 +153,7 @@ func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*
 
 // fetchTemp creates a temporary file, fills it with fetch, and returns its path.
 func (c *Cache) fetchTemp(fetch func(*os.File) error) (string, error) {
-	f, err := c.Temp()
+	f, err := os.OpenFile(c.uniquePath(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err
 	}

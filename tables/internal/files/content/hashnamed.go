@@ -164,7 +164,8 @@ type Bucket struct {
 
 var _ Holder = Bucket{}
 
-func (b Bucket) retry(ctx context.Context, size int64, f func(ctx context.Context) error) error {
+// Retry calls f again while it fails, for a time that depends on the size of what f reads or writes, in bytes.
+func (b Bucket) Retry(ctx context.Context, size int64, f func(ctx context.Context) error) error {
 	return objstore.Retry(ctx, b.RetryFor, size, nil, f)
 }
 
@@ -174,7 +175,7 @@ var ErrDiffers = fmt.Errorf("the object has other content: %w", fs.ErrExist)
 // Create creates an object. If an object with this name and content exists, Create also succeeds: an earlier attempt
 // may have created the object although its response was lost.
 func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
-	err := b.retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
+	err := b.Retry(ctx, int64(len(data)), func(ctx context.Context) error { return b.Bucket.Create(ctx, name, data) })
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -192,7 +193,7 @@ func (b Bucket) Create(ctx context.Context, name string, data []byte) error {
 
 // Read returns an object, or its first limit+1 bytes if it is larger.
 func (b Bucket) Read(ctx context.Context, name string, limit int64) (data []byte, err error) {
-	err = b.retry(ctx, limit, func(ctx context.Context) error {
+	err = b.Retry(ctx, limit, func(ctx context.Context) error {
 		r, err := b.ReadRange(ctx, name, 0, -1)
 		if err != nil {
 			return err
@@ -205,7 +206,7 @@ func (b Bucket) Read(ctx context.Context, name string, limit int64) (data []byte
 
 // Objects returns the objects whose names have a prefix.
 func (b Bucket) Objects(ctx context.Context, prefix string) (all []objstore.Object, err error) {
-	err = b.retry(ctx, 0, func(ctx context.Context) error {
+	err = b.Retry(ctx, 0, func(ctx context.Context) error {
 		all = nil
 		for o, err := range b.List(ctx, prefix, "") {
 			if err != nil {
@@ -226,7 +227,7 @@ func (b Bucket) Open(ctx context.Context, f HashNamed, offset int64) (io.ReadClo
 // Replace replaces a file's damaged object.
 func (b Bucket) Replace(ctx context.Context, f HashNamed, data []byte) error {
 	name := b.Prefix + f.Hash
-	err := b.retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })
+	err := b.Retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })
 	if err != nil {
 		return err
 	}
@@ -246,7 +247,7 @@ func (b Bucket) Check(ctx context.Context, f HashNamed) error {
 
 // Try implements [Holder]. If attempt returns ErrDamaged, the error includes the object's name.
 func (b Bucket) Try(ctx context.Context, f HashNamed, attempt func(ctx context.Context) error) error {
-	return b.retry(ctx, f.Size, func(ctx context.Context) error {
+	return b.Retry(ctx, f.Size, func(ctx context.Context) error {
 		err := attempt(ctx)
 		if errors.Is(err, ErrDamaged) {
 			err = &partd.CorruptError{Path: b.Prefix + f.Hash, Offset: -1, Err: err}

@@ -158,17 +158,21 @@ func (i *Info) Mirror(meta table.Metadata) (table.Metadata, error) {
 			delete(props, k)
 		}
 	}
-	var updates []table.Update
-	if len(props) > 0 {
-		updates = append(updates, table.NewSetPropertiesUpdate(props))
+	if len(props)+len(removed) == 0 {
+		return meta, nil
+	}
+	return table.UpdateTableMetadata(meta, PropertyUpdates(props, removed), "")
+}
+
+// PropertyUpdates returns the updates of a table's metadata that set and remove properties.
+func PropertyUpdates(set iceberg.Properties, removed []string) (updates []table.Update) {
+	if len(set) > 0 {
+		updates = append(updates, table.NewSetPropertiesUpdate(set))
 	}
 	if len(removed) > 0 {
 		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
 	}
-	if len(updates) == 0 {
-		return meta, nil
-	}
-	return table.UpdateTableMetadata(meta, updates, "")
+	return updates
 }
 
 func hashOf(v any) int64 { return int64(xxh3.HashString(Canonical(v))) }

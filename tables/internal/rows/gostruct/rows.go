@@ -37,8 +37,8 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 
 // Explain adds the field of t, the struct's type, to a new error about the field's column.
 func (s *Struct) Explain(t reflect.Type, err error) error {
-	var e *schema.Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*schema.Error](err)
+	if !ok {
 		return err
 	}
 	for i, index := range s.index {

@@ -41,20 +41,14 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 // convert converts a batch to a schema. indicesOf returns the indices of a schema's column in the batch; convert uses
 // the first, or nulls if there are none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, to.NumFields())
-	defer releaseAll(columns)
-	for i, f := range to.Fields() {
+	return take.MakeBatch(to, batch.NumRows(), func(i int) (arrow.Array, error) {
+		f := to.Field(i)
 		indices := indicesOf(i, f)
 		if len(indices) == 0 {
-			columns[i] = array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows()))
-			continue
+			return array.MakeArrayOfNull(allocator, f.Type, int(batch.NumRows())), nil
 		}
-		var err error
-		if columns[i], err = ConvertArray(batch.Column(indices[0]), f.Type); err != nil {
-			return nil, fmt.Errorf("column %q: %w", f.Name, err)
-		}
-	}
-	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
+		return ConvertArray(batch.Column(indices[0]), f.Type)
+	})
 }
 
 // ConvertArray converts an array to a wider or narrower form of its type. It shares buffers where possible. Values

@@ -7,6 +7,8 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
 // Caster converts batches with one schema to the columns of a table. It matches columns by name, fills missing columns
@@ -170,13 +172,14 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 			return nil, &Error{batch.ColumnName(i), err}
 		}
 	}
-	columns := make([]arrow.Array, len(c.sourceIndices))
-	defer releaseAll(columns)
-	for i := range columns {
-		var err error
-		if columns[i], err = c.column(batch, i); err != nil {
+	columns := make([]arrow.Array, 0, len(c.sourceIndices))
+	defer func() { take.Release(columns) }()
+	for i := range c.sourceIndices {
+		a, err := c.column(batch, i)
+		if err != nil {
 			return nil, err
 		}
+		columns = append(columns, a)
 	}
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
@@ -258,26 +261,21 @@ func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
 
 // CastSQL converts a query's rows to the schema to, or returns an [Error] if a value does not fit.
 func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, batch.NumCols())
-	defer releaseAll(columns)
+	columns := make([]arrow.Array, 0, batch.NumCols())
+	defer func() { take.Release(columns) }()
 	for i, a := range batch.Columns() {
-		var err error
-		if typ := to.Field(i).Type; arrow.TypeEqual(a.DataType(), typ) {
+		typ := to.Field(i).Type
+		if arrow.TypeEqual(a.DataType(), typ) {
 			a.Retain()
-			columns[i] = a
-		} else if columns[i], err = convertExactly(a, typ); err != nil {
-			return nil, &Error{to.Field(i).Name, err}
+		} else {
+			var err error
+			if a, err = convertExactly(a, typ); err != nil {
+				return nil, &Error{to.Field(i).Name, err}
+			}
 		}
+		columns = append(columns, a)
 	}
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
-}
-
-func releaseAll(columns []arrow.Array) {
-	for _, a := range columns {
-		if a != nil {
-			a.Release()
-		}
-	}
 }
 
 // CastStored converts a batch that was stored with an older schema to the schema to. The caller must release the

@@ -21,7 +21,7 @@ func CanPut(from, to arrow.DataType) bool {
 }
 
 func sameMeaning(from, to arrow.DataType) bool {
-	from, to = unwrap(from), unwrap(to)
+	from, to = Unwrap(from), Unwrap(to)
 	if meanings[from.ID()] != meanings[to.ID()] {
 		return false
 	}
@@ -37,19 +37,26 @@ func sameMeaning(from, to arrow.DataType) bool {
 	return true
 }
 
-// unwrap returns the type inside encodings and extensions.
-func unwrap(t arrow.DataType) arrow.DataType {
-	t = DecodedType(t)
-	if extension, ok := t.(arrow.ExtensionType); ok {
-		return unwrap(extension.StorageType())
+// Unwrap returns the type of a column's values, without encodings and extensions. It does not change nested types.
+func Unwrap(t arrow.DataType) arrow.DataType {
+	for {
+		switch wrapper := t.(type) {
+		case *arrow.DictionaryType:
+			t = wrapper.ValueType
+		case *arrow.RunEndEncodedType:
+			t = wrapper.Encoded()
+		case arrow.ExtensionType:
+			t = wrapper.StorageType()
+		default:
+			return t
+		}
 	}
-	return t
 }
 
 // Restore replaces stored types with original types, at every level of a nested type, if keep returns true for the
 // original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
-	original = unwrap(original)
+	original = Unwrap(original)
 	if keep(original) {
 		return original
 	}

@@ -10,7 +10,7 @@ import (
 
 // hasRequired reports whether t contains a field that cannot be null, such as a map key.
 func hasRequired(t arrow.DataType) bool {
-	nested, ok := unwrap(t).(arrow.NestedType)
+	nested, ok := Unwrap(t).(arrow.NestedType)
 	if !ok {
 		return false
 	}
@@ -65,7 +65,7 @@ func children(a arrow.Array) []arrow.Array {
 // a null parent.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	for i, child := range children(a) {
-		if f := unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
+		if f := Unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {
 			return true
 		}
 	}
@@ -85,7 +85,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 	}
 	switch a := a.(type) {
 	case *array.Struct:
-		for k, f := range unwrap(t).(*arrow.StructType).Fields() {
+		for k, f := range Unwrap(t).(*arrow.StructType).Fields() {
 			if nullPath := nullInChild("."+f.Name, a.Field(k), f, i); nullPath != "" {
 				return nullPath
 			}
@@ -96,7 +96,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 			name = ""
 		}
 		for start, end := a.ValueOffsets(i); start < end; start++ {
-			if nullPath := nullInChild(name, a.ListValues(), unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
+			if nullPath := nullInChild(name, a.ListValues(), Unwrap(t).(arrow.ListLikeType).ElemField(), int(start)); nullPath != "" {
 				return nullPath
 			}
 		}

@@ -263,6 +263,15 @@ func DecodedType(t arrow.DataType) arrow.DataType {
 	})
 }
 
+// MapTypes returns fields with their types replaced by the results of f.
+func MapTypes(fields []arrow.Field, f func(arrow.DataType) arrow.DataType) []arrow.Field {
+	mapped := slices.Clone(fields)
+	for i := range mapped {
+		mapped[i].Type = f(mapped[i].Type)
+	}
+	return mapped
+}
+
 // MapLeaves returns t with its leaf types replaced by the results of f. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
 	return mapFields(t, func(field arrow.Field) arrow.Field {

@@ -1,7 +1,6 @@
 package take
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -15,8 +14,8 @@ type Run struct{ Batch, From, To int }
 // Runs returns the rows of runs, whose total number is rows. The batches must have the same columns, and each must have
 // a run. The caller must release the result.
 func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch, error) {
-	columns, parts := make([]arrow.Array, batches[0].NumCols()), make([]arrow.Array, len(batches))
-	for i := range columns {
+	parts := make([]arrow.Array, len(batches))
+	return MakeBatch(batches[0].Schema(), int64(rows), func(i int) (arrow.Array, error) {
 		hasNulls := false
 		for j, b := range batches {
 			parts[j] = b.Column(i)
@@ -33,14 +32,8 @@ func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch,
 				gather = fixedWidthRuns
 			}
 		}
-		var err error
-		columns[i], err = gather(parts, runs, rows)
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", batches[0].ColumnName(i), err)
-		}
-		defer columns[i].Release()
-	}
-	return array.NewRecordBatch(batches[0].Schema(), columns, int64(rows)), nil
+		return gather(parts, runs, rows)
+	})
 }
 
 // textRuns returns the texts of runs. No text is null.

@@ -5,6 +5,7 @@ package take
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -25,16 +26,22 @@ func Where(batch arrow.RecordBatch, keep []bool) (arrow.RecordBatch, error) {
 
 // Batch returns the rows of a batch at indices. The caller must release the result.
 func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
-	columns := make([]arrow.Array, batch.NumCols())
-	for i, c := range batch.Columns() {
-		rows, err := Rows(c, indices)
+	return MakeBatch(batch.Schema(), int64(len(indices)), func(i int) (arrow.Array, error) { return Rows(batch.Column(i), indices) })
+}
+
+// MakeBatch returns a batch with the columns that the function column returns, which it releases. The caller must
+// release the result.
+func MakeBatch(s *arrow.Schema, rows int64, column func(i int) (arrow.Array, error)) (arrow.RecordBatch, error) {
+	columns := make([]arrow.Array, 0, s.NumFields())
+	defer func() { Release(columns) }()
+	for i := range s.NumFields() {
+		a, err := column(i)
 		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", batch.ColumnName(i), err)
+			return nil, fmt.Errorf("column %q: %w", s.Field(i).Name, err)
 		}
-		defer rows.Release()
-		columns[i] = rows
+		columns = append(columns, a)
 	}
-	return array.NewRecordBatch(batch.Schema(), columns, int64(len(indices))), nil
+	return array.NewRecordBatch(s, columns, rows), nil
 }
 
 // Indices returns the indices at which keep is true.
@@ -222,11 +229,7 @@ func textRows[T int32 | int64](a arrow.Array, indices []int) (arrow.Array, error
 // sliceRows returns the rows at indices of an array of any type. It is slower than the functions for specific types.
 func sliceRows(a arrow.Array, indices []int) (arrow.Array, error) {
 	parts := []arrow.Array{array.NewSlice(a, 0, 0)}
-	defer func() {
-		for _, run := range parts {
-			run.Release()
-		}
-	}()
+	defer func() { Release(parts) }()
 	for i := 0; i < len(indices); {
 		runStart := i
 		for i++; i < len(indices) && indices[runStart] >= 0 && indices[i] == indices[i-1]+1; i++ {
@@ -256,31 +259,26 @@ func ConcatIn(batches []arrow.RecordBatch, mem memory.Allocator) (arrow.RecordBa
 	for _, b := range batches {
 		rows += b.NumRows()
 	}
-	columns, parts := make([]arrow.Array, first.NumCols()), make([]arrow.Array, len(batches))
-	for i := range columns {
+	parts := make([]arrow.Array, len(batches))
+	return MakeBatch(first.Schema(), rows, func(i int) (arrow.Array, error) {
 		for j, b := range batches {
 			parts[j] = b.Column(i)
 		}
-		column, err := array.Concatenate(parts, mem)
-		if err != nil {
-			return nil, fmt.Errorf("column %q: %w", first.ColumnName(i), err)
-		}
-		defer column.Release()
-		columns[i] = column
-	}
-	return array.NewRecordBatch(first.Schema(), columns, rows), nil
+		return array.Concatenate(parts, mem)
+	})
 }
 
-// Retain retains each batch.
-func Retain(batches []arrow.RecordBatch) {
+// Retain retains each batch, and returns a copy of the list.
+func Retain(batches []arrow.RecordBatch) []arrow.RecordBatch {
 	for _, b := range batches {
 		b.Retain()
 	}
+	return slices.Clone(batches)
 }
 
-// Release releases each batch.
-func Release(batches []arrow.RecordBatch) {
-	for _, b := range batches {
-		b.Release()
+// Release releases each batch or array.
+func Release[T interface{ Release() }](all []T) {
+	for _, a := range all {
+		a.Release()
 	}
 }

@@ -157,13 +157,13 @@ func (d *Database) prepare(sql string) error {
 		return decodeError(sql, message)
 	}
 	if n != 1 {
-		return RefusedAt(sql, -1, "%w", errOneSelect)
+		return sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	if duckdb.PrepareExtractedStatement(d.conn, extracted, 0, &d.stmt) == duckdb.StateError {
 		return decodeError(sql, duckdb.PrepareError(d.stmt))
 	}
 	if duckdb.PreparedStatementType(d.stmt) != wantType {
-		return RefusedAt(sql, -1, "%w", errOneSelect)
+		return sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -75,20 +74,5 @@ func (f *failure) error(sql string, err error) error {
 	if parseErr != nil {
 		return &sqltext.Error{Err: err}
 	}
-	return ErrorAt(sql, offset, err)
-}
-
-// ErrorAt adds to err the position in a statement. offset is in bytes.
-func ErrorAt(sql string, offset int, err error) error {
-	if offset < 0 || offset > len(sql) || sql == "" {
-		return &sqltext.Error{Err: err}
-	}
-	prefix := sql[:offset]
-	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
-	return &sqltext.Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
-}
-
-// RefusedAt is ErrorAt with a formatted message.
-func RefusedAt(sql string, offset int, format string, args ...any) error {
-	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
+	return sqltext.ErrorAt(sql, offset, err)
 }

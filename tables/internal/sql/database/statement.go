@@ -47,13 +47,13 @@ func (d *Database) TableNames(sql string) ([]Name, error) {
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
 		if strings.Contains(strings.ToLower(sql), "pivot") {
-			return nil, RefusedAt(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
+			return nil, sqltext.RefusedAt(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
-		return nil, RefusedAt(sql, -1, "%w", errOneSelect)
+		return nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	case parsed.Failed:
 		return nil, parsed.error(sql, errors.New("Parser error: "+parsed.Parsing))
 	case len(parsed.Statements) != 1:
-		return nil, RefusedAt(sql, -1, "%w", errOneSelect)
+		return nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	w := &walker{sql: sql}
 	decoder := json.NewDecoder(bytes.NewReader(parsed.Statements[0]))
@@ -154,7 +154,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 			w.depth++
 			defer func() { w.depth-- }()
 			if w.depth > maxNestedMacros {
-				w.err = RefusedAt(w.sql, offsetOf(node), "%q and similar functions are nested more than %d levels deep: compute the inner ones in a WITH clause", function, maxNestedMacros)
+				w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "%q and similar functions are nested more than %d levels deep: compute the inner ones in a WITH clause", function, maxNestedMacros)
 			}
 		}
 		hidden = w.walkCommonTables(node, hidden)
@@ -162,7 +162,7 @@ func (w *walker) walk(node any, hidden map[string]bool) {
 			n := Name{Catalog: stringField(node, "catalog_name"), Schema: stringField(node, "schema_name"), Table: stringField(node, "table_name"), Offset: offsetOf(node)}
 			switch {
 			case n.Catalog != "" && n.Catalog != Catalog && n.Catalog != Before && n.Catalog != Changes:
-				w.err = RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqltext.Name(n.Catalog), sqltext.Name(n.Schema), sqltext.Name(n.Table), Catalog)
+				w.err = sqltext.RefusedAt(w.sql, n.Offset, "%s.%s.%s: the only catalog is %s; a table is \"table\", \"bucket\".\"table\" or %[4]s.\"bucket\".\"table\"", sqltext.Name(n.Catalog), sqltext.Name(n.Schema), sqltext.Name(n.Table), Catalog)
 			case n.Schema != "" || !hidden[strings.ToLower(n.Table)]:
 				w.names = append(w.names, n)
 			}
@@ -210,7 +210,7 @@ func (w *walker) checkNode(node map[string]any) {
 	nodeType := stringField(node, "type")
 	if f, ok := node["function"].(map[string]any); ok && nodeType == "TABLE_FUNCTION" {
 		if function := strings.ToLower(stringField(f, "function_name")); !slices.Contains(tableFunctions, function) {
-			w.err = RefusedAt(w.sql, offsetOf(node), "table function %q is not available, only %s", function, strings.Join(tableFunctions, ", "))
+			w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "table function %q is not available, only %s", function, strings.Join(tableFunctions, ", "))
 		}
 	}
 	function := strings.ToLower(stringField(node, "function_name"))
@@ -220,19 +220,19 @@ func (w *walker) checkNode(node map[string]any) {
 		schema = ""
 	}
 	if schema != "" && (slices.Contains(guardedFunctions, function) || strings.HasSuffix(function, "like_escape")) {
-		w.err = RefusedAt(w.sql, offsetOf(node), "function %q must be called without a schema", function)
+		w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "function %q must be called without a schema", function)
 	}
 	if stringField(node, "class") == "TYPE" && strings.EqualFold(stringField(node, "type_name"), "VARIANT") {
-		w.err = RefusedAt(w.sql, offsetOf(node), "type VARIANT is not available")
+		w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "type VARIANT is not available")
 	}
 	if slices.Contains(forbiddenFunctions, function) || strings.HasPrefix(function, "pg_get_") || strings.HasPrefix(function, "duckdb_") || strings.HasPrefix(function, "variant_") {
-		w.err = RefusedAt(w.sql, offsetOf(node), "function %q is not available", function)
+		w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "function %q is not available", function)
 	}
 	if nodeType == "SHOW_REF" && (node["query"] == nil || stringField(node, "table_name") != "" || !slices.Contains(showTypes, stringField(node, "show_type"))) {
-		w.err = RefusedAt(w.sql, offsetOf(node), "only SHOW TABLES and SHOW ALL TABLES are available, each as a separate statement")
+		w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "only SHOW TABLES and SHOW ALL TABLES are available, each as a separate statement")
 	}
 	if _, isTable := node["sample"]; isTable && node["class"] == nil && node["alias"] != nil && !slices.Contains(tableRefs, nodeType) {
-		w.err = RefusedAt(w.sql, offsetOf(node), "%s is not available after FROM", nodeType)
+		w.err = sqltext.RefusedAt(w.sql, offsetOf(node), "%s is not available after FROM", nodeType)
 	}
 }
 

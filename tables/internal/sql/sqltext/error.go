@@ -2,7 +2,9 @@ package sqltext
 
 import (
 	"fmt"
+	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables/internal/rows/publicerror"
 )
@@ -25,6 +27,21 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // As lets errors.As find e as the corresponding type of package tables.
 func (e *Error) As(target any) bool { return publicerror.As(e, target) }
+
+// ErrorAt adds to err the position in a statement. offset is in bytes.
+func ErrorAt(sql string, offset int, err error) error {
+	if offset < 0 || offset > len(sql) || sql == "" {
+		return &Error{Err: err}
+	}
+	prefix := sql[:offset]
+	line := prefix[strings.LastIndexByte(prefix, '\n')+1:]
+	return &Error{Line: 1 + strings.Count(prefix, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: err}
+}
+
+// RefusedAt is ErrorAt with a formatted message.
+func RefusedAt(sql string, offset int, format string, args ...any) error {
+	return ErrorAt(sql, offset, fmt.Errorf(format, args...))
+}
 
 // DiskFull is the text of an error that wraps [syscall.ENOSPC]. The original error came from DuckDB or from another
 // process.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 type kind uint8
@@ -34,7 +36,7 @@ func lex(sql string) ([]token, error) {
 	for i := 0; i < len(sql); {
 		n := spaceLength(sql[i:])
 		if n < 0 {
-			return nil, errorAt(sql, i, "a comment is not closed")
+			return nil, sqltext.RefusedAt(sql, i, "a comment is not closed")
 		}
 		if n > 0 {
 			i += n
@@ -43,7 +45,7 @@ func lex(sql string) ([]token, error) {
 		t := token{start: i, depth: len(open), questions: questions}
 		t.kind, n = scan(sql[i:])
 		if n < 0 {
-			return nil, errorAt(sql, i, "a quote is not closed")
+			return nil, sqltext.RefusedAt(sql, i, "a quote is not closed")
 		}
 		t.end = i + n
 		switch t.kind {
@@ -54,7 +56,7 @@ func lex(sql string) ([]token, error) {
 		case word, symbol:
 			t.upper = strings.ToUpper(sql[i:t.end])
 			if strings.ContainsFunc(t.upper, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.IsGraphic(r) || unicode.IsSpace(r) }) { // DuckDB treats some of these characters as spaces
-				return nil, errorAt(sql, i, "%q contains a character that is invisible: use plain spaces, or quote the name", sql[i:t.end])
+				return nil, sqltext.RefusedAt(sql, i, "%q contains a character that is invisible: use plain spaces, or quote the name", sql[i:t.end])
 			}
 		}
 		isLabel := false // a word after a dot or AS is a name
@@ -69,7 +71,7 @@ func lex(sql string) ([]token, error) {
 			open = append(open, 'C')
 		case t.upper == ")" || t.upper == "]" || t.upper == "}" || t.upper == "END" && !isLabel && len(tokens) > 0:
 			if len(open) == 0 || open[len(open)-1] != opening[t.upper] {
-				return nil, errorAt(sql, i, "%s closes nothing", t.upper)
+				return nil, sqltext.RefusedAt(sql, i, "%s closes nothing", t.upper)
 			}
 			open = open[:len(open)-1]
 			t.depth--
@@ -78,7 +80,7 @@ func lex(sql string) ([]token, error) {
 		i = t.end
 	}
 	if len(open) > 0 {
-		return nil, errorAt(sql, len(sql), "a bracket or a CASE is not closed")
+		return nil, sqltext.RefusedAt(sql, len(sql), "a bracket or a CASE is not closed")
 	}
 	return tokens, nil
 }

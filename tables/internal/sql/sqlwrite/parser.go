@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // parser reads the tokens of a statement.
@@ -49,13 +51,11 @@ func (p *parser) expect(words ...string) error {
 
 func (p *parser) expected(what string) error {
 	if p.pos >= len(p.tokens) {
-		return errorAt(p.sql, len(p.sql), "the statement ends where %s is expected", what)
+		return sqltext.RefusedAt(p.sql, len(p.sql), "the statement ends where %s is expected", what)
 	}
 	t := p.tokens[p.pos]
-	return errorAt(p.sql, t.start, "%q comes where %s is expected", p.sql[t.start:t.end], what)
+	return sqltext.RefusedAt(p.sql, t.start, "%q comes where %s is expected", p.sql[t.start:t.end], what)
 }
-
-func (p *parser) unexpected() error { return p.expected("the end of the statement") }
 
 // wrap adds the position of token i to err.
 func (p *parser) wrap(i int, err error) error {
@@ -63,7 +63,7 @@ func (p *parser) wrap(i int, err error) error {
 	if i < len(p.tokens) {
 		offset = p.tokens[i].start
 	}
-	return errorAt(p.sql, offset, "%w", err)
+	return sqltext.RefusedAt(p.sql, offset, "%w", err)
 }
 
 // find looks for words in the tokens with the indices from to to-1, and returns the index of the first. If it finds

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -152,7 +151,7 @@ func Parse(sql string) (*Statement, error) {
 		return nil, err
 	}
 	if p.pos < len(p.tokens) {
-		return nil, p.unexpected()
+		return nil, p.expected("the end of the statement")
 	}
 	switch st.Verb {
 	case Update, Delete, Merge:
@@ -209,10 +208,4 @@ func (p *parser) statement(st *Statement) error {
 	default:
 		return p.wrap(start, fmt.Errorf("%s is not supported: a statement that changes something begins with INSERT, UPDATE, DELETE, MERGE, TRUNCATE, CREATE, DROP or ALTER", verb))
 	}
-}
-
-func errorAt(sql string, offset int, format string, args ...any) error {
-	before := sql[:offset]
-	line := before[strings.LastIndexByte(before, '\n')+1:]
-	return &sqltext.Error{Line: 1 + strings.Count(before, "\n"), Column: 1 + utf8.RuneCountInString(line), Err: fmt.Errorf(format, args...)}
 }

@@ -1,21 +1,12 @@
 package commit
 
-import (
-	"context"
-	"time"
-)
+import "time"
 
 // Run starts folding in the background, until Close.
 func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
 
 // foldPeriodically folds tables with a large or old tail, one at a time.
 func (s *Tables) foldPeriodically() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	go func() {
-		<-s.done
-		cancel()
-	}()
 	interval := time.Hour
 	if s.FoldAge > 0 {
 		interval = max(s.FoldAge/4, 10*time.Millisecond)
@@ -24,18 +15,18 @@ func (s *Tables) foldPeriodically() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-s.done:
+		case <-s.ctx.Done():
 			return
 		case e := <-s.folds:
-			s.foldInBackground(ctx, e)
+			s.foldInBackground(e)
 		case <-tick.C:
-			s.ReadTails(ctx)
+			s.ReadTails(s.ctx)
 			if s.FoldAge > 0 {
 				for _, e := range s.olderThan(time.Now().Add(-s.FoldAge)) {
-					if ctx.Err() != nil {
+					if s.ctx.Err() != nil {
 						return
 					}
-					s.foldInBackground(ctx, &e.folder)
+					s.foldInBackground(&e.folder)
 				}
 			}
 		}
@@ -43,11 +34,11 @@ func (s *Tables) foldPeriodically() {
 }
 
 // foldInBackground folds a table, and logs an error. After an error, the rows stay in the tail until a later fold.
-func (s *Tables) foldInBackground(ctx context.Context, e *folder) {
+func (s *Tables) foldInBackground(e *folder) {
 	e.mu.Lock()
 	e.queued = false
 	e.mu.Unlock()
-	if _, err := e.Fold(ctx); err != nil && ctx.Err() == nil {
+	if _, err := e.Fold(s.ctx); err != nil && s.ctx.Err() == nil {
 		s.Logger.Error("cannot fold a table: its rows stay in the tail", "bucket", s.BucketOf(e.Namespace), "table", e.Name, "err", err)
 	}
 }

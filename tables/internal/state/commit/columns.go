@@ -76,9 +76,7 @@ func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schem
 }
 
 func concat(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) (arrow.RecordBatch, error) {
-	cast := slices.Clone(rows)
-	take.Retain(cast)
-	cast, err := castTail(meta, cast, stored)
+	cast, err := castTail(meta, take.Retain(rows), stored)
 	if err != nil {
 		return nil, err
 	}

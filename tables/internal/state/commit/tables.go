@@ -20,8 +20,9 @@ type Tables struct {
 	shared
 	entries map[icecat.TableName]*Entry // guarded by shared.mu
 
-	folds  chan *folder // tables whose tails are large enough to fold
-	done   chan struct{}
+	folds  chan *folder    // tables whose tails are large enough to fold
+	ctx    context.Context // canceled by Close
+	cancel context.CancelFunc
 	worker sync.WaitGroup
 }
 
@@ -30,10 +31,12 @@ const maxEntries = 1 << 14
 
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
 func NewTables(o Options) *Tables {
-	return &Tables{
+	s := &Tables{
 		shared:  shared{Options: o, load: o.Catalog.Load, pins: map[*pin]struct{}{}},
-		entries: map[icecat.TableName]*Entry{}, folds: make(chan *folder, 1024), done: make(chan struct{}),
+		entries: map[icecat.TableName]*Entry{}, folds: make(chan *folder, 1024),
 	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // Close stops background work. It returns false if it was called before.
@@ -42,15 +45,13 @@ func (s *Tables) Close() bool {
 	wasClosed := s.closed
 	s.closed = true
 	s.mu.Unlock()
-	if !wasClosed {
-		close(s.done)
-	}
+	s.cancel()
 	s.worker.Wait()
 	return !wasClosed
 }
 
-// Done returns a channel that Close closes.
-func (s *Tables) Done() <-chan struct{} { return s.done }
+// Context returns a context that Close cancels.
+func (s *Tables) Context() context.Context { return s.ctx }
 
 func (s *Tables) allEntries() []*Entry {
 	s.mu.Lock()

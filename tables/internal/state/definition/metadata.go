@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -94,19 +95,13 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	maps.DeleteFunc(props, func(k, v string) bool { return meta.Properties()[k] == v })
-	if len(props) > 0 {
-		updates = append(updates, table.NewSetPropertiesUpdate(props))
-	}
 	var removed []string // properties of dropped columns; other programs reject them
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !d.Logical.HasField(name) {
 			removed = append(removed, k)
 		}
 	}
-	if len(removed) > 0 {
-		updates = append(updates, table.NewRemovePropertiesUpdate(removed))
-	}
-	return table.UpdateTableMetadata(meta, updates, "")
+	return table.UpdateTableMetadata(meta, append(updates, icecat.PropertyUpdates(props, removed)...), "")
 }
 
 // SettingsOf returns a copy of a table's settings that the caller may change.

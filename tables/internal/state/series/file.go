@@ -61,6 +61,14 @@ func (s *Series) Written(files []iceberg.DataFile) (result []*File) {
 	return result
 }
 
+// TasksOf returns the tasks of files.
+func TasksOf(files []*File) (tasks []table.FileScanTask) {
+	for _, f := range files {
+		tasks = append(tasks, f.Task)
+	}
+	return tasks
+}
+
 // OverlappingFiles returns the files whose times overlap the times of any file in others.
 func OverlappingFiles(files, others []*File) (overlapping []*File) {
 	for _, f := range files {

@@ -157,10 +157,8 @@ func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ids := map[string]time.Time{}
-	for _, e := range l.epochs {
-		if e.number > after && e.number <= upTo {
-			maps.Copy(ids, e.ids)
-		}
+	for e := range l.epochsIn(after, upTo) {
+		maps.Copy(ids, e.ids)
 	}
 	return ids
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -25,10 +26,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	if err := l.refresh(ctx); err != nil {
 		return nil, err
 	}
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		batches, err := l.readEpoch(ctx, e)
 		if err != nil {
 			take.Release(rows)
@@ -37,6 +35,17 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 		rows = append(rows, batches...)
 	}
 	return rows, nil
+}
+
+// epochsIn yields the epochs with numbers from after+1 to upTo.
+func (l *Log) epochsIn(after, upTo int64) iter.Seq[*epoch] {
+	return func(yield func(*epoch) bool) {
+		for _, e := range l.epochs {
+			if e.number > after && e.number <= upTo && !yield(e) {
+				return
+			}
+		}
+	}
 }
 
 // Reader returns a function that returns the same rows as Rows. The function decodes them without a lock, so that
@@ -54,13 +63,10 @@ func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arr
 	}
 	var parts []part
 	var all []arrow.RecordBatch
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		p := part{key: e.key}
 		if e.inMemory && len(e.pending) > 0 {
-			p.batches = retainAll(e.batches)
+			p.batches = take.Retain(e.batches)
 			p.messages, err = e.pendingMessages()
 		} else {
 			p.batches, err = l.readEpoch(ctx, e)
@@ -107,7 +113,7 @@ func (e *epoch) pendingMessages() ([][]byte, error) {
 // readEpoch returns an epoch's batches, from memory or from the store. The caller must release them.
 func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, error) {
 	if e.inMemory && len(e.pending) == 0 {
-		return retainAll(e.batches), nil
+		return take.Retain(e.batches), nil
 	}
 	if !e.inMemory {
 		schemaBytes, err := schemaMessage(e.schema)
@@ -150,12 +156,7 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 		return nil, err
 	}
 	e.batches, e.pending = batches, nil
-	return retainAll(batches), nil
-}
-
-func retainAll(batches []arrow.RecordBatch) []arrow.RecordBatch {
-	take.Retain(batches)
-	return slices.Clone(batches)
+	return take.Retain(batches), nil
 }
 
 // refresh reads stale epochs from the store again.
@@ -219,10 +220,8 @@ func (s *Store) Size() (rows, bytes int64, oldest time.Time) {
 func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.epochs {
-		if e.number > after && e.number <= upTo {
-			versions = append(versions, e.versions...)
-		}
+	for e := range l.epochsIn(after, upTo) {
+		versions = append(versions, e.versions...)
 	}
 	slices.Sort(versions)
 	return slices.Compact(versions)
@@ -238,10 +237,7 @@ type Span struct {
 func (l *Log) Spans(after, upTo int64) (spans []Span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range l.epochs {
-		if e.number <= after || e.number > upTo {
-			continue
-		}
+	for e := range l.epochsIn(after, upTo) {
 		for _, c := range e.counts {
 			t := time.UnixMilli(c.millis).UTC()
 			if n := len(spans); n > 0 && !t.After(spans[n-1].Last) {
@@ -296,7 +292,7 @@ func (l *Log) Cached(key string) (rows []arrow.RecordBatch, replaces, ok bool) {
 		l.setCached(cachedResult{}) // free an outdated result
 		return nil, false, false
 	}
-	return retainAll([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
+	return take.Retain([]arrow.RecordBatch{l.cached.rows}), l.cached.replaces, true
 }
 
 func (l *Log) setCached(result cachedResult) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -48,11 +49,11 @@ func TestScanComparesLedgers(t *testing.T) {
 	s, _ := rangesStore(t, scanHooks(vfstest.NewMem()))
 	defer s.Close()
 	right := s.segments.list[0].ledger
-	for name, change := range map[string]func(l *entryLedger){
-		"lost piece":       func(l *entryLedger) { l.Pieces++ },
-		"duplicated piece": func(l *entryLedger) { l.Pieces-- },
-		"changed piece":    func(l *entryLedger) { l.Sum.Lo++ },
-		"lost reset":       func(l *entryLedger) { l.Marks++ },
+	for name, change := range map[string]func(l *segment.Ledger){
+		"lost piece":       func(l *segment.Ledger) { l.Pieces++ },
+		"duplicated piece": func(l *segment.Ledger) { l.Pieces-- },
+		"changed piece":    func(l *segment.Ledger) { l.Sum.Lo++ },
+		"lost reset":       func(l *segment.Ledger) { l.Marks++ },
 	} {
 		change(&s.segments.list[0].ledger)
 		for _, parts := range []int{0, 1} {

@@ -1,5 +1,0 @@
-//go:build !linux && !darwin
-
-package filedir
-
-func bootSession() string { return "" }
