@@ -48,7 +48,7 @@ func wrongSizeError(size, claimed int64) error {
 
 // checkClaim returns n, the decompressed length that the header of a piece claims. It returns
 // an error if n exceeds limit, or if n is too large for the compressed length of the piece.
-// maxRatio is the format's maximum compression ratio.
+// maxRatio is the format's maximum compression ratio; one more compressed byte is allowed.
 func checkClaim(n uint64, compressed, maxRatio, limit int64) (int64, error) {
 	if n > uint64(limit) {
 		return 0, fmt.Errorf("%w: its header claims %d bytes, the limit is %d", errTooLong, n, limit)

@@ -136,8 +136,8 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// readN reads want bytes from r and appends them to dst. It allocates memory
-// step by step, so that a false length costs little memory.
+// readN reads want bytes from r and appends them to dst. It grows dst gradually,
+// so that a bogus length does not cost much memory.
 func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	const minGrowth = 64 << 10
 	for len(dst) < want {
@@ -152,8 +152,8 @@ func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
 	return dst, nil
 }
 
-// asTruncated converts err to an ErrTruncated if it means that the input ended
-// after n of length bytes.
+// asTruncated returns an ErrTruncated if err means that the input ended early,
+// after n bytes of the expected length. Otherwise, it returns err unchanged.
 func asTruncated(err error, n, length int) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return fmt.Errorf("%w: %d of %d bytes", ErrTruncated, n, length)

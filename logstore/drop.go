@@ -31,7 +31,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 		return false, err
 	}
 	var t *memtable // table that becomes active after the drop; nil if the store has no write-ahead file
-	if s.fullError() != nil {
+	if s.noWALError() != nil {
 		err = canceled.Err(ctx)
 	} else if t, err = s.journal.tableForDrop(ctx); err == nil {
 		defer func() {
@@ -57,26 +57,29 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	if err != nil {
 		return false, commitError(err)
 	}
-	s.journal.sessions, s.tables.walErr = sessions, nil
+	s.journal.sessions = sessions
+	s.tables.walErr = nil
 	oldTables := s.tables.inUse()
-	s.tables.active, s.tables.frozen, s.tables.walTables, s.journal.sealErr = nil, nil, nil, nil
+	s.tables.active, s.tables.frozen, s.tables.walTables = nil, nil, nil
+	s.journal.sealErr = nil
 	s.tables.releaseAll(oldTables, t)
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
-	s.forgetFiles()
+	s.removeFiles()
 	resumeErr := s.resumeWrites(t)
-	if s.mustResume = resumeErr != nil; s.mustResume {
+	s.mustResume = resumeErr != nil
+	if s.mustResume {
 		// The store has been dropped, so the call succeeds.
 		if s.checkPoisoned() == nil {
-			s.fullErr.CompareAndSwap(nil, &resumeErr)
+			s.noWALErr.CompareAndSwap(nil, &resumeErr)
 		}
 		s.log.Warn("logstore: the store was dropped, but cannot accept changes", "dir", s.dir, "err", resumeErr)
 	}
 	return true, nil
 }
 
-// forgetFiles removes the data files of a dropped store. Open readers can still read them. mu
+// removeFiles removes the data files of a dropped store. Open readers can still read them. mu
 // must be held.
-func (s *Store) forgetFiles() {
+func (s *Store) removeFiles() {
 	if s.background.running {
 		s.background.cancel()
 	}

@@ -37,7 +37,7 @@ func (s *Store) resumeWrites(t *memtable) error {
 	s.wal.group.MarkSynced(s.journal.seq - 1)
 	s.journal.activate(t, wal)
 	s.reclaim.start(&s.segments, s.catalog.files, s.tables.bits)
-	s.fullErr.Store(nil)
+	s.noWALErr.Store(nil)
 	return nil
 }
 
@@ -72,7 +72,7 @@ func (s *Store) startOrReadOnly(newEmpty func() *Store) (*Store, error) {
 		}
 		s = newEmpty()
 	}
-	s.fullErr.Store(&err)
+	s.noWALErr.Store(&err)
 	if e := s.start(); e != nil {
 		return s, errors.Join(err, e)
 	}

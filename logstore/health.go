@@ -21,7 +21,7 @@ type health struct {
 	closed   bool // Store.mu guards it
 
 	poisonErr atomic.Pointer[error] // error that made the store refuse writes until it is reopened, or nil
-	fullErr   atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see fullError
+	noWALErr  atomic.Pointer[error] // error that limits the store to reads and Drop, or nil: see noWALError
 }
 
 // ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
@@ -86,10 +86,10 @@ func (h *health) corruptError(err error) error {
 	return &partd.CorruptError{Path: h.dir, Offset: -1, Err: err}
 }
 
-// fullError returns an error while the store has no write-ahead file, because the disk was full or
+// noWALError returns an error while the store has no write-ahead file, because the disk was full or
 // because Drop failed to begin a new one.
-func (h *health) fullError() error {
-	err := h.fullErr.Load()
+func (h *health) noWALError() error {
+	err := h.noWALErr.Load()
 	switch {
 	case err == nil:
 		return nil
@@ -100,7 +100,7 @@ func (h *health) fullError() error {
 }
 
 func (h *health) openFlag() int {
-	if h.readOnly || h.fullError() != nil {
+	if h.readOnly || h.noWALError() != nil {
 		return os.O_RDONLY
 	}
 	return os.O_RDWR
@@ -108,7 +108,7 @@ func (h *health) openFlag() int {
 
 // canFlush reports whether the store can write tables as segments.
 func (h *health) canFlush() bool {
-	return !h.readOnly && h.checkPoisoned() == nil && h.fullError() == nil
+	return !h.readOnly && h.checkPoisoned() == nil && h.noWALError() == nil
 }
 
 // checkWritable returns nil, or the reason why the store accepts no writes. Store.mu must be held.
@@ -121,5 +121,5 @@ func (h *health) checkWritable() error {
 	case h.readOnly:
 		return ErrReadOnly
 	}
-	return cmp.Or(h.checkPoisoned(), h.fullError())
+	return cmp.Or(h.checkPoisoned(), h.noWALError())
 }

@@ -76,7 +76,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var err error
-	if !s.opts.ReadOnly && s.fullError() == nil && s.temp == nil {
+	if !s.opts.ReadOnly && s.noWALError() == nil && s.temp == nil {
 		err = s.journal.finish()
 	}
 	s.closed = true

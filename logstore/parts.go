@@ -115,7 +115,7 @@ func (s *Store) start() error {
 		}
 	}
 	s.journal.seq, s.journal.sessions = m.nextSeq, m.sessions.clone()
-	if s.opts.ReadOnly || s.fullError() != nil {
+	if s.opts.ReadOnly || s.noWALError() != nil {
 		return s.journal.recoverReadOnly(exists, s.opts.Memory, s.maxBatch)
 	}
 	if err := s.journal.allocate(s.opts.Compression); err != nil {

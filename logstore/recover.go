@@ -121,7 +121,7 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 		if t == nil || !t.fits(b) {
 			if int64(len(j.tables.walTables)+1)*size > memory*7/8 {
 				err := fmt.Errorf("the store was not closed, and its write-ahead files need more than %d bytes of memory: open it once for writing, or increase the option Memory", memory)
-				if j.fullError() != nil {
+				if j.noWALError() != nil {
 					j.tables.walErr = err
 					return nil
 				}

@@ -36,7 +36,7 @@ type scanItem struct {
 	size     int64  // in a scan of keys, the size of the value
 	keyEnd   uint32 // end of the key in scanBatch.keys; it begins at the previous item's keyEnd
 	start, n uint32 // position of the chunk in scanBatch.data
-	last     bool
+	last     bool   // this is the key's last chunk
 }
 
 const scanItemLen = 32
@@ -51,26 +51,26 @@ func (b *scanBatch) add(key []byte, item scanItem) {
 	b.items = append(b.items, item)
 }
 
-// each calls use for each item until use returns false. Neighboring keys share an allocation, which
-// must be small, because a caller that keeps one key retains the whole allocation.
-func (b *scanBatch) each(use func(key string, item *scanItem) bool) bool {
+// each passes every item to visit, in order, and stops if visit returns false. Neighboring keys share
+// an allocation. It is small, because a caller that keeps one key retains the whole allocation.
+func (b *scanBatch) each(visit func(key string, item *scanItem) bool) bool {
 	const maxShared = 1 << 10
 	var keys string
 	keysStart, keysEnd := uint32(0), uint32(0) // keys is b.keys[keysStart:keysEnd]
-	itemStart := uint32(0)
+	keyStart := uint32(0)
 	for i := range b.items {
 		item := &b.items[i]
 		if item.keyEnd > keysEnd {
-			keysStart, keysEnd = itemStart, item.keyEnd
+			keysStart, keysEnd = keyStart, item.keyEnd
 			for j := i + 1; j < len(b.items) && b.items[j].keyEnd-keysStart <= maxShared; j++ {
 				keysEnd = b.items[j].keyEnd
 			}
 			keys = string(b.keys[keysStart:keysEnd])
 		}
-		if !use(keys[itemStart-keysStart:item.keyEnd-keysStart], item) {
+		if !visit(keys[keyStart-keysStart:item.keyEnd-keysStart], item) {
 			return false
 		}
-		itemStart = item.keyEnd
+		keyStart = item.keyEnd
 	}
 	return true
 }

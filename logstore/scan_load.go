@@ -147,9 +147,9 @@ func (w *scanWorker) emitStream(key []byte, hash uint64) error {
 	return nil
 }
 
-// nextKey returns the smallest key with the given hash that is greater than after, or nil if there
-// is none. If after is nil, it returns the smallest key with that hash. hasMore reports whether
-// greater keys exist. nextKey omits streamed keys.
+// nextKey returns the smallest key with the given hash that is greater than after, or nil if no such
+// key exists. If after is nil, it returns the smallest key with that hash. hasMore reports whether
+// keys greater than next exist. nextKey ignores streamed keys, which emitStream emits.
 func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bool, err error) {
 	for i := range w.sc.v.sourceCount() {
 		err := w.eachEntryIn(i, hashRange{hash, hash}, func(e *segment.Entry, _ uint64) error {
@@ -169,18 +169,18 @@ func (w *scanWorker) nextKey(hash uint64, after []byte) (next []byte, hasMore bo
 	return next, hasMore, nil
 }
 
-// emitSize emits a key with the size of its value. It does not read hot runs, because the footers
-// of segments contain their sizes.
+// emitSize emits a key with the size of its value. It does not read hot runs, because the footer of
+// a segment records how many bytes of the value each of its hot runs contains.
 func (w *scanWorker) emitSize(key []byte, hash uint64) error {
 	size := keySize{deleted: true}
 	for i := range w.sc.v.sourceCount() {
-		src, hot := w.sc.v.keySource(i, hash, key, &w.reader)
-		if hot != nil {
-			if hot.Resets {
+		src, hotRun := w.sc.v.keySource(i, hash, key, &w.reader)
+		if hotRun != nil {
+			if hotRun.Resets {
 				size.valueLen = 0
 			}
-			size.valueLen += hot.Bytes
-			size.deleted = hot.Deleted
+			size.valueLen += hotRun.Bytes
+			size.deleted = hotRun.Deleted
 			continue
 		}
 		err := segment.EachEntry(src, func(e *segment.Entry) error {

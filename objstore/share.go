@@ -37,28 +37,29 @@ func (sh share) times(n int64) share {
 	return share{sh.requests * n, sh.bytes * n, sh.weight * n, sh.insideBytes * n, sh.entries * n}
 }
 
-// outsideBytes returns the approximate size of the entries in hash range r that are outside of iv.
-func (g *committedSegment) outsideBytes(iv interval, r int) float64 {
-	lo, hi := segment.HashBounds(r, r+1, g.Bits)
+// outsideBytes returns the approximate size of the entries in the given hash range that are outside of iv.
+func (g *committedSegment) outsideBytes(iv interval, rangeIndex int) float64 {
+	lo, hi := segment.HashBounds(rangeIndex, rangeIndex+1, g.Bits)
 	insideBytes := float64(min(hi, iv.hi)-max(lo, iv.lo)) + 1
-	return float64(g.Offsets[r+1]-g.Offsets[r]) * (1 - insideBytes/(float64(hi-lo)+1))
+	return float64(g.Offsets[rangeIndex+1]-g.Offsets[rangeIndex]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
 // passes returns how many passes a reader needs without a disk, if each may use budget bytes of memory.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
-// usesDisk reports whether a reader groups its share on disk: if the options allow a disk, the
-// share does not fit in memory, and the requests of several passes would be too small.
+// usesDisk reports whether a reader groups its share on disk. It does if the options allow a disk,
+// the share does not fit in memory, and reading it in several passes would make the average request
+// smaller than o.hooks.requestBytes.
 func (o *Options) usesDisk(sh *share, budget int64) bool {
 	if o.Disk == 0 || sh.insideBytes == 0 {
 		return false
 	}
-	short := sh.bytes/max(sh.passes(budget)*sh.requests, 1) < o.hooks.requestBytes
-	return o.hooks.alwaysRegroup || sh.weight > budget && short
+	requestsTooSmall := sh.bytes/max(sh.passes(budget)*sh.requests, 1) < o.hooks.requestBytes
+	return o.hooks.alwaysRegroup || sh.weight > budget && requestsTooSmall
 }
 
-// pileLayout describes how a share is divided into piles on disk. Each pile contains the entries of
-// a smaller interval.
+// pileLayout describes how a share is divided into piles on disk. The piles divide the share's
+// interval of hashes into about equal parts.
 type pileLayout struct {
 	piles     int
 	blockSize int   // bytes that a pile buffers before writing
@@ -69,15 +70,15 @@ const (
 	minPileBlock  = 64 << 10
 	maxPileBlock  = 1 << 20
 	blockMemory   = 48 // memory for the position of a block in the file
-	sectionHead   = 8  // bytes before the entries of a section in the file
-	sectionMemory = 48 // memory for a section of a loaded pile
+	sectionHead   = 8  // length of a section's header in the file
+	sectionMemory = 48 // memory for a section once its pile is loaded
 )
 
 // pileLayout divides the share so that each pile fits in budget bytes of memory, if possible. The
 // reader has twice the budget, because it processes one pile while it loads the next. While it
-// writes piles, two batches need up to 4/5 of the budget, the buffers of all piles 1/2, and the
-// positions of blocks 1/4. If this leaves memory for the buffers of only a few piles, the piles can
-// be larger than the budget. Such piles are read several times.
+// writes piles, it uses less: at most 4/5 of the budget for two batches, 1/2 for the buffers of all
+// piles, and 1/4 for the positions of blocks. If the buffers' half is enough for only a few piles,
+// the piles can be larger than the budget. Such piles are read several times.
 func (sh *share) pileLayout(budget int64) (p pileLayout) {
 	weight := float64(sh.weight) * float64(sh.insideBytes) / float64(sh.bytes)
 	block := max(minPileBlock, sh.insideBytes*4*blockMemory/budget)

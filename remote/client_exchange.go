@@ -106,8 +106,8 @@ func (x *exchange) failAll(err error) {
 	x.calls.failAll(err)
 }
 
-// do sends a call and waits for its answer. When it returns, the call's memory is no
-// longer in use.
+// do sends a call and waits for its answer. When do returns, no other goroutine uses k, so the
+// caller may reuse its memory.
 func (x *exchange) do(ctx context.Context, k *call) error {
 	if err := x.checkUsable(ctx); err != nil {
 		return err

@@ -262,9 +262,9 @@ func (n *openHandle) end() error {
 	return n.close()
 }
 
-// keep restarts the idle timeout of a handle whose client reads slowly. The handle can still
+// resetIdleTimer restarts the idle timeout of a handle whose client reads slowly. The handle can still
 // be evicted.
-func (h *handles) keep(id uint64) {
+func (h *handles) resetIdleTimer(id uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if n := h.open[id]; n != nil {
@@ -294,8 +294,8 @@ func (h *handles) close() {
 	}
 }
 
-// cost returns the memory in bytes that a reader or listing of the store uses, at most the limit of
-// handleBytes.
+// cost returns the memory in bytes that a reader of the store uses or, if listing is set, a listing
+// of its keys. The result is at most the limit for all open handles.
 func (h *handles) cost(listing bool) int64 {
 	readerCost, listingCost := storekit.ReaderMemory(h.space.store)
 	if listing {

@@ -91,7 +91,7 @@ func (c *conn) readHandle(_ request, d *decoder) (fill, error) {
 
 func (c *conn) keepHandle(_ request, d *decoder) (fill, error) {
 	id := d.u64()
-	return func(*answerBuilder) error { c.handles.keep(id); return nil }, nil
+	return func(*answerBuilder) error { c.handles.resetIdleTimer(id); return nil }, nil
 }
 
 func (c *conn) closeHandle(_ request, d *decoder) (fill, error) {

@@ -65,7 +65,7 @@ func closeRest(v loadedValue) error {
 func (c *conn) open(_ request, d *decoder) (fill, error) {
 	key := d.key()
 	return func(a *answerBuilder) error {
-		id := len(a.buf)
+		idOffset := len(a.buf) // a.buf[idOffset:] begins with the handle's ID
 		a.u64(0)
 		v, err := c.space.readValue(c.ctx, key, a.buf, a.pageSize, &a.allowance)
 		if err != nil {
@@ -73,7 +73,8 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		}
 		a.buf = v.buf
 		more := v.rest != nil
-		if len(a.buf) == id+8 { // v.data is in the store's own memory, not in the answer
+		isInAnswer := len(a.buf) > idOffset+8 // readValue appended data after the ID, which has 8 bytes
+		if !isInAnswer {                      // v.data is in the store's own memory
 			first := v.data[:min(len(v.data), a.pageSize)]
 			v.data = v.data[len(first):]
 			more = len(v.data) > 0
@@ -88,7 +89,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 		if err != nil {
 			return err
 		}
-		a.setU64(id, handle)
+		a.setU64(idOffset, handle)
 		a.flags |= flagMore
 		return nil
 	}, nil
@@ -97,8 +98,8 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 // addValue opens a handle for the rest of a value.
 func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	// Until the handle is closed, count the data as memory that the connection uses.
-	pending := c.newAllowance()
-	pending.force(int64(len(v.data)))
+	held := c.newAllowance()
+	held.force(int64(len(v.data)))
 	page := func(a *answerBuilder) (bool, error) {
 		if len(v.data) > 0 {
 			n := min(len(v.data), a.pageSize)
@@ -117,7 +118,7 @@ func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 		return more, err
 	}
 	return c.addHandle(false, page, func() error {
-		pending.release()
+		held.release()
 		return closeRest(v)
 	})
 }

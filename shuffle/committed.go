@@ -57,7 +57,9 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 	if err := readFrames(ctx, store, controlKey, c.addControl); err != nil {
 		return nil, err
 	}
-	if len(c.winners) == 0 { // a server reports that the store's namespace expired
+	if len(c.winners) == 0 {
+		// Reading a key of an expired namespace finds nothing, but listing its keys fails. Ask for the
+		// first key, to distinguish an expired namespace from one without commits.
 		for _, err := range partd.Keys(ctx, store) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, err

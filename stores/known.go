@@ -198,7 +198,7 @@ func compressors() []layer {
 }
 
 func levelKind(highest int) kind {
-	return numberKind(fmt.Sprintf("1-%d", highest), highest, fmt.Sprintf("write a number from 1 to %d", highest))
+	return numberKind(fmt.Sprintf("1-%d", highest), highest, fmt.Sprintf("must be a number from 1 to %d", highest))
 }
 
 // limitKind returns the kind of the option limit: a size below 2 GiB.

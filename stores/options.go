@@ -35,7 +35,7 @@ func parsedKind[T any](usage string, parse func(string) (T, error)) kind {
 
 func sizeKind() kind { return parsedKind("SIZE", ParseSize) }
 
-func countKind() kind { return numberKind("COUNT", math.MaxInt, "write a number above 0") }
+func countKind() kind { return numberKind("COUNT", math.MaxInt, "must be a number above 0") }
 
 // numberKind returns a kind that accepts numbers from 1 to highest. rule is the error for other values.
 func numberKind(usage string, highest int, rule string) kind {
@@ -50,7 +50,7 @@ func numberKind(usage string, highest int, rule string) kind {
 func boolKind() kind {
 	return kind{"true|false", func(value string) error {
 		if _, err := strconv.ParseBool(value); err != nil {
-			return errors.New("write true or false")
+			return errors.New("must be true or false")
 		}
 		return nil
 	}}
@@ -148,7 +148,7 @@ func qualify(owners []options, name string) string {
 func ParseSize(s string) (int64, error) {
 	n, err := humanize.ParseBytes(s)
 	if err != nil || strings.ContainsAny(s, ",-") {
-		return 0, fmt.Errorf("size %q: write a number of bytes, such as 256MiB, 1GB or 4096", s)
+		return 0, fmt.Errorf("size %q: must be a number of bytes, such as 256MiB, 1GB or 4096", s)
 	}
 	if n == 0 || n > math.MaxInt64 {
 		return 0, fmt.Errorf("size %q: it must be above 0 and below 8EiB", s)

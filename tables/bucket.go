@@ -174,14 +174,14 @@ func (f *Filter) selects(l icecat.Listed) bool {
 }
 
 func infoOf(l icecat.Listed) TableInfo {
-	i := TableInfo{
+	info := TableInfo{
 		Bucket: bucketOf(l.Namespace), Name: l.Name, Rows: l.Rows, Bytes: l.Bytes, Files: l.Files,
 		Version: Version(l.Version), Updated: l.Updated, Metadata: withUpdated(l.Metadata, l.Updated),
 	}
 	if l.Damaged != nil {
-		i.Damaged = l.Damaged.Error()
+		info.Damaged = l.Damaged.Error()
 	}
-	return i
+	return info
 }
 
 // currentInfo is like infoOf, but its row count and size include the rows in the tail.

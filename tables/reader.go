@@ -57,8 +57,8 @@ type view struct {
 
 	fileTasks []table.FileScanTask // cached result of the method tasks
 
-	series   *series.Series // nil if the table has no order
-	replaces bool           // whether rows in the tail can replace rows in files
+	series       *series.Series // nil if the table has no order
+	tailReplaces bool           // whether rows in the tail can replace rows in files
 }
 
 // view returns the table's state, with the tail's rows if withRows is true.
@@ -88,12 +88,13 @@ func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err err
 
 func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 	t := v.source
-	e, err := t.commits.Acquire(ctx, n)
+	entry, err := t.commits.Acquire(ctx, n)
 	if err != nil {
 		return err
 	}
-	defer e.Release()
-	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
+	defer entry.Release()
+	v.t, v.def, v.tail, err = entry.View(ctx, withRows && t.old == nil)
+	if err != nil {
 		return notFound(ctx, t.cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
@@ -166,7 +167,7 @@ func (v *view) dedupTail(ctx context.Context) error {
 		return nil
 	}
 	if v.tail.Deduped {
-		v.replaces = v.tail.Replaces
+		v.tailReplaces = v.tail.Replaces
 		return nil
 	}
 	merged, replaces, err := v.series.DedupTail(ctx, v.rows)
@@ -174,8 +175,8 @@ func (v *view) dedupTail(ctx context.Context) error {
 		return err
 	}
 	take.Release(v.rows)
-	v.rows, v.replaces = []arrow.RecordBatch{merged}, replaces
-	v.tail.Cache(merged, v.replaces)
+	v.rows, v.tailReplaces = []arrow.RecordBatch{merged}, replaces
+	v.tail.Cache(merged, v.tailReplaces)
 	return nil
 }
 

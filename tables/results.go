@@ -224,14 +224,14 @@ type Operation struct {
 	// fold, compact, expire or maintain (of one table).
 	Name string
 
-	// Bucket and Table are "" if the operation can concern several tables. For query and exec, Bucket is the option
-	// Bucket.
+	// Bucket and Table are "" if the operation can concern several tables. For query and exec, however, Bucket is
+	// the Bucket of QueryOptions or ExecOptions.
 	Bucket, Table string
 }
 
 // Outcome is the result of an operation.
 type Outcome struct {
-	Rows     int64         // rows put, read, folded or changed by exec, or the sum of rows deleted and written
+	Rows     int64         // rows put, read, folded, or changed (exec); for a rewrite, rows deleted plus rows written
 	Bytes    int64         // approximate size, in Arrow format, of the rows put or read
 	Duration time.Duration // an operation that returns a reader ends when the reader is released
 	Err      error

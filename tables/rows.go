@@ -92,7 +92,7 @@ func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, err
 		}
 		r, err := t.Scan(ctx, &scan)
 		if err != nil {
-			yield(zero, s.Explain(typ, err))
+			yield(zero, s.AddFieldName(typ, err))
 			return
 		}
 		for row, err := range RowsOf[T](r) {

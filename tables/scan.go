@@ -193,7 +193,7 @@ func (r *rowScan) plan(columns []string) (err error) {
 		maxRows = r.limit
 	}
 	if r.series != nil {
-		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.replaces, maxRows, r.recycle)
+		r.files, err = r.series.Scan(r.ctx, r.names, where, r.rows, r.tailReplaces, maxRows, r.recycle)
 		return err
 	}
 	tasks, err := r.tasks(r.ctx)

@@ -123,7 +123,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 			p.Tail[i] = array.NewRecordBatch(p.Stored, b.Columns(), b.NumRows())
 			b.Release()
 		}
-		if v.replaces {
+		if v.tailReplaces {
 			p.KeyColumns = v.series.Names
 		}
 	}

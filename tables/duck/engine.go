@@ -24,7 +24,7 @@ import (
 // Engine is a tables.Engine that runs DuckDB. It is safe for concurrent use.
 type Engine struct {
 	resources
-	temp *tempdir.Set
+	tempDirs *tempdir.Set
 }
 
 var _ tables.Engine = (*Engine)(nil)
@@ -47,7 +47,8 @@ func New(o *Options) (*Engine, error) {
 		return nil, fmt.Errorf("tables: SQL options: Processes: %w on this system", errors.ErrUnsupported)
 	}
 	var err error
-	if e.dir, e.temp, err = tempdir.NewDir(e.opts.TempDir); err != nil {
+	e.dir, e.tempDirs, err = tempdir.NewDir(e.opts.TempDir)
+	if err != nil {
 		return nil, fmt.Errorf("tables: SQL options: TempDir: %w", err)
 	}
 	e.slots = make(chan struct{}, e.opts.Queries)
@@ -61,7 +62,7 @@ func (e *Engine) Close() error {
 	if e == nil || !e.pool.close() {
 		return nil
 	}
-	return e.temp.Close()
+	return e.tempDirs.Close()
 }
 
 // Query implements tables.Engine.

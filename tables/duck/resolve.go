@@ -180,8 +180,8 @@ func (r *resolver) bind(ctx context.Context, t *boundTable, table *tables.Table)
 	return nil
 }
 
-// accessible yields the tables of all buckets for which match returns true and that the caller may access. It lists
-// the tables in the given state.
+// accessible yields the tables in the buckets that match accepts and the caller may access: the tables of the
+// snapshot that state selects, or else the current tables.
 func (r *resolver) accessible(ctx context.Context, state tables.At, match func(bucket string) bool) iter.Seq2[tables.TableInfo, error] {
 	return func(yield func(tables.TableInfo, error) bool) {
 		for b, err := range r.store.Buckets(ctx) {
@@ -215,7 +215,8 @@ func (r *resolver) replaceShow(ctx context.Context, sql string) (string, error) 
 		return sql, nil
 	}
 	rows, size := [][]any{}, 0
-	for i, err := range r.accessible(ctx, r.o.At, func(b string) bool { return match[1] != "" || b == r.o.Bucket }) {
+	showsAll := match[1] != "" // SHOW ALL TABLES
+	for i, err := range r.accessible(ctx, r.o.At, func(b string) bool { return showsAll || b == r.o.Bucket }) {
 		if err != nil {
 			return "", err
 		}

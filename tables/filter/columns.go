@@ -18,10 +18,10 @@ func canCompare(a, b arrow.DataType) bool {
 // compareColumns compares the columns a and b exactly, row by row, and stores the outcomes in out.
 func (n *boundNode) compareColumns(out []outcomeSet, a, b arrow.Array) {
 	outcomeByOrder := outcomeOf[n.op]
-	fill := func(order func(i int) int) {
+	fill := func(compare func(i int) int) {
 		for i := range out {
 			if a.IsValid(i) && b.IsValid(i) {
-				out[i] = outcomeByOrder[order(i)]
+				out[i] = outcomeByOrder[compare(i)]
 			}
 		}
 	}
@@ -48,7 +48,7 @@ func (n *boundNode) compareColumns(out []outcomeSet, a, b arrow.Array) {
 		fill(func(i int) int { return compareValues(floatA(i), floatB(i)) })
 	case intA != nil && floatB != nil:
 		fill(func(i int) int { return compareMixed(intA(i), floatB(i)) })
-	case floatA != nil && intB != nil:
+	case floatA != nil && intB != nil: // compare b with a, and reverse the result
 		fill(func(i int) int { return [...]int{greater, same, less, unordered}[compareMixed(intB(i), floatA(i))] })
 	default:
 		fill(func(i int) int { return compareExact(a, b, i) })

@@ -65,6 +65,7 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 		return 0, err
 	}
 	st.WriteID = headerID(ctx)
+	// a stream without columns has no parameter rows
 	if schema := r.Schema(); schema == nil || schema.NumFields() == 0 {
 		o, release, err := st.options(ctx)
 		if err != nil {
@@ -93,13 +94,13 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	return s.exec(ctx, st, rows)
 }
 
-// changedRows is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's
+// changedRowsSchema is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's
 // result.
-var changedRows = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
+var changedRowsSchema = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
-// execAndSendCount runs the statement of a ticket, which writes, and sends one row with the number of rows changed. A
-// second call with a ticket of GetFlightInfo changes nothing. It sends the same number, except that DROP, ALTER and
-// CREATE SCHEMA can fail.
+// execAndSendCount runs a ticket's statement, which must write, and sends one row with the number of
+// rows changed. A ticket of GetFlightInfo can be used twice: the second call changes nothing and sends the same number.
+// The exceptions are DROP, ALTER and CREATE SCHEMA, which can fail the second time.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.FlightService_DoGetServer) error {
 	o, release, err := st.options(ctx)
 	if err != nil {
@@ -112,7 +113,7 @@ func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight
 	}
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	b.Append(n)
-	rows, err := array.NewRecordReader(changedRows, []arrow.RecordBatch{array.NewRecordBatch(changedRows, []arrow.Array{b.NewArray()}, 1)})
+	rows, err := array.NewRecordReader(changedRowsSchema, []arrow.RecordBatch{array.NewRecordBatch(changedRowsSchema, []arrow.Array{b.NewArray()}, 1)})
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,8 @@ func (h *handler) put(q *request) error {
 		return err
 	}
 	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
-	if !slices.Contains(formats.Names, string(input.Format)) {
-		return invalid("format is %.40q: it must be one of %q", input.Format, formats.Names)
+	if !slices.Contains(formats.ReadableNames, string(input.Format)) {
+		return invalid("format is %.40q: it must be one of %q", input.Format, formats.ReadableNames)
 	}
 	if name := p.Get("file"); name != "" {
 		input.Name = fmt.Sprintf("%.100s", strings.ToValidUTF8(name, "\ufffd")) // for errors

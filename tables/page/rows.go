@@ -282,13 +282,16 @@ func (h *handler) bindRow(q *request, v *view, o *tables.QueryOptions, sql strin
 	}), v.linesAbove())
 }
 
-// middleSQL is pageSQL for pages far from both ends. It returns "" if the first key of a row on the page is null.
+// middleSQL is pageSQL for pages far from both ends. Two quantiles of the first sort key bound the page; the statement
+// sorts only the rows between them, and skips the rows before the page. middleSQL returns "" if the first sort
+// key of a row on the page is null.
 func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
-	k, first := sqltext.Name(v.keys[0].column), offset
+	keyColumn := sqltext.Name(v.keys[0].column)
+	first := offset
 	if v.keys[0].descending {
 		first = total - offset - n // counted from the smallest key
 	}
-	rows, err := h.queryTexts(q, v, "SELECT count("+k+")"+v.from(""), nil)
+	rows, err := h.queryTexts(q, v, "SELECT count("+keyColumn+")"+v.from(""), nil)
 	if err != nil {
 		return "", err
 	}
@@ -297,22 +300,23 @@ func (h *handler) middleSQL(q *request, v *view, o *tables.QueryOptions, offset,
 		return "", err
 	}
 	quantileAt := func(i int64) string {
-		return fmt.Sprintf("quantile_disc(%s, %v)", k, min(1, max(0, (float64(i)+0.5)/float64(valueCount))))
+		// + 0.5 is the middle of row i, so that rounding does not select a neighbor
+		return fmt.Sprintf("quantile_disc(%s, %v)", keyColumn, min(1, max(0, (float64(i)+0.5)/float64(valueCount))))
 	}
 	err = h.bindRow(q, v, o, "SELECT "+quantileAt(first-1)+" AS lo, "+quantileAt(first+n)+" AS hi"+v.from(""))
 	if err != nil || o.Parameters == nil {
 		return "", err
 	}
-	skippedSQL := "SELECT count(*)" + v.from(k+" < $1 AND "+k+" <= $2")
+	skippedSQL := "SELECT count(*)" + v.from(keyColumn+" < $1 AND "+keyColumn+" <= $2")
 	if v.keys[0].descending {
-		skippedSQL = "SELECT count(*)" + v.from("("+k+" > $2 AND "+k+" >= $1 OR "+k+" IS NULL)")
+		skippedSQL = "SELECT count(*)" + v.from("("+keyColumn+" > $2 AND "+keyColumn+" >= $1 OR "+keyColumn+" IS NULL)")
 	}
 	rows, err = h.queryTexts(q, v, skippedSQL, o.Parameters)
 	if err != nil {
 		return "", err
 	}
 	skipped, err := strconv.ParseInt(rows[0][0], 10, 64)
-	return v.rowsSQL(k+" >= $1 AND "+k+" <= $2") + limitClause(n, offset-skipped), err
+	return v.rowsSQL(keyColumn+" >= $1 AND "+keyColumn+" <= $2") + limitClause(n, offset-skipped), err
 }
 
 func (h *handler) eachBatch(q *request, sql string, o *tables.QueryOptions, f func(arrow.RecordBatch) error) error {

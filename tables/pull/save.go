@@ -70,11 +70,11 @@ func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (ver
 	return rec.Version, nil
 }
 
-// publish writes the manifest next, and commits next as the successor of the version
-// previous. revision is the revision of the registry's current record.
+// publish writes next to a manifest file, and commits it as the version that follows previous.
+// revision is the revision of the registry's current record.
 func (n *Node) publish(ctx context.Context, next *manifest, previous version, revision uint64) (rec record, err error) {
 	next.Version, next.Before = previous.record.Version+1, nil
-	if previous.manifest != nil {
+	if previous.manifest != nil { // keep room for one more, previous itself
 		next.Before = previous.Before[max(0, len(previous.Before)+1-maxBefore):]
 	}
 	if previous.record.Version > 0 {

@@ -73,11 +73,11 @@ func parseInfo(text []byte, key string) (*Info, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
-	i := &Info{}
-	if err := json.Unmarshal(text, i); err != nil || i.Key != key {
+	info := &Info{}
+	if err := json.Unmarshal(text, info); err != nil || info.Key != key {
 		return nil, fmt.Errorf("%s is not the result of a stage, or is damaged: delete it", key)
 	}
-	return i, nil
+	return info, nil
 }
 
 // dirBackend stores results in a partd store in the directory. put appends the data under a new key, and then sets the

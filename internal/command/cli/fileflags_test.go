@@ -158,7 +158,7 @@ func TestSelectionByColumns(t *testing.T) {
 					rows = append(rows, line...)
 				}
 			}
-			_, first, _ := strings.Cut(string(summary), "the first: "+file)
+			_, first, _ := strings.Cut(string(summary), "first bad record: "+file)
 			first, _, _ = strings.Cut(first, "\n")
 			results = append(results, string(rows)+first)
 		}

@@ -158,10 +158,10 @@ func (s *fileSummary) writeText(w io.Writer) {
 		fmt.Fprintf(w, "skipped   %s, %s\n", textfmt.Plural(t.BlankLines, "empty line"), textfmt.Plural(t.BadRecords, "bad record"))
 	}
 	if t.FirstBadErr != nil {
-		fmt.Fprintf(w, "          the first: %v\n", t.FirstBadErr)
+		fmt.Fprintf(w, "          first bad record: %v\n", t.FirstBadErr)
 	}
 	if t.AddedNewlines > 0 {
-		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
+		fmt.Fprintf(w, "added     newline at the end of %s\n", textfmt.Plural(t.AddedNewlines, "file"))
 	}
 	if !s.out.toDirectory {
 		fmt.Fprintf(w, "output    %s, %s\n", s.out.shownOutput(), withUnit(s.Written))

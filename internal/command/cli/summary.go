@@ -78,15 +78,15 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 		fmt.Fprintf(w, "skipped   %s\n", strings.Join(skipped, ", "))
 	}
 	if t.FirstBadErr != nil {
-		fmt.Fprintf(w, "          the first: %v\n", t.FirstBadErr)
+		fmt.Fprintf(w, "          first bad record: %v\n", t.FirstBadErr)
 	}
 	if t.AddedNewlines > 0 {
-		fmt.Fprintf(w, "added     %s\n", textfmt.Plural(t.AddedNewlines, "missing last newline"))
+		fmt.Fprintf(w, "added     newline at the end of %s\n", textfmt.Plural(t.AddedNewlines, "file"))
 	}
 	if j.proof.result != "" {
 		fmt.Fprintf(w, "proof     %s\n", j.proof.result)
 	} else if *j.flags.stats {
-		fmt.Fprintf(w, "proof     %s bytes in, the same number in the store, which has no checksum of records\n", humanize.Comma(j.bytes))
+		fmt.Fprintf(w, "proof     %s bytes read, and the store grew by the same number (it has no checksum of records)\n", humanize.Comma(j.bytes))
 	}
 	if len(j.largest) == 0 {
 		return

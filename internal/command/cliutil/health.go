@@ -43,7 +43,7 @@ container needs no arguments.`,
 				url = "http://" + net.JoinHostPort(host, port)
 			}
 			if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
-				return Usagef("name the server, such as http://localhost:9090")
+				return Usagef("give the server's URL, such as http://localhost:9090")
 			}
 			transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 			if ca != "" {
@@ -52,8 +52,11 @@ container needs no arguments.`,
 					return Usagef("--ca: %w", err)
 				}
 			}
-			path := map[bool]string{true: "/healthz", false: "/readyz"}[live]
-			// without a proxy, because the server is near
+			path := "/readyz"
+			if live {
+				path = "/healthz"
+			}
+			// no proxy, because the server is usually on this host
 			client := &http.Client{Transport: transport, Timeout: timeout}
 			r, err := client.Get(strings.TrimSuffix(url, "/") + path)
 			if err != nil {
@@ -61,7 +64,10 @@ container needs no arguments.`,
 			}
 			defer r.Body.Close() //nolint:errcheck // only read
 			text, err := io.ReadAll(io.LimitReader(r.Body, 4<<10))
-			if err != nil || r.StatusCode != http.StatusOK {
+			if err != nil {
+				return fmt.Errorf("%s%s: %w", url, path, err)
+			}
+			if r.StatusCode != http.StatusOK {
 				return fmt.Errorf("%s%s: %s: %s", url, path, r.Status, strings.TrimSpace(string(text)))
 			}
 			_, err = out.Write(text)

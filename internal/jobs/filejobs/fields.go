@@ -154,9 +154,10 @@ func (in *Inputs) ResolveFields(flag, list string, layout records.Layout) ([]rec
 }
 
 func (in *Inputs) FieldError(flag, value string, layout records.Layout, err error) error {
-	isFlagWrong := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
+	// If the column names are known, the file may be wrong instead of the flag.
+	isUsageError := in.Columns == nil || errors.Is(err, records.ErrFieldZero)
 	err = fmt.Errorf("--%s %q in %s (read as %s): %w%s", flag, value, in.Files[0].Name, layout.Format, err, in.SeparatorHint(layout))
-	if isFlagWrong {
+	if isUsageError {
 		return &OptionError{err}
 	}
 	return err

@@ -71,7 +71,7 @@ func (e *joinEngine) Plan(j *Job) error {
 	if j.Inputs.Columns == nil && j.From.HasHeader() && right.Inputs.Columns != nil {
 		j.To.NoHeader = false // Run set NoHeader because the left side is empty, but the right side has a header
 	}
-	if e.Kind.Pairs() && (e.left.isUnnamed() || e.right.isUnnamed()) {
+	if e.Kind.Pairs() && (e.left.hasUnnamedColumns() || e.right.hasUnnamedColumns()) {
 		j.To.NoHeader = true
 	}
 	for _, s := range []*joinSide{e.left, e.right} {
@@ -80,7 +80,7 @@ func (e *joinEngine) Plan(j *Job) error {
 		from := s.job.From
 		hasQuotes := from.Format == records.CSV && bytes.IndexByte(s.job.Inputs.firstBytes, '"') >= 0 // later records probably also contain quotes
 		s.canCopyFields = (from.Format == records.CSV || from.Format == records.TSV) && from.Format == j.To.Format && from.Sep == j.To.Sep && s.parts == nil
-		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.isUnnamed() || s.parts != nil || !s.lateColumns && (!s.canCopyFields || hasQuotes))
+		s.splitsAllFields = e.Kind.Pairs() && !s.isJSON() && (s.hasUnnamedColumns() || s.parts != nil || !s.lateColumns && (!s.canCopyFields || hasQuotes))
 	}
 	e.output = &joinOutput{job: j, left: e.left, right: e.right}
 	return nil
@@ -277,7 +277,7 @@ func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 			names = append(names, name)
 		}
 	}
-	if e.left.isUnnamed() || e.right.isUnnamed() {
+	if e.left.hasUnnamedColumns() || e.right.hasUnnamedColumns() {
 		names = nil
 	} else if names == nil {
 		names = []string{} // both sides are empty

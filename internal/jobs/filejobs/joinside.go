@@ -54,15 +54,19 @@ func (e *joinEngine) newSide(j *Job, names []fieldName) (*joinSide, error) {
 			return nil, j.Inputs.FieldError("on", name.text, j.From, err)
 		}
 		f.Optional = true
+		// Count from the start if the number of columns is known: keyNames finds no name for a negative
+		// index, and output as JSON lines needs names.
 		if f.Index < 0 {
-			f.Index += len(j.Inputs.Columns) // rows in JSON lines need the column's name
+			f.Index += len(j.Inputs.Columns)
 		}
 		s.fields, s.keys = append(s.fields, f), append(s.keys, f.Index)
 		if f.Part != nil {
 			s.parts = append(s.parts, f)
 		}
 	}
-	for i, part := 0, 0; i < len(s.fields); i++ { // count the parts, and other fields before them, from the end
+	// The parts follow all other columns. Give them the last indexes, -n to -1, and shift the other
+	// negative indexes by n.
+	for i, part := 0, 0; i < len(s.fields); i++ {
 		switch n := len(s.parts); {
 		case s.fields[i].Part != nil:
 			s.keys[i] = part - n
@@ -74,7 +78,7 @@ func (e *joinEngine) newSide(j *Job, names []fieldName) (*joinSide, error) {
 	return s, nil
 }
 
-func (s *joinSide) isUnnamed() bool {
+func (s *joinSide) hasUnnamedColumns() bool {
 	return s.job.From.Format != records.JSONL && s.job.Inputs.Columns == nil && !s.job.From.HasHeader()
 }
 
@@ -82,7 +86,7 @@ func (s *joinSide) isJSON() bool { return s.job.From.Format == records.JSONL }
 
 func (s *joinSide) findColumns() {
 	s.columns = s.job.Inputs.Columns
-	if s.columns == nil && !s.isUnnamed() {
+	if s.columns == nil && !s.hasUnnamedColumns() {
 		s.columns = []string{}
 	}
 	if s.isJSON() {

@@ -20,7 +20,7 @@ func (s *Splitter) findFlat(line []byte) bool {
 	rest := line[1:]
 	for {
 		rest = skipBlanks(rest)
-		n := plainString(rest)
+		n := plainStringLen(rest)
 		if n == 0 {
 			return false
 		}
@@ -67,8 +67,8 @@ func (s *Splitter) storeMember(name, value []byte) (isRequested, duplicate bool)
 	return isRequested, duplicate
 }
 
-// indexFields returns the fields' indexes by name. For a few fields, it returns nil, because comparing
-// all names is faster than a map.
+// indexFields returns the fields' indexes by name, or nil if there are only a few fields, because
+// comparing all names is then faster than a map.
 func indexFields(fields []Field) map[string][]int {
 	const maxCompared = 8
 	if len(fields) <= maxCompared {
@@ -88,9 +88,9 @@ func skipBlanks(data []byte) []byte {
 	return data
 }
 
-// plainString returns the length of the JSON string at the beginning of data, including its
-// quotes. It returns 0 if there is no string without escapes.
-func plainString(data []byte) int {
+// plainStringLen returns the length, including quotes, of the JSON string at the beginning of data.
+// It returns 0 if data does not begin with a complete string, or if the string contains an escape.
+func plainStringLen(data []byte) int {
 	if len(data) < 2 || data[0] != '"' {
 		return 0
 	}
@@ -114,7 +114,7 @@ func PlainValue(data []byte) int {
 	}
 	switch data[0] {
 	case '"':
-		return plainString(data)
+		return plainStringLen(data)
 	case 't':
 		return matchWord(data, "true")
 	case 'f':

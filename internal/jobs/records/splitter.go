@@ -197,15 +197,16 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 	}
 	sep, start, k := s.sep[0], 0, 0 // field k begins at index start
 	for i := range s.requested {
-		w := s.requested[i]
-		for ; k < w.index; k++ {
+		req := s.requested[i]
+		for ; k < req.index; k++ {
 			start += bytes.IndexByte(line[start:], sep) + 1
 		}
 		f := line[start:]
 		if k < n-1 {
 			f = f[:bytes.IndexByte(f, sep)]
 		}
-		s.Values[w.slot] = f
+		s.Values[req.slot] = f
+		// the next request may be for the same field
 		if i+1 < len(s.requested) && s.requested[i+1].index > k {
 			start, k = start+len(f)+1, k+1
 		}
@@ -217,9 +218,9 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 // must be known.
 func (s *Splitter) resolveFields() bool {
 	s.requested = make([]requestedField, 0, len(s.fields))
-	first := 0 // slot of the first of s.fields
+	firstSlot := 0 // index in s.Values of the first of s.fields; if allFields is set, they follow the record's fields
 	if s.allFields {
-		first = s.fieldCount
+		firstSlot = s.fieldCount
 	}
 	for slot, f := range s.fields {
 		i := f.Index
@@ -230,7 +231,7 @@ func (s *Splitter) resolveFields() bool {
 			s.requested = nil
 			return false
 		}
-		s.requested = append(s.requested, requestedField{i, first + slot})
+		s.requested = append(s.requested, requestedField{i, firstSlot + slot})
 	}
 	if s.allFields {
 		for i := range s.fieldCount {

@@ -135,7 +135,7 @@ func (r *reader) readHeader(kind msgp.Type) (n uint64, err error) {
 	}
 	r.missing += n
 	if r.missing > uint64(len(remaining)) {
-		return 0, fmt.Errorf("%d values are announced, but only %d bytes are left: %w", r.missing, len(remaining), msgp.ErrShortBytes)
+		return 0, fmt.Errorf("the data declares %d more values, but only %d bytes are left: %w", r.missing, len(remaining), msgp.ErrShortBytes)
 	}
 	r.remaining = remaining
 	return n, nil

@@ -68,7 +68,7 @@ func parse(text string) (d DType, err error) {
 	}
 	supported, ok := sizes[d.Kind]
 	if !ok {
-		return d, fmt.Errorf("there is no kind %q", d.Kind)
+		return d, fmt.Errorf("unknown kind %q", d.Kind)
 	}
 	size, unit, hasUnit := strings.Cut(remaining, "[")
 	if !slices.Contains(supported, size) {
@@ -111,7 +111,7 @@ func (d DType) byteOrder() string {
 	return "<"
 }
 
-var isMachineBig = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
+var nativeIsBigEndian = binary.NativeEndian.Uint16([]byte{0, 1}) == 1
 
 // bytesOf returns the memory of elements as bytes. The elements must not contain pointers.
 func bytesOf[T any](v []T) []byte {
@@ -141,7 +141,7 @@ func DecodeFixed[T any](d DType, data []byte) []T {
 
 // reorder converts elements between the machine's byte order and d's byte order, in place.
 func (d DType) reorder(b []byte) {
-	if d.Big != isMachineBig {
+	if d.Big != nativeIsBigEndian {
 		d.Swap(b)
 	}
 }

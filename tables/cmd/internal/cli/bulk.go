@@ -38,7 +38,7 @@ func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
 	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more")
 	f.progress = cliutil.ProgressFlag(cmd)
-	cliutil.Complete(cmd, "from", formats.Names...)
+	cliutil.Complete(cmd, "from", formats.ReadableNames...)
 	cmd.Args = cliutil.CheckArgCount(1, -1, "one or more FILEs, or - for the standard input")
 	return f
 }
@@ -88,8 +88,8 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 // check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
 // wait until the files before it have been read.
 func (b *bulkFlags) check(files []string) (total int64, err error) {
-	if *b.from != "" && !slices.Contains(formats.Names, *b.from) {
-		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.Names, ", "))
+	if *b.from != "" && !slices.Contains(formats.ReadableNames, *b.from) {
+		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.ReadableNames, ", "))
 	}
 	sizeUnknown, sawStdin := false, false
 	for _, file := range files {

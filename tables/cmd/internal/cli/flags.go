@@ -32,7 +32,7 @@ func modeFlag(cmd *cobra.Command, name, defaultMode string) func() (tables.PutMo
 
 func formatFlag(cmd *cobra.Command) *string {
 	format := cmd.Flags().String("format", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
-	cliutil.Complete(cmd, "format", formats.Names...)
+	cliutil.Complete(cmd, "format", formats.ReadableNames...)
 	return format
 }
 
@@ -66,7 +66,7 @@ func checkFormat(flag string, f formats.Format, isOutput bool) error {
 		if isOutput == (f == formats.Table) {
 			return nil
 		}
-	} else if slices.Contains(formats.Names, string(f)) {
+	} else if slices.Contains(formats.ReadableNames, string(f)) {
 		return nil
 	}
 	return cliutil.Usagef("--%s %q: use csv, jsonl, parquet, arrow, %s", flag, f, map[bool]string{true: "table", false: "tsv"}[isOutput])

@@ -106,7 +106,7 @@ The help of get describes the EXPRESSION of --where.`,
 	}
 	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
 	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
-	cliutil.Complete(cmd, "from", formats.Names...)
+	cliutil.Complete(cmd, "from", formats.ReadableNames...)
 	where := cmd.Flags().String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	out := outputFlags(a, cmd, "to-format")

@@ -161,7 +161,7 @@ func newPullGet(a *app) *cobra.Command {
 		Example: "  partd-tables pull get prices --from 2026-01-01 --to 2026-02-01 -o january.parquet",
 	}
 	c, fs := new(pullConfig), cmd.Flags()
-	stats := fs.Bool("stats", false, "write to the standard error, as JSON, how many requests were sent to other nodes and to the registry")
+	stats := fs.Bool("stats", false, "write the number of requests sent to other nodes and to the registry to standard error, as JSON")
 	parseRange := rangeFlags(cmd, "write only rows at or after this `TIME`", "write only rows before this `TIME`")
 	out := outputFlags(a, cmd, "format")
 	c.stalenessFlag(fs)

@@ -54,7 +54,7 @@ func (o *rowOutput) chooseFormat() (err error) {
 		o.chosenFormat = formats.Format(o.format)
 		return checkFormat(o.formatFlag, o.chosenFormat, true)
 	case o.file != "":
-		if o.chosenFormat, err = formats.ByName(o.file); err != nil {
+		if o.chosenFormat, err = formats.ByExtension(o.file); err != nil {
 			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
 		}
 	case progress.IsTerminal(o.a.out):
@@ -149,8 +149,8 @@ func (a *app) openInput(name, flag string, format formats.Format) (input *format
 			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
 		}
 	} else if format == "" {
-		if input.Format, err = formats.InputByName(name); err != nil {
-			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.Names, ", "))
+		if input.Format, err = formats.InputByExtension(name); err != nil {
+			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.ReadableNames, ", "))
 		}
 	}
 	if err := checkFormat(flag, input.Format, false); err != nil {
@@ -181,8 +181,8 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 
 // checkExtension returns an error if neither the name of a file nor the flag --from tells the format.
 func checkExtension(file, from string) error {
-	if _, err := formats.InputByName(file); err != nil && from == "" {
-		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.Names, ", "))
+	if _, err := formats.InputByExtension(file); err != nil && from == "" {
+		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.ReadableNames, ", "))
 	}
 	return nil
 }

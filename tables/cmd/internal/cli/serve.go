@@ -153,7 +153,7 @@ func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error
 	defer func() {
 		closeErr := store.Close()
 		if serving.IsDiskFull(closeErr) { // not a failure of serve, because no row is lost
-			log.Error("the disk is full: rows are safe in the tail's write-ahead files until the next start", "err", closeErr)
+			log.Error("the disk is full: rows in the tail stay in its write-ahead files, and the next start reads them", "err", closeErr)
 			closeErr = nil
 		}
 		err = errors.Join(err, closeErr)
@@ -161,7 +161,7 @@ func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error
 	return f(store)
 }
 
-// serveStore serves a store, and then writes small appends to files.
+// serveStore serves a store until the server stops, and then writes the small appends in the tail to files; see fold.
 func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangup func(reload func())) (err error) {
 	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
@@ -245,9 +245,9 @@ func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.
 	r, err := store.Fold(ctx, nil)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		log.Warn("some small appends were not written to files in time, but are safe in the tail until the next start", "err", err)
+		log.Warn("some small appends were not written to files in time; they stay in the tail, and the next start reads them", "err", err)
 	case err != nil: // not a failure of serve, because no row is lost
-		log.Error("some small appends could not be written to files, but are safe in the tail until the next start", "err", err)
+		log.Error("some small appends could not be written to files; they stay in the tail, and the next start reads them", "err", err)
 	}
 	log.Info("stopped", "rows_folded", r.Rows)
 }

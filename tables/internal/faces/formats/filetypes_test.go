@@ -83,7 +83,7 @@ func rowsOf(ctx context.Context, format Format, files []string) (columns, rows s
 	r, err := ReadFiles(ctx, files, func(name string) (*Input, error) {
 		in := &Input{Name: name, Format: format}
 		if in.File, err = os.Open(name); err == nil && format == "" {
-			in.Format, err = InputByName(name)
+			in.Format, err = InputByExtension(name)
 		}
 		return in, err
 	})

@@ -46,25 +46,25 @@ const (
 	Table   Format = "table"
 )
 
-// Names lists the formats that can be read.
-var Names = []string{"csv", "tsv", "jsonl", "parquet", "arrow"}
+// ReadableNames lists the formats that can be read.
+var ReadableNames = []string{"csv", "tsv", "jsonl", "parquet", "arrow"}
 
 var extensions = map[string]Format{
 	".csv": CSV, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": Parquet, ".pq": Parquet,
 	".arrow": Arrow, ".feather": Arrow, ".arrows": Arrow, ".ipc": Arrow,
 }
 
-// ByName returns the format that a file name's extension indicates.
-func ByName(name string) (Format, error) {
+// ByExtension returns the format that a file name's extension indicates.
+func ByExtension(name string) (Format, error) {
 	if f, ok := extensions[strings.ToLower(filepath.Ext(name))]; ok {
 		return f, nil
 	}
 	return "", fmt.Errorf("%s: the file name does not indicate the format", name)
 }
 
-// InputByName returns the format of a file to read. Unlike ByName, it also knows the extensions of compressed files,
+// InputByExtension returns the format of a file to read. Unlike ByExtension, it also knows the extensions of compressed files,
 // tab-separated files and JSON arrays.
-func InputByName(name string) (Format, error) {
+func InputByExtension(name string) (Format, error) {
 	name = zfile.TrimName(name)
 	switch strings.ToLower(filepath.Ext(name)) {
 	case ".tsv", ".tab":
@@ -72,7 +72,7 @@ func InputByName(name string) (Format, error) {
 	case ".json":
 		return JSONL, nil
 	}
-	return ByName(name)
+	return ByExtension(name)
 }
 
 const (
@@ -123,7 +123,7 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 	case Arrow:
 		return in.readArrow(ctx)
 	}
-	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(Names, ", "))
+	return nil, fmt.Errorf("%s: cannot read format %q: the formats are %s", in.Name, in.Format, strings.Join(ReadableNames, ", "))
 }
 
 // batches returns a reader of the batches that generate yields; generate must release its own references to them. If a

@@ -30,7 +30,7 @@ func fileOf(t testing.TB, name, text string) *Input {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	format, err := InputByName(name)
+	format, err := InputByExtension(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
 	}()
-	format, err := InputByName(name)
+	format, err := InputByExtension(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,8 +197,8 @@ func TestErrorPositions(t *testing.T) {
 			t.Errorf("reading %s: got error %v, want %s", c.in.Name, err, c.want)
 		}
 	}
-	if _, err := ByName("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
-		t.Errorf("ByName of an unknown extension = %v, want an error that names the file", err)
+	if _, err := ByExtension("rows.txt"); err == nil || !strings.Contains(err.Error(), "rows.txt: the file name does not indicate the format") {
+		t.Errorf("ByExtension of an unknown extension = %v, want an error that names the file", err)
 	}
 }
 

@@ -39,7 +39,7 @@ func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Write
 	case Table:
 		return newTableWriter(w, columns)
 	}
-	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(Names, ", "))
+	return nil, fmt.Errorf("cannot write format %q: the formats are table, %s", f, strings.Join(ReadableNames, ", "))
 }
 
 func isDictionary(t arrow.DataType) bool { return t.ID() == arrow.DICTIONARY }

@@ -67,8 +67,8 @@ type description struct {
 	body    int64 // size of the message's body in bytes, as claimed
 	header  flatbuffers.Table
 
-	texts  int64 // total length of further strings that checkText allows, in bytes
-	fields int   // number of fields seen so far
+	textBytesLeft int64 // total length of further strings that checkText allows, in bytes
+	fields        int   // number of fields seen so far
 }
 
 // field describes how batches encode a field of a schema.
@@ -89,10 +89,10 @@ func describe(message []byte) (*description, error) {
 		return nil, fmt.Errorf("%w: it has no content", errMessage)
 	}
 	d := &description{
-		kind:    root.GetByteSlot(messageType, 0),
-		version: root.GetInt16Slot(messageVersion, 0),
-		body:    root.GetInt64Slot(messageBody, 0),
-		texts:   int64(len(message)),
+		kind:          root.GetByteSlot(messageType, 0),
+		version:       root.GetInt16Slot(messageVersion, 0),
+		body:          root.GetInt64Slot(messageBody, 0),
+		textBytesLeft: int64(len(message)),
 	}
 	if d.version < version4 {
 		return nil, fmt.Errorf("the Arrow message has version V%d of the format, and only V4 (of Arrow 0.8) and later are supported: convert it with a program that reads it, for example to Parquet", d.version+1)
@@ -190,18 +190,20 @@ func (d *description) readField(t flatbuffers.Table, f *field, depth int) error 
 func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
-		note := tableAt(t, start, i)
-		if err = d.checkText(note, firstSlot); err == nil {
-			err = d.checkText(note, secondSlot)
+		pair := tableAt(t, start, i)
+		if err = d.checkText(pair, firstSlot); err == nil {
+			err = d.checkText(pair, secondSlot)
 		}
 	}
 	return err
 }
 
-// checkText checks the string in a slot. It fails if the strings so far, together, are longer than the description.
+// checkText checks the string in a slot. It fails if all strings checked so far have, in total, more bytes than the
+// description, which is possible if fields share a string.
 func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
-	if d.texts -= int64(n); err == nil && d.texts < 0 {
+	d.textBytesLeft -= int64(n)
+	if err == nil && d.textBytesLeft < 0 {
 		err = fmt.Errorf("%w: its strings are longer than the whole description", errMessage)
 	}
 	return err

@@ -23,20 +23,21 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 		name := s.Schema.Field(i).Name
 		columnIndex, err := schema.ColumnIndex(batch.Schema(), name)
 		if err != nil {
-			return s.Explain(into.Type().Elem(), err)
+			return s.AddFieldName(into.Type().Elem(), err)
 		}
 		column := batch.Column(columnIndex)
 		for row := range into.Len() {
 			if err := setValue(field(into.Index(row), index), column, firstRow+row); err != nil {
-				return s.Explain(into.Type().Elem(), schema.Errorf(name, "row %d of a batch: %w", firstRow+row+1, err))
+				return s.AddFieldName(into.Type().Elem(), schema.Errorf(name, "row %d of a batch: %w", firstRow+row+1, err))
 			}
 		}
 	}
 	return nil
 }
 
-// Explain adds the field of t, the struct's type, to a new error about the field's column.
-func (s *Struct) Explain(t reflect.Type, err error) error {
+// AddFieldName adds the name of the struct field to err, if err is a schema.Error about the column of a field. t is the
+// struct's type. AddFieldName changes err in place, so err must not be shared.
+func (s *Struct) AddFieldName(t reflect.Type, err error) error {
 	e, ok := errors.AsType[*schema.Error](err)
 	if !ok {
 		return err
@@ -52,15 +53,15 @@ func (s *Struct) Explain(t reflect.Type, err error) error {
 // setValue sets v, which must be addressable and zero, to the value in a row of a column. A null leaves v unchanged.
 func setValue(v reflect.Value, column arrow.Array, row int) error {
 	kind := v.Kind()
-	isNullable := kind == reflect.Struct && isSQLNull(v.Type())
+	isSQLNullType := kind == reflect.Struct && isSQLNull(v.Type())
 	if column.IsNull(row) {
-		if !isNullable && kind != reflect.Pointer && kind != reflect.Slice {
+		if !isSQLNullType && kind != reflect.Pointer && kind != reflect.Slice {
 			return errors.New("the value is null: make the field a pointer or an sql.Null")
 		}
 		return nil
 	}
-	if isNullable {
-		v.Field(1).SetBool(true)
+	if isSQLNullType {
+		v.Field(1).SetBool(true) // the fields are the value and Valid
 		v = v.Field(0)
 	} else if kind == reflect.Pointer {
 		v.Set(reflect.New(v.Type().Elem()))

@@ -63,7 +63,7 @@ func int96Type(s *pqschema.Schema, f *pqarrow.SchemaField, t, known arrow.DataTy
 		knownFields = slices.Repeat([]arrow.Field{{Type: arrow.Null}}, len(children))
 	}
 	next := 0
-	return mapFields(t, func(field arrow.Field) arrow.Field {
+	return rebuild(t, func(field arrow.Field) arrow.Field {
 		field.Type = int96Type(s, &children[next], field.Type, knownFields[next].Type)
 		next++
 		return field
@@ -71,7 +71,7 @@ func int96Type(s *pqschema.Schema, f *pqarrow.SchemaField, t, known arrow.DataTy
 }
 
 func nestedFields(t arrow.DataType) (fields []arrow.Field) {
-	mapFields(t, func(f arrow.Field) arrow.Field {
+	rebuild(t, func(f arrow.Field) arrow.Field {
 		fields = append(fields, f)
 		return f
 	}, func(t arrow.DataType) arrow.DataType { return t })

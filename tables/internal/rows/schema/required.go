@@ -106,7 +106,7 @@ func nullField(path string, a arrow.Array, t arrow.DataType, i int) string {
 
 // WithNullableFields returns a type whose nested fields, except map keys, can be null.
 func WithNullableFields(t arrow.DataType) arrow.DataType {
-	return mapFields(t, func(f arrow.Field) arrow.Field {
+	return rebuild(t, func(f arrow.Field) arrow.Field {
 		f.Type, f.Nullable = WithNullableFields(f.Type), true
 		return f
 	}, func(t arrow.DataType) arrow.DataType { return t })

@@ -274,15 +274,15 @@ func MapTypes(fields []arrow.Field, f func(arrow.DataType) arrow.DataType) []arr
 
 // MapLeaves returns t with its leaf types replaced by the results of f. It calls f for the leaves in order.
 func MapLeaves(t arrow.DataType, f func(arrow.DataType) arrow.DataType) arrow.DataType {
-	return mapFields(t, func(field arrow.Field) arrow.Field {
+	return rebuild(t, func(field arrow.Field) arrow.Field {
 		field.Type = MapLeaves(field.Type, f)
 		return field
 	}, f)
 }
 
-// mapFields returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns
+// rebuild returns t with its direct fields replaced by the results of mapField. For a type without fields, it returns
 // mapLeaf(t).
-func mapFields(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
+func rebuild(t arrow.DataType, mapField func(arrow.Field) arrow.Field, mapLeaf func(arrow.DataType) arrow.DataType) arrow.DataType {
 	switch t := t.(type) {
 	case *arrow.MapType:
 		key, item := mapField(t.KeyField()), mapField(t.ItemField())
@@ -312,12 +312,12 @@ func MapFields(t arrow.DataType, f func(arrow.Field) arrow.Field) arrow.DataType
 		field.Type = MapFields(field.Type, f)
 		return f(field)
 	}
-	if m, ok := t.(*arrow.MapType); ok { // mapFields does not keep the metadata of a map's fields
+	if m, ok := t.(*arrow.MapType); ok { // rebuild does not keep the metadata of a map's fields
 		changed := arrow.MapOfFields(mapField(m.KeyField()), mapField(m.ItemField()))
 		changed.KeysSorted = m.KeysSorted
 		return changed
 	}
-	return mapFields(t, mapField, func(t arrow.DataType) arrow.DataType { return t })
+	return rebuild(t, mapField, func(t arrow.DataType) arrow.DataType { return t })
 }
 
 // Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps,

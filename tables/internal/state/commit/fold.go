@@ -253,8 +253,8 @@ func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ ta
 	return cur.Metadata(), nil
 }
 
-// add adds a snapshot with the part's rows. If all rows are duplicates, it consists of the files of cur's snapshot,
-// because a put returned its version.
+// add adds a snapshot with the part's rows. If all rows are duplicates, it adds a snapshot with the same files as
+// cur's: a put has already returned the number of this version, so the version must exist.
 func (p *foldPart) add(ctx context.Context, a *Attempt, cur *table.Table, props iceberg.Properties) (table.Metadata, error) {
 	base := cur.Metadata()
 	meta, err := a.AddOrdered(ctx, cur, p.files, props, true)
