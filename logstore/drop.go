@@ -64,7 +64,8 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	s.warn(s.wal.remove(), "a write-ahead file of a dropped store could not be removed; it will be reused")
 	s.forgetFiles()
 	resumeErr := s.resumeWrites(t)
-	if s.mustResume = resumeErr != nil; s.mustResume {
+	s.mustResume = resumeErr != nil
+	if s.mustResume {
 		// The store has been dropped, so the call succeeds.
 		if s.checkPoisoned() == nil {
 			s.fullErr.CompareAndSwap(nil, &resumeErr)

@@ -69,14 +69,16 @@ func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err err
 	}
 	v = &view{source: t}
 	if t.snapshot != "" {
-		if v.t, err = t.loadSnapshot(ctx); err == nil {
+		v.t, err = t.loadSnapshot(ctx)
+		if err == nil {
 			v.def, err = definition.FromMetadata(v.t.Metadata())
 		}
 	} else {
 		err = v.read(ctx, n, withRows)
 	}
 	if err == nil {
-		if err = schema.CheckReadable(v.def.Stored); err != nil {
+		err = schema.CheckReadable(v.def.Stored)
+		if err != nil {
 			take.Release(v.rows)
 		}
 	}
@@ -93,7 +95,8 @@ func (v *view) read(ctx context.Context, n tableName, withRows bool) error {
 		return err
 	}
 	defer e.Release()
-	if v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil); err != nil {
+	v.t, v.def, v.tail, err = e.View(ctx, withRows && t.old == nil)
+	if err != nil {
 		return notFound(ctx, t.cat, n, err)
 	}
 	v.rows = v.tail.Rows // empty for an old version
@@ -146,7 +149,8 @@ func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), 
 	if err != nil {
 		return nil, nil, err
 	}
-	if v, err = t.view(ctx, true); err != nil {
+	v, err = t.view(ctx, true)
+	if err != nil {
 		unpin()
 		return nil, nil, err
 	}
@@ -154,7 +158,8 @@ func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), 
 		take.Release(v.rows)
 		unpin()
 	})
-	if err = v.dedupTail(ctx); err != nil {
+	err = v.dedupTail(ctx)
+	if err != nil {
 		release()
 	}
 	return v, release, err

@@ -143,14 +143,16 @@ func (d *Decoder) decodeStream(dst, src []byte, codec int) error {
 	case wireLZ4:
 		n, err = lz4.UncompressBlock(src, dst)
 	case wireSnappy:
-		if n, err = snappy.DecodedLen(src); err == nil && n == len(dst) {
+		n, err = snappy.DecodedLen(src)
+		if err == nil && n == len(dst) {
 			_, err = snappy.Decode(dst, src)
 		}
 	case wireZlib:
 		n, err = d.inflateStream(dst, src)
 	case wireZstd:
 		var z *zstd.Decoder
-		if z, err = d.zstd(); err == nil {
+		z, err = d.zstd()
+		if err == nil {
 			src, err = z.DecodeAll(src, dst[:0])
 			n = len(src)
 		}

@@ -171,7 +171,8 @@ func (r *resolver) bind(ctx context.Context, t *boundTable, table *tables.Table)
 		return err
 	}
 	t.copied = r.o.Nanoseconds && removeZones(t.plan)
-	if t.columns, err = columnsOf(t.plan); err != nil {
+	t.columns, err = columnsOf(t.plan)
+	if err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
 	if r.o.KeepsNanoseconds {

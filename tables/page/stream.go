@@ -138,7 +138,8 @@ func (h *handler) query(q *request) error {
 		}
 	}
 	o, err := q.parseStatement(p)
-	if err = errors.Join(err, checkID(c.ID)); err != nil {
+	err = errors.Join(err, checkID(c.ID))
+	if err != nil {
 		return err
 	}
 	if c.Limit < 0 {
@@ -205,7 +206,8 @@ func (h *handler) changes(q *request) error {
 	}
 	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
 	keys, err := parseNames("keys", p.Get("keys"))
-	if err = errors.Join(err, sinceErr, h.useID(q)); err != nil {
+	err = errors.Join(err, sinceErr, h.useID(q))
+	if err != nil {
 		return err
 	}
 	release, err := serving.AcquireQuery(q.Ctx)
@@ -237,7 +239,8 @@ func (h *handler) download(q *request) error {
 	}
 	var v *view
 	if sql == "" {
-		if v, err = h.parseView(q); err == nil {
+		v, err = h.parseView(q)
+		if err == nil {
 			err = h.keepNanoseconds(q, v)
 		}
 		if err != nil {

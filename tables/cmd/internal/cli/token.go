@@ -82,7 +82,8 @@ func (t *ttlFlag) Set(text string) error {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		const maxDays = 36500
 		var n int
-		if n, err = strconv.Atoi(days); err == nil && n <= maxDays {
+		n, err = strconv.Atoi(days)
+		if err == nil && n <= maxDays {
 			d = time.Duration(n) * 24 * time.Hour
 		}
 	}

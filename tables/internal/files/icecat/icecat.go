@@ -147,7 +147,8 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.writes.SetMaxOpenConns(1)
 	c.reads.SetMaxOpenConns(4)
 	c.reads.SetMaxIdleConns(4)
-	if err = c.prepare(ctx); err == nil {
+	err = c.prepare(ctx)
+	if err == nil {
 		err = c.startSealing(ctx, found)
 	}
 	if err == nil && c.isRebuilding {
@@ -176,7 +177,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
 	missing := slices.Concat(schema, sqliteTriggers, keysSchema)
 	if c.postgres {
-		if missing, err = postgresSchema(ctx, tx); err != nil {
+		missing, err = postgresSchema(ctx, tx)
+		if err != nil {
 			return err
 		}
 	}
@@ -225,7 +227,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	if c.postgres {
 		return nil
 	}
-	if c.lookup, err = c.reads.PrepareContext(ctx, selectLocation); err != nil {
+	c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	if err != nil {
 		return err
 	}
 	return c.answers.open()

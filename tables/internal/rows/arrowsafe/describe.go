@@ -191,7 +191,8 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
 		note := tableAt(t, start, i)
-		if err = d.checkText(note, firstSlot); err == nil {
+		err = d.checkText(note, firstSlot)
+		if err == nil {
 			err = d.checkText(note, secondSlot)
 		}
 	}
@@ -201,7 +202,8 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 // checkText checks the string in a slot. It fails if the strings so far, together, are longer than the description.
 func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
-	if d.texts -= int64(n); err == nil && d.texts < 0 {
+	d.texts -= int64(n)
+	if err == nil && d.texts < 0 {
 		err = fmt.Errorf("%w: its strings are longer than the whole description", errMessage)
 	}
 	return err

@@ -45,7 +45,8 @@ func Footer(in interface {
 },
 ) (whole []byte, size int64, err error) {
 	var last [8]byte
-	if size, err = in.Seek(0, io.SeekEnd); err == nil {
+	size, err = in.Seek(0, io.SeekEnd)
+	if err == nil {
 		_, err = in.ReadAt(last[:], max(size-8, 0))
 	}
 	if err != nil && err != io.EOF {
