@@ -118,8 +118,11 @@ func (r *blocksReader) readBlock(columns []Column, header any, data []byte) erro
 		c := &columns[position]
 		if a, ok := values.(array); ok && err == nil {
 			c.Values, err = a.column(i, len(positions))
-		} else if c.Values = values; err == nil && i > 0 {
-			err = errors.New("it shares its values with another column")
+		} else {
+			c.Values = values
+			if err == nil && i > 0 {
+				err = errors.New("it shares its values with another column")
+			}
 		}
 		if err == nil && kind[0] == "categorical_type" {
 			c.Values, err = r.decodeCategorical(c.Values, kind[1])

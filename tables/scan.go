@@ -240,8 +240,11 @@ func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch
 	var err error
 	if !r.needsCast {
 		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
-	} else if b, err = schema.Convert(b, r.read); err != nil {
-		return nil, err
+	} else {
+		b, err = schema.Convert(b, r.read)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if r.filter != nil && !filtered {
 		kept, err := r.filter.Filter(r.ctx, b)

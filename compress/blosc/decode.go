@@ -172,8 +172,11 @@ func (d *Decoder) inflateStream(dst, src []byte) (int, error) {
 	var err error
 	if r == nil {
 		r, err = zlib.NewReader(input)
-	} else if err = r.(zlib.Resetter).Reset(input, nil); err != nil {
-		d.zlibReaders.Put(r)
+	} else {
+		err = r.(zlib.Resetter).Reset(input, nil)
+		if err != nil {
+			d.zlibReaders.Put(r)
+		}
 	}
 	if err != nil {
 		return 0, err

@@ -71,8 +71,11 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 	if f == formats.Arrow {
 		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
 		w = ipc.NewWriter(q, ipc.WithSchema(r.Schema()))
-	} else if w, err = formats.NewWriter(f, q, r.Schema(), true); err != nil {
-		return err
+	} else {
+		w, err = formats.NewWriter(f, q, r.Schema(), true)
+		if err != nil {
+			return err
+		}
 	}
 	remaining := limit
 	for batch := range take.Rebatch(r, nil) {

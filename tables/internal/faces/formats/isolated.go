@@ -179,8 +179,11 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 	a.remaining -= b.NumRows() * b.NumCols()
 	if a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
-	} else if _, err = a.checker.Check(ctx, b); err != nil {
-		err = fmt.Errorf("%s: %w", a.in.Name, err)
+	} else {
+		_, err = a.checker.Check(ctx, b)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", a.in.Name, err)
+		}
 	}
 	if err != nil {
 		b.Release()

@@ -109,8 +109,11 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 		if v.Repair != nil {
 			if repairErr := v.repair(ctx, name, recorded); repairErr != nil {
 				finding.Problem += "; not repaired: " + repairErr.Error()
-			} else if readErr, problem = check(); readErr == nil && problem == nil {
-				finding.State = Repaired
+			} else {
+				readErr, problem = check()
+				if readErr == nil && problem == nil {
+					finding.State = Repaired
+				}
 			}
 		}
 	}

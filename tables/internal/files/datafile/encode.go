@@ -198,8 +198,11 @@ func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error)
 		if err == nil {
 			footer, err = e.nested.FileMetadata()
 		}
-	} else if err = e.flat.Close(); err == nil {
-		footer, err = e.flat.FileMetadata()
+	} else {
+		err = e.flat.Close()
+		if err == nil {
+			footer, err = e.flat.FileMetadata()
+		}
 	}
 	if err != nil {
 		return nil, 0, err

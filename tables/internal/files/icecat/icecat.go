@@ -135,8 +135,11 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
-	} else if found, err = c.openFiles(o); err == nil {
-		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+	} else {
+		found, err = c.openFiles(o)
+		if err == nil {
+			c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+		}
 	}
 	if err != nil && c.files != nil {
 		err = errors.Join(err, c.files.close())

@@ -110,8 +110,11 @@ func (c *unreadThrift) schema() error {
 		}
 		if children == 0 {
 			paths += path
-		} else if open = append(open, group{int(children), path}); len(open) > maxLevels {
-			return fmt.Errorf("its schema has more than %d levels at node %d of %d", maxLevels, i+1, n)
+		} else {
+			open = append(open, group{int(children), path})
+			if len(open) > maxLevels {
+				return fmt.Errorf("its schema has more than %d levels at node %d of %d", maxLevels, i+1, n)
+			}
 		}
 		if paths > maxFooter {
 			return fmt.Errorf("the paths of its columns have more than %d bytes", maxFooter)

@@ -195,8 +195,11 @@ func (p *parser) assignments(end int) (set []Assignment, err error) {
 		comma := p.find(p.pos, end, ",")
 		if p.peek(0) == "DEFAULT" && comma == p.pos+1 {
 			p.pos++
-		} else if a.Value, err = p.expression(comma); err != nil {
-			return nil, err
+		} else {
+			a.Value, err = p.expression(comma)
+			if err != nil {
+				return nil, err
+			}
 		}
 		set = append(set, a)
 		if comma == end {

@@ -31,8 +31,11 @@ func (p *parser) merge(st *Statement) (err error) {
 		start := p.pos
 		_, err = p.list()
 		st.Using = p.text(start, p.pos)
-	} else if err = p.expect("ON"); err == nil {
-		st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
+	} else {
+		err = p.expect("ON")
+		if err == nil {
+			st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
+		}
 	}
 	for err == nil && p.pos < len(p.tokens) {
 		if len(st.Actions) == maxActions {
