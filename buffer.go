@@ -202,7 +202,8 @@ func (b *Buffer) join(ctx context.Context, keys []string, pinned []pinnedKey,
 	var fastValues [][]byte
 	if len(fastKeys) > 0 {
 		var err error
-		if fastValues, err = b.fast.Get(ctx, fastKeys...); err != nil {
+		fastValues, err = b.fast.Get(ctx, fastKeys...)
+		if err != nil {
 			return nil, err
 		}
 	}

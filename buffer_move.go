@@ -114,7 +114,8 @@ func (m *bufferMover) moveNow(ctx context.Context, held []pinnedKey) error {
 		}
 		bunch := held[start:end]
 		var err error
-		if entries, buf, err = m.read(ctx, entries[:0], buf[:0], total, bunch); err != nil {
+		entries, buf, err = m.read(ctx, entries[:0], buf[:0], total, bunch)
+		if err != nil {
 			return err
 		}
 		if err := m.moveEntries(ctx, bunch, entries); err != nil {
@@ -181,7 +182,8 @@ func (m *bufferMover) discard(ctx context.Context, held []pinnedKey) error {
 	m.pins.mu.Unlock()
 	var err error
 	if len(keys) > 0 {
-		if err = Delete(context.WithoutCancel(ctx), m.fast, keys...); err != nil {
+		err = Delete(context.WithoutCancel(ctx), m.fast, keys...)
+		if err != nil {
 			err = fmt.Errorf("deleting moved or replaced data from the fast store: %w", err)
 		}
 	}

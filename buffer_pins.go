@@ -129,7 +129,8 @@ type bufferWait struct {
 // enqueue puts the operation's ticket on a key that is not available yet. mu must be held.
 func (p *bufferPins) enqueue(w *bufferWait, id keymap.ID, key string) {
 	if w.ticket == 0 {
-		if p.tickets++; p.tickets == 0 { // 0 means no ticket
+		p.tickets++
+		if p.tickets == 0 { // 0 means no ticket
 			p.tickets = 1
 		}
 		w.ticket = p.tickets

@@ -59,7 +59,8 @@ func (s *Store) eachPiece(ctx context.Context, stored []byte, f func(content []b
 		case len(content) == 0:
 			err = errEmpty
 		default:
-			if err = f(content); err != nil {
+			err = f(content)
+			if err != nil {
 				err = pieceError(len(content), err)
 			}
 		}
@@ -205,7 +206,8 @@ func (r *valueReader) openPiece() error {
 	if err != nil {
 		return r.readError(err)
 	}
-	if r.buffer, err = r.store.codec.decode(r.ctx, r.buffer[:0], content); err != nil {
+	r.buffer, err = r.store.codec.decode(r.ctx, r.buffer[:0], content)
+	if err != nil {
 		return r.readError(err)
 	}
 	r.skip(int(r.pieceLen))
@@ -302,7 +304,8 @@ func (r *valueReader) Size() (int64, error) {
 			}
 			continue
 		}
-		if r.stream, err = r.store.codec.stream(&r.piece, n); err != nil {
+		r.stream, err = r.store.codec.stream(&r.piece, n)
+		if err != nil {
 			return 0, r.readError(err)
 		}
 		r.buffer = slices.Grow(r.buffer[:0], chunkBytes)

@@ -17,7 +17,8 @@ func (s *Store) compress(_ context.Context, _ string, dst, value []byte) (_ []by
 		content := value[:min(int64(len(value)), s.limit)]
 		value = value[len(content):]
 		start := len(dst)
-		if dst, err = s.codec.encode(frame.Begin(dst), content); err != nil {
+		dst, err = s.codec.encode(frame.Begin(dst), content)
+		if err != nil {
 			return nil, err
 		}
 		dst = frame.End(dst, start)
@@ -40,14 +41,16 @@ func (p *packer) encode(dst, src []byte) ([]byte, error) {
 	w, _ := p.pool.Get().(pieceWriter)
 	if w == nil {
 		var err error
-		if w, err = p.newWriter(); err != nil {
+		w, err = p.newWriter()
+		if err != nil {
 			return dst, err
 		}
 	}
 	out := bytes.NewBuffer(dst)
 	w.Reset(out)
 	_, err := w.Write(src)
-	if err = errors.Join(err, w.Close()); err != nil {
+	err = errors.Join(err, w.Close())
+	if err != nil {
 		return dst, err
 	}
 	w.Reset(nil)

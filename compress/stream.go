@@ -198,7 +198,8 @@ func (s *streamer) stream(p *piece, claimed int64) (io.ReadCloser, error) {
 	if d == nil {
 		d = &stream{owner: s, input: pieceInput{noPiece}}
 		var err error
-		if d.reader, d.restart, err = s.newReader(&d.input); err != nil {
+		d.reader, d.restart, err = s.newReader(&d.input)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -87,7 +87,8 @@ func objectArray[T Element](data []byte) ([]T, error) {
 	elements := make([]T, len(objects))
 	for i, o := range objects {
 		var ok bool
-		if elements[i], ok = o.(T); !ok {
+		elements[i], ok = o.(T)
+		if !ok {
 			return nil, fmt.Errorf("element %d is a %s: only arrays of str objects can be read", i, pyvalue.Name(o))
 		}
 	}

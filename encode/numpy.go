@@ -99,7 +99,8 @@ func (n *NumPy[T]) encode(op string, entries []Entry[[]T]) ([]partd.Entry, error
 		}
 		start := len(bytes)
 		var err error
-		if bytes, err = appendArray(bytes, n.dtype, e.Value); err != nil {
+		bytes, err = appendArray(bytes, n.dtype, e.Value)
+		if err != nil {
 			return nil, keyError(op, e.Key, err)
 		}
 		batch = append(batch, partd.Entry{Key: e.Key, Value: bytes[start:len(bytes):len(bytes)]})

@@ -93,7 +93,8 @@ func (n *NumPy[T]) All(ctx context.Context, key string) iter.Seq2[[]T, error] {
 		} else {
 			err = eachChunk(r, d, emit)
 		}
-		if err = errors.Join(err, r.Close()); err != nil && !errors.Is(err, errStopped) {
+		err = errors.Join(err, r.Close())
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, keyError("all", key, err))
 		}
 	}

@@ -187,7 +187,8 @@ func fixedOf[T Element]() fixedType {
 // joinFrames concatenates frames with equal columns, as pandas.concat does.
 func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 	for i, f := range frames {
-		if f, err = f.withIndex(); err != nil {
+		f, err = f.withIndex()
+		if err != nil {
 			return DataFrame{}, fmt.Errorf("append %d: %w", i+1, err)
 		}
 		if len(joined.Columns) == 0 && joined.Rows() == 0 {
@@ -206,11 +207,13 @@ func joinFrames(frames []DataFrame) (joined DataFrame, err error) {
 			if !reflect.DeepEqual(column.Name, c.Name) {
 				return DataFrame{}, fmt.Errorf("append %d has a column %v, earlier appends have %v", i+1, c.Name, column.Name)
 			}
-			if column.Values, err = concatValues(column.Values, c.Values); err != nil {
+			column.Values, err = concatValues(column.Values, c.Values)
+			if err != nil {
 				return DataFrame{}, fmt.Errorf("append %d, column %v: %w", i+1, c.Name, err)
 			}
 		}
-		if joined.Index.Values, err = concatValues(joined.Index.Values, f.Index.Values); err != nil {
+		joined.Index.Values, err = concatValues(joined.Index.Values, f.Index.Values)
+		if err != nil {
 			return DataFrame{}, fmt.Errorf("append %d, index: %w", i+1, err)
 		}
 		if !reflect.DeepEqual(joined.Index.Name, f.Index.Name) {
@@ -229,12 +232,14 @@ func concatValues(dst, values any) (_ any, err error) {
 				return joined, nil
 			}
 		}
-		if dst, err = r.numbers(); err != nil {
+		dst, err = r.numbers()
+		if err != nil {
 			return nil, err
 		}
 	}
 	if r, ok := values.(Range); ok {
-		if values, err = r.numbers(); err != nil {
+		values, err = r.numbers()
+		if err != nil {
 			return nil, err
 		}
 	}

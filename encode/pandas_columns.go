@@ -81,7 +81,8 @@ func (s *PandasColumns) Append(ctx context.Context, entries ...Entry[DataFrame])
 
 func (s *PandasColumns) encodeColumn(key string, c Column) (elements, dtype partd.Entry, err error) {
 	if r, ok := c.Values.(Range); ok {
-		if c.Values, err = r.numbers(); err != nil {
+		c.Values, err = r.numbers()
+		if err != nil {
 			return elements, dtype, err
 		}
 	}
@@ -167,7 +168,8 @@ func (s *PandasColumns) Get(ctx context.Context, key string, names ...any) (d Da
 			d.Columns = append(d.Columns, Column{names[i/2-1], values})
 		}
 	}
-	if d, err = d.withIndex(); err != nil {
+	d, err = d.withIndex()
+	if err != nil {
 		return d, keyError("get", key, err)
 	}
 	return d, nil
@@ -183,7 +185,8 @@ func decodeColumn(dtype string, data []byte) (any, error) {
 	}
 	a := array{dtype: d, data: data}
 	if d.Kind == 'O' {
-		if a.objects, err = decodeLists(data, Python().Decode); err != nil {
+		a.objects, err = decodeLists(data, Python().Decode)
+		if err != nil {
 			return nil, err
 		}
 	}

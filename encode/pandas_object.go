@@ -243,11 +243,13 @@ func withDtype(inner, dtype any) (any, error) {
 }
 
 func numpyArray(data, dtype, shape any, fortran bool) (a array, err error) {
-	if a.dtype, err = dtypeOfObject(dtype); err != nil {
+	a.dtype, err = dtypeOfObject(dtype)
+	if err != nil {
 		return a, err
 	}
 	if shape != nil {
-		if a.shape, err = decodeIntegers(shape); err != nil {
+		a.shape, err = decodeIntegers(shape)
+		if err != nil {
 			return a, err
 		}
 	}
@@ -298,7 +300,8 @@ func decodeIntegers(v any) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v, err = pyvalue.Canon(values); err != nil {
+		v, err = pyvalue.Canon(values)
+		if err != nil {
 			return nil, err
 		}
 	}

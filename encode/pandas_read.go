@@ -52,7 +52,8 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 	}
 	d.Columns = make([]Column, count)
 	for i := range d.Columns {
-		if d.Columns[i].Name, err = columnName(labels.Values, i); err != nil {
+		d.Columns[i].Name, err = columnName(labels.Values, i)
+		if err != nil {
 			return d, err
 		}
 	}
@@ -68,7 +69,8 @@ func (r *blocksReader) readFrame(data []byte) (d DataFrame, err error) {
 			return d, fmt.Errorf("column %v is in no block", c.Name)
 		}
 	}
-	if d.Index, err = r.readIndex(headers[1], contents[1], length); err != nil {
+	d.Index, err = r.readIndex(headers[1], contents[1], length)
+	if err != nil {
 		return d, fmt.Errorf("index: %w", err)
 	}
 	return d.withIndex()
@@ -116,8 +118,11 @@ func (r *blocksReader) readBlock(columns []Column, header any, data []byte) erro
 		c := &columns[position]
 		if a, ok := values.(array); ok && err == nil {
 			c.Values, err = a.column(i, len(positions))
-		} else if c.Values = values; err == nil && i > 0 {
-			err = errors.New("it shares its values with another column")
+		} else {
+			c.Values = values
+			if err == nil && i > 0 {
+				err = errors.New("it shares its values with another column")
+			}
 		}
 		if err == nil && kind[0] == "categorical_type" {
 			c.Values, err = r.decodeCategorical(c.Values, kind[1])
@@ -180,7 +185,8 @@ func (r *blocksReader) decodeCategorical(codes, details any) (c Categorical, err
 	if numbers, ok := index.Values.(Range); ok {
 		index.Values, err = numbers.numbers()
 	}
-	if c.Ordered, c.Categories = t[0] == true, index.Values; err != nil {
+	c.Ordered, c.Categories = t[0] == true, index.Values
+	if err != nil {
 		return c, err
 	}
 	v := reflect.ValueOf(codes)
@@ -248,7 +254,8 @@ func parseIndex(v any) (c Column, err error) {
 	case "RangeIndex":
 		var r Range
 		for name, number := range map[string]*int64{"start": &r.Start, "stop": &r.Stop, "step": &r.Step} {
-			if *number, ok = dictValue[int64](state, name); !ok {
+			*number, ok = dictValue[int64](state, name)
+			if !ok {
 				return c, fmt.Errorf("the RangeIndex has no %s", name)
 			}
 		}

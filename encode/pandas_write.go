@@ -16,13 +16,15 @@ import (
 
 // append appends the encoded DataFrame to dst, with one block for each column.
 func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
-	if d, err = d.withIndex(); err != nil {
+	d, err = d.withIndex()
+	if err != nil {
 		return dst, err
 	}
 	names, headers, blocks := make([]any, len(d.Columns)), []any{nil, nil}, make([]storedColumn, len(d.Columns))
 	for i, c := range d.Columns {
 		names[i] = c.Name
-		if blocks[i], err = encodeValues(c.Values); err != nil {
+		blocks[i], err = encodeValues(c.Values)
+		if err != nil {
 			return dst, fmt.Errorf("column %v: %w", c.Name, err)
 		}
 		headers = append(headers, blocks[i].header(i, lengthOf(c.Values)))
@@ -32,12 +34,14 @@ func (o PandasOptions) append(dst []byte, d DataFrame) (_ []byte, err error) {
 		return dst, fmt.Errorf("index: %w", err)
 	}
 	for _, v := range []any{headers, pickle.Call("pandas", "Index", names, nil, false, nil, false), index} {
-		if dst, err = appendPickle(dst, v); err != nil {
+		dst, err = appendPickle(dst, v)
+		if err != nil {
 			return dst, err
 		}
 	}
 	for i, c := range d.Columns {
-		if dst, err = o.appendBlock(dst, blocks[i]); err != nil {
+		dst, err = o.appendBlock(dst, blocks[i])
+		if err != nil {
 			return dst, fmt.Errorf("column %v: %w", c.Name, err)
 		}
 	}

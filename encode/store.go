@@ -74,7 +74,8 @@ func (s *Store[T]) All(ctx context.Context, key string) iter.Seq2[T, error] {
 			return
 		}
 		err = eachPiece(frame.Read(r, partd.MaxValueLen), s.codec.Decode, func(v T) bool { return yield(v, nil) })
-		if err = errors.Join(err, r.Close()); err != nil && !errors.Is(err, errStopped) {
+		err = errors.Join(err, r.Close())
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(*new(T), keyError("all", key, err))
 		}
 	}

@@ -77,7 +77,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op sto
 	if s.mustResume && !s.closed && s.checkPoisoned() == nil && s.resumeWrites(nil) == nil {
 		s.mustResume = false // the store has a write-ahead file again
 	}
-	if err = s.checkWritable(); err == nil {
+	err = s.checkWritable()
+	if err == nil {
 		isNew, err = s.journal.sessions.check(tag)
 	}
 	s.mu.Unlock()
@@ -96,7 +97,8 @@ func (s *Store) change(ctx context.Context, opName string, tag partd.Tag, op sto
 		return false, s.opError(opName, err)
 	}
 	defer s.putBatch(b)
-	if err = s.encode(b, op); err == nil {
+	err = s.encode(b, op)
+	if err == nil {
 		s.mu.Lock()
 		seq, applied, err = s.commit(ctx, b, tag, op)
 		s.mu.Unlock()

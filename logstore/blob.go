@@ -27,7 +27,8 @@ func (bs *blobWriter) write(value []byte) (segment.BlobRef, error) {
 	}
 	ref := segment.BlobRef{File: f.Number, Off: off, Length: int64(len(value))}
 	ref.CRC = f.SaltedCRC(f.Number, off, table)
-	if _, err = f.f.WriteAt(value, off); err == nil {
+	_, err = f.f.WriteAt(value, off)
+	if err == nil {
 		_, err = f.f.WriteAt(table, off+int64(len(value)))
 	}
 	if err != nil {
@@ -44,7 +45,8 @@ func (bs *blobWriter) reserve(n int64) (*dataFile, int64, error) {
 	f := bs.file
 	if f == nil || f.end >= bs.segments.fileSize() {
 		var err error
-		if f, err = bs.catalog.add(segment.BlobFile); err != nil {
+		f, err = bs.catalog.add(segment.BlobFile)
+		if err != nil {
 			return nil, 0, err
 		}
 		bs.file = f

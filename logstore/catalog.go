@@ -89,7 +89,8 @@ func (c *catalog) writeContent(path string, flag int, b []byte, sync bool) error
 		err = f.Truncate(int64(len(b)))
 	}
 	if err == nil && sync {
-		if err = f.Sync(); err != nil {
+		err = f.Sync()
+		if err != nil {
 			err = fmt.Errorf("%w: %w", errNotSynced, err)
 		}
 	}
@@ -105,7 +106,8 @@ func (c *catalog) read() (m manifest, exists bool, err error) {
 	if err != nil {
 		return m, false, err
 	}
-	if m, err = parseManifest(b); err != nil {
+	m, err = parseManifest(b)
+	if err != nil {
 		return m, false, &partd.CorruptError{Path: path, Offset: -1, Err: err}
 	}
 	return m, true, nil

@@ -33,13 +33,16 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	var t *memtable // table that becomes active after the drop; nil if the store has no write-ahead file
 	if s.noWALError() != nil {
 		err = canceled.Err(ctx)
-	} else if t, err = s.journal.tableForDrop(ctx); err == nil {
-		defer func() {
-			if t != s.tables.active && t != s.tables.frozen {
-				t.reset()
-				s.tables.put(t)
-			}
-		}()
+	} else {
+		t, err = s.journal.tableForDrop(ctx)
+		if err == nil {
+			defer func() {
+				if t != s.tables.active && t != s.tables.frozen {
+					t.reset()
+					s.tables.put(t)
+				}
+			}()
+		}
 	}
 	if err != nil {
 		return false, err

@@ -189,8 +189,11 @@ func (g *getter) read(src segment.Source, single *lookup, byKey map[string]*look
 			if string(e.Key) != single.key {
 				continue
 			}
-		} else if l = byKey[string(e.Key)]; l == nil || l.hash>>g.shift != g.prefix {
-			continue // another key, perhaps from a wider range of this source
+		} else {
+			l = byKey[string(e.Key)]
+			if l == nil || l.hash>>g.shift != g.prefix {
+				continue // another key, perhaps from a wider range of this source
+			}
 		}
 		if err := g.apply(l, &e); err != nil {
 			return err

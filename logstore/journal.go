@@ -112,7 +112,8 @@ func (j *journal) diskUsed() (int64, error) {
 // allocate allocates the tables and the compressor, which only changes need.
 func (j *journal) allocate(c Compression) error {
 	var err error
-	if j.sealer.comp, err = segment.NewCompressor(segment.Codec(c)); err != nil {
+	j.sealer.comp, err = segment.NewCompressor(segment.Codec(c))
+	if err != nil {
 		return err
 	}
 	return j.tables.allocate()

@@ -65,7 +65,8 @@ func (j *mergeJob) isDead(e *segment.Entry) bool {
 		return false
 	}
 	if e.Kind == segment.KindSet || e.Kind == segment.KindDelete {
-		if r.passedCount++; r.passedCount == r.count {
+		r.passedCount++
+		if r.passedCount == r.count {
 			return e.Kind == segment.KindDelete && !r.hasOlder
 		}
 	}

@@ -12,11 +12,13 @@ import (
 
 // write writes the new segments, without adding them to the manifest.
 func (j *mergeJob) write() (err error) {
-	if j.comp, err = segment.NewCompressor(segment.Codec(j.compression)); err != nil {
+	j.comp, err = segment.NewCompressor(segment.Codec(j.compression))
+	if err != nil {
 		return err
 	}
 	for i := range j.arenas {
-		if j.arenas[i], err = offheap.Allocate(int(j.limit)); err != nil {
+		j.arenas[i], err = offheap.Allocate(int(j.limit))
+		if err != nil {
 			return err
 		}
 		defer offheap.Release(j.arenas[i])

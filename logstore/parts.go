@@ -89,7 +89,8 @@ func (s *Store) start() error {
 		if s.opts.ReadOnly {
 			return fmt.Errorf("there is no store here: %w", os.ErrNotExist)
 		}
-		if m, err = s.newManifest(); err != nil {
+		m, err = s.newManifest()
+		if err != nil {
 			return err
 		}
 	}

@@ -85,12 +85,14 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 		if err := v.close(); err != nil {
 			return nil, r.fail("open", err)
 		}
-		if v, err = s.flushedView(ctx, hash, hash); err != nil {
+		v, err = s.flushedView(ctx, hash, hash)
+		if err != nil {
 			return nil, r.fail("open", err)
 		}
 	}
 	v.copyTables()
-	if r.stream, err = v.newKeyStream([]byte(key), hash, nil); err != nil {
+	r.stream, err = v.newKeyStream([]byte(key), hash, nil)
+	if err != nil {
 		_ = v.close()
 		return nil, r.fail("open", err)
 	}

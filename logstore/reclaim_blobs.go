@@ -134,7 +134,8 @@ func (rc *reclaimer) sweep(ctx context.Context, files *fileSet, victims []*dataF
 		}
 		return err
 	})
-	if err = errors.Join(err, j.view.close()); err != nil {
+	err = errors.Join(err, j.view.close())
+	if err != nil {
 		return err
 	}
 	for _, f := range victims {
@@ -175,7 +176,8 @@ func (rc *reclaimer) replaceBlobs(files *fileSet, f *dataFile, commit func() err
 		return err
 	}
 	rc.catalog.mu.Lock()
-	if err = commit(); err == nil {
+	err = commit()
+	if err == nil {
 		files.replace([]*dataFile{f}, replacements...)
 	}
 	rc.catalog.mu.Unlock()
@@ -213,7 +215,8 @@ func (rc *reclaimer) copyBlobs(ctx context.Context, files *fileSet, f *dataFile,
 	}
 	path := filepath.Join(rc.dir, blobTmpName)
 	c.Path = path
-	if err = c.open(rc.fs, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
+	err = c.open(rc.fs, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
 		return err
 	}
 	c.Path = f.Path

@@ -14,7 +14,8 @@ func (j *journal) recoverWrite(storeExists bool) error {
 	epoch := j.catalog.manifest.liveEpoch
 	if storeExists {
 		var err error
-		if live, err = j.wal.open(&j.catalog.manifest, j.openFlag()); err != nil {
+		live, err = j.wal.open(&j.catalog.manifest, j.openFlag())
+		if err != nil {
 			return err
 		}
 		epoch = max(epoch, j.wal.lastEpoch) + 1
@@ -127,7 +128,8 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 				}
 				return err
 			}
-			if t, err = newTable(size); err != nil {
+			t, err = newTable(size)
+			if err != nil {
 				return err
 			}
 			t.temporary = true

@@ -39,7 +39,8 @@ func (w *scanWorker) reserve(n int) (*scanBatch, error) {
 	}
 	if w.batch == nil {
 		var err error
-		if w.batch, err = canceled.Receive(w.sc.ctx, w.free); err != nil {
+		w.batch, err = canceled.Receive(w.sc.ctx, w.free)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -115,7 +115,8 @@ func (w *scanWorker) emitRefs(refs []entryRef) error {
 			(len(w.pendingKeys) == 0 || w.pendingKeys[0].Hash > hash)
 		if simple {
 			var err error
-			if simple, err = w.emitAppends(refs[i:end], size); err != nil {
+			simple, err = w.emitAppends(refs[i:end], size)
+			if err != nil {
 				return err
 			}
 		}

@@ -38,7 +38,8 @@ func (w *scanWorker) openSource(i int, r hashRange) (src segment.Source, read ha
 func (w *scanWorker) load(r hashRange) error {
 	if w.arena == nil {
 		var err error
-		if w.arena, err = offheap.Allocate(int(w.sc.loadBytes)); err != nil {
+		w.arena, err = offheap.Allocate(int(w.sc.loadBytes))
+		if err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,8 @@ func (j *journal) seal(t *memtable, edit func(m *manifest), done chan struct{}) 
 	var err error
 	if t.size > 0 {
 		var seg *storedSegment
-		if seg, err = j.sealer.write(t); err == nil {
+		seg, err = j.sealer.write(t)
+		if err == nil {
 			segments = append(segments, seg)
 		}
 	}

@@ -54,7 +54,8 @@ func (sl *sealer) fileFor() (*dataFile, error) {
 		f = laterFiles[nextIndex]
 	} else {
 		var err error
-		if f, err = sl.catalog.add(segment.SegmentFile); err != nil {
+		f, err = sl.catalog.add(segment.SegmentFile)
+		if err != nil {
 			return nil, err
 		}
 	}

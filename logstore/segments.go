@@ -89,11 +89,14 @@ func (ss *segmentList) acquire() *version {
 // release removes a reference, and frees files that are no longer read. mu must be held.
 func (ss *segmentList) release(v *version) {
 	for v != nil {
-		if v.refs--; v.refs > 0 {
+		v.refs--
+		if v.refs > 0 {
 			return
 		}
-		if ss.discard(v.doomed, v.cuts); v != ss.version {
-			if ss.oldVersions--; ss.oldVersions == 0 {
+		ss.discard(v.doomed, v.cuts)
+		if v != ss.version {
+			ss.oldVersions--
+			if ss.oldVersions == 0 {
 				ss.onOldReleased()
 			}
 		}

@@ -57,7 +57,8 @@ func (l *writeAhead) begin(slot int, h walHeader) (*walFile, error) {
 	f := l.files[slot]
 	if f == nil {
 		var err error
-		if f, err = l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666); err != nil {
+		f, err = l.fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
 			return nil, err
 		}
 		l.files[slot] = f

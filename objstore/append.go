@@ -49,7 +49,8 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 func (s *Store) addAndFlush(ctx context.Context, op string, kind segment.Kind, entries []partd.Entry) error {
 	err := s.addEntries(ctx, kind, entries)
 	if err == nil {
-		if err = s.flushThen(ctx, nil); err != nil { // the entries stay buffered, and the next flush will commit them
+		err = s.flushThen(ctx, nil)
+		if err != nil { // the entries stay buffered, and the next flush will commit them
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	}

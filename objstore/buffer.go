@@ -152,7 +152,8 @@ func (b *buffer) sealSeparately(ctx context.Context, t *table) (*piece, error) {
 	}
 	data := p.part.bytes
 	p.part.inline = false
-	if p.part.bytes, err = footerOf(fileOf(b.format, b.writer, p.part.segmentNumber), data); err != nil {
+	p.part.bytes, err = footerOf(fileOf(b.format, b.writer, p.part.segmentNumber), data)
+	if err != nil {
 		return nil, err
 	}
 	return p, b.uploads.upload(ctx, p, data)

@@ -194,7 +194,8 @@ func (c *catalog) applyRecord(r *record, object string) (err error) {
 		file := g.file
 		file.ReaderAt = &fileTail{p.size - int64(len(p.bytes)), p.bytes}
 		var ledger []byte
-		if g.Layout, ledger, err = segment.ReadFooter(&file, p.size); err != nil {
+		g.Layout, ledger, err = segment.ReadFooter(&file, p.size)
+		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		g.ledger.Parse(ledger)

@@ -118,7 +118,8 @@ func (c *commitment) prepareRetry(ctx context.Context) error {
 	}
 	c.data = bytes.Clone(c.data)
 	setNumber(c.data, c.number)
-	if c.losses++; c.losses < lossesBeforeWait {
+	c.losses++
+	if c.losses < lossesBeforeWait {
 		return pauseBeforeRetry(ctx, min(c.losses, 6))
 	}
 	return c.startWaiting(ctx)
@@ -130,7 +131,8 @@ func (c *commitment) createRecord(ctx context.Context) error {
 	return c.retry(ctx, func(ctx context.Context) (err error) {
 		data := c.data
 		if c.isWaiting() {
-			if data, err = c.group(ctx); err != nil {
+			data, err = c.group(ctx)
+			if err != nil {
 				return err
 			}
 		}

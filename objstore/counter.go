@@ -45,7 +45,8 @@ func (c *Counter) List(ctx context.Context, prefix, after string) iter.Seq2[Obje
 		c.list.Add(1)
 		n := 0
 		for o, err := range nonNil(c.Bucket).List(ctx, prefix, after) {
-			if n++; n > listPage {
+			n++
+			if n > listPage {
 				c.list.Add(1)
 				n = 1
 			}

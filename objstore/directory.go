@@ -88,7 +88,8 @@ func (d *Directory) path(name string) (string, error) {
 // Create creates an object; see [Bucket].
 func (d *Directory) Create(ctx context.Context, name string, data []byte) (err error) {
 	path, err := d.path(name)
-	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+	err = cmp.Or(err, canceled.Err(ctx))
+	if err != nil {
 		return err
 	}
 	dir := filepath.Dir(path)
@@ -105,7 +106,8 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	err = errors.Join(err, f.Close())
+	if err != nil {
 		return err
 	}
 	if err := os.Link(tempPath, path); err != nil {
@@ -121,7 +123,8 @@ func (d *Directory) Create(ctx context.Context, name string, data []byte) (err e
 // ReadRange reads a part of an object; see [Bucket].
 func (d *Directory) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
 	path, err := d.path(name)
-	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+	err = cmp.Or(err, canceled.Err(ctx))
+	if err != nil {
 		return nil, err
 	}
 	f, err := os.Open(path)
@@ -161,7 +164,8 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the prefix is unused, or the file was just removed
 		}
-		if err = cmp.Or(err, canceled.Err(ctx)); err != nil || e.IsDir() {
+		err = cmp.Or(err, canceled.Err(ctx))
+		if err != nil || e.IsDir() {
 			return err
 		}
 		if strings.HasPrefix(e.Name(), tempPrefix) {
@@ -192,7 +196,8 @@ func (d *Directory) list(ctx context.Context, prefix, after string) (objects []O
 // Delete removes an object; see [Bucket].
 func (d *Directory) Delete(ctx context.Context, name string) error {
 	path, err := d.path(name)
-	if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+	err = cmp.Or(err, canceled.Err(ctx))
+	if err != nil {
 		return err
 	}
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {

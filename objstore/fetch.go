@@ -43,7 +43,8 @@ func (v view) open(ctx context.Context, g *committedSegment, first, end int) (*s
 		b.r = io.NopCloser(bytes.NewReader(g.data[start:stop]))
 	} else {
 		var err error
-		if b.r, err = v.catalog.bucket.ReadRange(ctx, g.object, g.base+start, stop-start); err != nil {
+		b.r, err = v.catalog.bucket.ReadRange(ctx, g.object, g.base+start, stop-start)
+		if err != nil {
 			return nil, nil, err
 		}
 	}
@@ -102,7 +103,8 @@ func (v view) stream(ctx context.Context, g *committedSegment, first, end int, f
 	err := v.read(ctx, g, first, end, &passed, func(r *segment.Reader) error {
 		n := 0
 		err := segment.EachEntry(r, func(e *segment.Entry) error {
-			if n++; n <= passed {
+			n++
+			if n <= passed {
 				return nil
 			}
 			passed = n

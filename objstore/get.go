@@ -171,7 +171,8 @@ func (r *valueReader) Read(p []byte) (int, error) {
 	case !r.started:
 		r.started = true
 		var ok bool
-		if r.value, r.err, ok = r.next(); !ok {
+		r.value, r.err, ok = r.next()
+		if !ok {
 			r.err = io.EOF
 		}
 	}

@@ -25,7 +25,8 @@ func Open(ctx context.Context, bucket Bucket, opts *Options) (*Store, error) {
 	s.catalog.init(&s.objects)
 	s.scans.limit = o.scanMemory()
 	s.disk.opts = &s.opts
-	if s.format, err = s.readStore(ctx); err != nil {
+	s.format, err = s.readStore(ctx)
+	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: objectPath(bucket, storeName), Err: err}
 	}
 	s.format.KeyHash = o.hooks.keyHash

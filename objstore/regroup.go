@@ -284,7 +284,8 @@ func (sp *pileFile) source(p *pile) source {
 				return canceled.Err(ctx)
 			}
 			var err error
-			if buf, err = sp.file.Read(buf, int(n), 1); err != nil {
+			buf, err = sp.file.Read(buf, int(n), 1)
+			if err != nil {
 				return sp.sc.disk.fileError(err)
 			}
 			for s := range sections(buf) {

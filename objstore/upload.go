@@ -51,7 +51,8 @@ type uploads struct {
 func (u *uploads) allocate(size int64) (err error) {
 	for range maxUploads {
 		e := &encoder{}
-		if e.compressor, err = segment.NewCompressor(0); err != nil {
+		e.compressor, err = segment.NewCompressor(0)
+		if err != nil {
 			return err
 		}
 		u.encoders = append(u.encoders, e)

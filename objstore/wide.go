@@ -173,7 +173,8 @@ func (sc *scanner) streamKey(ctx context.Context, src source, key []byte, yield 
 	c := chunker{key: string(key), yield: yield}
 	count = 0
 	err = eachEntry(func(number int, e *segment.Entry) error {
-		if count++; count <= firstIndex || skipped[number] || e.Kind == segment.KindDelete {
+		count++
+		if count <= firstIndex || skipped[number] || e.Kind == segment.KindDelete {
 			return nil
 		}
 		if !c.add(e.Value) {

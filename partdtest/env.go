@@ -265,7 +265,8 @@ func each[T any](name string, items iter.Seq2[T, error], visit func(T) error) er
 		if itemsErr != nil {
 			return fmt.Errorf("the %s iterator continues after the error %q", name, itemsErr)
 		}
-		if itemsErr = err; err != nil {
+		itemsErr = err
+		if err != nil {
 			continue
 		}
 		if err := visit(item); err != nil {

@@ -122,7 +122,8 @@ func partInvalid(e *env) {
 		for label, chunks := range scans {
 			n := 0
 			for c, err := range chunks {
-				if n++; err == nil || n > 1 || c.Key != "" || len(c.Data) > 0 {
+				n++
+				if err == nil || n > 1 || c.Key != "" || len(c.Data) > 0 {
 					e.Errorf("%s of part %d of %d yields key %q and error %v, want one error without data", label, invalid.part, invalid.parts, c.Key, err)
 					break
 				}

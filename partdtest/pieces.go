@@ -85,7 +85,8 @@ func checkPieces(label string, value []byte) (map[int]int, error) {
 	pieces, err := parsePieces(value)
 	if err == nil {
 		var next map[int]int
-		if next, err = checkSequence(pieces, true); err == nil {
+		next, err = checkSequence(pieces, true)
+		if err == nil {
 			return next, nil
 		}
 	}

@@ -52,7 +52,8 @@ func (x *exchange) change(ctx context.Context, op operation, entries []partd.Ent
 	}
 	k.isNumbered = true
 	k.crc = checksum(k.op, k.body()...)
-	if err = x.do(ctx, k); err == nil {
+	err = x.do(ctx, k)
+	if err == nil {
 		k.recycle()
 	}
 	return x.wrapError(k.op.String(), err)

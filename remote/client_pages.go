@@ -90,7 +90,8 @@ func listPages[V any](ctx context.Context, c *exchange, k *call, minSize int, it
 			return
 		}
 		var err error
-		if page, err = pages.next(); err != nil {
+		page, err = pages.next()
+		if err != nil {
 			yield(zero, c.wrapError(op.String(), err))
 			return
 		}

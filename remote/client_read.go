@@ -118,7 +118,8 @@ func (r *valueReader) Read(p []byte) (int, error) {
 			return 0, nil
 		}
 		var err error
-		if r.data, err = r.pages.next(); err != nil {
+		r.data, err = r.pages.next()
+		if err != nil {
 			r.err = r.wrapError(err)
 		}
 	}

@@ -77,7 +77,8 @@ func (x *exchange) reconnect(current *attempt) {
 			x.giveUp(current, partd.ErrClosed)
 			return
 		}
-		if err = x.connectAndResend(x.life, current); err == nil {
+		err = x.connectAndResend(x.life, current)
+		if err == nil {
 			return
 		}
 		x.opts.Logger.Debug("cannot connect", "server", x.url, "error", err)

@@ -73,7 +73,8 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	socket := &unixListener{Listener: l, path: path}
-	if socket.info, err = os.Lstat(path); err == nil {
+	socket.info, err = os.Lstat(path)
+	if err == nil {
 		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {

@@ -42,7 +42,8 @@ func (c *conn) handlePython(frames [][]byte) error {
 	switch command {
 	case "get":
 		c.hasRequested.Store(true)
-		if err = c.pythonGet(args); err != nil {
+		err = c.pythonGet(args)
+		if err != nil {
 			c.logFault(slog.LevelDebug, "a get from a Python client failed", err)
 			return fmt.Errorf("get of %d keys for Python: %w", len(args), err)
 		}

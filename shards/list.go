@@ -177,7 +177,8 @@ func findList(ctx context.Context, store partd.Partd) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if list, err = readList(ctx, store); err != nil || list != "" { // another client has written the list since
+		list, err = readList(ctx, store)
+		if err != nil || list != "" { // another client has written the list since
 			return list, err
 		}
 		return "", fmt.Errorf("%w: it has keys, such as %s, and no list: they were stored without the other shards, "+

@@ -85,7 +85,8 @@ func (a *Aggregator[T, K, A]) chooseStorage(o *hashagg.Options) error {
 	if a.acc.Codec.Encode == nil {
 		var err error
 		var flat bool
-		if a.acc.Codec, flat, err = newCodec[A](false); err != nil {
+		a.acc.Codec, flat, err = newCodec[A](false)
+		if err != nil {
 			return codecTypeError[A]("the accumulator, ", err)
 		}
 		if flat && a.acc.Size == nil && wordsOf[A]() <= maxInlineWords {
@@ -131,7 +132,8 @@ func (a *Aggregator[T, K, A]) Close() error { return a.tables.close() }
 // Results yields the results. Close all feeds before calling it. Call it once.
 func (a *Aggregator[T, K, A]) Results() iter.Seq2[Result[K, A], error] {
 	return results(&a.tables, func(g hashagg.Group) (r Result[K, A], size int, err error) {
-		if r.Key, err = a.codec.Decode(g.Key); err != nil {
+		r.Key, err = a.codec.Decode(g.Key)
+		if err != nil {
 			return r, 0, errorf("decoding a key: %w", err)
 		}
 		if a.inline {

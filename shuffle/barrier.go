@@ -95,7 +95,8 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		c, err := ReadCommitted(ctx, store)
 		switch {
 		case err == nil:
-			if missing, err = opts.missing(c); err != nil {
+			missing, err = opts.missing(c)
+			if err != nil {
 				return nil, err
 			}
 			if missing == nil {
@@ -106,7 +107,8 @@ func WaitCommitted(ctx context.Context, store partd.Partd, o *WaitOptions) (*Com
 		}
 		select {
 		case <-ctx.Done():
-			if missing.Err = canceled.Err(ctx); err != nil { // a failing store may be why commits are missing
+			missing.Err = canceled.Err(ctx)
+			if err != nil { // a failing store may be why commits are missing
 				missing.Err = fmt.Errorf("%w; the last read of the store failed: %w", missing.Err, err)
 			}
 			return nil, missing

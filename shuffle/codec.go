@@ -36,7 +36,8 @@ func codecTypeError[T any](of string, err error) error {
 
 // newKeyCodec returns the codec of keys, for which the options have no codec.
 func newKeyCodec[K any]() (c encode.ValueCodec[K], err error) {
-	if c, _, err = newCodec[K](true); err != nil {
+	c, _, err = newCodec[K](true)
+	if err != nil {
 		return c, keyTypeError(reflect.TypeFor[K](), err)
 	}
 	return c, nil

@@ -35,7 +35,8 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 	}
 	// Encodings are compared, so equal values need equal encodings.
 	if o.orDefault().Codec.Encode == nil {
-		if c.Codec, _, err = newCodec[T](true); err != nil {
+		c.Codec, _, err = newCodec[T](true)
+		if err != nil {
 			return nil, codecTypeError[T]("", err)
 		}
 	}
@@ -84,7 +85,8 @@ func (d *Deduplicator[T]) Feed() (*Feed[T], error) {
 			if !isNew {
 				return nil
 			}
-			if record, err = d.codec.Encode(record[:0], *v); err != nil {
+			record, err = d.codec.Encode(record[:0], *v)
+			if err != nil {
 				return errorf("encoding a record: %w", err)
 			}
 			list.put(state, record)
@@ -107,7 +109,8 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 		if d.key != nil {
 			record = g.States.(*firstRecords).get(g.State)
 		}
-		if v, err = d.codec.Decode(record); err != nil {
+		v, err = d.codec.Decode(record)
+		if err != nil {
 			err = errorf("decoding a record: %w", err)
 		}
 		return v, len(record), err

@@ -25,10 +25,12 @@ type Feed[T any] struct {
 func newFeed[T any](t *tally, appendKey, encode func(dst []byte, v T) ([]byte, error), put func(key, record []byte) error, finish func() error) *Feed[T] {
 	var key, record []byte
 	return &Feed[T]{mu: new(sync.Mutex), tally: t, finish: finish, add: func(v T) (err error) {
-		if key, err = appendKey(key[:0], v); err != nil {
+		key, err = appendKey(key[:0], v)
+		if err != nil {
 			return errorf("encoding a key: %w", err)
 		}
-		if record, err = encode(record[:0], v); err != nil {
+		record, err = encode(record[:0], v)
+		if err != nil {
 			return errorf("encoding a record: %w", err)
 		}
 		t.add(len(record))
@@ -135,13 +137,16 @@ func pipe[T, R any, S io.Closer](in iter.Seq2[T, error], start func() (S, error)
 		}
 		canYield := false // false while the caller's code runs: if that code panics, yield must not be called
 		defer func() {
-			if err = errors.Join(err, s.Close()); err != nil && canYield {
+			err = errors.Join(err, s.Close())
+			if err != nil && canYield {
 				yield(zero, err)
 			}
 		}()
-		if err = feedAll(func() (*Feed[T], error) { return open(s) }, in); err == nil {
+		err = feedAll(func() (*Feed[T], error) { return open(s) }, in)
+		if err == nil {
 			for r, failed := range out(s) {
-				if err = failed; err != nil {
+				err = failed
+				if err != nil {
 					break
 				}
 				if !yield(r, nil) {

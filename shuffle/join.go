@@ -101,7 +101,8 @@ func NewJoiner[L, R, K any](ctx context.Context, leftKey func(L) K, rightKey fun
 	j.rightKey = func(dst []byte, v R) ([]byte, error) { return appendKey(dst, rightKey(v)) }
 	j.opts = mergejoin.Options{Kind: mergejoin.Kind(opts.Kind), MatchEmpty: reflect.TypeFor[K]().Kind() != reflect.Pointer, Memory: c.Memory / 8, Temp: c.temp}
 	sorting := &extsort.Options{Memory: c.Memory * 7 / 16, Threads: c.Threads, Temp: c.temp, KeepKeys: true}
-	if j.left, err = extsort.New(ctx, sorting); err == nil {
+	j.left, err = extsort.New(ctx, sorting)
+	if err == nil {
 		j.right, err = extsort.New(ctx, sorting)
 	}
 	if err != nil {

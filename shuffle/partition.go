@@ -42,7 +42,8 @@ func feedPartitions[T, K any](p *Partitions[T, K], newErr error, in iter.Seq2[T,
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	if err = feedAll(p.Feed, in); err != nil {
+	err = feedAll(p.Feed, in)
+	if err != nil {
 		return nil, err
 	}
 	fed = true

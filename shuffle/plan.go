@@ -119,7 +119,8 @@ func (p *plan) repeated(n int, size uintptr) *plan {
 	return &plan{
 		encode: func(dst []byte, ptr unsafe.Pointer) (_ []byte, err error) {
 			for i := range n {
-				if dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
+				dst, err = p.encode(dst, unsafe.Add(ptr, uintptr(i)*size))
+				if err != nil {
 					return dst, err
 				}
 			}
@@ -127,7 +128,8 @@ func (p *plan) repeated(n int, size uintptr) *plan {
 		},
 		decode: func(data []byte, ptr unsafe.Pointer) (_ []byte, err error) {
 			for i := range n {
-				if data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size)); err != nil {
+				data, err = p.decode(data, unsafe.Add(ptr, uintptr(i)*size))
+				if err != nil {
 					return nil, err
 				}
 			}
@@ -190,7 +192,8 @@ func structPlan(t reflect.Type, forKeys bool) (*plan, error) {
 	return &plan{
 		encode: func(dst []byte, p unsafe.Pointer) (_ []byte, err error) {
 			for i := range fields {
-				if dst, err = fields[i].encode(dst, unsafe.Add(p, fields[i].offset)); err != nil {
+				dst, err = fields[i].encode(dst, unsafe.Add(p, fields[i].offset))
+				if err != nil {
 					return dst, err
 				}
 			}
@@ -198,7 +201,8 @@ func structPlan(t reflect.Type, forKeys bool) (*plan, error) {
 		},
 		decode: func(data []byte, p unsafe.Pointer) (_ []byte, err error) {
 			for i := range fields {
-				if data, err = fields[i].decode(data, unsafe.Add(p, fields[i].offset)); err != nil {
+				data, err = fields[i].decode(data, unsafe.Add(p, fields[i].offset))
+				if err != nil {
 					return nil, err
 				}
 			}

@@ -126,7 +126,8 @@ func (o *Options[T]) resolve() (c config[T], err error) {
 		return c, argumentErrorf("option Threads is %d: it must be positive", c.Threads)
 	}
 	c.Memory = max(c.Memory, int64(c.Threads+1)<<20)
-	if c.Codec, err = o.codec(); err != nil {
+	c.Codec, err = o.codec()
+	if err != nil {
 		return c, err
 	}
 	c.temp, err = tempdir.New(c.TempDirs, nil)

@@ -41,7 +41,8 @@ func newSpool[T any](ctx context.Context, resolved config[T]) (*spool, error) {
 		if err != nil {
 			return nil, errors.Join(err, resolved.temp.Close())
 		}
-		if s.ownStore, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory}); err != nil {
+		s.ownStore, err = logstore.Open(dir, &logstore.Options{Memory: storeMemory})
+		if err != nil {
 			return nil, errors.Join(err, resolved.temp.Close())
 		}
 		s.store = s.ownStore

@@ -141,7 +141,8 @@ func (t *sharedTable[T]) collect(v T) (size int, err error) {
 		return 0, errPanicked
 	}
 	from := len(t.buf)
-	if t.buf, err = t.encode(t.buf, v); err != nil {
+	t.buf, err = t.encode(t.buf, v)
+	if err != nil {
 		return 0, err
 	}
 	size = len(t.buf) - from

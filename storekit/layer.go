@@ -134,7 +134,8 @@ func (l *Layer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	}
 	// The keys are already removed, so canceling ctx must not lose their values.
 	ctx = context.WithoutCancel(ctx)
-	if values, err = l.readAll(ctx, "pop", keys, stored); err == nil {
+	values, err = l.readAll(ctx, "pop", keys, stored)
+	if err == nil {
 		return values, nil
 	}
 	restored := make([]partd.Entry, 0, len(keys))

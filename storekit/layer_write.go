@@ -53,7 +53,8 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 		assigned := b.shares[i]
 		for i := assigned.start; i < assigned.end; i++ {
 			b.entries[i].Key = entries[i].Key
-			if b.entries[i].Value, err = l.passIn(ctx, op, entries[i], &b.buffers[w]); err != nil {
+			b.entries[i].Value, err = l.passIn(ctx, op, entries[i], &b.buffers[w])
+			if err != nil {
 				return err
 			}
 			if isAppend && len(entries[i].Value) == 0 {

@@ -77,7 +77,8 @@ func clientOptions(scheme string, o options) (*remote.ClientOptions, error) {
 	c.TLS = new(tls.Config)
 	if name := o.text("ca", ""); name != "" {
 		var err error
-		if c.TLS.RootCAs, err = certfiles.ReadAuthorities(name); err != nil {
+		c.TLS.RootCAs, err = certfiles.ReadAuthorities(name)
+		if err != nil {
 			return nil, fmt.Errorf("ca: %w", err)
 		}
 	}

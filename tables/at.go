@@ -46,7 +46,8 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 			return nil, err
 		}
 		selected.location = l.Location
-		if _, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location); err != nil {
+		_, err = t.cat.LoadAt(ctx, n.Namespace, n.Name, l.Location)
+		if err != nil {
 			return nil, err
 		}
 		return &selected, nil

@@ -68,7 +68,8 @@ func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (e
 		if err := s.cat.DropNamespace(ctx, namespaceOf(b.Name())); err != nil {
 			return err
 		}
-		if exists, err = s.cat.HasNamespace(ctx, namespaceOf(b.Name())); err != nil || !exists {
+		exists, err = s.cat.HasNamespace(ctx, namespaceOf(b.Name()))
+		if err != nil || !exists {
 			return err
 		}
 	}
@@ -125,7 +126,8 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 		return fmt.Errorf("pattern %q: %w", f.Pattern, err)
 	}
 	wanted, err := f.Metadata.normalize()
-	if err = cmp.Or(checkName("bucket", bucket), err); err != nil {
+	err = cmp.Or(checkName("bucket", bucket), err)
+	if err != nil {
 		return err
 	}
 	f = &Filter{f.Pattern, wanted, f.Snapshot}
@@ -218,7 +220,8 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 	err = cmp.Or(err, l.Damaged)
 	if err == nil && t.old != nil {
 		var v *view
-		if v, err = t.view(ctx, false); err == nil {
+		v, err = t.view(ctx, false)
+		if err == nil {
 			i.Version, i.Updated = *t.old, commit.TimeOf(v.snapshot)
 			i.Rows, i.Bytes, i.Files = icecat.Totals(v.snapshot)
 		}

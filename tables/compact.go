@@ -48,7 +48,8 @@ func (e tableWriter) commitCompaction(ctx context.Context, t *table.Table, prepa
 		return r, err
 	}
 	defer func() { step.IO.RemoveFailed(err) }()
-	if _, err = e.CommitAside(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply}); err != nil {
+	_, err = e.CommitAside(ctx, commit.PreparedStep{IO: step.IO, Apply: step.apply})
+	if err != nil {
 		return r, err
 	}
 	return MaintainResult{Tables: 1, FilesBefore: len(step.result.OldDataFiles), FilesAfter: len(step.result.NewDataFiles)}, nil
@@ -66,7 +67,8 @@ type compactStep struct {
 // prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
 func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
-	if step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO()); err != nil {
+	step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO())
+	if err != nil {
 		return nil, err
 	}
 	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil
@@ -74,7 +76,8 @@ func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prep
 	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
 	}
-	if step.tasks, err = datafile.Tasks(ctx, t); err != nil {
+	step.tasks, err = datafile.Tasks(ctx, t)
+	if err != nil {
 		return nil, err
 	}
 	if err := prepare(ctx, t, step); err != nil {
@@ -150,7 +153,8 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 	if err != nil {
 		return err
 	}
-	if step.cut, err = s.NewCutter(ctx); err != nil {
+	step.cut, err = s.NewCutter(ctx)
+	if err != nil {
 		return err
 	}
 	files, err := s.Files(ctx)
@@ -158,7 +162,8 @@ func (e tableWriter) mergeInOrder(ctx context.Context, t *table.Table, step *com
 		return err
 	}
 	for _, f := range files {
-		if f.Stale, err = isStale(ctx, t, f.Task); err != nil {
+		f.Stale, err = isStale(ctx, t, f.Task)
+		if err != nil {
 			return err
 		}
 	}
@@ -186,7 +191,8 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	result := c.result
-	if result.NewDataFiles, err = datafile.WithRowIDs(cur, result.NewDataFiles); err != nil {
+	result.NewDataFiles, err = datafile.WithRowIDs(cur, result.NewDataFiles)
+	if err != nil {
 		return nil, err
 	}
 	tx := cur.NewTransaction()

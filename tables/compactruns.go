@@ -159,7 +159,8 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
 	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
 	l.suffixOnly = true
-	if step.cut, err = s.NewCutter(ctx); err != nil {
+	step.cut, err = s.NewCutter(ctx)
+	if err != nil {
 		return err
 	}
 	var files []*series.File

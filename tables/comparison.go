@@ -42,7 +42,8 @@ func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batch
 				yield(nil, err)
 				return
 			}
-			if c.add(b); c.stopped {
+			c.add(b)
+			if c.stopped {
 				break
 			}
 		}
@@ -279,7 +280,8 @@ func (d *difference) batches(ctx context.Context) sorted.Batches {
 			rows = d.compare(ctx, d.read(ctx, d.from, deleted), d.read(ctx, d.to, inserted))
 		}
 		for b, err := range rows {
-			if err = cmp.Or(err, canceled.Err(ctx)); err != nil {
+			err = cmp.Or(err, canceled.Err(ctx))
+			if err != nil {
 				if b != nil {
 					b.Release()
 				}

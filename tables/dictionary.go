@@ -111,7 +111,8 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 			return nil, err
 		}
 		defer newValues.Release()
-		if d.values, err = array.Concatenate([]arrow.Array{d.values, newValues}, memory.DefaultAllocator); err != nil {
+		d.values, err = array.Concatenate([]arrow.Array{d.values, newValues}, memory.DefaultAllocator)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -45,7 +45,8 @@ func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOption
 	if a := selectState(since); a.version != nil && *a.version != 0 || !a.time.IsZero() || a.snapshot != "" {
 		d.from, sinceErr = t.viewAt(ctx, since)
 	}
-	if d.to, err = t.foldedView(ctx); err != nil {
+	d.to, err = t.foldedView(ctx)
+	if err != nil {
 		return nil, err
 	}
 	uuid := d.to.t.Metadata().TableUUID()

@@ -201,7 +201,8 @@ func (ev *evolvedColumns) caster() *schema.Caster {
 func (c ColumnChange) column(lastID int) (f arrow.Field, stored iceberg.NestedField, err error) {
 	f = c.field
 	if f.Type == nil {
-		if f.Type, err = schema.Parse(string(c.Type)); err != nil {
+		f.Type, err = schema.Parse(string(c.Type))
+		if err != nil {
 			return f, stored, &schema.Error{Column: c.Column, Err: err}
 		}
 	}

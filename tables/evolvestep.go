@@ -124,10 +124,12 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	for i, name := range s.Keys {
 		s.Keys[i] = newName(name)
 	}
-	if meta, err = definition.Reshape(meta, p.shape); err != nil {
+	meta, err = definition.Reshape(meta, p.shape)
+	if err != nil {
 		return nil, err
 	}
-	if meta, err = definition.WithSettings(meta, &s); err == nil && p.props != nil {
+	meta, err = definition.WithSettings(meta, &s)
+	if err == nil && p.props != nil {
 		meta, err = table.UpdateTableMetadata(meta, []table.Update{table.NewSetPropertiesUpdate(p.props)}, "")
 	}
 	return meta, err
@@ -160,7 +162,8 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 	if caster != nil && c.Writes() {
 		return errors.New("a column change that rewrites the table's files cannot follow a put in the same Update: make the change in its own Update")
 	}
-	if step.Basis, err = commit.BasisOf(c.cur, commit.AnyChanges, nil); err != nil {
+	step.Basis, err = commit.BasisOf(c.cur, commit.AnyChanges, nil)
+	if err != nil {
 		return err
 	}
 	step.allowedBy = step.Definition.Settings.Evolution
@@ -175,7 +178,8 @@ func (t *Txn) reshape(c *txnChange, step *evolveStep, caster *schema.Caster, che
 			return err
 		}
 		step.read = datafile.Paths(files)
-		if step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil); err != nil {
+		step.written, err = step.rewriteFiles(t.ctx, c.cur, meta, step.IO, nil)
+		if err != nil {
 			return err
 		}
 	}

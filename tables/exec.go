@@ -27,7 +27,8 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 	ctx, end := s.opts.begin(ctx, "exec", x.o.Bucket, "")
 	defer func() { end(Outcome{Rows: result.Rows, Err: err}) }()
 	defer func() { wrapError(&err, "exec", x.result.Bucket, x.result.Table) }()
-	if x.st, err = sqlwrite.Parse(sql); err != nil {
+	x.st, err = sqlwrite.Parse(sql)
+	if err != nil {
 		return result, err
 	}
 	longest := x.o.ID
@@ -52,7 +53,8 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 		return x.result, nil
 	}
 	if !x.runsEach() {
-		if err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) }); err != nil {
+		err = commit.RetryStale(maxRewrites, func() error { return x.run(ctx) })
+		if err != nil {
 			x.result.Rows = 0
 		}
 		return x.result, err
@@ -108,7 +110,8 @@ func (x *execution) run(ctx context.Context) error {
 func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) (_ *QueryDescription, err error) {
 	x := &execution{s: s, o: ExecOptions{Bucket: o.Bucket}}
 	defer func() { wrapError(&err, "describe", x.result.Bucket, x.result.Table) }()
-	if x.st, err = sqlwrite.Parse(sql); err != nil {
+	x.st, err = sqlwrite.Parse(sql)
+	if err != nil {
 		return nil, err
 	}
 	if err := x.locate(ctx); err != nil {
@@ -122,7 +125,8 @@ func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) 
 		}
 	case sqlwrite.Insert:
 		var query string
-		if query, err = x.insertQuery(ctx, x.st, 0, 1); err == nil && !x.needsParts(query) {
+		query, err = x.insertQuery(ctx, x.st, 0, 1)
+		if err == nil && !x.needsParts(query) {
 			d, err = x.describe(ctx, query)
 		}
 	case sqlwrite.Update, sqlwrite.Delete, sqlwrite.Merge:

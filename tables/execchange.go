@@ -51,7 +51,8 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return p, err
 	}
 	if x.changesAll() {
-		if err = w.begin(ctx, fileIO); err == nil {
+		err = w.begin(ctx, fileIO)
+		if err == nil {
 			err = c.removeAll(ctx)
 		}
 	} else {
@@ -82,7 +83,8 @@ func (x *execution) changesAll() bool {
 func (x *execution) changeQuery(ctx context.Context, columns []sqlwrite.Column) (_ *sqlwrite.Change, err error) {
 	var sourceColumns []string
 	if x.st.NeedsSource() {
-		if sourceColumns, err = x.resultNames(ctx, x.st.SourceQuery()); err != nil {
+		sourceColumns, err = x.resultNames(ctx, x.st.SourceQuery())
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -167,7 +169,8 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 	if err != nil {
 		return err
 	}
-	if c.query, err = x.changeQuery(ctx, columns); err != nil {
+	c.query, err = x.changeQuery(ctx, columns)
+	if err != nil {
 		return err
 	}
 	o := x.queryOptions()

@@ -32,7 +32,8 @@ func (x *execution) define(ctx context.Context) (err error) {
 			}
 		}
 	case sqlwrite.AlterTable:
-		if c, err = x.columnChange(ctx); err != nil {
+		c, err = x.columnChange(ctx)
+		if err != nil {
 			return err
 		}
 	}

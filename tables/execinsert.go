@@ -50,7 +50,8 @@ func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, 
 	}
 	var names []string
 	if st.Query != "" {
-		if names, err = x.resultNames(ctx, st.Query); err != nil {
+		names, err = x.resultNames(ctx, st.Query)
+		if err != nil {
 			return "", err
 		}
 	}
@@ -64,7 +65,8 @@ func (x *execution) resultNames(ctx context.Context, query string) (names []stri
 	}
 	// DuckDB does not describe parameters without a type
 	if d.Result.NumFields() == 1 && d.Result.Field(0).Name == "unknown" && x.st.HasParameters {
-		if d, err = x.describe(ctx, sqlwrite.NullParameters(query)); err != nil {
+		d, err = x.describe(ctx, sqlwrite.NullParameters(query))
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -153,7 +155,8 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 			if next == total {
 				return
 			}
-			if r, next, err = open(next); err != nil {
+			r, next, err = open(next)
+			if err != nil {
 				yield(nil, err)
 				return
 			}
@@ -231,7 +234,8 @@ func (x *execution) create(ctx context.Context) error {
 		x.result.Replaced = info.Rows
 	case x.exists && x.st.Query != "":
 		var err error
-		if o.basis, err = x.folded(ctx); err != nil {
+		o.basis, err = x.folded(ctx)
+		if err != nil {
 			return err
 		}
 	}

@@ -217,7 +217,8 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.Re
 	if a.Kind == sqlwrite.Update { // the other columns stay, so the table's evolution does not matter
 		if r.casters[k] == nil {
 			names := schema.Names(part.Schema())
-			if r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names)); err != nil {
+			r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names))
+			if err != nil {
 				return nil, err
 			}
 		}

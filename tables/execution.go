@@ -62,7 +62,8 @@ func (x *execution) locate(ctx context.Context) (err error) {
 		x.exists, err = b.Exists(ctx)
 		return err
 	}
-	if x.exists, err = x.has(ctx, b.Name(), st.Table); err != nil {
+	x.exists, err = x.has(ctx, b.Name(), st.Table)
+	if err != nil {
 		return err
 	}
 	if !x.exists {

@@ -77,7 +77,8 @@ func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep i
 		if cur == nil {
 			return nil, commit.ErrNothing // the table was deleted concurrently
 		}
-		if meta, r.Versions, err = withoutOldVersions(cur, olderThan, keep); err == nil && r.Versions == 0 {
+		meta, r.Versions, err = withoutOldVersions(cur, olderThan, keep)
+		if err == nil && r.Versions == 0 {
 			err = commit.ErrNothing
 		}
 		return meta, err
@@ -104,7 +105,8 @@ func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (tabl
 
 // keepOf returns how many versions of a table to keep, and for how long. If both are 0, its versions do not expire.
 func (o *MaintainOptions) keepOf(settings definition.Settings) (keep int, age time.Duration) {
-	if keep, age = settings.Keep(); keep == 0 && age == 0 {
+	keep, age = settings.Keep()
+	if keep == 0 && age == 0 {
 		return o.Keep, o.OlderThan
 	}
 	return keep, age

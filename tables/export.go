@@ -81,7 +81,8 @@ func exportParts(ctx context.Context, r array.RecordReader, path string, fileRow
 		part := arrowsafe.Reader(r.Schema(), parts.Part(sorted.AtMost(fileRows)), func() {})
 		written, err := parquetfile.Write(ctx, filepath.Join(dir, fmt.Sprintf("part-%05d.parquet", n)), false, part)
 		part.Release()
-		if rows += written; err != nil {
+		rows += written
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -32,7 +32,8 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 		record = binary.AppendUvarint(binary.AppendUvarint(record[:0], uint64(source)), uint64(row))
 		return w.Add(key, record)
 	}
-	if err = k.eachSpilled(func(key []byte, row int64) error { return addRow(key, 0, row) }); err != nil {
+	err = k.eachSpilled(func(key []byte, row int64) error { return addRow(key, 0, row) })
+	if err != nil {
 		return nil, err
 	}
 	for i, f := range datafile.ToRead(t, tasks) {

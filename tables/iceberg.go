@@ -39,7 +39,8 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 			t.store().keeper.noteLoad(n)
 		}
 	}()
-	if loaded, err = cat.Load(ctx, n.Namespace, n.Name); err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
+	loaded, err = cat.Load(ctx, n.Namespace, n.Name)
+	if err != nil || o == nil || !o.Fold || t.store().opts.ReadOnly || loaded.Properties()[FoldOnLoadProperty] == "false" {
 		return loaded, notFound(ctx, cat, n, err)
 	}
 	if s := loaded.CurrentSnapshot(); s != nil && o.Every > 0 && time.Since(time.UnixMilli(s.TimestampMs)) < o.Every {
@@ -92,7 +93,8 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	if err := checkName("bucket", b.Name()); err != nil {
 		return err
 	}
-	if m, err = m.normalize(); err == nil {
+	m, err = m.normalize()
+	if err == nil {
 		err = b.store().cat.CreateNamespace(ctx, namespaceOf(b.Name()), m)
 	}
 	return err
@@ -147,7 +149,8 @@ func (s *Store) commitIceberg(ctx context.Context, changes []foreign.Change) (re
 	}
 	for _, c := range pending {
 		if c.Result == nil { // the commit changed nothing, perhaps because it repeats an earlier one
-			if c.Result, err = s.cat.Load(ctx, c.Namespace, c.Name); err != nil {
+			c.Result, err = s.cat.Load(ctx, c.Namespace, c.Name)
+			if err != nil {
 				return nil, notFound(ctx, s.cat, c.TableName, err)
 			}
 		}

@@ -117,7 +117,8 @@ func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f f
 	for _, list := range [][]error{damaged, failed} {
 		slices.SortFunc(list, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	}
-	if err = cmp.Or(err, errors.Join(failed...)); err != nil && damaged != nil {
+	err = cmp.Or(err, errors.Join(failed...))
+	if err != nil && damaged != nil {
 		return sum, fmt.Errorf("%w\n%v", err, errors.Join(damaged...)) //nolint:errorlint // not only damaged tables failed
 	}
 	return sum, cmp.Or(err, errors.Join(damaged...))
@@ -192,7 +193,8 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 	if err != nil {
 		return state, notFound(ctx, s.cat, n, err)
 	}
-	if state.MetadataBytes, err = s.cat.MetadataSize(ctx, n.Namespace, n.Name); err != nil {
+	state.MetadataBytes, err = s.cat.MetadataSize(ctx, n.Namespace, n.Name)
+	if err != nil {
 		return state, notFound(ctx, s.cat, n, err)
 	}
 	settings, err := definition.SettingsOf(cur.Metadata())
@@ -200,7 +202,8 @@ func (t *Table) Maintenance(ctx context.Context) (state MaintenanceState, err er
 		return state, err
 	}
 	state.Versions = len(cur.Metadata().Snapshots())
-	if state.Files, state.SmallFiles, err = countFiles(ctx, cur); err != nil {
+	state.Files, state.SmallFiles, err = countFiles(ctx, cur)
+	if err != nil {
 		return state, err
 	}
 	m := s.keeper

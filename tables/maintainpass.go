@@ -100,7 +100,8 @@ func (k *keeper) takeLease(ctx context.Context) (_ context.Context, release func
 			case <-time.After(leaseTime / 3):
 			}
 			ok, err := k.cat.TakeLease(held, leaseName, k.holder, leaseTime)
-			if failures++; err == nil && ok {
+			failures++
+			if err == nil && ok {
 				failures = 0
 			}
 			if failures == 2 { // the lease is about to end
@@ -186,14 +187,16 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 		sum.add(r)
 		switch {
 		case errors.Is(err, commit.ErrStale):
-			if stale++; stale == 3 {
+			stale++
+			if stale == 3 {
 				reason = "other commits to the table replace the files that are being merged"
 			}
 		case err != nil:
 			return sum, "", err
 		}
 		isDone := err == nil && r.FilesBefore == 0
-		if t, err = e.Current(ctx); err != nil || t == nil || t.CurrentSnapshot() == nil {
+		t, err = e.Current(ctx)
+		if err != nil || t == nil || t.CurrentSnapshot() == nil {
 			return sum, "", err
 		}
 		if isDone || reason != "" {

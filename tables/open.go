@@ -28,7 +28,8 @@ import (
 func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
-		if s.dir, err = filepath.Abs(dir); err != nil {
+		s.dir, err = filepath.Abs(dir)
+		if err != nil {
 			return "", err
 		}
 		s.local = s.dir
@@ -45,7 +46,8 @@ func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (cat
 	case inBucket && catalog == "":
 		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE, or a directory on this machine if no other machine writes")
 	case catalog != "":
-		if s.local, err = filepath.Abs(catalog); err != nil {
+		s.local, err = filepath.Abs(catalog)
+		if err != nil {
 			return "", err
 		}
 		if !inBucket && s.local != s.dir {
@@ -69,13 +71,15 @@ func (s *core) openBucket(ctx context.Context, url string, cat *icecat.Options) 
 	s.opts.NoTail = s.opts.Tail == nil && s.opts.TailDir == ""
 	cacheDir := s.opts.CacheDir
 	if cacheDir == "" {
-		if cacheDir, err = os.UserCacheDir(); err != nil {
+		cacheDir, err = os.UserCacheDir()
+		if err != nil {
 			return fmt.Errorf("find a cache directory: %w", err)
 		}
 		cacheDir = filepath.Join(cacheDir, "partd-tables")
 	}
 	sum := xxh3.HashString128(s.dir).Bytes()
-	if s.local, err = filepath.Abs(filepath.Join(cacheDir, "warehouses", hex.EncodeToString(sum[:]))); err != nil {
+	s.local, err = filepath.Abs(filepath.Join(cacheDir, "warehouses", hex.EncodeToString(sum[:])))
+	if err != nil {
 		return err
 	}
 	if err := os.MkdirAll(s.local, 0o700); err != nil {
@@ -109,7 +113,8 @@ func openHooked(ctx context.Context, dir string, o *Options, h hooks) (_ *Store,
 			err = &OpError{Op: "open", Dir: cmp.Or(s.dir, dir), Err: errors.Join(err, s.closers.closeAll())}
 		}
 	}()
-	if s.opts, err = o.withDefaults(); err != nil {
+	s.opts, err = o.withDefaults()
+	if err != nil {
 		return nil, err
 	}
 	cat := icecat.Options{FS: h.FS, CacheBytes: s.opts.Memory / 4, Committing: h.OnCommit, Logger: s.opts.Logger, Rebuild: s.opts.Rebuild}
@@ -125,7 +130,8 @@ func openHooked(ctx context.Context, dir string, o *Options, h hooks) (_ *Store,
 	if err := s.lockTailDir(); err != nil {
 		return nil, err
 	}
-	if s.cat, err = icecat.Open(ctx, catalogDir, cat); err != nil {
+	s.cat, err = icecat.Open(ctx, catalogDir, cat)
+	if err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.cat.Close)
@@ -183,11 +189,13 @@ func (s *core) openTail(ctx context.Context) error {
 	var err error
 	if s.opts.Rebuild {
 		id, err := tail.Warehouse(ctx, tailStore)
-		if err = cmp.Or(err, s.cat.RestoreID(ctx, id)); err != nil {
+		err = cmp.Or(err, s.cat.RestoreID(ctx, id))
+		if err != nil {
 			return err
 		}
 	}
-	if s.tail, err = tail.Open(ctx, tailStore, s.cat.ID(), s.opts.Sync, s.opts.Memory/4); err != nil {
+	s.tail, err = tail.Open(ctx, tailStore, s.cat.ID(), s.opts.Sync, s.opts.Memory/4)
+	if err != nil {
 		return err
 	}
 	if s.opts.Tail != nil {

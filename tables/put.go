@@ -206,7 +206,8 @@ func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 		return err
 	}
 	if c.Len() == 0 && slices.ContainsFunc(ruleList, func(r rules.Rule) bool { return r.InTable && !r.Disabled }) {
-		if _, err = c.entry.Fold(t.ctx); err == nil {
+		_, err = c.entry.Fold(t.ctx)
+		if err == nil {
 			c.cur, err = c.Current(t.ctx)
 		}
 		if err == nil && c.cur == nil {

@@ -51,7 +51,8 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 		step.newMeta = step.created
 	case o.Over != nil:
 		var s *table.Snapshot
-		if s, t, err = e.s.version(ctx, e.TableName, *o.Over); err == nil {
+		s, t, err = e.s.version(ctx, e.TableName, *o.Over)
+		if err == nil {
 			step.newMeta = t.Metadata()
 			allowed, base, step.over = commit.OnlyAdditions, &s.SnapshotID, &s.SnapshotID
 			step.replaced, err = datafile.Files(ctx, t, table.WithSnapshotID(s.SnapshotID))
@@ -71,7 +72,8 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 	}
 	fileIO := e.s.cat.NewIO()
 	writer := e.Staged(step.newMeta, fileIO)
-	if step.Basis, err = commit.BasisOf(writer, allowed, fileIO); err != nil {
+	step.Basis, err = commit.BasisOf(writer, allowed, fileIO)
+	if err != nil {
 		return nil, err
 	}
 	step.Base = base
@@ -125,7 +127,8 @@ func (p *putStep) reshape(t *table.Table, columns *arrow.Schema) (table.Metadata
 // replacement returns a copy of meta with the put's columns and settings.
 func (p *putStep) replacement(meta table.Metadata) (_ table.Metadata, err error) {
 	if p.shape != nil {
-		if meta, err = definition.Reshape(meta, p.shape); err != nil {
+		meta, err = definition.Reshape(meta, p.shape)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -69,14 +69,16 @@ func (t *tableReader) view(ctx context.Context, withRows bool) (v *view, err err
 	}
 	v = &view{source: t}
 	if t.snapshot != "" {
-		if v.t, err = t.loadSnapshot(ctx); err == nil {
+		v.t, err = t.loadSnapshot(ctx)
+		if err == nil {
 			v.def, err = definition.FromMetadata(v.t.Metadata())
 		}
 	} else {
 		err = v.read(ctx, n, withRows)
 	}
 	if err == nil {
-		if err = schema.CheckReadable(v.def.Stored); err != nil {
+		err = schema.CheckReadable(v.def.Stored)
+		if err != nil {
 			take.Release(v.rows)
 		}
 	}
@@ -147,7 +149,8 @@ func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), 
 	if err != nil {
 		return nil, nil, err
 	}
-	if v, err = t.view(ctx, true); err != nil {
+	v, err = t.view(ctx, true)
+	if err != nil {
 		unpin()
 		return nil, nil, err
 	}
@@ -155,7 +158,8 @@ func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), 
 		take.Release(v.rows)
 		unpin()
 	})
-	if err = v.dedupTail(ctx); err != nil {
+	err = v.dedupTail(ctx)
+	if err != nil {
 		release()
 	}
 	return v, release, err

@@ -40,7 +40,8 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var tasks []table.FileScanTask
 	var err error
 	if w.t.CurrentSnapshot() != nil {
-		if tasks, err = datafile.Tasks(ctx, w.t); err != nil {
+		tasks, err = datafile.Tasks(ctx, w.t)
+		if err != nil {
 			return err
 		}
 	}
@@ -70,7 +71,8 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 			continue
 		}
 		if canMatch && !deletes.hasPositions() {
-			if canMatch, err = w.containsDeleted(ctx, task, deletes); err != nil {
+			canMatch, err = w.containsDeleted(ctx, task, deletes)
+			if err != nil {
 				return err
 			}
 			if canMatch {
@@ -87,7 +89,8 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		if err != nil {
 			return err
 		}
-		if w.found, err = deletes.find(ctx, scan, w.t, touched); err != nil {
+		w.found, err = deletes.find(ctx, scan, w.t, touched)
+		if err != nil {
 			return err
 		}
 	}

@@ -73,7 +73,8 @@ func (e tableWriter) partition(ctx context.Context, by Partition) (result Partit
 	if len(steps) == 0 {
 		return result, nil
 	}
-	if t, err = e.Commit(ctx, steps...); err != nil {
+	t, err = e.Commit(ctx, steps...)
+	if err != nil {
 		return result, err
 	}
 	result.Version = versionOf(t.Metadata())

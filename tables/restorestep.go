@@ -64,13 +64,15 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 		if cur != nil {
 			minSequence = cur.Metadata().LastSequenceNumber()
 		}
-		if meta, err = r.newMetadata(source, minSequence); err != nil {
+		meta, err = r.newMetadata(source, minSequence)
+		if err != nil {
 			return nil, err
 		}
 		a.IDs = append(a.IDs, r.ids...)
 	}
 	before := meta.CurrentSchema()
-	if meta, err = withColumns(meta, source); err != nil {
+	meta, err = withColumns(meta, source)
+	if err != nil {
 		return nil, err
 	}
 	fields, err := iceberg.IndexByID(meta.CurrentSchema())
@@ -81,7 +83,8 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 		if _, ok := before.FindFieldByID(id); !ok {
 			versions := fmt.Sprint(meta.Properties()[columnsRestoredProperty], " ", meta.LastSequenceNumber()+1)
 			restored := table.NewSetPropertiesUpdate(iceberg.Properties{columnsRestoredProperty: versions})
-			if meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, ""); err != nil {
+			meta, err = table.UpdateTableMetadata(meta, []table.Update{restored}, "")
+			if err != nil {
 				return nil, err
 			}
 			break

@@ -102,10 +102,12 @@ func (w *rewrite) begin(ctx context.Context, fileIO *icecat.FileIO) (err error) 
 	if err := w.lock(ctx); err != nil {
 		return err
 	}
-	if w.t, err = w.e.FoldAll(ctx); err != nil {
+	w.t, err = w.e.FoldAll(ctx)
+	if err != nil {
 		return err
 	}
-	if w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, fileIO); err != nil {
+	w.Basis, err = commit.BasisOf(w.t, commit.OnlyAppends, fileIO)
+	if err != nil {
 		return err
 	}
 	w.def = w.Definition

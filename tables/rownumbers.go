@@ -28,7 +28,8 @@ type rowNumbers struct {
 // partd.ErrTooLarge.
 func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask, limit int64) (n *rowNumbers, err error) {
 	n = &rowNumbers{last: position{file: -1}}
-	if n.deleted, err = datafile.DeletedRows(ctx, t, files, limit); err != nil {
+	n.deleted, err = datafile.DeletedRows(ctx, t, files, limit)
+	if err != nil {
 		return nil, err
 	}
 	for i, task := range files {

@@ -184,7 +184,8 @@ func (r *rowScan) plan(columns []string) (err error) {
 	var where *filter.Condition
 	if len(r.filters) > 0 {
 		r.filter = filter.And(r.filters...)
-		if where, err = r.filter.Bind(r.def.Logical); err != nil {
+		where, err = r.filter.Bind(r.def.Logical)
+		if err != nil {
 			return &ArgumentError{err}
 		}
 	}
@@ -239,8 +240,11 @@ func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch
 	var err error
 	if !r.needsCast {
 		b = array.NewRecordBatch(r.read, b.Columns(), b.NumRows())
-	} else if b, err = schema.Convert(b, r.read); err != nil {
-		return nil, err
+	} else {
+		b, err = schema.Convert(b, r.read)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if r.filter != nil && !filtered {
 		kept, err := r.filter.Filter(r.ctx, b)
@@ -266,7 +270,8 @@ func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch
 func (r *rowScan) batches(yield func(arrow.RecordBatch, error) bool) {
 	r.storedBatches(func(b arrow.RecordBatch, err error) bool {
 		var out arrow.RecordBatch
-		if err = cmp.Or(err, canceled.Err(r.ctx)); err == nil {
+		err = cmp.Or(err, canceled.Err(r.ctx))
+		if err == nil {
 			// in a table without an order, the scan of files applies the filter
 			out, err = r.convert(b, r.readingFiles && r.series == nil)
 		}

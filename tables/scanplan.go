@@ -110,7 +110,8 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	if v.snapshot != nil {
 		p.Version = *v.source.old
 	}
-	if p.Stored, err = v.def.StoredWithIDs(); err != nil {
+	p.Stored, err = v.def.StoredWithIDs()
+	if err != nil {
 		return err
 	}
 	if len(p.Tail) > 0 {

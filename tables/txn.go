@@ -167,7 +167,8 @@ func (t *Txn) SetMetadata(bucket, name string, m Metadata) error {
 // ChangeMetadata is like Table.ChangeMetadata or, if name is "", Bucket.ChangeMetadata, but is part of the transaction.
 func (t *Txn) ChangeMetadata(bucket, name string, c MetadataChange) (err error) {
 	defer wrapError(&err, "set metadata", bucket, name)
-	if c.Set, err = c.Set.normalize(); err != nil {
+	c.Set, err = c.Set.normalize()
+	if err != nil {
 		return err
 	}
 	if name == "" {

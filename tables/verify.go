@@ -77,7 +77,8 @@ func (s *Store) verify(ctx context.Context, v *content.Verifier, o *VerifyOption
 			if o.Tables == nil || slices.Contains(o.Tables, l.Name) {
 				names[l.Name] = true
 				if !l.Pinned { // the list may be so old that the metadata file has been removed
-					if l.Location, err = s.cat.Location(ctx, ns, l.Name); errors.Is(err, icecat.ErrNotFound) {
+					l.Location, err = s.cat.Location(ctx, ns, l.Name)
+					if errors.Is(err, icecat.ErrNotFound) {
 						continue
 					} else if err != nil {
 						return err

@@ -54,7 +54,8 @@ func decodeBloscLZ(dst, src []byte) error {
 		}
 		if low == farLow && distance == farHigh {
 			high, _ := readByte()
-			if low, ok = readByte(); !ok {
+			low, ok = readByte()
+			if !ok {
 				return corruptError("a copy is cut off")
 			}
 			distance = farBase + high<<8

@@ -143,14 +143,16 @@ func (d *Decoder) decodeStream(dst, src []byte, codec int) error {
 	case wireLZ4:
 		n, err = lz4.UncompressBlock(src, dst)
 	case wireSnappy:
-		if n, err = snappy.DecodedLen(src); err == nil && n == len(dst) {
+		n, err = snappy.DecodedLen(src)
+		if err == nil && n == len(dst) {
 			_, err = snappy.Decode(dst, src)
 		}
 	case wireZlib:
 		n, err = d.inflateStream(dst, src)
 	case wireZstd:
 		var z *zstd.Decoder
-		if z, err = d.zstd(); err == nil {
+		z, err = d.zstd()
+		if err == nil {
 			src, err = z.DecodeAll(src, dst[:0])
 			n = len(src)
 		}
@@ -170,8 +172,11 @@ func (d *Decoder) inflateStream(dst, src []byte) (int, error) {
 	var err error
 	if r == nil {
 		r, err = zlib.NewReader(input)
-	} else if err = r.(zlib.Resetter).Reset(input, nil); err != nil {
-		d.zlibReaders.Put(r)
+	} else {
+		err = r.(zlib.Resetter).Reset(input, nil)
+		if err != nil {
+			d.zlibReaders.Put(r)
+		}
 	}
 	if err != nil {
 		return 0, err

@@ -110,7 +110,8 @@ func (e *Encoder) Append(dst, src []byte) ([]byte, error) {
 		binary.LittleEndian.PutUint32(dst[offsetsStart+4*i:], uint32(len(dst)-start))
 		block := src[i*blockSize : min((i+1)*blockSize, len(src))]
 		var err error
-		if dst, err = e.appendBlock(dst, block); err != nil {
+		dst, err = e.appendBlock(dst, block)
+		if err != nil {
 			return dst[:start], err
 		}
 		if len(dst)-start >= len(src)+HeaderLen {

@@ -69,7 +69,8 @@ func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[str
 	v := l.cached[policy]
 	l.mu.Unlock()
 	if time.Until(v.Expiration) < validity/2 {
-		if v, err = l.assumeRole(ctx, policy); err != nil {
+		v, err = l.assumeRole(ctx, policy)
+		if err != nil {
 			return nil, fmt.Errorf("credentials of role %q for %s: %w", l.Role, location, err)
 		}
 	}
@@ -94,7 +95,8 @@ func (l *Lender) assumeRole(ctx context.Context, policy string) (v credentials.V
 		AccessKey: creds.AccessKeyID, SecretKey: creds.SecretAccessKey, SessionToken: creds.SessionToken, Location: l.region,
 		RoleARN: l.Role, RoleSessionName: "partd-tables", Policy: policy, DurationSeconds: int(validity.Seconds()),
 	}}
-	if v, err = sts.RetrieveWithCredContext(credCtx); err != nil {
+	v, err = sts.RetrieveWithCredContext(credCtx)
+	if err != nil {
 		return v, err
 	}
 	if v.SessionToken == "" || v.Expiration.IsZero() || v.SecretAccessKey == creds.SecretAccessKey {

@@ -332,9 +332,9 @@ def test_removed_while_read(storage):
 
 
 def test_result_with_another_hash(storage):
-    """A stage does not use a result that has hash differs from the one in its description, because the keys of later stages
-    contain the hash. If the result was replaced after the stage had read the description, the stage reads the new
-    result."""
+    """A stage does not use a result whose hash differs from the one in its description, because the keys of later
+    stages contain the hash. If the result was replaced after the stage had read the description, the stage reads the
+    new result."""
     pipe = load()
     pipe.two()
     shared, key = partd_go.stagekept._shared, pipe.one.key()

@@ -155,7 +155,8 @@ func parseGrant(line string) (g Grant, err error) {
 	if g.check() != nil {
 		return g, errors.New("field 2 is neither *, nor ., nor the name of a namespace")
 	}
-	if g.Rights, err = remote.ParseRights(fields[2]); err != nil {
+	g.Rights, err = remote.ParseRights(fields[2])
+	if err != nil {
 		return g, errors.New("field 3 is not a comma-separated list of rights: read, append, change, admin")
 	}
 	if g.byCert {
@@ -193,7 +194,8 @@ func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if grants, err = change(grants); err != nil {
+	grants, err = change(grants)
+	if err != nil {
 		return err
 	}
 	text := []byte(fileHeader)

@@ -66,7 +66,8 @@ func positions(s *arrow.Schema, columns []string) ([]int, error) {
 	indices := make([]int, len(columns))
 	for i, name := range columns {
 		var err error
-		if indices[i], err = schema.ColumnIndex(s, name); err != nil {
+		indices[i], err = schema.ColumnIndex(s, name)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -60,7 +60,8 @@ func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.Re
 			continue
 		}
 		var err error
-		if parts[i], err = encodeColumn(parts[i], d); err != nil {
+		parts[i], err = encodeColumn(parts[i], d)
+		if err != nil {
 			return nil, fmt.Errorf("column %q: encode the values as %s: %w", f.Name, d, err)
 		}
 		defer parts[i].Release()

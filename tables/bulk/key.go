@@ -27,7 +27,8 @@ func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int)
 		key = key[:0]
 		for _, f := range appends {
 			var err error
-			if key, err = f(key, row); err != nil {
+			key, err = f(key, row)
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -119,7 +120,8 @@ func hivePath(columns []string, texts []*string) (string, error) {
 		value := hiveNull
 		if text != nil {
 			var err error
-			if value, err = hiveValue(*text); err != nil {
+			value, err = hiveValue(*text)
+			if err != nil {
 				return "", fmt.Errorf("column %q: %w", columns[i], err)
 			}
 		}

@@ -68,11 +68,13 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 			written += b.NumRows()
 			more := true
 			for out, err := range encoded(b.Columns()[:columns.NumFields()], b.NumRows(), columns) {
-				if more = yield(out, err) && err == nil; !more {
+				more = yield(out, err) && err == nil
+				if !more {
 					break
 				}
 			}
-			if b.Release(); !more {
+			b.Release()
+			if !more {
 				return
 			}
 		}

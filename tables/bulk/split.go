@@ -66,10 +66,12 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if o.Format != "" {
 		s.format = formats.Format(o.Format)
 	}
-	if s.Memory, err = memoryLimit(o.Memory); err != nil {
+	s.Memory, err = memoryLimit(o.Memory)
+	if err != nil {
 		return result, err
 	}
-	if s.by, err = positions(r.Schema(), o.By); err != nil {
+	s.by, err = positions(r.Schema(), o.By)
+	if err != nil {
 		return result, err
 	}
 	if o.Hive {
@@ -89,7 +91,8 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if err := output.CheckDir(o.Dir); err != nil && !(o.Force && errors.Is(err, ErrNotEmpty)) {
 		return result, err
 	}
-	if s.dir, err = output.CreateDir(o.Dir); err != nil {
+	s.dir, err = output.CreateDir(o.Dir)
+	if err != nil {
 		return result, err
 	}
 	s.dir.Visible = true
@@ -310,7 +313,8 @@ func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 		}
 		s.rows.Add(b.NumRows())
 		err = w.Write(b)
-		if b.Release(); err != nil {
+		b.Release()
+		if err != nil {
 			return err
 		}
 	}
@@ -324,7 +328,8 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) erro
 	if err != nil {
 		return err
 	}
-	if f.file, err = s.createFile(texts); err != nil {
+	f.file, err = s.createFile(texts)
+	if err != nil {
 		return err
 	}
 	f.Writer.(*bufio.Writer).Reset(f.file)

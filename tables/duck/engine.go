@@ -94,7 +94,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	// memory that earlier statements freed can be fragmented: try a new database
 	if database.NeedsMemory(err) && q.hasGrown && ctx.Err() == nil {
 		key := q.key
-		if err = q.acquireDatabase(ctx, ""); err == nil {
+		err = q.acquireDatabase(ctx, "")
+		if err == nil {
 			q.key = key
 			err = q.whenReady(ctx, start)
 		}
@@ -102,7 +103,8 @@ func (e *Engine) Query(ctx context.Context, s *tables.Store, sql string, o *tabl
 	if database.NeedsMemory(err) && ctx.Err() == nil {
 		// The statement needs a hash table of all keys, which did not fit into memory. A different database
 		// with a single thread and Job.Spills is slower, but needs no such table.
-		if err = q.acquireDatabase(ctx, ""); err == nil {
+		err = q.acquireDatabase(ctx, "")
+		if err == nil {
 			j.Threads, j.Spills = 1, true
 			err = q.whenReady(ctx, start)
 		}

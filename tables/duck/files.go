@@ -17,7 +17,8 @@ import (
 func (t *boundTable) setFiles(ctx context.Context, s *scratch, maxMemory, maxBitmaps int64, describeOnly bool) (err error) {
 	p := t.plan
 	if p.OnlyDeletes && !t.copied && !t.isTarget && !t.hidesRowNumbers() { // row numbers of targets skip deleted rows
-		if t.deletedRows, err = s.deletedRows(ctx, p, maxMemory); err != nil {
+		t.deletedRows, err = s.deletedRows(ctx, p, maxMemory)
+		if err != nil {
 			return err
 		}
 	}

@@ -113,7 +113,8 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 		return st, err
 	}
 	q.hasSlot = true
-	if sql, err = q.replaceShow(ctx, sql); err != nil {
+	sql, err = q.replaceShow(ctx, sql)
+	if err != nil {
 		return st, err
 	}
 	q.sql = sql
@@ -143,7 +144,8 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 	err = q.retryIfDead(ctx, parse)
 	// an earlier statement may have lowered the database's memory limit
 	if q.key != "" && database.NeedsMemory(err) && ctx.Err() == nil {
-		if err = q.acquireDatabase(ctx, ""); err == nil {
+		err = q.acquireDatabase(ctx, "")
+		if err == nil {
 			err = q.retryIfDead(ctx, parse)
 		}
 	}
@@ -155,7 +157,8 @@ func (q *query) parseNames(ctx context.Context, sql string) (names []database.Na
 func (q *query) retryIfDead(ctx context.Context, f func() error) error {
 	err := q.whenReady(ctx, f)
 	for err != nil && q.wasIdle && ctx.Err() == nil && !q.db.IsAlive() && !database.NeedsMemory(err) {
-		if err = q.acquireDatabase(ctx, ""); err == nil {
+		err = q.acquireDatabase(ctx, "")
+		if err == nil {
 			err = q.whenReady(ctx, f)
 		}
 	}
@@ -246,7 +249,8 @@ func (q *query) tryColumns(ctx context.Context, j *database.Job, f func() error)
 		t.allColumns = true
 	}
 	views := j.Views
-	if q.defineViews(j); slices.Equal(views, j.Views) {
+	q.defineViews(j)
+	if slices.Equal(views, j.Views) {
 		return err
 	}
 	return q.retryIfDead(ctx, f)

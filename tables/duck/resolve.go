@@ -60,8 +60,11 @@ func (r *resolver) resolve(ctx context.Context, sql string, names []database.Nam
 		t.isTarget = r.o.Target != nil && n.Catalog == "" && n.Schema == tables.TargetSchema
 		if t.isTarget {
 			t.bucket, t.table = r.o.Target.Bucket, r.o.Target.Table
-		} else if t.bucket, t.table, opened, err = r.find(ctx, n, state); err != nil {
-			return resolved, sqltext.ErrorAt(sql, n.Offset, err)
+		} else {
+			t.bucket, t.table, opened, err = r.find(ctx, n, state)
+			if err != nil {
+				return resolved, sqltext.ErrorAt(sql, n.Offset, err)
+			}
 		}
 		if slices.Contains(reserved, strings.ToLower(n.Schema)) {
 			return resolved, sqltext.RefusedAt(sql, n.Offset, "%s is a reserved word in SQL: to use a bucket with this name, make it the bucket of the query, and omit it in the statement", sqltext.Name(n.Schema))
@@ -171,7 +174,8 @@ func (r *resolver) bind(ctx context.Context, t *boundTable, table *tables.Table)
 		return err
 	}
 	t.copied = r.o.Nanoseconds && removeZones(t.plan)
-	if t.columns, err = columnsOf(t.plan); err != nil {
+	t.columns, err = columnsOf(t.plan)
+	if err != nil {
 		return fmt.Errorf("table %v: %w", t, err)
 	}
 	if r.o.KeepsNanoseconds {

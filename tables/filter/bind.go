@@ -56,14 +56,16 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	}
 	var err error
 	var t arrow.DataType
-	if t, out.typ, err = columnTypes(n, n.Column, columns); err != nil || n.Op == where.Null {
+	t, out.typ, err = columnTypes(n, n.Column, columns)
+	if err != nil || n.Op == where.Null {
 		return out, err
 	}
 	if !n.IsColumn {
 		return out, out.bindValues(n, t)
 	}
 	var other arrow.DataType
-	if other, out.otherType, err = columnTypes(n, n.Other, columns); err != nil {
+	other, out.otherType, err = columnTypes(n, n.Other, columns)
+	if err != nil {
 		return nil, err
 	}
 	out.isColumn, out.otherName = true, n.Other
@@ -256,7 +258,8 @@ func since1970(l literal, units *big.Rat, zone string) (*big.Rat, error) {
 	case offset && zone == "" && !isUTC:
 		return nil, fmt.Errorf("%s has an offset from UTC, but the column has no time zone: omit the offset", l)
 	case !offset && zone != "":
-		if tm, err = inZone(tm, zone); err != nil {
+		tm, err = inZone(tm, zone)
+		if err != nil {
 			return nil, fmt.Errorf("%s %w", l, err)
 		}
 	}

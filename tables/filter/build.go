@@ -27,7 +27,8 @@ func Compare(column arrow.Field, sign, value string) (*Expr, error) {
 	l := literal{Kind: where.Text, Text: value}
 	if t := column.Type.ID(); arrow.IsInteger(t) || arrow.IsFloating(t) || arrow.IsDecimal(t) || t == arrow.DURATION {
 		var err error
-		if l, err = where.ParseNumber(value); err != nil {
+		l, err = where.ParseNumber(value)
+		if err != nil {
 			return nil, asSyntaxError(err)
 		}
 	}

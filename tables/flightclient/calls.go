@@ -190,7 +190,8 @@ func (c *Client) Exec(ctx context.Context, sql string, o *tables.ExecOptions) (t
 	}
 	in := &operations.Statement{Bucket: o.Bucket, SQL: sql, ID: o.ID, DryRun: o.DryRun}
 	var err error
-	if in.Parameters, err = operations.EncodeParameters(o.Parameters); err != nil {
+	in.Parameters, err = operations.EncodeParameters(o.Parameters)
+	if err != nil {
 		return tables.ExecResult{}, err
 	}
 	return operations.Exec.Do(ctx, c.target(), in)

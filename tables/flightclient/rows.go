@@ -80,7 +80,8 @@ func (c *Client) Query(ctx context.Context, sql string, o *tables.QueryOptions) 
 	}
 	call := operations.StatementHandle{SQL: sql, State: operations.StateOf(o.At), Since: operations.StateOf(o.Before), Bucket: o.Bucket}
 	var err error
-	if call.Parameters, err = operations.EncodeParameters(o.Parameters); err != nil {
+	call.Parameters, err = operations.EncodeParameters(o.Parameters)
+	if err != nil {
 		return nil, err
 	}
 	handle, err := json.Marshal(call)

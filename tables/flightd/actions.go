@@ -213,7 +213,8 @@ type combineInput struct {
 
 func (s *Server) combine(ctx context.Context, c *combineInput) (_ any, err error) {
 	o := &c.CombineOptions
-	if o.Mode, err = parseMode(c.Mode, tables.PutError); err != nil {
+	o.Mode, err = parseMode(c.Mode, tables.PutError)
+	if err != nil {
 		return nil, err
 	}
 	if len(o.Sources) == 0 {
@@ -231,7 +232,8 @@ type cleanInput struct {
 
 func (s *Server) clean(ctx context.Context, c *cleanInput) (_ any, err error) {
 	o := &c.CleanOptions
-	if o.Mode, err = parseMode(c.Mode, tables.PutError); err != nil {
+	o.Mode, err = parseMode(c.Mode, tables.PutError)
+	if err != nil {
 		return nil, err
 	}
 	o.KeepFirstOf = c.KeepFirstOf

@@ -102,7 +102,8 @@ func (a *access) handshake(st flight.FlightService_HandshakeServer) error {
 		if err != nil {
 			return status.Error(codes.Unauthenticated, "the handshake has neither a header with credentials nor a payload")
 		}
-		if token, err = a.payloadToken(address, in.Payload); err != nil {
+		token, err = a.payloadToken(address, in.Payload)
+		if err != nil {
 			return asShootsError(err)
 		}
 	}

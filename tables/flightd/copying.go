@@ -41,7 +41,8 @@ func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer
 	}
 	defer c.mu.Unlock()
 	if o != operations.Verify.Entry || in.Dir != "" {
-		if in.Copies, err = c.open(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry); err != nil {
+		in.Copies, err = c.open(ctx, in.Dir, o == operations.Backup.Entry || o == operations.Copy.Entry)
+		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, in.Copies.Close()) }()

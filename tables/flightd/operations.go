@@ -28,7 +28,8 @@ func (s *Server) sendScan(ticket []byte, stream flight.FlightService_DoGetServer
 	return s.sendRowsFor(ticket, &c, stream, func(ctx context.Context) (_ array.RecordReader, err error) {
 		o := &tables.ScanOptions{Columns: c.Columns, Limit: c.Limit, Last: c.Last, From: c.From, To: c.To, TimeColumn: c.TimeColumn, Part: c.Part, Dictionaries: c.Dictionaries, Recycle: true}
 		if c.Where != "" {
-			if o.Filter, err = filter.Parse(c.Where); err != nil {
+			o.Filter, err = filter.Parse(c.Where)
+			if err != nil {
 				return nil, err
 			}
 		}

@@ -26,7 +26,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	rows := s.memory.rows(callOf(st.Context()))
 	defer rows.end()
 	checked := &checkedStream{FlightService_DoPutServer: st, ctx: context.WithValue(st.Context(), rowsKey{}, rows), messages: arrowsafe.NewMessages(rows.limit())}
-	if checked.first, err = checked.check(first); err != nil {
+	checked.first, err = checked.check(first)
+	if err != nil {
 		return asShootsError(err)
 	}
 	d := first.FlightDescriptor

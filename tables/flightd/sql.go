@@ -186,7 +186,8 @@ func (st statement) handle() ([]byte, error) { return json.Marshal(st) }
 func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), error) {
 	o := &tables.QueryOptions{Bucket: st.Bucket, At: st.At(), Before: st.Since.At(), Recycle: true}
 	var err error
-	if o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows); err != nil {
+	o.Parameters, err = operations.DecodeParameters(ctx, st.Parameters, maxParameterRows)
+	if err != nil {
 		return nil, nil, status.Errorf(codes.InvalidArgument, "invalid parameters: %v", err)
 	}
 	return o, func() {

@@ -49,7 +49,8 @@ func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *fligh
 		st.WriteID = cmp.Or(headerID(ctx), st.ID)
 	case st.Parameters == nil:
 		var err error
-		if d, err = s.describe(ctx, st); err != nil {
+		d, err = s.describe(ctx, st)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -256,7 +256,8 @@ func (c *command) locationFlags(a *actionJSON) *command {
 }
 
 func (c *command) targetFlags(a *actionJSON) *command {
-	if c.flag("mode", a.Mode); a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
+	c.flag("mode", a.Mode)
+	if a.TargetBucket != nil && *a.TargetBucket != a.Bucket {
 		c.add("--target-bucket", *a.TargetBucket)
 	}
 	return c

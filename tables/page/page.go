@@ -134,7 +134,8 @@ func (q *request) cancellable(h *handler, id string) {
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
-	if q.Caller, err = h.identify(r); err != nil && !e.isPublic {
+	q.Caller, err = h.identify(r)
+	if err != nil && !e.isPublic {
 		h.requests.RecordRefused(r, e.name, err)
 		h.fail(w, tokenProblem("sign in with a valid token: ", err))
 		return

@@ -122,7 +122,8 @@ func (h *handler) profile(q *request) error {
 		if err != nil {
 			return err
 		}
-		if out.Distinct, err = strconv.ParseInt(exact[0][0], 10, 64); err != nil {
+		out.Distinct, err = strconv.ParseInt(exact[0][0], 10, 64)
+		if err != nil {
 			return err
 		}
 	}
@@ -136,7 +137,8 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 	}
 	lo, err := strconv.ParseFloat(lowest, 64)
 	hi, hiErr := strconv.ParseFloat(highest, 64)
-	if err = errors.Join(err, hiErr); err != nil {
+	err = errors.Join(err, hiErr)
+	if err != nil {
 		return nil, err
 	}
 	n, width := binCount, hi/binCount-lo/binCount
@@ -153,7 +155,8 @@ func (h *handler) histogram(q *request, v *view, number, lowest, highest string)
 	for _, row := range rows {
 		bin, binErr := strconv.Atoi(row[0])
 		count, countErr := strconv.ParseInt(row[1], 10, 64)
-		if err = errors.Join(err, binErr, countErr); err == nil {
+		err = errors.Join(err, binErr, countErr)
+		if err == nil {
 			out[max(0, bin)].Count = count
 		}
 	}

@@ -36,7 +36,8 @@ func (h *handler) put(q *request) error {
 	p := q.URL.Query()
 	dry, right := q.isDryRun()
 	mode, modeErr := parseMode(cmp.Or(p.Get("mode"), "error"))
-	if err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket)); err != nil {
+	err = errors.Join(err, modeErr, q.Caller.CheckAccess(right, bucket))
+	if err != nil {
 		return err
 	}
 	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
@@ -73,13 +74,15 @@ func (h *handler) put(q *request) error {
 	case err == nil && mode == tables.PutError:
 		return &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
 	case err == nil && mode == tables.PutAppend:
-		if input.Known, err = existing.Schema(q.Ctx); err != nil {
+		input.Known, err = existing.Schema(q.Ctx)
+		if err != nil {
 			return err
 		}
 	case err != nil && !errors.Is(err, tables.ErrNotFound):
 		return err
 	}
-	if input.File, err = os.CreateTemp("", "partd-tables-"); err != nil {
+	input.File, err = os.CreateTemp("", "partd-tables-")
+	if err != nil {
 		return err
 	}
 	upload := &spill.Writer{WriteCloser: input.File, Quota: &spill.Process}

@@ -111,7 +111,8 @@ func (h *handler) tree(q *request) error {
 			b.Tables = append(b.Tables, tableJSON{info.Name, info.Rows, info.Bytes, info.Version, info.Updated, info.Metadata})
 		}
 		if isNew {
-			if b.Snapshots, err = h.snapshots(q, name); err != nil {
+			b.Snapshots, err = h.snapshots(q, name)
+			if err != nil {
 				return err
 			}
 		}
@@ -167,14 +168,17 @@ type tableState struct {
 func (h *handler) selectTable(q *request) (*tableState, error) {
 	s := &tableState{}
 	var err error
-	if s.bucket, s.name, err = q.names(); err != nil {
+	s.bucket, s.name, err = q.names()
+	if err != nil {
 		return nil, err
 	}
 	params := q.URL.Query()
-	if s.at, err = parseState(params.Get("version"), params.Get("snapshot")); err != nil {
+	s.at, err = parseState(params.Get("version"), params.Get("snapshot"))
+	if err != nil {
 		return nil, err
 	}
-	if s.table, err = h.store.Bucket(s.bucket).Table(s.name).At(q.Ctx, s.at); err != nil {
+	s.table, err = h.store.Bucket(s.bucket).Table(s.name).At(q.Ctx, s.at)
+	if err != nil {
 		return nil, err
 	}
 	s.schema, err = s.table.Schema(q.Ctx)
@@ -231,7 +235,8 @@ func (h *handler) table(q *request) error {
 		state, stateErr := h.store.Bucket(s.bucket).Table(s.name).Maintenance(q.Ctx)
 		out.Maintenance, err = &state, errors.Join(err, stateErr)
 	}
-	if err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket)); err != nil {
+	err = errors.Join(err, snapshotsErr, settingsErr, q.Caller.CheckAccess(serving.Read, s.bucket))
+	if err != nil {
 		return err
 	}
 	return q.reply(out)

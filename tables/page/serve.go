@@ -176,7 +176,8 @@ func fileHandler() http.Handler {
 		name := cmp.Or(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), "index.html")
 		data, err := fs.ReadFile(root, name)
 		if err != nil {
-			if data, err = fs.ReadFile(root, name+".gz"); err == nil && acceptsEncoding(r, "gzip") {
+			data, err = fs.ReadFile(root, name+".gz")
+			if err == nil && acceptsEncoding(r, "gzip") {
 				w.Header().Set("Content-Encoding", "gzip")
 			} else if err == nil {
 				data, err = gunzip(data)

@@ -71,8 +71,11 @@ func sendRows(q *request, f formats.Format, r array.RecordReader, limit int64) (
 	if f == formats.Arrow {
 		q.W.Header().Set("Content-Type", "application/vnd.apache.arrow.stream")
 		w = ipc.NewWriter(q, ipc.WithSchema(r.Schema()))
-	} else if w, err = formats.NewWriter(f, q, r.Schema(), true); err != nil {
-		return err
+	} else {
+		w, err = formats.NewWriter(f, q, r.Schema(), true)
+		if err != nil {
+			return err
+		}
 	}
 	remaining := limit
 	for batch := range take.Rebatch(r, nil) {
@@ -138,7 +141,8 @@ func (h *handler) query(q *request) error {
 		}
 	}
 	o, err := q.parseStatement(p)
-	if err = errors.Join(err, checkID(c.ID)); err != nil {
+	err = errors.Join(err, checkID(c.ID))
+	if err != nil {
 		return err
 	}
 	if c.Limit < 0 {
@@ -205,7 +209,8 @@ func (h *handler) changes(q *request) error {
 	}
 	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
 	keys, err := parseNames("keys", p.Get("keys"))
-	if err = errors.Join(err, sinceErr, h.useID(q)); err != nil {
+	err = errors.Join(err, sinceErr, h.useID(q))
+	if err != nil {
 		return err
 	}
 	release, err := serving.AcquireQuery(q.Ctx)
@@ -237,7 +242,8 @@ func (h *handler) download(q *request) error {
 	}
 	var v *view
 	if sql == "" {
-		if v, err = h.parseView(q); err == nil {
+		v, err = h.parseView(q)
+		if err == nil {
 			err = h.keepNanoseconds(q, v)
 		}
 		if err != nil {

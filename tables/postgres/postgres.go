@@ -115,7 +115,8 @@ func (c *pgConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, er
 	tx, err := c.Conn.BeginTx(ctx, o)
 	if err == nil && c.connector.writes {
 		t := &pgTx{Tx: tx, config: c.connector.config}
-		if err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id); err == nil {
+		err = c.Conn.Conn().QueryRow(ctx, lockCatalog).Scan(new(string), &t.id)
+		if err == nil {
 			return t, nil
 		}
 		err = errors.Join(err, tx.Rollback())

@@ -187,7 +187,8 @@ func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int
 		intact := exists && size == f.Size
 		if intact && verify {
 			err := to.Check(ctx, f)
-			if intact = err == nil; err != nil && !errors.Is(err, content.ErrDamaged) {
+			intact = err == nil
+			if err != nil && !errors.Is(err, content.ErrDamaged) {
 				return err
 			}
 		}

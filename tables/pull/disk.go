@@ -119,7 +119,8 @@ func (d *disk) head(key string) (h head, err error) {
 		return h, nil
 	}
 	info, err2 := os.Stat(path)
-	if err = errors.Join(err, err2); err == nil {
+	err = errors.Join(err, err2)
+	if err == nil {
 		err = json.Unmarshal(b, &h)
 	}
 	if err == nil {

@@ -64,7 +64,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 		v, times, err = n.fetchVersion(ctx, h.record, from, to)
 	} else if err == nil {
 		var newest record
-		if newest, _, err = n.findNewest(ctx, name); err == nil {
+		newest, _, err = n.findNewest(ctx, name)
+		if err == nil {
 			v, times, err = n.fetchVersion(ctx, newest, from, to)
 		}
 		if err == nil {
@@ -73,7 +74,8 @@ func (n *Node) fetchNewest(ctx context.Context, name string, from, to time.Time)
 	}
 	if errors.Is(err, ErrSyncFailed) && h.Version > 0 && time.Since(h.confirmedAt) <= n.opts.MaxStaleness {
 		cause := err
-		if v, times, err = n.fetchVersion(ctx, h.record, from, to); err == nil {
+		v, times, err = n.fetchVersion(ctx, h.record, from, to)
+		if err == nil {
 			n.log.Warn("pull: the newest version is not available, so the node uses an older one",
 				"table", name, "version", h.Version, "as of", h.confirmedAt, "error", cause)
 		}

@@ -108,7 +108,8 @@ func (m *manifest) totals() (rows, size int64) {
 }
 
 func (m *manifest) encode(w io.Writer) (err error) {
-	if m.Schema, err = schema.Encode(m.schema); err != nil {
+	m.Schema, err = schema.Encode(m.schema)
+	if err != nil {
 		return err
 	}
 	e := json.NewEncoder(w)

@@ -116,7 +116,8 @@ func (n *Node) rewrite(ctx context.Context, next *manifest, r record, f dataFile
 		if saved.HasField(field.Name) {
 			pick = newer
 		}
-		if columns[i], err = take.Rows(merged.Column(i), pick); err != nil {
+		columns[i], err = take.Rows(merged.Column(i), pick)
+		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", field.Name, err)
 		}
 		defer columns[i].Release()

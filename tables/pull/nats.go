@@ -52,7 +52,8 @@ func openNATS(e *env) (*natsBucket, error) {
 		options = append(options, nats.Secure(e.opts.TLS))
 	}
 	var err error
-	if r.conn, err = nats.Connect(url, options...); err != nil {
+	r.conn, err = nats.Connect(url, options...)
+	if err != nil {
 		return nil, fmt.Errorf("connect to the registry: %w", err)
 	}
 	return r, nil

@@ -65,7 +65,8 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	if n.opts.SyncTimeout < 0 || n.opts.Lease < 0 || n.opts.MaxStaleness < 0 {
 		return nil, errors.New("SyncTimeout, Lease and MaxStaleness cannot be negative")
 	}
-	if n.disk, err = openDisk(dir); err != nil {
+	n.disk, err = openDisk(dir)
+	if err != nil {
 		return nil, err
 	}
 	n.client = &client{env: &n.env, http: newHTTPClient(n.opts.TLS, n.opts.Lease)}
@@ -78,7 +79,8 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 		n.server = newServer(&fileServer{env: &n.env, verify: n.verifyOwn})
 		n.background.Go(func() { _ = n.server.Serve(l) }) // Close stops the server, and Serve closes l
 	}
-	if n.reg, err = openRegistry(&n.env, n.audit); err != nil {
+	n.reg, err = openRegistry(&n.env, n.audit)
+	if err != nil {
 		_ = n.Close()
 		return nil, err
 	}

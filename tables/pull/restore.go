@@ -43,7 +43,8 @@ func (n *Node) Restore(ctx context.Context, from objstore.Bucket, name string, t
 			continue
 		}
 		c := Copied{Name: r.Name, Rows: r.Rows}
-		if c.Version, err = n.restoreTable(ctx, source, r.record, &c); err != nil {
+		c.Version, err = n.restoreTable(ctx, source, r.record, &c)
+		if err != nil {
 			return done, fmt.Errorf("table %q: %w", r.Name, err)
 		}
 		done = append(done, c)
@@ -81,7 +82,8 @@ func (n *Node) restoreTable(ctx context.Context, from content.Bucket, saved reco
 	current, revision, err := n.findNewest(ctx, saved.Name)
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && current.Version < saved.Version && current.Table == saved.Table && m.follows(current):
-		if err = n.commit(ctx, saved, revision); err == nil {
+		err = n.commit(ctx, saved, revision)
+		if err == nil {
 			current, err = saved, n.adopt(ctx, saved)
 		}
 	case err == nil && current == saved:

@@ -104,7 +104,8 @@ func (n *Node) adopt(ctx context.Context, rec record) error {
 	h, err := n.disk.head(keyOf(rec.Name))
 	if err == nil && h.Version > 0 && h.Version < rec.Version {
 		m, err2 := n.manifest(ctx, rec)
-		if err = err2; err == nil && !m.follows(h.record) {
+		err = err2
+		if err == nil && !m.follows(h.record) {
 			err = n.keepBranch(ctx, h)
 		}
 	}
@@ -183,7 +184,8 @@ func readFrame(r array.RecordReader) (f frame, err error) {
 	if err := r.Err(); err != nil && err != io.EOF { //nolint:errorlint // some readers end with io.EOF itself; an error that wraps it is a failure
 		return f, err
 	}
-	if f.batch, err = sorted.Block(batches, []int{f.time}); err != nil {
+	f.batch, err = sorted.Block(batches, []int{f.time})
+	if err != nil {
 		return f, err
 	}
 	times := f.batch.Column(f.time)

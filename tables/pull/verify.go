@@ -31,7 +31,8 @@ func (n *Node) Verify(ctx context.Context) (all []Finding, err error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
 	}
-	if all, err = n.verifyOwn(ctx); err != nil {
+	all, err = n.verifyOwn(ctx)
+	if err != nil {
 		return all, err
 	}
 	peers := n.reg.peers(record{})

@@ -34,7 +34,8 @@ type version struct {
 // fetchVersion fetches the files of a version that have rows in [from, to) and are missing from the node's directory.
 func (v *versionReader) fetchVersion(ctx context.Context, r record, from, to time.Time) (fetched version, times interval, err error) {
 	fetched.record = r
-	if fetched.manifest, err = v.manifest(ctx, r); err != nil {
+	fetched.manifest, err = v.manifest(ctx, r)
+	if err != nil {
 		return fetched, times, err
 	}
 	times = fetched.interval(from, to)
@@ -88,7 +89,8 @@ func (v *versionReader) rows(ctx context.Context, m *manifest, r record, f dataF
 func (v *versionReader) open(ctx context.Context, r record, f content.HashNamed) (*os.File, error) {
 	file, err := v.disk.Open(f)
 	if err != nil {
-		if err = v.refetch(ctx, r, f, err); err == nil {
+		err = v.refetch(ctx, r, f, err)
+		if err == nil {
 			file, err = v.disk.Open(f)
 		}
 	}

@@ -167,7 +167,8 @@ func (q *request) parse(v any) error {
 	if err != nil {
 		return err
 	}
-	if q.cost, err = icecat.DecodedCost(b); err != nil {
+	q.cost, err = icecat.DecodedCost(b)
+	if err != nil {
 		return invalid("the body is invalid: it %v", err)
 	}
 	if err := q.charge(q.cost); err != nil {

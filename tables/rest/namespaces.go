@@ -91,7 +91,8 @@ func (q *request) page() (p page, err error) {
 	}
 	p.after = string(after)
 	if text := v.Get("pageSize"); text != "" {
-		if p.size, err = strconv.Atoi(text); err != nil || p.size < 1 {
+		p.size, err = strconv.Atoi(text)
+		if err != nil || p.size < 1 {
 			return p, invalid("pageSize is %.40q: it must be an integer of at least 1", text)
 		}
 		p.size = min(p.size, maxNames)

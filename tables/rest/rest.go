@@ -164,7 +164,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r)}
 	var err error
 	if !e.open {
-		if q.Caller, err = h.server.Bearer(r, ""); err != nil {
+		q.Caller, err = h.server.Bearer(r, "")
+		if err != nil {
 			h.requests.RecordRefused(r, "iceberg-"+e.name, err)
 			h.fail(w, unauthorized(err))
 			return

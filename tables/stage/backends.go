@@ -185,7 +185,8 @@ func (s *dirBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 		entries = append(entries, e)
 	}
 	stored := storedInfo{Info: i, Data: dataKey}
-	if err = errors.Join(err, rows.Err()); err == nil {
+	err = errors.Join(err, rows.Err())
+	if err == nil {
 		stored.text, err = json.Marshal(stored)
 	}
 	if err == nil {

@@ -141,7 +141,8 @@ func hashResult(kind string, t arrow.Table, folder string) (string, error) {
 			name, err1 := filepath.Rel(folder, path)
 			info, err2 := e.Info()
 			sum := ""
-			if err = errors.Join(err1, err2); err == nil && !e.IsDir() {
+			err = errors.Join(err1, err2)
+			if err == nil && !e.IsDir() {
 				sum, err = hashFile(path)
 			}
 			if err == nil {

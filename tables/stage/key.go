@@ -109,7 +109,8 @@ func (r *Results) hashStage(n *node) (k *stageKey, err error) {
 	}
 	k.parts["code"] = code.sum()
 	if len(n.code) > 0 {
-		if k.parts["modules"], err = hashModules(n.modules); err != nil {
+		k.parts["modules"], err = hashModules(n.modules)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -128,11 +129,13 @@ func (r *Results) hashStage(n *node) (k *stageKey, err error) {
 	if n.codec != nil {
 		k.parts["result"] += " " + n.codec.name
 	}
-	if k.files, err = matchFiles(n.patterns); err != nil {
+	k.files, err = matchFiles(n.patterns)
+	if err != nil {
 		return nil, err
 	}
 	for _, f := range k.files {
-		if k.hashes[f], err = r.hashes.sum(f); err != nil {
+		k.hashes[f], err = r.hashes.sum(f)
+		if err != nil {
 			return nil, err
 		}
 		k.parts["file "+f] = k.hashes[f].Sum

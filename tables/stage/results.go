@@ -81,7 +81,8 @@ func Open(dir string, o *Options) (*Results, error) {
 		r.backend = &tableBackend{o.Tables, o.Tables.Bucket(o.Bucket)}
 		return r, nil
 	}
-	if r.local, err = partd.OpenFile(r.path("results"), nil); err != nil {
+	r.local, err = partd.OpenFile(r.path("results"), nil)
+	if err != nil {
 		return nil, err
 	}
 	r.backend = &dirBackend{r.local, r}

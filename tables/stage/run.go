@@ -227,7 +227,8 @@ func (r *run) useFolder(ctx context.Context, w *work, path string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = os.Stat(path); err != nil {
+	_, err = os.Stat(path)
+	if err != nil {
 		return errors.Join(err, unlock())
 	}
 	w.value = Folder(path)
@@ -264,7 +265,8 @@ func (r *run) computeStored(ctx context.Context, w *work) (err error) {
 	}
 	folder := ""
 	if w.result == folderType {
-		if folder, err = r.makeTemp(w.key); err != nil {
+		folder, err = r.makeTemp(w.key)
+		if err != nil {
 			return err
 		}
 	}
@@ -355,7 +357,8 @@ func (r *run) compute(ctx context.Context, w *work, folder string) (value any, e
 	if w.ttl > 0 {
 		expires = earlier(expires, r.now().Add(w.ttl).UTC())
 	}
-	if value, err = w.run(ctx, in); err == nil {
+	value, err = w.run(ctx, in)
+	if err == nil {
 		err = w.checkUnchanged()
 	}
 	return value, expires, wrap("run", w, err)

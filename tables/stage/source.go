@@ -63,7 +63,8 @@ func (c Code) hash(d digest) error {
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
 		text, err := fs.ReadFile(c.Files, name)
-		if d.add(name); err == nil && path.Ext(name) == ".go" {
+		d.add(name)
+		if err == nil && path.Ext(name) == ".go" {
 			err = hashGo(d, name, text)
 		} else {
 			d.add(string(text))

@@ -44,7 +44,8 @@ func Put(t testing.TB, b *tables.Bucket, name string, columns *arrow.Schema, row
 	t.Helper()
 	if columns == nil {
 		var err error
-		if columns, err = b.Table(name).Schema(t.Context()); err != nil {
+		columns, err = b.Table(name).Schema(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

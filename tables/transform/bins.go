@@ -272,7 +272,8 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	case *arrow.TimestampType:
 		label = &arrow.TimestampType{Unit: t.Unit, TimeZone: t.TimeZone}
 		var err error
-		if b.zone, err = t.GetZone(); err != nil {
+		b.zone, err = t.GetZone()
+		if err != nil {
 			return nil, nil, fmt.Errorf("time zone %q: %w", t.TimeZone, err)
 		}
 	default:

@@ -43,7 +43,8 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 		return Result{}, err
 	}
 	if info.Version > 0 { // Version 0 has no rows; only check the options.
-		if table, err = s.Bucket(from.Bucket).Table(from.Name).At(ctx, tables.AtVersion(info.Version)); err != nil {
+		table, err = s.Bucket(from.Bucket).Table(from.Name).At(ctx, tables.AtVersion(info.Version))
+		if err != nil {
 			return Result{}, err
 		}
 	}

@@ -61,7 +61,8 @@ func (n *rowFiller) flush() error {
 			parts = append(parts, n.columns[i])
 		}
 		var err error
-		if pool[i], err = array.Concatenate(parts, memory.DefaultAllocator); err != nil {
+		pool[i], err = array.Concatenate(parts, memory.DefaultAllocator)
+		if err != nil {
 			return err
 		}
 		defer pool[i].Release()
@@ -76,7 +77,8 @@ func (n *rowFiller) flush() error {
 				return err
 			}
 			defer taken.Release()
-			if columns[i], err = schema.ConvertArray(taken, n.schema.Field(i+1).Type); err != nil {
+			columns[i], err = schema.ConvertArray(taken, n.schema.Field(i+1).Type)
+			if err != nil {
 				return err
 			}
 		}

@@ -79,7 +79,8 @@ func (f *FunctionCalls) UnmarshalJSON(b []byte) error {
 		column, columnErr := d.Token()
 		var value json.RawMessage
 		names := make([]string, 1)
-		if err = errors.Join(columnErr, d.Decode(&value)); err == nil && json.Unmarshal(value, &names[0]) != nil {
+		err = errors.Join(columnErr, d.Decode(&value))
+		if err == nil && json.Unmarshal(value, &names[0]) != nil {
 			err = json.Unmarshal(value, &names)
 		}
 		for _, name := range names {

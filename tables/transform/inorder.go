@@ -103,7 +103,8 @@ func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, en
 	for err == nil && !o.stopped && r.Next() {
 		err = add(r.RecordBatch())
 	}
-	if err = cmp.Or(err, r.Err()); err == nil && !o.stopped {
+	err = cmp.Or(err, r.Err())
+	if err == nil && !o.stopped {
 		err = end()
 	}
 	if err != nil && !o.stopped {

@@ -77,7 +77,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 		take.Release(buffered)
 		r.Release()
 		buffered = nil
-		if r, err = q.rows(ctx, s, o, false); err != nil {
+		r, err = q.rows(ctx, s, o, false)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -175,7 +176,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		return nil, err
 	}
 	var label arrow.DataType
-	if q.bins, label, err = newBins(rule, timeField.Type); err != nil {
+	q.bins, label, err = newBins(rule, timeField.Type)
+	if err != nil {
 		return nil, &tables.SchemaError{Column: timeField.Name, Err: err}
 	}
 	calls, named, err := o.Functions.parse()
@@ -208,10 +210,12 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		}
 	}
 	q.hasZonedNanos = isZonedNanos(timeField) || slices.ContainsFunc(q.columns, isZonedNanos)
-	if q.aggregates, err = newAggregates(q.columns, calls); err != nil {
+	q.aggregates, err = newAggregates(q.columns, calls)
+	if err != nil {
 		return nil, err
 	}
-	if q.dictionaries, err = q.findDictionaries(asPut); err != nil {
+	q.dictionaries, err = q.findDictionaries(asPut)
+	if err != nil {
 		return nil, err
 	}
 	if fill := q.fillFunction(); fill != "" && len(q.by) > 0 {
@@ -406,7 +410,8 @@ func (q *resampling) batch(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		keep[i] = !q.bins.isAbsent(n)
 	}
 	if slices.Contains(keep, false) {
-		if b, err = take.Where(b, keep); err != nil {
+		b, err = take.Where(b, keep)
+		if err != nil {
 			return nil, err
 		}
 		defer b.Release()

@@ -53,7 +53,8 @@ func (p *parser) advance() {
 		return
 	}
 	var err error
-	if p.token, p.nextOffset, err = nextToken(p.text, p.nextOffset); err != nil {
+	p.token, p.nextOffset, err = nextToken(p.text, p.nextOffset)
+	if err != nil {
 		p.fail(err)
 	}
 }

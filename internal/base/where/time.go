@@ -39,7 +39,8 @@ func scanTime(text []byte) (at Time, offset, ok bool) {
 		if rest[0] == ' ' {
 			clock = bytes.TrimLeft(clock, " ")
 		}
-		if seconds, at.Nanos, rest, ok = cutClock(clock); !ok {
+		seconds, at.Nanos, rest, ok = cutClock(clock)
+		if !ok {
 			return at, false, false
 		}
 		at.Seconds += int64(seconds)
@@ -76,7 +77,8 @@ func cutClock(text []byte) (seconds int, nanos int64, rest []byte, ok bool) {
 		return 0, 0, text, false
 	}
 	m, ok := twoDigits(text[1:])
-	if text = text[3:]; !ok || h > 23 || m > 59 || len(text) < len(":09") || text[0] != ':' {
+	text = text[3:]
+	if !ok || h > 23 || m > 59 || len(text) < len(":09") || text[0] != ':' {
 		return h*3600 + m*60, 0, text, ok && h <= 23 && m <= 59
 	}
 	s, ok := twoDigits(text[1:])

@@ -50,7 +50,8 @@ something has been appended to it.`,
 		}
 		file := a.in
 		if len(args) == 2 && args[1] != "-" {
-			if file, err = vfs.OpenFile(cmd.Context(), args[1], os.O_RDONLY); err != nil {
+			file, err = vfs.OpenFile(cmd.Context(), args[1], os.O_RDONLY)
+			if err != nil {
 				return err
 			}
 			defer file.Close()

@@ -71,12 +71,14 @@ func (f *inputFlags) showsProgress(a *app) bool {
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	l := records.Layout{NoHeader: *f.noHeader, RowNames: *f.rowNames}
 	var err error
-	if l.Sep, err = parseSeparator("sep", *f.sep); err != nil {
+	l.Sep, err = parseSeparator("sep", *f.sep)
+	if err != nil {
 		return l, err
 	}
 	if *f.format != "" {
 		var err error
-		if l.Format, err = records.ParseFormat(*f.format); err != nil {
+		l.Format, err = records.ParseFormat(*f.format)
+		if err != nil {
 			return l, cliutil.Usagef("--format: %w", err)
 		}
 	}
@@ -127,7 +129,8 @@ func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, er
 		}
 		both[i].format, both[i].sep, both[i].noHeader = &format, &sep, &noHeader
 	}
-	if left, err = both[0].layout(files[:1]); err != nil {
+	left, err = both[0].layout(files[:1])
+	if err != nil {
 		return left, right, err
 	}
 	right, err = both[1].layout(files[1:])
@@ -202,7 +205,8 @@ func (f *outputFlags) toLayout(in records.Layout) (records.Layout, error) {
 	format := in.Format
 	if *f.toFormat != "" {
 		var err error
-		if format, err = records.ParseFormat(*f.toFormat); err != nil {
+		format, err = records.ParseFormat(*f.toFormat)
+		if err != nil {
 			return in, cliutil.Usagef("--to-format: %w", err)
 		}
 	} else if name := zfile.TrimName(*f.output); filepath.Ext(name) != "" {

@@ -49,11 +49,13 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 		Block: memory.Block(), Workers: *j.flags.threads,
 	}
 	options := limitMemory(j.flags.memory.Bytes, j.url)
-	if j.in, err = filejobs.OpenInputs(ctx, j.app.in, names, j.layout, memory.MaxRecord()); err != nil {
+	j.in, err = filejobs.OpenInputs(ctx, j.app.in, names, j.layout, memory.MaxRecord())
+	if err != nil {
 		return err
 	}
 	cfg.Columns = j.in.Columns
-	if cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout); err != nil {
+	cfg.Fields, err = j.in.ResolveFields("by", *j.flags.by, j.layout)
+	if err != nil {
 		return err
 	}
 	selection, err := j.in.Select(j.layout, j.layout, *j.flags.where, *j.flags.columns)
@@ -61,7 +63,8 @@ func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	cfg.Selector = selection.Selector(cfg.MaxRecord)
-	if j.store, err = j.app.open(ctx, j.url, options); err != nil {
+	j.store, err = j.app.open(ctx, j.url, options)
+	if err != nil {
 		return err
 	}
 	err = j.fill(ctx, cfg)
@@ -90,7 +93,8 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	if err := j.prepare(ctx, j.bar, j.store, j.store, func() error { return nil }); err != nil {
 		return err
 	}
-	if j.statsBefore, err = partd.Stat(ctx, j.store); err != nil {
+	j.statsBefore, err = partd.Stat(ctx, j.store)
+	if err != nil {
 		return err
 	}
 	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
@@ -128,7 +132,8 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 		}
 		return nil
 	})
-	if err = cmp.Or(err, filejobs.CheckMembers(&j.tally), j.in.CheckSkipped(&j.tally, j.layout)); err != nil {
+	err = cmp.Or(err, filejobs.CheckMembers(&j.tally), j.in.CheckSkipped(&j.tally, j.layout))
+	if err != nil {
 		return j.in.SkipHint(err, j.layout)
 	}
 	for i := range lists {
@@ -144,7 +149,8 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	// largestKeys lists all keys, so it also counts them.
-	if j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5); err != nil {
+	j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5)
+	if err != nil {
 		return err
 	}
 	t := &j.tally

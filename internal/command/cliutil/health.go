@@ -48,7 +48,8 @@ container needs no arguments.`,
 			transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 			if ca != "" {
 				var err error
-				if transport.TLSClientConfig.RootCAs, err = certfiles.ReadAuthorities(ca); err != nil {
+				transport.TLSClientConfig.RootCAs, err = certfiles.ReadAuthorities(ca)
+				if err != nil {
 					return Usagef("--ca: %w", err)
 				}
 			}

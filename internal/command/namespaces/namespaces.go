@@ -89,7 +89,8 @@ func New(dir string, opts Options) (*Set, error) {
 	s := &Set{dir: dir, opts: opts, startedAt: time.Now(), entries: map[string]*entry{}, freed: make(chan struct{})}
 	s.life, s.end = context.WithCancel(context.Background())
 	var err error
-	if s.disk, err = space.New(space.Limits{MinFree: opts.MinFree, Free: opts.Free, Pending: s.pending}); err != nil {
+	s.disk, err = space.New(space.Limits{MinFree: opts.MinFree, Free: opts.Free, Pending: s.pending})
+	if err != nil {
 		return nil, err
 	}
 	names, err := os.ReadDir(dir)

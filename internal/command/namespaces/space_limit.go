@@ -37,7 +37,8 @@ func (l *spaceLimit) Admit(entries int, bytes int64) (int64, error) {
 	reserved, err := l.quota.Admit(entries, bytes)
 	if err == nil {
 		var diskReserved int64
-		if diskReserved, err = l.set.disk.Admit(entries, bytes); err == nil {
+		diskReserved, err = l.set.disk.Admit(entries, bytes)
+		if err == nil {
 			return max(reserved, diskReserved), nil // they are equal, unless one is 0 because that limit is not set
 		}
 		l.quota.Done(reserved)

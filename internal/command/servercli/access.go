@@ -21,7 +21,8 @@ func readAccess(c *config, log *slog.Logger) (*access, error) {
 	a := &access{}
 	if c.hasUsers() {
 		var err error
-		if a.users, err = tokens.Load(c.tokensFile); err != nil {
+		a.users, err = tokens.Load(c.tokensFile)
+		if err != nil {
 			return nil, cliutil.Usagef("--tokens-file: %w (create it with partd-server token add)", err)
 		}
 	}

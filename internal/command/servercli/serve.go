@@ -34,7 +34,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 		return err
 	}
 	if c.auditLog != "" {
-		if a.audit, err = audit.Open(c.auditLog, s.err, log); err != nil {
+		a.audit, err = audit.Open(c.auditLog, s.err, log)
+		if err != nil {
 			return fmt.Errorf("--audit-log: %w", err)
 		}
 		defer func() { err = errors.Join(err, a.audit.Close()) }()

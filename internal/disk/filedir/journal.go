@@ -208,7 +208,8 @@ func (j *journal) clear() error {
 	}
 	var err error
 	if j.size > maxKeptJournal {
-		if err = j.file.Truncate(0); err == nil {
+		err = j.file.Truncate(0)
+		if err == nil {
 			j.size = 0
 		}
 	} else {

@@ -154,7 +154,8 @@ func (d *Dir) scanFiles(ctx context.Context, list *nameList, from, to int, buf [
 		name := list.name(from + i)
 		n, err := d.tree.openValue(name)
 		if err == nil && n.file != nil {
-			if keys[i], err = d.tree.keyOf(name); err != nil {
+			keys[i], err = d.tree.keyOf(name)
+			if err != nil {
 				err = errors.Join(err, n.close())
 			}
 		}
@@ -180,7 +181,8 @@ func (d *Dir) scanFile(ctx context.Context, key string, n *openedFile, buf []byt
 				return d.KeyError(key, truncatedError(offset, n.size))
 			}
 			// A Python process overwrote the value. Nothing was visited yet, so read it again.
-			if p, err = d.readAgain(ctx, key); err == nil {
+			p, err = d.readAgain(ctx, key)
+			if err == nil {
 				n.size = int64(len(p))
 			}
 		}

@@ -106,7 +106,8 @@ func (l *dirLock) take(ctx context.Context, want lockMode) (abandoned bool, err 
 	}
 	l.mode = want
 	intact := false
-	if l.info, err = l.file.Info(); err == nil {
+	l.info, err = l.file.Info()
+	if err == nil {
 		intact, err = l.intact()
 	}
 	if !intact {

@@ -62,7 +62,8 @@ func (t *tree) checkIsStore() (err error) {
 	// Another process may be creating the store right now. Such a process creates the lock file
 	// first, so the second check finds the lock file.
 	for range 2 {
-		if _, err = t.fs.Info(t.path(names.Lock)); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		_, err = t.fs.Info(t.path(names.Lock))
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		empty, err := t.isEmptyDir()

@@ -40,9 +40,12 @@ type span struct {
 // not changed any file yet.
 func (j *journal) read() (*record, error) {
 	buf := make([]byte, j.size)
-	if n, err := j.file.ReadAt(buf, 0); err != nil && !errors.Is(err, io.EOF) {
+	n, err := j.file.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
-	} else if buf = buf[:n]; n < headerLen {
+	}
+	buf = buf[:n]
+	if n < headerLen {
 		return nil, nil
 	}
 	length := binary.LittleEndian.Uint64(buf[24:])

@@ -199,7 +199,8 @@ func (r *replay) removeRange(s *span, i int, file vfs.File, mode fs.FileMode, cu
 	if err == nil {
 		info, err = tmp.Info()
 	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
+	err = errors.Join(err, tmp.Close())
+	if err != nil {
 		return err
 	}
 	// Record the progress before the rename. Otherwise, a repeated undo could also remove the kept

@@ -171,7 +171,8 @@ func (t *sessionFile) find(session uint64) (s *slot, i uint64, err error) {
 		return nil, 0, sessiontab.ExpiredError(session)
 	}
 	i = t.slotOf(session)
-	if s, err = t.readSlot(i); err != nil {
+	s, err = t.readSlot(i)
+	if err != nil {
 		return nil, 0, err
 	}
 	if s.session() != session || !s.isValid(t.boot) {

@@ -41,7 +41,8 @@ func (s *staging) write(value []byte) (vfs.Info, error) {
 	if err == nil {
 		info, err = tmp.Info()
 	}
-	if err = errors.Join(err, tmp.Close()); err != nil {
+	err = errors.Join(err, tmp.Close())
+	if err != nil {
 		s.discard()
 	}
 	return info, err

@@ -29,7 +29,8 @@ func (t *sessionFile) beginTag(session uint64, op sessiontab.Operation) (isNext 
 	if err != nil {
 		return false, err
 	}
-	if isNext, err = oldSlot.lastOperation().IsNext(session, op); err != nil || !isNext {
+	isNext, err = oldSlot.lastOperation().IsNext(session, op)
+	if err != nil || !isNext {
 		return false, err
 	}
 	if !t.sync && oldSlot.synced() {

@@ -19,7 +19,8 @@ func Disk(dir string) (free, total int64, err error) {
 	if !ok {
 		return 0, 0, fmt.Errorf("%w: the free space of a disk", errors.ErrUnsupported)
 	}
-	if free, err = disk.Free(dir); err == nil {
+	free, err = disk.Free(dir)
+	if err == nil {
 		total, err = disk.Capacity(dir)
 	}
 	if err == nil {

@@ -80,10 +80,12 @@ func New(parents []string, fsys vfs.FS) (*Set, error) {
 // NewDir creates a directory in parent, or in [os.TempDir] if parent is empty. It returns the path,
 // and a Set whose Close removes the directory.
 func NewDir(parent string) (path string, s *Set, err error) {
-	if s, err = New([]string{cmp.Or(parent, os.TempDir())}, nil); err != nil {
+	s, err = New([]string{cmp.Or(parent, os.TempDir())}, nil)
+	if err != nil {
 		return "", nil, err
 	}
-	if path, err = s.Mkdir(); err != nil {
+	path, err = s.Mkdir()
+	if err != nil {
 		return "", nil, errors.Join(err, s.Close())
 	}
 	return path, s, nil
@@ -247,7 +249,8 @@ func sweepOne(fsys vfs.FS, lockName string) error {
 	if lock == nil || err != nil {
 		return err
 	}
-	if err = removeTree(strings.TrimSuffix(lockName, lockSuffix)); err == nil {
+	err = removeTree(strings.TrimSuffix(lockName, lockSuffix))
+	if err == nil {
 		err = fsys.Remove(lockName)
 	}
 	return errors.Join(err, lock.Unlock())

@@ -19,7 +19,8 @@ func TryLock(fsys FS, name string, exclusive bool) (Lock, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	if ok, err = IsNamed(fsys, l, name); err != nil || !ok {
+	ok, err = IsNamed(fsys, l, name)
+	if err != nil || !ok {
 		return nil, errors.Join(err, l.Unlock())
 	}
 	return l, nil

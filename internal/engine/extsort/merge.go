@@ -221,7 +221,8 @@ func (c *cursor) nextInRun() error {
 	isNew := len(c.block) == 0
 	if isNew {
 		var err error
-		if c.block, err = c.reader.nextBlock(); err != nil || c.block == nil {
+		c.block, err = c.reader.nextBlock()
+		if err != nil || c.block == nil {
 			c.code = code{noRecord, 0}
 			return err
 		}

@@ -126,7 +126,8 @@ func (w *Writer) Close() error {
 	s.Mu.Lock()
 	defer s.Mu.Unlock()
 	for err == nil && w.ordered && s.nextBatch != w.batch {
-		if err = s.ErrLocked(); err == nil {
+		err = s.ErrLocked()
+		if err == nil {
 			s.Cond.Wait()
 		}
 	}

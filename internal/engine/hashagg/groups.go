@@ -194,7 +194,8 @@ func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 			return false
 		}
 		var err error
-		if pos, err = t.insert(hash, key); err != nil {
+		pos, err = t.insert(hash, key)
+		if err != nil {
 			return false // insert has called Aggregator.Fail
 		}
 	}
@@ -221,7 +222,8 @@ func (a *Aggregator) mergeStates() (bool, error) {
 		for pos := 0; pos < o.used; {
 			key := o.key(pos)
 			var err error
-			if data, err = o.encode(data[:0], pos); err == nil {
+			data, err = o.encode(data[:0], pos)
+			if err == nil {
 				err = t.merge(key, o.count(pos), data)
 			}
 			if err != nil {

@@ -21,7 +21,8 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 			pos, isNew := int(candidates[i])-1, false
 			if pos < 0 || resets != t.resets || t.states != nil || string(t.key(pos)) != string(key) {
 				var err error
-				if pos, isNew, err = t.entry(hashes[i], key); err != nil {
+				pos, isNew, err = t.entry(hashes[i], key)
+				if err != nil {
 					return err
 				}
 			}
@@ -60,7 +61,8 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 						states, handled = states[:0], i
 					}
 					var err error
-					if pos, err = t.insert(hashes[i], key); err != nil {
+					pos, err = t.insert(hashes[i], key)
+					if err != nil {
 						return err
 					}
 				}

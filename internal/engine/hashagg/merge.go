@@ -132,7 +132,8 @@ func (m *merger) work() error {
 			return nil
 		}
 		var err error
-		if t, err = m.merge(t, m.sources, i, i+m.partitionsPerGroup, 1); err != nil {
+		t, err = m.merge(t, m.sources, i, i+m.partitionsPerGroup, 1)
+		if err != nil {
 			return err
 		}
 	}
@@ -164,7 +165,8 @@ func (m *merger) merge(t *Table, sources []*spillFile, first, end, level int) (*
 				n++
 			}
 			var err error
-			if buf, err = s.file.Read(buf, blocks[0], n); err != nil {
+			buf, err = s.file.Read(buf, blocks[0], n)
+			if err != nil {
 				return nil, err
 			}
 			blocks = blocks[n:]
@@ -207,7 +209,8 @@ func (m *merger) repartition(t *Table) (_ *Table, err error) {
 		if t == nil {
 			return nil, nil
 		}
-		if t, err = m.merge(t, []*spillFile{s}, i, i+1, level+1); err != nil {
+		t, err = m.merge(t, []*spillFile{s}, i, i+1, level+1)
+		if err != nil {
 			return nil, err
 		}
 	}

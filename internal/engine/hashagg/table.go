@@ -87,7 +87,8 @@ func (a *Aggregator) newTable() (*Table, error) {
 		t.states = a.opts.NewStates()
 	}
 	var err error
-	if t.mem, err = offheap.Allocate(int(t.budget &^ 4095)); err != nil {
+	t.mem, err = offheap.Allocate(int(t.budget &^ 4095))
+	if err != nil {
 		return nil, err
 	}
 	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.mem[0])), len(t.mem)/8)
@@ -145,7 +146,8 @@ func (t *Table) entry(hash uint64, key []byte) (pos int, isNew bool, err error) 
 	}
 	pos = t.find(hash, key)
 	if pos < 0 {
-		if pos, err = t.insert(hash, key); err != nil {
+		pos, err = t.insert(hash, key)
+		if err != nil {
 			return 0, false, err
 		}
 		isNew = true

@@ -158,7 +158,8 @@ func (t *Table) MoveTo(handle func(key, record []byte) error) error {
 
 // Index builds the index, which Find needs. No record may be added afterwards.
 func (t *Table) Index() (err error) {
-	if t.indexMem, err = offheap.Allocate(int(indexBytes(int(t.Added().Records)))); err != nil {
+	t.indexMem, err = offheap.Allocate(int(indexBytes(int(t.Added().Records))))
+	if err != nil {
 		return err
 	}
 	t.index = unsafe.Slice((*uint64)(unsafe.Pointer(&t.indexMem[0])), len(t.indexMem)/wordBytes)

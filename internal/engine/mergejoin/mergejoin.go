@@ -98,7 +98,8 @@ func (j *join) run() error {
 			err = j.emitPairs()
 		default:
 			var matched int64
-			if err = j.consumeKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) }); err == nil {
+			err = j.consumeKey(j.left, j.Kind == Semi, &matched, func(r []byte) error { return j.emitRow(r, nil) })
+			if err == nil {
 				err = j.consumeKey(j.right, false, &matched, nil)
 			}
 		}
@@ -161,12 +162,14 @@ func (j *join) emitPairs() error {
 			if err := j.pairWithHeld(j.right.record); err != nil {
 				return err
 			}
-			if unfinished, err = j.right.nextWithSameKey(); err != nil {
+			unfinished, err = j.right.nextWithSameKey()
+			if err != nil {
 				return err
 			}
 		}
 	} else {
-		if rightCount, err = j.spillRight(); err != nil {
+		rightCount, err = j.spillRight()
+		if err != nil {
 			return err
 		}
 		for {
@@ -177,7 +180,8 @@ func (j *join) emitPairs() error {
 				break
 			}
 			var n int64
-			if leftRemaining, n, err = j.fill(); err != nil {
+			leftRemaining, n, err = j.fill()
+			if err != nil {
 				return err
 			}
 			leftCount += n
@@ -220,7 +224,8 @@ func (j *join) pairWithHeld(right []byte) error {
 // spillRight writes the right records with the current key to the file.
 func (j *join) spillRight() (n int64, err error) {
 	if j.file == nil {
-		if j.file, err = spill.Create(j.Temp, "records with the same key", int(min(j.Memory/4, 256<<10))); err != nil {
+		j.file, err = spill.Create(j.Temp, "records with the same key", int(min(j.Memory/4, 256<<10)))
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -231,7 +236,8 @@ func (j *join) spillRight() (n int64, err error) {
 			return n, err
 		}
 		j.file.Buf = append(binary.AppendUvarint(j.file.Buf, uint64(len(r))), r...)
-		if more, err = j.right.nextWithSameKey(); err != nil {
+		more, err = j.right.nextWithSameKey()
+		if err != nil {
 			return n, err
 		}
 	}
@@ -245,7 +251,8 @@ func (j *join) pairSpilled() error {
 	var block []byte
 	var err error
 	for i := range j.file.Blocks() {
-		if block, err = j.file.Read(block, i, 1); err != nil {
+		block, err = j.file.Read(block, i, 1)
+		if err != nil {
 			return err
 		}
 		for rest := block; len(rest) > 0; {

@@ -180,7 +180,8 @@ func ReadFooter(f *File, end int64) (g Layout, ledger []byte, err error) {
 	if f.SaltedCRC(f.Number, off, b[:len(b)-4]) != le.Uint32(b[len(b)-4:]) {
 		return g, nil, f.Corrupt(off, errors.New("a segment's footer fails its checksum"))
 	}
-	if g, ledger, err = parseFooter(b[:n], off); err != nil {
+	g, ledger, err = parseFooter(b[:n], off)
+	if err != nil {
 		return g, nil, f.Corrupt(off, err)
 	}
 	g.End = end

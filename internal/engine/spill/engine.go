@@ -84,7 +84,8 @@ func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	}
 	if e.Temp == nil {
 		var err error
-		if e.Temp, err = tempdir.New(nil, nil); err != nil {
+		e.Temp, err = tempdir.New(nil, nil)
+		if err != nil {
 			return err
 		}
 		e.ownTemp = true

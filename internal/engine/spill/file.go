@@ -256,7 +256,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		var err error
-		if r.buf, err = r.file.Read(r.buf, r.nextBlock, 1); err != nil {
+		r.buf, err = r.file.Read(r.buf, r.nextBlock, 1)
+		if err != nil {
 			return 0, err
 		}
 		r.unread = r.buf

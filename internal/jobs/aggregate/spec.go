@@ -111,7 +111,8 @@ func Parse(list string) ([]Spec, error) {
 		s, after := Spec{Func: f}, rest[len(name):]
 		var args []argument
 		if call, ok := strings.CutPrefix(strings.TrimLeft(after, " "), "("); ok {
-			if args, after, ok = cutArguments(call, s.IsPaired() || f == Quantile && name != "median"); !ok {
+			args, after, ok = cutArguments(call, s.IsPaired() || f == Quantile && name != "median")
+			if !ok {
 				return nil, fmt.Errorf("the closing parenthesis of %q is missing, or neither a comma nor as NAME follows it", rest)
 			}
 		}
@@ -198,7 +199,8 @@ func (s *Spec) setArguments(name string, args []argument) error {
 		return fmt.Errorf("%s needs a field and a fraction, for example %s(x,0.9); quote a name that contains a comma", s.Text, name)
 	case s.Func == Quantile:
 		var err error
-		if s.Fraction, err = strconv.ParseFloat(args[1].text, 64); err != nil || !(s.Fraction >= 0 && s.Fraction <= 1) {
+		s.Fraction, err = strconv.ParseFloat(args[1].text, 64)
+		if err != nil || !(s.Fraction >= 0 && s.Fraction <= 1) {
 			return fmt.Errorf("%s: the fraction must be a number from 0 to 1, not %q", s.Text, args[1].text)
 		}
 	case s.IsPaired() && !isPair:

@@ -69,18 +69,21 @@ func newCondition(n *where.Node, fieldOf func(n *where.Node, column string) (int
 	if len(n.Parts) > 0 {
 		return c, nil
 	}
-	if c.field, err = fieldOf(n, n.Column); err != nil {
+	c.field, err = fieldOf(n, n.Column)
+	if err != nil {
 		return nil, err
 	}
 	switch {
 	case n.IsColumn:
 		c.other, err = fieldOf(n, n.Other)
 	case n.Op == where.Like:
-		if c.pattern, err = where.ParsePattern(n.Values); err != nil {
+		c.pattern, err = where.ParsePattern(n.Values)
+		if err != nil {
 			err = fmt.Errorf("filter: position %d: %w", n.Offset+1, err)
 		}
 	case n.Op != where.Null:
-		if c.kind, err = commonKind(c.name, slices.Concat(n.Values, n.Bounds)); err == nil {
+		c.kind, err = commonKind(c.name, slices.Concat(n.Values, n.Bounds))
+		if err == nil {
 			err = c.setValues(n.Values)
 		}
 	}

@@ -41,10 +41,12 @@ func (d *distinctEngine) Plan(j *Job) (err error) {
 
 func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
-	if d.seen, err = j.newSeenKeys(ctx, memory/4, 0); err != nil {
+	d.seen, err = j.newSeenKeys(ctx, memory/4, 0)
+	if err != nil {
 		return err
 	}
-	if d.sorter, err = j.NewSorter(ctx, memory/2, false); err != nil {
+	d.sorter, err = j.NewSorter(ctx, memory/2, false)
+	if err != nil {
 		return err
 	}
 	inOrder, err := j.NewSorter(ctx, memory/4, false)

@@ -59,7 +59,8 @@ func splitNames(list string, columns []string) ([]fieldName, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rest, more, err = name.finish(after); err != nil {
+		rest, more, err = name.finish(after)
+		if err != nil {
 			return nil, err
 		}
 		if name.text == "" && (more || len(names) > 0) {
@@ -120,7 +121,8 @@ func ResolveFields(list string, layout records.Layout, columns []string) ([]reco
 
 // resolveNamed returns the fields named in a list, and their names.
 func resolveNamed(list string, layout records.Layout, columns []string) (fields []records.Field, names []fieldName, err error) {
-	if names, err = splitNames(list, columns); err != nil {
+	names, err = splitNames(list, columns)
+	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range names {

@@ -181,7 +181,8 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 	f := stdin
 	if name != Stdin {
 		var err error
-		if f, err = os.Open(name); err != nil {
+		f, err = os.Open(name)
+		if err != nil {
 			return nil, err
 		}
 	} else {

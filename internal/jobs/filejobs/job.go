@@ -97,7 +97,8 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	j := &Job{Options: *o, Ctx: ctx}
 	j.current = j
 	j.Threads = min(j.Threads, j.Memory.threads())
-	if j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord()); err != nil {
+	j.Inputs, err = OpenInputs(ctx, j.In, j.Files, j.From, j.Memory.MaxRecord())
+	if err != nil {
 		return nil, err
 	}
 	if j.To.Format == records.JSONL {
@@ -107,7 +108,8 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if s, ok := e.(Selecter); ok {
 		condition, columns = s.Selects(o)
 	}
-	if j.selection, err = j.Inputs.Select(j.From, j.To, condition, columns); err != nil {
+	j.selection, err = j.Inputs.Select(j.From, j.To, condition, columns)
+	if err != nil {
 		return nil, err
 	}
 	if j.From.HasHeader() && j.Inputs.Columns == nil {
@@ -117,12 +119,14 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 		return nil, err
 	}
 	if !j.writesFiles {
-		if j.sink, err = openSink(ctx, &j.Options); err != nil {
+		j.sink, err = openSink(ctx, &j.Options)
+		if err != nil {
 			return nil, err
 		}
 		defer func() { err = JoinErrors(err, j.sink.abort()) }()
 	}
-	if j.TempSet, err = tempdir.New(j.Temp, nil); err != nil {
+	j.TempSet, err = tempdir.New(j.Temp, nil)
+	if err != nil {
 		return nil, err
 	}
 	defer func() { err = JoinErrors(err, j.TempSet.Close()) }()

@@ -45,7 +45,8 @@ func (e *joinEngine) Plan(j *Job) error {
 	right := &Job{Options: j.Options}
 	right.Files, right.From = []string{e.Right}, e.RightFrom
 	var err error
-	if right.Inputs, err = OpenInputs(j.Ctx, j.In, right.Files, right.From, j.Memory.MaxRecord()); err != nil {
+	right.Inputs, err = OpenInputs(j.Ctx, j.In, right.Files, right.From, j.Memory.MaxRecord())
+	if err != nil {
 		return err
 	}
 	if j.To.Format == records.JSONL {
@@ -60,10 +61,12 @@ func (e *joinEngine) Plan(j *Job) error {
 	if err != nil {
 		return err
 	}
-	if e.left, err = e.newSide(j, leftColumns); err != nil {
+	e.left, err = e.newSide(j, leftColumns)
+	if err != nil {
 		return err
 	}
-	if e.right, err = e.newSide(right, rightColumns); err != nil {
+	e.right, err = e.newSide(right, rightColumns)
+	if err != nil {
 		return err
 	}
 	e.right.isRight = true
@@ -103,7 +106,8 @@ func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fiel
 	}
 	for rest, more := e.On, true; more; {
 		var l, r fieldName
-		if l, r, rest, more, err = cutPair(rest, left, right); err == nil {
+		l, r, rest, more, err = cutPair(rest, left, right)
+		if err == nil {
 			err = refuseAliases([]fieldName{l, r})
 		}
 		if err == nil && l.text == "" {
@@ -119,7 +123,8 @@ func (e *joinEngine) splitOn(left, right []string) (leftNames, rightNames []fiel
 
 // cutPair cuts F or F=G and the comma after it from the beginning of list.
 func cutPair(list string, left, right []string) (l, r fieldName, rest string, more bool, err error) {
-	if l, rest, err = cutName(list, nil); err != nil {
+	l, rest, err = cutName(list, nil)
+	if err != nil {
 		return l, r, "", false, err
 	}
 	if before, _, ok := strings.Cut(rest, `="`); ok && l.text == "" && !strings.Contains(before, ",") {
@@ -131,7 +136,8 @@ func cutPair(list string, left, right []string) (l, r fieldName, rest string, mo
 		}
 	}
 	if other, ok := strings.CutPrefix(rest, "="); ok && l.text != "" {
-		if r, rest, err = cutName(other, nil); err == nil {
+		r, rest, err = cutName(other, nil)
+		if err == nil {
 			rest, more, err = r.finish(rest)
 		}
 		return l, r, rest, more, err
@@ -282,7 +288,8 @@ func (e *joinEngine) nameColumns(j *Job, s *joinSide) (err error) {
 	} else if names == nil {
 		names = []string{} // both sides are empty
 	}
-	if s.rows, err = output.NewRows(j.To, names); err != nil {
+	s.rows, err = output.NewRows(j.To, names)
+	if err != nil {
 		return OptionErrorf("--to-format %s: %w", j.To.Format, err)
 	}
 	e.output.names = names

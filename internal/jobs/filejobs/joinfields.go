@@ -111,7 +111,8 @@ func (s *joinSide) appendFields(dst []byte, w *joinWorker, fields [][]byte, reco
 		if s.isJSON() {
 			v.Missing, v.JSON = fields[i] == nil, bare[i]
 		}
-		if dst, err = s.rows.AppendStart(dst, column); err != nil {
+		dst, err = s.rows.AppendStart(dst, column)
+		if err != nil {
 			return err
 		}
 		dst, err = s.rows.AppendField(dst, column, &v)
@@ -157,7 +158,8 @@ func (s *joinSide) missingFields(w *joinWorker) (_ []byte, err error) {
 	}
 	text := []byte{}
 	for i := range s.otherCount() {
-		if text, err = s.rows.AppendStart(text, s.firstOtherColumn+i); err == nil {
+		text, err = s.rows.AppendStart(text, s.firstOtherColumn+i)
+		if err == nil {
 			text, err = s.rows.AppendField(text, s.firstOtherColumn+i, &output.Value{Missing: true})
 		}
 		if err != nil {

@@ -231,7 +231,8 @@ type joinStore struct {
 }
 
 func (s *joinStore) read(ctx context.Context, j *Job, memory int64) (err error) {
-	if s.sorter, err = j.NewSorter(ctx, memory*7/16, true); err != nil {
+	s.sorter, err = j.NewSorter(ctx, memory*7/16, true)
+	if err != nil {
 		return err
 	}
 	j.current = s.side.job
@@ -278,7 +279,8 @@ func (s *joinStore) addBlock(b *records.Block) (err error) {
 			}
 		}
 		if sortWriter == nil {
-			if sortWriter, err = s.sorter.Writer(); err != nil {
+			sortWriter, err = s.sorter.Writer()
+			if err != nil {
 				return err
 			}
 		}

@@ -43,7 +43,8 @@ func (o *joinOutput) begin() (err error) {
 			names = nil // the members of JSON lines without records are unknown
 		}
 		fail := func(flag, value string, err error) error { return OptionErrorf("--%s %q: %w", flag, value, err) }
-		if o.selection, err = Select(layout, layout, names, options.Where, options.Columns, fail); err != nil {
+		o.selection, err = Select(layout, layout, names, options.Where, options.Columns, fail)
+		if err != nil {
 			return err
 		}
 		if o.selection.Replaces() {
@@ -118,7 +119,8 @@ func (w *joinWriter) writeRow() (err error) {
 	}
 	from := len(w.buf)
 	if len(key)+len(leftFields)+len(rightFields) == 0 { // do not write an empty line, because readers may skip it
-		if w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}}); err != nil {
+		w.buf, err = w.right.rows.Append(w.buf, []output.Value{{}})
+		if err != nil {
 			return err
 		}
 	} else {

@@ -97,7 +97,8 @@ func (j *Job) newSeenKeys(ctx context.Context, memory int64, stateWords int) ([]
 		return nil, err
 	}
 	for _, s := range list {
-		if s.table, err = tables.Table(); err != nil {
+		s.table, err = tables.Table()
+		if err != nil {
 			return nil, err
 		}
 		s.table.DrainTo(s.forget)

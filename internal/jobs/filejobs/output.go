@@ -107,10 +107,12 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	if columns == nil && j.To.Format == records.JSONL && j.Tally.Records == 0 {
 		columns = []string{} // no record will be written, so no names are needed
 	}
-	if c.rows, err = output.NewRows(j.To, columns); err != nil {
+	c.rows, err = output.NewRows(j.To, columns)
+	if err != nil {
 		return nil, OptionErrorf("--to-format %s: %w", j.To.Format, err)
 	}
-	if c.out, err = c.rows.AppendHeader(nil); err != nil {
+	c.out, err = c.rows.AppendHeader(nil)
+	if err != nil {
 		return nil, err
 	}
 	_, err = w.Write(c.out)
@@ -151,7 +153,8 @@ func (c *converter) write(w io.Writer, data []byte) error {
 			}
 			var err error
 			c.bytes += int64(len(c.splitter.Record))
-			if c.out, err = c.rows.Append(c.out, c.row); err != nil {
+			c.out, err = c.rows.Append(c.out, c.row)
+			if err != nil {
 				return fmt.Errorf("the record %s: %w", QuoteShort(trimNewline(c.splitter.Record)), err)
 			}
 		case records.Bad, records.Broken:

@@ -31,7 +31,8 @@ func Split(o SplitOptions) Engine { return &splitEngine{SplitOptions: o} }
 
 func (s *splitEngine) Plan(j *Job) (err error) {
 	j.writesFiles = true
-	if s.fields, err = j.ResolveFields("by", s.By); err != nil {
+	s.fields, err = j.ResolveFields("by", s.By)
+	if err != nil {
 		return err
 	}
 	err = output.CheckDir(s.Dir)
@@ -66,7 +67,8 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	if err := j.Read(ctx, s.fields, j.sortBy(sorter, setCSVKey)); err != nil {
 		return err
 	}
-	if w.converter, err = newConverter(j, &w.header); err != nil {
+	w.converter, err = newConverter(j, &w.header)
+	if err != nil {
 		return err
 	}
 	j.Bar.Wait("writing the files", nil)

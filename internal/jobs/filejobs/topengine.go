@@ -32,7 +32,8 @@ type FirstSorter struct {
 // Open makes t select n records of a single worker, and returns the writer for them.
 func (t *FirstSorter) Open(ctx context.Context, j *Job, n int, memory int64) (_ *extsort.Writer, err error) {
 	t.n, t.firsts = n, []*firstKeys{{n: n, maxBytes: memory / 2, disabled: n > MaxTop}}
-	if t.sorter, err = j.NewSorter(ctx, memory/2, false); err != nil {
+	t.sorter, err = j.NewSorter(ctx, memory/2, false)
+	if err != nil {
 		return nil, err
 	}
 	return t.sorter.Writer()
@@ -84,7 +85,8 @@ func (t *topEngine) Plan(j *Job) (err error) {
 
 func (t *topEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
-	if t.sorter, err = j.NewSorter(ctx, memory/3, false); err != nil {
+	t.sorter, err = j.NewSorter(ctx, memory/3, false)
+	if err != nil {
 		return err
 	}
 	for range j.Threads {
@@ -153,7 +155,8 @@ func (t *topEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 }
 
 func (t *topEngine) runFrequent(ctx context.Context, j *Job, memory int64) (err error) {
-	if t.counts, err = j.NewAggregator(ctx, hashagg.Options{Memory: memory, Threads: j.Threads}); err != nil {
+	t.counts, err = j.NewAggregator(ctx, hashagg.Options{Memory: memory, Threads: j.Threads})
+	if err != nil {
 		return err
 	}
 	for range j.Threads {
@@ -241,7 +244,8 @@ func (t *topEngine) writeCounts(j *Job) error {
 		count := ^binary.BigEndian.Uint64(rec)
 		row := j.AppendKeyValues(nil, rec[8:], len(t.fields))
 		row = append(row, output.Value{Text: strconv.AppendUint(nil, count, 10), JSON: true})
-		if out, err = rows.Append(out[:0], output.Reorder(row, order)); err == nil {
+		out, err = rows.Append(out[:0], output.Reorder(row, order))
+		if err == nil {
 			_, err = j.sink.Write(out)
 		}
 		return err

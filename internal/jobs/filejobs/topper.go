@@ -42,7 +42,8 @@ func TopPer(by, per string, n int) Engine {
 
 func (t *topPerEngine) Plan(j *Job) (err error) {
 	t.job = j
-	if t.groups, err = j.ResolveFields("per", t.per); err != nil {
+	t.groups, err = j.ResolveFields("per", t.per)
+	if err != nil {
 		return err
 	}
 	t.sorting.firstField = len(t.groups)
@@ -51,10 +52,12 @@ func (t *topPerEngine) Plan(j *Job) (err error) {
 
 func (t *topPerEngine) Run(ctx context.Context, j *Job) (err error) {
 	memory := j.engineMemory()
-	if t.sorter, err = j.NewSorter(ctx, memory/2, true); err != nil {
+	t.sorter, err = j.NewSorter(ctx, memory/2, true)
+	if err != nil {
 		return err
 	}
-	if t.seen, err = j.newSeenKeys(ctx, memory/3, t.n); err != nil {
+	t.seen, err = j.newSeenKeys(ctx, memory/3, t.n)
+	if err != nil {
 		return err
 	}
 	for i := range j.Threads {

@@ -58,7 +58,8 @@ func (w *worker) sendGroup(key []byte, records uint64, state []uint64) error {
 // finish passes the remaining data to the sorter. index is the worker's index.
 func (w *worker) finish(index int) (err error) {
 	if w.engine.sortsValues() {
-		if w.writer, err = w.engine.lastWriter(index); err != nil {
+		w.writer, err = w.engine.lastWriter(index)
+		if err != nil {
 			return err
 		}
 	}

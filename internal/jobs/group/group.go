@@ -60,17 +60,20 @@ func (g *engine) Selects(o *filejobs.Options) (where, columns string) { return o
 func (g *engine) Plan(j *filejobs.Job) error {
 	g.job = j
 	var err error
-	if g.specs, err = aggregate.Parse(g.aggregates); err != nil {
+	g.specs, err = aggregate.Parse(g.aggregates)
+	if err != nil {
 		return filejobs.OptionErrorf("--agg: %w", err)
 	}
-	if g.fields, g.names, err = j.ResolveColumns("by", g.by); err != nil {
+	g.fields, g.names, err = j.ResolveColumns("by", g.by)
+	if err != nil {
 		return err
 	}
 	g.keyCount = len(g.fields)
 	for _, s := range g.specs {
 		g.names = append(g.names, s.Name)
 		var columns aggregate.Columns
-		if columns.First, err = g.addValueColumn(s.Field, s.IsQuoted, s.Text); err == nil {
+		columns.First, err = g.addValueColumn(s.Field, s.IsQuoted, s.Text)
+		if err == nil {
 			columns.Second, err = g.addValueColumn(s.Second, s.IsSecondQuoted, s.Text)
 		}
 		if err != nil {
@@ -89,7 +92,8 @@ func (g *engine) Plan(j *filejobs.Job) error {
 			g.storedColumns = appendNew(g.storedColumns, column)
 		}
 	}
-	if g.order, g.outputNames, err = j.OrderColumns(g.names); err != nil {
+	g.order, g.outputNames, err = j.OrderColumns(g.names)
+	if err != nil {
 		return err
 	}
 	if err := g.top.plan(g.specs); err != nil {
@@ -225,10 +229,12 @@ func (g *engine) open(ctx context.Context, j *filejobs.Job) (err error) {
 		g.pairs = append(g.pairs, pairs)
 	}
 	o.Words, o.Merge = g.program.Words+len(g.quantileColumns), g.program.Merge
-	if g.numbers, err = j.NewAggregator(ctx, o); err != nil {
+	g.numbers, err = j.NewAggregator(ctx, o)
+	if err != nil {
 		return err
 	}
-	if g.sorter, err = j.NewSorter(ctx, g.sorterMemory, !g.sortsParts()); err != nil {
+	g.sorter, err = j.NewSorter(ctx, g.sorterMemory, !g.sortsParts())
+	if err != nil {
 		return err
 	}
 	for range j.Threads {

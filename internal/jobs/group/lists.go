@@ -30,7 +30,8 @@ const (
 // allocateNumbers allocates memory outside the Go heap. It returns the memory twice, as bytes
 // and as numbers.
 func allocateNumbers(memory int64) (mem []byte, numbers []float64, err error) {
-	if mem, err = offheap.Allocate(int(memory) &^ 7); err != nil {
+	mem, err = offheap.Allocate(int(memory) &^ 7)
+	if err != nil {
 		return nil, nil, err
 	}
 	return mem, unsafe.Slice((*float64)(unsafe.Pointer(&mem[0])), len(mem)/8), nil

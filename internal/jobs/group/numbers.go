@@ -87,10 +87,12 @@ func (c *numberColumn) addWide(text []byte) error {
 
 func (c *numberColumn) startSorter() (err error) {
 	j := c.r.engine.job
-	if c.sorter, err = extsort.New(j.Ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.TempSet}); err != nil {
+	c.sorter, err = extsort.New(j.Ctx, &extsort.Options{Memory: 2 * int64(len(c.mem)), Threads: j.Threads, Temp: j.TempSet})
+	if err != nil {
 		return err
 	}
-	if c.writer, err = c.sorter.Writer(); err != nil {
+	c.writer, err = c.sorter.Writer()
+	if err != nil {
 		return err
 	}
 	for _, x := range c.floats {

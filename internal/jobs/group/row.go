@@ -238,7 +238,8 @@ func (r *rowBuilder) addToList(i int, v output.Value, isSet bool) (err error) {
 		s.buf = append(s.buf, ',')
 	}
 	if r.isJSON {
-		if s.buf, err = output.AppendValue(s.buf, &v); err != nil {
+		s.buf, err = output.AppendValue(s.buf, &v)
+		if err != nil {
 			return fmt.Errorf("%s: %s: %w", r.engine.specs[i].Text, filejobs.QuoteShort(v.Text), err)
 		}
 	}

@@ -26,7 +26,8 @@ func (s *spool) moveToDisk() (err error) {
 		return nil
 	}
 	if s.file == nil {
-		if s.file, err = spill.Create(s.temp, "lists", s.pieceSize()); err != nil {
+		s.file, err = spill.Create(s.temp, "lists", s.pieceSize())
+		if err != nil {
 			return err
 		}
 	}
@@ -56,7 +57,8 @@ func (s *spool) pieces(handle func([]byte) error) (err error) {
 	if s.size > 0 {
 		var p []byte
 		for i := range s.file.Blocks() {
-			if p, err = s.file.Read(p, i, 1); err != nil {
+			p, err = s.file.Read(p, i, 1)
+			if err != nil {
 				return err
 			}
 			if err := handle(p); err != nil {

@@ -53,18 +53,21 @@ func newWorker(g *engine) (w *worker, err error) {
 	}
 	w.single[0] = make([]uint64, g.program.Words+len(g.quantileColumns))
 	for i, a := range g.pairs {
-		if w.pairs[i], err = a.Table(); err != nil {
+		w.pairs[i], err = a.Table()
+		if err != nil {
 			return nil, err
 		}
 	}
-	if w.table, err = g.numbers.Table(); err != nil {
+	w.table, err = g.numbers.Table()
+	if err != nil {
 		return nil, err
 	}
 	w.table.DrainTo(w.flush)
 	w.table.AllowBypass()
 	if len(g.quantileColumns) > 0 {
 		memory := max(g.shareSize/int64(g.job.Threads), extsort.MinMemory/16)
-		if w.lists.mem, w.lists.numbers, err = allocateNumbers(memory); err != nil {
+		w.lists.mem, w.lists.numbers, err = allocateNumbers(memory)
+		if err != nil {
 			return nil, err
 		}
 		g.job.CloseLater(w.lists.close)
@@ -90,7 +93,8 @@ func (g *engine) addBlock(b *records.Block) (err error) {
 		for n := g.batches.Load(); n <= b.Seq && !g.batches.CompareAndSwap(n, b.Seq+1); {
 			n = g.batches.Load()
 		}
-		if w.writer, err = g.sorter.Batch(uint64(b.Seq)); err != nil {
+		w.writer, err = g.sorter.Batch(uint64(b.Seq))
+		if err != nil {
 			return err
 		}
 		defer func() { err = filejobs.JoinErrors(err, w.writer.Close()) }()
@@ -154,7 +158,8 @@ func (w *worker) aggregate() error {
 	} else {
 		err = w.table.GetStates(w.keys, w.add)
 	}
-	if err = cmp.Or(err, w.err); err == nil && w.lists.needsFlush {
+	err = cmp.Or(err, w.err)
+	if err == nil && w.lists.needsFlush {
 		err = w.flush()
 	}
 	for k, col := range w.engine.distinctColumns {

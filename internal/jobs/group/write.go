@@ -30,7 +30,8 @@ func (g *engine) write(ctx context.Context) error {
 	if err == nil {
 		err = g.writeRows(ctx, r)
 	}
-	if err = filejobs.JoinErrors(err, r.close()); err != nil {
+	err = filejobs.JoinErrors(err, r.close())
+	if err != nil {
 		return err
 	}
 	if err := g.verify(r.written); err != nil {
@@ -165,7 +166,8 @@ func (r *rowBuilder) fill() error {
 		default:
 			from := len(r.textBuf)
 			var err error
-			if r.textBuf, err = r.appendResult(r.textBuf, i); err != nil {
+			r.textBuf, err = r.appendResult(r.textBuf, i)
+			if err != nil {
 				return err
 			}
 			text := r.textBuf[from:len(r.textBuf):len(r.textBuf)]
@@ -195,7 +197,8 @@ func (r *rowBuilder) appendResult(dst []byte, i int) ([]byte, error) {
 func (r *rowBuilder) writeRow(w io.Writer) (err error) {
 	r.outBuf = r.outBuf[:0]
 	for i := range r.engine.outputNames {
-		if r.outBuf, err = r.rows.AppendStart(r.outBuf, i); err != nil {
+		r.outBuf, err = r.rows.AppendStart(r.outBuf, i)
+		if err != nil {
 			return err
 		}
 		column := i // index in r.row
@@ -227,7 +230,8 @@ func (r *rowBuilder) streamList(w io.Writer, i int, s *spool) (err error) {
 	}
 	r.outBuf = r.rows.AppendQuote(r.outBuf)
 	err = s.pieces(func(p []byte) error {
-		if r.outBuf, err = r.rows.AppendPiece(r.outBuf, i, p); err != nil {
+		r.outBuf, err = r.rows.AppendPiece(r.outBuf, i, p)
+		if err != nil {
 			return err
 		}
 		r.rowBytes += int64(len(r.outBuf))
@@ -248,7 +252,8 @@ func (r *rowBuilder) writePlain(w io.Writer) (done bool, err error) {
 		return false, nil
 	}
 	for i := range g.specs {
-		if out, err = r.appendResult(append(out, r.plain.Sep), i); err != nil {
+		out, err = r.appendResult(append(out, r.plain.Sep), i)
+		if err != nil {
 			return false, nil // the caller tries again, and names the group in its error
 		}
 	}

@@ -64,7 +64,8 @@ func CreateDir(path string) (d *Dir, err error) {
 	d = &Dir{path: path, parents: map[string]bool{}}
 	_, err = os.Stat(path)
 	d.exists = err == nil
-	if d.undo, err = makeDirs(d.Parent()); err == nil {
+	d.undo, err = makeDirs(d.Parent())
+	if err == nil {
 		d.Nearby, err = tempdir.New([]string{d.Parent()}, nil)
 	}
 	if err == nil {
@@ -133,7 +134,8 @@ func (d *Dir) nameOfKey(scheme names.Scheme, key, ext string) string {
 // CreateAt creates a file at a path, which is relative to the directory and separated by slashes. If the file system
 // ignores case, and another path differs only in case, the error wraps [fs.ErrExist].
 func (d *Dir) CreateAt(path string) (f *os.File, err error) {
-	if err = d.makeParents(path); err == nil {
+	err = d.makeParents(path)
+	if err == nil {
 		f, err = d.create(path)
 	}
 	if errors.Is(err, fs.ErrExist) {

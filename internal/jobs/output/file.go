@@ -97,10 +97,12 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 	const maxTries = 100
 	for range maxTries {
 		name = filepath.Join(dir, tempPrefix(base)+rand.Text()+tempSuffix)
-		if f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode); err != nil {
+		f, err = os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		if err != nil {
 			return "", nil, &fs.PathError{Op: "create a file in", Path: cmp.Or(dir, "."), Err: errors.Unwrap(err)}
 		}
-		if err = lock(f); err == nil && isNamed(f, name) {
+		err = lock(f)
+		if err == nil && isNamed(f, name) {
 			return name, f, nil
 		}
 		// Another process locked the file first and is removing it.
@@ -171,7 +173,8 @@ func (o *File) Commit() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("%s: %w", o.temp, err), o.remove(), o.f.Close())
 	}
-	if err = o.f.Close(); err == nil {
+	err = o.f.Close()
+	if err == nil {
 		err = o.publish()
 	}
 	if err != nil {

@@ -126,15 +126,18 @@ func Reorder(row []Value, order []int) []Value {
 func (r *Rows) Append(dst []byte, row []Value) ([]byte, error) {
 	var err error
 	for i := range row {
-		if dst, err = r.AppendStart(dst, i); err != nil {
+		dst, err = r.AppendStart(dst, i)
+		if err != nil {
 			return dst, err
 		}
-		if dst, err = r.AppendField(dst, i, &row[i]); err != nil {
+		dst, err = r.AppendField(dst, i, &row[i])
+		if err != nil {
 			return dst, err
 		}
 	}
 	if len(row) == 1 && len(row[0].Text) == 0 {
-		if dst, err = r.AppendEmptyRow(dst); err != nil {
+		dst, err = r.AppendEmptyRow(dst)
+		if err != nil {
 			return dst, err
 		}
 	}

@@ -73,7 +73,8 @@ func (b *Writer) Write(p []byte) (int, error) {
 		if len(b.buf) == cap(b.buf) {
 			b.fullBuffers <- b.buf // never blocks: the channel has room for all buffers
 			var err error
-			if b.buf, err = canceled.Receive(b.ctx, b.emptyBuffers); err == nil {
+			b.buf, err = canceled.Receive(b.ctx, b.emptyBuffers)
+			if err == nil {
 				err = b.firstError()
 			}
 			if err != nil {

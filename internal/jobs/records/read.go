@@ -212,7 +212,8 @@ func (r *reader) readInput(ctx context.Context, in *Input) (err error) {
 			r.tally.AddedNewlines++
 		}
 		if !headerDone {
-			if headerDone, err = r.begin(eof); err != nil {
+			headerDone, err = r.begin(eof)
+			if err != nil {
 				return err
 			}
 		}

@@ -106,7 +106,8 @@ func (r *Reader) skipFrames() (head []byte, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err = io.CopyN(io.Discard, r.src, 8+int64(binary.LittleEndian.Uint32(head[4:]))); err != nil {
+		_, err = io.CopyN(io.Discard, r.src, 8+int64(binary.LittleEndian.Uint32(head[4:])))
+		if err != nil {
 			return nil, err
 		}
 	}

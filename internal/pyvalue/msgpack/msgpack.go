@@ -100,7 +100,8 @@ func appendArray(dst []byte, elements []any, depth int) ([]byte, error) {
 	dst = msgp.AppendArrayHeader(dst, uint32(len(elements)))
 	for _, e := range elements {
 		var err error
-		if dst, err = write(dst, e, depth-1); err != nil {
+		dst, err = write(dst, e, depth-1)
+		if err != nil {
 			return dst, err
 		}
 	}
@@ -119,10 +120,12 @@ func appendDict(dst []byte, d pyvalue.Dict, depth int) ([]byte, error) {
 			return dst, fmt.Errorf("%w: a key that is a %s", ErrNotPlain, pyvalue.Name(d[i].Key))
 		}
 		var err error
-		if dst, err = write(dst, d[i].Key, depth-1); err != nil {
+		dst, err = write(dst, d[i].Key, depth-1)
+		if err != nil {
 			return dst, err
 		}
-		if dst, err = write(dst, d[i].Value, depth-1); err != nil {
+		dst, err = write(dst, d[i].Value, depth-1)
+		if err != nil {
 			return dst, err
 		}
 	}

@@ -94,7 +94,8 @@ func (r *reader) value(depth int) (v any, err error) {
 		v, remaining, err = msgp.ReadFloat64Bytes(remaining)
 	case msgp.StrType:
 		var b []byte
-		if b, remaining, err = msgp.ReadStringZC(remaining); err != nil {
+		b, remaining, err = msgp.ReadStringZC(remaining)
+		if err != nil {
 			return nil, err
 		}
 		isNew := false
@@ -148,7 +149,8 @@ func (r *reader) readArray(depth int) (any, error) {
 	}
 	list := make([]any, n)
 	for i := range list {
-		if list[i], err = r.value(depth - 1); err != nil {
+		list[i], err = r.value(depth - 1)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -162,10 +164,12 @@ func (r *reader) readDict(depth int) (any, error) {
 	}
 	items := make([]pyvalue.Item, n/2)
 	for i := range items {
-		if items[i].Key, err = r.value(depth - 1); err != nil {
+		items[i].Key, err = r.value(depth - 1)
+		if err != nil {
 			return nil, err
 		}
-		if items[i].Value, err = r.value(depth - 1); err != nil {
+		items[i].Value, err = r.value(depth - 1)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -74,7 +74,8 @@ func parse(text string) (d DType, err error) {
 	if !slices.Contains(supported, size) {
 		return d, fmt.Errorf("the kind %q has no size %q", d.Kind, size)
 	}
-	if d.Size, err = strconv.Atoi(size); err != nil {
+	d.Size, err = strconv.Atoi(size)
+	if err != nil {
 		return d, err
 	}
 	d.Big = order == ">" && d.Size > 1

@@ -131,7 +131,8 @@ func (r *reader) run() (any, error) {
 			r.memo = append(r.memo, r.stack[len(r.stack)-1])
 		case opBinGet, opLongBinGet:
 			var n uint64
-			if n, err = r.number(op); err == nil && n >= uint64(len(r.memo)) {
+			n, err = r.number(op)
+			if err == nil && n >= uint64(len(r.memo)) {
 				err = fmt.Errorf("the memo has no element %d", n)
 			}
 			if err == nil {
@@ -139,12 +140,14 @@ func (r *reader) run() (any, error) {
 			}
 		case opProto:
 			var version byte
-			if version, err = r.readByte(); err == nil && (version < 4 || version > 5) {
+			version, err = r.readByte()
+			if err == nil && (version < 4 || version > 5) {
 				err = fmt.Errorf("protocol %d: only protocols 4 and 5 are supported", version)
 			}
 		case opFrame:
 			var n uint64 // the frame's length, which is checked but not used
-			if n, err = r.number(op); err == nil && n > uint64(len(r.data)-r.offset) {
+			n, err = r.number(op)
+			if err == nil && n > uint64(len(r.data)-r.offset) {
 				err = fmt.Errorf("a frame of %d bytes, but only %d follow: %w", n, len(r.data)-r.offset, errTruncated)
 			}
 		case opStackGlobal:

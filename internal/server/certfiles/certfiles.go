@@ -59,7 +59,8 @@ func (c *Certificates) loadLocked() error {
 	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: c.opts.MinVersion, SessionTicketsDisabled: true}
 	if c.opts.ClientCA != "" {
 		config.ClientAuth = tls.VerifyClientCertIfGiven
-		if config.ClientCAs, err = ReadAuthorities(c.opts.ClientCA); err != nil {
+		config.ClientCAs, err = ReadAuthorities(c.opts.ClientCA)
+		if err != nil {
 			return fmt.Errorf("client certificates: %w", err)
 		}
 		if c.opts.NeedClient {

@@ -38,7 +38,8 @@ func (l localStreams) Describe(ctx context.Context, bucket, name string, at tabl
 	if err != nil {
 		return info, nil, err
 	}
-	if info, err = t.Info(ctx); err != nil {
+	info, err = t.Info(ctx)
+	if err != nil {
 		return info, nil, err
 	}
 	schema, err := t.Schema(ctx)

@@ -50,7 +50,8 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 		return cliutil.Usagef("--by is required: name the columns")
 	}
 	by, err := columnNames("by", *b.by)
-	if err = errors.Join(err, cliutil.CheckProgress(*b.progress)); err != nil {
+	err = errors.Join(err, cliutil.CheckProgress(*b.progress))
+	if err != nil {
 		return err
 	}
 	cliutil.LimitHeap(heap)

@@ -70,7 +70,8 @@ fails: start again without --since.`,
 			return err
 		}
 		o := &tables.ChangesOptions{UUID: *uuid}
-		if o.Keys, err = columnNames("key", *key); err != nil {
+		o.Keys, err = columnNames("key", *key)
+		if err != nil {
 			return err
 		}
 		if err := out.chooseFormat(); err != nil {

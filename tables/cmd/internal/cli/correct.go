@@ -36,7 +36,8 @@ func (a *app) rewriteFrom(ctx context.Context, p location, asJSON bool, name, fi
 	}
 	defer input.File.Close() //nolint:errcheck // the file was only read
 	return p.withBackend(ctx, false, func(s backend) (err error) {
-		if _, input.Known, err = s.Describe(ctx, *p.bucket, name, nil); err != nil {
+		_, input.Known, err = s.Describe(ctx, *p.bucket, name, nil)
+		if err != nil {
 			return err
 		}
 		r, err := input.Read(ctx)

@@ -46,7 +46,8 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 			if *text == "" {
 				continue
 			}
-			if times[i], _, err = filter.ParseTime(*text); err != nil {
+			times[i], _, err = filter.ParseTime(*text)
+			if err != nil {
 				return times[0], times[1], cliutil.Usagef("--%s: %w", []string{"from", "to"}[i], err)
 			}
 		}

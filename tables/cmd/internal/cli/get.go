@@ -45,7 +45,8 @@ offset, such as +01:00 or Z, is in that zone.`,
 			return cliutil.Usagef("--limit is %d: it must not be negative", *limit)
 		}
 		var err error
-		if o.Filter, err = parseWhere(*where); err != nil {
+		o.Filter, err = parseWhere(*where)
+		if err != nil {
 			return err
 		}
 		return out.scan(cmd.Context(), p, args[0], at(), *columns, o)
@@ -114,7 +115,8 @@ The help of get describes the EXPRESSION of --where.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, err := parseWhere(*where)
 		names, columnsErr := columnNames("columns", *columns)
-		if err = errors.Join(err, columnsErr, out.chooseFormat()); err != nil {
+		err = errors.Join(err, columnsErr, out.chooseFormat())
+		if err != nil {
 			return err
 		}
 		if err := checkExtension(args[0], *from); err != nil {
@@ -156,7 +158,8 @@ func selectRows(ctx context.Context, r array.RecordReader, e *filter.Expr, names
 	var fields []arrow.Field
 	for _, name := range names {
 		index, indexErr := schema.ColumnIndex(all, name)
-		if err = cmp.Or(err, indexErr); err == nil {
+		err = cmp.Or(err, indexErr)
+		if err == nil {
 			fields = append(fields, all.Field(index))
 		}
 	}

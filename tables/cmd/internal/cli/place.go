@@ -127,7 +127,8 @@ func (p location) withServer(f func(backend) error) (err error) {
 		o.Token = string(bytes.TrimSpace(token))
 	}
 	if *p.ca != "" {
-		if o.CAs, err = certfiles.ReadAuthorities(*p.ca); err != nil {
+		o.CAs, err = certfiles.ReadAuthorities(*p.ca)
+		if err != nil {
 			return err
 		}
 	}

@@ -102,7 +102,8 @@ it prints the line "ready URL".`,
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, _ []string) (err error) {
 		var programs *sharing
 		if c.share != "" {
-			if programs, err = listenShare(c.share); err != nil {
+			programs, err = listenShare(c.share)
+			if err != nil {
 				return err
 			}
 		}
@@ -167,11 +168,13 @@ func newPullGet(a *app) *cobra.Command {
 	c.stalenessFlag(fs)
 	return c.command(cmd, func(ctx context.Context, n *pull.Node, args []string) error {
 		from, to, err := parseRange()
-		if err = errors.Join(err, out.chooseFormat()); err != nil {
+		err = errors.Join(err, out.chooseFormat())
+		if err != nil {
 			return err
 		}
 		r, err := n.Load(ctx, args[0], from, to)
-		if err = out.write(ctx, r, err); err != nil || !*stats {
+		err = out.write(ctx, r, err)
+		if err != nil || !*stats {
 			return err
 		}
 		return cliutil.NewEncoder(a.err).Encode(n.Stats())

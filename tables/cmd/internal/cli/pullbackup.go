@@ -23,8 +23,11 @@ func withBucket(ctx context.Context, url string, create bool, f func(objstore.Bu
 	var b objstore.Bucket
 	if strings.Contains(url, "://") {
 		b, err = cloud.OpenBucket(ctx, url)
-	} else if _, err = os.Stat(url); err == nil || create {
-		b, err = objstore.OpenDirectory(url)
+	} else {
+		_, err = os.Stat(url)
+		if err == nil || create {
+			b, err = objstore.OpenDirectory(url)
+		}
 	}
 	if err != nil {
 		return err

@@ -50,7 +50,8 @@ change the settings of an existing table, use the command "settings".`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		putMode, err := mode()
-		if err = errors.Join(err, cliutil.CheckProgress(*progressMode)); err != nil {
+		err = errors.Join(err, cliutil.CheckProgress(*progressMode))
+		if err != nil {
 			return err
 		}
 		in, total, err := a.openInput(args[1], "format", formats.Format(*format))
@@ -67,7 +68,8 @@ change the settings of an existing table, use the command "settings".`,
 		ctx := cmd.Context()
 		return p.withBackend(ctx, true, func(s backend) (err error) {
 			if putMode == tables.PutAppend {
-				if _, in.Known, err = s.Describe(ctx, *p.bucket, args[0], nil); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				_, in.Known, err = s.Describe(ctx, *p.bucket, args[0], nil)
+				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return err
 				}
 			}

@@ -54,7 +54,8 @@ func (o *rowOutput) chooseFormat() (err error) {
 		o.chosenFormat = formats.Format(o.format)
 		return checkFormat(o.formatFlag, o.chosenFormat, true)
 	case o.file != "":
-		if o.chosenFormat, err = formats.ByExtension(o.file); err != nil {
+		o.chosenFormat, err = formats.ByExtension(o.file)
+		if err != nil {
 			return cliutil.Usagef("%w: set --%s to csv, jsonl, parquet, arrow or table", err, o.formatFlag)
 		}
 	case progress.IsTerminal(o.a.out):
@@ -68,7 +69,8 @@ func (o *rowOutput) chooseFormat() (err error) {
 // scan writes the rows of a table that options selects. columns is a comma-separated list of names; "" means all.
 func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables.At, columns string, options *tables.ScanOptions) error {
 	names, err := columnNames("columns", columns)
-	if err = errors.Join(err, o.chooseFormat()); err != nil {
+	err = errors.Join(err, o.chooseFormat())
+	if err != nil {
 		return err
 	}
 	options.Columns, options.Dictionaries = names, o.chosenFormat == formats.Arrow
@@ -98,7 +100,8 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 		return suggestForce(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	if err = writeRows(w, format, r, false); err == nil {
+	err = writeRows(w, format, r, false)
+	if err == nil {
 		err = w.Flush()
 	}
 	if err != nil {
@@ -149,7 +152,8 @@ func (a *app) openInput(name, flag string, format formats.Format) (input *format
 			return nil, 0, cliutil.Usagef("standard input needs --%s: csv, tsv, jsonl, parquet or arrow", flag)
 		}
 	} else if format == "" {
-		if input.Format, err = formats.InputByExtension(name); err != nil {
+		input.Format, err = formats.InputByExtension(name)
+		if err != nil {
 			return nil, 0, cliutil.Usagef("%w: set --%s to one of %s", err, flag, strings.Join(formats.ReadableNames, ", "))
 		}
 	}
@@ -157,7 +161,8 @@ func (a *app) openInput(name, flag string, format formats.Format) (input *format
 		return nil, 0, err
 	}
 	if name != "-" {
-		if input.File, err = os.Open(name); err != nil {
+		input.File, err = os.Open(name)
+		if err != nil {
 			return nil, 0, err
 		}
 	}

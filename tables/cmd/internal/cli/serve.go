@@ -103,12 +103,14 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 	defer stop(nil)
 	r := &serverRun{serveConfig: c, stop: stop, httpListeners: map[string]net.Listener{}}
 	if c.share != "" {
-		if r.programs, err = listenShare(c.share); err != nil {
+		r.programs, err = listenShare(c.share)
+		if err != nil {
 			return err
 		}
 		defer func() { r.programs.release(endMessage(err)) }() // after the store is closed
 	}
-	if r.listener, err = c.listenFlight(); err != nil {
+	r.listener, err = c.listenFlight()
+	if err != nil {
 		return err
 	}
 	defer r.listener.Close() //nolint:errcheck // the server has usually closed it
@@ -120,7 +122,8 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 		if flag == "--health" { // shows no tables, so other machines may reach it
 			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
 		}
-		if r.httpListeners[flag], err = listen(flag, address); err != nil {
+		r.httpListeners[flag], err = listen(flag, address)
+		if err != nil {
 			return err
 		}
 		defer r.httpListeners[flag].Close() //nolint:errcheck // the server has usually closed it
@@ -166,7 +169,8 @@ func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangu
 	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
 	if r.auditFile != "" {
-		if r.audit, err = audit.Open(r.auditFile, r.a.err, r.options.Logger); err != nil {
+		r.audit, err = audit.Open(r.auditFile, r.a.err, r.options.Logger)
+		if err != nil {
 			return cliutil.Usagef("--audit-log: %w", err)
 		}
 		r.options.Audit = r.audit

@@ -109,13 +109,15 @@ func pystoreItems(dir, bucket string) ([]source, error) {
 			continue
 		}
 		s := source{bucket: bucket, name: item}
-		if s.files, err = parquetFiles(filepath.Join(dir, item)); err != nil {
+		s.files, err = parquetFiles(filepath.Join(dir, item))
+		if err != nil {
 			return nil, err
 		}
 		if len(s.files) == 0 {
 			return nil, fmt.Errorf("%s: the item contains no Parquet files", filepath.Join(dir, item))
 		}
-		if s.metadata, err = pystoreItemMetadata(filepath.Join(dir, item, pystoreMetadata)); err != nil {
+		s.metadata, err = pystoreItemMetadata(filepath.Join(dir, item, pystoreMetadata))
+		if err != nil {
 			return nil, err
 		}
 		sources = append(sources, s)

@@ -45,8 +45,11 @@ add its name to the server's --revoked-file, or change the secret.`,
 			var token string
 			if name == "" {
 				token, err = flightd.NewToken(secret, rights, "", time.Duration(ttl), buckets...)
-			} else if token, err = flightd.NewNamedToken(secret, name, rights, time.Duration(ttl), buckets...); err != nil {
-				return cliutil.Usagef("--name: %w", err)
+			} else {
+				token, err = flightd.NewNamedToken(secret, name, rights, time.Duration(ttl), buckets...)
+				if err != nil {
+					return cliutil.Usagef("--name: %w", err)
+				}
 			}
 			if err != nil {
 				return err
@@ -82,7 +85,8 @@ func (t *ttlFlag) Set(text string) error {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		const maxDays = 36500
 		var n int
-		if n, err = strconv.Atoi(days); err == nil && n <= maxDays {
+		n, err = strconv.Atoi(days)
+		if err == nil && n <= maxDays {
 			d = time.Duration(n) * 24 * time.Hour
 		}
 	}

@@ -114,7 +114,8 @@ A function can name its column, as in "max(high)". The first column of the resul
 			return cliutil.Usagef("--mode and --target-bucket need a TARGET")
 		}
 		o, err := input(args, tables.PutError)
-		if err = errors.Join(err, out.chooseFormat()); err != nil {
+		err = errors.Join(err, out.chooseFormat())
+		if err != nil {
 			return err
 		}
 		ctx := cmd.Context()
@@ -175,10 +176,12 @@ null in one of the given columns. Of several rows with equal values in the given
 	fs.BoolVar(&o.DropAnyNull, "drop-any-null", false, "drop rows with a null in any column")
 	keepFirst := fs.String("keep-first-of", "", "keep only the first row of each combination of values in these `COLUMNS`")
 	return transformCommand(t, cmd, operations.Clean, func(args []string, mode tables.PutMode) (_ *transform.CleanOptions, err error) {
-		if o.DropNulls, err = columnNames("drop-nulls", *dropNulls); err != nil {
+		o.DropNulls, err = columnNames("drop-nulls", *dropNulls)
+		if err != nil {
 			return nil, err
 		}
-		if o.KeepFirstOf, err = columnNames("keep-first-of", *keepFirst); err != nil {
+		o.KeepFirstOf, err = columnNames("keep-first-of", *keepFirst)
+		if err != nil {
 			return nil, err
 		}
 		o.Source, o.Mode = t.source(args[0]), mode

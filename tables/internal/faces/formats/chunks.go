@@ -137,7 +137,8 @@ func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Con
 			if err == io.EOF {
 				return
 			}
-			if chunkErr = err; err != nil || !yield(c) {
+			chunkErr = err
+			if err != nil || !yield(c) {
 				return
 			}
 		}

@@ -61,7 +61,8 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	types := &fileTypes{}
 	if len(files) > 1 {
 		var err error
-		if types, err = inferTypes(ctx, files, open); err != nil {
+		types, err = inferTypes(ctx, files, open)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +90,8 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 			}
 			var positions []int
 			if err == nil {
-				if positions, err = positionsOf(columns, r.Schema()); err != nil {
+				positions, err = positionsOf(columns, r.Schema())
+				if err != nil {
 					end()
 					err = fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err)
 				}
@@ -100,7 +102,8 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 			}
 			more := true
 			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) }) {
-				if more = yield(b, err) && err == nil; !more {
+				more = yield(b, err) && err == nil
+				if !more {
 					break
 				}
 			}
@@ -171,7 +174,8 @@ func inOrder(b arrow.RecordBatch, positions []int, columns *arrow.Schema) (arrow
 	arrays := make([]arrow.Array, len(positions))
 	for i, p := range positions {
 		var err error
-		if arrays[i], err = schema.ConvertArray(b.Column(p), columns.Field(i).Type); err != nil {
+		arrays[i], err = schema.ConvertArray(b.Column(p), columns.Field(i).Type)
+		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", columns.Field(i).Name, err)
 		}
 		defer arrays[i].Release()

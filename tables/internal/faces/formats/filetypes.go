@@ -133,7 +133,8 @@ func (t *fileTypes) openRows(ctx context.Context, i int, files []string, open fu
 			c, _ := t.text.field([]byte(name), k)
 			columns = append(columns, c)
 		}
-		if in.columns, err = schemaOf(columns, nil); err != nil {
+		in.columns, err = schemaOf(columns, nil)
+		if err != nil {
 			return nil, nil, err
 		}
 	}

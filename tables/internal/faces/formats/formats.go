@@ -147,7 +147,8 @@ func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease fu
 				return !stopped
 			})
 		}()
-		if err = errors.Join(err, canceled.Err(ctx)); err != nil && (!stopped || ctx.Err() != nil) {
+		err = errors.Join(err, canceled.Err(ctx))
+		if err != nil && (!stopped || ctx.Err() != nil) {
 			yield(nil, err)
 		}
 	}, onRelease)
@@ -178,7 +179,8 @@ func (in *Input) seekable() (*os.File, func(), error) {
 	}
 	end := func() { _ = temp.Close() } // The error does not matter, because the file is only read.
 	// Remove the file before copying, so that a killed process leaves nothing.
-	if err = os.Remove(temp.Name()); err == nil {
+	err = os.Remove(temp.Name())
+	if err == nil {
 		_, err = io.Copy(temp, in.withCounter(in.File))
 	}
 	if err != nil {

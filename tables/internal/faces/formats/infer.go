@@ -261,7 +261,8 @@ func (c *column) merge(later *column) (n int, err error) {
 		if c.elem == nil {
 			c.elem = newColumn(c.name)
 		}
-		if n, err = c.elem.merge(later.elem); err != nil {
+		n, err = c.elem.merge(later.elem)
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -271,7 +272,8 @@ func (c *column) merge(later *column) (n int, err error) {
 			return 0, err
 		}
 		nested, err := field.merge(f)
-		if n += 1 + nested; err != nil {
+		n += 1 + nested
+		if err != nil {
 			return 0, err
 		}
 	}

@@ -93,7 +93,8 @@ func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow
 		b.Retain()
 		batches = append(batches, b)
 		growth, err := checker.Check(ctx, b)
-		if remaining -= growth + b.NumRows()*b.NumCols(); err != nil || remaining < 0 {
+		remaining -= growth + b.NumRows()*b.NumCols()
+		if err != nil || remaining < 0 {
 			return batches, nil, cmp.Or(err, partd.ErrTooLarge)
 		}
 	}
@@ -128,7 +129,8 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	}
 	take.Release(batches)
 	var p *worker.Process
-	if _, err = in.File.Seek(0, io.SeekStart); err == nil { // the process shares the position
+	_, err = in.File.Seek(0, io.SeekStart)
+	if err == nil { // the process shares the position
 		p, err = worker.Start(ctx, decodeKind, in.File)
 	}
 	if err != nil {
@@ -145,7 +147,8 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		p.Close()
 		a.unreserve(memory)
 	}
-	if err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory}); err == nil {
+	err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory})
+	if err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
 	}
 	if err != nil {
@@ -176,8 +179,11 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 	a.remaining -= b.NumRows() * b.NumCols()
 	if a.remaining < 0 {
 		err = fmt.Errorf("%s: %w: the file has far more values than bytes, such as columns that contain only nulls: split it into smaller files", a.in.Name, partd.ErrTooLarge)
-	} else if _, err = a.checker.Check(ctx, b); err != nil {
-		err = fmt.Errorf("%s: %w", a.in.Name, err)
+	} else {
+		_, err = a.checker.Check(ctx, b)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", a.in.Name, err)
+		}
 	}
 	if err != nil {
 		b.Release()
@@ -188,7 +194,8 @@ func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error)
 
 // explain returns the cause of err if the context has ended or the process has died, and otherwise err.
 func (a *isolatedFile) explain(ctx context.Context, err error) error {
-	if err = a.p.ExplainError(err); err != nil && ctx.Err() != nil {
+	err = a.p.ExplainError(err)
+	if err != nil && ctx.Err() != nil {
 		return canceled.Err(ctx)
 	}
 	var death *worker.DeathError

@@ -56,7 +56,8 @@ func (in *Input) readText(ctx context.Context) (_ array.RecordReader, err error)
 		if err != nil {
 			return nil, err
 		}
-		if columns, err = schemaOf(root.fields, in.Known); err != nil {
+		columns, err = schemaOf(root.fields, in.Known)
+		if err != nil {
 			return nil, fmt.Errorf("%s: %w", in.Name, err)
 		}
 	}

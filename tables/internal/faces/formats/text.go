@@ -27,7 +27,8 @@ type textWriter struct {
 
 func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 	for i := range int(b.NumRows()) {
-		if t.line, err = t.row(t.line[:0], b, i); err != nil {
+		t.line, err = t.row(t.line[:0], b, i)
+		if err != nil {
 			return err
 		}
 		// Write's error can be ignored, because Flush returns the first error.
@@ -54,7 +55,8 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 				}
 				continue
 			}
-			if value, err = appendValue(value[:0], column, i); err != nil {
+			value, err = appendValue(value[:0], column, i)
+			if err != nil {
 				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 			}
 			line = appendField(line, k, value)
@@ -92,7 +94,8 @@ func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	}
 	return &textWriter{w: bufio.NewWriterSize(w, 1<<16), row: func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
 		for k, column := range b.Columns() {
-			if line, err = appendJSON(append(line, names[k]...), column, i); err != nil {
+			line, err = appendJSON(append(line, names[k]...), column, i)
+			if err != nil {
 				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 			}
 		}
@@ -246,10 +249,12 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 		if names != nil {
 			name = names[k]
 		}
-		if out, err = appendString(out, name); err != nil {
+		out, err = appendString(out, name)
+		if err != nil {
 			return nil, err
 		}
-		if out, err = appendJSON(append(out, ':'), a.Field(k), i); err != nil {
+		out, err = appendJSON(append(out, ':'), a.Field(k), i)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -31,7 +31,8 @@ var (
 			if err != nil {
 				return d, err
 			}
-			if d.Info, err = t.Info(ctx); err != nil {
+			d.Info, err = t.Info(ctx)
+			if err != nil {
 				return d, err
 			}
 			schema, err := t.Schema(ctx)

@@ -137,7 +137,8 @@ func (o Operation[In, Out]) Each(ctx context.Context, t Target, in *In) iter.Seq
 		for body, err := range t.Server.Do(ctx, o.Action(), in) {
 			var v Out
 			if err == nil {
-				if err = json.Unmarshal(body, &v); err != nil {
+				err = json.Unmarshal(body, &v)
+				if err != nil {
 					err = fmt.Errorf("decode the answer to %s: %w", o.Action(), err)
 				}
 			}

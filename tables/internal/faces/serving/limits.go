@@ -249,7 +249,8 @@ func (l *Limiter) hasPriority(a, b *call) bool {
 // addSlots gives a slot to a call if n is 1, and takes the slot back if n is -1.
 func (l *Limiter) addSlots(c *call, n int) {
 	s := l.running[c]
-	if delete(l.running, c); n > 0 {
+	delete(l.running, c)
+	if n > 0 {
 		l.running[c] = &slot{since: time.Now()}
 	}
 	if s == nil || !s.isCanceled {
@@ -288,7 +289,8 @@ func Acquire(ctx context.Context, s operations.Slots) (release func(), err error
 	}
 	query := func() {}
 	if s == operations.BothSlots { // take the query slot before the put slot: a fixed order prevents deadlocks
-		if query, err = AcquireQuery(ctx); err != nil {
+		query, err = AcquireQuery(ctx)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -167,13 +167,15 @@ func (f *FS) fetch(name string) func(*os.File) error {
 				limit = size + 1 // With one extra byte, check notices an object that is too long.
 			}
 			n, err := io.Copy(file, io.LimitReader(r, limit))
-			if err = errors.Join(err, r.Close()); err != nil {
+			err = errors.Join(err, r.Close())
+			if err != nil {
 				return err
 			}
 			if known {
 				return f.check(name)(file.Name())
 			}
-			if size, err = f.listedSize(ctx, name); err == nil && size != n {
+			size, err = f.listedSize(ctx, name)
+			if err == nil && size != n {
 				err = f.damaged(name, "has %d bytes, which differs from the bucket's listing", n)
 			}
 			return err

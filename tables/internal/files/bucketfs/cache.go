@@ -77,7 +77,8 @@ func OpenCache(dir string, limit int64) (*Cache, error) {
 			return nil, err
 		}
 	}
-	if c.ownDir, c.temp, err = tempdir.NewDir(processes); err != nil {
+	c.ownDir, c.temp, err = tempdir.NewDir(processes)
+	if err != nil {
 		return nil, err
 	}
 	return c, c.evict("")
@@ -259,7 +260,8 @@ func (c *Cache) evict(added string) (err error) {
 	err = filepath.WalkDir(filepath.Join(c.dir, "files"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
+			info, err = d.Info()
+			if err == nil {
 				files = append(files, file{path, info.Size(), info.ModTime()})
 				total += info.Size()
 			}

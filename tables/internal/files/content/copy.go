@@ -46,7 +46,8 @@ func (c *Copy) Entries(s *table.Snapshot, f func(iceberg.ManifestFile, []iceberg
 	all, err := s.Manifests(fileIO)
 	for _, m := range all {
 		var entries []iceberg.ManifestEntry
-		if entries, err = Entries(fileIO, m); err == nil && len(entries) > 0 {
+		entries, err = Entries(fileIO, m)
+		if err == nil && len(entries) > 0 {
 			if m.ManifestContent() != iceberg.ManifestContentData {
 				return ErrDeleteFiles
 			}

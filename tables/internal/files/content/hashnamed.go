@@ -60,7 +60,8 @@ func (d Dir) Create(write func(io.Writer) error) (f HashNamed, err error) {
 	err = write(io.MultiWriter(file, sum))
 	info, err2 := file.Stat()
 	f.Hash = hex.EncodeToString(sum.Sum(nil))
-	if err = vfs.Publish(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close())); err != nil {
+	err = vfs.Publish(file.Name(), d.Path(f.Hash), errors.Join(err, err2, file.Sync(), file.Close()))
+	if err != nil {
 		return HashNamed{}, err
 	}
 	f.Size = info.Size()
@@ -106,11 +107,13 @@ func fetch(ctx context.Context, partial string, f HashNamed, holder Holder) erro
 			return err
 		}
 		_, err = io.Copy(file, io.LimitReader(r, f.Size-offset))
-		if err = errors.Join(err, r.Close()); err != nil {
+		err = errors.Join(err, r.Close())
+		if err != nil {
 			return err
 		}
 	}
-	if _, err = file.Seek(0, io.SeekStart); err != nil {
+	_, err = file.Seek(0, io.SeekStart)
+	if err != nil {
 		return err
 	}
 	if err := f.Copy(io.Discard, file); err != nil {

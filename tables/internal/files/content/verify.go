@@ -98,7 +98,8 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 	readErr, problem := check()
 	if hasRecord && (readErr != nil || problem != nil) {
 		// Another process may have removed the file, because nothing needs it any more. Sweep removes its record first.
-		if _, hasRecord, err = v.Catalog.FileAt(ctx, location); err != nil || !hasRecord {
+		_, hasRecord, err = v.Catalog.FileAt(ctx, location)
+		if err != nil || !hasRecord {
 			return false, err
 		}
 	}
@@ -108,8 +109,11 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 		if v.Repair != nil {
 			if repairErr := v.repair(ctx, name, recorded); repairErr != nil {
 				finding.Problem += "; not repaired: " + repairErr.Error()
-			} else if readErr, problem = check(); readErr == nil && problem == nil {
-				finding.State = Repaired
+			} else {
+				readErr, problem = check()
+				if readErr == nil && problem == nil {
+					finding.State = Repaired
+				}
 			}
 		}
 	}
@@ -224,7 +228,8 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, t *table.Table
 	for _, m := range manifests {
 		var entries []iceberg.ManifestEntry
 		ok, err := v.verifyFile(ctx, name, m.FilePath(), m.FilePath(), func() (err error) {
-			if entries, err = Entries(v.fileIO, m); err != nil {
+			entries, err = Entries(v.fileIO, m)
+			if err != nil {
 				return err
 			}
 			rows := int64(0)

@@ -84,7 +84,8 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	switch {
 	case isText && hasDeltas: // a few bytes can repeat a long text in many rows
 		var err error
-		if pages.longest, err = f.longestValue(ctx, g, leaf); err != nil {
+		pages.longest, err = f.longestValue(ctx, g, leaf)
+		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", chunk.PathInSchema(), err)
 		}
 		pages.memory = math.MaxInt32
@@ -104,7 +105,8 @@ func (f *file) checkPage(ctx context.Context, size int64) error {
 		return nil
 	}
 	limit, err := f.scan.MaxPage(ctx, f.path)
-	if limit = max(limit, allowed); err != nil || size <= limit {
+	limit = max(limit, allowed)
+	if err != nil || size <= limit {
 		return err
 	}
 	return fmt.Errorf("a page needs %d MiB of memory, and the limit for files of other engines is %d MiB: write the file with smaller pages or shorter values, or increase the server's --memory", size>>20, limit>>20)

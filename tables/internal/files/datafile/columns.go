@@ -68,7 +68,8 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 		addLeaves(&c.fields[i], leaves)
 		// Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
 		for leaf := range leaves {
-			if allLeaves[leaf], err = f.checkChunk(ctx, g, leaf); err != nil {
+			allLeaves[leaf], err = f.checkChunk(ctx, g, leaf)
+			if err != nil {
 				return c, err
 			}
 		}
@@ -78,7 +79,8 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 				fields.Fields[index] = withDictionaryType(c.fields[i])
 			}
 		}
-		if c.readers[i], err = reader.GetFieldReader(ctx, index, leaves, []int{g.number}); err != nil {
+		c.readers[i], err = reader.GetFieldReader(ctx, index, leaves, []int{g.number})
+		if err != nil {
 			return c, err
 		}
 		if c.fields[i].IsLeaf() {
@@ -234,7 +236,8 @@ func (c *columnReader) skip(i int, from, to int64) (err error) {
 	}
 	for at := from; at < to && err == nil; at += c.maxRows {
 		var skipped arrow.Array
-		if skipped, err = c.decodeColumn(i, min(c.maxRows, to-at)); err == nil {
+		skipped, err = c.decodeColumn(i, min(c.maxRows, to-at))
+		if err == nil {
 			skipped.Release()
 		}
 	}

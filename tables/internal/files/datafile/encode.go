@@ -48,7 +48,8 @@ var arrowProperties = pqarrow.NewArrowWriterProperties()
 func newEncoder(out io.Writer, columns *arrow.Schema, compressAll bool, options ...pqfile.WriteOption) (e *encoder, err error) {
 	initial := []parquet.WriterProperty{parquet.WithPageIndexEnabled(true), parquet.WithStoreDecimalAsInteger(true)}
 	e = &encoder{compressAll: compressAll, properties: parquet.NewWriterProperties(initial...), buffer: &tailBuffer{Writer: out}, nans: map[int]int64{}}
-	if e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties); err != nil {
+	e.columns, err = pqarrow.ToParquet(columns, e.properties, arrowProperties)
+	if err != nil {
 		return nil, err
 	}
 	if hasNested(columns) {
@@ -193,11 +194,15 @@ func leafArrays(a arrow.Array, leaves []arrow.Array) []arrow.Array {
 func (e *encoder) close() (footer *metadata.FileMetaData, size int64, err error) {
 	e.buffer.hold()
 	if e.nested != nil {
-		if err = e.nested.Close(); err == nil {
+		err = e.nested.Close()
+		if err == nil {
 			footer, err = e.nested.FileMetadata()
 		}
-	} else if err = e.flat.Close(); err == nil {
-		footer, err = e.flat.FileMetadata()
+	} else {
+		err = e.flat.Close()
+		if err == nil {
+			footer, err = e.flat.FileMetadata()
+		}
 	}
 	if err != nil {
 		return nil, 0, err

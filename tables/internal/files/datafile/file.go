@@ -69,17 +69,21 @@ func (s *Scan) open(ctx context.Context, source File) (f *file, err error) {
 	}()
 	defer f.recoverPanic(&err)
 	if source.Deletes != nil {
-		if f.deletes, err = source.Deletes(ctx); err != nil {
+		f.deletes, err = source.Deletes(ctx)
+		if err != nil {
 			return f, err
 		}
 	}
-	if f.opened, err = s.Open(source.Path); err != nil {
+	f.opened, err = s.Open(source.Path)
+	if err != nil {
 		return f, err
 	}
-	if f.parsed, f.footer, err = s.parse(source.Path, f.opened); err != nil {
+	f.parsed, f.footer, err = s.parse(source.Path, f.opened)
+	if err != nil {
 		return f, err
 	}
-	if f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled); err != nil {
+	f.conditionReader, err = pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, recycled)
+	if err != nil {
 		return f, err
 	}
 	f.reader = f.conditionReader

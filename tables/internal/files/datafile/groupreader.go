@@ -38,7 +38,8 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	r := &groupReader{f: f, g: g, schema: f.scan.Schema()}
 	r.divideColumns()
 	var err error
-	if r.spans, err = f.spans(&r.g); err != nil || len(r.spans) == 0 {
+	r.spans, err = f.spans(&r.g)
+	if err != nil || len(r.spans) == 0 {
 		return err
 	}
 	r.condition, err = f.openColumns(ctx, f.conditionReader, r.g, r.conditionColumns, len(f.scan.ConditionColumns))
@@ -146,7 +147,8 @@ func (r *groupReader) readStep(ctx context.Context) (st step, err error) {
 	if err := r.condition.seek(st.from); err != nil {
 		return st, err
 	}
-	if st.conditionArrays, err = r.condition.next(st.rows()); err != nil {
+	st.conditionArrays, err = r.condition.next(st.rows())
+	if err != nil {
 		return st, err
 	}
 	if err := r.f.chooseRows(&st, r.g.first+st.from); err != nil {

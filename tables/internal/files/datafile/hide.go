@@ -68,7 +68,8 @@ func (f File) WithDeletes(columns []Column, mark func(firstRow int64, keep []boo
 		d := &Deletes{MarkDeleted: func(int64, []bool, []arrow.Array) error { return nil }}
 		if own != nil {
 			var err error
-			if d, err = own(ctx); err != nil {
+			d, err = own(ctx)
+			if err != nil {
 				return nil, err
 			}
 		}

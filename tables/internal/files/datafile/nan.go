@@ -93,7 +93,8 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunkID) (e
 		removeBounds(footer, c)
 	}
 	if removeWidths(footer) || len(chunks) > 0 {
-		if held, err = replaceFooter(held, footer); err != nil {
+		held, err = replaceFooter(held, footer)
+		if err != nil {
 			return err
 		}
 	}

@@ -65,7 +65,8 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, stored []storedVal
 			return nil
 		}
 	}
-	if p.pages, err = rows.GetColumnPageReader(leaf); err != nil {
+	p.pages, err = rows.GetColumnPageReader(leaf)
+	if err != nil {
 		return nil
 	}
 	return p

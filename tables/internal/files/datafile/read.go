@@ -86,7 +86,8 @@ func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) 
 			}
 		}
 		var err error
-		if c, err = take.Rows(c, rows); err != nil {
+		c, err = take.Rows(c, rows)
+		if err != nil {
 			return nil, err
 		}
 	}

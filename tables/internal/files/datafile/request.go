@@ -151,7 +151,8 @@ func columnsByID(s *iceberg.Schema) ([]Column, error) {
 	for i, f := range s.Fields() {
 		columns[i] = Column{Field: stored.Field(i), IDs: ids.Field(i)}
 		if f.InitialDefault != nil {
-			if columns[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type); err != nil {
+			columns[i].Absent, err = valueOf(f.InitialDefault, stored.Field(i).Type)
+			if err != nil {
 				return nil, &schema.Error{Column: f.Name, Err: err}
 			}
 		}

@@ -155,10 +155,12 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	f := &file{scan: s, name: name}
 	defer f.close()
 	defer f.recoverPanic(&err)
-	if f.opened, err = s.Open(name); err != nil {
+	f.opened, err = s.Open(name)
+	if err != nil {
 		return false, err
 	}
-	if f.parsed, f.footer, err = s.parse(name, f.opened); err != nil {
+	f.parsed, f.footer, err = s.parse(name, f.opened)
+	if err != nil {
 		return false, err
 	}
 	root, err := pqschema.FromParquet(f.parsed.MetaData().FileMetaData.Schema)

@@ -41,7 +41,8 @@ func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorte
 		if hasLineage {
 			options = append(options, table.WithPreserveRowLineage(columns))
 			// The library finds these columns only by their IDs.
-			if stored, err = table.SchemaToArrowSchema(columns, nil, true, false); err != nil {
+			stored, err = table.SchemaToArrowSchema(columns, nil, true, false)
+			if err != nil {
 				return nil, err
 			}
 			rows = sorted.MapBatches(func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -104,7 +105,8 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 		if footer, ok := files.footers.Load(f.FilePath()); e == nil && ok {
 			f, e = complete(t.Spec(), f, f.NaNValueCounts(), footer.(*metadata.FileMetaData))
 		}
-		if err = e; err != nil {
+		err = e
+		if err != nil {
 			break
 		}
 		written = append(written, f)

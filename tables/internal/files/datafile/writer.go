@@ -49,10 +49,12 @@ func (w *fileWriter) prepare() (err error) {
 	if w.targetFileBytes == 0 {
 		w.targetFileBytes = int64(properties.GetInt(table.WriteTargetFileSizeBytesKey, table.WriteTargetFileSizeBytesDefault))
 	}
-	if w.locations, err = w.table.LocationProvider(); err != nil {
+	w.locations, err = w.table.LocationProvider()
+	if err != nil {
 		return err
 	}
-	if w.icebergSchema, err = iceberg.SanitizeColumnNames(w.icebergSchema); err != nil {
+	w.icebergSchema, err = iceberg.SanitizeColumnNames(w.icebergSchema)
+	if err != nil {
 		return err
 	}
 	w.arrowSchema, err = table.SchemaToArrowSchema(w.icebergSchema, nil, true, false)
@@ -96,7 +98,8 @@ func (w *fileWriter) flush() (err error) {
 func (w *fileWriter) openFile() (err error) {
 	// compareNames relies on the first number to order the files of one writer.
 	w.path = w.locations.NewDataLocation(fmt.Sprintf("00000-%d-%s-%05d.parquet", len(w.files), w.id, len(w.files)+1))
-	if w.output, err = w.fs.Create(w.path); err == nil {
+	w.output, err = w.fs.Create(w.path)
+	if err == nil {
 		w.enc, err = newEncoder(w.output, w.arrowSchema, w.compressAll)
 	}
 	return err

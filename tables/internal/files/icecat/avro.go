@@ -91,7 +91,8 @@ func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, b
 		}
 		isNormal = isNormal && entry.isNormal()
 		budget.entries++
-		if err = cmp.Or(err, budget.check()); err != nil {
+		err = cmp.Or(err, budget.check())
+		if err != nil {
 			return false, err
 		}
 	}

@@ -89,7 +89,8 @@ type answers struct {
 func (a *answers) open() (err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.conn, err = a.driver.Open(a.dsn); err != nil {
+	a.conn, err = a.driver.Open(a.dsn)
+	if err != nil {
 		return err
 	}
 	a.entries = map[TableName]answer{}

@@ -58,10 +58,12 @@ func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err er
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 	// A snapshot of 10,000 tables changes 900 pages. This cache keeps the pages in memory until the commit. Only the
 	// method checkpoint, and the last Close, move pages from the log to catalog.db.
-	if writes, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)"); err != nil {
+	writes, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)")
+	if err != nil {
 		return nil, nil, nil, err
 	}
-	if reads, err = sql.Open(sqliteDriver, dsn); err != nil {
+	reads, err = sql.Open(sqliteDriver, dsn)
+	if err != nil {
 		return nil, nil, nil, errors.Join(err, writes.Close())
 	}
 	return writes, reads, &answers{driver: reads.Driver(), dsn: dsn}, nil

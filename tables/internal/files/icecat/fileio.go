@@ -256,7 +256,8 @@ func (w *newFile) Close() error {
 	file, err := w.file, errors.Join(w.err, w.buf.Flush())
 	w.file = nil
 	if err != nil || w.fileIO.noSync {
-		if err = errors.Join(err, file.Close()); err != nil {
+		err = errors.Join(err, file.Close())
+		if err != nil {
 			_ = w.fileIO.fail(err)
 		}
 	} else {

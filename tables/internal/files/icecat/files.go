@@ -89,7 +89,8 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 		return err
 	}
 	_, err = io.Copy(file, io.LimitReader(r, w.Size+1))
-	if err = errors.Join(err, file.Close(), f.Sync()); err == nil {
+	err = errors.Join(err, file.Close(), f.Sync())
+	if err == nil {
 		written := f.Written()
 		last := written[len(written)-1]
 		err = w.Check(last.Size, last.Hash)
@@ -132,7 +133,8 @@ func (f *FileIO) removeAndRewrite(w, temporary WrittenFile) error {
 	if err != nil {
 		return err
 	}
-	if err = f.Remove(w.Path); err == nil {
+	err = f.Remove(w.Path)
+	if err == nil {
 		err = f.WriteVerified(w, content)
 	}
 	return errors.Join(err, content.Close(), f.Remove(temporary.Path))

@@ -135,8 +135,11 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	if o.Database != "" {
 		c.postgres = true
 		c.writes, c.reads, err = OpenPostgres(o.Database, o.ReadOnly)
-	} else if found, err = c.openFiles(o); err == nil {
-		c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+	} else {
+		found, err = c.openFiles(o)
+		if err == nil {
+			c.writes, c.reads, c.answers, err = openSQLite(cmp.Or(o.CopyDir, dir))
+		}
 	}
 	if err != nil && c.files != nil {
 		err = errors.Join(err, c.files.close())
@@ -147,7 +150,8 @@ func Open(ctx context.Context, dir string, o Options) (_ *Catalog, err error) {
 	c.writes.SetMaxOpenConns(1)
 	c.reads.SetMaxOpenConns(4)
 	c.reads.SetMaxIdleConns(4)
-	if err = c.prepare(ctx); err == nil {
+	err = c.prepare(ctx)
+	if err == nil {
 		err = c.startSealing(ctx, found)
 	}
 	if err == nil && c.isRebuilding {
@@ -176,7 +180,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer tx.Rollback() //nolint:errcheck // does nothing after a Commit
 	missing := slices.Concat(schema, sqliteTriggers, keysSchema)
 	if c.postgres {
-		if missing, err = postgresSchema(ctx, tx); err != nil {
+		missing, err = postgresSchema(ctx, tx)
+		if err != nil {
 			return err
 		}
 	}
@@ -225,7 +230,8 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	if c.postgres {
 		return nil
 	}
-	if c.lookup, err = c.reads.PrepareContext(ctx, selectLocation); err != nil {
+	c.lookup, err = c.reads.PrepareContext(ctx, selectLocation)
+	if err != nil {
 		return err
 	}
 	return c.answers.open()

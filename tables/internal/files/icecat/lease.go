@@ -20,7 +20,8 @@ func (d *database) TakeLease(ctx context.Context, name, holder string, duration 
 			}
 		}
 		left := time.UnixMilli(end).Sub(now)
-		if ok = other == "" || other == holder || left <= 0 || left > 2*duration; ok {
+		ok = other == "" || other == holder || left <= 0 || left > 2*duration
+		if ok {
 			t.putInfo("lease "+name, fmt.Sprintf("%d %s", now.Add(duration).UnixMilli(), holder))
 		}
 	})

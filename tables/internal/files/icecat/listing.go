@@ -116,7 +116,8 @@ func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed
 		l.UUID, l.Rows, l.Bytes, l.Files, l.Version = uuid.String, n[0].Int64, n[1].Int64, n[2].Int64, n[3].Int64
 		l.Updated = time.UnixMilli(n[4].Int64).UTC()
 		if meta.Valid {
-			if l.Metadata, err = ParseMetadata([]byte(meta.String)); err != nil {
+			l.Metadata, err = ParseMetadata([]byte(meta.String))
+			if err != nil {
 				l.Damaged = &Damaged{File: "the table's metadata in the catalog", Err: err, Remedy: RemedyUnrepairable}
 			}
 		}

@@ -49,7 +49,8 @@ func (l *loader) Lookup(ctx context.Context, namespace, name string) (location, 
 	}
 	// Use a context that cannot be canceled: for a cancelable one, the driver would start a goroutine. The query takes
 	// only microseconds.
-	if result, err = scanAnswer(l.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name)); err != nil {
+	result, err = scanAnswer(l.lookup.QueryRowContext(context.WithoutCancel(ctx), namespace, name))
+	if err != nil {
 		return "", "", err
 	}
 	return result.location, result.rules, l.answers.put(n, result, version)

@@ -125,7 +125,8 @@ func FromProperties(props map[string]string) (m map[string]any) {
 		var v any = text
 		key, ok := strings.CutPrefix(k, MetaPrefix)
 		if !ok {
-			if key, ok = strings.CutPrefix(k, JSONPrefix); !ok || decodeJSON([]byte(text), &v) != nil {
+			key, ok = strings.CutPrefix(k, JSONPrefix)
+			if !ok || decodeJSON([]byte(text), &v) != nil {
 				continue
 			}
 		}

@@ -29,7 +29,8 @@ func (f *sqliteFiles) image() string { return filepath.Join(filepath.Dir(f.path)
 // whether the image is known to be complete.
 func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	if !isFile(f.image()) {
-		if isExact, err = f.writeImage(); err != nil {
+		isExact, err = f.writeImage()
+		if err != nil {
 			return false, err
 		}
 	}
@@ -140,7 +141,8 @@ func copyRows(t *transaction, image *sql.DB, name string) error {
 		for i := range values {
 			targets[i] = &values[i]
 		}
-		if err = cmp.Or(err, rows.Scan(targets...)); err == nil {
+		err = cmp.Or(err, rows.Scan(targets...))
+		if err == nil {
 			t.exec(`INSERT OR REPLACE INTO `+name+` VALUES (?`+strings.Repeat(",?", len(columns)-1)+`)`, values...)
 		}
 		return err

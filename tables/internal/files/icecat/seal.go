@@ -56,7 +56,8 @@ type sealer struct {
 // openFiles checks the files before SQLite opens them. If they are damaged and Options.Rebuild is set, it renames them.
 func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
-	if err = os.MkdirAll(s.dir, 0o777); err == nil { // Use package os, because SQLite always uses the real file system.
+	err = os.MkdirAll(s.dir, 0o777)
+	if err == nil { // Use package os, because SQLite always uses the real file system.
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {
@@ -75,7 +76,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 		return found, nil
 	}
 	s.damage, s.isRebuilding = nil, true
-	if err = s.files.close(); err == nil {
+	err = s.files.close()
+	if err == nil {
 		s.isExact, err = s.files.salvage()
 	}
 	if err == nil {

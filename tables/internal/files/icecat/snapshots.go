@@ -68,7 +68,8 @@ func (sn *snapshots) Snapshots(ctx context.Context, namespace string) (list []Sn
 		if err != nil {
 			return err
 		}
-		if s.Metadata, err = ParseMetadata([]byte(meta)); err != nil {
+		s.Metadata, err = ParseMetadata([]byte(meta))
+		if err != nil {
 			return fmt.Errorf("decode the metadata of snapshot %q: %w", s.Name, err)
 		}
 		s.Created = time.UnixMicro(micros).UTC()

@@ -73,7 +73,8 @@ func CopyDatabase(w io.Writer, path string) error {
 func (f *sqliteFiles) close() error {
 	sharedFiles.Lock()
 	defer sharedFiles.Unlock()
-	if f.db.users--; f.db.users > 0 {
+	f.db.users--
+	if f.db.users > 0 {
 		return nil
 	}
 	delete(sharedFiles.byPath, f.path)
@@ -97,16 +98,19 @@ func (i *inspection) isEmpty() bool { return len(i.hashes) == 1 && len(i.pages) 
 // inspect reads the files. If the recorded hashes belong to the log, it reads catalog.db only if thorough is set. If
 // the files are damaged, the error wraps ErrContent.
 func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
-	if i.sums, err = f.sums(); err != nil {
+	i.sums, err = f.sums()
+	if err != nil {
 		return i, err
 	}
-	if i.wal, err = readWAL(f.path+"-wal", checkLog); err != nil {
+	i.wal, err = readWAL(f.path+"-wal", checkLog)
+	if err != nil {
 		return i, f.damaged("-wal", err)
 	}
 	if !thorough && i.isCurrent() {
 		return i, nil
 	}
-	if i.hashes, err = f.hashes(); err != nil {
+	i.hashes, err = f.hashes()
+	if err != nil {
 		return i, err
 	}
 	changed, end := 0, max(len(i.sums), len(i.hashes))
@@ -207,7 +211,8 @@ func (f *sqliteFiles) write(sums ...uint64) error {
 		return err
 	}
 	b, _ := binary.Append(nil, binary.BigEndian, sums) // cannot fail for integers
-	if _, err = file.WriteAt(b, 0); err == nil && len(sums) > 1 {
+	_, err = file.WriteAt(b, 0)
+	if err == nil && len(sums) > 1 {
 		err = file.Truncate(int64(len(b))) // VACUUM may have made the database smaller
 	}
 	if i, statErr := f.db.Stat(); statErr == nil {

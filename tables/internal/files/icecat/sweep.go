@@ -236,7 +236,8 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 // back into use.
 func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	err = sw.inTx(ctx, func(t *transaction) {
-		if unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0; unused {
+		unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0
+		if unused {
 			t.exec(`DELETE FROM partd_files WHERE path=?`, sw.locationOf(path))
 		}
 	})

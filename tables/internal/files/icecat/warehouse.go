@@ -44,7 +44,8 @@ func (w *warehouse) local(location string) (string, error) {
 	}
 	if isURL {
 		var err error
-		if p, err = url.PathUnescape(p); err != nil {
+		p, err = url.PathUnescape(p)
+		if err != nil {
 			return "", fmt.Errorf("location %q: %w", location, err)
 		}
 	}
@@ -60,7 +61,8 @@ func (w *warehouse) local(location string) (string, error) {
 // Local returns the path of the file at a location, or of a local copy if the file is in a bucket. The copy exists
 // until release is called. release is never nil.
 func (w *warehouse) Local(location string) (path string, release func(), err error) {
-	if path, err = w.local(location); err != nil {
+	path, err = w.local(location)
+	if err != nil {
 		return "", func() {}, err
 	}
 	if r, ok := w.fs.(Remote); ok {

@@ -38,7 +38,8 @@ func Write(ctx context.Context, path string, replace bool, r array.RecordReader)
 	buffered := bufio.NewWriterSize(f, 1<<20)
 	w, err := NewWriter(buffered, r.Schema())
 	for err == nil && r.Next() {
-		if err = canceled.Err(ctx); err == nil {
+		err = canceled.Err(ctx)
+		if err == nil {
 			rows += r.RecordBatch().NumRows()
 			err = w.Write(r.RecordBatch())
 		}

@@ -191,7 +191,8 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 	start, n, err := vector(t, slot, 4)
 	for i := 0; err == nil && i < n; i++ {
 		pair := tableAt(t, start, i)
-		if err = d.checkText(pair, firstSlot); err == nil {
+		err = d.checkText(pair, firstSlot)
+		if err == nil {
 			err = d.checkText(pair, secondSlot)
 		}
 	}

@@ -45,7 +45,8 @@ func Footer(in interface {
 },
 ) (whole []byte, size int64, err error) {
 	var last [8]byte
-	if size, err = in.Seek(0, io.SeekEnd); err == nil {
+	size, err = in.Seek(0, io.SeekEnd)
+	if err == nil {
 		_, err = in.ReadAt(last[:], max(size-8, 0))
 	}
 	if err != nil && err != io.EOF {
@@ -109,8 +110,11 @@ func (c *unreadThrift) schema() error {
 		}
 		if children == 0 {
 			paths += path
-		} else if open = append(open, group{int(children), path}); len(open) > maxLevels {
-			return fmt.Errorf("its schema has more than %d levels at node %d of %d", maxLevels, i+1, n)
+		} else {
+			open = append(open, group{int(children), path})
+			if len(open) > maxLevels {
+				return fmt.Errorf("its schema has more than %d levels at node %d of %d", maxLevels, i+1, n)
+			}
 		}
 		if paths > maxFooter {
 			return fmt.Errorf("the paths of its columns have more than %d bytes", maxFooter)

@@ -43,10 +43,12 @@ type cursor struct {
 func (m *Messages) cursor(batch flatbuffers.Table, version int16, body []byte) (*cursor, error) {
 	c := &cursor{bytes: batch.Bytes, body: body, version: version, limit: m.limit, compressed: batch.Offset(batchCompression) != 0}
 	var err error
-	if c.nodesAt, c.nodes, err = vector(batch, batchNodes, 16); err != nil {
+	c.nodesAt, c.nodes, err = vector(batch, batchNodes, 16)
+	if err != nil {
 		return nil, err
 	}
-	if c.buffersAt, c.buffers, err = vector(batch, batchBuffers, 16); err != nil {
+	c.buffersAt, c.buffers, err = vector(batch, batchBuffers, 16)
+	if err != nil {
 		return nil, err
 	}
 	c.variadicAt, c.counts, err = vector(batch, batchVariadic, 8)

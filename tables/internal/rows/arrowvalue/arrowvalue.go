@@ -124,7 +124,8 @@ func (r *reader) advance() error {
 		return err
 	}
 	r.content = bytes.NewReader(content)
-	if r.ipc, err = arrowsafe.NewReader(r.content, int64(len(content)), r.limit); err != nil {
+	r.ipc, err = arrowsafe.NewReader(r.content, int64(len(content)), r.limit)
+	if err != nil {
 		return err
 	}
 	if r.schema == nil {
@@ -142,7 +143,8 @@ func (r *reader) batches(yield func(arrow.RecordBatch, error) bool) {
 		case errors.Is(err, io.EOF) && r.content.Len() > 0:
 			err = fmt.Errorf("%d bytes after the end of a stream", r.content.Len())
 		case errors.Is(err, io.EOF):
-			if err = r.advance(); err == nil {
+			err = r.advance()
+			if err == nil {
 				continue
 			}
 		case err == nil:

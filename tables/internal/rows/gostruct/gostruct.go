@@ -86,7 +86,8 @@ func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []ar
 		name, text, _ := strings.Cut(tag, ",")
 		name = cmp.Or(name, f.Name)
 		c := arrow.Field{Name: name}
-		if c.Type, c.Nullable, err = columnOf(f.Type, strings.TrimSpace(text), depth); err != nil {
+		c.Type, c.Nullable, err = columnOf(f.Type, strings.TrimSpace(text), depth)
+		if err != nil {
 			return nil, schema.Errorf(name, "field %s of %s: %w", f.Name, t, err)
 		}
 		columns, s.index = append(columns, c), append(s.index, fieldIndex)
@@ -116,12 +117,14 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		return typ, true, err
 	case kind == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
 		item := arrow.Field{Name: "item"}
-		if item.Type, item.Nullable, err = columnOf(t.Elem(), tag, depth-1); err != nil {
+		item.Type, item.Nullable, err = columnOf(t.Elem(), tag, depth-1)
+		if err != nil {
 			return nil, false, err
 		}
 		return arrow.ListOfField(item), true, nil
 	case t == timeType && tag != "":
-		if typ, err = schema.Parse(tag); err == nil && typ.ID() != arrow.TIMESTAMP && typ.ID() != arrow.DATE32 {
+		typ, err = schema.Parse(tag)
+		if err == nil && typ.ID() != arrow.TIMESTAMP && typ.ID() != arrow.DATE32 {
 			err = fmt.Errorf("a time cannot be stored as %s", typ)
 		}
 		return typ, false, err

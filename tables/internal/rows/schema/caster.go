@@ -269,7 +269,8 @@ func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 			a.Retain()
 		} else {
 			var err error
-			if a, err = convertExactly(a, typ); err != nil {
+			a, err = convertExactly(a, typ)
+			if err != nil {
 				return nil, &Error{to.Field(i).Name, err}
 			}
 		}

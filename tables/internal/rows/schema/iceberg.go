@@ -49,7 +49,8 @@ func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 		return nil, err
 	}
 	nextID := lastID
-	if columns, err = iceberg.AssignFreshSchemaIDs(columns, func() int { nextID++; return nextID }); err != nil {
+	columns, err = iceberg.AssignFreshSchemaIDs(columns, func() int { nextID++; return nextID })
+	if err != nil {
 		return nil, err
 	}
 	return ShapeOf(columns, putSchema, lastID)

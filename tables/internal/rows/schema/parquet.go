@@ -109,7 +109,8 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 	fields, changed := make(pqschema.FieldList, group.NumFields()), false
 	for i := range fields {
 		var err error
-		if fields[i], err = readableNode(group.Field(i)); err != nil {
+		fields[i], err = readableNode(group.Field(i))
+		if err != nil {
 			return nil, err
 		}
 		changed = changed || fields[i] != group.Field(i)
@@ -120,7 +121,8 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if fields[0], err = pqschema.NewGroupNode("list", parquet.Repetitions.Repeated, pqschema.FieldList{element}, -1); err != nil {
+		fields[0], err = pqschema.NewGroupNode("list", parquet.Repetitions.Repeated, pqschema.FieldList{element}, -1)
+		if err != nil {
 			return nil, err
 		}
 		changed = true

@@ -149,7 +149,8 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	case *arrow.MapType:
 		key, err := StoredType(t.KeyType())
 		item, err2 := StoredType(t.ItemType())
-		if err = cmp.Or(err, err2); err != nil {
+		err = cmp.Or(err, err2)
+		if err != nil {
 			return nil, err
 		}
 		return arrow.MapOf(key, item), nil // iceberg-go writes all maps with nullable items.

@@ -65,7 +65,8 @@ func (b *sortedBlock) Size() int64 { return b.size }
 
 // spill moves the rows to a temporary file.
 func (b *sortedBlock) spill() (err error) {
-	if b.file, err = spillRows(b.rows); err == nil {
+	b.file, err = spillRows(b.rows)
+	if err == nil {
 		take.Release(b.batches)
 		b.batches, b.order = nil, nil
 	}

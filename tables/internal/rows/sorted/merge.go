@@ -164,7 +164,8 @@ func (m *merge) openDue() error {
 			m.open.add(c)
 			continue
 		}
-		if c.stop(); err != nil {
+		c.stop()
+		if err != nil {
 			return err
 		}
 	}

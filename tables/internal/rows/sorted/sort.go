@@ -107,12 +107,14 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 					continue
 				}
 				files = append(files, b)
-				if _, err = written(); err == nil {
+				_, err = written()
+				if err == nil {
 					written = background(func() (struct{}, error) { return struct{}{}, b.spill() })
 				}
 			}
 			if err == nil && len(files) >= in.maxFiles() {
-				if _, err = written(); err == nil {
+				_, err = written()
+				if err == nil {
 					files, err = in.mergeSmallest(ctx, files)
 				}
 			}
@@ -140,7 +142,8 @@ func (in Input) mergeSmallest(ctx context.Context, files []*sortedBlock) ([]*sor
 	group := files[first : first+n]
 	merged := &sortedBlock{}
 	var err error
-	if merged.file, err = spillRows(Merge(ctx, All, 0, in.sources(group)...)); err != nil {
+	merged.file, err = spillRows(Merge(ctx, All, 0, in.sources(group)...))
+	if err != nil {
 		return files, err
 	}
 	for _, b := range group {

@@ -38,7 +38,8 @@ func (s *Splitter) Peek() (arrow.RecordBatch, error) {
 		if !ok {
 			return nil, nil
 		}
-		if s.err = err; err == nil && b.NumRows() > 0 {
+		s.err = err
+		if err == nil && b.NumRows() > 0 {
 			s.remaining = b
 		} else if b != nil {
 			b.Release()

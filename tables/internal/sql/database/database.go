@@ -199,7 +199,8 @@ func (d *Database) schema(n duckdb.IdxT, column func(duckdb.IdxT) (string, duckd
 		}
 		defer duckdb.DestroyLogicalType(&types[i])
 	}
-	if raw, err = arrowSchema(o, types, names); err != nil {
+	raw, err = arrowSchema(o, types, names)
+	if err != nil {
 		for i, t := range types {
 			if err := checkConvertible(t); err != nil {
 				return nil, nil, &sqltext.Error{Err: fmt.Errorf("column %q: %w: cast it, for example to VARCHAR", names[i], err)}

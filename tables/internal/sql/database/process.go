@@ -100,7 +100,8 @@ func (p *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error)
 		return nil, nil, err
 	}
 	p.hasEnded = true
-	if result, err = worker.ParseSchema(answer.Result); err == nil {
+	result, err = worker.ParseSchema(answer.Result)
+	if err == nil {
 		parameters, err = worker.ParseSchema(answer.Parameters)
 	}
 	return result, parameters, err

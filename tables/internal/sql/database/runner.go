@@ -145,7 +145,8 @@ func (d *Database) Describe(j *Job) (result, parameters *arrow.Schema, err error
 	if err := d.begin(j); err != nil {
 		return nil, nil, err
 	}
-	if parameters, err = d.parameterSchema(); err != nil {
+	parameters, err = d.parameterSchema()
+	if err != nil {
 		return nil, nil, err
 	}
 	n := duckdb.PreparedStatementColumnCount(d.stmt)

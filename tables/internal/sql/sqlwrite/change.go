@@ -20,7 +20,8 @@ func (p *parser) insert(st *Statement) (err error) {
 		return err
 	}
 	if p.peek(0) == "(" && !slices.Contains(queryWords, p.peek(1)) {
-		if st.Columns, err = p.list(); err != nil {
+		st.Columns, err = p.list()
+		if err != nil {
 			return err
 		}
 	}
@@ -104,7 +105,8 @@ func (p *parser) delete(st *Statement) (err error) {
 	}
 	where := p.find(p.pos, len(p.tokens), "WHERE")
 	if p.accept("USING") {
-		if st.From, err = p.from(where); err != nil {
+		st.From, err = p.from(where)
+		if err != nil {
 			return err
 		}
 	}
@@ -162,12 +164,14 @@ func (p *parser) update(st *Statement) (err error) {
 	}
 	end := p.find(p.pos, len(p.tokens), "FROM", "WHERE")
 	a := Action{Kind: Update}
-	if a.Set, err = p.assignments(end); err != nil {
+	a.Set, err = p.assignments(end)
+	if err != nil {
 		return err
 	}
 	st.Actions = []Action{a}
 	if p.accept("FROM") {
-		if st.From, err = p.from(p.find(p.pos, len(p.tokens), "WHERE")); err != nil {
+		st.From, err = p.from(p.find(p.pos, len(p.tokens), "WHERE"))
+		if err != nil {
 			return err
 		}
 	}
@@ -181,7 +185,8 @@ func (p *parser) assignments(end int) (set []Assignment, err error) {
 			return nil, p.wrap(p.pos, errors.New("assign each column separately: SET a = 1, b = 2"))
 		}
 		var a Assignment
-		if a.Column, err = p.name(); err != nil {
+		a.Column, err = p.name()
+		if err != nil {
 			return nil, err
 		}
 		if err := p.expect("="); err != nil {
@@ -190,8 +195,11 @@ func (p *parser) assignments(end int) (set []Assignment, err error) {
 		comma := p.find(p.pos, end, ",")
 		if p.peek(0) == "DEFAULT" && comma == p.pos+1 {
 			p.pos++
-		} else if a.Value, err = p.expression(comma); err != nil {
-			return nil, err
+		} else {
+			a.Value, err = p.expression(comma)
+			if err != nil {
+				return nil, err
+			}
 		}
 		set = append(set, a)
 		if comma == end {

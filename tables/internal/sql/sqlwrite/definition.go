@@ -86,7 +86,8 @@ var constraints = []string{"PRIMARY", "UNIQUE", "CHECK", "FOREIGN", "REFERENCES"
 
 // columnType parses a name and a type, which ends before a comma or at index end.
 func (p *parser) columnType(end int) (c Column, err error) {
-	if c.Name, err = p.name(); err != nil {
+	c.Name, err = p.name()
+	if err != nil {
 		return c, err
 	}
 	c.Type, err = p.sqlType(end)
@@ -132,12 +133,14 @@ func (p *parser) alter(st *Statement) (err error) {
 	}
 	p.accept("COLUMN")
 	st.IfColumn = st.Change == "add" && p.accept("IF", "NOT", "EXISTS") || st.Change == "drop" && p.accept("IF", "EXISTS")
-	if st.Column, err = p.name(); err != nil {
+	st.Column, err = p.name()
+	if err != nil {
 		return err
 	}
 	switch st.Change {
 	case "rename":
-		if err = p.expect("TO"); err == nil {
+		err = p.expect("TO")
+		if err == nil {
 			st.NewName, err = p.name()
 		}
 		return err
@@ -146,7 +149,8 @@ func (p *parser) alter(st *Statement) (err error) {
 			return p.wrap(p.pos, errColumnConstraint)
 		}
 		p.accept("SET", "DATA")
-		if err = p.expect("TYPE"); err != nil {
+		err = p.expect("TYPE")
+		if err != nil {
 			return err
 		}
 	case "drop":

@@ -23,15 +23,19 @@ func (p *parser) merge(st *Statement) (err error) {
 	if comma := p.find(p.pos, condition, ","); comma < condition {
 		return p.wrap(comma, errors.New("the source of MERGE must be one table or one subquery"))
 	}
-	if st.From, err = p.from(condition); err != nil {
+	st.From, err = p.from(condition)
+	if err != nil {
 		return err
 	}
 	if p.accept("USING") {
 		start := p.pos
 		_, err = p.list()
 		st.Using = p.text(start, p.pos)
-	} else if err = p.expect("ON"); err == nil {
-		st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
+	} else {
+		err = p.expect("ON")
+		if err == nil {
+			st.On, err = p.expression(p.find(p.pos, len(p.tokens), "WHEN"))
+		}
 	}
 	for err == nil && p.pos < len(p.tokens) {
 		if len(st.Actions) == maxActions {
@@ -62,7 +66,8 @@ func (p *parser) action(st *Statement) (err error) {
 	}
 	if p.accept("AND") {
 		from, then := p.pos, p.find(p.pos, len(p.tokens), "THEN")
-		if a.If, err = p.expression(then); err != nil {
+		a.If, err = p.expression(then)
+		if err != nil {
 			return err
 		}
 		for i := from; i < then; i++ {
@@ -84,14 +89,16 @@ func (p *parser) action(st *Statement) (err error) {
 		a.Kind, a.ByName = Update, true
 	case p.accept("UPDATE", "SET"):
 		a.Kind = Update
-		if a.Set, err = p.assignments(end); err != nil {
+		a.Set, err = p.assignments(end)
+		if err != nil {
 			return err
 		}
 	case p.accept("INSERT", "*"), p.accept("INSERT", "BY", "NAME"):
 		a.Kind, a.ByName = Insert, true
 	case p.accept("INSERT"):
 		a.Kind = Insert
-		if a.Set, err = p.inserted(); err != nil {
+		a.Set, err = p.inserted()
+		if err != nil {
 			return err
 		}
 	default:
@@ -118,7 +125,8 @@ func (p *parser) action(st *Statement) (err error) {
 func (p *parser) inserted() (set []Assignment, err error) {
 	var columns []string
 	if p.peek(0) == "(" {
-		if columns, err = p.list(); err != nil {
+		columns, err = p.list()
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -123,7 +123,8 @@ func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, tim
 			for k, v := range values {
 				row[k] = columns[indices[k]].cast(v)
 				if times > 1 {
-					if row[k], err = repeated(row[k], n, set); err != nil {
+					row[k], err = repeated(row[k], n, set)
+					if err != nil {
 						return "", err
 					}
 				}

@@ -141,7 +141,8 @@ func Parse(sql string) (*Statement, error) {
 		}
 		st.HasParameters = st.HasParameters || t.kind == parameter
 	}
-	if st.With, err = p.with(); err != nil {
+	st.With, err = p.with()
+	if err != nil {
 		return nil, err
 	}
 	if p.isTransaction() {

@@ -163,7 +163,8 @@ func LowerPriorityLater() (stop func()) {
 	}()
 	return sync.OnceFunc(func() {
 		close(stopped)
-		if <-exited; hasLowPriority.Load() {
+		<-exited
+		if hasLowPriority.Load() {
 			hasLowPriority.Store(!setPriority(initial))
 		}
 	})

@@ -33,7 +33,8 @@ func (c *Conn) SendBatches(r array.RecordReader) error {
 			break
 		}
 	}
-	if err = cmp.Or(err, r.Err()); err != nil {
+	err = cmp.Or(err, r.Err())
+	if err != nil {
 		return c.Reply(nil, err)
 	}
 	if err := cmp.Or(w.Close(), buffered.Flush()); err != nil {

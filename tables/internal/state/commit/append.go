@@ -35,7 +35,8 @@ func (e *appender) Append(ctx context.Context, src *datafile.Source, id string, 
 			return 0, a.exists, err
 		}
 		if a.full { // background folds cannot keep up with the appends, so fold here
-			if _, err = e.Fold(ctx); err != nil {
+			_, err = e.Fold(ctx)
+			if err != nil {
 				return 0, false, err
 			}
 		} else if !a.changed {
@@ -91,7 +92,8 @@ func (e *appender) encodeRows(ctx context.Context, src *datafile.Source, checkFi
 	if encoder == nil {
 		encoder = &tail.Encoder{}
 	}
-	if frame, err = encoder.Encode(a.def.Stored, rows, a.id); err == nil {
+	frame, err = encoder.Encode(a.def.Stored, rows, a.id)
+	if err == nil {
 		e.encoders.Put(encoder)
 	}
 	return frame, true, err
@@ -178,7 +180,8 @@ func (e *appender) cast(ctx context.Context, src *datafile.Source, d *definition
 	rows = make([]arrow.RecordBatch, 0, len(src.Batches))
 	for i := 0; i < len(src.Batches) && err == nil; i++ {
 		var converted arrow.RecordBatch
-		if converted, err = c.Cast(src.Batches[i]); err == nil {
+		converted, err = c.Cast(src.Batches[i])
+		if err == nil {
 			rows = append(rows, converted)
 			err = check.Add(converted)
 		}
@@ -222,7 +225,8 @@ func (e *appender) Create(ctx context.Context, src *datafile.Source, meta table.
 	log := e.tables.Tail.Log(meta.TableUUID().String(), -1)
 	if len(rows) > 0 {
 		var frame tail.Frame
-		if frame, err = new(tail.Encoder).Encode(d.Stored, rows, id); err == nil {
+		frame, err = new(tail.Encoder).Encode(d.Stored, rows, id)
+		if err == nil {
 			frame.Version = 1
 			_, err = log.Append(ctx, []tail.Frame{frame}, time.Now())
 		}

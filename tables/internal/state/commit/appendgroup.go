@@ -179,7 +179,8 @@ func (e *appender) appendAll(ctx context.Context, attempts []*appendAttempt) (la
 	for size, start := 0, 0; start < len(attempts); size = 0 {
 		frames = frames[:0]
 		for _, a := range attempts[start:] {
-			if size += a.frame.Len(); size > maxWrite && len(frames) > 0 {
+			size += a.frame.Len()
+			if size > maxWrite && len(frames) > 0 {
 				break
 			}
 			a.frame.Version = e.newVersion()

@@ -119,7 +119,8 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		return nil, err
 	}
 	a.initial = cur
-	if cur, err = a.reserve(cur); err != nil {
+	cur, err = a.reserve(cur)
+	if err != nil {
 		return nil, err
 	}
 	for i, p := range all {
@@ -135,7 +136,8 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 			a.tailDone = true // a later step must not bring the replaced rows back
 		}
 		if cur != nil && meta != nil {
-			if meta, err = definition.WithHistory(cur.Metadata(), meta); err != nil {
+			meta, err = definition.WithHistory(cur.Metadata(), meta)
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -165,7 +167,8 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		if err != nil {
 			return nil, err
 		}
-		if record.New, err = a.Info.Mirror(meta); err != nil {
+		record.New, err = a.Info.Mirror(meta)
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -194,7 +197,8 @@ func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDama
 		return nil, err
 	}
 	l, err := cat.Get(ctx, record.Namespace, record.Name)
-	if err = cmp.Or(err, l.Damaged); err != nil {
+	err = cmp.Or(err, l.Damaged)
+	if err != nil {
 		return nil, asConflict(err)
 	}
 	a.Info = l.Info

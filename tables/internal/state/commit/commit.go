@@ -80,7 +80,8 @@ const maxAside = 3
 func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
 	e.tables.OnPrepared()
 	for range maxAside {
-		if t, err = e.commitAside(ctx, step); !errors.Is(err, table.ErrCommitFailed) {
+		t, err = e.commitAside(ctx, step)
+		if !errors.Is(err, table.ErrCommitFailed) {
 			return t, err
 		}
 	}
@@ -138,7 +139,8 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 	rebased.Add(Plain, a.IO, func(_ context.Context, b *Attempt, cur *table.Table) (table.Metadata, error) {
 		return b.rebase(a.record, own, cur)
 	})
-	if err = e.tables.commitWithRetry(ctx, nil, rebased); errors.Is(err, errNotRebased) {
+	err = e.tables.commitWithRetry(ctx, nil, rebased)
+	if errors.Is(err, errNotRebased) {
 		err = icecat.ErrConflict
 	}
 	return rebased.Result, err

@@ -78,7 +78,8 @@ func (e *folder) FoldUntil(ctx context.Context, moment time.Time) (t *table.Tabl
 		return nil, false, oldest, updated, err
 	}
 	defer e.Commits.Unlock()
-	if t, oldest, updated, err = e.tailTimes(ctx); err == nil && !oldest.IsZero() && !oldest.After(moment) {
+	t, oldest, updated, err = e.tailTimes(ctx)
+	if err == nil && !oldest.IsZero() && !oldest.After(moment) {
 		t, err = e.foldAll(ctx, moment)
 		oldest = time.Time{}
 	}
@@ -112,12 +113,14 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 	if err != nil || f == nil {
 		return 0, nil, err
 	}
-	if f.rows, err = f.read(); err != nil { // without e.mu, so that appends need not wait
+	f.rows, err = f.read()
+	if err != nil { // without e.mu, so that appends need not wait
 		return 0, nil, err
 	}
 	defer take.Release(f.rows)
 	if len(f.rows) > 0 { // if no rows remain, another process has already added the puts' rows to the table
-		if rows, t, err = e.commitFold(ctx, f); err != nil {
+		rows, t, err = e.commitFold(ctx, f)
+		if err != nil {
 			return 0, nil, err
 		}
 	}
@@ -170,13 +173,15 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 		return nil, e.log.Forget(ctx, last)
 	}
 	f := &folding{t: t, epoch: last, ids: e.log.IDs(e.state.folded, last), versions: e.log.Versions(e.state.folded, last)}
-	if f.parts = divide(e.log.Spans(e.state.folded, last), moment); f.parts == nil { // no put had rows
+	f.parts = divide(e.log.Spans(e.state.folded, last), moment)
+	if f.parts == nil { // no put had rows
 		_, _, oldest, _ := e.log.Size(e.state.folded)
 		f.parts = []foldPart{{Span: tail.Span{First: oldest}}}
 	}
 	f.updated = f.parts[len(f.parts)-1].Last
 	f.first = e.reserveFold(last, f.versions, int64(len(f.parts)))
-	if f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO()); err == nil {
+	f.Basis, err = BasisOf(t, AnyChanges, e.tables.Catalog.NewIO())
+	if err == nil {
 		f.read, err = e.log.Reader(ctx, e.state.folded, last)
 	}
 	return f, err
@@ -186,7 +191,8 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 // rows.
 func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *table.Table, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
-	if rows, err = f.write(ctx, &e.site); err != nil {
+	rows, err = f.write(ctx, &e.site)
+	if err != nil {
 		return 0, nil, err
 	}
 	c := &Change{committer: e, base: f.t}
@@ -228,14 +234,16 @@ func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ ta
 		}
 	}
 	if len(f.ids) > 0 {
-		if a.IDs, err = a.addFolded(ctx, a.IDs, f.ids, f.UUID); err != nil {
+		a.IDs, err = a.addFolded(ctx, a.IDs, f.ids, f.UUID)
+		if err != nil {
 			return nil, err
 		}
 	}
 	if f.updated.After(a.Info.Updated) {
 		a.Info.Updated = f.updated
 	}
-	if cur, err = a.skipVersions(cur, f.first-1); err != nil {
+	cur, err = a.skipVersions(cur, f.first-1)
+	if err != nil {
 		return nil, err
 	}
 	for i, p := range f.parts {

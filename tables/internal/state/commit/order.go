@@ -23,7 +23,8 @@ func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO,
 	if err != nil {
 		return nil, err
 	}
-	if files, err = s.writer(d, t)(ctx, w.cast(ctx, d.Order), w.Acknowledged); err != nil {
+	files, err = s.writer(d, t)(ctx, w.cast(ctx, d.Order), w.Acknowledged)
+	if err != nil {
 		fileIO.RemoveWritten()
 	}
 	return files, err

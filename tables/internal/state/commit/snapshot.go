@@ -49,11 +49,13 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	}
 	var err error
 	var w iceio.FileWriter
-	if s.ManifestList, w, err = a.create(meta, fmt.Sprintf("snap-%d-0-%s.avro", id, uuid.NewString())); err != nil {
+	s.ManifestList, w, err = a.create(meta, fmt.Sprintf("snap-%d-0-%s.avro", id, uuid.NewString()))
+	if err != nil {
 		return nil, err
 	}
 	err = iceberg.WriteManifestList(meta.Version(), w, id, s.ParentSnapshotID, &s.SequenceNumber, firstRow, manifests)
-	if err = errors.Join(err, w.Close()); err != nil {
+	err = errors.Join(err, w.Close())
+	if err != nil {
 		return nil, err
 	}
 	b, err := table.MetadataBuilderFromBase(meta, "")
@@ -160,7 +162,8 @@ func (a *Attempt) addedManifests(meta table.Metadata, s *table.Snapshot, id int6
 				}
 			}
 			spec := meta.PartitionSpecByID(int(m.PartitionSpecID()))
-			if m, err = a.WriteManifest(meta, *spec, id, entries); err != nil {
+			m, err = a.WriteManifest(meta, *spec, id, entries)
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -230,7 +233,8 @@ func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceber
 	g.SetLimit(parallel.DefaultWorkers)
 	for i, m := range manifests {
 		g.Go(func() (err error) {
-			if err = canceled.Err(ctx); err == nil {
+			err = canceled.Err(ctx)
+			if err == nil {
 				old[i], err = content.Entries(a.IO, m)
 			}
 			return err

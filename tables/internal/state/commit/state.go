@@ -122,7 +122,8 @@ func (e *current) setState(ctx context.Context, t *table.Table) error {
 	}
 	if e.log == nil && e.tables.Tail != nil {
 		// The tail may already have rows of the table, for example if the table was renamed or repaired.
-		if e.log, err = e.tables.Tail.Claim(ctx, newState.uuid, newState.folded); err != nil {
+		e.log, err = e.tables.Tail.Claim(ctx, newState.uuid, newState.folded)
+		if err != nil {
 			if ctx.Err() != nil {
 				return canceled.Err(ctx)
 			}
@@ -215,11 +216,13 @@ func (e *current) View(ctx context.Context, withRows bool) (t *table.Table, d *d
 	defer e.mu.Unlock()
 	rows = &Tail{}
 	t, err = e.load(ctx)
-	if d = e.state.def; err != nil || !withRows || e.log == nil {
+	d = e.state.def
+	if err != nil || !withRows || e.log == nil {
 		return t, d, rows, err
 	}
 	rows.log = e.log
-	if rows.Fingerprint, err = e.log.Fingerprint(ctx, e.state.folded); err != nil {
+	rows.Fingerprint, err = e.log.Fingerprint(ctx, e.state.folded)
+	if err != nil {
 		return t, d, rows, err
 	}
 	rows.key = e.state.location + " " + rows.Fingerprint
@@ -250,7 +253,8 @@ func (e *current) HasTail(ctx context.Context) (bool, error) {
 func (e *current) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if t, err = e.load(ctx); err == nil && e.log != nil {
+	t, err = e.load(ctx)
+	if err == nil && e.log != nil {
 		_, _, oldest, updated = e.log.Size(e.state.folded)
 	}
 	return t, oldest, updated, err

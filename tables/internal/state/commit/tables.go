@@ -239,7 +239,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 				if search == nil {
 					search = sync.OnceValues(func() (map[string]icecat.TableName, error) { return s.Catalog.UUIDs(ctx) })
 				}
-				if n, ok, err = s.find(ctx, uuid, search); err != nil {
+				n, ok, err = s.find(ctx, uuid, search)
+				if err != nil {
 					return nil, err
 				}
 			}
@@ -259,8 +260,10 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 // may belong to a damaged table, it returns true without a name. search returns Catalog.UUIDs.
 func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
 	var t *table.Table
-	if n, err = s.Catalog.ByUUID(ctx, uuid); err == nil {
-		if t, err = s.load(ctx, n.Namespace, n.Name); err == nil && t.Metadata().TableUUID().String() != uuid {
+	n, err = s.Catalog.ByUUID(ctx, uuid)
+	if err == nil {
+		t, err = s.load(ctx, n.Namespace, n.Name)
+		if err == nil && t.Metadata().TableUUID().String() != uuid {
 			t = nil // another table has the name
 		}
 	}

@@ -46,7 +46,8 @@ func (e *current) isPromised(version int64) bool {
 func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
 	e.foldedEpoch = epoch + 1
 	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
-	if first = highest(versions); parts > 1 {
+	first = highest(versions)
+	if parts > 1 {
 		first++ // the version that the puts returned must contain all parts
 	}
 	return first
@@ -116,14 +117,16 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 		return nil, err
 	}
 	for k, v := range values {
-		if fields[k], err = json.Marshal(v); err != nil {
+		fields[k], err = json.Marshal(v)
+		if err != nil {
 			return nil, err
 		}
 		if v == nil {
 			delete(fields, k)
 		}
 	}
-	if b, err = json.Marshal(fields); err != nil {
+	b, err = json.Marshal(fields)
+	if err != nil {
 		return nil, err
 	}
 	return table.ParseMetadataBytes(b)

@@ -58,7 +58,8 @@ func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Ba
 				yield(nil, err)
 				return
 			}
-			if err = w.Rules.Add(batch); err == nil {
+			err = w.Rules.Add(batch)
+			if err == nil {
 				err = series.Check(order, batch)
 			}
 			if err == nil && w.Check != nil {

@@ -79,10 +79,12 @@ func forKey(columns *iceberg.Schema, k key) (*Definition, error) {
 // columns' types in the put.
 func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
 	d = &Definition{Columns: columns}
-	if d.Stored, err = schema.StoredSchema(columns); err != nil {
+	d.Stored, err = schema.StoredSchema(columns)
+	if err != nil {
 		return nil, err
 	}
-	if d.Put, err = schema.PutSchema(d.Stored, property); err != nil {
+	d.Put, err = schema.PutSchema(d.Stored, property)
+	if err != nil {
 		return nil, fmt.Errorf("property %s: %w", schema.Property(columns.ID), err)
 	}
 	d.Logical = schema.WithoutEncodings(d.Put)
@@ -90,11 +92,13 @@ func withTypes(columns *iceberg.Schema, property string) (d *Definition, err err
 }
 
 func parse(columns *iceberg.Schema, k key) (d *Definition, err error) {
-	if d, err = withTypes(columns, k.put); err != nil {
+	d, err = withTypes(columns, k.put)
+	if err != nil {
 		return nil, err
 	}
 	d.key, d.Rules = k, sync.OnceValues(func() ([]rules.Rule, error) { return rules.Parse(k.rules) })
-	if d.Settings, err = ParseSettings(k.settings); err != nil {
+	d.Settings, err = ParseSettings(k.settings)
+	if err != nil {
 		return nil, err
 	}
 	d.Order, err = newOrder(d, k.sort)
@@ -153,11 +157,13 @@ func (d *Definition) Caster(putSchema *arrow.Schema) (*schema.Caster, []Change, 
 	}
 	c := cachedCaster{putSchema: putSchema}
 	var err error
-	if c.changes, err = d.Settings.Evolution.ChangesFor(putSchema, d.Logical); err != nil {
+	c.changes, err = d.Settings.Evolution.ChangesFor(putSchema, d.Logical)
+	if err != nil {
 		return nil, nil, err
 	}
 	if len(c.changes) == 0 {
-		if c.caster, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical); err != nil {
+		c.caster, err = schema.NewPutCaster(putSchema, d.Stored, d.Logical)
+		if err != nil {
 			return nil, nil, err
 		}
 	}

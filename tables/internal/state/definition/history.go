@@ -22,7 +22,8 @@ type pastSettings struct {
 
 func historyOf(meta table.Metadata) (past []pastSettings, err error) {
 	if text := meta.Properties()[HistoryProperty]; text != "" {
-		if err = json.Unmarshal([]byte(text), &past); err != nil {
+		err = json.Unmarshal([]byte(text), &past)
+		if err != nil {
 			err = fmt.Errorf("property %s: %w", HistoryProperty, err)
 		}
 	}

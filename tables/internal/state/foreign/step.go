@@ -83,7 +83,8 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 		}
 		oldMeta = base.Metadata()
 		if base != cur {
-			if meta, err = p.ApplyUpdates(base); err != nil {
+			meta, err = p.ApplyUpdates(base)
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -278,7 +279,8 @@ func Read(ctx context.Context, cat *icecat.Catalog, location string, admit func(
 	}
 	var cost int64
 	if err == nil {
-		if cost, err = icecat.DecodedCost(b); err != nil {
+		cost, err = icecat.DecodedCost(b)
+		if err != nil {
 			err = fmt.Errorf("it %w", err)
 		}
 	}

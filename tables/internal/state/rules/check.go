@@ -84,7 +84,8 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 		case r.Kind == "sorted":
 			rc.isSorted = true
 		case r.Kind == "regexp":
-			if rc.pattern, err = regexp.Compile(r.Pattern); err != nil {
+			rc.pattern, err = regexp.Compile(r.Pattern)
+			if err != nil {
 				return nil, fmt.Errorf("rule %q: %w", r.Name, err)
 			}
 		case r.Kind == "unique":

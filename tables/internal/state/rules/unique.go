@@ -42,10 +42,12 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 	if r.InTable {
 		u.table = o.Table
 	}
-	if u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(o.Memory, extsort.MinMemory), Threads: 1, KeepKeys: true}); err != nil {
+	u.sorter, err = extsort.New(ctx, &extsort.Options{Memory: max(o.Memory, extsort.MinMemory), Threads: 1, KeepKeys: true})
+	if err != nil {
 		return nil, err
 	}
-	if u.writer, err = u.sorter.Writer(); err != nil {
+	u.writer, err = u.sorter.Writer()
+	if err != nil {
 		u.close()
 		return nil, err
 	}

@@ -70,7 +70,8 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 	for len(v) > 0 && err == nil {
 		var parsed frame
 		length := len(v)
-		if parsed, v, err = nextFrame(v); err == nil {
+		parsed, v, err = nextFrame(v)
+		if err == nil {
 			err = l.add(e, parsed, int64(length-len(v)))
 		}
 	}

@@ -152,7 +152,8 @@ func (l *Log) readEpoch(ctx context.Context, e *epoch) ([]arrow.RecordBatch, err
 	if err != nil {
 		return nil, err
 	}
-	if batches, err = merge(append(slices.Clip(e.batches), batches...)); err != nil {
+	batches, err = merge(append(slices.Clip(e.batches), batches...))
+	if err != nil {
 		return nil, err
 	}
 	e.batches, e.pending = batches, nil

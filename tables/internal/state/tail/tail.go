@@ -86,7 +86,8 @@ func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memo
 			return nil, err
 		}
 		// Another process may have appended its ID first; the first ID counts.
-		if values, err = p.Get(ctx, identityKey); err != nil {
+		values, err = p.Get(ctx, identityKey)
+		if err != nil {
 			return nil, err
 		}
 	}
