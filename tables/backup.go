@@ -14,9 +14,9 @@ import (
 // only files whose content is not in an earlier backup.
 //
 // An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that
-// name or of an unrelated store, or a table in one of these buckets that is not from a backup, Backup copies nothing and
-// returns an error that wraps ErrExists. A store that was restored from the other store, or that is a copy of the store
-// that was backed up there, is not unrelated. To delete a backup, delete its snapshots.
+// name or of an unrelated store, or a table in one of these buckets that is not from a backup, Backup copies nothing
+// and returns an error that wraps ErrExists. A store that was restored from the other store, or that is a copy of the
+// store that was backed up there, is not unrelated. To delete a backup, delete its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copier, namespaces []string) error { return c.backup(ctx, name, namespaces) })
 }

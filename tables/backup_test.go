@@ -53,7 +53,8 @@ func TestBackupInterrupted(t *testing.T) {
 	}
 }
 
-// TestExpireInterruptedBackup checks that Expire deletes the temporary snapshots of killed copies, but not of running ones.
+// TestExpireInterruptedBackup checks that Expire deletes the temporary snapshots of killed copies, but not of running
+// ones.
 func TestExpireInterruptedBackup(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
@@ -94,8 +95,8 @@ func TestExpireInterruptedBackup(t *testing.T) {
 	expire(-1, "kept")
 }
 
-// TestListDroppedSnapshot drops a snapshot between two pages of its tables. The listing must fail, so that a backup of it is
-// not incomplete.
+// TestListDroppedSnapshot drops a snapshot between two pages of its tables. The listing must fail, so that a backup of
+// it is not incomplete.
 func TestListDroppedSnapshot(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})

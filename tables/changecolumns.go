@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing from the
-// copy although d.from's files have its values, has the name of another column, or cannot hold the copy's values.
+// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing from
+// the copy although d.from's files have its values, has the name of another column, or cannot hold the copy's values.
 func (d *difference) compareColumns() error {
 	first, last := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && last <= first

@@ -70,7 +70,8 @@ func (c *changesCase) restore() tables.Version {
 	return wantVersion(c.T, c.b)
 }
 
-// want checks the changes between two states. If want starts with "again: ", they must be refused with the text after it.
+// want checks the changes between two states. If want starts with "again: ", they must be refused with the text after
+// it.
 func (c *changesCase) want(from, to tables.At, want string) {
 	c.Helper()
 	r, err := tableAt(c.T, c.b, "t", to).Changes(c.Context(), from, &tables.ChangesOptions{Keys: []string{"id"}})
@@ -377,8 +378,8 @@ func snapshotIDs(t *testing.T, b *tables.Bucket) (ids []int64) {
 	return ids
 }
 
-// TestChangesAfterExpire checks that an open reader's files stay when the table's versions expire, and that Release removes
-// the temporary files and no longer protects the table's files.
+// TestChangesAfterExpire checks that an open reader's files stay when the table's versions expire, and that Release
+// removes the temporary files and no longer protects the table's files.
 func TestChangesAfterExpire(t *testing.T) {
 	const rows, limit = 40_000, 1 << 40
 	ctx := t.Context()

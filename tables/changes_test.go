@@ -300,7 +300,8 @@ func TestChangesMemory(t *testing.T) {
 	}
 }
 
-// boolLists returns a reader of rows with a list of bools. A bool needs a bit in memory, but 2 bytes for the comparison.
+// boolLists returns a reader of rows with a list of bools. A bool needs a bit in memory, but 2 bytes for the
+// comparison.
 func boolLists(rows, length int, value bool) array.RecordReader {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
 		tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("bools", arrow.ListOf(arrow.FixedWidthTypes.Boolean)),
@@ -315,8 +316,8 @@ func boolLists(rows, length int, value bool) array.RecordReader {
 	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
-// TestChangesOfLists checks that batches stay small if their lists need much more memory for the comparison than before, and
-// that a single row that needs too much is an error.
+// TestChangesOfLists checks that batches stay small if their lists need much more memory for the comparison than
+// before, and that a single row that needs too much is an error.
 func TestChangesOfLists(t *testing.T) {
 	const rows, length = 700, 4000
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 32 << 20}).Bucket("")

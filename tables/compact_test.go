@@ -204,7 +204,8 @@ func whileCommitting(t *testing.T, b *tables.Bucket, change func() error) *table
 	return changing
 }
 
-// countingAttempts is like whileCommitting, but also returns the number of times that the other store prepared a commit.
+// countingAttempts is like whileCommitting, but also returns the number of times that the other store prepared a
+// commit.
 func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tables.Bucket, *int) {
 	t.Helper()
 	attempts := new(int)

@@ -135,8 +135,8 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 			continue
 		}
 		if t.Metadata().Version() > 1 {
-			// The rows must stay before newer rows. Use the highest number that permits this, because equality deletes with
-			// higher numbers still apply, so that the file would soon be rewritten again.
+			// The rows must stay before newer rows. Use the highest number that permits this, because equality deletes
+			// with higher numbers still apply, so that the file would soon be rewritten again.
 			last := sequence(run[len(run)-1])
 			for _, f := range list {
 				if n := sequence(f); n > last {

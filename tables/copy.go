@@ -16,7 +16,8 @@ import (
 
 // CopyTo copies buckets to another store. If buckets is empty, it copies all buckets. It copies the newest version of
 // each table with its columns, settings, rules, metadata and IDs of puts, and the bucket's own rules and metadata. It
-// does not copy older versions and snapshots. It copies data files unchanged; the catalog must have a checksum of each file.
+// does not copy older versions and snapshots. It copies data files unchanged; the catalog must have a checksum of each
+// file.
 //
 // All tables of a bucket appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
 // sends only data that is missing or has changed. If the other store has a table of the same name that is not an

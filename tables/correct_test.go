@@ -65,7 +65,8 @@ func TestDeleteRows(t *testing.T) {
 	tabletest.WantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail checks that DeleteRows deletes rows that are not yet in data files, but no rows that are put later.
+// TestDeleteRowsInTail checks that DeleteRows deletes rows that are not yet in data files, but no rows that are put
+// later.
 func TestDeleteRowsInTail(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// TestErrorsAreFound checks that errors.As finds each error of an internal package as the type that this package exports,
-// with the same text and fields.
+// TestErrorsAreFound checks that errors.As finds each error of an internal package as the type that this package
+// exports, with the same text and fields.
 func TestErrorsAreFound(t *testing.T) {
 	violated := &rules.Error{Violations: []rules.Violation{{Rule: "r", Count: 2, Rows: []rules.BadRow{{Row: 1, Values: "n=1"}}}}}
 	var (

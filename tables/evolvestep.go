@@ -59,8 +59,8 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return p.evolveMetadata(meta)
 }
 
-// replaceFiles changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have moved to
-// files.
+// replaceFiles changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have
+// moved to files.
 func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
 	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())

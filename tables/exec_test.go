@@ -101,8 +101,8 @@ func TestExecDamaged(t *testing.T) {
 	}
 }
 
-// TestExecFailedCount checks that a failed statement reports no rows, and that the limit on the length of an ID includes
-// the numbers of the parameters' rows.
+// TestExecFailedCount checks that a failed statement reports no rows, and that the limit on the length of an ID
+// includes the numbers of the parameters' rows.
 func TestExecFailedCount(t *testing.T) {
 	e := &rowsEngine{}
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e})

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestExpireFailedTable checks that Expire removes unused files even if the commit to one table fails, and keeps all files
-// that this table needs.
+// TestExpireFailedTable checks that Expire removes unused files even if the commit to one table fails, and keeps all
+// files that this table needs.
 func TestExpireFailedTable(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -106,8 +106,8 @@ var tablesLayering = layering.Layering{
 // TestImports checks that each package imports only what its layer allows.
 func TestImports(t *testing.T) { tablesLayering.CheckImports(t) }
 
-// TestWeight limits how many packages a program links when it imports these packages. As docs/dev/tables-design.md says,
-// iceberg-go and arrow-go link gRPC, testify and others.
+// TestWeight limits how many packages a program links when it imports these packages. As docs/dev/tables-design.md
+// says, iceberg-go and arrow-go link gRPC, testify and others.
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, ".", 575, unwanted...)
 	layering.CheckWeight(t, "./internal/rows/arrowvalue", 200, unwanted...)
@@ -123,7 +123,8 @@ var unwanted = []string{
 // TestAliases checks that go doc shows the fields of every exported type.
 func TestAliases(t *testing.T) { tablesLayering.CheckAliases(t) }
 
-// TestNoIcebergTypes checks that the exported API of package tables has no types of iceberg-go: package iceberg has them.
+// TestNoIcebergTypes checks that the exported API of package tables has no types of iceberg-go: package iceberg has
+// them.
 func TestNoIcebergTypes(t *testing.T) {
 	doc, err := exec.CommandContext(t.Context(), "go", "doc", "-all", ".").Output()
 	if err != nil {

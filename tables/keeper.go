@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// keeper folds, compacts and maintains tables, expires versions, and takes snapshots of buckets. Its fields are the state
-// of the maintenance, in memory.
+// keeper folds, compacts and maintains tables, expires versions, and takes snapshots of buckets. Its fields are the
+// state of the maintenance, in memory.
 type keeper struct {
 	*core
 	holder  string     // identifies the Store to other processes
@@ -71,8 +71,8 @@ func (k *keeper) forget(tables []tableName, isWhole bool) {
 	}
 }
 
-// byClock returns the age by the wall clock that something of a given age has. It is higher if somebody has set the clock
-// forward since the Store was opened. An age of 0 or less means any age.
+// byClock returns the age by the wall clock that something of a given age has. It is higher if somebody has set the
+// clock forward since the Store was opened. An age of 0 or less means any age.
 func (k *keeper) byClock(age time.Duration) time.Duration {
 	now := time.Now()
 	ahead := now.Round(0).Sub(k.openedWall) - now.Sub(k.opened)

@@ -168,8 +168,8 @@ type Backlog struct {
 	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
 }
 
-// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those that
-// nobody has read since Open if the catalog does not respond within five seconds.
+// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those
+// that nobody has read since Open if the catalog does not respond within five seconds.
 func (s *Store) Backlog() (b Backlog) {
 	s = s.orUnopened()
 	if s.tail != nil {

@@ -63,8 +63,8 @@ func TestTooManyColumns(t *testing.T) {
 	}
 }
 
-// TestUnfoldableTable checks that a table that cannot be folded, which an earlier version can have left, hinders neither
-// other tables nor Close.
+// TestUnfoldableTable checks that a table that cannot be folded, which an earlier version can have left, hinders
+// neither other tables nor Close.
 func TestUnfoldableTable(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
@@ -243,7 +243,8 @@ func TestMaintainClockSetForward(t *testing.T) {
 	}
 }
 
-// TestMaintainAllPeriods appends to one of two periods whenever maintenance merges files. The other period must not wait.
+// TestMaintainAllPeriods appends to one of two periods whenever maintenance merges files. The other period must not
+// wait.
 func TestMaintainAllPeriods(t *testing.T) {
 	t.Parallel()
 	for busy := range 2 {
@@ -273,8 +274,8 @@ func TestMaintainAllPeriods(t *testing.T) {
 	}
 }
 
-// TestMaintainDeleteFiles merges some of the files that another program's delete files apply to. No deleted row may come
-// back, and a second pass must find nothing to do.
+// TestMaintainDeleteFiles merges some of the files that another program's delete files apply to. No deleted row may
+// come back, and a second pass must find nothing to do.
 func TestMaintainDeleteFiles(t *testing.T) {
 	for _, kind := range []string{"positions", "deletion vectors", "equal rows", "equal rows last"} {
 		t.Run(kind, func(t *testing.T) {

@@ -25,8 +25,8 @@ import (
 //
 // Only one process maintains a catalog at a time: if another does, the error wraps ErrInUse. Maintain waits for commits
 // of others, and gives way: it starts again if they change the files that it merges. If a table fails, Maintain goes on
-// with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it about
-// once a minute.
+// with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it
+// about once a minute.
 func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
 	return s.orUnopened().keeper.pass(ctx, cmp.Or(o, new(MaintainOptions)))
 }
@@ -212,8 +212,9 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 	return sum, cmp.Or(reason, waits), err
 }
 
-// compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of its
-// files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was faster.
+// compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of
+// its files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was
+// faster.
 func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {

@@ -329,8 +329,8 @@ func TestMaintainFullDisk(t *testing.T) {
 	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 8)...)
 }
 
-// TestMaintainWeek simulates a telemetry table: a fold with PARTD_FOLD_ROWS rows each minute, for PARTD_HOURS hours, and
-// a pass of maintenance after it. A week has 168 hours, and 10 million rows a day are 7,000 a minute.
+// TestMaintainWeek simulates a telemetry table: a fold with PARTD_FOLD_ROWS rows each minute, for PARTD_HOURS hours,
+// and a pass of maintenance after it. A week has 168 hours, and 10 million rows a day are 7,000 a minute.
 func TestMaintainWeek(t *testing.T) {
 	hours, foldRows := tabletest.Rounds(t, "PARTD_HOURS", 2), tabletest.Rounds(t, "PARTD_FOLD_ROWS", 20)
 	for _, isOrdered := range []bool{false, true} {

@@ -17,14 +17,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does not
-// release it.
+// Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does
+// not release it.
 //
-// A small append may be kept in the tail, which is later moved into data files (folded). Put then returns the version that
-// the fold will make, and reading that version with AtVersion folds the tail first. If another process commits that version
-// number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent change
-// replaces all rows before the fold, the version is not found. Put with an ID that was
-// already applied returns a version that contains the rows unless a later change removed them.
+// A small append may be kept in the tail, which is later moved into data files (folded). Put then returns the version
+// that the fold will make, and reading that version with AtVersion folds the tail first. If another process commits
+// that version number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent
+// change replaces all rows before the fold, the version is not found. Put with an ID that was already applied returns a
+// version that contains the rows unless a later change removed them.
 //
 // If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.

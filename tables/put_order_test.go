@@ -126,7 +126,8 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 	}
 }
 
-// TestMergeManyOverlappingFiles checks that a scan of many overlapping files yields the rows in order, with few goroutines.
+// TestMergeManyOverlappingFiles checks that a scan of many overlapping files yields the rows in order, with few
+// goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	s, err := openWith(t, &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})

@@ -241,8 +241,8 @@ var readers = map[string]func(t *testing.T, b *tables.Bucket, ns ...int64) array
 	},
 }
 
-// TestPutDrainedReader checks that Put returns an error for a reader that another Put has already read, whatever the kind
-// of reader, even with an Observer, and even if the first Put wrote files batch by batch.
+// TestPutDrainedReader checks that Put returns an error for a reader that another Put has already read, whatever the
+// kind of reader, even with an Observer, and even if the first Put wrote files batch by batch.
 func TestPutDrainedReader(t *testing.T) {
 	for name, o := range map[string]*tables.Options{"tail": nil, "files": {FoldBytes: 1}, "observed": {Observer: &recordingObserver{}}} {
 		b := tabletest.Open(t, t.TempDir(), o).Bucket("b")

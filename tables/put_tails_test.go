@@ -75,8 +75,8 @@ func putWithID(id string, n ...int64) func(*tables.Txn) error {
 	}
 }
 
-// TestPutIDs repeats a put ID after other changes. The repeated put adds its rows only if the table does not have the rows of
-// the earlier put.
+// TestPutIDs repeats a put ID after other changes. The repeated put adds its rows only if the table does not have the
+// rows of the earlier put.
 func TestPutIDs(t *testing.T) {
 	t.Parallel()
 	remove := func(x *tables.Txn) error { return x.Delete("", "t") }
@@ -131,8 +131,8 @@ func (o *afterFold) Begin(ctx context.Context, op tables.Operation) (context.Con
 	}
 }
 
-// TestSkippedReplace skips a PutReplace, because its ID was already applied. Rows that were appended to the tail between
-// the fold before the commit and the commit must remain.
+// TestSkippedReplace skips a PutReplace, because its ID was already applied. Rows that were appended to the tail
+// between the fold before the commit and the commit must remain.
 func TestSkippedReplace(t *testing.T) {
 	t.Parallel()
 	o := &afterFold{}
@@ -192,8 +192,8 @@ func TestForeignSchema(t *testing.T) {
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 }
 
-// TestReplaceUnreadableTail replaces a table whose rows in the tail no longer fit, because another program has changed the
-// type of a column. The rows must be gone.
+// TestReplaceUnreadableTail replaces a table whose rows in the tail no longer fit, because another program has changed
+// the type of a column. The rows must be gone.
 func TestReplaceUnreadableTail(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})

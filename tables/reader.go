@@ -142,8 +142,8 @@ func withView[T any](ctx context.Context, t *tableReader, op string, f func(*vie
 	return result, nil
 }
 
-// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until the
-// caller calls release.
+// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until
+// the caller calls release.
 func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
 	unpin, err := t.commits.Pin()
 	if err != nil {

@@ -218,9 +218,9 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	return err
 }
 
-// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has vectors,
-// and the property modeKey, such as write.merge.mode, asks for them. If the row numbers need too much memory, it rewrites
-// the files instead.
+// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has
+// vectors, and the property modeKey, such as write.merge.mode, asks for them. If the row numbers need too much memory,
+// it rewrites the files instead.
 func (w *rewrite) removeByMode(ctx context.Context, deletes *deletePredicate, modeKey string) error {
 	meta := w.t.Metadata()
 	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolving == nil

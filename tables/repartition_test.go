@@ -210,7 +210,8 @@ func TestCompactKeepsLargeFiles(t *testing.T) {
 	}
 }
 
-// TestPartitionDuringDelete checks that rows stay deleted if another Store deletes them while their files are partitioned.
+// TestPartitionDuringDelete checks that rows stay deleted if another Store deletes them while their files are
+// partitioned.
 func TestPartitionDuringDelete(t *testing.T) {
 	ctx := t.Context()
 	b := tabletest.BucketWithoutTail(t)

@@ -16,9 +16,9 @@ import (
 // columns, settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only
 // those tables.
 //
-// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is created
-// again. A table that was deleted and created again since the snapshot is replaced, without its versions. Appends to the
-// tail wait until Restore returns.
+// An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
+// created again. A table that was deleted and created again since the snapshot is replaced, without its versions.
+// Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
 	if snapshot == "" {

@@ -43,8 +43,9 @@ type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
-	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and Keep
-	// apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these tables.
+	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and
+	// Keep apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these
+	// tables.
 	OlderThan time.Duration
 	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
 	Keep int

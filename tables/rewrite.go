@@ -46,9 +46,9 @@ type rewrite struct {
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If another commit gets in first, and
-// plan does not allow its changes (see rewrite.Allowed), rewrite tries again. Nothing else in this process can commit
-// to the table during an attempt, unless plan calls unlock. Small appends are not blocked: they go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If another commit gets in first,
+// and plan does not allow its changes (see rewrite.Allowed), rewrite tries again. Nothing else in this process can
+// commit to the table during an attempt, unless plan calls unlock. Small appends are not blocked: they go to the tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -67,8 +67,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
-// unlock lets others in this process commit to the table until w.commit. It applies only if the commit may follow appends,
-// and only to the first attempt: a retry keeps the lock, so only another process can make it fail.
+// unlock lets others in this process commit to the table until w.commit. It applies only if the commit may follow
+// appends, and only to the first attempt: a retry keeps the lock, so only another process can make it fail.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
 		w.end()

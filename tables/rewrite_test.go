@@ -323,8 +323,8 @@ func TestAppendDuringUpsert(t *testing.T) {
 	}
 }
 
-// TestUpsertOfNewKeyIsHarmless makes an upsert that only adds a row before the commit of a change that allows appends. The
-// change must succeed at its first attempt and keep the new row.
+// TestUpsertOfNewKeyIsHarmless makes an upsert that only adds a row before the commit of a change that allows appends.
+// The change must succeed at its first attempt and keep the new row.
 func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
 	for name, change := range map[string]func(*tables.Bucket) error{
 		"compact": func(b *tables.Bucket) error { _, err := b.Store().Compact(t.Context(), nil); return err },

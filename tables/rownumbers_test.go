@@ -225,7 +225,8 @@ func createIceberg(t *testing.T, b *tables.Bucket, columns *iceberg.Schema, spec
 	}
 }
 
-// TestRowIDsAfterUpgrade checks that rows have unique IDs after a column change upgrades their table to format version 3.
+// TestRowIDsAfterUpgrade checks that rows have unique IDs after a column change upgrades their table to format version
+// 3.
 func TestRowIDsAfterUpgrade(t *testing.T) {
 	t.Parallel()
 	add := tables.ColumnChange{Op: tables.AddColumn, Column: "at", Type: tables.ColumnTypeOf(arrow.FixedWidthTypes.Timestamp_ns)}
@@ -324,8 +325,8 @@ func TestNoRowIDs(t *testing.T) {
 	}
 }
 
-// TestFormat1Versions checks that puts to tables whose Iceberg format does not number versions return version 0, and that AtTime
-// selects the snapshot of the moment.
+// TestFormat1Versions checks that puts to tables whose Iceberg format does not number versions return version 0, and
+// that AtTime selects the snapshot of the moment.
 func TestFormat1Versions(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})

@@ -336,8 +336,8 @@ func TestInvalidRowTypes(t *testing.T) {
 	}
 }
 
-// TestRowsOfReaderTwice checks that a second loop over a reader yields only an error, and that a loop that panics releases
-// the reader.
+// TestRowsOfReaderTwice checks that a second loop over a reader yields only an error, and that a loop that panics
+// releases the reader.
 func TestRowsOfReaderTwice(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
@@ -381,8 +381,8 @@ func TestDateOutOfRange(t *testing.T) {
 	}
 }
 
-// TestRowsNameTheField checks that the error for a field that does not fit its column names the table and the field, and
-// matches SchemaError, wherever it is found.
+// TestRowsNameTheField checks that the error for a field that does not fit its column names the table and the field,
+// and matches SchemaError, wherever it is found.
 func TestRowsNameTheField(t *testing.T) {
 	table := tabletest.Open(t, t.TempDir(), nil).Bucket("").Table("trades")
 	if _, err := tables.Append(t.Context(), table, []struct{ Host string }{{"a"}}); err != nil {

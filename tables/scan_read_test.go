@@ -280,7 +280,8 @@ func wantFailureNotCached(t *testing.T, f datafile.File) {
 	}
 }
 
-// TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in order.
+// TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in
+// order.
 func TestForeignSeries(t *testing.T) {
 	python, err := procs.StartPython(procs.Python(t, "pyiceberg"), "pyarrow", "pyiceberg.catalog")
 	if err != nil {
@@ -354,8 +355,8 @@ func filterOf(t testing.TB, text string) *filter.Expr {
 	return cond
 }
 
-// TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a time. Another
-// engine makes such rows when it rolls a table back to rows of former columns.
+// TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a
+// time. Another engine makes such rows when it rolls a table back to rows of former columns.
 func TestPartsWithNullTimes(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})

@@ -314,8 +314,8 @@ func TestScanInt96(t *testing.T) {
 	}
 }
 
-// TestLongValues checks that a condition finds the rows of a file whose greatest string is too long for the statistics in the
-// file's footer, and that the manifest has no wrong upper bound.
+// TestLongValues checks that a condition finds the rows of a file whose greatest string is too long for the statistics
+// in the file's footer, and that the manifest has no wrong upper bound.
 func TestLongValues(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	long := strings.Repeat("k", 1<<13)

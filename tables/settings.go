@@ -23,8 +23,8 @@ type Settings struct {
 
 	// Maintenance is MaintenanceOn or MaintenanceOff; "" means that the caller of Maintain decides.
 	Maintenance string `json:"maintenance,omitempty"`
-	// KeepVersions and KeepAge let Maintain expire versions: it keeps at least the newest KeepVersions, and all that are
-	// younger than KeepAge, a duration such as "720h". If both are zero, the options of Maintain decide.
+	// KeepVersions and KeepAge let Maintain expire versions: it keeps at least the newest KeepVersions, and all that
+	// are younger than KeepAge, a duration such as "720h". If both are zero, the options of Maintain decide.
 	KeepVersions int    `json:"keep_versions,omitempty"`
 	KeepAge      string `json:"keep_age,omitempty"`
 }

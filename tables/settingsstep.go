@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// Settings returns the table's settings in its selected state. In an old version, Time and Keys are those of the version; the
-// others can be newer.
+// Settings returns the table's settings in its selected state. In an old version, Time and Keys are those of the
+// version; the others can be newer.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	return withView(ctx, t.reader(), "read the settings of", func(v *view) (Settings, error) {
 		s := settingsOf(v.def.Settings)

@@ -27,8 +27,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes fail, and no files
-// are removed.
+// Damage returns an error that wraps ErrDamaged if the catalog's files have been found to be damaged. Then all changes
+// fail, and no files are removed.
 func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
 
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.

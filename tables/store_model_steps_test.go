@@ -27,8 +27,8 @@ func init() {
 	killableSteps = append(killableSteps, "delete rows", "replace range", "upsert", "partition")
 }
 
-// applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds put.
-// It compares the counts with the correction's result.
+// applyCorrection applies a correction to the model: it deletes the rows for which isDeleted returns true, and adds
+// put. It compares the counts with the correction's result.
 func (m *model) applyCorrection(name tables.TableName, result tables.RewriteResult, err error, isDeleted func(tick) bool, put []tick) error {
 	if err != nil {
 		return err
@@ -227,8 +227,8 @@ func (m *model) snapshot(ctx context.Context, name tables.TableName) error {
 	return err
 }
 
-// anySnapshot returns the bucket and name of a random snapshot, and the name of a table in this bucket. ok is false if there is no
-// snapshot.
+// anySnapshot returns the bucket and name of a random snapshot, and the name of a table in this bucket. ok is false if
+// there is no snapshot.
 func (m *model) anySnapshot() (snapshot, table tables.TableName, ok bool) {
 	if len(m.snapshots) == 0 {
 		return snapshot, table, false

@@ -256,8 +256,8 @@ func (m *model) run(t *testing.T, seed uint64, count int) {
 	}
 }
 
-// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL. PARTD_REMOTE_STEPS sets
-// how many operations.
+// TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL. PARTD_REMOTE_STEPS
+// sets how many operations.
 func TestModelOnPostgresAndS3(t *testing.T) {
 	w := tabletest.StartWarehouse(t)
 	for seed := range uint64(2) {

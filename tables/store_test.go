@@ -223,9 +223,9 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 	}
 }
 
-// TestFoldOfForbiddenNulls checks what happens if another process makes a nested field required while the tail (rows not yet
-// in data files) has nulls there. Each fold of the table fails, and names it; its rows can be read. Other tables are folded. After
-// the field is optional again, a fold succeeds.
+// TestFoldOfForbiddenNulls checks what happens if another process makes a nested field required while the tail (rows
+// not yet in data files) has nulls there. Each fold of the table fails, and names it; its rows can be read. Other
+// tables are folded. After the field is optional again, a fold succeeds.
 func TestFoldOfForbiddenNulls(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -60,8 +60,8 @@ func TestUpsert(t *testing.T) {
 	}
 }
 
-// TestUpsertManyKeys compares an upsert whose keys do not fit in memory with a model, for tables with and without an order. A
-// concurrent deletion makes the upsert start again.
+// TestUpsertManyKeys compares an upsert whose keys do not fit in memory with a model, for tables with and without an
+// order. A concurrent deletion makes the upsert start again.
 func TestUpsertManyKeys(t *testing.T) {
 	t.Parallel()
 	const rows = 20_000
@@ -152,8 +152,8 @@ func TestUpsertManyKeys(t *testing.T) {
 	}
 }
 
-// TestUpsertFiles checks that the number of files with replaced rows is the same whether the keys fit in memory or not. A
-// second file, whose time overlaps, is rewritten with the first in only one case, and contains no replaced row.
+// TestUpsertFiles checks that the number of files with replaced rows is the same whether the keys fit in memory or not.
+// A second file, whose time overlaps, is rewritten with the first in only one case, and contains no replaced row.
 func TestUpsertFiles(t *testing.T) {
 	for _, memory := range []int64{1 << 20, 64 << 20} {
 		b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: memory}).Bucket("")

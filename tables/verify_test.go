@@ -94,8 +94,8 @@ func TestVerifyManifest(t *testing.T) {
 	}
 }
 
-// TestVerifyDuringSweep checks that Verify reports no damage if another process commits, and removes the replaced files,
-// while Verify reads a table.
+// TestVerifyDuringSweep checks that Verify reports no damage if another process commits, and removes the replaced
+// files, while Verify reads a table.
 func TestVerifyDuringSweep(t *testing.T) {
 	t.Parallel()
 	for _, changed := range []string{"a", "b"} {

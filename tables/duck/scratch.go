@@ -217,8 +217,8 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	}
 	// Write no statistics: they would ignore NaN, and would save little in files that are small or read once.
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
-	// Make all fields of nested columns nullable, because files of other programs can contain nulls in fields that do not
-	// allow nulls. The writer would move the values of such fields to other rows.
+	// Make all fields of nested columns nullable, because files of other programs can contain nulls in fields that do
+	// not allow nulls. The writer would move the values of such fields to other rows.
 	columns := arrow.NewSchema(schema.MapTypes(plan.Stored.Fields(), schema.WithNullableFields), nil)
 	w, err := pqarrow.NewFileWriter(columns, &f.out, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {

@@ -246,8 +246,8 @@ var andTable = func() (t [256]outcomeSet) {
 	return t
 }()
 
-// computeAnd returns the outcomes that "and" can have. It holds only if both sides can hold, fails if one side can fail,
-// and is unknown if one side can be unknown while the other can hold or be unknown.
+// computeAnd returns the outcomes that "and" can have. It holds only if both sides can hold, fails if one side can
+// fail, and is unknown if one side can be unknown while the other can hold or be unknown.
 func computeAnd(a, b outcomeSet) outcomeSet {
 	out := a&b&holds | (a|b)&fails
 	if a&unknown != 0 && b&(holds|unknown) != 0 || b&unknown != 0 && a&holds != 0 {

@@ -94,8 +94,8 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	return s.exec(ctx, st, rows)
 }
 
-// changedRowsSchema is the schema of the answer to a statement that writes. Its metadata distinguishes it from a SELECT's
-// result.
+// changedRowsSchema is the schema of the answer to a statement that writes. Its metadata distinguishes it from a
+// SELECT's result.
 var changedRowsSchema = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
 // execAndSendCount runs a ticket's statement, which must write, and sends one row with the number of

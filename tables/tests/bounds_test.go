@@ -18,9 +18,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
-// TestEmptyPartitionBounds checks the bounds of partition values in manifest lists. Readers take a missing lower bound for
-// "all values are null", and do not read the manifest. So the empty text and no bytes are bounds, and a column of nulls or
-// NaN has none.
+// TestEmptyPartitionBounds checks the bounds of partition values in manifest lists. Readers take a missing lower bound
+// for "all values are null", and do not read the manifest. So the empty text and no bytes are bounds, and a column of
+// nulls or NaN has none.
 func TestEmptyPartitionBounds(t *testing.T) {
 	for i, c := range []struct {
 		typ    iceberg.Type
@@ -50,9 +50,9 @@ func TestEmptyPartitionBounds(t *testing.T) {
 	}
 }
 
-// TestColumnBounds checks the bounds in the manifests of a partitioned table, of another column than the partition's. No
-// bound, which readers take for "unknown", is below the smallest or above the largest value. Readers sort NaN in different
-// places, so a column with NaN has none.
+// TestColumnBounds checks the bounds in the manifests of a partitioned table, of another column than the partition's.
+// No bound, which readers take for "unknown", is below the smallest or above the largest value. Readers sort NaN in
+// different places, so a column with NaN has none.
 func TestColumnBounds(t *testing.T) {
 	for i, c := range []struct {
 		typ    iceberg.Type

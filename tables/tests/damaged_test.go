@@ -172,9 +172,9 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 	tabletest.WantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
 }
 
-// TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from a
-// backup. Afterwards, none of the table's old rows may reappear from the tail, which holds rows that are not yet in data
-// files.
+// TestDeleteOrRestoreDamaged checks that a damaged table can be deleted, by itself or with its bucket, or restored from
+// a backup. Afterwards, none of the table's old rows may reappear from the tail, which holds rows that are not yet in
+// data files.
 func TestDeleteOrRestoreDamaged(t *testing.T) {
 	t.Parallel()
 	for corruption, f := range tabletest.Corruptions {

@@ -238,8 +238,8 @@ func oneNull() array.RecordReader {
 	return tabletest.OneBatch(b.NewRecordBatch())
 }
 
-// TestNullTypeReplaced checks that a put, an upsert or Evolve can give a column of the null type another type. Each type
-// and evolution is tested with one of the three.
+// TestNullTypeReplaced checks that a put, an upsert or Evolve can give a column of the null type another type. Each
+// type and evolution is tested with one of the three.
 func TestNullTypeReplaced(t *testing.T) {
 	for i, typ := range []string{"bool", "int8", "int64", "uint64", "float16", "float64", "utf8", "binary", "date32", "timestamp[ns, tz=UTC]", "decimal(38, 2)", "duration[ns]"} {
 		value := map[string]string{"bool": "true", "utf8": `"x"`, "binary": `"AA=="`, "date32": `"2026-01-31"`, "timestamp[ns, tz=UTC]": `"2026-01-31T00:00:00Z"`, "decimal(38, 2)": `"1.25"`}[typ]

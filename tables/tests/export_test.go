@@ -42,7 +42,8 @@ func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	return ns, f.NumRowGroups()
 }
 
-// TestExport checks that exported files contain exactly the selected rows, including rows in the tail or of an old version.
+// TestExport checks that exported files contain exactly the selected rows, including rows in the tail or of an old
+// version.
 func TestExport(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})

@@ -100,9 +100,9 @@ func sameLines(a, b string) (n int) {
 	return n
 }
 
-// TestFlippedBits flips single bits in all files of a store that was killed, of one that was closed, and of one in a bucket. Reading must return the right
-// rows or an error, unless the last record of a log cannot be told from a torn one, which the log says. A
-// rebuilt catalog is complete, or the log says what is lost.
+// TestFlippedBits flips single bits in all files of a store that was killed, of one that was closed, and of one in a
+// bucket. Reading must return the right rows or an error, unless the last record of a log cannot be told from a torn
+// one, which the log says. A rebuilt catalog is complete, or the log says what is lost.
 func TestFlippedBits(t *testing.T) {
 	t.Parallel()
 	flips := tabletest.Rounds(t, "PARTD_FLIPS", 3)

@@ -21,8 +21,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// killChild runs operations on a directory, its argument, until it is killed. It reads each operation from standard input,
-// and prints a line after it.
+// killChild runs operations on a directory, its argument, until it is killed. It reads each operation from standard
+// input, and prints a line after it.
 func killChild(args []string) error {
 	ctx := context.Background()
 	s, err := tables.Open(ctx, args[0], &tables.Options{FoldBytes: 2000, FoldAge: 5 * time.Millisecond, Sync: rand.IntN(2) == 0})
@@ -72,7 +72,8 @@ func (a rowsByTable) equal(b rowsByTable) bool {
 	return maps.EqualFunc(a, b, func(a, b []int64) bool { return slices.Equal(a, b) })
 }
 
-// TestKill checks that each process killed with kill -9 leaves all acknowledged rows; PARTD_KILLS sets how many are killed.
+// TestKill checks that each process killed with kill -9 leaves all acknowledged rows; PARTD_KILLS sets how many are
+// killed.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -251,8 +252,8 @@ func (p *writerProcess) next() [2]int64 {
 }
 
 // TestKillRemote appends to two tables in a bucket with eight writers in four processes; two of
-// the processes first store rows in a tail on their disk. At the same time it kills processes, the gateway or the database,
-// PARTD_KILLS times in all. Each acknowledged row must occur once.
+// the processes first store rows in a tail on their disk. At the same time it kills processes, the gateway or the
+// database, PARTD_KILLS times in all. Each acknowledged row must occur once.
 func TestKillRemote(t *testing.T) {
 	w := tabletest.StartWarehouse(t)
 	var processes []*writerProcess
@@ -335,8 +336,8 @@ func TestKillRemote(t *testing.T) {
 	checkAll(t, w, s, want)
 }
 
-// checkAll compares tables with the expected rows, and reads versions and snapshots with an initially empty cache: all, or
-// by default some of the versions.
+// checkAll compares tables with the expected rows, and reads versions and snapshots with an initially empty cache: all,
+// or by default some of the versions.
 func checkAll(t *testing.T, w *tabletest.Warehouse, s *tables.Store, want map[string][]int64) {
 	t.Helper()
 	o := w.Options

@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestManyTables opens, lists, finds and snapshots PARTD_TABLES tables, a multiple of 100. It logs how long each operation takes.
+// TestManyTables opens, lists, finds and snapshots PARTD_TABLES tables, a multiple of 100. It logs how long each
+// operation takes.
 func TestManyTables(t *testing.T) {
 	n := tabletest.Rounds(t, "PARTD_TABLES", 100)
 	dir := t.TempDir()

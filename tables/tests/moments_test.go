@@ -96,8 +96,8 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
 }
 
-// TestManyMoments checks that each of many moments can be read, in any order, until there are more puts in the tail than a
-// read of a moment keeps apart; then the moment itself can still be read.
+// TestManyMoments checks that each of many moments can be read, in any order, until there are more puts in the tail
+// than a read of a moment keeps apart; then the moment itself can still be read.
 func TestManyMoments(t *testing.T) {
 	for puts, isExact := range map[int]bool{50: true, 60: false} {
 		b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
@@ -302,8 +302,8 @@ func TestReturnedVersions(t *testing.T) {
 	}
 }
 
-// TestReturnedVersionsConcurrent checks that the version that each put returns contains the put's rows, although folds, reads
-// of earlier moments, deletes and large puts commit at the same time.
+// TestReturnedVersionsConcurrent checks that the version that each put returns contains the put's rows, although folds,
+// reads of earlier moments, deletes and large puts commit at the same time.
 func TestReturnedVersionsConcurrent(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	table := s.Bucket("").Table("t")

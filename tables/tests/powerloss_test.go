@@ -197,7 +197,8 @@ func syncKillChild(args []string) error {
 	return nil
 }
 
-// TestKillDuringWrites checks that acknowledged rows of writers that share syncs survive kills; PARTD_KILLS sets how many.
+// TestKillDuringWrites checks that acknowledged rows of writers that share syncs survive kills; PARTD_KILLS sets how
+// many.
 func TestKillDuringWrites(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

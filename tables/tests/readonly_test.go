@@ -96,7 +96,8 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
-// TestReadOnlyKeepsLocks opens a copy of a Store in the same process. Another program must then not remove the log of that Store.
+// TestReadOnlyKeepsLocks opens a copy of a Store in the same process. Another program must then not remove the log of
+// that Store.
 func TestReadOnlyKeepsLocks(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("sqlite3")
@@ -114,8 +115,8 @@ func TestReadOnlyKeepsLocks(t *testing.T) {
 	tabletest.Succeed(t, err)
 }
 
-// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments are the
-// operation ("read" or "write"), the directory, Options.Catalog and Options.NoTail.
+// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments
+// are the operation ("read" or "write"), the directory, Options.Catalog and Options.NoTail.
 func readWriteChild(args []string) error {
 	ctx := context.Background()
 	o := &tables.Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}

@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestRebuild loses files of the catalog. Opening it then fails, without changes, until a rebuild, which gets the rows back.
+// TestRebuild loses files of the catalog. Opening it then fails, without changes, until a rebuild, which gets the rows
+// back.
 func TestRebuild(t *testing.T) {
 	t.Parallel()
 	closed, killed := filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")

@@ -14,7 +14,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestRestoreOne checks that Restore can restore single tables with rows, columns and metadata, and changes no other table.
+// TestRestoreOne checks that Restore can restore single tables with rows, columns and metadata, and changes no other
+// table.
 func TestRestoreOne(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), nil)
@@ -61,8 +62,8 @@ func TestRestoreOne(t *testing.T) {
 	tabletest.WantRows(t, b, "b", 1, 2)
 }
 
-// TestRestoredByEngine checks that another engine can change a table that was deleted and restored, and so has files in its former
-// location.
+// TestRestoredByEngine checks that another engine can change a table that was deleted and restored, and so has files in
+// its former location.
 func TestRestoredByEngine(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), nil)
@@ -132,8 +133,8 @@ func TestRestoreDamaged(t *testing.T) {
 	}
 }
 
-// TestBackupOverOtherTables checks that a backup fails if its destination has tables that are not from a backup, and leaves
-// them unchanged.
+// TestBackupOverOtherTables checks that a backup fails if its destination has tables that are not from a backup, and
+// leaves them unchanged.
 func TestBackupOverOtherTables(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -154,8 +155,8 @@ func TestBackupOverOtherTables(t *testing.T) {
 	}
 }
 
-// TestRestoreTablesFrom checks that a restore of single tables changes no others, and changes nothing if the backup lacks
-// one of them.
+// TestRestoreTablesFrom checks that a restore of single tables changes no others, and changes nothing if the backup
+// lacks one of them.
 func TestRestoreTablesFrom(t *testing.T) {
 	t.Parallel()
 	ctx, s, to := t.Context(), tabletest.Open(t, t.TempDir(), nil), tabletest.Open(t, t.TempDir(), nil)

@@ -12,9 +12,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestVectors checks that corrections of a table that asks for merge-on-read keep its data files, and write one deletion
-// vector for each file with deleted rows, also if the whole file is deleted. Compact must apply the vectors. TestModel
-// checks the rows.
+// TestVectors checks that corrections of a table that asks for merge-on-read keep its data files, and write one
+// deletion vector for each file with deleted rows, also if the whole file is deleted. Compact must apply the vectors.
+// TestModel checks the rows.
 func TestVectors(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
@@ -81,8 +81,8 @@ func TestVectorsTooLarge(t *testing.T) {
 	tabletest.WantRows(t, b, "t", 0, 1)
 }
 
-// TestRowCountAfterForeignDeletes replaces a table's rows after another program deleted some by position. The deletes do
-// not apply to the new rows, although the snapshot still counts them.
+// TestRowCountAfterForeignDeletes replaces a table's rows after another program deleted some by position. The deletes
+// do not apply to the new rows, although the snapshot still counts them.
 func TestRowCountAfterForeignDeletes(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})

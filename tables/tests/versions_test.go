@@ -127,8 +127,8 @@ func loadTrades(t *testing.T, n *pull.Node, want int64) {
 	}
 }
 
-// writeIceberg writes a table of trades on the days 1 to 3, which another program partitioned by months. That program has
-// deleted day 2, with position deletes in Iceberg's format version 2, and with deletion vectors in version 3.
+// writeIceberg writes a table of trades on the days 1 to 3, which another program partitioned by months. That program
+// has deleted day 2, with position deletes in Iceberg's format version 2, and with deletion vectors in version 3.
 func writeIceberg(t *testing.T, s *tables.Store, version int) {
 	t.Helper()
 	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "Time", Type: iceberg.PrimitiveTypes.TimestampTz, Required: true},
@@ -175,8 +175,8 @@ func runStage(t *testing.T, dir string, words ...string) []string {
 }
 
 // TestReleasedVersions opens, reads and changes what each released version wrote: tables with rows in files and in the
-// tail, tables that another program partitioned and deleted rows from, a backup of them, the results of stages, and a node of package pull with its backup. With --write-version, it
-// writes them instead.
+// tail, tables that another program partitioned and deleted rows from, a backup of them, the results of stages, and a
+// node of package pull with its backup. With --write-version, it writes them instead.
 func TestReleasedVersions(t *testing.T) {
 	if *writeVersion != "" {
 		writeTables(t, filepath.Join(*writeVersion, "tables"))

@@ -70,7 +70,8 @@ func TestReadersDuringFolds(t *testing.T) {
 	readers.Wait()
 }
 
-// TestManyWriters checks that no row is lost if many goroutines append to the same few tables, which do not exist at first.
+// TestManyWriters checks that no row is lost if many goroutines append to the same few tables, which do not exist at
+// first.
 func TestManyWriters(t *testing.T) {
 	t.Parallel()
 	for _, noTail := range []bool{false, true} {

@@ -90,7 +90,8 @@ func (s *Set) pending() (sum int64) {
 	return sum
 }
 
-// withOpenStores calls f with the named namespace's store, if it is open. If name is "", it calls f with each open store.
+// withOpenStores calls f with the named namespace's store, if it is open. If name is "", it calls f with each open
+// store.
 func (s *Set) withOpenStores(name string, f func(partd.Partd)) {
 	s.mu.Lock()
 	var open []*entry

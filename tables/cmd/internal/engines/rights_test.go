@@ -199,9 +199,8 @@ func (s *server) dataFiles(t *testing.T, table string) (paths []string) {
 }
 
 // testColumnTypes checks that the server writes Iceberg's types as Spark and pyiceberg do. It also checks tables with
-// partitions, for which the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must be
-// equal.
-// Known differences:
+// partitions, for which the server uses another writer. Spark and pyiceberg copy the server's rows, and the copies must
+// be equal. Known differences:
 //   - The server writes no columns of the types variant, geometry, geography and unknown.
 //   - Spark 4.1 with Iceberg 1.11 has no times of day and no timestamps in nanoseconds, so only pyiceberg tests them.
 //   - In tables with partitions, decimals of up to 18 digits are bytes instead of integers, because Iceberg's library for

@@ -62,8 +62,8 @@ func ByExtension(name string) (Format, error) {
 	return "", fmt.Errorf("%s: the file name does not indicate the format", name)
 }
 
-// InputByExtension returns the format of a file to read. Unlike ByExtension, it also knows the extensions of compressed files,
-// tab-separated files and JSON arrays.
+// InputByExtension returns the format of a file to read. Unlike ByExtension, it also knows the extensions of compressed
+// files, tab-separated files and JSON arrays.
 func InputByExtension(name string) (Format, error) {
 	name = zfile.TrimName(name)
 	switch strings.ToLower(filepath.Ext(name)) {
