@@ -16,7 +16,7 @@ import (
 func TestHeaders(t *testing.T) {
 	skipped := []string{".git", "testdata", "testutil", "bench", "node_modules", "examples"}
 	checked := 0
-	err := filepath.WalkDir("..", func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
