@@ -38,8 +38,9 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function together with its raw files and ancestor stages, created by the decorator stage. A call returns the kept
-    result, if there is one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the result.
+    """A function together with its raw files and ancestor stages, created by the decorator stage. A call returns the
+    kept result, if there is one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the
+    result.
 
         @stage(raw_file="in.csv", cache=True)
         def clean(raw_file):
