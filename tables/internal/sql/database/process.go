@@ -192,7 +192,7 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 		return nil, err
 	}
 	batch, err := r.batches.Next()
-	r.process.hasEnded = batch == nil
+	r.process.hasEnded = r.batches.Ended()
 	return batch, statementError(r.process.worker.ExplainError(err))
 }
 
@@ -200,13 +200,13 @@ func (r *processRows) Next() (arrow.RecordBatch, error) {
 // next.
 func (r *processRows) Messages() iter.Seq2[arrowsafe.Message, error] {
 	return func(yield func(arrowsafe.Message, error) bool) {
+		defer func() { r.process.hasEnded = r.batches.Ended() }()
 		for m, err := range r.batches.Messages() {
 			err = cmp.Or(canceled.Err(r.ctx), statementError(r.process.worker.ExplainError(err)))
 			if !yield(m, err) || err != nil {
 				return
 			}
 		}
-		r.process.hasEnded = true
 	}
 }
 

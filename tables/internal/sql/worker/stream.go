@@ -120,6 +120,10 @@ func (b *Batches) Messages() iter.Seq2[arrowsafe.Message, error] {
 	}
 }
 
+// Ended reports whether the stream has ended, because it is complete or because the worker has sent an error. Otherwise,
+// for example after a batch that is too large, the worker may still be sending.
+func (b *Batches) Ended() bool { return b.c.streamErr != nil }
+
 // Release releases the last batch.
 func (b *Batches) Release() {
 	if b.r != nil {

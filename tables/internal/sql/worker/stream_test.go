@@ -47,27 +47,28 @@ func zerosReader(batches int, endErr error) array.RecordReader {
 	}, func() {})
 }
 
-// readAll reads all batches, either decoded or as encoded messages, and returns the number of bytes read.
-func readAll(c *Conn, decoded bool) (n int, err error) {
+// readAll reads all batches, either decoded or as encoded messages, and returns the number of bytes read, and whether
+// the stream has ended.
+func readAll(c *Conn, decoded bool) (n int, ended bool, err error) {
 	const limit = 8 << 20
 	b, err := c.ReceiveBatches(limit)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer b.Release()
 	if !decoded {
 		for m, err := range b.Messages() {
 			if err != nil {
-				return n, err
+				return n, b.Ended(), err
 			}
 			n += len(m.Body)
 		}
-		return n, nil
+		return n, b.Ended(), nil
 	}
 	for {
 		batch, err := b.Next()
 		if batch == nil {
-			return n, err
+			return n, b.Ended(), err
 		}
 		n += int(batch.NumRows()) * 8
 		batch.Release()
@@ -80,21 +81,22 @@ func TestStream(t *testing.T) {
 	for _, decoded := range []bool{true, false} {
 		for _, batches := range []int{0, 1, 5} {
 			t.Run(fmt.Sprint(decoded, batches), func(t *testing.T) {
-				n, err := readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
-				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil {
-					t.Errorf("read = %d bytes, %v, want about %d", n, err, batches*800_000)
+				n, ended, err := readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, nil)) }), decoded)
+				if n < batches*800_000 || n > batches*800_000+batches*1000 || err != nil || !ended {
+					t.Errorf("read = %d bytes, %v, want about %d; ended = %t", n, err, batches*800_000, ended)
 				}
-				_, err = readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
+				_, ended, err = readAll(startPair(t, func(c *Conn) { _ = c.SendBatches(zerosReader(batches, wantErr)) }), decoded)
 				var statementErr *sqltext.Error
-				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") {
-					t.Errorf("read of a failed stream = %v, want %v", err, wantErr)
+				if !errors.As(err, &statementErr) || statementErr.Line != 2 || statementErr.Column != 3 || !strings.Contains(err.Error(), "that is wrong") || !ended {
+					t.Errorf("read of a failed stream = %v, want %v; ended = %t", err, wantErr, ended)
 				}
 			})
 		}
 	}
 }
 
-// TestInvalidStreams checks that invalid frames and false lengths from a worker are errors.
+// TestInvalidStreams checks that invalid frames and false lengths from a worker are errors. After a batch that is too
+// large, the stream has not ended, so the worker must not get another statement.
 func TestInvalidStreams(t *testing.T) {
 	encoded := func() string {
 		var text strings.Builder
@@ -116,9 +118,9 @@ func TestInvalidStreams(t *testing.T) {
 		"an error of 200 MB":  "f\x00\x00\x00\x0c{",
 	} {
 		for _, decoded := range []bool{true, false} {
-			n, err := readAll(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
-			if err == nil || name == "huge batch" && !errors.Is(err, partd.ErrTooLarge) {
-				t.Errorf("%s: read = %d bytes, %v, want an error", name, n, err)
+			n, ended, err := readAll(startPair(t, func(c *Conn) { _, _ = c.c.Write([]byte(bytes)) }), decoded)
+			if err == nil || name == "huge batch" && (!errors.Is(err, partd.ErrTooLarge) || ended) {
+				t.Errorf("%s: read = %d bytes, %v, want an error; ended = %t", name, n, err, ended)
 			}
 		}
 	}
