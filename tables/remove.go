@@ -55,11 +55,7 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var touched []table.FileScanTask
 	canMark := w.canMark(tasks) && deletes.rows == nil
 	if canMark && deletes.find == nil {
-		located := *deletes
-		located.find = func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
-			return deletes.locate(ctx, scan, t, tasks, w.e.s.opts.Memory/8)
-		}
-		deletes = &located
+		deletes = w.locating(deletes)
 	}
 	for _, task := range tasks {
 		canMatch, canRemain := true, true
@@ -120,6 +116,15 @@ func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 		}
 	}
 	return nil
+}
+
+// locating returns a copy of deletes that finds the positions of the deleted rows, so that they can be marked.
+func (w *rewrite) locating(deletes *deletePredicate) *deletePredicate {
+	located := *deletes
+	located.find = func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
+		return deletes.locate(ctx, scan, t, tasks, w.e.s.opts.Memory/8)
+	}
+	return &located
 }
 
 // groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in

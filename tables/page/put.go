@@ -2,6 +2,7 @@ package page
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
@@ -69,16 +72,8 @@ func (h *handler) put(q *request) error {
 		return err
 	}
 	defer release()
-	existing, err := h.store.Bucket(bucket).Table(table).At(q.Ctx)
-	switch {
-	case err == nil && mode == tables.PutError:
-		return &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
-	case err == nil && mode == tables.PutAppend:
-		input.Known, err = existing.Schema(q.Ctx)
-		if err != nil {
-			return err
-		}
-	case err != nil && !errors.Is(err, tables.ErrNotFound):
+	input.Known, err = h.knownColumns(q.Ctx, bucket, table, mode)
+	if err != nil {
 		return err
 	}
 	input.File, err = os.CreateTemp("", "partd-tables-")
@@ -113,6 +108,23 @@ func (h *handler) put(q *request) error {
 		return err
 	}
 	return q.reply(map[string]int64{"version": int64(v), "rows": counted.Rows})
+}
+
+// knownColumns returns the columns of a table to which rows are appended, or nil if the rows determine the columns. It
+// returns an error if the table exists although the mode forbids that.
+func (h *handler) knownColumns(ctx context.Context, bucket, table string, mode tables.PutMode) (*arrow.Schema, error) {
+	existing, err := h.store.Bucket(bucket).Table(table).At(ctx)
+	switch {
+	case errors.Is(err, tables.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case mode == tables.PutError:
+		return nil, &problem{Status: http.StatusConflict, Text: "the table already exists: use mode=append or mode=replace"}
+	case mode == tables.PutAppend:
+		return existing.Schema(ctx)
+	}
+	return nil, nil
 }
 
 // asClientError converts err to an error that blames the client's input, unless err is known to have another cause.

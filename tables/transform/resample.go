@@ -190,24 +190,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	if err := q.groupBy(ctx, table, source, o.By); err != nil {
 		return nil, err
 	}
-	if o.Columns == nil && named == nil {
-		for _, f := range source.Fields() {
-			if f.Name != o.TimeColumn && !slices.ContainsFunc(q.by, func(by arrow.Field) bool { return by.Name == f.Name }) {
-				q.columns = append(q.columns, f)
-			}
-		}
-	}
-	for _, name := range slices.Concat(o.Columns, named) {
-		f, err := field(source, name)
-		if err != nil {
-			return nil, err
-		}
-		q.columns = append(q.columns, f)
-	}
-	for _, f := range q.columns {
-		if err := checkExact(f); err != nil && !isZonedNanos(f) {
-			return nil, err
-		}
+	if err := q.chooseColumns(source, o.Columns, named); err != nil {
+		return nil, err
 	}
 	q.hasZonedNanos = isZonedNanos(timeField) || slices.ContainsFunc(q.columns, isZonedNanos)
 	q.aggregates, err = newAggregates(q.columns, calls)
@@ -237,6 +221,31 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	notes := q.pandasMetadata(source)
 	q.schema = arrow.NewSchema(fields, &notes)
 	return q, nil
+}
+
+// chooseColumns sets the columns to aggregate: the columns of the options and those that functions name or, if there
+// are none, all columns except the time and those that group the rows.
+func (q *resampling) chooseColumns(source *arrow.Schema, columns, named []string) error {
+	if columns == nil && named == nil {
+		for _, f := range source.Fields() {
+			if f.Name != q.timeColumn && !slices.ContainsFunc(q.by, func(by arrow.Field) bool { return by.Name == f.Name }) {
+				q.columns = append(q.columns, f)
+			}
+		}
+	}
+	for _, name := range slices.Concat(columns, named) {
+		f, err := field(source, name)
+		if err != nil {
+			return err
+		}
+		q.columns = append(q.columns, f)
+	}
+	for _, f := range q.columns {
+		if err := checkExact(f); err != nil && !isZonedNanos(f) {
+			return err
+		}
+	}
+	return nil
 }
 
 // groupBy sets q.by. Nil names mean the table's keys.

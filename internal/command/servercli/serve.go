@@ -90,12 +90,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 			stop()
 		}()
 	}
-	for _, l := range listeners {
-		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", a.users != nil, "trusted", l.opts.Trusted)
-		if risk := c.exposure(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
-			log.Warn("--insecure: "+risk, "address", remote.URL(l.Addr()))
-		}
-	}
+	c.logListeners(log, listeners, a.users != nil)
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
@@ -106,6 +101,16 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	}
 	log.Info("ended")
 	return nil
+}
+
+// logListeners logs the addresses, and the risks of those that others can reach without TLS or users.
+func (c *config) logListeners(log *slog.Logger, listeners []listener, hasUsers bool) {
+	for _, l := range listeners {
+		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", hasUsers, "trusted", l.opts.Trusted)
+		if risk := c.exposure(remote.URL(l.Addr())); risk != "" && remote.IsExposed(l.Addr()) {
+			log.Warn("--insecure: "+risk, "address", remote.URL(l.Addr()))
+		}
+	}
 }
 
 // newServer returns a server of store, with its limits and namespaces. The server closes store.

@@ -16,11 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-func newPut(a *app) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "put [flags] [--] NAME FILE",
-		Short: "Put the rows of a file into a table",
-		Long: `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, TSV,
+const putHelp = `Put the rows of a file into a table: all of them or, on an error, none. FILE is CSV, TSV,
 JSON lines, a JSON array, Parquet or Arrow, according to its name or --format; - is the standard
 input. Text compressed with gzip, zstd, bzip2 or lz4 is detected. With --mode
 append, CSV and JSON lines are read with the table's column types. Otherwise, the type of each column
@@ -30,7 +26,13 @@ is inferred from all its values.
 second put with the same --id changes nothing, so it is safe to retry a put with an ID.
 
 --time, --key, --on-duplicate and --compression set the settings of a table that put creates or replaces. To
-change the settings of an existing table, use the command "settings".`,
+change the settings of an existing table, use the command "settings".`
+
+func newPut(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "put [flags] [--] NAME FILE",
+		Short: "Put the rows of a file into a table",
+		Long:  putHelp,
 		Example: `  partd-tables put birdstrikes birdstrikes.csv
   partd-tables put AAPL trades.parquet --bucket NASDAQ --mode append --id 2026-01-31
   zcat rows.jsonl.gz | partd-tables put rows - --format jsonl --mode replace`,

@@ -121,16 +121,20 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 		s.Bytes += size
 		dirs[filepath.Dir(path)] = true
 	}
+	if sw.root == "" { // a bucket has no directories
+		sw.removeEmpty(dirs)
+	}
+	return s, nil
+}
+
+// removeEmpty removes the directories that are empty, and then their parents that are empty.
+func (sw *sweeper) removeEmpty(dirs map[string]bool) {
 	for dir := range dirs {
-		if sw.root != "" {
-			break // a bucket has no directories
-		}
 		// Remove deletes a directory only if it is empty.
 		if sw.fs.Remove(dir) == nil {
 			_ = sw.fs.Remove(filepath.Dir(dir))
 		}
 	}
-	return s, nil
 }
 
 // isReplaced reports whether the grace period GracePeriods.Replaced applies to an unused file.

@@ -63,6 +63,9 @@ func (p *parser) wrap(i int, err error) error {
 	if i < len(p.tokens) {
 		offset = p.tokens[i].start
 	}
+	if p.sql == "" { // RefusedAt knows no position without a statement
+		return &sqltext.Error{Line: 1, Column: 1, Err: err}
+	}
 	return sqltext.RefusedAt(p.sql, offset, "%w", err)
 }
 

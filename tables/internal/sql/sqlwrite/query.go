@@ -191,7 +191,6 @@ type ChangeAction struct {
 // the table in the query. sourceColumns are the names of the columns of a MERGE's source; they are used only if
 // NeedsSource returns true.
 func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns []string) (*Change, error) {
-	alias := sqltext.Name(st.Alias)
 	c := &Change{}
 	expressions := make([]map[int]string, len(columns)) // for each column, its new values by the action's index
 	for k := range st.Actions {
@@ -226,27 +225,41 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 	if st.Verb == Delete {
 		c.Actions = []ChangeAction{{Kind: Delete}}
 	}
-	position := fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, ", alias, sqltext.Name(FileColumn), sqltext.Name(RowColumn))
-	as := func(v int) string { return " AS " + sqltext.Name("partd value "+strconv.Itoa(v)) }
-	const sorted = " ORDER BY 1, 2"
-	from := " FROM " + target + " AS " + alias
-	if st.Verb != Merge {
-		if st.From != "" {
-			from += ", " + st.From + "\n"
-		}
-		if st.Where != "" {
-			from += " WHERE (" + st.Where + "\n)"
-		}
-		c.SQL = st.with() + position + "0 AS " + sqltext.Name(actionColumn)
-		for v, i := range c.Values {
-			c.SQL += ", " + expressions[i][0] + as(v)
-		}
-		c.SQL += from + sorted
-		return c, nil
+	if st.Verb == Merge {
+		return c, st.addMergeSQL(c, target, columns, expressions)
 	}
+	c.SQL = st.with() + st.positionSQL() + "0 AS " + sqltext.Name(actionColumn)
+	for v, i := range c.Values {
+		c.SQL += ", " + expressions[i][0] + valueAlias(v)
+	}
+	c.SQL += " FROM " + target + " AS " + sqltext.Name(st.Alias)
+	if st.From != "" {
+		c.SQL += ", " + st.From + "\n"
+	}
+	if st.Where != "" {
+		c.SQL += " WHERE (" + st.Where + "\n)"
+	}
+	c.SQL += byPosition
+	return c, nil
+}
+
+// byPosition sorts the changes by file and row.
+const byPosition = " ORDER BY 1, 2"
+
+// positionSQL returns the start of a SELECT of a changed row's file and position.
+func (st *Statement) positionSQL() string {
+	return fmt.Sprintf("SELECT %[1]s.%[2]s, %[1]s.%[3]s, ", sqltext.Name(st.Alias), sqltext.Name(FileColumn), sqltext.Name(RowColumn))
+}
+
+func valueAlias(v int) string { return " AS " + sqltext.Name("partd value "+strconv.Itoa(v)) }
+
+// addMergeSQL sets the SQL of the changes of a MERGE. expressions has, for each column, its new values by the action's
+// index.
+func (st *Statement) addMergeSQL(c *Change, target string, columns []Column, expressions []map[int]string) error {
+	alias := sqltext.Name(st.Alias)
 	with, source, err := st.source()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	// The result of an action is a row: the action's index, and the new values. DuckDB evaluates an expression again
 	// wherever its alias is used, so conditions and values are parts of one expression.
@@ -272,20 +285,20 @@ func (st *Statement) ChangeQuery(target string, columns []Column, sourceColumns 
 			condition = " USING " + st.Using
 		}
 		cases := fmt.Sprintf("CASE WHEN %s.%s IS NOT NULL THEN %s ELSE %s END", alias, sqltext.Name(RowColumn), orNull(matched), orNull(notMatched))
-		parts = append(parts, position+result(cases)+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
+		parts = append(parts, st.positionSQL()+result(cases)+" FROM "+source+"\n"+join+target+" AS "+alias+condition)
 	}
 	if unmatched := st.caseOf(NotMatchedBySource, results); unmatched != "" {
 		if st.Using != "" {
-			return nil, errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
+			return errors.New("WHEN NOT MATCHED BY SOURCE needs ON instead of USING")
 		}
-		parts = append(parts, position+result(unmatched)+from+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
+		parts = append(parts, st.positionSQL()+result(unmatched)+" FROM "+target+" AS "+alias+" WHERE NOT EXISTS (SELECT 1 FROM "+source+"\n WHERE ("+st.On+"\n))")
 	}
 	c.SQL = with + "SELECT " + sqltext.Name(FileColumn) + ", " + sqltext.Name(RowColumn) + ", " + sqltext.Name(actionColumn) + "[1]"
 	for v, i := range c.Values {
-		c.SQL += ", " + columns[i].cast(fmt.Sprintf("%s[%d]", sqltext.Name(actionColumn), v+2)) + as(v)
+		c.SQL += ", " + columns[i].cast(fmt.Sprintf("%s[%d]", sqltext.Name(actionColumn), v+2)) + valueAlias(v)
 	}
-	c.SQL += " FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqltext.Name(actionColumn) + "[1] IS NOT NULL" + sorted
-	return c, nil
+	c.SQL += " FROM (" + strings.Join(parts, " UNION ALL ") + ") WHERE " + sqltext.Name(actionColumn) + "[1] IS NOT NULL" + byPosition
+	return nil
 }
 
 // source returns the WITH clause of a MERGE's query, and the source. If the query uses a subquery twice, it is

@@ -59,7 +59,7 @@ func TestRefused(t *testing.T) {
 		"CALL f()":                           "CALL is not supported",
 		"INSTALL httpfs":                     "INSTALL is not supported",
 		"LOAD httpfs":                        "LOAD is not supported",
-		"":                                   "the statement is empty",
+		"":                                   "line 1, column 1: the statement is empty",
 		"SELECT 1":                           "SELECT is not supported",
 		"DELETE FROM t WHERE COLUMNS(*) > 1": "COLUMNS and #1 are not supported here",
 		"UPDATE t SET a = hash(t.*)":         "* is not supported here",

@@ -160,14 +160,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 		return applied, nil
 	}
 	if cur != nil {
-		meta, err := a.addVersion(cur.Metadata())
-		if err == nil {
-			meta, err = a.describe(meta)
-		}
-		if err != nil {
-			return nil, err
-		}
-		record.New, err = a.Info.Mirror(meta)
+		record.New, err = a.complete(cur.Metadata())
 		if err != nil {
 			return nil, err
 		}
@@ -175,6 +168,18 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 	record.Info, record.PutIDs, record.Inline, record.Restored = &a.Info, a.IDs, a.inline, a.Restored
 	a.record = record
 	return applied, nil
+}
+
+// complete adds to the metadata what every version of a table has.
+func (a *Attempt) complete(meta table.Metadata) (table.Metadata, error) {
+	meta, err := a.addVersion(meta)
+	if err == nil {
+		meta, err = a.describe(meta)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a.Info.Mirror(meta)
 }
 
 // loadBase loads the table to change into record and a. It returns nil if the table does not exist, or if the table is
