@@ -257,9 +257,9 @@ func (s *streamer) decodeStream(ctx context.Context, dst, content []byte, claime
 
 const chunkBytes = 64 << 10 // size of the chunks of readPiece
 
-// readPiece appends the content of r to dst. It returns an error if the content exceeds
-// limit bytes. To grow dst only once, it collects the bytes after the first chunkBytes in
-// separate chunks, and copies them to dst at the end.
+// readPiece appends the content of r to dst. It returns an error if the content exceeds limit bytes.
+// It reads directly into dst while dst has room, and grows it only for the first chunkBytes. It
+// collects further bytes in separate chunks, and then grows dst once for all of them.
 func readPiece(ctx context.Context, dst []byte, r io.Reader, limit int64) ([]byte, error) {
 	start, total := len(dst), int64(0)
 	var chunks [][]byte

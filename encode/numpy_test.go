@@ -82,7 +82,7 @@ func TestNumPyErrors(t *testing.T) {
 		"key is missing":      ints.Append(ctx, Entry[[]int64]{"bare", []int64{1}}),
 		"reserved for ":       errors.Join(ints.Append(ctx, Entry[[]int64]{"a.dtype", []int64{1}}), ints.Set(ctx, "a.dtype", nil)),
 		"reserved for dtypes": ints.Delete(ctx, "ints", ".dtype"),
-		"is not UTF-8":        texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
+		"is not valid UTF-8":  texts.Append(ctx, Entry[[]string]{"texts", []string{"a", "\xff"}}),
 		"from 1677-":          NewNumPy[time.Time](inner).Append(ctx, Entry[[]time.Time]{"times", []time.Time{time.Unix(1<<40, 0)}}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -23,7 +23,7 @@ func (s *Store) drop(ctx context.Context, tag partd.Tag) (applied bool, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.journal.waitSealed()
-	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) && !errors.Is(err, errNotResumed) {
+	if err := s.checkWritable(); err != nil && !errors.Is(err, errNoRoom) && !errors.Is(err, errNoWALAfterDrop) {
 		return false, err
 	}
 	h := recordHeader{kind: recordBatch, tag: tag, tagged: tag != (partd.Tag{})}

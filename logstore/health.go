@@ -46,14 +46,14 @@ func isFull(err error) bool { return err != nil && (isNoSpace(err) || errors.Is(
 
 var errNoRoom = errors.New("the disk is full: until you free space and reopen the store, it supports only reads and Drop")
 
-var errNotResumed = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
+var errNoWALAfterDrop = errors.New("the store was dropped, but could not begin a new write-ahead file: the next change retries")
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// warn logs err, which must not endanger data. If err is nil, warn does nothing. The message says
-// what failed; args are key-value pairs.
+// warn logs err, unless it is nil. Call it only for errors that do not endanger data. The message
+// says what failed; args are key-value pairs.
 func (h *health) warn(err error, message string, args ...any) {
 	if err != nil {
 		h.log.Warn("logstore: "+message, append(args, "dir", h.dir, "err", err)...)
@@ -96,7 +96,7 @@ func (h *health) noWALError() error {
 	case isFull(*err):
 		return fmt.Errorf("%w (%w)", errNoRoom, *err)
 	}
-	return fmt.Errorf("%w (%w)", errNotResumed, *err)
+	return fmt.Errorf("%w (%w)", errNoWALAfterDrop, *err)
 }
 
 func (h *health) openFlag() int {

@@ -48,27 +48,27 @@ type keySizes struct {
 	spans spanList
 }
 
-var errLimitReached = errors.New("the limit of bytes to count was reached")
+var errLimitReached = errors.New("reached the byte limit")
 
-// countKeys sums up each key's entries, until it has read limit bytes. It appends the entries'
-// spans to spans, up to its capacity.
-func countKeys(src segment.Source, limit int64, spans []byte) (*keySizes, error) {
-	s := &keySizes{spans: spanList{list: spans}}
+// countKeys sums up the entries of each key in src, until it has read limit bytes. It appends the encoded spans of the
+// entries to spanBuf, but does not grow spanBuf. If its capacity is too small, spans.full of the result is set.
+func countKeys(src segment.Source, limit int64, spanBuf []byte) (*keySizes, error) {
+	s := &keySizes{spans: spanList{list: spanBuf}}
 	ids := map[string]uint32{}
 	id := uint32(0)
 	err := segment.EachEntry(src, func(e *segment.Entry) error {
 		if s.total >= limit {
 			return errLimitReached
 		}
-		// Usually, an entry of a hot key follows another.
+		// An entry of a hot key usually follows another entry of the same key. Then skip the map lookup.
 		if len(s.keys) == 0 || string(e.Key) != s.keys[id].key {
-			known, ok := ids[string(e.Key)]
+			keyID, ok := ids[string(e.Key)]
 			if !ok {
-				known = uint32(len(s.keys))
-				s.keys = append(s.keys, keySize{key: string(e.Key), id: known})
-				ids[s.keys[known].key] = known
+				keyID = uint32(len(s.keys))
+				s.keys = append(s.keys, keySize{key: string(e.Key), id: keyID})
+				ids[s.keys[keyID].key] = keyID
 			}
-			id = known
+			id = keyID
 		}
 		s.total += int64(len(e.Raw))
 		s.spans.add(id, len(e.Raw))

@@ -50,7 +50,7 @@ func (j *mergeJob) plan() {
 	size := max(j.inputBytes, sizeOf(j.view.segments)>>6) // the merge also reads the other segments' ranges
 	j.bits = uint8(min(max(bits.Len64(uint64(size/mergedRange)), 1)-1, maxBits))
 	j.limit = min(max(j.storeMemory/64, 128<<10), 8<<20)
-	j.maxLen = min(j.merging.maxLen, max(minFile, j.tables.bytes, j.inputBytes/8))
+	j.maxLen = min(j.merging.maxLen, max(minFileSize, j.tables.bytes, j.inputBytes/8))
 	if n := j.loadBytes; n > 0 {
 		j.limit = n
 	}

@@ -41,8 +41,8 @@ func openHooked(dir string, o *Options, h hooks) (*Store, error) {
 	if dir == "" {
 		return nil, &partd.Error{Op: "open", Err: errors.New("the directory name is empty")}
 	}
-	dir, err = filepath.Abs(dir)
-	if err != nil { // the store must not move if the working directory changes
+	dir, err = filepath.Abs(dir) // the store must not move if the working directory changes
+	if err != nil {
 		return nil, &partd.Error{Op: "open", Path: dir, Err: err}
 	}
 	newEmpty := func() *Store { return newStore(dir, opts, h) }

@@ -39,7 +39,7 @@ func (c Compression) String() string {
 	return fmt.Sprintf("Compression(%d)", uint8(c))
 }
 
-// ParseCompression returns the compression format with a name: none, s2 or zstd.
+// ParseCompression returns the compression format called name: "none", "s2" or "zstd".
 func ParseCompression(name string) (Compression, error) {
 	if i := slices.Index(compressionNames, name); i >= 0 {
 		return Compression(i), nil
@@ -54,18 +54,18 @@ const (
 	MaxMemory     = 8 << 30
 
 	defaultFileSize    = 1 << 30
-	minFile            = 64 << 20
+	minFileSize        = 64 << 20
 	defaultMaxSessions = 10_000
 )
 
 // Options configures a store. The zero value and nil mean the defaults.
 type Options struct {
 	// Memory limits the memory of the store, in bytes: two tables of recent entries, read
-	// buffers, and the index of segments. 0 means [DefaultMemory]; at least [MinMemory], at most
-	// [MaxMemory]. It does not limit values returned by Get, or the memory of additional
-	// concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open reader uses
-	// the tables, the store allocates up to two more tables, three quarters of Memory in total,
-	// so that other calls can continue.
+	// buffers, and the index of segments. 0 means [DefaultMemory]. Other values must be between
+	// [MinMemory] and [MaxMemory]. It does not limit values returned by Get, or the memory of
+	// additional concurrent Scans, about 8 MiB each. If the disk is full while a Scan or an open
+	// reader uses the tables, the store allocates up to two more tables, so that other calls can
+	// continue. These two take up to three quarters of Memory, in addition to the limit.
 	//
 	// If the process and its page cache have a common limit, as in a container, a quarter of that
 	// limit is best: write-ahead files of up to 3/4 of Memory then stay in the page cache.

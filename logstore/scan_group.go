@@ -215,7 +215,8 @@ func (w *scanWorker) emitKeyRefs(key []byte, refs []entryRef) error {
 		}
 		return w.emitKeySize(key, size)
 	}
-	// Read all large values, because the ledger covers even discarded ones.
+	// Also read large values that a later Set or Delete discarded: verify compares the ledger, a checksum of all
+	// values, and it includes discarded ones.
 	for i := range refs[:firstLive] {
 		if refs[i].kind() == segment.KindBlob {
 			if err := w.skipBlob(key, refs[i].value(w.loaded)); err != nil {

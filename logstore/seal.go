@@ -202,10 +202,10 @@ func (j *journal) tableForDrop(ctx context.Context) (*memtable, error) {
 		}
 		// All tables are in use by Gets, which end soon.
 		j.mu.Unlock()
-		err := canceled.Wait(ctx, time.After(time.Millisecond))
+		_ = canceled.Wait(ctx, time.After(time.Millisecond))
 		j.mu.Lock()
-		if err != nil {
-			return nil, err
+		if ctx.Err() != nil { // ctx may also have ended during the wait for the lock
+			return nil, canceled.Err(ctx)
 		}
 	}
 }

@@ -33,7 +33,7 @@ type segmentList struct {
 // fileSize returns the size at which to begin a new data file. It is a small fraction of
 // the store's size, because space is freed one file at a time.
 func (ss *segmentList) fileSize() int64 {
-	return min(ss.maxFile, max(minFile, ss.size.Load()/16))
+	return min(ss.maxFile, max(minFileSize, ss.size.Load()/16))
 }
 
 // limitIndex merges pairs of ranges until the offsets of all ranges need at most maxIndex bytes of

@@ -37,8 +37,8 @@ func nonNil(b Bucket) Bucket {
 	return b
 }
 
-// tempPrefix begins the names of temporary files. List removes temporary files that are older than
-// leftoverAge, because their writers were killed.
+// The names of temporary files begin with tempPrefix. List removes temporary files older than
+// leftoverAge, because their writers must have been killed.
 const (
 	tempPrefix  = ".new-"
 	leftoverAge = 24 * time.Hour

@@ -106,8 +106,8 @@ func (x *exchange) failAll(err error) {
 	x.calls.failAll(err)
 }
 
-// do sends a call and waits for its answer. When do returns, no other goroutine uses k, so the
-// caller may reuse its memory.
+// do sends a call and waits for its answer. When do returns, k's pieces of the caller's memory are no
+// longer in use. k itself may be reused only after success: an abandoned change still awaits its answer.
 func (x *exchange) do(ctx context.Context, k *call) error {
 	if err := x.checkUsable(ctx); err != nil {
 		return err

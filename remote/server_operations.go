@@ -28,7 +28,7 @@ const (
 	// concurrent answers are built by one of a few other goroutines.
 	concurrent
 	// inTurn answers are concurrent, but so expensive for the store that each peer can have only
-	// maxTurns of them at a time.
+	// maxSlowOps of them at a time.
 	inTurn
 )
 

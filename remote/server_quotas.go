@@ -89,7 +89,7 @@ func (q *quotas) enter(name string) *tenant {
 	defer q.mu.Unlock()
 	t := q.tenants[name]
 	if t == nil {
-		t = &tenant{name: name, turns: make(semaphore, maxTurns), large: make(semaphore, 1)}
+		t = &tenant{name: name, turns: make(semaphore, maxSlowOps), large: make(semaphore, 1)}
 		q.tenants[name] = t
 	}
 	t.refs++
@@ -141,9 +141,10 @@ func (q *quotas) tryAdd(t *tenant, r resource, n int64) bool {
 // messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
 const messagesPerTurn = 8
 
-// takeTurn waits until a connection of the tenant may handle its next message. It limits the number
-// of the tenant's goroutines in the scheduler's queue. Otherwise the other tenants would wait for
-// hundreds of goroutines of one tenant.
+// takeTurn counts a message of the tenant and, at every messagesPerTurn-th message, yields to the
+// scheduler. It holds turnMu while it yields, so the tenant's other connections wait for the mutex,
+// and not in the scheduler's queue. Otherwise the other tenants would wait for hundreds of
+// goroutines of one tenant.
 func (t *tenant) takeTurn() {
 	t.turnMu.Lock()
 	defer t.turnMu.Unlock()
@@ -157,9 +158,9 @@ func (t *tenant) takeTurn() {
 // processor busy for a long time, so each tenant may run only one at a time.
 const manyKeys = 1 << 14
 
-// maxTurns is the maximum number of concurrent slow operations of a tenant, for example listings
+// maxSlowOps is the maximum number of concurrent slow operations of a tenant, for example listings
 // that cause a flush.
-const maxTurns = 2
+const maxSlowOps = 2
 
 // semaphore has as many permits as the channel's capacity.
 type semaphore chan struct{}

@@ -53,7 +53,8 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 		}
 		return fmt.Sprintf("of another version: %q", list[:min(len(list), 100)])
 	}
-	return fmt.Errorf("%w: it was used as shard %s, but was now opened as shard %s: name the same shards, each once, or use other stores (to reuse a store, open it without the other shards and drop its keys)",
+	return fmt.Errorf("%w: it was used as shard %s, but was now opened as shard %s: name the same shards as before, "+
+		"each once, or use another store; to reuse this store, open it without the other shards and drop its keys",
 		ErrListMismatch, parse(list), parse(sh.list))
 }
 
@@ -61,12 +62,14 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 type need int
 
 const (
-	loose  need = iota // the shard is open; if only some stores lack an ability, that is not an error
+	loose  need = iota // the shard is open; ErrUnsupported is ignored unless all shards return it
 	strict             // the shard is open
-	read               // the shard's store contains our list or no list
-	change             // the shard's store contains our list
+	read               // the shard's store has this client's shard list, or no list and, as far as known, no keys
+	change             // the shard's store has this client's shard list
 )
 
+// enter brings sh into the state n. If another call failed while this one waited for sh.openLock, enter returns that
+// failure instead of trying again. Failures of calls with n == change, or whose ctx has ended, are not passed on.
 func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
@@ -75,7 +78,7 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // watches from now until enter returns
-	failed := sh.lastErr.Load()
+	oldErr := sh.lastErr.Load()
 	if err := canceled.Send(ctx, sh.openLock, struct{}{}); err != nil {
 		return err
 	}
@@ -86,7 +89,7 @@ func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
 	if ready() {
 		return nil
 	}
-	if lastErr := sh.lastErr.Load(); lastErr != failed { // another call failed while this one waited for openLock
+	if lastErr := sh.lastErr.Load(); lastErr != oldErr { // another call failed while this one waited for openLock
 		return *lastErr
 	}
 	err := s.openAndRecognize(ctx, sh, n)

@@ -58,8 +58,8 @@ func ReadCommitted(ctx context.Context, store partd.Partd) (*Committed, error) {
 		return nil, err
 	}
 	if len(c.winners) == 0 {
-		// Reading a key of an expired namespace finds nothing, but listing its keys fails. Ask for the
-		// first key, to distinguish an expired namespace from one without commits.
+		// Ask for the first key, to distinguish an expired namespace from one without commits: a store may
+		// report only in a listing that its namespace has expired.
 		for _, err := range partd.Keys(ctx, store) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, err

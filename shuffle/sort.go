@@ -160,7 +160,8 @@ func inverted[T any](k Key[T]) Key[T] {
 	}}
 }
 
-// intEncoder returns an encoder of integers of size bytes.
+// intEncoder returns a function that encodes integers so that the encodings sort like the integers. size is the length
+// of an integer in bytes.
 func intEncoder[K any](size uintptr, signed bool) func(dst []byte, k K) []byte {
 	var flip uint64 // XOR with flip inverts the sign bit
 	if signed {

@@ -162,7 +162,7 @@ func (u *parsedURL) setOptions(query string, defaults map[string]string) error {
 			}
 		}
 	}
-	// Check all values before anything is opened, so that a wrong value creates nothing.
+	// Check all values before anything is opened, so that nothing is created if a value is invalid.
 	var errs []error
 	for _, o := range all {
 		errs = append(errs, o.check())

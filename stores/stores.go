@@ -8,9 +8,9 @@
 //	tcp://HOST:PORT or tcp://HOST:PORT,HOST:PORT,…
 //
 // A URL names layers, outermost first, each followed by "+", and then a store: its scheme, a colon,
-// its location, and options. An option applies to the layer or store that has an
-// option with this name. If several have such an option, prefix the name with a layer or scheme, as
-// in "buffer.memory=1GiB". A location is a plain path, except that "?" and "%" are written as %3F
+// its location, and options. An option applies to the layer or store that has an option with this
+// name. If several have such an option, prefix the name with a layer or scheme, as in
+// "buffer.memory=1GiB". A location is a plain path, except that "?" and "%" are written as %3F
 // and %25. "file:///path" means the same as "file:/path". The option temp=DIR replaces the
 // location: it creates the store in a new directory inside DIR, and Close removes that directory.
 //

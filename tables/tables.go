@@ -231,9 +231,9 @@ func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = 
 func (a At) Snapshot() string { return selectState(a).snapshot }
 
 // AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to
-// the end of that millisecond, and no later one. Rows in the tail are first folded into files, as one version for each
-// put, or, after more than 50 puts, as one for the rows put by t and one for later rows. If no version contains exactly
-// the rows of that moment, At returns a [MomentError].
+// the end of that millisecond, and no later one. Rows in the tail are first folded into files. Each put becomes a
+// version of its own. But if there are more than 50 puts, the rows put by t become one version, and later rows another.
+// If no version contains exactly the rows of that moment, [Table.At] returns a [MomentError].
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.

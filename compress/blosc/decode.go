@@ -34,9 +34,9 @@ func NewDecoder(limit int64) *Decoder {
 	return d
 }
 
-// Append appends the data of the container src to dst. It allocates no more memory than
-// a container of this length could fill, and does not retain src. On failure it returns
-// dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
+// Append appends the data of the container src to dst. Before it allocates memory, it checks that
+// a container as long as src can hold as much data as its header claims. It does not retain src. On
+// failure it returns dst unchanged, and an error that wraps ErrCorrupt or ErrTooLong.
 func (d *Decoder) Append(dst, src []byte) ([]byte, error) {
 	return d.AppendContext(context.Background(), dst, src)
 }

@@ -80,7 +80,7 @@ func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[str
 	}, nil
 }
 
-// assumeRole requests credentials of the role that are restricted by a policy.
+// assumeRole requests temporary credentials for the role, restricted by policy.
 func (l *Lender) assumeRole(ctx context.Context, policy string) (v credentials.Value, err error) {
 	credCtx := &credentials.CredContext{Client: &http.Client{Timeout: time.Minute}, Context: ctx}
 	creds, err := l.provider.RetrieveWithCredContext(credCtx)
@@ -100,7 +100,7 @@ func (l *Lender) assumeRole(ctx context.Context, policy string) (v credentials.V
 		return v, err
 	}
 	if v.SessionToken == "" || v.Expiration.IsZero() || v.SecretAccessKey == creds.SecretAccessKey {
-		return v, fmt.Errorf("%s issued credentials that never expire", endpoint)
+		return v, fmt.Errorf("%s did not issue temporary credentials", endpoint)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -114,15 +114,18 @@ func (l *Lender) assumeRole(ctx context.Context, policy string) (v credentials.V
 // policyFor returns a policy for reading or writing objects below a prefix, but not for
 // deleting.
 func policyFor(bucket, prefix string, write bool) (string, error) {
-	type object = map[string]any
+	type jsonObject = map[string]any
 	actions := []string{"s3:GetObject"}
 	if write {
 		actions = append(actions, "s3:PutObject", "s3:AbortMultipartUpload")
 	}
 	arn := "arn:aws:s3:::" + bucket
-	b, err := json.Marshal(object{"Version": "2012-10-17", "Statement": []object{
+	b, err := json.Marshal(jsonObject{"Version": "2012-10-17", "Statement": []jsonObject{
 		{"Effect": "Allow", "Action": actions, "Resource": arn + "/" + prefix + "/*"},
-		{"Effect": "Allow", "Action": []string{"s3:ListBucket"}, "Resource": arn, "Condition": object{"StringLike": object{"s3:prefix": prefix + "/*"}}},
+		{
+			"Effect": "Allow", "Action": []string{"s3:ListBucket"}, "Resource": arn,
+			"Condition": jsonObject{"StringLike": jsonObject{"s3:prefix": prefix + "/*"}},
+		},
 	}})
 	return string(b), err
 }

@@ -13,7 +13,7 @@ import (
 
 var (
 	roff     = regexp.MustCompile(`(?m)\\f[A-Z]|\\&|^\.[A-Z]+ ?|^'`)
-	notWords = regexp.MustCompile(`(?m)^(Usage|Flags|Global Flags|Examples|Available Commands|[A-Z][a-z ]+):$|^Use "partd.*$| \[command\]$|\(default .*?\)`)
+	notWords = regexp.MustCompile(`(?m)^(Usage|Flags|Global Flags|Examples|Available Commands|[A-Z][a-z ]+):$|^Use "partd.*$| \[command\]$|\(default\s[^)]*\)`)
 	word     = regexp.MustCompile(`[\pL\pN$_-]+`)
 )
 

@@ -14,11 +14,11 @@ from . import wire
 from .address import Address, Settings
 from .errors import (
     BUSY,
-    SESSION_EXPIRED,
-    SESSION_GAP,
     LOST,
     NO_SPACE,
     QUOTA,
+    SESSION_EXPIRED,
+    SESSION_GAP,
     SESSION_REUSED,
     UNKNOWN,
     ConnectionFailed,

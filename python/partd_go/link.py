@@ -77,7 +77,7 @@ class Link:
         self.deadline = deadline
         limit = time.monotonic() + settings.connect_timeout
         self.deadline = limit if deadline is None else min(deadline, limit)
-        self.number = 0
+        self.last_request = 0
         self.sock = connect(settings, address, self._remaining())
         try:
             self.joins_buffers = isinstance(self.sock, ssl.SSLSocket) or not hasattr(self.sock, "sendmsg")
@@ -117,8 +117,8 @@ class Link:
             raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
         if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, libzmq does not
             raise Protocol(
-                "the server uses libzmq, so it is probably the server of the Python package partd, which exits on a "
-                "hello"
+                "the server uses libzmq, so it is probably the server of the Python package partd, which the "
+                "first message of this client would stop"
             )
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
@@ -160,8 +160,8 @@ class Link:
             raise failure(TooLarge, wire.NAMES.get(op, str(op)), self.url, problem, TOO_LARGE_ADVICE)
         number = 0
         if wants_reply:
-            self.number += 1
-            number = self.number
+            self.last_request += 1
+            number = self.last_request
         self._send_message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 

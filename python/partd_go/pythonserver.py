@@ -49,12 +49,12 @@ class PythonLink(Link):
 
     def request(self, frames: Sequence[wire.Buffer]) -> None:
         parts: list[wire.Buffer] = []
-        for following, frame in zip(range(len(frames) - 1, -1, -1), frames):
-            more, size = _MORE if following else 0, len(frame)
+        for remaining, frame in zip(range(len(frames) - 1, -1, -1), frames):
+            more, size = _MORE if remaining else 0, len(frame)
             parts += [struct.pack(">BQ", more | _LONG, size) if size > 255 else bytes([more, size]), frame]
         self._write(wire.join_small(parts))
 
-    def message(self, limit: int) -> list[bytes]:
+    def read_message(self, limit: int) -> list[bytes]:
         """Returns the frames of a message, or raises Protocol if there are more than limit."""
         frames: list[bytes] = []
         more = _MORE
@@ -73,14 +73,14 @@ class PythonLink(Link):
     def wait_for_ack(self, op: int) -> None:
         """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before the
         ack."""
-        reply = self.message(1)
+        reply = self.read_message(1)
         error = None
         if reply[0].startswith(b"error: "):
             text = reply[0][7:].decode("utf-8", "replace")
             error = failure(
                 UnknownOutcome if "the outcome is unknown" in text else Error, wire.NAMES[op], self.url, text
             )
-            reply = self.message(1)
+            reply = self.read_message(1)
         if reply != [b"ack"]:
             raise Protocol(
                 f"expected ack, but received {len(reply)} frames, of which the first begins with {reply[0][:20]!r}"
@@ -144,7 +144,7 @@ class PythonChannel(Channel):
         def attempt(link: Link) -> list[bytes]:
             assert isinstance(link, PythonLink)
             link.request([_COMMANDS[wire.GET], *self.keys(keys)])
-            values = link.message(len(keys))
+            values = link.read_message(len(keys))
             if len(values) != len(keys):
                 raise Protocol(f"{len(values)} values for {len(keys)} keys")
             link.wait_for_ack(wire.GET)

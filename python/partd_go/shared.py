@@ -28,7 +28,7 @@ class SharedProcess(Process):
     _ignored_env_prefixes: tuple[str, ...] = ()
     _start_timeout = START_TIMEOUT
     _connection: socket.socket | None = None
-    _sockets_path = b""
+    _socket_dir = b""
 
     def __init__(self, directory: str | os.PathLike[str], key: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SharedProcess(Process):
 
         try:
             os.makedirs(self.directory, 0o750, exist_ok=True)
-            with _open_own(Path(f"{self._address()}.lock"), "ab") as lock:
+            with _open_own(Path(f"{self._address_file()}.lock"), "ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
                     self._reconnect()
@@ -85,7 +85,7 @@ class SharedProcess(Process):
         if not self._exclusive:
             self._start_locked(())
             return True
-        with _open_own(Path(f"{self._address()}.alive"), "ab") as alive:
+        with _open_own(Path(f"{self._address_file()}.alive"), "ab") as alive:
             try:
                 fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -97,11 +97,11 @@ class SharedProcess(Process):
         self._process, self._directories = None, []
         try:
             directory = self._sockets()
-            new = Path(f"{self._address()}.new")
+            new = Path(f"{self._address_file()}.new")
             new.unlink(missing_ok=True)
             with _open_own(new, "xb") as file:
                 file.write(b"\0".join([os.fsencode(f"{directory}/share"), *self._description()]))
-            new.replace(self._address())
+            new.replace(self._address_file())
             command = [*self._command(directory), f"--share={directory}/share"]
             self._start(
                 self.directory,
@@ -130,17 +130,17 @@ class SharedProcess(Process):
     def _check_description(self, description: bytes) -> None:
         """Raises Misuse if this handle cannot share a running server."""
 
-    def _address(self) -> Path:
+    def _address_file(self) -> Path:
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """Connects to the server, and reads its URL. The program must belong to this user: another user could have
-        created a socket at an old socket's path."""
-        with _open_own(self._address(), "rb") as file:
+        """Connects to the running server, and reads its URL. It checks that the server belongs to this user, because
+        after a server has ended, another user could create a socket at the same path."""
+        with _open_own(self._address_file(), "rb") as file:
             path, _, description = file.read(1 << 16).partition(b"\0")
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
             raise PermissionError(f"{os.fsdecode(path)} belongs to another user")
-        self._sockets_path = os.path.dirname(path)
+        self._socket_dir = os.path.dirname(path)
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(self._start_timeout)
@@ -152,7 +152,7 @@ class SharedProcess(Process):
             with connection.makefile("rb", 0) as reply:
                 url = reply.readline()
             if b"://" not in url:
-                raise ConnectionResetError("the server is ending")
+                raise ConnectionResetError("the server is shutting down")
             self._check_description(description)
             connection.settimeout(None)
         except BaseException:
@@ -188,7 +188,7 @@ class SharedProcess(Process):
                 with connection.makefile("rb") as messages:
                     message = messages.read()
                 deadline = time.monotonic() + _STOP_TIMEOUT
-                while message and os.path.exists(self._sockets_path) and time.monotonic() < deadline:
+                while message and os.path.exists(self._socket_dir) and time.monotonic() < deadline:
                     time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
             except TimeoutError as error:
                 raise failure(

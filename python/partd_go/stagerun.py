@@ -52,7 +52,7 @@ class Runnable(Protocol):
 
 
 class _Changed(Exception):
-    """A result has another hash than the keys of later stages contain."""
+    """The hash of a result differs from the one in the keys of later stages."""
 
 
 class Run:
@@ -143,9 +143,9 @@ class Run:
         Call result_id first."""
         return self.result_ids[s] != self.keys[s]
 
-    def record_result_id(self, s: Runnable, content: str) -> None:
+    def record_result_id(self, s: Runnable, value_hash: str) -> None:
         """Records the hash of the stage's result, and checks it against one that was recorded before."""
-        result_id = content or self.key(s)
+        result_id = value_hash or self.key(s)
         if self.result_ids.setdefault(s, result_id) != result_id:
             raise _Changed
 
@@ -262,14 +262,15 @@ class Run:
                         Path(temp_directory, key),
                         s.format if storage is local else s.format or "parquet",
                     )
-                    content = result_hash(written.suffix[1:], content_hash(written))
-                    storage.put(s.name, key, self.expires[s], written, content)
-                    self.record_result_id(s, content)
+                    value_hash = result_hash(written.suffix[1:], content_hash(written))
+                    storage.put(s.name, key, self.expires[s], written, value_hash)
+                    self.record_result_id(s, value_hash)
         return self.results[s]
 
     def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
-        """Reads the kept result into self.results, and reports whether it exists and has not expired. With the key's
-        lock, it warns about a damaged result and removes it."""
+        """Reads the kept result of s into self.results. Returns False if there is no usable result, for example because
+        it has expired, was removed or is damaged. locked says whether the caller holds the key's lock; only then, load
+        removes a damaged result, with a warning."""
         stored = self.find(s)
         if stored is None or stored.removed:
             return False
@@ -279,9 +280,9 @@ class Run:
             return False
         except Damaged:
             if locked:
-                storage.remove(stored)  # before the warning, which may be an error
+                storage.remove(stored)  # before the warning, because a warning filter may raise it as an exception
                 warnings.warn(
-                    f"{s.name}: its kept result {stored.at} is damaged: it is removed and computed again",
+                    f"{s.name}: the kept result {stored.at} was damaged: it has been removed, and is computed again",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -291,11 +292,11 @@ class Run:
 
 
 def content_hash(path: Any) -> str:
-    content = hashlib.sha256()
+    hasher = hashlib.sha256()
     with open(path, "rb") as f:
         while piece := f.read(1 << 20):
-            content.update(piece)
-    return content.hexdigest()
+            hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def _stats(s: Runnable) -> list[tuple[int, ...]]:

@@ -53,7 +53,7 @@ def prices(days=4, zone=None, index="when"):
 
 def socket_of(pf):
     """Returns the path of the Unix socket of a node's program, which removes the socket's directory when it ends."""
-    return Path(pf._address().read_text())
+    return Path(pf._address_file().read_text())
 
 
 def wait_until_gone(directory):
@@ -408,7 +408,7 @@ def test_forked(tmp_path, name):
 def test_address_of_another_user(tmp_path, monkeypatch):
     """A node does not use an address file that another user created."""
     with pullframe((), tmp_path) as one:
-        fstat, theirs = os.fstat, one._address().stat()
+        fstat, theirs = os.fstat, one._address_file().stat()
 
         def fake_stat(file):
             found = fstat(file)
@@ -481,7 +481,7 @@ def test_address_taken_over(tmp_path, name, monkeypatch, revealed_by):
 def test_address_damaged(tmp_path):
     """The node restarts if its address is invalid or a link."""
     with pullframe("localhost:1", tmp_path) as one:
-        address, urls = one._address(), {one.url}
+        address, urls = one._address_file(), {one.url}
         linked = address.rename(tmp_path / "linked")
         address.symlink_to(linked)
         for damaged in (None, b"\xff\n", b"/\0", b""):
@@ -518,7 +518,7 @@ def test_killed_after_restart(tmp_path, monkeypatch):
 def test_link_or_lock_of_another_user(tmp_path, monkeypatch):
     """A node neither writes to a link that another user places in its directory, nor waits for another user's lock."""
     with pullframe((), tmp_path) as one:
-        new, lock = (Path(f"{one._address()}.{kind}") for kind in ("new", "lock"))
+        new, lock = (Path(f"{one._address_file()}.{kind}") for kind in ("new", "lock"))
     precious = tmp_path / "precious"
     precious.write_text("precious")
     new.symlink_to(precious)

@@ -88,7 +88,7 @@ def test_chunks_contain_all_rows(monkeypatch):
 
 @pytest.mark.parametrize(("handling", "want"), [("keep_first", {1: 1, 3: 4}), ("keep_last", {1: 2, 2: 3, 3: 4})])
 def test_duplicates_within_appended_rows(monkeypatch, handling, want):
-    stored = SimpleNamespace(item="i", _index=["t"], _names=["v"], _schema=None)
+    stored = SimpleNamespace(item="i", _index=["t"], _value_columns=["v"], _schema=None)
     put = {}
     c = collection.Collection("c", None)
     monkeypatch.setattr(c, "item", lambda name: stored)

@@ -180,7 +180,7 @@ def test_killed_server(tmp_path):
         assert not one.ended() and kill_server(tmp_path) == 1
         wait_until(one.ended)
         assert (
-            two.list() == ["q"] and "1GiB" in two._server._address().read_text()
+            two.list() == ["q"] and "1GiB" in two._server._address_file().read_text()
         )  # the new server has the options of the first
         two.put("q", ROW, "append")
         assert len(one["q"]) == 2 and one.url == two.url != before and not one.ended()
@@ -243,7 +243,7 @@ def test_password_is_hidden(tmp_path, monkeypatch):
         SharedServer(str(tmp_path), flags),
         SharedServer(str(tmp_path)),
     )
-    assert one.url == same.url == other.url and "s3cret" not in one._address().read_text()
+    assert one.url == same.url == other.url and "s3cret" not in one._address_file().read_text()
     with pytest.raises(
         partd_go.Misuse,
         match=r"open with other options \(--catalog postgres://user:\(hidden\)@localhost/db\?sslpassword=\(hidden\)&sslmode=disable\)",
@@ -305,7 +305,7 @@ def test_options(tmp_path):
         connect(tmp_path, memory="2GiB")
     with connect(tmp_path, memory="2GiB"), connect(tmp_path) as tables:
         assert type(tables._server) is SharedServer and "2GiB" in " ".join(
-            tables._server._address().read_text().split("\0")[1:]
+            tables._server._address_file().read_text().split("\0")[1:]
         )
 
 
@@ -315,7 +315,7 @@ def test_slow_end(tmp_path, monkeypatch, held):
     import fcntl
 
     with connect(tmp_path) as tables:
-        address = tables._server._address()
+        address = tables._server._address_file()
     with open(f"{address}.alive") as alive:
         fcntl.flock(alive, fcntl.LOCK_EX)
         if held == "address":

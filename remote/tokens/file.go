@@ -165,7 +165,7 @@ func parseGrant(line string) (g Grant, err error) {
 	for i, dst := range [][]byte{g.salt[:], g.hash[:]} {
 		b, err := hex.DecodeString(fields[3+i])
 		if err != nil || len(b) != len(dst) {
-			return g, fmt.Errorf("field %d is not %d bytes in hexadecimal digits", 4+i, len(dst))
+			return g, fmt.Errorf("field %d does not consist of %d hexadecimal digits", 4+i, 2*len(dst))
 		}
 		copy(dst, b)
 	}
@@ -175,7 +175,7 @@ func parseGrant(line string) (g Grant, err error) {
 // editTimeout is how long Edit waits while another process edits the file.
 const editTimeout = 10 * time.Second
 
-// Edit atomically replaces the grants in a file by the result of change. If the file does not
+// Edit atomically replaces the grants in a file with the result of change. If the file does not
 // exist, Edit creates it. Concurrent edits wait for each other. Afterwards the file has mode 0600.
 func Edit(name string, change func([]Grant) ([]Grant, error)) (err error) {
 	if target, err := filepath.EvalSymlinks(name); err == nil {

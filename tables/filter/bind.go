@@ -25,9 +25,9 @@ type boundNode struct {
 	values []value
 	like   *where.Pattern // for where.Like
 
-	isColumn  bool // whether the column is compared with column otherName instead of values
-	otherName string
-	otherType arrow.DataType
+	comparesColumns bool // whether the column is compared with column otherName instead of values
+	otherName       string
+	otherType       arrow.DataType
 }
 
 // value is a literal or a bound, converted to the type in which a column is compared. Only the field for this type is
@@ -39,8 +39,8 @@ type value struct {
 	text    string
 }
 
-// maxNamed is the maximum number of columns that an error lists.
-const maxNamed = 30
+// maxListedColumns is the maximum number of columns that an error lists.
+const maxListedColumns = 30
 
 func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 	out := &boundNode{op: n.Op, name: n.Column}
@@ -55,22 +55,22 @@ func bind(n *node, columns *arrow.Schema) (*boundNode, error) {
 		return out, nil
 	}
 	var err error
-	var t arrow.DataType
-	t, out.typ, err = columnTypes(n, n.Column, columns)
+	var columnType arrow.DataType
+	columnType, out.typ, err = columnTypes(n, n.Column, columns)
 	if err != nil || n.Op == where.Null {
 		return out, err
 	}
 	if !n.IsColumn {
-		return out, out.bindValues(n, t)
+		return out, out.bindValues(n, columnType)
 	}
-	var other arrow.DataType
-	other, out.otherType, err = columnTypes(n, n.Other, columns)
+	var otherColumnType arrow.DataType
+	otherColumnType, out.otherType, err = columnTypes(n, n.Other, columns)
 	if err != nil {
 		return nil, err
 	}
-	out.isColumn, out.otherName = true, n.Other
+	out.comparesColumns, out.otherName = true, n.Other
 	if !canCompare(out.typ, out.otherType) {
-		return nil, fmt.Errorf("filter: position %d: column %q of type %s and column %q of type %s cannot be compared", n.Offset+1, n.Column, t, n.Other, other)
+		return nil, fmt.Errorf("filter: position %d: column %q of type %s and column %q of type %s cannot be compared", n.Offset+1, n.Column, columnType, n.Other, otherColumnType)
 	}
 	return out, nil
 }
@@ -81,10 +81,10 @@ func columnTypes(n *node, column string, columns *arrow.Schema) (t, typ arrow.Da
 	indices := columns.FieldIndices(column)
 	if len(indices) != 1 {
 		var names []string
-		for _, f := range columns.Fields()[:min(columns.NumFields(), maxNamed)] {
+		for _, f := range columns.Fields()[:min(columns.NumFields(), maxListedColumns)] {
 			names = append(names, fmt.Sprintf("%q", f.Name))
 		}
-		if columns.NumFields() > maxNamed {
+		if columns.NumFields() > maxListedColumns {
 			names = append(names, "…")
 		}
 		hint := ""

@@ -32,7 +32,7 @@ func (c *Condition) May(bounds func(column string) Bounds) (mayHold, mayFail boo
 // outcomesWithin returns the possible outcomes of the comparison n for the rows that b describes.
 func (n *boundNode) outcomesWithin(b Bounds) (out outcomeSet) {
 	nulls, values := b.Nulls != 0, b.Nulls < 0 || b.Nulls < b.Rows
-	if n.isColumn {
+	if n.comparesColumns {
 		return holds | fails | unknown // the bounds of two columns are not compared
 	}
 	switch n.op {

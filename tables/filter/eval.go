@@ -15,7 +15,7 @@ import (
 func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) ([]outcomeSet, error) {
 	return c.root.evaluate(func(n *boundNode) ([]outcomeSet, error) {
 		out := make([]outcomeSet, rows)
-		a, err := columnAs(column, n.name, n.typ, !n.isColumn)
+		a, err := columnAs(column, n.name, n.typ, !n.comparesColumns)
 		if err != nil {
 			return nil, err
 		}
@@ -30,7 +30,7 @@ func (c *Condition) outcomesOf(rows int, column func(name string) arrow.Array) (
 			return out, nil
 		}
 		n.compare(out, a)
-		if n.isColumn {
+		if n.comparesColumns {
 			b, err := columnAs(column, n.otherName, n.otherType, false)
 			if err != nil {
 				return nil, err
@@ -91,7 +91,7 @@ func (n *boundNode) compare(out []outcomeSet, column arrow.Array) {
 		}
 		return
 	}
-	if n.isColumn {
+	if n.comparesColumns {
 		return
 	}
 	switch a := column.(type) {

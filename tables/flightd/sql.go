@@ -154,11 +154,11 @@ func isSQL(command []byte) bool {
 
 const sqlCommands = "type.googleapis.com/arrow.flight.protocol.sql." // prefix of the names of Flight SQL's commands
 
-// maxParameters limits the size of a statement's parameters, in bytes, because the statement's handle contains them.
-const maxParameters = 512 << 10
+// maxParameterBytes limits the size of a statement's parameters, because the statement's handle contains them.
+const maxParameterBytes = 512 << 10
 
 // maxParameterRows limits the memory of decoded parameters, in bytes.
-const maxParameterRows = 8 * maxParameters
+const maxParameterRows = 8 * maxParameterBytes
 
 type statement struct{ operations.StatementHandle }
 

@@ -105,8 +105,9 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 				return nil, status.Errorf(codes.InvalidArgument, "cannot encode the parameters: %v", err)
 			}
 		}
-		if out.Len() > maxParameters {
-			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes: the limit is %d", out.Len(), maxParameters)
+		if out.Len() > maxParameterBytes {
+			return nil, status.Errorf(codes.ResourceExhausted, "the parameters have %d bytes: the limit is %d",
+				out.Len(), maxParameterBytes)
 		}
 	}
 	if in.Err() != nil {

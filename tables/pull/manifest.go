@@ -139,13 +139,13 @@ func readManifest(b []byte, want record) (*manifest, error) {
 	if m.Name != want.Name || m.Version != want.Version {
 		return nil, fmt.Errorf("the manifest describes version %d of %q, but the record describes version %d of %q", m.Version, m.Name, want.Version, want.Name)
 	}
-	raw, err := decodeSchema(m.Schema)
+	decoded, err := decodeSchema(m.Schema)
 	if err != nil {
 		return nil, err
 	}
-	m.schema = raw
-	indices := raw.FieldIndices(m.Time)
-	if len(indices) != 1 || !isTime(raw.Field(indices[0]).Type) {
+	m.schema = decoded
+	indices := decoded.FieldIndices(m.Time)
+	if len(indices) != 1 || !isTime(decoded.Field(indices[0]).Type) {
 		return nil, fmt.Errorf("the manifest's column %q is not a time column", m.Time)
 	}
 	m.time = indices[0]

@@ -169,12 +169,12 @@ func (s *dirBackend) verify(ctx context.Context, i storedInfo) error {
 	return nil
 }
 
-func (s *dirBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
-	old, err := s.get(ctx, i.Key)
+func (s *dirBackend) put(ctx context.Context, info *Info, t arrow.Table) error {
+	old, err := s.get(ctx, info.Key)
 	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
-	dataKey := fmt.Sprintf("stage/%s/data/%s", i.Key, rand.Text())
+	dataKey := fmt.Sprintf("stage/%s/data/%s", info.Key, rand.Text())
 	head, err := arrowvalue.Entry(dataKey, t.Schema())
 	entries := []partd.Entry{head}
 	rows := array.NewTableReader(t, batchRows)
@@ -184,7 +184,7 @@ func (s *dirBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 		e, err = arrowvalue.Entry(dataKey, t.Schema(), rows.RecordBatch())
 		entries = append(entries, e)
 	}
-	stored := storedInfo{Info: i, Data: dataKey}
+	stored := storedInfo{Info: info, Data: dataKey}
 	err = errors.Join(err, rows.Err())
 	if err == nil {
 		stored.text, err = json.Marshal(stored)
@@ -207,7 +207,7 @@ func (s *dirBackend) put(ctx context.Context, i *Info, t arrow.Table) error {
 		text, err = json.Marshal(stored)
 	}
 	if err == nil {
-		err = partd.Set(ctx, s.Partd, infoKey(i.Key), text)
+		err = partd.Set(ctx, s.Partd, infoKey(info.Key), text)
 	}
 	if err == nil && old.Data != "" {
 		err = partd.Delete(ctx, s.Partd, old.Data)

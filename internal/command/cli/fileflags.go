@@ -192,7 +192,7 @@ func directoryFlags(cmd *cobra.Command, toFormat, force string) outputFlags {
 		toDirectory: true,
 		output:      new(string),
 		toFormat:    fs.String("to-format", "", "write this `FORMAT`: "+records.FormatNames+"; "+toFormat),
-		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: that of the input in the same format)"),
+		toSep:       fs.String("to-sep", "", "separate fields of text and csv by this `STRING` (default: the input's separator if the format does not change)"),
 		force:       fs.Bool("force", false, force),
 		stats:       fs.Bool("stats", false, "show a summary, which proves that no record is missing"),
 		tmp:         fs.StringArray("tmp", nil, "put temporary data into `DIR` (default: $TMPDIR); repeat it, or separate several by colons"),

@@ -17,8 +17,9 @@ bytes. The number of groups is not limited: data that does not fit in memory goe
 to temporary files.
 
 Aggregates are separated by commas; x and y are names or numbers of fields.
-A name in double quotes is a column, as in sum("a, b"); "as NAME" names the
-result, as in sum(x) as total, or sum(x) as "the total".
+A name in double quotes is always a whole column, never a part of one such as
+before(x, '/'). Quote names that contain a comma, as in sum("a, b"). "as NAME"
+names the result, as in sum(x) as total, or sum(x) as "the total".
 
 Counts
   count        number of records; count(x): number of records with an x
@@ -69,9 +70,9 @@ smallest. Missing values come last, or first with :asc. Groups with equal values
 keep the order of their fields. Values such as first(x) are compared as bytes.
 --top supports all aggregates except list.
 
-The --by fields of a record may have a thousandth of --memory in total, and at
-most 1 MiB. If --memory is too small for the aggregates, the error says how much
-they need.
+The --by fields of a record can together take up to a thousandth of --memory, but
+at most 1 MiB. If --memory is too small for the aggregates, the error says how
+much they need.
 
 At the end the number of aggregated records is compared with that of records
 read.`

@@ -25,18 +25,18 @@ type shuffleRun struct {
 	flags  shuffleFlags
 	layout records.Layout
 
-	in          *filejobs.Inputs
-	store       partd.Partd
-	bar         *progress.Bar
-	statsBefore partd.Stats // the store's statistics before the first append, and after any drop
-	statsAfter  partd.Stats
-	tally       records.Tally
-	appended    int64 // number of records appended
-	bytes       int64 // total size of these records
-	sum         ledger.Sum128
-	proof       shuffleProof
-	seconds     float64
-	largest     []partd.KeyInfo
+	in            *filejobs.Inputs
+	store         partd.Partd
+	bar           *progress.Bar
+	statsBefore   partd.Stats // the store's statistics before the first append, and after any drop
+	statsAfter    partd.Stats
+	tally         records.Tally
+	appended      int64 // number of records appended
+	bytes         int64 // total size of these records
+	sum           ledger.Sum128
+	checksumProof shuffleProof
+	seconds       float64
+	largestKeys   []partd.KeyInfo
 }
 
 func (j *shuffleRun) run(ctx context.Context, names []string) (err error) {
@@ -97,7 +97,7 @@ func (j *shuffleRun) fill(ctx context.Context, cfg records.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := j.proof.begin(ctx, *j.flags.stats, j.store); err != nil {
+	if err := j.checksumProof.begin(ctx, *j.flags.stats, j.store); err != nil {
 		return err
 	}
 	if err := j.appendRecords(ctx, cfg); err != nil {
@@ -113,7 +113,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 	limit := min(partd.BatchBytes(j.store), int(j.flags.memory.Bytes/64))
 	lists := make([]entryList, cfg.Workers)
 	for i := range lists {
-		lists[i].computesSum = j.proof.store != nil
+		lists[i].computesSum = j.checksumProof.store != nil
 	}
 	j.tally, err = records.Read(ctx, j.in.Files, cfg, func(b *records.Block) error {
 		list := &lists[b.Worker]
@@ -149,7 +149,7 @@ func (j *shuffleRun) appendRecords(ctx context.Context, cfg records.Config) (err
 
 func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	// largestKeys lists all keys, so it also counts them.
-	j.largest, j.statsAfter, err = largestKeys(ctx, j.store, 5)
+	j.largestKeys, j.statsAfter, err = largestKeys(ctx, j.store, 5)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s has grown by %d bytes: "+
 			"either another program writes to it, or it lost data", j.appended, j.bytes, j.url, growth)
 	}
-	if err := j.proof.compare(ctx, j.appended, j.sum); err != nil {
+	if err := j.checksumProof.compare(ctx, j.appended, j.sum); err != nil {
 		return err
 	}
 	j.setStage(compared)

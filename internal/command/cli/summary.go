@@ -52,8 +52,8 @@ func (j *shuffleRun) summary() error {
 		Filtered:      t.Dropped,
 		AddedNewlines: t.AddedNewlines,
 		Seconds:       j.seconds,
-		Proof:         j.proof.result,
-		Largest:       keysJSON(j.largest),
+		Proof:         j.checksumProof.result,
+		Largest:       keysJSON(j.largestKeys),
 	}, j.writeSummary)
 }
 
@@ -83,18 +83,18 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     newline at the end of %s\n", textfmt.Plural(t.AddedNewlines, "file"))
 	}
-	if j.proof.result != "" {
-		fmt.Fprintf(w, "proof     %s\n", j.proof.result)
+	if j.checksumProof.result != "" {
+		fmt.Fprintf(w, "proof     %s\n", j.checksumProof.result)
 	} else if *j.flags.stats {
 		fmt.Fprintf(w, "proof     %s bytes read, and the store grew by the same number (it has no checksum of records)\n", humanize.Comma(j.bytes))
 	}
-	if len(j.largest) == 0 {
+	if len(j.largestKeys) == 0 {
 		return
 	}
 	fmt.Fprintln(w, "\nlargest keys")
-	drawChart(w, j.largest, cliutil.TerminalWidth(j.app.out, chartWidth))
+	drawChart(w, j.largestKeys, cliutil.TerminalWidth(j.app.out, chartWidth))
 	store := storeArgument(j.url)
-	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largest[0])), j.app.commandLine("keys"+store))
+	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largestKeys[0])), j.app.commandLine("keys"+store))
 }
 
 // notes returns warnings about likely mistakes.

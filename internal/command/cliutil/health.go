@@ -66,7 +66,7 @@ container needs no arguments.`,
 			defer r.Body.Close() //nolint:errcheck // only read
 			text, err := io.ReadAll(io.LimitReader(r.Body, 4<<10))
 			if err != nil {
-				return fmt.Errorf("%s%s: %w", url, path, err)
+				return fmt.Errorf("%s%s: %s: %w", url, path, r.Status, err)
 			}
 			if r.StatusCode != http.StatusOK {
 				return fmt.Errorf("%s%s: %s: %s", url, path, r.Status, strings.TrimSpace(string(text)))

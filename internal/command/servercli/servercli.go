@@ -85,9 +85,9 @@ URL tcp://HOST:PORT, and Python's partd with partd.Client("tcp://HOST:PORT").
 
 When the server accepts connections at an address, it prints "ready URL" for that
 address. If the port is 0, the system chooses one. On SIGTERM or SIGINT, the server
-finishes the requests in progress, for at most --drain-timeout, writes everything to
-the store, and exits. A second signal makes it exit immediately. On SIGHUP, it reads
-the users and the certificates again.
+flushes the store, finishes the requests in progress (for at most --drain-timeout),
+closes the store, and exits. A second signal makes it exit immediately. On SIGHUP, it
+reads the users and the certificates again.
 
 A server without --tokens-file and --tls-client-ca has no users: anyone who can
 connect may read, change and remove everything. Therefore the server listens beyond

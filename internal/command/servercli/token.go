@@ -156,7 +156,7 @@ func newTokenRemove() *cobra.Command {
 	var namespace string
 	var old bool
 	cmd := &cobra.Command{
-		Use: "remove NAME", Short: "Remove a user's tokens: all, those for one namespace, or the old ones",
+		Use: "remove NAME", Short: "Remove a user, a user's rights in one namespace, or old tokens",
 		Example: "  partd-server token remove etl --tokens-file users",
 		RunE: withFile(func(file string, args []string) error {
 			return tokens.Edit(file, func(grants []tokens.Grant) ([]tokens.Grant, error) {
@@ -180,7 +180,7 @@ func newTokenRemove() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the only namespace whose tokens are removed (default: all)")
+	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the only namespace in which the user loses all rights (default: all)")
 	cmd.Flags().BoolVar(&old, "old", false, "remove only the tokens that token rotate has replaced")
 	return cmd
 }

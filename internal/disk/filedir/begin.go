@@ -166,7 +166,8 @@ func (d *Dir) pinLock() error {
 		return err
 	}
 	d.lock.pin = pin
-	if d.sync && d.failure == nil && len(d.tree.parents) > 0 { // the directory may be new
+	// The names of new directories may not be durable yet.
+	if d.sync && d.failure == nil && len(d.tree.parents) > 0 {
 		return d.refuseWrites(d.tree.syncDirs())
 	}
 	return nil

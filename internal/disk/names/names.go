@@ -66,14 +66,15 @@ func (s Scheme) Name(key string) string {
 	return Hashed(key)
 }
 
-// Hashed returns the file name of a key whose other name would be too long.
+// Hashed returns the file name that is made from a key's hash. Name returns it if the key's plain or
+// escaped name would be too long.
 func Hashed(key string) string {
 	sum := sha256.Sum256([]byte(key))
 	return valuePrefix + hex.EncodeToString(sum[:])
 }
 
-// Parse returns the kind of a file and, if it is Short, the key. A name that Name never returns is
-// Foreign, even if it could be decoded.
+// Parse returns the kind of a file and, if it is Short, the key. An escaped name is Short only if
+// Name returns exactly this name for the key. Otherwise it is Foreign, even if it can be decoded.
 func (s Scheme) Parse(name string) (key string, kind Kind) {
 	switch {
 	case s.isPlain(name):

@@ -17,7 +17,7 @@ func (t *Table) Drain(handle func(Group) error) error {
 		pos += t.size(len(key))
 	}
 	t.reset()
-	t.drained = t.input.Records
+	t.drained = t.inputTotals.Records
 	return nil
 }
 
@@ -53,10 +53,10 @@ func (t *Table) Bypass(keys [][]byte) bool {
 		return false
 	}
 	t.bypassLeft -= len(keys)
-	t.input.Records += int64(len(keys))
+	t.inputTotals.Records += int64(len(keys))
 	t.drained += int64(len(keys))
 	for _, key := range keys {
-		t.input.KeySum += maphash.Bytes(t.seed, key)
+		t.inputTotals.KeySum += maphash.Bytes(t.seed, key)
 	}
 	return true
 }

@@ -76,7 +76,7 @@ func (t *Table) yieldAll(yield func(Group, error) bool) bool {
 	for pos := 0; pos < t.used; {
 		key := t.key(pos)
 		hash := maphash.Bytes(t.seed, key)
-		if t.owners == 0 || ownerOf(hash, t.owners) == t.index {
+		if t.ownerCount == 0 || ownerOf(hash, t.ownerCount) == t.tableIndex {
 			count := t.count(pos)
 			yielded.Add(Totals{Groups: 1, Records: int64(count), KeySum: count * hash})
 			if !yield(Group{key, count, t.state(pos), t.states}, nil) {
@@ -125,7 +125,7 @@ func (a *Aggregator) exchange() (bool, error) {
 	used := make([]int, n)
 	for i, t := range a.tables {
 		used[i] = t.used
-		t.takenUpTo, t.index = make([]int, n), i
+		t.takenUpTo, t.tableIndex = make([]int, n), i
 	}
 	errs, complete := make([]error, n), make([]bool, n)
 	parallelDo(n, func(i int) { complete[i], errs[i] = a.tables[i].takeOwned(a.tables, used) })
@@ -133,7 +133,7 @@ func (a *Aggregator) exchange() (bool, error) {
 		return false, err
 	}
 	for _, t := range a.tables {
-		t.owners = n
+		t.ownerCount = n
 	}
 	return true, nil
 }
@@ -163,7 +163,7 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 			n := 0
 			for ; pos < used[i] && n < batchSize; pos += o.size(len(o.key(pos))) {
 				hash := maphash.Bytes(o.seed, o.key(pos))
-				if ownerOf(hash, len(tables)) == t.index {
+				if ownerOf(hash, len(tables)) == t.tableIndex {
 					hashes[n], positions[n] = hash, pos
 					n++
 				}
@@ -171,11 +171,11 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 			t.prefetchSlots(hashes[:n], &candidates)
 			for k, from := range positions[:n] {
 				if !t.addEntry(hashes[k], o, from) {
-					o.takenUpTo[t.index] = from
+					o.takenUpTo[t.tableIndex] = from
 					return false, nil
 				}
 			}
-			o.takenUpTo[t.index] = pos
+			o.takenUpTo[t.tableIndex] = pos
 		}
 		if t.a.Ctx.Err() != nil {
 			return false, t.a.Err()

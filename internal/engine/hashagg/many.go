@@ -27,8 +27,8 @@ func (t *Table) GetMany(keys [][]byte, handle func(i int, state []uint64, isNew 
 				}
 			}
 			t.words[pos] += oneRecord
-			t.input.Records++
-			t.input.KeySum += hashes[i]
+			t.inputTotals.Records++
+			t.inputTotals.KeySum += hashes[i]
 			handle(from+i, t.state(pos), isNew)
 		}
 	}
@@ -47,7 +47,7 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 			hashes[i] = maphash.Bytes(t.seed, key)
 		}
 		t.prefetchSlots(hashes[:len(group)], &candidates)
-		states := t.found[:0]
+		states := t.stateBatch[:0]
 		handled := 0 // number of keys of the group whose states handle has received
 		resets := t.resets
 		for i, key := range group {
@@ -68,8 +68,8 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 				}
 			}
 			t.words[pos] += oneRecord
-			t.input.Records++
-			t.input.KeySum += hashes[i]
+			t.inputTotals.Records++
+			t.inputTotals.KeySum += hashes[i]
 			states = append(states, t.state(pos))
 		}
 		handle(from+handled, states)

@@ -145,7 +145,7 @@ func TestGetStates(t *testing.T) {
 	if err := errors.Join(table.drain(), table.Close()); err != nil || drains < 5 || !maps.Equal(sums, want) {
 		t.Errorf("after %d drains, the sums of %d keys differ from those of %d keys: %v", drains, len(sums), len(want), err)
 	}
-	if err := table.Discard(); err != nil || slices.ContainsFunc(table.found[:], func(state []uint64) bool { return state != nil }) {
+	if err := table.Discard(); err != nil || slices.ContainsFunc(table.stateBatch[:], func(state []uint64) bool { return state != nil }) {
 		t.Errorf("Discard returned %v, or the table still refers to its memory", err)
 	}
 }

@@ -91,7 +91,7 @@ func (t *Table) entriesByPartition() []uint64 {
 		isMoved := false // whether an exchange has merged the entry into the table that owns its key
 		if t.takenUpTo != nil {
 			to := ownerOf(hash, len(t.takenUpTo))
-			isMoved = to != t.index && pos < t.takenUpTo[to]
+			isMoved = to != t.tableIndex && pos < t.takenUpTo[to]
 		}
 		if !isMoved {
 			p := int(bits.RotateLeft64(hash, (t.level+1)*levelBits) & (partitions - 1)) // bits that slots do not use

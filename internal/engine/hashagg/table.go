@@ -25,7 +25,7 @@ type Table struct {
 	slots    []uint64
 	slotMem  []byte   // memory of slots
 	words    []uint64 // entries
-	mem      []byte   // memory of words
+	wordMem  []byte   // memory of words
 	used     int      // number of words in use
 	n        int      // number of entries
 	resets   int      // number of times that the table was emptied
@@ -33,33 +33,33 @@ type Table struct {
 	budget   int64    // maximum bytes of entries, slots and states
 
 	drain        func() error // set by DrainTo
-	drained      int64        // number of records that were drained or bypassed the table
+	drained      int64        // number of input records that were drained, or that bypassed the table
 	bypassAt     int          // number of entries at which bypassing can start
-	rechecksLeft int          // number of rechecks before a longer one, of bypassEntries entries
+	rechecksLeft int          // number of short rechecks until a long one (see startBypass)
 	bypassLeft   int          // number of records that will still bypass the table
 
-	input   Totals
-	level   int // number of times that the keys were partitioned; at most maxLevel
-	spill   *spillFile
-	decoded []uint64            // memory for a decoded state
-	found   [batchSize][]uint64 // memory for the states that GetStates passes on
-	sink    uint64              // sum of prefetched words, computed so that the compiler keeps the reads
-	closed  bool
-	err     error
+	inputTotals Totals
+	level       int // number of times that the keys were partitioned; at most maxLevel
+	spill       *spillFile
+	decoded     []uint64            // memory for a decoded state
+	stateBatch  [batchSize][]uint64 // memory for the states that GetStates passes on
+	sink        uint64              // sum of prefetched words, computed so that the compiler keeps the reads
+	closed      bool
+	err         error
 
-	// owners is the number of tables after a complete exchange between tables, and otherwise 0.
-	// After an exchange, this table, whose number is index, has complete states of the keys that it
-	// owns. Its other entries must then be ignored.
-	owners, index int
+	// After a complete exchange, each key belongs to one of ownerCount tables (see ownerOf). This
+	// table, whose number is tableIndex, then has the complete states of its own keys; its entries
+	// for other keys must be ignored. Otherwise, ownerCount is 0.
+	ownerCount, tableIndex int
 	// takenUpTo[i] is the position in this table up to which table i has merged the entries that it
-	// owns. It matters if an exchange ran out of memory.
+	// owns. If an exchange runs out of memory, entriesByPartition skips these entries.
 	takenUpTo []int
 }
 
 const (
 	headWords  = 1
 	lenBits    = 20
-	maxKey     = 1<<lenBits - 1
+	maxKeyLen  = 1<<lenBits - 1
 	oneRecord  = 1 << lenBits // added to an entry's head for each record
 	firstSlots = 1 << 8
 	levelBits  = 6 // bits of the hash that select a partition
@@ -87,13 +87,13 @@ func (a *Aggregator) newTable() (*Table, error) {
 		t.states = a.opts.NewStates()
 	}
 	var err error
-	t.mem, err = offheap.Allocate(int(t.budget &^ 4095))
+	t.wordMem, err = offheap.Allocate(int(t.budget &^ 4095))
 	if err != nil {
 		return nil, err
 	}
-	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.mem[0])), len(t.mem)/8)
+	t.words = unsafe.Slice((*uint64)(unsafe.Pointer(&t.wordMem[0])), len(t.wordMem)/8)
 	if err := t.makeSlots(firstSlots); err != nil {
-		offheap.Release(t.mem)
+		offheap.Release(t.wordMem)
 		return nil, err
 	}
 	return t, nil
@@ -115,10 +115,10 @@ func (t *Table) makeSlots(n int) error {
 
 // Discard frees the memory of the table, which cannot be used afterwards.
 func (t *Table) Discard() error {
-	offheap.Release(t.mem)
+	offheap.Release(t.wordMem)
 	offheap.Release(t.slotMem)
-	t.mem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
-	clear(t.found[:]) // on systems where Release does nothing, the states would keep the memory
+	t.wordMem, t.slotMem, t.words, t.slots = nil, nil, nil, nil
+	clear(t.stateBatch[:]) // on systems where Release does nothing, the states would keep the memory
 	t.err = spill.ErrClosed
 	return t.spill.close()
 }
@@ -132,8 +132,8 @@ func (t *Table) Get(key []byte) (state []uint64, isNew bool, err error) {
 		return nil, false, err
 	}
 	t.words[pos] += oneRecord
-	t.input.Records++
-	t.input.KeySum += hash
+	t.inputTotals.Records++
+	t.inputTotals.KeySum += hash
 	return t.state(pos), isNew, nil
 }
 
@@ -185,14 +185,14 @@ func (t *Table) find(hash uint64, key []byte) int {
 }
 
 func (t *Table) key(pos int) []byte {
-	n := int(t.words[pos] & maxKey)
+	n := int(t.words[pos] & maxKeyLen)
 	from := (pos + headWords + t.stateLen) * 8
-	return t.mem[from : from+n : from+n]
+	return t.wordMem[from : from+n : from+n]
 }
 
 // MaxKey returns the maximum length of a key in bytes.
 func (t *Table) MaxKey() int {
-	return int(min(maxKey, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
+	return int(min(maxKeyLen, tableBudget(t.a.minShare)/16-8*int64(t.size(0)))) &^ 7
 }
 
 // size returns the number of words in an entry with a key of n bytes.
@@ -205,11 +205,11 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	}
 	size := t.size(len(key))
 	if maxLen := t.MaxKey(); len(key) > maxLen {
-		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKey&^7))
+		return 0, t.fail(fmt.Errorf("%w: the key has %d bytes, but the limit is %d (up to %d with more memory or fewer threads)", ErrTooLarge, len(key), maxLen, maxKeyLen&^7))
 	}
 	growFirst := t.mustGrow()
 	// A table is futile if it combines hardly any records, because almost all keys are unique.
-	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.input.Records-t.drained)*9/10
+	isFutile := t.n >= t.bypassAt && int64(t.n) >= (t.inputTotals.Records-t.drained)*9/10
 	if isFutile || !t.hasRoom(size, growFirst) {
 		if t.n == 0 {
 			return 0, t.fail(fmt.Errorf("%w: a single group does not fit", ErrTooLarge))
@@ -232,7 +232,7 @@ func (t *Table) insert(hash uint64, key []byte) (int, error) {
 	t.n++
 	t.words[pos] = uint64(len(key))
 	clear(t.words[pos+headWords : pos+headWords+t.stateLen])
-	copy(t.mem[(pos+headWords+t.stateLen)*8:], key)
+	copy(t.wordMem[(pos+headWords+t.stateLen)*8:], key)
 	keymap.InsertSlot(t.slots, hash<<32|uint64(pos+1))
 	return pos, nil
 }
@@ -289,9 +289,9 @@ func (t *Table) Close() error {
 	defer a.Mu.Unlock()
 	a.Writers--
 	a.idle = append(a.idle, t)
-	a.stats.Records += t.input.Records
-	a.stats.KeySum += t.input.KeySum
-	t.input = Totals{}
+	a.stats.Records += t.inputTotals.Records
+	a.stats.KeySum += t.inputTotals.KeySum
+	t.inputTotals = Totals{}
 	err := t.err
 	if err != nil {
 		return err

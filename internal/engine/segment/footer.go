@@ -119,7 +119,7 @@ func (g *Layout) HotBetween(lo, hi uint64) []HotRun {
 	return g.Hot[first:end]
 }
 
-// EncodeFooter returns the footer to write at offset off of f, with an encoded Ledger.
+// EncodeFooter returns the footer for offset off in file f. ledger is an encoded Ledger.
 func (g *Layout) EncodeFooter(f *File, ledger []byte, off int64) []byte {
 	le := binary.LittleEndian
 	var b []byte

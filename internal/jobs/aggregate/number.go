@@ -26,7 +26,8 @@ var exactPowers = [...]float64{
 	1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
 }
 
-// CommaHint returns advice for text that is no number, but would be with a point in place of its only comma, or "".
+// CommaHint returns advice to use a decimal point if text would be a number with a point in place of its only comma.
+// Otherwise it returns "".
 func CommaHint(text []byte) string {
 	if bytes.Count(text, []byte(",")) != 1 {
 		return ""

@@ -147,7 +147,8 @@ func AppendTexts(dst []byte, texts []string) ([]byte, error) {
 	out := msgp.AppendArrayHeader(dst, uint32(len(texts)))
 	for i, s := range texts {
 		if !utf8.ValidString(s) {
-			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not UTF-8, as Python's str must be", i, s)
+			return dst, fmt.Errorf("msgpack: element %d, %.40q, is not valid UTF-8, so it cannot become a Python str",
+				i, s)
 		}
 		if err := checkLength(len(s)); err != nil {
 			return dst, fmt.Errorf("msgpack: element %d: %w", i, err)

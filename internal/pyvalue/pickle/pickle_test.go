@@ -271,7 +271,7 @@ func TestAppendErrors(t *testing.T) {
 		v    any
 		want string
 	}{
-		{"\xff", "is not UTF-8"},
+		{"\xff", "is not valid UTF-8"},
 		{structure{}, "cannot be converted to a plain Python value"},
 		{make(chan int), "cannot be converted to a plain Python value"},
 		{[]any{func() {}}, "cannot be converted to a plain Python value"},

@@ -58,7 +58,7 @@ func (w *writer) writeValue(v any, asKey bool) error {
 		w.buf = binary.BigEndian.AppendUint64(append(w.buf, opBinFloat), math.Float64bits(v))
 	case string:
 		if !pyvalue.ValidText(v) {
-			return fmt.Errorf("the string %.40q is not UTF-8, as Python's str must be: use []byte", v)
+			return fmt.Errorf("the string %.40q is not valid UTF-8, so it cannot become a Python str: use []byte", v)
 		}
 		w.writeHead(opShortBinUnicode, opBinUnicode, opBinUnicode8, len(v))
 		w.buf = append(w.buf, v...)

@@ -149,9 +149,9 @@ def layout_of(df: pd.DataFrame) -> Layout:
             'use another method, such as shuffle_method="tasks"'
         )
     empty = df.iloc[:0].copy()
-    if isinstance(
-        df.index, pd.RangeIndex
-    ):  # shuffled rows have no range, so join returns frames with an ordinary index
+    # Shuffled rows are out of order, so their row numbers no longer form a range. join() then returns frames with an
+    # ordinary integer index.
+    if isinstance(df.index, pd.RangeIndex):
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
     elif df.index.nlevels > 1:
         # Use the type of the stored values, which can differ from the level's type if some are missing.
@@ -162,8 +162,10 @@ def layout_of(df: pd.DataFrame) -> Layout:
 
 def _record(layout: Layout) -> np.dtype[Any]:
     """Returns the NumPy type of a record. Its fields are the numeric columns, named by their positions."""
-    arrays = enumerate(zip(_arrays(layout.empty), layout.forms, strict=True))
-    return np.dtype([(str(i), _numbers(array, form).dtype) for i, (array, form) in arrays if form in NUMBERS])
+    columns = zip(_arrays(layout.empty), layout.forms, strict=True)
+    return np.dtype(
+        [(str(i), _numbers(array, form).dtype) for i, (array, form) in enumerate(columns) if form in NUMBERS]
+    )
 
 
 def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
@@ -174,7 +176,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
     arrays = _arrays(df)
     step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
     record = _record(layout)
-    memory, ordered = (np.empty(min(step, len(df)), record) for _ in range(2))
+    memory, reorder_buffer = (np.empty(min(step, len(df)), record) for _ in range(2))
     for start in range(0, len(df), step):
         part = ids[start : start + step]
         # NumPy uses radix sort for 16-bit integers, which is much faster.
@@ -193,7 +195,7 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
                     f"shuffling column {name!r} of type {array.dtype}: neither Arrow nor pickle can store a value "
                     f"({err}): convert it, or drop the column"
                 ) from err
-        records = _reordered(memory, order, ordered)
+        records = _reordered(memory, order, reorder_buffer)
         counts = np.bincount(part[order])
         block: Block = []
         row = 0

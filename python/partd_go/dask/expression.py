@@ -16,8 +16,8 @@ OPEN = "partd-open-"  # the name of a shuffle's first task begins with this
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
-    """A shuffle whose tasks store their rows in a partd store. assign has the other arguments of dask's function that
-    adds the column partitioning_index to a partition of frame; None means that frame has this column."""
+    """A shuffle whose tasks store their rows in a partd store. assign_args has the other arguments of dask's
+    function that adds the column partitioning_index to a partition of frame; None means that frame has this column."""
 
     _parameters = [
         "frame",
@@ -27,18 +27,18 @@ class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
         "options",
         "original_partitioning_index",
         "store",
-        "assign",
+        "assign_args",
         "_partitions",
     ]
 
     @functools.cached_property
     def _meta(self) -> Any:
-        return self.frame._meta if self.assign else self.frame._meta.drop(columns=self.partitioning_index)
+        return self.frame._meta if self.assign_args else self.frame._meta.drop(columns=self.partitioning_index)
 
     def _frame(self, i: int) -> Any:
         """Returns an argument of a writing task: partition i of frame with the column partitioning_index."""
         part = TaskRef((self.frame._name, i))
-        return Task(None, AssignPartitioningIndex.operation, part, *self.assign) if self.assign else part
+        return Task(None, AssignPartitioningIndex.operation, part, *self.assign_args) if self.assign_args else part
 
     def _layer(self) -> dict[Any, Task]:
         # dask expects equal task names for equal expressions, but each graph needs its own keys in the store.

@@ -151,15 +151,15 @@ class use:
             if (shuffle.method or get_default_shuffle_method()) != METHOD:
                 return lower(shuffle)
             self._prepare()
-            frame, assign = shuffle.frame, None
+            frame, assign_args = shuffle.frame, None
             if (
                 type(frame) is AssignPartitioningIndex
                 and isinstance(frame.partitioning_index, list)
                 and frame.frame.ndim == 2
             ):
-                frame, *assign = (
-                    frame.operands
-                )  # the writing tasks add the column, which saves a task for each partition
+                # Use the frame before dask adds the column partitioning_index: the writing tasks add it, which saves
+                # one task for each partition.
+                frame, *assign_args = frame.operands
             return PartdShuffle(
                 frame,
                 shuffle.partitioning_index,
@@ -168,7 +168,7 @@ class use:
                 shuffle.options,
                 shuffle.original_partitioning_index,
                 self.store,
-                assign,
+                assign_args,
             )
 
         def is_broadcast_join(merge: Any) -> bool:

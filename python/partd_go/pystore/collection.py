@@ -265,8 +265,8 @@ class Collection:
         """Reports whether the data's columns differ from the item's. It raises ValidationError if they differ and
         allowed is false."""
         missing, extra = (
-            set(stored._names) - set(map(str, data.columns)),
-            set(map(str, data.columns)) - set(stored._names),
+            set(stored._value_columns) - set(map(str, data.columns)),
+            set(map(str, data.columns)) - set(stored._value_columns),
         )
         if not missing and not extra:
             return False

@@ -6,7 +6,7 @@ class PyStoreError(Exception):
 
 
 class DataIntegrityError(PyStoreError):
-    """Appended rows have an existing index value."""
+    """Appended rows repeat an index value of the item, or of each other."""
 
 
 class ItemNotFoundError(PyStoreError):

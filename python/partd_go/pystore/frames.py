@@ -51,46 +51,47 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Casts each column to its type in the item if all values stay equal, for example whole numbers to floats, or times
     to another unit. Other columns keep their types; the server rejects the rows unless these columns are widened."""
     for position, field in enumerate(table.schema):
-        data_type = schema.field(field.name).type if field.name in schema.names else field.type
-        zones = [getattr(value, "tz", None) for value in (data_type, field.type)]
+        item_type = schema.field(field.name).type if field.name in schema.names else field.type
+        zones = [getattr(value, "tz", None) for value in (item_type, field.type)]
         if (
-            data_type != field.type
+            item_type != field.type
             and zones[0] == zones[1]
-            and (_in_same_group(data_type, field.type, _MEASURES) or pa.types.is_null(field.type))
+            and (_in_same_group(item_type, field.type, _MEASURES) or pa.types.is_null(field.type))
         ):
             with contextlib.suppress(pa.ArrowException):
-                values = table.column(position).cast(data_type)
+                values = table.column(position).cast(item_type)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(position)):
                     table = table.set_column(
                         position,
-                        schema.field(field.name) if pa.types.is_null(field.type) else field.with_type(data_type),
+                        schema.field(field.name) if pa.types.is_null(field.type) else field.with_type(item_type),
                         values,
                     )
     return table
 
 
-def widened_fields(rows: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
+def widened_fields(rows_schema: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
     """Returns the columns whose types in the item must be widened before rows can be appended, with the new types:
-    larger integers or floats, or float64 for integers. It returns no columns if any column has another wrong type,
-    because then the server rejects the rows anyway."""
-    widened = [field for field in rows if field.name in schema.names and field.type != schema.field(field.name).type]
+    larger integers or floats, or float64 for integers. If widening cannot fix the type of some column, it returns no
+    columns, because the server then rejects the rows anyway."""
+    widened = [
+        field for field in rows_schema if field.name in schema.names and field.type != schema.field(field.name).type
+    ]
     for position, field in enumerate(widened):
-        data_type = schema.field(field.name).type
-        if pa.types.is_integer(data_type) and pa.types.is_floating(field.type):
+        item_type = schema.field(field.name).type
+        if pa.types.is_integer(item_type) and pa.types.is_floating(field.type):
             widened[position] = field.with_type(pa.float64())
-        elif not _in_same_group(data_type, field.type, _WIDENABLE):
+        elif not _in_same_group(item_type, field.type, _WIDENABLE):
             return []
     return widened
 
 
-def _in_same_group(first: pa.DataType, second: pa.DataType, kinds: Any) -> bool:
+def _in_same_group(first: pa.DataType, second: pa.DataType, groups: Any) -> bool:
     """Reports whether both types are in the same group."""
     return any(
-        any(is_kind(first) for is_kind in predicate) and any(is_kind(second) for is_kind in predicate)
-        for predicate in kinds
+        any(is_kind(first) for is_kind in group) and any(is_kind(second) for is_kind in group) for group in groups
     )
 
 
 def decode(table: pa.Table) -> Any:
-    """Returns the rows of a table as pandas, with nested values parsed."""
+    """Converts a table to pandas, with nested values parsed."""
     return from_arrow(table, "pandas", nested=True)

@@ -64,7 +64,7 @@ class Item:
             description["schema"],
             index_of(description["schema"]),
         )
-        self._names = [name for name in self._schema.names if name not in self._index]
+        self._value_columns = [name for name in self._schema.names if name not in self._index]
         self.metadata = metadata_of(description["Metadata"])
 
     def __repr__(self) -> str:
@@ -105,7 +105,7 @@ class Item:
         tables = utils.connection(self.datastore)
         where = text(self._filters, self._index) if self._filters else None
         read = Part(str(self.datastore), tables.url, self.collection, self.item, self._state, self._index, where)
-        columns = self._columns or self._names
+        columns = self._columns or self._value_columns
         label = f"pystore-{self.collection}-{self.item}"
         return dd.from_map(read, range(1, self._parts + 1), columns=columns, meta=self._empty(columns), label=label)
 

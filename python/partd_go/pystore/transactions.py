@@ -94,7 +94,7 @@ class BatchTransaction(Transaction):
         for _, item, (data,), kwargs in by_kind["_append"]:
             batches = appends.setdefault(item, [])
             frames, options = batches[-1] if batches else ([], {})
-            if frames and options == kwargs and _join_key(frames[0]) == _join_key(data):
+            if frames and options == kwargs and _concat_key(frames[0]) == _concat_key(data):
                 frames.append(data)
             else:
                 batches.append(([data], kwargs))
@@ -107,7 +107,7 @@ class BatchTransaction(Transaction):
         super().commit()
 
 
-def _join_key(data: Any) -> Any:
+def _concat_key(data: Any) -> Any:
     """Returns a key for data: its columns, types and index. If two frames have equal keys, concatenating them changes
     no types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
@@ -129,8 +129,9 @@ def transaction(collection: Collection) -> AbstractContextManager[Transaction]:
     """Returns a context manager that commits the block's changes atomically at its end, or discards them if the block
     raises.
 
-        with transaction(collection) as txn:
-            txn.write("AAPL", frame)
+        collection = pystore.store("market").collection("trades")
+        with pystore.transaction(collection) as txn:
+            txn.write("AAPL", frame, overwrite=True)
 
     The item does not change before the end of the block.
     """

@@ -544,11 +544,11 @@ class Tables(Operations, Shown):
         """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE
         or MERGE changed.
 
-        Names without a bucket are tables of bucket; tables of other buckets are written "bucket"."table". params has
-        the values of the statement's parameters: a sequence for ? or $1, or a mapping for $name. as_ chooses the type
-        of the rows. version, at or snapshot selects the state of all tables. With since or since_snapshot,
-        changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the table in that
-        earlier state.
+        The argument bucket names the bucket of tables that the statement names without one. Write a table of another
+        bucket as "bucket"."table". params are the values of the statement's parameters: a sequence for ? or $1, or a
+        mapping for $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables.
+        With since or since_snapshot, changes."bucket"."table" has the rows that changes() returns, and
+        before."bucket"."table" is the table in that earlier state.
 
         A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes
         nothing, and returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA
@@ -620,8 +620,7 @@ class Tables(Operations, Shown):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If it contains tables, it deletes them too if tables is true, and otherwise raises an
-        error."""
+        """Deletes a bucket. If the bucket contains tables, tables=True deletes them too; otherwise, the call fails."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
@@ -645,9 +644,10 @@ class Tables(Operations, Shown):
 
         rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or
         several functions, such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as
-        {"open": "first", "high": "max"}. columns limits functions without columns to these. by names the columns to
-        group by; the default is the table's keys, and [] means no grouping. mode is as in put(), and target_bucket is
-        the target's bucket if it is not bucket.
+        {"open": "first", "high": "max"}. columns has the columns to aggregate, by default all; it cannot be combined
+        with functions that name a column, such as "max(high)". by has the columns to group by; the default is the
+        table's keys, and [] means no grouping. mode is as in put(). target_bucket is the bucket of the target; the
+        default is the source's bucket.
         """
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
@@ -868,11 +868,11 @@ def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
 
 def _protobuf_field(number: int, value: bytes) -> bytes:
     """Returns a field of bytes for a protobuf message."""
-    size, length = len(value), b""
+    size, encoded_size = len(value), b""
     while size > 0x7F:
-        length += bytes([size & 0x7F | 0x80])
+        encoded_size += bytes([size & 0x7F | 0x80])
         size >>= 7
-    return bytes([number << 3 | 2]) + length + bytes([size]) + value
+    return bytes([number << 3 | 2]) + encoded_size + bytes([size]) + value
 
 
 def connect(
@@ -888,23 +888,25 @@ def connect(
     catalog: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Tables:
-    """Connects to tables, and returns them as Tables: connect("data") or connect("grpc://host:8815", token="…").
+    """Opens tables on a server, in a directory or in a cloud bucket: connect("data"), or connect("grpc://host:8815",
+    token="…").
 
     url_or_dir is a server's URL, grpc://HOST:PORT or grpc+tls://HOST:PORT; a directory; or s3://BUCKET/PREFIX or
     gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only this user can open.
     All clients of this user on this machine share the server of a directory, which stops when the last one closes. If
     it was killed, the next call starts it again.
 
-    token authenticates this client to a server. tls_ca has the authorities that may sign the server's certificate, as a
-    PEM file or its text; the default is the system's. timeout limits each call, in seconds; None means no limit.
-    progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a terminal
-    and in a notebook.
+    token authenticates this client to a server. tls_ca is a PEM file, or its text, with the certificate authorities to
+    trust for the server's certificate; the default is the system's. timeout limits each call, in seconds; None means no
+    limit. progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a
+    terminal and in a notebook.
 
     The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
     the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
     nothing in the directory; it is the default if this user cannot write there. start_timeout limits the start of the
-    server, in seconds. flags are more flags for `partd-tables serve`. catalog is a directory, or
-    postgres://HOST/DATABASE. Tables in a bucket need one.
+    server, in seconds. flags are more flags for `partd-tables serve`. catalog is the place of the list of tables and
+    their current versions: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
+    default is that directory; for a bucket, catalog is required.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)

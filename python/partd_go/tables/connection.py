@@ -122,9 +122,8 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        headers = (
-            [_PROTOCOL_2] if "only" in body else []
-        )  # a server of version 1 refuses the call: it would ignore "only"
+        # A server of version 1 refuses the call, because it would ignore "only".
+        headers = [_PROTOCOL_2] if "only" in body else []
 
         def ask() -> list[Any]:
             with self._call(kind, timeout, "" if kind in _READS else CHECK, headers) as call:

@@ -52,7 +52,7 @@ class MissingColumns(UserWarning):
 
 
 _UNAVAILABLE = "check that the server is running, and that its address is correct"
-_CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
+_CLASS_OF_FLIGHT_ERROR: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (flight.FlightUnavailableError, ConnectionFailed, _UNAVAILABLE),
     (flight.FlightUnauthenticatedError, Refused, "pass a token that is signed with the server's secret"),
     (flight.FlightUnauthorizedError, Refused, "pass an administrator's token"),
@@ -65,15 +65,16 @@ _CLASSES: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowInvalid, Violation, ""),
 )
 _PUTS = ("put ", "partd.combine", "partd.resample")  # operations with a mode
-_MODES = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
-_KINDS: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
+_MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
+_CLASS_OF_TYPE: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
 # Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and
 # after it.
 _MESSAGE = re.compile(
     r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$",
     re.S,
 )
-# Matches the text of tables.MomentError. The groups are the selected time, and the nearest exact moments.
+# Matches the text of tables.MomentError. Group 1 is the requested time. Groups 2 and 3 are the nearest times that can
+# be selected instead; the last or both may be missing.
 _MOMENT = re.compile(
     r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and "
     r"([^ ]+Z))?)?"
@@ -116,10 +117,10 @@ def convert_error(
         detail = json.loads(getattr(error, "extra_info", b"") or b"{}")
     except ValueError:
         detail = {}
-    kind = _KINDS.get(detail.get("type", ""), Exists if "already exists" in str(error)[:80] else None)
+    kind = _CLASS_OF_TYPE.get(detail.get("type", ""), Exists if "already exists" in str(error)[:80] else None)
     if kind is not None:
-        return failure(kind, op, url, problem, _MODES if kind is Exists and op.startswith(_PUTS) else "")
-    for flight_class, kind, advice in _CLASSES:
+        return failure(kind, op, url, problem, _MODE_ADVICE if kind is Exists and op.startswith(_PUTS) else "")
+    for flight_class, kind, advice in _CLASS_OF_FLIGHT_ERROR:
         if isinstance(error, flight_class):
             lost = kind is ConnectionFailed and "failed to connect" not in str(error)
             if advice_if_unknown and (

@@ -95,7 +95,7 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
         assert process.stdout
         out = process.stdout
 
-        def failure_of(error: Exception | None) -> Exception:
+        def end_and_explain(error: Exception | None) -> Exception:
             out.close()  # ends the process
             process.wait()
             stderr.seek(0)
@@ -106,15 +106,15 @@ def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatch
         try:
             stream = pa.ipc.open_stream(out)
         except pa.ArrowException as error:
-            raise failure_of(error) from error
+            raise end_and_explain(error) from error
 
     def batches() -> Iterator[pa.RecordBatch]:
         try:
             yield from stream
             if process.wait():
-                raise failure_of(None)
+                raise end_and_explain(None)
         except (pa.ArrowException, OSError) as error:
-            raise failure_of(error) from error
+            raise end_and_explain(error) from error
         finally:
             process.kill()
             process.wait()

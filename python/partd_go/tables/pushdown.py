@@ -23,7 +23,7 @@ _INVERSE = {
     ">": "<=",
     ">=": "<",
 }  # for floats, > is sent as "not <=", which NaN matches: some engines order NaN above all numbers
-_OF_ARROW = {
+_ARROW_OPS = {
     "equal": "=",
     "not_equal": "!=",
     "less": "<",
@@ -37,7 +37,7 @@ _OF_ARROW = {
     "is_null": "null",
     "is_valid": "valid",
 }
-_OF_POLARS = {
+_POLARS_OPS = {
     "Eq": "=",
     "NotEq": "!=",
     "Lt": "<",
@@ -191,9 +191,9 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
         return _combine("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
     if word == "invert" and parts[0] and parts[0][0] in ("null", "valid"):
         return "valid" if parts[0][0] == "null" else "null", parts[0][1]
-    if word not in _OF_ARROW or word == "is_null" and options is not None and options["nan_is_null"].as_py():
+    if word not in _ARROW_OPS or word == "is_null" and options is not None and options["nan_is_null"].as_py():
         return None
-    return _combine(_OF_ARROW[word], parts)
+    return _combine(_ARROW_OPS[word], parts)
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
@@ -239,13 +239,13 @@ def _from_polars(tree: dict[str, Any]) -> Tree:
         values = _values(tree)
         return ("value", values[0]) if len(values) == 1 else None
     if kind == "BinaryExpr":
-        op = _OF_POLARS.get(body["op"])
+        op = _POLARS_OPS.get(body["op"])
         return _combine(op, [_from_polars(body["left"]), _from_polars(body["right"])]) if op else None
     if kind != "Function" or not (function := body["function"].get("Boolean")):
         return None
     column = _from_polars(body["input"][0])
     if isinstance(function, str):
-        return _combine(_OF_POLARS[function], [column]) if function in ("IsNull", "IsNotNull") else None
+        return _combine(_POLARS_OPS[function], [column]) if function in ("IsNull", "IsNotNull") else None
     ((name, options),) = function.items()
     if name == "IsBetween":
         ends = [_from_polars(end) for end in body["input"][1:]]

@@ -136,10 +136,10 @@ func newSplit(a *app) *cobra.Command {
 		Use:   "split [flags] [--] FILE…",
 		Short: "Split files into one file per key",
 		Long: `Split the rows of FILEs by the values in the columns named by --by, and write one file for each
-combination of values to the directory named by -o. No table is created. There can be any number
-of keys. Rows with the same key keep their order. Nested columns, metadata, and all types that
-the output format supports are kept. All FILEs must have the same columns, in any order. A
-directory stands for all files in it and its subdirectories; - is standard input.
+combination of values (a key) to the directory named by -o. No table is created. The number of
+keys is not limited. Rows with the same key keep their order. Nested columns, metadata, and all
+types that the output format supports are kept. All FILEs must have the same columns, in any
+order. A directory stands for all files in it and its subdirectories; - is standard input.
 
 Each file is named after its key: the value or, for several columns, the values as a line of CSV.
 Bytes other than letters, digits and "-_.() ", and a "." or "_" at the start, are written as %XX.

@@ -23,9 +23,11 @@ func newEvolve(_ *app) *cobra.Command {
 then --drop, --widen and --add. Older versions keep their columns. Existing rows have
 null in added columns.
 
---mode sets how later puts may change the columns: strict (not at all), add_only, compatible
-(add columns, and widen numbers) or flexible (also omit columns). With "", the
-default, puts do not change columns, and columns missing from a put are null.`,
+--mode sets which column changes the table allows, by puts and by this command: strict (none),
+add_only, compatible (also widen numbers) or flexible (also rename and drop columns, which only
+this command can do). With "", the default, puts can neither add nor widen columns, but this
+command can make any change. Columns missing from a put are null with flexible or "", and an
+error otherwise.`,
 		Example: `  partd-tables evolve trades --add venue:utf8 --rename sym:symbol
   partd-tables evolve trades --widen volume:int64 --drop note --bucket NYSE
   partd-tables evolve trades --mode compatible`,
@@ -110,8 +112,8 @@ NAME, the rules belong to the bucket, and apply to all its tables, including new
 violates a rule, the whole put fails.
 
 A RULE to add is a JSON object with a name and a kind: exists, type, range, not_null, unique,
-sorted, regexp or expression; --set time_series and --set prices add several at once. The
-other commands expect names of rules.`,
+sorted, regexp or expression; --set time_series and --set prices add several at once.
+remove, enable and disable expect the names of rules.`,
 		Example: `  partd-tables rules add trades '{"name":"positive","kind":"range","column":"price","min":"0"}'
   partd-tables rules add trades --set time_series
   partd-tables rules list trades --json

@@ -156,7 +156,7 @@ func warehouseFlags(cmd *cobra.Command) warehouse {
 		cmd:       cmd,
 		dir:       fl.String("dir", defaultDir, "`DIR` of the tables, or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX (docs/warehouses.md)"),
 		catalog:   fl.String("catalog", "", "`URL` of the catalog, postgres://HOST/DATABASE, or the directory that contains it (default: in DIR)"),
-		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR); a cloud bucket has no default: there, each append is committed at once"),
+		tail:      fl.String("tail", "", "`DIR` for small appends until they are moved into data files (default: in the tables' DIR). With a cloud bucket and no --tail, each append is committed at once"),
 		cacheDir:  fl.String("cache-dir", "", "`DIR` for local copies of a cloud bucket's files (default: in the user's cache directory)"),
 		cacheSize: &cliutil.Size{Bytes: tables.DefaultCacheSize, Min: 1 << 20},
 	}

@@ -37,7 +37,7 @@ type rowOutput struct {
 func outputFlags(a *app, cmd *cobra.Command, formatFlag string) *rowOutput {
 	o, fs := &rowOutput{a: a, formatFlag: formatFlag}, cmd.Flags()
 	fs.StringVar(&o.format, formatFlag, "", "write this `FORMAT`: table, csv, jsonl, parquet or arrow")
-	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of the standard output (-)")
+	fs.StringVarP(&o.file, "output", "o", "", "write to this `FILE` instead of standard output (-)")
 	fs.BoolVar(&o.force, "force", false, "replace an existing FILE")
 	cliutil.Complete(cmd, formatFlag, "table", "csv", "jsonl", "parquet", "arrow")
 	return o

@@ -40,7 +40,7 @@ writes.`,
 	at := stateFlags(cmd)
 	since := sinceFlags(cmd, "the tables changes.\"BUCKET\".\"TABLE\" and before.\"BUCKET\".\"TABLE\"")
 	out := outputFlags(a, cmd, "format")
-	id := cmd.Flags().String("id", "", "`ID` of a statement that changes a table: a second statement with this ID changes nothing")
+	id := cmd.Flags().String("id", "", "`ID` of a statement that changes a table: repeating the statement with this ID changes nothing")
 	asJSON := cmd.Flags().Bool("json", false, "for a statement that changes a table: write its result as a JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		isWrite := tables.IsWrite(args[0])

@@ -22,9 +22,9 @@ func newToken(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token --admin|--read --secret-file FILE",
 		Short: "Print a token for clients of serve",
-		Long: `Print a token for clients of a server with the same secret. A token with --read
-allows only reading. The server's logs show the token's name. To revoke a token before it expires,
-add its name to the server's --revoked-file, or change the secret.`,
+		Long: `Print a token for the clients of a server, signed with the server's secret in --secret-file.
+A token with --read allows only reading. The server's logs show the token's name. To revoke a
+token before it expires, add its name to the server's --revoked-file, or change the secret.`,
 		Example: "  partd-tables token --read --name report --ttl 30d --secret-file secret",
 		Args:    cliutil.CheckArgCount(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {

@@ -80,12 +80,12 @@ A function can name its column, as in "max(high)". The first column of the resul
 	t := newTransformFlags(a, cmd, "append")
 	fs := cmd.Flags()
 	o := &transform.ResampleOptions{}
-	fs.StringVar(&o.Rule, "rule", "", "length of a bin: a pandas offset `RULE`, such as 5min")
+	fs.StringVar(&o.Rule, "rule", "", "aggregate bins of this length: a pandas offset `RULE`, such as 5min")
 	fs.StringVar(&o.TimeColumn, "time", "", "time `COLUMN`")
 	fs.StringSliceVar((*[]string)(&o.Functions), "func", nil, "aggregate `FUNCTIONS`, separated by commas")
 	columns := fs.String("columns", "", "`COLUMNS` to aggregate, separated by commas (default: all)")
 	by := fs.String("by", "", "`COLUMNS` to group by, separated by commas, or \"\" for none (default: the table's keys)")
-	fs.StringVar(&o.SQL, "sql", "", "put the result of this `SELECT` statement instead")
+	fs.StringVar(&o.SQL, "sql", "", "use the result of this `SELECT` statement instead of --rule, --time and --func")
 	cliutil.Complete(cmd, "func", transform.Functions...)
 	out := outputFlags(a, cmd, "format")
 	input := func(args []string, mode tables.PutMode) (_ *transform.ResampleOptions, err error) {

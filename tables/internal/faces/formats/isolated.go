@@ -129,8 +129,8 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	}
 	take.Release(batches)
 	var p *worker.Process
-	_, err = in.File.Seek(0, io.SeekStart)
-	if err == nil { // the process shares the position
+	_, err = in.File.Seek(0, io.SeekStart) // the process shares the position
+	if err == nil {
 		p, err = worker.Start(ctx, decodeKind, in.File)
 	}
 	if err != nil {

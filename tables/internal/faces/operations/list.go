@@ -109,7 +109,7 @@ var (
 
 	Exec = withAnswer(Entry{Name: "exec", Writes: true, Slots: BothSlots, Page: true, Command: "sql"},
 		func(ctx context.Context, s *tables.Store, in *Statement) (tables.ExecResult, error) {
-			parameters, err := DecodeParameters(ctx, in.Parameters, maxParameters)
+			parameters, err := DecodeParameters(ctx, in.Parameters, maxParameterBytes)
 			if err != nil {
 				return tables.ExecResult{}, &tables.ArgumentError{Err: fmt.Errorf("invalid parameters: %w", err)}
 			}
@@ -293,9 +293,9 @@ type Statement struct {
 	DryRun     bool   `json:"dry_run,omitempty"`
 }
 
-const maxParameters = 16 << 20 // limit on the memory of a statement's parameters, in bytes
+const maxParameterBytes = 16 << 20 // limit on the memory of a statement's parameters, in bytes
 
-// Periods has the length of the time periods by which a table's files are divided.
+// Periods sets the length of the time periods that divide a table's files.
 type Periods struct {
 	Bucket string           `json:"bucket,omitempty"`
 	Name   string           `json:"name"`

@@ -254,7 +254,7 @@ func (f *FS) create(name string) (vfs.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.writing[name] != nil {
-		return nil, errors.Join(&fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}, file.Close())
+		return nil, errors.Join(&fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}, file.Close(), os.Remove(file.Name()))
 	}
 	f.writing[name] = w
 	return w, nil

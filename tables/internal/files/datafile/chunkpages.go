@@ -52,7 +52,7 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	var dictionary, largest, total int64
 	column, hasDeltas, w := f.parsed.MetaData().Schema.Column(leaf), false, window{}
 	values := f.storedColumn(chunk, leaf, g.rows)
-	w.rows = max(1, min(BatchRows, maxBatchBytes/max(1, chunk.TotalUncompressedSize()/g.rows))) // as in stepRows
+	w.batchValues = max(1, min(BatchRows, maxBatchBytes/max(1, chunk.TotalUncompressedSize()/g.rows))) // as in stepRows
 	complete := arrowsafe.Pages(f.opened, start, start+chunk.TotalCompressedSize(), func(p arrowsafe.Page) bool {
 		size := int64(p.Size)
 		values.add(p)
@@ -144,19 +144,25 @@ func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	return max(1, rows)
 }
 
-// window computes the size of the pages that contain the values of a batch, in bytes.
+// window computes the largest total size, in bytes, of the consecutive pages that one batch can span.
 type window struct {
-	rows         int64      // maximum number of values in a batch
-	pages        [][2]int64 // numbers of values and bytes of the last pages that one batch can need
-	values, size int64      // sums of pages
+	batchValues  int64      // maximum number of values in a batch
+	pages        []pageSpan // the last pages that one batch can span
+	values, size int64      // totals over pages
 	largest      int64      // maximum of size so far
 }
 
+// pageSpan is the number of values in a page and the page's size in bytes.
+type pageSpan struct{ values, bytes int64 }
+
 func (w *window) add(values, size int64) {
-	w.pages = append(w.pages, [2]int64{values, size})
-	w.values, w.size = w.values+values, w.size+size
-	for len(w.pages) > 2 && w.values-values-w.pages[0][0] >= w.rows { // the pages between fill a batch
-		w.values, w.size = w.values-w.pages[0][0], w.size-w.pages[0][1]
+	w.pages = append(w.pages, pageSpan{values, size})
+	w.values += values
+	w.size += size
+	// If the pages between the first and the last hold enough values for a batch, no batch spans both.
+	for len(w.pages) > 2 && w.values-values-w.pages[0].values >= w.batchValues {
+		w.values -= w.pages[0].values
+		w.size -= w.pages[0].bytes
 		w.pages = w.pages[1:]
 	}
 	w.largest = max(w.largest, w.size)

@@ -56,8 +56,8 @@ type sealer struct {
 // openFiles checks the files before SQLite opens them. If they are damaged and Options.Rebuild is set, it renames them.
 func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	path := filepath.Join(cmp.Or(o.CopyDir, s.dir), "catalog.db")
-	err = os.MkdirAll(s.dir, 0o777)
-	if err == nil { // Use package os, because SQLite always uses the real file system.
+	err = os.MkdirAll(s.dir, 0o777) // with package os, because SQLite always uses the real file system
+	if err == nil {
 		s.files, err = openSQLiteFiles(path)
 	}
 	if err != nil {

@@ -159,14 +159,14 @@ func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layou
 		fields[i].Type = plainType(f.Type)
 		recorded[i].Type = fields[i].Type
 		if stored, err := schema.StoredType(fields[i].Type); err == nil && schema.ContainsType(fields[i].Type, unwritable) {
-			recorded[i].Type = schema.Restore(stored, fields[i].Type, func(t arrow.DataType) bool { return isTime(t) || schema.IsDuration(t) })
-			fields[i].Type = schema.Restore(stored, fields[i].Type, isTime)
+			recorded[i].Type = schema.Restore(stored, fields[i].Type, func(t arrow.DataType) bool { return isTime64(t) || schema.IsDuration(t) })
+			fields[i].Type = schema.Restore(stored, fields[i].Type, isTime64)
 		}
 	}
 	metadata := columns.Metadata()
 	l := &Layout{schema: arrow.NewSchema(fields, &metadata)}
 	l.arrowProperties = pqarrow.NewArrowWriterProperties()
-	// Readers restore the types from this metadata, such as durations, which are written as integers.
+	// Close records this schema, so that readers can restore types such as durations, which are written as integers.
 	l.recorded = arrow.NewSchema(recorded, &metadata)
 	parquetSchema, err := pqarrow.ToParquet(l.schema, parquet.NewWriterProperties(options...), l.arrowProperties)
 	if err != nil {
@@ -184,14 +184,15 @@ func newLayout(columns *arrow.Schema, options ...parquet.WriterProperty) (*Layou
 	return l, nil
 }
 
-// NewWriter returns a writer of a file.
+// NewWriter returns a Writer that writes a Parquet file with layout l to w.
 func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
 	f, err := pqarrow.NewFileWriter(l.schema, keepOpen{w}, l.properties, l.arrowProperties)
 	return &Writer{file: f, layout: l, dictionaries: make([]dictionary, l.schema.NumFields())}, err
 }
 
-// isTime reports whether t is a 64-bit time of day, which tables store differently but the Parquet library can write.
-func isTime(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
+// isTime64 reports whether t is a 64-bit time of day. Tables store one in nanoseconds as an integer, but the Parquet
+// library can write it as a time.
+func isTime64(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
 func isInterval(t arrow.DataType) bool {
 	switch t.ID() {
@@ -201,8 +202,9 @@ func isInterval(t arrow.DataType) bool {
 	return false
 }
 
-// plainType returns t with the values of runs instead of the runs, texts and lists instead of views, variable lists
-// instead of fixed ones, and the values of dictionaries that the library cannot write.
+// plainType simplifies t at every level of nesting: run-end-encoded types become the types of their values, views
+// become plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the
+// library cannot write become their values.
 func plainType(t arrow.DataType) arrow.DataType {
 	element := func(t arrow.ListLikeType) arrow.Field {
 		f := t.ElemField()

@@ -115,7 +115,7 @@ func readableNode(n pqschema.Node) (pqschema.Node, error) {
 		}
 		changed = changed || fields[i] != group.Field(i)
 	}
-	if len(fields) == 1 && isList(group) && hasRepeatedField(fields[0]) {
+	if len(fields) == 1 && isList(group) && wrapsRepeatedField(fields[0]) {
 		inner := fields[0].(*pqschema.GroupNode)
 		element, err := groupNode(inner, "element", parquet.Repetitions.Required, pqschema.FieldList{inner.Field(0)})
 		if err != nil {
@@ -140,7 +140,8 @@ func readableLeaf(n *pqschema.PrimitiveNode) (pqschema.Node, error) {
 	switch n.LogicalType().(type) {
 	case pqschema.JSONLogicalType, pqschema.EnumLogicalType:
 		return as(pqschema.StringLogicalType{}, parquet.Types.ByteArray, 0)
-	case pqschema.IntervalLogicalType: // marks INT96 below
+	// INTERVAL marks INT96 columns below, so remove it from real intervals, which arrow-go reads as bytes anyway.
+	case pqschema.IntervalLogicalType:
 		return as(pqschema.NoLogicalType{}, parquet.Types.FixedLenByteArray, int96Size)
 	}
 	if n.PhysicalType() == parquet.Types.Int96 {
@@ -174,7 +175,8 @@ func ReadableByID(n pqschema.Node) bool {
 
 func isList(n pqschema.Node) bool { return n.LogicalType().Equals(pqschema.NewListLogicalType()) }
 
-func hasRepeatedField(n pqschema.Node) bool {
+// wrapsRepeatedField reports whether n is a repeated group whose only field is repeated.
+func wrapsRepeatedField(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	return ok && group.NumFields() == 1 && group.RepetitionType() == parquet.Repetitions.Repeated &&
 		group.Field(0).RepetitionType() == parquet.Repetitions.Repeated

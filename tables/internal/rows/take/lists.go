@@ -29,7 +29,8 @@ func listRows(a array.ListLike, indices []int) (arrow.Array, error) {
 		return buildRows(a, indices, []*memory.Buffer{memory.NewBufferBytes(arrow.GetBytes(offsets64))}, []arrow.ArrayData{child.Data()}), nil
 	}
 	if len(childIndices) > math.MaxInt32 {
-		return nil, fmt.Errorf("the lists have %d values, and an array holds at most 2³¹: read fewer rows at a time", len(childIndices))
+		return nil, fmt.Errorf("the lists have %d values, but an array must have fewer than 2³¹: "+
+			"read fewer rows at a time", len(childIndices))
 	}
 	return buildRows(a, indices, []*memory.Buffer{Offsets32(offsets64)}, []arrow.ArrayData{child.Data()}), nil
 }

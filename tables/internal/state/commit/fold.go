@@ -113,8 +113,8 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 	if err != nil || f == nil {
 		return 0, nil, err
 	}
-	f.rows, err = f.read()
-	if err != nil { // without e.mu, so that appends need not wait
+	f.rows, err = f.read() // without e.mu, so that appends need not wait
+	if err != nil {
 		return 0, nil, err
 	}
 	defer take.Release(f.rows)

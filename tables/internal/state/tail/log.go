@@ -38,8 +38,8 @@ type epoch struct {
 	schema *arrow.Schema
 	bytes  int64 // length of the value
 	rows   int64
-	oldest time.Time // time of the oldest append
-	counts []count   // row counts of the appends, by time
+	oldest time.Time  // time of the oldest append
+	counts []rowCount // row counts of the appends, by time
 
 	versions []int64 // the versions that puts returned, each once
 
@@ -54,8 +54,9 @@ type epoch struct {
 	pending  [][]byte
 }
 
-// count is a number of rows that were appended in the same millisecond.
-type count struct{ millis, rows int64 }
+// rowCount is the number of rows that were appended in the millisecond millis, a Unix time. It includes rows with an
+// earlier time that were appended afterwards.
+type rowCount struct{ millis, rows int64 }
 
 // Log returns a table's log, and creates it if needed. folded is the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
@@ -159,7 +160,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	if n > 0 && millis <= e.counts[n-1].millis {
 		e.counts[n-1].rows += f.rows
 	} else {
-		e.counts = append(e.counts, count{millis, f.rows})
+		e.counts = append(e.counts, rowCount{millis, f.rows})
 	}
 	if f.id != "" {
 		e.ids[f.id] = f.timestamp

@@ -98,7 +98,7 @@ const pressKeys = async (page: Page, ...all: string[]) => {
 };
 const status = (page: Page) => page.getByRole("region", { name: "SQL" }).getByRole("status").last();
 
-test("completes columns without their table, names that need quotes, and functions", async ({ page }) => {
+test("completes unqualified column names, names that need quotes, and functions", async ({ page }) => {
   await server.put("NYSE", "my table", "order,plain one,it's\n1,2,3\n");
   await page.goto(`${server.url}/#/sql?bucket=NYSE&q=`);
   await page.getByRole("combobox", { name: "Bucket" }).selectOption("NYSE");
