@@ -343,7 +343,7 @@ def test_invalid_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     with monkeypatch.context() as patch:
         patch.setattr(dask, "__version__", "2031.1.0")
         with pytest.raises(
-            RuntimeError, match="this is 2031.1.0: install a supported version, for example with pip install"
+            RuntimeError, match="version 2031.1.0 is installed: install a supported one, for example with pip install"
         ):
             partd_go.dask.use()
     with monkeypatch.context() as patch:
