@@ -178,7 +178,7 @@ def test_attempts_have_files(url: str, tmp_path: Path) -> None:
                 os.unlink(tmp_path / "x" / name)
         assert len(shuffle.read(plan, 0)) == 30
         os.unlink(tmp_path / "x" / plan.winners["0"].attempt)
-        with pytest.raises(RuntimeError, match="No such file .*its rows were deleted"):
+        with pytest.raises(RuntimeError, match="No such file .*The shuffle's rows were deleted"):
             shuffle.read(plan, 0)
         client.drop()
 
