@@ -36,7 +36,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 	}},
 	{Name: "family command", Family: true, Packages: map[string][]string{
 		"internal/command/cli":        {"github.com/dustin/go-humanize", "github.com/zeebo/xxh3", "github.com/spf13/cobra", "github.com/spf13/pflag"},
-		"internal/command/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/term", "golang.org/x/time"},
+		"internal/command/cliutil":    {"github.com/spf13/cobra", "github.com/spf13/pflag", "golang.org/x/time"},
 		"internal/command/namespaces": nil,
 		"internal/command/servercli":  {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 	}},

@@ -144,7 +144,7 @@ class Run:
         return self.result_ids[s] != self.keys[s]
 
     def record_result_id(self, s: Runnable, value_hash: str) -> None:
-        """Records the hash of the stage's result, and checks it against one that was recorded before."""
+        """Records the hash of the stage's result. Raises _Changed if a different hash is already recorded."""
         result_id = value_hash or self.key(s)
         if self.result_ids.setdefault(s, result_id) != result_id:
             raise _Changed

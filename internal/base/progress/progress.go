@@ -19,6 +19,16 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// TerminalWidth returns the width of a terminal in columns, or otherwise if w is not a terminal.
+func TerminalWidth(w io.Writer, otherwise int) int {
+	if f, ok := w.(*os.File); ok {
+		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
+			return columns
+		}
+	}
+	return otherwise
+}
+
 // Bar shows the progress of one job, which may have several steps.
 type Bar struct {
 	w     io.Writer

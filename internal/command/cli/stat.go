@@ -51,7 +51,7 @@ otherwise a line each time, or with --json an object per line.`,
 			}
 			return writeResult(a.out, *asJSON, r, func(w io.Writer) {
 				fmt.Fprintf(w, "store  %s\n", *url)
-				writeStat(w, r, cliutil.TerminalWidth(a.out, chartWidth))
+				writeStat(w, r, progress.TerminalWidth(a.out, chartWidth))
 			})
 		})
 	}
@@ -190,7 +190,7 @@ func (w *watch) show(r watchRecord) error {
 	var b bytes.Buffer // the page is written at once, to avoid flicker
 	b.WriteString("\x1b[H\x1b[2J")
 	fmt.Fprintf(&b, "store  %s\ntime   %s\n", w.url, r.Time.Format(time.TimeOnly))
-	writeStat(&b, r.statRecord, cliutil.TerminalWidth(w.app.out, chartWidth))
+	writeStat(&b, r.statRecord, progress.TerminalWidth(w.app.out, chartWidth))
 	fmt.Fprintf(&b, "\nrates  %s\n", r.rates())
 	_, err := b.WriteTo(w.app.out)
 	return err

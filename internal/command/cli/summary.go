@@ -92,7 +92,7 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 		return
 	}
 	fmt.Fprintln(w, "\nlargest keys")
-	drawChart(w, j.largestKeys, cliutil.TerminalWidth(j.app.out, chartWidth))
+	drawChart(w, j.largestKeys, progress.TerminalWidth(j.app.out, chartWidth))
 	store := storeArgument(j.url)
 	fmt.Fprintf(w, "\nread them back\n  %s\n  %s\n", j.app.commandLine("get"+store+keyArgument(j.largestKeys[0])), j.app.commandLine("keys"+store))
 }

@@ -3,13 +3,12 @@ package cliutil
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 
+	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/base/textfmt"
 )
 
@@ -86,20 +85,10 @@ func (p *Program) wrapFlags(root *cobra.Command) {
 		}
 		flags := cmd.LocalFlags()
 		unwrapped := strings.TrimSpace(flags.FlagUsages())
-		wrapped := strings.TrimSpace(flags.FlagUsagesWrapped(min(TerminalWidth(p.Out, maxHelpWidth), maxHelpWidth)))
+		wrapped := strings.TrimSpace(flags.FlagUsagesWrapped(min(progress.TerminalWidth(p.Out, maxHelpWidth), maxHelpWidth)))
 		_, err := io.WriteString(out, strings.Replace(text.String(), unwrapped, wrapped, 1))
 		return err
 	})
-}
-
-// TerminalWidth returns the width of a terminal in columns, or otherwise if w is not a terminal.
-func TerminalWidth(w io.Writer, otherwise int) int {
-	if f, ok := w.(*os.File); ok {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
-			return columns
-		}
-	}
-	return otherwise
 }
 
 // setArgCounts sets the Args of commands without Args, from the arguments in their usage lines.

@@ -56,8 +56,8 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of the handshake of a new connection")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which a client must send or read each 512 KiB of a message, plus a second for each 16 KiB; also the maximum time that a message waits for memory")
-	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "maximum `DURATION` for which requests in progress may continue after a server that was told to stop has flushed the store")
-	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "`DURATION` after which a server that was told to stop exits, even if some data is not written yet; 0 means that it waits for all data")
+	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "when told to stop, flush the store, and then wait at most this `DURATION` for the requests in progress")
+	fl.DurationVar(&c.stopWithin, "stop-timeout", 0, "exit at most this `DURATION` after being told to stop, even if some data is not written yet; 0 means no limit")
 	fl.StringVar(&c.tokensFile, "tokens-file", "", "`FILE` with the users, written by partd-server token add; without it and without --tls-client-ca, anyone who can connect may do everything")
 	fl.BoolVar(&c.trust, "trust-sockets", false, "let anyone who can open a Unix socket read, append and change without a token, because the client of Python's partd cannot send one")
 	fl.IntVar(&c.namespaces, "namespaces", 8, "maximum `NUMBER` of namespaces, besides the default one, whose stores are open at the same time; they share a quarter of the store's memory, and others are opened when needed; 0 turns namespaces off; needs a log: store")
@@ -69,7 +69,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.BoolVar(&c.pprof, "pprof", false, "also serve Go's profiles, at /debug/pprof/ of the --http address")
 	fl.BoolVar(&c.withStdin, "exit-on-stdin-close", false, "exit, as on SIGTERM, when standard input is closed; for programs that start their own server")
 	fl.StringVar(&c.logFormat, "log-format", "text", "`FORMAT` of the log on standard error: text or json")
-	fl.StringVar(&c.auditLog, "audit-log", "", "`FILE` to which a line of JSON is appended for each request (audit log); it is opened again on SIGHUP; - is standard error (default: off)")
+	fl.StringVar(&c.auditLog, "audit-log", "", "append a line of JSON for each request to this `FILE`, the audit log, which is opened again on SIGHUP; - is standard error (default: off)")
 	fl.BoolVar(&c.exposeHTTP, "http-exposed", false, "let --http listen beyond this machine, which Kubernetes probes need; others on the network can then see what the server does, but not the data")
 	values := map[string][]string{
 		"listen": {defaultListen, "tls://", "ipc:///"}, "store": {"log:", "file:", "buffer+file:", "mem:"}, "log-format": {"text", "json"},

@@ -103,7 +103,7 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	return nil
 }
 
-// logListeners logs the addresses, and the risks of those that others can reach without TLS or users.
+// logListeners logs each address, and warns if others can reach it without TLS or users.
 func (c *config) logListeners(log *slog.Logger, listeners []listener, hasUsers bool) {
 	for _, l := range listeners {
 		log.Info("listening", "address", remote.URL(l.Addr()), "store", c.store, "users", hasUsers, "trusted", l.opts.Trusted)

@@ -180,7 +180,7 @@ func newTokenRemove() *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().StringVar(&namespace, "namespace", "", "`NAME` of the only namespace in which the user loses all rights (default: all)")
+	cmd.Flags().StringVar(&namespace, "namespace", "", "remove only the rights in the namespace `NAME` (default: all rights)")
 	cmd.Flags().BoolVar(&old, "old", false, "remove only the tokens that token rotate has replaced")
 	return cmd
 }

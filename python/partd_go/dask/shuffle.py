@@ -229,10 +229,11 @@ def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
         if len(pieces_of.get(task, ())) != 1:
             raise _lost(shuffle, f"the commit of task {task} of {tasks} is missing")
         layout, rows = pickle.loads(pieces_of[task][0])
-        compatible = [i for i, other in enumerate(plan.layouts) if other.is_compatible(layout)]
-        if not compatible:
+        compatible = next((i for i, other in enumerate(plan.layouts) if other.is_compatible(layout)), None)
+        if compatible is None:
+            compatible = len(plan.layouts)
             plan.layouts.append(layout)
-        plan.layout_of[task] = compatible[0] if compatible else len(plan.layouts) - 1
+        plan.layout_of[task] = compatible
         plan.rows += rows
     return plan
 

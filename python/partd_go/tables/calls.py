@@ -20,7 +20,7 @@ from .errors import convert_error
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = 10.0  # how long cancel repeats its request, in seconds; the call may reach the server after it
+_CANCEL_WINDOW = 10.0  # seconds for which cancel repeats its request, because the request may overtake the call
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
 _CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
 
@@ -55,7 +55,7 @@ def _numpy_to_python(value: Any) -> Any:
 
 
 def _is_numpy(value: Any) -> bool:
-    """Reports whether value is a NumPy value other than a time or a duration, for which tolist may return an int."""
+    """Reports whether value is a NumPy value, but not a time or a duration: their tolist may return an int."""
     dtype = getattr(value, "dtype", None)
     return type(value).__module__ == "numpy" and dtype is not None and dtype.kind not in "mM"
 

@@ -170,8 +170,8 @@ def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
-    """Returns a handle to the server of location. A handle gets a server of its own for a bucket, for a directory that
-    this user cannot write to, and with --read-only or --no-tail. All other handles to a directory share one server."""
+    """Returns a handle to the server of location. A handle gets its own server for a bucket, for a directory that this
+    user cannot write to, and with --read-only or --no-tail. All other handles to a directory share one server."""
     existing = location
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
         existing = os.path.dirname(existing)

@@ -59,6 +59,7 @@ func transformCommand[In any](t *transformFlags, cmd *cobra.Command, o operation
 }
 
 func newResample(a *app) *cobra.Command {
+	half := len(transform.Functions) / 2 // the help lists the functions on two lines
 	cmd := &cobra.Command{
 		Use:   "resample [flags] [--] SOURCE [TARGET]",
 		Short: "Aggregate rows by time, or put the result of a query",
@@ -68,8 +69,8 @@ query, and put the resulting rows into TARGET. If TARGET is not given, write the
 --rule is the length of a bin, as a pandas offset: a number and one of ns us ms s
 min h D B W ME MS QE QS YE YS and others (docs/transform.md), such as 10s, 2h, W-FRI.
 --func names one or more of
-` + strings.Join(transform.Functions[:14], " ") + `
-` + strings.Join(transform.Functions[14:], " ") + `.
+` + strings.Join(transform.Functions[:half], " ") + `
+` + strings.Join(transform.Functions[half:], " ") + `.
 A function can name its column, as in "max(high)". The first column of the result is the time.`,
 		Example: `  partd-tables resample trades candles --rule 5min --time at --func ohlc --columns price
   partd-tables resample trades --rule 1h --time at --func mean,size --columns price -o hours.parquet
