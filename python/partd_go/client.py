@@ -278,7 +278,7 @@ class Client:
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
         """Is like scan_part(), but yields each value in chunks, so that a value may be larger than memory."""
         if not (0 <= part < parts <= 65536):
-            raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
+            raise Misuse(f"part {part} of {parts}: parts must be from 1 to 65,536, and part from 0 to parts-1")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
 
     def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:

@@ -164,7 +164,7 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     )
     note = {"null": null} if null else {}
     if null is None and any(isinstance(v, decimal.Decimal) for v in null_values):
-        raise TypeError("Decimal('NaN') would come back as None: use one kind of missing values")
+        raise TypeError("Decimal('NaN') would come back as None: make all missing values the same kind")
     items[is_null] = None
     present = items[~is_null]
     kinds = set(map(type, present))
@@ -190,14 +190,14 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
     if len(zones) > 1:
         raise TypeError(
-            f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one "
-            "zone"
+            f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: "
+            "convert them to one zone"
         )
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
         if not is_identical(value, restored):
             raise TypeError(
-                f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use "
-                "values of one type"
+                f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: "
+                "make all values one type"
             )
     return array, note
 

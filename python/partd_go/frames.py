@@ -190,7 +190,7 @@ def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
 
         return polars.from_arrow(table)
     if as_ != "pandas":
-        raise Misuse(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
+        raise Misuse(f"as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
     return _to_pandas(table, nested)
 
 

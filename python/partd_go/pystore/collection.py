@@ -226,7 +226,7 @@ class Collection:
         self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any
     ) -> None:
         if duplicate_handling not in DUPLICATE_POLICIES:
-            raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATE_POLICIES)}")
+            raise Misuse(f"duplicate_handling is {duplicate_handling!r}: pass one of {', '.join(DUPLICATE_POLICIES)}")
         stored = self.item(item)
         if not len(data):
             return

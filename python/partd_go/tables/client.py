@@ -167,9 +167,9 @@ class Tables(Operations, Shown):
         """
         arguments.text(name, "name")
         if mode not in MODES:
-            raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
+            raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
-            raise Misuse(f"missing={missing!r}: write 'warn', 'error' or 'ignore'")
+            raise Misuse(f"missing is {missing!r}: pass 'warn', 'error' or 'ignore'")
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
@@ -837,7 +837,7 @@ def _function_calls(how: Functions) -> list[str]:
             if not isinstance(name, str):
                 place = "" if column is None else f" for column {column!r}"
                 raise Misuse(
-                    f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'"
+                    f"how: {name!r:.80}{place} has type {type(name).__name__}: pass a function's name, such as 'mean'"
                 )
             calls += [call if column is None else f"{call}({column})" for call in _split_calls(name)]
     return calls

@@ -71,7 +71,7 @@ class Connection:
                 "connect",
                 url,
                 "the token was not sent, because others could read it without TLS",
-                "write grpc+tls://",
+                "pass a grpc+tls:// URL",
             )
         self.url, self._server, self._timeout, self._progress = url, server, timeout, progress
         if tls_ca and "-----BEGIN" not in tls_ca:
