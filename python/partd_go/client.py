@@ -128,7 +128,7 @@ class Client:
     def __del__(self) -> None:
         # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in
         # use.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # nobody can handle an exception of __del__
             if self._mutex.acquire(blocking=False):
                 try:
                     if not self._busy:

@@ -130,7 +130,7 @@ def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
         *({"as": "dtype", "dtype": name} for name in dtypes),
         *({"as": "zone", "of": library} for library in _ZONE_LIBRARIES),
     ):
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # this note does not fit
             if from_array(_no_rows(array), note).dtype == times.dtype and (
                 note or pd.api.types.pandas_dtype(dtypes[0]) == times.dtype
             ):

@@ -213,7 +213,7 @@ class PullFrame(SharedProcess, Shown):
                 connection.sendall(call + b"\n")
                 with connection.makefile("rb") as reply:
                     answer = reply.readline()
-            except ConnectionError:
+            except ConnectionError:  # the node was killed
                 return None
         return str(json.loads(answer)) if answer.endswith(b"\n") else None
 

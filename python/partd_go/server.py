@@ -193,7 +193,7 @@ class Process:
     def _kill(self) -> None:
         if self._process:
             self._close_pipes()
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # the process may have exited
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         for directory in self._directories:

@@ -200,7 +200,7 @@ class use:
             from distributed import default_client
 
             client = default_client()
-        except (ImportError, ValueError):
+        except (ImportError, ValueError):  # there is no client
             return
         if client in self._prepared:
             return

@@ -252,7 +252,7 @@ class Tables(Operations, Shown):
         see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound):  # the put creates the table
                 table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
             data = files.reader(data, table_schema)
         rows = to_stream(data)
@@ -290,7 +290,7 @@ class Tables(Operations, Shown):
                 writer.close()
                 return reply
             except BaseException:
-                with contextlib.suppress(pa.ArrowException, OSError):
+                with contextlib.suppress(pa.ArrowException, OSError):  # the connection may be broken
                     writer.write_metadata(_ABANDONED)  # otherwise the server would commit the rows so far
                 writer.close()  # raises the server's error, if there is one
                 raise
