@@ -48,9 +48,8 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
     and the note holds its categories."""
     array, note = _to_array(values, nested, keep_dictionaries)
     dtype = values.dtype
-    if not isinstance(
-        dtype, (np.dtype, pd.CategoricalDtype)
-    ):  # _to_array checks objects, and the categories of a categorical
+    # _to_array has checked objects, and the categories of a categorical.
+    if not isinstance(dtype, (np.dtype, pd.CategoricalDtype)):
         restored = from_array(_no_rows(array), note).dtype
         if restored != dtype:
             raise TypeError(f"it would come back as {restored}: convert it to this type")
@@ -243,9 +242,8 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
             from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note)
             for side in (0, 1)
         )
-        if column.null_count and pa.types.is_integer(
-            end_type
-        ):  # because of the nulls, an IntervalArray would convert the ends to floats
+        # With nulls, an IntervalArray would convert integer ends to floats.
+        if column.null_count and pa.types.is_integer(end_type):
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])

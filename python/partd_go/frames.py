@@ -242,9 +242,8 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        if (
-            isinstance(level, dict) and frame.index.name is None
-        ):  # a RangeIndex: pyarrow loses its name if appends changed its length
+        # The index is a RangeIndex. pyarrow loses its name if appends changed its length.
+        if isinstance(level, dict) and frame.index.name is None:
             frame.index.name = level["name"]
     if "names" in note:
         names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))

@@ -269,9 +269,7 @@ class Tables(Operations, Shown):
                     ):
                         flight_call.check()
                         yield batch
-            except (
-                GeneratorExit
-            ):  # the source of the rows did not fail: send stopped reading, because the server rejected the rows
+            except GeneratorExit:  # the source did not fail: send stopped reading, because the server rejected the rows
                 raise
             except BaseException as error:
                 failed.append(error)
