@@ -197,5 +197,5 @@ func (p *pager) close() {
 	k.u64(p.handle)
 	p.handle = 0
 	p.stopped.Store(true)
-	_ = p.c.do(ctx, k)
+	_ = p.c.do(ctx, k) // the server closes the handle when the connection ends
 }

@@ -168,7 +168,7 @@ func (a *app) brokenPipe(err error) bool {
 	// Unless the signal is caught, the runtime ends the process when a write to a broken
 	// standard output fails.
 	signal.Reset(syscall.SIGPIPE)
-	_, _ = os.Stdout.Write([]byte{'\n'})
+	_, _ = os.Stdout.Write([]byte{'\n'}) // a broken pipe ends the process
 	return true
 }
 

@@ -217,7 +217,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(deadline)
+	_ = b.q.Control.SetReadDeadline(deadline) // fails only if the connection is closed; then Read fails, too
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:
