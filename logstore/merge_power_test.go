@@ -21,7 +21,7 @@ func TestMergePowerLoss(t *testing.T) {
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 		mu.Lock()
 		defer mu.Unlock()
-		for i := 0; i < 20 && armed && op.Changes(); i++ {
+		for i := 0; i < 200 && armed && op.Changes(); i++ {
 			crashes++
 			lossHooks.fs = mem.Crash(rnd)
 			s, err := openHooked("/s", nil, lossHooks)

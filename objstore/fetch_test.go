@@ -117,15 +117,17 @@ func TestDamagedRecordIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestMissingRecord checks that readers notice that the log lacks an earlier record of a writer.
-func TestMissingRecord(t *testing.T) {
-	b := new(Memory)
-	s := open(t, b, Options{})
-	appendAndFlush(t, s, "k", "1;")
-	r := record{number: 1, op: opDrop, writer: s.writer, seq: s.committer.lastSeq + 2}
-	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
-	if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("the value is %q (error %v), want a CorruptError", v, err)
+// TestRecordsOutOfOrder checks that readers notice that the log repeats a record of a writer, or lacks an earlier one.
+func TestRecordsOutOfOrder(t *testing.T) {
+	for _, step := range []uint64{0, 2} {
+		b := new(Memory)
+		s := open(t, b, Options{})
+		appendAndFlush(t, s, "k", "1;")
+		r := record{number: 1, op: opDrop, writer: s.writer, seq: s.committer.lastSeq + step}
+		must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
+		if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("after record +%d, the value is %q (error %v), want a CorruptError", step, v, err)
+		}
 	}
 }
 

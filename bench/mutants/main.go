@@ -29,7 +29,7 @@
 // A mutant of a Python file has a file of python/tests and names of its tests, separated by |. These tests use a copy
 // of the package partd_go, the environment pytables of .ci/peers, and the programs on the PATH.
 //
-// Gremlins and go-mutesting, the maintained tools, replace operators at random. The mistakes in
+// The command random, like the maintained tools gremlins and go-mutesting, plants mistakes at random. Those in
 // these lists are chosen.
 package main
 

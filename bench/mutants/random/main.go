@@ -1,0 +1,107 @@
+// Command random measures how many random mistakes in packages are found by tests. It plants changed operators, limits
+// that are off by one, negated conditions, swapped arguments and removed statements.
+//
+//	go run -C bench ./mutants/random --in internal/base/where --count 30
+//	go run -C bench ./mutants/random --in tables/internal/sql/sqltext --tests tables/duck
+//
+// The tests of the package run first, and then, for mutants that survive them, those of the packages in --tests. All
+// mutants of a package are compiled into one test binary, which applies the mutant whose number is in a file (tests
+// start programs without the environment). The program prints the mutants that survive, and the share of those found. It changes no source
+// file. Some survivors change nothing that a caller could notice; a person has to tell.
+package main
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-partd/partd/bench/internal/program"
+)
+
+var (
+	in    = flag.String("in", "", "directories of the packages, separated by commas")
+	count = flag.Int("count", 30, "number of mutants of each package")
+	seed  = flag.Uint64("seed", 1, "seed for the choice of mutants")
+	tests = flag.String("tests", "", "directories of further packages whose tests run, separated by commas")
+	names = flag.String("run", ".", "run only tests whose names match this regular expression")
+	limit = flag.Duration("limit", time.Minute, "maximum duration of the tests of one package, beyond five times the duration without a mutant")
+)
+
+func main() {
+	program.ParseFlags()
+	if *in == "" {
+		fmt.Fprintln(os.Stderr, "random: name the directories of packages, as in --in internal/base/where")
+		os.Exit(2)
+	}
+	program.ExitOnError(run(strings.Split(*in, ",")))
+}
+
+func run(dirs []string) error {
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	found, total := 0, 0
+	for _, dir := range dirs {
+		start := time.Now()
+		n, planted, err := measure(root, dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		fmt.Printf("%-44s %d of %d mutants found, in %s\n", dir, n, planted, time.Since(start).Round(time.Second))
+		found, total = found+n, total+planted
+	}
+	fmt.Printf("%d of %d mutants found (%.1f %%)\n", found, total, 100*float64(found)/float64(max(total, 1)))
+	return nil
+}
+
+// measure plants mutants in the package in dir, and returns how many were found and planted.
+func measure(root, dir string) (found, planted int, err error) {
+	p, err := load(filepath.Join(root, dir))
+	if err != nil {
+		return 0, 0, err
+	}
+	temp, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return 0, 0, err
+	}
+	defer os.RemoveAll(temp)
+	chosen := p.choose(*count, *seed)
+	var suites []*suite
+	for _, d := range append([]string{dir}, strings.FieldsFunc(*tests, func(r rune) bool { return r == ',' })...) {
+		s := &suite{dir: filepath.Join(root, d), temp: temp, binary: filepath.Join(temp, fmt.Sprintf("%d.test", len(suites)))}
+		chosen, err = p.compile(s, chosen, temp)
+		if err != nil {
+			return 0, 0, err
+		}
+		if s.exists {
+			suites = append(suites, s)
+		}
+	}
+	for _, s := range suites {
+		if err := s.runUnchanged(); err != nil {
+			return 0, 0, err
+		}
+	}
+	for _, m := range chosen {
+		finder := ""
+		for _, s := range suites {
+			finder = cmp.Or(finder, s.find(m.number))
+			if finder != "" {
+				break
+			}
+		}
+		if finder != "" {
+			found++
+			continue
+		}
+		position := p.files.Position(m.start)
+		name, _ := filepath.Rel(root, position.Filename)
+		fmt.Printf("%s:%d: survives: %s: %s\n", name, position.Line, m.kind, p.text(m.start, m.end))
+	}
+	return found, len(chosen), nil
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// suite is the compiled tests of a package.
+type suite struct {
+	dir, binary string
+	temp        string // contains the file with the number of the mutant to apply, and the overlay
+	exists      bool
+	duration    time.Duration // without a mutant
+}
+
+func (s *suite) run(number int, limit time.Duration) (output []byte, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.run", *names)
+	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+filepath.Join(s.temp, "overlay.json")) // for programs that the tests build
+	if err := os.WriteFile(filepath.Join(s.temp, "number"), []byte(strconv.Itoa(number)), 0o666); err != nil {
+		return nil, err
+	}
+	return cmd.CombinedOutput()
+}
+
+// runUnchanged measures how long the tests take, and returns an error if they fail.
+func (s *suite) runUnchanged() error {
+	const longest = 10 * time.Minute
+	start := time.Now()
+	out, err := s.run(0, longest)
+	s.duration = time.Since(start)
+	if err != nil {
+		return fmt.Errorf("the tests in %s fail without a mutant: %w\n%s", s.dir, err, out)
+	}
+	return nil
+}
+
+var failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+
+// find returns the test that finds a mutant, "timeout" or "crash", or "" if none does.
+func (s *suite) find(number int) string {
+	start := time.Now()
+	most := 5*s.duration + *limit
+	out, err := s.run(number, most)
+	if err == nil {
+		return ""
+	}
+	if failed := failedTest.FindSubmatch(out); failed != nil {
+		return string(failed[1])
+	}
+	if time.Since(start) >= most {
+		return "timeout"
+	}
+	return "crash"
+}
