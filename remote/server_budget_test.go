@@ -270,11 +270,11 @@ func TestManyTinyItems(t *testing.T) {
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, nil)
 	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
-		k := newCall(op)
+		req := newCall(op)
 		n := 900_000 / size
-		k.u32(uint32(n))
-		k.appendData(make([]byte, n*size))
-		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
+		req.u32(uint32(n))
+		req.appendData(make([]byte, n*size))
+		if err := c.do(ctx, req); !errors.Is(err, partd.ErrTooLarge) {
 			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
 		}
 	}

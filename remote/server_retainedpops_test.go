@@ -115,11 +115,11 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Error("the server keeps the pops of a session that has ended")
 	}
 	s.space.pops.mu.Unlock()
-	k := newCall(opPop)
-	k.session, k.seq = session, 1
-	k.u64(s.instance)
-	k.buf = appendKeys(k.buf, []string{"k"})
-	if err := older.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
+	req := newCall(opPop)
+	req.session, req.seq = session, 1
+	req.u64(s.instance)
+	req.buf = appendKeys(req.buf, []string{"k"})
+	if err := older.do(ctx, req); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
 	values, err := store.Get(ctx, "k")
@@ -218,10 +218,10 @@ func TestRefusedPops(t *testing.T) {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
 		must(t, c.Append(ctx, entry(keys[i], "v")))
 	}
-	k := newCall(opPop)
-	k.u64(0)
-	k.buf = appendKeys(k.buf, keys[:1])
-	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
+	req := newCall(opPop)
+	req.u64(0)
+	req.buf = appendKeys(req.buf, keys[:1])
+	if err := c.do(ctx, req); !errors.Is(err, ErrBadRequest) {
 		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
 	}
 	if _, err := c.Pop(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
