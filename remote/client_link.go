@@ -91,9 +91,9 @@ func (l *link) send(ctx context.Context, req *call) error {
 // writeCall writes a call, after the token of its session if the server does not have that yet.
 func (l *link) writeCall(req *call) error {
 	if token, ok := l.proofs.present(req.session, l); ok {
-		enter := newSessionRequest(req.session, token)
-		defer enter.recycle()
-		if err := l.write(enter.parts()); err != nil {
+		request := newSessionRequest(req.session, token)
+		defer request.recycle()
+		if err := l.write(request.parts()); err != nil {
 			return err
 		}
 	}

@@ -116,7 +116,7 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := newConn(s, theirs, 1)
 		go io.Copy(io.Discard, ours)
-		other := s.budget.newAccount(s.budget.enter("other"), time.Minute, func() {})
+		other := s.budget.newAccount(s.budget.acquire("other"), time.Minute, func() {})
 		other.force(s.opts.Memory)
 		done := make(chan error, 1)
 		go func() { done <- requestNext(c) }()

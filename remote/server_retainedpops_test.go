@@ -67,7 +67,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
-		peer, lost := q.enter("peer"), &lostPops{}
+		peer, lost := q.acquire("peer"), &lostPops{}
 		var oldPops, newPops retainedPops
 		oldPops.init(&q, lost)
 		r, err := oldPops.claim(peer, 1, 1, false)
@@ -79,8 +79,8 @@ func TestExpiredPopResult(t *testing.T) {
 			t.Error("the result is still retained after keepPop")
 		}
 		newPops.init(&q, lost)
-		newPops.enter(1)
-		newPops.enter(2)
+		newPops.register(1)
+		newPops.register(2)
 		if _, err := newPops.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
@@ -166,7 +166,7 @@ func TestForgottenPops(t *testing.T) {
 	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
 	p.init(&q, &lostPops{})
-	peer := q.enter("peer")
+	peer := q.acquire("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
 		r, err := p.claim(peer, session, 1, false)
@@ -174,8 +174,8 @@ func TestForgottenPops(t *testing.T) {
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
 	p.end(2)
-	p.enter(1)
-	p.enter(2)
+	p.register(1)
+	p.register(2)
 	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
 		t.Errorf("claim of a resent pop with a retained result = %v, want nil and 9 bytes", err)
 	}

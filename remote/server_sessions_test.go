@@ -240,7 +240,7 @@ func TestAbortedRequests(t *testing.T) {
 			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
 		}
 		c.account.close()
-		s.budget.leave(c.tenant)
+		s.budget.release(c.tenant)
 	}
 }
 
