@@ -35,7 +35,7 @@ class Stats(NamedTuple):
 
 
 class Client:
-    """A client of the store of a server.
+    """A client for the store of a partd-server.
 
         with Client("tcp://localhost:7000") as store:
             store.append({"a": b"piece "})
@@ -48,7 +48,7 @@ class Client:
     url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is
     the token of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file
     with the authorities that may sign the server's certificate; the default is the system's. tls_cert and tls_key are
-    files with a certificate of the client and its key, and tls_name is the name that the server's certificate must have
+    files with the client's certificate and its key, and tls_name is the name that the server's certificate must have
     if it is not HOST.
 
     All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to

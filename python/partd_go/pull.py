@@ -60,7 +60,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close().
+    """A node that pullframe() has started. It shares the frames in its directory with other nodes until close().
 
         with pullframe({"nats://a:4222"}, "frames") as pf:
             pf.save("prices", frame)

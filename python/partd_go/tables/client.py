@@ -542,7 +542,7 @@ class Tables(Operations, Shown):
         """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE
         or MERGE changed.
 
-        The argument bucket names the bucket of tables that the statement names without one. Write a table of another
+        bucket is the bucket of the tables that the statement names without a bucket. Write a table of another
         bucket as "bucket"."table". params are the values of the statement's parameters: a sequence for ? or $1, or a
         mapping for $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables.
         With since or since_snapshot, changes."bucket"."table" has the rows that changes() returns, and
@@ -614,7 +614,7 @@ class Tables(Operations, Shown):
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
-        """Returns the names of the buckets, except of the default bucket ""."""
+        """Returns the names of the buckets, except the default bucket ""."""
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
@@ -902,8 +902,8 @@ def connect(
     The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
     the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
     nothing in the directory; it is the default if this user cannot write there. start_timeout limits the start of the
-    server, in seconds. flags are more flags for `partd-tables serve`. catalog is the place of the list of tables and
-    their current versions: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
+    server, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of tables and their
+    current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
     default is that directory; for a bucket, catalog is required.
     """
     location = location_of(url_or_dir)
