@@ -12,10 +12,10 @@
 //   - A put is visible completely or not at all. Replacing a table is one commit.
 //   - An acknowledged put survives kill -9. It also survives a power failure if its rows are in files, or if
 //     Options.Sync is set.
-//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. There are two exceptions: an
-//     operation on many tables skips tables for which it fails, and then returns an error that names them, and wraps
-//     [ErrDamaged] if all of them are damaged; and [Store.Exec] with several rows of parameters, except for INSERT …
-//     VALUES, keeps the changes of earlier rows if a row fails.
+//   - A failed operation has changed nothing, unless its error wraps partd.ErrUnknownOutcome. There are two exceptions.
+//     An operation on many tables skips the tables for which it fails. Its error names them, and wraps [ErrDamaged] if
+//     all of them are damaged. [Store.Exec] with several rows of parameters keeps the changes of earlier rows if a row
+//     fails, unless the statement is INSERT … VALUES.
 //   - A put can have an ID. Repeating a put with the same ID changes nothing, so such a put is always safe to retry.
 //   - A name can be any valid UTF-8 of 1 to 255 bytes; names are compared byte by byte. Paths on disk do not contain
 //     names, so no name can refer to a file outside the directory.

@@ -1,5 +1,5 @@
-// Package flightd serves a store of tables over Arrow Flight. On one port, it serves Flight SQL clients, clients of
-// shoots (another table server), which send JSON commands, and any Flight client that puts and gets tables by path.
+// Package flightd serves a store of tables over Arrow Flight. On one port, it serves Flight SQL clients, any
+// Flight client that puts and gets tables by path, and clients of shoots (another table server), which send JSON.
 package flightd
 
 import (

@@ -1,5 +1,5 @@
-// Package page serves tables to web browsers: a page that is embedded in the program, and the
-// requests that the page makes. docs/http.md and docs/dev/tables-wire.md describe them.
+// Package page serves tables to web browsers: a page that is embedded in the program, and the API
+// that the page calls. docs/http.md and docs/dev/tables-wire.md describe this API.
 package page
 
 import (

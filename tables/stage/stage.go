@@ -5,7 +5,7 @@
 // The result of a stage with [Spec].Cache is stored under a key, and computed again only when the key
 // changes. The key is a hash of the stage's code, its parameters, the content of its files, the results
 // of its ancestors, and the storage format. So after a change of a stage's code, later stages run only if the
-// stage's result differs. An ancestor without Cache counts with its key, because its result is unknown until it runs.
+// stage's result differs. An ancestor without Cache adds its key to the hash instead, because its result is not known yet.
 //
 // A result is an [arrow.Table], a [Folder] of files, or a value with a codec. It is stored
 // in a directory or in a store of tables; see [Options].
