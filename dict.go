@@ -63,8 +63,8 @@ func (d *Dict) setUp() {
 	}
 }
 
-// enter begins an operation on keys. If it returns nil, the caller must call leave at the end.
-func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
+// begin starts an operation on keys. If it returns nil, the caller must call end afterwards.
+func (d *Dict) begin(ctx context.Context, op string, keys ...string) error {
 	if err := checkKeys(op, keys); err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (d *Dict) enter(ctx context.Context, op string, keys ...string) error {
 	return nil
 }
 
-func (d *Dict) leave() { d.gate.RUnlock() }
+func (d *Dict) end() { d.gate.RUnlock() }
 
 func (d *Dict) fail(op string, err error) error { return &Error{Op: op, Path: "Dict", Err: err} }
 
@@ -91,10 +91,10 @@ func (d *Dict) shard(key string) (*dictShard, uint64) {
 
 // Get returns copies of the values.
 func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := d.enter(ctx, "get", keys...); err != nil {
+	if err := d.begin(ctx, "get", keys...); err != nil {
 		return nil, err
 	}
-	defer d.leave()
+	defer d.end()
 	values := make([][]byte, len(keys))
 	for i, key := range keys {
 		values[i], _ = d.appendRange(nil, key, 0, math.MaxInt64)
@@ -106,10 +106,10 @@ func (d *Dict) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 // the key does not exist. If the length exceeds len(dst), dst is unchanged. CopyValue allocates no
 // memory, so a caller that reuses dst is faster than with Get.
 func (d *Dict) CopyValue(ctx context.Context, dst []byte, key string) (length int64, err error) {
-	if err := d.enter(ctx, "get", key); err != nil {
+	if err := d.begin(ctx, "get", key); err != nil {
 		return 0, err
 	}
-	defer d.leave()
+	defer d.end()
 	s, hash := d.shard(key)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -126,10 +126,10 @@ func (d *Dict) CopyValue(ctx context.Context, dst []byte, key string) (length in
 
 // HasKey reports whether the key exists.
 func (d *Dict) HasKey(ctx context.Context, key string) (bool, error) {
-	if err := d.enter(ctx, "has", key); err != nil {
+	if err := d.begin(ctx, "has", key); err != nil {
 		return false, err
 	}
-	defer d.leave()
+	defer d.end()
 	_, exists := d.appendRange(nil, key, 0, 0)
 	return exists, nil
 }
@@ -166,10 +166,10 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 	if _, err := checkEntries(op, []Entry{{key, value}}); err != nil {
 		return err
 	}
-	if err := d.enter(ctx, op); err != nil {
+	if err := d.begin(ctx, op); err != nil {
 		return err
 	}
-	defer d.leave()
+	defer d.end()
 	s, hash := d.shard(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (d *Dict) set(ctx context.Context, op, key string, value []byte, replace bo
 
 // Delete removes keys.
 func (d *Dict) Delete(ctx context.Context, keys ...string) error {
-	if err := d.enter(ctx, "delete", keys...); err != nil {
+	if err := d.begin(ctx, "delete", keys...); err != nil {
 		return err
 	}
 	for _, key := range keys {
@@ -199,7 +199,7 @@ func (d *Dict) Delete(ctx context.Context, keys ...string) error {
 		s.remove(s.keys.Find(hash, key))
 		s.mu.Unlock()
 	}
-	d.leave()
+	d.end()
 	d.trim()
 	return nil
 }
@@ -222,7 +222,7 @@ func (d *Dict) trim() {
 
 // Pop returns the values of keys and removes the keys.
 func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
-	if err := d.enter(ctx, "pop", keys...); err != nil {
+	if err := d.begin(ctx, "pop", keys...); err != nil {
 		return nil, err
 	}
 	values := make([][]byte, len(keys))
@@ -242,7 +242,7 @@ func (d *Dict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 		}
 		s.mu.Unlock()
 	}
-	d.leave()
+	d.end()
 	d.trim()
 	return values, nil
 }
@@ -299,10 +299,10 @@ func (d *Dict) reset() {
 
 // Stat counts keys, bytes and used memory.
 func (d *Dict) Stat(ctx context.Context) (Stats, error) {
-	if err := d.enter(ctx, "stat"); err != nil {
+	if err := d.begin(ctx, "stat"); err != nil {
 		return Stats{}, err
 	}
-	defer d.leave()
+	defer d.end()
 	var st Stats
 	for i := range d.shards {
 		s := &d.shards[i]

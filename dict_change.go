@@ -26,10 +26,10 @@ func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := checkEntries("append", entries); err != nil {
 		return err
 	}
-	if err := d.enter(ctx, "append"); err != nil {
+	if err := d.begin(ctx, "append"); err != nil {
 		return err
 	}
-	defer d.leave()
+	defer d.end()
 	b := d.batches.Get().(*dictBatch)
 	ends := b.sort(d, entries)
 	start := uint32(0)
@@ -112,10 +112,10 @@ type dictSession struct {
 // 8,192 sessions. To make space, NewSession forgets an unused session, or else the least
 // recently used one.
 func (d *Dict) NewSession(ctx context.Context) (uint64, error) {
-	if err := d.enter(ctx, "new session"); err != nil {
+	if err := d.begin(ctx, "new session"); err != nil {
 		return 0, err
 	}
-	defer d.leave()
+	defer d.end()
 	t := &d.sessions
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -156,10 +156,10 @@ func (d *Dict) CheckSession(ctx context.Context, session uint64, token SessionTo
 // EndSession waits for the session's running operation, and then forgets the session. Ending
 // an unknown session is not an error.
 func (d *Dict) EndSession(ctx context.Context, session uint64) error {
-	if err := d.enter(ctx, "end session"); err != nil {
+	if err := d.begin(ctx, "end session"); err != nil {
 		return err
 	}
-	d.leave()
+	d.end()
 	t := &d.sessions
 	t.mu.Lock()
 	s, ok := t.byID.Get(session)
@@ -179,10 +179,10 @@ func (d *Dict) Apply(ctx context.Context, tag Tag, op Operation) (applied bool, 
 	if err := op.Check(tag); err != nil {
 		return false, err
 	}
-	if err := d.enter(ctx, "apply"); err != nil {
+	if err := d.begin(ctx, "apply"); err != nil {
 		return false, err
 	}
-	d.leave()
+	d.end()
 	t := &d.sessions
 	t.mu.Lock()
 	s, ok := t.byID.Get(tag.Session)

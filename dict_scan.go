@@ -22,12 +22,12 @@ func (d *Dict) keysOfPart(ctx context.Context, op string, part, parts int) iter.
 			if hashPart(first, parts) > part || hashPart(first|(1<<(64-dictShardBits)-1), parts) < part {
 				continue
 			}
-			if err := d.enter(ctx, op); err != nil {
+			if err := d.begin(ctx, op); err != nil {
 				yield(KeyInfo{}, err)
 				return
 			}
 			infos = d.shards[i].appendInfos(infos[:0], part, parts)
-			d.leave()
+			d.end()
 			for _, info := range infos {
 				if !yield(info, nil) {
 					return
@@ -63,7 +63,7 @@ func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 		buf := []byte{}
 		for info, err := range d.keysOfPart(ctx, "scan", part, parts) {
 			if err == nil {
-				err = d.enter(ctx, "scan")
+				err = d.begin(ctx, "scan")
 			}
 			if err != nil {
 				yield(Chunk{}, err)
@@ -71,7 +71,7 @@ func (d *Dict) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 			}
 			var exists bool
 			buf, exists = d.appendRange(buf[:0], info.Key, 0, math.MaxInt64)
-			d.leave()
+			d.end()
 			if !exists {
 				continue // the key was deleted since it was listed
 			}

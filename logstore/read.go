@@ -93,7 +93,7 @@ func (s *Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	v.copyTables()
 	r.stream, err = v.newKeyStream([]byte(key), hash, nil)
 	if err != nil {
-		_ = v.close()
+		_ = v.close() // the view was only read
 		return nil, r.fail("open", err)
 	}
 	return r, nil

@@ -202,7 +202,7 @@ func (j *journal) tableForDrop(ctx context.Context) (*memtable, error) {
 		}
 		// All tables are in use by Gets, which end soon.
 		j.mu.Unlock()
-		_ = canceled.Wait(ctx, time.After(time.Millisecond))
+		_ = canceled.Wait(ctx, time.After(time.Millisecond)) // the loop checks ctx
 		j.mu.Lock()
 		if ctx.Err() != nil { // ctx may also have ended during the wait for the lock
 			return nil, canceled.Err(ctx)

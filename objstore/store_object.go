@@ -47,7 +47,7 @@ func (o *objects) createStore(ctx context.Context) ([]byte, error) {
 	hasOtherRecords, err := o.hasRecords(ctx)
 	if err == nil && !hasOtherRecords {
 		var random [16]byte
-		_, _ = rand.Read(random[:])
+		_, _ = rand.Read(random[:]) // rand.Read never fails
 		err = o.create(ctx, storeName, encodeStore(&segment.Format{ID: le.Uint64(random[:]), Seed: le.Uint64(random[8:])}))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {

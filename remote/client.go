@@ -54,19 +54,19 @@ func (c *Client) Instance() uint64 {
 
 // NewSession issues a session of the server's store, for [Client.Apply].
 func (c *Client) NewSession(ctx context.Context) (uint64, error) {
-	k := newSessionRequest(0, partd.SessionToken{})
-	if err := c.do(ctx, k); err != nil {
+	req := newSessionRequest(0, partd.SessionToken{})
+	if err := c.do(ctx, req); err != nil {
 		return 0, c.wrapError("new session", err)
 	}
-	session, _, err := c.parseSession(k)
+	session, _, err := c.parseSession(req)
 	return session, c.wrapError("new session", err)
 }
 
 // EndSession forgets a session. Sessions of other clients are not affected.
 func (c *Client) EndSession(ctx context.Context, session uint64) error {
-	k := newCall(opEndSession)
-	k.session = session
-	err := c.do(ctx, k)
+	req := newCall(opEndSession)
+	req.session = session
+	err := c.do(ctx, req)
 	if err == nil {
 		c.proofs.remove(session)
 	}
@@ -84,11 +84,11 @@ func (c *Client) SessionToken(_ context.Context, session uint64) (partd.SessionT
 // CheckSession presents the token of another client's session to the server. If it succeeds, this
 // client may also use the session.
 func (c *Client) CheckSession(ctx context.Context, session uint64, token partd.SessionToken) error {
-	k := newSessionRequest(session, token)
-	if err := c.do(ctx, k); err != nil {
+	req := newSessionRequest(session, token)
+	if err := c.do(ctx, req); err != nil {
 		return c.wrapError("check session", err)
 	}
-	c.proofs.store(session, token, k.link)
+	c.proofs.store(session, token, req.link)
 	return nil
 }
 
@@ -101,12 +101,12 @@ func (c *Client) Sync(ctx context.Context) error { return c.simpleCall(ctx, opSy
 
 // Stat returns the statistics of the server's store.
 func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
-	k := newCall(opStat)
-	k.flags |= flagCount
-	if err := c.do(ctx, k); err != nil {
+	req := newCall(opStat)
+	req.flags |= flagCount
+	if err := c.do(ctx, req); err != nil {
 		return partd.Stats{}, c.wrapError("stat", err)
 	}
-	d := &decoder{b: k.reply}
+	d := &decoder{b: req.reply}
 	st := partd.Stats{Keys: int64(d.u64()), Bytes: int64(d.u64()), Memory: int64(d.u64()), Disk: int64(d.u64()), Changes: int64(d.u64())}
 	if err := d.end(); err != nil {
 		return partd.Stats{}, c.badReply("stat", err)
@@ -117,11 +117,11 @@ func (c *Client) Stat(ctx context.Context) (partd.Stats, error) {
 // Check makes the server verify all checksums of its store. Its error joins a [partd.CorruptError]
 // for each damaged place in the server's files.
 func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
-	k := newCall(opVerify)
-	if err := c.do(ctx, k); err != nil {
+	req := newCall(opVerify)
+	if err := c.do(ctx, req); err != nil {
 		return partd.CheckResult{}, c.wrapError("verify", err)
 	}
-	d := &decoder{b: k.reply}
+	d := &decoder{b: req.reply}
 	result := partd.CheckResult{Records: int64(d.u64()), Segments: int64(d.u64())}
 	var errs []error
 	for range d.count(4+8+4, 0) {
@@ -139,12 +139,12 @@ func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
 	for lastName, more := "", true; more; {
-		k := newCall(opNamespaces)
-		k.buf = appendText(k.buf, lastName)
-		if err := c.do(ctx, k); err != nil {
+		req := newCall(opNamespaces)
+		req.buf = appendText(req.buf, lastName)
+		if err := c.do(ctx, req); err != nil {
 			return nil, c.wrapError("namespaces", err)
 		}
-		d := &decoder{b: k.reply}
+		d := &decoder{b: req.reply}
 		next, n := d.text(), d.u32()
 		for ; n > 0 && d.err == nil; n-- {
 			all = append(all, NamespaceInfo{Name: d.text(), DiskBytes: int64(d.u64()), LastUsed: time.Unix(int64(d.u64()), 0)})
@@ -152,7 +152,7 @@ func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 		if err := d.end(); err != nil {
 			return nil, c.wrapError("namespaces", fmt.Errorf("%w: %w", ErrBadRequest, err))
 		}
-		more = k.replyFlags&flagMore != 0 && next > lastName
+		more = req.replyFlags&flagMore != 0 && next > lastName
 		lastName = next
 	}
 	return all, nil

@@ -39,20 +39,20 @@ func newCall(op operation) *call {
 
 // newSessionRequest returns a request to use a session or, if session is 0, to create one.
 func newSessionRequest(session uint64, token partd.SessionToken) *call {
-	k := newCall(opSession)
-	k.u64(session)
-	k.buf = append(k.buf, token[:]...)
-	return k
+	req := newCall(opSession)
+	req.u64(session)
+	req.buf = append(req.buf, token[:]...)
+	return req
 }
 
-func (k *call) parts() [][]byte {
+func (req *call) parts() [][]byte {
 	var head [headRoom]byte
-	return k.frame(k.request.append(zmtp.AppendHeader(head[:0], requestLen+k.size(), false)))
+	return req.frame(req.request.append(zmtp.AppendHeader(head[:0], requestLen+req.size(), false)))
 }
 
 // lostError returns the error of a call that was sent and will not be answered because of cause.
-func (k *call) lostError(cause error) error {
-	if k.isNumbered || k.isPop || k.op.isChange() {
+func (req *call) lostError(cause error) error {
+	if req.isNumbered || req.isPop || req.op.isChange() {
 		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, cause)
 	}
 	return cause
@@ -67,47 +67,47 @@ type callTable struct {
 }
 
 // register gives a call its number.
-func (t *callTable) register(k *call) {
+func (t *callTable) register(req *call) {
 	t.lastNumber++
-	k.number = t.lastNumber
-	t.unanswered[k.number] = k
+	req.number = t.lastNumber
+	t.unanswered[req.number] = req
 }
 
 // complete ends a call with err, which may be nil.
-func (t *callTable) complete(k *call, err error) {
-	if k.finished {
+func (t *callTable) complete(req *call, err error) {
+	if req.finished {
 		return
 	}
-	delete(t.unanswered, k.number)
-	k.finished, k.err = true, err
-	close(k.done)
+	delete(t.unanswered, req.number)
+	req.finished, req.err = true, err
+	close(req.done)
 }
 
 // settle ends a call that the server has answered, or that cannot be sent again.
-func (t *callTable) settle(k *call, err error) {
-	if k.isNumbered {
-		err = t.ops.handleReply(k, err)
+func (t *callTable) settle(req *call, err error) {
+	if req.isNumbered {
+		err = t.ops.handleReply(req, err)
 	}
-	t.complete(k, err)
+	t.complete(req, err)
 }
 
 // failAll ends all calls with err, and the session.
 func (t *callTable) failAll(err error) {
-	for _, k := range t.unanswered {
-		t.complete(k, k.lostError(err))
+	for _, req := range t.unanswered {
+		t.complete(req, req.lostError(err))
 	}
 	t.ops.renew()
 }
 
 // failBound ends the calls that only the broken connection l could carry.
 func (t *callTable) failBound(l *link, err error) {
-	for _, k := range t.unanswered {
+	for _, req := range t.unanswered {
 		switch {
-		case k.boundLink != l:
-		case k.op.isChange():
-			t.complete(k, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
+		case req.boundLink != l:
+		case req.op.isChange():
+			t.complete(req, fmt.Errorf("%w: the connection broke: %w", partd.ErrUnknownOutcome, err))
 		default:
-			t.complete(k, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
+			t.complete(req, fmt.Errorf("%w (the connection broke: %w)", ErrLost, err))
 		}
 	}
 }
@@ -115,9 +115,9 @@ func (t *callTable) failBound(l *link, err error) {
 // loseSession ends the session, which the server's new process does not know, and the calls that
 // need it.
 func (t *callTable) loseSession() {
-	for _, k := range t.unanswered {
-		if k.isNumbered {
-			t.complete(k, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
+	for _, req := range t.unanswered {
+		if req.isNumbered {
+			t.complete(req, fmt.Errorf("%w: the server was restarted, and its store does not remember what it applied", partd.ErrUnknownOutcome))
 		}
 	}
 	t.ops.renew()

@@ -46,34 +46,34 @@ func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, 
 
 // change sends a change until the server answers. The server applies it once.
 func (x *exchange) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
-	k, err := newChange(op, entries, keys)
+	req, err := newChange(op, entries, keys)
 	if err != nil {
 		return err
 	}
-	k.isNumbered = true
-	k.crc = checksum(k.op, k.body()...)
-	err = x.do(ctx, k)
+	req.isNumbered = true
+	req.crc = checksum(req.op, req.body()...)
+	err = x.do(ctx, req)
 	if err == nil {
-		k.recycle()
+		req.recycle()
 	}
-	return x.wrapError(k.op.String(), err)
+	return x.wrapError(req.op.String(), err)
 }
 
 func newChange(op operation, entries []partd.Entry, keys []string) (*call, error) {
-	k := newCall(op)
+	req := newCall(op)
 	switch op {
 	case opAppend, opSet, opSetOnce:
 		if _, err := storekit.CheckEntries(op.String(), entries); err != nil {
 			return nil, err
 		}
-		k.appendEntries(entries)
+		req.appendEntries(entries)
 	case opDelete:
 		if err := storekit.CheckKeys(op.String(), keys); err != nil {
 			return nil, err
 		}
-		k.buf = appendKeys(k.buf, keys)
+		req.buf = appendKeys(req.buf, keys)
 	}
-	return k, nil
+	return req, nil
 }
 
 func (b *builder) appendEntries(entries []partd.Entry) {
@@ -112,13 +112,13 @@ func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (
 		return false, c.wrapError("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",
 			op.Change, tag.Session, tag.Number))
 	}
-	k, err := newChange(mutation(op.Change), op.Entries, op.Keys)
+	req, err := newChange(mutation(op.Change), op.Entries, op.Keys)
 	if err != nil {
 		return false, err
 	}
-	k.session, k.seq, k.crc = tag.Session, tag.Number, tag.CRC
-	err = c.do(ctx, k)
-	return err == nil && k.replyFlags&flagKnown == 0, c.wrapError("apply", err)
+	req.session, req.seq, req.crc = tag.Session, tag.Number, tag.CRC
+	err = c.do(ctx, req)
+	return err == nil && req.replyFlags&flagKnown == 0, c.wrapError("apply", err)
 }
 
 // Pop returns the values of keys and removes the keys, atomically. The server keeps the values
@@ -128,19 +128,19 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err := storekit.CheckKeys("pop", keys); err != nil {
 		return nil, err
 	}
-	k := newCall(opPop)
-	k.isPop = true
-	k.instanceOffset = len(k.buf)
-	k.u64(0)
-	k.buf = appendKeys(k.buf, keys)
-	if err := c.do(ctx, k); err != nil {
-		c.addConfirmation(k)
+	req := newCall(opPop)
+	req.isPop = true
+	req.instanceOffset = len(req.buf)
+	req.u64(0)
+	req.buf = appendKeys(req.buf, keys)
+	if err := c.do(ctx, req); err != nil {
+		c.addConfirmation(req)
 		return nil, c.wrapError("pop", err)
 	}
-	result, more := k.reply, k.replyFlags&flagMore != 0
+	result, more := req.reply, req.replyFlags&flagMore != 0
 	for more {
 		p := newCall(opPopRead)
-		p.session, p.seq = k.session, k.seq
+		p.session, p.seq = req.session, req.seq
 		p.u64(uint64(len(result)))
 		if err := c.do(ctx, p); err != nil {
 			return nil, c.wrapError("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
@@ -154,7 +154,7 @@ func (c *Client) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if err != nil {
 		return nil, c.badReply("pop", fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err))
 	}
-	if l := c.addConfirmation(k); l != nil {
+	if l := c.addConfirmation(req); l != nil {
 		select {
 		case l.writeToken <- struct{}{}:
 			c.confirmPops(ctx, l)

@@ -167,16 +167,16 @@ func (d *dialer) open(nc net.Conn, session uint64, p *proofs) (*link, error) {
 		Command: l.command,
 	})
 	token, _ := p.present(session, l)
-	k := newCall(opHello)
-	k.u16(protocolVersion)
-	k.u16(protocolVersion)
-	k.u32(defaultPage)
-	k.u64(session)
-	k.buf = append(k.buf, token[:]...)
-	k.buf = appendText(k.buf, d.opts.Namespace)
-	k.buf = appendText(k.buf, d.opts.Token)
-	k.number = 1
-	if err := l.write(k.parts()); err != nil {
+	req := newCall(opHello)
+	req.u16(protocolVersion)
+	req.u16(protocolVersion)
+	req.u32(defaultPage)
+	req.u64(session)
+	req.buf = append(req.buf, token[:]...)
+	req.buf = appendText(req.buf, d.opts.Namespace)
+	req.buf = appendText(req.buf, d.opts.Token)
+	req.number = 1
+	if err := l.write(req.parts()); err != nil {
 		return nil, err
 	}
 	frame, _, err := l.reader.NextFrame()

@@ -94,10 +94,10 @@ func (x *exchange) checkUsable(ctx context.Context) error {
 }
 
 // forget removes a call, whose answer is then ignored.
-func (x *exchange) forget(k *call) {
+func (x *exchange) forget(req *call) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.calls.unanswered, k.number)
+	delete(x.calls.unanswered, req.number)
 }
 
 func (x *exchange) failAll(err error) {
@@ -106,71 +106,71 @@ func (x *exchange) failAll(err error) {
 	x.calls.failAll(err)
 }
 
-// do sends a call and waits for its answer. When do returns, k's pieces of the caller's memory are no
-// longer in use. k itself may be reused only after success: an abandoned change still awaits its answer.
-func (x *exchange) do(ctx context.Context, k *call) error {
+// do sends a call and waits for its answer. When do returns, req's pieces of the caller's memory are no
+// longer in use. req itself may be reused only after success: an abandoned change still awaits its answer.
+func (x *exchange) do(ctx context.Context, req *call) error {
 	if err := x.checkUsable(ctx); err != nil {
 		return err
 	}
 	for {
-		err := x.start(ctx, k)
+		err := x.start(ctx, req)
 		if err == nil {
-			err = x.wait(ctx, k)
+			err = x.wait(ctx, req)
 		}
 		if errors.Is(err, ErrLost) && ctx.Err() != nil {
 			return canceled.Err(ctx) // the cancellation of ctx may have broken the connection
 		}
-		if err != nil || !k.mustRenumber {
+		if err != nil || !req.mustRenumber {
 			return err
 		}
-		k.mustRenumber, k.finished, k.sendCount, k.done = false, false, 0, make(chan struct{})
+		req.mustRenumber, req.finished, req.sendCount, req.done = false, false, 0, make(chan struct{})
 	}
 }
 
 func (x *exchange) simpleCall(ctx context.Context, op operation) error {
-	k := newCall(op)
-	err := x.do(ctx, k)
+	req := newCall(op)
+	err := x.do(ctx, req)
 	if err == nil {
-		k.recycle()
+		req.recycle()
 	}
 	return x.wrapError(op.String(), err)
 }
 
 // wait waits for the answer to a call that was started.
-func (x *exchange) wait(ctx context.Context, k *call) error {
+func (x *exchange) wait(ctx context.Context, req *call) error {
 	select {
-	case <-k.done:
+	case <-req.done:
 	case <-ctx.Done():
-		if err := x.abandon(ctx, k); err != nil {
+		if err := x.abandon(ctx, req); err != nil {
 			return err
 		}
 	}
 	// Another goroutine may still be resending the call. Wait for that goroutine, because the
 	// caller may reuse the call's memory once wait has returned.
-	k.writeMu.Lock()
-	defer k.writeMu.Unlock()
-	return k.err
+	req.writeMu.Lock()
+	defer req.writeMu.Unlock()
+	return req.err
 }
 
 // start assigns a call its numbers and sends it. If start returns an error, the call was not sent.
 // If the connection breaks during the send, start returns nil, because the client resends the call
 // later.
-func (x *exchange) start(ctx context.Context, k *call) error {
+func (x *exchange) start(ctx context.Context, req *call) error {
 	for {
 		l, err := x.acquireLink(ctx)
 		if err != nil {
 			return err
 		}
-		wait, err := x.assignNumbers(ctx, l, k)
+		wait, err := x.assignNumbers(ctx, l, req)
 		if err != nil {
 			<-l.writeToken
 			return err
 		}
 		if wait == nil {
 			x.confirmPops(ctx, l)
-			k.writeMu.Lock()
-			_ = l.send(ctx, k) // after an error, the link's reader makes the client resend the call
-			k.writeMu.Unlock()
+			req.writeMu.Lock()
+			_ = l.send(ctx, req) // after an error, the link's reader makes the client resend the call
+			req.writeMu.Unlock()
 			<-l.writeToken
 			return nil
 		}
@@ -218,21 +218,21 @@ func (x *exchange) acquireLink(ctx context.Context) (*link, error) {
 	}
 }
 
-// assignNumbers assigns k its numbers. k is the next call to be sent over l. The caller must hold
-// l.writeToken. If k must wait first, assignNumbers returns a channel that is closed when the caller
+// assignNumbers assigns req its numbers. req is the next call to be sent over l. The caller must hold
+// l.writeToken. If req must wait first, assignNumbers returns a channel that is closed when the caller
 // may try again.
-func (x *exchange) assignNumbers(ctx context.Context, l *link, k *call) (wait <-chan struct{}, err error) {
-	if err := l.checkSize(k); err != nil {
+func (x *exchange) assignNumbers(ctx context.Context, l *link, req *call) (wait <-chan struct{}, err error) {
+	if err := l.checkSize(req); err != nil {
 		return nil, err
 	}
-	if k.isNumbered || k.isPop {
+	if req.isNumbered || req.isPop {
 		err := x.ensureSession(ctx, l)
 		switch {
 		case err == nil:
-		case k.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
+		case req.op == opDrop && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)):
 			// The store has no space for a session, but Drop would free space. So send Drop
 			// without a session, and only over this connection.
-			k.isNumbered, k.boundLink, k.session, k.seq = false, l, 0, 0
+			req.isNumbered, req.boundLink, req.session, req.seq = false, l, 0, 0
 		default:
 			return nil, err
 		}
@@ -242,44 +242,44 @@ func (x *exchange) assignNumbers(ctx context.Context, l *link, k *call) (wait <-
 	switch {
 	case x.closed:
 		return nil, partd.ErrClosed
-	case k.boundLink != nil && k.boundLink != l:
+	case req.boundLink != nil && req.boundLink != l:
 		return nil, fmt.Errorf("%w (the connection broke)", ErrLost)
 	case x.link != l:
 		return l.done, nil
 	}
-	if k.isNumbered || k.isPop { // a pop names the server process to which it was first sent
-		if mustWait := x.calls.ops.assign(k, l.instance); mustWait != nil {
+	if req.isNumbered || req.isPop { // a pop names the server process to which it was first sent
+		if mustWait := x.calls.ops.assign(req, l.instance); mustWait != nil {
 			return mustWait, nil
 		}
 	}
-	x.calls.register(k)
-	k.sendCount, k.link = 1, l
+	x.calls.register(req)
+	req.sendCount, req.link = 1, l
 	return nil, nil
 }
 
 // abandon gives up a call whose context has ended. A change that was sent keeps its number,
 // because later changes, which may already be sent, have the next numbers.
-func (x *exchange) abandon(ctx context.Context, k *call) error {
+func (x *exchange) abandon(ctx context.Context, req *call) error {
 	x.mu.Lock()
-	if k.finished {
+	if req.finished {
 		x.mu.Unlock()
 		return nil
 	}
-	k.abandoned = true
-	err := k.lostError(canceled.Err(ctx))
-	if !k.isNumbered {
-		delete(x.calls.unanswered, k.number)
+	req.abandoned = true
+	err := req.lostError(canceled.Err(ctx))
+	if !req.isNumbered {
+		delete(x.calls.unanswered, req.number)
 	}
-	l := k.link
+	l := req.link
 	x.mu.Unlock()
-	if len(k.refs) > 0 {
+	if len(req.refs) > 0 {
 		// If a goroutine is still writing the caller's memory, break the connection to stop it.
-		if !k.writeMu.TryLock() {
+		if !req.writeMu.TryLock() {
 			l.abort()
-			k.writeMu.Lock()
+			req.writeMu.Lock()
 		}
-		k.refs, k.bytes = nil, 0 // resend does not send the body of an abandoned call
-		k.writeMu.Unlock()
+		req.refs, req.bytes = nil, 0 // resend does not send the body of an abandoned call
+		req.writeMu.Unlock()
 	}
 	return err
 }

@@ -68,7 +68,7 @@ const sendGrace = 100 * time.Millisecond
 // send writes a call. The caller must hold l.writeToken. After an error, or if writing is not
 // finished within sendGrace after ctx is done, send breaks the connection, because the server
 // cannot use an incomplete message. The client then resends its other calls.
-func (l *link) send(ctx context.Context, k *call) error {
+func (l *link) send(ctx context.Context, req *call) error {
 	if ctx.Done() != nil {
 		written := make(chan struct{})
 		defer close(written)
@@ -81,7 +81,7 @@ func (l *link) send(ctx context.Context, k *call) error {
 		})
 		defer stop()
 	}
-	err := l.writeCall(k)
+	err := l.writeCall(req)
 	if err != nil {
 		l.abort()
 	}
@@ -89,22 +89,22 @@ func (l *link) send(ctx context.Context, k *call) error {
 }
 
 // writeCall writes a call, after the token of its session if the server does not have that yet.
-func (l *link) writeCall(k *call) error {
-	if token, ok := l.proofs.present(k.session, l); ok {
-		enter := newSessionRequest(k.session, token)
-		defer enter.recycle()
-		if err := l.write(enter.parts()); err != nil {
+func (l *link) writeCall(req *call) error {
+	if token, ok := l.proofs.present(req.session, l); ok {
+		request := newSessionRequest(req.session, token)
+		defer request.recycle()
+		if err := l.write(request.parts()); err != nil {
 			return err
 		}
 	}
-	return l.write(k.parts())
+	return l.write(req.parts())
 }
 
 // notify sends a request and ignores the answer. It waits for other writers until ctx ends.
-func (l *link) notify(ctx context.Context, k *call) {
+func (l *link) notify(ctx context.Context, req *call) {
 	select {
 	case l.writeToken <- struct{}{}:
-		_ = l.send(ctx, k) // the link's reader detects errors
+		_ = l.send(ctx, req) // the link's reader detects errors
 		<-l.writeToken
 	case <-l.done:
 	case <-ctx.Done():
@@ -112,8 +112,8 @@ func (l *link) notify(ctx context.Context, k *call) {
 }
 
 // checkSize returns an error if a call exceeds the server's message limit.
-func (l *link) checkSize(k *call) error {
-	if size := int64(headRoom + k.size()); size > l.maxMessage {
+func (l *link) checkSize(req *call) error {
+	if size := int64(headRoom + req.size()); size > l.maxMessage {
 		return fmt.Errorf("%w: the message has %d bytes, and the server accepts %d: split the operation", partd.ErrTooLarge, size, l.maxMessage)
 	}
 	return nil

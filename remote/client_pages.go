@@ -36,11 +36,11 @@ func (c *Client) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.
 
 func (x *exchange) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
-		k := newCall(opScan)
-		k.u32(uint32(part))
-		k.u32(uint32(parts))
+		req := newCall(opScan)
+		req.u32(uint32(part))
+		req.u32(uint32(parts))
 		key := ""
-		listPages(ctx, x, k, 1+8+4+2, func(d *decoder) partd.Chunk {
+		listPages(ctx, x, req, 1+8+4+2, func(d *decoder) partd.Chunk {
 			chunk := partd.Chunk{Last: d.bool(), Offset: int64(d.u64())}
 			n := d.u32()
 			if k := d.take(uint64(d.u16())); string(k) != key {
@@ -52,23 +52,23 @@ func (x *exchange) scan(ctx context.Context, part, parts int) iter.Seq2[partd.Ch
 	}
 }
 
-// listPages sends k, a request for a listing, and yields the items. item decodes an item, which
+// listPages sends req, a request for a listing, and yields the items. item decodes an item, which
 // has at least minSize bytes.
-func listPages[V any](ctx context.Context, c *exchange, k *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
+func listPages[V any](ctx context.Context, c *exchange, req *call, minSize int, item func(d *decoder) V, yield func(V, error) bool) {
 	var zero V
-	op := k.op
-	if err := c.do(ctx, k); err != nil {
+	op := req.op
+	if err := c.do(ctx, req); err != nil {
 		yield(zero, c.wrapError(op.String(), err))
 		return
 	}
-	d := &decoder{b: k.reply}
+	d := &decoder{b: req.reply}
 	handle := d.u64()
 	page := d.b
-	if d.err != nil || (k.replyFlags&flagMore != 0) != (handle != 0) {
+	if d.err != nil || (req.replyFlags&flagMore != 0) != (handle != 0) {
 		yield(zero, c.badReply(op.String(), d.err))
 		return
 	}
-	pages := newPager(ctx, c, opNext, k.link, handle)
+	pages := newPager(ctx, c, opNext, req.link, handle)
 	defer pages.close()
 	for {
 		d := &decoder{b: page}
@@ -133,10 +133,10 @@ func (p pager) keepOpen() {
 		}
 		ctx, cancel := context.WithTimeout(p.c.life, keepInterval)
 		defer cancel()
-		k := newCall(opKeepHandle)
-		k.u64(p.handle)
-		p.link.notify(ctx, k)
-		k.recycle()
+		req := newCall(opKeepHandle)
+		req.u64(p.handle)
+		p.link.notify(ctx, req)
+		req.recycle()
 		p.keepOpen()
 	})
 }
@@ -165,19 +165,19 @@ func (p *pager) next() ([]byte, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	k := p.pending
+	req := p.pending
 	p.pending = nil
-	p.err = p.c.wait(p.ctx, k)
+	p.err = p.c.wait(p.ctx, req)
 	if p.err != nil {
 		return nil, p.err
 	}
-	k.recycle()
-	if k.replyFlags&flagMore == 0 {
+	req.recycle()
+	if req.replyFlags&flagMore == 0 {
 		p.handle = 0 // the server has closed the handle
 		p.stopped.Store(true)
 	}
 	p.requestNext()
-	return k.reply, nil
+	return req.reply, nil
 }
 
 // close tells the server to close the handle. Errors do not matter: the server closes the
@@ -192,10 +192,10 @@ func (p *pager) close() {
 	}
 	ctx, cancel := context.WithTimeout(p.c.life, closeTimeout)
 	defer cancel()
-	k := newCall(opCloseHandle)
-	k.boundLink = p.link
-	k.u64(p.handle)
+	req := newCall(opCloseHandle)
+	req.boundLink = p.link
+	req.u64(p.handle)
 	p.handle = 0
 	p.stopped.Store(true)
-	_ = p.c.do(ctx, k)
+	_ = p.c.do(ctx, req) // the server closes the handle when the connection ends
 }

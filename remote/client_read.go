@@ -46,12 +46,12 @@ func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error
 		size += 2 + len(keys[n])
 		n++
 	}
-	k := newCall(opGet)
-	k.buf = appendKeys(k.buf, keys[:n])
-	if err := x.do(ctx, k); err != nil {
+	req := newCall(opGet)
+	req.buf = appendKeys(req.buf, keys[:n])
+	if err := x.do(ctx, req); err != nil {
 		return nil, err
 	}
-	d := &decoder{b: k.reply}
+	d := &decoder{b: req.reply}
 	count := d.count(4, 0)
 	if d.err == nil && (count == 0 || count > n) {
 		d.fail(fmt.Errorf("%d values for %d keys", count, n))
@@ -64,7 +64,7 @@ func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error
 			if err := d.end(); err != nil || len(values) > 0 {
 				return nil, x.badReply("get", err)
 			}
-			r := &valueReader{key: keys[0], pages: newPager(ctx, x, opRead, k.link, handle)}
+			r := &valueReader{key: keys[0], pages: newPager(ctx, x, opRead, req.link, handle)}
 			v, err := io.ReadAll(r)
 			return [][]byte{v}, errors.Join(err, r.Close())
 		}
@@ -82,17 +82,17 @@ func (c *Client) Open(ctx context.Context, key string) (io.ReadCloser, error) {
 	if err := storekit.CheckKeys("open", []string{key}); err != nil {
 		return nil, err
 	}
-	k := newCall(opOpen)
-	k.buf = appendKey(k.buf, key)
-	if err := c.do(ctx, k); err != nil {
+	req := newCall(opOpen)
+	req.buf = appendKey(req.buf, key)
+	if err := c.do(ctx, req); err != nil {
 		return nil, c.wrapError("open", err)
 	}
-	d := &decoder{b: k.reply}
+	d := &decoder{b: req.reply}
 	handle := d.u64()
-	if d.err != nil || (handle != 0) != (k.replyFlags&flagMore != 0) {
+	if d.err != nil || (handle != 0) != (req.replyFlags&flagMore != 0) {
 		return nil, c.badReply("open", d.err)
 	}
-	return &valueReader{key: key, data: d.b, pages: newPager(ctx, &c.exchange, opRead, k.link, handle)}, nil
+	return &valueReader{key: key, data: d.b, pages: newPager(ctx, &c.exchange, opRead, req.link, handle)}, nil
 }
 
 // valueReader reads the value of a key.

@@ -105,8 +105,8 @@ func (x *exchange) connectAndResend(ctx context.Context, current *attempt) error
 	x.mu.Lock()
 	unanswered := slices.SortedFunc(maps.Values(x.calls.unanswered), func(a, b *call) int { return cmp.Compare(a.number, b.number) })
 	x.mu.Unlock()
-	for _, k := range unanswered {
-		if err := x.resend(l, k); err != nil {
+	for _, req := range unanswered {
+		if err := x.resend(l, req); err != nil {
 			<-l.done
 			return err
 		}
@@ -120,32 +120,32 @@ func (x *exchange) connectAndResend(ctx context.Context, current *attempt) error
 
 // resend resends a call over a new connection. It replaces an abandoned change by an empty change with
 // the same number, because the server rejects changes that follow a missing number.
-func (x *exchange) resend(l *link, k *call) error {
-	k.writeMu.Lock()
-	defer k.writeMu.Unlock()
+func (x *exchange) resend(l *link, req *call) error {
+	req.writeMu.Lock()
+	defer req.writeMu.Unlock()
 	x.mu.Lock()
-	if k.finished || x.calls.unanswered[k.number] != k {
+	if req.finished || x.calls.unanswered[req.number] != req {
 		x.mu.Unlock()
 		return nil
 	}
-	if err := l.checkSize(k); err != nil && !k.abandoned { // the new server process has a lower limit
-		x.calls.settle(k, k.lostError(err))
+	if err := l.checkSize(req); err != nil && !req.abandoned { // the new server process has a lower limit
+		x.calls.settle(req, req.lostError(err))
 		x.mu.Unlock()
 		return nil
 	}
-	k.sendCount++
-	k.link = l
-	abandoned := k.abandoned
-	if k.isPop {
-		k.flags |= flagResent
+	req.sendCount++
+	req.link = l
+	abandoned := req.abandoned
+	if req.isPop {
+		req.flags |= flagResent
 	}
 	x.mu.Unlock()
 	if !abandoned {
-		return l.send(x.life, k)
+		return l.send(x.life, req)
 	}
 	empty := newCall(opAppend)
 	defer empty.recycle()
-	empty.request = k.request
+	empty.request = req.request
 	empty.op, empty.flags = opAppend, 0
 	empty.u32(0)
 	empty.crc = checksum(opAppend, empty.body()...)
@@ -223,26 +223,26 @@ func (x *exchange) handleReply(l *link, r reply, body []byte, owned bool) error 
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	l.useful, x.outage = true, outage{}
-	k := x.calls.unanswered[r.number]
-	if k == nil {
+	req := x.calls.unanswered[r.number]
+	if req == nil {
 		return nil // abandoned
 	}
-	if k.op != r.op && !k.abandoned {
-		return fmt.Errorf("the server answered %s with %s", k.op, r.op)
+	if req.op != r.op && !req.abandoned {
+		return fmt.Errorf("the server answered %s with %s", req.op, r.op)
 	}
 	var err error
 	if r.status != statusOK {
-		err = parseError(body, k.op.String(), x.url)
+		err = parseError(body, req.op.String(), x.url)
 	} else {
 		if !owned {
 			body = slices.Clone(body)
 		}
-		k.reply, k.replyFlags = body, r.flags
+		req.reply, req.replyFlags = body, r.flags
 	}
-	if !k.isNumbered && k.op.isChange() && k.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
+	if !req.isNumbered && req.op.isChange() && req.sendCount > 1 && errors.Is(err, partd.ErrSessionExpired) {
 		err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err) // the first send may have been applied
 	}
-	x.calls.settle(k, err)
+	x.calls.settle(req, err)
 	return nil
 }
 

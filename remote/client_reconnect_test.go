@@ -234,19 +234,19 @@ func TestResendOverLimit(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
 	must(t, c.Append(ctx, entry("k", "1")))
-	k, err := newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil)
+	req, err := newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil)
 	must(t, err)
-	k.isNumbered = true
+	req.isNumbered = true
 	l, err := c.acquireLink(ctx)
 	must(t, err)
-	_, err = c.assignNumbers(ctx, l, k)
+	_, err = c.assignNumbers(ctx, l, req)
 	must(t, err)
 	limit := l.maxMessage
 	l.maxMessage = minMessage
-	must(t, c.resend(l, k))
+	must(t, c.resend(l, req))
 	l.maxMessage = limit
 	<-l.writeToken
-	if err := c.wait(ctx, k); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrTooLarge) {
+	if err := c.wait(ctx, req); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("a resent change over the limit = %v, want ErrUnknownOutcome and ErrTooLarge", err)
 	}
 	must(t, c.Append(ctx, entry("k", "2")))

@@ -35,8 +35,8 @@ func (n *opSequence) renew() {
 }
 
 // handleReply records the outcome of a change, and returns the error with which its call ends.
-func (n *opSequence) handleReply(k *call, err error) error {
-	if k.session != n.session { // the call belongs to an earlier session
+func (n *opSequence) handleReply(req *call, err error) error {
+	if req.session != n.session { // the call belongs to an earlier session
 		return err
 	}
 	n.unanswered--
@@ -51,21 +51,21 @@ func (n *opSequence) handleReply(k *call, err error) error {
 		// knows of no failed change, the server's store has lost some changes, and the session's
 		// numbers are useless.
 		n.unusable = n.unusable || n.freeNumber == 0
-		k.mustRenumber, err = !k.abandoned, nil
+		req.mustRenumber, err = !req.abandoned, nil
 	case errors.Is(err, partd.ErrSessionExpired):
 		n.unusable = true
-		if k.sendCount == 1 {
-			k.mustRenumber, err = !k.abandoned, nil
+		if req.sendCount == 1 {
+			req.mustRenumber, err = !req.abandoned, nil
 		} else {
 			err = fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, err)
 		}
 	case errors.Is(err, partd.ErrSessionReused):
 		// For an abandoned change, this error is harmless: the client resent an empty change with
 		// the same number, and the server had already applied the original.
-		n.unusable = n.unusable || !k.abandoned
+		n.unusable = n.unusable || !req.abandoned
 	default:
-		if n.freeNumber == 0 || k.seq < n.freeNumber {
-			n.freeNumber = k.seq
+		if n.freeNumber == 0 || req.seq < n.freeNumber {
+			n.freeNumber = req.seq
 		}
 	}
 	switch {
@@ -98,20 +98,20 @@ func (n *opSequence) begin(session uint64, storeKeeps bool) (ended uint64) {
 // assign gives a change or a pop its session and number. instance identifies the server process to
 // which the call is sent first. If the call must wait, assign returns a channel that is closed when
 // the caller may try again.
-func (n *opSequence) assign(k *call, instance uint64) (wait <-chan struct{}) {
+func (n *opSequence) assign(req *call, instance uint64) (wait <-chan struct{}) {
 	switch {
 	case n.session == 0: // the session was lost, so the caller must try again at once
 		closed := make(chan struct{})
 		close(closed)
 		return closed
-	case k.isPop:
+	case req.isPop:
 		n.lastPop++
-		k.session, k.seq = n.session, n.lastPop
-		k.setU64(k.instanceOffset, instance)
+		req.session, req.seq = n.session, n.lastPop
+		req.setU64(req.instanceOffset, instance)
 	case n.allAnswered != nil:
 		return n.allAnswered
 	default:
-		k.session, k.seq = n.session, n.next
+		req.session, req.seq = n.session, n.next
 		n.next++
 		n.unanswered++
 	}

@@ -15,16 +15,16 @@ func TestRepliesToChanges(t *testing.T) {
 		c.ops.session, c.ops.next, c.ops.unanswered = 1, uint64(changes+1), changes
 		calls := make([]*call, changes)
 		for i := range calls {
-			k := newCall(opAppend)
-			k.isNumbered, k.session, k.seq, k.sendCount = true, 1, uint64(i+1), 1
-			c.register(k)
-			calls[i] = k
+			req := newCall(opAppend)
+			req.isNumbered, req.session, req.seq, req.sendCount = true, 1, uint64(i+1), 1
+			c.register(req)
+			calls[i] = req
 		}
 		return c, calls
 	}
 	c, calls := newClient(3)
-	for _, k := range calls {
-		c.settle(k, syscall.ENOSPC)
+	for _, req := range calls {
+		c.settle(req, syscall.ENOSPC)
 	}
 	if c.ops.next != 1 || c.ops.session != 1 {
 		t.Errorf("after three failures, the next change has the number %d in session %d, want 1 in 1", c.ops.next, c.ops.session)

@@ -16,24 +16,24 @@ func (x *exchange) ensureSession(ctx context.Context, l *link) error {
 		x.mu.Unlock()
 		return nil
 	}
-	k := newSessionRequest(0, partd.SessionToken{})
-	k.boundLink, k.link = l, l
-	k.sendCount = 1
-	x.calls.register(k)
+	req := newSessionRequest(0, partd.SessionToken{})
+	req.boundLink, req.link = l, l
+	req.sendCount = 1
+	x.calls.register(req)
 	x.mu.Unlock()
-	defer k.recycle()
-	defer x.forget(k)
-	_ = l.send(ctx, k) // the link's reader detects errors
-	if err := canceled.Wait(ctx, k.done); err != nil {
+	defer req.recycle()
+	defer x.forget(req)
+	_ = l.send(ctx, req) // the link's reader detects errors
+	if err := canceled.Wait(ctx, req.done); err != nil {
 		return err
 	}
-	if k.err != nil {
-		if errors.Is(k.err, ErrLost) {
+	if req.err != nil {
+		if errors.Is(req.err, ErrLost) {
 			return nil // the caller will use another connection
 		}
-		return k.err
+		return req.err
 	}
-	session, storeKeeps, err := x.parseSession(k)
+	session, storeKeeps, err := x.parseSession(req)
 	if err != nil {
 		return err
 	}
@@ -47,14 +47,14 @@ func (x *exchange) ensureSession(ctx context.Context, l *link) error {
 
 // parseSession parses the answer to a request for a new session, and remembers the
 // session's token.
-func (x *exchange) parseSession(k *call) (session uint64, storeKeeps bool, err error) {
-	d := &decoder{b: k.reply}
+func (x *exchange) parseSession(req *call) (session uint64, storeKeeps bool, err error) {
+	d := &decoder{b: req.reply}
 	session, storeKeeps = d.u64(), d.bool()
 	token := d.token()
 	if err := d.end(); err != nil || session == 0 {
 		return 0, false, fmt.Errorf("the server answered with session %d: %w", session, errors.Join(ErrBadRequest, err))
 	}
-	x.proofs.store(session, token, k.link)
+	x.proofs.store(session, token, req.link)
 	return session, storeKeeps, nil
 }
 
@@ -66,15 +66,15 @@ func (x *exchange) endOwnSession(l *link, session uint64) {
 	}
 	ctx, cancel := context.WithTimeout(x.life, closeTimeout)
 	defer cancel()
-	k := newCall(opEndSession)
-	k.session = session
-	defer x.forget(k)
+	req := newCall(opEndSession)
+	req.session = session
+	defer x.forget(req)
 	x.mu.Lock()
-	x.calls.register(k)
+	x.calls.register(req)
 	x.mu.Unlock()
-	l.notify(ctx, k)
+	l.notify(ctx, req)
 	select {
-	case <-k.done:
+	case <-req.done:
 	case <-l.done:
 	case <-ctx.Done():
 	}
@@ -82,11 +82,11 @@ func (x *exchange) endOwnSession(l *link, session uint64) {
 
 // addConfirmation records that the server may delete a pop's result, and returns the current connection.
 // The client tells the server before it sends its next call.
-func (x *exchange) addConfirmation(k *call) *link {
+func (x *exchange) addConfirmation(req *call) *link {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if k.session != 0 { // the pop was sent
-		x.calls.confirmedPops = append(x.calls.confirmedPops, partd.Tag{Session: k.session, Number: k.seq})
+	if req.session != 0 { // the pop was sent
+		x.calls.confirmedPops = append(x.calls.confirmedPops, partd.Tag{Session: req.session, Number: req.seq})
 	}
 	return x.link
 }
@@ -98,9 +98,9 @@ func (x *exchange) confirmPops(ctx context.Context, l *link) {
 	x.calls.confirmedPops = nil
 	x.mu.Unlock()
 	for _, id := range ids {
-		k := newCall(opPopDone)
-		k.session, k.seq = id.Session, id.Number
-		_ = l.send(ctx, k) // the link's reader detects errors
-		k.recycle()
+		req := newCall(opPopDone)
+		req.session, req.seq = id.Session, id.Number
+		_ = l.send(ctx, req) // the link's reader detects errors
+		req.recycle()
 	}
 }

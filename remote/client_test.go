@@ -271,10 +271,10 @@ func TestProtocolVersions(t *testing.T) {
 		protocolVersion + 1: "speaks version 3 of the protocol, but the server version 2: upgrade the server",
 		protocolVersion - 1: "speaks version 1 of the protocol, but the server version 2: upgrade the client",
 	} {
-		k := newCall(opHello)
-		k.u16(version) // the lowest and the highest version
-		k.u16(version)
-		if err := c.do(t.Context(), k); err == nil || !strings.Contains(err.Error(), want) {
+		req := newCall(opHello)
+		req.u16(version) // the lowest and the highest version
+		req.u16(version)
+		if err := c.do(t.Context(), req); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a hello of version %d = %v, want %q", version, err, want)
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Server) admit(nc net.Conn, o ServeOptions) {
 func (c *conn) discard() {
 	c.cancel()
 	hangUp(c.nc)
-	c.leave()
+	c.release()
 }
 
 // evictOne closes a connection when the process has run out of file descriptors.

@@ -21,7 +21,7 @@ func (s *Server) memoryUsed() int64 {
 
 // takeAll takes all memory of a server. The returned function gives it back.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
-	a := s.budget.newAccount(s.budget.enter("another"), time.Minute, func() {})
+	a := s.budget.newAccount(s.budget.acquire("another"), time.Minute, func() {})
 	must(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }
@@ -59,14 +59,14 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 		q := newQuotas(16 << 20)
 		evicted := make(chan struct{})
 		var holder *account
-		holder = q.newAccount(q.enter("holder"), time.Minute, func() {
+		holder = q.newAccount(q.acquire("holder"), time.Minute, func() {
 			close(evicted)
 			holder.give(12 << 20)
 		})
 		must(t, holder.take(t.Context(), 12<<20, admission))
 		holder.sent.Add(6 << 20)
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
-		if err := q.newAccount(q.enter(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
+		if err := q.newAccount(q.acquire(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
 			t.Errorf("take for peer %s: %v", name, err)
 		}
 		cancel()
@@ -82,7 +82,7 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 func TestSlowHolderIsNotEvicted(t *testing.T) {
 	t.Parallel()
 	q := newQuotas(16 << 20)
-	sender := q.enter("peer")
+	sender := q.acquire("peer")
 	holder := q.newAccount(sender, time.Minute, func() { t.Error("the connection was evicted") })
 	must(t, holder.take(t.Context(), 12<<20, admission))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -270,11 +270,11 @@ func TestManyTinyItems(t *testing.T) {
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, nil)
 	for op, size := range map[operation]int{opGet: 2, opDelete: 2, opAppend: entryHeaderLen} {
-		k := newCall(op)
+		req := newCall(op)
 		n := 900_000 / size
-		k.u32(uint32(n))
-		k.appendData(make([]byte, n*size))
-		if err := c.do(ctx, k); !errors.Is(err, partd.ErrTooLarge) {
+		req.u32(uint32(n))
+		req.appendData(make([]byte, n*size))
+		if err := c.do(ctx, req); !errors.Is(err, partd.ErrTooLarge) {
 			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
 		}
 	}

@@ -35,11 +35,11 @@ func newConn(s *Server, nc net.Conn, id uint64) *conn {
 	t.opts, t.meters, t.budget, t.base = &s.opts, &s.meters, &s.budget, s.base
 	t.lastUsed.Store(t.openedAt.UnixNano())
 	t.ctx, t.cancel = context.WithCancel(s.base)
-	t.tenant = s.budget.enter(peerOf(nc))
+	t.tenant = s.budget.acquire(peerOf(nc))
 	t.account = s.budget.newAccount(t.tenant, s.opts.StallTimeout, t.evict)
 	c.access = access{peer: t, logins: &s.logins, recorder: &s.recorder, space: s.space}
 	c.access.enterSpace = func(name string) (*space, error) {
-		p, err := s.spaces.enter(name)
+		p, err := s.spaces.acquire(name)
 		if err != nil {
 			return p, err
 		}
@@ -81,9 +81,9 @@ func (c *conn) run() {
 	_ = c.nc.Close() // ignore the error: the connection is no longer needed
 	c.running.Wait()
 	c.handles.close()
-	c.space.sessions.leave(&c.sessions)
-	c.server.spaces.leave(c.space)
-	c.leave()
+	c.space.sessions.forgetAll(&c.sessions)
+	c.server.spaces.release(c.space)
+	c.release()
 	switch {
 	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errClosing), errors.Is(err, net.ErrClosed):
 		c.opts.Logger.Debug("connection ended", "peer", peerName(c.nc), "reason", err)

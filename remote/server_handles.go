@@ -74,7 +74,7 @@ func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuil
 		err = h.table.admit(ctx, n)
 	}
 	if err != nil {
-		_ = closer()
+		_ = closer() // closing a reader cannot lose data
 		return 0, err
 	}
 	h.mu.Lock()
@@ -290,7 +290,7 @@ func (h *handles) close() {
 	h.open = nil
 	h.mu.Unlock()
 	for _, n := range open {
-		_ = n.closeReader()
+		_ = n.closeReader() // closing a reader cannot lose data
 	}
 }
 

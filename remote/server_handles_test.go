@@ -18,7 +18,7 @@ func TestHandleLife(t *testing.T) {
 		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 10})
 		table := &handleTable{budget: &q}
-		peer := q.enter("peer")
+		peer := q.acquire("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		idle := func() bool { return table.leastRecentlyUsed(nil, 0) != nil }
 		var closed atomic.Int32 // several timers close handles at once
@@ -59,7 +59,7 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 1})
 		table := &handleTable{budget: &q, patience: time.Minute}
-		peer := q.enter("peer")
+		peer := q.acquire("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		closer := func() error { return nil }
 		first, err := h.add(t.Context(), false, func(*answerBuilder) (bool, error) {

@@ -98,7 +98,7 @@ func TestTurnBehindUnfinishedMessages(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		q := newQuotas(32 << 20)
-		sender := q.enter("peer")
+		sender := q.acquire("peer")
 		for round := range 3 {
 			for range stuck {
 				var a *account

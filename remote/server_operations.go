@@ -119,7 +119,7 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 		}
 		s := c.server
 		c.pageSize = int(min(max(pageSize, minPage), defaultPage, max(uint32(s.opts.Memory/16), minPage)))
-		if err := c.enter(session, token); err != nil && !errors.Is(err, partd.ErrSessionExpired) {
+		if err := c.useSession(session, token); err != nil && !errors.Is(err, partd.ErrSessionExpired) {
 			return err
 		}
 		a.u32(protocolVersion)
@@ -132,12 +132,12 @@ func (c *conn) hello(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-func (c *conn) enter(session uint64, token partd.SessionToken) error {
-	err := c.space.sessions.enter(c.ctx, &c.sessions, c.user.User, session, token)
+func (c *conn) useSession(session uint64, token partd.SessionToken) error {
+	err := c.space.sessions.authorize(c.ctx, &c.sessions, c.user.User, session, token)
 	if err != nil {
 		return err
 	}
-	c.space.pops.enter(session)
+	c.space.pops.register(session)
 	return nil
 }
 
@@ -168,7 +168,7 @@ func (c *conn) beginSession(_ request, d *decoder) (fill, error) {
 	id, token := d.u64(), d.token()
 	return func(a *answerBuilder) error {
 		if id != 0 {
-			return c.enter(id, token)
+			return c.useSession(id, token)
 		}
 		if err := c.tenant.turns.acquire(c.ctx); err != nil {
 			return err

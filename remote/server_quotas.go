@@ -82,9 +82,9 @@ func (q *quotas) init(o *ServerOptions) {
 	q.tenants = map[string]*tenant{}
 }
 
-// enter returns the tenant with a name for another connection. The connection must call leave when
+// acquire returns the named tenant for a new connection. The connection must call release when
 // it ends.
-func (q *quotas) enter(name string) *tenant {
+func (q *quotas) acquire(name string) *tenant {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t := q.tenants[name]
@@ -96,7 +96,7 @@ func (q *quotas) enter(name string) *tenant {
 	return t
 }
 
-func (q *quotas) leave(t *tenant) {
+func (q *quotas) release(t *tenant) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	t.refs--

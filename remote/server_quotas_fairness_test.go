@@ -21,7 +21,7 @@ func newQuotas(limit int64) *budget {
 func TestTurnsOfPeers(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	q := newQuotas(1 << 20)
-	flooder, honest := q.enter("flooder"), q.enter("honest")
+	flooder, honest := q.acquire("flooder"), q.acquire("honest")
 	var begun atomic.Int64
 	var finished atomic.Bool
 	var wg sync.WaitGroup
@@ -56,7 +56,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	q := newQuotas(64 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	greedy := q.enter("greedy")
+	greedy := q.acquire("greedy")
 	for range 100 {
 		a := q.newAccount(greedy, time.Minute, func() {})
 		go func() { _ = a.take(ctx, 1<<20, admission) }() // most of these wait until the test ends
@@ -72,7 +72,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	}
 	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
-	must(t, q.newAccount(q.enter("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+	must(t, q.newAccount(q.acquire("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
@@ -81,7 +81,7 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	q := newQuotas(8 << 20)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	sender := q.enter("peer")
+	sender := q.acquire("peer")
 	open := func() *account { return q.newAccount(sender, time.Minute, func() {}) }
 	holder := open()
 	must(t, holder.take(ctx, 6<<20, admission))

@@ -116,7 +116,7 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 		ours, theirs := net.Pipe()
 		c := newConn(s, theirs, 1)
 		go io.Copy(io.Discard, ours)
-		other := s.budget.newAccount(s.budget.enter("other"), time.Minute, func() {})
+		other := s.budget.newAccount(s.budget.acquire("other"), time.Minute, func() {})
 		other.force(s.opts.Memory)
 		done := make(chan error, 1)
 		go func() { done <- requestNext(c) }()
@@ -155,10 +155,10 @@ func TestHandleShares(t *testing.T) {
 	greedy := dial(t, url, nil)
 	honest := dialFrom(t, url, "127.0.0.2")
 	for i := range maxHandles { // a listing of a part of the keys counts as one handle
-		k := newCall(opScan)
-		k.u32(uint32(i % 2))
-		k.u32(2)
-		must(t, greedy.do(ctx, k))
+		req := newCall(opScan)
+		req.u32(uint32(i % 2))
+		req.u32(2)
+		must(t, greedy.do(ctx, req))
 	}
 	secondGreedy := dial(t, url, nil)
 	for range maxHandles - 20 {
@@ -238,11 +238,11 @@ func TestPopShares(t *testing.T) {
 	must(t, err)
 	var pops int
 	for i := range 20 {
-		k := newCall(opPop)
-		k.session, k.seq = session, uint64(i+1)
-		k.u64(greedy.instance)
-		k.buf = appendKeys(k.buf, []string{fmt.Sprint(i)})
-		if err = greedy.do(ctx, k); err != nil {
+		req := newCall(opPop)
+		req.session, req.seq = session, uint64(i+1)
+		req.u64(greedy.instance)
+		req.buf = appendKeys(req.buf, []string{fmt.Sprint(i)})
+		if err = greedy.do(ctx, req); err != nil {
 			break
 		}
 		pops++
@@ -258,17 +258,17 @@ func TestPopShares(t *testing.T) {
 	for range maxConnSessions - 1 {
 		id, err := greedy.NewSession(ctx)
 		must(t, err)
-		k := newCall(opPop)
-		k.session, k.seq = id, 1
-		k.u64(greedy.instance)
-		k.buf = appendKeys(k.buf, []string{"none"})
-		must(t, greedy.do(ctx, k))
+		req := newCall(opPop)
+		req.session, req.seq = id, 1
+		req.u64(greedy.instance)
+		req.buf = appendKeys(req.buf, []string{"none"})
+		must(t, greedy.do(ctx, req))
 	}
-	k := newCall(opPopRead)
-	k.session, k.seq = session, 1
-	k.u64(0)
-	if err := greedy.do(ctx, k); err != nil || len(k.reply) < 1<<20 {
-		t.Errorf("reading a retained result returned %d bytes, %v, want at least 1 MiB", len(k.reply), err)
+	req := newCall(opPopRead)
+	req.session, req.seq = session, 1
+	req.u64(0)
+	if err := greedy.do(ctx, req); err != nil || len(req.reply) < 1<<20 {
+		t.Errorf("reading a retained result returned %d bytes, %v, want at least 1 MiB", len(req.reply), err)
 	}
 }
 

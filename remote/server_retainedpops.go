@@ -53,8 +53,8 @@ func (p *retainedPops) init(l *quotas, lost *lostPops) {
 // limit returns the total size in bytes that retained results may have.
 func (p *retainedPops) limit() int64 { return p.quotas.limit[popBytes] }
 
-// enter registers an existing session that a client continues on a new connection.
-func (p *retainedPops) enter(session uint64) {
+// register adds an existing session that a client continues on a new connection.
+func (p *retainedPops) register(session uint64) {
 	if session == 0 {
 		return
 	}

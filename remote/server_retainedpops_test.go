@@ -67,7 +67,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 func TestExpiredPopResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
-		peer, lost := q.enter("peer"), &lostPops{}
+		peer, lost := q.acquire("peer"), &lostPops{}
 		var oldPops, newPops retainedPops
 		oldPops.init(&q, lost)
 		r, err := oldPops.claim(peer, 1, 1, false)
@@ -79,8 +79,8 @@ func TestExpiredPopResult(t *testing.T) {
 			t.Error("the result is still retained after keepPop")
 		}
 		newPops.init(&q, lost)
-		newPops.enter(1)
-		newPops.enter(2)
+		newPops.register(1)
+		newPops.register(2)
 		if _, err := newPops.claim(peer, 1, 1, true); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("claim of a resent pop whose result has expired = %v, want ErrUnknownOutcome", err)
 		}
@@ -115,11 +115,11 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Error("the server keeps the pops of a session that has ended")
 	}
 	s.space.pops.mu.Unlock()
-	k := newCall(opPop)
-	k.session, k.seq = session, 1
-	k.u64(s.instance)
-	k.buf = appendKeys(k.buf, []string{"k"})
-	if err := older.do(ctx, k); !errors.Is(err, partd.ErrSessionExpired) {
+	req := newCall(opPop)
+	req.session, req.seq = session, 1
+	req.u64(s.instance)
+	req.buf = appendKeys(req.buf, []string{"k"})
+	if err := older.do(ctx, req); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
 	values, err := store.Get(ctx, "k")
@@ -166,7 +166,7 @@ func TestForgottenPops(t *testing.T) {
 	q := quotas{tenants: map[string]*tenant{}, limit: [resources]int64{popBytes: 1 << 20}}
 	var p retainedPops
 	p.init(&q, &lostPops{})
-	peer := q.enter("peer")
+	peer := q.acquire("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
 		r, err := p.claim(peer, session, 1, false)
@@ -174,8 +174,8 @@ func TestForgottenPops(t *testing.T) {
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
 	p.end(2)
-	p.enter(1)
-	p.enter(2)
+	p.register(1)
+	p.register(2)
 	if r, err := p.claim(peer, 1, 1, true); err != nil || r.bytes != 9 {
 		t.Errorf("claim of a resent pop with a retained result = %v, want nil and 9 bytes", err)
 	}
@@ -218,10 +218,10 @@ func TestRefusedPops(t *testing.T) {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
 		must(t, c.Append(ctx, entry(keys[i], "v")))
 	}
-	k := newCall(opPop)
-	k.u64(0)
-	k.buf = appendKeys(k.buf, keys[:1])
-	if err := c.do(ctx, k); !errors.Is(err, ErrBadRequest) {
+	req := newCall(opPop)
+	req.u64(0)
+	req.buf = appendKeys(req.buf, keys[:1])
+	if err := c.do(ctx, req); !errors.Is(err, ErrBadRequest) {
 		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
 	}
 	if _, err := c.Pop(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {

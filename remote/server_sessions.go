@@ -189,8 +189,8 @@ func (s *sessions) open(c *connSessions, x *knownSession) {
 	s.placeInList(x)
 }
 
-// enter permits a connection to use a session whose token the connection presents.
-func (s *sessions) enter(ctx context.Context, c *connSessions, user string, id uint64, token partd.SessionToken) error {
+// authorize permits a connection to use a session, after checking the token that the connection sent.
+func (s *sessions) authorize(ctx context.Context, c *connSessions, user string, id uint64, token partd.SessionToken) error {
 	if id == 0 || c.open[id] != nil {
 		return nil
 	}
@@ -211,7 +211,7 @@ func (s *sessions) enter(ctx context.Context, c *connSessions, user string, id u
 			return err
 		}
 		x = s.table[id]
-		if x != nil { // another connection entered the session in the meantime
+		if x != nil { // another connection has opened the session in the meantime
 			s.quotas.add(c.peer.tenant, knownSessions, -1)
 		} else {
 			x = &knownSession{id: id, home: s, tenant: c.peer.tenant, begun: time.Now(), used: true}
@@ -247,7 +247,7 @@ func (s *sessions) close() {
 	}
 }
 
-func (s *sessions) leave(c *connSessions) {
+func (s *sessions) forgetAll(c *connSessions) {
 	for _, x := range c.open {
 		s.forget(c, x)
 	}

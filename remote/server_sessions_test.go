@@ -103,11 +103,11 @@ func TestGuessedSession(t *testing.T) {
 			}
 			must(t, attacker.EndSession(ctx, victim.calls.ops.session)) // has no effect
 			must(t, victim.Append(ctx, entry("k", "2")))
-			k := newCall(opPop)
-			k.session, k.seq = victim.calls.ops.session, 1
-			k.u64(attacker.instance)
-			k.buf = appendKeys(k.buf, []string{"p"})
-			if err := attacker.do(ctx, k); err == nil {
+			req := newCall(opPop)
+			req.session, req.seq = victim.calls.ops.session, 1
+			req.u64(attacker.instance)
+			req.buf = appendKeys(req.buf, []string{"p"})
+			if err := attacker.do(ctx, req); err == nil {
 				t.Error("a pop in another client's session succeeded")
 			}
 			v, err := victim.Pop(ctx, "p")
@@ -144,9 +144,9 @@ func TestInvalidHello(t *testing.T) {
 		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "incomplete"},
 	} {
 		client := dial(t, url, nil)
-		k := newCall(opHello)
-		k.buf = append(k.buf, c.body...)
-		err := client.do(t.Context(), k)
+		req := newCall(opHello)
+		req.buf = append(req.buf, c.body...)
+		err := client.do(t.Context(), req)
 		if !errors.Is(err, c.wantErr) || !strings.Contains(err.Error(), c.text) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("hello with the body %q = %v, want %v with %q", c.body, err, c.wantErr, c.text)
 		}
@@ -240,7 +240,7 @@ func TestAbortedRequests(t *testing.T) {
 			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
 		}
 		c.account.close()
-		s.budget.leave(c.tenant)
+		s.budget.release(c.tenant)
 	}
 }
 

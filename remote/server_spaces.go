@@ -45,8 +45,8 @@ func (s *spaces) newSpace(name string, store partd.Partd, limit SpaceLimit) *spa
 	return p
 }
 
-// enter returns the space of a namespace. The connection must call leave when it ends.
-func (s *spaces) enter(name string) (*space, error) {
+// acquire returns the space of a namespace. The connection must call release when it ends.
+func (s *spaces) acquire(name string) (*space, error) {
 	if name == "" {
 		return s.defaultSpace, nil
 	}
@@ -73,8 +73,8 @@ func errNoNamespaces(name string) error {
 	return fmt.Errorf("this server has no namespaces, but the client asked for %q: %w", truncate(name), errors.ErrUnsupported)
 }
 
-// leave records that a connection of p has ended, and forgets unused spaces.
-func (s *spaces) leave(p *space) {
+// release records that a connection of p has ended, and forgets unused spaces.
+func (s *spaces) release(p *space) {
 	if p == s.defaultSpace {
 		return
 	}

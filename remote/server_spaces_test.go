@@ -146,10 +146,10 @@ func TestManyNamespacesListed(t *testing.T) {
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Namespaces without the admin right = %v, want ErrPermission", err)
 	}
-	k := newCall(opNamespaces)
-	k.buf = appendText(k.buf, "")
-	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, k))
-	if others := strings.ReplaceAll(string(k.reply), "n0003", ""); strings.Contains(others, "n0") {
+	req := newCall(opNamespaces)
+	req.buf = appendText(req.buf, "")
+	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, req))
+	if others := strings.ReplaceAll(string(req.reply), "n0003", ""); strings.Contains(others, "n0") {
 		t.Errorf("the answer reveals other namespaces: %q", others)
 	}
 }

@@ -32,10 +32,10 @@ type transport struct {
 	writeMu sync.Mutex // locked before quotas.mu
 }
 
-// leave gives back what the connection uses.
-func (t *transport) leave() {
+// release gives back what the connection uses.
+func (t *transport) release() {
 	t.account.close()
-	t.budget.leave(t.tenant)
+	t.budget.release(t.tenant)
 }
 
 func peerName(nc net.Conn) string {

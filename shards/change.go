@@ -66,7 +66,7 @@ func (s *Shards) Drop(ctx context.Context) error {
 		sh := s.shards[i]
 		known := sh.current.Load()
 		if known == nil { // a concurrent Drop failed and reset current: check the store again
-			return s.enter(ctx, sh, read)
+			return s.ensure(ctx, sh, read)
 		}
 		text, err := readList(ctx, store)
 		if err != nil {
@@ -102,7 +102,7 @@ const relistTimeout = 5 * time.Second
 
 // Flush calls [partd.Flush] for all stores.
 func (s *Shards) Flush(ctx context.Context) error {
-	return s.do(ctx, "flush", loose, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
+	return s.do(ctx, "flush", lenient, s.shards, func(_ int, store partd.Partd) error { return partd.Flush(ctx, store) })
 }
 
 // Sync waits until all changes that returned before the call are durable on every shard.

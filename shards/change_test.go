@@ -45,7 +45,7 @@ func TestJoinedErrors(t *testing.T) {
 		{[]error{nil, unsupported, nil}, read, true, false},
 		{[]error{nil, unsupported, down}, read, false, false}, // callers may ignore ErrUnsupported
 		{[]error{unsupported, unsupported, down}, strict, false, false},
-		{[]error{unsupported, unsupported, unsupported}, loose, true, false},
+		{[]error{unsupported, unsupported, unsupported}, lenient, true, false},
 		{[]error{unsupported, unsupported, unsupported}, change, true, false},
 		{[]error{nil, unsupported, unsupported}, change, false, true},
 		{[]error{down, unsupported, down}, change, false, false},
@@ -56,7 +56,7 @@ func TestJoinedErrors(t *testing.T) {
 			t.Errorf("the joined error of %q with need %d is %v; want ErrUnsupported: %v, ErrUnknownOutcome: %v", c.errs, c.n, err, c.wantUnsupported, c.wantDoubt)
 		}
 	}
-	if err := joinErrors(names, []error{nil, unsupported, nil}, loose); err != nil {
+	if err := joinErrors(names, []error{nil, unsupported, nil}, lenient); err != nil {
 		t.Errorf("the joined error of a loose operation that some shards support is %v, want nil", err)
 	}
 }

@@ -64,7 +64,7 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	if (n != change || s.idsExchanged.Load()) && !slices.ContainsFunc(targets, isUnlisted) {
 		return nil
 	}
-	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.enter(ctx, sh, min(n, read)) }), strict)
+	err := joinErrors(targets, concurrently(targets, func(_ int, sh *shard) error { return s.ensure(ctx, sh, min(n, read)) }), strict)
 	switch {
 	case err != nil || n != change:
 	case slices.ContainsFunc(targets, isUnlisted):
@@ -83,7 +83,7 @@ func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInsta
 	if sh.current.Load() == nil || sh.instance() == oldInstance {
 		return err
 	}
-	checkErr := s.enter(ctx, sh, read)
+	checkErr := s.ensure(ctx, sh, read)
 	if checkErr == nil && sh.instance() > oldInstance+1 {
 		checkErr = fmt.Errorf("%w, or another store may have answered: its server restarted more than once", ErrStoreMismatch)
 	}
@@ -114,7 +114,7 @@ func joinErrors(shards []*shard, errs []error, n need) error {
 	}
 	partial := n == change && len(succeeded) > 0
 	switch {
-	case n == loose && len(unsupported) < len(errs):
+	case n == lenient && len(unsupported) < len(errs):
 		unsupported = nil
 	case partial || len(failed) > 0:
 		for _, err := range unsupported {

@@ -225,7 +225,7 @@ func Adopt(ctx context.Context, names []string, open func(ctx context.Context, n
 		return fmt.Errorf("shards: %s is not one of %s", name, strings.Join(names, ", "))
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
+	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, strict) })
 	if err := joinErrors(s.shards, errs, strict); err != nil {
 		return errorf("adopt", err)
 	}

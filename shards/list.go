@@ -62,22 +62,22 @@ func (s *Shards) listMismatch(sh *shard, list string) error {
 type need int
 
 const (
-	loose  need = iota // the shard is open; ErrUnsupported is ignored unless all shards return it
-	strict             // the shard is open
-	read               // the shard's store has this client's shard list, or no list and, as far as known, no keys
-	change             // the shard's store has this client's shard list
+	lenient need = iota // the shard is open; ErrUnsupported is ignored unless all shards return it
+	strict              // the shard is open
+	read                // the shard's store has this client's shard list, or no list and, as far as known, no keys
+	change              // the shard's store has this client's shard list
 )
 
-// enter brings sh into the state n. If another call failed while this one waited for sh.openLock, enter returns that
+// ensure brings sh into the state n. If another call failed while this one waited for sh.openLock, ensure returns that
 // failure instead of trying again. Failures of calls with n == change, or whose ctx has ended, are not passed on.
-func (s *Shards) enter(ctx context.Context, sh *shard, n need) error {
+func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 	ready := func() bool { return sh.isListed() || n <= strict && sh.store.Load() != nil }
 	if ready() {
 		return nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // watches from now until enter returns
+	defer context.AfterFunc(s.ctx, func() { cancel(canceled.Failure(partd.ErrClosed)) })() // watches until ensure returns
 	oldErr := sh.lastErr.Load()
 	if err := canceled.Send(ctx, sh.openLock, struct{}{}); err != nil {
 		return err
@@ -151,10 +151,10 @@ func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error 
 // clients write to the shards in the same order. So if two clients have different but overlapping
 // lists, only one client succeeds.
 func (s *Shards) writeLists(ctx context.Context) error {
-	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, read) })
+	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, read) })
 	err := joinErrors(s.shards, errs, strict)
 	for i := 0; i < len(s.shards) && err == nil; i++ {
-		err = joinErrors(s.shards[i:i+1], []error{s.enter(ctx, s.shards[i], change)}, strict)
+		err = joinErrors(s.shards[i:i+1], []error{s.ensure(ctx, s.shards[i], change)}, strict)
 	}
 	if err == nil {
 		err = s.exchangeIDs(ctx)

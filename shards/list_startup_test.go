@@ -124,7 +124,7 @@ func TestInterruptedFirstChange(t *testing.T) {
 		stores := dicts(3)
 		s := shardsOver(t, abc, stores)
 		for _, sh := range s.shards[:done] {
-			must(t, s.enter(t.Context(), sh, change))
+			must(t, s.ensure(t.Context(), sh, change))
 		}
 		want := fill(t, shardsOver(t, abc, stores), 50)
 		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {

@@ -210,7 +210,7 @@ func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error)
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {
 		results[i], err = partd.Check(ctx, store)
-		return errors.Join(err, s.enter(ctx, s.shards[i], read))
+		return errors.Join(err, s.ensure(ctx, s.shards[i], read))
 	})
 	for _, f := range results {
 		total.Records += f.Records

@@ -92,7 +92,7 @@ func Open(ctx context.Context, names []string, open func(ctx context.Context, na
 	if err != nil {
 		return nil, err
 	}
-	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.enter(ctx, sh, strict) })
+	errs := concurrently(s.shards, func(_ int, sh *shard) error { return s.ensure(ctx, sh, strict) })
 	canContinue := false
 	for _, err := range errs {
 		if err != nil && !isUnreachable(err) {
@@ -131,7 +131,7 @@ func (s *Shards) checkStores(ctx context.Context) error {
 		if sh.store.Load() == nil {
 			return nil
 		}
-		if err := s.enter(ctx, sh, read); errors.Is(err, ErrStoreMismatch) {
+		if err := s.ensure(ctx, sh, read); errors.Is(err, ErrStoreMismatch) {
 			return err
 		}
 		return nil
@@ -226,7 +226,7 @@ func (s *Shards) Close() error {
 		}
 		return errors.ErrUnsupported
 	})
-	return errorf("close", joinErrors(s.shards, errs, loose))
+	return errorf("close", joinErrors(s.shards, errs, lenient))
 }
 
 func errorf(op string, err error) error {

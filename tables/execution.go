@@ -138,7 +138,7 @@ func (x *execution) checksum() string {
 		return ""
 	}
 	h := sha256.New()
-	_, _ = io.WriteString(h, x.sql)
+	_, _ = io.WriteString(h, x.sql) // a hash accepts all writes
 	if x.o.Parameters != nil {
 		// parameters that JSON cannot represent are not compared
 		if values, err := x.o.Parameters.MarshalJSON(); err == nil {

@@ -207,7 +207,7 @@ func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	var running sync.WaitGroup
 	for from := 0; from < len(out); from += rowsPerWorker {
 		running.Go(func() {
-			_ = k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error {
+			_ = k.eachKey(columns, from, min(from+rowsPerWorker, len(out)), func(i int, hash uint64, key []byte) error { // the function returns no errors
 				out[i] = k.find(hash, key) > 0
 				return nil
 			})

@@ -232,7 +232,7 @@ func (s *core) lock(path string) error {
 	}
 	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter: the holder is only named in messages
 	s.closers = append(s.closers, func() error {
-		_ = vfs.ClearHolder(s.hooks.FS, path)
+		_ = vfs.ClearHolder(s.hooks.FS, path) // a stale holder is harmless, because it is only named in messages
 		return l.Unlock()
 	})
 	return nil

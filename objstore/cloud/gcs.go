@@ -216,7 +216,7 @@ func (b *gcs) ReadRange(ctx context.Context, name string, offset, length int64) 
 	case err != nil:
 		return nil, b.storeError(err, name)
 	case resp.StatusCode != status:
-		_ = resp.Body.Close()
+		_ = resp.Body.Close() // the body was not read
 		return nil, fmt.Errorf("%v/%s: the server answered %s instead of sending the requested range", b, name, resp.Status)
 	}
 	return resp.Body, nil

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .errors import Misuse, Refused, failure
 
-USAGE = "write tcp://HOST:PORT[/NAMESPACE], tls://HOST:PORT[/NAMESPACE] or ipc:///PATH"
+USAGE = "pass tcp://HOST:PORT[/NAMESPACE], tls://HOST:PORT[/NAMESPACE] or ipc:///PATH"
 _NETWORK = re.compile(r"(tcp|tls)://(?:\[([^]/@?#]+)\]|([^]\[:/@?#]+)):(\d+)(?:/([^/?#]*))?")
 _NAMESPACE = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,64}")
 
@@ -37,21 +37,21 @@ class Settings:
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(
-                f"{self.url} names the namespace {address.namespace!r}, and namespace= names {self.namespace!r}: give "
-                "one"
+                f"{self.url} names the namespace {address.namespace!r}, but namespace is {self.namespace!r}: "
+                "pass only one"
             )
         namespace = address.namespace or self.namespace
         if namespace and not _NAMESPACE.fullmatch(namespace):
-            raise Misuse(f"namespace {namespace!r}: write 1 to 64 letters, digits, '-', '_' or '.'")
+            raise Misuse(f"namespace {namespace!r}: pass 1 to 64 letters, digits, '-', '_' or '.'")
         if not address.secure and (self.tls_ca or self.tls_cert or self.tls_key or self.tls_name):
-            raise Misuse(f"{self.url} does not use TLS, but a tls_ option is given: write tls://HOST:PORT")
+            raise Misuse(f"{self.url} does not use TLS, but a tls_ option is given: pass tls://HOST:PORT")
         if self.python_server and (self.token or namespace or address.secure):
             raise Misuse(
                 f"{self.url} with python_server=True: the Python server has no users, namespaces or TLS: leave these "
                 "options out"
             )
         if self.tls_key and not self.tls_cert:
-            raise Misuse("tls_key without tls_cert: give both")
+            raise Misuse("tls_key is given without tls_cert: pass both")
         return Address(address.secure, address.host, address.port, address.path, namespace)
 
 
@@ -70,7 +70,7 @@ def _parse(url: str) -> Address:
     if url.startswith("ipc://"):
         path = urllib.parse.unquote(url[len("ipc://") :])
         if not path or "\0" in path:
-            raise Misuse(f"address {url!r}: write ipc:///PATH")
+            raise Misuse(f"address {url!r}: pass ipc:///PATH")
         return Address(path=path)
     match = _NETWORK.fullmatch(url)
     if not match or int(match[4]) > 0xFFFF or match[5] == "":
@@ -107,7 +107,7 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
                     "connect",
                     settings.url,
                     "the token was not sent, because others could read it over tcp://",
-                    "write tls://, or pass insecure_token=True in a trusted network",
+                    "pass a tls:// URL, or insecure_token=True in a trusted network",
                 )
         return sock
     except BaseException:

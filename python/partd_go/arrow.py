@@ -210,9 +210,9 @@ class Arrow(Generic[T]):
 
     def __init__(self, partd: Any, *, kind: str | None = None, compression: str | None = None):
         if kind not in (None, *KINDS):
-            raise Misuse(f"kind {kind!r}: write one of {', '.join(KINDS)}")
+            raise Misuse(f"kind is {kind!r}: pass one of {', '.join(KINDS)}")
         if compression not in (None, "lz4", "zstd"):
-            raise Misuse(f"compression {compression!r}: write 'lz4' or 'zstd'")
+            raise Misuse(f"compression is {compression!r}: pass 'lz4' or 'zstd'")
         self.partd, self.kind, self.compression = partd, kind, compression
 
     def append(self, data: Mapping[Key, Any], **options: Any) -> None:

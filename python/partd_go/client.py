@@ -35,7 +35,7 @@ class Stats(NamedTuple):
 
 
 class Client:
-    """A client of the store of a server.
+    """A client for the store of a partd-server.
 
         with Client("tcp://localhost:7000") as store:
             store.append({"a": b"piece "})
@@ -48,7 +48,7 @@ class Client:
     url is tcp://HOST:PORT, tls://HOST:PORT or ipc:///PATH, and namespace selects one of the server's stores. token is
     the token of a user; it is sent only over TLS and local sockets, unless insecure_token is true. tls_ca is a file
     with the authorities that may sign the server's certificate; the default is the system's. tls_cert and tls_key are
-    files with a certificate of the client and its key, and tls_name is the name that the server's certificate must have
+    files with the client's certificate and its key, and tls_name is the name that the server's certificate must have
     if it is not HOST.
 
     All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to
@@ -128,7 +128,7 @@ class Client:
     def __del__(self) -> None:
         # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in
         # use.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # nobody can handle an exception of __del__
             if self._mutex.acquire(blocking=False):
                 try:
                     if not self._busy:
@@ -278,7 +278,7 @@ class Client:
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
         """Is like scan_part(), but yields each value in chunks, so that a value may be larger than memory."""
         if not (0 <= part < parts <= 65536):
-            raise Misuse(f"part {part} of {parts}: number parts from 0, and use 1 to 65,536 of them")
+            raise Misuse(f"part {part} of {parts}: parts must be from 1 to 65,536, and part from 0 to parts-1")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
 
     def _pages(self, op: int, body: bytes, parse: Callable[[bytes], list[T]]) -> Iterator[T]:

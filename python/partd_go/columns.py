@@ -48,9 +48,8 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
     and the note holds its categories."""
     array, note = _to_array(values, nested, keep_dictionaries)
     dtype = values.dtype
-    if not isinstance(
-        dtype, (np.dtype, pd.CategoricalDtype)
-    ):  # _to_array checks objects, and the categories of a categorical
+    # _to_array has checked objects, and the categories of a categorical.
+    if not isinstance(dtype, (np.dtype, pd.CategoricalDtype)):
         restored = from_array(_no_rows(array), note).dtype
         if restored != dtype:
             raise TypeError(f"it would come back as {restored}: convert it to this type")
@@ -130,7 +129,7 @@ def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
         *({"as": "dtype", "dtype": name} for name in dtypes),
         *({"as": "zone", "of": library} for library in _ZONE_LIBRARIES),
     ):
-        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):  # this note does not fit
             if from_array(_no_rows(array), note).dtype == times.dtype and (
                 note or pd.api.types.pandas_dtype(dtypes[0]) == times.dtype
             ):
@@ -164,7 +163,7 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     )
     note = {"null": null} if null else {}
     if null is None and any(isinstance(v, decimal.Decimal) for v in null_values):
-        raise TypeError("Decimal('NaN') would come back as None: use one kind of missing values")
+        raise TypeError("Decimal('NaN') would come back as None: make all missing values the same kind")
     items[is_null] = None
     present = items[~is_null]
     kinds = set(map(type, present))
@@ -190,14 +189,14 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
     zones = {str(getattr(v, "tzinfo", None)) for v in present}
     if len(zones) > 1:
         raise TypeError(
-            f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: use one "
-            "zone"
+            f"its values have several zones, which would come back as one: {', '.join(sorted(zones)):.200}: "
+            "convert them to one zone"
         )
     for value, restored in zip(present, from_array(pa.chunked_array([array]), note)[~is_null]):
         if not is_identical(value, restored):
             raise TypeError(
-                f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: use "
-                "values of one type"
+                f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: "
+                "make all values one type"
             )
     return array, note
 
@@ -243,9 +242,8 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
             from_array(pa.chunked_array([chunk.flatten()[side] for chunk in column.chunks], end_type), inner_note)
             for side in (0, 1)
         )
-        if column.null_count and pa.types.is_integer(
-            end_type
-        ):  # because of the nulls, an IntervalArray would convert the ends to floats
+        # With nulls, an IntervalArray would convert integer ends to floats.
+        if column.null_count and pa.types.is_integer(end_type):
             pairs = (None if pd.isna(a) else pd.Interval(a, b, note["closed"]) for a, b in zip(left, right))
             return np.fromiter(pairs, object, len(column))
         return pd.arrays.IntervalArray.from_arrays(left, right, note["closed"])

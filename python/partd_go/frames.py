@@ -190,7 +190,7 @@ def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
 
         return polars.from_arrow(table)
     if as_ != "pandas":
-        raise Misuse(f"as_={as_!r}: write 'pandas', 'polars' or 'arrow'")
+        raise Misuse(f"as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
     return _to_pandas(table, nested)
 
 
@@ -242,9 +242,8 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        if (
-            isinstance(level, dict) and frame.index.name is None
-        ):  # a RangeIndex: pyarrow loses its name if appends changed its length
+        # The index is a RangeIndex. pyarrow loses its name if appends changed its length.
+        if isinstance(level, dict) and frame.index.name is None:
             frame.index.name = level["name"]
     if "names" in note:
         names = list(_from_lists(_to_pandas(from_text(note["names"]), True)["0"]))

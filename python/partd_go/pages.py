@@ -73,7 +73,7 @@ def pages(
             stop.set()
             if os.getpid() == process:  # in a forked process, the link still serves the parent
                 link.hang_up()  # the server closes the listing
-            with contextlib.suppress(queue.Empty):
+            with contextlib.suppress(queue.Empty):  # makes room for the thread's page, so that it stops at once
                 fetched_pages.get_nowait()
             if fetching.is_alive():
                 fetching.join()

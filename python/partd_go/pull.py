@@ -60,7 +60,7 @@ _KINDS: tuple[tuple[str, type[Error]], ...] = (
 
 
 class PullFrame(SharedProcess, Shown):
-    """A node, as pullframe() returns it: it shares the frames in its directory with other nodes until close().
+    """A node that pullframe() has started. It shares the frames in its directory with other nodes until close().
 
         with pullframe({"nats://a:4222"}, "frames") as pf:
             pf.save("prices", frame)
@@ -213,7 +213,7 @@ class PullFrame(SharedProcess, Shown):
                 connection.sendall(call + b"\n")
                 with connection.makefile("rb") as reply:
                     answer = reply.readline()
-            except ConnectionError:
+            except ConnectionError:  # the node was killed
                 return None
         return str(json.loads(answer)) if answer.endswith(b"\n") else None
 

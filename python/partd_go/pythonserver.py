@@ -42,9 +42,9 @@ class PythonLink(Link):
         self.sock.settimeout(0)
         try:
             return not self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
+        except BlockingIOError:  # open, and nothing to read
             return False
-        except OSError:
+        except OSError:  # the connection is broken
             return True
 
     def request(self, frames: Sequence[wire.Buffer]) -> None:

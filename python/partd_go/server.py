@@ -193,7 +193,7 @@ class Process:
     def _kill(self) -> None:
         if self._process:
             self._close_pipes()
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # the process may have exited
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         for directory in self._directories:
@@ -238,8 +238,8 @@ class Server(Process):
 def serve(
     store: str | None = None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
 ) -> Server:
-    """Starts a partd-server that runs until this program ends, at most. Returns a context manager, which yields the
-    server's URL and stops it at the end.
+    """Starts a partd-server. Returns a context manager, which yields the server's URL, and stops the server at the end
+    of the with block. The server also stops when this program ends.
 
         with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
             store.append({"a": b"piece"})

@@ -65,7 +65,7 @@ class SharedProcess(Process):
                 connection = self._connect()
                 break
             except OSError:
-                pass
+                pass  # no server is running, or it is ending
             if self._start_program():
                 connection = self._connect()
                 break
@@ -166,13 +166,12 @@ class SharedProcess(Process):
         connection = self._connection
         try:
             if connection is not None:
-                connection.recv(
-                    1, socket.MSG_PEEK | socket.MSG_DONTWAIT
-                )  # reads "stopped" if the server ended by itself, or nothing if it was killed
+                # This reads "stopped" if the server ended by itself, or nothing if it was killed.
+                connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
-            pass
+            pass  # the connection broke, so the server has ended
         return True
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ class Stage(Shown, Generic[R]):
     ):
         if not hasattr(function, "__qualname__"):
             raise Misuse(
-                f"stage must decorate a function with a name, not {function!r}: write a function with def, and pass "
+                f"stage must decorate a function with a name, not {function!r}: define one with def, and pass "
                 "arguments when you call the stage"
             )
         functools.update_wrapper(self, function)
@@ -71,7 +71,7 @@ class Stage(Shown, Generic[R]):
         self.format = format  # None: parquet if that preserves the result exactly, otherwise pickle
         self.directory = directory
         if not isinstance(ttl, (int, float, datetime.timedelta, type(None))):
-            raise Misuse(f"{self.name}: ttl is a {type(ttl).__name__}: pass seconds, or a timedelta")
+            raise Misuse(f"{self.name}: ttl has type {type(ttl).__name__}: pass seconds, or a timedelta")
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
             raise Misuse(f"{self.name}: ttl is {ttl}: pass at least 0")
@@ -80,7 +80,9 @@ class Stage(Shown, Generic[R]):
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
             if name not in self.files and name not in self.ancestors:
-                raise Misuse(f"{self.name}: {name} is a {type(value).__name__}: pass the path of a file, or a stage")
+                raise Misuse(
+                    f"{self.name}: {name} has type {type(value).__name__}: pass the path of a file, or a stage"
+                )
         if cache and format not in (None, "parquet"):
             methods(format)
         self._parameters, self.signature = _signatures(function, inputs)
@@ -163,7 +165,7 @@ def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[i
     first = next(iter(signature.parameters), "")
     if isinstance(function, MethodType) or owner and not owner.endswith("<locals>") and first in ("self", "cls"):
         raise Misuse(
-            f"{name} is a method, which cannot be a stage: write a function outside of a class, and pass it the "
+            f"{name} is a method, which cannot be a stage: define a function outside the class, and pass it the "
             "values that it needs"
         )
     unknown = inputs.keys() - _named_parameters(signature)

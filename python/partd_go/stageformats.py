@@ -45,7 +45,7 @@ def methods(format: str) -> tuple[Any, Any]:
 
     write, read = getattr(pandas.DataFrame, f"to_{format}", None), getattr(pandas, f"read_{format}", None)
     if not write or not read or format in _NOT_FILES:
-        raise Misuse(f"pandas has no to_{format} and read_{format} for files: use csv, parquet or pickle")
+        raise Misuse(f"pandas has no to_{format} and read_{format} for files: pass format='csv', 'parquet' or 'pickle'")
     return write, read
 
 
@@ -110,7 +110,7 @@ def _difference(back: Any, result: Any, format: str) -> str:
     from .columns import is_identical
 
     if type(back) is not type(result):
-        return f"it is a {type(back).__name__}"
+        return f"it has type {type(back).__name__}"
     equal = (
         pandas.testing.assert_frame_equal
         if isinstance(result, pandas.DataFrame)

@@ -71,7 +71,7 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
     by a newer result of the same stage, input names and arguments; or "over max_bytes", for the oldest results if all
     together have more bytes.
 
-    Of results over max_bytes, it keeps the hashes, so that the keys of later stages stay known. It also removes
+    For results over max_bytes, it keeps their hashes, so that later stages still know their keys. It also removes
     temporary files of killed processes. It does not wait: it skips results that a process is computing.
     """
     removed: list[Kept] = []

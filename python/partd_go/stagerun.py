@@ -241,7 +241,7 @@ class Run:
         local, storage = storage_of(s.directory)
         if storage is not local and s.format not in (None, "pickle", *EXECUTE_NOTHING):
             raise Misuse(
-                f"{s.name}: reading a shared result as {s.format} could run another user's code: use parquet, csv or "
+                f"{s.name}: reading a shared result as {s.format} could run another user's code: pass parquet, csv or "
                 "pickle"
             )
         key, directory = self.keys[s], local.base / s.name

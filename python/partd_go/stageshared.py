@@ -39,7 +39,7 @@ class InTables:
         self.tables, self.bucket, self.url = tables, bucket, tables.url
 
     def find(self, stage: str, key: str) -> Kept | None:
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound):  # there is no such result
             (table,) = self.tables._ask("partd.describe", bucket=self.bucket, name=key)
             return _parse_info((table["info"]["Metadata"] or {}).get(_INFO), key)
         return None
@@ -161,7 +161,7 @@ def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
         content, removed = rest or ("", False)
         kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
         return kept if isinstance(stage, str) and made < expires else None
-    except Exception:
+    except Exception:  # other programs can write the text, too
         return None
 
 

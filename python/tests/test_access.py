@@ -66,7 +66,7 @@ def test_token_is_not_shown_beyond_this_machine(secure, monkeypatch):
     urls, _, alice, _ = secure
     monkeypatch.setattr(partd_go.address.ipaddress.IPv4Address, "is_loopback", False)
     with pytest.raises(
-        partd_go.Refused, match="the token was not sent, because others could read it over tcp://: write tls://"
+        partd_go.Refused, match="the token was not sent, because others could read it over tcp://: pass a tls:// URL"
     ) as caught:
         partd_go.Client(urls["tcp"], alice).get("x")
     assert alice not in str(caught.value)

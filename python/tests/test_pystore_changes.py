@@ -446,7 +446,7 @@ def test_filters_of_nulls(collection, filters, want):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), b"x", pd.Timedelta("1s"), np.timedelta64(1, "ns")])
 def test_invalid_filters(collection, value):
     collection.write("x", rows(0, 1, 2))
-    with pytest.raises(ValueError, match="a filter by"):
+    with pytest.raises(ValueError, match="a filter's value is"):
         collection.item("x").to_pandas(filters=[("a", ">", value)])
 
 

@@ -290,7 +290,7 @@ def test_pickle_replaced_after_check(directory, monkeypatch):
 @pytest.mark.parametrize(
     "options, body, error, message",
     [
-        ("x=3", "0", TypeError, "x is a int"),
+        ("x=3", "0", TypeError, "x has type int"),
         ("cache=True, format='no'", "0", ValueError, "to_no"),
         ("cache=True, format='csv'", "pandas.Series([1])", TypeError, "returned a Series"),
         ("cache=True, format='parquet'", "3", TypeError, "returned a int"),
@@ -301,7 +301,7 @@ def test_pickle_replaced_after_check(directory, monkeypatch):
             "cache=True, format='clipboard'",
             "pandas.DataFrame({'a': [1]})",
             ValueError,
-            "for files: use csv, parquet or pickle",
+            "for files: pass format='csv', 'parquet' or 'pickle'",
         ),
         ("raw='none.csv'", "0", FileNotFoundError, "none.csv"),
         ("raw=Path('none.csv')", "0", FileNotFoundError, "none.csv"),

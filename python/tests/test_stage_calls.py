@@ -131,8 +131,8 @@ async def coroutine():
 
 def test_refused_functions():
     for function, message in (
-        (functools.partial(generator), "write a function with def, and pass arguments when you call the stage"),
-        (Model().fit, "Model.fit is a method.*outside of a class"),
+        (functools.partial(generator), "define one with def, and pass arguments when you call the stage"),
+        (Model().fit, "Model.fit is a method.*outside the class"),
         (Model.fit, "Model.fit is a method"),
     ):
         with pytest.raises(Misuse, match=message):

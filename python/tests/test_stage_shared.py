@@ -155,7 +155,7 @@ def test_result_of_another_machine(storage, body):
             ", format='json'",
             "pandas.DataFrame({'a': [1]})",
             ValueError,
-            "as json could run another user.s code: use parquet, csv or pickle",
+            "as json could run another user.s code: pass parquet, csv or pickle",
         ),
         (", format='hdf'", "pandas.DataFrame({'a': [1]})", ValueError, "reading a shared result as hdf"),
         (", cache_dir='s3://b/c'", "3", ValueError, "set_directory"),

@@ -62,7 +62,7 @@ def test_kinds(tables):
     assert tables.buckets() == ["arrow", "batch", "pandas", "polars"]
     with pytest.raises(TypeError, match="pass a pandas, polars or pyarrow table"):
         tables.put("q", {"a": [1]})
-    with pytest.raises(ValueError, match="write 'pandas'"):
+    with pytest.raises(ValueError, match="pass 'pandas'"):
         tables.get("q", "arrow", as_="numpy")
 
 
@@ -90,7 +90,7 @@ def test_filters_and_limits(tables):
     equal(tables.get("q", limit=3), frame[:3])
     equal(tables.get("q", last=3), frame[-3:])
     for wrong in ([("price", "~", 1)], [], [("price",)]):
-        with pytest.raises(ValueError, match="write"):
+        with pytest.raises(ValueError, match="pass"):
             tables.get("q", where=wrong)
     equal(
         tables.sql("SELECT sym, sum(price) AS total FROM q GROUP BY sym ORDER BY sym"),
@@ -395,7 +395,7 @@ def test_secured(tmp_path):
             tables.list()  # no authority that the system trusts signed the certificate
     with pytest.raises(partd_go.NoServer, match="without TLS"):
         partd_go.tables.serve(tmp_path / "t", port=0, secret="a secret of thirty-two bytes or so")
-    with pytest.raises(partd_go.Refused, match="write grpc\\+tls"):
+    with pytest.raises(partd_go.Refused, match="pass a grpc\\+tls"):
         partd_go.tables.connect("grpc://tables.example.org:8081", "token")
 
 

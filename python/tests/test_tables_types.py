@@ -350,9 +350,9 @@ def test_resampled_columns(tables):
             resampled(tables, "bars", frame, "D", how), want, check_freq=False, check_column_type=False
         )
     for how, message in (
-        ({"open": np.mean}, "for column 'open' is a function|for column 'open' is a .*function"),
-        ([max], "is a builtin_function"),
-        (np.sum, "pass the name of a function"),
+        ({"open": np.mean}, "for column 'open' has type .*function"),
+        ([max], "has type builtin_function"),
+        (np.sum, "pass a function's name"),
         ({"first": ["open"]}, 'unknown function "open"'),
         ({"total": ("volume", "sum")}, 'unknown function "volume"'),
         ({"none": "max"}, "none"),

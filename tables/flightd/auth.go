@@ -23,7 +23,7 @@ import (
 type access struct {
 	core       *serving.Core
 	opts       *serving.Options
-	handshakes *serving.HostLimit
+	handshakes *serving.CallLimit
 }
 
 // verify is like Verify, but rejects tokens that cover only some buckets: such tokens are valid only over HTTP.

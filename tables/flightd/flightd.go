@@ -139,7 +139,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 	s.memory.Overflow = s.memory.cancelHeaviest
 	s.answers.limit = s.opts.Memory / 4
 	s.leases.byID = map[string]*lease{}
-	s.access = access{core, &s.opts, serving.NewHostLimit(maxHandshakes, maxHandshakes/8)}
+	s.access = access{core, &s.opts, serving.NewCallLimit(maxHandshakes, maxHandshakes/8)}
 	s.lifetime, s.stop = context.WithCancel(context.Background())
 	s.copies = copier{store: store, opts: &s.opts, lifetime: s.lifetime}
 	s.calls = interceptor{core: core, opts: &s.opts, access: &s.access, memory: s.memory}

@@ -62,7 +62,7 @@ func (l *leases) take(ctx context.Context, store *tables.Store, input any, answe
 	if err != nil {
 		l.count--
 	} else {
-		l.byID[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = l.end(id) })}
+		l.byID[id] = &lease{lock, ttl, time.AfterFunc(ttl, func() { _ = l.end(id) })} // fails only if the lock's file cannot be removed
 	}
 	l.mu.Unlock()
 	if err != nil {
@@ -114,6 +114,6 @@ func (l *leases) endAll() {
 	ids := slices.Collect(maps.Keys(l.byID))
 	l.mu.Unlock()
 	for _, id := range ids {
-		_ = l.end(id)
+		_ = l.end(id) // fails only if the lock's file cannot be removed
 	}
 }

@@ -39,7 +39,7 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			rc, deadline := http.NewResponseController(w), time.Now().Add(o.IdleTimeout)
-			_ = rc.SetWriteDeadline(deadline)
+			_ = rc.SetWriteDeadline(deadline) // fails only if the connection is closed
 			if r.Body != http.NoBody {
 				_ = rc.SetReadDeadline(deadline)
 			}
@@ -59,7 +59,7 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 		graceCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), server.RemainingGrace())
 		defer cancel()
 		if s.Shutdown(graceCtx) != nil {
-			_ = s.Close()
+			_ = s.Close() // Shutdown has failed only because connections are still open
 		}
 	})
 	err := s.Serve(l)
@@ -122,12 +122,12 @@ func listenTLSOrPlain(l net.Listener, config *tls.Config) *tlsOrPlainListener {
 func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	const handshake = 0x16
 	p := &peekedConn{Conn: conn}
-	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout))
+	_ = conn.SetReadDeadline(time.Now().Add(headerTimeout)) // fails only if the connection is closed; then Read fails, too
 	if _, err := conn.Read(p.first[:]); err != nil {
-		_ = conn.Close()
+		_ = conn.Close() // nothing was written to it
 		return
 	}
-	_ = conn.SetReadDeadline(time.Time{})
+	_ = conn.SetReadDeadline(time.Time{}) // fails only if the connection is closed; then the next Read fails, too
 	var ready net.Conn = p
 	if p.first[0] == handshake {
 		ready = tls.Server(p, e.config)
@@ -135,7 +135,7 @@ func (e *tlsOrPlainListener) detect(conn net.Conn) {
 	select {
 	case e.conns <- ready:
 	case <-e.closed:
-		_ = conn.Close()
+		_ = conn.Close() // nothing was written to it
 	}
 }
 

@@ -241,7 +241,7 @@ func (d *disk) sweep(records []record) error {
 			for _, e := range entries {
 				info, err := e.Info()
 				if err == nil && !used[e.Name()] && time.Since(info.ModTime()) > orphanAge {
-					_ = os.Remove(filepath.Join(sub, e.Name()))
+					_ = os.Remove(filepath.Join(sub, e.Name())) // the next cleanup tries again
 				}
 			}
 		}

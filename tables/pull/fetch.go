@@ -75,7 +75,7 @@ func (c *client) request(ctx context.Context, method, url string, offset int64) 
 		return response, nil
 	}
 	text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // a truncated message is better than none
-	_ = response.Body.Close()
+	_ = response.Body.Close()                                 // the body was only read
 	if response.StatusCode == http.StatusNotFound {
 		return nil, errAbsent
 	}
@@ -119,7 +119,7 @@ func (w *watchedBody) Close() error {
 func (c *client) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
-	_ = parallel.Each(ctx, slices.Values(peers), maxAsked, func(ctx context.Context, p peer) error {
+	_ = parallel.Each(ctx, slices.Values(peers), maxAsked, func(ctx context.Context, p peer) error { // the function returns no errors
 		r, err := c.askHead(ctx, key, p)
 		mu.Lock()
 		defer mu.Unlock()

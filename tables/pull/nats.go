@@ -176,7 +176,7 @@ func (r *natsBucket) startLocal() {
 		return
 	}
 	if c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", localPort), time.Second); err == nil {
-		_ = c.Close()
+		_ = c.Close() // the connection was only a test
 		return
 	}
 	s, err := startServer(filepath.Join(r.disk.dir, "registry"), localPort, r.opts.Token)

@@ -81,7 +81,7 @@ func Open(ctx context.Context, dir string, o *Options) (_ *Node, err error) {
 	}
 	n.reg, err = openRegistry(&n.env, n.audit)
 	if err != nil {
-		_ = n.Close()
+		_ = n.Close() // err is the cause
 		return nil, err
 	}
 	n.versionReader.reg = n.reg
@@ -99,11 +99,11 @@ func (n *Node) listen(ctx context.Context) (net.Listener, error) {
 	tcp := l.Addr().(*net.TCPAddr)
 	requiresCert := n.opts.TLS != nil && n.opts.TLS.ClientAuth == tls.RequireAndVerifyClientCert
 	if !tcp.IP.IsLoopback() && n.opts.Token == "" && !requiresCert {
-		_ = l.Close()
+		_ = l.Close() // nobody has connected
 		return nil, fmt.Errorf("other machines can reach %s without a token or a certificate: set Token, or TLS with RequireAndVerifyClientCert", l.Addr())
 	}
 	if tcp.IP.IsUnspecified() && n.opts.Advertise == "" {
-		_ = l.Close()
+		_ = l.Close() // nobody has connected
 		return nil, fmt.Errorf("other nodes cannot reach the address %s: set Advertise", l.Addr())
 	}
 	scheme := "http://"

@@ -123,8 +123,8 @@ func (s *fileServer) serveVerify(w http.ResponseWriter, r *http.Request) {
 			writeJSON(w, findings, nil)
 			return
 		case <-ticker.C:
-			_, _ = w.Write([]byte(" ")) // If this fails, the request's context ends.
-			_ = http.NewResponseController(w).Flush()
+			_, _ = w.Write([]byte(" "))               // If this fails, the request's context ends.
+			_ = http.NewResponseController(w).Flush() // fails like Write
 		}
 	}
 }

@@ -25,7 +25,7 @@ func TestUnknownOutcome(t *testing.T) {
 	server, err := flightd.New(c.store, nil)
 	must(t, err)
 	h := &handler{server: server.Core, store: c.store, opts: server.Options(), requests: server.NewRequests()}
-	h.requests.All = serving.NewHostLimit(1, 1)
+	h.requests.All = serving.NewCallLimit(1, 1)
 	for _, disconnected := range []bool{false, true} {
 		ctx, cancel := context.WithCancel(t.Context())
 		w := httptest.NewRecorder()

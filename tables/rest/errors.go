@@ -150,7 +150,7 @@ func (q *request) replyEmpty(err error) error {
 
 func (q *request) reply(code int, v any) error {
 	if v == nil {
-		_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout))
+		_ = q.Control.SetWriteDeadline(time.Now().Add(q.ReadTimeout)) // fails only if the connection is closed
 		q.W.WriteHeader(code)
 		return nil
 	}
@@ -207,7 +207,7 @@ func (q *request) readLarge(b []byte, rest io.Reader) ([]byte, error) {
 	}
 	q.ReadDeadline = time.Now().Add(q.ReadTimeout)
 	buf := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	_, _ = buf.Write(b)
+	_, _ = buf.Write(b) // a Buffer accepts all writes
 	_, err := buf.ReadFrom(rest)
 	return buf.Bytes(), err
 }

@@ -77,7 +77,7 @@ func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error 
 func hash(texts ...string) string {
 	h := sha256.New()
 	for _, text := range texts {
-		_, _ = fmt.Fprintf(h, "%d %s", len(text), text)
+		_, _ = fmt.Fprintf(h, "%d %s", len(text), text) // a hash accepts all writes
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

@@ -95,7 +95,7 @@ is fast with any number of keys; one process at a time may write to it. file:DIR
 is a directory with a file for each key, for several processes and for Python's
 partd. buffer+file:DIR?memory=256MiB adds a buffer in memory. Another prefix
 compresses, as in zstd+log:DIR. There are snappy, s2, zstd, lz4, zlib, gzip, bz2
-and blosc. Always read a store with the same prefixes with which it was written.
+and blosc. Always read a store with the prefixes that it was written with.
 
 Files are CSV, TSV, JSON lines and text. For Parquet and Arrow, use the separate
 program partd-tables: put "partd-tables convert FILE.parquet |" before a command
@@ -168,7 +168,7 @@ func (a *app) brokenPipe(err error) bool {
 	// Unless the signal is caught, the runtime ends the process when a write to a broken
 	// standard output fails.
 	signal.Reset(syscall.SIGPIPE)
-	_, _ = os.Stdout.Write([]byte{'\n'})
+	_, _ = os.Stdout.Write([]byte{'\n'}) // a broken pipe ends the process
 	return true
 }
 

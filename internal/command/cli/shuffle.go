@@ -38,8 +38,8 @@ are records with an empty field.
 
 A record is bad if it has more or fewer fields than the header, lacks the field,
 or has a key of more than 65,535 bytes. The first bad record is an error that
-names file and line; --skip-bad skips and counts them instead. A record may be as
-long as a quarter of --memory.
+names file and line; --skip-bad instead skips and counts bad records. A record
+may be as long as a quarter of --memory.
 
 The store must have no keys, so that running a command twice does not duplicate
 data; --append and --replace accept a store with keys. Nothing is stored until

@@ -26,9 +26,8 @@ func NewHealth(out io.Writer, program string, flags ...string) *cobra.Command {
 		Use:   "health [URL]",
 		Short: "Ask whether a server is ready",
 		Long: `Ask a running server whether it is ready. The exit code is 0 if it is, and 1 otherwise.
-URL is an address such as http://localhost:9090. The default is the address in the flag
---` + strings.Join(flags, " or --") + ` or in its environment variable, so that the probe of a
-container needs no arguments.`,
+URL is an address such as http://localhost:9090. By default, it is the address in --` + strings.Join(flags, " or --") + `
+or in the flag's environment variable, so that a container's probe needs no arguments.`,
 		Example: "  " + program + " health http://localhost:9090",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			url := strings.Join(args, "")

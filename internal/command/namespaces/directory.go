@@ -46,7 +46,7 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 // diskUsed returns the size of a store's files in bytes, without holes and preallocated space. It
 // ignores files that disappear during the call.
 func diskUsed(dir string) (bytes int64) {
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // the function returns no errors
 		if err != nil {
 			return nil
 		}

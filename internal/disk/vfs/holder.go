@@ -53,7 +53,7 @@ func Holder(fsys FS, name string) string {
 	}
 	b := make([]byte, 1<<10)
 	n, _ := f.ReadAt(b, 0) // an error is expected, because a note is shorter than b
-	_ = f.Close()
+	_ = f.Close()          // the file was only read
 	holder, rest, complete := strings.Cut(string(b[:n]), "\n")
 	start, _, _ := strings.Cut(rest, "\n")
 	var pid int

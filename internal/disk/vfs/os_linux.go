@@ -60,23 +60,23 @@ var _ Cacher = osFile{}
 // control calls use with the file's descriptor, unless the file is closed.
 func (f osFile) control(use func(fd int)) {
 	if c, err := f.SyscallConn(); err == nil {
-		_ = c.Control(func(fd uintptr) { use(int(fd)) })
+		_ = c.Control(func(fd uintptr) { use(int(fd)) }) // fails only if the file is closed
 	}
 }
 
 func (f osFile) Prefetch(off, n int64) {
-	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) })
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_WILLNEED) }) // only advice
 }
 
 func (f osFile) Evict(off, n int64) {
-	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
+	f.control(func(fd int) { _ = unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) }) // only advice
 }
 
 func (f osFile) WriteBack(off, n int64) {
 	page := int64(os.Getpagesize())
 	start, end := off/page*page, (off+n)/page*page
 	if start < end {
-		f.control(func(fd int) { _ = unix.SyncFileRange(fd, start, end-start, unix.SYNC_FILE_RANGE_WRITE) })
+		f.control(func(fd int) { _ = unix.SyncFileRange(fd, start, end-start, unix.SYNC_FILE_RANGE_WRITE) }) // only starts writing; Sync returns errors
 	}
 }
 

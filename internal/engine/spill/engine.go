@@ -92,7 +92,7 @@ func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	}
 	e.Cond.L = &e.Mu
 	e.Ctx, e.stop = context.WithCancelCause(ctx)
-	context.AfterFunc(e.Ctx, func() { _ = e.Fail(canceled.Err(e.Ctx)) })
+	context.AfterFunc(e.Ctx, func() { _ = e.Fail(canceled.Err(e.Ctx)) }) // Fail only returns the first error
 	return nil
 }
 

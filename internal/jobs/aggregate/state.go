@@ -18,7 +18,7 @@ const (
 const sumWords = 3
 
 func addToSum(s []uint64, n Number) {
-	_ = s[2]
+	_ = s[2] // so that the compiler checks the bounds only once
 	switch {
 	case n.Float:
 		convertToFloats(s)
@@ -86,7 +86,7 @@ func setExtreme(s []uint64, n Number, sign int) {
 		head = hasFloats
 	}
 	replace := false
-	_ = s[1]
+	_ = s[1] // so that the compiler checks the bounds only once
 	switch {
 	case s[0] != head || n.Float:
 		order := 1
@@ -164,7 +164,7 @@ const pairsWords = 6
 type pairs struct{ n, x, y, xx, yy, xy float64 }
 
 func decodePairs(s []uint64) pairs {
-	_ = s[5]
+	_ = s[5] // so that the compiler checks the bounds only once
 	return pairs{
 		float64(s[0]), math.Float64frombits(s[1]), math.Float64frombits(s[2]),
 		math.Float64frombits(s[3]), math.Float64frombits(s[4]), math.Float64frombits(s[5]),

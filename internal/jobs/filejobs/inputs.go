@@ -193,7 +193,7 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		return nil, err
 	}
 	if info.IsDir() {
-		_ = f.Close()
+		_ = f.Close() // it was not read
 		return nil, fmt.Errorf("%s is a directory: name its files, for example %s", name, filepath.Join(name, "*"))
 	}
 	if name != Stdin && info.Mode().IsRegular() {

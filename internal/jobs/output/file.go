@@ -109,7 +109,7 @@ func createTemp(dir, base string, mode fs.FileMode) (name string, f *os.File, er
 		if err != nil && !errors.Is(err, errLocked) {
 			return "", nil, errors.Join(fmt.Errorf("cannot lock %s: %w", name, err), os.Remove(name), f.Close())
 		}
-		_ = f.Close()
+		_ = f.Close() // nothing was written to it
 	}
 	return "", nil, fmt.Errorf("%s: cannot create a temporary file, because other processes keep removing it", dir)
 }
@@ -144,9 +144,9 @@ func sweep(dir, base string) {
 			continue
 		}
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && lock(f) == nil {
-			_ = os.Remove(name)
+			_ = os.Remove(name) // the next command tries again
 		}
-		_ = f.Close()
+		_ = f.Close() // nothing was written to it
 	}
 }
 

@@ -73,7 +73,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{
 		Handler: h, ConnState: new(connections).setState, ReadTimeout: timeout, WriteTimeout: timeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() }) // makes Serve return
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -99,7 +99,7 @@ func (c *connections) setState(conn net.Conn, state http.ConnState) {
 		c.open = append(c.open, conn)
 	}
 	if len(c.open) > MaxConnections {
-		_ = c.open[0].Close()
+		_ = c.open[0].Close() // the client may have disconnected
 		c.open = slices.Delete(c.open, 0, 1)
 	}
 }

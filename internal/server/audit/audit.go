@@ -73,7 +73,7 @@ func (r *Recorder) Record(e Entry, start time.Time, peer string, isLimited bool)
 	if err != nil {
 		panic(err) // a programming error: every field can be encoded
 	}
-	_, _ = r.Out.Write(append(line, '\n'))
+	_, _ = r.Out.Write(append(line, '\n')) // Out logs its own errors
 }
 
 const (
@@ -185,7 +185,7 @@ func (l *Log) write(line []byte) {
 		if f, err := openFile(l.name); err != nil {
 			l.log.Error("cannot reopen the audit log: the previous file stays in use", "error", err)
 		} else {
-			_ = old.Close()
+			_ = old.Close() // all its lines have been passed to the system
 			l.out, l.torn = f, endsTorn(l.name)
 		}
 	}

@@ -52,7 +52,7 @@ class Rows:
 @contextlib.contextmanager
 def created(path: str) -> Iterator[Rows]:
     """Creates a file for an attempt, and removes it if the attempt fails."""
-    with contextlib.suppress(FileExistsError):
+    with contextlib.suppress(FileExistsError):  # several attempts share the directory
         # Do not create the parent: if the parent is gone, `use` has ended, and nobody would remove the file.
         os.mkdir(os.path.dirname(path))
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -64,7 +64,7 @@ class use:
         if url is not None and directory is not None:
             raise Misuse("pass either url or directory, not both: a running server has its own directory")
         if compression not in (None, "lz4", "zstd"):
-            raise Misuse(f'compression {compression!r}: write "lz4", "zstd" or None')
+            raise Misuse(f'compression is {compression!r}: pass "lz4", "zstd" or None')
         _check_version()
         with _lock:
             if _active is not None:
@@ -200,7 +200,7 @@ class use:
             from distributed import default_client
 
             client = default_client()
-        except (ImportError, ValueError):
+        except (ImportError, ValueError):  # there is no client
             return
         if client in self._prepared:
             return

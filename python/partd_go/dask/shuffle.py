@@ -118,7 +118,7 @@ class Lease:
             default_client()
             self._end.detach()  # a distributed scheduler gets the graph, and its plugin deletes the rows
         except (ImportError, ValueError):
-            pass
+            pass  # without a distributed client, this process deletes the rows
         return Shuffle, (self.shuffle.store, self.shuffle.name, self.shuffle.npartitions)
 
 

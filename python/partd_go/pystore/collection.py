@@ -226,7 +226,7 @@ class Collection:
         self, item: str, data: Any, duplicate_handling: str = "keep_last", validate_schema: bool = True, **kwargs: Any
     ) -> None:
         if duplicate_handling not in DUPLICATE_POLICIES:
-            raise Misuse(f"duplicate_handling={duplicate_handling!r}: write one of {', '.join(DUPLICATE_POLICIES)}")
+            raise Misuse(f"duplicate_handling is {duplicate_handling!r}: pass one of {', '.join(DUPLICATE_POLICIES)}")
         stored = self.item(item)
         if not len(data):
             return
@@ -322,8 +322,8 @@ class Collection:
         parallel: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Writes several items, four at a time if parallel is true. If some items cannot be written, the other items
-        still are, and the error names the failed items."""
+        """Writes several items, four at a time if parallel is true. If some items cannot be written, it
+        still writes the others, and then raises an error that names the failed items."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -355,8 +355,8 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Creates a snapshot of all items (default name: the time). It drops all characters except letters, digits, "."
-        and "_" from the name."""
+        """Creates a snapshot of all items. Without a name, its name is the time. From a name, all characters except
+        letters, digits, "." and "_" are dropped."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True

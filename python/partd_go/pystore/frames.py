@@ -58,7 +58,7 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
             and zones[0] == zones[1]
             and (_in_same_group(item_type, field.type, _MEASURES) or pa.types.is_null(field.type))
         ):
-            with contextlib.suppress(pa.ArrowException):
+            with contextlib.suppress(pa.ArrowException):  # the column keeps its type
                 values = table.column(position).cast(item_type)
                 if pa.types.is_null(field.type) or values.cast(field.type).equals(table.column(position)):
                     table = table.set_column(

@@ -81,7 +81,7 @@ class Item:
     def to_pandas(
         self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None
     ) -> pd.DataFrame:
-        """Returns the rows, if filters is given only those that match. parse_dates converts an index of seconds
+        """Returns the rows, or only those that match filters. parse_dates converts an index of seconds
         (floats) or nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):

@@ -65,7 +65,7 @@ class Transaction:
             undo.end(collection._tables, collection.collection, name)
 
     def rollback(self) -> None:
-        """Discards the changes. Nothing has been applied before commit."""
+        """Discards the changes, which only commit() would apply."""
         if self._state:
             raise TransactionError(f"Transaction already {self._state}")
         self._state = "rolled back"

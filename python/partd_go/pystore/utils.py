@@ -88,7 +88,7 @@ def _find_open(key: tuple[int, str]) -> Tables | None:
     connection_ = _open.get(key)
     if connection_ is not None and connection_.ended():
         del _open[key]
-        with contextlib.suppress(NoServer):
+        with contextlib.suppress(NoServer):  # the server was killed
             connection_.close()
         return None
     return connection_

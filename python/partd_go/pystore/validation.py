@@ -128,7 +128,7 @@ class CustomRule(ValidationRule):
     def validate(self, df: pd.DataFrame) -> bool:
         try:
             return bool(self.validate_func(df))
-        except Exception:
+        except Exception:  # counts as false
             return False
 
 

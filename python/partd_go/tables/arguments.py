@@ -22,13 +22,13 @@ def names(value: str | Iterable[str], argument: str) -> list[str]:
     listed = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     for name in listed:
         if not isinstance(name, str):
-            raise Misuse(f"{argument}: {name!r:.80} is a {type(name).__name__}: write names as text")
+            raise Misuse(f"{argument}: {name!r:.80} has type {type(name).__name__}: pass names as text")
     return listed
 
 
 def text(value: Any, argument: str) -> str:
     if not isinstance(value, str):
-        raise Misuse(f"{argument} is a {type(value).__name__}: pass text")
+        raise Misuse(f"{argument} has type {type(value).__name__}: pass text")
     return value
 
 
@@ -43,7 +43,7 @@ def parameters(values: Any) -> str:
     """Returns the values for the parameters of a statement, as one row of an Arrow stream in base64."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise Misuse(
-            f"params is a {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
+            f"params has type {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
             "each $name"
         )
     named = (

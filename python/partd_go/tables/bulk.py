@@ -130,7 +130,7 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
             except BaseException:
                 process.terminate()  # removes the temporary files
                 if process.stdin:
-                    with contextlib.suppress(OSError):
+                    with contextlib.suppress(OSError):  # closing flushes, and the process may have ended
                         process.stdin.close()
                 raise
         if process.returncode == 0:
@@ -170,5 +170,5 @@ def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
     except (OSError, pa.ArrowException):
         if failed:
             raise
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # closing flushes, and the process may have ended
             process.stdin.close()

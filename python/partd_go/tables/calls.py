@@ -31,7 +31,7 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
-                f"{op}: {key} is a {type(value).__name__}: pass a string, and pass other arguments by name, such as "
+                f"{op}: {key} has type {type(value).__name__}: pass a string, and other arguments by name, such as "
                 "columns= and params="
             )
     try:
@@ -42,7 +42,7 @@ def to_json(call: Mapping[str, Any], op: str) -> bytes:
                 raise Misuse(f"{op}: {name} is {value}, which JSON cannot represent: pass None or a string") from None
             if not isinstance(value, (str, int, float, type(None))) and not _is_numpy(value):
                 raise Misuse(
-                    f"{op}: {name} is a {type(value).__name__}, which JSON cannot represent: pass strings, "
+                    f"{op}: {name} has type {type(value).__name__}, which JSON cannot represent: pass strings, "
                     "numbers, lists or dicts"
                 ) from None
         raise Misuse(f"{op}: {error}") from None

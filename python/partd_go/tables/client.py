@@ -167,9 +167,9 @@ class Tables(Operations, Shown):
         """
         arguments.text(name, "name")
         if mode not in MODES:
-            raise Misuse(f"mode {mode!r}: write one of {', '.join(MODES)}")
+            raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
-            raise Misuse(f"missing={missing!r}: write 'warn', 'error' or 'ignore'")
+            raise Misuse(f"missing is {missing!r}: pass 'warn', 'error' or 'ignore'")
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
@@ -252,7 +252,7 @@ class Tables(Operations, Shown):
         see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
-            with contextlib.suppress(NotFound):
+            with contextlib.suppress(NotFound):  # the put creates the table
                 table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
             data = files.reader(data, table_schema)
         rows = to_stream(data)
@@ -269,9 +269,7 @@ class Tables(Operations, Shown):
                     ):
                         flight_call.check()
                         yield batch
-            except (
-                GeneratorExit
-            ):  # the source of the rows did not fail: send stopped reading, because the server rejected the rows
+            except GeneratorExit:  # the source did not fail: send stopped reading, because the server rejected the rows
                 raise
             except BaseException as error:
                 failed.append(error)
@@ -290,7 +288,7 @@ class Tables(Operations, Shown):
                 writer.close()
                 return reply
             except BaseException:
-                with contextlib.suppress(pa.ArrowException, OSError):
+                with contextlib.suppress(pa.ArrowException, OSError):  # the connection may be broken
                     writer.write_metadata(_ABANDONED)  # otherwise the server would commit the rows so far
                 writer.close()  # raises the server's error, if there is one
                 raise
@@ -544,7 +542,7 @@ class Tables(Operations, Shown):
         """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE
         or MERGE changed.
 
-        The argument bucket names the bucket of tables that the statement names without one. Write a table of another
+        bucket is the bucket of the tables that the statement names without a bucket. Write a table of another
         bucket as "bucket"."table". params are the values of the statement's parameters: a sequence for ? or $1, or a
         mapping for $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables.
         With since or since_snapshot, changes."bucket"."table" has the rows that changes() returns, and
@@ -616,7 +614,7 @@ class Tables(Operations, Shown):
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
-        """Returns the names of the buckets, except of the default bucket ""."""
+        """Returns the names of the buckets, except the default bucket ""."""
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
@@ -837,7 +835,7 @@ def _function_calls(how: Functions) -> list[str]:
             if not isinstance(name, str):
                 place = "" if column is None else f" for column {column!r}"
                 raise Misuse(
-                    f"how: {name!r:.80}{place} is a {type(name).__name__}: pass the name of a function, such as 'mean'"
+                    f"how: {name!r:.80}{place} has type {type(name).__name__}: pass a function's name, such as 'mean'"
                 )
             calls += [call if column is None else f"{call}({column})" for call in _split_calls(name)]
     return calls
@@ -904,8 +902,8 @@ def connect(
     The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
     the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
     nothing in the directory; it is the default if this user cannot write there. start_timeout limits the start of the
-    server, in seconds. flags are more flags for `partd-tables serve`. catalog is the place of the list of tables and
-    their current versions: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
+    server, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of tables and their
+    current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
     default is that directory; for a bucket, catalog is required.
     """
     location = location_of(url_or_dir)

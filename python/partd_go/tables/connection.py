@@ -71,7 +71,7 @@ class Connection:
                 "connect",
                 url,
                 "the token was not sent, because others could read it without TLS",
-                "write grpc+tls://",
+                "pass a grpc+tls:// URL",
             )
         self.url, self._server, self._timeout, self._progress = url, server, timeout, progress
         if tls_ca and "-----BEGIN" not in tls_ca:
@@ -272,9 +272,8 @@ def _reconnect(kind: Any, arguments: Any) -> Connection:
 def _reopen(kind: Any, arguments: Any) -> Connection:
     url, token, tls_ca, timeout, progress, server_arguments, _ = arguments
     server = None
-    if server_arguments is not None and not os.path.exists(
-        url.removeprefix("grpc+unix://")
-    ):  # the server has ended, so start another
+    # If the socket is gone, the server has ended, so start another.
+    if server_arguments is not None and not os.path.exists(url.removeprefix("grpc+unix://")):
         server = open_server(*server_arguments)
         url = server.url
     connection: Connection = kind(url, token=token, tls_ca=tls_ca, server=server, timeout=timeout, progress=progress)

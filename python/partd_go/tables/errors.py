@@ -123,9 +123,8 @@ def convert_error(
     for flight_class, kind, advice in _CLASS_OF_FLIGHT_ERROR:
         if isinstance(error, flight_class):
             lost = kind is ConnectionFailed and "failed to connect" not in str(error)
-            if advice_if_unknown and (
-                lost or kind is TimedOut or "canceled in favor of other users" in problem
-            ):  # the server may still apply the change
+            # After these errors, the server may still apply the change.
+            if advice_if_unknown and (lost or kind is TimedOut or "canceled in favor of other users" in problem):
                 return failure(UnknownOutcome, op, url, problem, advice_if_unknown)
             return failure(kind, op, url, problem, advice)
     return failure(Violation if detail else Error, op, url, problem)

@@ -61,9 +61,8 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
         import pyarrow.parquet as parquet
 
         rows = parquet.ParquetFile(name)
-        if any(
-            rows.schema.column(at).physical_type == "INT96" for at in range(len(rows.schema))
-        ):  # pyarrow would drop digits or change years
+        # Of times stored as INT96, pyarrow would drop digits or change years.
+        if any(rows.schema.column(i).physical_type == "INT96" for i in range(len(rows.schema))):
             rows.close()
             return _convert(name, format, schema)
         return pa.RecordBatchReader.from_batches(rows.schema_arrow, rows.iter_batches())

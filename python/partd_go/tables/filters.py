@@ -39,12 +39,12 @@ def text(filters: Any, index: list[str] | None = None) -> str:
     """
     if not isinstance(filters, (list, tuple, set, frozenset)):
         raise Misuse(
-            f"where is a {type(filters).__name__}: write a text such as 'price > 1', or [(column, operator, value), "
+            f"where has type {type(filters).__name__}: pass text, such as 'price > 1', or [(column, operator, value), "
             "...]"
         )
     filters = [*filters]
     if not filters:
-        raise Misuse("filters are empty: write [(column, operator, value), ...]")
+        raise Misuse("a list of filters is empty: pass [(column, operator, value), ...]")
     if isinstance(filters[0], (list, set)):
         return " or ".join(f"({text(list(part), index)})" for part in filters)
     return " and ".join(condition(part, index or []) for part in filters)
@@ -56,12 +56,10 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
         sign = _OPERATORS[operator]
     except (KeyError, TypeError, ValueError):
         raise Misuse(
-            f"a filter {part!r}: write (column, operator, value), with one of {', '.join(_OPERATORS)}"
+            f"filter {part!r:.80}: pass (column, operator, value); operator must be one of {', '.join(_OPERATORS)}"
         ) from None
     if not isinstance(column, str):
-        raise Misuse(
-            f"a filter {part!r:.80}: the column {column!r} is a {type(column).__name__}: write its name as text"
-        )
+        raise Misuse(f"filter {part!r:.80}: column {column!r} has type {type(column).__name__}: pass its name as text")
     if column == "index" and len(index) == 1:
         column = index[0]
     name = quoted(column)
@@ -69,7 +67,7 @@ def condition(part: Any, index: Sequence[str] = ()) -> str:
     if not sign.endswith("in"):
         return never if _is_null(value) else f"{name} {sign} {_value(value)}"
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise Misuse(f"a filter {part!r:.80}: the value of {operator!r} is a {type(value).__name__}: pass a list")
+        raise Misuse(f"filter {part!r:.80}: the value of {operator!r} has type {type(value).__name__}: pass a list")
     values = list(value)
     listed = ", ".join(_value(one) for one in values if not _is_null(one))
     parts = [f"{name} {sign} ({listed})"] if listed else [f"{name} is not null"] if sign == "not in" else []
@@ -87,15 +85,15 @@ def _value(value: Any) -> str:
         value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):
-        raise Misuse(f"a filter by the duration {value}: write it as a number of the column's units")
+        raise Misuse(f"a filter's value is the duration {value}: pass a number in the column's unit")
     value = value.item() if kind and not kind.startswith("datetime") else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, bytes):
-        raise Misuse(f"a filter by bytes, {value!r}, is not possible: read the column and filter the result")
+        raise Misuse(f"a filter's value is the bytes {value!r:.80}: read the column, and filter the result instead")
     if isinstance(value, numbers.Number):
         if isinstance(value, float) and not math.isfinite(value):
-            raise Misuse(f"a filter by {value}: write a finite number")
+            raise Misuse(f"a filter's value is {value}: pass a finite number")
         return str(value)
     if kind.startswith("datetime"):  # a numpy.datetime64 is in UTC
         value = f"{value}-00:00"
@@ -103,7 +101,6 @@ def _value(value: Any) -> str:
         value = value.isoformat()
     if not isinstance(value, (str, uuid.UUID)):
         raise Misuse(
-            f"a filter by {value!r:.80}, a {type(value).__name__}, is not possible: write text, a number, a date or a "
-            "time"
+            f"a filter's value, {value!r:.80}, has type {type(value).__name__}: pass text, a number, a date or a time"
         )
     return "'" + str(value).replace("'", "''") + "'"

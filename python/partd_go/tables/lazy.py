@@ -140,7 +140,7 @@ def scan_dask(
 
     described = tables.describe(name, bucket, **state)
     if not state:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(Refused):  # the user may not fold, or the store is read-only
             tables.action("partd.fold", Bucket=bucket, Tables=[name])
         described = tables.describe(name, bucket)
         with contextlib.suppress(Refused):  # a read-only store cannot fold

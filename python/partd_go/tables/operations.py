@@ -177,7 +177,7 @@ class Operations(Connection):
         timeout: float | None = None,
     ) -> dict[str, int]:
         """Removes the versions that are older than older_than from the named tables, or from all tables in the bucket.
-        For each table, it keeps the newest versions, as many as keep says, and all versions in snapshots. Then it
+        It always keeps each table's newest versions (keep is their number), and all versions in snapshots. Then it
         removes files that have been unused for at least grace. grace may be timedelta(0) if no other program uses the
         directory or bucket and nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and
         "FilesWaiting" for unused files within grace."""

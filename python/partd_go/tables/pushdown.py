@@ -100,7 +100,7 @@ def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
     try:
         converted = value.cast(data_type)
         return converted.as_py() if converted.cast(value.type) == value else None
-    except (pa.ArrowException, OverflowError, ValueError):
+    except (pa.ArrowException, OverflowError, ValueError):  # the type cannot represent the value
         return None
 
 

@@ -106,9 +106,8 @@ class Server(Process):
         try:
             self.close()
         except NoServer:
-            if "://" in self.directory or os.path.exists(
-                self.directory
-            ):  # if the directory was deleted, nothing is lost
+            # If the directory was deleted, nothing is lost.
+            if "://" in self.directory or os.path.exists(self.directory):
                 raise
 
 

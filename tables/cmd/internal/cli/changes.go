@@ -43,7 +43,7 @@ func newChanges(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "changes [flags] [--] NAME",
 		Short: "Write the rows of a table that changed since a version",
-		Long: `Write the rows that changed since an earlier state of a table, in the formats that get has. --since
+		Long: `Write the rows that changed since an earlier state of a table, in the formats of get. --since
 or --since-snapshot selects the earlier state; without them, all rows are written as inserts. The
 changes are the net difference between two states: a row that was added and deleted in between
 does not appear.
@@ -53,7 +53,7 @@ are an update if they have the same values in the columns named by --key, and no
 row has these values.
 
 At the end, standard error shows the version that the changes lead to. To get the next changes,
-give it to --since. If this version has expired, or the table was created again, the command
+pass that version to --since. If it has expired, or the table was created again, the command
 fails: start again without --since.`,
 		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --key id --json --format jsonl",
 	}

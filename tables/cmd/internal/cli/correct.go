@@ -84,9 +84,9 @@ func newReplaceRange(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replace-range [flags] [--] NAME FILE",
 		Short: "Replace the rows in a time range",
-		Long: `Replace the rows of a range of times with the rows of a file, in a single commit. The range starts at
-the time --from, and ends before the time --to. If a row of the file is outside the range, the command
-fails, and changes nothing. Times without an offset are UTC. The help of put describes FILE.`,
+		Long: `Replace a table's rows in a range of times with the rows of a file, in a single commit. The range
+starts at the time given by --from, and ends before the time given by --to. If a row of the file is outside the range,
+the command fails, and changes nothing. Times without an offset are UTC. The help of put describes FILE.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)

@@ -130,7 +130,7 @@ func newDescribe(a *app) *cobra.Command {
 		Use:   "describe [flags] [--] NAME",
 		Short: "Show the size, columns and metadata of a table",
 		Long: `Show a table's size, columns and metadata, and what the maintenance of its files has done or would
-do (see "partd-tables serve --help"). Columns are shown with the Arrow types with which they were put.`,
+do (see "partd-tables serve --help"). Columns are shown with the Arrow types of the rows that were put.`,
 		Example: "  partd-tables describe AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -200,7 +200,7 @@ func newVersions(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "versions [flags] [--] NAME",
 		Short:   "List the versions of a table",
-		Long:    `List the versions of a table, oldest first. Rows that are not yet in files are one version.`,
+		Long:    `List the versions of a table, oldest first. Rows that are not yet in files count as one version.`,
 		Example: "  partd-tables versions AAPL --bucket NASDAQ --json",
 	}
 	p := locationFlags(cmd, tableBucketUsage)

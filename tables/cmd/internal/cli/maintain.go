@@ -54,9 +54,9 @@ func newExpire(a *app) *cobra.Command {
 	cmd := maintenanceCommand(a, &cobra.Command{
 		Use:   "expire [flags] [--] [NAME…]",
 		Short: "Remove old versions and unused files",
-		Long: `Remove versions that are older than --older-than says, but keep the newest versions of each
-table, as many as --keep says. Then remove files that have been unused for as long as --grace
-says: until then, readers in other processes may still need them.`,
+		Long: `Remove the versions that are older than the time given by --older-than, except the newest versions
+of each table (--keep is their number). Then remove the files that have been unused for the time
+given by --grace: until then, readers in other processes may still need them.`,
 		Example: "  partd-tables expire --older-than 720h --keep 10",
 	}, operations.Expire, o, func(r tables.MaintainResult) string {
 		return fmt.Sprintf("%d versions expired, %d files removed (%d bytes), %d unused files remain for now", r.Versions, r.FilesRemoved, r.BytesRemoved, r.FilesWaiting)

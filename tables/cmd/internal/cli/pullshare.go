@@ -50,7 +50,7 @@ func serveCall(ctx context.Context, n *pull.Node, c net.Conn, run runner) {
 	}()
 	output, err := os.OpenFile(call.Out, os.O_WRONLY|os.O_TRUNC, 0)
 	if err != nil {
-		_ = json.NewEncoder(c).Encode(err.Error())
+		_ = json.NewEncoder(c).Encode(err.Error()) // fails if the program has disconnected
 		return
 	}
 	var stderr strings.Builder

@@ -86,7 +86,7 @@ func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	if remote.IsExposed(l.Addr()) && c.options.Secret == nil && c.options.TLS == nil && !c.insecure {
-		_ = l.Close()
+		_ = l.Close() // nobody has connected
 		return nil, cliutil.Usagef("%s %s can be reached from other machines, but there is neither a secret nor TLS: anyone who connects could read, "+
 			"change and remove everything. Use --tls-cert, --tls-key and --secret-file, or --insecure if only trusted clients can reach it", flag, l.Addr())
 	}

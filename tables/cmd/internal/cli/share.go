@@ -39,7 +39,7 @@ func listenShare(path string) (*sharing, error) {
 func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn)) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	context.AfterFunc(ctx, func() { _ = s.listener.Close() })
+	context.AfterFunc(ctx, func() { _ = s.listener.Close() }) // makes Accept return an error
 	timer := time.AfterFunc(connectTimeout, stop)
 	for {
 		c, err := s.listener.Accept()
@@ -68,7 +68,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 				return
 			}
 			delete(s.connections, c)
-			_ = c.Close()
+			_ = c.Close() // the program may have disconnected
 		}()
 	}
 }
@@ -84,11 +84,11 @@ func endMessage(err error) string {
 // release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for
 // this.
 func (s *sharing) release(message string) {
-	_ = s.listener.Close()
+	_ = s.listener.Close() // it may be closed already
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.connections {
-		_, _ = io.WriteString(c, message)
+		_, _ = io.WriteString(c, message) // the program may have disconnected
 		_ = c.Close()
 	}
 }

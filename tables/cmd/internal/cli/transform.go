@@ -162,9 +162,9 @@ func newClean(a *app) *cobra.Command {
 		Long: `Copy SOURCE to TARGET without unwanted rows. If TARGET is not given, remove the rows from SOURCE
 itself, in one commit.
 
---where is an SQL condition for the rows to keep. Of these, --drop-nulls drops the rows with a
-null in one of the given columns. Of several rows with equal values in the given columns,
---keep-first-of keeps only the first.`,
+--where is an SQL condition for the rows to keep. --drop-nulls also drops the rows
+with a null in one of the columns that it names. --keep-first-of keeps only the first of several
+rows with equal values in the columns that it names.`,
 		Example: `  partd-tables clean trades --keep-first-of at,sym
   partd-tables clean trades good --where "price > 0" --drop-nulls price,size
   partd-tables clean trades --drop-any-null`,

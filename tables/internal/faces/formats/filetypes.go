@@ -61,11 +61,11 @@ func (t *fileTypes) openTwice(i int, file string, open func(file string) (*Input
 	}
 	f, _, err := in.seekable()
 	if err != nil {
-		_ = in.File.Close()
+		_ = in.File.Close() // the file was only read
 		return nil, err
 	}
 	if f != in.File {
-		_ = in.File.Close()
+		_ = in.File.Close()        // the file was only read
 		in.File, in.Count = f, nil // copying has counted the bytes
 	} else if file != "-" {
 		return in, nil
@@ -152,6 +152,6 @@ func (t *fileTypes) openRows(ctx context.Context, i int, files []string, open fu
 // close closes the copies that were not read.
 func (t *fileTypes) close() {
 	for _, in := range t.copies {
-		_ = in.File.Close()
+		_ = in.File.Close() // the file was only read
 	}
 }

@@ -203,7 +203,7 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 	u.Strangers++
 	c.mu.Unlock()
 	if victim != nil {
-		_ = victim.Conn.Close()
+		_ = victim.Conn.Close() // the client may have disconnected
 	}
 	return added
 }
@@ -277,7 +277,7 @@ func WithConnection(ctx context.Context, conn net.Conn) context.Context {
 // CloseConnection closes the connection of a Flight call.
 func CloseConnection(ctx context.Context) {
 	if c, _ := ctx.Value(connectionKey{}).(*connection); c != nil {
-		_ = c.Close()
+		_ = c.Close() // the client may have disconnected
 	}
 }
 

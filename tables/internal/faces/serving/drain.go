@@ -37,6 +37,6 @@ func (c *Connections) closeUnused() {
 	}
 	c.mu.Unlock()
 	for _, o := range unused {
-		_ = o.Conn.Close()
+		_ = o.Conn.Close() // the client may have disconnected
 	}
 }

@@ -146,10 +146,10 @@ func TestCanceledForOtherUsers(t *testing.T) {
 	}
 }
 
-// TestHostLimit checks that for a host at its limit, Acquire cancels the host's oldest call, or fails if none can be
+// TestCallLimit checks that for a host at its limit, Acquire cancels the host's oldest call, or fails if none can be
 // canceled. A call of a host without running calls must cancel the oldest call of another host.
-func TestHostLimit(t *testing.T) {
-	limit := NewHostLimit(8, 4)
+func TestCallLimit(t *testing.T) {
+	limit := NewCallLimit(8, 4)
 	for i := range 6 {
 		if _, ok := limit.Acquire(fmt.Sprintf("127.0.0.1:%d", i), nil); ok != (i < 4) {
 			t.Errorf("Acquire of call %d without a cancel function = %v, want %v", i, ok, i < 4)

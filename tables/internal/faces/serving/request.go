@@ -28,9 +28,9 @@ const (
 
 // Requests limits the requests of an HTTP handler.
 type Requests struct {
-	All   *HostLimit // limits requests with a token
-	open  *HostLimit // limits requests without a token
-	large *HostLimit // limits requests with a large body
+	All   *CallLimit // limits requests with a token
+	open  *CallLimit // limits requests without a token
+	large *CallLimit // limits requests with a large body
 	s     *Core
 
 	mu            sync.Mutex
@@ -40,7 +40,7 @@ type Requests struct {
 
 // NewRequests returns a Requests, which limits the requests that an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
-	return &Requests{s: s, All: NewHostLimit(MaxRequests, MaxRequests/2), open: NewHostLimit(MaxRequests, MaxRequests/8), large: NewHostLimit(MaxLargeRequests, MaxLargeRequests/4)}
+	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4)}
 }
 
 // Request is a running HTTP request.
@@ -217,7 +217,7 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	if d := b.q.ReadDeadline; !d.IsZero() && d.Before(deadline) {
 		deadline = d
 	}
-	_ = b.q.Control.SetReadDeadline(deadline)
+	_ = b.q.Control.SetReadDeadline(deadline) // fails only if the connection is closed; then Read fails, too
 	n, err := b.ReadCloser.Read(p)
 	switch {
 	case err == io.EOF:

@@ -274,7 +274,7 @@ func (w *newFile) Close() error {
 	if err == nil {
 		err = w.f.cache.Add(w.Name(), w.f.key+w.name) // Keep the local copy, because a new file is often read soon.
 	} else {
-		_ = os.Remove(w.Name())
+		_ = os.Remove(w.Name()) // the error of the upload counts
 	}
 	w.f.mu.Lock()
 	defer w.f.mu.Unlock()

@@ -184,7 +184,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 			}
 			return nil
 		}
-		_ = os.Remove(path)
+		_ = os.Remove(path) // otherwise, Add replaces it
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -210,7 +210,7 @@ func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.Fi
 		}
 		p = c.addPin(key, &pin{path: link})
 		if p.path != link { // Another goroutine has just pinned the key.
-			_ = os.Remove(link)
+			_ = os.Remove(link) // If this fails, the link stays until the process's directory is removed.
 		}
 	}
 	return p.path, sync.OnceFunc(func() {
@@ -240,7 +240,7 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 }
 
 // Forget removes the copy for a key.
-func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) }
+func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) } // there may be no copy
 
 // evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy that was just
 // added. It also removes the files of processes that ended. It does nothing if another process is evicting.

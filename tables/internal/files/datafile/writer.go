@@ -130,6 +130,6 @@ func (w *fileWriter) closeFile() error {
 func (w *fileWriter) abort() {
 	w.groups.release()
 	if w.output != nil {
-		_ = w.output.Close()
+		_ = w.output.Close() // the caller removes the file
 	}
 }

@@ -213,13 +213,13 @@ func (f *FileIO) RemoveFailed(err error) {
 
 // RemoveAllAfter removes all written files except the first n.
 func (f *FileIO) RemoveAllAfter(n int) {
-	_ = f.syncs.Wait()
+	_ = f.syncs.Wait() // an error does not matter, because the files are removed
 	f.mu.Lock()
 	removed := f.written[n:]
 	f.written = f.written[:n:n]
 	f.mu.Unlock()
 	for _, w := range removed {
-		_ = f.Remove(w.Path)
+		_ = f.Remove(w.Path) // Sweep removes what remains
 	}
 }
 
@@ -258,7 +258,7 @@ func (w *newFile) Close() error {
 	if err != nil || w.fileIO.noSync {
 		err = errors.Join(err, file.Close())
 		if err != nil {
-			_ = w.fileIO.fail(err)
+			_ = w.fileIO.fail(err) // fail only records and returns err
 		}
 	} else {
 		w.fileIO.syncs.Go(func() error { return errors.Join(file.Sync(), file.Close()) })

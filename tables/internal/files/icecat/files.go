@@ -96,7 +96,7 @@ func (f *FileIO) WriteVerified(w WrittenFile, r io.Reader) error {
 		err = w.Check(last.Size, last.Hash)
 	}
 	if err != nil {
-		_ = f.Remove(w.Path)
+		_ = f.Remove(w.Path) // Sweep removes what remains
 	}
 	return err
 }
@@ -121,7 +121,7 @@ func (f *FileIO) Replace(w WrittenFile, r io.Reader) error {
 		err = f.records.fs.Rename(temporaryPath, path)
 	}
 	if err != nil {
-		_ = f.Remove(temporary.Path)
+		_ = f.Remove(temporary.Path) // Sweep removes what remains
 		return err
 	}
 	return f.records.fs.SyncDir(filepath.Dir(path))

@@ -158,7 +158,7 @@ func (l *loader) loadInline(ctx context.Context, namespace, name, location strin
 	}
 	if stored, err := l.reader.ReadFile(location); !l.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		fileIO := l.records.NewIO()
-		_ = fileIO.Remove(location)
+		_ = fileIO.Remove(location)                                          // the file may not exist
 		_ = errors.Join(fileIO.WriteFile(location, recorded), fileIO.Sync()) // If this fails, the next load tries again.
 	}
 	return l.Staged(namespace, name, meta, location, l.reader), int64(len(recorded)), nil

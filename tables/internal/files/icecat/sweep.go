@@ -132,7 +132,7 @@ func (sw *sweeper) removeEmpty(dirs map[string]bool) {
 	for dir := range dirs {
 		// Remove deletes a directory only if it is empty.
 		if sw.fs.Remove(dir) == nil {
-			_ = sw.fs.Remove(filepath.Dir(dir))
+			_ = sw.fs.Remove(filepath.Dir(dir)) // fails, as intended, if the directory is not empty
 		}
 	}
 }

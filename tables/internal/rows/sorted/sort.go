@@ -219,7 +219,7 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	wait = sync.OnceValues(f)
 	go func() {
 		defer func() { _ = recover() }() // wait panics for its caller, too
-		_, _ = wait()
+		_, _ = wait()                    // wait returns the result to its caller
 	}()
 	return wait
 }

@@ -69,7 +69,7 @@ func spilledBatchRows(b arrow.RecordBatch) int64 {
 	return min(max(spilledBatchBytes/rowBytes(b), 1), spilledRows)
 }
 
-func (t *spillFile) close() { _ = t.f.Close() }
+func (t *spillFile) close() { _ = t.f.Close() } // the file is temporary
 
 func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 	if t.f.Blocks() == 0 {

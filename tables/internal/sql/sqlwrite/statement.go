@@ -109,7 +109,7 @@ func IsWrite(sql string) bool {
 		return false
 	}
 	p := &parser{sql: sql, tokens: tokens}
-	_, _ = p.with()
+	_, _ = p.with() // skips a WITH clause; Parse returns its errors
 	switch p.peek(0) {
 	case Insert, Update, Delete, Merge, Truncate, "CREATE", "DROP", "ALTER":
 		return true

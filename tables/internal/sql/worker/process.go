@@ -73,12 +73,12 @@ func Start(ctx context.Context, k Kind, file *os.File) (*Process, error) {
 	}
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that Ctrl-C in a terminal interrupts only the server
 	if err := p.cmd.Start(); err != nil {
-		_ = serverConn.Close()
+		_ = serverConn.Close() // it was not used
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
 	if isLow {
 		// This sets the priority of only the first thread, but the threads that it starts inherit the priority.
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority)
+		_ = syscall.Setpriority(syscall.PRIO_PROCESS, p.cmd.Process.Pid, lowPriority) // fails only if the worker has already ended
 	}
 	go func() {
 		_ = p.cmd.Wait() // ExplainError uses the ProcessState that Wait sets
@@ -100,7 +100,7 @@ func (p *Process) IsAlive() bool {
 // Kill kills the worker.
 func (p *Process) Kill() {
 	_ = p.cmd.Process.Kill() // fails if the worker has already ended
-	_ = p.c.Close()
+	_ = p.c.Close()          // the connection is of no use without the worker
 }
 
 // KillWith kills the worker when ctx is done, unless stop is called before.

@@ -4,8 +4,8 @@ import { barY, dot, lineY, plot, rectY, ruleY } from "@observablehq/plot";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query } from "./api";
 import { Clock } from "./clock";
-import { count, quoted } from "./common";
-import { type Rows, narrowed, stateOf, type Statement } from "./rows";
+import { formatCount, quoteName } from "./common";
+import { type Rows, narrow, stateOf, type Statement } from "./rows";
 import { type Change, type ChartArgs, kinds, type Look } from "./state";
 import { isNumber, isTime } from "./values";
 
@@ -21,7 +21,7 @@ interface Point {
   x2?: number | Date;
   y: number;
 }
-interface Drawn {
+interface ChartData {
   chart: ChartArgs;
   points: Point[];
   // The numbers of rows, series and bars in the source, some of which may not be drawn.
@@ -31,19 +31,19 @@ interface Drawn {
   repeats: boolean; // whether several rows of a line chart have the same x; if not all rows are drawn, by an estimate
 }
 
-const text = (value: string) => `'${value.replaceAll("'", "''")}'`;
+const quoteText = (value: string) => `'${value.replaceAll("'", "''")}'`;
 
-// sampling returns the statement that computes the points to draw from the rows of sql. time says whether x is a
+// samplingQuery returns the statement that computes the points to draw from the rows of sql. time says whether x is a
 // column of times. width and height are the chart's size in pixels.
-function sampling(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
-  const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoted(x)}) THEN epoch_us(${quoted(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoted(x)}::DOUBLE`;
-  const group = by ? `coalesce(${quoted(by)}::VARCHAR, 'null')` : "";
+function samplingQuery(sql: string, { kind, x, y, by }: ChartArgs, time: boolean, xIsCategory: boolean, width: number, height: number): string {
+  const xExpression = xIsCategory ? "0.0::DOUBLE" : time ? `CASE WHEN isfinite(${quoteName(x)}) THEN epoch_us(${quoteName(x)}::TIMESTAMP) / 1000.0::DOUBLE END` : `${quoteName(x)}::DOUBLE`;
+  const group = by ? `coalesce(${quoteName(by)}::VARCHAR, 'null')` : "";
   const values = (kind === "histogram" ? [""] : y).map((name) => {
-    const label = group && y.length > 1 && name ? `${group} || ${text(` · ${name}`)}` : group || text(name);
-    return `{'s': left(${label}, 60), 'y': ${name ? `${quoted(name)}::DOUBLE` : "1::DOUBLE"}}`;
+    const label = group && y.length > 1 && name ? `${group} || ${quoteText(` · ${name}`)}` : group || quoteText(name);
+    return `{'s': left(${label}, 60), 'y': ${name ? `${quoteName(name)}::DOUBLE` : "1::DOUBLE"}}`;
   });
   // In prefix, the condition abs(x) <= 8.64e15 keeps times within the range of JavaScript's Date.
-  const label = kind === "bar" ? `coalesce(left(${quoted(x)}::VARCHAR, 60), 'null') AS label, ` : "";
+  const label = kind === "bar" ? `coalesce(left(${quoteName(x)}::VARCHAR, 60), 'null') AS label, ` : "";
   const prefix = `WITH d AS (SELECT ${xExpression} AS x, ${label}unnest([${values.join(", ")}], recursive := true) FROM (\n${sql}\n)),
 c AS MATERIALIZED (SELECT * FROM d WHERE isfinite(x) AND isfinite(y)${time ? " AND abs(x) <= 8.64e15" : ""}),
 r AS (SELECT min(x) AS lo, max(x) AS hi, min(y) AS low, max(y) AS high, count(*) // ${values.length} AS n FROM c),
@@ -70,9 +70,9 @@ SELECT s, lo + b * wide AS x, lo + (b + 1) * wide AS x2, y, ${facts} FROM h, r, 
   }
 }
 
-async function draw(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<Drawn> {
+async function computePoints(source: Statement, chart: ChartArgs, sql: string, time: boolean, signal: AbortSignal): Promise<ChartData> {
   const response = await query({ id: crypto.randomUUID(), sql, bucket: source.bucket, ...stateOf(source.at) }, signal);
-  const drawn: Drawn = { chart, points: [], rows: 0, series: 0, bars: 0, repeats: false };
+  const drawn: ChartData = { chart, points: [], rows: 0, series: 0, bars: 0, repeats: false };
   const toX = (value: unknown) => (time ? new Date(Number(value)) : Number(value));
   for await (const batch of response.batches) {
     for (const row of batch) {
@@ -84,7 +84,7 @@ async function draw(source: Statement, chart: ChartArgs, sql: string, time: bool
   return drawn;
 }
 
-function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, height: number, accent: string): SVGSVGElement {
+function drawPlot({ points, chart: { kind, x, y, by } }: ChartData, width: number, height: number, accent: string): SVGSVGElement {
   const names = [...new Set(points.map((p) => p.s))].sort();
   const colour = names.length > 1 ? "s" : accent;
   const labels = kind === "bar" ? [...new Set(points.map((p) => String(p.x)))] : [];
@@ -99,7 +99,7 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
     bar: () => barY(points, { ...common, fill: colour }),
     histogram: () => rectY(points, { ...common, x: undefined, x1: "x", x2: "x2", fill: colour, insetLeft: 1 }),
   };
-  const legend = names.length > 1 ? placed(names, width) : [];
+  const legend = names.length > 1 ? placeLegend(names, width) : [];
   const svg = plot({
     width,
     height,
@@ -122,9 +122,9 @@ function drawing({ points, chart: { kind, x, y, by } }: Drawn, width: number, he
   return svg;
 }
 
-// placed returns the places of the legend's entries, in lines that are at most width pixels wide. They are below the title
+// placeLegend returns the positions of the legend's entries, in lines that are at most width pixels wide. They are below the title
 // of the y axis, which Plot writes at the top.
-function placed(names: string[], width: number): { name: string; left: number; top: number }[] {
+function placeLegend(names: string[], width: number): { name: string; left: number; top: number }[] {
   let [left, top] = [70, 32];
   return names.map((name) => {
     const entryWidth = name.length * 7 + 28;
@@ -180,7 +180,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
   const drawable = x !== undefined && (kind === "histogram" || y.length > 0);
 
   const host = useRef<HTMLDivElement>(null);
-  const [drawn, setDrawn] = useState<Drawn>();
+  const [drawn, setDrawn] = useState<ChartData>();
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
   const [redraws, setRedraws] = useState(0);
@@ -188,9 +188,9 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
   useEffect(() => {
     if (!drawable) return;
     const abort = new AbortController();
-    const sql = sampling(narrowed(source.sql, look.filter, null), chart, time, xIsCategory, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
+    const sql = samplingQuery(narrow(source.sql, look.filter, null), chart, time, xIsCategory, Math.max(200, Math.min(2000, host.current!.clientWidth - 90)), 400);
     setBusy(true);
-    draw(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message)).then(() => abort.signal.aborted || setBusy(false));
+    computePoints(source, chart, sql, time, abort.signal).then((d) => (setDrawn(d), setError("")), (err: Error) => abort.signal.aborted || setError(err.message)).then(() => abort.signal.aborted || setBusy(false));
     return () => abort.abort();
   }, [key]);
   useEffect(() => {
@@ -206,7 +206,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     element.style.color = "var(--accent)";
     const accent = getComputedStyle(element).color;
     element.style.color = "";
-    element.replaceChildren(drawing(drawn, Math.max(240, element.clientWidth), Math.max(200, element.clientHeight), accent));
+    element.replaceChildren(drawPlot(drawn, Math.max(240, element.clientWidth), Math.max(200, element.clientHeight), accent));
   }, [drawn, redraws]);
 
   const change = (part: Partial<ChartArgs>) => set({ chart: { ...chart, ...part } });
@@ -220,9 +220,9 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
     </label>
   );
   const limits = drawn && [
-    drawn.series > maxSeries && `${maxSeries} of ${count(drawn.series)} series`,
-    drawn.points.length >= maxDots && `${count(maxDots)} points`,
-    kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${count(drawn.bars)} bars`,
+    drawn.series > maxSeries && `${maxSeries} of ${formatCount(drawn.series)} series`,
+    drawn.points.length >= maxDots && `${formatCount(maxDots)} points`,
+    kind === "bar" && drawn.bars > maxBars && `${maxBars} of ${formatCount(drawn.bars)} bars`,
   ].filter(Boolean).join(" and ");
   const repeats = drawn?.repeats && !busy && !drawn.chart.by;
   const colours = columns.filter((name) => name !== x && !y.includes(name) && !times.includes(name));
@@ -239,7 +239,7 @@ export function Chart({ rows, source, look, set }: { rows: Rows; source: Stateme
         {repeats && <small>{x.slice(0, 60)} repeats{colour && <>: <button onClick={() => change({ by: colour })}>Colour by {colour.slice(0, 60)}</button></>}</small>}
         <span class="space" />
         {busy && <><progress aria-label="computing the chart" /> <small role="status">Computing… <Clock key={key} /></small></>}
-        {drawn && !busy && <small>{count(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}
+        {drawn && !busy && <small>{formatCount(drawn.rows)} rows{limits && `, ${limits} are drawn`}</small>}
         {drawn && (["svg", "png"] as const).map((k) => <button onClick={() => save(host.current!.querySelector("svg")!, k, description)}>{k.toUpperCase()}</button>)}
       </div>
       {error && <p class="error" role="alert">{error}</p>}

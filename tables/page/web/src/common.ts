@@ -10,7 +10,7 @@ export interface Route {
 export interface App {
   session: Session;
   tree: Tree | null;
-  turn: number; // a counter; when it changes, the views reload their data
+  reloadCount: number; // when it changes, the views reload their data
   reload: () => void;
   dialog: (form: FormName | null, args?: FormArgs) => void;
 }
@@ -39,28 +39,28 @@ export function href(view: string, args: Record<string, string | number | string
 }
 
 export const bucketName = (bucket: string) => bucket || "default";
-export const count = (n: number) => n.toLocaleString("en");
-export const rowsOf = (n: number) => `${count(n)} ${n === 1 ? "row" : "rows"}`;
-// when spells a time in UTC to the second, as the command line does.
-export const when = (time: string) => `${time.slice(0, 19)}Z`;
-export const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+export const formatCount = (n: number) => n.toLocaleString("en");
+export const rowsOf = (n: number) => `${formatCount(n)} ${n === 1 ? "row" : "rows"}`;
+// formatTime spells a time in UTC to the second, as the command line does.
+export const formatTime = (time: string) => `${time.slice(0, 19)}Z`;
+export const quoteName = (name: string) => `"${name.replaceAll('"', '""')}"`;
 
-// marked replaces invisible characters that change the text direction with visible codes, because a name with such
+// markInvisible replaces invisible characters that change the text direction with visible codes, because a name with such
 // characters could look like another name.
-export const marked = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
-export const shown = (name: string, maxChars = 200) => marked(name.slice(0, maxChars));
+export const markInvisible = (text: string) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+export const shorten = (name: string, maxChars = 200) => markInvisible(name.slice(0, maxChars));
 
-// csv quotes a name for a comma-separated list.
-export const csv = (name: string) => (/[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
+// csvField quotes a name for a comma-separated list if necessary.
+export const csvField = (name: string) => (/[",\n\r]|^\s|\s$/.test(name) ? `"${name.replaceAll('"', '""')}"` : name);
 
-export function size(bytes: number): string {
+export function formatBytes(bytes: number): string {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   const i = bytes > 0 ? Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10)) : 0;
   return `${(bytes / 1024 ** i).toFixed(i && bytes / 1024 ** i < 10 ? 1 : 0)} ${units[i]}`;
 }
 
-// useKept is like useState, but stores the value in the browser.
-export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
+// useStored is like useState, but stores the value in the browser.
+export function useStored<T>(key: string, first: T): [T, (value: T) => void] {
   const [value, set] = useState<T>(() => {
     try {
       return JSON.parse(localStorage.getItem(key) ?? "") as T;
@@ -82,7 +82,7 @@ export function useKept<T>(key: string, first: T): [T, (value: T) => void] {
 // failure.
 export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise<T>): { value?: T; error?: Error } {
   const [state, set] = useState<{ key: string; value?: T; error?: Error }>({ key: "" });
-  const [turn, again] = useState(0);
+  const [attempt, setAttempt] = useState(0);
   useEffect(() => {
     const abort = new AbortController();
     load(abort.signal).then(
@@ -90,10 +90,10 @@ export function useLoaded<T>(key: string, load: (signal: AbortSignal) => Promise
       (error: Error) => {
         if (abort.signal.aborted) return;
         set({ key, error });
-        onBack(error, abort.signal, () => again(turn + 1));
+        onBack(error, abort.signal, () => setAttempt(attempt + 1));
       },
     );
     return () => abort.abort();
-  }, [key, turn]);
+  }, [key, attempt]);
   return state.key === key ? state : {};
 }

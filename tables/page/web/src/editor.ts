@@ -120,15 +120,15 @@ export function editor(host: HTMLElement, text: string, changed: (text: string) 
     // statements returns the statements in the selection or, without a selection, all statements.
     statements() {
       const { doc, selection } = view.state;
-      const picked = selection.main.empty ? { from: 0, to: doc.length } : selection.main;
-      const found: { sql: string; from: number }[] = [];
+      const range = selection.main.empty ? { from: 0, to: doc.length } : selection.main;
+      const statements: { sql: string; from: number }[] = [];
       const tree = ensureSyntaxTree(view.state, doc.length, 1000) ?? syntaxTree(view.state);
       for (let node = tree.topNode.firstChild; node; node = node.nextSibling) {
-        const from = Math.max(node.from, picked.from);
-        const sql = doc.sliceString(from, Math.min(node.to, picked.to)).replace(/[;\s]+$/, "");
-        if (node.name === "Statement" && from < picked.to && sql) found.push({ sql, from });
+        const from = Math.max(node.from, range.from);
+        const sql = doc.sliceString(from, Math.min(node.to, range.to)).replace(/[;\s]+$/, "");
+        if (node.name === "Statement" && from < range.to && sql) statements.push({ sql, from });
       }
-      return found;
+      return statements;
     },
     schema(schema) {
       const open = completionStatus(view.state);

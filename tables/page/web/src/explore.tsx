@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { Grid } from "./grid";
 import type { Rows, Statement } from "./rows";
-import { type Change, indexOfPosition, type Look, sorted } from "./state";
+import { type Change, indexOfPosition, type Look, toggleSort } from "./state";
 
 type Set = (change: Change) => void;
 
@@ -43,9 +43,9 @@ export function Switch({ look, set }: { look: Look; set: Set }) {
 }
 
 // The code for charts is loaded when the first chart is drawn.
-type Drawing = typeof import("./chart");
-function Drawn(props: { rows: Rows; source: Statement; look: Look; set: Set }) {
-  const [loaded, setLoaded] = useState<Drawing | string>("");
+type ChartModule = typeof import("./chart");
+function LazyChart(props: { rows: Rows; source: Statement; look: Look; set: Set }) {
+  const [loaded, setLoaded] = useState<ChartModule | string>("");
   useEffect(() => void import("./chart").then(setLoaded, () => setLoaded("The code for charts could not be loaded: reload the page.")), []);
   return typeof loaded === "string" ? <p class="empty">{loaded || "Loading…"}</p> : <loaded.Chart {...props} />;
 }
@@ -68,7 +68,7 @@ export function Explore({ rows, label, busy, source, alone, look, set, say, prof
     <div class="split">
       <div class="fill">
         {look.chart && !alone ? (
-          <Drawn rows={rows} source={source} look={look} set={set} />
+          <LazyChart rows={rows} source={source} look={look} set={set} />
         ) : (
           <Grid
             rows={rows}
@@ -76,7 +76,7 @@ export function Explore({ rows, label, busy, source, alone, look, set, say, prof
             busy={busy}
             say={say}
             sort={look.sort}
-            onSort={alone ? undefined : (column) => set((now) => ({ sort: sorted(now.sort, column) }))}
+            onSort={alone ? undefined : (column) => set((now) => ({ sort: toggleSort(now.sort, column) }))}
             onColumn={alone ? undefined : (column) => set((now) => ({ profile: column === now.profile ? null : column }))}
           />
         )}

@@ -13,24 +13,24 @@ export const separators: Record<string, string> = { ",": "comma", ";": "semicolo
 // Encodings that both browsers and iconv know by these names.
 export const encodings: Record<string, string> = { "utf-8": "UTF-8", "windows-1252": "Latin-1 (Windows-1252)", "utf-16le": "UTF-16" };
 
-export const isPacked = (file: File) => /\.gz$/i.test(file.name);
+export const isCompressed = (file: File) => /\.gz$/i.test(file.name);
 export const plainName = (file: File) => file.name.replace(/\.gz$/i, "");
 
-function unpacked(file: File): ReadableStream<Uint8Array<ArrayBuffer>> {
-  return isPacked(file) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
+function unpack(file: File): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return isCompressed(file) ? file.stream().pipeThrough(new DecompressionStream("gzip")) : file.stream();
 }
 
-export async function plain(file: File, encoding: string): Promise<Blob> {
-  if (encoding === "utf-8" && !isPacked(file)) return file;
-  let bytes = unpacked(file);
+export async function toPlainText(file: File, encoding: string): Promise<Blob> {
+  if (encoding === "utf-8" && !isCompressed(file)) return file;
+  let bytes = unpack(file);
   if (encoding !== "utf-8") bytes = bytes.pipeThrough(new TextDecoderStream(encoding)).pipeThrough(new TextEncoderStream());
   return new Response(bytes).blob();
 }
 
-export async function beginning(file: File, format: string, encoding?: string, sep?: string): Promise<Beginning> {
+export async function readBeginning(file: File, format: string, encoding?: string, sep?: string): Promise<Beginning> {
   const result: Beginning = { encoding: encoding || "utf-8", sep: sep || ",", rows: [] };
   if (format !== "csv" && format !== "tsv" && format !== "jsonl") return result;
-  const bytes = await head(unpacked(file));
+  const bytes = await head(unpack(file));
   if (!encoding) result.encoding = encodingOf(bytes);
   const text = new TextDecoder(result.encoding).decode(bytes, { stream: true });
   if (format === "jsonl") {
@@ -72,22 +72,22 @@ function encodingOf(bytes: Uint8Array): string {
 }
 
 function records(text: string, sep: string, maxRecords: number): string[][] {
-  const all: string[][] = [];
+  const rows: string[][] = [];
   let row: string[] = [];
   let field = "";
   let quoted = false;
   const end = () => (row.push(field.replace(/\r$/, "")), (field = ""));
-  for (let i = 0; i < text.length && all.length < maxRecords; i++) {
+  for (let i = 0; i < text.length && rows.length < maxRecords; i++) {
     const c = text[i];
     if (quoted && c === '"' && text[i + 1] === '"') field += text[i++];
     else if (c === '"' && (quoted || !field)) quoted = !quoted;
     else if (!quoted && c === sep) end();
     else if (!quoted && c === "\n") {
       end();
-      all.push(row);
+      rows.push(row);
       row = [];
     } else field += c;
   }
-  if (all.length < maxRecords && (row.length || field)) all.push([...row, field]);
-  return all;
+  if (rows.length < maxRecords && (row.length || field)) rows.push([...row, field]);
+  return rows;
 }

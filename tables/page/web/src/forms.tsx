@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, type Table, type Tree, type TreeTable } from "./api";
-import { type App, bucketName, count, type FormArgs, type FormName, href, marked, rowsOf, shown, useLoaded } from "./common";
+import { type App, bucketName, formatCount, type FormArgs, type FormName, href, markInvisible, rowsOf, shorten, useLoaded } from "./common";
 
 interface Input {
   key: string;
@@ -108,10 +108,10 @@ interface DialogProps {
 // Close button and ignores Enter in a field.
 export function Dialog(props: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  const closer = useRef<HTMLButtonElement>(null);
+  const closeButton = useRef<HTMLButtonElement>(null);
   useEffect(() => {
     box.current!.showModal();
-    if (props.bad) closer.current!.focus();
+    if (props.bad) closeButton.current!.focus();
   }, []);
   return (
     <dialog ref={box} aria-label={props.title} onClose={props.close}>
@@ -124,7 +124,7 @@ export function Dialog(props: DialogProps) {
         <figure><figcaption>Equivalent command</figcaption><pre class="command"><code>{props.command.split(" ").map((word, i) => <>{i ? " " : ""}<span>{word}</span></>)}</code></pre></figure>
         <footer>
           {props.error && <p class="error" role="alert">{props.error}</p>}
-          <button type="button" ref={closer} onClick={() => box.current!.close()}>{props.busy && props.cancels ? "Cancel" : "Close"}</button>
+          <button type="button" ref={closeButton} onClick={() => box.current!.close()}>{props.busy && props.cancels ? "Cancel" : "Close"}</button>
           <button class={props.bad ? "main stop" : "main"} disabled={props.busy}>{props.busy ? "Working…" : props.button}</button>
         </footer>
       </form>
@@ -176,8 +176,8 @@ export function FormDialog({ app, name, args, close }: { app: App; name: Exclude
     }
   }
   return (
-    <Dialog title={form.title} where={name === "bucket" ? undefined : shown(bucketName(args.bucket))} button={form.button} bad={form.bad} command={command} error={state.error ?? ""} busy={!!state.busy} submit={submit} close={close}>
-      {form.text && <p><bdi>{marked(form.text(args).slice(0, 400))}</bdi></p>}
+    <Dialog title={form.title} where={name === "bucket" ? undefined : shorten(bucketName(args.bucket))} button={form.button} bad={form.bad} command={command} error={state.error ?? ""} busy={!!state.busy} submit={submit} close={close}>
+      {form.text && <p><bdi>{markInvisible(form.text(args).slice(0, 400))}</bdi></p>}
       {name === "restore" && <Plan args={args} names={split(values.tables)} />}
       {form.inputs.map((input) => (
         <label key={input.key}>
@@ -211,13 +211,13 @@ function Plan({ args, names }: { args: FormArgs; names: string[] }) {
   const part = (label: string, tables: TreeTable[], rows: (t: TreeTable) => string, bad = false) =>
     tables.length > 0 && (
       <li class={bad ? "bad" : ""}>
-        <b>{label}</b> {tables.slice(0, 20).map((t, i) => <>{i ? ", " : ""}<bdi>{shown(t.name, 60)}</bdi> ({rows(t)})</>)}{tables.length > 20 && ` and ${count(tables.length - 20)} more`}
+        <b>{label}</b> {tables.slice(0, 20).map((t, i) => <>{i ? ", " : ""}<bdi>{shorten(t.name, 60)}</bdi> ({rows(t)})</>)}{tables.length > 20 && ` and ${formatCount(tables.length - 20)} more`}
       </li>
     );
   return (
     <ul class="plan" aria-label="changes by the restore">
       {part("Created:", created, (t) => rowsOf(t.rows))}
-      {part("Changed:", changed, (t) => `${count(current.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
+      {part("Changed:", changed, (t) => `${formatCount(current.get(t.name)!.rows)} → ${rowsOf(t.rows)}`)}
       {part("Deleted:", deleted, (t) => rowsOf(t.rows), true)}
       {!created.length && !changed.length && !deleted.length && <li>No table changes.</li>}
     </ul>

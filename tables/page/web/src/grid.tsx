@@ -1,7 +1,7 @@
 // Shows rows as a grid. The document contains only the visible rows and columns. Scrolling works for
 // any number of rows, even if their total height exceeds the browser's limit.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import { marked } from "./common";
+import { markInvisible } from "./common";
 import type { Rows } from "./rows";
 import type { Sort } from "./state";
 import { type Cell, cell, isNumber, typeName } from "./values";
@@ -36,10 +36,10 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   const [corner, setCorner] = useState<{ row: number; column: number } | null>(null); // the corner of the selected range opposite the active cell
   const [open, setOpen] = useState(false);
   const [widths, setWidths] = useState<number[]>([]);
-  const last = useRef(0); // the last known position of the scroll bar, in pixels
+  const lastScrollTop = useRef(0); // the last known position of the scroll bar, in pixels
   const shownTop = useRef(0); // top when the grid was last rendered, for the timer
   shownTop.current = top;
-  const settle = useRef(0); // the timer that corrects the scroll bar after scrolling stops
+  const settleTimer = useRef(0); // the timer that corrects the scroll bar after scrolling stops
   const dragged = useRef(new Set<number>()); // the columns whose width the user has set
 
   const names = rows.fields.map((f) => f.name).join("\0");
@@ -86,38 +86,38 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   // corrects the bar.
   function place(row: number) {
     const element = scroller.current!;
-    last.current = Math.round(maxTop ? (row / maxTop) * maxScroll : 0);
-    element.scrollTop = last.current;
+    lastScrollTop.current = Math.round(maxTop ? (row / maxTop) * maxScroll : 0);
+    element.scrollTop = lastScrollTop.current;
   }
   function onScroll() {
     const element = scroller.current!;
     setView((v) => (v.left === element.scrollLeft ? v : { ...v, left: element.scrollLeft }));
     const scrollTop = element.scrollTop;
-    const step = scrollTop - last.current;
+    const step = scrollTop - lastScrollTop.current;
     if (Math.abs(step) < 1) return;
-    last.current = scrollTop;
+    lastScrollTop.current = scrollTop;
     const fraction = maxScroll ? scrollTop / maxScroll : 0;
     const scaled = rows.count * rowHeight > maxHeight;
     const atEdge = scrollTop <= 0 || scrollTop >= maxScroll - 1;
     const isSmallStep = scaled && !atEdge && Math.abs(step) < bodyHeight;
     const newTop = isSmallStep ? top + step / rowHeight : fraction * maxTop;
     setTop(Math.max(0, Math.min(maxTop, newTop)));
-    clearTimeout(settle.current);
-    if (scaled) settle.current = window.setTimeout(() => place(shownTop.current), settleTime);
+    clearTimeout(settleTimer.current);
+    if (scaled) settleTimer.current = window.setTimeout(() => place(shownTop.current), settleTime);
   }
 
   function move(row: number, column: number, extend = false) {
     setCorner(extend ? (corner ?? { ...active, row: Math.max(0, active.row) }) : null);
-    const to = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(columnWidths.length - 1, column)) };
-    setActive(to);
-    if (to.row >= 0 && (to.row < top || to.row > top + fit - 1)) {
-      const start = Math.max(0, Math.min(maxTop, to.row < top ? to.row : to.row - fit + 1));
+    const target = { row: Math.max(-1, Math.min(rows.count - 1, row)), column: Math.max(0, Math.min(columnWidths.length - 1, column)) };
+    setActive(target);
+    if (target.row >= 0 && (target.row < top || target.row > top + fit - 1)) {
+      const start = Math.max(0, Math.min(maxTop, target.row < top ? target.row : target.row - fit + 1));
       setTop(start);
       place(start);
     }
     const element = scroller.current!;
-    if (offsets[to.column] < element.scrollLeft + gutter) element.scrollLeft = offsets[to.column] - gutter;
-    else if (offsets[to.column + 1] > element.scrollLeft + view.width) element.scrollLeft = offsets[to.column + 1] - view.width;
+    if (offsets[target.column] < element.scrollLeft + gutter) element.scrollLeft = offsets[target.column] - gutter;
+    else if (offsets[target.column + 1] > element.scrollLeft + view.width) element.scrollLeft = offsets[target.column + 1] - view.width;
   }
 
   function onKey(event: KeyboardEvent) {
@@ -151,9 +151,9 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   }
 
   function activeText(): string {
-    const found = active.row >= 0 ? rows.at(active.row) : undefined;
-    if (!found) return "";
-    const { text, cut, null: isNull } = cell(found.batch, found.index, active.column, 20_000);
+    const position = active.row >= 0 ? rows.at(active.row) : undefined;
+    if (!position) return "";
+    const { text, cut, null: isNull } = cell(position.batch, position.index, active.column, 20_000);
     if (isNull) return "null";
     return cut ? `${text}…` : text;
   }
@@ -164,7 +164,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     left: corner ? Math.min(corner.column, active.column) : active.column,
     right: corner ? Math.max(corner.column, active.column) : active.column,
   };
-  const within = (row: number, column: number) => row >= range.first && row <= range.last && column >= range.left && column <= range.right;
+  const isSelected = (row: number, column: number) => row >= range.first && row <= range.last && column >= range.left && column <= range.right;
 
   // copy copies a cell as text, or a range as tab-separated values for a spreadsheet.
   function copy() {
@@ -174,11 +174,11 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
     if (rowCount * columnCount > maxCopied) return say?.(`at most ${maxCopied.toLocaleString("en")} cells can be copied: download the rows`);
     const lines: string[] = [];
     for (let row = first; row <= range.last; row++) {
-      const at = rows.at(row);
-      if (!at) return say?.(`row ${(row + 1).toLocaleString("en")} is no longer loaded: copy fewer rows, or download them`);
+      const position = rows.at(row);
+      if (!position) return say?.(`row ${(row + 1).toLocaleString("en")} is no longer loaded: copy fewer rows, or download them`);
       const cells: string[] = [];
       for (let column = range.left; column <= range.right; column++) {
-        const { text, cut } = cell(at.batch, at.index, column, 20_000);
+        const { text, cut } = cell(position.batch, position.index, column, 20_000);
         if (cut) return say?.(`a cell in row ${(row + 1).toLocaleString("en")} is too long to copy: download the rows`);
         cells.push(/[\t\r\n"]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
       }
@@ -192,10 +192,10 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
 
   function drag(column: number, event: PointerEvent) {
     const handle = event.currentTarget as HTMLElement;
-    const from = event.clientX - columnWidths[column];
+    const leftEdge = event.clientX - columnWidths[column];
     dragged.current.add(column);
     handle.setPointerCapture(event.pointerId);
-    handle.onpointermove = (e) => setWidths(columnWidths.map((w, i) => (i === column ? Math.max(minColumnWidth, e.clientX - from) : w)));
+    handle.onpointermove = (e) => setWidths(columnWidths.map((w, i) => (i === column ? Math.max(minColumnWidth, e.clientX - leftEdge) : w)));
     handle.onpointerup = () => (handle.onpointermove = null);
     event.preventDefault();
   }
@@ -206,19 +206,19 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
   }
   const lines: number[] = [];
   for (let row = first; row < end; row++) lines.push(row);
-  const id = (row: number, column: number) => `c${row}_${column}`;
+  const cellId = (row: number, column: number) => `c${row}_${column}`;
   // A column of numbers grows with the visible values. If the user has set its width, the grid hides numbers that are
   // too wide, because a truncated number would mislead.
-  const grown = [...columnWidths];
+  const grownWidths = [...columnWidths];
   function text(column: number, { text, cut }: Cell): string {
-    const needs = mustShowWhole(rows, column) ? cellWidth(text) : 0;
-    if (needs <= columnWidths[column]) return marked(text) + (cut ? "…" : "");
+    const neededWidth = mustShowWhole(rows, column) ? cellWidth(text) : 0;
+    if (neededWidth <= columnWidths[column]) return markInvisible(text) + (cut ? "…" : "");
     if (dragged.current.has(column)) return "#".repeat(Math.max(3, Math.floor(columnWidths[column] / 9) - 2));
-    grown[column] = Math.max(grown[column], needs);
+    grownWidths[column] = Math.max(grownWidths[column], neededWidth);
     return text;
   }
   useLayoutEffect(() => {
-    if (grown.some((width, i) => width > columnWidths[i])) setWidths(grown);
+    if (grownWidths.some((width, i) => width > columnWidths[i])) setWidths(grownWidths);
   });
 
   return (
@@ -233,33 +233,33 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
         aria-colcount={columnWidths.length}
         aria-multiselectable
         aria-busy={busy}
-        aria-activedescendant={visibleColumns.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? id(active.row, active.column) : undefined}
+        aria-activedescendant={visibleColumns.includes(active.column) && (active.row < 0 || (active.row >= first && active.row < end)) ? cellId(active.row, active.column) : undefined}
         onScroll={onScroll}
         onKeyDown={onKey}
       >
         <div class="canvas" role="presentation" style={px({ height: height + headHeight, width: total })}>
           <div class="pane" role="presentation" style={px({ height: Math.min(view.height, height + headHeight) })}>
             {lines.map((row) => {
-              const at = rows.at(row);
+              const position = rows.at(row);
               return (
                 <div class={`row${row % 2 ? " odd" : ""}`} role="row" key={row} aria-rowindex={row + 2} style={px({ top: headHeight + (row - top) * rowHeight })}>
                   <span class="gutter" role="rowheader" style={px({ left: view.left, width: gutter })}>
                     {(row + 1).toLocaleString("en")}
                   </span>
                   {visibleColumns.map((i) => {
-                    const value = at && cell(at.batch, at.index, i, 200);
-                    const here = active.row === row && active.column === i;
+                    const value = position && cell(position.batch, position.index, i, 200);
+                    const isActive = active.row === row && active.column === i;
                     return (
                       <span
                         key={i}
-                        id={id(row, i)}
+                        id={cellId(row, i)}
                         role="gridcell"
                         aria-colindex={i + 1}
-                        aria-selected={within(row, i)}
-                        class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${here ? " active" : ""}${corner && within(row, i) ? " picked" : ""}`}
+                        aria-selected={isSelected(row, i)}
+                        class={`cell${isNumber(rows.fields[i].type) ? " num" : ""}${isActive ? " active" : ""}${corner && isSelected(row, i) ? " picked" : ""}`}
                         style={px({ left: offsets[i], width: columnWidths[i] })}
                         onPointerDown={(e) => (setCorner(e.shiftKey ? (corner ?? active) : null), setActive({ row, column: i }))}
-                        onPointerEnter={(e) => e.buttons === 1 && !here && (setCorner(corner ?? active), setActive({ row, column: i }))}
+                        onPointerEnter={(e) => e.buttons === 1 && !isActive && (setCorner(corner ?? active), setActive({ row, column: i }))}
                         onDblClick={() => setOpen(true)}
                       >
                         {!value ? <i class="wait" /> : value.null ? <i class="null">null</i> : <bdi>{text(i, value).replace(/\r?\n|\r/g, "↵")}</bdi>}
@@ -277,7 +277,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                 return (
                   <span
                     key={i}
-                    id={id(-1, i)}
+                    id={cellId(-1, i)}
                     role="columnheader"
                     aria-colindex={i + 1}
                     aria-sort={onSort && order}
@@ -286,7 +286,7 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
                     style={px({ left: offsets[i], width: columnWidths[i] })}
                     onClick={() => (setActive({ row: -1, column: i }), onSort?.(name))}
                   >
-                    <span class="name"><bdi>{marked(name.slice(0, 200))}</bdi><small>{typeName(type)}</small></span>
+                    <span class="name"><bdi>{markInvisible(name.slice(0, 200))}</bdi><small>{typeName(type)}</small></span>
                     {order !== "none" && <b aria-hidden="true">{order === "ascending" ? "↑" : "↓"}</b>}
                     {onColumn && (
                       <button class="stat" tabIndex={-1} aria-label={`profile of ${name.slice(0, 200)}`} title="Profile of this column (p)" onClick={(e) => (e.stopPropagation(), onColumn(name))} />
@@ -302,10 +302,10 @@ export function Grid({ rows, label, busy, sort, onSort, onColumn, say }: Props) 
       {open && active.row >= 0 && (
         <div class="detail" role="region" aria-label="cell">
           <header>
-            <bdi>{marked(rows.fields[active.column]?.name.slice(0, 200) ?? "")}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
+            <bdi>{markInvisible(rows.fields[active.column]?.name.slice(0, 200) ?? "")}</bdi> <small>row {(active.row + 1).toLocaleString("en")}</small>
             <button class="quiet" aria-label="close the cell" onClick={() => setOpen(false)}>✕</button>
           </header>
-          <pre dir="auto">{marked(activeText())}</pre>
+          <pre dir="auto">{markInvisible(activeText())}</pre>
         </div>
       )}
     </div>

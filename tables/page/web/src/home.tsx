@@ -1,6 +1,6 @@
 // Shows the page's first view: recently changed tables, examples, and an area for dropping files.
 import { useState } from "preact/hooks";
-import { type App, bucketName, href, quoted, rowsOf, shown, when } from "./common";
+import { type App, bucketName, href, quoteName, rowsOf, shorten, formatTime } from "./common";
 
 const maxRecent = 8;
 
@@ -11,10 +11,10 @@ export function HomePage({ app }: { app: App }) {
   const recent = all.sort((a, b) => b.updated.localeCompare(a.updated)).slice(0, maxRecent);
   const [newest] = recent;
   // The name includes its bucket, so that the statement also works after it is copied to another tab.
-  const name = newest && (newest.bucket ? `${quoted(newest.bucket)}.` : "") + quoted(newest.name);
+  const name = newest && (newest.bucket ? `${quoteName(newest.bucket)}.` : "") + quoteName(newest.name);
   const examples: [string, string][] = [
-    newest ? [`The first rows of ${shown(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
-    newest ? [`The row count of ${shown(newest.name, 40)}`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
+    newest ? [`The first rows of ${shorten(newest.name, 40)}`, `SELECT *\nFROM ${name}\nLIMIT 100`] : ["Numbers and their squares", "SELECT i, i * i AS square\nFROM range(100) t(i)"],
+    newest ? [`The row count of ${shorten(newest.name, 40)}`, `SELECT count(*) AS rows\nFROM ${name}`] : ["The days of a month", "SELECT day::DATE AS day, dayname(day) AS name\nFROM range(DATE '2024-02-01', DATE '2024-03-01', INTERVAL 1 DAY) t(day)"],
     ["A curve to draw as a chart", "SELECT i AS x, sin(i / 20.0) AS wave\nFROM range(400) t(i)"],
   ];
   const put = (files?: File[]) => app.dialog("put", { bucket: "", files });
@@ -27,8 +27,8 @@ export function HomePage({ app }: { app: App }) {
           <ul class="cards">
             {recent.map((t) => (
               <li key={`${t.bucket}/${t.name}`}>
-                <a href={href("table", { bucket: t.bucket, table: t.name })}><bdi>{shown(t.name)}</bdi></a>
-                <small><bdi>{shown(bucketName(t.bucket))}</bdi> · {rowsOf(t.rows)} · {when(t.updated)}</small>
+                <a href={href("table", { bucket: t.bucket, table: t.name })}><bdi>{shorten(t.name)}</bdi></a>
+                <small><bdi>{shorten(bucketName(t.bucket))}</bdi> · {rowsOf(t.rows)} · {formatTime(t.updated)}</small>
               </li>
             ))}
           </ul>

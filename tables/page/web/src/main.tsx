@@ -2,7 +2,7 @@ import "./style.css";
 import { type ComponentType, h, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, onBack, post, type Session, type Tree } from "./api";
-import { type App, bucketName, type FormArgs, type FormName, href, readRoute, useKept } from "./common";
+import { type App, bucketName, type FormArgs, type FormName, href, readRoute, useStored } from "./common";
 import { FormDialog } from "./forms";
 import { HomePage } from "./home";
 import { PutDialog } from "./put";
@@ -10,28 +10,28 @@ import { TreeView } from "./tree";
 
 // lazy returns a component whose code is loaded when it is first shown.
 function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
-  let part: ComponentType<P> | undefined;
+  let component: ComponentType<P> | undefined;
   return function Later(props: P) {
     const [error, setError] = useState("");
-    const [, ready] = useState(false);
+    const [, setReady] = useState(false);
     useEffect(() => {
-      if (!part) load().then((loaded) => ((part = loaded), ready(true)), () => setError("A part of the page could not be loaded: reload the page."));
+      if (!component) load().then((loaded) => ((component = loaded), setReady(true)), () => setError("A part of the page could not be loaded: reload the page."));
     }, []);
-    return part ? h(part, props) : <p class="empty" role="status">{error || "Loading…"}</p>;
+    return component ? h(component, props) : <p class="empty" role="status">{error || "Loading…"}</p>;
   };
 }
 const BucketPage = lazy(() => import("./table").then((m) => m.BucketPage));
 const TablePage = lazy(() => import("./table").then((m) => m.TablePage));
 const SqlPage = lazy(() => import("./sql").then((m) => m.SqlPage));
 
-function SignIn({ done }: { done: (session: Session) => void }) {
+function SignIn({ onSignedIn }: { onSignedIn: (session: Session) => void }) {
   const [error, setError] = useState("");
   async function submit(event: Event) {
     event.preventDefault();
     const form = event.currentTarget as HTMLFormElement;
     const token = String(new FormData(form).get("token")).trim();
     form.reset();
-    await post<Session>("sign-in", { token }).then(done, (err: Error) => setError(err.message));
+    await post<Session>("sign-in", { token }).then(onSignedIn, (err: Error) => setError(err.message));
   }
   return (
     <main class="signin">
@@ -46,19 +46,19 @@ function SignIn({ done }: { done: (session: Session) => void }) {
   );
 }
 
-function Page({ session, leave }: { session: Session; leave: () => void }) {
+function Page({ session, signOut }: { session: Session; signOut: () => void }) {
   const [route, setRoute] = useState(readRoute);
   const [tree, setTree] = useState<Tree | null>(null);
   const [error, setError] = useState("");
   const [search, setSearch] = useState("");
-  const [turn, setTurn] = useState(0);
+  const [reloadCount, setReloadCount] = useState(0);
   const [form, setForm] = useState<{ name: FormName; args: FormArgs } | null>(null);
-  const [sidebarWidth, setSidebarWidth] = useKept("partd.sidebar", 280);
+  const [sidebarWidth, setSidebarWidth] = useStored("partd.sidebar", 280);
   const [menu, setMenu] = useState(false);
   const main = useRef<HTMLElement>(null);
-  // writes becomes true when the SQL view is first shown. From then on, the SQL view stays mounted while
+  // sqlWasShown becomes true when the SQL view is first shown. From then on, the SQL view stays mounted while
   // other views are shown.
-  const writes = useRef(false);
+  const sqlWasShown = useRef(false);
 
   useEffect(() => {
     const changed = () => (setRoute(readRoute()), setMenu(false));
@@ -73,10 +73,10 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
     );
     const timer = setTimeout(load, search ? 200 : 0);
     return () => (clearTimeout(timer), abort.abort());
-  }, [search, turn]);
+  }, [search, reloadCount]);
   // Preload the table view after the tree, so that the first click shows it without delay.
   useEffect(() => void (tree && import("./table").catch(() => undefined)), [!tree]);
-  async function more() {
+  async function loadMore() {
     const { bucket, table } = tree!.next!;
     const nextPage = await get<Tree>("tree", { search, after_bucket: bucket, after: table }).catch((err: Error) => setError(err.message));
     if (!nextPage) return;
@@ -92,7 +92,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
   const titleParts = [route.args.get("table"), route.view === "home" ? "" : route.view === "sql" ? "SQL" : bucketName(route.args.get("bucket") ?? "")].filter(Boolean);
   useEffect(() => void (document.title = [...titleParts, "Tables"].join(" · ").slice(0, 200)), [titleParts.join()]);
 
-  const app: App = { session, tree, turn, reload: () => setTurn((n) => n + 1), dialog: (name, args) => setForm(name && args ? { name, args } : null) };
+  const app: App = { session, tree, reloadCount: reloadCount, reload: () => setReloadCount((n) => n + 1), dialog: (name, args) => setForm(name && args ? { name, args } : null) };
   function drag(event: PointerEvent) {
     const handle = event.currentTarget as HTMLElement;
     handle.setPointerCapture(event.pointerId);
@@ -107,7 +107,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
           <a href={href("home")}><img src="icon.svg" width="18" height="18" alt="" /> Tables</a>
           <span class="space" />
           <Scheme />
-          {session.secret && <button class="quiet" onClick={leave}>Sign out</button>}
+          {session.secret && <button class="quiet" onClick={signOut}>Sign out</button>}
         </div>
         <div class="bar">
           <input class="grow" type="search" placeholder="Search names, key=value" aria-label="Search names and metadata" value={search} onInput={(e) => setSearch(e.currentTarget.value)} />
@@ -124,7 +124,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
           e.preventDefault();
           if (session.rights === "admin") setForm({ name: "put", args: { bucket: "", files } });
         }}>
-          {tree ? <TreeView app={app} searching={!!search} lost={!!error} more={more} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
+          {tree ? <TreeView app={app} searching={!!search} lost={!!error} more={loadMore} current={location.hash} /> : !error && <p class="empty">Loading…</p>}
         </div>
         <div class="edge" role="separator" aria-orientation="vertical" aria-label="width of the sidebar" tabIndex={0} aria-valuenow={sidebarWidth} aria-valuemin={180} aria-valuemax={600} onPointerDown={drag} onKeyDown={(e) => {
           const step = e.key === "ArrowLeft" ? -16 : e.key === "ArrowRight" ? 16 : 0;
@@ -136,7 +136,7 @@ function Page({ session, leave }: { session: Session; leave: () => void }) {
         {route.view === "table" && <TablePage app={app} args={route.args} />}
         {route.view === "bucket" && <BucketPage app={app} args={route.args} />}
         {route.view === "home" && <HomePage app={app} />}
-        {(writes.current ||= route.view === "sql") && <SqlPage app={app} args={route.args} visible={route.view === "sql"} />}
+        {(sqlWasShown.current ||= route.view === "sql") && <SqlPage app={app} args={route.args} visible={route.view === "sql"} />}
       </main>
       {form?.name === "put" && <PutDialog app={app} args={form.args} close={() => setForm(null)} />}
       {form && form.name !== "put" && <FormDialog key={form.name} app={app} name={form.name} args={form.args} close={() => setForm(null)} />}
@@ -153,7 +153,7 @@ function forget() {
 
 const schemes = ["auto", "light", "dark"];
 function Scheme() {
-  const [scheme, setScheme] = useKept("partd.scheme", "auto");
+  const [scheme, setScheme] = useStored("partd.scheme", "auto");
   useEffect(() => {
     document.documentElement.dataset.scheme = scheme;
     dispatchEvent(new Event("scheme"));
@@ -177,8 +177,8 @@ function Root() {
   }, []);
   if (error) return <p class="empty big" role="alert">{error}</p>;
   if (!session) return null;
-  if (!session.signed_in) return <SignIn done={setSession} />;
-  return <Page session={session} leave={() => void post<Session>("sign-out", {}).then((s) => (setSession(s), forget()))} />;
+  if (!session.signed_in) return <SignIn onSignedIn={setSession} />;
+  return <Page session={session} signOut={() => void post<Session>("sign-out", {}).then((s) => (setSession(s), forget()))} />;
 }
 
 render(<Root />, document.getElementById("page")!);

@@ -2,7 +2,7 @@
 // query's result.
 import { Field, RecordBatch } from "apache-arrow";
 import { type Args, ApiError, type Batches, address, get, onBack, query, stream, type Written } from "./api";
-import { quoted } from "./common";
+import { quoteName } from "./common";
 import type { Sort } from "./state";
 
 export interface Rows {
@@ -142,10 +142,10 @@ export interface Statement {
   at: Record<string, string>;
 }
 
-// narrowed returns a statement for the rows of sql that satisfy a filter, in the order of sort.
-export function narrowed(sql: string, filter: string, sort: Sort | null): string {
+// narrow returns a statement for the rows of sql that satisfy a filter, in the order of sort.
+export function narrow(sql: string, filter: string, sort: Sort | null): string {
   if (!filter && !sort) return sql;
-  const order = sort ? ` ORDER BY ${quoted(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
+  const order = sort ? ` ORDER BY ${quoteName(sort.column)} ${sort.descending ? "DESC NULLS FIRST" : "ASC NULLS LAST"}` : "";
   return `SELECT * FROM (\n${sql}\n)${filter ? ` WHERE (\n${filter}\n)` : ""}${order}`;
 }
 
@@ -216,7 +216,7 @@ export class ResultRows implements Rows {
     let response: Batches | undefined;
     try {
       const { sql, bucket } = this.statement;
-      const body = { id: this.id, sql: narrowed(sql, this.filter, this.sort), bucket, ...stateOf(this.statement.at), limit: maxResultRows + 1 };
+      const body = { id: this.id, sql: narrow(sql, this.filter, this.sort), bucket, ...stateOf(this.statement.at), limit: maxResultRows + 1 };
       response = await query(body, this.abort.signal);
       this.fields = response.schema.fields;
       this.changed();
@@ -238,22 +238,22 @@ export class ResultRows implements Rows {
       }
     } catch (err) {
       this.cancelled = this.abort.signal.aborted || (err as ApiError).status === 499;
-      if (!this.cancelled) this.error = this.placed(await this.why(err as Error, !!response));
+      if (!this.cancelled) this.error = this.relocate(await this.findCause(err as Error, !!response));
     }
     this.running = false;
     this.elapsed = performance.now() - this.started;
     this.changed();
   }
 
-  // placed converts an error's line number in the whole statement to a line of the filter.
-  private placed(err: Error): Error {
+  // relocate converts an error's line number in the whole statement to a line of the filter.
+  private relocate(err: Error): Error {
     if (!(err instanceof ApiError) || !err.line || (!this.filter && !this.sort)) return err;
     const line = err.line - this.statement.sql.split("\n").length - 2;
     return line > 0 ? new ApiError(err.message, err.status, line, err.column) : new ApiError(err.message, err.status);
   }
 
-  // If the stream broke off after it had begun, why returns the server's error. Otherwise it returns err.
-  private async why(err: Error, begun: boolean): Promise<Error> {
+  // If the stream broke off after it had begun, findCause returns the server's error. Otherwise it returns err.
+  private async findCause(err: Error, begun: boolean): Promise<Error> {
     if (!begun) return err;
     const reply = await get<{ error: string; line?: number; column?: number }>(`query/${this.id}/error`).catch(() => null);
     return reply ? new ApiError(reply.error, 500, reply.line, reply.column) : err;

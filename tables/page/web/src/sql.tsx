@@ -3,21 +3,21 @@
 import { useEffect, useReducer, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api";
 import { Clock } from "./clock";
-import { type App, bucketName, count, href, useKept } from "./common";
+import { type App, bucketName, formatCount, href, useStored } from "./common";
 import { useCompletion } from "./complete";
 import { editor, type Editor } from "./editor";
 import { Explore, Filter, notApplied, Switch } from "./explore";
 import { ResultRows, standsAlone, type Statement } from "./rows";
-import { after, type Change, readLook, writeLook } from "./state";
+import { applyChange, type Change, readLook, writeLook } from "./state";
 import { Downloads, ProfilePane } from "./table";
-import { said, WriteDialog } from "./write";
+import { summarize, WriteDialog } from "./write";
 
-type At = Record<string, string>;
+type TablesState = Record<string, string>;
 interface Tab {
   id: number;
   sql: string;
   bucket: string;
-  at?: At; // the state of the tables, as request parameters
+  at?: TablesState; // the state of the tables, as request parameters
   look?: string; // view of the rows, as in the address
 }
 // Run contains the results of a tab's statements that have run or are running.
@@ -39,19 +39,19 @@ const addressOf = (tab: Tab) => {
   const full = href("sql", { q: tab.sql, bucket: tab.bucket, ...tab.at, ...writeLook(lookOf(tab)) });
   return tab.sql.trim() && full.length <= maxAddressLength ? full : href("sql");
 };
-const same = (a: Tab, b: Tab) => a.sql === b.sql && a.bucket === b.bucket && states.every((key) => a.at?.[key] === b.at?.[key]);
+const isSameQuery = (a: Tab, b: Tab) => a.sql === b.sql && a.bucket === b.bucket && states.every((key) => a.at?.[key] === b.at?.[key]);
 
 export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParams; visible: boolean }) {
-  const [tabs, setTabs] = useKept<Tab[]>("partd.tabs", [{ id: 1, sql: "", bucket: "" }]);
-  const [current, setCurrent] = useKept("partd.tab", tabs[0].id);
-  const [past, setPast] = useKept<Tab[]>("partd.history", []);
+  const [tabs, setTabs] = useStored<Tab[]>("partd.tabs", [{ id: 1, sql: "", bucket: "" }]);
+  const [current, setCurrent] = useStored("partd.tab", tabs[0].id);
+  const [pastQueries, setPastQueries] = useStored<Tab[]>("partd.history", []);
   const [showPast, setShowPast] = useState(false);
   const [, changed] = useReducer((n: number) => n + 1, 0);
   const [note, setNote] = useState("");
-  const [write, setWrite] = useState<{ rows: ResultRows; done: () => void }>(); // the write that the user must confirm
+  const [write, setWrite] = useState<{ rows: ResultRows; onDone: () => void }>(); // the write that the user must confirm
   const runs = useRef(new Map<number, Run>());
   const host = useRef<HTMLDivElement>(null);
-  const edit = useRef<Editor | null>(null);
+  const editorRef = useRef<Editor | null>(null);
   const tab = tabs.find((t) => t.id === current) ?? tabs[0];
   const look = lookOf(tab);
   const activeRun = runs.current.get(tab.id);
@@ -59,26 +59,26 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   const running = activeRun?.all.find((r) => r.running) ?? (activeRun?.next?.running ? activeRun.next : undefined);
   const alone = !!result && (!!result.written || standsAlone(result.statement.sql));
   // The editor's callbacks run after this rendering, and must see the newest state.
-  const now = useRef({ tab, tabs, run });
-  now.current = { tab, tabs, run };
+  const newest = useRef({ tab, tabs, run });
+  newest.current = { tab, tabs, run };
 
-  function keep(list: Tab[]) {
-    now.current.tabs = list;
-    now.current.tab = list.find((t) => t.id === now.current.tab.id) ?? now.current.tab;
+  function setAllTabs(list: Tab[]) {
+    newest.current.tabs = list;
+    newest.current.tab = list.find((t) => t.id === newest.current.tab.id) ?? newest.current.tab;
     setTabs(list);
   }
-  function change(part: Partial<Tab>, id = now.current.tab.id) {
-    keep(now.current.tabs.map((t) => (t.id === id ? { ...t, ...part } : t)));
+  function change(part: Partial<Tab>, id = newest.current.tab.id) {
+    setAllTabs(newest.current.tabs.map((t) => (t.id === id ? { ...t, ...part } : t)));
   }
-  function typed(sql: string) {
+  function onTyped(sql: string) {
     change({ sql });
     // Remove the statement from the address, because it is no longer in the editor.
     if (readQuery() !== null && readQuery() !== sql) location.hash = href("sql");
   }
   // open selects the tab of a statement, or fills a tab with the statement. It does not run the statement.
   function open(wanted: Omit<Tab, "id">) {
-    const { tab, tabs } = now.current;
-    const found = [tab, ...tabs].find((t) => same(t, { ...wanted, id: 0 }));
+    const { tab, tabs } = newest.current;
+    const found = [tab, ...tabs].find((t) => isSameQuery(t, { ...wanted, id: 0 }));
     const id = Math.max(...tabs.map((t) => t.id)) + 1;
     if (found) {
       change({ look: wanted.look }, found.id);
@@ -88,68 +88,68 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       showInEditor(wanted.sql); // now, not at the next render, so that Ctrl+Enter already runs this statement
     } else if (tabs.length >= maxTabs) setNote(`at most ${maxTabs} tabs: close one first`);
     else {
-      keep([...tabs, { ...wanted, id }]);
+      setAllTabs([...tabs, { ...wanted, id }]);
       setCurrent(id);
     }
   }
   function showInEditor(sql: string) {
-    const { view } = edit.current!;
+    const { view } = editorRef.current!;
     const text = view.state.doc.toString();
     if (text !== sql) view.dispatch({ changes: { from: 0, to: text.length, insert: sql } });
   }
-  function choose(to: Tab) {
-    setCurrent(to.id);
-    history.pushState(null, "", runs.current.has(to.id) ? addressOf(to) : href("sql"));
+  function choose(chosen: Tab) {
+    setCurrent(chosen.id);
+    history.pushState(null, "", runs.current.has(chosen.id) ? addressOf(chosen) : href("sql"));
     dispatchEvent(new HashChangeEvent("hashchange"));
   }
   function remove(id: number) {
     stop(id);
     runs.current.delete(id);
     const rest = tabs.filter((t) => t.id !== id);
-    keep(rest.length ? rest : [{ id: id + 1, sql: "", bucket: "" }]);
-    if (id === tab.id) choose(now.current.tabs[0]);
+    setAllTabs(rest.length ? rest : [{ id: id + 1, sql: "", bucket: "" }]);
+    if (id === tab.id) choose(newest.current.tabs[0]);
   }
-  function stop(id = now.current.tab.id) {
+  function stop(id = newest.current.tab.id) {
     const run = runs.current.get(id);
     if (!run) return;
     run.stopped = true;
     for (const r of [...run.all, run.next]) if (r?.running) r.cancel();
   }
   async function run() {
-    const { tab } = now.current;
-    const statements = edit.current!.statements();
+    const { tab } = newest.current;
+    const statements = editorRef.current!.statements();
     if (!statements.length) return;
     stop();
     setNote(statements.length > maxStatements ? `at most ${maxStatements} statements can run at once: select fewer` : "");
     if (statements.length > maxStatements) return;
-    edit.current!.mark("");
+    editorRef.current!.mark("");
     const whole = { ...tab, look: href("", writeLook({ ...lookOf(tab), filter: "", sort: null, profile: null })).split("?")[1] };
     change({ look: whole.look });
     const run: Run = { started: performance.now(), all: [], shown: 0 };
     runs.current.set(tab.id, run);
-    setPast([whole, ...past.filter((p) => !same(p, tab))].slice(0, maxHistory));
+    setPastQueries([whole, ...pastQueries.filter((p) => !isSameQuery(p, tab))].slice(0, maxHistory));
     goTo(addressOf(whole));
     for (const statement of statements) {
       const r = new ResultRows({ ...statement, bucket: tab.bucket, at: tab.at ?? {} }, "", null, statements.length, () => changed(0));
       run.shown = run.all.push(r) - 1;
       changed(0);
       await r.done;
-      if (r.error instanceof ApiError && r.error.writes) await new Promise<void>((done) => setWrite({ rows: r, done }));
+      if (r.error instanceof ApiError && r.error.writes) await new Promise<void>((done) => setWrite({ rows: r, onDone: done }));
       if (r.error || r.cancelled || run.stopped) break;
     }
   }
   function set(part: Change) {
-    const { tab, tabs } = now.current;
+    const { tab, tabs } = newest.current;
     const previous = tabs.find((t) => t.id === tab.id)!;
-    const to = { ...previous, look: href("", writeLook(after(lookOf(previous), part))).split("?")[1] ?? "" };
-    change({ look: to.look });
-    location.hash = addressOf(to);
+    const next = { ...previous, look: href("", writeLook(applyChange(lookOf(previous), part))).split("?")[1] ?? "" };
+    change({ look: next.look });
+    location.hash = addressOf(next);
   }
 
   useEffect(() => {
-    edit.current = editor(host.current!, tab.sql, typed, () => void now.current.run());
+    editorRef.current = editor(host.current!, tab.sql, onTyped, () => void newest.current.run());
     return () => {
-      edit.current!.view.destroy();
+      editorRef.current!.view.destroy();
       for (const id of runs.current.keys()) stop(id);
     };
   }, []);
@@ -164,7 +164,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     open({ sql: args.get("q")!, bucket: args.get("bucket") ?? "", at, look: href("", writeLook(readLook(args))).split("?")[1] ?? "" });
   }, [link]);
   useEffect(() => {
-    if (visible && !look.filter && !look.chart) edit.current!.view.focus();
+    if (visible && !look.filter && !look.chart) editorRef.current!.view.focus();
   }, [visible, tab.id]);
   // If the filter or the order changed, run the statement with them.
   useEffect(() => {
@@ -188,10 +188,10 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
   useEffect(() => {
     const { sql, from } = result?.statement ?? { sql: "", from: 0 };
     const isMarked = error?.line && tab.sql.startsWith(sql, from);
-    edit.current!.mark(error?.message ?? "", isMarked ? { text: sql, from, line: error.line!, column: error.column ?? 1 } : undefined);
+    editorRef.current!.mark(error?.message ?? "", isMarked ? { text: sql, from, line: error.line!, column: error.column ?? 1 } : undefined);
   }, [result?.error, tab.id]);
 
-  useCompletion(edit, app, tab, visible);
+  useCompletion(editorRef, app, tab, visible);
 
   async function share() {
     const url = location.href.replace(/#.*/, "") + addressOf(tab);
@@ -199,7 +199,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
     setNote(copied ? "the link was copied" : url);
   }
   function format() {
-    edit.current!.format().then(() => setNote(""), (err: Error) => setNote(`the statement cannot be formatted: ${err.message.split("\n")[0]}`));
+    editorRef.current!.format().then(() => setNote(""), (err: Error) => setNote(`the statement cannot be formatted: ${err.message.split("\n")[0]}`));
   }
   const title = (sql: string) => sql.replace(/\s+/g, " ").trim().slice(0, 28) || "New query";
   const source: Statement = result?.statement ?? { sql: "", from: 0, bucket: "", at: {} };
@@ -243,8 +243,8 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       </div>
       {showPast && (
         <ol class="history" aria-label="history">
-          {past.map((p) => <li><button class="quiet" onClick={() => (open(p), setShowPast(false))}><code>{p.sql.replace(/\s+/g, " ").slice(0, 160)}</code><small>{bucketName(p.bucket)}</small></button></li>)}
-          {!past.length && <li class="faint">This browser stores the queries that you run here.</li>}
+          {pastQueries.map((p) => <li><button class="quiet" onClick={() => (open(p), setShowPast(false))}><code>{p.sql.replace(/\s+/g, " ").slice(0, 160)}</code><small>{bucketName(p.bucket)}</small></button></li>)}
+          {!pastQueries.length && <li class="faint">This browser stores the queries that you run here.</li>}
         </ol>
       )}
       {activeRun && activeRun.all.length > 1 && (
@@ -260,7 +260,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
       ) : !result ? (
         <p class="empty">Write a SELECT and run it<span class="keys">: <kbd>Ctrl</kbd> <kbd>Enter</kbd></span>. Names are completed as you type<span class="keys">; <kbd>Ctrl</kbd> <kbd>Space</kbd> shows the choices</span>.</p>
       ) : result.written ? (
-        <p class="empty">{said(result.written)}</p>
+        <p class="empty">{summarize(result.written)}</p>
       ) : result.fields[0]?.name === "explain_key" ? (
         <div class="split"><pre class="plan" tabIndex={0} aria-label="plan">{plan(result)}</pre></div>
       ) : (
@@ -280,7 +280,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
         </Explore>
       )}
       <div class="status" role="status">
-        {running ? <>Running… <Clock since={running.started} />{count(running.count)} rows</> : !result || result.error || result.written ? "" : failed ? notApplied : result.declined ? "The statement was not run." : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${count(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${count(result.count)} rows in ${seconds(result.elapsed)}`}
+        {running ? <>Running… <Clock since={running.started} />{formatCount(running.count)} rows</> : !result || result.error || result.written ? "" : failed ? notApplied : result.declined ? "The statement was not run." : result.cancelled ? `Cancelled after ${seconds(result.elapsed)}. ${formatCount(result.count)} rows were received.` : result.cut ? <b>Only {result.cut} are shown. Download the result to get all rows.</b> : `${formatCount(result.count)} rows in ${seconds(result.elapsed)}`}
         {note && <span class="note">{note}</span>}
       </div>
       {write && (
@@ -290,7 +290,7 @@ export function SqlPage({ app, args, visible }: { app: App; args: URLSearchParam
             setWrite(undefined);
             write.rows.close(outcome);
             app.reload();
-            write.done();
+            write.onDone();
           }}
         />
       )}

@@ -20,7 +20,7 @@ export interface Look {
 // A change that depends on the current look is a function, because the look from the last rendering may
 // be outdated: fast key presses can cause several changes between two renderings.
 export type Change = Partial<Look> | ((now: Look) => Partial<Look>);
-export const after = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
+export const applyChange = (now: Look, change: Change): Look => ({ ...now, ...(typeof change === "function" ? change(now) : change) });
 
 export function readLook(args: URLSearchParams): Look {
   const sort = args.get("sort");
@@ -38,7 +38,7 @@ export function writeLook({ filter, sort, profile, chart }: Look): Record<string
   return { filter, sort: order, profile: profile ?? undefined, chart: chart?.kind, x: chart?.x, y: chart?.y, by: chart?.by };
 }
 
-export function sorted(sort: Sort | null, column: string): Sort | null {
+export function toggleSort(sort: Sort | null, column: string): Sort | null {
   return sort?.column !== column ? { column, descending: false } : sort.descending ? null : { column, descending: true };
 }
 
@@ -46,6 +46,6 @@ export function sorted(sort: Sort | null, column: string): Sort | null {
 // characters; JavaScript counts UTF-16 units.
 export function indexOfPosition(text: string, line: number, column: number): number {
   const lines = text.split("\n").slice(0, line);
-  const last = [...(lines[line - 1] ?? "")].slice(0, column - 1).join("");
-  return [...lines.slice(0, line - 1), last].join("\n").length;
+  const linePart = [...(lines[line - 1] ?? "")].slice(0, column - 1).join("");
+  return [...lines.slice(0, line - 1), linePart].join("\n").length;
 }

@@ -1,11 +1,11 @@
 // Shows the views of a table and of a bucket.
 import { useEffect, useMemo, useReducer, useRef, useState } from "preact/hooks";
 import { address, get, type Profile, type Table, type Tree } from "./api";
-import { type App, bucketName, count, csv, href, quoted, readRoute, shown, size, useLoaded, when } from "./common";
+import { type App, bucketName, formatCount, csvField, href, quoteName, readRoute, shorten, formatBytes, useLoaded, formatTime } from "./common";
 import { difference } from "./duckdb";
 import { Explore, Filter, notApplied, Switch } from "./explore";
 import { TableRows } from "./rows";
-import { after, type Change, readLook, writeLook } from "./state";
+import { applyChange, type Change, readLook, writeLook } from "./state";
 import { instant } from "./values";
 
 export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
@@ -15,15 +15,15 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
     version: args.get("version") ?? undefined,
     snapshot: args.get("snapshot") ?? undefined,
   };
-  const key = JSON.stringify([name, app.turn]);
+  const key = JSON.stringify([name, app.reloadCount]);
   const look = readLook(args);
   const { filter, sort } = look;
-  const set = (change: Change) => void (location.hash = href("table", { ...name, ...writeLook(after(readLook(readRoute().args), change)) }));
+  const set = (change: Change) => void (location.hash = href("table", { ...name, ...writeLook(applyChange(readLook(readRoute().args), change)) }));
   const [note, setNote] = useState("");
   const [, changed] = useReducer((n: number) => n + 1, 0);
 
   const table = useLoaded(key, (signal) => get<Table>("table", name, signal));
-  const order = sort ? csv((sort.descending ? "-" : /^[-+]/.test(sort.column) ? "+" : "") + sort.column) : undefined;
+  const order = sort ? csvField((sort.descending ? "-" : /^[-+]/.test(sort.column) ? "+" : "") + sort.column) : undefined;
   const params = { ...name, sort: order, filter };
   const rows = useMemo(() => new TableRows(params, () => changed(0)), [key, order, filter]);
   useEffect(() => () => rows.close(), [rows]);
@@ -47,24 +47,24 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
   const userMetadata = Object.entries(table.value?.metadata ?? {}).filter(([k]) => !k.startsWith("_"));
   const filtered = filter && !table.error ? rows.error : undefined;
   const failed = table.error ?? (filtered ? undefined : rows.error);
-  const statement = `SELECT *\nFROM ${quoted(name.table)}${filter ? `\nWHERE ${filter}` : ""}${sort ? `\nORDER BY ${quoted(sort.column)}${sort.descending ? " DESC" : ""}` : ""}\nLIMIT 1000`;
+  const statement = `SELECT *\nFROM ${quoteName(name.table)}${filter ? `\nWHERE ${filter}` : ""}${sort ? `\nORDER BY ${quoteName(sort.column)}${sort.descending ? " DESC" : ""}` : ""}\nLIMIT 1000`;
   const at = { ...(name.version && { version: name.version }), ...(name.snapshot && { snapshot: name.snapshot }) };
-  const source = { sql: `SELECT * FROM ${quoted(name.table)}`, from: 0, bucket: name.bucket, at };
+  const source = { sql: `SELECT * FROM ${quoteName(name.table)}`, from: 0, bucket: name.bucket, at };
   return (
     <section class="view" aria-label={`table ${name.table.slice(0, 100)}`}>
       <div class="title">
         <h1>
-          <a href={href("bucket", { bucket: name.bucket })}><bdi>{shown(bucketName(name.bucket))}</bdi></a> / <bdi>{shown(name.table)}</bdi>
+          <a href={href("bucket", { bucket: name.bucket })}><bdi>{shorten(bucketName(name.bucket))}</bdi></a> / <bdi>{shorten(name.table)}</bdi>
         </h1>
         {table.value && (
           <select aria-label="compare with" value="" onChange={(e) => void compare(e.currentTarget.value)}>
             <option value="">Compare with…</option>
-            {table.value.versions.filter((v) => String(v.version) !== name.version).reverse().map((v) => <option value={`version ${v.version}`}>version {v.version} · {v.operation} · {when(v.time)}</option>)}
+            {table.value.versions.filter((v) => String(v.version) !== name.version).reverse().map((v) => <option value={`version ${v.version}`}>version {v.version} · {v.operation} · {formatTime(v.time)}</option>)}
             {table.value.snapshots?.filter((s) => s.name !== name.snapshot).map((s) => <option value={`snapshot ${s.name}`}>snapshot {s.name.slice(0, 60)}</option>)}
           </select>
         )}
         {isOld && <span class="chip">{name.version ? `version ${name.version}` : `snapshot ${name.snapshot}`} <a href={href("table", { bucket: name.bucket, table: name.table })}>newest</a></span>}
-        <small>{table.value ? `${count(table.value.rows)} rows · ${size(table.value.bytes)} · version ${table.value.version} · ${when(table.value.updated)}` : " "}</small>
+        <small>{table.value ? `${formatCount(table.value.rows)} rows · ${formatBytes(table.value.bytes)} · version ${table.value.version} · ${formatTime(table.value.updated)}` : " "}</small>
         {table.value?.maintenance && <Maintenance state={table.value.maintenance} />}
       </div>
       <div class="bar">
@@ -94,7 +94,7 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
         {visible.ready && !visible.count && <p class="empty over">{filter ? "No row matches the filter." : "The table has no rows. To add rows, drop a file on its bucket."}</p>}
       </Explore>
       <div class="status" role="status">
-        {filtered ? notApplied : visible !== rows && !rows.error ? "Loading…" : visible.ready ? `${count(visible.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
+        {filtered ? notApplied : visible !== rows && !rows.error ? "Loading…" : visible.ready ? `${formatCount(visible.count)} rows${filter ? " match" : ""}` : rows.error ? "" : "Loading…"}
         {note && <span class="note">{note}</span>}
         {userMetadata.length > 0 && <bdi class="meta">{userMetadata.map(([k, v]) => `${k}=${typeof v === "string" ? v : JSON.stringify(v)}`).join("  ").slice(0, 300)}</bdi>}
       </div>
@@ -104,11 +104,11 @@ export function TablePage({ app, args }: { app: App; args: URLSearchParams }) {
 
 // Maintenance shows the state of a table's maintenance. Its summary says if the table needs maintenance in vain.
 function Maintenance({ state: m }: { state: NonNullable<Table["maintenance"]> }) {
-  const facts = [`${count(m.files)} files, ${count(m.small_files)} of them small`, `${count(m.versions)} versions, ${size(m.metadata_bytes)} of metadata`];
-  if (m.unused_bytes) facts.push(`${size(m.unused_bytes)} in files that nothing needs`);
-  facts.push(m.last ? `maintained ${when(m.last)}` : "not yet maintained by this server");
+  const facts = [`${formatCount(m.files)} files, ${formatCount(m.small_files)} of them small`, `${formatCount(m.versions)} versions, ${formatBytes(m.metadata_bytes)} of metadata`];
+  if (m.unused_bytes) facts.push(`${formatBytes(m.unused_bytes)} in files that nothing needs`);
+  facts.push(m.last ? `maintained ${formatTime(m.last)}` : "not yet maintained by this server");
   if (m.reason) facts.push(`not maintained now: ${m.reason}`);
-  if (m.next) facts.push(`next attempt ${when(m.next)}`);
+  if (m.next) facts.push(`next attempt ${formatTime(m.next)}`);
   return (
     <details class={m.reason ? "care bad" : "care"}>
       <summary>{m.reason ? "Not maintained" : "Maintenance"}</summary>
@@ -140,7 +140,7 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
   const edge = (n: number) => (time ? instant(n).replace(/:[^:]*$/, "") : String(Number(n.toPrecision(6))));
   return (
     <aside class="profile" ref={pane} aria-label="profile of a column">
-      <header><bdi>{shown(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
+      <header><bdi>{shorten(args.column ?? "")}</bdi><button class="quiet" aria-label="close the profile" onClick={close}>✕</button></header>
       {error && <p class="error" role="alert">{error.message}</p>}
       {args.filter && <p class="faint">Only rows that match the filter are counted.</p>}
       {!p && !error && <p class="faint">Counting…</p>}
@@ -148,17 +148,17 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
         <>
           <dl>
             <dt>Type</dt><dd>{p.type}</dd>
-            <dt>Rows</dt><dd>{count(p.rows)}</dd>
-            <dt>Nulls</dt><dd>{count(p.nulls)} <small>{p.rows ? `${((100 * p.nulls) / p.rows).toFixed(1)} %` : ""}</small></dd>
-            <dt>Distinct</dt><dd>{p.exact ? "" : "≈ "}{count(p.distinct)}</dd>
-            <dt>Smallest</dt><dd><bdi>{shown(p.min ?? "–")}</bdi></dd>
-            <dt>Largest</dt><dd><bdi>{shown(p.max ?? "–")}</bdi></dd>
+            <dt>Rows</dt><dd>{formatCount(p.rows)}</dd>
+            <dt>Nulls</dt><dd>{formatCount(p.nulls)} <small>{p.rows ? `${((100 * p.nulls) / p.rows).toFixed(1)} %` : ""}</small></dd>
+            <dt>Distinct</dt><dd>{p.exact ? "" : "≈ "}{formatCount(p.distinct)}</dd>
+            <dt>Smallest</dt><dd><bdi>{shorten(p.min ?? "–")}</bdi></dd>
+            <dt>Largest</dt><dd><bdi>{shorten(p.max ?? "–")}</bdi></dd>
           </dl>
           {p.histogram && p.histogram.length > 0 && (
             <>
               <svg class="histogram" viewBox={`0 0 ${bars.length * 10} 60`} preserveAspectRatio="none" role="img" aria-label={`histogram of ${bars.length} bins, the fullest with ${maxCount} rows`}>
                 {p.histogram.map((b, i) => (
-                  <rect x={i * 10 + 0.5} width={9} y={60 - (b.count / maxCount) * 58} height={(b.count / maxCount) * 58}><title>{`${edge(b.from)} to ${edge(b.to)}: ${count(b.count)}`}</title></rect>
+                  <rect x={i * 10 + 0.5} width={9} y={60 - (b.count / maxCount) * 58} height={(b.count / maxCount) * 58}><title>{`${edge(b.from)} to ${edge(b.to)}: ${formatCount(b.count)}`}</title></rect>
                 ))}
               </svg>
               <div class="ends"><small>{edge(p.histogram[0].from)}</small><small>{edge(p.histogram[p.histogram.length - 1].to)}</small></div>
@@ -167,7 +167,7 @@ export function ProfilePane({ args, close }: { args: Record<string, string | und
           {p.top && (
             <ol class="top">
               {p.top.map((t) => (
-                <li><bdi>{shown(t.value, 100)}</bdi><small>{count(t.count)}</small><progress max={maxCount} value={t.count} aria-hidden="true" /></li>
+                <li><bdi>{shorten(t.value, 100)}</bdi><small>{formatCount(t.count)}</small><progress max={maxCount} value={t.count} aria-hidden="true" /></li>
               ))}
             </ol>
           )}
@@ -182,7 +182,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
   const snapshot = args.get("snapshot") ?? undefined;
   const admin = app.session.rights === "admin";
   // app.tree may contain only search results, so the bucket's tables are requested separately.
-  const { value: tree, error } = useLoaded(JSON.stringify([bucket, snapshot, app.turn]), (signal) => get<Tree>("tree", { bucket: bucket || null, snapshot, limit: 10000 }, signal));
+  const { value: tree, error } = useLoaded(JSON.stringify([bucket, snapshot, app.reloadCount]), (signal) => get<Tree>("tree", { bucket: bucket || null, snapshot, limit: 10000 }, signal));
   const found = tree?.buckets[0];
   const form = { bucket, snapshot };
   return (
@@ -191,7 +191,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
       const files = [...(e.dataTransfer?.files ?? [])];
       if (files.length && admin) app.dialog("put", { bucket, files });
     }}>
-      <div class="title"><h1><bdi>{shown(bucketName(bucket))}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{shown(snapshot)}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
+      <div class="title"><h1><bdi>{shorten(bucketName(bucket))}</bdi></h1>{snapshot && <span class="chip">snapshot <bdi>{shorten(snapshot)}</bdi> <a href={href("bucket", { bucket })}>now</a></span>}</div>
       {admin && (
         <div class="bar">
           {snapshot ? (
@@ -210,7 +210,7 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
       )}
       {error && <p class="error" role="alert">{error.message}</p>}
       {tree && !found?.tables.length && <p class="empty">{snapshot ? "The snapshot has no tables." : `The bucket has no tables.${admin ? " Drop a CSV or Parquet file here." : ""}`}</p>}
-      {tree?.next && <p class="empty">Only the first {count(found!.tables.length)} tables are shown. Search to find others.</p>}
+      {tree?.next && <p class="empty">Only the first {formatCount(found!.tables.length)} tables are shown. Search to find others.</p>}
       {!!found?.tables.length && (
         <div class="scroll">
           <table>
@@ -218,8 +218,8 @@ export function BucketPage({ app, args }: { app: App; args: URLSearchParams }) {
             <tbody>
               {found.tables.map((t) => (
                 <tr key={t.name}>
-                  <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{shown(t.name)}</bdi></a></td>
-                  <td class="num">{count(t.rows)}</td><td class="num">{size(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{when(t.updated)}</td>
+                  <td><a href={href("table", { bucket, table: t.name, snapshot })}><bdi>{shorten(t.name)}</bdi></a></td>
+                  <td class="num">{formatCount(t.rows)}</td><td class="num">{formatBytes(t.bytes)}</td><td class="num">{t.version}</td><td class="faint">{formatTime(t.updated)}</td>
                 </tr>
               ))}
             </tbody>

@@ -1,7 +1,7 @@
 // Shows the tree of buckets, tables, columns, versions and snapshots.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get, type Table } from "./api";
-import { type App, bucketName, count, href, parseRoute, shown, when } from "./common";
+import { type App, bucketName, formatCount, href, parseRoute, shorten, formatTime } from "./common";
 
 interface Node {
   id: string;
@@ -10,7 +10,7 @@ interface Node {
   detail?: string;
   kind: "bucket" | "table" | "group" | "column" | "version" | "snapshot" | "note";
   open?: boolean; // undefined for a node without children
-  go?: string; // the address that a click opens
+  address?: string; // the address that a click opens
   drop?: string; // the bucket into which a file dropped on the node is put
 }
 
@@ -29,7 +29,7 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
   const [open, setOpen] = useState<Record<string, boolean>>({});
   const [tables, setTables] = useState<Record<string, Table | string>>({});
   const [active, setActive] = useState("");
-  const [over, setOver] = useState<string | null>(null);
+  const [dropBucket, setDropBucket] = useState<string | null>(null);
   const list = useRef<HTMLDivElement>(null);
   useEffect(() => setTables({}), [app.tree]);
   // Select the node for the current address, and open the nodes above it.
@@ -51,37 +51,37 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
   for (const bucket of app.tree?.buckets ?? []) {
     const id = `b/${bucket.name}`;
     const openByDefault = app.tree!.buckets.length <= 8 || searching;
-    nodes.push({ id, level: 1, label: bucketName(bucket.name), kind: "bucket", open: isOpen(id, openByDefault), go: href("bucket", { bucket: bucket.name }), drop: bucket.name });
+    nodes.push({ id, level: 1, label: bucketName(bucket.name), kind: "bucket", open: isOpen(id, openByDefault), address: href("bucket", { bucket: bucket.name }), drop: bucket.name });
     if (!isOpen(id, openByDefault)) continue;
     for (const table of bucket.tables) {
       const args = { bucket: bucket.name, table: table.name };
       const tableId = idOf(bucket.name, table.name);
-      nodes.push({ id: tableId, level: 2, label: table.name, detail: count(table.rows), kind: "table", open: isOpen(tableId), go: href("table", args), drop: bucket.name });
-      if (isOpen(tableId)) inTable(tableId, args);
+      nodes.push({ id: tableId, level: 2, label: table.name, detail: formatCount(table.rows), kind: "table", open: isOpen(tableId), address: href("table", args), drop: bucket.name });
+      if (isOpen(tableId)) pushTableNodes(tableId, args);
     }
     if (bucket.snapshots?.length) {
       const group = `s/${bucket.name}`;
-      nodes.push({ id: group, level: 2, label: "Snapshots", detail: count(bucket.snapshots.length), kind: "group", open: isOpen(group) });
+      nodes.push({ id: group, level: 2, label: "Snapshots", detail: formatCount(bucket.snapshots.length), kind: "group", open: isOpen(group) });
       for (const s of isOpen(group) ? bucket.snapshots : []) {
         const go = href("bucket", { bucket: bucket.name, snapshot: s.name });
-        nodes.push({ id: `${group}/${s.name}`, level: 3, label: s.name, detail: when(s.time).slice(0, 10), kind: "snapshot", go });
+        nodes.push({ id: `${group}/${s.name}`, level: 3, label: s.name, detail: formatTime(s.time).slice(0, 10), kind: "snapshot", address: go });
       }
     }
   }
-  function inTable(id: string, args: { bucket: string; table: string }) {
-    const found = tables[id];
-    if (typeof found !== "object") {
-      nodes.push({ id: `${id}/…`, level: 3, label: found ?? "Loading…", kind: "note" });
+  function pushTableNodes(id: string, args: { bucket: string; table: string }) {
+    const loaded = tables[id];
+    if (typeof loaded !== "object") {
+      nodes.push({ id: `${id}/…`, level: 3, label: loaded ?? "Loading…", kind: "note" });
       return;
     }
-    for (const column of found.columns) {
+    for (const column of loaded.columns) {
       nodes.push({ id: `${id}/c/${column.name}`, level: 3, label: column.name, detail: column.type, kind: "column" });
     }
     const group = `${id}/v`;
-    nodes.push({ id: group, level: 3, label: "Versions", detail: count(found.versions.length), kind: "group", open: isOpen(group) });
-    for (const v of isOpen(group) ? [...found.versions].reverse() : []) {
+    nodes.push({ id: group, level: 3, label: "Versions", detail: formatCount(loaded.versions.length), kind: "group", open: isOpen(group) });
+    for (const v of isOpen(group) ? [...loaded.versions].reverse() : []) {
       const go = href("table", { ...args, version: v.version });
-      nodes.push({ id: `${group}/${v.version}`, level: 4, label: `${v.version} ${v.operation}`, detail: when(v.time), kind: "version", go });
+      nodes.push({ id: `${group}/${v.version}`, level: 4, label: `${v.version} ${v.operation}`, detail: formatTime(v.time), kind: "version", address: go });
     }
   }
 
@@ -96,21 +96,21 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
     }
   }, [toLoad]);
 
-  const found = nodes.findIndex((n) => n.id === selected);
-  useEffect(() => list.current?.children[found]?.scrollIntoView({ block: "nearest" }), [selected, found >= 0]);
+  const selectedIndex = nodes.findIndex((n) => n.id === selected);
+  useEffect(() => list.current?.children[selectedIndex]?.scrollIntoView({ block: "nearest" }), [selected, selectedIndex >= 0]);
   const activeIndex = Math.max(0, nodes.findIndex((n) => n.id === active));
-  function toggle(node: Node, to = !node.open) {
-    if (node.open !== undefined) setOpen((o) => ({ ...o, [node.id]: to }));
+  function toggle(node: Node, open = !node.open) {
+    if (node.open !== undefined) setOpen((o) => ({ ...o, [node.id]: open }));
   }
   function choose(node: Node) {
     setActive(node.id);
-    if (node.go && node.id !== selected) location.hash = node.go;
-    if (!node.go || (node.kind === "bucket" && (node.id === selected || !node.open))) toggle(node);
+    if (node.address && node.id !== selected) location.hash = node.address;
+    if (!node.address || (node.kind === "bucket" && (node.id === selected || !node.open))) toggle(node);
   }
-  function focus(i: number) {
-    const to = Math.max(0, Math.min(nodes.length - 1, i));
-    setActive(nodes[to]?.id ?? "");
-    list.current?.children[to]?.scrollIntoView({ block: "nearest" });
+  function focus(index: number) {
+    const target = Math.max(0, Math.min(nodes.length - 1, index));
+    setActive(nodes[target]?.id ?? "");
+    list.current?.children[target]?.scrollIntoView({ block: "nearest" });
   }
   function onKey(event: KeyboardEvent) {
     const node = nodes[activeIndex];
@@ -132,7 +132,7 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
   }
   function onDrop(event: DragEvent, bucket: string) {
     event.preventDefault();
-    setOver(null);
+    setDropBucket(null);
     const files = [...(event.dataTransfer?.files ?? [])];
     if (files.length) app.dialog("put", { bucket, files });
   }
@@ -153,15 +153,15 @@ export function TreeView({ app, searching, lost, more, current }: Props) {
             aria-level={node.level}
             aria-expanded={node.open}
             aria-selected={node.id === selected}
-            class={`node ${node.kind} level${node.level}${i === activeIndex ? " active" : ""}${over !== null && node.drop === over ? " over" : ""}`}
-            title={shown(node.label, 300)}
+            class={`node ${node.kind} level${node.level}${i === activeIndex ? " active" : ""}${dropBucket !== null && node.drop === dropBucket ? " over" : ""}`}
+            title={shorten(node.label, 300)}
             onClick={() => choose(node)}
-            onDragOver={(e) => node.drop !== undefined && (e.preventDefault(), setOver(node.drop))}
-            onDragLeave={() => setOver(null)}
+            onDragOver={(e) => node.drop !== undefined && (e.preventDefault(), setDropBucket(node.drop))}
+            onDragLeave={() => setDropBucket(null)}
             onDrop={(e) => node.drop !== undefined && onDrop(e, node.drop)}
           >
             <i class={`twist${node.open === undefined ? " none" : node.open ? " open" : ""}`} aria-hidden="true" onClick={(e) => node.open !== undefined && (e.stopPropagation(), toggle(node))} />
-            <bdi class="label">{shown(node.label)}</bdi>
+            <bdi class="label">{shorten(node.label)}</bdi>
             {node.detail && <small>{node.detail}</small>}
           </div>
         ))}

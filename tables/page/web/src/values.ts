@@ -29,10 +29,10 @@ export function isTime(type: DataType): boolean {
 export function cell(batch: RecordBatch, row: number, column: number, chars = maxChars): Cell {
   const vector = batch.getChildAt(column);
   if (!vector || !vector.isValid(row)) return { text: "", null: true };
-  return valid(vector, row, chars);
+  return formatValid(vector, row, chars);
 }
 
-function valid(vector: Vector, row: number, chars: number): Cell {
+function formatValid(vector: Vector, row: number, chars: number): Cell {
   const type = vector.type as DataType;
   const data = vector.data[0];
   switch (type.typeId) {
@@ -163,21 +163,21 @@ const typeOfField = (field: Field, nullable: string) => `${field.name}: ${typeNa
 function nested(vector: Vector, row: number, chars: number): string {
   const data = vector.data[0];
   const children = data.children.map((child) => new Vector([child]));
-  const one = (of: Vector, at: number, name = false): string => {
-    if (!of.isValid(at)) return "null";
-    const { text, cut } = valid(of, at, chars);
-    return name || DataType.isUtf8(of.type) ? JSON.stringify(cut ? `${text}…` : text) : text;
+  const formatAt = (values: Vector, index: number, name = false): string => {
+    if (!values.isValid(index)) return "null";
+    const { text, cut } = formatValid(values, index, chars);
+    return name || DataType.isUtf8(values.type) ? JSON.stringify(cut ? `${text}…` : text) : text;
   };
   if (vector.type.typeId === Type.Struct) {
-    return `{${(vector.type.children as Field[]).map((f, i) => `${JSON.stringify(f.name)}: ${one(children[i], row)}`).join(", ")}}`;
+    return `{${(vector.type.children as Field[]).map((f, i) => `${JSON.stringify(f.name)}: ${formatAt(children[i], row)}`).join(", ")}}`;
   }
   const map = vector.type.typeId === Type.Map;
   const entries = map ? children[0].data[0].children.map((child) => new Vector([child])) : children;
   const parts: string[] = [];
-  let long = 0;
-  for (let at = Number(data.valueOffsets[row]); at < Number(data.valueOffsets[row + 1]) && long <= chars; at++) {
-    parts.push(map ? `${one(entries[0], at, true)}: ${one(entries[1], at)}` : one(entries[0], at));
-    long += parts[parts.length - 1].length + 2;
+  let length = 0;
+  for (let at = Number(data.valueOffsets[row]); at < Number(data.valueOffsets[row + 1]) && length <= chars; at++) {
+    parts.push(map ? `${formatAt(entries[0], at, true)}: ${formatAt(entries[1], at)}` : formatAt(entries[0], at));
+    length += parts[parts.length - 1].length + 2;
   }
   return map ? `{${parts.join(", ")}}` : `[${parts.join(", ")}]`;
 }

@@ -1,17 +1,17 @@
 // Runs statements that write, after the user has confirmed them.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { post, type Written } from "./api";
-import { bucketName, rowsOf, shown } from "./common";
+import { bucketName, rowsOf, shorten } from "./common";
 import { Dialog } from "./forms";
 import type { Statement } from "./rows";
 
-// said returns what a statement has done.
-export const said = (w: Written) => `${w.verb}: ${rowsOf(w.rows)} changed`;
+// summarize says what a statement has done.
+export const summarize = (w: Written) => `${w.verb}: ${rowsOf(w.rows)} changed`;
 
 // WriteDialog says how many rows a statement changes, and runs it on request. It calls close with the result, with the error
 // of a statement that is wrong or whose outcome is unknown, or without either if the user closes the dialog before that.
 export function WriteDialog({ statement, close }: { statement: Statement; close: (outcome?: Written | Error) => void }) {
-  const [dry, setDry] = useState<{ result: Written; command: string }>();
+  const [dryRun, setDryRun] = useState<{ result: Written; command: string }>();
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const isDone = useRef(false);
@@ -25,7 +25,7 @@ export function WriteDialog({ statement, close }: { statement: Statement; close:
 
   useEffect(() => {
     const closed = new AbortController(); // stops the dry run
-    exec({ dry_run: true }, closed.signal).then(setDry, (err: Error) => closed.signal.aborted || end(err));
+    exec({ dry_run: true }, closed.signal).then(setDryRun, (err: Error) => closed.signal.aborted || end(err));
     return () => closed.abort();
   }, []);
   async function submit() {
@@ -35,15 +35,15 @@ export function WriteDialog({ statement, close }: { statement: Statement; close:
     await exec({ id: id.current }).then((reply) => end(reply.result), (err: Error) => setError(err.message));
     setBusy(false);
   }
-  const change = dry && (
+  const change = dryRun && (
     <>
-      <b>{dry.result.verb}</b> changes {rowsOf(dry.result.rows)}
-      {dry.result.table && <> of <bdi>{shown(dry.result.table, 60)}</bdi></>} in {shown(bucketName(dry.result.bucket), 60)}
-      {dry.result.replaced ? `, and removes the ${rowsOf(dry.result.replaced)} that the table has` : ""}.
+      <b>{dryRun.result.verb}</b> changes {rowsOf(dryRun.result.rows)}
+      {dryRun.result.table && <> of <bdi>{shorten(dryRun.result.table, 60)}</bdi></>} in {shorten(bucketName(dryRun.result.bucket), 60)}
+      {dryRun.result.replaced ? `, and removes the ${rowsOf(dryRun.result.replaced)} that the table has` : ""}.
     </>
   );
   return (
-    <Dialog title="Run a statement that writes" button="Run it" bad command={dry?.command ?? " "} error={error} busy={busy || !dry} cancels={!dry} submit={submit} close={() => end(isSent.current ? new Error(error || "The statement may have changed the table: the dialog was closed before the server answered. Look at the table's versions.") : undefined)}>
+    <Dialog title="Run a statement that writes" button="Run it" bad command={dryRun?.command ?? " "} error={error} busy={busy || !dryRun} cancels={!dryRun} submit={submit} close={() => end(isSent.current ? new Error(error || "The statement may have changed the table: the dialog was closed before the server answered. Look at the table's versions.") : undefined)}>
       <p>{change ?? "Counting the rows…"}</p>
     </Dialog>
   );

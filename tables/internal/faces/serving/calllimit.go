@@ -5,16 +5,17 @@ import (
 	"sync"
 )
 
-// HostLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
+// CallLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
 // share, the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the
 // host with the most cancelable calls is canceled.
-type HostLimit struct {
+type CallLimit struct {
 	limit, share int
 
 	mu      sync.Mutex
 	holders []*holder // oldest first
 }
 
+// holder is a running call.
 type holder struct {
 	host   string
 	cancel func() // cancels the call; nil if it cannot be canceled
@@ -24,12 +25,12 @@ type holder struct {
 // canceled.
 const minPerHost = 8
 
-// NewHostLimit allows at most limit calls in total, and at most share calls for each host.
-func NewHostLimit(limit, share int) *HostLimit { return &HostLimit{limit: limit, share: share} }
+// NewCallLimit allows at most limit calls in total, and at most share calls for each host.
+func NewCallLimit(limit, share int) *CallLimit { return &CallLimit{limit: limit, share: share} }
 
 // Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
-// cancel is not nil, HostLimit may call cancel to end the call in favor of another call; cancel must not block.
-func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
+// cancel is not nil, CallLimit may call cancel to end the call in favor of another call; cancel must not block.
+func (l *CallLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
 	t := &holder{HostOf(address), cancel}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,18 +46,18 @@ func (l *HostLimit) Acquire(address string, cancel func()) (release func(), ok b
 }
 
 // Count returns the number of running calls.
-func (l *HostLimit) Count() int {
+func (l *CallLimit) Count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.holders)
 }
 
-func (l *HostLimit) remove(t *holder) {
+func (l *CallLimit) remove(t *holder) {
 	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
 }
 
 // makeRoom reports whether a call of host may start, and cancels another call for it if necessary. mu must be held.
-func (l *HostLimit) makeRoom(host string) bool {
+func (l *CallLimit) makeRoom(host string) bool {
 	ownCalls, cancelable := 0, map[string]int{}
 	for _, t := range l.holders {
 		if t.host == host {

@@ -1,1 +1,0 @@
-import{g as a,h as b,i as c,j as d}from"./chunk-AHPMTHOJ.js";import"./chunk-QFMJACUL.js";import"./chunk-M5CZ6UQG.js";import"./chunk-LHASNSRJ.js";import"./chunk-OOJM4CTU.js";export{d as BucketPage,b as Downloads,c as ProfilePane,a as TablePage};
