@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 )
@@ -212,6 +214,26 @@ func (f *scratchFile) create() error {
 // writeRows writes the rows that are not yet in data files or, if tail is false, all rows of the table. It does not
 // use f.mark, which sweep may already have cleared.
 func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
+	if tail {
+		return f.writeBatches(ctx, plan.Stored, func(yield func(arrow.RecordBatch, error) bool) {
+			for _, b := range plan.Tail {
+				b.Retain()
+				if !yield(b, nil) {
+					return
+				}
+			}
+		})
+	}
+	r, err := plan.Rows(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	return f.writeBatches(ctx, plan.Stored, arrowsafe.Batches(r))
+}
+
+// writeBatches creates the file and writes rows, whose columns it converts to the types of stored.
+func (f *scratchFile) writeBatches(ctx context.Context, stored *arrow.Schema, rows iter.Seq2[arrow.RecordBatch, error]) error {
 	if err := f.create(); err != nil {
 		return err
 	}
@@ -219,36 +241,32 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
 	// Make all fields of nested columns nullable, because files of other programs can contain nulls in fields that do
 	// not allow nulls. The writer would move the values of such fields to other rows.
-	columns := arrow.NewSchema(schema.MapTypes(plan.Stored.Fields(), schema.WithNullableFields), nil)
+	columns := arrow.NewSchema(schema.MapTypes(stored.Fields(), schema.WithNullableFields), nil)
 	w, err := pqarrow.NewFileWriter(columns, &f.out, properties, pqarrow.NewArrowWriterProperties())
 	if err != nil {
 		return errors.Join(err, f.out.Close())
 	}
-	write := func(b arrow.RecordBatch) error {
-		if err := canceled.Err(ctx); err != nil {
-			return err
+	for b, err := range rows {
+		if err == nil {
+			err = f.writeBatch(ctx, w, columns, b)
+			b.Release()
 		}
-		f.rows += b.NumRows()
-		converted, err := schema.Convert(b, columns)
 		if err != nil {
-			return err
+			return errors.Join(err, w.Close())
 		}
-		defer converted.Release()
-		return w.Write(converted)
 	}
-	if tail {
-		for i := 0; i < len(plan.Tail) && err == nil; i++ {
-			err = write(plan.Tail[i])
-		}
-		return errors.Join(err, w.Close())
+	return w.Close()
+}
+
+func (f *scratchFile) writeBatch(ctx context.Context, w *pqarrow.FileWriter, columns *arrow.Schema, rows arrow.RecordBatch) error {
+	if err := canceled.Err(ctx); err != nil {
+		return err
 	}
-	r, err := plan.Rows(ctx)
+	converted, err := schema.Convert(rows, columns)
 	if err != nil {
-		return errors.Join(err, w.Close())
+		return err
 	}
-	defer r.Release()
-	for err == nil && r.Next() {
-		err = write(r.RecordBatch())
-	}
-	return errors.Join(err, r.Err(), w.Close())
+	defer converted.Release()
+	f.rows += rows.NumRows()
+	return w.Write(converted)
 }

@@ -13,6 +13,7 @@ with extra("tables"):
     from .asynchronous import AsyncTables, connect_async
     from .bulk import Split, split
     from .client import Table, Tables, connect
+    from .each import each
     from .errors import Exists, MissingColumns, MomentError, NotFound, Violation
     from .operations import Snapshot
     from .results import Changes, Described, Replaced, Version
@@ -36,6 +37,7 @@ __all__ = [
     "Violation",
     "connect",
     "connect_async",
+    "each",
     "serve",
     "split",
 ]

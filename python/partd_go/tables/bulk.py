@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
 import pyarrow as pa
 
@@ -65,7 +65,7 @@ def split(
     files next to dir and in $TMPDIR.
     """
     flags = {
-        "by": _csv(arguments.names(by, "by")),
+        "by": csv(arguments.names(by, "by")),
         "output": os.path.abspath(os.path.expanduser(os.fspath(dir))),
         "to-format": format,
     }
@@ -86,7 +86,7 @@ def split(
     return _run([*command, "--from=arrow", "-"], flags["output"], _reader(data))
 
 
-def _csv(names: Sequence[str]) -> str:
+def csv(names: Sequence[str]) -> str:
     return ",".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
@@ -118,10 +118,9 @@ def _reader(data: Any) -> pa.RecordBatchReader:
 
 
 def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) -> Split:
-    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
     with tempfile.TemporaryFile() as stderr:
         stdin = subprocess.DEVNULL if rows is None else subprocess.PIPE
-        with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
+        with start(command, stdin, stderr) as process:
             try:
                 if rows is not None:
                     _send(rows, process)
@@ -135,17 +134,28 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
                 raise
         if process.returncode == 0:
             return Split(**json.loads(out))
-        stderr.seek(0)
-        problem = (
-            stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
-        )
+        raise problem_of(process, stderr, "split", dir)
+
+
+def start(command: Sequence[str], stdin: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Starts the program with a pipe for its output, and without the variables that set its flags."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env)
+
+
+def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, name: str) -> Exception:
+    """Returns the error of a program that failed."""
+    stderr.seek(0)
+    problem = (
+        stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
+    )
     if "the directory is not empty" in problem:
-        raise failure(Exists, "split", dir, problem.partition(": to write")[0], "pass force=True to write there anyway")
+        return failure(Exists, op, name, problem.partition(": to write")[0], "pass force=True to write there anyway")
     if is_disk_full(problem):
-        raise failure(NoSpace, "split", dir, problem, NO_SPACE_ADVICE)
+        return failure(NoSpace, op, name, problem, NO_SPACE_ADVICE)
     if "no such file" in problem:
-        raise failure(NotFound, "split", dir, problem)
-    raise failure(Misuse if process.returncode == 2 or "no such column" in problem else Error, "split", dir, problem)
+        return failure(NotFound, op, name, problem)
+    return failure(Misuse if process.returncode == 2 or "no such column" in problem else Error, op, name, problem)
 
 
 def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:

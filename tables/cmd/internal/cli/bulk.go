@@ -21,45 +21,65 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// bulkFlags are the flags of commands that read files without a table.
-type bulkFlags struct {
+// jobFlags are the flags of commands that read files without a table.
+type jobFlags struct {
 	a        *app
-	by       *string
 	from     *string
 	memory   cliutil.Size
 	progress *string
 	json     *bool
 }
 
-func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
-	f := &bulkFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: 64 << 20}}
-	f.by = cmd.Flags().String("by", "", by)
+func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
+	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: 64 << 20}}
 	f.from = cmd.Flags().String("from", "", "`FORMAT` of the FILEs: csv, tsv, jsonl, parquet or arrow (default: from their names)")
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
 	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more")
 	f.progress = cliutil.ProgressFlag(cmd)
 	cliutil.Complete(cmd, "from", formats.ReadableNames...)
+	return f
+}
+
+// bulkFlags are jobFlags with one input, whose key or order is named by --by.
+type bulkFlags struct {
+	*jobFlags
+	by *string
+}
+
+func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
+	f := &bulkFlags{newJobFlags(a, cmd), cmd.Flags().String("by", "", by)}
 	cmd.Args = cliutil.CheckArgCount(1, -1, "one or more FILEs, or - for the standard input")
 	return f
 }
 
-// run calls f with the rows of files and the columns --by, and shows the progress. heap is the part of --memory that is
-// in the heap. tempDirs are the directories for temporary files.
+// run calls f with the rows of files and the columns --by; see runInputs.
 func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(r array.RecordReader, by []string) error) error {
 	if *b.by == "" {
 		return cliutil.Usagef("--by is required: name the columns")
 	}
 	by, err := columnNames("by", *b.by)
-	err = errors.Join(err, cliutil.CheckProgress(*b.progress))
 	if err != nil {
 		return err
 	}
-	cliutil.LimitHeap(heap)
-	total := int64(0)
-	files, err := formats.ListFiles(paths)
-	if err == nil {
-		total, err = b.check(files)
+	return b.runInputs(ctx, [][]string{paths}, heap, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
+}
+
+// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. heap is the part of
+// --memory that is in the heap. tempDirs are the directories for temporary files.
+func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap int64, tempDirs string, f func(rows []array.RecordReader) error) error {
+	if err := cliutil.CheckProgress(*b.progress); err != nil {
+		return err
 	}
+	cliutil.LimitHeap(heap)
+	files := make([][]string, len(inputs))
+	for i, paths := range inputs {
+		var err error
+		files[i], err = formats.ListFiles(paths)
+		if err != nil {
+			return err
+		}
+	}
+	total, err := b.check(slices.Concat(files...))
 	if err != nil {
 		return err
 	}
@@ -67,18 +87,17 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	bar := progress.Start(b.a.err, cliutil.ShowsProgress(*b.progress, b.a.err))
 	defer bar.Stop()
 	bar.Count(total, done.Load)
-	r, err := formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
-		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
-		if err == nil {
-			in.Count = func(n int) { done.Add(int64(n)) }
+	rows := make([]array.RecordReader, len(files))
+	for i := range files {
+		rows[i], err = b.openFiles(ctx, files[i], &done)
+		if err != nil {
+			return err
 		}
-		return in, err
-	})
-	if err != nil {
-		return err
+		defer rows[i].Release()
 	}
-	defer r.Release()
-	err = f(&endNotifier{r, func() { bar.Wait("writing the rows", nil) }}, by)
+	last := len(rows) - 1
+	rows[last] = &endNotifier{rows[last], func() { bar.Wait("writing the rows", nil) }}
+	err = f(rows)
 	bar.Stop()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("temporary files are in %s: free some space there, or choose another disk: %w", tempDirs, err)
@@ -86,9 +105,20 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	return err
 }
 
+// openFiles returns a reader of the rows of files, and adds the number of bytes read to done.
+func (b *jobFlags) openFiles(ctx context.Context, files []string, done *atomic.Int64) (array.RecordReader, error) {
+	return formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
+		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
+		if err == nil {
+			in.Count = func(n int) { done.Add(int64(n)) }
+		}
+		return in, err
+	})
+}
+
 // check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
 // wait until the files before it have been read.
-func (b *bulkFlags) check(files []string) (total int64, err error) {
+func (b *jobFlags) check(files []string) (total int64, err error) {
 	if *b.from != "" && !slices.Contains(formats.ReadableNames, *b.from) {
 		return 0, cliutil.Usagef("--from %q: use one of %s", *b.from, strings.Join(formats.ReadableNames, ", "))
 	}

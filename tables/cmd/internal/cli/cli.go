@@ -71,7 +71,7 @@ func newRoot(a *app) *cobra.Command {
 	completion.Example = `  partd-tables completion --install bash
   source <(partd-tables completion bash)`
 	root.AddCommand(
-		newPut(a), newConvert(a), newSplit(a), newSort(a), newGet(a), newChanges(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
+		newPut(a), newConvert(a), newSplit(a), newSort(a), newEach(a), newGet(a), newChanges(a), newHead(a), newTail(a), newSettings(a), newSQL(a), newList(a), newBuckets(a), newDelete(a), newDescribe(a), newVersions(a),
 		newDeleteRows(a), newReplaceRange(a), newUpsert(a), newPartition(a), newEvolve(a), newRules(a), newSnapshot(a), newMeta(a),
 		newResample(a), newCombine(a), newClean(a),
 		newFold(a), newCompact(a), newExpire(a), newVerify(a), newCopy(a), newBackup(a), newBackups(a), newRestore(a), newImport(a), newExport(a), newServe(a), newPull(a), newToken(a), cliutil.NewHealth(a.out, "partd-tables", "health", "http"), completion, cliutil.NewVersion(a.out, "partd-tables"))

@@ -1,0 +1,157 @@
+"""Runs SQL or a function once for each part of the keys of files larger than memory, with the program partd-tables."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast, overload
+
+import pyarrow as pa
+
+from ..errors import Misuse
+from ..frames import As, from_arrow
+from . import arguments
+from .bulk import csv, problem_of, start
+from .server import program
+
+Path = str | os.PathLike[str]
+By = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+Result = TypeVar("Result")
+
+
+@overload
+def each(
+    job: str,
+    by: By,
+    *,
+    memory: int | str | None = None,
+    parts: int | None = None,
+    trust: bool = False,
+    **inputs: Path | Sequence[Path],
+) -> pa.RecordBatchReader: ...
+
+
+@overload
+def each(
+    job: Callable[..., Result],
+    by: By,
+    *,
+    memory: int | str | None = None,
+    parts: int | None = None,
+    as_: As = "pandas",
+    **inputs: Path | Sequence[Path],
+) -> Iterator[Result]: ...
+
+
+def each(
+    job: str | Callable[..., Any],
+    by: By,
+    *,
+    memory: int | str | None = None,
+    parts: int | None = None,
+    trust: bool = False,
+    as_: As = "pandas",
+    **inputs: Path | Sequence[Path],
+) -> Any:
+    """Runs a SELECT statement or a function once for each part of the rows of files that are larger than memory.
+
+        each("SELECT user, list(page) FROM rows GROUP BY user", by="user", rows="clicks/").read_pandas()
+
+        for counts in each(lambda rows: rows.groupby("user").size(), by="user", rows="clicks/"):
+            print(counts)
+
+    inputs are files and directories, by the names under which job sees them: a path, or a list of paths. Their formats
+    are those of put. Rows with equal values in the columns that by names (one name, a list, or a dict with those of
+    each input) are in the same part of every input. NULL is a value, too.
+
+    For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
+    Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
+
+    For a function, each returns an iterator of the function's results, one for each part. It passes the rows of an input
+    to the parameter of the same name, as a table of pandas, polars or pyarrow (as_ is "pandas", "polars" or "arrow").
+    A part has whole keys and, unless it has only one key, at most an eighth of memory before it is converted.
+
+    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; by
+    default it follows from memory. Temporary files are in $TMPDIR. Close the reader or iterator to end early.
+    """
+    if not isinstance(job, str) and not callable(job):
+        raise Misuse(f"job has type {type(job).__name__}: pass a SELECT statement or a function")
+    if not inputs:
+        raise Misuse('each: pass at least one input, such as rows="data.parquet"')
+    flags = [f"--by={text}" for text in _keys(by, inputs)]
+    if memory is not None:
+        flags.append(f"--memory={memory}")
+    if parts is not None:
+        flags.append(f"--parts={arguments.whole(parts, 'parts')}")
+    files = [f"{name}={path}" for name, value in inputs.items() for path in _paths(name, value)]
+    command = [program(), "each", "--to-format=arrow", *flags]
+    if isinstance(job, str):
+        return _statement([*command, *["--trust"] * trust, "--", job, *files])
+    return _function(job, command, files, as_)
+
+
+def _keys(by: By, inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Returns the values of --by."""
+    if not isinstance(by, Mapping):
+        yield csv(arguments.names(by, "by"))
+        return
+    for name, columns in by.items():
+        if name not in inputs:
+            raise Misuse(f"by names the input {name!r}: pass it as an argument, too")
+        yield f"{name}={csv(arguments.names(columns, 'by'))}"
+
+
+def _paths(name: str, value: Path | Sequence[Path]) -> list[str]:
+    listed = [value] if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(listed, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in listed):
+        raise Misuse(f"input {name} has type {type(value).__name__}: pass paths of files or directories")
+    return [os.path.abspath(os.path.expanduser(os.fspath(cast("Path", path)))) for path in listed]
+
+
+def _statement(command: Sequence[str]) -> pa.RecordBatchReader:
+    stderr = tempfile.TemporaryFile()
+    process = start(command, subprocess.DEVNULL, stderr)
+    assert process.stdout
+    try:
+        stream = pa.ipc.open_stream(process.stdout)
+    except pa.ArrowInvalid:
+        process.wait()
+        raise problem_of(process, stderr, "each", command[-1]) from None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with stderr, process:
+            try:
+                yield from stream
+            except pa.ArrowInvalid:
+                pass  # the stream is cut off, because the program failed
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+            if process.wait() != 0:
+                raise problem_of(process, stderr, "each", command[-1])
+
+    return pa.RecordBatchReader.from_batches(stream.schema, batches())
+
+
+def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:
+    with tempfile.TemporaryDirectory(prefix="partd-each-") as dir:
+        with tempfile.TemporaryFile() as stderr:
+            with start([*command, f"--output={dir}/parts/", "--", *files], subprocess.DEVNULL, stderr) as process:
+                try:
+                    process.wait()
+                except BaseException:
+                    process.terminate()
+                    raise
+            if process.returncode != 0:
+                raise problem_of(process, stderr, "each", files[0])
+        for part in sorted(pathlib.Path(dir, "parts").iterdir()):
+            tables = {}
+            for file in part.iterdir():
+                with pa.memory_map(os.fspath(file)) as source:
+                    tables[file.stem] = from_arrow(pa.ipc.open_file(source).read_all(), as_)
+            yield job(**tables)
+            shutil.rmtree(part)

@@ -1,0 +1,248 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+// eachCommand is the command each.
+type eachCommand struct {
+	*jobFlags
+	by      []string // values of --by
+	sortBy  string
+	parts   int
+	trust   bool
+	explain bool
+	out     *rowOutput
+
+	statement string // "" means that the parts are written themselves
+	inputs    []eachInput
+	read      []arrowsafe.Counted // the rows of inputs
+}
+
+// eachInput is an input on the command line: NAME=FILE, where a NAME can occur several times.
+type eachInput struct {
+	name  string
+	files []string
+	by    []string
+}
+
+func newEach(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "each [flags] [--] [STATEMENT] NAME=FILE…",
+		Short: "Run SQL on files larger than memory, one part of the keys at a time",
+		Long: `Divide the rows of files into parts, so that rows with equal values in the columns named by --by
+(equal keys) are in the same part, and run STATEMENT, a SELECT in DuckDB's dialect, once for each
+part. So groups, joins and windows of these keys finish within --memory, however large the files
+are. No table is created.
+
+The statement sees the rows of FILE as the table NAME. If a NAME has several FILEs, repeat
+NAME=FILE; a directory stands for all files in it and its subdirectories, and - is standard input.
+If the key columns have different names in the inputs, give --by NAME=COLUMNS for each input.
+NULL is a key, NaN equals NaN, and -0 equals 0.
+
+A statement whose result could depend on the parts is refused, and the error says why: each join
+must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must contain them. To
+run it anyway, use --trust.
+
+The result is written to standard output, or to the file named by -o, in the order of the parts;
+--sort-by sorts it. If -o ends with a slash, it is a directory for one file per part. Output
+appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
+DIR/PART/NAME, so that another program can read them. If a single key has more rows than fit in
+memory, DuckDB writes them to temporary files; functions that cannot do so, such as list, fail and
+name the key. Temporary files are in $TMPDIR.`,
+		Example: `  partd-tables each --by sym -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
+  partd-tables each --by l=sym --by r=symbol -o joined.parquet 'SELECT l.*, r.name FROM l LEFT JOIN r ON sym = symbol' l=trades.parquet r=names.csv
+  partd-tables each --by user --sort-by user,time -o sessions.csv 'SELECT *, row_number() OVER (PARTITION BY user ORDER BY time) AS n FROM rows' rows=clicks/
+  partd-tables each --by sym -o parts/ rows=trades.parquet`,
+	}
+	e := &eachCommand{jobFlags: newJobFlags(a, cmd)}
+	fs := cmd.Flags()
+	fs.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS: in these of the input NAME")
+	fs.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
+	fs.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: as many as --memory requires)")
+	fs.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
+	fs.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
+	e.out = outputFlags(a, cmd, "to-format")
+	cmd.Args = cliutil.CheckArgCount(1, -1, "a statement, and NAME=FILE for each input")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args) }
+	return cmd
+}
+
+func (e *eachCommand) run(ctx context.Context, args []string) error {
+	if err := e.parse(args); err != nil {
+		return err
+	}
+	isDir := strings.HasSuffix(e.out.file, "/")
+	if isDir {
+		e.out.format = or(e.out.format, "parquet")
+	}
+	if err := e.out.chooseFormat(); err != nil {
+		return err
+	}
+	switch {
+	case e.parts < 0:
+		return cliutil.Usagef("--parts is %d: it must not be negative", e.parts)
+	case *e.json && !e.explain && e.out.file == "":
+		return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
+	case e.sortBy != "" && isDir:
+		return cliutil.Usagef("--sort-by needs a single output: leave out the slash at the end of -o")
+	case e.sortBy != "" && e.memory.Bytes < 2*minJobMemory:
+		return cliutil.Usagef("--sort-by needs more memory: use a --memory of 128MiB or more")
+	case e.statement == "" && (!isDir || e.explain || e.trust):
+		return cliutil.Usagef("without a statement, the parts are written themselves: use -o DIR/, and neither --explain nor --trust")
+	}
+	paths := make([][]string, len(e.inputs))
+	for i, in := range e.inputs {
+		paths[i] = in.files
+	}
+	heap := e.memory.Bytes/4 + 32<<20 // DuckDB's memory and the rows to distribute are outside the heap
+	written, parts := int64(0), 0
+	err := e.runInputs(ctx, paths, heap, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
+		e.read = make([]arrowsafe.Counted, len(rows))
+		for i := range rows {
+			e.read[i].RecordReader = rows[i]
+		}
+		switch {
+		case e.explain:
+			return e.printPlan(ctx)
+		case isDir:
+			written, parts, err = e.writeDir(ctx)
+		default:
+			written, parts, err = e.writeOne(ctx)
+		}
+		return err
+	})
+	if errors.Is(err, duck.ErrNotPerKey) {
+		return fmt.Errorf("%w; to run it anyway, use --trust", err)
+	}
+	if err != nil || e.explain || e.out.file == "" {
+		return err
+	}
+	return e.report(written, parts)
+}
+
+const minJobMemory = 64 << 20
+
+var inputArgument = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
+
+// parse sets statement and inputs. The first argument is a statement unless it names an input, which no statement does.
+func (e *eachCommand) parse(args []string) error {
+	if !inputArgument.MatchString(args[0]) {
+		e.statement, args = args[0], args[1:]
+	}
+	for _, arg := range args {
+		match := inputArgument.FindStringSubmatch(arg)
+		if match == nil {
+			return cliutil.Usagef("%q is no input: write NAME=FILE, such as rows=%s; a NAME has letters, digits and underscores", arg, arg)
+		}
+		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return strings.EqualFold(in.name, match[1]) })
+		if i < 0 {
+			i = len(e.inputs)
+			e.inputs = append(e.inputs, eachInput{name: match[1]})
+		}
+		e.inputs[i].files = append(e.inputs[i].files, match[2])
+	}
+	if len(e.inputs) == 0 {
+		return cliutil.Usagef("no input is named: write NAME=FILE after the statement, such as rows=data.parquet")
+	}
+	return e.parseBy()
+}
+
+// parseBy sets the key columns of the inputs from --by.
+func (e *eachCommand) parseBy() error {
+	for _, text := range e.by {
+		name, list, hasName := strings.Cut(text, "=")
+		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return hasName && strings.EqualFold(in.name, name) })
+		if i < 0 {
+			list = text
+		}
+		by, err := columnNames("by", list)
+		if err != nil {
+			return err
+		}
+		for k := range e.inputs {
+			if k == i || i < 0 && e.inputs[k].by == nil {
+				e.inputs[k].by = by
+			}
+		}
+	}
+	for _, in := range e.inputs {
+		if len(in.by) == 0 {
+			return cliutil.Usagef("--by is required: name the key columns, or those of input %s by --by %s=COLUMNS", in.name, in.name)
+		}
+		if len(in.by) != len(e.inputs[0].by) {
+			return cliutil.Usagef("--by names %d columns of input %s, but %d of input %s: a key has as many in each input", len(e.inputs[0].by), e.inputs[0].name, len(in.by), in.name)
+		}
+	}
+	return nil
+}
+
+// options returns the inputs and options of the statement.
+func (e *eachCommand) options() (inputs []duck.EachInput, o *duck.EachOptions) {
+	for i := range e.read {
+		inputs = append(inputs, duck.EachInput{Name: e.inputs[i].name, Rows: &e.read[i], By: e.inputs[i].by})
+	}
+	return inputs, &duck.EachOptions{Memory: e.memory.Bytes - e.sortMemory(), Parts: e.parts, Trust: e.trust}
+}
+
+// sortMemory returns the part of --memory that sorts the result, in bytes.
+func (e *eachCommand) sortMemory() int64 {
+	if e.sortBy == "" {
+		return 0
+	}
+	return max(minJobMemory, e.memory.Bytes/4)
+}
+
+func (e *eachCommand) printPlan(ctx context.Context) error {
+	inputs, o := e.options()
+	plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
+	if err != nil {
+		return err
+	}
+	if *e.json {
+		return cliutil.NewEncoder(e.a.out).Encode(plan)
+	}
+	parts := "as many parts as needed"
+	if e.parts > 0 {
+		parts = count(int64(e.parts), "part")
+	}
+	fmt.Fprintf(e.a.out, "%s; a part with several keys has at most %d MiB of rows; DuckDB has %d MiB\n", parts, plan.PartBytes>>20, plan.Memory>>20)
+	for _, in := range plan.Inputs {
+		fmt.Fprintf(e.a.out, "%s: key %s; columns %s\n", in.Name, strings.Join(in.By, ", "), strings.Join(in.Columns, ", "))
+	}
+	_, err = fmt.Fprintln(e.a.out, e.statement)
+	return err
+}
+
+// report writes how many rows were read and written.
+func (e *eachCommand) report(written int64, parts int) error {
+	read := map[string]int64{}
+	texts := make([]string, len(e.inputs))
+	for i, in := range e.inputs {
+		read[in.name] = e.read[i].Rows
+		texts[i] = fmt.Sprintf("%d rows of %s", e.read[i].Rows, in.name)
+	}
+	if *e.json {
+		return json.NewEncoder(e.a.out).Encode(struct {
+			Read    map[string]int64 `json:"rows_read"`
+			Written int64            `json:"rows_written"`
+			Parts   int              `json:"parts"`
+		}{read, written, parts})
+	}
+	_, err := fmt.Fprintf(e.a.err, "%s read, %s written, %s\n", strings.Join(texts, " and "), count(written, "row"), count(int64(parts), "part"))
+	return err
+}

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// eachFiles writes the files left.csv, right.jsonl and more/rows.csv to a new directory, which becomes the current one.
+func eachFiles(t *testing.T) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{
+		"left.csv":      "sym,n\nA,1\nB,2\n,3\nA,4\n",
+		"right.jsonl":   `{"symbol":"A","name":"Alpha"}` + "\n" + `{"symbol":"C","name":"Gamma"}` + "\n",
+		"more/rows.csv": "n,sym\n5,B\n",
+	} {
+		mustSucceed(t, os.MkdirAll(filepath.Dir(name), 0o777))
+		mustSucceed(t, os.WriteFile(name, []byte(text), 0o666))
+	}
+}
+
+func TestEach(t *testing.T) {
+	eachFiles(t)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--by", "sym", "--sort-by", "sym", "--memory", "128MiB", "SELECT sym, list(n ORDER BY n) AS n, count(*) AS c FROM rows GROUP BY sym", "rows=left.csv", "rows=more"}, "sym,n,c\n,[3],1\nA,\"[1,4]\",2\nB,\"[2,5]\",2\n"},
+		{[]string{"--by", "l=sym", "--by", "r=symbol", "--sort-by", "n", "--parts", "3", "SELECT l.n, r.name FROM l LEFT JOIN r ON sym = symbol", "l=left.csv", "r=right.jsonl"}, "n,name\n1,Alpha\n2,\n3,\n4,Alpha\n"},
+		{[]string{"--by", "sym", "--by", "r=symbol", "SELECT name, n FROM l JOIN r ON sym = symbol WHERE n > 1", "l=left.csv", "r=right.jsonl"}, "name,n\nAlpha,4\n"},
+		{[]string{"--by", "sym", "--parts", "1", "--trust", "SELECT count(*) AS c FROM rows", "rows=left.csv"}, "c\n4\n"},
+	} {
+		if got := mustRun(t, "", append([]string{"each"}, c.args...)...); got != c.want {
+			t.Errorf("%q: %q, want %q", c.args, got, c.want)
+		}
+	}
+	if got := mustRun(t, "sym,n\nA,1\n", "each", "--by", "sym", "--from", "csv", "SELECT * FROM rows", "rows=-"); got != "sym,n\nA,1\n" {
+		t.Errorf("standard input: %q", got)
+	}
+}
+
+func TestEachOutput(t *testing.T) {
+	eachFiles(t)
+	const sql = "SELECT sym, sum(n) AS n FROM rows GROUP BY sym"
+	out := mustRun(t, "", "each", "--by", "sym", "--json", "--parts", "2", "-o", "out.parquet", sql, "rows=left.csv")
+	if out != `{"rows_read":{"rows":4},"rows_written":3,"parts":2}`+"\n" {
+		t.Errorf("--json: %s", out)
+	}
+	_, stderr, code := command(t, "", "each", "--by", "sym", "--parts", "2", "-o", "parts/", "--to-format", "csv", sql, "rows=left.csv")
+	files := filesIn(t, "parts")
+	if all := files["part-00001.csv"] + files["part-00002.csv"]; code != 0 || stderr != "4 rows of rows read, 3 rows written, 2 parts\n" || len(files) != 2 || strings.Count(all, "\n") != 5 {
+		t.Errorf("-o DIR/: exit code %d, %s, files %q", code, stderr, files)
+	}
+	_, stderr, code = command(t, "", "each", "--by", "sym", "-o", "parts/", sql, "rows=left.csv")
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, "use --force") {
+		t.Errorf("a directory with files: exit code %d, %s", code, stderr)
+	}
+	mustRun(t, "", "each", "--by", "l=sym", "--by", "r=symbol", "-o", "each/", "--parts", "2", "--to-format", "jsonl", "l=left.csv", "r=right.jsonl")
+	files = filesIn(t, "each")
+	lines := 0
+	for name, text := range files {
+		lines += strings.Count(text, "\n")
+		if strings.Contains(text, `"name":"Alpha"`) && !strings.Contains(files[filepath.ToSlash(filepath.Join(filepath.Dir(name), "l.jsonl"))], `"sym":"A","n":1`) {
+			t.Errorf("%s has key A, but not the file of l beside it: %q", name, files)
+		}
+	}
+	if len(files) != 4 || lines != 6 {
+		t.Errorf("parts without a statement: %d lines in %q, want 6 in 4 files", lines, files)
+	}
+}
+
+func TestEachExplain(t *testing.T) {
+	eachFiles(t)
+	const sql = "SELECT sym, count(*) AS c FROM rows GROUP BY sym"
+	text := mustRun(t, "", "each", "--by", "sym", "--explain", "--parts", "7", sql, "rows=left.csv")
+	if !strings.HasPrefix(text, "7 parts; ") || !strings.HasSuffix(text, "\nrows: key sym; columns sym\n"+sql+"\n") {
+		t.Errorf("--explain: %s", text)
+	}
+	var plan duck.EachPlan
+	mustSucceed(t, json.Unmarshal([]byte(mustRun(t, "", "each", "--by", "sym", "--explain", "--json", "SELECT * FROM rows", "rows=left.csv")), &plan))
+	if plan.Memory == 0 || plan.PartBytes == 0 || len(plan.Inputs) != 1 || strings.Join(plan.Inputs[0].Columns, ",") != "sym,n" {
+		t.Errorf("--explain --json: %+v", plan)
+	}
+}
+
+func TestEachRefuses(t *testing.T) {
+	eachFiles(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--by", "sym", "SELECT n FROM rows ORDER BY n", "rows=left.csv"}, cliutil.ExitFailed, "--trust"},
+		{[]string{"--by", "sym", "SELECT nothing FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "nothing"},
+		{[]string{"--by", "missing", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "missing"},
+		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitUsage, "r"},
+		{[]string{"SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by is required"},
+		{[]string{"--by", "sym", "SELECT * FROM rows"}, cliutil.ExitUsage, "NAME=FILE"},
+		{[]string{"--by", "sym", "SELECT * FROM rows", "left.csv"}, cliutil.ExitUsage, "rows=left.csv"},
+		{[]string{"--by", "sym", "rows=left.csv"}, cliutil.ExitUsage, "-o DIR/"},
+		{[]string{"--by", "l=sym", "--by", "r=symbol,name", "SELECT * FROM l", "l=left.csv", "r=right.jsonl"}, cliutil.ExitUsage, "1 columns of input l, but 2 of input r"},
+		{[]string{"--by", "sym", "--parts", "-1", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--parts"},
+		{[]string{"--by", "sym", "--json", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--json needs -o"},
+		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
+		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},
+		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=none.csv"}, cliutil.ExitFailed, "none.csv"},
+	} {
+		_, stderr, code := command(t, "", append([]string{"each"}, c.args...)...)
+		if code != c.code || !strings.Contains(stderr, c.want) {
+			t.Errorf("%q: exit code %d, %s, want %d and %q", c.args, code, stderr, c.code, c.want)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+// writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
+func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err error) {
+	inputs, o := e.options()
+	r, err := joinResults(duck.Each(ctx, e.statement, inputs, o), &parts)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer r.Release()
+	if e.sortBy != "" {
+		by, err := columnNames("sort-by", e.sortBy)
+		if err != nil {
+			return 0, 0, err
+		}
+		r, err = bulk.Sort(ctx, r, &bulk.SortOptions{By: by, Memory: e.sortMemory()})
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+	written := &arrowsafe.Counted{RecordReader: r}
+	err = e.out.write(ctx, written, nil)
+	return written.Rows, parts, err
+}
+
+// joinResults returns a reader of the rows of all results, which have the same columns, and counts the results.
+func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (array.RecordReader, error) {
+	next, stop := iter.Pull2(results)
+	first, err, _ := next() // Each yields a result or an error
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	batches := func(yield func(arrow.RecordBatch, error) bool) {
+		for r, ok := first, true; ok; {
+			*parts++
+			for b, err := range arrowsafe.Batches(r) {
+				if !yield(b, err) || err != nil {
+					return
+				}
+			}
+			r, err, ok = next()
+			if ok && err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+	}
+	return arrowsafe.Reader(first.Schema(), batches, stop), nil
+}
+
+// writeDir writes one file for each part or, without a statement, one for each part and input.
+func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err error) {
+	if err := output.CheckDir(e.out.file); err != nil && !(e.out.force && errors.Is(err, output.ErrNotEmpty)) {
+		return 0, 0, fmt.Errorf("%w: to write there anyway, use --force", err)
+	}
+	dir, err := output.CreateDir(e.out.file)
+	if err != nil {
+		return 0, 0, err
+	}
+	dir.Visible = true
+	write := func(name string, r array.RecordReader) error {
+		counted := &arrowsafe.Counted{RecordReader: r}
+		err := e.writePart(dir, name, counted)
+		rows += counted.Rows
+		return err
+	}
+	if e.statement == "" {
+		parts, err = e.eachPart(ctx, write)
+	} else {
+		inputs, o := e.options()
+		for r, err = range duck.Each(ctx, e.statement, inputs, o) {
+			if err == nil {
+				parts++
+				err = write(fmt.Sprintf("part-%05d", parts), r)
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	if err != nil {
+		return 0, 0, errors.Join(err, dir.Abort())
+	}
+	return rows, parts, dir.Commit()
+}
+
+// eachPart calls write for each input of each part, and returns the number of parts.
+func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r array.RecordReader) error) (parts int, err error) {
+	var inputs []bulk.EachInput
+	for i := range e.read {
+		inputs = append(inputs, bulk.EachInput{Name: e.inputs[i].name, Rows: &e.read[i], By: e.inputs[i].by})
+	}
+	o := &bulk.EachOptions{Memory: e.memory.Bytes, Parts: e.parts}
+	writeInputs := func(_ context.Context, part map[string]array.RecordReader) (array.RecordReader, error) {
+		parts++
+		for name, r := range part {
+			if err := write(fmt.Sprintf("part-%05d/%s", parts, name), r); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+	for _, err := range bulk.Each(ctx, inputs, o, writeInputs) {
+		return parts, err // writeInputs has no results, so this is an error
+	}
+	return parts, nil
+}
+
+func (e *eachCommand) writePart(dir *output.Dir, name string, r array.RecordReader) error {
+	var f *os.File
+	f, err := dir.CreateAt(name + "." + string(e.out.chosenFormat))
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = writeRows(w, e.out.chosenFormat, r, false)
+	if err == nil {
+		err = w.Flush()
+	}
+	return errors.Join(err, f.Close())
+}

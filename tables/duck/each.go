@@ -1,0 +1,45 @@
+package duck
+
+import (
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
+)
+
+// ErrNotPerKey is wrapped by the error of [Each] for a statement whose results could differ if it runs once for each
+// part of the rows. The error says which clause is the reason.
+var ErrNotPerKey = sqltext.ErrNotPerKey
+
+// DefaultEachMemory is the default limit for the memory of [Each], in bytes.
+const DefaultEachMemory = 256 << 20
+
+// EachInput is an input of [Each]: rows that the statement sees under a name.
+type EachInput struct {
+	Name string
+	Rows array.RecordReader
+	By   []string // key columns; each input has as many, and the types of those at one position must be comparable
+}
+
+// EachOptions configures [Each]. Nil or a zero field selects the defaults.
+type EachOptions struct {
+	Memory int64 // approximate limit of memory in bytes; 0 means [DefaultEachMemory]
+	// Parts is the number of parts. 0 means as many as Memory requires; a part is then cut again if it is too large.
+	Parts int
+	Temp  string // directory for temporary data; "" means that of the system
+	// Trust runs the statement even if it is not proved that it can run once for each part.
+	Trust bool
+}
+
+// EachPlan says how [Each] runs a statement.
+type EachPlan struct {
+	Memory    int64           `json:"memory"`     // limit for a part's statement, in bytes
+	PartBytes int64           `json:"part_bytes"` // maximum size of a part with several keys, in bytes of Arrow's memory
+	Inputs    []EachPlanInput `json:"inputs"`
+}
+
+// EachPlanInput describes an input in an [EachPlan].
+type EachPlanInput struct {
+	Name    string   `json:"name"`
+	By      []string `json:"by"`
+	Columns []string `json:"columns"` // columns that the statement can read; the others are dropped at once
+}

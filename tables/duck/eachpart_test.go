@@ -1,0 +1,222 @@
+//go:build cgo
+
+package duck_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/duck"
+)
+
+// eachStatements are statements over the inputs l and r whose keys are (a, b) and (c, d). Each gives one result only,
+// whatever the order of the rows.
+var eachStatements = []string{
+	"SELECT a, b, count(*), sum(n), min(s), list(s ORDER BY n, s) FROM l GROUP BY a, b",
+	"SELECT b, a, quantile_disc(x, 0.5), count(DISTINCT s), max(t) FROM l GROUP BY b, a HAVING count(*) > 1",
+	"SELECT l.*, r.w FROM l JOIN r ON a = c AND b = d",
+	"SELECT l.n, r.* FROM l LEFT JOIN r ON b = d AND l.a = r.c",
+	"SELECT l.n, r.w FROM l RIGHT JOIN r ON a = c AND b = d",
+	"SELECT l.n, r.w FROM l FULL JOIN r ON a = c AND b = d",
+	"SELECT * FROM l SEMI JOIN r ON a = c AND b = d",
+	"SELECT * FROM l ANTI JOIN r ON a = c AND b = d",
+	"SELECT l.n, max(r.w) AS w FROM l ASOF LEFT JOIN (SELECT DISTINCT ON (c, d, at) * FROM r WHERE w = 1) r ON a = c AND b = d AND l.t >= r.at GROUP BY l.n, a, b",
+	"SELECT a, b, n, row_number() OVER (PARTITION BY a, b ORDER BY n, s), sum(n) OVER (PARTITION BY b, a) FROM l",
+	"SELECT n, lag(n) OVER w FROM l WINDOW w AS (PARTITION BY a, b ORDER BY n)",
+	"SELECT DISTINCT a, b, s FROM l",
+	"SELECT a, b, n FROM l WHERE s LIKE 's1%' AND n % 3 = 0",
+	"SELECT a, b, s FROM l UNION ALL SELECT c, d, 'r' || w FROM r",
+	"WITH sums AS (SELECT c, d, sum(w) AS w FROM r GROUP BY c, d) SELECT l.n, sums.w FROM l JOIN sums ON a = c AND b = d",
+}
+
+// eachInputs returns rows of l and r with rounds of random keys, among them nulls, NaN, -0 and a frequent key.
+func eachInputs(random *rand.Rand) (l, r arrow.RecordBatch) {
+	timestamp := arrow.FixedWidthTypes.Timestamp_us
+	build := func(key, other string, keyType arrow.DataType, fields ...arrow.Field) arrow.RecordBatch {
+		columns := append([]arrow.Field{{Name: key, Type: keyType, Nullable: true}, {Name: other, Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, fields...)
+		b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(columns, nil))
+		defer b.Release()
+		keys := 1 + random.IntN(40)
+		for n := range random.IntN(2000) {
+			k, text := min(random.IntN(keys), random.IntN(keys)), ""
+			if k > 0 {
+				text = strconv.Itoa(k % 7)
+			}
+			for i, f := range columns {
+				switch f.Name {
+				case key:
+					if text == "" {
+						b.Field(i).AppendNull()
+					} else if err := b.Field(i).AppendValueFromString(text); err != nil {
+						panic(err)
+					}
+				case other:
+					value := []float64{0, math.NaN(), 1, math.Copysign(0, -1), 2}[k%5]
+					b.Field(i).(*array.Float64Builder).AppendValues([]float64{value}, []bool{k%11 != 0})
+				case "n":
+					b.Field(i).(*array.Int64Builder).Append(int64(n))
+				case "w":
+					b.Field(i).(*array.Int16Builder).Append(int16(random.IntN(3)))
+				case "x":
+					b.Field(i).(*array.Float32Builder).Append(float32(random.IntN(50)) / 4)
+				case "s":
+					b.Field(i).(*array.StringBuilder).Append("s" + strconv.Itoa(random.IntN(30)))
+				default:
+					b.Field(i).(*array.TimestampBuilder).Append(arrow.Timestamp(random.IntN(1000)) * 1e9)
+				}
+			}
+		}
+		return b.NewRecordBatch()
+	}
+	l = build("a", "b", arrow.PrimitiveTypes.Int32, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}, arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float32},
+		arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "t", Type: timestamp})
+	r = build("c", "d", arrow.PrimitiveTypes.Uint8, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int16}, arrow.Field{Name: "at", Type: timestamp})
+	return l, r
+}
+
+// eachRows returns the sorted rows of all results of a statement, and the number of results.
+func eachRows(ctx context.Context, t *testing.T, sql string, inputs map[string]arrow.RecordBatch, by map[string][]string, o *duck.EachOptions) (rows []string, parts int, err error) {
+	t.Helper()
+	var in []duck.EachInput
+	for _, name := range []string{"l", "r"} {
+		if inputs[name] == nil {
+			continue
+		}
+		r, err := array.NewRecordReader(inputs[name].Schema(), []arrow.RecordBatch{inputs[name]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Release()
+		in = append(in, duck.EachInput{Name: name, Rows: r, By: by[name]})
+	}
+	for r, err := range duck.Each(ctx, sql, in, o) {
+		if err != nil {
+			return nil, parts, err
+		}
+		parts++
+		for r.Next() {
+			rows = append(rows, textsOf(r.RecordBatch())...)
+		}
+		if err := r.Err(); err != nil {
+			return nil, parts, err
+		}
+	}
+	slices.Sort(rows)
+	return rows, parts, nil
+}
+
+// textsOf returns a text for each row of a batch.
+func textsOf(b arrow.RecordBatch) []string {
+	texts := make([]string, b.NumRows())
+	for row := range texts {
+		var values []string
+		for _, c := range b.Columns() {
+			values = append(values, strings.TrimPrefix(c.ValueStr(row), "-0"))
+		}
+		texts[row] = strings.Join(values, "|")
+	}
+	return texts
+}
+
+var eachKeys = map[string][]string{"l": {"a", "b"}, "r": {"c", "d"}}
+
+// TestEachRandom compares the results of statements with those over all rows at once. EACH_ROUNDS and EACH_SEED choose
+// how many rounds to run, and where to begin.
+func TestEachRandom(t *testing.T) {
+	rounds, seed := 3, uint64(1)
+	if text := os.Getenv("EACH_ROUNDS"); text != "" {
+		rounds, _ = strconv.Atoi(text)
+	}
+	if text := os.Getenv("EACH_SEED"); text != "" {
+		seed, _ = strconv.ParseUint(text, 10, 64)
+	}
+	several := 0
+	for round := range rounds {
+		random := rand.New(rand.NewPCG(seed+uint64(round), 0))
+		l, r := eachInputs(random)
+		inputs := map[string]arrow.RecordBatch{"l": l, "r": r}
+		for _, sql := range eachStatements {
+			want, _, err := eachRows(t.Context(), t, sql, inputs, eachKeys, &duck.EachOptions{Parts: 1, Trust: true, Temp: t.TempDir()})
+			if err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+			got, parts, err := eachRows(t.Context(), t, sql, inputs, eachKeys, &duck.EachOptions{Parts: 1 + random.IntN(9), Temp: t.TempDir()})
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("seed %d, %d parts, %s: %d rows, error %v, want the %d rows of one statement", seed+uint64(round), parts, sql, len(got), err, len(want))
+			}
+			if parts > 1 {
+				several++
+			}
+		}
+	}
+	if several == 0 {
+		t.Error("no statement ran in several parts")
+	}
+}
+
+func TestEachRefuses(t *testing.T) {
+	l, r := eachInputs(rand.New(rand.NewPCG(1, 1)))
+	inputs := map[string]arrow.RecordBatch{"l": l, "r": r}
+	for sql, want := range map[string]string{
+		"SELECT count(*) FROM l, r WHERE a = c AND b = d":    "",
+		"SELECT a, count(*) FROM l JOIN r ON b = d GROUP BY a": "",
+		"SELECT * FROM l ORDER BY a":                           "--sort-by",
+		"SELECT * FROM nowhere":                                "nowhere",
+	} {
+		_, _, err := eachRows(t.Context(), t, sql, inputs, eachKeys, &duck.EachOptions{Temp: t.TempDir()})
+		if !errors.Is(err, duck.ErrNotPerKey) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want ErrNotPerKey with %q", sql, err, want)
+		}
+	}
+	counts, parts, err := eachRows(t.Context(), t, "SELECT count(*) FROM l", inputs, eachKeys, &duck.EachOptions{Parts: 4, Trust: true, Temp: t.TempDir()})
+	if err != nil || len(counts) != parts || parts < 2 {
+		t.Errorf("a count with Trust: %d rows from %d parts, error %v, want a row for each part", len(counts), parts, err)
+	}
+}
+
+// TestEachEmpty runs a statement over inputs without rows, which gives the columns.
+func TestEachEmpty(t *testing.T) {
+	l, r := eachInputs(rand.New(rand.NewPCG(1, 1)))
+	inputs := map[string]arrow.RecordBatch{"l": l.NewSlice(0, 0), "r": r.NewSlice(0, 0)}
+	rows, parts, err := eachRows(t.Context(), t, eachStatements[2], inputs, eachKeys, &duck.EachOptions{Temp: t.TempDir()})
+	if err != nil || parts != 1 || len(rows) != 0 {
+		t.Errorf("empty inputs: %d rows from %d parts, error %v, want one part without rows", len(rows), parts, err)
+	}
+}
+
+// TestEachLargeKey runs statements over a key with more rows than fit in memory: a sort writes temporary files, and a
+// list fails with the key.
+func TestEachLargeKey(t *testing.T) {
+	const n, size = 60, 4 << 20
+	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "text", Type: arrow.BinaryTypes.String}}, nil))
+	for i := range n {
+		b.Field(0).(*array.StringBuilder).Append("hot")
+		b.Field(1).(*array.StringBuilder).Append(strings.Repeat(strconv.Itoa(i), size/len(strconv.Itoa(i))))
+	}
+	inputs := map[string]arrow.RecordBatch{"l": b.NewRecordBatch()}
+	keys := map[string][]string{"l": {"k"}}
+	o := &duck.EachOptions{Memory: 64 << 20, Temp: t.TempDir()}
+	_, _, err := eachRows(t.Context(), t, "SELECT k, list(text) FROM l GROUP BY k", inputs, keys, o)
+	if want := fmt.Sprint(n, " rows"); err == nil || !strings.Contains(err.Error(), "hot") || !strings.Contains(err.Error(), want) {
+		t.Errorf("a list: error %v, want the key and %q", err, want)
+	}
+	rows, _, err := eachRows(t.Context(), t, "SELECT k, length(text), row_number() OVER (PARTITION BY k ORDER BY length(text)) FROM l", inputs, keys, o)
+	if err != nil || len(rows) != n {
+		t.Errorf("a window: %d rows, error %v, want %d", len(rows), err, n)
+	}
+	if left, err := os.ReadDir(o.Temp); err != nil || len(left) > 0 {
+		t.Errorf("temporary files are left: %v, error %v", left, err)
+	}
+}
