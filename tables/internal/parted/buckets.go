@@ -98,6 +98,9 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 	}
 }
 
+// InUse reports whether rows were stored.
+func (b *Buckets) InUse() bool { return b.log != nil }
+
 // Close removes the log store.
 func (b *Buckets) Close() error {
 	if b.log == nil {

@@ -113,7 +113,7 @@ func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err er
 	defer func() { err = errors.Join(err, b.Close()) }()
 	contents := make([]content, b.Count)
 	for i, batches := range rows {
-		for block, err := range sorted.Ahead(sorted.Blocks(sorted.Blocks(batches, smallBatch), j.blockBytes), 1) {
+		for block, err := range sorted.Ahead(sorted.Blocks(sorted.Blocks(batches, sorted.SmallBatch), j.blockBytes), 1) {
 			if err == nil {
 				err = j.add(ctx, b, contents, i, block)
 				block.Release()
@@ -138,11 +138,11 @@ func (j *job) cut(ctx context.Context, rows []sorted.Batches, level int) (err er
 	return nil
 }
 
-const maxBlock = 256 << 20 // bytes of rows that are joined; offsets in a text column have 32 bits
+// MaxBlock limits the rows that are joined, in bytes, because offsets in a text column have 32 bits. The next batch, of
+// up to 1 GiB, can still be joined with them.
+const MaxBlock = 256 << 20
 
-func smallBatch() int64 { return 64 << 10 } // a batch itself takes a kilobyte or more for each column
-
-func (j *job) blockBytes() int64 { return min(j.Memory/16, maxBlock) }
+func (j *job) blockBytes() int64 { return min(j.Memory/16, MaxBlock) }
 
 // add adds a block of an input to buckets.
 func (j *job) add(ctx context.Context, b *Buckets, contents []content, input int, block arrow.RecordBatch) error {

@@ -116,6 +116,10 @@ func Blocks(batches Batches, size func() int64) Batches {
 	}, take.Concat)
 }
 
+// SmallBatch returns a size for Blocks that joins only small batches. A batch itself takes a kilobyte or more for each
+// column, which can be many times its rows.
+func SmallBatch() int64 { return 64 << 10 }
+
 // joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns
 // the argument of Part for the next part.
 func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
