@@ -84,6 +84,9 @@ var tablesLayering = layering.Layering{
 		{Name: "filters", Packages: map[string][]string{
 			"filter": nil,
 		}},
+		{Name: "parts", Packages: map[string][]string{
+			"internal/parted": nil,
+		}},
 		{Name: "family sql", Family: true, Packages: map[string][]string{
 			"internal/sql/database": {"github.com/duckdb/duckdb-go-bindings"},
 			"internal/sql/sqltext":  nil,

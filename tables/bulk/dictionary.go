@@ -7,7 +7,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -83,7 +82,7 @@ func encodeColumn(a arrow.Array, d *arrow.DictionaryType) (arrow.Array, error) {
 			limit >>= 1
 		}
 	}
-	appendKey, key := sorted.TextKeyAppender(a, formats.AppendText), []byte(nil)
+	appendKey, key := textKey(a), []byte(nil)
 	codes, first, err := (&take.Dictionary{Codes: map[string]int32{}}).Encode(a, func(row int) (_ []byte, err error) {
 		key, err = appendKey(key[:0], row)
 		return key, err

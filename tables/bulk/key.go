@@ -1,7 +1,6 @@
 package bulk
 
 import (
-	"bytes"
 	"fmt"
 	"net/url"
 	"strings"
@@ -11,35 +10,18 @@ import (
 
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
 // numberRows returns the result of number for the key of each row. Rows have equal keys if their values have equal
 // texts.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
-	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
-	for i, c := range columns {
-		appends[i] = sorted.TextKeyAppender(b.Column(c), formats.AppendText)
-	}
-	var key, last []byte
-	numbers := make([]int, b.NumRows())
-	for row := range numbers {
-		key = key[:0]
-		for _, f := range appends {
-			var err error
-			key, err = f(key, row)
-			if err != nil {
-				return nil, err
-			}
-		}
-		if row > 0 && bytes.Equal(key, last) {
-			numbers[row] = numbers[row-1]
-			continue
-		}
-		numbers[row] = number(key)
-		key, last = last, key
-	}
-	return numbers, nil
+	return parted.NumberRows(b, columns, textKey, number)
+}
+
+func textKey(a arrow.Array) func(key []byte, row int) ([]byte, error) {
+	return sorted.TextKeyAppender(a, formats.AppendText)
 }
 
 // keyTexts returns the texts of the key of a row. A nil text means null.

@@ -3,21 +3,14 @@ package bulk
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/maphash"
 	"slices"
 	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 
-	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/logstore"
-	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
-	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
-	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -28,8 +21,7 @@ const (
 )
 
 // partition distributes rows to files. The rows of the first keys are collected in memory, and written to their files
-// when they are many. The rows of all other keys go to buckets, which are keys of a log store. All rows of a key stay
-// in their order.
+// when they are many. The rows of all other keys go to buckets. All rows of a key stay in their order.
 type partition struct {
 	*splitter
 	memory  int64 // for collected rows, in bytes
@@ -39,10 +31,8 @@ type partition struct {
 	// blockBytes is the size of the blocks that add gets next.
 	blockBytes atomic.Int64
 
-	seed      maphash.Seed
-	log       *logstore.Store // nil until a row goes to a bucket
-	logMemory int64
-	sizes     [buckets]int64 // in bytes
+	buckets parted.Buckets
+	sizes   [buckets]int64 // in bytes
 }
 
 const (
@@ -53,10 +43,14 @@ const (
 	minPieceBytes = 64 << 10 // average size of the rows of a key in a block
 )
 
+var maxBlock int64 = parted.MaxBlock // tests use less
+
 func (s *splitter) largestBlock() int64 { return min(s.Memory/16, maxBlock) }
 
-func (s *splitter) newPartition(logMemory int64) *partition {
-	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}, seed: maphash.MakeSeed(), logMemory: logMemory}
+func (s *splitter) newPartition(level int) *partition {
+	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}}
+	// The log store of the level above keeps its memory meanwhile.
+	p.buckets = parted.Buckets{Count: buckets, Level: level, Memory: s.Memory / 4 >> level, Temp: s.Temp}
 	p.blockBytes.Store(s.largestBlock())
 	return p
 }
@@ -64,7 +58,7 @@ func (s *splitter) newPartition(logMemory int64) *partition {
 // chooseBlockBytes returns a size of blocks. If there are few keys, blocks are small enough for the processor's cache,
 // because add reads each of their rows in the order of the keys.
 func (p *partition) chooseBlockBytes() int64 {
-	if p.log != nil {
+	if p.buckets.InUse() {
 		return p.largestBlock()
 	}
 	return min(p.largestBlock(), int64(len(p.files))*minPieceBytes)
@@ -80,12 +74,11 @@ func (p *partition) numberOf(key []byte) int {
 		p.numbers[string(key)] = len(p.files) - 1
 		return len(p.files) - 1
 	}
-	return -1 - int(maphash.Bytes(p.seed, key)%buckets)
+	return -1 - p.buckets.Of(parted.Hash(key))
 }
 
 // add adds the rows of a block.
 func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
-	const batchBytes = 4 << 20 // bytes that one call appends to the store
 	numbers, err := numberRows(block, p.by, p.numberOf)
 	if err != nil {
 		return err
@@ -96,44 +89,22 @@ func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
 			numbers[row] = files - 1 - n
 		}
 	}
-	var entries []partd.Entry
-	size := 0
-	for _, g := range groupRows(numbers, files+buckets) {
-		rows, err := take.Batch(block, g.rows)
+	for _, g := range parted.GroupRows(numbers, files+buckets) {
+		rows, err := take.Batch(block, g.Rows)
 		if err != nil {
 			return err
 		}
-		if g.number < files {
-			p.used += p.files[g.number].add(rows)
+		if g.Number < files {
+			p.used += p.files[g.Number].add(rows)
 			continue
 		}
-		e, err := arrowvalue.Entry(bucketName(g.number-files), rows.Schema(), rows)
-		rows.Release()
+		size, err := p.buckets.Add(ctx, 0, g.Number-files, rows)
 		if err != nil {
 			return err
 		}
-		p.sizes[g.number-files] += int64(len(e.Value))
-		entries = append(entries, e)
-		size += len(e.Value)
-		if size >= batchBytes {
-			if err := p.store(ctx, entries); err != nil {
-				return err
-			}
-			entries, size = entries[:0], 0
-		}
+		p.sizes[g.Number-files] += size
 	}
-	return errors.Join(p.store(ctx, entries), p.writeLargest(ctx))
-}
-
-// store appends entries to the log store.
-func (p *partition) store(ctx context.Context, entries []partd.Entry) (err error) {
-	if len(entries) > 0 && p.log == nil {
-		p.log, err = logstore.OpenTemp(p.Temp, &logstore.Options{Memory: min(max(p.logMemory, logstore.MinMemory), logstore.MaxMemory)})
-	}
-	if len(entries) == 0 || err != nil {
-		return err
-	}
-	return p.log.Append(ctx, entries...)
+	return errors.Join(p.buckets.Flush(ctx), p.writeLargest(ctx))
 }
 
 // writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use.
@@ -164,25 +135,7 @@ func (p *partition) finish(ctx context.Context, err error) error {
 	return err
 }
 
-// bucketName returns the key of a bucket in the log store.
-func bucketName(bucket int) string {
-	return string(binary.BigEndian.AppendUint16(nil, uint16(bucket)))
-}
-
 // read yields the rows of a bucket.
 func (p *partition) read(ctx context.Context, bucket int) sorted.Batches {
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		r, err := arrowvalue.Read(ctx, p.log, bucketName(bucket), arrowvalue.DefaultLimit)
-		if err != nil {
-			yield(nil, fmt.Errorf("temporary data: %w", err))
-			return
-		}
-		defer r.Release()
-		// A column's type that was read can differ in the metadata of nested fields, which some types compare.
-		for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, p.plain) }) {
-			if !yield(b, err) {
-				return
-			}
-		}
-	}
+	return p.buckets.Read(ctx, 0, bucket, p.plain)
 }

@@ -48,7 +48,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	read := int64(0)
 	in := sorted.Input{
 		Keys: withKeys.positions, Memory: min(memory/16, max(memory/32, 16<<20), maxBlock), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
-		Batches: joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		Batches: sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 			read += b.NumRows()
 			b, err := schema.Convert(b, plain)
 			if err != nil {
@@ -56,7 +56,7 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 			}
 			defer b.Release()
 			return withKeys.add(b)
-		}), smallBatch),
+		}), sorted.SmallBatch),
 	}
 	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)

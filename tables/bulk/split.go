@@ -19,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
+	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -97,7 +98,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	}
 	s.dir.Visible = true
 	s.plain = plainSchema(r.Schema())
-	read, err := s.split(ctx, joinBlocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), smallBatch), s.Memory/4)
+	read, err := s.split(ctx, sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch), 0)
 	if written := s.rows.Load(); err == nil && written != read {
 		err = fmt.Errorf("%d rows were read, but %d rows were written", read, written)
 	}
@@ -134,15 +135,12 @@ func withoutIndices[T any](s []T, indices []int) (rest []T) {
 	return rest
 }
 
-// split writes the files of rows, and returns the number of rows read. logMemory is the memory for the log store.
-func (s *splitter) split(ctx context.Context, rows sorted.Batches, logMemory int64) (n int64, err error) {
-	p := s.newPartition(logMemory)
-	defer func() {
-		if p.log != nil {
-			err = errors.Join(err, p.log.Close())
-		}
-	}()
-	for block, err := range sorted.Ahead(joinBlocks(rows, p.blockBytes.Load), 1) {
+// split writes the files of rows, and returns the number of rows read. The rows of level n are those of one bucket of
+// level n-1.
+func (s *splitter) split(ctx context.Context, rows sorted.Batches, level int) (n int64, err error) {
+	p := s.newPartition(level)
+	defer func() { err = errors.Join(err, p.buckets.Close()) }()
+	for block, err := range sorted.Ahead(sorted.Blocks(rows, p.blockBytes.Load), 1) {
 		if err == nil {
 			err = s.chooseLayout(block)
 		}
@@ -172,7 +170,7 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches, logMemory int
 	})
 	for _, bucket := range large {
 		if err == nil {
-			_, err = s.split(ctx, p.read(ctx, bucket), logMemory/2) // p.log keeps its memory meanwhile
+			_, err = s.split(ctx, p.read(ctx, bucket), level+1)
 		}
 	}
 	return n, err
@@ -197,8 +195,8 @@ func (s *splitter) writeBucket(ctx context.Context, rows sorted.Batches) error {
 	if err != nil {
 		return err
 	}
-	for _, g := range groupRows(numbers, len(known)) {
-		rows, err := take.Batch(block, g.rows)
+	for _, g := range parted.GroupRows(numbers, len(known)) {
+		rows, err := take.Batch(block, g.Rows)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/util"
 
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -103,6 +104,21 @@ func Chunks(batches Batches, rows int64) Batches {
 	}
 	return joinParts(batches, func() Counter { return AtMost(rows) }, take.Concat)
 }
+
+// Blocks joins batches to blocks of at least size bytes, except the last. It calls size after each batch.
+func Blocks(batches Batches, size func() int64) Batches {
+	return joinParts(batches, func() Counter {
+		bytes := int64(0)
+		return func(b arrow.RecordBatch) (n int64, complete bool) {
+			bytes += util.TotalRecordSize(b)
+			return b.NumRows(), bytes >= size()
+		}
+	}, take.Concat)
+}
+
+// SmallBatch returns a size for Blocks that joins only small batches. A batch itself takes a kilobyte or more for each
+// column, which can be many times its rows.
+func SmallBatch() int64 { return 64 << 10 }
 
 // joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns
 // the argument of Part for the next part.

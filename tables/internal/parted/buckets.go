@@ -1,0 +1,115 @@
+package parted
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"math/bits"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/logstore"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+)
+
+// seed is the same for all inputs and levels, and differs between processes.
+var seed = maphash.MakeSeed()
+
+// Hash returns the hash of a key.
+func Hash(key []byte) uint64 { return maphash.Bytes(seed, key) }
+
+// Buckets stores rows of one or more inputs in a temporary log store, distributed by the hashes of their keys. The rows
+// of an input stay in order within each bucket.
+type Buckets struct {
+	Count  int
+	Level  int    // level n distributes the rows of one bucket of level n-1, by other bits of the hash
+	Memory int64  // of the log store, in bytes
+	Temp   string // parent of the log store's directory; "" means that of the system
+
+	log          *logstore.Store // nil until the first rows
+	pending      []partd.Entry
+	pendingBytes int
+}
+
+// Of returns the bucket of a hash. A hash has bits for several levels; the last ones have a single bucket.
+func (b *Buckets) Of(hash uint64) int {
+	bitsPerLevel := bits.Len(uint(b.Count - 1))
+	return int(hash >> (b.Level * bitsPerLevel) % uint64(b.Count))
+}
+
+// Add appends rows to a bucket, and returns their size in the log store. It takes ownership of the rows. The rows are
+// readable after Flush.
+func (b *Buckets) Add(ctx context.Context, input, bucket int, rows arrow.RecordBatch) (size int64, err error) {
+	const batchBytes = 4 << 20 // bytes that one call appends to the store
+	defer rows.Release()
+	e, err := arrowvalue.Entry(name(input, bucket), rows.Schema(), rows)
+	if err != nil {
+		return 0, err
+	}
+	b.pending = append(b.pending, e)
+	b.pendingBytes += len(e.Value)
+	if b.pendingBytes >= batchBytes {
+		err = b.Flush(ctx)
+	}
+	return int64(len(e.Value)), err
+}
+
+// Flush stores the rows that were added.
+func (b *Buckets) Flush(ctx context.Context) (err error) {
+	if len(b.pending) > 0 && b.log == nil {
+		b.log, err = logstore.OpenTemp(b.Temp, &logstore.Options{Memory: min(max(b.Memory, logstore.MinMemory), logstore.MaxMemory)})
+	}
+	if len(b.pending) == 0 || err != nil {
+		return err
+	}
+	err = b.log.Append(ctx, b.pending...)
+	b.pending, b.pendingBytes = nil, 0
+	return err
+}
+
+// Read yields the rows of a bucket with the given schema, which must be that of the added rows.
+func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Schema) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		if b.log == nil {
+			return
+		}
+		r, err := arrowvalue.Read(ctx, b.log, name(input, bucket), arrowvalue.DefaultLimit)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return
+		case err != nil:
+			yield(nil, fmt.Errorf("temporary data: %w", err))
+			return
+		}
+		defer r.Release()
+		// A column's type that was read can differ in the metadata of nested fields, which some types compare.
+		for rows, err := range arrowsafe.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) }) {
+			if !yield(rows, err) {
+				return
+			}
+		}
+	}
+}
+
+// InUse reports whether rows were stored.
+func (b *Buckets) InUse() bool { return b.log != nil }
+
+// Close removes the log store.
+func (b *Buckets) Close() error {
+	if b.log == nil {
+		return nil
+	}
+	return b.log.Close()
+}
+
+// name returns the key of a bucket in the log store.
+func name(input, bucket int) string {
+	return string(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(bucket)), uint64(input)))
+}

@@ -1,0 +1,95 @@
+package parted
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+	"github.com/go-partd/partd/tables/internal/rows/sorted"
+)
+
+type input struct {
+	name   string
+	schema *arrow.Schema // of the rows in parts
+	by     []int
+}
+
+// checkInputs returns an error if keys of the inputs are not comparable.
+func checkInputs(inputs []Input) ([]input, error) {
+	checked := make([]input, len(inputs))
+	var first []string // classes of the first input's key columns
+	for i, in := range inputs {
+		checked[i] = input{name: in.Name, schema: plainSchema(in.Rows.Schema())}
+		if len(in.By) == 0 {
+			return nil, checked[i].wrap(errors.New("no columns of the key are named"))
+		}
+		if len(in.By) != len(inputs[0].By) {
+			return nil, checked[i].wrap(fmt.Errorf("the key has %d columns %q, but that of input %q has %d: %q", len(in.By), in.By, inputs[0].Name, len(inputs[0].By), inputs[0].By))
+		}
+		for k, name := range in.By {
+			column, err := schema.ColumnIndex(in.Rows.Schema(), name)
+			if err != nil {
+				return nil, checked[i].wrap(err)
+			}
+			t := in.Rows.Schema().Field(column).Type
+			class, err := sorted.SQLKeyClass(t)
+			if err != nil {
+				return nil, checked[i].wrap(fmt.Errorf("column %q of type %s: %w", name, t, err))
+			}
+			if i == 0 {
+				first = append(first, class)
+			}
+			if class != first[k] {
+				return nil, checked[i].wrap(fmt.Errorf("column %q of type %s cannot be compared with column %q of input %q, which is of class %s", name, t, inputs[0].By[k], inputs[0].Name, first[k]))
+			}
+			checked[i].by = append(checked[i].by, column)
+		}
+	}
+	return checked, nil
+}
+
+func (in *input) wrap(err error) error { return fmt.Errorf("input %q: %w", in.name, err) }
+
+// firstKey returns the text of the first row's key.
+func (in *input) firstKey(rows sorted.Batches) (string, error) {
+	const maxText = 100 // bytes
+	for b, err := range rows {
+		if err != nil {
+			return "", err
+		}
+		defer b.Release()
+		texts := make([]string, len(in.by))
+		for i, c := range in.by {
+			text := b.Column(c).ValueStr(0)
+			if len(text) > maxText {
+				text = strings.ToValidUTF8(text[:maxText], "") + "…"
+			}
+			texts[i] = b.ColumnName(c) + "=" + text
+		}
+		return strings.Join(texts, ", "), nil
+	}
+	return "", nil
+}
+
+// plainSchema returns a schema with the types of the values instead of dictionaries, and with texts instead of views.
+// Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
+func plainSchema(s *arrow.Schema) *arrow.Schema {
+	fields := s.Fields()
+	for i, f := range fields {
+		if d, ok := f.Type.(*arrow.DictionaryType); ok {
+			f.Type = d.ValueType
+		}
+		switch f.Type.ID() {
+		case arrow.STRING_VIEW:
+			f.Type = arrow.BinaryTypes.String
+		case arrow.BINARY_VIEW:
+			f.Type = arrow.BinaryTypes.Binary
+		}
+		fields[i].Type = f.Type
+	}
+	metadata := s.Metadata()
+	return arrow.NewSchema(fields, &metadata)
+}
