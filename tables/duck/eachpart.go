@@ -134,7 +134,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 func (j *eachJob) addTable(name string, columns *arrow.Schema) error {
 	t := &boundTable{schema: mainSchema, name: name, allColumns: true, plan: &tables.ScanPlan{}}
 	stored := make([]arrow.Field, columns.NumFields())
-	for i, f := range columns.Fields() {
+	for i, f := range schema.WithoutEncodings(columns).Fields() {
 		to, err := schema.StoredType(f.Type)
 		if err != nil {
 			return fmt.Errorf("column %q: %w", f.Name, err)

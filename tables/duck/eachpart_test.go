@@ -32,7 +32,7 @@ var eachStatements = []string{
 	"SELECT l.n, r.w FROM l FULL JOIN r ON a = c AND b = d",
 	"SELECT * FROM l SEMI JOIN r ON a = c AND b = d",
 	"SELECT * FROM l ANTI JOIN r ON a = c AND b = d",
-	"SELECT l.n, max(r.w) AS w FROM l ASOF LEFT JOIN (SELECT DISTINCT ON (c, d, at) * FROM r WHERE w = 1) r ON a = c AND b = d AND l.t >= r.at GROUP BY l.n, a, b",
+	"SELECT l.n, max(r.w) AS w FROM l ASOF LEFT JOIN (SELECT DISTINCT ON (c, d, seen) * FROM r WHERE w = 1) r ON a = c AND b = d AND l.t >= r.seen GROUP BY l.n, a, b",
 	"SELECT a, b, n, row_number() OVER (PARTITION BY a, b ORDER BY n, s), sum(n) OVER (PARTITION BY b, a) FROM l",
 	"SELECT n, lag(n) OVER w FROM l WINDOW w AS (PARTITION BY a, b ORDER BY n)",
 	"SELECT DISTINCT a, b, s FROM l",
@@ -82,7 +82,7 @@ func eachInputs(random *rand.Rand) (l, r arrow.RecordBatch) {
 	}
 	l = build("a", "b", arrow.PrimitiveTypes.Int32, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}, arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float32},
 		arrow.Field{Name: "s", Type: arrow.BinaryTypes.String}, arrow.Field{Name: "t", Type: timestamp})
-	r = build("c", "d", arrow.PrimitiveTypes.Uint8, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int16}, arrow.Field{Name: "at", Type: timestamp})
+	r = build("c", "d", arrow.PrimitiveTypes.Uint8, arrow.Field{Name: "w", Type: arrow.PrimitiveTypes.Int16}, arrow.Field{Name: "seen", Type: timestamp})
 	return l, r
 }
 
@@ -199,7 +199,7 @@ func TestEachEmpty(t *testing.T) {
 // TestEachLargeKey runs statements over a key with more rows than fit in memory: a sort writes temporary files, and a
 // list fails with the key.
 func TestEachLargeKey(t *testing.T) {
-	const n, size = 60, 4 << 20
+	const n, size = 4000, 64 << 10
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "text", Type: arrow.BinaryTypes.String}}, nil))
 	for i := range n {
 		b.Field(0).(*array.StringBuilder).Append("hot")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -32,6 +33,16 @@ func (*Engine) Query(context.Context, *tables.Store, string, *tables.QueryOption
 // Describe returns an error, because the program was built without DuckDB.
 func (*Engine) Describe(context.Context, *tables.Store, string, *tables.QueryOptions) (*tables.QueryDescription, error) {
 	return nil, &tables.OpError{Op: "describe", Err: errMissing}
+}
+
+// Each yields an error, because the program was built without DuckDB.
+func Each(context.Context, string, []EachInput, *EachOptions) iter.Seq2[array.RecordReader, error] {
+	return func(yield func(array.RecordReader, error) bool) { yield(nil, &tables.OpError{Op: "each", Err: errMissing}) }
+}
+
+// PlanEach returns an error, because the program was built without DuckDB.
+func PlanEach(context.Context, string, []EachInput, *EachOptions) (*EachPlan, error) {
+	return nil, &tables.OpError{Op: "each", Err: errMissing}
 }
 
 // ColumnTypes returns nil.

@@ -3,7 +3,6 @@
 package database
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -18,7 +17,7 @@ type KeyedInput struct {
 }
 
 // ErrNotPerKey is the error of a statement that can have another result if it runs once for each part.
-var ErrNotPerKey = errors.New("the statement is not proved to be per key")
+var ErrNotPerKey = sqltext.ErrNotPerKey
 
 // PerKey checks that a statement has the same rows, in any order, whether it runs once for all rows or once for each
 // part. Otherwise, it returns an error that wraps ErrNotPerKey and gives the reason. columns are the columns of each

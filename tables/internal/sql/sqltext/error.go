@@ -1,6 +1,7 @@
 package sqltext
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -51,3 +52,6 @@ func (e DiskFull) Error() string { return string(e) }
 
 // Unwrap returns syscall.ENOSPC.
 func (e DiskFull) Unwrap() error { return syscall.ENOSPC }
+
+// ErrNotPerKey is the error for a statement that can have another result if it runs once for each part of its rows.
+var ErrNotPerKey = errors.New("the statement is not proved to be per key")
