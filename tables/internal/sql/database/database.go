@@ -28,12 +28,13 @@ type Database struct {
 	views        string              // statements that defined the current views
 	isIncomplete bool                // the current statement has begun, but has not succeeded yet
 	stmt         duckdb.PreparedStatement
-	describedSQL string // SQL of stmt if the statement was prepared but has not run
-	lastSQL      string // SQL of the last statement
-	isRepeated   bool   // whether lastSQL has run repeatedly with the same views, and takes little time to prepare
-	dir          string // directory for data beyond the memory limit
-	mergesChunks bool   // whether results can wait until enough rows for a chunk exist
-	stopWatching func() // stops watching the context of CancelWith; nil if no context is watched
+	describedSQL string              // SQL of stmt if the statement was prepared but has not run
+	lastSQL      string              // SQL of the last statement
+	isRepeated   bool                // whether lastSQL has run repeatedly with the same views, and takes little time to prepare
+	dir          string              // directory for data beyond the memory limit
+	mergesChunks bool                // whether results can wait until enough rows for a chunk exist
+	functions    map[string]function // see functionOf
+	stopWatching func()              // stops watching the context of CancelWith; nil if no context is watched
 }
 
 // maxStatements is the maximum number of statements that a database runs. All their connections must be opened before

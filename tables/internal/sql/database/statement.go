@@ -31,10 +31,19 @@ type Name struct {
 // TableNames returns the table names in a statement. It only parses the statement, because binding would require the
 // tables. It does not use DuckDB's own list of the names, which is incomplete.
 func (d *Database) TableNames(sql string) ([]Name, error) {
+	names, tree, err := d.parseNames(sql)
+	if len(names) == 1 && explainLength(sql) == 0 {
+		names[0].Selection = selectionOf(tree)
+	}
+	return names, err
+}
+
+// parseNames returns the table names in a statement, and its parse tree.
+func (d *Database) parseNames(sql string) (names []Name, tree any, err error) {
 	n := explainLength(sql)
 	text, err := d.parse(strings.Repeat(" ", n) + sql[n:])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var parsed struct {
 		failure
@@ -42,32 +51,28 @@ func (d *Database) TableNames(sql string) ([]Name, error) {
 		Statements []json.RawMessage `json:"statements"`
 	}
 	if err := json.Unmarshal(text, &parsed); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	switch {
 	case parsed.Failed && strings.Contains(parsed.Parsing, "Only SELECT"):
 		if strings.Contains(strings.ToLower(sql), "pivot") {
-			return nil, sqltext.RefusedAt(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
+			return nil, nil, sqltext.RefusedAt(sql, -1, "%w: a PIVOT without IN counts as several statements; list its columns, as in FROM t PIVOT (sum(x) FOR y IN ('a', 'b'))", errOneSelect)
 		}
-		return nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
+		return nil, nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	case parsed.Failed:
-		return nil, parsed.error(sql, errors.New("Parser error: "+parsed.Parsing))
+		return nil, nil, parsed.error(sql, errors.New("Parser error: "+parsed.Parsing))
 	case len(parsed.Statements) != 1:
-		return nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
+		return nil, nil, sqltext.RefusedAt(sql, -1, "%w", errOneSelect)
 	}
 	w := &walker{sql: sql}
 	decoder := json.NewDecoder(bytes.NewReader(parsed.Statements[0]))
 	decoder.UseNumber()
-	var tree any
 	if err := decoder.Decode(&tree); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	w.walk(tree, nil)
 	w.columns.assign(w.names)
-	if len(w.names) == 1 && n == 0 {
-		w.names[0].Selection = selectionOf(tree)
-	}
-	return w.names, w.err
+	return w.names, tree, w.err
 }
 
 var explainPattern = regexp.MustCompile(`(?is)^(\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN\s+`)
@@ -79,9 +84,15 @@ const explainPrefix = "EXPLAIN "
 func explainLength(sql string) int { return len(explainPattern.FindString(sql)) }
 
 func (d *Database) parse(sql string) ([]byte, error) {
+	tree, err := d.textOf("SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", sql)
+	return notFinite.ReplaceAll(tree, []byte(`"value":null`)), err
+}
+
+// textOf returns the only value of a query with a parameter.
+func (d *Database) textOf(query, sql string) ([]byte, error) {
 	var stmt duckdb.PreparedStatement
 	defer duckdb.DestroyPrepare(&stmt)
-	if duckdb.Prepare(d.conn, "SELECT json_serialize_sql($1::VARCHAR)::VARCHAR", &stmt) == duckdb.StateError {
+	if duckdb.Prepare(d.conn, query, &stmt) == duckdb.StateError {
 		return nil, decodeError("", duckdb.PrepareError(stmt))
 	}
 	duckdb.BindVarchar(stmt, 1, sql)
@@ -95,8 +106,8 @@ func (d *Database) parse(sql string) ([]byte, error) {
 	if chunk.Ptr == nil {
 		return nil, decodeError(sql, duckdb.ResultError(&result))
 	}
-	tree := (*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0)))
-	return notFinite.ReplaceAll([]byte(duckdb.StringTData(tree)), []byte(`"value":null`)), nil
+	value := (*duckdb.StringT)(duckdb.VectorGetData(duckdb.DataChunkGetVector(chunk, 0)))
+	return []byte(duckdb.StringTData(value)), nil
 }
 
 // notFinite matches infinite constants and NaN, which DuckDB writes although JSON has no such numbers. It matches

@@ -1,0 +1,370 @@
+//go:build cgo
+
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+)
+
+// keyedTables has the columns of the tables of the tests. Each column appears in a key of newKeyedData, or has values of
+// many keys.
+var keyedTables = map[string]string{
+	"l": "k INTEGER, j BIGINT, s VARCHAR, f DOUBLE, v INTEGER, w INTEGER, ts INTEGER, tags INTEGER[]",
+	"r": "k BIGINT, j INTEGER, s VARCHAR, f FLOAT, v INTEGER, w INTEGER, ts INTEGER, u INTEGER",
+	"m": "x UTINYINT, y SMALLINT, z VARCHAR, g DOUBLE, v INTEGER, k INTEGER, ts INTEGER",
+}
+
+// keyColumns has the key columns of each table that keyedInputs can choose.
+var keyColumns = map[string][]string{
+	"k": {"l=k", "r=k", "m=x"}, "k,j": {"l=k,j", "r=k,j", "m=x,y"}, "j,k": {"l=j,k", "r=j,k", "m=y,x"},
+	"s": {"l=s", "r=s", "m=z"}, "f": {"l=f", "r=f", "m=g"}, "": {"l=k", "r=v", "m=x"},
+}
+
+func keyedInputs(keys string, names ...string) (inputs []KeyedInput) {
+	for _, text := range keyColumns[keys] {
+		name, by, _ := strings.Cut(text, "=")
+		if !slices.Contains(names, name) {
+			continue
+		}
+		input := KeyedInput{Name: name, By: strings.Split(by, ",")}
+		for _, column := range strings.Split(keyedTables[name], ", ") {
+			input.Columns = append(input.Columns, strings.Fields(column)[0])
+		}
+		inputs = append(inputs, input)
+	}
+	return inputs
+}
+
+// keyedData has rows for the tables of the tests.
+type keyedData struct {
+	*Database
+	t testing.TB
+}
+
+// fill replaces the rows of all tables by random ones.
+func (d keyedData) fill(random *rand.Rand) {
+	d.t.Helper()
+	value := func(column, columnType string, row int) string {
+		if column == "ts" { // unique, so that an ASOF join has one result
+			return fmt.Sprint(random.IntN(3) + 3*row)
+		}
+		if random.IntN(6) == 0 {
+			return "NULL"
+		}
+		switch columnType {
+		case "VARCHAR":
+			return []string{"'a'", "'A'", "'b'", "''", "'é'"}[random.IntN(5)]
+		case "DOUBLE", "FLOAT":
+			return []string{"0", "'-0'", "'nan'", "0.5", "'inf'"}[random.IntN(5)]
+		case "INTEGER[]":
+			return fmt.Sprint("[", random.IntN(3), ", ", random.IntN(3), "][:", random.IntN(3), "]")
+		}
+		return fmt.Sprint(random.IntN(4))
+	}
+	for _, name := range []string{"l", "m", "r"} {
+		columns := strings.Split(keyedTables[name], ", ")
+		statements := []string{"CREATE SCHEMA IF NOT EXISTS all_rows", "CREATE OR REPLACE TABLE all_rows." + name + "(" + keyedTables[name] + ")"}
+		for row := range random.IntN(16) {
+			var values []string
+			for _, c := range columns {
+				column, columnType, _ := strings.Cut(c, " ")
+				values = append(values, value(column, columnType, row))
+			}
+			statements = append(statements, "INSERT INTO all_rows."+name+" VALUES ("+strings.Join(values, ", ")+")")
+		}
+		if err := d.execute(statements...); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+// run returns the rows of a statement as text, for the rows of the inputs that fulfil a condition.
+func (d keyedData) run(sql string, inputs []KeyedInput, condition func(by []string) string) (rows []string, err error) {
+	d.t.Helper()
+	for _, input := range inputs {
+		if err := d.execute("CREATE OR REPLACE TABLE " + input.Name + " AS SELECT * FROM all_rows." + input.Name + " WHERE " + condition(input.By)); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	defer d.Finish()
+	if err := d.prepare(sql); err != nil {
+		return nil, err
+	}
+	s, err := d.stream(context.Background(), sql)
+	if err != nil {
+		return nil, err
+	}
+	defer s.End()
+	for {
+		batch, err := s.Next()
+		if batch == nil || err != nil {
+			return rows, err
+		}
+		rows = append(rows, rowTexts(batch)...)
+		batch.Release()
+	}
+}
+
+func rowTexts(batch arrow.RecordBatch) (rows []string) {
+	for i := range int(batch.NumRows()) {
+		var values []string
+		for _, c := range batch.Columns() {
+			value := strings.Clone(c.ValueStr(i))
+			if value == "-0" { // equal to 0, so a group can have either
+				value = "0"
+			}
+			values = append(values, value)
+		}
+		rows = append(rows, strings.Join(values, "|"))
+	}
+	return rows
+}
+
+// runBoth runs a statement once for all rows, and once for each part.
+func (d keyedData) runBoth(sql string, inputs []KeyedInput, parts int) (whole, parted []string, err error) {
+	d.t.Helper()
+	whole, err = d.run(sql, inputs, func([]string) string { return "true" })
+	for part := 0; part < parts && err == nil; part++ {
+		var rows []string
+		rows, err = d.run(sql, inputs, func(by []string) string {
+			var keys []string
+			for _, column := range by {
+				if column == "f" || column == "g" {
+					column = "(" + column + "::DOUBLE + 0)" // -0 equals 0
+				}
+				keys = append(keys, "coalesce("+column+"::VARCHAR, 'null')")
+			}
+			return fmt.Sprintf("hash(concat_ws(',', %s)) %% %d = %d", strings.Join(keys, ", "), parts, part)
+		})
+		parted = append(parted, rows...)
+	}
+	return whole, parted, err
+}
+
+func inOrder(rows []string) []string {
+	rows = slices.Clone(rows)
+	slices.Sort(rows)
+	return rows
+}
+
+// namedIn returns the inputs that a statement names.
+func namedIn(t *testing.T, d *Database, sql, keys string) []KeyedInput {
+	t.Helper()
+	names, err := d.TableNames(sql)
+	if err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	var tables []string
+	for _, n := range names {
+		tables = append(tables, strings.ToLower(n.Table))
+	}
+	return keyedInputs(keys, tables...)
+}
+
+const keyedRounds = 12 // of random rows for each statement
+
+// TestPerKeyAccepts checks that statements which PerKey accepts have the same rows with parts.
+func TestPerKeyAccepts(t *testing.T) {
+	d := keyedData{openDatabase(t, 256<<20), t}
+	random := rand.New(rand.NewPCG(1, 2))
+	sets := make([]int, len(acceptedPerKey))
+	for range keyedRounds {
+		d.fill(random)
+		for i, statement := range acceptedPerKey {
+			keys, sql, _ := strings.Cut(statement, ": ")
+			inputs := namedIn(t, d.Database, sql, keys)
+			if _, err := d.PerKey(sql, inputs); err != nil {
+				t.Errorf("%s: %v", statement, err)
+				continue
+			}
+			whole, parted, err := d.runBoth(sql, inputs, 4)
+			if err != nil {
+				t.Fatalf("%s: %v", statement, err)
+			}
+			sets[i] += len(whole)
+			if !slices.Equal(inOrder(whole), inOrder(parted)) {
+				t.Errorf("%s: the parts have the rows %q, want %q", statement, inOrder(parted), inOrder(whole))
+			}
+		}
+	}
+	for i, n := range sets {
+		if n == 0 {
+			t.Errorf("%s: the test is useless, because the statement has no rows", acceptedPerKey[i])
+		}
+	}
+}
+
+// acceptedPerKey has statements, after their entry of keyColumns.
+var acceptedPerKey = []string{
+	"k: SELECT * FROM l", "k: FROM L WHERE v > 1", "k: SELECT v + w AS x, unnest(tags) FROM l", "k: SELECT l FROM l",
+	"k: SELECT k, sum(v) FROM l GROUP BY k", "k: SELECT sum(v) FROM l GROUP BY K, w HAVING count(*) > 1",
+	"k: SELECT k AS a, count(*) FROM l GROUP BY a", "k: SELECT k, count(*) FROM l GROUP BY 1", "k: SELECT k, v, count(*) FROM l GROUP BY ALL",
+	"k: SELECT l.*, count(*) FROM l GROUP BY ALL", "k: SELECT v AS k, count(*) FROM l GROUP BY k, v", "k: SELECT count(*) FROM l GROUP BY GROUPING SETS ((k))",
+	"k,j: SELECT j, k, max(v), list(v ORDER BY v), list_sort(list(DISTINCT w)), quantile_disc(v, 0.5) FROM l GROUP BY j, k",
+	"s: SELECT s, upper(s), count(*) FROM l WHERE s LIKE '%a%' OR s LIKE 'a%b%c%' OR s IN ('A', 'b') GROUP BY s", "f: SELECT f, count(*) FROM l GROUP BY f",
+	"k: SELECT weighted_avg(v, w), k FROM l GROUP BY k", "k: SELECT age(TIMESTAMP '2020-01-01', TIMESTAMP '2021-01-01'), k FROM l",
+	"k: SELECT DISTINCT k, v FROM l", "k: SELECT DISTINCT * FROM l", "k: SELECT DISTINCT v, l.* EXCLUDE (v) FROM l",
+	"k: SELECT * FROM (SELECT DISTINCT ON (k) k, v, w FROM l ORDER BY k, v DESC NULLS LAST, w)", "k: SELECT * FROM (SELECT DISTINCT ON (1) k, v, w FROM l ORDER BY ALL)",
+	"k: SELECT *, rank() OVER (PARTITION BY k ORDER BY v) FROM l", "k: SELECT v AS k, sum(v) OVER (PARTITION BY w, k ORDER BY ts) FROM l",
+	"k: SELECT k, v FROM l QUALIFY count(*) OVER (PARTITION BY k) > 1", "k: SELECT k, sum(v) OVER w FROM l WINDOW w AS (PARTITION BY k ORDER BY ts)",
+	"k: SELECT k, j, sum(count(*)) OVER (PARTITION BY k) FROM l GROUP BY k, j", "k,j: SELECT max(v) OVER (PARTITION BY l.j, l.k) FROM l",
+	"k: SELECT * FROM l JOIN r USING (k)", "k: SELECT * FROM l JOIN r ON l.k = r.k AND l.v < r.v", "k: SELECT l.v, r.v FROM l JOIN r ON r.k = l.k AND (l.v = 1 OR r.v = 2)",
+	"k: SELECT * FROM l LEFT JOIN r USING (k)", "k: SELECT * FROM l RIGHT JOIN r USING (k)", "k: SELECT * FROM l FULL JOIN r USING (k)", "s: SELECT * FROM l FULL JOIN r USING (s)",
+	"k: SELECT * FROM l FULL JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l FULL JOIN r ON l.k IS NOT DISTINCT FROM r.k", "f: SELECT * FROM l JOIN r USING (f)",
+	"k: SELECT * FROM l SEMI JOIN r USING (k)", "k: SELECT * FROM l ANTI JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l, m WHERE k = x", "k: SELECT * FROM l, m, r WHERE l.k = x AND r.k = l.k",
+	"k,j: SELECT * FROM l JOIN r USING (j, k)", "k,j: SELECT * FROM l JOIN m ON j = y AND l.k = x", "k,j: SELECT * FROM l JOIN r USING (k) WHERE l.j = r.j",
+	"k: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts", "k: SELECT * FROM l ASOF LEFT JOIN r USING (k, ts)", "k,j: SELECT * FROM l ASOF JOIN m ON l.k = x AND y = j AND l.ts < m.ts",
+	"k: SELECT * FROM (SELECT k, v AS a FROM l) NATURAL JOIN (SELECT k, v AS b FROM r)",
+	"k: SELECT k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY k", "k: SELECT k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY k", "k: SELECT r.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY r.k",
+	"k: SELECT k, count(*) FROM l FULL JOIN r USING (k) GROUP BY k", "k: SELECT DISTINCT k FROM l FULL JOIN r USING (k) FULL JOIN (SELECT x AS k FROM m) USING (k)",
+	"k: SELECT * FROM l AS a JOIN l AS b USING (k)", "k: SELECT k, n FROM (SELECT k, count(*) AS n FROM l GROUP BY k) WHERE n > 1",
+	"k: SELECT * FROM (SELECT x AS k, v FROM m) AS n JOIN l USING (k)", "k: WITH a AS (SELECT k, count(*) AS n FROM l GROUP BY k), b(q) AS (SELECT x FROM m) SELECT * FROM a JOIN b ON k = q",
+	"k: WITH l AS (SELECT * FROM l WHERE v > 0) SELECT k, count(*) FROM l GROUP BY k", "k: SELECT q, count(*) FROM l AS a(q, p) GROUP BY q",
+	"k: SELECT k, v FROM l UNION ALL SELECT v, k FROM r", "k: SELECT k, v FROM l UNION SELECT k, v FROM r", "k: SELECT k, v FROM l INTERSECT ALL SELECT k, v FROM r",
+	"k: SELECT k FROM l EXCEPT SELECT x FROM m", "k: SELECT k, v FROM l UNION BY NAME SELECT v, k FROM r", "k: SELECT k, count(*) FROM (FROM l UNION ALL BY NAME FROM r) GROUP BY k",
+	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
+	"k: SELECT * FROM l, range(2)", "k: SELECT * FROM range(2) AS n(v) JOIN l USING (v)", "k: SELECT *, list_transform(tags, lambda t: t + v), [t * 2 FOR t IN tags IF t > 0] FROM l",
+	"k: SELECT * RENAME (v AS vv) REPLACE (w + 1 AS w) FROM l", "k: SELECT k, max(COLUMNS('v|w')) FROM l GROUP BY k", "k: SELECT CASE WHEN v > 100 THEN error('large') ELSE v END FROM l",
+	"k: SELECT k, sum(v) FILTER (w > 1) FROM l GROUP BY k", "k: SELECT a.k, b.n FROM l AS a JOIN (SELECT k, count(*) AS n FROM r GROUP BY k) AS b ON a.k = b.k",
+}
+
+// TestPerKeyRefuses checks that PerKey refuses statements with a reason, and that each of them has other rows with parts.
+func TestPerKeyRefuses(t *testing.T) {
+	d := keyedData{openDatabase(t, 256<<20), t}
+	random := rand.New(rand.NewPCG(3, 4))
+	differs := make([]bool, len(refusedPerKey))
+	for range 4 * keyedRounds {
+		d.fill(random)
+		for i, c := range refusedPerKey {
+			keys, sql, _ := strings.Cut(c.statement, ": ")
+			if differs[i] {
+				continue
+			}
+			inputs := namedIn(t, d.Database, sql, keys)
+			columns, err := d.PerKey(sql, inputs)
+			if !errors.Is(err, ErrNotPerKey) || !strings.Contains(err.Error(), c.reason) || len(columns) != len(inputs) {
+				t.Errorf("%s: PerKey = %v, %v, want the columns and a refusal with %q", c.statement, columns, err, c.reason)
+			}
+			whole, parted, err := d.runBoth(sql, inputs, 4)
+			if err != nil {
+				t.Fatalf("%s: %v", c.statement, err)
+			}
+			if !strings.Contains(c.reason, "--sort-by") {
+				whole, parted = inOrder(whole), inOrder(parted)
+			}
+			differs[i] = !slices.Equal(whole, parted)
+		}
+	}
+	for i, c := range refusedPerKey {
+		if !differs[i] {
+			t.Errorf("%s: the result is the same with parts", c.statement)
+		}
+	}
+}
+
+var refusedPerKey = []struct{ statement, reason string }{
+	{"k: SELECT sum(v) FROM l", "line 1, column 8: the statement is not proved to be per key: without GROUP BY, an aggregate has a result for each part: add GROUP BY k"},
+	{"k: SELECT count(*) FROM l HAVING true", "without GROUP BY"},
+	{"k: SELECT weighted_avg(v, w) FROM l", "without GROUP BY"},
+	{"k: SELECT approx_percentile_cont(v, 0.5) FROM l", "without GROUP BY"},
+	{"k: SELECT v.sum() FROM l", "without GROUP BY"},
+	{"k: SELECT 1 FROM l HAVING true", "without GROUP BY"},
+	{"k: SELECT * FROM (SELECT 1 FROM l ORDER BY count(*))", "without GROUP BY"},
+	{"k: SELECT count(*) FROM l GROUP BY ()", "without GROUP BY"},
+	{"k: SELECT v, count(*) FROM l GROUP BY v", "group by the key columns k as plain columns"},
+	{"k: SELECT count(*) FROM l GROUP BY ALL", "group by the key columns k"},
+	{"k,j: SELECT k, count(*) FROM l GROUP BY k", "group by the key columns j"},
+	{"k: SELECT k % 2, count(*) FROM l GROUP BY ALL", "group by the key columns k"},
+	{"k: SELECT k % 2 AS k, v, count(*) FROM (SELECT k AS kk, k, v FROM l) AS l GROUP BY v, 1", "group by the key columns k"},
+	{"s: SELECT count(*) FROM l GROUP BY s COLLATE NOCASE", "without expressions or COLLATE"},
+	{"k: SELECT v AS k, count(*) FROM (SELECT v FROM l) GROUP BY k", "group by the key columns k"},
+	{"k: SELECT k, v, count(*) FROM l GROUP BY ROLLUP (k, v)", "ROLLUP"},
+	{"k: SELECT k, v, count(*) FROM l GROUP BY CUBE (k, v)", "CUBE"},
+	{"k: SELECT k, v, count(*) FROM l GROUP BY GROUPING SETS ((k), (v))", "GROUPING SETS"},
+	{"k: SELECT DISTINCT v FROM l", "include the key columns k"},
+	{"k: SELECT DISTINCT * EXCLUDE (k) REPLACE (1 AS ts, [1] AS tags) FROM (SELECT k, tags, ts FROM l)", "include the key columns k"},
+	{"k: SELECT DISTINCT * REPLACE (1 AS k) FROM (SELECT k, v FROM l)", "include the key columns k"},
+	{"k: SELECT DISTINCT * RENAME (v AS k, k AS q) FROM (SELECT v, 1 AS k FROM l)", "include the key columns k"},
+	{"s: SELECT DISTINCT s COLLATE NOCASE FROM l", "DISTINCT compares"},
+	{"k: SELECT count(*) FROM (SELECT DISTINCT ON (k) v AS k FROM l) GROUP BY k", "include the key columns k"},
+	{"k: SELECT DISTINCT ON (v) v FROM l", "include the key columns k"},
+	{"k: SELECT DISTINCT ON (k) v AS k, k AS q FROM l", "include the key columns k"},
+	{"k: SELECT v, row_number() OVER () FROM l", "a window of row_number can have rows of several keys: add the key columns k to PARTITION BY"},
+	{"k: SELECT v, count(*) OVER (PARTITION BY 1, v) FROM l", "PARTITION BY"},
+	{"k: SELECT k, count(*) OVER (PARTITION BY 1) FROM l", "PARTITION BY"},
+	{"k,j: SELECT v, count(*) OVER (PARTITION BY k) FROM l", "columns j to PARTITION BY"},
+	{"s: SELECT v, count(*) OVER (PARTITION BY s COLLATE NOCASE) FROM l", "COLLATE"},
+	{"k: SELECT k FROM l QUALIFY count(*) OVER (PARTITION BY v) = 1", "PARTITION BY"},
+	{"k: SELECT k, sum(count(*)) OVER () FROM l GROUP BY k", "PARTITION BY"},
+	{"k: SELECT count(*) OVER (PARTITION BY j) FROM (SELECT v AS k, k AS j FROM l) JOIN r USING (k)", "the join can combine rows"},
+	{"k: SELECT * FROM l, r", "add equality of the key columns k as plain columns to ON or USING"},
+	{"k: SELECT * FROM l CROSS JOIN r", "the join can combine rows of different keys"},
+	{"k: SELECT * FROM l JOIN r ON l.v = r.v", "equality of the key columns k"},
+	{"k: SELECT * FROM l LEFT JOIN r ON l.k = r.k OR l.v = r.v", "the key columns k"},
+	{"k,j: SELECT * FROM l JOIN r USING (k)", "equality of the key columns j"},
+	{"k,j: SELECT * FROM l JOIN r ON l.k = r.j AND l.j = r.k", "equality of the key columns k, j"},
+	{"k: SELECT * FROM l ANTI JOIN r USING (v)", "the key columns k"},
+	{"k: SELECT * FROM l JOIN r ON l.k <= r.k", "the key columns k"},
+	{"k: SELECT * FROM l JOIN r ON l.k = r.k + 1", "the key columns k"},
+	{"k: SELECT * FROM l JOIN m USING (k)", "the key columns k or x"},
+	{"s: SELECT * FROM l JOIN r ON l.s = r.s COLLATE NOCASE", "the key columns s"},
+	{"k: SELECT * FROM l LEFT JOIN r ON l.v = r.v WHERE l.k = r.k OR r.k IS NULL", "the key columns k"},
+	{"k: SELECT * FROM l LEFT JOIN r ON l.w = r.w WHERE l.k IS NOT DISTINCT FROM r.k", "the key columns k"},
+	{"k: SELECT * FROM l NATURAL JOIN (SELECT v FROM r)", "the key columns k"},
+	{"k: SELECT * FROM l ASOF JOIN r ON l.v = r.v AND l.ts >= r.ts", "the key columns k"},
+	{"k: SELECT * FROM l ASOF JOIN r USING (v, k)", "the key columns k"},
+	{"k: SELECT l.v, r.v FROM l ASOF JOIN r ON l.v = r.v AND l.ts >= r.ts WHERE l.k = r.k", "the key columns k"},
+	{"k: SELECT * FROM l POSITIONAL JOIN r", "a positional join"},
+	{"k: SELECT l.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
+	{"k: SELECT r.k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY r.k", "group by the key columns k"},
+	{"k: SELECT l.k, count(*) FROM l FULL JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
+	{"k: SELECT k, count(*) FROM (SELECT l.* FROM l FULL JOIN r USING (k)) GROUP BY k", "group by the key columns k"},
+	{"k: SELECT k, count(*) FROM (SELECT r.k, l.k FROM l LEFT JOIN r ON l.k = r.k) GROUP BY k", "group by the key columns k"},
+	{"k: SELECT k, count(*) FROM l RIGHT JOIN range(3) AS n(k) USING (k) GROUP BY ALL", "unmatched rows of the side that reads no input"},
+	{"k: SELECT * FROM range(3) AS n(k) LEFT JOIN l USING (k)", "unmatched rows"},
+	{"k: SELECT * FROM range(3) AS n(k) ANTI JOIN l USING (k)", "unmatched rows"},
+	{"k: SELECT v, (SELECT max(v) FROM l) FROM l", "a subquery in an expression"},
+	{"k: SELECT (SELECT sum(v)) FROM l", "a subquery in an expression"},
+	{"k: SELECT * FROM l WHERE v IN (SELECT v FROM r)", "SEMI JOIN"},
+	{"k: SELECT * FROM l WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.v = l.v)", "SEMI JOIN"},
+	{"k: SELECT * FROM l, (SELECT max(v) FROM r WHERE r.v > l.v)", "without GROUP BY"},
+	{"k: SELECT * FROM l, LATERAL (SELECT * FROM r WHERE r.v = l.v)", "references to an outer query"},
+	{"k: SELECT k, count(*) FROM l, LATERAL (SELECT l.k AS q, v FROM r WHERE r.v = l.v) WHERE k = q GROUP BY k", "references to an outer query"},
+	{"k: WITH RECURSIVE n AS (SELECT v FROM l UNION SELECT l.v + 1 FROM n JOIN l ON n.v = l.k) SELECT * FROM n", "a recursive query"},
+	{"k: SELECT v FROM l LIMIT 1", "LIMIT and OFFSET would apply to each part: leave them out, or limit the rows of each key with QUALIFY row_number() OVER (PARTITION BY k ORDER BY …) <= n"},
+	{"k: SELECT v FROM l OFFSET 1", "LIMIT and OFFSET"},
+	{"k: SELECT * FROM (SELECT v FROM l ORDER BY ALL LIMIT 50%)", "LIMIT and OFFSET"},
+	{"k: SELECT v FROM l USING SAMPLE 2 ROWS", "SAMPLE"},
+	{"k: SELECT v FROM l TABLESAMPLE reservoir(2 ROWS)", "SAMPLE"},
+	{"k: SELECT rowid FROM l", "rowid is the number of a row in its part"},
+	{"k: SELECT l.rowid FROM l", "rowid"},
+	{"k: SELECT v, random() FROM l", "the value of random() can differ between the parts"},
+	{"k: SELECT v, uuid() FROM l", "uuid()"},
+	{"k: SELECT now() FROM l", "now()"},
+	{"k: SELECT current_timestamp FROM l", "current_timestamp"},
+	{"k: SELECT ago(INTERVAL 1 DAY) FROM l", "current_timestamp"},
+	{"k: SELECT v FROM l ORDER BY v", "use --sort-by"},
+	{"k: SELECT v, w FROM l UNION ALL SELECT v, u FROM r ORDER BY 1, 2", "use --sort-by"},
+	{"k: SELECT v FROM l UNION SELECT v FROM r", "UNION compares rows of different keys"},
+	{"k: SELECT k, v FROM l UNION SELECT v, k FROM r", "UNION compares rows of different keys"},
+	{"k: SELECT v FROM l EXCEPT SELECT v FROM r", "EXCEPT compares"},
+	{"k: SELECT v FROM l INTERSECT ALL SELECT v FROM r", "INTERSECT compares"},
+	{"k: SELECT k, v FROM l UNION BY NAME SELECT k AS v, v AS k FROM r", "compares"},
+	{"k: SELECT v FROM l UNION ALL SELECT 1", "each part would have the rows of this SELECT, which reads no input"},
+	{"k: SELECT k, count(*) FROM (SELECT k, v FROM l UNION ALL SELECT v, k FROM r) GROUP BY k", "group by the key columns k"},
+	{"k: FROM (SELECT v, w FROM l) PIVOT (count(*) FOR v IN (1, 2))", "PIVOT"},
+	{"k: SUMMARIZE l", "SHOW_REF after FROM"},
+	{"k: SELECT #1, count(*) FROM (SELECT v, k FROM l) GROUP BY ALL", "write its name"},
+	{"k: SELECT max(v) FROM l, unnest(tags) AS u(v2)", "without GROUP BY"},
+	{"k: SELECT k, count(*) FROM (SELECT COLUMNS('v'), k AS q, v AS k FROM (SELECT k, v FROM l)) GROUP BY k", "group by the key columns k"},
+	{`k: SELECT "1", count(*) FROM (SELECT 1, "1" FROM (SELECT k AS "1" FROM l)) GROUP BY "1"`, "group by the key columns k"},
+	{"k: SELECT k_1, count(*) FROM (SELECT 1 AS k, v AS k, k AS k_1 FROM l) GROUP BY k_1", "group by the key columns k"},
+}
