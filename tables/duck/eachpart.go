@@ -31,7 +31,7 @@ import (
 type eachJob struct {
 	sql    string
 	plan   EachPlan
-	tables []*boundTable // the inputs; files are those of the current part
+	tables []*boundTable   // the inputs; files are those of the current part
 	types  []*arrow.Schema // of the inputs' files
 	files  scratch
 	db     *database.Database
@@ -101,7 +101,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	if o.Parts < 0 {
 		return fmt.Errorf("the number of parts is %d: it must not be negative", o.Parts)
 	}
-	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 6}
+	j.plan = EachPlan{Memory: memory * 5 / 8, PartBytes: memory / 5}
 	keyed := make([]database.KeyedInput, len(inputs))
 	for i, in := range inputs {
 		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
@@ -222,7 +222,7 @@ func (j *eachJob) writeInput(ctx context.Context, i int, in *parted.PartInput) e
 	}
 	f := &scratchFile{path: j.inputPath(i)}
 	t.extraRows = f
-	if err := f.writeBatches(ctx, j.types[i], in.Read(ctx)); err != nil {
+	if err := f.writeBatches(ctx, j.types[i], in.Bytes/in.Rows, in.Read(ctx)); err != nil {
 		return err
 	}
 	if f.rows != in.Rows {
@@ -263,4 +263,6 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 	return result, err
 }
 
-func (j *eachJob) inputPath(i int) string { return filepath.Join(j.files.dir, fmt.Sprintf("input-%d.parquet", i)) }
+func (j *eachJob) inputPath(i int) string {
+	return filepath.Join(j.files.dir, fmt.Sprintf("input-%d.parquet", i))
+}

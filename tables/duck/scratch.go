@@ -215,7 +215,7 @@ func (f *scratchFile) create() error {
 // use f.mark, which sweep may already have cleared.
 func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail bool) error {
 	if tail {
-		return f.writeBatches(ctx, plan.Stored, func(yield func(arrow.RecordBatch, error) bool) {
+		return f.writeBatches(ctx, plan.Stored, 0, func(yield func(arrow.RecordBatch, error) bool) {
 			for _, b := range plan.Tail {
 				b.Retain()
 				if !yield(b, nil) {
@@ -229,16 +229,19 @@ func (f *scratchFile) writeRows(ctx context.Context, plan *tables.ScanPlan, tail
 		return err
 	}
 	defer r.Release()
-	return f.writeBatches(ctx, plan.Stored, arrowsafe.Batches(r))
+	return f.writeBatches(ctx, plan.Stored, 0, arrowsafe.Batches(r))
 }
 
-// writeBatches creates the file and writes rows, whose columns it converts to the types of stored.
-func (f *scratchFile) writeBatches(ctx context.Context, stored *arrow.Schema, rows iter.Seq2[arrow.RecordBatch, error]) error {
+// writeBatches creates the file and writes rows, whose columns it converts to the types of stored. rowBytes is their
+// average size, or 0 if it is unknown.
+func (f *scratchFile) writeBatches(ctx context.Context, stored *arrow.Schema, rowBytes int64, rows iter.Seq2[arrow.RecordBatch, error]) error {
+	const pageRows, pageBytes = 1024, 1 << 20
 	if err := f.create(); err != nil {
 		return err
 	}
 	// Write no statistics: they would ignore NaN, and would save little in files that are small or read once.
-	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false))
+	properties := parquet.NewWriterProperties(parquet.WithDictionaryDefault(false), parquet.WithVersion(parquet.V2_LATEST), parquet.WithStats(false),
+		parquet.WithBatchSize(max(1, min(pageRows, pageBytes/max(1, rowBytes))))) // DuckDB holds a page in memory
 	// Make all fields of nested columns nullable, because files of other programs can contain nulls in fields that do
 	// not allow nulls. The writer would move the values of such fields to other rows.
 	columns := arrow.NewSchema(schema.MapTypes(stored.Fields(), schema.WithNullableFields), nil)

@@ -37,7 +37,9 @@ func (*Engine) Describe(context.Context, *tables.Store, string, *tables.QueryOpt
 
 // Each yields an error, because the program was built without DuckDB.
 func Each(context.Context, string, []EachInput, *EachOptions) iter.Seq2[array.RecordReader, error] {
-	return func(yield func(array.RecordReader, error) bool) { yield(nil, &tables.OpError{Op: "each", Err: errMissing}) }
+	return func(yield func(array.RecordReader, error) bool) {
+		yield(nil, &tables.OpError{Op: "each", Err: errMissing})
+	}
 }
 
 // PlanEach returns an error, because the program was built without DuckDB.
