@@ -70,7 +70,7 @@ func (e *expressions) checkColumn(node map[string]any, locals []string) {
 	exists := len(names) == 0 || slices.Contains(locals, names[0])
 	if e.scope != nil {
 		_, found := e.scope.find(names)
-		exists = exists || found || e.scope.isConstant() || len(e.aliased(names[0])) > 0
+		exists = exists || found || e.scope.isConstant() || e.isAlias(names[0])
 	}
 	isTime := len(names) == 1 && slices.Contains(timeNames, names[0]) && !slices.Contains(locals, names[0])
 	switch {
@@ -141,6 +141,14 @@ func (e *expressions) aliased(name string) (items columnList) {
 		}
 	}
 	return items
+}
+
+// isAlias reports whether an item of the select list has the alias.
+func (e *expressions) isAlias(name string) bool {
+	return slices.ContainsFunc(e.list, func(node any) bool {
+		item, _ := node.(map[string]any)
+		return fold(stringField(item, "alias")) == name
+	})
 }
 
 // expand sets items.

@@ -84,18 +84,19 @@ func (r *relation) find(names []string) (keys keySet, exists bool) {
 	}
 	for i := range r.qualified {
 		column := &r.qualified[i]
-		if column.table != first {
-			continue
-		}
-		exists = true // the whole row of a table, or a column of it
-		if len(names) == 2 && column.name == names[1] && column.name != "" {
+		isNamed := len(names) > 1 && column.name == names[1] && column.name != ""
+		switch {
+		case column.table != first:
+		case isNamed && len(names) == 2:
 			return column.keys, true
+		case isNamed || len(names) == 1: // a field of a column, or the whole row
+			exists = true
 		}
 	}
 	for i := range r.visible {
-		exists = exists || r.visible[i].name == first // ambiguous, or a struct
+		exists = exists || r.visible[i].name == first || r.visible[i].isUnknown // ambiguous, or a field of a column
 	}
-	return 0, exists || r.visible.hasUnknown()
+	return 0, exists
 }
 
 // plainName matches names that are not the text of an expression, such as null, 1 or sum(a).

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
 // keyedTables has the columns of the tables of the tests. Each column appears in a key of newKeyedData, or has values of
@@ -43,57 +45,103 @@ func keyedInputs(keys string, names ...string) (inputs []KeyedInput) {
 	return inputs
 }
 
-// keyedData has rows for the tables of the tests.
+// keyedData has the tables of the tests, in a schema with all rows and, for each entry of keyColumns, in one for each part.
 type keyedData struct {
 	*Database
-	t testing.TB
+	t        testing.TB
+	random   *rand.Rand
+	isParted map[string]bool // whether the schemas for an entry of keyColumns have the rows of the last fill
+}
+
+const numParts = 4
+
+func newKeyedData(t testing.TB, seed uint64) *keyedData {
+	t.Helper()
+	d := &keyedData{Database: openDatabase(t, 256<<20), t: t, random: rand.New(rand.NewPCG(seed, seed))}
+	d.mustExecute("SET threads = 1")
+	return d
+}
+
+func (d *keyedData) mustExecute(statements ...string) {
+	d.t.Helper()
+	if err := d.execute(strings.Join(statements, "; ")); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // fill replaces the rows of all tables by random ones.
-func (d keyedData) fill(random *rand.Rand) {
+func (d *keyedData) fill() {
 	d.t.Helper()
-	value := func(column, columnType string, row int) string {
-		if column == "ts" { // unique, so that an ASOF join has one result
-			return fmt.Sprint(random.IntN(3) + 3*row)
-		}
-		if random.IntN(6) == 0 {
-			return "NULL"
-		}
-		switch columnType {
-		case "VARCHAR":
-			return []string{"'a'", "'A'", "'b'", "''", "'é'"}[random.IntN(5)]
-		case "DOUBLE", "FLOAT":
-			return []string{"0", "'-0'", "'nan'", "0.5", "'inf'"}[random.IntN(5)]
-		case "INTEGER[]":
-			return fmt.Sprint("[", random.IntN(3), ", ", random.IntN(3), "][:", random.IntN(3), "]")
-		}
-		return fmt.Sprint(random.IntN(4))
-	}
+	d.isParted = map[string]bool{}
+	statements := []string{"CREATE SCHEMA IF NOT EXISTS all_rows"}
 	for _, name := range []string{"l", "m", "r"} {
 		columns := strings.Split(keyedTables[name], ", ")
-		statements := []string{"CREATE SCHEMA IF NOT EXISTS all_rows", "CREATE OR REPLACE TABLE all_rows." + name + "(" + keyedTables[name] + ")"}
-		for row := range random.IntN(16) {
+		statements = append(statements, "CREATE OR REPLACE TABLE all_rows."+name+"("+keyedTables[name]+")")
+		for row := range d.random.IntN(16) {
 			var values []string
 			for _, c := range columns {
 				column, columnType, _ := strings.Cut(c, " ")
-				values = append(values, value(column, columnType, row))
+				values = append(values, d.value(column, columnType, row))
 			}
 			statements = append(statements, "INSERT INTO all_rows."+name+" VALUES ("+strings.Join(values, ", ")+")")
 		}
-		if err := d.execute(statements...); err != nil {
-			d.t.Fatal(err)
-		}
 	}
+	d.mustExecute(statements...)
 }
 
-// run returns the rows of a statement as text, for the rows of the inputs that fulfil a condition.
-func (d keyedData) run(sql string, inputs []KeyedInput, condition func(by []string) string) (rows []string, err error) {
+func (d *keyedData) value(column, columnType string, row int) string {
+	if column == "ts" { // unique, so that an ASOF join has one result
+		return fmt.Sprint(d.random.IntN(3) + 3*row)
+	}
+	if d.random.IntN(6) == 0 {
+		return "NULL"
+	}
+	switch columnType {
+	case "VARCHAR":
+		return []string{"'a'", "'A'", "'b'", "''", "'é'"}[d.random.IntN(5)]
+	case "DOUBLE", "FLOAT":
+		return []string{"0", "'-0'", "'nan'", "0.5", "'inf'"}[d.random.IntN(5)]
+	case "INTEGER[]":
+		return fmt.Sprint("[", d.random.IntN(3), ", ", d.random.IntN(3), "][:", d.random.IntN(3), "]")
+	}
+	return fmt.Sprint(d.random.IntN(4))
+}
+
+// part creates the schemas for an entry of keyColumns.
+func (d *keyedData) part(keys string) {
 	d.t.Helper()
-	for _, input := range inputs {
-		if err := d.execute("CREATE OR REPLACE TABLE " + input.Name + " AS SELECT * FROM all_rows." + input.Name + " WHERE " + condition(input.By)); err != nil {
-			d.t.Fatal(err)
+	if d.isParted[keys] {
+		return
+	}
+	d.isParted[keys] = true
+	var statements []string
+	salt := d.random.Uint32()
+	for part := range numParts {
+		schema := partSchema(keys, part)
+		statements = append(statements, "CREATE SCHEMA IF NOT EXISTS "+schema)
+		for _, input := range keyedInputs(keys, "l", "m", "r") {
+			var by []string
+			for _, column := range input.By {
+				if column == "f" || column == "g" {
+					column = "(" + column + "::DOUBLE + 0)" // -0 equals 0
+				}
+				by = append(by, "coalesce("+column+"::VARCHAR, 'null')")
+			}
+			statements = append(statements, fmt.Sprintf("CREATE OR REPLACE TABLE %s.%s AS FROM all_rows.%[2]s WHERE hash(concat_ws(',', %d, %s)) %% %d = %d",
+				schema, input.Name, salt, strings.Join(by, ", "), numParts, part))
 		}
 	}
+	d.mustExecute(statements...)
+}
+
+func partSchema(keys string, part int) string {
+	return sqltext.Name(fmt.Sprint("part ", part, " by ", keys))
+}
+
+// run returns the rows of a statement on the tables in a schema, as text.
+func (d *keyedData) run(sql, schema string) (rows []string, err error) {
+	d.t.Helper()
+	d.mustExecute("SET schema = " + sqltext.Text(schema))
 	defer d.Finish()
 	if err := d.prepare(sql); err != nil {
 		return nil, err
@@ -118,10 +166,7 @@ func rowTexts(batch arrow.RecordBatch) (rows []string) {
 		var values []string
 		for _, c := range batch.Columns() {
 			value := strings.Clone(c.ValueStr(i))
-			if value == "-0" { // equal to 0, so a group can have either
-				value = "0"
-			}
-			values = append(values, value)
+			values = append(values, strings.ReplaceAll(value, "-0", "0")) // they are equal, so a group can have either
 		}
 		rows = append(rows, strings.Join(values, "|"))
 	}
@@ -129,21 +174,13 @@ func rowTexts(batch arrow.RecordBatch) (rows []string) {
 }
 
 // runBoth runs a statement once for all rows, and once for each part.
-func (d keyedData) runBoth(sql string, inputs []KeyedInput, parts int) (whole, parted []string, err error) {
+func (d *keyedData) runBoth(sql, keys string) (whole, parted []string, err error) {
 	d.t.Helper()
-	whole, err = d.run(sql, inputs, func([]string) string { return "true" })
-	for part := 0; part < parts && err == nil; part++ {
+	d.part(keys)
+	whole, err = d.run(sql, "all_rows")
+	for part := 0; part < numParts && err == nil; part++ {
 		var rows []string
-		rows, err = d.run(sql, inputs, func(by []string) string {
-			var keys []string
-			for _, column := range by {
-				if column == "f" || column == "g" {
-					column = "(" + column + "::DOUBLE + 0)" // -0 equals 0
-				}
-				keys = append(keys, "coalesce("+column+"::VARCHAR, 'null')")
-			}
-			return fmt.Sprintf("hash(concat_ws(',', %s)) %% %d = %d", strings.Join(keys, ", "), parts, part)
-		})
+		rows, err = d.run(sql, partSchema(keys, part))
 		parted = append(parted, rows...)
 	}
 	return whole, parted, err
@@ -169,15 +206,14 @@ func namedIn(t *testing.T, d *Database, sql, keys string) []KeyedInput {
 	return keyedInputs(keys, tables...)
 }
 
-const keyedRounds = 12 // of random rows for each statement
+const keyedRounds = 3 // of random rows for each statement
 
 // TestPerKeyAccepts checks that statements which PerKey accepts have the same rows with parts.
 func TestPerKeyAccepts(t *testing.T) {
-	d := keyedData{openDatabase(t, 256<<20), t}
-	random := rand.New(rand.NewPCG(1, 2))
+	d := newKeyedData(t, 1)
 	sets := make([]int, len(acceptedPerKey))
 	for range keyedRounds {
-		d.fill(random)
+		d.fill()
 		for i, statement := range acceptedPerKey {
 			keys, sql, _ := strings.Cut(statement, ": ")
 			inputs := namedIn(t, d.Database, sql, keys)
@@ -185,7 +221,7 @@ func TestPerKeyAccepts(t *testing.T) {
 				t.Errorf("%s: %v", statement, err)
 				continue
 			}
-			whole, parted, err := d.runBoth(sql, inputs, 4)
+			whole, parted, err := d.runBoth(sql, keys)
 			if err != nil {
 				t.Fatalf("%s: %v", statement, err)
 			}
@@ -219,7 +255,7 @@ var acceptedPerKey = []string{
 	"k: SELECT * FROM l JOIN r USING (k)", "k: SELECT * FROM l JOIN r ON l.k = r.k AND l.v < r.v", "k: SELECT l.v, r.v FROM l JOIN r ON r.k = l.k AND (l.v = 1 OR r.v = 2)",
 	"k: SELECT * FROM l LEFT JOIN r USING (k)", "k: SELECT * FROM l RIGHT JOIN r USING (k)", "k: SELECT * FROM l FULL JOIN r USING (k)", "s: SELECT * FROM l FULL JOIN r USING (s)",
 	"k: SELECT * FROM l FULL JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l FULL JOIN r ON l.k IS NOT DISTINCT FROM r.k", "f: SELECT * FROM l JOIN r USING (f)",
-	"k: SELECT * FROM l SEMI JOIN r USING (k)", "k: SELECT * FROM l ANTI JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l, m WHERE k = x", "k: SELECT * FROM l, m, r WHERE l.k = x AND r.k = l.k",
+	"k: SELECT * FROM l SEMI JOIN r USING (k)", "k: SELECT * FROM l ANTI JOIN r ON l.k = r.k AND l.v = r.v", "k: SELECT * FROM l, m WHERE l.k = x", "k: SELECT * FROM l, m, r WHERE l.k = x AND r.k = l.k",
 	"k,j: SELECT * FROM l JOIN r USING (j, k)", "k,j: SELECT * FROM l JOIN m ON j = y AND l.k = x", "k,j: SELECT * FROM l JOIN r USING (k) WHERE l.j = r.j",
 	"k: SELECT * FROM l ASOF JOIN r ON l.k = r.k AND l.ts >= r.ts", "k: SELECT * FROM l ASOF LEFT JOIN r USING (k, ts)", "k,j: SELECT * FROM l ASOF JOIN m ON l.k = x AND y = j AND l.ts < m.ts",
 	"k: SELECT * FROM (SELECT k, v AS a FROM l) NATURAL JOIN (SELECT k, v AS b FROM r)",
@@ -232,17 +268,16 @@ var acceptedPerKey = []string{
 	"k: SELECT k FROM l EXCEPT SELECT x FROM m", "k: SELECT k, v FROM l UNION BY NAME SELECT v, k FROM r", "k: SELECT k, count(*) FROM (FROM l UNION ALL BY NAME FROM r) GROUP BY k",
 	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
 	"k: SELECT * FROM l, range(2)", "k: SELECT * FROM range(2) AS n(v) JOIN l USING (v)", "k: SELECT *, list_transform(tags, lambda t: t + v), [t * 2 FOR t IN tags IF t > 0] FROM l",
-	"k: SELECT * RENAME (v AS vv) REPLACE (w + 1 AS w) FROM l", "k: SELECT k, max(COLUMNS('v|w')) FROM l GROUP BY k", "k: SELECT CASE WHEN v > 100 THEN error('large') ELSE v END FROM l",
+	"k: SELECT * REPLACE (w + 1 AS w) RENAME (v AS vv) FROM l", "k: SELECT k, max(COLUMNS('v|w')) FROM l GROUP BY k", "k: SELECT CASE WHEN v > 100 THEN error('large') ELSE v END FROM l",
 	"k: SELECT k, sum(v) FILTER (w > 1) FROM l GROUP BY k", "k: SELECT a.k, b.n FROM l AS a JOIN (SELECT k, count(*) AS n FROM r GROUP BY k) AS b ON a.k = b.k",
 }
 
 // TestPerKeyRefuses checks that PerKey refuses statements with a reason, and that each of them has other rows with parts.
 func TestPerKeyRefuses(t *testing.T) {
-	d := keyedData{openDatabase(t, 256<<20), t}
-	random := rand.New(rand.NewPCG(3, 4))
+	d := newKeyedData(t, 2)
 	differs := make([]bool, len(refusedPerKey))
-	for range 4 * keyedRounds {
-		d.fill(random)
+	for range 20 * keyedRounds {
+		d.fill()
 		for i, c := range refusedPerKey {
 			keys, sql, _ := strings.Cut(c.statement, ": ")
 			if differs[i] {
@@ -253,7 +288,7 @@ func TestPerKeyRefuses(t *testing.T) {
 			if !errors.Is(err, ErrNotPerKey) || !strings.Contains(err.Error(), c.reason) || len(columns) != len(inputs) {
 				t.Errorf("%s: PerKey = %v, %v, want the columns and a refusal with %q", c.statement, columns, err, c.reason)
 			}
-			whole, parted, err := d.runBoth(sql, inputs, 4)
+			whole, parted, err := d.runBoth(sql, keys)
 			if err != nil {
 				t.Fatalf("%s: %v", c.statement, err)
 			}
@@ -304,7 +339,7 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"s: SELECT v, count(*) OVER (PARTITION BY s COLLATE NOCASE) FROM l", "COLLATE"},
 	{"k: SELECT k FROM l QUALIFY count(*) OVER (PARTITION BY v) = 1", "PARTITION BY"},
 	{"k: SELECT k, sum(count(*)) OVER () FROM l GROUP BY k", "PARTITION BY"},
-	{"k: SELECT count(*) OVER (PARTITION BY j) FROM (SELECT v AS k, k AS j FROM l) JOIN r USING (k)", "the join can combine rows"},
+	{"k: SELECT count(*) OVER (PARTITION BY q) FROM (SELECT v AS k, k AS q FROM l) JOIN r USING (k)", "the join can combine rows"},
 	{"k: SELECT * FROM l, r", "add equality of the key columns k as plain columns to ON or USING"},
 	{"k: SELECT * FROM l CROSS JOIN r", "the join can combine rows of different keys"},
 	{"k: SELECT * FROM l JOIN r ON l.v = r.v", "equality of the key columns k"},
@@ -335,7 +370,7 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT (SELECT sum(v)) FROM l", "a subquery in an expression"},
 	{"k: SELECT * FROM l WHERE v IN (SELECT v FROM r)", "SEMI JOIN"},
 	{"k: SELECT * FROM l WHERE NOT EXISTS (SELECT 1 FROM r WHERE r.v = l.v)", "SEMI JOIN"},
-	{"k: SELECT * FROM l, (SELECT max(v) FROM r WHERE r.v > l.v)", "without GROUP BY"},
+	{"k: SELECT * FROM l, (SELECT max(v) FROM r WHERE r.v > l.v)", "references to an outer query"},
 	{"k: SELECT * FROM l, LATERAL (SELECT * FROM r WHERE r.v = l.v)", "references to an outer query"},
 	{"k: SELECT k, count(*) FROM l, LATERAL (SELECT l.k AS q, v FROM r WHERE r.v = l.v) WHERE k = q GROUP BY k", "references to an outer query"},
 	{"k: WITH RECURSIVE n AS (SELECT v FROM l UNION SELECT l.v + 1 FROM n JOIN l ON n.v = l.k) SELECT * FROM n", "a recursive query"},
@@ -361,10 +396,10 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT v FROM l UNION ALL SELECT 1", "each part would have the rows of this SELECT, which reads no input"},
 	{"k: SELECT k, count(*) FROM (SELECT k, v FROM l UNION ALL SELECT v, k FROM r) GROUP BY k", "group by the key columns k"},
 	{"k: FROM (SELECT v, w FROM l) PIVOT (count(*) FOR v IN (1, 2))", "PIVOT"},
-	{"k: SUMMARIZE l", "SHOW_REF after FROM"},
+	{"k: SUMMARIZE SELECT k, v FROM l", "SHOW_REF after FROM"},
 	{"k: SELECT #1, count(*) FROM (SELECT v, k FROM l) GROUP BY ALL", "write its name"},
 	{"k: SELECT max(v) FROM l, unnest(tags) AS u(v2)", "without GROUP BY"},
 	{"k: SELECT k, count(*) FROM (SELECT COLUMNS('v'), k AS q, v AS k FROM (SELECT k, v FROM l)) GROUP BY k", "group by the key columns k"},
-	{`k: SELECT "1", count(*) FROM (SELECT 1, "1" FROM (SELECT k AS "1" FROM l)) GROUP BY "1"`, "group by the key columns k"},
-	{"k: SELECT k_1, count(*) FROM (SELECT 1 AS k, v AS k, k AS k_1 FROM l) GROUP BY k_1", "group by the key columns k"},
+	{`k: SELECT "1", count(*) FROM (SELECT 1, "1" FROM (SELECT k AS "1" FROM l)) GROUP BY "1"`, "has the column 1"},
+	{"k: SELECT k_1, count(*) FROM (SELECT 1 AS k, v AS k, k AS k_1 FROM l) GROUP BY k_1", "has the column k_1"},
 }

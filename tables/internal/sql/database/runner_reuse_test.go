@@ -31,7 +31,7 @@ func runStatement(t *testing.T, d *Database, j *Job) {
 	}
 }
 
-func openDatabase(t *testing.T, memory int64) *Database {
+func openDatabase(t testing.TB, memory int64) *Database {
 	t.Helper()
 	d, err := Open(&Options{Memory: memory, MaxTemp: 1 << 30, Threads: 2}, filepath.Join(t.TempDir(), "spill"))
 	if err != nil {

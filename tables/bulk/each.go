@@ -1,0 +1,90 @@
+package bulk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
+
+	"github.com/go-partd/partd/tables/internal/parted"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+)
+
+// EachInput is a sequence of rows with keys. All fields are required.
+type EachInput struct {
+	Name string
+	Rows array.RecordReader
+	By   []string // the columns of the key; as many in each input, with comparable types
+}
+
+// EachOptions configures [Each].
+type EachOptions struct {
+	Memory int64 // approximate limit of memory in bytes, without that of the function; 0 means [DefaultMemory]
+	// Parts is the number of parts. Parts without rows are omitted. 0 means that no part has more rows than an eighth of
+	// Memory, unless all of them have the same key.
+	Parts int
+	Temp  string // directory for temporary data; "" means that of the system
+}
+
+// EachFunc returns the result for a part of the rows: a reader for each input, by name. It must not release these
+// readers, which end when the consumer of the results asks for the next one. A nil result is skipped.
+type EachFunc func(ctx context.Context, part map[string]array.RecordReader) (array.RecordReader, error)
+
+// Each cuts the rows of inputs into parts by the hash of their keys, so that all rows of a key are in one part. It calls
+// f for each part, one after another, and yields the results. Parts come in any order. Rows with equal keys keep their
+// order. If all inputs are empty, Each calls f once with readers that have no rows.
+//
+// Keys are equal as in SQL: null equals null, NaN equals NaN, and -0 equals 0. Key columns at the same position can
+// have different types that are all integers, all floats, all texts, all binary, or all dates. Decimals need the same
+// scale, and timestamps the same unit and time zone. Booleans are possible, too. Other columns have any type; in parts,
+// those with dictionaries and views have plain types.
+//
+// Each reads the inputs when the results are iterated, which is possible once. The consumer must release each result
+// before it asks for the next one. An error ends the sequence.
+func Each(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFunc) iter.Seq2[array.RecordReader, error] {
+	return func(yield func(array.RecordReader, error) bool) {
+		errStopped := errors.New("the consumer stopped")
+		err := eachPart(ctx, inputs, o, f, func(result array.RecordReader) error {
+			if !yield(result, nil) {
+				return errStopped
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(nil, fmt.Errorf("bulk: each: %w", err))
+		}
+	}
+}
+
+func eachPart(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFunc, yield func(array.RecordReader) error) error {
+	memory, err := memoryLimit(o.Memory)
+	if err != nil {
+		return err
+	}
+	if len(inputs) == 0 {
+		return errors.New("there are no inputs")
+	}
+	sources, names := make([]parted.Input, len(inputs)), map[string]bool{}
+	for i, in := range inputs {
+		if names[in.Name] {
+			return fmt.Errorf("two inputs are named %q", in.Name)
+		}
+		names[in.Name] = true
+		sources[i] = parted.Input(in)
+	}
+	return parted.Each(ctx, sources, &parted.Options{Memory: memory, Parts: o.Parts, Temp: o.Temp}, func(ctx context.Context, p *parted.Part) error {
+		part := map[string]array.RecordReader{}
+		for i := range p.Inputs {
+			r := arrowsafe.Reader(p.Inputs[i].Schema, p.Inputs[i].Read(ctx), func() {})
+			defer r.Release()
+			part[inputs[i].Name] = r
+		}
+		result, err := f(ctx, part)
+		if err != nil || result == nil {
+			return err
+		}
+		return yield(result)
+	})
+}
