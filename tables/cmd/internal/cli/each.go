@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
-	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
@@ -88,7 +88,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	}
 	isDir := strings.HasSuffix(e.out.file, "/")
 	if isDir {
-		e.out.format = or(e.out.format, "parquet")
+		e.out.format = cmp.Or(e.out.format, "parquet")
 	}
 	if err := e.out.chooseFormat(); err != nil {
 		return err

@@ -48,30 +48,38 @@ func TestEach(t *testing.T) {
 func TestEachOutput(t *testing.T) {
 	eachFiles(t)
 	const sql = "SELECT sym, sum(n) AS n FROM rows GROUP BY sym"
-	out := mustRun(t, "", "each", "--by", "sym", "--json", "--parts", "2", "-o", "out.parquet", sql, "rows=left.csv")
-	if out != `{"rows_read":{"rows":4},"rows_written":3,"parts":2}`+"\n" {
+	var report struct {
+		Read    map[string]int `json:"rows_read"`
+		Written int            `json:"rows_written"`
+		Parts   int            `json:"parts"`
+	}
+	out := mustRun(t, "", "each", "--by", "sym", "--json", "--parts", "9", "-o", "out.parquet", sql, "rows=left.csv")
+	mustSucceed(t, json.Unmarshal([]byte(out), &report))
+	if report.Read["rows"] != 4 || report.Written != 3 || report.Parts < 1 || report.Parts > 3 {
 		t.Errorf("--json: %s", out)
 	}
-	_, stderr, code := command(t, "", "each", "--by", "sym", "--parts", "2", "-o", "parts/", "--to-format", "csv", sql, "rows=left.csv")
-	files := filesIn(t, "parts")
-	if all := files["part-00001.csv"] + files["part-00002.csv"]; code != 0 || stderr != "4 rows of rows read, 3 rows written, 2 parts\n" || len(files) != 2 || strings.Count(all, "\n") != 5 {
+	_, stderr, code := command(t, "", "each", "--by", "sym", "--parts", "9", "-o", "parts/", "--to-format", "csv", sql, "rows=left.csv")
+	files, lines := filesIn(t, "parts"), 0
+	for _, text := range files {
+		lines += strings.Count(text, "\n") - 1
+	}
+	if code != 0 || !strings.HasPrefix(stderr, "4 rows of rows read, 3 rows written, ") || lines != 3 || files["part-00001.csv"] == "" {
 		t.Errorf("-o DIR/: exit code %d, %s, files %q", code, stderr, files)
 	}
 	_, stderr, code = command(t, "", "each", "--by", "sym", "-o", "parts/", sql, "rows=left.csv")
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, "use --force") {
 		t.Errorf("a directory with files: exit code %d, %s", code, stderr)
 	}
-	mustRun(t, "", "each", "--by", "l=sym", "--by", "r=symbol", "-o", "each/", "--parts", "2", "--to-format", "jsonl", "l=left.csv", "r=right.jsonl")
-	files = filesIn(t, "each")
-	lines := 0
+	mustRun(t, "", "each", "--by", "l=sym", "--by", "r=symbol", "-o", "each/", "--parts", "9", "--to-format", "jsonl", "l=left.csv", "r=right.jsonl")
+	files, lines = filesIn(t, "each"), 0
 	for name, text := range files {
 		lines += strings.Count(text, "\n")
 		if strings.Contains(text, `"name":"Alpha"`) && !strings.Contains(files[filepath.ToSlash(filepath.Join(filepath.Dir(name), "l.jsonl"))], `"sym":"A","n":1`) {
 			t.Errorf("%s has key A, but not the file of l beside it: %q", name, files)
 		}
 	}
-	if len(files) != 4 || lines != 6 {
-		t.Errorf("parts without a statement: %d lines in %q, want 6 in 4 files", lines, files)
+	if len(files)%2 != 0 || lines != 6 {
+		t.Errorf("parts without a statement: %d lines in %q, want 6 in a file of each input for each part", lines, files)
 	}
 }
 
@@ -99,7 +107,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "SELECT n FROM rows ORDER BY n", "rows=left.csv"}, cliutil.ExitFailed, "--trust"},
 		{[]string{"--by", "sym", "SELECT nothing FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "nothing"},
 		{[]string{"--by", "missing", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "missing"},
-		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitUsage, "r"},
+		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitFailed, `input "r" has no column "n"`},
 		{[]string{"SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by is required"},
 		{[]string{"--by", "sym", "SELECT * FROM rows"}, cliutil.ExitUsage, "NAME=FILE"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "left.csv"}, cliutil.ExitUsage, "rows=left.csv"},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -86,20 +85,26 @@ func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err 
 		parts, err = e.eachPart(ctx, write)
 	} else {
 		inputs, o := e.options()
-		for r, err = range duck.Each(ctx, e.statement, inputs, o) {
-			if err == nil {
-				parts++
-				err = write(fmt.Sprintf("part-%05d", parts), r)
-			}
-			if err != nil {
-				break
-			}
-		}
+		parts, err = writeResults(duck.Each(ctx, e.statement, inputs, o), write)
 	}
 	if err != nil {
 		return 0, 0, errors.Join(err, dir.Abort())
 	}
 	return rows, parts, dir.Commit()
+}
+
+// writeResults calls write for each result, and returns the number of results.
+func writeResults(results iter.Seq2[array.RecordReader, error], write func(name string, r array.RecordReader) error) (n int, err error) {
+	for r, err := range results {
+		if err != nil {
+			return n, err
+		}
+		n++
+		if err := write(fmt.Sprintf("part-%05d", n), r); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // eachPart calls write for each input of each part, and returns the number of parts.
@@ -125,7 +130,6 @@ func (e *eachCommand) eachPart(ctx context.Context, write func(name string, r ar
 }
 
 func (e *eachCommand) writePart(dir *output.Dir, name string, r array.RecordReader) error {
-	var f *os.File
 	f, err := dir.CreateAt(name + "." + string(e.out.chosenFormat))
 	if err != nil {
 		return err
