@@ -49,13 +49,13 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	}
 	keys := j.equalKeys(append(conjuncts(node["condition"]), where...))
 	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains([]string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}, j.kind)
-	keepsLeft, keepsRight := j.kind != "INNER" && j.kind != "RIGHT", j.kind == "RIGHT" || j.kind == "FULL"
+	hasAllLeft, hasAllRight := j.kind != "INNER" && j.kind != "RIGHT", j.kind == "RIGHT" || j.kind == "FULL"
 	switch {
 	case !isKnown:
 		c.refuse(node, "a %s %s join is not proved: use JOIN with equality of the key columns %s in ON or USING", ref, j.kind, c.missing(0))
 	case j.left.hasInput && j.right.hasInput && keys != c.all:
 		c.refuse(node, "the join can combine rows of different keys: add equality of the key columns %s as plain columns to ON or USING, connected by AND; an outer join leaves NULL in the keys of one side", c.missing(keys))
-	case !j.left.hasInput && j.right.hasInput && keepsLeft, j.left.hasInput && !j.right.hasInput && keepsRight:
+	case !j.left.hasInput && j.right.hasInput && hasAllLeft, j.left.hasInput && !j.right.hasInput && hasAllRight:
 		c.refuse(node, "each part would have the unmatched rows of the side that reads no input: use an inner join, or an outer join that keeps the rows of the input")
 	}
 	return j.result()

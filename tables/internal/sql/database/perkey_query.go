@@ -195,16 +195,9 @@ func (s *selection) star(node map[string]any) (columns []keyedColumn) {
 	if table := fold(stringField(node, "relation_name")); table != "" {
 		columns = slices.DeleteFunc(clone(s.from.qualified, true), func(c keyedColumn) bool { return c.table != table })
 	}
-	isComplex := node["columns"] == true || node["expr"] != nil || len(listField(node, "qualified_exclude_list"))+len(listField(node, "rename_list")) > 0
-	if len(columns) == 0 || isComplex { // the fields of a struct, COLUMNS, or other names
+	changes := len(listField(node, "qualified_exclude_list")) + len(listField(node, "rename_list")) + len(listField(node, "replace_list"))
+	if len(columns) == 0 || changes > 0 || node["columns"] == true || node["expr"] != nil { // the fields of a struct, COLUMNS, or other columns
 		return unknown().visible
-	}
-	for _, replaced := range mapsField(node, "replace_list") {
-		for i := range columns {
-			if columns[i].name == fold(stringField(replaced, "key")) {
-				columns[i].keys = 0
-			}
-		}
 	}
 	return slices.DeleteFunc(columns, func(c keyedColumn) bool {
 		return slices.ContainsFunc(listField(node, "exclude_list"), func(name any) bool { return name != "" && fold(name.(string)) == c.name })

@@ -30,12 +30,9 @@ func (c *keyChecker) checkNode(node map[string]any) {
 	if node["sample"] != nil {
 		c.refuse(node, "SAMPLE would choose rows of each part: leave it out, or filter by a hash, as in WHERE hash(…) %% 10 = 0")
 	}
-	name := fold(stringField(node, "function_name"))
-	if names := namesOf(node); len(names) > 0 {
-		name = names[len(names)-1]
-	}
 	switch stringField(node, "class") {
 	case "FUNCTION":
+		name := fold(stringField(node, "function_name"))
 		f, exists := c.functions[name]
 		// DuckDB does not declare some functions as volatile. With two arguments, age does not use the current time.
 		isTime := currentTime.MatchString(name) && (name != "age" || len(listField(node, "children")) < 2)
@@ -43,21 +40,21 @@ func (c *keyChecker) checkNode(node map[string]any) {
 			c.refuse(node, "the result of %s() can differ between the parts: write a constant, or leave it out", name)
 		}
 	case "COLUMN_REF":
-		isInput := false
+		names := namesOf(node)
+		name := names[len(names)-1]
+		isColumn := false
 		for _, input := range c.inputs {
-			isInput = isInput || indexOf(input.visible, name) >= 0
+			isColumn = isColumn || indexOf(input.visible, name) >= 0
 		}
-		if name == "rowid" && !isInput {
-			c.refuse(node, "rowid is the number of a row in its part: leave it out")
-		}
-		if timeNames.MatchString(name) && !isInput {
-			c.refuse(node, "%s can differ between the parts: write a constant", name)
+		if !isColumn && partNames.MatchString(name) {
+			c.refuse(node, "%s is not a column of the inputs, and can differ between the parts: write a constant, or leave it out", name)
 		}
 	}
 }
 
-// timeNames matches functions that DuckDB calls without parentheses if no column has the name.
-var timeNames = regexp.MustCompile(`^(current_(date|time|timestamp)|local(time|timestamp))$`)
+// partNames matches a column that DuckDB adds to tables, and functions that it calls without parentheses if no column
+// has the name.
+var partNames = regexp.MustCompile(`^(rowid|current_(date|time|timestamp)|local(time|timestamp))$`)
 
 // function describes all functions with a name.
 type function struct {
@@ -94,7 +91,7 @@ func (d *Database) functionTable() (map[string]function, error) {
 			for _, called := range calledName.FindAllString(strings.Join(f.Macros, " "), -1) {
 				g := functions[strings.TrimSuffix(called, "(")]
 				f.IsAggregate = f.IsAggregate || g.IsAggregate
-				f.IsVolatile = f.IsVolatile || g.IsVolatile || timeNames.MatchString(called)
+				f.IsVolatile = f.IsVolatile || g.IsVolatile || partNames.MatchString(called)
 			}
 			functions[name] = f
 		}

@@ -5,7 +5,6 @@ package database
 import (
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // keySet is a set of key columns: bit i is set for the i-th one.
@@ -86,33 +85,32 @@ func (r *relation) find(names []string) (keys keySet, exists bool) {
 	})
 }
 
-// expressionText matches names that DuckDB can give to an expression, such as sum(a), 1 or null.
-var expressionText = regexp.MustCompile(`[()\[{'"]|^[-0-9]|^null$| collate `)
+var (
+	// expressionText matches names that DuckDB can give to an expression, such as sum(a), 1 or null.
+	expressionText = regexp.MustCompile(`[()\[{'"]|^[-0-9]|^null$| collate `)
+	numberedName   = regexp.MustCompile(`_[0-9]+$`)
+)
 
 // as returns the result of a query, or an input, as a table in a FROM clause, whose first columns can have other names.
 func (r *relation) as(alias string, names []any) *relation {
 	columns := clone(upToUnknown(r.visible), true)
+	count := map[string]int{}
+	hasDuplicate := false
 	for i := range columns {
-		columns[i].table = alias
+		column := &columns[i]
+		column.table = alias
 		if i < len(names) {
 			name, _ := names[i].(string)
-			columns[i].name = fold(name)
+			column.name = fold(name)
+		}
+		count[column.name]++
+		hasDuplicate = hasDuplicate || count[column.name] > 1
+		if count[column.name] > 1 || r.qualified == nil && expressionText.MatchString(column.name) {
+			column.name = ""
 		}
 	}
-	// DuckDB renames the second column "a" to "a_1" or a similar name, which can then belong to another column.
-	for i := range columns {
-		name := columns[i].name
-		for j := range columns {
-			isDuplicate := j > i && name != "" && columns[j].name == name
-			if isDuplicate {
-				for k := range columns {
-					if k != i && (columns[k].name == name || strings.HasPrefix(columns[k].name, name+"_")) {
-						columns[k].name = ""
-					}
-				}
-			}
-		}
-		if r.qualified == nil && expressionText.MatchString(columns[i].name) {
+	for i := range columns { // DuckDB renames the second column "a" to "a_1" or a similar name, and then the real "a_1"
+		if hasDuplicate && numberedName.MatchString(columns[i].name) {
 			columns[i].name = ""
 		}
 	}
