@@ -33,6 +33,13 @@ func (c *columnRefs) add(node map[string]any) {
 				addName(&c.names, name)
 			}
 		}
+	case "FUNCTION": // a.upper() is upper(a), but the parser takes a for a schema, and in t.a.upper(), t for a catalog
+		if schema := stringField(node, "schema"); schema != "" && schema != "main" {
+			addName(&c.names, schema)
+			if catalog := stringField(node, "catalog"); catalog != "" {
+				addName(&c.qualifiers, catalog)
+			}
+		}
 	case "STAR", "POSITIONAL_REFERENCE":
 		c.usesAll = true
 	case "":

@@ -17,6 +17,8 @@ func TestColumnsOfStatements(t *testing.T) {
 		"SELECT A, t.b FROM t":                                        "a b t",
 		"SELECT max(a) AS b FROM t GROUP BY c ORDER BY d":             "a c d",
 		"SELECT s.f FROM t":                                           "f s",
+		"SELECT A.upper(), [1] FROM t":                                "a",
+		"SELECT u.b.lower() FROM t AS u":                              "b u",
 		"SELECT a FROM t JOIN u USING (k) WHERE x > 1":                "a k x",
 		"SELECT a FROM t WHERE b IN (SELECT c FROM u)":                "a b c",
 		"WITH u AS (SELECT a FROM t) SELECT b FROM u":                 "a b",

@@ -4,6 +4,7 @@ package database
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -52,36 +53,46 @@ func (d *Database) perKey(sql string, inputs []KeyedInput) (p perKey, err error)
 	if err != nil {
 		return p, err
 	}
-	c := &keyChecker{d: d, inputs: map[string]*relation{}, isNamed: map[string]bool{}, macros: map[string]bool{}}
-	for _, n := range names {
-		c.isNamed[fold(n.Table)] = true
+	c := &keyChecker{inputs: map[string]*relation{}}
+	c.functions, err = d.functionTable()
+	if err != nil {
+		return p, err
 	}
 	for i := range inputs {
 		p.Columns = append(p.Columns, usedColumns(&inputs[i], names))
 		c.addInput(&inputs[i])
+		if !slices.ContainsFunc(names, func(n Name) bool { return fold(n.Table) == fold(inputs[i].Name) }) {
+			c.refuse(nil, "the statement does not use the input %q: leave the input out, or select from it", inputs[i].Name)
+		}
 	}
 	if explainLength(sql) > 0 {
 		c.refuse(nil, "EXPLAIN shows the plan of a single part: leave it out")
 	}
+	eachNode(tree, c.checkNode)
 	statement, _ := tree.(map[string]any)
-	query, _ := statement["node"].(map[string]any)
-	if result := c.query(query, nil, true); result.isConstant() {
-		c.refuse(query, "the result has the same rows in each part: select from an input")
+	query := mapField(statement, "node")
+	for _, modifier := range mapsField(query, "modifiers") {
+		if stringField(modifier, "type") == "ORDER_MODIFIER" {
+			c.refuse(modifier, "ORDER BY would sort each part: leave it out, and use --sort-by to sort the result. If SELECT DISTINCT ON needs it, use a subquery: SELECT * FROM (SELECT DISTINCT ON … ORDER BY …)")
+		}
+	}
+	if result := c.query(query, nil); !result.hasInput {
+		c.refuse(query, "each part would have the same rows: select from an input")
 	}
 	p.Refusal, p.Offset = c.refusal, c.offset
-	return p, c.err
+	return p, nil
 }
 
 // usedColumns returns the columns of an input that a statement can use, or nil for all columns.
 func usedColumns(input *KeyedInput, names []Name) []string {
 	columns := []string{}
-	for _, c := range input.Columns {
-		isKey := slices.ContainsFunc(input.By, func(by string) bool { return fold(by) == fold(c) })
-		if isKey || len(names) > 0 && slices.Contains(names[0].Columns, strings.ToLower(c)) { // all names have the same columns
-			columns = append(columns, c)
+	for _, column := range input.Columns {
+		isKey := slices.ContainsFunc(input.By, func(by string) bool { return fold(by) == fold(column) })
+		if isKey || len(names) > 0 && slices.Contains(names[0].Columns, strings.ToLower(column)) { // all names have the same columns
+			columns = append(columns, column)
 		}
 	}
-	if len(names) > 0 && names[0].AllColumns || len(columns) == len(input.Columns) {
+	if len(names) > 0 && names[0].AllColumns {
 		return nil
 	}
 	return columns
@@ -89,57 +100,51 @@ func usedColumns(input *KeyedInput, names []Name) []string {
 
 // keyChecker checks one statement. It continues after the first refusal, which it keeps.
 type keyChecker struct {
-	d       *Database
-	inputs  map[string]*relation // by folded name
-	isNamed map[string]bool      // whether the statement names a table
-	keys    []string             // the key columns, as messages show them
-	all     keySet               // all key columns
-	refusal string
-	offset  int
-	macros  map[string]bool // whether a macro contains an aggregate
-	err     error           // an error of DuckDB
+	functions map[string]function
+	inputs    map[string]*relation // by folded name
+	keys      []string             // the key columns, as messages show them
+	all       keySet               // all key columns
+	refusal   string
+	offset    int
 }
 
-// refuse records why the statement is not per key, at the start of a node.
-func (c *keyChecker) refuse(node any, format string, args ...any) {
-	if c.refusal == "" {
-		c.refusal, c.offset = fmt.Sprintf(format, args...), startOf(node)
+// refuse records why the statement is not per key, at the first position in nodes.
+func (c *keyChecker) refuse(nodes any, format string, args ...any) {
+	if c.refusal != "" {
+		return
 	}
+	c.refusal, c.offset = fmt.Sprintf(format, args...), -1
+	eachNode(nodes, func(node map[string]any) {
+		if offset := offsetOf(node); c.offset < 0 || offset >= 0 && offset < c.offset {
+			c.offset = offset
+		}
+	})
 }
 
 // addInput adds an input, whose i-th key column corresponds to the i-th of the other inputs.
 func (c *keyChecker) addInput(input *KeyedInput) {
 	const maxKeys = 64 // of a keySet
-	name, r := fold(input.Name), &relation{hasInput: true}
-	if c.inputs[name] != nil {
-		c.refuse(nil, "two inputs have the name %q: rename one of them", name)
+	if n := len(input.By); n == 0 || n > maxKeys || len(c.inputs) > 0 && n != len(c.keys) || c.inputs[fold(input.Name)] != nil {
+		c.refuse(nil, "input %q has %d key columns: give each input its own name, and the same number of key columns, at least 1 and at most %d", input.Name, n, maxKeys)
+		return
 	}
-	if len(input.By) == 0 || len(input.By) > maxKeys || len(c.inputs) > 0 && len(input.By) != len(c.keys) {
-		c.refuse(nil, "input %q has %d key columns: name as many for each input, at least 1 and at most %d", input.Name, len(input.By), maxKeys)
-	}
-	c.inputs[name] = r
-	if !c.isNamed[name] {
-		c.refuse(nil, "the statement does not use the input %q: leave the input out, or select from it", input.Name)
-	}
+	r := &relation{hasInput: true}
 	for _, column := range input.Columns {
-		column = fold(column)
-		if r.visible.index(column) >= 0 {
-			c.refuse(nil, "input %q has two columns with the name %q, apart from case: rename one of them", input.Name, column)
-		}
-		r.visible = append(r.visible, keyedColumn{name: column})
+		r.visible = append(r.visible, keyedColumn{name: fold(column)})
 	}
+	r.qualified = r.visible
+	c.inputs[fold(input.Name)] = r
+	c.all = 1<<len(input.By) - 1
 	for i, by := range input.By {
-		column := r.visible.index(fold(by))
+		column := indexOf(r.visible, fold(by))
 		if column < 0 {
-			c.refuse(nil, "input %q has no column %q", input.Name, by)
+			c.refuse(nil, "input %q has no column %q, or two that differ only in case", input.Name, by)
 			continue
 		}
-		key := keySet(1) << i
-		r.visible[column].keys |= key
-		c.all |= key
+		r.visible[column].keys |= 1 << i
 		if i == len(c.keys) {
 			c.keys = append(c.keys, by)
-		} else if i < len(c.keys) && !strings.Contains(" "+c.keys[i]+" ", " "+by+" ") {
+		} else if !slices.Contains(strings.Split(c.keys[i], " or "), by) {
 			c.keys[i] += " or " + by
 		}
 	}
@@ -156,26 +161,19 @@ func (c *keyChecker) missing(keys keySet) string {
 	return strings.Join(names, ", ")
 }
 
-// startOf returns the lowest offset of a node and its children in the statement, or -1.
-func startOf(node any) int {
-	start := -1
-	include := func(offset int) {
-		if offset >= 0 && (start < 0 || offset < start) {
-			start = offset
-		}
-	}
+// eachNode calls f for each object of a parse tree.
+func eachNode(node any, f func(map[string]any)) {
 	switch node := node.(type) {
 	case []any:
 		for _, child := range node {
-			include(startOf(child))
+			eachNode(child, f)
 		}
 	case map[string]any:
-		include(offsetOf(node))
-		for _, child := range node {
-			include(startOf(child))
+		f(node)
+		for _, key := range slices.Sorted(maps.Keys(node)) {
+			eachNode(node[key], f)
 		}
 	}
-	return start
 }
 
 // fold returns a name in lower case, as DuckDB compares names: only A to Z are converted.
@@ -196,4 +194,13 @@ func listField(node map[string]any, key string) []any {
 func mapField(node map[string]any, key string) map[string]any {
 	m, _ := node[key].(map[string]any)
 	return m
+}
+
+// mapsField returns the objects in a list.
+func mapsField(node map[string]any, key string) (list []map[string]any) {
+	for _, item := range listField(node, key) {
+		m, _ := item.(map[string]any)
+		list = append(list, m)
+	}
+	return list
 }

@@ -3,191 +3,213 @@
 package database
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 )
 
-// query checks a query with its common table expressions. tables are the results of the enclosing ones, by folded name.
-func (c *keyChecker) query(node map[string]any, tables map[string]*relation, isTop bool) *relation {
-	for _, e := range listField(mapField(node, "cte_map"), "map") {
-		entry, _ := e.(map[string]any)
-		value := mapField(entry, "value")
-		result := c.query(mapField(mapField(value, "query"), "node"), tables, false)
-		name := fold(stringField(entry, "key"))
-		tables = maps.Clone(tables)
-		if tables == nil {
-			tables = map[string]*relation{}
-		}
-		tables[name] = result.as(name, listField(value, "aliases"))
+// query checks a query with its common table expressions. tables are those of the enclosing queries, by folded name.
+func (c *keyChecker) query(node map[string]any, tables map[string]*relation) *relation {
+	tables = maps.Clone(tables)
+	if tables == nil {
+		tables = map[string]*relation{}
 	}
-	for _, m := range listField(node, "modifiers") {
-		modifier, _ := m.(map[string]any)
-		switch stringField(modifier, "type") {
-		case "LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER":
-			c.refuse(modifier, "LIMIT and OFFSET would apply to each part: leave them out, or limit the rows of each key with QUALIFY row_number() OVER (PARTITION BY %s ORDER BY …) <= n", c.missing(0))
-		case "ORDER_MODIFIER":
-			if isTop {
-				c.refuse(modifier, "ORDER BY would sort each part: leave it out, and use --sort-by to sort the result. If SELECT DISTINCT ON needs it, use a subquery: SELECT * FROM (SELECT DISTINCT ON … ORDER BY …)")
-			}
-		}
+	for _, entry := range mapsField(mapField(node, "cte_map"), "map") {
+		value, name := mapField(entry, "value"), fold(stringField(entry, "key"))
+		tables[name] = c.query(mapField(mapField(value, "query"), "node"), tables).as(name, listField(value, "aliases"))
 	}
 	switch stringField(node, "type") {
 	case "SELECT_NODE":
 		return c.selection(node, tables)
 	case "SET_OPERATION_NODE":
 		return c.setOperation(node, tables)
-	case "RECURSIVE_CTE_NODE":
-		c.refuse(node, "a recursive query is not proved: leave out WITH RECURSIVE")
-	default:
-		c.refuse(node, "a query of type %s is not proved: use SELECT", stringField(node, "type"))
 	}
-	return constant()
+	c.refuse(node, "a query of type %s is not proved: use SELECT", stringField(node, "type"))
+	return unknown()
 }
 
 // setOperation checks UNION and similar operations. Except for UNION ALL, they compare complete rows.
 func (c *keyChecker) setOperation(node map[string]any, tables map[string]*relation) *relation {
 	operation := stringField(node, "setop_type")
-	var result *relation
-	for _, child := range listField(node, "children") {
-		query, _ := child.(map[string]any)
-		r := c.query(query, tables, false)
-		if r.isConstant() {
-			c.refuse(query, "each part would have the rows of this SELECT, which reads no input: leave it out, or join it with an input")
+	var result []keyedColumn
+	for i, child := range mapsField(node, "children") {
+		r := c.query(child, tables)
+		if !r.hasInput {
+			c.refuse(child, "each part would have the rows of this SELECT, which reads no input: leave it out, or join it with an input")
 		}
-		isKnown := true
-		r = &relation{hasInput: r.hasInput, visible: r.visible.with(func(column *keyedColumn) keySet {
-			isKnown = isKnown && !column.isUnknown
-			if !isKnown {
-				return 0
+		columns := upToUnknown(r.visible)
+		if i == 0 {
+			result = clone(columns, true)
+		}
+		for position := range result {
+			if position < len(columns) {
+				result[position].keys &= columns[position].keys
+			} else {
+				result[position].keys = 0
 			}
-			return column.keys
-		})}
-		switch {
-		case result == nil:
-			result = r
-		case operation == "UNION_BY_NAME":
-			result.visible = unionByName(result.visible, r.visible)
-		default:
-			position := -1
-			result.visible = result.visible.with(func(column *keyedColumn) keySet {
-				position++
-				if position >= len(r.visible) {
-					return 0
-				}
-				return column.keys & r.visible[position].keys
-			})
 		}
 	}
-	if result == nil {
-		return constant()
+	if operation == "UNION_BY_NAME" {
+		result = unknown().visible
 	}
-	isUnionAll := node["setop_all"] == true && (operation == "UNION" || operation == "UNION_BY_NAME")
-	if keys := result.visible.keys(); !isUnionAll && keys != c.all {
+	isUnionAll := node["setop_all"] == true && strings.HasPrefix(operation, "UNION")
+	if keys := keysOf(result); !isUnionAll && keys != c.all {
 		c.refuse(node, "%s compares rows of different keys: select the key columns %s as plain columns, at the same positions in each SELECT, or use UNION ALL", operation, c.missing(keys))
 	}
-	for _, m := range listField(node, "modifiers") {
-		e := &expressions{c: c, scope: result, isOrder: true}
-		e.walk(m, nil)
-	}
-	return result
+	return &relation{visible: result, hasInput: true}
 }
 
-func unionByName(left, right columnList) columnList {
-	result := left.with(func(column *keyedColumn) keySet {
-		if i := right.index(column.name); i >= 0 {
-			return column.keys & right[i].keys
-		}
-		return 0
-	})
-	for _, column := range right.with(noKeys) {
-		if column.name == "" || left.index(column.name) < 0 {
-			result = append(result, column)
-		}
-	}
-	return result
+// selection is a SELECT.
+type selection struct {
+	*keyChecker
+	from  *relation
+	items []keyedColumn // the select list
 }
 
-// keys returns the key columns that are among the columns.
-func (l columnList) keys() (keys keySet) {
-	for i := range l {
-		keys |= l[i].keys
-	}
-	return keys
-}
-
-// selection checks a SELECT.
 func (c *keyChecker) selection(node map[string]any, tables map[string]*relation) *relation {
-	if node["sample"] != nil {
-		c.refuse(node["sample"], "USING SAMPLE would choose rows of each part: leave it out, or filter by a hash, as in WHERE hash(…) %% 10 = 0")
+	s := &selection{keyChecker: c, from: c.from(mapField(node, "from_table"), tables, conjuncts(node["where_clause"]))}
+	for _, item := range mapsField(node, "select_list") {
+		s.items = append(s.items, s.expand(item)...)
 	}
-	from := c.from(mapField(node, "from_table"), tables, conjuncts(node["where_clause"]))
-	e := &expressions{c: c, scope: from, list: listField(node, "select_list")}
-	e.expand()
-	for _, key := range []string{"select_list", "where_clause", "group_expressions", "having", "qualify"} {
-		e.walk(node[key], nil)
-	}
-	modifiers := listField(node, "modifiers")
-	for _, m := range modifiers {
-		order := *e
-		order.isOrder = true
-		order.walk(m, nil)
-		e.hasAggregate = e.hasAggregate || order.hasAggregate
-	}
-	result := &relation{hasInput: from.hasInput, visible: e.items.with(keepKeys)}
-	if from.isConstant() {
-		return result
-	}
-	c.checkGroups(node, e)
-	for _, m := range modifiers {
-		modifier, _ := m.(map[string]any)
-		if stringField(modifier, "type") != "DISTINCT_MODIFIER" {
-			continue
+	if s.from.hasInput {
+		hasAggregate := false
+		for _, key := range []string{"select_list", "where_clause", "having", "qualify", "modifiers"} {
+			eachNode(node[key], func(e map[string]any) {
+				class := stringField(e, "class")
+				hasAggregate = hasAggregate || class == "FUNCTION" && c.functions[fold(stringField(e, "function_name"))].IsAggregate
+				if class == "WINDOW" {
+					s.checkWindow(e, key == "modifiers")
+				}
+			})
 		}
-		targets := listField(modifier, "distinct_on_targets")
-		keys := e.items.keys()
-		if len(targets) > 0 {
-			e.isOrder = true
-			keys = e.keysOf(targets)
-		}
-		if keys != c.all {
-			c.refuse(append(targets, node["select_list"]), "DISTINCT compares rows of different keys: include the key columns %s as plain columns", c.missing(keys))
-		}
+		s.checkGroups(node, hasAggregate)
+		s.checkDistinct(node)
 	}
-	return result
+	return &relation{visible: s.items, hasInput: s.from.hasInput}
+}
+
+func (s *selection) checkWindow(node map[string]any, aliasFirst bool) {
+	keys := keySet(0)
+	for _, partition := range mapsField(node, "partitions") {
+		keys |= s.columnKeys(partition, aliasFirst)
+	}
+	if keys != s.all {
+		s.refuse(node, "a window of %s can have rows of several keys: add the key columns %s to PARTITION BY as plain columns, without expressions or COLLATE", stringField(node, "function_name"), s.missing(keys))
+	}
 }
 
 // checkGroups refuses a SELECT with aggregates or GROUP BY unless each group has one key.
-func (c *keyChecker) checkGroups(node map[string]any, e *expressions) {
+func (s *selection) checkGroups(node map[string]any, hasAggregate bool) {
 	groups, sets := listField(node, "group_expressions"), listField(node, "group_sets")
 	groupsAll := stringField(node, "aggregate_handling") == "FORCE_AGGREGATES"
-	keys := e.keysOf(groups)
+	keys := s.positionalKeys(groups, false)
 	if groupsAll {
-		keys = e.items.keys()
+		keys = keysOf(s.items)
 	}
 	position := append(slices.Clone(groups), node["select_list"])
 	switch {
 	case len(sets) > 1:
-		c.refuse(position, "GROUPING SETS, ROLLUP and CUBE have groups of several keys: use GROUP BY with the key columns %s", c.missing(0))
-	case len(sets) == 0 && !groupsAll && !e.hasAggregate && node["having"] == nil:
+		s.refuse(position, "GROUPING SETS, ROLLUP and CUBE have groups of several keys: use GROUP BY with the key columns %s", s.missing(0))
+	case len(sets) == 0 && !groupsAll && !hasAggregate && node["having"] == nil:
 	case len(groups) == 0 && !groupsAll:
-		c.refuse(node["select_list"], "without GROUP BY, an aggregate has a result for each part: add GROUP BY %s", c.missing(0))
-	case keys != c.all:
-		c.refuse(position, "a group of GROUP BY can have rows of several keys: group by the key columns %s as plain columns, without expressions or COLLATE", c.missing(keys))
+		s.refuse(position, "without GROUP BY, an aggregate has a result for each part: add GROUP BY %s", s.missing(0))
+	case keys != s.all:
+		s.refuse(position, "a group of GROUP BY can have rows of several keys: group by the key columns %s as plain columns, without expressions or COLLATE", s.missing(keys))
 	}
 }
 
-// conjuncts returns the conditions that AND connects.
-func conjuncts(condition any) []any {
-	node, ok := condition.(map[string]any)
-	switch {
-	case !ok:
-		return nil
-	case stringField(node, "type") != "CONJUNCTION_AND":
-		return []any{node}
+func (s *selection) checkDistinct(node map[string]any) {
+	for _, modifier := range mapsField(node, "modifiers") {
+		targets := listField(modifier, "distinct_on_targets")
+		keys := s.positionalKeys(targets, true)
+		if len(targets) == 0 {
+			keys = keysOf(s.items)
+		}
+		if stringField(modifier, "type") == "DISTINCT_MODIFIER" && keys != s.all {
+			s.refuse(append(targets, node["select_list"]), "DISTINCT compares rows of different keys: include the key columns %s as plain columns", s.missing(keys))
+		}
 	}
-	var conditions []any
+}
+
+// positionalKeys returns the key columns that are among the expressions of GROUP BY or DISTINCT ON, which can be
+// positions in the select list.
+func (s *selection) positionalKeys(nodes []any, aliasFirst bool) (keys keySet) {
+	for _, n := range nodes {
+		node, _ := n.(map[string]any)
+		number, _ := mapField(node, "value")["value"].(json.Number)
+		position, err := strconv.Atoi(string(number))
+		if err == nil && position > 0 && position <= len(upToUnknown(s.items)) {
+			keys |= s.items[position-1].keys
+		}
+		keys |= s.columnKeys(node, aliasFirst)
+	}
+	return keys
+}
+
+// columnKeys returns the key columns that are equal to an expression. They are none unless it is a plain column.
+// DuckDB looks for a name among the columns of FROM first, or, with aliasFirst, in the select list first.
+func (s *selection) columnKeys(node map[string]any, aliasFirst bool) keySet {
+	names := namesOf(node)
+	if len(names) == 0 {
+		return 0
+	}
+	keys, isColumn := s.from.find(names)
+	if len(names) > 1 || isColumn && !aliasFirst {
+		return keys
+	}
+	for _, item := range s.items {
+		switch {
+		case item.name != names[0]:
+		case !isColumn:
+			keys, isColumn = item.keys, true
+		default: // DuckDB can mean either of them
+			keys &= item.keys
+		}
+	}
+	return keys
+}
+
+// expand returns the columns of an item of the select list.
+func (s *selection) expand(item map[string]any) []keyedColumn {
+	names, alias := namesOf(item), fold(stringField(item, "alias"))
+	switch {
+	case stringField(item, "class") == "STAR":
+		return s.star(item)
+	case len(names) > 0:
+		keys, _ := s.from.find(names)
+		return []keyedColumn{{name: cmp.Or(alias, names[len(names)-1]), keys: keys}}
+	}
+	isWide := false // whether the item can become several columns
+	eachNode(item, func(node map[string]any) {
+		isWide = isWide || stringField(node, "class") == "STAR" || fold(stringField(node, "function_name")) == "unnest"
+	})
+	return []keyedColumn{{name: alias, isUnknown: isWide}}
+}
+
+// star returns the columns of * or of table.*.
+func (s *selection) star(node map[string]any) (columns []keyedColumn) {
+	columns = clone(s.from.visible, true)
+	if table := fold(stringField(node, "relation_name")); table != "" {
+		columns = slices.DeleteFunc(clone(s.from.qualified, true), func(c keyedColumn) bool { return c.table != table })
+	}
+	changes := len(listField(node, "qualified_exclude_list")) + len(listField(node, "rename_list")) + len(listField(node, "replace_list"))
+	if len(columns) == 0 || changes > 0 || node["columns"] == true || node["expr"] != nil { // the fields of a struct, COLUMNS, or other columns
+		return unknown().visible
+	}
+	return slices.DeleteFunc(columns, func(c keyedColumn) bool {
+		return slices.ContainsFunc(listField(node, "exclude_list"), func(name any) bool { return name != "" && fold(name.(string)) == c.name })
+	})
+}
+
+// conjuncts returns the conditions that AND connects.
+func conjuncts(condition any) (conditions []map[string]any) {
+	node, _ := condition.(map[string]any)
+	if stringField(node, "type") != "CONJUNCTION_AND" {
+		return []map[string]any{node}
+	}
 	for _, child := range listField(node, "children") {
 		conditions = append(conditions, conjuncts(child)...)
 	}
@@ -195,22 +217,10 @@ func conjuncts(condition any) []any {
 }
 
 // namesOf returns the folded parts of a column's name, or nil if a node is not a plain column.
-func namesOf(node any) (names []string) {
-	column, _ := node.(map[string]any)
-	for _, part := range listField(column, "column_names") {
+func namesOf(node map[string]any) (names []string) {
+	for _, part := range listField(node, "column_names") {
 		name, _ := part.(string)
 		names = append(names, fold(name))
 	}
 	return names
-}
-
-// positionOf returns the position in the select list to which a constant in GROUP BY or DISTINCT ON refers, or 0.
-func positionOf(node any) int {
-	constant, _ := node.(map[string]any)
-	number, _ := mapField(constant, "value")["value"].(json.Number)
-	position, err := strconv.Atoi(string(number))
-	if err != nil || stringField(constant, "class") != "CONSTANT" {
-		return 0
-	}
-	return position
 }

