@@ -114,6 +114,7 @@ func TestImports(t *testing.T) { tablesLayering.CheckImports(t) }
 func TestWeight(t *testing.T) {
 	layering.CheckWeight(t, ".", 575, unwanted...)
 	layering.CheckWeight(t, "./internal/rows/arrowvalue", 200, unwanted...)
+	layering.CheckWeight(t, "./bulk", 575, unwanted...)
 	layering.CheckWeight(t, "./cmd/partd-tables", 760, "cloud.google.com/go/storage", "github.com/envoyproxy", "google.golang.org/api")
 }
 

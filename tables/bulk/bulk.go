@@ -1,10 +1,11 @@
-// Package bulk splits and sorts rows that do not fit in memory, without a table: files of Parquet, Arrow, CSV and JSON
-// lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are types that the format
-// has.
+// Package bulk splits, sorts and parts by key rows that do not fit in memory, without a table: files of Parquet, Arrow,
+// CSV and JSON lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are types that
+// the format has.
 //
 // [Split] writes a file for each key. The rows of the first keys go to their files; those of all other keys are
 // appended to a log store as pieces of record batches, and read back once, so the number of keys is not limited. [Sort]
-// sorts blocks of rows in memory, and merges them.
+// sorts blocks of rows in memory, and merges them. [Each] calls a function for each of many parts of the rows. A part
+// has all rows of its keys, so the function can group them, join them or sort them in memory.
 //
 // # Experimental
 //

@@ -232,6 +232,21 @@ func TestCutAgain(t *testing.T) {
 	checkEmpty(t, dir)
 }
 
+// TestParts checks that a given number of parts is exact, even if one part would be enough or all are too large.
+func TestParts(t *testing.T) {
+	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), nil, 1000)
+	for _, partBytes := range []int64{1, 1 << 20} {
+		calls := 0
+		err := parted.Each(t.Context(), []parted.Input{data.input(t, "in", "n")}, &parted.Options{Memory: 1 << 20, PartBytes: partBytes, Parts: 7, Temp: t.TempDir()}, func(context.Context, *parted.Part) error {
+			calls++
+			return nil
+		})
+		if err != nil || calls != 7 {
+			t.Errorf("%d parts, error %v; want 7", calls, err)
+		}
+	}
+}
+
 // TestEmpty checks that the function runs once if all inputs are empty.
 func TestEmpty(t *testing.T) {
 	for _, parts := range []int{0, 5} {

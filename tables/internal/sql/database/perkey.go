@@ -136,12 +136,11 @@ func (c *keyChecker) addInput(input *KeyedInput) {
 	c.inputs[fold(input.Name)] = r
 	c.all = 1<<len(input.By) - 1
 	for i, by := range input.By {
-		column := indexOf(r.visible, fold(by))
-		if column < 0 {
+		if column := indexOf(r.visible, fold(by)); column >= 0 {
+			r.visible[column].keys |= 1 << i
+		} else {
 			c.refuse(nil, "input %q has no column %q, or two that differ only in case", input.Name, by)
-			continue
 		}
-		r.visible[column].keys |= 1 << i
 		if i == len(c.keys) {
 			c.keys = append(c.keys, by)
 		} else if !slices.Contains(strings.Split(c.keys[i], " or "), by) {

@@ -34,51 +34,43 @@ func (c *keyChecker) from(node map[string]any, tables map[string]*relation, wher
 // join checks a join. Two inputs must be joined by equality of all key columns, in ON, in USING, or, for inner joins, in
 // WHERE.
 func (c *keyChecker) join(node map[string]any, tables map[string]*relation, where []map[string]any) *relation {
-	j := &keyedJoin{kind: stringField(node, "join_type")}
-	ref := stringField(node, "ref_type")
-	if j.kind != "INNER" || ref == "ASOF" { // WHERE applies after the join, which can depend on the other rows
+	kind, ref := stringField(node, "join_type"), stringField(node, "ref_type")
+	if kind != "INNER" || ref == "ASOF" { // WHERE applies after the join, which can depend on the other rows
 		where = nil
 	}
-	j.left, j.right = c.from(mapField(node, "left"), tables, where), c.from(mapField(node, "right"), tables, where)
+	left, right := c.from(mapField(node, "left"), tables, where), c.from(mapField(node, "right"), tables, where)
+	var using []string
 	for _, column := range listField(node, "using_columns") {
 		name, _ := column.(string)
-		j.using = append(j.using, fold(name))
+		using = append(using, fold(name))
 	}
-	if ref == "ASOF" && len(j.using) > 0 { // the last column is compared by >=
-		j.last = j.using[len(j.using)-1]
+	equal := using
+	if ref == "ASOF" && len(using) > 0 { // the last column is compared by >=
+		equal = using[:len(using)-1]
 	}
-	keys := j.equalKeys(append(conjuncts(node["condition"]), where...))
-	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains([]string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}, j.kind)
-	hasAllLeft, hasAllRight := j.kind != "INNER" && j.kind != "RIGHT", j.kind == "RIGHT" || j.kind == "FULL"
+	keys := equalKeys(left, right, equal, append(conjuncts(node["condition"]), where...))
+	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains([]string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}, kind)
+	hasAllLeft, hasAllRight := kind != "INNER" && kind != "RIGHT", kind == "RIGHT" || kind == "FULL"
 	switch {
 	case !isKnown:
-		c.refuse(node, "a %s %s join is not proved: use JOIN with equality of the key columns %s in ON or USING", ref, j.kind, c.missing(0))
-	case j.left.hasInput && j.right.hasInput && keys != c.all:
+		c.refuse(node, "a %s %s join is not proved: use JOIN with equality of the key columns %s in ON or USING", ref, kind, c.missing(0))
+	case left.hasInput && right.hasInput && keys != c.all:
 		c.refuse(node, "the join can combine rows of different keys: add equality of the key columns %s as plain columns to ON or USING, connected by AND; an outer join leaves NULL in the keys of one side", c.missing(keys))
-	case !j.left.hasInput && j.right.hasInput && hasAllLeft, j.left.hasInput && !j.right.hasInput && hasAllRight:
+	case !left.hasInput && right.hasInput && hasAllLeft, left.hasInput && !right.hasInput && hasAllRight:
 		c.refuse(node, "each part would have the unmatched rows of the side that reads no input: use an inner join, or an outer join that keeps the rows of the input")
 	}
-	return j.result()
+	return joined(kind, left, right, using, equal)
 }
 
-type keyedJoin struct {
-	kind        string
-	left, right *relation
-	using       []string // columns of USING
-	last        string   // the last column of USING in an ASOF join, which is not compared for equality
-}
-
-// equalKeys returns the key columns that are equal in the rows that the join combines.
-func (j *keyedJoin) equalKeys(conditions []map[string]any) (keys keySet) {
+// equalKeys returns the key columns that are equal in the rows that a join combines.
+func equalKeys(left, right *relation, equal []string, conditions []map[string]any) (keys keySet) {
 	equate := func(first, second []string) {
-		firstLeft, _ := j.left.find(first)
-		secondRight, _ := j.right.find(second)
-		keys |= firstLeft & secondRight
+		leftKeys, _ := left.find(first)
+		rightKeys, _ := right.find(second)
+		keys |= leftKeys & rightKeys
 	}
-	for _, name := range j.using {
-		if name != j.last {
-			equate([]string{name}, []string{name})
-		}
+	for _, name := range equal {
+		equate([]string{name}, []string{name})
 	}
 	for _, condition := range conditions {
 		first, second := namesOf(mapField(condition, "left")), namesOf(mapField(condition, "right"))
@@ -91,33 +83,36 @@ func (j *keyedJoin) equalKeys(conditions []map[string]any) (keys keySet) {
 	return keys
 }
 
-// result returns the columns of the join. The side of an outer join that can be NULL loses its keys. A column of USING
-// has the values of the side that cannot be NULL, or, in a full join, of the side that is not NULL.
-func (j *keyedJoin) result() *relation {
-	hasLeftKeys, hasRightKeys := j.kind != "RIGHT" && j.kind != "FULL", j.kind == "INNER" || j.kind == "RIGHT"
-	r := &relation{
-		visible: clone(j.left.visible, hasLeftKeys), qualified: clone(j.left.qualified, hasLeftKeys), hasInput: j.left.hasInput || j.right.hasInput,
-	}
-	for _, name := range j.using {
-		l, o := indexOf(j.left.visible, name), indexOf(j.right.visible, name)
-		switch {
-		case l < 0:
-		case name == j.last:
-			r.visible[l].keys = 0
-		case o >= 0 && j.kind == "RIGHT":
-			r.visible[l].keys = j.right.visible[o].keys
-		case o >= 0 && j.kind == "FULL":
-			r.visible[l].keys = j.left.visible[l].keys & j.right.visible[o].keys
+// joined returns the result of a join. The side of an outer join that can be NULL loses its keys. A column of USING has
+// the values of the side that cannot be NULL, or, in a full join, of the side that is not NULL.
+func joined(kind string, left, right *relation, using, equal []string) *relation {
+	hasLeftKeys, hasRightKeys := kind != "RIGHT" && kind != "FULL", kind == "INNER" || kind == "RIGHT"
+	r := &relation{visible: clone(left.visible, hasLeftKeys), qualified: clone(left.qualified, hasLeftKeys), hasInput: left.hasInput || right.hasInput}
+	for _, name := range using {
+		column := indexOf(r.visible, name)
+		if column < 0 {
+			continue
 		}
+		leftKeys := left.visible[column].keys
+		rightKeys, _ := right.find([]string{name})
+		switch {
+		case !slices.Contains(equal, name):
+			leftKeys = 0
+		case kind == "RIGHT":
+			leftKeys = rightKeys
+		case kind == "FULL":
+			leftKeys &= rightKeys
+		}
+		r.visible[column].keys = leftKeys
 	}
-	if j.kind == "SEMI" || j.kind == "ANTI" {
+	if kind == "SEMI" || kind == "ANTI" {
 		return r
 	}
-	for _, column := range clone(j.right.visible, hasRightKeys) {
-		if !slices.Contains(j.using, column.name) {
+	for _, column := range clone(right.visible, hasRightKeys) {
+		if !slices.Contains(using, column.name) {
 			r.visible = append(r.visible, column)
 		}
 	}
-	r.qualified = append(r.qualified, clone(j.right.qualified, hasRightKeys)...)
+	r.qualified = append(r.qualified, clone(right.qualified, hasRightKeys)...)
 	return r
 }

@@ -127,7 +127,7 @@ func (g *generator) table(depth int) rowSource {
 }
 
 func (g *generator) join(left, right rowSource) rowSource {
-	kind := g.pick("JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN", "ASOF JOIN", "ASOF LEFT JOIN", "CROSS JOIN", "NATURAL JOIN")
+	kind := g.pick("JOIN", "JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN", "ASOF JOIN", "ASOF LEFT JOIN", "CROSS JOIN")
 	j := rowSource{isJoin: true, columns: slices.Concat(left.columns, right.columns), keys: left.keys, where: slices.Concat(left.where, right.where)}
 	switch {
 	case kind == "SEMI JOIN" || kind == "ANTI JOIN":
@@ -162,9 +162,6 @@ func (g *generator) join(left, right rowSource) rowSource {
 	switch {
 	case isAsOf:
 		conditions = append(conditions, strings.Split(left.columns[0], ".")[0]+".ts >= "+strings.Split(right.columns[0], ".")[0]+".ts")
-	case kind == "NATURAL JOIN":
-		j.sql = left.sql + " NATURAL JOIN " + right.sql
-		return j
 	case len(using) == len(left.keys) && kind != "CROSS JOIN" && g.chance(50):
 		j.sql = left.sql + " " + kind + " " + right.sql + " USING (" + strings.Join(using, ", ") + ")"
 		if g.chance(80) {

@@ -11,13 +11,11 @@ import (
 // refusedNodes has the reason for each kind of node, as its class and type, that PerKey refuses anywhere in a statement.
 // KEYS stands for the key columns.
 var refusedNodes = map[string]string{
-	" LIMIT_MODIFIER":           "LIMIT and OFFSET would apply to each part: leave them out, or limit the rows of each key with QUALIFY row_number() OVER (PARTITION BY KEYS ORDER BY …) <= n",
-	" LIMIT_PERCENT_MODIFIER":   "LIMIT and OFFSET would apply to each part: leave them out",
-	" RECURSIVE_CTE_NODE":       "a recursive query is not proved: leave out WITH RECURSIVE",
-	" PIVOT":                    "PIVOT and UNPIVOT are not proved: use GROUP BY with FILTER, or unnest",
-	" SHOW_REF":                 "DESCRIBE and SUMMARIZE would describe each part: leave them out",
-	"SUBQUERY SUBQUERY":         "a subquery in an expression would see the rows of one part: join by the key columns KEYS, with SEMI JOIN or ANTI JOIN for IN, EXISTS and NOT EXISTS",
-	"PARAMETER VALUE_PARAMETER": "parameters are not available: write the value into the statement",
+	" LIMIT_MODIFIER":                           "LIMIT and OFFSET would apply to each part: leave them out, or limit the rows of each key with QUALIFY row_number() OVER (PARTITION BY KEYS ORDER BY …) <= n",
+	" LIMIT_PERCENT_MODIFIER":                   "LIMIT and OFFSET would apply to each part: leave them out",
+	" PIVOT":                                    "PIVOT and UNPIVOT are not proved: use GROUP BY with FILTER, or unnest",
+	"SUBQUERY SUBQUERY":                         "a subquery in an expression would see the rows of one part: join by the key columns KEYS, with SEMI JOIN or ANTI JOIN for IN, EXISTS and NOT EXISTS",
+	"PARAMETER VALUE_PARAMETER":                 "parameters are not available: write the value into the statement",
 	"POSITIONAL_REFERENCE POSITIONAL_REFERENCE": "a column by its position is not proved: write its name",
 }
 
