@@ -35,8 +35,7 @@ type eachJob struct {
 	types  []*arrow.Schema // of the inputs' files
 	files  scratch
 	db     *database.Database
-	opened int  // number of databases opened so far
-	hasRun bool // whether a statement has run in db
+	opened int // number of databases opened so far
 }
 
 // errStopped means that the caller of Each stopped.
@@ -101,7 +100,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	if o.Parts < 0 {
 		return fmt.Errorf("the number of parts is %d: it must not be negative", o.Parts)
 	}
-	j.plan = EachPlan{Memory: memory * 5 / 8, PartBytes: memory / 5}
+	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
 	keyed := make([]database.KeyedInput, len(inputs))
 	for i, in := range inputs {
 		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
@@ -234,12 +233,10 @@ func (j *eachJob) writeInput(ctx context.Context, i int, in *parted.PartInput) e
 
 // start starts the statement for the current part. If spills is set, the statement needs less memory, but more time.
 func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error) {
-	if j.hasRun && (spills || !j.db.Reuse().IsPossible) {
-		if err := j.open(); err != nil {
-			return nil, err
-		}
+	// A database that has run a statement keeps memory for the next one, and more after each.
+	if err := j.open(); err != nil {
+		return nil, err
 	}
-	j.hasRun = true
 	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Spills: spills}
 	if spills {
 		job.Threads = 1

@@ -33,7 +33,7 @@ type Database struct {
 	isRepeated   bool                // whether lastSQL has run repeatedly with the same views, and takes little time to prepare
 	dir          string              // directory for data beyond the memory limit
 	mergesChunks bool                // whether results can wait until enough rows for a chunk exist
-	functions    map[string]function // see functionOf
+	functions    map[string]function // see functionTable
 	stopWatching func()              // stops watching the context of CancelWith; nil if no context is watched
 }
 

@@ -50,14 +50,15 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	}
 	keys := equalKeys(left, right, equal, append(conjuncts(node["condition"]), where...))
 	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains([]string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}, kind)
-	hasAllLeft, hasAllRight := kind != "INNER" && kind != "RIGHT", kind == "RIGHT" || kind == "FULL"
+	// A row of the left side can have a result row in each part, or, in an ASOF join, one for the nearest row of each part.
+	dependsLeft, dependsRight := kind != "INNER" && kind != "RIGHT" || ref == "ASOF", kind == "RIGHT" || kind == "FULL"
 	switch {
 	case !isKnown:
 		c.refuse(node, "a %s %s join is not proved: use JOIN with equality of the key columns %s in ON or USING", ref, kind, c.missing(0))
 	case left.hasInput && right.hasInput && keys != c.all:
 		c.refuse(node, "the join can combine rows of different keys: add equality of the key columns %s as plain columns to ON or USING, connected by AND; an outer join leaves NULL in the keys of one side", c.missing(keys))
-	case !left.hasInput && right.hasInput && hasAllLeft, left.hasInput && !right.hasInput && hasAllRight:
-		c.refuse(node, "each part would have the unmatched rows of the side that reads no input: use an inner join, or an outer join that keeps the rows of the input")
+	case !left.hasInput && right.hasInput && dependsLeft, left.hasInput && !right.hasInput && dependsRight:
+		c.refuse(node, "the rows of the side that reads no input would have results in each part: use an inner join, or an outer join that keeps the rows of the input")
 	}
 	return joined(kind, left, right, using, equal)
 }

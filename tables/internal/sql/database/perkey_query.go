@@ -109,15 +109,15 @@ func (s *selection) checkGroups(node map[string]any, hasAggregate bool) {
 	if groupsAll {
 		keys = keysOf(s.items)
 	}
-	position := append(slices.Clone(groups), node["select_list"])
+	nodes := append(slices.Clone(groups), node["select_list"])
 	switch {
 	case len(sets) > 1:
-		s.refuse(position, "GROUPING SETS, ROLLUP and CUBE have groups of several keys: use GROUP BY with the key columns %s", s.missing(0))
+		s.refuse(nodes, "GROUPING SETS, ROLLUP and CUBE have groups of several keys: use GROUP BY with the key columns %s", s.missing(0))
 	case len(sets) == 0 && !groupsAll && !hasAggregate && node["having"] == nil:
 	case len(groups) == 0 && !groupsAll:
-		s.refuse(position, "without GROUP BY, an aggregate has a result for each part: add GROUP BY %s", s.missing(0))
+		s.refuse(nodes, "without GROUP BY, an aggregate has a result for each part: add GROUP BY %s", s.missing(0))
 	case keys != s.all:
-		s.refuse(position, "a group of GROUP BY can have rows of several keys: group by the key columns %s as plain columns, without expressions or COLLATE", s.missing(keys))
+		s.refuse(nodes, "a group of GROUP BY can have rows of several keys: group by the key columns %s as plain columns, without expressions or COLLATE", s.missing(keys))
 	}
 }
 
@@ -139,9 +139,11 @@ func (s *selection) checkDistinct(node map[string]any) {
 func (s *selection) positionalKeys(nodes []any, aliasFirst bool) (keys keySet) {
 	for _, n := range nodes {
 		node, _ := n.(map[string]any)
-		number, _ := mapField(node, "value")["value"].(json.Number)
+		constant := mapField(node, "value")
+		number, _ := constant["value"].(json.Number)
 		position, err := strconv.Atoi(string(number))
-		if err == nil && position > 0 && position <= len(upToUnknown(s.items)) {
+		isInteger := err == nil && stringField(mapField(constant, "type"), "id") == "INTEGER" // 0.1 is the number 1 of type DECIMAL
+		if isInteger && position > 0 && position <= len(upToUnknown(s.items)) {
 			keys |= s.items[position-1].keys
 		}
 		keys |= s.columnKeys(node, aliasFirst)
@@ -199,9 +201,11 @@ func (s *selection) star(node map[string]any) (columns []keyedColumn) {
 	if len(columns) == 0 || changes > 0 || node["columns"] == true || node["expr"] != nil { // the fields of a struct, COLUMNS, or other columns
 		return unknown().visible
 	}
-	return slices.DeleteFunc(columns, func(c keyedColumn) bool {
-		return slices.ContainsFunc(listField(node, "exclude_list"), func(name any) bool { return name != "" && fold(name.(string)) == c.name })
-	})
+	for _, excluded := range listField(node, "exclude_list") {
+		name, _ := excluded.(string)
+		columns = slices.DeleteFunc(columns, func(c keyedColumn) bool { return c.name == fold(name) && !c.isUnknown })
+	}
+	return columns
 }
 
 // conjuncts returns the conditions that AND connects.

@@ -39,8 +39,7 @@ func (c *keyChecker) checkNode(node map[string]any) {
 		}
 	case "COLUMN_REF":
 		names := namesOf(node)
-		name := names[len(names)-1]
-		isColumn := false
+		name, isColumn := strings.Join(names[max(0, len(names)-1):], ""), false
 		for _, input := range c.inputs {
 			isColumn = isColumn || indexOf(input.visible, name) >= 0
 		}
@@ -61,7 +60,7 @@ type function struct {
 }
 
 // calledName matches what can be a function in a macro's definition.
-var calledName = regexp.MustCompile(`\w+\(|\bcurrent_\w+`)
+var calledName = regexp.MustCompile(`\w+"?\(|\bcurrent_\w+`)
 
 // functionTable returns DuckDB's functions by folded name. It assumes that a macro can do what the functions that it
 // calls can do.
@@ -87,7 +86,7 @@ func (d *Database) functionTable() (map[string]function, error) {
 	for range 3 { // the depth of macros that call macros
 		for name, f := range functions {
 			for _, called := range calledName.FindAllString(strings.Join(f.Macros, " "), -1) {
-				g := functions[strings.TrimSuffix(called, "(")]
+				g := functions[strings.TrimRight(called, `"(`)]
 				f.IsAggregate = f.IsAggregate || g.IsAggregate
 				f.IsVolatile = f.IsVolatile || g.IsVolatile || partNames.MatchString(called)
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // keyedTables has the columns of the tables of the tests. Each column appears in a key of newKeyedData, or has values of
@@ -266,9 +268,10 @@ var acceptedPerKey = []string{
 	"k: WITH l AS (SELECT * FROM l WHERE v > 0) SELECT k, count(*) FROM l GROUP BY k", "k: SELECT q, count(*) FROM l AS a(q, p) GROUP BY q",
 	"k: SELECT k, v FROM l UNION ALL SELECT v, k FROM r", "k: SELECT k, v FROM l UNION SELECT k, v FROM r", "k: SELECT k, v FROM l INTERSECT ALL SELECT k, v FROM r",
 	"k: SELECT k FROM l EXCEPT SELECT x FROM m", "k: SELECT k, v FROM l UNION ALL BY NAME SELECT v, k FROM r",
-	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
+	"k: SELECT * FROM l, unnest(tags) AS u(tag)", "k: SELECT tag, k, count(*) FROM (SELECT k, unnest(tags) AS tag FROM l) GROUP BY ALL", "k: SELECT v AS k FROM l WHERE k = 1", "k: SELECT * FROM l ASOF JOIN range(9) AS n(t) ON n.t >= l.ts", "k: SELECT * FROM l LEFT JOIN (VALUES (1, 'one')) AS n(v, name) USING (v)",
 	"k: SELECT * FROM l, range(2)", "k: SELECT * FROM range(2) AS n(v) JOIN l USING (v)", "k: SELECT *, list_transform(tags, lambda t: t + v), [t * 2 FOR t IN tags IF t > 0] FROM l",
 	"k: SELECT * REPLACE (w + 1 AS w) FROM l", "k: SELECT * RENAME (v AS k) FROM l", "k: SELECT x.n, l.* FROM l JOIN LATERAL (SELECT k, count(*) AS n FROM r WHERE r.v < l.v GROUP BY k) AS x ON x.k = l.k", "k: SELECT k, max(COLUMNS('v|w')) FROM l GROUP BY k", "k: SELECT CASE WHEN v > 100 THEN error('large') ELSE v END FROM l",
+	"k: SELECT k, count(*) FROM (SELECT 1 AS k) AS c RIGHT JOIN l USING (k) GROUP BY k", "k: SELECT k, count(*) FROM (SELECT k, v AS k FROM l) GROUP BY k",
 	"k: SELECT k, sum(v) FILTER (w > 1) FROM l GROUP BY k", "k: SELECT a.k, b.n FROM l AS a JOIN (SELECT k, count(*) AS n FROM r GROUP BY k) AS b ON a.k = b.k",
 }
 
@@ -361,11 +364,16 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT l.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
 	{"k: SELECT r.k, count(*) FROM l LEFT JOIN r USING (k) GROUP BY r.k", "group by the key columns k"},
 	{"k: SELECT l.k, count(*) FROM l FULL JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
+	{"k: SELECT q, count(*) FROM (SELECT k, k AS q FROM l) FULL JOIN (SELECT x AS k, v AS q FROM m) USING (k, q) GROUP BY q", "group by the key columns k"},
+	{"k: SELECT q, count(*) FROM (SELECT k, k AS q FROM l) RIGHT JOIN (SELECT x AS k, v AS q FROM m) USING (k, q) GROUP BY q", "group by the key columns k"},
+	{"k: SELECT k, count(*) FROM (SELECT unnest({'k': v}), k FROM l) GROUP BY k", "group by the key columns k"},
 	{"k: SELECT k, count(*) FROM (SELECT l.* FROM l FULL JOIN r USING (k)) GROUP BY k", "group by the key columns k"},
 	{"k: SELECT k, count(*) FROM (SELECT r.k, l.k FROM l LEFT JOIN r ON l.k = r.k) GROUP BY k", "group by the key columns k"},
-	{"k: SELECT k, count(*) FROM l RIGHT JOIN range(3) AS n(k) USING (k) GROUP BY ALL", "unmatched rows of the side that reads no input"},
-	{"k: SELECT * FROM range(3) AS n(k) LEFT JOIN l USING (k)", "unmatched rows"},
-	{"k: SELECT * FROM range(3) AS n(k) ANTI JOIN l USING (k)", "unmatched rows"},
+	{"k: SELECT k, count(*) FROM l RIGHT JOIN range(3) AS n(k) USING (k) GROUP BY ALL", "the side that reads no input would have results in each part"},
+	{"k: SELECT * FROM range(3) AS n(k) LEFT JOIN l USING (k)", "the side that reads no input"},
+	{"k: SELECT * FROM range(3) AS n(k) ANTI JOIN l USING (k)", "the side that reads no input"},
+	{"k: SELECT * FROM range(9) AS n(t) ASOF JOIN l ON n.t >= l.ts", "the side that reads no input"},
+	{"k: SELECT max(k) FROM l GROUP BY 0.1", "group by the key columns k"},
 	{"k: SELECT v, (SELECT max(v) FROM l) FROM l", "a subquery in an expression"},
 	{"k: SELECT (SELECT sum(v)) FROM l", "a subquery in an expression"},
 	{"k: SELECT * FROM l WHERE v IN (SELECT v FROM r)", "SEMI JOIN"},
@@ -402,4 +410,58 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT k, count(*) FROM (SELECT COLUMNS('v'), k AS q, v AS k FROM (SELECT k, v FROM l)) GROUP BY k", "group by the key columns k"},
 	{`k: SELECT "1", count(*) FROM (SELECT 1, "1" FROM (SELECT k AS "1" FROM l)) GROUP BY "1"`, "group by the key columns k"},
 	{"k: SELECT k_1, count(*) FROM (SELECT 1 AS k, v AS k, k AS k_1 FROM l) GROUP BY k_1", "group by the key columns k"},
+}
+
+// TestPerKeyColumns checks the columns that PerKey returns, also with a refusal, and that a process returns the same
+// columns and error.
+func TestPerKeyColumns(t *testing.T) {
+	ctx := context.Background()
+	o := &Options{Memory: 256 << 20, MaxTemp: 1 << 30, Threads: 1}
+	worker.Main()
+	process, err := OpenProcess(ctx, o, filepath.Join(t.TempDir(), "spill"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer process.Close()
+	if err := process.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	inputs := []KeyedInput{{Name: "L", Columns: []string{"K", "v", "w"}, By: []string{"k"}}, {Name: "r", Columns: []string{"s", "b", "Ä"}, By: []string{"s"}}}
+	for _, c := range []struct {
+		sql      string
+		inputs   []KeyedInput
+		want     string
+		refusal  string // "" if the statement is per key
+		isBroken bool   // whether DuckDB cannot parse the statement
+	}{
+		{sql: "SELECT V, b FROM l JOIN r ON k = s", inputs: inputs, want: "[[K v] [s b]]"},
+		{sql: "SELECT v FROM l SEMI JOIN r ON k = s WHERE v.abs() > 0", inputs: inputs, want: "[[K v] [s]]"},
+		{sql: "SELECT ä FROM r", inputs: inputs[1:], want: "[[s Ä]]"},
+		{sql: "SELECT * FROM l JOIN r ON k = s", inputs: inputs, want: "[[] []]"},
+		{sql: "SELECT l FROM l", inputs: inputs[:1], want: "[[]]"},
+		{sql: "SELECT\nmax(w) FROM l", inputs: inputs[:1], want: "[[K w]]", refusal: "line 2, column 1: the statement is not proved to be per key: without GROUP BY"},
+		{sql: "SELECT v FROM l", inputs: inputs, want: "[[K v] [s]]", refusal: `does not use the input "r"`},
+		{sql: "SELECT v FROM l, other", inputs: inputs[:1], want: "[[K v]]", refusal: `the table "other" is no input`},
+		{sql: "SELECT v FROM main.l", inputs: inputs[:1], want: "[[K v]]", refusal: `the table "l" is no input`},
+		{sql: "SELECT v FROM l WHERE v = $1", inputs: inputs[:1], want: "[[K v]]", refusal: "write the value into the statement"},
+		{sql: "EXPLAIN SELECT v FROM l", inputs: inputs[:1], want: "[[K v]]", refusal: "EXPLAIN shows"},
+		{sql: "SELECT nothing(v) FROM l", inputs: inputs[:1], want: "[[K v]]", refusal: "nothing()"},
+		{sql: "SELECT v FROM l", inputs: []KeyedInput{{Name: "l", Columns: []string{"v", "V"}, By: []string{"v"}}}, want: "[[v V]]", refusal: "differ only in case"},
+		{sql: "SELECT v FROM l", inputs: []KeyedInput{inputs[0], {Name: "l", Columns: []string{"k"}}}, want: "[[K v] []]", refusal: "has 0 key columns"},
+		{sql: "SELECT v FROM", isBroken: true},
+	} {
+		d := openDatabase(t, 64<<20)
+		columns, err := d.PerKey(c.sql, c.inputs)
+		if got := fmt.Sprint(columns); !c.isBroken && got != c.want {
+			t.Errorf("%s: got the columns %s, want %s", c.sql, got, c.want)
+		}
+		isRefused := errors.Is(err, ErrNotPerKey)
+		if (err != nil) != (c.refusal != "" || c.isBroken) || isRefused != (c.refusal != "") || isRefused && !strings.Contains(err.Error(), c.refusal) {
+			t.Errorf("%s: got the error %v, want %q", c.sql, err, c.refusal)
+		}
+		processColumns, processErr := process.PerKey(c.sql, c.inputs)
+		if fmt.Sprint(processColumns, processErr) != fmt.Sprint(columns, err) || errors.Is(processErr, ErrNotPerKey) != isRefused {
+			t.Errorf("%s: a process returns %v, %v, want %v, %v", c.sql, processColumns, processErr, columns, err)
+		}
+	}
 }
