@@ -28,7 +28,7 @@ func Hash(key []byte) uint64 { return maphash.Bytes(seed, key) }
 // Buckets stores rows of one or more inputs in a temporary log store, distributed by the hashes of their keys. The rows
 // of an input stay in order within each bucket.
 type Buckets struct {
-	Count  int
+	Count  int    // at most 65536
 	Level  int    // level n distributes the rows of one bucket of level n-1, by other bits of the hash
 	Memory int64  // of the log store, in bytes
 	Temp   string // parent of the log store's directory; "" means that of the system
@@ -109,7 +109,7 @@ func (b *Buckets) Close() error {
 	return b.log.Close()
 }
 
-// name returns the key of a bucket in the log store.
+// name returns the key of a bucket in the log store. Keys are in the order of the buckets, as the log store stores them.
 func name(input, bucket int) string {
-	return string(binary.AppendUvarint(binary.AppendUvarint(nil, uint64(bucket)), uint64(input)))
+	return string(binary.AppendUvarint(binary.BigEndian.AppendUint16(nil, uint16(bucket)), uint64(input)))
 }
