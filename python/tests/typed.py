@@ -15,12 +15,14 @@ import partd_go.tables
 from partd_go import Arrow, Client, pystore
 from partd_go.pull import PullFrame
 from partd_go.stage import Stage, stage
-from partd_go.tables import AsyncTables, Described, Replaced, Snapshot, Split, Table, Tables, Version, split
+from partd_go.tables import AsyncTables, Described, Replaced, Snapshot, Split, Table, Tables, Version, each, split
 
 
 def splitting() -> None:
     assert_type(split(pd.DataFrame(), "a", "out"), Split)
     assert_type(split(pl.LazyFrame(), ["a"], "out", hive=True).rows, int)
+    assert_type(each("SELECT * FROM rows", "a", rows="in.csv"), pa.RecordBatchReader)
+    assert_type(next(each(count_rows, {"rows": "a"}, rows=["in.csv"])), int)
     assert_type(split(["1.parquet"], "a", "out", format="csv", memory="1GiB").files, int)
     split(pa.table({"a": [1]}), "a", "out")
 

@@ -148,7 +148,7 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
     stderr.seek(0)
     problem = (
         stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
-    )
+    ).replace("use --trust", "pass trust=True")
     if "the directory is not empty" in problem:
         return failure(Exists, op, name, problem.partition(": to write")[0], "pass force=True to write there anyway")
     if is_disk_full(problem):

@@ -31,6 +31,7 @@ def each(
     memory: int | str | None = None,
     parts: int | None = None,
     trust: bool = False,
+    as_: As = "pandas",
     **inputs: Path | Sequence[Path],
 ) -> pa.RecordBatchReader: ...
 
@@ -42,6 +43,7 @@ def each(
     *,
     memory: int | str | None = None,
     parts: int | None = None,
+    trust: bool = False,
     as_: As = "pandas",
     **inputs: Path | Sequence[Path],
 ) -> Iterator[Result]: ...
@@ -59,9 +61,9 @@ def each(
 ) -> Any:
     """Runs a SELECT statement or a function once for each part of the rows of files that are larger than memory.
 
-        each("SELECT user, list(page) FROM rows GROUP BY user", by="user", rows="clicks/").read_pandas()
+        each("SELECT symbol, count(*) FROM rows GROUP BY symbol", by="symbol", rows="trades.csv").read_pandas()
 
-        for counts in each(lambda rows: rows.groupby("user").size(), by="user", rows="clicks/"):
+        for counts in each(lambda rows: rows.groupby("symbol").size(), by="symbol", rows="trades.csv"):
             print(counts)
 
     inputs are files and directories, by the names under which job sees them: a path, or a list of paths. Their formats
@@ -71,9 +73,9 @@ def each(
     For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
     Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
 
-    For a function, each returns an iterator of the function's results, one for each part. It passes the rows of an input
-    to the parameter of the same name, as a table of pandas, polars or pyarrow (as_ is "pandas", "polars" or "arrow").
-    A part has whole keys and, unless it has only one key, at most an eighth of memory before it is converted.
+    For a function, each returns an iterator over the function's results, one for each part. The rows of an only input are
+    its first argument; those of several inputs are keyword arguments. They are tables of the library as_: "pandas",
+    "polars" or "arrow". A part has whole keys and, unless it has only one key, at most an eighth of memory before it is converted.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; by
     default it follows from memory. Temporary files are in $TMPDIR. Close the reader or iterator to end early.
@@ -119,8 +121,9 @@ def _statement(command: Sequence[str]) -> pa.RecordBatchReader:
     try:
         stream = pa.ipc.open_stream(process.stdout)
     except pa.ArrowInvalid:
-        process.wait()
-        raise problem_of(process, stderr, "each", command[-1]) from None
+        with stderr, process:
+            process.wait()
+            raise problem_of(process, stderr, "each", command[-1]) from None
 
     def batches() -> Iterator[pa.RecordBatch]:
         with stderr, process:
@@ -153,5 +156,5 @@ def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[s
             for file in part.iterdir():
                 with pa.memory_map(os.fspath(file)) as source:
                     tables[file.stem] = from_arrow(pa.ipc.open_file(source).read_all(), as_)
-            yield job(**tables)
+            yield job(*tables.values()) if len(tables) == 1 else job(**tables)
             shutil.rmtree(part)
