@@ -47,10 +47,12 @@ var tools = []*tool{
 	{
 		name: "partd-tables", extension: ".parquet", settings: `export TMPDIR="$TMP"`,
 		jobs: map[string]string{
-			"split": `partd-tables split --by "$KEY" --memory "$MB"MiB -o "$OUT" "$IN"`,
-			"sort":  `partd-tables sort --by "$KEY" --memory "$MB"MiB -o "$OUT"/data.parquet "$IN"`,
+			"split":    `partd-tables split --by "$KEY" --memory "$MB"MiB -o "$OUT" "$IN"`,
+			"sort":     `partd-tables sort --by "$KEY" --memory "$MB"MiB -o "$OUT"/data.parquet "$IN"`,
+			"list":     `partd-tables each --by "$KEY" --memory "$MB"MiB -o "$OUT"/data.parquet "SELECT $KEY, list(text) AS text FROM t GROUP BY $KEY" t="$IN"`,
+			"join":     `partd-tables each --by key --memory "$MB"MiB -o "$OUT"/data.parquet 'SELECT * FROM l JOIN r USING (key)' l="$LEFT" r="$RIGHT"`,
+			"distinct": `partd-tables each --by key --memory "$MB"MiB -o "$OUT"/data.parquet 'SELECT DISTINCT * FROM l' l="$LEFT" l="$LEFT"`,
 		},
-		missing: "`partd` has these jobs, for CSV",
 	},
 	{
 		name: "DuckDB", extension: ".parquet", isPython: true, settings: duckDB,

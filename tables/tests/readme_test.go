@@ -72,6 +72,12 @@ func TestReadmeTour(t *testing.T) {
 		t.Errorf("the commands in README.md printed\n%s\nwant\n%s", got, want.String())
 	}
 
+	each := shell(t, dir, textBetween(t, "docs/each.md", "```sh\n", "```")+"head -2 states.csv; ls parts", path)
+	for _, want := range []string{`"rows_read":{"rows":3376}`, "state,n,first\nAK,263,", "part-00001.parquet"} {
+		if !strings.Contains(each, want) {
+			t.Errorf("the output of docs/each.md does not contain %s:\n%s", want, each)
+		}
+	}
 	out := shell(t, dir, textBetween(t, "docs/tour.md", "[../testdata](../../testdata):\n\n```sh\n", "```"), path)
 	for _, want := range []string{"1995-09-19,3811576\n", "sym,price\nBRK.B,700.5\n", "sym,total\nBRK.B,700.5\n", "overwrite", "column Flight Date", "parquet/NYSE/trades.parquet"} {
 		if !strings.Contains(out, want) {

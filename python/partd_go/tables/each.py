@@ -73,9 +73,9 @@ def each(
     For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
     Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
 
-    For a function, each returns an iterator over the function's results, one for each part. The rows of an only input are
-    its first argument; those of several inputs are keyword arguments. They are tables of the library as_: "pandas",
-    "polars" or "arrow". A part has whole keys and, unless it has only one key, at most an eighth of memory before it is converted.
+    For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
+    the first argument, several as keyword arguments. They are tables of the library as_: "pandas", "polars" or "arrow".
+    A part has whole keys and, unless it has only one key, at most an eighth of memory (as Arrow).
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; by
     default it follows from memory. Temporary files are in $TMPDIR. Close the reader or iterator to end early.
