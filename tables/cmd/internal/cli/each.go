@@ -109,7 +109,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	for i, in := range e.inputs {
 		paths[i] = in.files
 	}
-	heap := e.memory.Bytes/4 + 32<<20 // DuckDB's memory and the rows to distribute are outside the heap
+	heap := e.memory.Bytes/8 + 32<<20 // DuckDB's memory and the rows to distribute are outside the heap
 	written, parts := int64(0), 0
 	err := e.runInputs(ctx, paths, heap, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
 		e.read = make([]arrowsafe.Counted, len(rows))
