@@ -17,12 +17,12 @@ type bufferMover struct {
 	scratch    chan []byte // holds the spare buffer for moves
 }
 
-// maxMoveKeys limits the number of keys of one append to the slow store, because each key needs
-// memory for its bookkeeping.
+// maxMoveKeys is the maximum number of keys in one append to the slow store. It is limited because
+// each key needs memory for its bookkeeping.
 const maxMoveKeys = 4096
 
-// nextMoveLen returns how many of the first keys fit into one append to the slow store, at
-// least one.
+// nextMoveLen returns how many keys, counted from the first, fit into one append to the slow store.
+// The result is at least 1.
 func (m *bufferMover) nextMoveLen(keys []string) int {
 	m.pins.mu.Lock()
 	defer m.pins.mu.Unlock()
@@ -195,8 +195,8 @@ func (m *bufferMover) discard(ctx context.Context, held []pinnedKey) error {
 	return err
 }
 
-// markDoubtfulIfUnknown handles an error of the slow store. If err wraps ErrUnknownOutcome, it sets
-// doubtBit for the keys that still have data to move.
+// markDoubtfulIfUnknown handles an error from the slow store. If err wraps ErrUnknownOutcome, it
+// sets doubtBit for the keys that still have data to move.
 func (m *bufferMover) markDoubtfulIfUnknown(held []pinnedKey, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

@@ -148,8 +148,8 @@ func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chu
 	}, otherwise)
 }
 
-// unlessUnsupported yields chunks. If they begin with an error that wraps errors.ErrUnsupported, it
-// yields the chunks of otherwise instead.
+// unlessUnsupported yields chunks or, if they begin with an error that wraps errors.ErrUnsupported,
+// the chunks of the second iterator.
 func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		begun, unsupported := false, false
@@ -164,10 +164,10 @@ func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chun
 	}
 }
 
-// keyPart returns the part of a key in stores without their own ScanPart. The function must never
-// change, because processes of different versions can share a store. The hash is 64-bit FNV-1a,
-// followed by a mixing step: hashPart uses the first bits, and in FNV-1a, these hardly differ
-// between short keys.
+// keyPart returns the number of the part that a key is in, for stores without their own ScanPart.
+// The function must never change, because processes of different versions can share a store. The
+// hash is 64-bit FNV-1a, followed by a mixing step: hashPart uses the first bits, and in FNV-1a,
+// these hardly differ between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {

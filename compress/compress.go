@@ -82,8 +82,7 @@ func (f Format) MaxLevel() int { return formats[f].maxLevel }
 // DefaultLimit is the default of Options.Limit, in bytes.
 const DefaultLimit = 1 << 30
 
-// Options are the options of New. Leave a field at its zero value if the format does not
-// use it.
+// Options are the options for New. Leave a field at its zero value if the format does not use it.
 type Options struct {
 	// Level is the compression level; higher levels are slower and compress better. 0 is
 	// the format's default. S2 has levels 1 to 3, default 1; Zstd 1 to 22 (only 1, 3, 6

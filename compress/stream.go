@@ -12,10 +12,10 @@ import (
 
 // source reads the stored bytes of one value.
 type source struct {
-	ctx    context.Context        // its end ends the reading
+	ctx    context.Context        // reading stops when it ends
 	next   func() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 	buf    []byte                 // bytes from next that have not been read
-	joined []byte                 // memory for buf if its bytes came from several calls of next
+	joined []byte                 // memory for buf if its bytes came from several calls to next
 	copied int64                  // bytes copied to joined so far, for tests
 	offset int64                  // offset of buf in the value
 	err    error                  // error that next returned, except io.EOF

@@ -135,7 +135,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		{encodeHostile(t, numbers(o, 1, 1), frame.Append(nil, []byte("\x91\xa1a\x00"))), "column a (|O): "},
 		{encodeHostile(t, numbers(o, 1, 1), []byte("\xff\xff\xff\xff\x0fx")), "snappy: 4294967295 bytes of 6 are over the limit"},
 		{encodeHostile(t, numbers(o, 1, 1), snappy.Encode(nil, make([]byte, 9))), "too few bytes left"},
-		{encodeHostile(t, otherBlock, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" of the module "posix"`},
+		{encodeHostile(t, otherBlock, []byte("\x80\x05\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.")), `"system" from the module "posix"`},
 		{encodeHostile(t, otherBlock, []byte("cposix\nsystem\n(\x8c\x02lstR.")), "GLOBAL (a class or function)"},
 		{encodeHostile(t, otherBlock, pickled(pickle.Call("builtins", "eval", "1"))), `"eval" of the module "builtins"`},
 		{encodeHostile(t, otherBlock, pickled(pickle.Call("builtins", "getattr", "1", "x"))), "getattr is not supported"},

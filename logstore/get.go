@@ -86,7 +86,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		// Count as wasted the bytes that would not have been read from a single segment.
+		// Bytes that a lookup in a single segment would not have read count as wasted.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
 			v.views.segments.wasted.Add(wasted)

@@ -58,7 +58,7 @@ func partHashes(part, parts int) hashRange {
 	return r
 }
 
-// Keys yields each key once with its size, in the order of Scan. It reads most data of the store.
+// Keys yields each key once with its size, in the order of Scan. It reads most of the store's data.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {

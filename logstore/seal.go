@@ -145,7 +145,7 @@ func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 			return nil
 		}
 		if !fits && t.size == 0 {
-			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the option Memory",
+			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the Memory option",
 				partd.ErrTooLarge, len(b.entries()), len(t.arena))
 		}
 		start, isStall := time.Now(), j.tables.frozen != nil

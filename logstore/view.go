@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// views creates views of the store. It owns no fields: Store.mu, which it shares, guards what it reads.
+// views creates views of the store. The data that it reads belongs to other parts of the store, and
+// is guarded by Store.mu.
 type views struct {
 	*directory
 	mu       *sync.Mutex // Store.mu

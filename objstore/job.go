@@ -99,7 +99,7 @@ type work struct {
 	readers int   // concurrent requests of a reader
 }
 
-// Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
+// Plan is the estimate for a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan struct {
 	Segments, Passes     int64   // Passes is per reader
 	DiskBytes            int64   // temporary files of each reader
@@ -132,7 +132,7 @@ func planFlushes(writers int64) (r Requests, seconds float64) {
 	return r, 0.4 + digits
 }
 
-// estimate returns the plan of a job that is divided into w.
+// estimate returns the plan for a job that is divided as w describes.
 func (w *work) estimate(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
 	p := w.Plan

@@ -42,7 +42,7 @@ func emptyTable(size int64) *table {
 	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
 }
 
-// refMemory returns the memory of a table of the given size besides its arena.
+// refMemory returns the memory that a table of the given size needs besides its arena.
 func refMemory(size int64) int64 { return size / bytesPerRef * (12 + 4) }
 
 func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }

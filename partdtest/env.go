@@ -184,7 +184,7 @@ func (e *env) checkReopened() {
 	}
 }
 
-// operation is a call of a method of the store.
+// operation is a call to one of the store's methods.
 type operation struct {
 	name string
 	call func() error

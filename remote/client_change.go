@@ -44,7 +44,8 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
-// change sends a change until the server answers. The server applies it once.
+// change sends a change, repeatedly if necessary, until the server answers. The server applies it
+// only once.
 func (x *exchange) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	req, err := newChange(op, entries, keys)
 	if err != nil {

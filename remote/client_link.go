@@ -88,7 +88,8 @@ func (l *link) send(ctx context.Context, req *call) error {
 	return err
 }
 
-// writeCall writes a call, after the token of its session if the server does not have that yet.
+// writeCall writes a call. If the server does not have the token of the call's session yet,
+// writeCall first writes the token.
 func (l *link) writeCall(req *call) error {
 	if token, ok := l.proofs.present(req.session, l); ok {
 		request := newSessionRequest(req.session, token)
@@ -156,8 +157,8 @@ func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
 	return token, false
 }
 
-// present returns the token that must precede a request for a session over l. It returns false if
-// the token is unknown, or was already presented over l.
+// present returns the token that must be sent over l before a request for a session. It returns
+// false if the token is unknown, or was already presented over l.
 func (p *proofs) present(session uint64, l *link) (token partd.SessionToken, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -81,9 +81,9 @@ type ServeOptions struct {
 	Trusted bool
 }
 
-// access is who the client of a connection is, what it may do, and in which namespace. Only the
-// conn's goroutine changes it. Answers in other goroutines read space, which is fixed before they
-// start, and user.
+// access holds the identity of a connection's client, its rights and its namespace. Only the conn's
+// goroutine changes it. Goroutines that answer requests read only user and space, which are fixed
+// before those goroutines start.
 type access struct {
 	peer       *transport
 	listener   ServeOptions

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// This file has the policy of sharing: who waits, who may take what, and who is evicted. All
-// connections of a peer are one tenant.
+// This file has the policy for sharing resources: who waits, who may take what, and who is evicted.
+// All connections of a peer are one tenant.
 //
 //   - While a resource lasts, each tenant gets what it requests.
 //   - If a resource is exhausted, the heaviest tenant gives way: the one that holds the most of it. A
@@ -22,7 +22,7 @@ import (
 // results of Pop.
 
 // heaviest returns the tenant that must give up some of r so that t can get n more: the tenant that
-// holds the most. It returns t itself if n more would exceed the fair share of t, or make t the
+// holds the most. It returns t itself if n more would exceed t's fair share, or make t the
 // heaviest. mu must be held.
 func (q *quotas) heaviest(r resource, t *tenant, n int64) *tenant {
 	heaviest, holders := t, int64(1)
@@ -218,11 +218,12 @@ func (b *budget) mayGrow(w *waiter) bool {
 }
 
 // pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
-// the heaviest tenant, it picks the one without progress for the longest time. The account must have
-// been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader holds most of
-// its memory and w has not waited for long. pickVictim spares accounts whose answer the server is
-// making, and accounts of w's tenant if all idle ones together hold too little for w. If all accounts
-// wait, pickVictim picks the account of w's tenant with the most recent progress.
+// the heaviest tenant, it picks the one that has made no progress for the longest time. The account
+// must have been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader
+// holds most of its memory and w has not waited for long. pickVictim spares accounts for which the
+// server is preparing an answer, and accounts of w's tenant if all idle ones together hold too
+// little for w. If all accounts wait, pickVictim picks the account of w's tenant with the most
+// recent progress.
 func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := b.heaviest(memory, requester, w.bytes)

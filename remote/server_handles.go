@@ -125,8 +125,8 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	return nil
 }
 
-// isNext reports whether no earlier handle of the same tenant waits. It also returns the time of the
-// last admission.
+// isNext reports whether no earlier handle of the same tenant is waiting. It also returns the time
+// of the last admission.
 func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -195,7 +195,7 @@ func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Dura
 }
 
 // markUsed records that a handle was used or, if open is false, that it was closed. The handle
-// cannot be evicted until protection has passed.
+// cannot be evicted during the given protection time.
 func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -62,7 +62,8 @@ func (s *sessions) use(x *knownSession) {
 	}
 }
 
-// memorySessions remembers in memory which operations were applied, for a store that cannot.
+// memorySessions remembers in memory which operations were applied, for a store that cannot
+// remember them itself.
 type memorySessions struct {
 	store partd.Partd
 

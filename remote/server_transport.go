@@ -114,8 +114,9 @@ func (t *transport) enterLarge() error {
 	return t.tenant.large.acquire(t.ctx)
 }
 
-// maxSmallFrame is the size up to which a frame may take memory with the demand admission, as if the
-// message ended with it. Larger frames must leave the elder's message room to finish (see mayGrow).
+// maxSmallFrame is the maximum size of a frame that may take memory with the demand admission, as
+// if it were the last frame of its message. Larger frames must leave room for the elder's message
+// to finish (see mayGrow).
 const maxSmallFrame = 64 << 10
 
 // Take takes memory for arriving data. If whole is true, the message needs no further memory.

@@ -75,8 +75,8 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	return err
 }
 
-// checkUnchanged returns err, the error of an operation. If the shard's server may have restarted
-// with another store during the operation, checkUnchanged adds an error. oldInstance is the server
+// checkUnchanged returns err, an operation's error. If the shard's server may have restarted with
+// another store during the operation, checkUnchanged adds an error. oldInstance is the server
 // instance before the operation. If the server restarted more than once, an instance with another
 // store may have answered, even if the current instance has the right store.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {

@@ -205,7 +205,8 @@ func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 	return total, err
 }
 
-// Check verifies the checksums of all stores. The result's Records also counts the shard lists.
+// Check verifies the checksums of all stores. The number of records in the result includes the
+// shard lists.
 func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error) {
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {

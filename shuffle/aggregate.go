@@ -14,8 +14,8 @@ import (
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
 	Add func(to *A, record T)
-	// Merge merges other, an accumulator of the same key, into to. It may be called
-	// concurrently for different accumulators.
+	// Merge merges other, an accumulator for the same key, into to. It may be called concurrently
+	// for different accumulators.
 	Merge func(to *A, other *A)
 	// Size returns the approximate size in bytes of an accumulator's slices, maps and strings,
 	// without the struct itself. It is called after each Add and Merge. It may be nil if A has
@@ -199,7 +199,7 @@ func (l *accumulators[T, A]) Append(dst []byte, words []uint64) ([]byte, error) 
 	return l.acc.Codec.Encode(dst, l.item(words).value)
 }
 
-// Merge decodes an accumulator and merges it into the accumulator of words.
+// Merge decodes an accumulator and merges it into the one in words.
 func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) error {
 	other, err := l.acc.Codec.Decode(data)
 	if err != nil {

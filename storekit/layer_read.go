@@ -29,7 +29,7 @@ type stream struct {
 	ctx     context.Context
 	op, key string
 	stored  watched
-	value   io.Reader // the reader of Out
+	value   io.Reader // the reader that Out returned
 	err     error     // first error, or io.EOF at the end
 
 	// Sources, of which stored uses at most one. They are fields to avoid allocations.
@@ -78,12 +78,13 @@ func (s *stream) openScanned(v partd.Value) {
 
 func (s *stream) close() {
 	if c, ok := s.value.(io.Closer); ok {
-		_ = c.Close() // the value has been read, or nobody wants the rest
+		_ = c.Close() // the value has been read, or the rest is not needed
 	}
 }
 
-// check returns the error of an operation of s.value: the context's error if that has ended, the
-// error of the store beneath if reading failed there, or err with the operation and the key.
+// check returns the error to report after s.value returned err: the context's error if the context
+// has ended, the error from the store beneath if reading failed there, and otherwise err with the
+// operation and the key.
 func (s *stream) check(err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -194,7 +195,8 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 	}
 }
 
-// size returns the length of a value. It reads the value into scratch if the reader of Out cannot tell.
+// size returns the length of a value. If the reader that Out returned cannot tell, size reads the
+// value into scratch.
 func (s *stream) size(v partd.Value, scratch []byte) (size int64, err error) {
 	s.openScanned(v)
 	defer s.close()

@@ -69,8 +69,9 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 	return store(b.entries)
 }
 
-// passIn returns what In makes of an entry's value. It offers In the unused end of buffer. If that may
-// be too short, it allocates a new buffer, and earlier results keep the old one.
+// passIn passes an entry's value to In, and returns the result. It offers In the unused end of
+// buffer. If that may be too short, it allocates a new buffer, and earlier results keep the old
+// one.
 func (l *Layer) passIn(ctx context.Context, op string, e partd.Entry, buffer *[]byte) ([]byte, error) {
 	if room := 128 + len(e.Value) + len(e.Value)/4; cap(*buffer)-len(*buffer) < room {
 		*buffer = make([]byte, 0, max(room, 2*cap(*buffer), 4<<10))

@@ -201,7 +201,7 @@ func levelKind(highest int) kind {
 	return numberKind(fmt.Sprintf("1-%d", highest), highest, fmt.Sprintf("must be a number from 1 to %d", highest))
 }
 
-// limitKind returns the kind of the option limit: a size below 2 GiB.
+// limitKind returns the kind of the "limit" option: a size below 2 GiB.
 func limitKind() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)

@@ -115,7 +115,7 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	return newBucket(ctx, u.Scheme, u.Host+u.Path, options)
 }
 
-// remote is what the buckets of all clouds have in common.
+// remote holds what the buckets of all clouds have in common.
 type remote struct {
 	transport *http.Transport
 	url       string // without options

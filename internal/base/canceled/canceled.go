@@ -43,7 +43,7 @@ type failureCause struct{ error }
 
 func (f *failureCause) Unwrap() error { return f.error }
 
-// endedError is the error of an operation that stopped because its context ended.
+// endedError is the error for an operation that stopped because its context ended.
 type endedError struct {
 	err   error // the operation's error, which wraps the context's error
 	cause error

@@ -13,7 +13,7 @@ import (
 func newAdopt(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [flags] HOST:PORT",
-		Short: "Replace a server that lost its store with an empty one",
+		Short: "Readmit a server that lost its store, with an empty store",
 		Long: `Accept a server whose store was lost, for example with its disk, as an empty
 member of the servers that share the keys of --store tcp://A,B,C. Its store must
 be empty. The other servers keep their keys; the keys of this server are gone.

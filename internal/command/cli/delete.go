@@ -26,7 +26,7 @@ confirmation. A key that does not exist is not an error.`,
 func newDrop(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop [flags]",
-		Short: "Remove all keys of a store",
+		Short: "Remove all keys from a store",
 		Long: `Remove every key of a store. There is no confirmation. The store must exist; a
 directory that is not a store is left unchanged.
 

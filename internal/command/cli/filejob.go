@@ -49,8 +49,8 @@ names, or else that of the file's name, or else that of the input.`
 // fileArgument describes the FILE argument in an error about missing files.
 const fileArgument = "FILE (for standard input: - and --format)"
 
-// fileCommand adds flags and behavior to a command that turns files into files with an engine. The command
-// must already have the flag --by.
+// fileCommand adds flags and behavior to a command that turns files into files with an engine. The
+// command must already have the --by flag.
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
 	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
 	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")

@@ -31,7 +31,7 @@ value, which is not an error; a note says so.`,
 				return err
 			}
 			if n == 0 {
-				fmt.Fprintf(a.err, "partd: note: the store has no value of the key %q\n", key)
+				fmt.Fprintf(a.err, "partd: note: the store has no value for the key %q\n", key)
 			}
 		}
 		return nil

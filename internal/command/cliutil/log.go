@@ -66,7 +66,8 @@ func (h warnings) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// WarnTorn logs that opening a log store has skipped an incomplete record at the end of the store, if it has.
+// WarnTorn logs a warning if opening a log store skipped an incomplete record at the end of the
+// store.
 func WarnTorn(log *slog.Logger, store partd.Partd) {
 	if s, ok := partd.As[interface {
 		partd.Partd

@@ -69,10 +69,10 @@ Exit codes: ` + p.ExitCodes
 	return root
 }
 
-// maxHelpWidth is the maximum width of the help of flags, in columns.
+// maxHelpWidth is the maximum width of the help for flags, in columns.
 const maxHelpWidth = 120
 
-// wrapFlags wraps the help of flags to the width of the terminal.
+// wrapFlags wraps the help for flags to the width of the terminal.
 func (p *Program) wrapFlags(root *cobra.Command) {
 	usage := root.UsageFunc()
 	root.SetUsageFunc(func(cmd *cobra.Command) error {

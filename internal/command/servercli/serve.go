@@ -113,7 +113,8 @@ func (c *config) logListeners(log *slog.Logger, listeners []listener, hasUsers b
 	}
 }
 
-// newServer returns a server of store, with its limits and namespaces. The server closes store.
+// newServer returns a server for store, with the limits and namespaces that c configures. The
+// server closes store.
 func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logger) (*serving, error) {
 	var namespaceOpts namespaces.Options
 	guard, err := c.space.newGuard(ctx, c.store, store, &namespaceOpts, log)
@@ -122,7 +123,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	}
 	c.SpaceLimit = guard
 	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
-	set, err := c.openNamespaces(store, &namespaceOpts, log)
+	namespaceSet, err := c.openNamespaces(store, &namespaceOpts, log)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +133,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	if strings.Contains(c.store, "readonly=true") {
 		dir = ""
 	}
-	return &serving{server, logStore, guard, set, &c.space, dir}, err
+	return &serving{server, logStore, guard, namespaceSet, &c.space, dir}, err
 }
 
 // serveAll serves each listener, and prints a line when it accepts connections.

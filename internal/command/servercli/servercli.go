@@ -53,15 +53,15 @@ func MainWith(set *stores.Set, args []string) int {
 			}
 			fmt.Fprintln(s.err, "partd-server: second signal: exiting immediately, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
-				return 128 + int(number) // the code that shells give a process killed by a signal
+				return 128 + int(number) // the exit code that shells report for a process killed by a signal
 			}
 			return cliutil.ExitFailed
 		}
 	}
 }
 
-// repeatWindow is the time after the first signal in which other signals are ignored. timeout(1)
-// and shells send the same signal twice: to the process, and to its group.
+// repeatWindow is the time after the first signal during which other signals are ignored.
+// timeout(1) and shells send the same signal twice: to the process, and to its group.
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {

@@ -14,7 +14,7 @@ import (
 // Group is a key with its state. It is valid until the next iteration.
 type Group struct {
 	Key     []byte
-	Records uint64   // number of calls of Get for the key
+	Records uint64   // number of calls to Get for the key
 	State   []uint64 // words of the state
 	States  States   // holds the other parts of the state; nil without NewStates
 }

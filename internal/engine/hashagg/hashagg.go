@@ -64,7 +64,7 @@ type States interface {
 
 // Stats holds statistics about an aggregator.
 type Stats struct {
-	Records int64  // number of calls of Get
+	Records int64  // number of calls to Get
 	KeySum  uint64 // sum of the key hashes of all records
 	Groups  int64  // number of groups yielded
 	Spills  int64  // number of times a table was written to a file

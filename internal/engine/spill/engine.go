@@ -28,7 +28,8 @@ var ErrClosed error = closedError{}
 // ErrOpenWriters is matched by each OpenWritersError.
 var ErrOpenWriters = errors.New("feeds are open")
 
-// OpenWritersError is the error for reading while writers are open. It is their number.
+// OpenWritersError is the error for reading while writers are open. Its value is the number of open
+// writers.
 type OpenWritersError int
 
 func (e OpenWritersError) Error() string {

@@ -54,8 +54,8 @@ func (c check) parse(text []byte) (n Number, ok bool) {
 	return n, ok
 }
 
-// ParseColumn is like Parse for a column of several records: it stores the values data[from[k]:to[k]]
-// at index first and the following indexes. It returns false if a value is invalid.
+// ParseColumn is like Parse for a column of several records: it stores the values
+// data[from[k]:to[k]] at the indexes first+k. It returns false if a value is invalid.
 func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to []uint32) bool {
 	check, to := p.checks[col], to[:len(from)]
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
@@ -151,8 +151,8 @@ func combineDigits(word uint64) uint64 {
 	return word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
 }
 
-// Add adds the records with index first and the following indexes to the states of their groups.
-// Several records can have the same state.
+// Add adds the records, from index first on, to the states of their groups. Several records can
+// have the same state.
 func (p *Program) Add(states [][]uint64, v *Values, first int) {
 	for _, s := range p.steps {
 		present, numbers := v.Present[s.col][first:first+len(states)], v.Numbers[s.col][first:first+len(states)]

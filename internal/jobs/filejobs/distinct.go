@@ -78,8 +78,9 @@ func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 	return nil
 }
 
-// setSortKey makes the values of the fields the sort key. The data to sort is the record, after its
-// position in the input. If the worker has seen the values, the result is false: drop the record.
+// setSortKey makes the values of the fields the sort key. The data to sort is the record's position
+// in the input, followed by the record. If the worker has already seen the values, setSortKey
+// returns false, which drops the record.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	switch {

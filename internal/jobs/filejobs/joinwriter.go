@@ -135,8 +135,8 @@ func (w *joinWriter) writeRow() (err error) {
 	return w.endRow(from)
 }
 
-// selectRow removes the row that begins at index from of w.buf if it is not selected, and otherwise all columns that
-// are not selected.
+// selectRow removes the row that begins at w.buf[from] if it is not selected. Otherwise, it removes
+// the row's columns that are not selected.
 func (w *joinWriter) selectRow(from int) error {
 	if w.selector == nil {
 		w.selector = w.selection.Selector(w.job.Memory.MaxRecord())()

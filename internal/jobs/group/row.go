@@ -74,7 +74,7 @@ func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 		}
 	}
 	for range g.quantileColumns {
-		// Of the six memory shares that the workers have released, two hold numbers, and four are
+		// Two of the six memory shares that the workers have released are for numbers, and four are
 		// for sorters.
 		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {

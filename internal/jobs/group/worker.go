@@ -177,8 +177,7 @@ func (w *worker) aggregate() error {
 	return err
 }
 
-// add adds the batch's records with index first and the following indexes to the states of their
-// groups.
+// add adds the batch's records, from index first on, to the states of their groups.
 func (w *worker) add(first int, states [][]uint64) {
 	g := w.engine
 	g.program.Add(states, w.values, first)

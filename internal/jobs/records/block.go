@@ -23,7 +23,7 @@ type Block struct {
 	offset     int64 // total size of the records and empty lines before the block
 	fieldCount int   // number of fields in a record; 0 if it is unknown
 
-	beforeColumns blockMark // position before the last call of NextColumns
+	beforeColumns blockMark // position before the last call to NextColumns
 
 	inputPosition
 	skipBad bool
@@ -209,7 +209,7 @@ func (o *blockOrder) addResult(r *result) {
 	o.changed.Broadcast()
 }
 
-// stop ends all calls of waitForEarlier with err.
+// stop ends all calls to waitForEarlier with err.
 func (o *blockOrder) stop(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -61,7 +61,7 @@ type blockMark struct {
 	tally Tally
 }
 
-// UndoColumns undoes the last call of NextColumns, so that Next returns its records.
+// UndoColumns undoes the last call to NextColumns, so that Next returns its records.
 func (b *Block) UndoColumns() {
 	s, m := b.splitter, b.beforeColumns
 	s.pos, s.lines, b.tally = m.pos, m.lines, m.tally

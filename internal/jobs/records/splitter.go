@@ -259,7 +259,7 @@ func (s *Splitter) setCount(n int) bool {
 	s.Err = fmt.Errorf("the record has %s, but %s %d", textfmt.Plural(int64(n), "field"), subject, s.fieldCount)
 	switch {
 	case n == s.fieldCount+1 && s.layout.HasHeader() && !s.layout.RowNames:
-		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files of R, add --row-names)", s.Err)
+		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files written by R, add --row-names)", s.Err)
 	case n > s.fieldCount && s.layout.Format == CSV:
 		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes)", s.Err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MinWindow is the zstd window, in bytes, that a Reader always accepts. RFC 8878 recommends
-// that every decoder supports it.
+// MinWindow is the zstd window, in bytes, that a Reader always accepts. RFC 8878 recommends that
+// every decoder support it.
 const MinWindow = 8 << 20
 
 // Error is the error for a compressed file that is damaged or truncated.
