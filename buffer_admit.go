@@ -18,10 +18,10 @@ type bufferAdmission struct {
 	moveSize int // bufferMover.moveSize
 }
 
-// admit waits until there is room for need bytes of a batch, and until no other operation has
-// exclusive use of one of the batch's keys. Then admit pins the keys, so that they do not move. It
-// counts the entries as if the fast store already had them. If admit returns nil, the caller must
-// call settle.
+// admit waits until the budget has room for the batch, which takes need bytes, and until no other
+// operation has exclusive use of one of the batch's keys. Then admit pins the keys, so that they do
+// not move. It counts the entries as if the fast store already had them. If admit returns nil, the
+// caller must call settle.
 func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	a.pins.mu.Lock()

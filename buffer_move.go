@@ -129,8 +129,8 @@ func (m *bufferMover) moveNow(ctx context.Context, held []pinnedKey) error {
 	return nil
 }
 
-// read appends one entry per key to entries, with the key's data to move. All entries together have
-// total bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
+// read appends one entry per key to entries, with the key's data to move. total is the size of this
+// data in bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
 // may have grown.
 func (m *bufferMover) read(ctx context.Context, entries []Entry, buf []byte, total int64, held []pinnedKey) ([]Entry, []byte, error) {
 	if d, ok := m.fast.(*Dict); ok {

@@ -157,8 +157,8 @@ func (p *piece) discard() error {
 	return nil
 }
 
-// checkTruncated handles an error of the source. io.EOF means that the value ended within
-// the piece, so checkTruncated returns io.ErrUnexpectedEOF instead.
+// checkTruncated handles an error from the source. io.EOF means that the value ended within the
+// piece, so checkTruncated returns io.ErrUnexpectedEOF instead.
 func (p *piece) checkTruncated(err error) error {
 	if err == io.EOF {
 		p.truncated = true

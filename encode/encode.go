@@ -187,8 +187,8 @@ func (e *DecodeError) Error() string { return fmt.Sprintf("piece at offset %d: %
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// PopError is the error of a Pop that removed values and then could not decode or join
-// them. It holds the only copy of the values.
+// PopError is the error for a Pop that removed values and then could not decode or join them. It
+// holds the only copy of the values.
 type PopError struct {
 	Keys   []string
 	Values [][]byte // the stored bytes, in the order of Keys

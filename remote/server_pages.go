@@ -95,7 +95,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// addValue opens a handle for the rest of a value.
+// addValue opens a handle for the rest of a value, and returns the handle's ID.
 func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	// Until the handle is closed, count the data as memory that the connection uses.
 	held := c.newAllowance()

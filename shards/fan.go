@@ -21,7 +21,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.Err) }
 
-// Unwrap returns the error of the shard's store.
+// Unwrap returns the error from the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
 func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {

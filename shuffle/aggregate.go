@@ -21,8 +21,8 @@ type Accumulator[T, A any] struct {
 	// without the struct itself. It is called after each Add and Merge. It may be nil if A has
 	// no slices, maps or strings.
 	Size func(*A) int
-	// Codec encodes accumulators that do not fit in memory. The zero value means
-	// [DefaultCodec], which has no slices, maps and pointers.
+	// Codec encodes accumulators that do not fit in memory. The zero value means [DefaultCodec],
+	// which does not support types with slices, maps or pointers.
 	Codec encode.ValueCodec[A]
 }
 

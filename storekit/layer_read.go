@@ -43,7 +43,7 @@ type source interface {
 	Next() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 }
 
-// watched is a source that remembers the error of the store beneath.
+// watched is a source that remembers the error from the store beneath.
 type watched struct {
 	source
 	err error

@@ -1,5 +1,5 @@
-// Package progress shows the progress of long work on a terminal, on a single line: bytes,
-// percent, rate and remaining time, or what the work waits for.
+// Package progress shows the progress of long work on a terminal, on a single line: bytes, percent,
+// rate and remaining time, or what the work is waiting for.
 package progress
 
 import (

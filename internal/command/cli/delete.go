@@ -27,7 +27,7 @@ func newDrop(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop [flags]",
 		Short: "Remove all keys from a store",
-		Long: `Remove every key of a store. There is no confirmation. The store must exist; a
+		Long: `Remove every key from a store. There is no confirmation. The store must exist; a
 directory that is not a store is left unchanged.
 
 The empty store remains and can be filled again. It still has some files:

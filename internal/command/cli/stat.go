@@ -25,8 +25,8 @@ func newStat(a *app) *cobra.Command {
 		Long: `Show the number of keys and bytes in a store, the bytes of its files on disk,
 and its largest keys.
 
-With --watch it repeats this every second (less often if it takes long), until
-it is interrupted, and shows how many bytes per second the store grows and, for
+With --watch it repeats this every second (less often if reading takes long),
+until it is interrupted, and shows how many bytes per second the store grows and, for
 a server, how many changes per second it applies. On a terminal it shows a page,
 otherwise a line each time, or with --json an object per line.`,
 		Example: `  partd stat

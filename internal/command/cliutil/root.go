@@ -26,7 +26,7 @@ func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 
 Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line takes precedence.
+next to it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
 	// cobra prints "NAME version " before Version, so remove these words from the text. A custom

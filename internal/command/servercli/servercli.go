@@ -89,7 +89,7 @@ flushes the store, finishes the requests in progress (for at most --drain-timeou
 closes the store, and exits. A second signal makes it exit immediately. On SIGHUP, it
 reads the users and the certificates again.
 
-A server without --tokens-file and --tls-client-ca has no users: anyone who can
+A server with neither --tokens-file nor --tls-client-ca has no users: anyone who can
 connect may read, change and remove everything. Therefore the server listens beyond
 this machine only if it has both users and TLS, or if --insecure is given.`
 

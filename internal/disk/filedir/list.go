@@ -125,8 +125,8 @@ var errStopped = errors.New("the caller stopped the scan")
 // call.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the values of the keys that exist when Scan begins. It visits only the keys whose
-// file names matches accepts, or all keys if matches is nil.
+// Scan visits the values of the keys that exist when Scan begins. It visits only the keys for whose
+// file names matches returns true, or all keys if matches is nil.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {

@@ -24,8 +24,8 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record to the run. It writes the record's length as the upper bits of a number whose
-// lowest bit is 1 if the key is omitted; then the key's length and the key, unless omitted; then
+// add adds a record to the run: first a number whose upper bits are the record's length, and whose
+// lowest bit is 1 if the key is omitted; then, unless omitted, the key's length and the key; then
 // the record. sameKey says that the previous record has the same key, so the key can be omitted.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {

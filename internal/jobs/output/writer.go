@@ -61,7 +61,7 @@ func (b *Writer) firstError() error {
 	return b.err
 }
 
-// Write copies p. It can return the error of an earlier write to the file.
+// Write copies p. It can return the error from an earlier write to the file.
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {

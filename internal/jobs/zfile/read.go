@@ -144,8 +144,8 @@ func (r *Reader) end() error {
 	return r.explain(errors.New("other data follows"))
 }
 
-// explain returns the error for a failure to decompress: the error of the file if reading it
-// failed, and an *Error otherwise.
+// explain returns the error for a failure to decompress: the file's error if reading it failed, and
+// an *Error otherwise.
 func (r *Reader) explain(err error) error {
 	if r.count.err != nil {
 		return r.count.err
