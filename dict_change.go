@@ -135,7 +135,7 @@ func (t *dictSessions) setUp() {
 	}
 }
 
-// SessionToken returns the token of a session.
+// SessionToken returns a session's token.
 func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, error) {
 	t := &d.sessions
 	t.mu.Lock()

@@ -34,7 +34,7 @@ var (
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
 	// ErrSessionGap is wrapped by the error for an operation whose number is too high,
-	// because an earlier operation of the session never arrived.
+	// because an earlier operation in the session never arrived.
 	ErrSessionGap = storeerror.ErrSessionGap
 
 	// ErrSessionReused is wrapped by the error for an operation that has the number

@@ -314,7 +314,7 @@ func (f *File) EndSession(ctx context.Context, session uint64) error {
 	return f.write(ctx, "end session", func(tx filedir.Tx) error { return tx.EndSession(session) })
 }
 
-// SessionToken returns the token of a session, which is the same in every process that has
+// SessionToken returns a session's token, which is the same in every process that has
 // the directory open.
 func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
 	var token SessionToken

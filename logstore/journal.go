@@ -31,7 +31,7 @@ type journal struct {
 	sessions  sessionTable
 
 	sealing        bool              // a goroutine is sealing the frozen table
-	sealErr        error             // error of the last seal, if it failed
+	sealErr        error             // error from the last seal, if it failed
 	sealDone       chan struct{}     // closed when the current seal ends
 	setFrozenState func(m *manifest) // updates the manifest when the frozen table is sealed
 

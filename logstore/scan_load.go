@@ -47,7 +47,7 @@ func (w *scanWorker) load(r hashRange) error {
 	for i := range w.sc.v.sourceCount() {
 		src, read := w.openSource(i, r)
 		var err error
-		// A segment's ranges contain few entries of streamed keys, which collect skips.
+		// A segment's ranges contain few entries of streamed keys, and collect skips those entries.
 		if read == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
 			err = segment.EachBlock(src, w.loadBlock)
 		} else {

@@ -22,7 +22,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return err
 }
 
-// SessionToken returns the token of a session.
+// SessionToken returns a session's token.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
 		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)

@@ -39,7 +39,7 @@ type Options struct {
 
 // hooks change limits, in tests.
 type hooks struct {
-	keyHash    func(key string) uint64 // hash function of keys
+	keyHash    func(key string) uint64 // hash function for keys
 	segmentAge time.Duration           // added to the age of segments
 	maxInline  int64                   // maximum size of a table of entries that is stored inside a log record
 	rangeBytes int64                   // minimum average size of a segment's key ranges

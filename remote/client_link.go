@@ -120,7 +120,7 @@ func (l *link) checkSize(req *call) error {
 	return nil
 }
 
-// proof is the token of a session, and the last connection over which it was presented. A
+// proof is a session's token, and the last connection over which it was presented. A
 // server rejects requests for a session whose token it has not seen.
 type proof struct {
 	token partd.SessionToken
@@ -133,21 +133,21 @@ type proofs struct {
 	bySession map[uint64]*proof
 }
 
-// store adds the token of a session, which was issued or presented over l.
+// store adds a session's token, which was issued or presented over l.
 func (p *proofs) store(session uint64, token partd.SessionToken, l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bySession[session] = &proof{token, l}
 }
 
-// remove forgets the token of a session.
+// remove forgets a session's token.
 func (p *proofs) remove(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.bySession, session)
 }
 
-// token returns the token of a session.
+// token returns a session's token.
 func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

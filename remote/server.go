@@ -32,8 +32,8 @@ type Server struct {
 	recorder audit.Recorder
 	meters   meters
 
-	// base is the context of changes. Only the end of Shutdown cancels it, so a client
-	// that disconnects does not interrupt its changes.
+	// base is the context for changes. Only the end of Shutdown cancels it, so a client that
+	// disconnects does not interrupt its changes.
 	base   context.Context
 	cancel context.CancelFunc
 

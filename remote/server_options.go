@@ -79,7 +79,7 @@ const (
 	defaultStall          = 30 * time.Second
 	defaultDrain          = 10 * time.Second
 
-	// Limits of one connection.
+	// Limits for one connection.
 	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute

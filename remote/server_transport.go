@@ -24,8 +24,8 @@ type transport struct {
 	meters   *meters
 	budget   *budget
 
-	base   context.Context // context of changes; see Server
-	ctx    context.Context // context of requests that only read; ends with the connection
+	base   context.Context // context for changes; see Server
+	ctx    context.Context // context for requests that only read; ends with the connection
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 

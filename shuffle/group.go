@@ -11,7 +11,7 @@ import (
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records. Records of one feed keep their input order. Range over
+	// Values yields the group's records. Records from one feed keep their input order. Range over
 	// Values once, before the next group is requested.
 	Values iter.Seq2[T, error]
 }

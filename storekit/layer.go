@@ -194,7 +194,7 @@ func (l *Layer) EndSession(ctx context.Context, session uint64) error {
 	return l.unsupportedError("end session")
 }
 
-// SessionToken returns the secret token of a session; see [partd.SessionGuard].
+// SessionToken returns a session's secret token; see [partd.SessionGuard].
 func (l *Layer) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
 	if g, ok := l.inner().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)

@@ -32,7 +32,7 @@ type stream struct {
 	value   io.Reader // the reader that Out returned
 	err     error     // first error, or io.EOF at the end
 
-	// Sources, of which stored uses at most one. They are fields to avoid allocations.
+	// Sources; at most one of them is in use as stored. They are fields to avoid allocations.
 	scanned partd.Value
 	memory  memory
 }

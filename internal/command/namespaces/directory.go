@@ -118,7 +118,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // the last user also does this when it leaves, unless the process is killed before
+		s.touch(e) // the last user also does this when it leaves, unless the process is killed first
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)

@@ -104,7 +104,8 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 			kinds[i] = isTime
 		}
 	}
-	// The order of the constants is isText, isNumber, isTime, isBool: this means that only text and times occur.
+	// The constants are ordered isText, isNumber, isTime, isBool, so this condition means that only
+	// text and times occur.
 	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText && !slices.Contains(kinds, isNumber) {
 		clear(kinds) // a list of dates and other text is text
 	}
@@ -116,7 +117,7 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 	return kinds[0], nil
 }
 
-// setValues sets the values of c.kind with which the field is compared.
+// setValues sets the values, which have the kind c.kind, that the field is compared with.
 func (c *condition) setValues(values []where.Literal) error {
 	if c.op == where.In && c.kind == isText {
 		c.in = map[string]bool{}

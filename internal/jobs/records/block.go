@@ -168,7 +168,7 @@ type blockOrder struct {
 	pending     map[int64]*result // results of blocks after nextSeq
 	linesBefore int64             // number of lines of the input before block nextSeq
 	tally       Tally
-	err         error // error of the first block, in input order, that failed
+	err         error // error from the first block, in input order, that failed
 	stopErr     error // error that waitForEarlier returns; set after err is set or the context ends
 }
 

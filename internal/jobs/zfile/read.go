@@ -169,7 +169,7 @@ func (r *Reader) Close() error {
 type counter struct {
 	r   io.Reader
 	n   int64 // bytes read
-	err error // error of r, except io.EOF
+	err error // error from r, except io.EOF
 }
 
 func (c *counter) Read(p []byte) (int, error) {
