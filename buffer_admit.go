@@ -108,7 +108,7 @@ func (a *bufferAdmission) pinBatch(entries []Entry, batch *bufferBatch, w *buffe
 			continue
 		}
 		if batch.ids[i] == 0 {
-			// An earlier entry of the batch may have inserted the key.
+			// An earlier entry in the batch may have inserted the key.
 			batch.ids[i] = index.Find(batch.hashes[i], e.Key)
 			if batch.ids[i] == 0 {
 				batch.ids[i] = index.Insert(batch.hashes[i], e.Key)
@@ -152,11 +152,11 @@ func (a *bufferAdmission) settle(entries []Entry, batch *bufferBatch, need int64
 	a.pins.endOp()
 }
 
-// bufferBudget counts the memory of the fast store, the index and the running Appends.
+// bufferBudget counts the memory that the fast store, the index and the running Appends use.
 type bufferBudget struct {
 	index         *bufferIndex
 	fast          Partd
-	memory        int64 // budget of the fast store and the index, in bytes
+	memory        int64 // budget for the fast store and the index, in bytes
 	admittedBytes int64 // bytes reserved by running Appends
 }
 
@@ -195,7 +195,7 @@ func (u *bufferBudget) excess() int64 {
 // besides its value.
 const perKey = 200
 
-// bufferBatch holds the hash and the index ID of each entry of one Append.
+// bufferBatch holds the hash and the index ID of each entry in one Append.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value

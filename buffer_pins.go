@@ -12,7 +12,7 @@ import (
 // bufferGate lets operations of a Buffer begin, or makes them wait.
 type bufferGate struct {
 	// mu guards the fields below and those of the Buffer's other parts. It is never held during a
-	// call to a store, except to MemoryUsed. No other lock of the Buffer is taken while mu is held.
+	// call to a store, except to MemoryUsed. No other lock in the Buffer is taken while mu is held.
 	mu        sync.Mutex
 	isOpen    bool // NewBuffer created the Buffer
 	activeOps int

@@ -60,7 +60,7 @@ func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2
 // formatInfo describes a format.
 type formatInfo struct {
 	maxLevel    int
-	readerBytes int64 // maximum memory of an open reader or a listing, in bytes
+	readerBytes int64 // maximum memory for an open reader or a listing, in bytes
 	newCodec    func(o *Options, limit int64) (codec, error)
 }
 

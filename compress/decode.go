@@ -112,7 +112,7 @@ func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.R
 	return r
 }
 
-// nexter is a reader of a layer; see [storekit.Hooks].
+// nexter is a reader from a layer; see [storekit.Hooks].
 type nexter interface{ Next() ([]byte, error) }
 
 // Close makes r available for another value.

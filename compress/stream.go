@@ -179,7 +179,7 @@ type streamer struct {
 // stream decompresses one piece.
 type stream struct {
 	owner   *streamer
-	reader  io.Reader    // reader of the compression library
+	reader  io.Reader    // reader from the compression library
 	restart func() error // prepares reader for another piece
 	input   pieceInput
 

@@ -17,7 +17,7 @@ type table struct {
 	ledger segment.Ledger
 }
 
-// tableRef locates an entry of a table.
+// tableRef locates an entry in a table.
 type tableRef struct {
 	offset, length uint32
 	hashPrefix     uint16 // upper 16 bits of the key's hash

@@ -73,11 +73,11 @@ type Authorizer interface {
 
 // ServeOptions configures [Server.ServeWith]. Nil and zero values mean the defaults.
 type ServeOptions struct {
-	// Namespace is the namespace of all clients of the listener. If it is empty, Go clients
-	// choose a namespace, and Python's clients get the default one.
+	// Namespace is the namespace for all clients of the listener. If it is empty, Go clients choose
+	// a namespace, and Python's clients get the default one.
 	Namespace string
 	// Trusted admits clients without credentials, with every right except admin. Use it if the
-	// listener itself controls who may connect, for example by the permissions of a Unix socket.
+	// listener itself controls who may connect, for example with a Unix socket's permissions.
 	Trusted bool
 }
 

@@ -150,7 +150,7 @@ func (b *budget) countHandle(t *tenant, n, bytes int64) {
 	b.count(t, openHandles, n)
 }
 
-// newAccount returns the account of a new connection.
+// newAccount returns the account for a new connection.
 func (b *budget) newAccount(t *tenant, patience time.Duration, evict func()) *account {
 	a := &account{
 		budget: b, tenant: t, patience: patience, evict: evict,

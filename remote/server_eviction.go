@@ -151,7 +151,7 @@ const (
 	maxIdleTicks = int(slowTimeout / tickInterval) // counted in ticks, because a busy machine delays ticks
 )
 
-// next returns the request of a tenant to grant next, or nil. Requests whose demand is finish come
+// next returns the tenant's request to grant next, or nil. Requests whose demand is finish come
 // first, then the elder's request, and then the oldest request. The elder precedes older requests
 // because other accounts may be waiting for it.
 func (b *budget) next(t *tenant) *waiter {
@@ -174,8 +174,8 @@ func (b *budget) next(t *tenant) *waiter {
 	return w
 }
 
-// isGrantedBefore reports whether w comes before other, a request of another tenant. Requests with
-// the demand finish come first, then requests of the tenant that holds less memory.
+// isGrantedBefore reports whether w comes before other, a request from another tenant. Requests
+// with the demand finish come first, then requests of the tenant that holds less memory.
 func (b *budget) isGrantedBefore(w, other *waiter) bool {
 	if x, y := w.demand == finish, other.demand == finish; x != y {
 		return x

@@ -46,7 +46,7 @@ type handles struct {
 type openHandle struct {
 	owner    *handles
 	id       uint64
-	bytes    int64 // memory of the reader
+	bytes    int64 // memory that the reader uses
 	opened   time.Time
 	lastUsed time.Time     // guarded by the table's mu, like place
 	place    *list.Element // position in the table's list

@@ -134,7 +134,7 @@ type Namespaces interface {
 	// does not exist, the store is empty, and its first change creates the namespace. Acquire
 	// may be called again for a namespace in use.
 	Acquire(name string) (store partd.Partd, done func())
-	// SpaceLimit returns the limit of a namespace, or nil for no limit.
+	// SpaceLimit returns the limit for a namespace, or nil if it has no limit.
 	SpaceLimit(name string) SpaceLimit
 	// List returns the first namespaces whose names are greater than after, at most limit.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)

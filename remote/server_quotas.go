@@ -142,7 +142,7 @@ func (q *quotas) tryAdd(t *tenant, r resource, n int64) bool {
 // messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
 const messagesPerTurn = 8
 
-// takeTurn counts a message of the tenant and, at every messagesPerTurn-th message, yields to the
+// takeTurn counts a message from the tenant and, at every messagesPerTurn-th message, yields to the
 // scheduler. It holds turnMu while it yields, so the tenant's other connections wait for the mutex,
 // and not in the scheduler's queue. Otherwise the other tenants would wait for hundreds of
 // goroutines of one tenant.

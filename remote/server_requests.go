@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// request answers a message of the Go client's protocol. If it returns an error, the connection must
-// end.
+// request answers a message in the Go client's protocol. If it returns an error, the connection
+// must end.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
 		return fmt.Errorf("a request has %d frames instead of one", len(frames))

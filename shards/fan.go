@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// Error is an error of one shard.
+// Error is an error from one shard.
 type Error struct {
 	Shard string // name
 	Err   error

@@ -45,7 +45,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // whether the hash table itself stores the accumulators, instead of pages (see accumulators)
+	inline bool // whether the hash table itself, and not pages, stores the accumulators (see accumulators)
 }
 
 // NewAggregator returns an aggregator. The caller must close it.

@@ -144,7 +144,7 @@ func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Conte
 	})
 }
 
-// minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two batches of
+// minWorkerMemory is the minimum memory for a goroutine that reads groups, in bytes: two batches of
 // 64 KiB, each of which can grow to 128 KiB.
 const minWorkerMemory = 256 << 10
 

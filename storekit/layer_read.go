@@ -312,7 +312,7 @@ func (o *openReader) closedError(op string) error {
 	return o.stream.layer.keyError(op, o.stream.key, partd.ErrClosed)
 }
 
-// Rewind implements [Rewinder] if the reader of the store beneath does.
+// Rewind implements [Rewinder] if the reader from the store beneath does.
 func (o *openReader) Rewind() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

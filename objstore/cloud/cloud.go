@@ -185,7 +185,8 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	return &Store{s, counter}, nil
 }
 
-// check returns the Check function of an option. It rejects values for which parse returns an error.
+// check returns the Check function for an option. It rejects values for which parse returns an
+// error.
 func check[T any](parse func(value string) (T, error)) func(string) error {
 	return func(value string) error {
 		_, err := parse(value)

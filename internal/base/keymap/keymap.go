@@ -72,7 +72,7 @@ func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	return sink
 }
 
-// Find returns the record of a key, or 0.
+// Find returns the record for a key, or 0.
 func (m *Map[V]) Find(hash uint64, key string) ID {
 	if len(m.slots) == 0 {
 		return 0

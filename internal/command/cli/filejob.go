@@ -33,7 +33,7 @@ prefix(x, N) is the first N characters. day(x) and month(x) are the day
 (2026-01-31) and the month (2026-01) of a date as it is written, without
 conversion to UTC.`
 
-// formatsHelp describes input and output in the help of commands on files.
+// formatsHelp describes input and output in the help for commands on files.
 const formatsHelp = selectionHelp + `
 
 Input: the extension of a file's name gives its format (.csv; .tsv, .tab;

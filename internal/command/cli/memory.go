@@ -12,7 +12,7 @@ import (
 const (
 	defaultMemory = 256 << 20
 	minMemory     = 16 << 20
-	maxForLog     = 8 << 30 // maximum memory of a log store
+	maxForLog     = 8 << 30 // maximum memory for a log store
 )
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {

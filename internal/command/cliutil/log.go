@@ -42,7 +42,8 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 	return slog.New(limitWarnings(slog.NewTextHandler(w, nil)))
 }
 
-// warnings is the handler of a command that is not a server. It writes warnings and errors to w, as lines for people.
+// warnings is the log handler for a command that is not a server. It writes warnings and errors to
+// w, as lines for people.
 type warnings struct {
 	slog.Handler
 	program string

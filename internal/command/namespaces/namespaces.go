@@ -139,7 +139,7 @@ func (s *Set) expiredPath(name string) string {
 	return filepath.Join(s.dir, expiredPrefix+fileName(name))
 }
 
-// entry returns the entry of a namespace, and adds it if necessary. mu must be held.
+// entry returns the entry for a namespace, and adds it if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {

@@ -162,7 +162,7 @@ func (b *batch) findTuple(k *keyFile) error {
 	return err
 }
 
-// buildRecord builds the undo record of the batch, which the journal must seal.
+// buildRecord builds the batch's undo record. The journal must seal the record.
 func (b *batch) buildRecord(entries Entries) {
 	rec := newRecord(b.record)
 	for _, k := range b.touched {

@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 )
 
-// MinMemory is the minimum memory of a sorter, in bytes.
+// MinMemory is the minimum memory for a sorter, in bytes.
 const MinMemory = spill.MinMemory
 
 // Options configures a [Sorter].

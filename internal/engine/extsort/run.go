@@ -31,8 +31,7 @@ func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// The first record of a block always includes its key, so that blocks can be read
-	// separately.
+	// The first record in a block always includes its key, so that blocks can be read separately.
 	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {

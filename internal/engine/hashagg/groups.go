@@ -184,7 +184,7 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 	return true, nil
 }
 
-// addEntry merges an entry of another table into t. It returns false if t is full.
+// addEntry merges an entry from another table into t. It returns false if t is full.
 func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	key := o.key(from)
 	pos := t.find(hash, key)

@@ -79,7 +79,7 @@ var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation"
 type Aggregator struct {
 	spill.Engine
 	opts     Options
-	share    int64 // memory of a table in bytes
+	share    int64 // memory for a table in bytes
 	minShare int64 // minimum of share
 	seed     maphash.Seed
 

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
-// Default and minimum memory of an engine, in bytes. Some engines need MinMemory per thread.
+// Default and minimum memory for an engine, in bytes. Some engines need MinMemory per thread.
 const (
 	DefaultMemory = 256 << 20
 	MinMemory     = 256 << 10

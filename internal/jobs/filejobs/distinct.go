@@ -12,7 +12,7 @@ import (
 )
 
 // distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the first
-// record of each value by its position in the input. Before the sort, each worker drops records
+// record for each value by its position in the input. Before the sort, each worker drops records
 // whose values it has seen. Such records cannot be the first with their values, because a worker
 // receives its blocks in input order.
 type distinctEngine struct {

@@ -96,7 +96,7 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// setFields sets one side's fields of the next rows from a stored record. If rec is nil, the fields
+// setFields sets one side's fields in the next rows from a stored record. If rec is nil, the fields
 // are empty.
 func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
@@ -166,7 +166,7 @@ func (w *joinWriter) selectRow(from int) error {
 	return nil
 }
 
-// writeWhole writes a record of the left side as a row of a semi or anti join.
+// writeWhole writes a record from the left side as a row of a semi or anti join.
 func (w *joinWriter) writeWhole(record []byte) error {
 	from := len(w.buf)
 	w.buf = append(w.buf, record...)

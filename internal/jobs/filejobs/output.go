@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
 
-// sink is the output of a job. It is the standard output, or a file that is written atomically
-// and compressed according to its extension.
+// sink is a job's output. It is the standard output, or a file that is written atomically and
+// compressed according to its extension.
 type sink struct {
 	*output.Writer
 	file       *output.File // nil for the standard output
@@ -45,7 +45,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	return &sink{Writer: output.NewWriter(ctx, packer), file: f, compressor: packer}, nil
 }
 
-// commit completes the output. Only now does the file appear under its name.
+// commit completes the output. The file appears under its name only now.
 func (s *sink) commit() error {
 	if err := s.end(); err != nil || s.file == nil {
 		return err

@@ -11,7 +11,7 @@ import (
 )
 
 // topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
-// group. Before the sort, each worker drops a record if it has seen n records of the same group
+// group. Before the sort, each worker drops a record if it has seen n records from the same group
 // that sort before it.
 type topPerEngine struct {
 	topEngine

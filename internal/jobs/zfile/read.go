@@ -49,10 +49,10 @@ type Reader struct {
 	err    error
 }
 
-// NewReader returns a reader of a compressed file. format, from [Detect], must not be None.
-// name is the file's name: it is for errors, and determines the format of a file that has
-// only skippable frames. window is the maximum window of zstd frames in bytes, at least
-// [MinWindow]; a frame needs this much memory.
+// NewReader returns a reader for a compressed file. format, from [Detect], must not be None. name
+// is the file's name: it is for errors, and determines the format of a file that has only skippable
+// frames. window is the maximum window of zstd frames in bytes, at least [MinWindow]; a frame needs
+// this much memory.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := bufio.NewReaderSize(count, 256<<10)
