@@ -20,7 +20,7 @@ const maxPooledBatch = 1 << 16
 
 // Append adds each entry's value to the end of its key's value.
 //
-// It appends all entries of a shard under one lock, so that a reader sees either all or none of
+// It appends all entries in a shard under one lock, so that a reader sees either all or none of
 // a batch's values for a key.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := checkEntries("append", entries); err != nil {

@@ -240,7 +240,7 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 // all names in memory, in a compact form, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
-// ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
+// ScanPart is like Scan, but yields only the keys in one part, and opens only their files. A
 // key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := checkPart(part, parts); err != nil {

@@ -88,7 +88,7 @@ type Partd interface {
 	Drop(ctx context.Context) error
 }
 
-// Entries returns the entries of a map, sorted by key. It does not copy the values.
+// Entries returns the entries in a map, sorted by key. It does not copy the values.
 func Entries(m map[string][]byte) []Entry {
 	entries := make([]Entry, 0, len(m))
 	for k, v := range m {

@@ -97,7 +97,7 @@ const MaxParts = 1 << 16
 
 // PartScanner is a store that can stream a part of its keys without reading the rest.
 type PartScanner interface {
-	// ScanPart is like Scan, but yields only the keys of one part. Parts are
+	// ScanPart is like Scan, but yields only the keys in one part. Parts are
 	// numbered from 0 to parts−1, and parts is between 1 and [MaxParts]. While the
 	// store does not change, each key is in exactly one part, for every caller, even
 	// after the store is reopened. The store chooses the part of each key, so another
@@ -105,7 +105,7 @@ type PartScanner interface {
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
-// ScanPart yields the keys of one part of a store with their whole values, so that several readers can share a scan;
+// ScanPart yields the keys in one part of a store with their whole values, so that several readers can share a scan;
 // see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all parts add up to the whole
 // store's.
 //

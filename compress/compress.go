@@ -100,7 +100,7 @@ type Options struct {
 	Inner    blosc.Compressor // compressor that Blosc uses
 }
 
-// Store is a layer that compresses the values of another store. It supports every
+// Store is a layer that compresses the values in another store. It supports every
 // operation that the underlying store supports, which holds compressed bytes. If a value is
 // damaged, Pop removes nothing. Keys and Stat must read all values, because the underlying
 // store knows only compressed sizes. If the format is Zlib, Gzip or BZ2, which do not store

@@ -260,8 +260,8 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from r.stream, and returns the number of bytes read. At the end or on failure, readStream closes the stream. It sets
-// r.err only on failure.
+// readStream reads from r.stream, and returns the number of bytes read. At the end or on failure,
+// readStream closes the stream. It sets r.err only on failure.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := 0, canceled.Err(r.ctx)
 	if err == nil {

@@ -113,7 +113,7 @@ func (l *spanList) end() {
 	l.n = 0
 }
 
-// hotPart describes the hot keys of a part.
+// hotPart describes the hot keys in a part.
 type hotPart struct {
 	part  part
 	runs  []segment.HotRun // largest first

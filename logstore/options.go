@@ -23,7 +23,7 @@ import (
 // Compression is the compression format of a segment's blocks.
 type Compression uint8
 
-// Compression formats. The segments of one store may use different formats.
+// Compression formats. The segments in one store may use different formats.
 const (
 	None Compression = iota
 	S2               // fast

@@ -135,7 +135,7 @@ type fileSegments struct {
 	live       int64 // bytes that the merge writes
 }
 
-// groupByFile sums up the waste of segments by file. The segments of a file must be adjacent.
+// groupByFile sums up the waste of segments by file. The segments in a file must be adjacent.
 func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
 	for i, g := range segments {

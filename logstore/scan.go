@@ -19,7 +19,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
 
-// ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
+// ScanPart is like Scan, but yields only the keys in one part, and reads little else. Parts are
 // ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
 // ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
 // [Store.Scan], part 0 of 1, and [Store.Check] detect missing records.

@@ -78,7 +78,7 @@ func (v *view) ledger() segment.Ledger {
 }
 
 // keySource returns the entries in a source that may belong to a key. If the source has a hot run
-// for the key, these are the entries of the run, and hot describes it. Otherwise hot is nil, and src
+// for the key, these are the entries in the run, and hot describes it. Otherwise hot is nil, and src
 // has all entries of the hash range that contains the key.
 func (v *view) keySource(
 	source int, hash uint64, key []byte, r *segment.Reader,

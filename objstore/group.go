@@ -16,7 +16,7 @@ type loadedInterval struct {
 	err      error
 }
 
-// section contains consecutive entries of one segment.
+// section contains consecutive entries from one segment.
 type section struct {
 	segment int32 // index in the view
 	offset  uint32

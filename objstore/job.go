@@ -95,7 +95,7 @@ type work struct {
 	gets    int64 // GET requests per reader for data
 	read    int64 // bytes that each reader reads
 	footers int64 // bytes of footers that each reader reads
-	commits int64 // records of the log
+	commits int64 // records in the log
 	readers int   // concurrent requests of a reader
 }
 

@@ -59,8 +59,8 @@ type openHandle struct {
 	timer    *time.Timer
 }
 
-// add opens a handle for the second and later pages, and returns the handle's ID. page adds a page to an answer, and closer
-// closes the reader or listing.
+// add opens a handle for the second and later pages, and returns the handle's ID. page adds a page
+// to an answer, and closer closes the reader or listing.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	n := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()

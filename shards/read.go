@@ -92,7 +92,7 @@ func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scan(ctx, s.wholeShards())
 }
 
-// ScanPart is like Scan, but yields only the keys of one part. A part consists of as few shards, or
+// ScanPart is like Scan, but yields only the keys in one part. A part consists of as few shards, or
 // parts of shards, as possible.
 func (s *Shards) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := storekit.CheckPart(part, parts); err != nil {

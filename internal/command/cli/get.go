@@ -38,7 +38,7 @@ value, which is not an error; a note says so.`,
 	})
 }
 
-// keysCommand adds flags and behavior to a command whose arguments are keys of a store. withStore opens
+// keysCommand adds flags and behavior to a command whose arguments are keys in a store. withStore opens
 // the store for handle, and closes it afterwards.
 func keysCommand(cmd *cobra.Command, withStore func(context.Context, string, func(partd.Partd) error) error,
 	handle func(context.Context, partd.Partd, []string) error,

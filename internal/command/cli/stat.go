@@ -96,7 +96,7 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 	return records
 }
 
-// largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted
+// largestKeys returns the n largest keys in a store, largest first. Keys of equal size are sorted
 // by name. largestKeys also counts all keys and their bytes, unless n is 0.
 func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, total partd.Stats, err error) {
 	if n == 0 {

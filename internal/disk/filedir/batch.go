@@ -39,7 +39,7 @@ type batch struct {
 	scratch   []byte
 }
 
-// groupByKey finds the keys of a batch, and links the entries of each key in nextEntry. It marks
+// groupByKey finds the keys in a batch, and links the entries of each key in nextEntry. It marks
 // each keyFile with the batch's number, which is cheaper than a map for each batch.
 func (b *batch) groupByKey(entries Entries) {
 	b.cache.batch++

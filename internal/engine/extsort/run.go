@@ -65,7 +65,7 @@ func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	}
 }
 
-// runReader reads the blocks of a run in order. It reads the next block in the background.
+// runReader reads the blocks in a run in order. It reads the next block in the background.
 type runReader struct {
 	s         *Sorter
 	run       *run

@@ -21,7 +21,7 @@ func (p *Program) NewValues(n int) *Values {
 	return v
 }
 
-// Parse checks the values of a record that are not empty, and stores them in v at index i. It returns
+// Parse checks the values in a record that are not empty, and stores them in v at index i. It returns
 // the column of the first invalid value, or -1.
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
 	for col, c := range p.checks {

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// condition is a node of a condition on the fields of a record. Fields are text, unless they are
+// condition is a node in a condition on the fields of a record. Fields are text, unless they are
 // compared with numbers, dates, true or false.
 type condition struct {
 	op      where.Operator

@@ -119,7 +119,7 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that returns all fields of a record, and then parts. JSON lines may lack
+// allFields returns a splitter that returns all fields in a record, and then parts. JSON lines may lack
 // some.
 func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {

@@ -36,7 +36,7 @@ type rowBuilder struct {
 	written   hashagg.Totals // for verify
 	rowBytes  int64          // total size of the rows in bytes
 
-	values  []output.Value // the stored values of a record, by column
+	values  []output.Value // the stored values in a record, by column
 	row     []output.Value
 	textBuf []byte
 	outBuf  []byte

@@ -213,7 +213,7 @@ func (g *engine) wrongValue(value []byte, col int) error {
 const (
 	aggregatedPart = iota // record count, the words of the state and, if parts are sorted, the key
 	distinctPart          // the number of distinct values of each column
-	storedPart            // the stored values of a record
+	storedPart            // the stored values in a record
 	modePart              // index in modeColumns; 1 if the value is bare JSON, otherwise 0; the value
 	numbersPart           // index in quantileColumns; numbers as 64-bit floats
 	wideNumberPart        // index in quantileColumns; an integer that no float can represent

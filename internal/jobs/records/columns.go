@@ -2,7 +2,7 @@ package records
 
 import "math"
 
-// Columns holds the fields of several records of a block. The value of field f in record i is
+// Columns holds the fields of several records in a block. The value of field f in record i is
 // Data[From[f][i]:To[f][i]]. Fields are in the order of [Config.Fields].
 type Columns struct {
 	Data     []byte

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/base/where"
 )
 
-// Field identifies a field of a record.
+// Field identifies a field in a record.
 type Field struct {
 	Name     string // JSONL: member name
 	Index    int    // other formats: index from 0, or from the end (-1 is the last)
