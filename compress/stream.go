@@ -128,7 +128,7 @@ func (p *piece) ReadByte() (byte, error) {
 	return b, nil
 }
 
-// measure is codec.measure for an unread piece.
+// measure calls codec.measure for an unread piece.
 func (p *piece) measure(c codec) (int64, error) {
 	header, err := p.peekAll(min(int64(headBytes), p.remaining))
 	if err != nil {

@@ -102,8 +102,8 @@ type work struct {
 // Plan is the estimate for a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan struct {
 	Segments, Passes     int64   // Passes is per reader
-	DiskBytes            int64   // temporary files of each reader
-	CatalogBytes         int64   // memory of each reader for the index of segments
+	DiskBytes            int64   // size of the temporary files of each reader
+	CatalogBytes         int64   // memory that each reader needs for the index of segments
 	Upload, Commit       float64 // seconds
 	Read                 float64 // seconds
 	Requests             Requests

@@ -40,7 +40,7 @@ func (q *quotas) heaviest(r resource, t *tenant, n int64) *tenant {
 	return heaviest
 }
 
-// findHeaviest is heaviest for callers that do not hold mu.
+// findHeaviest calls heaviest, for callers that do not hold mu.
 func (q *quotas) findHeaviest(r resource, t *tenant, n int64) *tenant {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -121,7 +121,7 @@ func (q *quotas) count(t *tenant, r resource, n int64) {
 	}
 }
 
-// add is count for callers that do not hold mu.
+// add calls count, for callers that do not hold mu.
 func (q *quotas) add(t *tenant, r resource, n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -70,8 +70,8 @@ func (c *conn) fail(r request, err error) error {
 	return c.answerWith(r, func(*answerBuilder) error { return err })
 }
 
-// answerWith answers with what f adds to the answer or, if f fails, with f's error. If it returns an
-// error, the connection must end.
+// answerWith sends the answer that f builds or, if f fails, an answer with f's error. If it returns
+// an error, the connection must end.
 func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()

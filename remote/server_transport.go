@@ -67,7 +67,7 @@ func (t *transport) write(parts ...[]byte) error {
 	return t.writeParts(parts...)
 }
 
-// writeParts is write for callers that hold writeMu.
+// writeParts does the work of write, for callers that hold writeMu.
 func (t *transport) writeParts(parts ...[]byte) error {
 	for len(parts) > 0 {
 		if err := t.writeStep(cutPieces(&parts, bytesPerDeadline)); err != nil {

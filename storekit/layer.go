@@ -215,7 +215,7 @@ func (l *Layer) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return l.readChunks(ctx, partd.Scan(ctx, l.inner()))
 }
 
-// ScanPart is Scan for the keys of one of several parts; see [partd.PartScanner].
+// ScanPart is like Scan, but yields only the keys in one of several parts; see [partd.PartScanner].
 func (l *Layer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return l.readChunks(ctx, partd.ScanPart(ctx, l.inner(), part, parts))
 }

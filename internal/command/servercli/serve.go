@@ -94,7 +94,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// The flush may take any time. Only a second signal or --stop-timeout ends the process earlier.
+	// The flush may take any amount of time. Only a second signal or --stop-timeout ends the
+	// process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err != nil {
 		return err

@@ -208,8 +208,8 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	return done
 }
 
-// await waits until done is closed, for at most maxWait. mu must be held; it is released while
-// waiting.
+// await waits until done is closed, for at most maxWait. mu must be held; it is released during
+// the wait.
 func (g *Guard) await(done <-chan struct{}) {
 	if done == nil {
 		return

@@ -72,7 +72,7 @@ type joinWriter struct {
 
 type sideFields struct {
 	key, others []byte
-	exists      bool // the row includes a record of this side
+	exists      bool // the row includes a record from this side
 }
 
 func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
