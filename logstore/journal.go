@@ -39,7 +39,7 @@ type journal struct {
 }
 
 // waitSealed waits until no table is being sealed (written as a segment). mu must be held; it is
-// released while waiting.
+// released during the wait.
 func (j *journal) waitSealed() {
 	for j.sealing {
 		sealed := j.sealDone

@@ -11,7 +11,7 @@ import (
 
 // rotateTable freezes the active table or, if another table is frozen, waits until that table is
 // sealed (written as a segment). Callers must then check the tables again. mu must be held; it is
-// released while waiting.
+// released during the wait.
 func (j *journal) rotateTable(ctx context.Context) error {
 	if j.tables.frozen == nil {
 		t, err := j.tables.takeTable(ctx)
