@@ -26,9 +26,9 @@ func newStat(a *app) *cobra.Command {
 and its largest keys.
 
 With --watch it repeats this every second (less often if reading takes long),
-until it is interrupted, and shows how many bytes per second the store grows and, for
-a server, how many changes per second it applies. On a terminal it shows a page,
-otherwise a line each time, or with --json an object per line.`,
+until it is interrupted, and shows how many bytes per second the store grows
+and, for a server, how many changes per second it applies. On a terminal it
+shows a page, otherwise a line each time, or with --json an object per line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json

@@ -43,7 +43,7 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 	return infos, nil
 }
 
-// diskUsed returns the size of a store's files in bytes, without holes and preallocated space. It
+// diskUsed returns the size of a store's files in bytes, excluding holes and preallocated space. It
 // ignores files that disappear during the call.
 func diskUsed(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // the function returns no errors
