@@ -15,28 +15,28 @@ import (
 // DefaultBufferMemory is the default of BufferOptions.Memory, in bytes.
 const DefaultBufferMemory = 1 << 30
 
-// BufferOptions are the options of NewBuffer.
+// BufferOptions are the options for NewBuffer.
 type BufferOptions struct {
 	// Memory is the budget in bytes for keys, values and their index; 0 means DefaultBufferMemory.
 	// A batch larger than half of the budget goes straight to the slow store. So does a batch with
-	// more than 32 MiB, or more than a sixteenth of the budget, for one key. A slow store whose
-	// [BatchBytes] are less than 4 MiB lowers this limit, to eight times as much.
+	// more than 32 MiB, or more than a sixteenth of the budget, for one key. If the slow store's
+	// [BatchBytes] is less than 4 MiB, the limit per key is at most eight times BatchBytes.
 	Memory int64
 	// Logger receives a warning when a background flush fails; nil means no logging.
 	Logger *slog.Logger
 }
 
 // Buffer is a fast store, usually in memory, in front of a slower store. Appends go to the fast
-// store. When three quarters of the budget are used, the largest keys move to the slow store in the
-// background, in a few large appends. At the full budget, Append waits. A key always moves as a
-// whole. If its data reaches a sixty-fourth of the budget, or 8 MiB, the key moves soon. While a
+// store. When three quarters of the budget is used, the largest keys move to the slow store in the
+// background, in a few large appends. When the budget is full, Append waits. A key always moves as
+// a whole. If its data reaches a sixty-fourth of the budget, or 8 MiB, the key moves soon. While a
 // key moves, operations on it wait; operations on other keys do not.
 //
 // A failed flush neither loses nor duplicates data. Data that has not moved stays in the fast
-// store, and a later flush moves it. Flush and Close report the error, and so does Append at the
-// full budget. If the slow store cannot tell whether an append took effect ([ErrUnknownOutcome]),
-// the Buffer does not retry that append. Reading the append's keys fails until they are set,
-// deleted or dropped.
+// store, and a later flush moves it. Flush and Close report the error, and so does Append while the
+// budget is full. If the slow store cannot tell whether an append took effect
+// ([ErrUnknownOutcome]), the Buffer does not retry that append. Reading the append's keys fails
+// until they are set, deleted or dropped.
 //
 // Keys, Scan, Stat and Open first move the data that they read to the slow store. If the
 // process dies, data appended after the last successful Flush can be lost.
@@ -52,9 +52,10 @@ type Buffer struct {
 	admission bufferAdmission
 }
 
-// NewBuffer returns a Buffer that puts fast in front of slow. The Buffer owns both stores:
-// its Close closes them. fast must be a [Deleter]. If fast is a [Lister], it may contain data: a
-// key's data in fast then follows the key's data in slow. Otherwise, fast must be empty.
+// NewBuffer returns a Buffer that collects data in the store fast and moves it to the store slow.
+// The Buffer owns both stores: its Close closes them. fast must be a [Deleter]. If fast is a
+// [Lister], it may contain data: a key's data in fast then follows the key's data in slow.
+// Otherwise, fast must be empty.
 func NewBuffer(fast, slow Partd, opts *BufferOptions) (*Buffer, error) {
 	opts = cmp.Or(opts, new(BufferOptions))
 	fail := func(err error) (*Buffer, error) { return nil, &Error{Op: "new buffer", Err: err} }

@@ -18,10 +18,10 @@ type bufferAdmission struct {
 	moveSize int // bufferMover.moveSize
 }
 
-// admit waits until there is room for need bytes of a batch, and until no other operation has
-// exclusive use of one of the batch's keys. Then admit pins the keys, so that they do not move. It
-// counts the entries as if the fast store already had them. If admit returns nil, the caller must
-// call settle.
+// admit waits until the budget has room for the batch, which takes need bytes, and until no other
+// operation has exclusive use of one of the batch's keys. Then admit pins the keys, so that they do
+// not move. It counts the entries as if the fast store already had them. If admit returns nil, the
+// caller must call settle.
 func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *bufferBatch, need int64) error {
 	var w bufferWait
 	a.pins.mu.Lock()
@@ -46,8 +46,8 @@ func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *buf
 			full = large
 		}
 		if full {
-			// Leave the queues of these keys: the flush that makes room may need
-			// the keys, and this Append and the flush would wait for each other.
+			// Leave the queues of these keys. The flush that makes room may need the keys: it and
+			// this Append would wait for each other.
 			a.pins.dequeue(&w)
 			if a.flusher.failures != failures {
 				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", a.flusher.err))
@@ -58,7 +58,7 @@ func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *buf
 	}
 }
 
-// pinBatch pins the keys of a batch, counts its bytes, and returns free = true. There are two
+// pinBatch pins the keys in a batch, counts its bytes, and returns free = true. There are two
 // exceptions. If another operation has or awaits exclusive use of a key, pinBatch only queues the
 // batch for all such keys, and returns false. If a key is too large to grow, pinBatch only sets
 // hasHeavyKey, so that a flush moves the key, and returns large = true. mu must be held.
@@ -108,7 +108,7 @@ func (a *bufferAdmission) pinBatch(entries []Entry, batch *bufferBatch, w *buffe
 			continue
 		}
 		if batch.ids[i] == 0 {
-			// An earlier entry of the batch may have inserted the key.
+			// An earlier entry in the batch may have inserted the key.
 			batch.ids[i] = index.Find(batch.hashes[i], e.Key)
 			if batch.ids[i] == 0 {
 				batch.ids[i] = index.Insert(batch.hashes[i], e.Key)
@@ -152,11 +152,11 @@ func (a *bufferAdmission) settle(entries []Entry, batch *bufferBatch, need int64
 	a.pins.endOp()
 }
 
-// bufferBudget counts the memory of the fast store, the index and the running Appends.
+// bufferBudget counts the memory that the fast store, the index and the running Appends use.
 type bufferBudget struct {
 	index         *bufferIndex
 	fast          Partd
-	memory        int64 // budget of the fast store and the index, in bytes
+	memory        int64 // budget for the fast store and the index, in bytes
 	admittedBytes int64 // bytes reserved by running Appends
 }
 
@@ -195,7 +195,7 @@ func (u *bufferBudget) excess() int64 {
 // besides its value.
 const perKey = 200
 
-// bufferBatch holds the hash and the index ID of each entry of one Append.
+// bufferBatch holds the hash and the index ID of each entry in one Append.
 type bufferBatch struct {
 	hashes []uint64
 	ids    []keymap.ID // 0 for an entry with an empty value

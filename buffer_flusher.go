@@ -16,7 +16,7 @@ type bufferFlusher struct {
 	hasHeavyKey bool  // some key should move because of its size
 	isFlushing  bool  // a background flush is running
 	failures    int   // background flushes that failed
-	err         error // error of the last failed background flush
+	err         error // error from the last failed background flush
 }
 
 // start starts a background flush unless one is running. mu must be held.

@@ -22,7 +22,8 @@ type bufferKey struct {
 	size       int64 // bytes in the fast store
 	staleBytes int64 // length of the stale prefix of those bytes, which was already moved or replaced
 	// ticket is the ticket of the operation that has waited longest for the key, or 0. Only
-	// operations with this or an older ticket may use the key next, so no operation waits forever.
+	// operations with this ticket or an older one may use the key next, so no operation waits
+	// forever.
 	ticket uint32
 	state  uint32 // number of running operations that pin the key, and the bits below
 }
@@ -114,8 +115,8 @@ func (x *bufferIndex) hasDoubtfulKey() bool {
 	return false
 }
 
-// largestIdle returns idle keys with a total of atLeast bytes or, if there are too few, all idle
-// keys. It prefers large keys, but not strictly. mu must be held.
+// largestIdle returns idle keys with at least the given number of bytes in total or, if there are
+// too few, all idle keys. It prefers large keys, but not strictly. mu must be held.
 func (x *bufferIndex) largestIdle(atLeast int64) []keymap.ID {
 	const steps = 4 // size classes for each power of two
 	class := func(size int64) int {
@@ -154,7 +155,7 @@ func (x *bufferIndex) largestIdle(atLeast int64) []keymap.ID {
 	return ids
 }
 
-var errInDoubt = errors.New("it is unknown whether the slow store has all data of this key, because a flush of the buffer failed: set, delete or drop the key")
+var errInDoubt = errors.New("it is unknown whether the slow store has all of this key's data, because a flush of the buffer failed: set, delete or drop the key")
 
 func inDoubt(op, key string) error {
 	return &Error{Op: op, Key: key, HasKey: true, Path: bufferName, Err: errInDoubt}
@@ -165,7 +166,7 @@ const bufferName = "Buffer"
 
 func bufferError(op string, err error) error { return &Error{Op: op, Path: bufferName, Err: err} }
 
-// unchangedError returns the error of an operation that changed nothing, because a flush failed
+// unchangedError returns the error for an operation that changed nothing because a flush failed
 // with err. The operation can be retried safely, so the returned error never wraps
 // ErrUnknownOutcome, even if err does.
 func unchangedError(op string, err error) error {

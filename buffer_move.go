@@ -17,12 +17,12 @@ type bufferMover struct {
 	scratch    chan []byte // holds the spare buffer for moves
 }
 
-// maxMoveKeys limits the number of keys of one append to the slow store, because each key needs
-// memory for its bookkeeping.
+// maxMoveKeys is the maximum number of keys in one append to the slow store. It is limited because
+// each key needs memory for its bookkeeping.
 const maxMoveKeys = 4096
 
-// nextMoveLen returns how many of the first keys fit into one append to the slow store, at
-// least one.
+// nextMoveLen returns how many keys, counted from the first, fit into one append to the slow store.
+// The result is at least 1.
 func (m *bufferMover) nextMoveLen(keys []string) int {
 	m.pins.mu.Lock()
 	defer m.pins.mu.Unlock()
@@ -129,8 +129,8 @@ func (m *bufferMover) moveNow(ctx context.Context, held []pinnedKey) error {
 	return nil
 }
 
-// read appends one entry per key to entries, with the key's data to move. All entries together have
-// total bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
+// read appends one entry per key to entries, with the key's data to move. total is the size of this
+// data in bytes. If the fast store is a Dict, read copies the data into buf, and returns buf, which
 // may have grown.
 func (m *bufferMover) read(ctx context.Context, entries []Entry, buf []byte, total int64, held []pinnedKey) ([]Entry, []byte, error) {
 	if d, ok := m.fast.(*Dict); ok {
@@ -195,8 +195,8 @@ func (m *bufferMover) discard(ctx context.Context, held []pinnedKey) error {
 	return err
 }
 
-// markDoubtfulIfUnknown handles an error of the slow store. If err wraps ErrUnknownOutcome, it sets
-// doubtBit for the keys that still have data to move.
+// markDoubtfulIfUnknown handles an error from the slow store. If err wraps ErrUnknownOutcome, it
+// sets doubtBit for the keys that still have data to move.
 func (m *bufferMover) markDoubtfulIfUnknown(held []pinnedKey, err error) {
 	if !errors.Is(err, ErrUnknownOutcome) {
 		return

@@ -11,8 +11,8 @@ import (
 
 // bufferGate lets operations of a Buffer begin, or makes them wait.
 type bufferGate struct {
-	// mu guards the fields below and those of the Buffer's other parts. It is never held while a
-	// store is called, except for MemoryUsed. No other lock of the Buffer is taken while mu is held.
+	// mu guards the fields below and those of the Buffer's other parts. It is never held during a
+	// call to a store, except to MemoryUsed. No other lock in the Buffer is taken while mu is held.
 	mu        sync.Mutex
 	isOpen    bool // NewBuffer created the Buffer
 	activeOps int
@@ -48,8 +48,8 @@ func (g *bufferGate) refusal(ctx context.Context, op string) error {
 	return nil
 }
 
-// wait waits for a call of wake, or until ctx is done. mu must be held. wait releases mu while
-// it waits, so the caller must then look up all keys in the index again.
+// wait waits for a call to wake, or until ctx is done. mu must be held. wait releases mu while it
+// waits, so the caller must then look up all keys in the index again.
 func (g *bufferGate) wait(ctx context.Context) {
 	g.waiters++
 	changed := g.changed

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 )
 
-// CopyOptions are options of [Copy].
+// CopyOptions are the options for [Copy].
 type CopyOptions struct {
 	// Append allows a target that already has keys. Then Copy verifies only the number
 	// of added bytes.
@@ -47,9 +47,9 @@ type CopyResult struct {
 // Copy wrote. The wrapping error names the difference, and the target, which this text calls "it".
 var ErrCopyDiffers = errors.New("either another program writes to it, or it lost data")
 
-// Copy appends each value in the source from to the same key of the target to, in bounded memory,
-// and flushes the target. Then it reads the target, and checks that both stores have equal keys,
-// bytes and checksums. After an error, the target keeps the data copied so far, and
+// Copy appends each value in the source store to the same key in the target store, in bounded
+// memory, and flushes the target. Then it reads the target, and checks that both stores have equal
+// keys, bytes and checksums. After an error, the target keeps the data copied so far, and
 // CopyResult.Changed reports whether any data may have been copied.
 func Copy(ctx context.Context, to, from Partd, opts *CopyOptions) (CopyResult, error) {
 	c := copier{CopyOptions: *cmp.Or(opts, new(CopyOptions)), to: to, from: from, target: "the target"}

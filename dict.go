@@ -20,8 +20,8 @@ const (
 // Dict is a store in memory. It is sharded by key, so that goroutines rarely wait for
 // each other. The memory of deleted keys is reused.
 //
-// Close releases the memory. The data and the sessions of Apply are lost when the process
-// ends. The zero value is an empty store.
+// Close releases the memory. The data and the sessions are lost when the process ends. The zero
+// value is an empty store.
 type Dict struct {
 	setUpOnce sync.Once
 	seed      maphash.Seed
@@ -315,8 +315,8 @@ func (d *Dict) Stat(ctx context.Context) (Stats, error) {
 	return st, nil
 }
 
-// MemoryUsed returns the bytes of memory used for keys and values, without free space that deleted
-// keys left.
+// MemoryUsed returns the bytes of memory used for keys and values, excluding free space left by
+// deleted keys.
 func (d *Dict) MemoryUsed() int64 { return d.indexMemory() + d.data.Used() }
 
 // footprint returns the bytes that the store has allocated, including free space.

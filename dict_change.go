@@ -20,7 +20,7 @@ const maxPooledBatch = 1 << 16
 
 // Append adds each entry's value to the end of its key's value.
 //
-// It appends all entries of a shard under one lock, so that a reader sees either all or none of
+// It appends all entries in a shard under one lock, so that a reader sees either all or none of
 // a batch's values for a key.
 func (d *Dict) Append(ctx context.Context, entries ...Entry) error {
 	if _, err := checkEntries("append", entries); err != nil {
@@ -135,7 +135,7 @@ func (t *dictSessions) setUp() {
 	}
 }
 
-// SessionToken returns the token of a session.
+// SessionToken returns a session's token.
 func (d *Dict) SessionToken(_ context.Context, session uint64) (SessionToken, error) {
 	t := &d.sessions
 	t.mu.Lock()

@@ -8,9 +8,9 @@ import (
 )
 
 var (
-	// ErrUnknownOutcome is wrapped by the error of an operation that may or may not have
-	// taken effect: the connection or the context ended after the request was sent, or a
-	// sync failed. Only after this error may a retry append twice.
+	// ErrUnknownOutcome is wrapped by the error for an operation that may or may not have taken
+	// effect: the connection or the context ended after the request was sent, or a sync failed.
+	// Only after this error may a retry append twice.
 	ErrUnknownOutcome = storeerror.ErrUnknownOutcome
 
 	// ErrTooLarge is wrapped by the error for a key, value, batch or message that
@@ -25,8 +25,8 @@ var (
 	// ErrClosed is wrapped by the error of every operation on a closed store.
 	ErrClosed = storeerror.ErrClosed // wraps [io/fs.ErrClosed]
 
-	// ErrInUse is wrapped by the error of opening a store that is already open, in this
-	// process or another. The error names the other process if it is known.
+	// ErrInUse is wrapped by the error for opening a store that is already open, in this process or
+	// another. The error names the other process if it is known.
 	ErrInUse = storeerror.ErrInUse
 
 	// ErrSessionExpired is wrapped by the error for an unknown session. The session was ended,
@@ -34,7 +34,7 @@ var (
 	ErrSessionExpired = storeerror.ErrSessionExpired
 
 	// ErrSessionGap is wrapped by the error for an operation whose number is too high,
-	// because an earlier operation of the session never arrived.
+	// because an earlier operation in the session never arrived.
 	ErrSessionGap = storeerror.ErrSessionGap
 
 	// ErrSessionReused is wrapped by the error for an operation that has the number
@@ -42,8 +42,8 @@ var (
 	ErrSessionReused = storeerror.ErrSessionReused
 )
 
-// Error is the error of an operation on a store. It names the operation and its object,
-// and wraps the cause.
+// Error is the error for an operation on a store. It names the operation and its object, and wraps
+// the cause.
 type Error struct {
 	Op     string // operation: "append", "get", "open", …
 	Key    string // key; meaningful only if HasKey is set

@@ -14,14 +14,14 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// FileOptions are the options of [OpenFile]. The zero value means the defaults.
+// FileOptions are the options for [OpenFile]. The zero value means the defaults.
 type FileOptions struct {
 	// Sync makes each operation durable before it is acknowledged: the operation survives a power
 	// loss. Without Sync, acknowledged data survives a crash of the process, even kill -9, but a
 	// power loss can destroy the data.
 	Sync bool
-	// MaxOpenFiles is the number of key files kept open between operations. The
-	// default, 0, is a quarter of the process's limit on open files, at most 8,192.
+	// MaxOpenFiles is the number of key files kept open between operations. 0 means a quarter of
+	// the process's limit on open files, but at most 8,192.
 	MaxOpenFiles int
 	// Logger receives messages about repairs; nil means no logging.
 	Logger *slog.Logger
@@ -48,8 +48,8 @@ type FileOptions struct {
 //
 // Before an append changes files, it writes an undo record to the file "%undo". If the process
 // dies, the next process that takes the lock removes the incomplete append, but keeps bytes that a
-// Python process has appended since. If the record and the files do not match, the operation of the
-// next process fails with a [*CorruptError] and changes nothing. (File does not notice if Python
+// Python process has appended since. If the record and the files do not match, the next process's
+// operation fails with a [*CorruptError] and changes nothing. (File does not notice if Python
 // appended exactly the same bytes to a file that the incomplete append had not reached.)
 //
 // Readers hold the lock only while they look up the lengths of values. If Python replaces a
@@ -236,11 +236,11 @@ func (f *File) Keys(ctx context.Context) iter.Seq2[KeyInfo, error] {
 }
 
 // Scan yields the keys that exist when the iteration begins, in directory order. It skips keys that
-// are deleted before it reaches them. Each value is the one at the time when Scan opened its file.
-// Scan holds all names in memory, in a compact form, and a chunk of 256 KiB.
+// are deleted before it reaches them. Each value is as it was when Scan opened its file. Scan holds
+// all names in memory, in a compact form, and a chunk of 256 KiB.
 func (f *File) Scan(ctx context.Context) iter.Seq2[Chunk, error] { return f.scan(ctx, nil) }
 
-// ScanPart is like Scan, but yields only the keys of one part, and opens only their files. A
+// ScanPart is like Scan, but yields only the keys in one part, and opens only their files. A
 // key's part depends on its file name, so that every process divides the keys in the same way.
 func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error] {
 	if err := checkPart(part, parts); err != nil {
@@ -249,7 +249,7 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys whose file names satisfy matches, or all keys if matches is nil.
+// scan yields the keys for whose file names matches returns true, or all keys if matches is nil.
 func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {
@@ -261,8 +261,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the memory of an open reader and of a listing, in bytes. It assumes that the
-// listing has as many keys as the last one.
+// ReaderMemory returns the memory that an open reader and a listing use, in bytes. It assumes that
+// the listing has as many keys as the last one.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0
@@ -314,7 +314,7 @@ func (f *File) EndSession(ctx context.Context, session uint64) error {
 	return f.write(ctx, "end session", func(tx filedir.Tx) error { return tx.EndSession(session) })
 }
 
-// SessionToken returns the token of a session, which is the same in every process that has
+// SessionToken returns a session's token, which is the same in every process that has
 // the directory open.
 func (f *File) SessionToken(ctx context.Context, session uint64) (SessionToken, error) {
 	var token SessionToken

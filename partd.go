@@ -33,7 +33,7 @@
 //   - A failed Append has changed nothing, unless its error wraps
 //     [ErrUnknownOutcome]. Only then may a retry append twice.
 //   - After Drop returns, earlier data is never seen again.
-//   - If its context ends an operation, the error wraps ctx.Err() and
+//   - If a context ends an operation, the error wraps ctx.Err() and
 //     [context.Cause].
 //
 // An empty append changes nothing and creates no key. A key exists once a byte was appended to it,
@@ -62,7 +62,7 @@ const (
 	MaxBatchLen = 1<<32 - 1
 )
 
-// These do not compile if a limit differs from the limit that is checked.
+// These declarations do not compile if a limit differs from the one that storeerror checks.
 var (
 	_ [0]struct{} = [MaxKeyLen - storeerror.MaxKeyLen]struct{}{}
 	_ [0]struct{} = [MaxValueLen - storeerror.MaxValueLen]struct{}{}
@@ -88,7 +88,7 @@ type Partd interface {
 	Drop(ctx context.Context) error
 }
 
-// Entries returns the entries of a map, sorted by key. It does not copy the values.
+// Entries returns the entries in a map, sorted by key. It does not copy the values.
 func Entries(m map[string][]byte) []Entry {
 	entries := make([]Entry, 0, len(m))
 	for k, v := range m {

@@ -97,7 +97,7 @@ const MaxParts = 1 << 16
 
 // PartScanner is a store that can stream a part of its keys without reading the rest.
 type PartScanner interface {
-	// ScanPart is like Scan, but yields only the keys of one part. Parts are
+	// ScanPart is like Scan, but yields only the keys in one part. Parts are
 	// numbered from 0 to parts−1, and parts is between 1 and [MaxParts]. While the
 	// store does not change, each key is in exactly one part, for every caller, even
 	// after the store is reopened. The store chooses the part of each key, so another
@@ -105,7 +105,7 @@ type PartScanner interface {
 	ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, error]
 }
 
-// ScanPart yields the keys of one part of a store with their whole values, so that several readers can share a scan;
+// ScanPart yields the keys in one part of a store with their whole values, so that several readers can share a scan;
 // see [PartScanner] and, to read records, [Values]. The keys, bytes and checksums of all parts add up to the whole
 // store's.
 //
@@ -148,8 +148,8 @@ func filterPart(ctx context.Context, store Partd, part, parts int) iter.Seq2[Chu
 	}, otherwise)
 }
 
-// unlessUnsupported yields chunks. If they begin with an error that wraps errors.ErrUnsupported, it
-// yields the chunks of otherwise instead.
+// unlessUnsupported yields chunks or, if they begin with an error that wraps errors.ErrUnsupported,
+// the chunks of the second iterator.
 func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		begun, unsupported := false, false
@@ -164,10 +164,10 @@ func unlessUnsupported(chunks, otherwise iter.Seq2[Chunk, error]) iter.Seq2[Chun
 	}
 }
 
-// keyPart returns the part of a key in stores without their own ScanPart. The function must never
-// change, because processes of different versions can share a store. The hash is 64-bit FNV-1a,
-// followed by a mixing step: hashPart uses the first bits, and in FNV-1a, these hardly differ
-// between short keys.
+// keyPart returns the number of the part that a key is in, for stores without their own ScanPart.
+// The function must never change, because processes of different versions can share a store. The
+// hash is 64-bit FNV-1a, followed by a mixing step: hashPart uses the first bits, and in FNV-1a,
+// these hardly differ between short keys.
 func keyPart(key string, parts int) int {
 	h := uint64(14695981039346656037)
 	for i := range len(key) {

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
-// Tag identifies an operation of a session, so that a store can recognize retries.
+// Tag identifies an operation in a session, so that a store can recognize retries.
 type Tag struct {
 	Session uint64 // number of the session, from NewSession
 	Number  uint64 // number of the operation in the session, from 1
@@ -114,7 +114,7 @@ type SessionToken [16]byte
 // [File] and logstore. A session's token stays the same as long as the store exists. If a
 // store is not a SessionGuard, its sessions end when its server restarts.
 type SessionGuard interface {
-	// SessionToken returns the token of a session of this store.
+	// SessionToken returns the token of one of this store's sessions.
 	SessionToken(ctx context.Context, session uint64) (SessionToken, error)
 	// CheckSession returns an error that wraps ErrSessionExpired unless token is
 	// the session's token.

@@ -14,8 +14,8 @@ type Value struct {
 	number int // of the key in the scan
 }
 
-// Values yields one reader for each key of a [Scan] or [ScanPart]. Use it to read records, because a
-// chunk can end within a record. The next step skips what was not read of a value. An error ends
+// Values yields one reader for each key of a [Scan] or [ScanPart]. Use it to read records, because
+// a chunk can end within a record. The next step skips the unread rest of a value. An error ends
 // the iteration.
 func Values(chunks iter.Seq2[Chunk, error]) iter.Seq2[Value, error] {
 	return func(yield func(Value, error) bool) {
@@ -34,10 +34,10 @@ func Values(chunks iter.Seq2[Chunk, error]) iter.Seq2[Value, error] {
 	}
 }
 
-var errValueOver = errors.New("a value of a scan can be read only before the next key")
+var errValueOver = errors.New("a value can be read only until the scan yields the next key")
 
-// Next returns more of the value without copying it, valid until the next call, and io.EOF at the
-// value's end.
+// Next returns the next piece of the value, without copying it, or io.EOF at the value's end. The
+// piece is valid until the next call.
 func (v Value) Next() ([]byte, error) {
 	s := v.scan
 	if s == nil || s.number != v.number {

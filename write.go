@@ -111,7 +111,7 @@ type Batcher interface {
 
 const (
 	defaultBatch    = 4 << 20  // maximum size for a store that is not a Batcher, in bytes
-	maxBatchEntries = 32 << 10 // maximum number of entries of a batch
+	maxBatchEntries = 32 << 10 // maximum number of entries in a batch
 	entryCost       = 24       // estimated overhead of an entry besides its key and value, in bytes
 )
 

@@ -60,7 +60,7 @@ func Formats() []Format { return []Format{Snappy, S2, Zstd, LZ4, Zlib, Gzip, BZ2
 // formatInfo describes a format.
 type formatInfo struct {
 	maxLevel    int
-	readerBytes int64 // maximum memory of an open reader or a listing, in bytes
+	readerBytes int64 // maximum memory for an open reader or a listing, in bytes
 	newCodec    func(o *Options, limit int64) (codec, error)
 }
 
@@ -82,8 +82,7 @@ func (f Format) MaxLevel() int { return formats[f].maxLevel }
 // DefaultLimit is the default of Options.Limit, in bytes.
 const DefaultLimit = 1 << 30
 
-// Options are the options of New. Leave a field at its zero value if the format does not
-// use it.
+// Options are the options for New. Leave a field at its zero value if the format does not use it.
 type Options struct {
 	// Level is the compression level; higher levels are slower and compress better. 0 is
 	// the format's default. S2 has levels 1 to 3, default 1; Zstd 1 to 22 (only 1, 3, 6
@@ -101,7 +100,7 @@ type Options struct {
 	Inner    blosc.Compressor // compressor that Blosc uses
 }
 
-// Store is a layer that compresses the values of another store. It supports every
+// Store is a layer that compresses the values in another store. It supports every
 // operation that the underlying store supports, which holds compressed bytes. If a value is
 // damaged, Pop removes nothing. Keys and Stat must read all values, because the underlying
 // store knows only compressed sizes. If the format is Zlib, Gzip or BZ2, which do not store

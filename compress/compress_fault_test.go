@@ -46,7 +46,7 @@ func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
 
 // isInDoubt reports whether err says that a buffer does not know the state of a key in the slow store.
 func isInDoubt(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "it is unknown whether the slow store has all data of this key")
+	return err != nil && strings.Contains(err.Error(), "it is unknown whether the slow store has all of this key's data")
 }
 
 // openOn opens a directory on fsys. boot replaces the system's boot ID.

@@ -112,7 +112,7 @@ func (s *Store) decompress(ctx context.Context, _ string, stored io.Reader) io.R
 	return r
 }
 
-// nexter is a reader of a layer; see [storekit.Hooks].
+// nexter is a reader from a layer; see [storekit.Hooks].
 type nexter interface{ Next() ([]byte, error) }
 
 // Close makes r available for another value.
@@ -172,9 +172,9 @@ func (r *valueReader) corruptError(err error) error {
 	return r.store.corruptError(r.pieceOffset, err)
 }
 
-// readError returns the error for a failure to decompress the current piece: the error of
-// the context if it has ended, the error of the underlying store if reading failed, and a
-// corruptError otherwise.
+// readError returns the error for a failure to decompress the current piece: the context's error if
+// the context has ended, the underlying store's error if reading failed, and a corruptError
+// otherwise.
 func (r *valueReader) readError(err error) error {
 	if err := canceled.Err(r.ctx); err != nil {
 		return err
@@ -260,8 +260,8 @@ func (r *valueReader) Read(dst []byte) (int, error) {
 	return 0, r.err
 }
 
-// readStream reads from r.stream. At the end or on failure, readStream closes the stream. It sets
-// r.err only on failure.
+// readStream reads from r.stream, and returns the number of bytes read. At the end or on failure,
+// readStream closes the stream. It sets r.err only on failure.
 func (r *valueReader) readStream(dst []byte) int {
 	n, err := 0, canceled.Err(r.ctx)
 	if err == nil {

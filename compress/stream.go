@@ -12,10 +12,10 @@ import (
 
 // source reads the stored bytes of one value.
 type source struct {
-	ctx    context.Context        // its end ends the reading
+	ctx    context.Context        // reading stops when it ends
 	next   func() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 	buf    []byte                 // bytes from next that have not been read
-	joined []byte                 // memory for buf if its bytes came from several calls of next
+	joined []byte                 // memory for buf if its bytes came from several calls to next
 	copied int64                  // bytes copied to joined so far, for tests
 	offset int64                  // offset of buf in the value
 	err    error                  // error that next returned, except io.EOF
@@ -128,7 +128,7 @@ func (p *piece) ReadByte() (byte, error) {
 	return b, nil
 }
 
-// measure is codec.measure for an unread piece.
+// measure calls codec.measure for an unread piece.
 func (p *piece) measure(c codec) (int64, error) {
 	header, err := p.peekAll(min(int64(headBytes), p.remaining))
 	if err != nil {
@@ -157,8 +157,8 @@ func (p *piece) discard() error {
 	return nil
 }
 
-// checkTruncated handles an error of the source. io.EOF means that the value ended within
-// the piece, so checkTruncated returns io.ErrUnexpectedEOF instead.
+// checkTruncated handles an error from the source. io.EOF means that the value ended within the
+// piece, so checkTruncated returns io.ErrUnexpectedEOF instead.
 func (p *piece) checkTruncated(err error) error {
 	if err == io.EOF {
 		p.truncated = true
@@ -179,7 +179,7 @@ type streamer struct {
 // stream decompresses one piece.
 type stream struct {
 	owner   *streamer
-	reader  io.Reader    // reader of the compression library
+	reader  io.Reader    // reader from the compression library
 	restart func() error // prepares reader for another piece
 	input   pieceInput
 

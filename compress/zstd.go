@@ -121,7 +121,7 @@ func zstdError(err error) error {
 	return err
 }
 
-// zstdReader passes the errors of the library's reader through zstdError.
+// zstdReader passes the errors from the library's reader through zstdError.
 type zstdReader struct{ decoder *zstd.Decoder }
 
 func (r zstdReader) Read(dst []byte) (int, error) {

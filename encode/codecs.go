@@ -26,9 +26,9 @@ func Bytes() ValueCodec[[]byte] {
 	}
 }
 
-// JSON is the codec for any type that encoding/json supports. As in encoding/json,
-// bytes of strings that are not UTF-8 are replaced. Join concatenates slices and strings,
-// and rejects several values of any other type; see [ErrNoJoin].
+// JSON is the codec for any type that encoding/json supports. As in encoding/json, bytes in strings
+// that are not valid UTF-8 are replaced. Join concatenates slices and strings, and rejects several
+// values of any other type; see [ErrNoJoin].
 func JSON[T any]() ValueCodec[T] {
 	return ValueCodec[T]{
 		Encode: func(dst []byte, v T) ([]byte, error) {

@@ -7,9 +7,8 @@
 //	err := people.Append(ctx, encode.Entry[[]Person]{Key: "FR", Value: []Person{{Name: "Ada"}}})
 //	groups, err := people.Get(ctx, "FR") // groups[0] is all that was appended, a []Person
 //
-// A store keeps each appended value in a frame of package frame, as Python's class
-// partd.Encode does. Some codecs and stores read and write the same data as classes of the
-// Python package partd:
+// A store keeps each appended value in a frame (see package frame), as Python's class partd.Encode
+// does. Some codecs and stores read and write the same data as classes of the Python package partd:
 //
 //   - [Python] and [Pickle]: partd.Python and partd.Pickle, limited to plain values:
 //     numbers, text, bytes, and containers such as lists and dicts
@@ -20,12 +19,12 @@
 //
 // # Hostile data
 //
-// No codec of this package executes the data that it reads, and none trusts a length field when it
-// allocates memory. A value that Pickle decodes takes at most 384 times its encoded size. A
-// value that Python decodes takes at most 128 times its encoded size, or 384 times if it is
-// pickled. A frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit
-// depends on the type, because a byte or two may stand for a large struct. If data does not decode,
-// the error wraps a *DecodeError, which says where.
+// No codec in this package executes the data that it reads, and none trusts a length field when it
+// allocates memory. A value that Pickle decodes takes at most 384 times its encoded size. A value
+// that Python decodes takes at most 128 times its encoded size, or 384 times if it is pickled. A
+// frame of PandasBlocks decompresses to at most 1 GiB. For JSON and Gob the limit depends on the
+// type, because a byte or two may stand for a large struct. If data does not decode, the error
+// wraps a *DecodeError, which says where.
 //
 // # Experimental
 //
@@ -44,9 +43,9 @@ import (
 	"github.com/go-partd/partd/internal/layer"
 )
 
-// ValueCodec encodes and decodes the values of a type, and joins the values of a key. You
-// can write your own codec, or replace the Join of a codec of this package. Package
-// shuffle also encodes its records with codecs, but ignores Join.
+// ValueCodec encodes and decodes the values of a type, and joins the values of a key. You can write
+// your own codec, or replace the Join of a codec in this package. Package shuffle also encodes its
+// records with codecs, but ignores Join.
 //
 // The functions must be safe for concurrent use.
 type ValueCodec[T any] struct {
@@ -147,8 +146,8 @@ func (s *Store[T]) release(b *buffer) {
 	s.buffers.Put(b)
 }
 
-// batch returns the entries with their values. It must be called after the last call of
-// encode, which can move the values.
+// batch returns the entries with their values. It must be called after the last call to encode,
+// because encode can move the values.
 func (b *buffer) batch() []partd.Entry {
 	start := 0
 	for i, end := range b.ends {
@@ -188,8 +187,8 @@ func (e *DecodeError) Error() string { return fmt.Sprintf("piece at offset %d: %
 // Unwrap returns the cause.
 func (e *DecodeError) Unwrap() error { return e.Err }
 
-// PopError is the error of a Pop that removed values and then could not decode or join
-// them. It holds the only copy of the values.
+// PopError is the error for a Pop that removed values and then could not decode or join them. It
+// holds the only copy of the values.
 type PopError struct {
 	Keys   []string
 	Values [][]byte // the stored bytes, in the order of Keys

@@ -142,7 +142,7 @@ func (n *NumPy[T]) Pop(ctx context.Context, keys ...string) ([][]T, error) {
 	return arrays, nil
 }
 
-// Drop removes every key of the underlying store.
+// Drop removes every key from the underlying store.
 func (n *NumPy[T]) Drop(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -66,7 +66,7 @@ func TestNumPyErrors(t *testing.T) {
 		{"records", "records", "records, which is not supported", reader(t, ints), true},
 		{"missing dtype", "bare", "its .dtype key is missing", reader(t, ints), true},
 		{"truncated", "cut", "truncated", reader(t, texts), false},
-		{"pickled call", "pickled", `"system" of the module "os"`, reader(t, texts), false},
+		{"pickled call", "pickled", `"system" from the module "os"`, reader(t, texts), false},
 		{"key of a dtype", "ints.dtype", "reserved for dtypes", reader(t, ints), false},
 	} {
 		err := c.read(c.key)

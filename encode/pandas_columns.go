@@ -193,5 +193,5 @@ func decodeColumn(dtype string, data []byte) (any, error) {
 	return a.column(0, 1)
 }
 
-// Drop removes every key of the underlying store.
+// Drop removes every key from the underlying store.
 func (s *PandasColumns) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }

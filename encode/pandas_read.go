@@ -85,7 +85,7 @@ func columnValues(v any, err error) (any, error) {
 	return v, err
 }
 
-// readBlock sets the values of a block's columns. header is (placement, dtype, shape,
+// readBlock sets the values in a block's columns. header is (placement, dtype, shape,
 // kind); the placement is the positions of the block's columns.
 func (r *blocksReader) readBlock(columns []Column, header any, data []byte) error {
 	t, _ := header.(PyTuple)

@@ -119,7 +119,7 @@ func (s *Store[T]) Delete(ctx context.Context, keys ...string) error {
 	return partd.Delete(ctx, s.innerStore(), keys...)
 }
 
-// Drop removes every key of the underlying store.
+// Drop removes every key from the underlying store.
 func (s *Store[T]) Drop(ctx context.Context) error { return s.innerStore().Drop(ctx) }
 
 // Keys yields each key once, with the size of its encoded values in bytes.
@@ -143,8 +143,8 @@ func (s *Store[T]) Scan(ctx context.Context) iter.Seq2[Group[T], error] {
 	return s.groups(partd.Scan(ctx, s.innerStore()))
 }
 
-// ScanPart is Scan for the keys of one of several parts, which several readers can scan
-// at the same time; see [partd.ScanPart].
+// ScanPart is like Scan, but yields only the keys in one of several parts, which several readers
+// can scan at the same time; see [partd.ScanPart].
 func (s *Store[T]) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Group[T], error] {
 	return s.groups(partd.ScanPart(ctx, s.innerStore(), part, parts))
 }

@@ -120,7 +120,7 @@ func TestScanSkipsValues(t *testing.T) {
 	for i, g := range groups {
 		n := 0
 		for v, err := range g.Values {
-			if n++; !strings.Contains(fmt.Sprint(err), "only before the next key") {
+			if n++; !strings.Contains(fmt.Sprint(err), "only until the scan yields the next key") {
 				t.Errorf("after the scan, Values of key %q yields %q, %v, want an error about the next key", g.Key, v, err)
 			}
 		}
@@ -134,7 +134,7 @@ func TestScanSkipsValues(t *testing.T) {
 	must(t, err)
 	steps := 0
 	for _, err := range g.Values {
-		if steps++; steps == 2 && !strings.Contains(fmt.Sprint(err), "only before the next key") {
+		if steps++; steps == 2 && !strings.Contains(fmt.Sprint(err), "only until the scan yields the next key") {
 			t.Errorf("a value after the scan has advanced = %v, want an error about the next key", err)
 		}
 		_, _, _ = next()

@@ -136,15 +136,15 @@ func Read(r io.Reader, limit int64) iter.Seq2[[]byte, error] {
 	}
 }
 
-// readN reads want bytes from r and appends them to dst. It grows dst gradually,
+// readN reads n bytes from r and appends them to dst. It grows dst gradually,
 // so that a bogus length does not cost much memory.
-func readN(r io.Reader, dst []byte, want int) ([]byte, error) {
+func readN(r io.Reader, dst []byte, n int) ([]byte, error) {
 	const minGrowth = 64 << 10
-	for len(dst) < want {
+	for len(dst) < n {
 		filled := len(dst)
-		dst = slices.Grow(dst, min(want-filled, max(minGrowth, filled)))
-		n, err := io.ReadFull(r, dst[filled:min(want, cap(dst))])
-		dst = dst[:filled+n]
+		dst = slices.Grow(dst, min(n-filled, max(minGrowth, filled)))
+		count, err := io.ReadFull(r, dst[filled:min(n, cap(dst))])
+		dst = dst[:filled+count]
 		if err != nil {
 			return dst, err
 		}

@@ -57,8 +57,8 @@ func (bs *blobWriter) reserve(n int64) (*dataFile, int64, error) {
 	return f, off, nil
 }
 
-// release frees the space of large values that were written for a failed or ineffective
-// operation. Store.lifeMu must be held.
+// release frees the space of large values that were written for an operation that failed or changed
+// nothing. Store.lifeMu must be held.
 func (bs *blobWriter) release(refs []segment.BlobRef) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()

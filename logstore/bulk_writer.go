@@ -25,7 +25,7 @@ func (w *bulkWriter) add(b *batch) error {
 			return err
 		}
 		if !w.t.fits(b) {
-			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into a table of %d bytes: increase the option Memory",
+			return fmt.Errorf("%w: an entry or record of %d bytes does not fit into a table of %d bytes: increase the Memory option",
 				partd.ErrTooLarge, len(b.entries()), len(w.t.arena))
 		}
 	}

@@ -54,9 +54,9 @@ func (c *catalog) replace(m manifest, sync bool) error {
 	err := c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)
 	if isNoSpace(err) && len(m.files) == 0 && c.fs.Rename(c.path(spareName), tmp) == nil {
 		// m is the manifest of an empty store: once m is in place, the data files can be removed.
-		// Write m over the spare file, which already has enough blocks. That can still fail in a
-		// file system that does not overwrite blocks in place. Then free the blocks by truncating
-		// the file, and write m again.
+		// Write m over the spare file, which already has enough blocks. If that fails, as it can on
+		// a file system that does not overwrite blocks in place, free the blocks by truncating the
+		// file, and write m again.
 		err = c.writeContent(tmp, 0, m.encode(), sync)
 		if isNoSpace(err) {
 			err = c.writeContent(tmp, os.O_TRUNC, m.encode(), sync)

@@ -26,8 +26,8 @@ type directory struct {
 	syncMu sync.Mutex
 }
 
-// storeLocks are the locks of a store that several of its parts take. Lock order: lifeMu, firstSync, mu,
-// blobs.mu, catalog.mu, directory.syncMu.
+// storeLocks holds the locks that several parts of a store share. Lock order: lifeMu, firstSync,
+// mu, blobs.mu, catalog.mu, directory.syncMu.
 type storeLocks struct {
 	lifeMu    sync.RWMutex // every change holds it shared; Drop and Close hold it exclusively
 	firstSync sync.Mutex   // held during the first Sync
@@ -93,9 +93,9 @@ func (d *directory) syncParents() error {
 	}
 }
 
-// truncateTail removes the data after f.end, which a failed or ineffective operation wrote. If the
-// disk is full, other operations need that space. truncateTail only logs errors. The caller must be
-// the only writer.
+// truncateTail removes the data after f.end, left by an operation that failed or changed nothing.
+// If the disk is full, other operations need that space. truncateTail only logs errors. The caller
+// must be the only writer.
 func (d *directory) truncateTail(f *dataFile) {
 	if d.checkPoisoned() != nil {
 		return // a manifest that refers to the data may be in place

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// get reads keys without releasing mu, so that the caller can write a change that
-// depends on their values. mu must be held.
+// get returns the values of keys, and reports for each key whether it exists. It does not release mu,
+// so that the caller can write a change that depends on the result. mu must be held.
 func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
 	v, err := vs.viewOfRange(0, math.MaxUint64)
 	if err != nil {
@@ -86,7 +86,7 @@ func (v *view) get(ctx context.Context, keys []string, values [][]byte, exists [
 		groups++
 	}
 	if len(v.segments) > 1 {
-		// Count as wasted the bytes that would not have been read from a single segment.
+		// Bytes that a lookup in a single segment would not have read count as wasted.
 		useful := readCost + max(mergedRange, sizeOf(v.segments)>>maxBits)
 		if wasted := g.cost - groups*useful; wasted > 0 {
 			v.views.segments.wasted.Add(wasted)

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// health knows whether the store accepts changes, and why not. It reports and logs failures.
+// health records whether the store accepts changes and, if not, why. It reports and logs failures.
 type health struct {
 	dir      string
 	log      *slog.Logger
@@ -27,14 +27,14 @@ type health struct {
 // ErrReadOnly is wrapped by errors of changes to a store that was opened with Options.ReadOnly.
 var ErrReadOnly = errors.New("the store is open for reading only")
 
-// maybeApplied wraps the error of a write that may have taken effect.
+// maybeApplied wraps the error for a write that may have taken effect.
 type maybeApplied struct{ error }
 
 func (u maybeApplied) Unwrap() error { return u.error }
 
-// commitError returns the error of an operation whose last step, its commit, failed with err.
-// It adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors
-// of earlier steps, after which the operation certainly had no effect.
+// commitError returns the error for an operation whose last step, its commit, failed with err. It
+// adds partd.ErrUnknownOutcome if the commit may have taken effect. Do not use it for errors of
+// earlier steps, after which the operation certainly had no effect.
 func commitError(err error) error {
 	if _, ok := errors.AsType[maybeApplied](err); ok {
 		return fmt.Errorf("%w (%w)", err, partd.ErrUnknownOutcome)

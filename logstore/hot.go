@@ -50,8 +50,9 @@ type keySizes struct {
 
 var errLimitReached = errors.New("reached the byte limit")
 
-// countKeys sums up the entries of each key in src, until it has read limit bytes. It appends the encoded spans of the
-// entries to spanBuf, but does not grow spanBuf. If its capacity is too small, spans.full of the result is set.
+// countKeys adds up the sizes of each key's entries in src, until it has read limit bytes. It
+// appends the encoded spans of the entries to spanBuf, but does not grow spanBuf. If spanBuf is too
+// small, countKeys sets the result's spans.full.
 func countKeys(src segment.Source, limit int64, spanBuf []byte) (*keySizes, error) {
 	s := &keySizes{spans: spanList{list: spanBuf}}
 	ids := map[string]uint32{}
@@ -60,7 +61,8 @@ func countKeys(src segment.Source, limit int64, spanBuf []byte) (*keySizes, erro
 		if s.total >= limit {
 			return errLimitReached
 		}
-		// An entry of a hot key usually follows another entry of the same key. Then skip the map lookup.
+		// An entry of a hot key usually follows another entry of the same key, so the map lookup
+		// can be skipped.
 		if len(s.keys) == 0 || string(e.Key) != s.keys[id].key {
 			keyID, ok := ids[string(e.Key)]
 			if !ok {
@@ -81,9 +83,9 @@ func countKeys(src segment.Source, limit int64, spanBuf []byte) (*keySizes, erro
 	return s, err
 }
 
-// A span is a sequence of entries of one key in a part of a table. While hotKeys counts the bytes of
-// each key, it records spans. Then the sealer can copy each key's entries without parsing the part
-// again for each hot key.
+// A span is a sequence of entries of one key in a part of a table. While countKeys counts the bytes
+// of each key, it records spans. Then the sealer can copy each key's entries without parsing the
+// part again for each hot key.
 
 // spanList is an encoded list of a part's spans: uvarint(id of the key) uvarint(length in bytes).
 type spanList struct {
@@ -111,7 +113,7 @@ func (l *spanList) end() {
 	l.n = 0
 }
 
-// hotPart describes the hot keys of a part.
+// hotPart describes the hot keys in a part.
 type hotPart struct {
 	part  part
 	runs  []segment.HotRun // largest first

@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// journal is the way of a change to the disk: it writes records to the write-ahead log and inserts
-// their entries into the active table. A full table is frozen and sealed, that is, written as a
-// segment. mu guards the fields from seq on.
+// journal takes changes to the disk: it writes records to the write-ahead log and inserts their
+// entries into the active table. A full table is frozen and sealed, that is, written as a segment.
+// mu guards the fields from seq on.
 type journal struct {
 	*directory
 	mu       *sync.Mutex // Store.mu
@@ -31,7 +31,7 @@ type journal struct {
 	sessions  sessionTable
 
 	sealing        bool              // a goroutine is sealing the frozen table
-	sealErr        error             // error of the last seal, if it failed
+	sealErr        error             // error from the last seal, if it failed
 	sealDone       chan struct{}     // closed when the current seal ends
 	setFrozenState func(m *manifest) // updates the manifest when the frozen table is sealed
 
@@ -39,7 +39,7 @@ type journal struct {
 }
 
 // waitSealed waits until no table is being sealed (written as a segment). mu must be held; it is
-// released while waiting.
+// released during the wait.
 func (j *journal) waitSealed() {
 	for j.sealing {
 		sealed := j.sealDone

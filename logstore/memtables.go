@@ -24,8 +24,8 @@ type memtables struct {
 	lent      bool           // see lend
 	closed    bool
 
-	// slowReaders is the number of views that may use tables for long, because flushing failed.
-	// Spare tables replace these tables, so that no call waits for a slow reader.
+	// slowReaders is the number of views that may use tables for a long time, because flushing
+	// failed. Spare tables replace these tables, so that no call waits for a slow reader.
 	slowReaders int
 	spares      int // number of tables beyond the usual two
 }

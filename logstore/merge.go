@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// nextMerge returns the next due merge, or nil. mu must be held; it is released while waiting.
+// nextMerge returns the next due merge, or nil. mu must be held; it is released during the wait.
 func (m *merging) nextMerge(ctx context.Context) *mergeJob {
 	m.journal.waitSealed()
 	if ctx.Err() != nil || m.checkWritable() != nil {

@@ -73,7 +73,7 @@ func (j *mergeJob) finish() error {
 	}
 	if len(j.outputs) == 0 && j.wroteBlob && !j.readsBlobs {
 		// The merge has not read the large values, so compute the checksum from the inputs'
-		// ledgers. If the output has more than this segment, the next call of finish returns
+		// ledgers. If the output has more than this segment, the next call to finish returns
 		// errSplitBlobs, and the merge starts again.
 		want := ledgerOf(j.inputs())
 		want.Sub(j.dropped)

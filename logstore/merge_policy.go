@@ -1,7 +1,7 @@
 package logstore
 
 // This file decides when to merge segments. Scans profit only if there are very many small
-// segments, for example after many calls of Flush. Gets profit more, because each Get reads all
+// segments, for example after many calls to Flush. Gets profit more, because each Get reads all
 // segments.
 
 const (

@@ -17,9 +17,9 @@ func Open(dir string, opts *Options) (*Store, error) {
 	return openHooked(dir, opts, hooks{fs: vfs.OS{}})
 }
 
-// OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is
-// empty. Close removes the subdirectory. If the process dies first, the next temporary
-// store, sort or group in dir removes it.
+// OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is empty.
+// Close removes the subdirectory. If the process dies first, the next temporary store, sort or
+// aggregation in dir removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {

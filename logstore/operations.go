@@ -106,7 +106,8 @@ func (op *deleteOp) isEmpty() bool {
 }
 
 // prepare looks up absent keys again if the store has changed since newDeleteOp. If newDeleteOp
-// found no key at all, prepare does not: the delete then took effect at that time.
+// found no key at all, prepare does not look again: the delete then took effect when newDeleteOp
+// looked.
 func (op *deleteOp) prepare(ctx context.Context, j *journal, vs *views) (bool, error) {
 	op.prepared = true
 	var absent []string

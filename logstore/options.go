@@ -23,7 +23,7 @@ import (
 // Compression is the compression format of a segment's blocks.
 type Compression uint8
 
-// Compression formats. The segments of one store may use different formats.
+// Compression formats. The segments in one store may use different formats.
 const (
 	None Compression = iota
 	S2               // fast
@@ -74,7 +74,7 @@ type Options struct {
 	// Sync makes every change durable before the call returns, so that the change survives a
 	// power loss; concurrent changes share one sync. Without Sync, changes survive a crash of the
 	// process, but are durable only after [Store.Sync] has returned. A power loss before the first
-	// call of Store.Sync may leave a store that cannot be opened.
+	// call to Store.Sync may leave a store that cannot be opened.
 	Sync bool
 
 	// Compression is used for the blocks of new segments. Large values are

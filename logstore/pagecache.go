@@ -6,7 +6,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// A memory limit of a container also limits the page cache, that is, the operating system's cache of
+// A container's memory limit also limits the page cache, that is, the operating system's cache of
 // file pages. If the cache is full of changed pages, the system writes all of them to the disk,
 // including those of write-ahead files, which will soon be overwritten. A store under such a limit
 // therefore writes its segments to the disk at once, and removes them from the cache.
@@ -14,8 +14,8 @@ import (
 // pageLen is the usual size of a page in the page cache, in bytes.
 const pageLen = 4096
 
-// evictLen is the number of bytes before each write that are removed from the cache, as far as the
-// system has written them to the disk.
+// evictLen is the number of bytes before each write that are removed from the cache if the system
+// has already written them to the disk.
 const evictLen = 8 << 20
 
 const (

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// newStore returns an unopened store, whose parts know each other.
+// newStore returns an unopened store whose parts refer to each other.
 func newStore(dir string, opts Options, h hooks) *Store {
 	s := &Store{opts: opts, hooks: h}
 	s.fs, s.dir, s.log, s.readOnly = h.fs, dir, opts.Logger, opts.ReadOnly

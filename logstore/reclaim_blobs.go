@@ -24,7 +24,7 @@ type reclaimer struct {
 	*merging
 	blobs     *blobWriter
 	blobBytes int             // values of at least this length are stored in blob files
-	changes   *sync.WaitGroup // changes that began after the last call of waitChanges
+	changes   *sync.WaitGroup // changes that began after the last call to waitChanges
 }
 
 type extent struct{ off, n int64 }

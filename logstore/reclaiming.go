@@ -12,12 +12,12 @@ type reclaiming struct {
 	isSlackReduced bool  // Reclaim has reduced slack
 	disabled       bool  // never reclaim; for tests
 
-	suspect     suspicion   // possibly dead bytes of the store: the sum of parts
-	parts       []suspicion // possibly dead bytes of each part of the hash space
+	suspect     suspicion   // possibly dead bytes in the store: the sum of parts
+	parts       []suspicion // possibly dead bytes in each part of the hash space
 	deadShare   float64     // expected fraction of the possibly dead bytes that are dead
 	mustMeasure bool        // measure as soon as no reader uses merged segments
 	failures    int         // consecutive failures of reclaimer.run
-	nextTime    time.Time   // earliest time of a retry. If a measurement is expected to find few dead bytes, it also waits
+	nextTime    time.Time   // earliest time of a retry, or of a measurement that will probably find few dead bytes
 	hasTimer    bool        // a timer is set for nextTime
 
 	waste   map[segmentLocation]waste // known dead data of each segment
@@ -42,8 +42,8 @@ type waste struct {
 
 func (w waste) sum() int64 { return w.bytes + w.marks + w.blobs }
 
-// maxDead returns how many bytes of a store of the given size may stay dead: three quarters of
-// the live bytes, plus slack. The formula follows from size = live + dead. If more bytes are dead,
+// maxDead returns how many bytes may stay dead in a store of the given size: three quarters of the
+// live bytes, plus slack. The formula follows from size = live + dead. If more bytes are dead,
 // rewriting all live bytes frees more than three quarters of their number. So a merge writes at
 // most about 4/3 bytes for each byte that it frees.
 func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7 }
@@ -51,9 +51,9 @@ func (r *reclaiming) maxDead(size int64) int64 { return (3*size + 4*r.slack) / 7
 // dead returns the bytes that are known to be dead. mu must be held.
 func (r *reclaiming) dead() int64 { return r.wasted + r.garbage }
 
-// due reports whether to measure the dead data of a store of size bytes now. If not, it returns
-// how long to wait, or 0 if no measurement is needed. hasOldReaders means that readers may still
-// use segments that were merged.
+// due reports whether to measure the dead data in a store of size bytes now. If not, it returns how
+// long to wait, or 0 if no measurement is needed. hasOldReaders means that readers may still use
+// segments that were merged.
 func (r *reclaiming) due(size int64, hasOldReaders bool) (due bool, wait time.Duration) {
 	if r.disabled || r.mustMeasure && hasOldReaders {
 		return false, 0
@@ -135,7 +135,7 @@ type fileSegments struct {
 	live       int64 // bytes that the merge writes
 }
 
-// groupByFile sums up the waste of segments by file. The segments of a file must be adjacent.
+// groupByFile sums up the waste of segments by file. The segments in a file must be adjacent.
 func (r *reclaiming) groupByFile(segments []*storedSegment) []fileSegments {
 	var list []fileSegments
 	for i, g := range segments {

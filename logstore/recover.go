@@ -102,7 +102,8 @@ func (j *journal) recoverInto(t *memtable, live []*walReader, epoch uint64) (_ *
 	return wal, nil
 }
 
-// recoverReadOnly loads the records of the write-ahead files into memory, of at most memory bytes.
+// recoverReadOnly loads the records of the write-ahead files. The memory parameter limits the bytes
+// of memory for them.
 func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) error {
 	live, err := j.wal.open(&j.catalog.manifest, j.openFlag())
 	if err != nil || !storeExists {
@@ -121,7 +122,7 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 		}
 		if t == nil || !t.fits(b) {
 			if int64(len(j.tables.walTables)+1)*size > memory*7/8 {
-				err := fmt.Errorf("the store was not closed, and its write-ahead files need more than %d bytes of memory: open it once for writing, or increase the option Memory", memory)
+				err := fmt.Errorf("the store was not closed, and its write-ahead files need more than %d bytes of memory: open it once for writing, or increase the Memory option", memory)
 				if j.noWALError() != nil {
 					j.tables.walErr = err
 					return nil
@@ -136,7 +137,7 @@ func (j *journal) recoverReadOnly(storeExists bool, memory int64, maxBatch int) 
 			t.refs.Store(1)
 			j.tables.walTables = append(j.tables.walTables, t)
 			if !t.fits(b) {
-				return fmt.Errorf("%w: a record of %d bytes does not fit: increase the option Memory", partd.ErrTooLarge, len(entries))
+				return fmt.Errorf("%w: a record of %d bytes does not fit: increase the Memory option", partd.ErrTooLarge, len(entries))
 			}
 		}
 		t.insert(b)

@@ -19,7 +19,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
 
-// ScanPart is like Scan, but yields only the keys of one part, and reads little else. Parts are
+// ScanPart is like Scan, but yields only the keys in one part, and reads little else. Parts are
 // ranges of key hashes, so they stay the same when the store is flushed, merged or reopened.
 // ScanPart verifies checksums, but not the ledger, which covers the whole store. Only
 // [Store.Scan], part 0 of 1, and [Store.Check] detect missing records.
@@ -58,7 +58,7 @@ func partHashes(part, parts int) hashRange {
 	return r
 }
 
-// Keys yields each key once with its size, in the order of Scan. It reads most data of the store.
+// Keys yields each key once with its size, in the order of Scan. It reads most of the store's data.
 func (s *Store) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	return func(yield func(partd.KeyInfo, error) bool) {
 		err := s.scan(ctx, scanRequest{hashes: allHashes, parts: 1, keysOnly: true}, func(b *scanBatch) bool {

@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// group emits the keys with hashes in r, which load must have loaded. If there are more entries than
-// fit into memory, it divides the interval at the median hash of those that fit, and emits that
-// hash separately, because many entries may have it.
+// group emits the keys with hashes in r, which load must have loaded. If there are more entries
+// than fit into memory, it divides the interval at the median hash of those that fit. It emits the
+// keys with that hash separately, because many entries may have it.
 func (w *scanWorker) group(r hashRange) error {
 	oldLedger := w.ledger
 	complete, err := w.collect(r)
@@ -50,9 +50,9 @@ func (w *scanWorker) group(r hashRange) error {
 	return nil
 }
 
-// collect fills refs with the loaded entries with hashes in r, except those of streamed keys, and adds
-// all except large values to the ledger. It returns false if there are more than maxRefs entries, or if
-// loaded is truncated.
+// collect fills refs with the loaded entries whose hashes are in r, except those of streamed keys,
+// and adds all except large values to the ledger. It returns false if there are more than maxRefs
+// entries, or if loaded is truncated.
 func (w *scanWorker) collect(r hashRange) (complete bool, err error) {
 	data, refs, ledger, format := w.loaded, w.refs[:0], w.ledger, w.sc.scans.format
 	defer func() { w.refs, w.ledger = refs, ledger }()

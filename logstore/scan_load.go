@@ -47,7 +47,7 @@ func (w *scanWorker) load(r hashRange) error {
 	for i := range w.sc.v.sourceCount() {
 		src, read := w.openSource(i, r)
 		var err error
-		// A segment's ranges contain few entries of streamed keys, which collect skips.
+		// A segment's ranges contain few entries of streamed keys, and collect skips those entries.
 		if read == r && (len(w.streamedKeys) == 0 || i < len(w.sc.v.segments)) {
 			err = segment.EachBlock(src, w.loadBlock)
 		} else {
@@ -83,7 +83,7 @@ func (w *scanWorker) loadBlock(b []byte) error {
 	return nil
 }
 
-// eachEntryIn calls f for each entry of a source with a hash in r.
+// eachEntryIn calls f for each entry in a source whose hash is in r.
 func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
 	src, read := w.openSource(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {

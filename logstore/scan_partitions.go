@@ -48,7 +48,8 @@ type scanner struct {
 	nextRange int        // first range of the next partition
 	exhausted bool       // all partitions were sent
 
-	// The ranges before prefetched were prefetched, the last time from prefetchAt on.
+	// prefetched is the first range that was not prefetched; the last prefetch began at range
+	// prefetchAt.
 	prefetchAt, prefetched int
 }
 

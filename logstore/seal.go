@@ -11,7 +11,7 @@ import (
 
 // rotateTable freezes the active table or, if another table is frozen, waits until that table is
 // sealed (written as a segment). Callers must then check the tables again. mu must be held; it is
-// released while waiting.
+// released during the wait.
 func (j *journal) rotateTable(ctx context.Context) error {
 	if j.tables.frozen == nil {
 		t, err := j.tables.takeTable(ctx)
@@ -110,7 +110,7 @@ func (j *journal) seal(t *memtable, edit func(m *manifest), done chan struct{}) 
 }
 
 // flush writes all records of the tables to segments. mu must be held; it is released
-// while waiting.
+// during the wait.
 func (j *journal) flush(ctx context.Context) error {
 	target := j.seq
 	for {
@@ -130,7 +130,7 @@ func (j *journal) flush(ctx context.Context) error {
 }
 
 // makeRoom waits until the active table has space for the batch, and the write-ahead file has
-// space for its record. mu must be held; it is released while waiting.
+// space for its record. mu must be held; it is released during the wait.
 func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 	for {
 		if err := j.checkWritable(); err != nil {
@@ -145,7 +145,7 @@ func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 			return nil
 		}
 		if !fits && t.size == 0 {
-			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the option Memory",
+			return fmt.Errorf("%w: a batch of %d bytes does not fit into a table of %d bytes: increase the Memory option",
 				partd.ErrTooLarge, len(b.entries()), len(t.arena))
 		}
 		start, isStall := time.Now(), j.tables.frozen != nil
@@ -161,7 +161,7 @@ func (j *journal) makeRoom(ctx context.Context, b *batch) error {
 }
 
 // drainTables writes all records to segments, so that the next segment of the caller is newer
-// than every record. It returns an unused table. mu must be held; it is released while waiting.
+// than every record. It returns an unused table. mu must be held; it is released during the wait.
 func (j *journal) drainTables(ctx context.Context) (*memtable, error) {
 	for {
 		if err := j.checkWritable(); err != nil {
@@ -185,7 +185,7 @@ func (j *journal) drainTables(ctx context.Context) (*memtable, error) {
 }
 
 // tableForDrop returns the table to use after the drop: a table without readers, if possible the
-// active one. mu must be held; it is released while waiting. The caller must neither release mu
+// active one. mu must be held; it is released during the wait. The caller must neither release mu
 // nor change the table before the store is dropped.
 func (j *journal) tableForDrop(ctx context.Context) (*memtable, error) {
 	for {

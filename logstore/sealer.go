@@ -110,7 +110,7 @@ func (sl *sealer) append(f *dataFile, t *memtable) (*storedSegment, error) {
 	return seg, nil
 }
 
-// hotKeys returns the hot keys of a part, largest first. It returns nil if no key is hot.
+// hotKeys returns the hot keys in a part, largest first. It returns nil if no key is hot.
 func (sl *sealer) hotKeys(t *memtable, part int) (*hotPart, error) {
 	size := int64(t.parts[part].size)
 	minBytes := t.hotBytes()

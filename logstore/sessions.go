@@ -22,7 +22,7 @@ func (s *Store) EndSession(ctx context.Context, session uint64) error {
 	return err
 }
 
-// SessionToken returns the token of a session.
+// SessionToken returns a session's token.
 func (s *Store) SessionToken(_ context.Context, session uint64) (partd.SessionToken, error) {
 	if s.dir == "" {
 		return partd.SessionToken{}, s.opError("session token", storeerror.ErrNotOpened)
@@ -40,7 +40,7 @@ func (s *Store) CheckSession(ctx context.Context, session uint64, token partd.Se
 	return want.Check(session, token)
 }
 
-// ReaderMemory returns the memory of an open reader and of a listing of keys, in bytes.
+// ReaderMemory returns the memory that an open reader and a listing of keys use, in bytes.
 func (s *Store) ReaderMemory() (reader, listing int64) {
 	// A listing is a scan. If other scans use all memory for scans, the listing uses at most
 	// minWorkerBytes for entries and references to them, and fills two batches.

@@ -14,8 +14,8 @@ import (
 
 // Store is an open store. It is safe for concurrent use.
 //
-// Each part has its own verbs. Store has the API, and the locks that order the parts: see storeLocks.
-// mu guards the parts that do not name another lock.
+// Each part has its own methods. Store has the API, and the locks that order the parts: see
+// storeLocks. mu guards the parts that do not name another lock.
 type Store struct {
 	directory
 	storeLocks
@@ -43,7 +43,7 @@ type Store struct {
 	views views
 	scans scans
 
-	// Merges, and the reclaiming of space.
+	// Merges and space reclaiming.
 	reclaim    reclaiming
 	merging    merging
 	reclaimer  reclaimer

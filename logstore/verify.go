@@ -45,7 +45,7 @@ func (s *Store) verify(ctx context.Context) (readable segment.Ledger, err error)
 	return readable, s.opError("verify", errors.Join(c.errs...))
 }
 
-// Check reads all data, and verifies all checksums; see [partd.Checker]. Its result is about all
+// Check reads all data, and verifies all checksums; see [partd.Checker]. The result covers all
 // readable data.
 func (s *Store) Check(ctx context.Context) (partd.CheckResult, error) {
 	l, err := s.verify(ctx)

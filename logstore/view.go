@@ -10,7 +10,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// views creates views of the store. It owns no fields: Store.mu, which it shares, guards what it reads.
+// views creates views of the store. The data that it reads belongs to other parts of the store, and
+// is guarded by Store.mu.
 type views struct {
 	*directory
 	mu       *sync.Mutex // Store.mu
@@ -77,7 +78,7 @@ func (v *view) ledger() segment.Ledger {
 }
 
 // keySource returns the entries in a source that may belong to a key. If the source has a hot run
-// for the key, these are the entries of the run, and hot describes it. Otherwise hot is nil, and src
+// for the key, these are the entries in the run, and hot describes it. Otherwise hot is nil, and src
 // has all entries of the hash range that contains the key.
 func (v *view) keySource(
 	source int, hash uint64, key []byte, r *segment.Reader,

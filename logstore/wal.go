@@ -130,9 +130,9 @@ func (w *walFile) write(b *batch, h recordHeader) error {
 	return nil
 }
 
-// pad returns a record, with zeros up to the end of its last page if the record is the first in that
-// page. Without them, the system would have to read a page of a reused file from the disk, unless it
-// is cached. The capacity of rec must suffice.
+// pad returns a record, with zeros up to the end of its last page if the record is the first in
+// that page. Without the zeros, the system would have to read a page of a reused file from the
+// disk, unless the page is cached. The capacity of rec must suffice.
 func (w *walFile) pad(rec []byte) []byte {
 	end := w.end + int64(len(rec))
 	n := min(-end&(pageLen-1), w.size-end)
@@ -169,9 +169,10 @@ func (l *writeAhead) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd adds a record to old that names next as the following file. Otherwise, Open would not
-// notice the loss of next. seq is the number of next's first record. next must already exist.
-// markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
+// markEnd adds a record to the file old that names the file next as its successor. Otherwise, Open
+// would not notice the loss of next. seq is the number of next's first record. next must already
+// exist. markEnd only logs errors, because the end record is additional protection. Store.mu must
+// be held.
 func (l *writeAhead) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	buf := make([]byte, recordPrefix, recordPrefix+pageLen) // with space for padding

@@ -100,9 +100,9 @@ func (l *writeAhead) nextSlot(live []*walReader, seq uint64) (slot int, reuse bo
 	return slot, false, nil
 }
 
-// checkNewest returns an error if the newest write-ahead file has an end record, which says that a
-// file follows, but that file is missing, empty, or of another epoch. A following file with data
-// but no header is not an error, because a power loss can lose the header of an unsynced file.
+// checkNewest returns an error if the newest write-ahead file has an end record, but the file that
+// should follow is missing, empty, or from another epoch. A following file with data but no header
+// is not an error, because a power loss can lose the header of an unsynced file.
 func (l *writeAhead) checkNewest(r *walReader) error {
 	slot := r.nextFile - 1
 	if slot < 0 || slot >= len(l.files) {

@@ -119,7 +119,7 @@ func (r *walReader) check(h recordHeader) error {
 		return errNoRecord
 	}
 	if limit := r.maxRecord; h.totalLen > limit {
-		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store's limit is %d: open it with the option Memory set to at least %d",
+		return fmt.Errorf("%w: %s has a record of %d bytes at offset %d, but this store's limit is %d: open it with the Memory option set to at least %d",
 			partd.ErrTooLarge, r.path, h.totalLen, r.off, limit, h.totalLen*8)
 	}
 	return nil
@@ -133,8 +133,8 @@ func (r *walReader) damageError() error {
 		return err
 	}
 	if r.wasDurable && later.synced < r.nextSeq {
-		// No record from off on is known to be synced. A power loss can lose some of these records
-		// and keep later ones.
+		// No record at off or after it is known to be synced. A power loss can lose some of these
+		// records and keep later ones.
 		r.resemblesRecord = true
 		return nil
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// replay passes all records that are not in segments, from number seq on, to use. checkBlobs
-// returns errNoRecord for a record with a missing large value. If no sync covered that record,
-// the log ends before it.
+// replay calls use for all records that are not in segments, from number seq on. checkBlobs returns
+// errNoRecord for a record with a missing large value. If no sync covered that record, the log ends
+// before it.
 func (l *writeAhead) replay(
 	live []*walReader, seq uint64,
 	checkBlobs func(entries []byte) error, use func(h recordHeader, entries []byte) error,

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// committedSegment is a segment that a record of the log refers to.
+// committedSegment is a segment that a record in the log refers to.
 type committedSegment struct {
 	segment.Layout
 	file            segment.File // each read uses a copy with its own ReaderAt
@@ -23,7 +23,7 @@ type committedSegment struct {
 	ledger          segment.Ledger
 }
 
-// catalog is the index of all committed segments. It reads each record of the log once.
+// catalog is the index of all committed segments. It reads each record in the log once.
 type catalog struct {
 	*objects
 	mu         ctxMutex // guards the fields below

@@ -35,8 +35,8 @@ type commitment struct {
 // isWaiting reports whether startWaiting was called for the record.
 func (c *commitment) isWaiting() bool { return c.member.seq > 0 }
 
-// twoWinnersError returns the error for a log object that contained the record of c, and that
-// another writer then replaced.
+// twoWinnersError returns the error for a log object that contained c's record, and that another
+// writer then replaced.
 func (c *commitment) twoWinnersError() error {
 	return fmt.Errorf("%w: %s contained this writer's record, and now contains another writer's: %w",
 		partd.ErrUnknownOutcome, objectPath(c.bucket, logName(c.number)), errTwoWinners)

@@ -26,7 +26,7 @@ type Directory struct{ root string }
 
 var _ Bucket = (*Directory)(nil)
 
-// errNilBucket is the error of a zero Directory.
+// errNilBucket is the error for using a nil bucket or a zero Directory.
 var errNilBucket = fmt.Errorf("%w: the bucket is nil or a zero value: create it with a constructor", ErrRefused)
 
 // nonNil returns b or, if b is nil, a bucket whose methods all return errNilBucket.

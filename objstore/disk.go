@@ -16,8 +16,8 @@ type scanDisk struct {
 	used atomic.Int64 // bytes that readers have reserved for files in temp
 }
 
-// reserve reserves n more bytes of the disk limit, and adds them to *reserved, the bytes that the
-// reader has already.
+// reserve reserves n more bytes of the disk limit, and adds them to *reserved, the number of bytes
+// that the reader already has.
 func (d *scanDisk) reserve(n int64, reserved *int64) error {
 	if used := d.used.Add(n); used > d.opts.Disk {
 		d.used.Add(-n)
@@ -28,8 +28,8 @@ func (d *scanDisk) reserve(n int64, reserved *int64) error {
 }
 
 func diskLimitError(need, limit, used int64) error {
-	return fmt.Errorf("reading in one pass needs about %s of disk, but the option disk allows %s, "+
-		"and other readers use %s of it: increase the option disk, divide the store among more readers, "+
+	return fmt.Errorf("reading in one pass needs about %s of disk, but the disk option allows %s, "+
+		"and other readers use %s of it: increase the disk option, divide the store among more readers, "+
 		"or set disk=0 to read in many passes", mib(need), mib(limit), mib(used))
 }
 
@@ -41,7 +41,7 @@ func (d *scanDisk) checkFree(need int64) error {
 	free, err := disk.Free(d.opts.DiskDir)
 	if err == nil && free < need {
 		return fmt.Errorf("reading in one pass needs about %s of disk in %s, but only %s are free: "+
-			"set the option disk-dir to another directory, divide the store among more readers, "+
+			"set the disk-dir option to another directory, divide the store among more readers, "+
 			"or set disk=0 to read in many passes: %w", mib(need), d.opts.DiskDir, mib(free), syscall.ENOSPC)
 	}
 	return d.fileError(err)
@@ -49,11 +49,11 @@ func (d *scanDisk) checkFree(need int64) error {
 
 func mib(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
 
-// fileError wraps an error of the temporary file, and adds advice for the user.
+// fileError wraps an error from the temporary file, and adds advice for the user.
 func (d *scanDisk) fileError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("regrouping in a temporary file in %s (set the option disk-dir to another directory, "+
+	return fmt.Errorf("regrouping in a temporary file in %s (set the disk-dir option to another directory, "+
 		"or disk=0 to read in many passes without a file): %w", d.opts.DiskDir, err)
 }

@@ -66,9 +66,10 @@ func (s *Store) get(ctx context.Context, keys []string) ([][]byte, error) {
 	return values, nil
 }
 
-// firstInterval returns an interval of hashes that includes the first n refs, which are sorted by hash, and its weight.
-// It includes more than the first ref only if it fits into the budget, and if one read of the interval loads at most
-// twice the bytes that a read for each key would load, supposing that each key needs as many bytes as the first.
+// firstInterval returns an interval of hashes that includes the first n refs, which are sorted by
+// hash, and its weight. The interval includes more than the first ref only if it fits into the
+// budget, and if reading it at once loads at most twice as many bytes as reading each key
+// separately. The estimate assumes that each key needs as many bytes as the first.
 func (sc *scanner) firstInterval(refs []keyRef) (n int, iv interval, size, loadedSize int64) {
 	iv = interval{refs[0].hash, refs[0].hash}
 	size, loadedSize = sc.view.weight(iv)

@@ -16,7 +16,7 @@ type loadedInterval struct {
 	err      error
 }
 
-// section contains consecutive entries of one segment.
+// section contains consecutive entries from one segment.
 type section struct {
 	segment int32 // index in the view
 	offset  uint32
@@ -142,7 +142,7 @@ func (gs *groups) apply(k *group, kind segment.Kind, off uint32, size int64, onl
 	k.size += size
 }
 
-// noEntry, as the argument off of [groups.find], means that a missing key is not added.
+// noEntry, passed to [groups.find] as off, means that a missing key must not be added.
 const noEntry = 1<<32 - 1
 
 // find returns the group of a key. If the key is new, find adds a group for the entry at off. If off is

@@ -58,7 +58,7 @@ func (j Job) divide(o Options) work {
 		w.CatalogBytes = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// Compute what one reader of a part in the middle reads.
+	// Compute what a reader reads whose part is in the middle.
 	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
 	w.readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)
@@ -95,15 +95,15 @@ type work struct {
 	gets    int64 // GET requests per reader for data
 	read    int64 // bytes that each reader reads
 	footers int64 // bytes of footers that each reader reads
-	commits int64 // records of the log
+	commits int64 // records in the log
 	readers int   // concurrent requests of a reader
 }
 
-// Plan is the estimate of a job: requests, dollars, and seconds at the rates that S3 documents.
+// Plan is the estimate for a job: requests, dollars, and seconds at the rates that S3 documents.
 type Plan struct {
 	Segments, Passes     int64   // Passes is per reader
-	DiskBytes            int64   // temporary files of each reader
-	CatalogBytes         int64   // memory of each reader for the index of segments
+	DiskBytes            int64   // size of the temporary files of each reader
+	CatalogBytes         int64   // memory that each reader needs for the index of segments
 	Upload, Commit       float64 // seconds
 	Read                 float64 // seconds
 	Requests             Requests
@@ -132,7 +132,7 @@ func planFlushes(writers int64) (r Requests, seconds float64) {
 	return r, 0.4 + digits
 }
 
-// estimate returns the plan of a job that is divided into w.
+// estimate returns the plan for a job that is divided as w describes.
 func (w *work) estimate(j Job) Plan {
 	writers, readers := int64(j.Writers), int64(j.Readers)
 	p := w.Plan

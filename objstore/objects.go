@@ -69,7 +69,7 @@ func (o *objects) listLog(ctx context.Context, after string) (highest uint64, la
 
 // Retry calls f, which makes one request to a bucket, until f succeeds, fails permanently, or the
 // time limit expires. size is the number of bytes that a request transfers. Because connections can
-// hang, each call of f may take only as long as limit, plus a second for each MiB of size. If progress
+// hang, each call to f may take only as long as limit, plus a second for each MiB of size. If progress
 // is not nil, f may increase *progress, which restarts the time limit.
 func Retry(
 	ctx context.Context, limit time.Duration, size int64, progress *int, f func(ctx context.Context) error,

@@ -39,7 +39,7 @@ type Options struct {
 
 // hooks change limits, in tests.
 type hooks struct {
-	keyHash    func(key string) uint64 // hash function of keys
+	keyHash    func(key string) uint64 // hash function for keys
 	segmentAge time.Duration           // added to the age of segments
 	maxInline  int64                   // maximum size of a table of entries that is stored inside a log record
 	rangeBytes int64                   // minimum average size of a segment's key ranges
@@ -88,7 +88,7 @@ const (
 	minTableSize = 144 << 10 // large enough for the largest entry
 	memoryShares = 7         // a table has at most Memory/memoryShares bytes; appends use 3⅔ times the size of a table
 	maxTableSize = 1 << 30   // offsets have 32 bits, and one S3 request accepts at most 5 GB
-	// maxFooterBytes is the approximate limit for all segment footers in one record of the log.
+	// maxFooterBytes is the approximate limit for all segment footers in one log record.
 	maxFooterBytes = 4 << 20
 )
 
@@ -97,7 +97,7 @@ func (o *Options) tableSize() int64 {
 	return min(max(o.SegmentSize, minTableSize), o.Memory/memoryShares, maxTableSize)
 }
 
-// maxPending returns the maximum number of segments that one record of the log commits.
+// maxPending returns the maximum number of segments that one log record commits.
 func (o *Options) maxPending() int {
 	return int(maxFooterBytes / (4*(o.tableSize()/o.hooks.rangeBytes) + 200))
 }

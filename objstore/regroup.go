@@ -37,7 +37,7 @@ type pileFile struct {
 	blockSize int
 	file      *spill.File
 	written   int64
-	reserved  int64 // bytes reserved of scanDisk
+	reserved  int64 // bytes reserved from scanDisk
 }
 
 // pile contains the entries of an interval of hashes, in log order. They are stored in

@@ -36,7 +36,7 @@ func TestRegroupIsRefused(t *testing.T) {
 		used int64
 		want string
 	}{
-		"option":        {Options{Disk: need * 9 / 10}, 0, "the option disk allows 11 MiB"},
+		"option":        {Options{Disk: need * 9 / 10}, 0, "the disk option allows 11 MiB"},
 		"other readers": {Options{Disk: 2 * need}, need * 3 / 2, "other readers use 18 MiB"},
 		"a full disk":   {Options{Disk: 1 << 40, DiskDir: t.TempDir(), hooks: hooks{fs: smallDisk{free: need / 2}}}, 0, "only 6 MiB are free"},
 	} {
@@ -78,7 +78,7 @@ func TestRegroupStaysWithinDisk(t *testing.T) {
 	s = open(t, mem, Options{Disk: 1 << 20, hooks: h, DiskDir: t.TempDir()})
 	s.scans.limit = 0
 	_, err := readPart(t.Context(), s, 0, 10)
-	if err == nil || !strings.Contains(err.Error(), "the option disk allows 1 MiB") || s.disk.used.Load() != 0 {
+	if err == nil || !strings.Contains(err.Error(), "the disk option allows 1 MiB") || s.disk.used.Load() != 0 {
 		t.Errorf("reading: error = %v, want one that states the limit; %d bytes of disk are still reserved", err, s.disk.used.Load())
 	}
 }

@@ -17,7 +17,7 @@ func (s *Store) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.ScanPart(ctx, 0, 1)
 }
 
-// ScanPart yields the keys of one part; see [partd.PartScanner].
+// ScanPart yields the keys in one part; see [partd.PartScanner].
 func (s *Store) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return func(yield func(partd.Chunk, error) bool) {
 		err := storekit.CheckPart(part, parts)

@@ -44,7 +44,8 @@ func (g *committedSegment) outsideBytes(iv interval, rangeIndex int) float64 {
 	return float64(g.Offsets[rangeIndex+1]-g.Offsets[rangeIndex]) * (1 - insideBytes/(float64(hi-lo)+1))
 }
 
-// passes returns how many passes a reader needs without a disk, if each may use budget bytes of memory.
+// passes returns how many passes a reader needs without a disk. budget is the memory for each pass,
+// in bytes.
 func (sh *share) passes(budget int64) int64 { return max((sh.weight+budget-1)/budget, 1) }
 
 // usesDisk reports whether a reader groups its share on disk. It does if the options allow a disk,

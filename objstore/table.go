@@ -17,7 +17,7 @@ type table struct {
 	ledger segment.Ledger
 }
 
-// tableRef locates an entry of a table.
+// tableRef locates an entry in a table.
 type tableRef struct {
 	offset, length uint32
 	hashPrefix     uint16 // upper 16 bits of the key's hash
@@ -42,7 +42,7 @@ func emptyTable(size int64) *table {
 	return &table{refs: make([]tableRef, 0, n), sorted: make([]uint32, 0, n)}
 }
 
-// refMemory returns the memory of a table of the given size besides its arena.
+// refMemory returns the memory that a table of the given size needs besides its arena.
 func refMemory(size int64) int64 { return size / bytesPerRef * (12 + 4) }
 
 func (t *table) release() { offheap.Release(t.arena[:cap(t.arena)]) }

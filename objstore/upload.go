@@ -111,7 +111,7 @@ func (u *uploads) makeRoom(ctx context.Context) error {
 	return nil
 }
 
-// start encodes and uploads t in the background, and resets t when it was encoded.
+// start encodes and uploads t in the background, and resets t once it is encoded.
 func (u *uploads) start(t *table) *piece {
 	lastIndex := len(u.encoders) - 1
 	p := &piece{createdAt: time.Now(), encoder: u.encoders[lastIndex]}

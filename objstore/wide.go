@@ -14,7 +14,7 @@ import (
 // into equal subintervals and measures them. Each further pass loads adjacent subintervals that
 // together fit in memory. A key that does not fit is streamed to the consumer.
 
-// source is a function that calls f for the entries of an interval of hashes, in log order. number
+// source is a function that calls f for the entries in an interval of hashes, in log order. number
 // is the index of the entry's segment in the view.
 type source func(ctx context.Context, iv interval, f entryFunc) error
 

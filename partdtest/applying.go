@@ -149,7 +149,7 @@ func applyDrop(e *env) {
 	e.want("the retry of a Drop must not remove newer data", model{"b": "1"})
 }
 
-// applySessions applies operations of many sessions in turn.
+// applySessions applies operations in many sessions in turn.
 func applySessions(e *env) {
 	sessions := make([]uint64, 100)
 	seen := map[uint64]bool{}

@@ -184,7 +184,7 @@ func (e *env) checkReopened() {
 	}
 }
 
-// operation is a call of a method of the store.
+// operation is a call to one of the store's methods.
 type operation struct {
 	name string
 	call func() error
@@ -279,8 +279,8 @@ func each[T any](name string, items iter.Seq2[T, error], visit func(T) error) er
 	return nil
 }
 
-// checkCancelled cancels the context of an iterator after the first item. The iterator must either
-// end with a correct error, or yield all items: the results of count must then add up to total.
+// checkCancelled cancels an iterator's context after the first item. The iterator must either end
+// with a correct error, or yield all items: the results of count must then add up to total.
 func checkCancelled[T any](e *env, name string, total int, list func(context.Context) iter.Seq2[T, error], count func(T) int) {
 	e.Helper()
 	ctx, cancel := context.WithCancelCause(e.ctx)
@@ -313,7 +313,7 @@ func runAll(fs []func() error) error {
 	return errors.Join(errs...)
 }
 
-// numbered returns n functions, which call run with their numbers.
+// numbered returns n functions, of which function i calls run(i).
 func numbered(n int, run func(i int) error) []func() error {
 	fs := make([]func() error, n)
 	for i := range fs {

@@ -15,8 +15,8 @@ type layerAbility struct {
 	has     func(partd.Partd) bool
 }
 
-// mustHandle lists the interfaces that a layer must implement if the store beneath does, because
-// their methods read or change values or keys, or must reach the store beneath.
+// mustHandle lists the interfaces that a layer must implement if the store beneath does. Their
+// methods read or change keys or values, or must reach the store beneath.
 var mustHandle = []layerAbility{
 	{"Setter", CanSet, implements[partd.Setter]},
 	{"Deleter", CanDelete, implements[partd.Deleter]},

@@ -39,7 +39,7 @@ func (s *suite) runMachine(t tester) {
 	})
 }
 
-// machine makes random changes of a store.
+// machine makes random changes to a store.
 type machine struct {
 	*env
 	rt   *rapid.T

@@ -44,15 +44,15 @@ func (c *Client) Close() error {
 }
 
 // Instance returns the number of times that the client has reached a new server process, not
-// counting the first. The number grows before the client handles the first answer of the new
-// process, which may have another store.
+// counting the first. The number grows before the client handles the first answer from the new
+// process, because that process may serve another store.
 func (c *Client) Instance() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.restarts
 }
 
-// NewSession issues a session of the server's store, for [Client.Apply].
+// NewSession issues a session in the server's store, for [Client.Apply].
 func (c *Client) NewSession(ctx context.Context) (uint64, error) {
 	req := newSessionRequest(0, partd.SessionToken{})
 	if err := c.do(ctx, req); err != nil {
@@ -134,8 +134,8 @@ func (c *Client) Check(ctx context.Context) (partd.CheckResult, error) {
 	return result, c.wrapError("verify", errors.Join(errs...))
 }
 
-// Namespaces lists the server's namespaces where the user has the right admin,
-// except the default one.
+// Namespaces lists the server's namespaces in which the user has the admin right, except the
+// default one.
 func (c *Client) Namespaces(ctx context.Context) ([]NamespaceInfo, error) {
 	var all []NamespaceInfo
 	for lastName, more := "", true; more; {

@@ -16,7 +16,7 @@ type call struct {
 	isNumbered     bool  // the call is a change, numbered within the session
 	isPop          bool  // the call is a pop, numbered separately from changes
 	instanceOffset int   // offset of the server process's number in a pop's body
-	boundLink      *link // the only connection that may be used; nil means any
+	boundLink      *link // the only connection that may carry the call; nil means any
 
 	// writeMu is held while the body is being written. Lock it before exchange.mu.
 	writeMu sync.Mutex
@@ -50,7 +50,7 @@ func (req *call) parts() [][]byte {
 	return req.frame(req.request.append(zmtp.AppendHeader(head[:0], requestLen+req.size(), false)))
 }
 
-// lostError returns the error of a call that was sent and will not be answered because of cause.
+// lostError returns the error for a call that was sent but will not be answered because of cause.
 func (req *call) lostError(cause error) error {
 	if req.isNumbered || req.isPop || req.op.isChange() {
 		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, cause)
@@ -91,7 +91,7 @@ func (t *callTable) settle(req *call, err error) {
 	t.complete(req, err)
 }
 
-// failAll ends all calls with err, and the session.
+// failAll ends the session, and ends all calls with err.
 func (t *callTable) failAll(err error) {
 	for _, req := range t.unanswered {
 		t.complete(req, req.lostError(err))
@@ -112,8 +112,8 @@ func (t *callTable) failBound(l *link, err error) {
 	}
 }
 
-// loseSession ends the session, which the server's new process does not know, and the calls that
-// need it.
+// loseSession ends the session and the calls that need it, because the new server process does not
+// know the session.
 func (t *callTable) loseSession() {
 	for _, req := range t.unanswered {
 		if req.isNumbered {

@@ -44,7 +44,8 @@ func (c *Client) Delete(ctx context.Context, keys ...string) error {
 // [partd.ErrUnknownOutcome].
 func (c *Client) Drop(ctx context.Context) error { return c.change(ctx, opDrop, nil, nil) }
 
-// change sends a change until the server answers. The server applies it once.
+// change sends a change, repeatedly if necessary, until the server answers. The server applies it
+// only once.
 func (x *exchange) change(ctx context.Context, op operation, entries []partd.Entry, keys []string) error {
 	req, err := newChange(op, entries, keys)
 	if err != nil {
@@ -106,7 +107,7 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 }
 
 // Apply applies a numbered operation once, for callers that number operations
-// themselves. Only one operation of a session may be in progress at a time.
+// themselves. Only one operation in a session may be in progress at a time.
 func (c *Client) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if op.Change > partd.ChangeDrop || tag.Session == 0 || tag.Number == 0 {
 		return false, c.wrapError("apply", fmt.Errorf("change %d, session %d, operation %d: sessions and operations are numbered from 1",

@@ -99,8 +99,8 @@ func (d *dialer) badReply(op string, err error) error {
 // maxReply is the maximum length of a reply, in bytes: a page, the headers of its items and one key.
 const maxReply = defaultPage + 1<<20
 
-// connect opens a connection over which requests may use session, and returns it with its writeToken
-// held.
+// connect opens a connection over which requests may use the given session, and returns it with its
+// writeToken held.
 func (d *dialer) connect(ctx context.Context, session uint64, p *proofs) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()

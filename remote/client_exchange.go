@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// exchange sends a client's calls over one connection, and again over the next one if it breaks. It
-// returns when they are answered.
+// exchange sends a client's calls over one connection. If the connection breaks, exchange opens
+// another one and resends the unanswered calls.
 type exchange struct {
 	dialer
 	proofs proofs
@@ -106,8 +106,9 @@ func (x *exchange) failAll(err error) {
 	x.calls.failAll(err)
 }
 
-// do sends a call and waits for its answer. When do returns, req's pieces of the caller's memory are no
-// longer in use. req itself may be reused only after success: an abandoned change still awaits its answer.
+// do sends a call and waits for its answer. When do returns, the caller's memory that req refers to
+// is no longer in use. req itself may be reused only after success: an abandoned change still
+// awaits its answer.
 func (x *exchange) do(ctx context.Context, req *call) error {
 	if err := x.checkUsable(ctx); err != nil {
 		return err

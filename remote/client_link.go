@@ -88,7 +88,8 @@ func (l *link) send(ctx context.Context, req *call) error {
 	return err
 }
 
-// writeCall writes a call, after the token of its session if the server does not have that yet.
+// writeCall writes a call. If the server does not have the token of the call's session yet,
+// writeCall first writes the token.
 func (l *link) writeCall(req *call) error {
 	if token, ok := l.proofs.present(req.session, l); ok {
 		request := newSessionRequest(req.session, token)
@@ -119,7 +120,7 @@ func (l *link) checkSize(req *call) error {
 	return nil
 }
 
-// proof is the token of a session, and the last connection over which it was presented. A
+// proof is a session's token, and the last connection over which it was presented. A
 // server rejects requests for a session whose token it has not seen.
 type proof struct {
 	token partd.SessionToken
@@ -132,21 +133,21 @@ type proofs struct {
 	bySession map[uint64]*proof
 }
 
-// store adds the token of a session, which was issued or presented over l.
+// store adds a session's token, which was issued or presented over l.
 func (p *proofs) store(session uint64, token partd.SessionToken, l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.bySession[session] = &proof{token, l}
 }
 
-// remove forgets the token of a session.
+// remove forgets a session's token.
 func (p *proofs) remove(session uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.bySession, session)
 }
 
-// token returns the token of a session.
+// token returns a session's token.
 func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -156,8 +157,8 @@ func (p *proofs) token(session uint64) (token partd.SessionToken, known bool) {
 	return token, false
 }
 
-// present returns the token that must precede a request for a session over l. It returns false if
-// the token is unknown, or was already presented over l.
+// present returns the token that must be sent over l before a request for a session. It returns
+// false if the token is unknown, or was already presented over l.
 func (p *proofs) present(session uint64, l *link) (token partd.SessionToken, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -115,7 +115,7 @@ type pager struct {
 // keepInterval is the interval at which a client tells the server that it still uses a handle.
 const keepInterval = handleIdle / 4
 
-// newPager returns a pager of a handle. The handle stays open until ctx ends, the pager is closed,
+// newPager returns a pager for a handle. The handle stays open until ctx ends, the pager is closed,
 // or the last page is read.
 func newPager(ctx context.Context, c *exchange, op operation, via *link, handle uint64) pager {
 	p := pager{c: c, ctx: ctx, op: op, link: via, handle: handle, stopped: new(atomic.Bool)}

@@ -24,7 +24,7 @@ const (
 type outage struct {
 	since   time.Time     // zero if the last connection delivered an answer
 	backoff time.Duration // pause before the next attempt to connect
-	err     error         // error of the last connection that delivered no answer
+	err     error         // error from the last connection that delivered no answer
 }
 
 // record records that a connection failed without delivering an answer.

@@ -34,7 +34,7 @@ func (n *opSequence) renew() {
 	*n = opSequence{recentSessions: n.recentSessions}
 }
 
-// handleReply records the outcome of a change, and returns the error with which its call ends.
+// handleReply records the outcome of a change, and returns the error for its call.
 func (n *opSequence) handleReply(req *call, err error) error {
 	if req.session != n.session { // the call belongs to an earlier session
 		return err
@@ -86,7 +86,8 @@ func (n *opSequence) handleReply(req *call, err error) error {
 	return err
 }
 
-// begin continues the numbers in a new session, and returns the session whose calls have all ended.
+// begin makes session the current one, with numbers from 1. It returns the session before the
+// previous one, because all calls of that session have ended.
 func (n *opSequence) begin(session uint64, storeKeeps bool) (ended uint64) {
 	n.renew()
 	ended = n.recentSessions[1]

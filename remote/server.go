@@ -32,8 +32,8 @@ type Server struct {
 	recorder audit.Recorder
 	meters   meters
 
-	// base is the context of changes. Only the end of Shutdown cancels it, so a client
-	// that disconnects does not interrupt its changes.
+	// base is the context for changes. Only the end of Shutdown cancels it, so a client that
+	// disconnects does not interrupt its changes.
 	base   context.Context
 	cancel context.CancelFunc
 
@@ -86,9 +86,9 @@ func NewServer(store partd.Partd, opts *ServerOptions) (*Server, error) {
 // The program should then call Shutdown.
 func (s *Server) CloseRequested() <-chan struct{} { return s.closeRequested }
 
-// Serve accepts connections on l until ctx is done or Shutdown is called. It then closes l, and returns nil. If
-// Shutdown was called before Serve, it returns at once. Open connections are served until Shutdown. Serve may be called
-// for several listeners.
+// Serve accepts connections on l until ctx is done or Shutdown is called. It then closes l, and
+// returns nil. If Shutdown was already called, Serve returns at once. Open connections are served
+// until Shutdown. Serve may be called for several listeners.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.ServeWith(ctx, l, nil) }
 
 // ServeWith is Serve with options.

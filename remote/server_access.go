@@ -73,17 +73,17 @@ type Authorizer interface {
 
 // ServeOptions configures [Server.ServeWith]. Nil and zero values mean the defaults.
 type ServeOptions struct {
-	// Namespace is the namespace of all clients of the listener. If it is empty, Go clients
-	// choose a namespace, and Python's clients get the default one.
+	// Namespace is the namespace for all clients of the listener. If it is empty, Go clients choose
+	// a namespace, and Python's clients get the default one.
 	Namespace string
 	// Trusted admits clients without credentials, with every right except admin. Use it if the
-	// listener itself controls who may connect, for example by the permissions of a Unix socket.
+	// listener itself controls who may connect, for example with a Unix socket's permissions.
 	Trusted bool
 }
 
-// access is who the client of a connection is, what it may do, and in which namespace. Only the
-// conn's goroutine changes it. Answers in other goroutines read space, which is fixed before they
-// start, and user.
+// access holds the identity of a connection's client, its rights and its namespace. Only the conn's
+// goroutine changes it. Goroutines that answer requests read only user and space, which are fixed
+// before those goroutines start.
 type access struct {
 	peer       *transport
 	listener   ServeOptions

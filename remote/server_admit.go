@@ -67,8 +67,8 @@ func (s *Server) evictOne() {
 	}
 }
 
-// leastUseful returns which of owner's connections to evict, or nil. If sameTenant is true, the
-// connection is evicted for another connection of owner. mu must be held.
+// leastUseful returns the connection of owner to evict, or nil. sameTenant means that it must make
+// room for another connection of owner. mu must be held.
 func (s *Server) leastUseful(owner *tenant, sameTenant bool) *conn {
 	var best *conn
 	for c := range s.conns {

@@ -31,7 +31,8 @@ func (a *access) audit(e audit.Entry, arrived time.Time, number uint64, err erro
 	r.Record(e, arrived, a.peer.tenant.name, isStranger || isInvalid)
 }
 
-// auditRequest writes a line about a request of a Go client. User and namespace are those at its arrival.
+// auditRequest writes a line about a request from a Go client, with the user and namespace that the
+// connection had when the request arrived.
 func (a *access) auditRequest(r request, sent int, err error) {
 	switch r.op {
 	case opPing, opKeepHandle, opCloseHandle:
@@ -57,7 +58,7 @@ func (op operation) keysIn(body []byte) int64 {
 	return 0
 }
 
-// auditPython writes a line about a request of a Python client.
+// auditPython writes a line about a request from a Python client.
 func (a *access) auditPython(command string, frames [][]byte, arrived time.Time, sent int64, err error) {
 	e := audit.Entry{User: a.user.User, Namespace: a.namespace, Operation: command, Keys: int64(len(frames) - 1), Sent: sent}
 	switch command {

@@ -15,12 +15,12 @@ type budget struct {
 	accounts map[*account]struct{}
 	queue    queue
 	peak     int64 // recent maximum of used[memory]
-	// releasePending is set while a timer will call releaseMemory.
+	// releasePending is set while a timer is waiting to call releaseMemory.
 	releasePending bool
 	elder          *account // the one growing account that may always grow further, or nil
 	grownBytes     int64    // bytes held by the other growing accounts
 
-	// These can be read without mu.
+	// The fields below can be read without mu.
 	inUse                atomic.Int64 // copy of used[memory]
 	waitCount, waitNanos atomic.Int64 // number of waits for memory, and their total duration in nanoseconds
 
@@ -123,7 +123,7 @@ func (b *budget) addMemory(t *tenant, n int64) {
 }
 
 // tryHandle adds a reader or a listing, or returns the exhausted resource. If no other handle is
-// open, tryHandle ignores the limit of handleBytes.
+// open, tryHandle ignores the limit on handleBytes.
 func (b *budget) tryHandle(t *tenant, bytes int64) (full resource, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,7 +150,7 @@ func (b *budget) countHandle(t *tenant, n, bytes int64) {
 	b.count(t, openHandles, n)
 }
 
-// newAccount returns the account of a new connection.
+// newAccount returns the account for a new connection.
 func (b *budget) newAccount(t *tenant, patience time.Duration, evict func()) *account {
 	a := &account{
 		budget: b, tenant: t, patience: patience, evict: evict,

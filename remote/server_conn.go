@@ -14,8 +14,9 @@ import (
 	"github.com/go-partd/partd/internal/server/zmtp"
 )
 
-// conn is a connection of the server. Its goroutine reads messages and applies changes in the
-// order of arrival. A few other goroutines answer requests that only read, which can take longer.
+// conn is a client's connection to the server. Its goroutine reads messages and applies changes in
+// the order of arrival. A few other goroutines answer requests that only read, which can take
+// longer.
 type conn struct {
 	transport
 	access

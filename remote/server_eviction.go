@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// This file has the policy of sharing: who waits, who may take what, and who is evicted. All
-// connections of a peer are one tenant.
+// This file has the policy for sharing resources: who waits, who may take what, and who is evicted.
+// All connections of a peer are one tenant.
 //
 //   - While a resource lasts, each tenant gets what it requests.
 //   - If a resource is exhausted, the heaviest tenant gives way: the one that holds the most of it. A
@@ -22,7 +22,7 @@ import (
 // results of Pop.
 
 // heaviest returns the tenant that must give up some of r so that t can get n more: the tenant that
-// holds the most. It returns t itself if n more would exceed the fair share of t, or make t the
+// holds the most. It returns t itself if n more would exceed t's fair share, or make t the
 // heaviest. mu must be held.
 func (q *quotas) heaviest(r resource, t *tenant, n int64) *tenant {
 	heaviest, holders := t, int64(1)
@@ -40,7 +40,7 @@ func (q *quotas) heaviest(r resource, t *tenant, n int64) *tenant {
 	return heaviest
 }
 
-// findHeaviest is heaviest for callers that do not hold mu.
+// findHeaviest calls heaviest, for callers that do not hold mu.
 func (q *quotas) findHeaviest(r resource, t *tenant, n int64) *tenant {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -151,7 +151,7 @@ const (
 	maxIdleTicks = int(slowTimeout / tickInterval) // counted in ticks, because a busy machine delays ticks
 )
 
-// next returns the request of a tenant to grant next, or nil. Requests whose demand is finish come
+// next returns the tenant's request to grant next, or nil. Requests whose demand is finish come
 // first, then the elder's request, and then the oldest request. The elder precedes older requests
 // because other accounts may be waiting for it.
 func (b *budget) next(t *tenant) *waiter {
@@ -174,8 +174,8 @@ func (b *budget) next(t *tenant) *waiter {
 	return w
 }
 
-// isGrantedBefore reports whether w comes before other, a request of another tenant. Requests with
-// the demand finish come first, then requests of the tenant that holds less memory.
+// isGrantedBefore reports whether w comes before other, a request from another tenant. Requests
+// with the demand finish come first, then requests of the tenant that holds less memory.
 func (b *budget) isGrantedBefore(w, other *waiter) bool {
 	if x, y := w.demand == finish, other.demand == finish; x != y {
 		return x
@@ -218,11 +218,12 @@ func (b *budget) mayGrow(w *waiter) bool {
 }
 
 // pickVictim returns the account to evict to free need bytes for w, or nil. Among the accounts of
-// the heaviest tenant, it picks the one without progress for the longest time. The account must have
-// been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader holds most of
-// its memory and w has not waited for long. pickVictim spares accounts whose answer the server is
-// making, and accounts of w's tenant if all idle ones together hold too little for w. If all accounts
-// wait, pickVictim picks the account of w's tenant with the most recent progress.
+// the heaviest tenant, it picks the one that has made no progress for the longest time. The account
+// must have been idle for more than maxIdleTicks if that tenant is w's own, or if its only reader
+// holds most of its memory and w has not waited for long. pickVictim spares accounts for which the
+// server is preparing an answer, and accounts of w's tenant if all idle ones together hold too
+// little for w. If all accounts wait, pickVictim picks the account of w's tenant with the most
+// recent progress.
 func (b *budget) pickVictim(w *waiter, need int64) (victim *account) {
 	requester := w.account.tenant
 	heaviest := b.heaviest(memory, requester, w.bytes)

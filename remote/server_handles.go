@@ -46,7 +46,7 @@ type handles struct {
 type openHandle struct {
 	owner    *handles
 	id       uint64
-	bytes    int64 // memory of the reader
+	bytes    int64 // memory that the reader uses
 	opened   time.Time
 	lastUsed time.Time     // guarded by the table's mu, like place
 	place    *list.Element // position in the table's list
@@ -59,8 +59,8 @@ type openHandle struct {
 	timer    *time.Timer
 }
 
-// add opens a handle for the second and later pages. page adds a page to an answer, and closer
-// closes the reader or listing.
+// add opens a handle for the second and later pages, and returns the handle's ID. page adds a page
+// to an answer, and closer closes the reader or listing.
 func (h *handles) add(ctx context.Context, listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	n := &openHandle{owner: h, nextPage: page, close: closer, opened: time.Now(), bytes: h.cost(listing)}
 	h.mu.Lock()
@@ -125,8 +125,8 @@ func (t *handleTable) admit(ctx context.Context, n *openHandle) error {
 	return nil
 }
 
-// isNext reports whether no earlier handle of the same tenant waits. It also returns the time of the
-// last admission.
+// isNext reports whether no earlier handle of the same tenant is waiting. It also returns the time
+// of the last admission.
 func (t *handleTable) isNext(place *list.Element) (lastGrant time.Time, isNext bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -195,7 +195,7 @@ func (t *handleTable) closeDropped(p *space, before time.Time, minIdle time.Dura
 }
 
 // markUsed records that a handle was used or, if open is false, that it was closed. The handle
-// cannot be evicted until protection has passed.
+// cannot be evicted during the given protection time.
 func (t *handleTable) markUsed(n *openHandle, open bool, protection time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

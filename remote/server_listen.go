@@ -54,7 +54,7 @@ func listenUnix(path string) (net.Listener, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockTimeout)
 	defer cancel()
 	if _, err := lock.TryLockContext(ctx, lockPoll); errors.Is(err, context.DeadlineExceeded) {
-		return nil, fmt.Errorf("another process has held the lock of the directory for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w",
+		return nil, fmt.Errorf("another process has held the directory's lock for %v, so it is unknown whether the socket is in use: end that process, or put the socket in a directory that only the server uses: %w",
 			lockTimeout, syscall.EWOULDBLOCK)
 	} else if err != nil {
 		return nil, fmt.Errorf("lock the directory: %w", err)
@@ -83,7 +83,7 @@ func listenUnix(path string) (net.Listener, error) {
 	return socket, nil
 }
 
-// lockTimeout limits the wait for the lock of the directory, because anyone who can read the directory
+// lockTimeout limits the wait for the directory's lock, because anyone who can read the directory
 // can hold its lock.
 const (
 	lockTimeout = 5 * time.Second

@@ -21,7 +21,7 @@ import (
 const (
 	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval     = 100 * time.Millisecond // time between ticks while requests are waiting
-	maxEvictionDepth = 16                     // how many requests of a tenant's queue a tick also makes room for
+	maxEvictionDepth = 16                     // admission requests per tenant for which a tick makes room at once
 )
 
 // take reserves bytes of memory for the account, and waits until they are available. The tenant
@@ -128,7 +128,7 @@ func (b *budget) grant() {
 	}
 }
 
-// startTicking starts periodic calls of tick if requests are waiting. mu must be held.
+// startTicking starts periodic calls to tick if requests are waiting. mu must be held.
 func (b *budget) startTicking() {
 	if b.queue.waiting == 0 || b.queue.isTicking {
 		return

@@ -21,7 +21,7 @@ type meters struct {
 	wrongCredentials atomic.Int64
 	deniedRequests   atomic.Int64 // requests refused because the user lacked a right
 	storeErrors      atomic.Int64
-	needsReopen      atomic.Pointer[error] // error of a change that failed because the store must be reopened
+	needsReopen      atomic.Pointer[error] // error from a change that failed because the store must be reopened
 	evictedSessions  atomic.Int64          // sessions forgotten in favor of other peers
 }
 

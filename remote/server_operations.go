@@ -61,8 +61,8 @@ var services = [lastOperation + 1]service{
 	opSync:        {RightAppend | RightChange, inTurn, false, withoutBody(func(c *conn, _ *answerBuilder) error { return partd.Sync(c.ctx, c.space.store) })},
 }
 
-// service returns the service of an operation. For an unknown operation, it returns a service whose
-// prepare function fails.
+// service returns the service for an operation. For an unknown operation, it returns a service
+// whose prepare function fails.
 func (op operation) service() service {
 	if op <= lastOperation && services[op].needs != 0 || op == opHello {
 		return services[op]
@@ -72,7 +72,7 @@ func (op operation) service() service {
 	}}
 }
 
-// withoutBody returns the prepare function of an operation whose request has no body.
+// withoutBody returns the prepare function for an operation whose request has no body.
 func withoutBody(f func(c *conn, a *answerBuilder) error) func(*conn, request, *decoder) (fill, error) {
 	return func(c *conn, _ request, _ *decoder) (fill, error) {
 		return func(a *answerBuilder) error { return f(c, a) }, nil

@@ -31,18 +31,18 @@ type ServerOptions struct {
 	// Popped values that clients have not yet received may use another quarter of Memory.
 	Memory int64
 
-	// Authorizer knows the users. Without it, anyone who can connect may do everything
-	// except stop the server. With it, Python's clients, which cannot authenticate, need
-	// a trusted listener: see [ServeOptions].
+	// Authorizer identifies the users. Without it, anyone who can connect may do everything except
+	// stop the server. With it, Python's clients, which cannot authenticate, need a trusted
+	// listener: see [ServeOptions].
 	Authorizer Authorizer
 	// Namespaces manages the stores other than the default one; nil means that there are none.
 	// Shutdown also closes these stores.
 	Namespaces Namespaces
-	// AllowClose permits clients to ask the server to stop, with the command close of Python's
+	// AllowClose permits clients to ask the server to stop, with the close command of Python's
 	// protocol. [Server.CloseRequested] reports the request.
 	AllowClose bool
 
-	// HandshakeTimeout limits the time of a handshake. 0 means 10 seconds.
+	// HandshakeTimeout limits how long a handshake may take. 0 means 10 seconds.
 	HandshakeTimeout time.Duration
 	// IdleTimeout limits how long a connection may go without a message. 0 means no limit.
 	IdleTimeout time.Duration
@@ -58,12 +58,13 @@ type ServerOptions struct {
 	// admits everything.
 	SpaceLimit SpaceLimit
 
-	// Audit receives a line of JSON for each request that reads or changes data or begins a connection, when it ends.
-	// docs/operations.md lists the fields. Audit must not block. Nil means no audit log.
+	// Audit receives a line of JSON at the end of each request that reads or changes data, or
+	// begins a connection. docs/operations.md lists the fields. Audit must not block. Nil means no
+	// audit log.
 	Audit io.Writer
 
-	// Logger receives messages about misbehaving peers and about errors of the store.
-	// Nil means no logging.
+	// Logger receives messages about misbehaving peers and errors from the store. Nil means no
+	// logging.
 	Logger *slog.Logger
 }
 
@@ -78,7 +79,7 @@ const (
 	defaultStall          = 30 * time.Second
 	defaultDrain          = 10 * time.Second
 
-	// Limits of one connection.
+	// Limits for one connection.
 	maxReads    = 8  // requests answered concurrently
 	maxHandles  = 64 // open readers and listings
 	handleIdle  = 2 * time.Minute
@@ -133,7 +134,7 @@ type Namespaces interface {
 	// does not exist, the store is empty, and its first change creates the namespace. Acquire
 	// may be called again for a namespace in use.
 	Acquire(name string) (store partd.Partd, done func())
-	// SpaceLimit returns the limit of a namespace, or nil for no limit.
+	// SpaceLimit returns the limit for a namespace, or nil if it has no limit.
 	SpaceLimit(name string) SpaceLimit
 	// List returns the first namespaces whose names are greater than after, at most limit.
 	List(ctx context.Context, after string, limit int) ([]NamespaceInfo, error)
@@ -152,6 +153,6 @@ type NamespaceInfo struct {
 }
 
 const (
-	maxSessions     = 4096 // sessions that the server remembers
-	maxConnSessions = 1024 // open sessions of one connection
+	maxSessions     = 4096 // maximum number of sessions that the server remembers
+	maxConnSessions = 1024 // maximum number of open sessions of one connection
 )

@@ -95,7 +95,7 @@ func (c *conn) open(_ request, d *decoder) (fill, error) {
 	}, nil
 }
 
-// addValue opens a handle for the rest of a value.
+// addValue opens a handle for the rest of a value, and returns the handle's ID.
 func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	// Until the handle is closed, count the data as memory that the connection uses.
 	held := c.newAllowance()
@@ -123,8 +123,8 @@ func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	})
 }
 
-// addHandle is handles.add. While it waits, the answer holds the memory of its reader, which is not
-// the peer's fault, so the connection is not evicted.
+// addHandle calls handles.add. Meanwhile it protects the connection from eviction: that the waiting
+// answer holds its reader's memory is not the peer's fault.
 func (c *conn) addHandle(listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)

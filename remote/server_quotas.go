@@ -20,7 +20,7 @@ const (
 	openHandles                   // open readers and listings
 	handleBytes                   // bytes of open handles, a part of memory
 	knownSessions                 // sessions that the server remembers
-	popBytes                      // bytes of retained results of Pop
+	popBytes                      // bytes of retained Pop results
 	resources
 )
 
@@ -40,15 +40,15 @@ const (
 	demands
 )
 
-// tenant is a peer (an address, or the user of a Unix socket) with its use of resources.
-// All connections of a peer share one tenant.
+// tenant is a peer (an address, or the user of a Unix socket), with the amount of each resource
+// that it uses. All connections of a peer share one tenant.
 type tenant struct {
 	name string
 	refs int // number of connections
 	used [resources]int64
 
 	turnMu       sync.Mutex // held while takeTurn runs
-	messageCount uint       // number of calls of takeTurn; guarded by turnMu
+	messageCount uint       // number of calls to takeTurn; guarded by turnMu
 	turns        semaphore  // limits slow operations
 	large        semaphore  // limits changes of more than manyKeys keys
 
@@ -65,7 +65,8 @@ type forgettable struct {
 	closedUsed list.List // used, and not open on any connection
 }
 
-// quotas counts what each tenant holds of the server's resources, and limits the totals.
+// quotas counts how much of each of the server's resources every tenant holds, and limits the
+// totals.
 type quotas struct {
 	limit [resources]int64
 
@@ -120,7 +121,7 @@ func (q *quotas) count(t *tenant, r resource, n int64) {
 	}
 }
 
-// add is count for callers that do not hold mu.
+// add calls count, for callers that do not hold mu.
 func (q *quotas) add(t *tenant, r resource, n int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -141,7 +142,7 @@ func (q *quotas) tryAdd(t *tenant, r resource, n int64) bool {
 // messagesPerTurn is the number of messages after which a tenant yields to the scheduler.
 const messagesPerTurn = 8
 
-// takeTurn counts a message of the tenant and, at every messagesPerTurn-th message, yields to the
+// takeTurn counts a message from the tenant and, at every messagesPerTurn-th message, yields to the
 // scheduler. It holds turnMu while it yields, so the tenant's other connections wait for the mutex,
 // and not in the scheduler's queue. Otherwise the other tenants would wait for hundreds of
 // goroutines of one tenant.

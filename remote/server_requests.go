@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// request answers a message of the Go client's protocol. If it returns an error, the connection must
-// end.
+// request answers a message in the Go client's protocol. If it returns an error, the connection
+// must end.
 func (c *conn) request(frames [][]byte) error {
 	if len(frames) != 1 {
 		return fmt.Errorf("a request has %d frames instead of one", len(frames))
@@ -70,8 +70,8 @@ func (c *conn) fail(r request, err error) error {
 	return c.answerWith(r, func(*answerBuilder) error { return err })
 }
 
-// answerWith answers with what f adds to the answer or, if f fails, with f's error. If it returns an
-// error, the connection must end.
+// answerWith sends the answer that f builds or, if f fails, an answer with f's error. If it returns
+// an error, the connection must end.
 func (c *conn) answerWith(r request, f fill) error {
 	a := c.newAnswer()
 	defer a.drop()

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/base/sessiontab"
 )
 
-// apply applies an operation of a session exactly once. If the error wraps errSuperseded, the
+// apply applies an operation in a session exactly once. If the error wraps errSuperseded, the
 // client has abandoned this connection, and the caller must close it.
 func (s *sessions) apply(ctx context.Context, c *connSessions, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	if tag.Number == 0 {
@@ -62,7 +62,8 @@ func (s *sessions) use(x *knownSession) {
 	}
 }
 
-// memorySessions remembers in memory which operations were applied, for a store that cannot.
+// memorySessions remembers in memory which operations were applied, for a store that cannot
+// remember them itself.
 type memorySessions struct {
 	store partd.Partd
 
@@ -74,7 +75,7 @@ type memorySessions struct {
 // memorySession is guarded by knownSession.mu.
 type memorySession struct {
 	last      sessiontab.Operation // last operation applied
-	uncertain error                // error of last if its outcome is unknown
+	uncertain error                // error from last if its outcome is unknown
 }
 
 func (m *memorySessions) NewSession(context.Context) (uint64, error) {
@@ -92,7 +93,7 @@ func (m *memorySessions) EndSession(_ context.Context, session uint64) error {
 	return nil
 }
 
-// Apply implements [partd.Applier]. Only one operation of a session may be in progress at a time.
+// Apply implements [partd.Applier]. Only one operation in a session may be in progress at a time.
 func (m *memorySessions) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (applied bool, err error) {
 	m.mu.Lock()
 	x := m.table[tag.Session]

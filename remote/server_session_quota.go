@@ -54,7 +54,7 @@ func (s *sessions) endForgettable(ctx context.Context, owner *tenant) (ended boo
 	return true, nil
 }
 
-// forgetOne forgets a session of owner and returns it, or returns nil.
+// forgetOne forgets a session of owner and returns it, or returns nil if none can be forgotten.
 func (s *sessions) forgetOne(owner *tenant) *knownSession {
 	s.mu.Lock()
 	defer s.mu.Unlock()

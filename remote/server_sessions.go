@@ -124,7 +124,7 @@ func (s *sessions) issue(ctx context.Context, c *connSessions, user string) (x *
 	return x, tokenFor(user, token), nil
 }
 
-// token returns the token of a session from the store or, if the store issues no tokens, a token
+// token returns a session's token from the store or, if the store issues no tokens, a token
 // that is valid until the server stops.
 func (s *sessions) token(ctx context.Context, id uint64) (partd.SessionToken, error) {
 	if g, ok := s.guard(); ok {

@@ -14,7 +14,7 @@ type SpaceLimit interface {
 	Done(admitted int64)
 }
 
-// limitError wraps the error of a SpaceLimit that rejected a change.
+// limitError wraps the error from a SpaceLimit that rejected a change.
 type limitError struct{ error }
 
 func (e *limitError) Unwrap() error { return e.error }

@@ -24,8 +24,8 @@ type space struct {
 	refs int    // number of connections; guarded by spaces.mu
 }
 
-// spaces are the namespaces that connections use, and the namespaces with results of pops that a
-// client has not confirmed.
+// spaces holds the namespaces that connections use, and those with pop results that a client has
+// not confirmed.
 type spaces struct {
 	sessions    sync.Mutex // guards the sessions of all spaces, because a tenant's lists contain sessions of several spaces
 	lost        lostPops
@@ -90,7 +90,7 @@ func (s *spaces) release(p *space) {
 	}
 }
 
-// close drops all results of pops, and closes the stores of all namespaces except the default.
+// close drops all pop results, and closes the stores of all namespaces except the default.
 func (s *spaces) close(ctx context.Context) error {
 	s.defaultSpace.pops.close()
 	s.mu.Lock()

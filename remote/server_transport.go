@@ -24,8 +24,8 @@ type transport struct {
 	meters   *meters
 	budget   *budget
 
-	base   context.Context // context of changes; see Server
-	ctx    context.Context // context of requests that only read; ends with the connection
+	base   context.Context // context for changes; see Server
+	ctx    context.Context // context for requests that only read; ends with the connection
 	cancel context.CancelFunc
 	reader *zmtp.Reader
 
@@ -67,7 +67,7 @@ func (t *transport) write(parts ...[]byte) error {
 	return t.writeParts(parts...)
 }
 
-// writeParts is write for callers that hold writeMu.
+// writeParts does the work of write, for callers that hold writeMu.
 func (t *transport) writeParts(parts ...[]byte) error {
 	for len(parts) > 0 {
 		if err := t.writeStep(cutPieces(&parts, bytesPerDeadline)); err != nil {
@@ -114,8 +114,9 @@ func (t *transport) enterLarge() error {
 	return t.tenant.large.acquire(t.ctx)
 }
 
-// maxSmallFrame is the size up to which a frame may take memory with the demand admission, as if the
-// message ended with it. Larger frames must leave the elder's message room to finish (see mayGrow).
+// maxSmallFrame is the maximum size of a frame that may take memory with the demand admission, as
+// if it were the last frame of its message. Larger frames must leave room for the elder's message
+// to finish (see mayGrow).
 const maxSmallFrame = 64 << 10
 
 // Take takes memory for arriving data. If whole is true, the message needs no further memory.

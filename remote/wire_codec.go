@@ -95,8 +95,8 @@ const (
 
 const entryHeaderLen = 2 + 4
 
-// entries decodes entries into the memory of into. The keys and values are not copied: they point
-// into the message.
+// entries decodes entries, reusing the memory of the slice into. The keys and values are not
+// copied: they point into the message.
 func (d *decoder) entries(into []partd.Entry) []partd.Entry {
 	n := d.count(entryHeaderLen, entryMemory)
 	b := d.b

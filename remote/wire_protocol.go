@@ -95,9 +95,9 @@ type request struct {
 	seq     uint64 // number of the operation in the session
 	crc     uint32 // checksum of operation and body
 
-	// The fields below are the server's.
+	// The server sets the fields below.
 	arrived         time.Time
-	user, namespace string // the connection's at the arrival, for the audit log
+	user, namespace string // those of the connection when the request arrived, for the audit log
 	received, keys  int64  // number of bytes and of keys
 }
 

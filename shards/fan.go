@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// Error is an error of one shard.
+// Error is an error from one shard.
 type Error struct {
 	Shard string // name
 	Err   error
@@ -21,7 +21,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("shard %s: %v", e.Shard, e.Err) }
 
-// Unwrap returns the error of the shard's store.
+// Unwrap returns the error from the shard's store.
 func (e *Error) Unwrap() error { return e.Err }
 
 func concurrently(shards []*shard, f func(i int, sh *shard) error) []error {
@@ -75,8 +75,8 @@ func (s *Shards) prepare(ctx context.Context, n need, targets []*shard) error {
 	return err
 }
 
-// checkUnchanged returns err, the error of an operation. If the shard's server may have restarted
-// with another store during the operation, checkUnchanged adds an error. oldInstance is the server
+// checkUnchanged returns err, an operation's error. If the shard's server may have restarted with
+// another store during the operation, checkUnchanged adds an error. oldInstance is the server
 // instance before the operation. If the server restarted more than once, an instance with another
 // store may have answered, even if the current instance has the right store.
 func (s *Shards) checkUnchanged(ctx context.Context, sh *shard, n need, oldInstance uint64, err error) error {

@@ -92,7 +92,7 @@ func (s *Shards) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return s.scan(ctx, s.wholeShards())
 }
 
-// ScanPart is like Scan, but yields only the keys of one part. A part consists of as few shards, or
+// ScanPart is like Scan, but yields only the keys in one part. A part consists of as few shards, or
 // parts of shards, as possible.
 func (s *Shards) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	if err := storekit.CheckPart(part, parts); err != nil {
@@ -205,7 +205,8 @@ func (s *Shards) Stat(ctx context.Context) (total partd.Stats, err error) {
 	return total, err
 }
 
-// Check verifies the checksums of all stores. The result's Records also counts the shard lists.
+// Check verifies the checksums of all stores. The number of records in the result includes the
+// shard lists.
 func (s *Shards) Check(ctx context.Context) (total partd.CheckResult, err error) {
 	results := make([]partd.CheckResult, len(s.shards))
 	err = s.do(ctx, "verify", strict, s.shards, func(i int, store partd.Partd) (err error) {

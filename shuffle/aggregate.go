@@ -14,15 +14,15 @@ import (
 type Accumulator[T, A any] struct {
 	// Add adds a record to an accumulator.
 	Add func(to *A, record T)
-	// Merge merges other, an accumulator of the same key, into to. It may be called
-	// concurrently for different accumulators.
+	// Merge merges other, an accumulator for the same key, into to. It may be called concurrently
+	// for different accumulators.
 	Merge func(to *A, other *A)
 	// Size returns the approximate size in bytes of an accumulator's slices, maps and strings,
 	// without the struct itself. It is called after each Add and Merge. It may be nil if A has
 	// no slices, maps or strings.
 	Size func(*A) int
-	// Codec encodes accumulators that do not fit in memory. The zero value means
-	// [DefaultCodec], which has no slices, maps and pointers.
+	// Codec encodes accumulators that do not fit in memory. The zero value means [DefaultCodec],
+	// which does not support types with slices, maps or pointers.
 	Codec encode.ValueCodec[A]
 }
 
@@ -45,7 +45,7 @@ type Aggregator[T, K, A any] struct {
 	key    func(T) K
 	acc    Accumulator[T, A]
 	codec  encode.ValueCodec[K]
-	inline bool // whether the hash table itself stores the accumulators, instead of pages (see accumulators)
+	inline bool // whether the hash table itself, and not pages, stores the accumulators (see accumulators)
 }
 
 // NewAggregator returns an aggregator. The caller must close it.
@@ -199,7 +199,7 @@ func (l *accumulators[T, A]) Append(dst []byte, words []uint64) ([]byte, error) 
 	return l.acc.Codec.Encode(dst, l.item(words).value)
 }
 
-// Merge decodes an accumulator and merges it into the accumulator of words.
+// Merge decodes an accumulator and merges it into the one in words.
 func (l *accumulators[T, A]) Merge(words []uint64, isNew bool, data []byte) error {
 	other, err := l.acc.Codec.Decode(data)
 	if err != nil {

@@ -32,7 +32,7 @@ type Writer struct {
 
 	store partd.Partd
 
-	mu        sync.Mutex // also held during calls of the store, so that batches arrive in order of their numbers
+	mu        sync.Mutex // also held during calls to the store, so that batches arrive in order of their numbers
 	batches   uint64     // number of batches in the store
 	count     ledger.Count
 	buf       []byte

@@ -32,7 +32,7 @@ func (c *Committed) addControl(kind byte, rest []byte) error {
 	return nil
 }
 
-// WaitOptions are the options of [WaitCommitted]. Set either Tasks or Count.
+// WaitOptions are the options for [WaitCommitted]. Set either Tasks or Count.
 type WaitOptions struct {
 	Tasks []string // names of the tasks
 	Count int      // number of tasks, whatever their names

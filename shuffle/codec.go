@@ -25,16 +25,17 @@ func DefaultCodec[T any]() (encode.ValueCodec[T], error) {
 	return c, codecTypeError[T]("", err)
 }
 
-// codecTypeError says what to do if newCodec returned an error. of is "", or says what the type is for.
-func codecTypeError[T any](of string, err error) error {
+// codecTypeError returns nil if err is nil. Otherwise, it adds advice to err, an error from newCodec.
+// purpose says what T is for, such as "the accumulator, "; it may be "".
+func codecTypeError[T any](purpose string, err error) error {
 	if err == nil {
 		return nil
 	}
 	t := reflect.TypeFor[T]()
-	return argumentErrorf("no default codec for %s%v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", of, t, err, t, t)
+	return argumentErrorf("no default codec for %s%v: %w: pass encode.Gob[%v]() or encode.JSON[%v]() as its codec", purpose, t, err, t, t)
 }
 
-// newKeyCodec returns the codec of keys, for which the options have no codec.
+// newKeyCodec returns the codec for keys, which no option can replace.
 func newKeyCodec[K any]() (c encode.ValueCodec[K], err error) {
 	c, _, err = newCodec[K](true)
 	if err != nil {

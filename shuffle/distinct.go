@@ -14,7 +14,7 @@ func Distinct[T any](ctx context.Context, in iter.Seq2[T, error], o *Options[T])
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicator(ctx, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
 
-// DistinctBy yields the first record of each key. It yields the keys in no particular order.
+// DistinctBy yields the first record for each key. It yields the keys in no particular order.
 func DistinctBy[T, K any](ctx context.Context, in iter.Seq2[T, error], key func(T) K, o *Options[T]) iter.Seq2[T, error] {
 	return pipe(in, func() (*Deduplicator[T], error) { return NewDeduplicatorBy(ctx, key, o.oneThread()) }, (*Deduplicator[T]).Feed, (*Deduplicator[T]).Records)
 }
@@ -48,7 +48,7 @@ func NewDeduplicator[T any](ctx context.Context, o *Options[T]) (*Deduplicator[T
 }
 
 // NewDeduplicatorBy returns a deduplicator that works like [DistinctBy]. If several feeds receive
-// records of the same key, the deduplicator keeps the first record of one of these feeds. The
+// records with the same key, the deduplicator keeps the first record from one of these feeds. The
 // caller must close the deduplicator.
 func NewDeduplicatorBy[T, K any](ctx context.Context, key func(T) K, o *Options[T]) (*Deduplicator[T], error) {
 	if key == nil {
@@ -117,7 +117,7 @@ func (d *Deduplicator[T]) Records() iter.Seq2[T, error] {
 	})
 }
 
-// firstRecords stores the first record of each key of one hash table. A key's first state word is
+// firstRecords stores the first record for each key in one hash table. A key's first state word is
 // the record's block (upper half) and offset; the second is the record's length.
 type firstRecords struct {
 	blocks [][]byte

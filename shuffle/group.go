@@ -11,7 +11,7 @@ import (
 // Group is a key with its records.
 type Group[K, T any] struct {
 	Key K
-	// Values yields the group's records. Records of one feed keep their input order. Range over
+	// Values yields the group's records. Records from one feed keep their input order. Range over
 	// Values once, before the next group is requested.
 	Values iter.Seq2[T, error]
 }
@@ -45,9 +45,9 @@ func (g *Grouper[T, K]) Feed() (*Feed[T], error) { return g.keyed.feed() }
 // before calling ForEach.
 //
 // ForEach returns when all goroutines have ended. After the first error, or when ctx ends, it
-// cancels the contexts passed to use, and calls use for no further group. ForEach returns
-// this error joined with errors of the other goroutines. A panic in use propagates to
-// ForEach's caller.
+// cancels the contexts passed to use, and calls use for no further group. ForEach returns this
+// error joined with errors from the other goroutines. A panic in use propagates to ForEach's
+// caller.
 //
 // An additional goroutine reads groups ahead, into up to an eighth of Options.Memory. Groups in
 // this memory are processed concurrently. A group that does not fit delays the next groups until

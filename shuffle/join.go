@@ -27,8 +27,8 @@ const (
 	AntiJoin  = JoinKind(mergejoin.Anti)  // left records without a match
 )
 
-// JoinOptions are the options of a join; see also [Options]. The zero value and nil mean an
-// inner join with the defaults.
+// JoinOptions are the options for a join; see also [Options]. The zero value and nil mean an inner
+// join with the defaults.
 type JoinOptions[L, R any] struct {
 	Kind     JoinKind
 	Memory   int64
@@ -45,11 +45,11 @@ type Joined[L, R any] struct {
 	HasLeft, HasRight bool // false if the row has no record of that side
 }
 
-// Join yields each pair of a left and a right record that have the same key. The option Kind
-// selects other rows, such as records without a match. Rows are in no particular order.
-// Both sides, and even the records of a single key, can be larger than memory. Keys are equal
-// if their default encodings are equal. If K is a pointer, nil matches nothing, like SQL's
-// NULL. Records are newly decoded for each row.
+// Join yields each pair of a left and a right record that have the same key. The Kind option
+// selects other rows, such as records without a match. Rows are in no particular order. Both sides,
+// and even the records of a single key, can be larger than memory. Keys are equal if their default
+// encodings are equal. If K is a pointer, nil matches nothing, like SQL's NULL. Records are newly
+// decoded for each row.
 func Join[L, R, K any](ctx context.Context, left iter.Seq2[L, error], right iter.Seq2[R, error], leftKey func(L) K, rightKey func(R) K, o *JoinOptions[L, R]) iter.Seq2[Joined[L, R], error] {
 	start := func() (*Joiner[L, R, K], error) { return NewJoiner(ctx, leftKey, rightKey, o) }
 	return pipe(left, start, (*Joiner[L, R, K]).FeedLeft, func(j *Joiner[L, R, K]) iter.Seq2[Joined[L, R], error] {

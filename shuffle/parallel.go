@@ -24,7 +24,7 @@ type Feeder[T any] interface {
 //
 // FeedAll returns when all goroutines have ended. An error from a sequence or a feed, or the end of
 // ctx, stops the other goroutines at their next record. FeedAll returns this error joined with the
-// errors of the other goroutines. FeedAll cannot interrupt a blocked sequence; the sequence must
+// errors from the other goroutines. FeedAll cannot interrupt a blocked sequence; the sequence must
 // watch ctx itself. After an error, records are missing, so the caller should close the Feeder. A
 // panic in a sequence propagates to FeedAll's caller.
 func FeedAll[T any](ctx context.Context, f Feeder[T], n int, seqs ...iter.Seq2[T, error]) error {
@@ -144,7 +144,7 @@ func (k *keyed[T, K]) forEach(ctx context.Context, n int, use func(context.Conte
 	})
 }
 
-// minWorkerMemory is the minimum memory of a goroutine that reads groups, in bytes: two batches of
+// minWorkerMemory is the minimum memory for a goroutine that reads groups, in bytes: two batches of
 // 64 KiB, each of which can grow to 128 KiB.
 const minWorkerMemory = 256 << 10
 

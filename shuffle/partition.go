@@ -134,7 +134,7 @@ func (p *Partitions[T, K]) Keys() iter.Seq2[K, error] {
 	}
 }
 
-// Records yields the records of a partition, or nothing if there is no such partition. Records of
+// Records yields the records of a partition, or nothing if there is no such partition. Records from
 // one feed keep their input order. Call Verify to check that no record is missing.
 func (p *Partitions[T, K]) Records(key K) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {

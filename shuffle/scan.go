@@ -111,7 +111,8 @@ func (sc *scanner) addChunk(c partd.Chunk) error {
 		sc.hashed = append(sc.hashed, c.Key...)
 		sc.items.reset()
 	}
-	// Reserve no room for what earlier chunks contain of a record: the record may end much later.
+	// Reserve no room for the beginning of a record in earlier chunks, because the record may end
+	// much later.
 	room := len(c.Key) + len(c.Data)
 	b, err := sc.makeRoom(room)
 	if err != nil {

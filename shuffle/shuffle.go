@@ -53,7 +53,7 @@ const (
 	MinMemory     = 8 << 20
 )
 
-// Options are the options of a job with records of type T. The zero value and nil mean the
+// Options are the options for a job with records of type T. The zero value and nil mean the
 // defaults.
 type Options[T any] struct {
 	// Memory limits the memory for records and the data structures that hold them, in

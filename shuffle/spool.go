@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/logstore"
 )
 
-// spool appends records to the keys of a store. It counts the records, to verify later that all of
+// spool appends records to the keys in a store. It counts the records, to verify later that all of
 // them are read back. A value is a sequence of encoded records. Each record is preceded by its
 // length, as a uvarint.
 type spool struct {

@@ -25,24 +25,25 @@ type Hooks struct {
 	// dst, which is empty. In must not change or retain value. If the operation fails later, nothing is
 	// stored. The result for an empty append is not stored either, because an empty append changes nothing.
 	In func(ctx context.Context, key string, dst, value []byte) ([]byte, error)
-	// Out returns a reader of a key's value, given a reader of the key's stored bytes: the concatenated
-	// results of In. If the key does not exist, stored is empty, and the reader must return io.EOF. If the
-	// reader is an io.Closer, the layer closes it when nobody reads on. It must not use stored after that,
-	// so Close must stop any goroutine of the reader.
+	// Out returns a reader of a key's value, given a reader of the key's stored bytes: the
+	// concatenated results of In. If the key does not exist, stored is empty, and the reader must
+	// return io.EOF. If the reader is an io.Closer, the layer closes it when no more reads will
+	// follow. It must not use stored after that, so Close must stop any goroutine of the reader.
 	//
-	// To be faster, the reader may have a method Size() (int64, error), which returns the length of the
-	// value without delivering it, and ReadAll() ([]byte, error) for values in memory. stored has a method
-	// Next() ([]byte, error), which returns more bytes without copying them, valid until the next call.
+	// To be faster, the reader may have a method Size() (int64, error), which returns the length of
+	// the value without delivering it, and ReadAll() ([]byte, error) for values in memory. stored
+	// has a method Next() ([]byte, error), which returns the next bytes without copying them. They
+	// are valid until the next call.
 	Out func(ctx context.Context, key string, stored io.Reader) io.Reader
 	// SameSize promises that In keeps the length of each value. Keys and Stat then read no values.
 	SameSize bool
 }
 
-// Layer is a store over another store, for embedding in your own layer. It has every ability: what any of
-// them writes passes Hooks.In, and what any of them reads passes Hooks.Out. If the store beneath
-// lacks an ability, the error wraps errors.ErrUnsupported. Your layer may decline an ability in the
-// same way: it replaces the method with one that returns such an error. Package partd's functions then
-// fall back to other methods, as they do if the method is missing.
+// Layer is a store over another store, for embedding in your own layer. It has every ability. All
+// values written pass through Hooks.In, and all values read pass through Hooks.Out. If the store
+// beneath lacks an ability, the error wraps errors.ErrUnsupported. Your layer may decline an
+// ability in the same way: it replaces the method with one that returns such an error. Package
+// partd's functions then fall back to other methods, as they do if the method is missing.
 type Layer struct {
 	hooks   Hooks
 	store   partd.Partd
@@ -110,9 +111,9 @@ func (l *Layer) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return l.readAll(ctx, "get", keys, stored)
 }
 
-// Pop returns the values of keys and removes the keys. If the reader of Out fails, Pop removes nothing.
-// If other callers change the values during the call, the reader may fail only after Pop has removed
-// the keys; then Pop appends the stored bytes again.
+// Pop returns the values of keys and removes the keys. If the reader that Out returns fails, Pop
+// removes nothing. If other callers change the values during the call, the reader may fail only
+// after Pop has removed the keys; then Pop appends the stored bytes again.
 func (l *Layer) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	if l.hooks.Out == nil {
 		return partd.Pop(ctx, l.inner(), keys...)
@@ -193,7 +194,7 @@ func (l *Layer) EndSession(ctx context.Context, session uint64) error {
 	return l.unsupportedError("end session")
 }
 
-// SessionToken returns the secret token of a session; see [partd.SessionGuard].
+// SessionToken returns a session's secret token; see [partd.SessionGuard].
 func (l *Layer) SessionToken(ctx context.Context, session uint64) (partd.SessionToken, error) {
 	if g, ok := l.inner().(partd.SessionGuard); ok {
 		return g.SessionToken(ctx, session)
@@ -214,7 +215,7 @@ func (l *Layer) Scan(ctx context.Context) iter.Seq2[partd.Chunk, error] {
 	return l.readChunks(ctx, partd.Scan(ctx, l.inner()))
 }
 
-// ScanPart is Scan for the keys of one of several parts; see [partd.PartScanner].
+// ScanPart is like Scan, but yields only the keys in one of several parts; see [partd.PartScanner].
 func (l *Layer) ScanPart(ctx context.Context, part, parts int) iter.Seq2[partd.Chunk, error] {
 	return l.readChunks(ctx, partd.ScanPart(ctx, l.inner(), part, parts))
 }

@@ -29,10 +29,10 @@ type stream struct {
 	ctx     context.Context
 	op, key string
 	stored  watched
-	value   io.Reader // the reader of Out
+	value   io.Reader // the reader that Out returned
 	err     error     // first error, or io.EOF at the end
 
-	// Sources, of which stored uses at most one. They are fields to avoid allocations.
+	// Sources; at most one of them is in use as stored. They are fields to avoid allocations.
 	scanned partd.Value
 	memory  memory
 }
@@ -43,7 +43,7 @@ type source interface {
 	Next() ([]byte, error) // returns more bytes, valid until the next call, or io.EOF
 }
 
-// watched is a source that remembers the error of the store beneath.
+// watched is a source that remembers the error from the store beneath.
 type watched struct {
 	source
 	err error
@@ -78,12 +78,13 @@ func (s *stream) openScanned(v partd.Value) {
 
 func (s *stream) close() {
 	if c, ok := s.value.(io.Closer); ok {
-		_ = c.Close() // the value has been read, or nobody wants the rest
+		_ = c.Close() // the value has been read, or the rest is not needed
 	}
 }
 
-// check returns the error of an operation of s.value: the context's error if that has ended, the
-// error of the store beneath if reading failed there, or err with the operation and the key.
+// check returns the error to report after s.value returned err: the context's error if the context
+// has ended, the error from the store beneath if reading failed there, and otherwise err with the
+// operation and the key.
 func (s *stream) check(err error) error {
 	if err == nil || err == io.EOF {
 		return err
@@ -194,7 +195,8 @@ func (l *Layer) readValue(ctx context.Context, op, key string, stored []byte) (v
 	}
 }
 
-// size returns the length of a value. It reads the value into scratch if the reader of Out cannot tell.
+// size returns the length of a value. If the reader that Out returned cannot tell, size reads the
+// value into scratch.
 func (s *stream) size(v partd.Value, scratch []byte) (size int64, err error) {
 	s.openScanned(v)
 	defer s.close()
@@ -310,7 +312,7 @@ func (o *openReader) closedError(op string) error {
 	return o.stream.layer.keyError(op, o.stream.key, partd.ErrClosed)
 }
 
-// Rewind implements [Rewinder] if the reader of the store beneath does.
+// Rewind implements [Rewinder] if the reader from the store beneath does.
 func (o *openReader) Rewind() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -27,9 +27,9 @@ type batch struct {
 
 type share struct{ start, end int } // range of entries that a goroutine passes to In before it takes another share
 
-// write passes the values of entries through In, several of them in parallel, and calls store with the
-// results, which are valid until store returns. isAppend reports whether store appends them.
-func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []partd.Entry, store func([]partd.Entry) error) error {
+// write passes the values of entries through In, several of them in parallel, and calls save with the
+// results, which are valid until save returns. isAppend reports whether save appends them.
+func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []partd.Entry, save func([]partd.Entry) error) error {
 	if _, err := CheckEntries(op, entries); err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 		return &partd.Error{Op: op, Path: l.path(), Err: layer.ErrNoStore}
 	}
 	if l.hooks.In == nil {
-		return store(entries)
+		return save(entries)
 	}
 	b, ok := l.batches.Get().(*batch)
 	if !ok {
@@ -66,11 +66,12 @@ func (l *Layer) write(ctx context.Context, op string, isAppend bool, entries []p
 	if err != nil {
 		return err
 	}
-	return store(b.entries)
+	return save(b.entries)
 }
 
-// passIn returns what In makes of an entry's value. It offers In the unused end of buffer. If that may
-// be too short, it allocates a new buffer, and earlier results keep the old one.
+// passIn passes an entry's value to In, and returns the result. It offers In the unused end of
+// buffer. If that may be too short, it allocates a new buffer, and earlier results keep the old
+// one.
 func (l *Layer) passIn(ctx context.Context, op string, e partd.Entry, buffer *[]byte) ([]byte, error) {
 	if room := 128 + len(e.Value) + len(e.Value)/4; cap(*buffer)-len(*buffer) < room {
 		*buffer = make([]byte, 0, max(room, 2*cap(*buffer), 4<<10))
@@ -117,8 +118,8 @@ func (b *batch) divide(entries []partd.Entry) {
 	}
 }
 
-// parallel calls run for tasks 0 to n-1 on up to workers goroutines, and waits for them. After an
-// error, or once ctx ends, it starts no further task.
+// parallel calls run for tasks 0 to n-1, in at most the given number of worker goroutines, and
+// waits for them. After an error, or once ctx ends, it starts no further task.
 func (l *Layer) parallel(ctx context.Context, op string, workers, n int, run func(worker, task int) error) error {
 	if workers < 2 { // avoid the allocations for goroutines
 		for i := range n {

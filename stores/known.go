@@ -109,8 +109,8 @@ func tempOption() option {
 	return option{"temp", pathKind("DIR", true, "it is not a directory"), "", "create the store in a new directory inside DIR, and remove it on close"}
 }
 
-// serverStore returns the scheme for a server's store. The exists function of the scheme returns
-// true for every location, because opening such a store creates nothing.
+// serverStore returns the scheme for a server's store. The scheme's exists function returns true
+// for every location, because opening such a store creates nothing.
 func serverStore(scheme, usage, help string, extra ...option) store {
 	return store{
 		name: scheme, usage: usage, help: help, hasLocation: true, isRemote: true,
@@ -201,7 +201,7 @@ func levelKind(highest int) kind {
 	return numberKind(fmt.Sprintf("1-%d", highest), highest, fmt.Sprintf("must be a number from 1 to %d", highest))
 }
 
-// limitKind returns the kind of the option limit: a size below 2 GiB.
+// limitKind returns the kind of the "limit" option: a size below 2 GiB.
 func limitKind() kind {
 	return kind{"SIZE", func(value string) error {
 		n, err := ParseSize(value)

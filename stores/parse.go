@@ -58,7 +58,7 @@ func (t *Set) parse(rawURL string, defaults map[string]string) (*parsedURL, erro
 	return u, u.checkLocation(path)
 }
 
-// checkLocation returns an error if the URL has both a location and the option temp, or if it has
+// checkLocation returns an error if the URL has both a location and the "temp" option, or if it has
 // neither and the scheme needs a location.
 func (u *parsedURL) checkLocation(path string) error {
 	temp := u.storeOptions.text("temp", "")

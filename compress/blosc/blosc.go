@@ -48,7 +48,7 @@ const (
 	NoShuffle                  // unchanged
 )
 
-// Compressor compresses the blocks of a container. The format calls it the codec.
+// Compressor compresses the blocks in a container. The format calls it the codec.
 type Compressor uint8
 
 // The compressors that an [Encoder] supports.

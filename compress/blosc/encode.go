@@ -12,7 +12,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Options are the options of NewEncoder.
+// Options are the options for NewEncoder.
 type Options struct {
 	Compressor Compressor
 	Shuffle    Shuffle

@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/internal/base/storeerror"
 )
 
-// ErrNoStore is wrapped by the errors of a layer that was created without a store.
+// ErrNoStore is wrapped by the errors from a layer that was created without a store.
 var ErrNoStore = fmt.Errorf("there is no store beneath the layer: %w", storeerror.ErrNotOpened)
 
 // StoreOrFailing returns store. If store is nil, it returns a store whose operations all fail.

@@ -9,7 +9,7 @@ import (
 // can have such keys, because it can refer to the same long key many times.
 var ErrTooMuchWork = errors.New("comparing the keys of dicts and sets takes too much work for the length of the input")
 
-// Unique removes repeated keys of dicts and repeated elements of sets.
+// Unique removes repeated keys from dicts and repeated elements from sets.
 type Unique struct {
 	Work int64 // number of key bytes that may still be compared or hashed
 	keys keyer

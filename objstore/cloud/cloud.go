@@ -115,7 +115,7 @@ func OpenBucket(ctx context.Context, rawURL string) (objstore.Bucket, error) {
 	return newBucket(ctx, u.Scheme, u.Host+u.Path, options)
 }
 
-// remote is what the buckets of all clouds have in common.
+// remote holds what the buckets of all clouds have in common.
 type remote struct {
 	transport *http.Transport
 	url       string // without options
@@ -185,7 +185,8 @@ func open(ctx context.Context, scheme, location string, o map[string]string) (*S
 	return &Store{s, counter}, nil
 }
 
-// check returns the Check function of an option. It rejects values for which parse returns an error.
+// check returns the Check function for an option. It rejects values for which parse returns an
+// error.
 func check[T any](parse func(value string) (T, error)) func(string) error {
 	return func(value string) error {
 		_, err := parse(value)

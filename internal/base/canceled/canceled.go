@@ -43,7 +43,7 @@ type failureCause struct{ error }
 
 func (f *failureCause) Unwrap() error { return f.error }
 
-// endedError is the error of an operation that stopped because its context ended.
+// endedError is the error for an operation that stopped because its context ended.
 type endedError struct {
 	err   error // the operation's error, which wraps the context's error
 	cause error
@@ -62,7 +62,7 @@ func (e *endedError) Unwrap() error { return e.err }
 // Is also checks the cause, unless target is ErrUnknownOutcome. A cause that wraps
 // ErrUnknownOutcome is about another operation, and says nothing about the canceled one.
 func (e *endedError) Is(target error) bool {
-	if other, ok := target.(*endedError); ok { // another error of the same context
+	if other, ok := target.(*endedError); ok { // another error for the same context
 		return errors.Is(e.err, other.err) && errors.Is(e.cause, other.cause)
 	}
 	return target != storeerror.ErrUnknownOutcome && errors.Is(e.cause, target)

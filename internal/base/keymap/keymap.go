@@ -58,8 +58,9 @@ func (m *Map[V]) Footprint() int64 {
 }
 
 // Prefetch loads the slots of hashes[i], for each i in indexes, into the processor's cache. Call it
-// before Find for many keys: then cache misses overlap. The caller must use the result, which has
-// no meaning, so that the compiler keeps the memory reads. Prefetch does nothing for a small map.
+// before Find for many keys, so that cache misses overlap. The caller must use the result, which
+// has no meaning, so that the compiler keeps the memory reads. Prefetch does nothing for a small
+// map.
 func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	if len(m.slots) < largeTable {
 		return 0
@@ -71,7 +72,7 @@ func (m *Map[V]) Prefetch(hashes []uint64, indexes []uint32) (sink uint64) {
 	return sink
 }
 
-// Find returns the record of a key, or 0.
+// Find returns the record for a key, or 0.
 func (m *Map[V]) Find(hash uint64, key string) ID {
 	if len(m.slots) == 0 {
 		return 0

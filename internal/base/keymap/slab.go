@@ -271,7 +271,7 @@ func (s *Slab) addBlock(atLeast int) {
 		block = newBlock(size)
 		s.allocated.Add(int64(size))
 	}
-	// The new slice may share the array of the old one, which readers use without mu: append
+	// Readers use the old slice without mu. The new slice may share its array, because append
 	// writes only past the old slice's end.
 	blocks = append(blocks, block)
 	s.blocks.Store(&blocks)

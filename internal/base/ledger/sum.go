@@ -77,7 +77,7 @@ type Piece struct {
 	hash  xxh3.Hasher
 }
 
-// Start begins an empty part of the value of a key.
+// Start begins an empty part of a key's value.
 func (p *Piece) Start(key string) {
 	p.Bytes = 0
 	p.hash.Reset()

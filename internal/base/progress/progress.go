@@ -1,5 +1,5 @@
-// Package progress shows the progress of long work on a terminal, on a single line: bytes,
-// percent, rate and remaining time, or what the work waits for.
+// Package progress shows the progress of long work on a terminal, on a single line: bytes, percent,
+// rate and remaining time, or what the work is waiting for.
 package progress
 
 import (
@@ -19,14 +19,14 @@ func IsTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// TerminalWidth returns the width of a terminal in columns, or otherwise if w is not a terminal.
-func TerminalWidth(w io.Writer, otherwise int) int {
+// TerminalWidth returns the width of a terminal in columns, or defaultWidth if w is not a terminal.
+func TerminalWidth(w io.Writer, defaultWidth int) int {
 	if f, ok := w.(*os.File); ok {
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
 			return columns
 		}
 	}
-	return otherwise
+	return defaultWidth
 }
 
 // Bar shows the progress of one job, which may have several steps.
@@ -47,7 +47,7 @@ type step struct {
 // nothing.
 const interval = 250 * time.Millisecond
 
-// Start shows progress until Stop, if show is true.
+// Start shows progress until Stop is called, if show is true.
 func Start(w io.Writer, show bool) *Bar {
 	b := &Bar{w: w, stop: make(chan struct{})}
 	if show {

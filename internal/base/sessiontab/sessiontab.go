@@ -90,10 +90,10 @@ func (t *Table[V]) All() iter.Seq2[uint64, V] {
 	}
 }
 
-// MaxSessions is the maximum number of sessions of a Dict or a File.
+// MaxSessions is the maximum number of sessions that a Dict or a File keeps.
 const MaxSessions = 1 << 13
 
-// Operation identifies an operation of a session. The zero value stands for no operation.
+// Operation identifies an operation in a session. The zero value stands for no operation.
 type Operation struct {
 	Number uint64
 	CRC    uint32 // checksum of the request
@@ -132,7 +132,7 @@ func NewSecret() []byte {
 	return secret
 }
 
-// NewToken derives the token of a session from a secret of its store.
+// NewToken derives a session's token from a secret of its store.
 func NewToken(secret []byte, session uint64) [16]byte {
 	h := hmac.New(sha256.New, secret)
 	h.Write(binary.LittleEndian.AppendUint64(nil, session))

@@ -29,7 +29,8 @@ type token struct {
 // exponent, maxDigits bounds the memory for the exact value.
 const maxDigits = 400
 
-// otherSyntax maps characters of expressions in pandas and in programming languages to what an expression has instead.
+// otherSyntax maps characters that pandas and programming languages use to what an expression uses
+// instead.
 var otherSyntax = map[rune]string{'&': "and", '|': "or", '~': "not", '!': "not", '[': "(", '`': "names in double quotes"}
 
 // nextToken reads the token of text at an offset, and returns the offset after the token.

@@ -13,14 +13,14 @@ const (
 	anyOne
 )
 
-// Pattern is a parsed pattern of the operator "like".
+// Pattern is a parsed pattern for the "like" operator.
 type Pattern struct {
 	Prefix string // the text before the first % or _
 	runes  []rune
 }
 
-// ParsePattern parses values[0], the pattern of the operator "like". values[1], if it exists, is the escape character
-// for % and _.
+// ParsePattern parses values[0], the pattern for the "like" operator. values[1], if it exists, is
+// the escape character for % and _.
 func ParsePattern(values []Literal) (*Pattern, error) {
 	escape := rune(-1)
 	if len(values) > 1 {

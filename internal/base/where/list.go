@@ -15,8 +15,9 @@ func CutQuoted(list string) (content, rest string, ok bool) {
 	return content, list[end:], ok
 }
 
-// CutElement cuts an element, such as x as "new name", and the comma after it from the beginning of list. It returns
-// the text before "as", the name after it, or "" without one, and whether a comma follows.
+// CutElement cuts an element, such as x as "new name", and the comma after it from the beginning of
+// list. It returns the text before "as", the name after it ("" if there is none), and whether a
+// comma follows.
 func CutElement(list string) (element, name, rest string, more bool, err error) {
 	element, rest, more = strings.Cut(list, ",")
 	as := IndexAs(element)

@@ -63,7 +63,7 @@ func PartHint(field string) string {
 	return "; the parts of a column are " + strings.Join(slices.Sorted(maps.Keys(usages)), ", ")
 }
 
-// parsePart parses a call of a function, except its closing parenthesis, which is then the next token.
+// parsePart parses a function call, except its closing parenthesis, which is then the next token.
 func (p *parser) parsePart(part *Part) {
 	p.depth++
 	defer func() { p.depth-- }()

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// Time is a moment.
+// Time is a point in time.
 type Time struct{ Seconds, Nanos int64 } // since 1970 in UTC
 
-// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an offset from
-// UTC. Without an offset, the result has the text's date and time in UTC.
+// ParseTime parses a date or time in the syntax of expressions, and reports whether the text has an
+// offset from UTC. If it has none, the result is the text's date and time in UTC.
 func ParseTime(text string) (at time.Time, offset bool, err error) {
 	t, offset, ok := scanTime([]byte(text))
 	if !ok {
@@ -60,7 +60,7 @@ func scanTime(text []byte) (at Time, offset, ok bool) {
 		east = -east
 	}
 	at.Seconds -= east
-	return at, true, okH && okM && h <= 24 && m <= 60 // as package time
+	return at, true, okH && okM && h <= 24 && m <= 60 // as in package time
 }
 
 // cutClock cuts a time of day such as 23:59:59.999 from the beginning of text. Seconds and their decimals can be

@@ -55,7 +55,7 @@ type Node struct {
 	Offset int
 }
 
-// Columns appends the names of the columns that the node tests to names, without duplicates.
+// Columns appends to names the names of the columns that the node tests, without duplicates.
 func (n *Node) Columns(names []string) []string {
 	for _, part := range n.Parts {
 		names = part.Columns(names)

@@ -13,11 +13,11 @@ import (
 func newAdopt(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "adopt [flags] HOST:PORT",
-		Short: "Replace a server that lost its store with an empty one",
-		Long: `Accept a server whose store was lost, for example with its disk, as an empty
-member of the servers that share the keys of --store tcp://A,B,C. Its store must
-be empty. The other servers keep their keys; the keys of this server are gone.
-All servers must be running.
+		Short: "Readmit a server that lost its store, with an empty store",
+		Long: `Let a server whose store was lost, for example with its disk, rejoin the servers
+that share the keys of --store tcp://A,B,C. Its store must be empty. The other
+servers keep their keys; the keys of this server are gone. All servers must be
+running.
 
 Until you do this, every command that needs this server fails, because the
 server may just have been started with the wrong directory, or before its disk

@@ -71,7 +71,7 @@ func completeScheme(ctx context.Context, prefix string) []string {
 	return completions
 }
 
-// completeKeys completes the keys of a store, if it exists.
+// completeKeys completes the keys in a store, if it exists.
 func completeKeys(url *string, base64Keys *bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, previous []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		const keysOnly = cobra.ShellCompDirectiveNoFileComp

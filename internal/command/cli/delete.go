@@ -26,8 +26,8 @@ confirmation. A key that does not exist is not an error.`,
 func newDrop(_ *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drop [flags]",
-		Short: "Remove all keys of a store",
-		Long: `Remove every key of a store. There is no confirmation. The store must exist; a
+		Short: "Remove all keys from a store",
+		Long: `Remove every key from a store. There is no confirmation. The store must exist; a
 directory that is not a store is left unchanged.
 
 The empty store remains and can be filled again. It still has some files:

@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 )
 
-const distinctHelp = `Read files, and write the first record of each value of the fields that --by
-names. Without --by, records are equal if all of their bytes are. The records
+const distinctHelp = `Read files, and write the first record for each value of the fields named by
+--by. Without --by, records are equal if all of their bytes are. The records
 keep the order of the input, after the header. There can be any number of
 records: data that does not fit in memory goes to temporary files.
 

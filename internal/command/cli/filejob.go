@@ -33,7 +33,7 @@ prefix(x, N) is the first N characters. day(x) and month(x) are the day
 (2026-01-31) and the month (2026-01) of a date as it is written, without
 conversion to UTC.`
 
-// formatsHelp describes input and output in the help of commands on files.
+// formatsHelp describes input and output in the help for commands on files.
 const formatsHelp = selectionHelp + `
 
 Input: the extension of a file's name gives its format (.csv; .tsv, .tab;
@@ -49,8 +49,8 @@ names, or else that of the file's name, or else that of the input.`
 // fileArgument describes the FILE argument in an error about missing files.
 const fileArgument = "FILE (for standard input: - and --format)"
 
-// fileCommand adds flags and behavior to a command that turns files into files with an engine. The command
-// must already have the flag --by.
+// fileCommand adds flags and behavior to a command that turns files into files with an engine. The
+// command must already have the --by flag.
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
 	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
 	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")

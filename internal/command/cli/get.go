@@ -31,15 +31,16 @@ value, which is not an error; a note says so.`,
 				return err
 			}
 			if n == 0 {
-				fmt.Fprintf(a.err, "partd: note: the store has no value of the key %q\n", key)
+				fmt.Fprintf(a.err, "partd: note: the store has no value for the key %q\n", key)
 			}
 		}
 		return nil
 	})
 }
 
-// keysCommand adds flags and behavior to a command whose arguments are keys of a store, which with opens and closes.
-func keysCommand(cmd *cobra.Command, with func(context.Context, string, func(partd.Partd) error) error,
+// keysCommand adds flags and behavior to a command whose arguments are keys in a store. withStore opens
+// the store for handle, and closes it afterwards.
+func keysCommand(cmd *cobra.Command, withStore func(context.Context, string, func(partd.Partd) error) error,
 	handle func(context.Context, partd.Partd, []string) error,
 ) *cobra.Command {
 	url, base64Keys := storeFlag(cmd), base64Flag(cmd.Flags())
@@ -49,7 +50,7 @@ func keysCommand(cmd *cobra.Command, with func(context.Context, string, func(par
 		if err != nil {
 			return err
 		}
-		return with(cmd.Context(), *url, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
+		return withStore(cmd.Context(), *url, func(store partd.Partd) error { return handle(cmd.Context(), store, keys) })
 	}
 	return cmd
 }

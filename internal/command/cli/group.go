@@ -80,7 +80,7 @@ read.`
 func newGroup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "group --by F[,F…] [--agg LIST] [flags] [--] FILE…",
-		Short: "Aggregate the records of each value of a field",
+		Short: "Aggregate the records that have the same value in a field",
 		Long:  groupHelp + formatsHelp,
 		Example: `  partd group --by "Origin State" birdstrikes.csv
   partd group --by user,day --agg "count,sum(bytes) as b" -o out.csv log-*.csv.gz
@@ -90,7 +90,7 @@ func newGroup(a *app) *cobra.Command {
   partd group --by id --agg "median(v),quantile(v,0.9),regr_r2(v,w)" points.csv
   partd group --by 2 --no-header --agg "mean(4),list(1)" --to-format jsonl a.csv`,
 	}
-	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names, or numbers: 1 is the first field, -1 the last")
+	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names or numbers (1 is the first field, -1 the last)")
 	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
 	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
 	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` of --agg; add :asc for the smallest (default: the first one)")

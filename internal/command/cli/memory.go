@@ -12,12 +12,12 @@ import (
 const (
 	defaultMemory = 256 << 20
 	minMemory     = 16 << 20
-	maxForLog     = 8 << 30 // maximum memory of a log store
+	maxForLog     = 8 << 30 // maximum memory for a log store
 )
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
+	flags.Var(s, "memory", "memory to use at most: a `SIZE` of 16MiB or more")
 	return s
 }
 
@@ -29,7 +29,7 @@ func limitMemory(memory int64, rawURL string) map[string]string {
 	return map[string]string{"memory": fmt.Sprint(storeShare(memory, rawURL))}
 }
 
-// storeShare returns the value of the option memory for a store and each of its layers.
+// storeShare returns the value of the "memory" option for a store and for each of its layers.
 func storeShare(memory int64, rawURL string) int64 {
 	share := memory / 4 * 3
 	prefix, _, _ := strings.Cut(rawURL, ":")

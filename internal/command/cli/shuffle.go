@@ -75,12 +75,12 @@ func newShuffle(a *app) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	f := shuffleFlags{
-		by:         fs.String("by", "", "use this `FIELD` as the key: a name, or a number: 1 is the first field, -1 the last"),
+		by:         fs.String("by", "", "use this `FIELD` as the key: a name or a number (1 is the first field, -1 the last)"),
 		partitions: fs.Int("partitions", 0, "use `N` partitions, 0 to N-1, as keys, selected by a hash of the fields"),
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "append to the content of the store"),
 		replace:    fs.Bool("replace", false, "first drop the content of the store"),
-		stats:      fs.Bool("stats", false, "also compare a checksum of all records by reading a log: store back, and show it"),
+		stats:      fs.Bool("stats", false, "read a log: store back, compare a checksum of all records, and show it"),
 		inputFlags: newInputFlags(cmd, "write the summary as a JSON object", ", or run the command for each with --append"),
 	}
 	completeFields(cmd, "by", &f.inputFlags)

@@ -224,7 +224,7 @@ type entryList struct {
 	hashed      []byte
 }
 
-// fill converts each record of a block to an entry, which is valid as long as the block. If
+// fill converts each record in a block to an entry, which is valid as long as the block. If
 // partitions is not 0, the key is a partition number.
 func (l *entryList) fill(b *records.Block, partitions int) {
 	l.entries, l.arena = l.entries[:0], l.arena[:0]

@@ -12,7 +12,7 @@ fields separated by commas, and write one file per key to the directory DIR.
 Each file begins with the header, and keeps its records in the order of the
 input. Its extension is that of the first FILE, unless --to-format names another
 format. There can be any number of keys: only one file is open at a time, and
-data that does not fit in memory goes to temporary files in the directory --tmp.
+data that does not fit in memory goes to temporary files in the --tmp directory.
 
 Each file is named after its key: the value or, for several fields, the values as
 a line of csv. Bytes other than letters, digits and "-_.() " are written as %XX.
@@ -22,7 +22,7 @@ name is %h followed by the key's SHA-256 hash. If a file would become larger tha
 header. A file with a single record may be larger.
 
 DIR must be empty, or not exist. --force also accepts other directories: it
-replaces files of the same names, and keeps others. The files appear only when
+replaces files with the same names, and keeps others. The files appear only when
 all of them are complete: a run that fails leaves DIR unchanged. Until then they
 are in a temporary directory in DIR or, if DIR does not exist yet, next to it.
 

@@ -25,10 +25,10 @@ func newStat(a *app) *cobra.Command {
 		Long: `Show the number of keys and bytes in a store, the bytes of its files on disk,
 and its largest keys.
 
-With --watch it repeats this every second (less often if it takes long), until
-it is interrupted, and shows how many bytes per second the store grows and, for
-a server, how many changes per second it applies. On a terminal it shows a page,
-otherwise a line each time, or with --json an object per line.`,
+With --watch it repeats this every second (less often if reading takes long),
+until it is interrupted, and shows how many bytes per second the store grows
+and, for a server, how many changes per second it applies. On a terminal it
+shows a page, otherwise a line each time, or with --json an object per line.`,
 		Example: `  partd stat
   partd stat --top 50 --store log:photos
   partd stat --json
@@ -96,7 +96,7 @@ func keysJSON(keys []partd.KeyInfo) []keyRecord {
 	return records
 }
 
-// largestKeys returns the n largest keys of a store, largest first. Keys of equal size are sorted
+// largestKeys returns the n largest keys in a store, largest first. Keys of equal size are sorted
 // by name. largestKeys also counts all keys and their bytes, unless n is 0.
 func largestKeys(ctx context.Context, store partd.Partd, n int) (top []partd.KeyInfo, total partd.Stats, err error) {
 	if n == 0 {

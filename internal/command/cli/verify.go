@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/shards"
 )
 
-const verifyHelp = `Read all data that a log: store ever stored, even what was deleted or replaced
-since, and compare all checksums and the ledgers: the number of records
-appended, their bytes, and a sum of their hashes. Nothing is changed.
+const verifyHelp = `Read all data that a log: store ever stored, even data that has since been
+deleted or replaced, and compare all checksums and the ledgers: the number of
+records appended, their bytes, and a sum of their hashes. Nothing is changed.
 
 It continues after damage, and reports the file and offset of each damaged
 place, or why a store cannot be opened. The exit code is then 1. An incomplete

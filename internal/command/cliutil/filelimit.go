@@ -11,7 +11,7 @@ import (
 func WarnFileLimit(log *slog.Logger, maxConnections, otherFiles int) {
 	need := maxConnections + otherFiles
 	if limit := vfs.OpenFileLimit(); limit > 0 && limit < need {
-		log.Warn("the limit of open files is too low for --max-connections: raise it (ulimit -n, or LimitNOFILE of systemd), or accept fewer connections",
+		log.Warn("the limit on open files is too low for --max-connections: raise it (ulimit -n, or systemd's LimitNOFILE), or accept fewer connections",
 			"limit", limit, "max_connections", maxConnections, "needed", need)
 	}
 }

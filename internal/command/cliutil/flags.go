@@ -86,7 +86,7 @@ func (e *Env) Apply(cmd *cobra.Command) error {
 	return err
 }
 
-// ProgressFlag adds the flag --progress to a command.
+// ProgressFlag adds the --progress flag to a command.
 func ProgressFlag(cmd *cobra.Command) *string {
 	value := cmd.Flags().String("progress", "auto", "show progress: `WHEN` is auto (on a terminal), always or never")
 	Complete(cmd, "progress", "auto", "always", "never")

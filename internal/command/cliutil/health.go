@@ -15,8 +15,9 @@ import (
 	"github.com/go-partd/partd/internal/server/certfiles"
 )
 
-// NewHealth returns the command that asks a running server for its health, for containers without curl. The address is
-// the value of the server's own flag --http or, if the server has it, --health, which precedes.
+// NewHealth returns the command that asks a running server for its health, for containers without
+// curl. The default address is the value of the first of the server's own address flags that is
+// set, such as --http.
 func NewHealth(out io.Writer, program string, flags ...string) *cobra.Command {
 	var live bool
 	var ca string

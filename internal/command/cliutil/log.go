@@ -42,7 +42,8 @@ func NewLog(format string, w io.Writer) *slog.Logger {
 	return slog.New(limitWarnings(slog.NewTextHandler(w, nil)))
 }
 
-// warnings is the handler of a command that is not a server. It writes warnings and errors to w, as lines for people.
+// warnings is the log handler for a command that is not a server. It writes warnings and errors to
+// w, as lines for people.
 type warnings struct {
 	slog.Handler
 	program string
@@ -66,7 +67,8 @@ func (h warnings) Handle(_ context.Context, r slog.Record) error {
 	return err
 }
 
-// WarnTorn logs that opening a log store has skipped an incomplete record at the end of the store, if it has.
+// WarnTorn logs a warning if opening a log store skipped an incomplete record at the end of the
+// store.
 func WarnTorn(log *slog.Logger, store partd.Partd) {
 	if s, ok := partd.As[interface {
 		partd.Partd

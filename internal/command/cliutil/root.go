@@ -26,7 +26,7 @@ func (p *Program) Root(root *cobra.Command) *cobra.Command {
 	root.Long += `
 
 Every flag can also be given as an environment variable, named in brackets
-beside it; a flag on the command line takes precedence.
+next to it; a flag on the command line takes precedence.
 
 Exit codes: ` + p.ExitCodes
 	// cobra prints "NAME version " before Version, so remove these words from the text. A custom
@@ -69,10 +69,10 @@ Exit codes: ` + p.ExitCodes
 	return root
 }
 
-// maxHelpWidth is the maximum width of the help of flags, in columns.
+// maxHelpWidth is the maximum width of the help for flags, in columns.
 const maxHelpWidth = 120
 
-// wrapFlags wraps the help of flags to the width of the terminal.
+// wrapFlags wraps the help for flags to the width of the terminal.
 func (p *Program) wrapFlags(root *cobra.Command) {
 	usage := root.UsageFunc()
 	root.SetUsageFunc(func(cmd *cobra.Command) error {

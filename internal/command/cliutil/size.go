@@ -42,7 +42,7 @@ func (s *Size) Set(text string) error {
 
 // LimitHeap makes the garbage collector keep the process near the given memory.
 func LimitHeap(memory int64) {
-	const program = 8 << 20 // memory of the program without data
+	const program = 8 << 20 // memory that the program needs without data
 	if limit := memory + memory/16 + program; limit < debug.SetMemoryLimit(-1) {
 		debug.SetMemoryLimit(limit)
 	}

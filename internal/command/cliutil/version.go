@@ -8,16 +8,18 @@ import (
 	"strings"
 )
 
-// release is the version of a program that was built from a release's source distribution for Python, or "": the
-// linker sets it. Other programs have the version of the main module, which Go records.
+// release is the version of a program that was built from a release's source distribution for
+// Python; the linker sets it. In other programs it is "", and their version is that of the main
+// module, which Go records.
 var release string
 
 // pseudoVersion matches the versions that Go makes for commits without a release, such as
 // v0.1.1-0.20300131100000-0123456789ab.
 var pseudoVersion = regexp.MustCompile(`[-.]\d{14}-([0-9a-f]{12})$`)
 
-// Build returns the version of the program, which is "devel" unless a release was built, and the commit that it was
-// built from, which is "unknown" if Go did not record one. All programs show this version, as do the servers' metrics.
+// Build returns the program's version ("devel" unless a release was built) and the commit that it
+// was built from ("unknown" if Go recorded none). All programs show this version, as do the
+// servers' metrics.
 func Build() (version, commit string) { return build(buildInfo()) }
 
 func build(info *debug.BuildInfo) (version, commit string) {

@@ -50,7 +50,7 @@ func (t *turn) leaveQueue() {
 	}
 }
 
-// wait says when an operation tries again to use its store.
+// wait says when an operation should try again to use its store.
 type wait struct {
 	changed <-chan struct{}
 	retry   <-chan time.Time // can be nil
@@ -130,7 +130,7 @@ func (t *turn) tryOpen(ctx context.Context, e *entry) (wait, error) {
 	return w, nil
 }
 
-// await waits without holding mu, which must be held.
+// await unlocks mu, waits as w says, and locks mu again. mu must be held.
 func (s *Set) await(ctx context.Context, w wait, deadline <-chan time.Time) error {
 	s.mu.Unlock()
 	defer s.mu.Lock()

@@ -43,7 +43,7 @@ func (s *Set) List(ctx context.Context, after string, limit int) ([]remote.Names
 	return infos, nil
 }
 
-// diskUsed returns the size of a store's files in bytes, without holes and preallocated space. It
+// diskUsed returns the size of a store's files in bytes, excluding holes and preallocated space. It
 // ignores files that disappear during the call.
 func diskUsed(dir string) (bytes int64) {
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // the function returns no errors
@@ -118,7 +118,7 @@ func (s *Set) removeExpired(name string) {
 		e = s.entry(name)
 	}
 	if e.users > 0 {
-		s.touch(e) // the last user also does this when it leaves, unless the process is killed before
+		s.touch(e) // the last user also does this when it leaves, unless the process is killed first
 	}
 	if e.users > 0 || e.leases > 0 || e.store != nil || e.changing != nil || !s.isExpired(name) {
 		s.forget(e)

@@ -41,7 +41,7 @@ type Options struct {
 	Measure func(partd.Partd) (disk, pending int64, err error)
 	// Reclaim frees the space of a store's deleted data.
 	Reclaim func(context.Context, partd.Partd)
-	// ReaderMemory and ListingMemory are the memory of an open reader and of a listing, in
+	// ReaderMemory and ListingMemory are the memory that an open reader and a listing use, in
 	// bytes.
 	ReaderMemory, ListingMemory int64
 	Logger                      *slog.Logger
@@ -139,7 +139,7 @@ func (s *Set) expiredPath(name string) string {
 	return filepath.Join(s.dir, expiredPrefix+fileName(name))
 }
 
-// entry returns the entry of a namespace, and adds it if necessary. mu must be held.
+// entry returns the entry for a namespace, and adds it if necessary. mu must be held.
 func (s *Set) entry(name string) *entry {
 	e := s.entries[name]
 	if e == nil {

@@ -53,7 +53,7 @@ func (c *config) add(cmd *cobra.Command) {
 	fl.IntVar(&c.MaxConnections, "max-connections", 1024, "maximum `NUMBER` of connections; when it is reached, a new connection replaces an idle one")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory to use, half for messages and half for the store; a mem: store uses as much as its data needs")
 	fl.IntVar(&c.MaxHandles, "max-handles", 1024, "maximum `NUMBER` of open readers and listings, of all clients together")
-	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of the handshake of a new connection")
+	fl.DurationVar(&c.HandshakeTimeout, "handshake-timeout", 10*time.Second, "maximum `DURATION` of a new connection's handshake")
 	fl.DurationVar(&c.IdleTimeout, "idle-timeout", 0, "maximum `DURATION` for which a connection may be idle; 0 means no limit")
 	fl.DurationVar(&c.StallTimeout, "stall-timeout", 30*time.Second, "`DURATION` within which a client must send or read each 512 KiB of a message, plus a second for each 16 KiB; also the maximum time that a message waits for memory")
 	fl.DurationVar(&c.DrainTimeout, "drain-timeout", 10*time.Second, "when told to stop, flush the store, and then wait at most this `DURATION` for the requests in progress")

@@ -15,7 +15,8 @@ type listener struct {
 	opts remote.ServeOptions
 }
 
-// acceptNotifier is a listener that closes begun at the first Accept. Then serveAll prints "ready".
+// acceptNotifier is a listener that closes the channel begun at the first Accept. serveAll then
+// prints "ready".
 type acceptNotifier struct {
 	net.Listener
 	once  sync.Once

@@ -94,7 +94,8 @@ func serve(ctx context.Context, c *config, s streams) (err error) {
 	err = serveAll(ctx, server, listeners, s.out)
 	stop()
 	log.Info("stopping: flushing the store, finishing the requests in progress, then closing the store", "drain_timeout", c.DrainTimeout)
-	// The flush may take any time. Only a second signal or --stop-timeout ends the process earlier.
+	// The flush may take any amount of time. Only a second signal or --stop-timeout ends the
+	// process earlier.
 	err = errors.Join(err, server.Shutdown(context.WithoutCancel(ctx)))
 	if err != nil {
 		return err
@@ -113,7 +114,8 @@ func (c *config) logListeners(log *slog.Logger, listeners []listener, hasUsers b
 	}
 }
 
-// newServer returns a server of store, with its limits and namespaces. The server closes store.
+// newServer returns a server for store, with the limits and namespaces that c configures. The
+// server closes store.
 func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logger) (*serving, error) {
 	var namespaceOpts namespaces.Options
 	guard, err := c.space.newGuard(ctx, c.store, store, &namespaceOpts, log)
@@ -122,7 +124,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	}
 	c.SpaceLimit = guard
 	c.MaxMessage, c.Memory, c.Logger = c.maxMessage.Bytes, c.memory.Bytes/2, log
-	set, err := c.openNamespaces(store, &namespaceOpts, log)
+	namespaceSet, err := c.openNamespaces(store, &namespaceOpts, log)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +134,7 @@ func newServer(ctx context.Context, c *config, store partd.Partd, log *slog.Logg
 	if strings.Contains(c.store, "readonly=true") {
 		dir = ""
 	}
-	return &serving{server, logStore, guard, set, &c.space, dir}, err
+	return &serving{server, logStore, guard, namespaceSet, &c.space, dir}, err
 }
 
 // serveAll serves each listener, and prints a line when it accepts connections.

@@ -53,15 +53,15 @@ func MainWith(set *stores.Set, args []string) int {
 			}
 			fmt.Fprintln(s.err, "partd-server: second signal: exiting immediately, without finishing the requests in progress")
 			if number, ok := sig.(syscall.Signal); ok {
-				return 128 + int(number) // the code that shells give a process killed by a signal
+				return 128 + int(number) // the exit code that shells report for a process killed by a signal
 			}
 			return cliutil.ExitFailed
 		}
 	}
 }
 
-// repeatWindow is the time after the first signal in which other signals are ignored. timeout(1)
-// and shells send the same signal twice: to the process, and to its group.
+// repeatWindow is the time after the first signal during which other signals are ignored.
+// timeout(1) and shells send the same signal twice: to the process, and to its group.
 const repeatWindow = time.Second
 
 func run(ctx context.Context, set *stores.Set, args []string, s streams) int {
@@ -89,7 +89,7 @@ flushes the store, finishes the requests in progress (for at most --drain-timeou
 closes the store, and exits. A second signal makes it exit immediately. On SIGHUP, it
 reads the users and the certificates again.
 
-A server without --tokens-file and --tls-client-ca has no users: anyone who can
+A server with neither --tokens-file nor --tls-client-ca has no users: anyone who can
 connect may read, change and remove everything. Therefore the server listens beyond
 this machine only if it has both users and TLS, or if --insecure is given.`
 

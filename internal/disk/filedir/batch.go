@@ -39,7 +39,7 @@ type batch struct {
 	scratch   []byte
 }
 
-// groupByKey finds the keys of a batch, and links the entries of each key in nextEntry. It marks
+// groupByKey finds the keys in a batch, and links the entries of each key in nextEntry. It marks
 // each keyFile with the batch's number, which is cheaper than a map for each batch.
 func (b *batch) groupByKey(entries Entries) {
 	b.cache.batch++
@@ -162,7 +162,7 @@ func (b *batch) findTuple(k *keyFile) error {
 	return err
 }
 
-// buildRecord builds the undo record of the batch, which the journal must seal.
+// buildRecord builds the batch's undo record. The journal must seal the record.
 func (b *batch) buildRecord(entries Entries) {
 	rec := newRecord(b.record)
 	for _, k := range b.touched {

@@ -38,7 +38,7 @@ type Dir struct {
 	batch    batch
 }
 
-// Options are the options of [Open].
+// Options are the options for [Open].
 type Options struct {
 	Sync         bool                                             // make each operation survive a power loss
 	MaxOpenFiles int                                              // maximum number of files that stay open between operations; 0 means the default

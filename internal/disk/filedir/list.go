@@ -26,8 +26,8 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, nil
 }
 
-// ReaderMemory estimates, in bytes, the memory of an open reader and of another listing of all
-// keys.
+// ReaderMemory estimates the memory that an open reader and another listing of all keys use, in
+// bytes.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }
@@ -125,8 +125,8 @@ var errStopped = errors.New("the caller stopped the scan")
 // call.
 type Visit func(key string, offset int64, data []byte, last bool) bool
 
-// Scan visits the values of the keys that exist when Scan begins. It visits only the keys whose
-// file names matches accepts, or all keys if matches is nil.
+// Scan visits the values of the keys that exist when Scan begins. It visits only the keys for whose
+// file names matches returns true, or all keys if matches is nil.
 func (d *Dir) Scan(ctx context.Context, matches func(name string) bool, visit Visit) error {
 	list, err := d.listAll(ctx, matches)
 	if err != nil {

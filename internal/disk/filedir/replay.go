@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// replay completes or undoes the operation that a record of the journal describes.
+// replay completes or undoes the operation that a record in the journal describes.
 type replay struct {
 	*env
 	tree     *tree
@@ -81,8 +81,8 @@ func (r *replay) syncFinished() error {
 
 func (r *replay) mayHaveRebooted() bool { return r.record.boot == 0 || r.record.boot != r.boot }
 
-// undo removes the bytes that an append added to the file of s, which is span i of the record. It keeps
-// bytes that another process appended afterwards.
+// undo removes the bytes that an append added to the file that s, span i of the record, describes.
+// It keeps bytes that another process appended afterwards.
 func (r *replay) undo(s *span, i int) (err error) {
 	path := r.path(s.name)
 	file, err := r.tree.cache.open(path, os.O_RDWR)

@@ -94,8 +94,8 @@ func (t *tree) eachName(below string, strict bool, visit func(name string, kind 
 	}
 }
 
-// listFiles returns the names of the files with values. If matches is not nil, it returns only the
-// names that matches accepts. For strict, see eachName.
+// listFiles returns the names of the files with values. If matches is not nil, listFiles returns
+// only the names for which matches returns true. For strict, see eachName.
 func (t *tree) listFiles(strict bool, matches func(name string) bool) (*nameList, error) {
 	list := new(nameList)
 	err := t.eachName("", strict, func(name string, kind names.Kind) error {

@@ -15,13 +15,13 @@ import (
 // positions increase. The zero value is ready to use. A Group is safe for concurrent use.
 type Group struct {
 	synced  atomic.Uint64 // last synced position
-	arrived atomic.Int64  // number of calls of Wait since the last sync began
+	arrived atomic.Int64  // number of calls to Wait since the last sync began
 
 	mu      sync.Mutex
 	current *round // nil if no sync is running
 
 	// Only the leader of a round uses these fields.
-	expected int64         // expected number of callers of the next round
+	expected int64         // expected number of callers in the next round
 	duration time.Duration // duration of the last sync
 }
 

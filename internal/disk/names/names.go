@@ -39,7 +39,7 @@ type Kind int
 const (
 	Foreign Kind = iota // not written by this store
 	Short               // value of a key that the name encodes
-	Long                // value of a long key, which another file contains
+	Long                // value of a long key; the key itself is in another file
 	Own                 // other file of the store
 )
 

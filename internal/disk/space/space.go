@@ -142,7 +142,7 @@ func (g *Guard) Done(admitted int64) {
 type State struct {
 	Free, Used int64 // in bytes; -1 if no limit needs the figure
 	Refused    int64 // total number of refused changes
-	Err        error // why a change would be refused now, or the error of the last measurement
+	Err        error // why a change would be refused now, or the error from the last measurement
 }
 
 // State returns the current state. It measures again if the last figures are old.
@@ -208,8 +208,8 @@ func (g *Guard) refresh(age time.Duration) <-chan struct{} {
 	return done
 }
 
-// await waits until done is closed, for at most maxWait. mu must be held; it is released while
-// waiting.
+// await waits until done is closed, for at most maxWait. mu must be held; it is released during
+// the wait.
 func (g *Guard) await(done <-chan struct{}) {
 	if done == nil {
 		return

@@ -17,8 +17,8 @@ func processStart(pid int) string {
 	return fmt.Sprint(p.Proc.P_starttime.Sec, " ", p.Proc.P_starttime.Usec)
 }
 
-// BootSession returns a text that stays the same until the machine restarts, or "" if the system does
-// not provide one.
+// BootSession returns a string that stays the same until the machine restarts, or "" if the system
+// does not provide one.
 func BootSession() string {
 	id, err := syscall.Sysctl("kern.bootsessionuuid")
 	if err != nil {

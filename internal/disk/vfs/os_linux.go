@@ -24,8 +24,8 @@ func processStart(pid int) string {
 	return fields[start] + " " + strings.TrimSpace(boot)
 }
 
-// BootSession returns a text that stays the same until the machine restarts, or "" if the system does
-// not provide one.
+// BootSession returns a string that stays the same until the machine restarts, or "" if the system
+// does not provide one.
 func BootSession() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

@@ -43,8 +43,8 @@ type Puncher interface {
 	Punch(off, n int64) error
 }
 
-// Cacher is a File in the page cache of the operating system. Its methods never wait for the disk on
-// purpose, and are hints: the system may ignore them.
+// Cacher is a File in the operating system's page cache. Its methods are hints: the system may
+// ignore them, and they do not intentionally wait for the disk.
 type Cacher interface {
 	// Prefetch starts to read a range into the cache.
 	Prefetch(off, n int64)

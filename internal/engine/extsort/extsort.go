@@ -25,7 +25,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 )
 
-// MinMemory is the minimum memory of a sorter, in bytes.
+// MinMemory is the minimum memory for a sorter, in bytes.
 const MinMemory = spill.MinMemory
 
 // Options configures a [Sorter].
@@ -80,7 +80,7 @@ type Sorter struct {
 // sizes holds sizes in bytes that depend on the sorter's memory.
 type sizes struct {
 	slot          int
-	block         int // size of a block of a run; a longer record has its own block
+	block         int // size of a block in a run; a longer record has its own block
 	buffer        int // size of a writer's buffer, and of an output block
 	bufferRecords int // maximum number of records in a writer's buffer; a slot has room for their entries
 	maxRecord     int // maximum size of a record with its key

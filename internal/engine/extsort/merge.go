@@ -165,7 +165,7 @@ func codeOf(key, base []byte, common int) code {
 }
 
 // cursor iterates over the sorted records of a slot or a run. Its head is valid until the next
-// call of next.
+// call to next.
 type cursor struct {
 	head
 	seq int64 // seq of the slot or run

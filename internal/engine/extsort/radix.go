@@ -113,7 +113,7 @@ func (s *sorter) sortEqual(list, scratch []Entry, depth int) {
 	s.sort(list[shortCount:], scratch, depth+8)
 }
 
-// bytesLeft returns the number of bytes that a key has from offset depth on, but at most 9.
+// bytesLeft returns the number of bytes that a key has from the offset depth on, but at most 9.
 func (s *sorter) bytesLeft(e Entry, depth int) int {
 	n := int(e.Ref & maxRefLen)
 	if n == maxRefLen {

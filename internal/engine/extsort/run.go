@@ -24,15 +24,14 @@ func (s *Sorter) newRun(seq int64) (*run, error) {
 	return &run{File: f, seq: seq}, nil
 }
 
-// add adds a record to the run. It writes the record's length as the upper bits of a number whose
-// lowest bit is 1 if the key is omitted; then the key's length and the key, unless omitted; then
+// add adds a record to the run: first a number whose upper bits are the record's length, and whose
+// lowest bit is 1 if the key is omitted; then, unless omitted, the key's length and the key; then
 // the record. sameKey says that the previous record has the same key, so the key can be omitted.
 func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// The first record of a block always includes its key, so that blocks can be read
-	// separately.
+	// The first record in a block always includes its key, so that blocks can be read separately.
 	if sameKey && len(r.Buf) > 0 {
 		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
 	} else {
@@ -66,7 +65,7 @@ func (s *Sorter) fill(r *run, next func() (*head, bool, error)) error {
 	}
 }
 
-// runReader reads the blocks of a run in order. It reads the next block in the background.
+// runReader reads the blocks in a run in order. It reads the next block in the background.
 type runReader struct {
 	s         *Sorter
 	run       *run

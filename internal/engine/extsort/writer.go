@@ -27,10 +27,10 @@ type Writer struct {
 // same writer.
 func (s *Sorter) Writer() (*Writer, error) { return s.newWriter(0, false) }
 
-// Batch returns the writer of a batch. Batches are numbered from 0 without gaps; records with equal
-// keys are sorted by batch. Several batches can be written at the same time. A batch that outgrows
-// its buffer blocks until all earlier batches are closed, so a batch must not wait for a later one.
-// A sorter must not use both Writer and Batch.
+// Batch returns the writer for a batch. Batches are numbered from 0 without gaps; records with
+// equal keys are sorted by batch. Several batches can be written at the same time. A batch that
+// outgrows its buffer blocks until all earlier batches are closed, so a batch must not wait for a
+// later one. A sorter must not use both Writer and Batch.
 func (s *Sorter) Batch(number uint64) (*Writer, error) { return s.newWriter(number, true) }
 
 func (s *Sorter) newWriter(batch uint64, ordered bool) (*Writer, error) {

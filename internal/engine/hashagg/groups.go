@@ -14,7 +14,7 @@ import (
 // Group is a key with its state. It is valid until the next iteration.
 type Group struct {
 	Key     []byte
-	Records uint64   // number of calls of Get for the key
+	Records uint64   // number of calls to Get for the key
 	State   []uint64 // words of the state
 	States  States   // holds the other parts of the state; nil without NewStates
 }
@@ -184,7 +184,7 @@ func (t *Table) takeOwned(tables []*Table, used []int) (bool, error) {
 	return true, nil
 }
 
-// addEntry merges an entry of another table into t. It returns false if t is full.
+// addEntry merges an entry from another table into t. It returns false if t is full.
 func (t *Table) addEntry(hash uint64, o *Table, from int) bool {
 	key := o.key(from)
 	pos := t.find(hash, key)

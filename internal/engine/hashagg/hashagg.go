@@ -64,7 +64,7 @@ type States interface {
 
 // Stats holds statistics about an aggregator.
 type Stats struct {
-	Records int64  // number of calls of Get
+	Records int64  // number of calls to Get
 	KeySum  uint64 // sum of the key hashes of all records
 	Groups  int64  // number of groups yielded
 	Spills  int64  // number of times a table was written to a file
@@ -79,7 +79,7 @@ var ErrTooLarge = fmt.Errorf("the group is %w for the memory of the aggregation"
 type Aggregator struct {
 	spill.Engine
 	opts     Options
-	share    int64 // memory of a table in bytes
+	share    int64 // memory for a table in bytes
 	minShare int64 // minimum of share
 	seed     maphash.Seed
 

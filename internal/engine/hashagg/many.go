@@ -48,7 +48,7 @@ func (t *Table) GetStates(keys [][]byte, handle func(first int, states [][]uint6
 		}
 		t.prefetchSlots(hashes[:len(group)], &candidates)
 		states := t.stateBatch[:0]
-		handled := 0 // number of keys of the group whose states handle has received
+		handled := 0 // number of keys in the group whose states handle has received
 		resets := t.resets
 		for i, key := range group {
 			pos := int(candidates[i]) - 1

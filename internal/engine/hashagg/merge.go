@@ -192,7 +192,8 @@ func (m *merger) merge(t *Table, sources []*spillFile, first, end, level int) (*
 	return m.repartition(t)
 }
 
-// repartition divides a partition that did not fit in t, and merges the smaller partitions.
+// repartition divides a partition that did not fit in t, and merges the smaller partitions. Its results
+// are those of merge.
 func (m *merger) repartition(t *Table) (_ *Table, err error) {
 	if t.n > 0 {
 		if err := t.emptyTable(); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // spillFile is a file of states. Each full table is written to it as a run: the table's states in
-// the order of their partitions. Each block of the file has states of one partition.
+// the order of their partitions. Each block in the file has states from one partition.
 //
 // A state is stored as the key's length, the record count and the data's length (all uvarints),
 // followed by the key and the data.

@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 )
 
-// BatchSize is the maximum number of keys in a call of [Finder.Find].
+// BatchSize is the maximum number of keys in a call to [Finder.Find].
 const BatchSize = 64
 
 // Finder looks up keys in a table, after [Table.Index]. Each goroutine needs its own.

@@ -60,8 +60,8 @@ const (
 	oneEntry   = 1 << 32 // in a key's first entry: added for each entry of the key
 )
 
-// New returns a table that uses at most memory bytes. Up to threads goroutines can add records
-// to it concurrently.
+// New returns a table. memory is its maximum size in bytes, and threads is the maximum number of
+// goroutines that add records concurrently.
 func New(memory int64, threads int) *Table {
 	// At most 1/32 of the memory remains unused in pieces.
 	const minShift, maxShift = 9, 21 // 4 KiB and 16 MiB

@@ -43,7 +43,7 @@ func (k Kind) RightUnmatched() bool { return k == Right || k == Full }
 // Pairs reports whether the join yields pairs of records.
 func (k Kind) Pairs() bool { return k < Semi }
 
-// Options are the options of a join.
+// Options are the options for a join.
 type Options struct {
 	Kind       Kind
 	MatchEmpty bool  // empty keys match each other; otherwise they match nothing

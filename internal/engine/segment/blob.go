@@ -47,7 +47,7 @@ func (r *BlobRef) StoredLen() int64 { return r.Length + r.tableLen() }
 
 func (r *BlobRef) tableLen() int64 { return (r.Length + blobBlock - 1) / blobBlock * 4 }
 
-// BlobTable returns the CRC table of a value.
+// BlobTable returns the CRC table for a value.
 func BlobTable(value []byte) []byte {
 	table := make([]byte, 0, (len(value)+blobBlock-1)/blobBlock*4)
 	for off := 0; off < len(value); off += blobBlock {

@@ -29,7 +29,7 @@ type HotRun struct {
 	Len     uint32
 	Bytes   int64 // length of the part of the key's value that the run contains
 	Resets  bool  // the run contains a Set or Delete, which discards earlier segments' values
-	Deleted bool  // the key does not exist after all entries of the run are applied
+	Deleted bool  // the key does not exist after all entries in the run are applied
 	Key     []byte
 }
 

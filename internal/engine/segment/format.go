@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Castagnoli is the CRC-32C table of all checksums.
+// Castagnoli is the CRC-32C table for all checksums.
 var Castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Format holds the parameters of a store's files.

@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
 
-// Default and minimum memory of an engine, in bytes. Some engines need MinMemory per thread.
+// Default and minimum memory for an engine, in bytes. Some engines need MinMemory per thread.
 const (
 	DefaultMemory = 256 << 20
 	MinMemory     = 256 << 10
@@ -28,7 +28,8 @@ var ErrClosed error = closedError{}
 // ErrOpenWriters is matched by each OpenWritersError.
 var ErrOpenWriters = errors.New("feeds are open")
 
-// OpenWritersError is the error for reading while writers are open. It is their number.
+// OpenWritersError is the error for reading while writers are open. Its value is the number of open
+// writers.
 type OpenWritersError int
 
 func (e OpenWritersError) Error() string {

@@ -142,7 +142,7 @@ func (f *File) Close() error {
 	}
 	f.Quota.Release(f.size)
 	if err := f.file.Close(); err != nil {
-		return fmt.Errorf("closing a temporary file of %s: %w", f.content, err)
+		return fmt.Errorf("closing a temporary file with %s: %w", f.content, err)
 	}
 	return nil
 }

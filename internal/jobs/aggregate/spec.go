@@ -239,7 +239,7 @@ func closingParen(text string) int {
 	return -1
 }
 
-// StoresValues reports whether the function must keep values of a group. Other functions keep only
+// StoresValues reports whether the function must keep values in a group. Other functions keep only
 // numbers computed from the values.
 func (s Spec) StoresValues() bool {
 	switch s.Func {

@@ -78,8 +78,9 @@ func decodeSum(s []uint64) (Number, bool) {
 // and Number.Hi; the second word is Number.Lo.
 const extremeWords = 2
 
-// setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1). Of an integer
-// and an equal float, the integer remains, so that the result does not depend on their order.
+// setExtreme replaces the extreme s by n if n is smaller (sign -1) or larger (sign 1). If an
+// integer and a float are equal, the integer remains, so that the result does not depend on their
+// order.
 func setExtreme(s []uint64, n Number, sign int) {
 	head := n.Hi<<2 | hasInts
 	if n.Float {

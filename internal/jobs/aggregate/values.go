@@ -21,7 +21,7 @@ func (p *Program) NewValues(n int) *Values {
 	return v
 }
 
-// Parse checks the values of a record that are not empty, and stores them in v at index i. It returns
+// Parse checks the values in a record that are not empty, and stores them in v at index i. It returns
 // the column of the first invalid value, or -1.
 func (p *Program) Parse(v *Values, i int, texts [][]byte) int {
 	for col, c := range p.checks {
@@ -54,8 +54,8 @@ func (c check) parse(text []byte) (n Number, ok bool) {
 	return n, ok
 }
 
-// ParseColumn is like Parse for a column of several records: it stores the values data[from[k]:to[k]]
-// at index first and the following indexes. It returns false if a value is invalid.
+// ParseColumn is like Parse for a column of several records: it stores the values
+// data[from[k]:to[k]] at the indexes first+k. It returns false if a value is invalid.
 func (p *Program) ParseColumn(v *Values, first, col int, data []byte, from, to []uint32) bool {
 	check, to := p.checks[col], to[:len(from)]
 	numbers, present := v.Numbers[col][first:first+len(from)], v.Present[col][first:first+len(from)]
@@ -110,10 +110,10 @@ const (
 	zeros    = '0' * eachByte
 )
 
-// shortDigits parses a number of n bytes, 1 to 8: digits with or without a minus sign and a point. Its text is in the n
-// lowest bytes of word, in little-endian order. It returns 1 as the sign of a negative number, the digits as an
-// integer, and the number of digits after the point, or -1 without a point. It returns false for any other text, which
-// ParseNumber may accept.
+// shortDigits parses a number of n bytes, 1 to 8: digits with or without a minus sign and a point.
+// Its text is in the n lowest bytes of word, in little-endian order. It returns sign = 1 for a
+// negative number, the digits as an integer, and the number of decimals after the point (-1 if
+// there is no point). It returns false for any other text, which ParseNumber may accept.
 func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok bool) {
 	if byte(word) == '-' {
 		sign = 1
@@ -151,8 +151,8 @@ func combineDigits(word uint64) uint64 {
 	return word & 0x0000ffff0000ffff * (10000<<32 + 1) >> 32
 }
 
-// Add adds the records with index first and the following indexes to the states of their groups.
-// Several records can have the same state.
+// Add adds the records, from index first on, to the states of their groups. Several records can
+// have the same state.
 func (p *Program) Add(states [][]uint64, v *Values, first int) {
 	for _, s := range p.steps {
 		present, numbers := v.Present[s.col][first:first+len(states)], v.Numbers[s.col][first:first+len(states)]

@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// condition is a node of a condition on the fields of a record. Fields are text, unless they are
+// condition is a node in a condition on the fields of a record. Fields are text, unless they are
 // compared with numbers, dates, true or false.
 type condition struct {
 	op      where.Operator
@@ -104,7 +104,8 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 			kinds[i] = isTime
 		}
 	}
-	// The order of the constants is isText, isNumber, isTime, isBool: this means that only text and times occur.
+	// The constants are ordered isText, isNumber, isTime, isBool, so this condition means that only
+	// text and times occur.
 	if slices.Max(kinds) == isTime && slices.Min(kinds) == isText && !slices.Contains(kinds, isNumber) {
 		clear(kinds) // a list of dates and other text is text
 	}
@@ -116,7 +117,7 @@ func commonKind(name string, values []where.Literal) (valueKind, error) {
 	return kinds[0], nil
 }
 
-// setValues sets the values of c.kind with which the field is compared.
+// setValues sets the values, which have the kind c.kind, that the field is compared with.
 func (c *condition) setValues(values []where.Literal) error {
 	if c.op == where.In && c.kind == isText {
 		c.in = map[string]bool{}
@@ -237,8 +238,8 @@ var outcomes = [where.Operators][3]truth{
 
 var negate = [4]truth{yes, unknown, no, invalid}
 
-// joined has the results of and and or, by the results of both sides. If the left side decides, the right
-// side may be invalid.
+// joined has the results of "and" and "or" for the results of both sides. If the left side decides,
+// the right side may be invalid.
 var joined = [where.Operators]*[4][4]truth{
 	where.And: {
 		no:      {no, no, no, no},
@@ -254,11 +255,11 @@ var joined = [where.Operators]*[4][4]truth{
 	},
 }
 
-// testColumns tests records split by columns from index n on, one for each element of out. Column own+f of
-// columns has the condition's field f.
-func (c *condition) testColumns(columns *records.Columns, own, n int, out []truth) {
+// testColumns sets out[i] to the result for record first+i of columns. Column firstField+f has the
+// condition's field f.
+func (c *condition) testColumns(columns *records.Columns, firstField, first int, out []truth) {
 	if len(c.parts) > 0 {
-		c.parts[0].testColumns(columns, own, n, out)
+		c.parts[0].testColumns(columns, firstField, first, out)
 		if c.op == where.Not {
 			for i, t := range out {
 				out[i] = negate[t]
@@ -268,7 +269,7 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 		table := joined[c.op]
 		next := make([]truth, len(out))
 		for _, part := range c.parts[1:] {
-			part.testColumns(columns, own, n, next)
+			part.testColumns(columns, firstField, first, next)
 			for i, t := range next {
 				out[i] = table[out[i]][t]
 			}
@@ -276,7 +277,7 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 		return
 	}
 	data := columns.Data
-	from, to := columns.From[own+c.field][n:n+len(out)], columns.To[own+c.field][n:n+len(out)]
+	from, to := columns.From[firstField+c.field][first:first+len(out)], columns.To[firstField+c.field][first:first+len(out)]
 	result := outcomes[c.op]
 	switch {
 	case c.part == nil && c.kind == isNumber:
@@ -296,7 +297,7 @@ func (c *condition) testColumns(columns *records.Columns, own, n int, out []trut
 		var other []byte
 		for i, start := range from {
 			if c.other >= 0 {
-				other = data[columns.From[own+c.other][n+i]:columns.To[own+c.other][n+i]]
+				other = data[columns.From[firstField+c.other][first+i]:columns.To[firstField+c.other][first+i]]
 			}
 			out[i] = c.testValue(data[start:to[i]], other)
 		}
@@ -319,8 +320,9 @@ func truthOf(b bool) truth {
 	return no
 }
 
-// compare compares a value with the condition's. It returns false if the value is not of the
-// required kind. Two fields are compared as numbers if both are numbers, and otherwise as text.
+// compare compares a field's value with the condition's value. It returns false if the value is not
+// of the required kind. Two fields are compared as numbers if both are numbers, and otherwise as
+// text.
 func (c *condition) compare(value, other []byte) (order int, ok bool) {
 	if c.other >= 0 {
 		x, okX := aggregate.ParseNumber(value)

@@ -12,7 +12,7 @@ import (
 )
 
 // distinctEngine runs [Distinct]. It sorts the records by the fields, and then sorts the first
-// record of each value by its position in the input. Before the sort, each worker drops records
+// record for each value by its position in the input. Before the sort, each worker drops records
 // whose values it has seen. Such records cannot be the first with their values, because a worker
 // receives its blocks in input order.
 type distinctEngine struct {
@@ -78,8 +78,9 @@ func (d *distinctEngine) Run(ctx context.Context, j *Job) (err error) {
 	return nil
 }
 
-// setSortKey makes the values of the fields the sort key. The data to sort is the record, after its
-// position in the input. If the worker has seen the values, the result is false: drop the record.
+// setSortKey makes the values of the fields the sort key. The data to sort is the record's position
+// in the input, followed by the record. If the worker has already seen the values, setSortKey
+// returns false, which drops the record.
 func (d *distinctEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
 	r.key = trimNewline(b.Record)
 	switch {

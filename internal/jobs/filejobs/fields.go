@@ -84,8 +84,9 @@ func (n *fieldName) finish(list string) (rest string, more bool, err error) {
 	return rest, more, err
 }
 
-// wholeName returns the longest column name at the beginning of list that ends where a name can end, or "". Names whose
-// parts between commas are all columns must be quoted.
+// wholeName returns the longest column name at the beginning of list that ends where a name can
+// end, or "". A name with commas must be quoted if each of its parts between commas is also a
+// column's name.
 func wholeName(list string, columns []string) (name string) {
 	isNoColumn := func(part string) bool { return !slices.Contains(columns, part) }
 	for _, c := range columns {

@@ -82,7 +82,8 @@ func Columns(name string, layout records.Layout, limit int) ([]string, error) {
 	return start.Columns, nil
 }
 
-// numberColumns names the columns of records without names by their numbers, as JSON lines need names.
+// numberColumns names the columns by their numbers if they have no names, because JSON lines need
+// names.
 func (in *Inputs) numberColumns(l records.Layout) {
 	if l.HasHeader() || l.Format == records.JSONL {
 		return
@@ -139,8 +140,8 @@ func (in *Inputs) SeparatorHint(l records.Layout) string {
 	return ""
 }
 
-// Warnings warns if the records have one field, but would have more with another separator, or if the
-// header looks like data.
+// Warnings returns a warning if the records have one field, but would have more with another
+// separator, or if the header looks like data.
 func (in *Inputs) Warnings(l records.Layout) []string {
 	if !l.HasHeader() {
 		return nil

@@ -219,7 +219,7 @@ type sortRecord struct {
 	buf        []byte // memory for key and value
 }
 
-// sortBy returns a function that adds the records of a block to a sorter. setKey sets the key
+// sortBy returns a function that adds the records in a block to a sorter. setKey sets the key
 // of a record, and returns false for a record that must not be sorted.
 func (j *Job) sortBy(sorter *extsort.Sorter, setKey func(*records.Block, *sortRecord) (bool, error)) func(*records.Block) error {
 	bufs := make([][]byte, j.Threads)
@@ -311,7 +311,7 @@ func adviseSpace(err error, advice string, dirs ...string) error {
 }
 
 func (j *Job) engineMemory() int64 {
-	if j.selection.Replaces() { // each thread has a buffer for the new records of a block
+	if j.selection.Replaces() { // each thread has a buffer for the new records in a block
 		return j.Memory.ForEngine(2 * j.Threads)
 	}
 	return j.Memory.ForEngine(j.Threads)

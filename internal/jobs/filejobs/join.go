@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// JoinOptions configures [Join]. The files of the job are the left side.
+// JoinOptions configures [Join]. The job's files are the left side.
 type JoinOptions struct {
 	On         string // fields, separated by commas: F, or F=G if the right side calls it G
 	Kind       mergejoin.Kind

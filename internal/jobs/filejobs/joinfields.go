@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// The key fields of a record are the fields that --on names. A stored record begins with the length
+// The key fields in a record are the fields that --on names. A stored record begins with the length
 // of its key fields, plus one, as a uvarint. If the output cannot represent a record, the record is
 // stored as cannotWrite and the reason, and causes an error only if it must be written.
 const cannotWrite = 0

@@ -121,7 +121,7 @@ func (p *joinProbe) beginWith(b *records.Block) error {
 	return nil
 }
 
-// join joins the records of the batch. If p.large.splitsAllFields is set, a batch has at most one
+// join joins the records in the batch. If p.large.splitsAllFields is set, a batch has at most one
 // record, and fields holds all of its fields. Otherwise, fields is not used.
 func (p *joinProbe) join(fields [][]byte) error {
 	n := len(p.large.fields)

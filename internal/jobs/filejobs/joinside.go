@@ -111,7 +111,7 @@ func (s *joinSide) findColumns() {
 	}
 }
 
-// allFields returns a splitter that returns the fields of a record in the order of s.columns.
+// allFields returns a splitter that returns a record's fields in the order of s.columns.
 func (s *joinSide) allFields() *records.Splitter {
 	return allFields(s.job.From, s.columns[:max(len(s.columns)-len(s.parts), 0)], s.parts...)
 }
@@ -183,7 +183,7 @@ func (s *joinSide) appendKeyOf(w *joinWorker, b *records.Block) (key []byte, ok 
 }
 
 // selectKeyFields appends the current record's key fields, which --on names. b.Fields must contain
-// all fields of the record.
+// all fields in the record.
 func (s *joinSide) selectKeyFields(dst [][]byte, b *records.Block) (_ [][]byte, ok bool) {
 	from, n := len(dst), len(b.Fields)
 	for _, k := range s.keys {

@@ -72,7 +72,7 @@ type joinWriter struct {
 
 type sideFields struct {
 	key, others []byte
-	exists      bool // the row includes a record of this side
+	exists      bool // the row includes a record from this side
 }
 
 func (o *joinOutput) newWriter(ctx context.Context, worker int) *joinWriter {
@@ -96,7 +96,7 @@ func (w *joinWriter) write(left, right []byte) error {
 	return w.writeRow()
 }
 
-// setFields sets one side's fields of the next rows from a stored record. If rec is nil, the fields
+// setFields sets one side's fields in the next rows from a stored record. If rec is nil, the fields
 // are empty.
 func (w *joinWriter) setFields(s *joinSide, rec []byte) (err error) {
 	p := &w.fromLeft
@@ -135,8 +135,8 @@ func (w *joinWriter) writeRow() (err error) {
 	return w.endRow(from)
 }
 
-// selectRow removes the row that begins at index from of w.buf if it is not selected, and otherwise all columns that
-// are not selected.
+// selectRow removes the row that begins at w.buf[from] if it is not selected. Otherwise, it removes
+// the row's columns that are not selected.
 func (w *joinWriter) selectRow(from int) error {
 	if w.selector == nil {
 		w.selector = w.selection.Selector(w.job.Memory.MaxRecord())()
@@ -166,7 +166,7 @@ func (w *joinWriter) selectRow(from int) error {
 	return nil
 }
 
-// writeWhole writes a record of the left side as a row of a semi or anti join.
+// writeWhole writes a record from the left side as a row of a semi or anti join.
 func (w *joinWriter) writeWhole(record []byte) error {
 	from := len(w.buf)
 	w.buf = append(w.buf, record...)

@@ -19,7 +19,7 @@ type firstKeys struct {
 	dropped  int64    // number of keys that were rejected
 }
 
-// keyOverhead is the estimated memory of a key, besides its bytes.
+// keyOverhead is the estimated memory for a key, besides its bytes.
 const keyOverhead = 64
 
 // add adds a key, and reports whether it is among the n smallest so far. Of equal keys, those

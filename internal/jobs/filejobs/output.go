@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/internal/jobs/zfile"
 )
 
-// sink is the output of a job. It is the standard output, or a file that is written atomically
-// and compressed according to its extension.
+// sink is a job's output. It is the standard output, or a file that is written atomically and
+// compressed according to its extension.
 type sink struct {
 	*output.Writer
 	file       *output.File // nil for the standard output
@@ -45,7 +45,7 @@ func openSink(ctx context.Context, o *Options) (*sink, error) {
 	return &sink{Writer: output.NewWriter(ctx, packer), file: f, compressor: packer}, nil
 }
 
-// commit completes the output. Only now does the file appear under its name.
+// commit completes the output. The file appears under its name only now.
 func (s *sink) commit() error {
 	if err := s.end(); err != nil || s.file == nil {
 		return err
@@ -119,7 +119,7 @@ func newConverter(j *Job, w io.Writer) (*converter, error) {
 	return c, err
 }
 
-// allFields returns a splitter that returns all fields of a record, and then parts. JSON lines may lack
+// allFields returns a splitter that returns all fields in a record, and then parts. JSON lines may lack
 // some.
 func allFields(layout records.Layout, columns []string, parts ...records.Field) *records.Splitter {
 	if layout.Format != records.JSONL {

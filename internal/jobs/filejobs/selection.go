@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// Selection is the result of --where and --columns: the records to keep, and the columns to keep of
-// them.
+// Selection is the result of --where and --columns: the records to keep, and which of their
+// columns.
 type Selection struct {
 	Header []byte // header with the kept columns
 
@@ -26,8 +26,8 @@ type Selection struct {
 }
 
 // Select compiles a condition and a list of columns. Both may be "". columns are the names of the
-// columns of records with the layout, or nil if they have none. Records that are replaced by some of
-// their columns get the layout to. fail returns the error for a value of a flag.
+// records' columns, or nil if they have no names. If only some columns are kept, the new records
+// have the layout to. fail returns the error for a flag's value.
 func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // all files are empty
@@ -107,21 +107,21 @@ func (s *Selection) Selector(maxRecord int) func() *records.Selector {
 		if s.condition != nil {
 			sel.Keep = s.condition.holds
 			var truths []truth
-			sel.KeepColumns = func(c *records.Columns, own, n int, keep []bool) (kept, valid int) {
+			sel.KeepColumns = func(c *records.Columns, firstSelected, from int, keep []bool) (kept, firstBad int) {
 				truths = slices.Grow(truths[:0], len(keep))[:len(keep)]
-				s.condition.testColumns(c, own, n, truths)
-				valid = bytes.IndexByte(truths, invalid)
-				if valid < 0 {
-					valid = len(truths)
+				s.condition.testColumns(c, firstSelected, from, truths)
+				firstBad = bytes.IndexByte(truths, invalid)
+				if firstBad < 0 {
+					firstBad = len(truths)
 				}
 				kept = bytes.Count(truths, []byte{yes})
 				if kept == len(truths) {
-					return kept, valid
+					return kept, firstBad
 				}
 				for i, t := range truths {
 					keep[i] = t == yes
 				}
-				return kept, valid
+				return kept, firstBad
 			}
 		}
 		if s.names != nil {
@@ -142,8 +142,8 @@ func (s *Selection) newWriter() func(dst []byte, fields [][]byte) ([]byte, error
 	}
 }
 
-// OrderColumns returns the indexes of the columns to write, of those with the given names. It returns
-// nil for all columns.
+// OrderColumns returns the indexes, in names, of the columns to write, and their names in the
+// output. If all columns are written, order is nil.
 func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) {
 	if j.Options.Columns == "" {
 		return nil, names, nil

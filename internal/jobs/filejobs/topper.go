@@ -11,7 +11,7 @@ import (
 )
 
 // topPerEngine runs [TopPer]. It sorts the records by group, and by the sort fields within each
-// group. Before the sort, each worker drops a record if it has seen n records of the same group
+// group. Before the sort, each worker drops a record if it has seen n records from the same group
 // that sort before it.
 type topPerEngine struct {
 	topEngine
@@ -80,7 +80,7 @@ func (t *topPerEngine) Run(ctx context.Context, j *Job) (err error) {
 	return t.verify(j, j.Tally.Records, "records")
 }
 
-// addBlock passes the records of a block that may be among the first n of their groups to the
+// addBlock passes the records in a block that may be among the first n of their groups to the
 // sorter.
 func (t *topPerEngine) addBlock(b *records.Block) (err error) {
 	w, err := t.sorter.Batch(uint64(b.Seq))
@@ -138,7 +138,7 @@ func (t *topPerEngine) sortBatch(batch *topBatch, w *extsort.Writer) error {
 }
 
 // addIfFirst adds a key to first, and reports whether the key may be among the first keys of its
-// group. first holds the first keys of the group as sorted words. A word holds only the beginning
+// group. first holds the first keys in the group as sorted words. A word holds only the beginning
 // of a long key. If words are equal, addIfFirst rejects the later key only if the words hold
 // complete keys.
 func addIfFirst(first []uint64, isNew bool, key []byte) bool {
@@ -170,7 +170,7 @@ func (t *topPerEngine) write(j *Job) (groups int64, err error) {
 		return 0, err
 	}
 	var group []byte
-	n := 0 // number of records of the group so far
+	n := 0 // number of records in the group so far
 	for b, err := range t.sorter.Sorted() {
 		if err != nil {
 			return 0, err

@@ -8,10 +8,10 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// addColumns adds records of a block to the batch, column by column, which is faster than one record
-// after another. It returns the number of records that Next must split instead, or 0. These are the
-// records of a batch with an invalid value or a key longer than limit, or several records if
-// NextColumns cannot split the first.
+// addColumns adds records from a block to the batch, column by column, which is faster than one
+// record after another. It returns the number of records that Next must split instead, or 0. These
+// are the records in a batch that has an invalid value or a key longer than limit, or several
+// records if NextColumns cannot split the first.
 func (w *worker) addColumns(b *records.Block, limit int) int {
 	g, c, first := w.engine, w.columns, len(w.keys)
 	n := b.NextColumns(c, batchLen-first)

@@ -17,7 +17,7 @@ func (w *worker) flush() error {
 	return err
 }
 
-// sendRecords passes each record of the batch to the sorter as a group of one record.
+// sendRecords passes each record in the batch to the sorter as a group of one record.
 func (w *worker) sendRecords() error {
 	used := w.lists.used
 	for i, key := range w.keys {

@@ -24,7 +24,7 @@ type engine struct {
 	job            *filejobs.Job
 
 	names           []string // names of the fields and the aggregates
-	order           []int    // indexes of the columns to write in names; nil writes all
+	order           []int    // indexes, in names, of the columns to write; nil writes all
 	outputNames     []string // names of the columns to write
 	specs           []aggregate.Spec
 	specColumns     []aggregate.Columns // the input columns of each spec
@@ -54,7 +54,7 @@ func New(by, aggregates string, top Top) filejobs.Engine {
 	return &engine{by: by, aggregates: aggregates, top: topWriter{Top: top}}
 }
 
-// Selects leaves the columns to the rows of groups.
+// Selects applies only the condition to the input's records: the columns apply to the groups' rows.
 func (g *engine) Selects(o *filejobs.Options) (where, columns string) { return o.Where, "" }
 
 func (g *engine) Plan(j *filejobs.Job) error {

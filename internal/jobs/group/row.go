@@ -36,7 +36,7 @@ type rowBuilder struct {
 	written   hashagg.Totals // for verify
 	rowBytes  int64          // total size of the rows in bytes
 
-	values  []output.Value // the stored values of a record, by column
+	values  []output.Value // the stored values in a record, by column
 	row     []output.Value
 	textBuf []byte
 	outBuf  []byte
@@ -74,7 +74,7 @@ func newRowBuilder(g *engine, j *filejobs.Job) (*rowBuilder, error) {
 		}
 	}
 	for range g.quantileColumns {
-		// Of the six memory shares that the workers have released, two hold numbers, and four are
+		// Two of the six memory shares that the workers have released are for numbers, and four are
 		// for sorters.
 		c, err := newNumberColumn(r, 2*g.shareSize/int64(len(g.quantileColumns)))
 		if err != nil {

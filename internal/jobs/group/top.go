@@ -24,7 +24,7 @@ type Top struct {
 }
 
 // topWriter sorts the rows of the groups that may be among the first N. It is an io.Writer; each
-// call of Write passes one row.
+// call to Write passes one row.
 type topWriter struct {
 	Top
 	filejobs.FirstSorter

@@ -177,8 +177,7 @@ func (w *worker) aggregate() error {
 	return err
 }
 
-// add adds the batch's records with index first and the following indexes to the states of their
-// groups.
+// add adds the batch's records, from index first on, to the states of their groups.
 func (w *worker) add(first int, states [][]uint64) {
 	g := w.engine
 	g.program.Add(states, w.values, first)
@@ -214,7 +213,7 @@ func (g *engine) wrongValue(value []byte, col int) error {
 const (
 	aggregatedPart = iota // record count, the words of the state and, if parts are sorted, the key
 	distinctPart          // the number of distinct values of each column
-	storedPart            // the stored values of a record
+	storedPart            // the stored values in a record
 	modePart              // index in modeColumns; 1 if the value is bare JSON, otherwise 0; the value
 	numbersPart           // index in quantileColumns; numbers as 64-bit floats
 	wideNumberPart        // index in quantileColumns; an integer that no float can represent

@@ -114,7 +114,7 @@ func (r *rowBuilder) end(w io.Writer) error {
 			return err
 		}
 	}
-	// Set the fields of the row's key first, so that the error below can name the group.
+	// Set the row's key fields first, so that the error below can name the group.
 	r.engine.job.AppendKeyValues(r.row[:0], r.key, r.engine.keyCount)
 	err := r.findQuantiles()
 	if err == nil {
@@ -139,7 +139,7 @@ func (r *rowBuilder) end(w io.Writer) error {
 	return nil
 }
 
-// fill sets the fields of the row, except lists that do not fit in memory.
+// fill sets the fields in the row, except lists that do not fit in memory.
 func (r *rowBuilder) fill() error {
 	g := r.engine
 	r.textBuf = r.textBuf[:0]

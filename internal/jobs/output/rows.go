@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// Value is a field of a row.
+// Value is a field in a row.
 type Value struct {
 	Text    []byte
 	Missing bool // written as null in JSON lines

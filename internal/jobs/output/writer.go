@@ -61,7 +61,7 @@ func (b *Writer) firstError() error {
 	return b.err
 }
 
-// Write copies p. It can return the error of an earlier write to the file.
+// Write copies p. It can return the error from an earlier write to the file.
 func (b *Writer) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 {
@@ -89,7 +89,7 @@ func (b *Writer) Write(p []byte) (int, error) {
 // Bytes returns the number of bytes passed to Write.
 func (b *Writer) Bytes() int64 { return b.bytes }
 
-// Close writes the remaining bytes, and returns the first error of all writes.
+// Close writes the remaining bytes, and returns the first error from any write.
 func (b *Writer) Close() error {
 	if b.buf != nil {
 		b.fullBuffers <- b.buf

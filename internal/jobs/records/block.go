@@ -23,7 +23,7 @@ type Block struct {
 	offset     int64 // total size of the records and empty lines before the block
 	fieldCount int   // number of fields in a record; 0 if it is unknown
 
-	beforeColumns blockMark // position before the last call of NextColumns
+	beforeColumns blockMark // position before the last call to NextColumns
 
 	inputPosition
 	skipBad bool
@@ -168,7 +168,7 @@ type blockOrder struct {
 	pending     map[int64]*result // results of blocks after nextSeq
 	linesBefore int64             // number of lines of the input before block nextSeq
 	tally       Tally
-	err         error // error of the first block, in input order, that failed
+	err         error // error from the first block, in input order, that failed
 	stopErr     error // error that waitForEarlier returns; set after err is set or the context ends
 }
 
@@ -209,7 +209,7 @@ func (o *blockOrder) addResult(r *result) {
 	o.changed.Broadcast()
 }
 
-// stop ends all calls of waitForEarlier with err.
+// stop ends all calls to waitForEarlier with err.
 func (o *blockOrder) stop(err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

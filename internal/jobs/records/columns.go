@@ -2,7 +2,7 @@ package records
 
 import "math"
 
-// Columns holds the fields of several records of a block. The value of field f in record i is
+// Columns holds the fields of several records in a block. The value of field f in record i is
 // Data[From[f][i]:To[f][i]]. Fields are in the order of [Config.Fields].
 type Columns struct {
 	Data     []byte
@@ -61,7 +61,7 @@ type blockMark struct {
 	tally Tally
 }
 
-// UndoColumns undoes the last call of NextColumns, so that Next returns its records.
+// UndoColumns undoes the last call to NextColumns, so that Next returns its records.
 func (b *Block) UndoColumns() {
 	s, m := b.splitter, b.beforeColumns
 	s.pos, s.lines, b.tally = m.pos, m.lines, m.tally

@@ -11,7 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/base/where"
 )
 
-// Field identifies a field of a record.
+// Field identifies a field in a record.
 type Field struct {
 	Name     string // JSONL: member name
 	Index    int    // other formats: index from 0, or from the end (-1 is the last)
@@ -32,9 +32,9 @@ func (f Field) purpose() string {
 // ErrFieldZero is the error for the field number 0, which is invalid.
 var ErrFieldZero = errors.New("there is no field 0: fields are numbered from 1, or from the end (-1 is the last)")
 
-// Resolve returns the field that by identifies. by is the exact name of a column or, if no column
-// has that name, a number from 1, or from the end (-1 is the last), or a part of a column. columns are
-// the names in the header, or nil if there is no header.
+// Resolve returns the field that by identifies: the column with exactly this name. If there is
+// none, by is a part of a column, or a number that counts from 1, or from the end (-1 is the last).
+// columns are the names in the header, or nil if there is no header.
 func (l Layout) Resolve(by string, columns []string) (Field, error) {
 	if !slices.Contains(columns, by) {
 		part, rest, err := where.ParsePart(by)

@@ -113,8 +113,9 @@ func checkEndings(head []byte, l Layout) error {
 
 var numberOrDate = regexp.MustCompile(`^ *([-+]?[0-9]*[.,]?[0-9]+([eE][-+]?[0-9]+)?|[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}.*) *$`)
 
-// DataInHeader returns the index of the first column name that is a number, a date or repeated below, or -1. It also
-// returns -1 if a name is above numbers, so that the record is a header, or if the numbers are successive years.
+// DataInHeader returns the index of the first column name that looks like data (a number, a date,
+// or a value that occurs again below), or -1. It also returns -1 if a name stands above numbers,
+// which proves that the record is a header, or if the numbers are successive years.
 func DataInHeader(columns []string, isNumeric, isRepeated []bool) int {
 	first, count, years, year := -1, 0, 0, 0
 	for i, name := range columns {

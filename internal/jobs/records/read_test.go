@@ -155,7 +155,7 @@ func TestReadErrors(t *testing.T) {
 		bad  bool // whether --skip-bad skips the record
 	}{
 		{"too few fields", csv, "a,b\n1,2\n\"x\ny\",2\n3\n", "f, line 5: the record has 1 field, but the header has 2", true},
-		{"too many fields, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2 (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files of R, add --row-names)", true},
+		{"too many fields, quoted", csv, "a,b\n1,2,\"3\"\n", "f, line 2: the record has 3 fields, but the header has 2 (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files written by R, add --row-names)", true},
 		{"too few fields without header", bare, "1,2\n1\n", "f, line 2: the record has 1 field, but the first record has 2", true},
 		{"text after the closing quote", csv, "a,b\n\"1\"x,2\n", "f, line 2: " + errAfterQuote.Error(), true},
 		{"unclosed quote", csv, "a,b\n1,2\n\"1\n1\",\"2\n3,4\n", "f, line 4: " + errUnclosed.Error(), false},

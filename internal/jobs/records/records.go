@@ -64,7 +64,7 @@ type Layout struct {
 // RowNamesColumn is the name of the first column if the header has none.
 const RowNamesColumn = "row_names"
 
-// HasHeader reports whether the first record of a file names the columns.
+// HasHeader reports whether the first record in a file names the columns.
 func (l Layout) HasHeader() bool {
 	return (l.Format == CSV || l.Format == TSV) && !l.NoHeader
 }

@@ -14,28 +14,30 @@ type Selector struct {
 	// Keep reports whether to keep a record. nil keeps all. If it returns an error, the record is bad.
 	Keep func(fields [][]byte) (bool, error)
 
-	// KeepColumns sets keep for the records in c from index n on. Column own+f has the selector's field f. It returns
-	// the number of records to keep, and the index in keep of the first record that Keep must report as bad, or the
-	// length of keep. If all records are to be kept, it does not set keep.
-	KeepColumns func(c *Columns, own, n int, keep []bool) (kept, valid int)
+	// KeepColumns does the work of Keep for many records: it sets keep[i] for record from+i of c.
+	// Column firstSelected+f of c has the selector's field f. kept is the number of records to
+	// keep. bad is the first i whose record is bad, or len(keep); the caller gets the record's
+	// error from Keep. If all records must be kept, KeepColumns need not set keep.
+	KeepColumns func(c *Columns, firstSelected, from int, keep []bool) (kept, bad int)
 
-	// Write appends the record that replaces a record, with its line ending. nil replaces no record.
+	// Write appends the replacement for a record, including its line ending. If Write is nil,
+	// records stay unchanged.
 	Write func(dst []byte, fields [][]byte) ([]byte, error)
 
 	MaxRecord int // maximum total size of the fields that Write receives, in bytes
 }
 
-// selectRecord applies the selector to the current record. Only then does it check the other fields and cut the fields'
-// parts, so that a dropped record cannot be bad.
+// selectRecord applies the selector to the current record. It checks the other fields, and takes
+// the fields' parts, only if the record is kept, so that a dropped record cannot be bad.
 func (b *Block) selectRecord() Kind {
 	s, sel := b.splitter, b.selector
-	var own int // number of fields besides the selector's
+	var firstSelected int // index of the selector's first field
 	if sel != nil {
-		own = len(s.Values) - len(sel.Fields)
-		b.Fields, b.Unquoted = s.Values[:own], s.Bare[:own]
+		firstSelected = len(s.Values) - len(sel.Fields)
+		b.Fields, b.Unquoted = s.Values[:firstSelected], s.Bare[:firstSelected]
 	}
 	if sel != nil && sel.Keep != nil {
-		keep, err := sel.Keep(s.Values[own:])
+		keep, err := sel.Keep(s.Values[firstSelected:])
 		if err != nil {
 			s.Err = err
 			return Bad
@@ -57,14 +59,14 @@ func (b *Block) selectRecord() Kind {
 		return Data
 	}
 	size := 0
-	for _, f := range s.Values[own:] {
+	for _, f := range s.Values[firstSelected:] {
 		size += len(f)
 	}
 	if size > sel.MaxRecord {
 		s.Err = fmt.Errorf("%w: the selected columns have %d bytes, but the limit is %d, a sixteenth of --memory", partd.ErrTooLarge, size, sel.MaxRecord)
 		return Broken
 	}
-	record, err := sel.Write(s.reserve(2*size+64), s.Values[own:])
+	record, err := sel.Write(s.reserve(2*size+64), s.Values[firstSelected:])
 	if err != nil {
 		s.Err = err
 		return Broken
@@ -76,15 +78,16 @@ func (b *Block) selectRecord() Kind {
 	return Data
 }
 
-// selectColumns removes the records that the selector drops from the k records in c from index n, and
-// cuts the fields' parts. The records begin at index start of the data, and their ends are at
-// firstEnd. If Next must report a record as bad, it returns to that record, and ok is false.
-func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, ok bool) {
+// selectColumns applies the selector to the k records in c from index from on: it removes the
+// dropped records, and takes the fields' parts. The records begin at index start of the data; the
+// end of the first record's first field is at index firstEnd of ends.positions. If Next must report
+// a record as bad, selectColumns goes back to that record, and ok is false.
+func (b *Block) selectColumns(c *Columns, from, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends
-	valid, drops := k, false
+	firstBad, drops := k, false
 	if b.selector != nil {
 		b.keep = slices.Grow(b.keep[:0], k)[:k]
-		kept, valid = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), n, b.keep)
+		kept, firstBad = b.selector.KeepColumns(c, len(s.fields)-len(b.selector.Fields), from, b.keep)
 		if kept == k && s.parts == nil {
 			return k, true
 		}
@@ -97,30 +100,30 @@ func (b *Block) selectColumns(c *Columns, n, k, start, firstEnd int) (kept int, 
 		}
 		return e.base + int(e.positions[firstEnd+i*s.fieldCount-1]) + 1
 	}
-	out := n
-	for i := 0; i < valid; i++ {
+	out := from
+	for i := 0; i < firstBad; i++ {
 		switch {
 		case drops && !b.keep[i]:
 			b.tally.Dropped++
 			b.tally.DroppedBytes += int64(beginOf(i+1) - beginOf(i))
 			continue
-		case !s.cutColumns(c, n+i):
-			valid = i
+		case !s.cutColumns(c, from+i):
+			firstBad = i
 			continue
-		case out < n+i:
+		case out < from+i:
 			for f := range c.From {
-				c.From[f][out], c.To[f][out] = c.From[f][n+i], c.To[f][n+i]
+				c.From[f][out], c.To[f][out] = c.From[f][from+i], c.To[f][from+i]
 			}
 		}
 		out++
 	}
-	if valid == k {
-		return out - n, true
+	if firstBad == k {
+		return out - from, true
 	}
-	s.pos, s.lines = beginOf(valid), s.lines-int64(k-valid)
-	e.lineIndex -= k - valid
-	e.firstEnd -= (k - valid) * s.fieldCount
-	return out - n, false
+	s.pos, s.lines = beginOf(firstBad), s.lines-int64(k-firstBad)
+	e.lineIndex -= k - firstBad
+	e.firstEnd -= (k - firstBad) * s.fieldCount
+	return out - from, false
 }
 
 // cutColumns cuts the parts of record i of c. It returns false if a value cannot be cut.

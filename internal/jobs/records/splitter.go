@@ -39,7 +39,7 @@ type Splitter struct {
 	sawRecord  bool             // JSON lines: there was a valid record
 	allFields  bool             // CSV, TSV and text: all fields are requested
 	lateFields int              // JSON lines: number of leading fields whose errors only set lateErr
-	lateErr    error            // JSON lines: the first error in these fields of the record
+	lateErr    error            // JSON lines: the record's first error in these fields
 	exclusive  bool             // JSON lines: a record with a member that was not requested is bad
 	sep        []byte           // field separator
 	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
@@ -86,7 +86,7 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	return s
 }
 
-// NewFieldSplitter returns a splitter that returns all fields of each record, and then parts. For
+// NewFieldSplitter returns a splitter that returns all fields in each record, and then parts. For
 // JSON lines, it returns the records without fields.
 func NewFieldSplitter(layout Layout, columns []string, parts ...Field) *Splitter {
 	s := NewSplitter(layout, parts, columns)
@@ -259,7 +259,7 @@ func (s *Splitter) setCount(n int) bool {
 	s.Err = fmt.Errorf("the record has %s, but %s %d", textfmt.Plural(int64(n), "field"), subject, s.fieldCount)
 	switch {
 	case n == s.fieldCount+1 && s.layout.HasHeader() && !s.layout.RowNames:
-		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files of R, add --row-names)", s.Err)
+		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes; if each record begins with a name, as in files written by R, add --row-names)", s.Err)
 	case n > s.fieldCount && s.layout.Format == CSV:
 		s.Err = fmt.Errorf("%w (a field that contains the separator, such as a decimal comma, needs quotes)", s.Err)
 	}

@@ -47,9 +47,9 @@ func (s *Splitter) splitText(line []byte) Kind {
 
 func isSpace(r rune) bool { return r < 128 && space[r] }
 
-// fieldFromStart skips skip fields, and returns the next field and -1. If the line has too few
-// fields, it returns nil and the number of fields.
-func fieldFromStart(line []byte, skip int) ([]byte, int) {
+// fieldFromStart returns the field with the given index, and -1. If the line has too few fields, it
+// returns nil and their number.
+func fieldFromStart(line []byte, index int) ([]byte, int) {
 	pos := 0
 	for n := 0; ; n++ {
 		for pos < len(line) && space[line[pos]] {
@@ -62,14 +62,14 @@ func fieldFromStart(line []byte, skip int) ([]byte, int) {
 		for pos < len(line) && !space[line[pos]] {
 			pos++
 		}
-		if n == skip {
+		if n == index {
 			return line[from:pos], -1
 		}
 	}
 }
 
-// fieldFromEnd is like fieldFromStart, but skip counts fields from the end of the line.
-func fieldFromEnd(line []byte, skip int) ([]byte, int) {
+// fieldFromEnd is like fieldFromStart, but index counts fields from the end of the line.
+func fieldFromEnd(line []byte, index int) ([]byte, int) {
 	pos := len(line)
 	for n := 0; ; n++ {
 		for pos > 0 && space[line[pos-1]] {
@@ -82,7 +82,7 @@ func fieldFromEnd(line []byte, skip int) ([]byte, int) {
 		for pos > 0 && !space[line[pos-1]] {
 			pos--
 		}
-		if n == skip {
+		if n == index {
 			return line[pos:to], -1
 		}
 	}

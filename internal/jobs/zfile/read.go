@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/compress"
 )
 
-// MinWindow is the zstd window, in bytes, that a Reader always accepts. RFC 8878 recommends
-// that every decoder supports it.
+// MinWindow is the zstd window, in bytes, that a Reader always accepts. RFC 8878 recommends that
+// every decoder support it.
 const MinWindow = 8 << 20
 
 // Error is the error for a compressed file that is damaged or truncated.
@@ -49,10 +49,10 @@ type Reader struct {
 	err    error
 }
 
-// NewReader returns a reader of a compressed file. format, from [Detect], must not be None.
-// name is the file's name: it is for errors, and determines the format of a file that has
-// only skippable frames. window is the maximum window of zstd frames in bytes, at least
-// [MinWindow]; a frame needs this much memory.
+// NewReader returns a reader for a compressed file. format, from [Detect], must not be None. name
+// is the file's name: it is for errors, and determines the format of a file that has only skippable
+// frames. window is the maximum window of zstd frames in bytes, at least [MinWindow]; a frame needs
+// this much memory.
 func NewReader(name string, format compress.Format, file io.Reader, window int64) (*Reader, error) {
 	count := &counter{r: file}
 	src := bufio.NewReaderSize(count, 256<<10)
@@ -144,8 +144,8 @@ func (r *Reader) end() error {
 	return r.explain(errors.New("other data follows"))
 }
 
-// explain returns the error for a failure to decompress: the error of the file if reading it
-// failed, and an *Error otherwise.
+// explain returns the error for a failure to decompress: the file's error if reading it failed, and
+// an *Error otherwise.
 func (r *Reader) explain(err error) error {
 	if r.count.err != nil {
 		return r.count.err
@@ -169,7 +169,7 @@ func (r *Reader) Close() error {
 type counter struct {
 	r   io.Reader
 	n   int64 // bytes read
-	err error // error of r, except io.EOF
+	err error // error from r, except io.EOF
 }
 
 func (c *counter) Read(p []byte) (int, error) {

@@ -13,7 +13,7 @@ import (
 // from a few kilobytes.
 const MaxGrowth = 128
 
-// Error is an error at an offset of the input.
+// Error is an error at an offset in the input.
 type Error struct {
 	Offset int // in bytes
 	Err    error

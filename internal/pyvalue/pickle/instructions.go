@@ -195,14 +195,13 @@ func (r *reader) readGlobal() error {
 		r.push(Global{module, name})
 		return nil
 	case module != "builtins" || name != "bytearray":
-		return fmt.Errorf("the class or function %.60q of the module %.60q: only plain values can be read", name, module)
+		return fmt.Errorf("cannot read the class or function %.60q from the module %.60q: only plain values can be read", name, module)
 	}
 	r.push(bytearrayFunction{})
 	return nil
 }
 
-// applyReduce creates a bytearray, or an Object that describes the call of another class or
-// function.
+// applyReduce creates a bytearray, or an Object that describes a call to another class or function.
 func (r *reader) applyReduce() error {
 	call, err := r.popItems(2)
 	if err != nil {
@@ -231,7 +230,7 @@ func (r *reader) applyReduce() error {
 	// Unlike Python's own pickles, a hostile pickle could copy a large value again and again.
 	r.copied += len(content)
 	if r.copied > len(r.data) {
-		return errors.New("the calls of bytearray copy more bytes than the pickle has")
+		return errors.New("the calls to bytearray copy more bytes than the pickle has")
 	}
 	r.push(pyvalue.ByteArray(append([]byte{}, content...)))
 	return nil

@@ -33,7 +33,7 @@ const (
 	MaxElements = 1 << 26
 )
 
-// Error is an error at an offset of a pickle.
+// Error is an error at an offset in a pickle.
 type Error struct {
 	Offset int // offset of the instruction, in bytes
 	Err    error
@@ -55,7 +55,7 @@ type Object struct {
 	State any // nil without state
 }
 
-// Call returns an Object that describes a call of a class or a function. Append can write it.
+// Call returns an Object that describes a call to a class or a function. Append can write it.
 func Call(module, name string, args ...any) *Object {
 	return &Object{Class: Global{module, name}, Args: args}
 }

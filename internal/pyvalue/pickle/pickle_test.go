@@ -24,10 +24,10 @@ func TestDecodeErrors(t *testing.T) {
 	for _, c := range []struct{ data, want string }{
 		// Pickles that call functions. The first is a typical attack.
 		{"cos\nsystem\n(\x8c\x07touch xtR.", "GLOBAL (a class or function)"},
-		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" of the module "posix"`},
-		{pushFunction("builtins", "eval") + "\x8c\x011\x85R.", `"eval" of the module "builtins"`},
-		{pushFunction("builtins", "set") + ")R.", `"set" of the module "builtins"`},
-		{pushFunction("__builtin__", "bytearray") + ")R.", `of the module "__builtin__"`},
+		{"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02ls\x85R.", `"system" from the module "posix"`},
+		{pushFunction("builtins", "eval") + "\x8c\x011\x85R.", `"eval" from the module "builtins"`},
+		{pushFunction("builtins", "set") + ")R.", `"set" from the module "builtins"`},
+		{pushFunction("__builtin__", "bytearray") + ")R.", `from the module "__builtin__"`},
 		{newByteArray + ".", "a function is not a plain value"},
 		{"](" + newByteArray + "e.", "a function is not a plain value"},
 		{newByteArray + "\x8c\x01A\x85R.", "arguments that bytearray does not accept"},
@@ -355,7 +355,7 @@ func TestDecodeObjects(t *testing.T) {
 		}
 	}
 	for data, want := range map[string]string{
-		pushFunction("posix", "system") + "\x8c\x02ls\x85R.": `"system" of the module "posix"`,
+		pushFunction("posix", "system") + "\x8c\x02ls\x85R.": `"system" from the module "posix"`,
 		"cm\nf\n.":          "GLOBAL (a class or function)",
 		f + "]R.":           "without a tuple",
 		"])\x81.":           "something that is not a function",

@@ -18,7 +18,7 @@ var (
 func Decode(data []byte) (any, error) { return DecodeObjects(data, nil) }
 
 // DecodeObjects is like Decode, but the pickle may also contain the classes and functions that
-// isAllowed accepts. These classes and functions become Globals. Calls of them become *Objects,
+// isAllowed accepts. These classes and functions become Globals. Calls to them become *Objects,
 // which only describe the calls.
 func DecodeObjects(data []byte, isAllowed func(module, name string) bool) (any, error) {
 	r := reader{isAllowed: isAllowed, data: data, texts: pyvalue.NewTexts(len(data)), stack: make([]any, 0, min(len(data)/2, 256))}
@@ -54,7 +54,7 @@ type reader struct {
 	marks     []int // positions of the marks in the stack
 	memo      []any // values that the pickle refers to by number
 	texts     pyvalue.Texts
-	copied    int // bytes copied by calls of bytearray
+	copied    int // bytes copied by calls to bytearray
 }
 
 type kind uint8

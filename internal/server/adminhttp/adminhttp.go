@@ -81,7 +81,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
-// MaxConnections is the maximum number of open connections of Serve.
+// MaxConnections is the maximum number of connections that Serve keeps open.
 const MaxConnections = 64
 
 // connections closes connections beyond MaxConnections.

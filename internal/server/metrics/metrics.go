@@ -58,7 +58,7 @@ type Writer struct {
 	name string
 }
 
-// NewWriter returns a writer to w. The caller must call Flush at the end.
+// NewWriter returns a Writer that writes to w. The caller must call Flush at the end.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: bufio.NewWriter(w)} }
 
 // Begin writes the name, kind and help text of a metric. Samples may follow.

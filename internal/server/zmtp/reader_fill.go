@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// fill reads more bytes into the buffer. At least missing bytes are needed; last reports whether
-// they complete the message.
+// fill reads more bytes into the buffer. missing is the minimum number of bytes to read; last
+// reports whether they complete the message.
 func (r *Reader) fill(missing int, last bool) error {
 	if r.end == len(r.buf) {
 		if err := r.growBuffer(missing, last); err != nil {
@@ -78,10 +78,11 @@ type Budget interface {
 	Crowded() bool
 }
 
-// growBuffer enlarges the buffer for the current frame, which needs at least missing more bytes.
-// If there is a budget, it first enlarges the buffer only a little, even if the header announces a
-// long frame. After a part of the message has arrived, it reserves memory for the whole frame, because
-// readers that each have half a frame could otherwise wait for each other.
+// growBuffer enlarges the buffer for the current frame; missing is the minimum number of bytes that
+// the frame still needs. If there is a budget, it first enlarges the buffer only a little, even if
+// the header announces a long frame. After a part of the message has arrived, it reserves memory
+// for the whole frame, because readers that each have half a frame could otherwise wait for each
+// other.
 func (r *Reader) growBuffer(missing int, last bool) error {
 	partial := r.end - r.pos
 	if r.pos > 0 && len(r.frames) == 0 && partial+missing <= len(r.buf) && partial <= len(r.buf)/2 {

@@ -70,7 +70,7 @@ const (
 	goLast   = 30 // requests use operation numbers below goLast; some of these operations do not exist
 )
 
-// goRequest returns a request of the Go client's protocol: a valid header and a random body.
+// goRequest returns a request in the Go client's protocol: a valid header and a random body.
 func (c *conversation) goRequest() []byte {
 	rnd := c.rnd
 	op := byte(rnd.IntN(goLast))

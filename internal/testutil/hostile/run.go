@@ -27,11 +27,11 @@ type Report struct {
 	MissingValues int64
 }
 
-// Run holds n conversations with the server, concurrency at a time. They are mutations of honest
-// conversations, selected by the seed. At the same time, an honest peer stores and reads values on
-// old and new connections. The server must answer every three requests of this peer within answerIn,
-// not counting stalls of this machine. Run returns the first error. Unless progress is nil, Run calls
-// it every 10,000 conversations.
+// Run holds n conversations with the server, up to concurrency of them at the same time. They are
+// mutations of honest conversations, selected by the seed. At the same time, an honest peer stores
+// and reads values on old and new connections. The server must answer every three requests of this
+// peer within answerIn, not counting stalls of this machine. Run returns the first error. Unless
+// progress is nil, Run calls it every 10,000 conversations.
 func Run(ctx context.Context, t *Target, n int64, concurrency int, seed uint64, answerIn time.Duration, progress func(done int64)) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -19,10 +19,11 @@ var ramps = []string{"partd_tables_tail_oldest_seconds", "partd_disk_free_bytes"
 
 const minutes = 200 // how long the state lasts; longer than any rule waits
 
-// CheckAlerts fails the test unless exactly the alerts in want fire if a server stays in a state. before and after are
-// the server's metrics, scraped gap apart: counters continue at the rate between them. An empty after means that the
-// server does not answer. rules is the path of the file with the rules. Without promtool, CheckAlerts skips the test,
-// or fails it if PARTD_REQUIRE_ALL is set.
+// CheckAlerts fails the test unless exactly the alerts in want fire while a server stays in a
+// state. before and after are the server's metrics, scraped gap apart; counters keep growing at the
+// rate between them. An empty after means that the server does not answer. rules is the path of the
+// file with the rules. Without promtool, CheckAlerts skips the test, or fails it if
+// PARTD_REQUIRE_ALL is set.
 func CheckAlerts(t *testing.T, rules, job, before, after string, gap time.Duration, want ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("promtool"); err != nil {
@@ -86,7 +87,7 @@ func CheckAlerts(t *testing.T, rules, job, before, after string, gap time.Durati
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("promtool", "test", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("other alerts fire than %q: %s\n%s", want, out, b.String())
+		t.Errorf("the alerts that fire are not %q: %s\n%s", want, out, b.String())
 	}
 }
 

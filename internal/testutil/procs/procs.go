@@ -23,11 +23,12 @@ import (
 // roleEnv is the environment variable that makes a test binary play a role.
 const roleEnv = "PARTD_TEST_ROLE"
 
-// Roles maps the names of the roles that a test binary can play to their main functions. These get the arguments of
-// Command. If a function returns nil, the process exits with code 0, else with code 1 after it printed the error.
+// Roles maps the names of the roles that a test binary can play to their main functions. The
+// functions get the arguments passed to Command. If a function returns nil, the process exits with
+// code 0. Otherwise, the process prints the error and exits with code 1.
 type Roles map[string]func(args []string) error
 
-// Program makes a role of the main function of a program, which returns an exit code.
+// Program turns a program's main function, which returns an exit code, into a role.
 func Program(run func(args []string) int) func([]string) error {
 	return func(args []string) error {
 		os.Exit(run(args))

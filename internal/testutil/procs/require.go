@@ -53,8 +53,8 @@ func Strace(t testing.TB, cmd *exec.Cmd, output string, flags ...string) *exec.C
 	return traced
 }
 
-// SkipUntraced calls Skip if the standard error output of a command of Strace says that the kernel does not permit
-// tracing.
+// SkipUntraced calls Skip if the standard error output of a command from Strace says that the
+// kernel does not permit tracing.
 func SkipUntraced(t testing.TB, stderr string) {
 	t.Helper()
 	if strings.Contains(stderr, "ptrace") {

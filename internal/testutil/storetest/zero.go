@@ -56,7 +56,7 @@ func CheckErrors(t *testing.T, calls map[string]func() error) {
 	}
 }
 
-// FirstError returns the first error of an iterator.
+// FirstError returns the first error from an iterator.
 func FirstError[T any](seq iter.Seq2[T, error]) error {
 	for _, err := range seq {
 		if err != nil {

@@ -220,7 +220,7 @@ func (m *Mem) prepareChange(n *inode) {
 	n.mtime, n.ctime = m.clock, m.clock
 }
 
-// ReadDir returns a reader of a directory's current names.
+// ReadDir returns a reader for a directory's current names.
 func (m *Mem) ReadDir(name string) (vfs.Dir, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

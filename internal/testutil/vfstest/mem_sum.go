@@ -9,9 +9,9 @@ import (
 
 var sumSeed = maphash.MakeSeed()
 
-// Sum returns a hash of the names, contents and modification times of all files that programs see, except of files
-// whose base names are in ignored. Tests use it to check equal results of crashes only once. The hash does not include
-// which changes are unsynced, and differs between processes.
+// Sum returns a hash of the names, contents and modification times of all files that programs see,
+// except those whose base names are in ignored. Tests use it to check equal results of crashes only
+// once. The hash does not include which changes are unsynced, and differs between processes.
 func (m *Mem) Sum(ignored ...string) uint64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -1,5 +1,5 @@
-// Command partd-cloud is the command partd, extended by stores in buckets of S3 and
-// Google Cloud Storage. See "partd-cloud --help".
+// Command partd-cloud is the partd command, extended with stores in S3 and Google Cloud Storage
+// buckets. See "partd-cloud --help".
 package main
 
 import (
@@ -28,9 +28,9 @@ func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
 		Short: "Delete unused segments from a bucket",
-		Long: `Delete unused segments of a store in a bucket that are more than 24 hours old: the
-writer died before it committed them, or the store was dropped. Others may use the
-store at the same time.`,
+		Long: `Delete segments that a store in a bucket does not use, because their writer died
+before it committed them, or because the store was dropped. Segments that are less
+than 24 hours old stay. Others may use the store at the same time.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,
 	}
@@ -55,7 +55,7 @@ store at the same time.`,
 	return cmd
 }
 
-// storeFlag adds the required flag --store to a command.
+// storeFlag adds the required --store flag to a command, and returns the flag's value.
 func storeFlag(cmd *cobra.Command, usage string) *string {
 	url := cmd.Flags().String("store", "", usage)
 	if err := cmd.MarkFlagRequired("store"); err != nil {
@@ -66,7 +66,7 @@ func storeFlag(cmd *cobra.Command, usage string) *string {
 
 const serveName = "serve"
 
-// newServe returns the command serve for the help only, because [main] runs serve itself.
+// newServe returns the serve command for the help only, because [main] runs serve itself.
 func newServe() *cobra.Command {
 	return &cobra.Command{
 		Use:   serveName + " --store URL [FLAGS]",

@@ -20,7 +20,7 @@ func newRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove --store URL",
 		Short: "Delete all objects below a prefix of a bucket",
-		Long: `Delete all objects of s3://BUCKET/PREFIX with names that begin with PREFIX/: the store
+		Long: `Delete all objects below s3://BUCKET/PREFIX, whose names begin with PREFIX/: the store
 there, and all stores below it. Nobody may use them meanwhile. This cannot be undone.`,
 		Example: "  partd-cloud remove --store s3://bucket/jobs/7?region=eu-central-1",
 		Args:    cobra.NoArgs,
