@@ -13,10 +13,10 @@ import (
 )
 
 // At returns the table pinned to the state that a selector selects, or an error if the table or the state is missing.
-// It ignores any state that t is already pinned to. If all selectors are nil, the result is not pinned. A version, a
+// It ignores a state to which t is already pinned. If all selectors are nil, the result is not pinned. A version, a
 // snapshot and a time cannot be combined.
 //
-// With [AtTime], At can wait until a running put ends. To avoid a deadlock, the reader that is passed to a put must not
+// With [AtTime], At can wait for a running put to end. To avoid a deadlock, a reader that is passed to a put must not
 // call At with AtTime for the same table.
 func (t *Table) At(ctx context.Context, selectors ...At) (_ *Table, err error) {
 	r, err := t.reader().at(ctx, selectors...)
@@ -79,19 +79,20 @@ func (t *tableReader) at(ctx context.Context, selectors ...At) (_ *tableReader, 
 	return &selected, nil
 }
 
-// version returns the snapshot of a version, and the table. If the version's rows are in the tail, it first folds them.
+// version returns the snapshot of a version, and the table. If rows of the version are still in the tail, version first
+// writes them to data files (folds them).
 func (s *core) version(ctx context.Context, n tableName, v Version) (*table.Snapshot, *table.Table, error) {
-	e, err := s.commits.Acquire(ctx, n)
+	entry, err := s.commits.Acquire(ctx, n)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer e.Release()
-	pending, err := e.IsPending(ctx, int64(v))
+	defer entry.Release()
+	pending, err := entry.IsPending(ctx, int64(v))
 	if err == nil && pending && s.opts.ReadOnly {
-		return nil, nil, fmt.Errorf("%w: the rows of version %d are still in the tail: wait until the Store that wrote them folds them, or read the current state", ErrReadOnly, v)
+		return nil, nil, fmt.Errorf("%w: the rows of version %d are not in data files yet: wait until the Store that wrote them moves them there, or read the current state", ErrReadOnly, v)
 	}
 	if err == nil && pending {
-		_, err = e.Fold(ctx)
+		_, err = entry.Fold(ctx)
 	}
 	if err != nil {
 		return nil, nil, notFound(ctx, s.cat, n, err)
@@ -107,7 +108,7 @@ func (s *core) version(ctx context.Context, n tableName, v Version) (*table.Snap
 // snapshotAt returns the snapshot with the rows that readers saw at a moment, or nil if that is the current state of a
 // read-only Store, whose tail cannot be folded.
 func (s *core) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*table.Snapshot, error) {
-	// Until the millisecond has ended, there can be further changes.
+	// Changes can still get this timestamp until its millisecond has ended.
 	const clockSkew = time.Second
 	end := time.UnixMilli(moment.UnixMilli() + 1)
 	wait := time.Until(end)
@@ -129,7 +130,7 @@ func (s *core) snapshotAt(ctx context.Context, n tableName, moment time.Time) (*
 		return nil, notFound(ctx, s.cat, n, err)
 	}
 	if pending && s.opts.Catalog != "" {
-		return nil, fmt.Errorf("%w: rows put before that time are still in the tail of another Store: wait until that Store folds them", ErrReadOnly)
+		return nil, fmt.Errorf("%w: rows put before that time are not in data files yet: wait until the Store that wrote them moves them there", ErrReadOnly)
 	}
 	if pending && updated.Before(end) {
 		return nil, nil

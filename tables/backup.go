@@ -13,10 +13,11 @@ import (
 // copies all buckets. In the other store, the backup is a snapshot of these buckets with the given name. Backup sends
 // only files whose content is not in an earlier backup.
 //
-// An interrupted backup is not listed; the next backup resumes it. If the other store already has a backup of that
-// name or of an unrelated store, or a table in one of these buckets that is not from a backup, Backup copies nothing
-// and returns an error that wraps ErrExists. A store that was restored from the other store, or that is a copy of the
-// store that was backed up there, is not unrelated. To delete a backup, delete its snapshots.
+// An interrupted backup is not listed; the next backup resumes it. Backup copies nothing and returns an error that
+// wraps ErrExists in three cases: the other store already has a backup of that name; it has a backup of an unrelated
+// store; or one of these buckets there has a table that is not from a backup. A store that was restored from the other
+// store, or that is a copy of the store that was backed up there, is not unrelated. To delete a backup, delete its
+// snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "backup", to, buckets, func(c *copier, namespaces []string) error { return c.backup(ctx, name, namespaces) })
 }
@@ -99,16 +100,16 @@ func (k *keeper) onlyCopies(ctx context.Context, ns string) error {
 // backupRulesProperty names the property that holds a bucket's rules in a backup, because snapshots lack the rules.
 func backupRulesProperty(name string) string { return icecat.RulesProperty + "@" + name }
 
-// RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store. It makes one
-// commit per bucket. If buckets is empty, RestoreFrom restores all buckets of the backup. It deletes tables that are
-// not in the backup, and keeps tables that are intact and have not changed since the backup. It creates all other
-// tables again, without older versions. It fetches only files that are missing or damaged.
+// RestoreFrom restores buckets, with their tables, metadata and rules, from a backup in another store, in one commit
+// per bucket. If buckets is empty, RestoreFrom restores all buckets in the backup. It deletes tables that are not in
+// the backup. Tables that are intact and have not changed since the backup stay. It creates all other tables again,
+// without older versions, and fetches only files that are missing or damaged.
 func (s *Store) RestoreFrom(ctx context.Context, from *Store, name string, buckets ...string) ([]CopiedTable, error) {
 	return s.restoreFrom(ctx, from, name, buckets, nil)
 }
 
-// RestoreTablesFrom is like RestoreFrom, but changes only the given tables of one bucket: not the other tables, and
-// neither the bucket's metadata nor its rules. If the backup lacks a table, it changes nothing.
+// RestoreTablesFrom is like RestoreFrom, but changes only the given tables of one bucket. Other tables and the bucket's
+// metadata and rules stay. If one of the tables is not in the backup, RestoreTablesFrom changes nothing.
 func (s *Store) RestoreTablesFrom(ctx context.Context, from *Store, name, bucket string, names ...string) ([]CopiedTable, error) {
 	return s.restoreFrom(ctx, from, name, []string{bucket}, append([]string{}, names...))
 }
@@ -130,7 +131,7 @@ func (s *Store) restoreFrom(ctx context.Context, from *Store, name string, bucke
 		if err != nil || len(buckets) > 0 {
 			return err
 		}
-		return c.passOrigins(ctx) // s can continue the backups
+		return c.passOrigins(ctx) // s can now continue the backups
 	})
 	return c.results, err
 }

@@ -23,9 +23,9 @@ func (b *Bucket) Exists(ctx context.Context) (_ bool, err error) {
 	return b.store().cat.HasNamespace(ctx, namespaceOf(b.Name()))
 }
 
-// DeleteBucket deletes a bucket. If contents is true, it also deletes the bucket's snapshots and tables,
-// in several commits, so an error can leave a part of them. Otherwise, if the bucket is not empty, the error wraps
-// [ErrNotEmpty]. If the bucket is missing, the error wraps [ErrNotFound].
+// DeleteBucket deletes a bucket. If contents is true, it also deletes the bucket's snapshots and tables; this takes
+// several commits, so after an error some of them may remain. If contents is false and the bucket is not empty, the
+// error wraps [ErrNotEmpty]. If the bucket is missing, the error wraps [ErrNotFound].
 func (s *Store) DeleteBucket(ctx context.Context, name string, contents bool) (err error) {
 	s = s.orUnopened()
 	defer wrapError(&err, "delete", name, "")
@@ -153,7 +153,7 @@ func (s *core) listTables(ctx context.Context, bucket string, f *Filter, yield f
 	return errors.Join(err, infoErr)
 }
 
-// list calls do with each table of the namespace ns that may match f, until do returns false. The caller must check
+// list calls do for each table in the namespace ns that may match f, until do returns false. The caller must check
 // f.selects.
 func (f *Filter) list(ctx context.Context, cat *icecat.Catalog, ns string, do func(icecat.Listed) bool) error {
 	switch {
@@ -229,7 +229,7 @@ func (t *tableReader) info(ctx context.Context) (TableInfo, error) {
 	return i, notFound(ctx, t.cat, n, err)
 }
 
-// Info describes the table in its selected state. For an old version, Metadata is nevertheless the current metadata.
+// Info describes the table in its selected state. For an old version, though, Metadata is the current metadata.
 func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	i, err := t.reader().info(ctx)
 	if err != nil {
@@ -238,9 +238,9 @@ func (t *Table) Info(ctx context.Context) (TableInfo, error) {
 	return i, nil
 }
 
-// Versions returns the table's versions that can be read, oldest first. Rows in the tail, from any number of puts, are
-// one version, which reading it folds. A read-only Store leaves out this version, because it cannot fold. Versions also
-// leaves out a number that another process took although a put had returned it.
+// Versions returns the table's readable versions, oldest first. Rows in the tail, from any number of puts, count as one
+// version; reading it folds them. A read-only Store omits this version, because it cannot fold. Versions also omits a
+// number that a put had returned if another process has since taken that number.
 func (t *Table) Versions(ctx context.Context) ([]VersionInfo, error) {
 	return withView(ctx, t.reader(), "list the versions of", func(v *view) (versions []VersionInfo, _ error) {
 		info, err := v.source.info(ctx)

@@ -15,8 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to: a column can be missing from
-// the copy although d.from's files have its values, has the name of another column, or cannot hold the copy's values.
+// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to. That is so if a column is
+// missing from the copy although d.from's files have its values, has another column's name, or cannot hold the copy's
+// values.
 func (d *difference) compareColumns() error {
 	first, last := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && last <= first
@@ -43,7 +44,7 @@ func (d *difference) compareColumns() error {
 			return fmt.Errorf("column %q was dropped after this version", names[id])
 		}
 		earlier := []*iceberg.Schema{from}
-		if !exists { // the name can have belonged to another column between two versions
+		if !exists { // between two versions, another column can have had the name
 			earlier = append(earlier, d.to.t.Metadata().Schemas()...)
 		}
 		for _, s := range earlier {
@@ -81,7 +82,7 @@ func (v *view) columnType(id int) arrow.DataType {
 	return nil
 }
 
-// hasValues reports whether the state has a field with an ID, which is not a column of nulls.
+// hasValues reports whether the state has the field with this ID with values of its own, rather than a column of nulls.
 func (v *view) hasValues(id int) bool {
 	_, exists := v.def.Columns.FindFieldByID(id)
 	t := v.columnType(id)

@@ -13,31 +13,35 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// Changes returns the net difference between the state that since selects and t's state: the rows that only one of them
-// has. A row that was added and deleted in between does not appear, and a compaction changes nothing. A nil since,
-// AtVersion(0), a zero time or an empty snapshot name selects the empty table. The caller must release the reader.
+// Changes returns the net difference between t's state and the state that since selects: the rows that only one of them
+// has. A row that was added and deleted in between does not appear, and compaction makes no difference. If since is
+// nil, AtVersion(0), a zero time or an empty snapshot name, t is compared with the empty table. The caller must release
+// the reader.
 //
 // Unless t is pinned to a state, Changes first moves the tail's rows into files; in a read-only Store, it leaves out
-// rows in the tail. If the tail has rows, Changes can wait until a running put ends. To avoid a deadlock, the reader
-// that is passed to a put must not call Changes for the same table.
+// rows in the tail. If the tail has rows, Changes can wait for a running put to end. To avoid a deadlock, a reader that
+// is passed to a put must not call Changes for the same table.
 //
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
-// ChangeUpdateBefore or ChangeUpdateAfter. If the table has a column with this name in any case, the new column's name
-// gets underscores at the end until it is unique. A column that only t's state has is null or its default in the rows
-// of since's state. A column that only since's state has is ignored. Values are equal if they are both null, both NaN,
-// or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the same order.
+// ChangeUpdateBefore or ChangeUpdateAfter. If the table already has a column of this name, in any case, underscores are
+// appended to the new column's name until it is unique. A column that only t's state has is null, or has its default,
+// in the rows from since's state. A column that only since's state has is ignored. Values are equal if they are both
+// null, both NaN, or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal entries in the
+// same order.
 //
 // If exactly one row with a given key was deleted and exactly one was inserted, they are an update; null keys are
 // equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
-// Changes reads only files that the states do not share, or whose deleted rows differ. If both states have such files,
-// Changes sorts their rows with temporary files, a quarter of Options.Memory at a time. The error wraps
-// partd.ErrTooLarge if a row needs more than that: a bool in a list, for example, needs 2 bytes in the comparison.
+// Changes reads only files that the two states do not share, or that have different deleted rows in them. If both
+// states have such files, Changes sorts their rows in temporary files, a quarter of Options.Memory at a time. The error
+// wraps partd.ErrTooLarge if a single row needs more than that: a bool in a list, for example, needs 2 bytes in the
+// comparison.
 //
-// The error wraps ErrNotFound if since has expired, if the table was deleted and created again, if the states have no
-// common column, or if a column of t's state cannot hold all values of since, has the name of another column of since,
-// or was dropped and brought back by a restore or by an older t: then start again with a nil since. For tables of
-// Iceberg's format version 1, which have no version numbers, the error wraps [errors.ErrUnsupported].
+// The error wraps ErrNotFound if since has expired, if the table was deleted and created again, or if the states have
+// no common column. It also does if a column of t's state cannot hold all of since's values, has the name of another
+// column in since, or was dropped and then brought back by a restore or by an older t. After such an error, start again
+// with a nil since. For tables in Iceberg's format version 1, which have no version numbers, the error wraps
+// [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))

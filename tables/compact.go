@@ -18,13 +18,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// Compact merges small files into a few large ones. It also rewrites files that store a column with 32 bits after the
-// column was widened to 64 bits, because Spark cannot read such files. The rows stay the same. Expire later removes the
+// Compact merges small files into a few large ones. If a column was widened from 32 to 64 bits, it also rewrites files
+// that store the column with 32 bits, because Spark cannot read them. The rows stay the same. Expire later removes the
 // replaced files and the versions that need them.
 func (s *Store) Compact(ctx context.Context, o *MaintainOptions) (MaintainResult, error) {
 	s = s.orUnopened()
 	return s.keeper.maintain(ctx, "compact", o, func(ctx context.Context, e tableWriter) (r MaintainResult, err error) {
-		// Start again if a concurrent change other than an append makes the compacted files useless.
+		// Start again if a concurrent change other than an append has made the compacted files useless.
 		err = commit.RetryStale(3, func() error {
 			r, err = e.compact(ctx)
 			return err
@@ -64,14 +64,14 @@ type compactStep struct {
 	cut    *series.Cutter       // divides rows among files by period; nil if the table has no periods
 }
 
-// prepareCompaction returns a step for the files that prepare writes. The table must have a snapshot.
+// prepareCompaction returns a step for the files that prepare writes. t must have a snapshot.
 func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prepare func(context.Context, *table.Table, *compactStep) error) (step *compactStep, err error) {
 	step = &compactStep{seq: t.CurrentSnapshot().SequenceNumber}
 	step.Basis, err = commit.BasisOf(t, commit.OnlyAdditions, e.s.cat.NewIO())
 	if err != nil {
 		return nil, err
 	}
-	fileIO := step.IO // the deferred call cannot use step, because returning an error sets step to nil
+	fileIO := step.IO // the deferred call cannot use step, because an error return sets step to nil
 	defer func() { fileIO.RemoveFailed(err) }()
 	if schema.CheckReadable(step.Definition.Stored) != nil {
 		return step, nil // this package cannot read all columns; the engine that wrote them can compact the table
@@ -87,7 +87,7 @@ func (e tableWriter) prepareCompaction(ctx context.Context, t *table.Table, prep
 	return step, nil
 }
 
-// prepareAll merges all files that are smaller than they should be, and rewrites files with deletion vectors.
+// prepareAll merges all files that are too small, and rewrites files that have deletion vectors.
 func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compactStep) error {
 	def := step.Definition
 	writer, stored := e.Staged(t.Metadata(), step.IO), def.WithLineage(t.Metadata().Version()).Stored
@@ -129,7 +129,7 @@ func (e tableWriter) prepareAll(ctx context.Context, t *table.Table, step *compa
 	return nil
 }
 
-// isStale reports whether a file must be rewritten even if it need not be merged.
+// isStale reports whether a file must be rewritten, even if there is no need to merge it.
 func isStale(ctx context.Context, t *table.Table, task table.FileScanTask) (bool, error) {
 	if len(task.DeletionVectorFiles) > 0 || !hadInt32Columns(t.Metadata()) {
 		return len(task.DeletionVectorFiles) > 0, nil
@@ -196,8 +196,8 @@ func (c *compactStep) apply(ctx context.Context, _ *commit.Attempt, cur *table.T
 		return nil, err
 	}
 	tx := cur.NewTransaction()
-	// Files are ordered by sequence number. Keep the number of the compacted snapshot, so that rows added later stay
-	// last.
+	// Files are ordered by sequence number. The new files keep the number of the compacted snapshot, so that rows added
+	// later stay last.
 	replacing := tx.NewRewrite(nil).DataSequenceNumber(c.seq)
 	replacing.ApplyResult(result)
 	if err := replacing.Commit(ctx); err != nil {

@@ -19,21 +19,21 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// A run is a list of files, consecutive in the order of arrival, that maintenance merges in one commit. These limits
-// decide which runs pay, and bound the work that a conflict can waste.
+// A run is a list of files, consecutive in order of arrival, that maintenance merges in one commit. These limits decide
+// which runs are worth merging, and bound the work that is lost to a conflict.
 const (
-	minRunFiles  = 6       // fewer files are merged only to drop deleted rows
-	maxRunFiles  = 500     // maximum number of files in a run, so that its commit does not delay others
-	alwaysMerged = 1 << 20 // files up to this size, in bytes, are merged with any newer files
-	minDeleted   = 0.3     // share of deleted rows from which a file is rewritten
-	memoryShare  = 4       // a merge uses this part of Options.Memory; puts and queries need the rest
+	minRunFiles   = 6       // fewer files are merged only to drop deleted rows
+	maxRunFiles   = 500     // maximum number of files in a run, so that its commit does not delay others
+	alwaysMerged  = 1 << 20 // a file up to this size, in bytes, is merged with any newer files
+	minDeleted    = 0.3     // a file is rewritten if at least this share of its rows is deleted
+	memoryDivisor = 4       // a merge uses 1/memoryDivisor of Options.Memory; puts and queries need the rest
 )
 
-// runLimits are the limits that depend on the table's target size of files.
+// runLimits are the limits that depend on the table's target file size.
 type runLimits struct {
-	large      int64 // size, in bytes, from which a file is not small
+	large      int64 // files of at least this size, in bytes, count as large
 	total      int64 // maximum size of a run, in bytes
-	suffixOnly bool  // only the newest files can be merged; otherwise their rows would change places with newer rows
+	suffixOnly bool  // only the newest files may be merged, because merging others would put their rows after newer rows
 }
 
 func limitsOf(t *table.Table) runLimits {
@@ -41,10 +41,10 @@ func limitsOf(t *table.Table) runLimits {
 	return runLimits{large: target * 3 / 4, total: 4 * target}
 }
 
-// payingRun returns the newest run of files that pays to merge, or nil if there is none. The files must be in the order
-// of arrival. A run grows towards older files while they are at most twice as large as the newer files together, so
-// that each row is rewritten only a few times in its life.
-func (l runLimits) payingRun(files []table.FileScanTask) []table.FileScanTask {
+// runToMerge returns the newest run of files that is worth merging, or nil if there is none. The files must be in order
+// of arrival. An older file is added to the run while it is at most twice as large as the newer files together, so that
+// each row is rewritten only a few times in its life.
+func (l runLimits) runToMerge(files []table.FileScanTask) []table.FileScanTask {
 	for end := len(files); end > 0; {
 		last := files[end-1]
 		if !l.suffixOnly && last.File.FileSizeBytes() >= l.large && !isMostlyDeleted(last) {
@@ -66,7 +66,7 @@ func (l runLimits) payingRun(files []table.FileScanTask) []table.FileScanTask {
 		for next < len(files) && sequence(files[next]) == sequence(last) {
 			size, next = size+files[next].File.FileSizeBytes(), next+1
 		}
-		if next > end && size > l.total { // a large commit of several files
+		if next > end && size > l.total { // one large commit consists of several files
 			end--
 			continue
 		}
@@ -88,7 +88,7 @@ func sequence(f table.FileScanTask) int64 {
 	return *f.DataSequenceNumber
 }
 
-// isMostlyDeleted reports whether other engines have deleted many of a file's rows.
+// isMostlyDeleted reports whether other engines have deleted many of a file's rows, or have done so in many steps.
 func isMostlyDeleted(f table.FileScanTask) bool {
 	if !datafile.HasDeletes(f) {
 		return false
@@ -101,12 +101,12 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
 }
 
-// prepareRun writes the merged files of one run, if a run pays and may returns true for it.
+// prepareRun writes the merged files of one run, if a run is worth merging and may returns true for it.
 func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)
-	// Several copies of a row group are in memory while it is written, and as much garbage.
-	groupBytes := min(e.s.opts.Memory/memoryShare/8, int64(t.Properties().GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))))
+	// While a row group is written, memory holds several copies of it, and as much garbage.
+	groupBytes := min(e.s.opts.Memory/memoryDivisor/8, int64(t.Properties().GetInt(table.ParquetRowGroupSizeBytesKey, int(table.ParquetRowGroupSizeBytesDefault))))
 	meta, err := table.UpdateTableMetadata(t.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.ParquetRowGroupSizeBytesKey: strconv.FormatInt(groupBytes, 10)})}, "")
 	if err != nil {
 		return err
@@ -130,13 +130,13 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 	}
 	l.suffixOnly = t.Metadata().Version() < 2
 	for _, list := range lists {
-		run := l.payingRun(list)
+		run := l.runToMerge(list)
 		if run == nil || !may(run) {
 			continue
 		}
 		if t.Metadata().Version() > 1 {
-			// The rows must stay before newer rows. Use the highest number that permits this, because equality deletes
-			// with higher numbers still apply, so that the file would soon be rewritten again.
+			// The rows must stay before newer rows. Use the highest sequence number that permits this: equality deletes
+			// with higher numbers still apply to the file, so with a lower number it would soon be rewritten again.
 			last := sequence(run[len(run)-1])
 			for _, f := range list {
 				if n := sequence(f); n > last {
@@ -154,10 +154,10 @@ func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compa
 	return nil
 }
 
-// prepareOrderedRun is prepareRun for an ordered table. It merges the newest files of a group of small or overlapping
+// prepareOrderedRun is prepareRun for an ordered table. It merges the newest files in a group of small or overlapping
 // files.
 func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) (err error) {
-	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryShare), limitsOf(writer)
+	s, l := series.New(step.Definition, writer, e.s.opts.Memory/memoryDivisor), limitsOf(writer)
 	l.suffixOnly = true
 	step.cut, err = s.NewCutter(ctx)
 	if err != nil {
@@ -170,7 +170,7 @@ func (e tableWriter) prepareOrderedRun(ctx context.Context, writer *table.Table,
 		files = append(files, f)
 	}
 	for _, group := range s.Groups(step.cut, files, l.large*4/3) {
-		run := l.payingRun(series.TasksOf(group))
+		run := l.runToMerge(series.TasksOf(group))
 		if run == nil || !may(run) {
 			continue
 		}
@@ -198,10 +198,11 @@ func countFiles(ctx context.Context, t *table.Table) (all, small int, err error)
 	return len(files), small, err
 }
 
-// pauseFactor is how many times longer than its work a pass of maintenance pauses, so that it uses a third of one core.
+// pauseFactor is the length of a maintenance pass's pauses relative to its work: 2 means that it uses a third of one
+// core.
 const pauseFactor = 2
 
-// pacer divides the time between a pass of maintenance and others.
+// pacer keeps a pass of maintenance from taking all the time: after some work, the pass pauses.
 type pacer struct{ resumed time.Time }
 
 // pause waits in proportion to the time since the last pause.

@@ -18,8 +18,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// compare yields the rows that only one of two states has. It sorts the rows of both states by their encodings, so that
-// rows with equal keys are adjacent, and equal rows among them are too.
+// compare yields the rows that only one of the two states has. It sorts the rows of both states by their encodings, so
+// that rows with equal keys are adjacent, and so are equal rows among them.
 func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batches) sorted.Batches {
 	first := d.to.def.Stored.NumFields() // index of the encoded keys, the first column that encode adds
 	in := sorted.Input{Keys: []int{first, first + 1}, Memory: min(d.to.source.opts.Memory/4, 2*maxComparedBytes), Size: datafile.SizeOf}
@@ -59,8 +59,8 @@ func (d *difference) compare(ctx context.Context, deleted, inserted sorted.Batch
 // maxComparedBytes limits the encoding of a row, so that the offsets in a sorted block are below 1<<31.
 const maxComparedBytes = 1 << 29
 
-// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the rows belong to d.to. The
-// encodings can be much larger than the rows, so encode divides batches.
+// encode adds columns to rows: the encoded keys, the encoded other columns, and whether the row belongs to d.to. It
+// divides batches, because the encodings can be much larger than the rows.
 func (d *difference) encode(rows sorted.Batches, isNew bool) sorted.Batches {
 	isKey := make([]bool, d.to.def.Stored.NumFields())
 	for _, name := range d.keys {
@@ -134,7 +134,7 @@ type comparison struct {
 	current changedRow // the first of the equal rows that are being counted; its batch is nil at the start
 	count   int64      // how many more rows equal to current d.to has than d.from; negative if it has fewer
 
-	deleted, inserted *changedRow // the current key's delete and insert, which can be an update; nil if none
+	deleted, inserted *changedRow // the current key's delete and insert, which may be an update; nil if none
 	isRepeated        bool        // whether the current key has several deletes or inserts, so none is an update
 
 	changes []changedRow // changes to yield
@@ -161,7 +161,7 @@ func (c *comparison) add(b arrow.RecordBatch) {
 		r := changedRow{batch: b, row: row}
 		sameKey := c.current.batch != nil && bytes.Equal(c.current.encoded(0), r.encoded(0))
 		if !sameKey || !bytes.Equal(c.current.encoded(1), r.encoded(1)) {
-			c.endRows()
+			c.endEqualRows()
 			if !sameKey {
 				c.endKey()
 			}
@@ -187,24 +187,24 @@ func (c *comparison) add(b arrow.RecordBatch) {
 
 // end yields the last changes.
 func (c *comparison) end() {
-	c.endRows()
+	c.endEqualRows()
 	c.endKey()
 	c.flush()
 }
 
-// endRows records the changes of the rows that equal current.
-func (c *comparison) endRows() {
-	kind, first := ChangeInsert, &c.inserted
+// endEqualRows records the inserts or deletes counted for the rows that equal c.current, or holds the first one back.
+func (c *comparison) endEqualRows() {
+	kind, held := ChangeInsert, &c.inserted
 	if c.count < 0 {
-		kind, first, c.count = ChangeDelete, &c.deleted, -c.count
+		kind, held, c.count = ChangeDelete, &c.deleted, -c.count
 	}
 	for ; c.count > 0 && !c.stopped; c.count-- {
 		r := changedRow{c.current.batch, c.current.row, kind}
 		switch {
 		case len(c.d.keys) == 0 || c.isRepeated:
 			c.record(r, kind)
-		case *first == nil:
-			*first = &r
+		case *held == nil:
+			*held = &r
 		default:
 			c.endPair(ChangeDelete, ChangeInsert)
 			c.isRepeated = true
@@ -213,7 +213,7 @@ func (c *comparison) endRows() {
 	}
 }
 
-// endKey records the remaining change of the current key, if any: an update, a delete or an insert.
+// endKey records the remaining change for the current key, if any: an update, a delete or an insert.
 func (c *comparison) endKey() {
 	if c.deleted != nil && c.inserted != nil {
 		c.endPair(ChangeUpdateBefore, ChangeUpdateAfter)
@@ -222,7 +222,7 @@ func (c *comparison) endKey() {
 	c.isRepeated = false
 }
 
-// endPair records the delete and the insert of the current key, if any, with the given kinds.
+// endPair records the held delete and insert of the current key, if any, with the given kinds.
 func (c *comparison) endPair(deleteKind, insertKind string) {
 	if c.deleted != nil {
 		c.record(*c.deleted, deleteKind)

@@ -3,8 +3,8 @@ package tables
 import "github.com/go-partd/partd/tables/filter"
 
 // Condition selects rows, for [ScanOptions.Filter] and DeleteRows. The functions below build conditions from values;
-// filter.Parse builds them from text. An operation returns an error if a condition contains a value without order
-// (NaN).
+// filter.Parse builds them from text. An operation returns an error if a condition contains NaN, because NaN has no
+// order.
 type Condition = filter.Expr
 
 // Eq selects rows whose column equals v.
@@ -25,7 +25,7 @@ func Gt[V filter.Value](column string, v V) *Condition { return filter.Gt(column
 // Ge selects rows whose column is at least v.
 func Ge[V filter.Value](column string, v V) *Condition { return filter.Ge(column, v) }
 
-// Between selects rows whose column is at least low and at most high.
+// Between selects rows whose column is in the range [low, high], which includes both bounds.
 func Between[V filter.Value](column string, low, high V) *Condition {
 	return filter.Between(column, low, high)
 }

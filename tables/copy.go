@@ -15,22 +15,21 @@ import (
 )
 
 // CopyTo copies buckets to another store. If buckets is empty, it copies all buckets. It copies the newest version of
-// each table with its columns, settings, rules, metadata and IDs of puts, and the bucket's own rules and metadata. It
-// does not copy older versions and snapshots. It copies data files unchanged; the catalog must have a checksum of each
-// file.
+// each table with its columns, settings, rules, metadata and put IDs, and the bucket's own rules and metadata, but no
+// older versions or snapshots. Data files are copied unchanged; the catalog must have a checksum for each of them.
 //
-// All tables of a bucket appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
+// All of a bucket's tables appear in the other store in one commit. To resume an interrupted CopyTo, call it again: it
 // sends only data that is missing or has changed. If the other store has a table of the same name that is not an
 // unchanged copy from this store, the error wraps ErrExists.
 //
-// At the end, CopyTo reads all rows from both stores, and compares the row counts and the sums of the rows' xxh3-128
-// hashes modulo 2^128.
+// Finally, CopyTo reads all rows from both stores, and compares the row counts, and the sums (modulo 2^128) of the
+// rows' xxh3-128 hashes.
 func (s *Store) CopyTo(ctx context.Context, to *Store, names ...string) ([]CopiedTable, error) {
 	return s.copyTo(ctx, "copy", to, names, func(c *copier, namespaces []string) error {
 		c.keepOthers = true
 		if existing, err := c.to.cat.Namespaces(ctx); err != nil {
 			return err
-		} else if len(existing)+len(names) == 0 { // the copy can continue the backups of s
+		} else if len(existing)+len(names) == 0 { // the copy can continue backups of s
 			if err := c.passOrigins(ctx, c.from.cat.ID()); err != nil {
 				return err
 			}
@@ -90,11 +89,11 @@ type copier struct {
 	from, to   *keeper
 	snapshot   string
 	rules      string   // in the source, the name of the namespace property that holds a bucket's rules
-	keepOthers bool     // neither delete nor replace tables in the destination that are not copies from the source
-	restore    bool     // reuse files in the destination only if they are intact
-	only       []string // copy only these tables, and nothing else of the bucket; nil means the whole bucket
+	keepOthers bool     // neither delete nor replace tables in the destination unless they are copies from the source
+	restore    bool     // reuse a file in the destination only if it is intact
+	only       []string // copy only these tables, and nothing else from the bucket; nil means the whole bucket
 	results    []CopiedTable
-	damaged    []error // errors of tables that are skipped: damaged ones, and ones with delete files
+	damaged    []error // errors of skipped tables, which are damaged or have delete files
 }
 
 // run calls f, and prevents both stores from removing files until f returns.
@@ -114,7 +113,7 @@ func (c *copier) run(op string, f func() error) (err error) {
 		}
 		defer unpin()
 	}
-	err = f() // f appends to c.damaged, so call f before the next line reads c.damaged
+	err = f() // f appends to c.damaged, so it must run before the next line reads c.damaged
 	return errors.Join(append(c.damaged, err)...)
 }
 
@@ -149,7 +148,7 @@ func (c *copier) copyBucket(ctx context.Context, ns string) error {
 				return err
 			}
 			if !c.keepOthers && !c.restore {
-				err = fmt.Errorf("%w; the backup has the table's state of the backup before, if there is one: verify --dir checks all files of backups", err)
+				err = fmt.Errorf("%w; the backup keeps the table as it was in the previous backup, if any: verify --dir checks all files of backups", err)
 			}
 			c.damaged = append(c.damaged, err) // the other store keeps its old copy
 			continue
@@ -213,7 +212,7 @@ func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, 
 			return nil, err
 		}
 		if c.keepOthers && !strings.HasPrefix(toOrigin, originOf(c.from.cat, "")) {
-			return nil, fmt.Errorf("the table %w in the destination, and is another table or a changed copy: delete it first, or copy to another store", ErrExists)
+			return nil, fmt.Errorf("the table %w in the destination, but is another table or a changed copy: delete it first, or copy to another store", ErrExists)
 		}
 	}
 	step, err := newRestoreStep(ctx, c.from.cat, c.to.cat, l)
@@ -233,7 +232,7 @@ func (c *copier) copyTable(ctx context.Context, l icecat.Listed) (*restoreStep, 
 // originOf returns a name for the metadata at location that is unique across stores: it begins with the catalog's ID.
 func originOf(c *icecat.Catalog, location string) string { return c.ID() + " " + location }
 
-// verify returns an error if a copied table's rows differ from the original's. It sets d.Rows and d.Checksum.
+// verify returns an error if the rows of a copied table differ from the original's. It sets d.Rows and d.Checksum.
 func (c *copier) verify(ctx context.Context, d *CopiedTable) error {
 	want, err := sumRows(ctx, &tableReader{core: c.from.core, bucket: d.Bucket, name: d.Name}, AtSnapshot(c.snapshot))
 	if err != nil {
@@ -268,7 +267,8 @@ func sumRows(ctx context.Context, t *tableReader, at At) (*content.RowSum, error
 	return sum, r.Err()
 }
 
-// passOrigins records the origins of the source, and the given IDs, in the destination, which got all its tables.
+// passOrigins records the source's origins, and the given IDs, in the destination, which has received all the source's
+// tables.
 func (c *copier) passOrigins(ctx context.Context, ids ...string) error {
 	origins, err := c.from.cat.Origins(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// core is what all parts of a Store share. Only Open sets its fields, except dirsPattern.
+// core is shared by all parts of a Store. Only Open sets its fields, except dirsPattern.
 type core struct {
 	dir     string // the directory's absolute path, or the bucket's URL without its query
 	local   string // directory on this machine for locks, the tail, and a catalog that is not in PostgreSQL
@@ -42,7 +42,7 @@ type core struct {
 // hooks change a store's behavior in tests.
 type hooks struct {
 	FS         vfs.FS
-	OnCommit   func(done bool) // called before (done is false) and after each transaction of the catalog
+	OnCommit   func(done bool) // called before (done is false) and after each catalog transaction
 	OnPrepared func()          // called after a put has written its files
 	RetryFor   time.Duration   // how long to retry requests to an object store; 0 means one minute
 	FileBytes  int             // target size of data files; 0 means definition.FileBytes
@@ -72,7 +72,7 @@ type tableWriter struct {
 	s *core
 }
 
-// acquire returns a writer of a table. Files of the table are not removed before the caller calls release.
+// acquire returns a writer of a table. The table's files are not removed until the caller calls release.
 func (s *core) acquire(ctx context.Context, n tableName) (e tableWriter, release func(), err error) {
 	e.s = s
 	e.Entry, release, err = s.commits.AcquirePinned(ctx, n)
@@ -85,17 +85,17 @@ func (s *core) withoutDir(text string, others ...string) string {
 		home, _ := os.UserHomeDir()
 		s.dirsPattern = compileDirs(strings.TrimSuffix(s.cat.DataLocation(), "/data/"), s.dir, s.local, s.opts.TailDir, s.opts.CacheDir, os.TempDir(), home)
 	})
-	// The others come first, because they may be in one of the store's directories.
+	// The others come first, because they may be inside one of the store's directories.
 	for _, pattern := range []*regexp.Regexp{compileDirs(others...), s.dirsPattern} {
 		if pattern != nil {
-			// twice, because matches overlap if one character is between them
+			// twice, because adjacent matches share the character between them
 			text = pattern.ReplaceAllString(pattern.ReplaceAllString(text, "$1…$2"), "$1…$2")
 		}
 	}
 	return text
 }
 
-// compileDirs returns a pattern that matches dirs, in several spellings, or nil without dirs.
+// compileDirs returns a pattern that matches dirs in several spellings, or nil if there are no dirs.
 func compileDirs(dirs ...string) *regexp.Regexp {
 	var roots []string
 	for _, dir := range dirs {
@@ -111,7 +111,7 @@ func compileDirs(dirs ...string) *regexp.Regexp {
 	if len(roots) == 0 {
 		return nil
 	}
-	// because the first root that matches applies
+	// the first root that matches applies, so longer roots come first
 	slices.SortFunc(roots, func(a, b string) int { return len(b) - len(a) })
 	return regexp.MustCompile(`(^|[^\w/.%-])(?:file:(?://)?)?(?:` + strings.Join(roots, "|") + `)($|[^\pL\pN_])`)
 }
@@ -194,7 +194,7 @@ func missingTable(ctx context.Context, cat *icecat.Catalog, n tableName) error {
 	})}
 }
 
-// notFound returns the result of missingTable if err is the catalog's error for a missing table, and otherwise err.
+// notFound returns missingTable's result if err is the catalog's error for a missing table, and otherwise err.
 func notFound(ctx context.Context, cat *icecat.Catalog, n tableName, err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return missingTable(ctx, cat, n)

@@ -23,7 +23,7 @@ import (
 // null, and rows in the tail of another Store.
 //
 // DeleteRows rewrites only files that contain deleted rows. In a table without a time column, the remaining rows of a
-// rewritten file become the last rows of the table. In tables of format version 3 whose property write.delete.mode is
+// rewritten file become the table's last rows. If a table has format version 3 and its property write.delete.mode is
 // merge-on-read, DeleteRows writes deletion vectors instead.
 func (t *Table) DeleteRows(ctx context.Context, where *filter.Expr) (_ RewriteResult, err error) {
 	defer wrapError(&err, "delete rows of", t.Bucket().Name(), t.Name())
@@ -86,7 +86,7 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 			for i, inRange := range inside {
 				if !inRange {
 					column := deletes.columns[0]
-					return schema.Errorf(column, "row %d has the value %s, which is outside the range: nothing was replaced",
+					return schema.Errorf(column, "row %d has the value %s, which is outside the range, so nothing was replaced",
 						added.rows+int64(i)+1, b.Column(b.Schema().FieldIndices(column)[0]).ValueStr(i))
 				}
 			}
@@ -101,12 +101,12 @@ func (t *Table) ReplaceRange(ctx context.Context, from, to time.Time, r array.Re
 
 // newRows are the rows that a rewrite adds. They are written only once, even if the commit is retried.
 type newRows struct {
-	basis *commit.Basis // table state that the rows were written for; nil until they are written
+	basis *commit.Basis // table state for which the rows were written; nil until they are written
 	// whether a retry must check the rows again, because a rule compares them with all rows of the table
 	recheck bool
 	rows    int64 // number of rows read so far
 
-	written int64 // number of rows written, without dropped duplicates
+	written int64 // number of rows written, not counting dropped duplicates
 }
 
 // canReuse reports whether the rows were written by an earlier attempt and are still valid for the table.
@@ -115,7 +115,7 @@ func (n *newRows) canReuse(w *rewrite) bool {
 }
 
 // write writes the rows of src, which replace the rows that deletes selects. It converts each batch to the types in
-// which files store the columns, and calls check with the result.
+// which files store the columns, and calls check with the converted batch.
 func (n *newRows) write(ctx context.Context, w *rewrite, src *datafile.Source, deletes *deletePredicate, check func(context.Context, arrow.RecordBatch) error) error {
 	if n.canReuse(w) {
 		w.result.Written = n.written

@@ -18,18 +18,18 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxDictionary is the maximum size in bytes of a dictionary in a table's schema, encoded as Arrow IPC. A column with a
-// larger dictionary is read as plain values.
+// maxDictionary is the maximum size, in bytes, of a dictionary in a table's schema, encoded as Arrow IPC. If a column's
+// dictionary is larger, the column is read as plain values.
 const maxDictionary = 64 << 10
 
-// withDictionaries returns put, the schema of rows, with the dictionaries of the first batch added. Readers then get
-// the same dictionary values in the same order, even values that no row contains.
-func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
+// withDictionaries adds the dictionaries in the first batch of rows to putSchema, the schema of rows, and returns the
+// result. Readers then get the same dictionary values in the same order, even values that no row contains.
+func withDictionaries(putSchema *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 	src, ok := rows.(*datafile.Source)
 	if !ok || len(src.Batches) == 0 && !src.IsWhole() {
-		return put
+		return putSchema
 	}
-	fields := slices.Clone(put.Fields())
+	fields := slices.Clone(putSchema.Fields())
 	for i, f := range fields {
 		t, ok := f.Type.(*arrow.DictionaryType)
 		if !ok {
@@ -55,7 +55,7 @@ func withDictionaries(put *arrow.Schema, rows datafile.Rows) *arrow.Schema {
 			fields[i].Metadata = arrow.MetadataFrom(m)
 		}
 	}
-	metadata := put.Metadata()
+	metadata := putSchema.Metadata()
 	return arrow.NewSchema(fields, &metadata)
 }
 
@@ -69,7 +69,7 @@ type dictionary struct {
 	values arrow.Array
 }
 
-// newDictionary returns the dictionary recorded in f, with values of the given type, or nil if none is recorded.
+// newDictionary returns the dictionary recorded in f, whose values have the given type, or nil if none is recorded.
 func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	recorded, err := schema.Dictionary(f)
 	if recorded == nil {
@@ -80,7 +80,7 @@ func newDictionary(f arrow.Field, values arrow.DataType) (*dictionary, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Use int32 indices, because the dictionary may get too large for the put's index type.
+	// Use int32 indices, because the dictionary may become too large for the index type in the put.
 	typ := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int32, ValueType: values, Ordered: f.Type.(*arrow.DictionaryType).Ordered}
 	d := &dictionary{take.Dictionary{Codes: map[string]int32{}, Len: known.Len()}, typ, known}
 	for i := range known.Len() {
@@ -103,7 +103,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	}
 	defer codes.Release()
 	if codes.Len() < a.Len() {
-		return nil, fmt.Errorf("the dictionary has more than %d values: scan without dictionaries", maxDistinct)
+		return nil, fmt.Errorf("the dictionary has more than %d values: scan without the option Dictionaries", maxDistinct)
 	}
 	if len(added) > 0 {
 		newValues, err := take.Rows(a, added)
@@ -119,7 +119,7 @@ func (d *dictionary) encode(a arrow.Array) (arrow.Array, error) {
 	return array.NewDictionaryArray(d.typ, codes, d.values), nil
 }
 
-// AsDictionaries returns a reader of r's rows. A column is a dictionary if it is a dictionary in put, the result of
+// AsDictionaries returns a reader of r's rows. A column is a dictionary if it is one in put, which is the result of
 // [Table.SchemaAsPut]. Releasing the returned reader releases r; if AsDictionaries fails, it releases r itself.
 func AsDictionaries(r array.RecordReader, put *arrow.Schema) (array.RecordReader, error) {
 	fields := slices.Clone(r.Schema().Fields())

@@ -20,7 +20,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// difference is two states of a table to compare. Both states are read with the columns of to.
+// difference is the comparison of two states of a table. Both states are read with the columns of the state to.
 type difference struct {
 	from, to *view // from is nil for the empty table
 	keys     []string
@@ -68,7 +68,7 @@ func (t *tableReader) difference(ctx context.Context, since At, o *ChangesOption
 	return d, d.setKeys(o.Keys)
 }
 
-// viewAt returns the state that a selects, without the tail's rows.
+// viewAt returns the state that a selects, without rows in the tail.
 func (t *tableReader) viewAt(ctx context.Context, a At) (*view, error) {
 	old, err := t.at(ctx, a)
 	if err != nil {
@@ -100,7 +100,8 @@ func (t *tableReader) foldedView(ctx context.Context) (*view, error) {
 	return t.view(ctx, false)
 }
 
-// setKeys sets d.keys to the requested keys, or to the columns in the table's settings if they all exist.
+// setKeys sets d.keys to the requested keys. By default, it uses the key columns in the table's settings, if all of
+// them exist.
 func (d *difference) setKeys(requested []string) error {
 	for _, name := range requested {
 		if _, err := schema.ColumnIndex(d.to.def.Stored, name); err != nil {
@@ -120,7 +121,7 @@ func (d *difference) setKeys(requested []string) error {
 // withChange adds the column _change, with the metadata of f, to a schema of the table's columns.
 func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Schema {
 	f.Name, f.Type = "_change", arrow.BinaryTypes.String
-	// SQL ignores the case of names.
+	// SQL ignores case in names.
 	for slices.ContainsFunc(schema.Names(columns), func(name string) bool { return strings.EqualFold(name, f.Name) }) {
 		f.Name += "_"
 	}
@@ -128,7 +129,7 @@ func (d *difference) withChange(columns *arrow.Schema, f arrow.Field) *arrow.Sch
 	return arrow.NewSchema(append(slices.Clone(columns.Fields()), f), &metadata)
 }
 
-// files returns, for each state, the files that the other state lacks, or has with different deleted rows.
+// files returns, for each state, the files that the other state lacks or has with different deleted rows.
 func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileScanTask, err error) {
 	if d.from != nil {
 		deleted, err = d.from.tasks(ctx)
@@ -152,8 +153,8 @@ func (d *difference) files(ctx context.Context) (deleted, inserted []table.FileS
 	return slices.DeleteFunc(slices.Clone(deleted), isInBoth), slices.DeleteFunc(slices.Clone(inserted), isInBoth), nil
 }
 
-// identity returns the path of a data file and the places of its delete files. Files are immutable, so tasks with the
-// same identity have the same rows.
+// identity returns the path of a data file and the positions of its delete files. Files are immutable, so tasks with
+// the same identity have the same rows.
 func identity(task table.FileScanTask) string {
 	var deletes []string
 	for _, f := range slices.Concat(task.DeleteFiles, task.EqualityDeleteFiles, task.DeletionVectorFiles) {
@@ -198,22 +199,22 @@ func (d *difference) withKinds(b arrow.RecordBatch, kinds []string) arrow.Record
 	return array.NewRecordBatch(d.withChange(d.to.def.Stored, arrow.Field{}), append(slices.Clone(b.Columns()), column), b.NumRows())
 }
 
-// Changes is a reader of the rows that differ between two states of a table; see [Table.Changes].
+// Changes reads the rows that differ between two states of a table; see [Table.Changes].
 type Changes struct {
 	array.RecordReader
 
-	Version Version // the version that the changes lead to; the next call can start from it
+	Version Version // the version to which the changes lead; the next call can start from it
 	UUID    string  // the table's UUID
 }
 
 // ChangesOptions configures Changes. Nil or the zero value selects the defaults.
 type ChangesOptions struct {
 	// Keys are the columns that identify rows. Nil means the time and key columns in the table's settings. If there are
-	// none, or if Keys is empty but not nil, an update is a delete and an insert.
+	// none, or if Keys is empty but not nil, no update is detected: each is a delete and an insert.
 	Keys []string
 
-	// UUID is the UUID that the table must have. Set it to Changes.UUID of the previous call to detect that the table
-	// was deleted and created again. "" accepts every table.
+	// UUID is the UUID that the table must have. To detect that the table was deleted and created again, set it to the
+	// UUID in the previous call's Changes. "" accepts every table.
 	UUID string
 }
 

@@ -51,8 +51,8 @@ var (
 // current state.
 var ErrRequirement = foreign.ErrRequirement
 
-// MomentError is the error for a time that AtTime cannot select exactly, because no version contains exactly the rows
-// of that moment: a fold has moved earlier and later rows into one version, the version has expired, or the time is
+// MomentError is the error for a time that AtTime cannot select, because no version contains exactly the rows of that
+// moment. Either a fold has moved earlier and later rows into one version, the version has expired, or the time is
 // before the table's first version or in the future. It wraps ErrNotFound.
 type MomentError struct {
 	Time          time.Time // the selected time
@@ -140,7 +140,7 @@ func wrapError(err *error, op, bucket, table string) {
 	}
 }
 
-// wrapOnce sets *err to o, with *err as its cause, unless *err is nil or already has an OpError.
+// wrapOnce sets *err to o, with the old *err as its cause, unless *err is nil or already has an OpError.
 func wrapOnce(err *error, o *OpError) {
 	if *err != nil && !errors.As(*err, new(*OpError)) {
 		o.Err = *err

@@ -40,7 +40,7 @@ type evolvedColumns struct {
 	rules      []rules.Rule
 	shape      *schema.Shape
 	oldIndexes []int // for each column, its index before the changes, or -1 if it is new
-	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the type change
+	rewrites   bool  // whether files must be rewritten, because Iceberg does not allow the change of type
 
 	// Columns after the changes so far, in the table's schema, the put schema and the schema of readers.
 	fields         []iceberg.NestedField
@@ -49,8 +49,7 @@ type evolvedColumns struct {
 	pandas         pandasNames
 }
 
-// evolve returns the columns of a table after the given changes, or an error if a change is not possible or not
-// allowed.
+// evolve returns a table's columns after the given changes, or an error if a change is impossible or not allowed.
 func evolve(meta table.Metadata, changes []ColumnChange) (*evolvedColumns, error) {
 	def, err := definition.FromMetadata(meta)
 	if err != nil {
@@ -186,7 +185,7 @@ func (ev *evolvedColumns) widen(c ColumnChange, i int) error {
 	if arrow.IsInteger(oldType.ID()) && stored.Type.Equals(iceberg.PrimitiveTypes.Float64) {
 		ev.rewrites = true
 	}
-	// Record the Arrow type in Doc, because several Arrow types can have the same stored type.
+	// Record the Arrow type in Doc, because several Arrow types can share one stored type.
 	ev.fields[i].Type, ev.fields[i].Doc = stored.Type, f.Type.String()
 	ev.columns[i].Type, ev.types[i].Type = f.Type, f.Type
 	return nil

@@ -132,7 +132,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 	err = b.Store().Update(ctx, func(x *tables.Txn) error {
 		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
 	})
-	if err == nil || !strings.Contains(err.Error(), "combine the puts") {
+	if err == nil || !strings.Contains(err.Error(), "combine this Update's puts") {
 		t.Errorf("Update error = %v, want advice to combine the puts", err)
 	}
 }

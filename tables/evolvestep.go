@@ -22,12 +22,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/rules"
 )
 
-// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because the tail must
-// not contain rows with an old schema.
+// evolveStep changes a table's schema. In the same commit, it moves the tail's rows into files, because rows in the
+// tail must not have an old schema.
 type evolveStep struct {
 	commit.Basis // the table before the step
 	e            tableWriter
-	// the table's setting when the change was allowed; if the setting differs at the commit, the commit fails
+	// the table's setting when the change was allowed; the commit fails if the setting has changed since
 	allowedBy definition.Evolution
 	shape     *schema.Shape      // the new columns
 	props     iceberg.Properties // properties to set; can be nil
@@ -48,7 +48,7 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 		return nil, err
 	}
 	a.Info.Updated = a.Now
-	// The first snapshot contains the tail's rows, with the old columns, because puts returned its version.
+	// The first snapshot contains the tail's rows with the old columns, because puts have returned its version number.
 	meta, err := a.FoldTail(ctx, cur)
 	switch {
 	case err != nil:
@@ -59,8 +59,8 @@ func (p *evolveStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Ta
 	return p.evolveMetadata(meta)
 }
 
-// replaceFiles changes the columns of a table, and replaces its files. cur is the table base after its tail's rows have
-// moved to files.
+// replaceFiles changes a table's columns, and replaces its files. cur is the table base after the rows in its tail have
+// been moved to files.
 func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, cur *table.Table) (table.Metadata, error) {
 	replaced, written, read := p.replaced, p.written, p.read
 	meta, err := p.evolveMetadata(cur.Metadata())
@@ -79,11 +79,11 @@ func (p *evolveStep) replaceFiles(ctx context.Context, a *commit.Attempt, base, 
 	added := slices.DeleteFunc(slices.Clone(files), func(f iceberg.DataFile) bool { return read[f.FilePath()] })
 	isMissing := len(files)-len(added) < len(read)
 	switch {
-	case p.Allowed != commit.NoDeletions && isMissing: // rows of the tail have replaced rows of files
+	case p.Allowed != commit.NoDeletions && isMissing: // rows in the tail have replaced rows in files
 		return nil, commit.ErrStale
 	case p.Allowed != commit.NoDeletions:
 		replaced = slices.Concat(replaced, added)
-	case isMissing: // files that the step read were merged meanwhile: rewrite all files again
+	case isMissing: // files that the step has read were merged in the meantime: rewrite all files again
 		replaced, written, read = files, nil, map[string]bool{}
 	default:
 		replaced = files
@@ -135,11 +135,11 @@ func (p *evolveStep) evolveMetadata(meta table.Metadata) (table.Metadata, error)
 	return meta, err
 }
 
-// rewriteFiles writes the rows of t's files, except the files whose paths are in skip, to new files in the schema of
-// newMeta.
+// rewriteFiles writes the rows of t's files to new files in the schema of newMeta. It leaves out files whose paths are
+// in the map skip.
 func (p *evolveStep) rewriteFiles(ctx context.Context, t *table.Table, newMeta table.Metadata, fileIO *icecat.FileIO, skip map[string]bool) ([]iceberg.DataFile, error) {
 	r, err := p.e.reader(ctx, t)
-	isMove := false // whether each row is moved to a new file; a migration can change the number of rows
+	isMove := false // whether each row is just moved to a new file; a migration can change the number of rows
 	if err == nil {
 		if p.caster.KeepsRows() {
 			ownColumns := r.def
@@ -210,14 +210,14 @@ func schemaVersion(t *table.Table) (int, error) {
 }
 
 // Migrate converts a table to a numbered version of its schema, in one commit, and reports whether it converted the
-// table. It does nothing if the table already has this version or a later version.
+// table. It does nothing if the table already has this version or a later one.
 //
 // f converts each batch of rows, in the types of Table.Schema, to a batch of new rows. The first batch is empty; f's
-// result for the empty batch defines the new columns. After a concurrent commit, Migrate may call f again with the same
-// rows. f must not use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
+// result for it defines the new columns. After a concurrent commit, Migrate may call f again with the same rows. f must
+// not use the table, because that would deadlock. Migrate releases f's results; f can return its argument.
 //
-// The new rows must satisfy the table's rules, except rules about uniqueness and order. Rows in the tail of another
-// Store are not converted; their columns are matched to the new columns by name.
+// The new rows must satisfy the table's rules, except those about uniqueness and order. Rows in another Store's tail
+// are not converted; their columns are matched to the new columns by name.
 func (t *Table) Migrate(ctx context.Context, version int, f func(arrow.RecordBatch) (arrow.RecordBatch, error)) (migrated bool, err error) {
 	err = t.update(ctx, "migrate", func(txn *Txn) error {
 		c, err := txn.existing(t.Bucket().Name(), t.Name())
@@ -238,7 +238,7 @@ func (t *Txn) migrate(c *txnChange, version int, f func(arrow.RecordBatch) (arro
 		return false, err
 	}
 	if version <= 0 {
-		return false, fmt.Errorf("the version is %d: versions are numbered from 1", version)
+		return false, fmt.Errorf("the schema version is %d: versions are numbered from 1", version)
 	}
 	if version <= current {
 		return false, nil

@@ -14,7 +14,7 @@ import (
 )
 
 // Exec runs an SQL statement that changes a table or a bucket, in one commit: INSERT, UPDATE, DELETE, MERGE, TRUNCATE,
-// CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA, whose schema is a bucket. Queries in the statement can use
+// CREATE, DROP or ALTER TABLE, and CREATE or DROP SCHEMA (a schema is a bucket). Queries in the statement can do
 // whatever a Query can. If a concurrent change to the table conflicts with the statement, Exec runs the statement
 // again. After too many conflicts, the error wraps ErrConflict. Without Options.Engine, it wraps errors.ErrUnsupported.
 // See docs/write.md.
@@ -36,7 +36,7 @@ func (s *Store) Exec(ctx context.Context, sql string, o *ExecOptions) (result Ex
 		longest = rowID(longest, x.o.Parameters.NumRows())
 	}
 	if len(longest) > MaxName {
-		return result, &ArgumentError{Err: fmt.Errorf("option ID, with the number of each row of the parameters, is up to %d bytes long: the limit is %d", len(longest), MaxName)}
+		return result, &ArgumentError{Err: fmt.Errorf("option ID, with the row number that is appended to it, is up to %d bytes long: the limit is %d", len(longest), MaxName)}
 	}
 	if err := x.locate(ctx); err != nil {
 		return result, err
@@ -83,7 +83,7 @@ func (x *execution) runEach(ctx context.Context) (total ExecResult, err error) {
 	return total, nil
 }
 
-// run runs the statement once. It returns commit.ErrStale if it must run again.
+// run runs the statement once. It returns commit.ErrStale if the statement must run again.
 func (x *execution) run(ctx context.Context) error {
 	switch x.st.Verb {
 	case sqlwrite.CreateTable, sqlwrite.CreateBucket:
@@ -106,7 +106,7 @@ func (x *execution) run(ctx context.Context) error {
 	return x.define(ctx)
 }
 
-// describeWrite is Describe for a statement of Exec.
+// describeWrite is Describe for a statement that Exec runs.
 func (s *Store) describeWrite(ctx context.Context, sql string, o *QueryOptions) (_ *QueryDescription, err error) {
 	x := &execution{s: s, o: ExecOptions{Bucket: o.Bucket}}
 	defer func() { wrapError(&err, "describe", x.result.Bucket, x.result.Table) }()
@@ -152,7 +152,7 @@ func (s *Store) Query(ctx context.Context, sql string, o *QueryOptions) (array.R
 }
 
 // Describe returns the parameters and columns of a statement; see [Engine]. The result of a statement for Exec has one
-// column, rows, with the number of changed rows.
+// column, rows, which contains the number of changed rows.
 func (s *Store) Describe(ctx context.Context, sql string, o *QueryOptions) (*QueryDescription, error) {
 	s = s.orUnopened()
 	if s.opts.Engine == nil {

@@ -16,8 +16,8 @@ import (
 // change runs an UPDATE, DELETE, MERGE or TRUNCATE. It returns commit.ErrStale if the statement must run again.
 //
 // A query finds the positions of the changed rows in the table's files, and the new values. The files that contain
-// changed rows are then rewritten without these rows, and the new rows are written to new files. Values that the
-// statement does not set never pass through SQL, which cannot represent some of them exactly.
+// changed rows are then rewritten without them, and the new rows are written to new files. Values that the statement
+// does not set never pass through SQL, because SQL cannot represent some of them exactly.
 func (x *execution) change(ctx context.Context) (err error) {
 	if applied, err := x.applied(ctx); applied || err != nil {
 		return err
@@ -27,7 +27,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		return err
 	}
 	defer release()
-	// Wait here, because a query that waits for the lock e.Commits would delay other queries.
+	// Wait for other changes before the query: a query that waits for the lock e.Commits would delay other queries.
 	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (x *execution) change(ctx context.Context) (err error) {
 		if err := w.begin(ctx, fileIO); err != nil {
 			return nil, err
 		}
-		// An append during the statement could add rows that match a row of the source, or duplicate a new row.
+		// An append during the statement could add rows that match a row in the source, or duplicate a new row.
 		if x.st.Verb == sqlwrite.Merge || w.def.Order.HasRule() {
 			w.Allowed = commit.NoChanges
 		}
@@ -79,7 +79,7 @@ func (x *execution) changesAll() bool {
 	return x.st.Verb == sqlwrite.Truncate || x.st.Verb == sqlwrite.Delete && x.st.From+x.st.Where == ""
 }
 
-// changeQuery returns the query of an UPDATE, DELETE or MERGE.
+// changeQuery returns the query for an UPDATE, DELETE or MERGE.
 func (x *execution) changeQuery(ctx context.Context, columns []sqlwrite.Column) (_ *sqlwrite.Change, err error) {
 	var sourceColumns []string
 	if x.st.NeedsSource() {
@@ -115,9 +115,9 @@ func (x *execution) describeChange(ctx context.Context) (*QueryDescription, erro
 	return d, withoutPosition(err)
 }
 
-// plan returns the table's state for the query, without rows that were appended after w.begin.
+// plan returns the table's state for the query, without rows appended after w.begin.
 func (c *rowChange) plan(ctx context.Context) (*ScanPlan, error) {
-	// The view has no series, so that ScanPlan.Rows returns the rows file by file.
+	// The view has no series, so ScanPlan.Rows returns the rows file by file.
 	v := &view{source: c.x.table.reader(), t: c.w.t, def: c.w.def}
 	p := &ScanPlan{view: v}
 	p.close = sync.OnceFunc(func() {
@@ -203,7 +203,7 @@ func (c *rowChange) run(ctx context.Context, begin func(context.Context) (*ScanP
 }
 
 // rejectDuplicates returns an error if the table has a rule for duplicates, and a new row duplicates another new row or
-// a row that stays.
+// a row that stays in the table.
 func (c *rowChange) rejectDuplicates(ctx context.Context) error {
 	w := c.w
 	if len(w.added) == 0 || !w.def.Order.HasRule() {

@@ -36,13 +36,14 @@ func (x *execution) insert(ctx context.Context) error {
 	return x.put(ctx, rows, PutAppend, &PutOptions{MustExist: true})
 }
 
-// castRows converts the rows of a query to the types of a table's columns. It takes over the reference to rows.
+// castRows converts a query's rows to the types of a table's columns. It takes over the reference to rows.
 func castRows(rows array.RecordReader, columns *arrow.Schema) array.RecordReader {
 	to := schema.FromSQL(rows.Schema(), columns)
 	return arrowsafe.Reader(to, arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
 }
 
-// insertQuery returns the query for the rows of an INSERT. It repeats VALUES for each of times sets of n parameters.
+// insertQuery returns the query for an INSERT's rows. It repeats VALUES as many times as the parameter times says, for
+// sets of n parameters.
 func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, times int) (string, error) {
 	columns, err := x.columns(ctx)
 	if err != nil {
@@ -79,13 +80,13 @@ const (
 	maxSetValues = 4096     // number of parameters
 )
 
-// needsParts reports whether query, the query of an INSERT, is too long and must be split. The queries of parts could
-// not share parameters.
+// needsParts reports whether query, the query of an INSERT, is too long and must be split. Only a query without
+// parameters can be split, because the parts could not share them.
 func (x *execution) needsParts(query string) bool {
 	return x.st.Values != nil && !x.st.HasParameters && len(query) > sqlwrite.MaxSQL
 }
 
-// partQuery returns a query for at most step rows of VALUES: those from index from to index to-1.
+// partQuery returns a query for at most step rows of VALUES: those with the indices from <= i < to.
 func (x *execution) partQuery(ctx context.Context, from, step int64) (query string, to int64, err error) {
 	part := *x.st
 	for to = min(from+step, int64(len(x.st.Values))); ; to = from + (to-from)/2 {
@@ -97,17 +98,17 @@ func (x *execution) partQuery(ctx context.Context, from, step int64) (query stri
 	}
 }
 
-// insertedRows returns the rows of an INSERT. query is the query for one row of parameters. The caller must release the
+// insertedRows returns an INSERT's rows. query is the query for one row of parameters. The caller must release the
 // reader.
 func (x *execution) insertedRows(ctx context.Context, query string) (array.RecordReader, error) {
 	all, total := x.o.Parameters, int64(len(x.st.Values))
 	options := x.queryOptions()
 	options.KeepsNanoseconds = slices.ContainsFunc(x.logical.Fields(), func(f arrow.Field) bool {
-		isSet := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
-		return isSet && schema.ContainsType(f.Type, schema.IsZonedNanos)
+		isAssigned := x.st.Columns == nil || slices.ContainsFunc(x.st.Columns, func(name string) bool { return strings.EqualFold(name, f.Name) })
+		return isAssigned && schema.ContainsType(f.Type, schema.IsZonedNanos)
 	})
-	hasSets := x.st.Query == "" && all != nil && all.NumRows() > 1
-	if hasSets {
+	hasParameterRows := x.st.Query == "" && all != nil && all.NumRows() > 1
+	if hasParameterRows {
 		total = all.NumRows()
 	} else if !x.needsParts(query) {
 		return x.query(ctx, query, options)
@@ -115,7 +116,7 @@ func (x *execution) insertedRows(ctx context.Context, query string) (array.Recor
 	open := func(from int64) (r array.RecordReader, to int64, err error) {
 		o := *options
 		var q string
-		if hasSets {
+		if hasParameterRows {
 			n := int(all.NumCols())
 			to = min(from+int64(max(1, min(maxSetBytes/len(query), maxSetValues/max(1, n)))), total)
 			o.Parameters = joinSets(all.NewSlice(from, to))
@@ -251,7 +252,8 @@ func (x *execution) create(ctx context.Context) error {
 	return err
 }
 
-// folded folds the tail of the statement's table, and returns the table, or nil if it is missing or damaged.
+// folded folds the tail of the statement's table, and returns the table. It returns nil if the table is missing or
+// damaged.
 func (x *execution) folded(ctx context.Context) (*table.Table, error) {
 	e, release, err := x.table.acquire(ctx)
 	if err != nil {
@@ -280,8 +282,8 @@ func (x *execution) createdRows(ctx context.Context) (array.RecordReader, error)
 	return arrowsafe.Reader(columns, func(func(arrow.RecordBatch, error) bool) {}, func() {}), nil
 }
 
-// typesOf returns the columns that the statement lists, in Arrow's types. It returns an error if the table's columns
-// would have other types in SQL, because they would accept other values.
+// typesOf returns the columns that the statement lists, with Arrow types. It returns an error if the table's columns
+// would have other types in SQL than those listed, because they would then accept other values.
 func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	d, err := x.describe(ctx, x.st.TypesQuery())
 	if err != nil {
@@ -293,7 +295,7 @@ func (x *execution) typesOf(ctx context.Context) (*arrow.Schema, error) {
 	}
 	fields := d.Result.Fields()
 	for i, name := range declared {
-		if name == "UUID" { // in results, UUIDs are texts
+		if name == "UUID" { // in results, UUIDs are strings
 			fields[i].Type = extensions.NewUUIDType()
 		}
 	}

@@ -69,8 +69,8 @@ type rowReader struct {
 	casters []*schema.Caster // for each action, the caster of an UPDATE's values; nil before its first row
 }
 
-// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn. If there is no such row, it returns an
-// error.
+// position converts the values of sqlwrite.FileColumn and sqlwrite.RowColumn to a position. It returns an error if no
+// such row exists.
 func (c *rowChange) position(file, row int64) (p position, err error) {
 	switch {
 	case c.numbers != nil && row >= 0 && row < c.numbers.total:
@@ -152,8 +152,8 @@ func (r *rowReader) read(b arrow.RecordBatch, yield func(arrow.RecordBatch) bool
 	return nil
 }
 
-// yieldRows yields the new rows of action k. It takes the values that the action sets from the rows of b with the
-// indices from to to-1. For an UPDATE, it copies all other values from the given rows of file number index.
+// yieldRows yields the new rows for action k. It takes the values that the action sets from b, from the rows with
+// indices from <= i < to. For an UPDATE, it copies all other values from the given rows of file number index.
 func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows []int64, yield func(arrow.RecordBatch) bool) error {
 	def, a := r.w.def, r.query.Actions[k]
 	values, err := r.castValues(b, from, to, k)
@@ -201,8 +201,8 @@ func (r *rowReader) yieldRows(b arrow.RecordBatch, from, to, k, index int, rows 
 	return nil
 }
 
-// castValues returns the values that action k sets, from the rows of b with the indices from to to-1, in the types
-// stored in files. Columns that the action does not set are null.
+// castValues returns the values that action k sets, in the types stored in files, from the rows of b with indices from
+// <= i < to. Columns that the action does not set are null.
 func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.RecordBatch, err error) {
 	def, a := r.w.def, r.query.Actions[k]
 	var fields []arrow.Field
@@ -214,7 +214,7 @@ func (r *rowReader) castValues(b arrow.RecordBatch, from, to, k int) (_ arrow.Re
 	defer whole.Release()
 	part := whole.NewSlice(int64(from), int64(to))
 	defer part.Release()
-	if a.Kind == sqlwrite.Update { // the other columns stay, so the table's evolution does not matter
+	if a.Kind == sqlwrite.Update { // the other columns do not change, so the table's evolution setting does not matter
 		if r.casters[k] == nil {
 			names := schema.Names(part.Schema())
 			r.casters[k], err = schema.NewPutCaster(part.Schema(), schema.Select(def.Stored, names), schema.Select(def.Logical, names))
@@ -250,5 +250,6 @@ type rowChange struct {
 	count    int64                // number of changed rows
 }
 
-// limit returns the maximum size of the bitmaps of changed rows, in bytes. It also limits the bitmaps of deleted rows.
+// limit returns the maximum size, in bytes, of the bitmaps of changed rows, which is also the limit for the bitmaps of
+// deleted rows.
 func (c *rowChange) limit() int64 { return c.x.s.opts.Memory / 8 }

@@ -33,7 +33,7 @@ type execution struct {
 	attempts int // number of calls of change
 }
 
-// rowID returns the ID of the statement for a row of the parameters. Rows count from 1.
+// rowID returns the statement's ID for one row of the parameters. Rows are counted from 1.
 func rowID(id string, row int64) string { return id + "#" + strconv.FormatInt(row, 10) }
 
 // runsEach reports whether the statement runs once for each row of parameters.
@@ -41,8 +41,8 @@ func (x *execution) runsEach() bool {
 	return x.o.Parameters != nil && x.o.Parameters.NumRows() > 1 && x.st.Values == nil
 }
 
-// locate finds the statement's table. If no table has exactly this name, but a single name differs only in case, locate
-// chooses that table.
+// locate finds the statement's table. If no table has exactly this name, but exactly one name differs only in case,
+// locate chooses that table.
 func (x *execution) locate(ctx context.Context) (err error) {
 	st := x.st
 	x.result = ExecResult{Verb: st.Verb, Bucket: cmp.Or(st.Schema, x.o.Bucket), Table: st.Table}
@@ -93,13 +93,13 @@ func (x *execution) has(ctx context.Context, bucket, table string) (bool, error)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	if errors.Is(err, ErrDamaged) { // DROP TABLE works, and other statements find the damage later
+	if errors.Is(err, ErrDamaged) { // DROP TABLE works anyway, and other statements find the damage later
 		err = nil
 	}
 	return err == nil, err
 }
 
-// applied reports whether the statement was already applied to the table, according to its ID. If so, applied sets the
+// applied reports whether the statement was already applied to the table, judging by its ID. If so, applied sets the
 // result. If the ID belongs to another statement or put, applied returns an error.
 func (x *execution) applied(ctx context.Context) (bool, error) {
 	if x.o.ID == "" || !x.exists {

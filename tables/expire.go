@@ -17,13 +17,13 @@ import (
 )
 
 // Expire removes old versions, and files that no version of any table needs, such as files from failed commits and
-// deleted tables. A file must have been unused for the grace period before Expire removes it. Expire also removes
-// temporary snapshots of interrupted copies and backups after the grace period.
+// deleted tables. It removes a file only if the file has been unused for the grace period. After the grace period,
+// Expire also removes temporary snapshots of interrupted copies and backups.
 func (s *Store) Expire(ctx context.Context, o *MaintainOptions) (_ MaintainResult, err error) {
 	return s.orUnopened().keeper.expireAll(ctx, cmp.Or(o, new(MaintainOptions)))
 }
 
-// checkKeep returns an error if o says to keep a negative number of versions, or to keep them for a negative time.
+// checkKeep returns an error if o says to keep a negative number of versions, or to keep versions for a negative time.
 func (o *MaintainOptions) checkKeep() error {
 	if o.OlderThan < 0 || o.Keep < 0 {
 		return fmt.Errorf("option OlderThan is %v and Keep is %d: they must not be negative", o.OlderThan, o.Keep)
@@ -61,7 +61,7 @@ func (k *keeper) expireAll(ctx context.Context, o *MaintainOptions) (_ MaintainR
 	return r, errors.Join(err, sweepErr)
 }
 
-// sweep removes unused files and old IDs of puts. For files in recentlyUsed, the grace period starts again.
+// sweep removes unused files and old put IDs. For files in recentlyUsed, the grace period starts again.
 func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyUsed map[string]struct{}) (icecat.SweepResult, error) {
 	grace.Unused, grace.Replaced = k.byClock(grace.Unused), k.byClock(grace.Replaced)
 	swept, err := k.cat.Sweep(ctx, grace, recentlyUsed, func() time.Time { _, since := k.commits.Pinned(); return since })
@@ -71,7 +71,7 @@ func (k *keeper) sweep(ctx context.Context, grace icecat.GracePeriods, recentlyU
 	return swept, err
 }
 
-// expire removes the versions that are older than an age, except the newest.
+// expire removes the versions that are older than olderThan, except the newest ones, whose number is keep.
 func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep int) (r MaintainResult, err error) {
 	t, err := e.CommitAside(ctx, commit.PreparedStep{Apply: func(_ context.Context, _ *commit.Attempt, cur *table.Table) (meta table.Metadata, err error) {
 		if cur == nil {
@@ -90,7 +90,8 @@ func (e tableWriter) expire(ctx context.Context, olderThan time.Duration, keep i
 	return r, err
 }
 
-// withoutOldVersions returns t's metadata without the versions that expire would remove, and their number.
+// withoutOldVersions returns t's metadata without the versions that expire would remove, and the number of these
+// versions.
 func withoutOldVersions(t *table.Table, olderThan time.Duration, keep int) (table.Metadata, int, error) {
 	tx := t.NewTransaction()
 	if err := tx.ExpireSnapshots(table.WithOlderThan(olderThan), table.WithRetainLast(keep), table.WithPostCommit(false)); err != nil {
@@ -124,8 +125,8 @@ func (o *MaintainOptions) includes(settings definition.Settings) bool {
 	return settings.Maintenance == MaintenanceOn || settings.Maintenance != MaintenanceOff && !o.Requested
 }
 
-// expireIfDue expires versions if the table's settings or o ask for it, and if there are many or the last time is long
-// ago.
+// expireIfDue expires versions if the table's settings or o ask for it, and if many can expire or it has not done so
+// for long.
 func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table, settings definition.Settings, c *careState, o *MaintainOptions) (r MaintainResult, reason string, err error) {
 	keep, age := o.keepOf(settings)
 	c.expiring = time.Time{}
@@ -152,8 +153,8 @@ func (k *keeper) expireIfDue(ctx context.Context, e tableWriter, t *table.Table,
 	return r, "", err
 }
 
-// sweepIfDue removes unused files if the last time is long ago. After versions have expired, it looks sooner, because
-// their files need not wait long.
+// sweepIfDue removes unused files if the last sweep was long ago. After versions have expired, it sweeps sooner,
+// because their files need only a short grace period.
 func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *MaintainResult) error {
 	last, err := k.cat.Moment(ctx, sweepName)
 	k.mu.Lock()
@@ -188,8 +189,8 @@ func (k *keeper) sweepIfDue(ctx context.Context, o *MaintainOptions, r *Maintain
 	return k.cat.SetMoment(ctx, sweepName, time.Now())
 }
 
-// dropWorkSnapshots deletes temporary snapshots of at least an age, unless a copy of this process may use them. A copy
-// leaves its snapshot if its process is killed.
+// dropWorkSnapshots deletes temporary snapshots that have at least the given age, unless a copy in this process may be
+// using them. A copy leaves its snapshot behind if its process is killed.
 func (k *keeper) dropWorkSnapshots(ctx context.Context, age time.Duration) error {
 	if k.opts.ReadOnly {
 		return nil

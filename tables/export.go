@@ -21,7 +21,7 @@ import (
 type ExportOptions struct {
 	Scan *ScanOptions // selects columns and rows; nil selects all
 
-	// FileRows, if positive, makes path a directory of files, each with at most FileRows rows: part-00000.parquet,
+	// FileRows, if positive, makes path a directory of files with at most FileRows rows each: part-00000.parquet,
 	// part-00001.parquet, …. If FileRows is 0, path is one file.
 	FileRows int64
 

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
-// findRows returns the rows of the tasks' files whose keys are in the set. The set's keys must be in its temporary
-// file. findRows sorts the keys of the set and of the files together, in temporary files and at most k.limit bytes of
+// findRows returns the rows in the tasks' files whose keys are in the set. The set's keys must be in its temporary
+// file. findRows sorts them together with the files' keys, in temporary files. The sort uses at most k.limit bytes of
 // memory, or extsort.MinMemory if that is more. The result may need another k.limit bytes. If a key is in the set
 // twice, or is too large for the sorter, findRows returns an error.
 func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error) {
@@ -25,7 +25,7 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	if err != nil {
 		return nil, err
 	}
-	// The sort is stable, so a key of the set comes before the files' equal keys. A record is a source and a row
+	// The sort is stable, so a key from the set comes before equal keys from files. A record is a source and a row
 	// number. Source 0 is the set, and source i is task i-1.
 	var record []byte
 	addRow := func(key []byte, source int, row int64) error {
@@ -64,8 +64,8 @@ func (k *keySet) findRows(ctx context.Context, scan *datafile.Scan, t *table.Tab
 	return k.matches(sorter, tasks)
 }
 
-// matches returns the files' rows whose keys are in the set, from the sorted keys. If a key is in the set twice, it
-// returns an error.
+// matches returns the files' rows whose keys are in the set, given the sorted keys. If a key is in the set twice,
+// matches returns an error.
 func (k *keySet) matches(sorter *extsort.Sorter, tasks []table.FileScanTask) (datafile.Deleted, error) {
 	found := datafile.Deleted{}
 	first := int64(0) // number of the upserted row with the current key, or 0

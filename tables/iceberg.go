@@ -68,8 +68,8 @@ func (t *Table) loadIceberg(ctx context.Context, o *foreign.LoadOptions) (loaded
 	return loaded, notFound(ctx, cat, n, err)
 }
 
-// MetadataSize returns the size of the table's JSON metadata, in bytes. Load of package iceberg needs several times as
-// much memory. t must not be pinned.
+// MetadataSize returns the size of the table's JSON metadata, in bytes. Load in package iceberg needs several times
+// that much memory. t must not be pinned.
 func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	defer wrapError(&err, "load", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
@@ -81,13 +81,13 @@ func (t *Table) MetadataSize(ctx context.Context) (_ int64, err error) {
 	return size, notFound(ctx, cat, n, err)
 }
 
-// IcebergNames returns the sorted names of the bucket's tables: at most limit names, all greater than after.
+// IcebergNames returns names of the bucket's tables, sorted: at most limit names, all greater than after.
 func (b *Bucket) IcebergNames(ctx context.Context, after string, limit int) (_ []string, err error) {
 	defer wrapError(&err, "list", b.Name(), "")
 	return b.store().cat.Names(ctx, namespaceOf(b.Name()), after, limit)
 }
 
-// Create creates an empty bucket with metadata. If the bucket exists, the error wraps [ErrExists].
+// Create creates an empty bucket with the metadata m. If the bucket exists, the error wraps [ErrExists].
 func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	defer wrapError(&err, "create", b.Name(), "")
 	if err := checkName("bucket", b.Name()); err != nil {
@@ -100,7 +100,8 @@ func (b *Bucket) Create(ctx context.Context, m Metadata) (err error) {
 	return err
 }
 
-// Rename renames the table and moves it to the bucket to. If to contains a table newName, the error wraps [ErrExists].
+// Rename renames the table to newName, and moves it to the bucket to. If that bucket already has a table of this name,
+// the error wraps [ErrExists].
 func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err error) {
 	defer wrapError(&err, "rename", t.Bucket().Name(), t.Name())
 	n, err := t.checkUnpinned()
@@ -118,7 +119,7 @@ func (t *Table) Rename(ctx context.Context, to *Bucket, newName string) (err err
 	if err := s.cat.Rename(ctx, n, target); err != nil {
 		return notFound(ctx, s.cat, n, err)
 	}
-	// Update both names' entries in memory, so that the table's rows in the tail appear under the new name.
+	// Update both names' entries in memory, so that the table's rows in the tail appear under its new name.
 	return errors.Join(s.commits.Refresh(ctx, n), s.commits.Refresh(ctx, target))
 }
 
@@ -196,7 +197,7 @@ func (t *Txn) addIceberg(change *foreign.Change) (*txnChange, error) {
 	if old == nil {
 		for _, other := range t.order {
 			if other.creates == meta.Location() {
-				return nil, fmt.Errorf("a table at location %s %w: another change in this transaction creates it", meta.Location(), ErrExists)
+				return nil, fmt.Errorf("a table at location %s %w: another change in this transaction creates one there", meta.Location(), ErrExists)
 			}
 		}
 		c.creates = meta.Location()

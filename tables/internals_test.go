@@ -116,7 +116,7 @@ func PayingRun(sizes []int64, suffixOnly bool, commit int) (start, n int) {
 		}
 		tasks = append(tasks, table.FileScanTask{File: b.Build(), DataSequenceNumber: new(int64(min(i, commit)))})
 	}
-	run := runLimits{96 << 20, 512 << 20, suffixOnly}.payingRun(tasks)
+	run := runLimits{96 << 20, 512 << 20, suffixOnly}.runToMerge(tasks)
 	if run == nil {
 		return 0, 0
 	}

@@ -8,40 +8,40 @@ import (
 	"github.com/google/uuid"
 )
 
-// keeper folds, compacts and maintains tables, expires versions, and takes snapshots of buckets. Its fields are the
-// state of the maintenance, in memory.
+// keeper folds, compacts and maintains tables, expires versions, and takes snapshots of buckets. Its fields hold the
+// maintenance state, in memory.
 type keeper struct {
 	*core
 	holder  string     // identifies the Store to other processes
 	opened  time.Time  // when the Store was opened, by the monotonic clock
 	running sync.Mutex // held during a pass
 
-	openedWall time.Time // opened by the wall clock
+	openedWall time.Time // the same time, by the wall clock
 
 	mu     sync.Mutex // guards the fields below and the careStates
 	tables map[tableName]*careState
-	loads  map[tableName]time.Time // when engines last loaded tables
-	unused map[string]int64        // bytes of unused files, by the path of the table's directory
+	loads  map[tableName]time.Time // when engines last loaded each table
+	unused map[string]int64        // total bytes of unused files, by path of the table's directory
 	last   time.Time               // end of the last pass
 	err    error                   // why the last pass ended early
 
-	sweepSoon bool          // whether to look for unused files soon
-	sweepTime time.Duration // how long the last search took
+	sweepSoon bool          // whether to sweep (look for unused files) again soon
+	sweepTime time.Duration // how long the last sweep took
 }
 
 // careState is the maintenance state of a table. Only the pass uses waiting, expired and expiring.
 type careState struct {
-	seen     string    // location of the metadata, and the options, when the table last needed nothing
-	last     time.Time // when the table was last compacted or its versions expired
-	retry    time.Time // not before this time; zero means now
-	waiting  time.Time // since when engines have postponed a compaction
+	seen     string    // metadata location and options when the table last needed nothing
+	last     time.Time // when the table was last compacted, or its versions last expired
+	retry    time.Time // the next attempt must not start before this time; zero means now
+	waiting  time.Time // when engines began to postpone a compaction
 	expired  time.Time // when versions were last expired
-	expiring time.Time // when it was last checked which versions expire; zero if none ever do
+	expiring time.Time // last check for versions to expire; zero if none ever expire
 	failures int       // consecutive failures
-	reason   string    // why the table needs maintenance and does not get it, or ""
+	reason   string    // why the table needs maintenance but does not get it, or ""
 }
 
-// maxLoads is the number of remembered loads above which a new load forgets the old ones.
+// maxLoads is the number of remembered loads above which a new load makes the keeper forget old ones.
 const maxLoads = 1000
 
 func newKeeper(s *core) *keeper {
@@ -52,7 +52,8 @@ func newKeeper(s *core) *keeper {
 	}
 }
 
-// forget removes the states of tables that no longer exist, if isWhole says that tables lists all tables.
+// forget removes the states of tables that no longer exist. It does so only if isWhole is true, because tables then
+// lists all tables.
 func (k *keeper) forget(tables []tableName, isWhole bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -71,7 +72,7 @@ func (k *keeper) forget(tables []tableName, isWhole bool) {
 	}
 }
 
-// byClock returns the age by the wall clock that something of a given age has. It is higher if somebody has set the
+// byClock converts an age by the monotonic clock to the age by the wall clock. That is higher if somebody has set the
 // clock forward since the Store was opened. An age of 0 or less means any age.
 func (k *keeper) byClock(age time.Duration) time.Duration {
 	now := time.Now()
@@ -82,8 +83,8 @@ func (k *keeper) byClock(age time.Duration) time.Duration {
 	return age + ahead
 }
 
-// isDue reports whether a table can be maintained now. A time that is too far away is ignored: somebody has set the
-// clock.
+// isDue reports whether a table can be maintained now. It ignores a time that is too far in the future, because
+// somebody must have set the clock.
 func (k *keeper) isDue(n tableName) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -105,12 +106,12 @@ func (k *keeper) noteLoad(n tableName) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.loads[n] = time.Now()
-	if len(k.loads) > maxLoads { // without passes of maintenance, nothing else forgets them
+	if len(k.loads) > maxLoads { // without maintenance passes, nothing else removes them
 		k.forgetLoads()
 	}
 }
 
-// forgetLoads removes the loads of engines that no longer postpone a compaction. k.mu must be held.
+// forgetLoads removes loads that are too old to postpone a compaction. k.mu must be held.
 func (k *keeper) forgetLoads() {
 	maps.DeleteFunc(k.loads, func(_ tableName, at time.Time) bool { return time.Since(at) > engineTime })
 }
@@ -118,13 +119,13 @@ func (k *keeper) forgetLoads() {
 // Times of the maintenance.
 const (
 	leaseTime   = 15 * time.Second // a killed process blocks passes of others for this long
-	sweepEvery  = 6 * time.Hour    // how often unused files are looked for, unless versions have expired
-	sweepSoon   = 10 * time.Minute // how often they are looked for after versions have expired
+	sweepEvery  = 6 * time.Hour    // how often to look for unused files, unless versions have expired
+	sweepSoon   = 10 * time.Minute // how often to look for them after versions have expired
 	unusedTime  = 24 * time.Hour   // how long another program may take to commit a file
 	readerTime  = time.Hour        // how long another process may read files whose version has expired
-	maxPause    = 6 * time.Hour    // longest pause before a table is tried again after failures
+	maxPause    = 6 * time.Hour    // longest pause before another attempt at a table after failures
 	tableTime   = 5 * time.Minute  // how long a pass compacts one table, before it goes on to the next
-	engineTime  = 30 * time.Second // how long an engine that has loaded a table may prepare a commit undisturbed
+	engineTime  = 30 * time.Second // an engine that has loaded a table gets this long to prepare its commit undisturbed
 	engineLimit = 10 * time.Minute // how long engines can postpone a compaction
 	expireEvery = time.Hour        // how often a few versions are expired; many are expired at once
 	leaseName   = "maintenance"    // in the catalog

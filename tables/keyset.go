@@ -22,8 +22,8 @@ import (
 )
 
 // keySet contains the keys of an upsert's rows, each with its row number, counted from 1. It holds the keys in a hash
-// table in memory. If they need more than limit bytes, it moves them to a temporary file. Then contains returns an
-// error, and findRows finds the table's rows by sorting.
+// table in memory. If they need more than limit bytes, it moves them to a temporary file. From then on, contains
+// returns an error, and findRows finds the table's rows by sorting.
 type keySet struct {
 	columns  []string // in the table's order
 	limit    int64
@@ -62,9 +62,9 @@ func (k *keySet) close() {
 	}
 }
 
-// add adds the keys of a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
-// null and k.nullKeys is false, or if the same key is already in memory. findRows detects repeated keys in the
-// temporary file.
+// add adds the keys in a batch. rowsBefore is the number of rows in earlier batches. It returns an error if a key is
+// null and k.nullKeys is false, or if a key is already in memory. Keys that are repeated in the temporary file are
+// detected by findRows.
 func (k *keySet) add(b arrow.RecordBatch, rowsBefore int64) error {
 	columns := schema.Columns(b, k.columns)
 	for i, c := range columns {
@@ -125,7 +125,7 @@ func (k *keySet) find(hash uint64, key []byte) int64 {
 	return 0
 }
 
-// insert adds a record whose key is not in memory. It returns false if that would exceed limit or maxKeyChunks.
+// insert adds a record whose key is not in memory. It returns false if the set would then exceed limit or maxKeyChunks.
 func (k *keySet) insert(hash uint64, record []byte) bool {
 	if (k.keys+1)*4 > len(k.slots)*3 {
 		if k.chunkBytes+int64(3*len(k.slots))*8 > k.limit { // the old and the new table exist at the same time
@@ -167,7 +167,7 @@ func (k *keySet) spill() error {
 	return nil
 }
 
-// eachSpilled calls visit for each key in the temporary file. add must not be called afterwards. visit must not keep
+// eachSpilled calls visit for each key in the temporary file. After that, add must not be called. visit must not keep
 // the key.
 func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 	if err := k.file.Flush(); err != nil {
@@ -200,9 +200,9 @@ func (k *keySet) eachSpilled(visit func(key []byte, row int64) error) error {
 // returns an error that wraps partd.ErrTooLarge.
 func (k *keySet) contains(b arrow.RecordBatch) ([]bool, error) {
 	if k.file != nil {
-		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and a rule of the table compares the rows with the table: put the rows in several upserts: %w", partd.ErrTooLarge)
+		return nil, fmt.Errorf("the keys need more than a quarter of Options.Memory, and one of the table's rules compares new rows with the whole table: put the rows in several upserts: %w", partd.ErrTooLarge)
 	}
-	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many
+	const rowsPerWorker = 1 << 13 // a batch from a file has at most four times as many rows
 	out, columns := make([]bool, b.NumRows()), schema.Columns(b, k.columns)
 	var running sync.WaitGroup
 	for from := 0; from < len(out); from += rowsPerWorker {
@@ -250,7 +250,7 @@ func (k *keySet) eachKey(columns []arrow.Array, from, to int, visit func(row int
 	return nil
 }
 
-// hasKey reports whether a row can have a key of the set: no key column is null, or k.nullKeys is true.
+// hasKey reports whether a row's key can be in the set: no key column is null, or k.nullKeys is true.
 func (k *keySet) hasKey(columns []arrow.Array, row int) bool {
 	for _, c := range columns {
 		if c.IsNull(row) && !k.nullKeys {

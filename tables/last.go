@@ -9,7 +9,7 @@ import (
 )
 
 // limitToLast limits a scan to its last n rows. It estimates a start time from the files' bounds, counts the rows since
-// that time, and moves the time back until there are at least n rows.
+// then, and moves the start time back until there are at least n rows.
 func (r *rowScan) limitToLast(n int64) error {
 	if r.series == nil {
 		return r.limitToLastFiles(n)
@@ -35,8 +35,8 @@ func (r *rowScan) limitToLast(n int64) error {
 	}
 }
 
-// limitToLastFiles is limitToLast for tables without an order. It counts the rows that are not in files yet, and then
-// the rows of the files, newest file first, until it has counted at least n.
+// limitToLastFiles is limitToLast for tables without an order. It counts the rows that are not yet in files, and then
+// the rows in files, newest file first, until it has counted at least n.
 func (r *rowScan) limitToLastFiles(n int64) error {
 	tasks, err := r.tasks(r.ctx)
 	if err != nil {
@@ -75,8 +75,7 @@ func (r *rowScan) limitToLastFiles(n int64) error {
 	return err
 }
 
-// count returns the number of rows that match the filters. It reads the given columns, and the columns that the filters
-// need.
+// count returns the number of rows that match the filters. It reads the given columns and those that the filters need.
 func (r *rowScan) count(columns []string) (count int64, err error) {
 	if err := r.plan(columns); err != nil {
 		return 0, err

@@ -19,10 +19,10 @@ type Lock struct {
 }
 
 // Lock waits until nobody else holds the lock for the table's name in its bucket, and acquires it. The lock excludes
-// other goroutines, other processes on this machine, and clients of servers in those processes. For tables in an object
-// store, it excludes only processes that share the catalog's directory or, if the catalog is in PostgreSQL, the
-// CacheDir. Locks are advisory: they do not restrict access to the table, which need not exist. The lock is released by
-// Unlock, or when the process ends.
+// other goroutines, other processes on this machine, and clients of servers in those processes. If the tables are in an
+// object store, it excludes only processes that share the catalog's directory or, if the catalog is in PostgreSQL, the
+// CacheDir. Locks are advisory: they do not restrict access to the table, which need not exist. The lock ends with
+// Unlock or with the process.
 func (t *Table) Lock(ctx context.Context) (_ *Lock, err error) {
 	defer wrapError(&err, "lock", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-var errNoBucket = errors.New("option Tables is set without a bucket: set option Buckets to exactly one bucket")
+var errNoBucket = errors.New("option Tables requires exactly one bucket in option Buckets")
 
 // IDAge is the minimum time for which the ID of a put is remembered.
 const IDAge = 30 * 24 * time.Hour
@@ -45,7 +45,7 @@ func (s *Store) Fold(ctx context.Context, o *MaintainOptions) (MaintainResult, e
 	s = s.orUnopened()
 	r, err := s.keeper.maintain(ctx, "fold", o, foldTable)
 	if err == nil && s.tail != nil && !s.opts.ReadOnly {
-		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds moved
+		s.tail.Reclaim(ctx) // also frees the space of rows that earlier folds have moved
 	}
 	return r, err
 }
@@ -61,12 +61,11 @@ func foldTable(ctx context.Context, e tableWriter) (r MaintainResult, err error)
 // maintainWorkers is the maximum number of tables that are maintained concurrently. A fold mostly waits for syncs.
 const maintainWorkers = 4
 
-// maxFailed is the number of tables that can fail before maintain ends early, because the store itself may be the
-// cause.
+// maxFailed is the number of failed tables after which maintain gives up, because the store itself may be at fault.
 const maxFailed = 100
 
-// maintain calls f for each table that o selects, and returns the sum of the results. It skips tables for which f
-// fails, and reports them at the end. The error wraps ErrDamaged if all failures do.
+// maintain calls f for each table that o selects, and returns the sum of the results. If f fails for a table, maintain
+// goes on with the others, and reports the failures at the end. The error wraps ErrDamaged if all failures do.
 func (k *keeper) maintain(ctx context.Context, op string, o *MaintainOptions, f func(context.Context, tableWriter) (MaintainResult, error)) (_ MaintainResult, err error) {
 	defer wrapOnce(&err, &OpError{Op: op, Dir: k.dir})
 	o = cmp.Or(o, new(MaintainOptions))
@@ -125,7 +124,7 @@ func (k *keeper) forEach(ctx context.Context, op string, tables []tableName, f f
 }
 
 // selectTables returns the tables that o selects. To fold whole buckets, it returns only the tables in memory, because
-// all tables with rows in the tail are in memory.
+// these include all tables with rows in the tail.
 func (o *MaintainOptions) selectTables(ctx context.Context, op string, tables *commit.Tables) (names []tableName, err error) {
 	if o.Tables != nil {
 		if len(o.Buckets) != 1 {
@@ -168,8 +167,8 @@ type Backlog struct {
 	Oldest      time.Time // when the oldest of the rows was put; zero if there are no rows
 }
 
-// Backlog returns the backlog of all tables. It leaves out tables whose rows in the tail cannot be read, also those
-// that nobody has read since Open if the catalog does not respond within five seconds.
+// Backlog returns the backlog of all tables. It omits tables whose rows in the tail cannot be read. If the catalog does
+// not respond within five seconds, it also omits tables that have not been read since Open.
 func (s *Store) Backlog() (b Backlog) {
 	s = s.orUnopened()
 	if s.tail != nil {

@@ -14,19 +14,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// Maintain runs one pass of maintenance over the tables that o selects. It merges the small files of a table if that
-// pays, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
-// have expired, it also removes old IDs of puts, and files that nothing has needed for 30 hours. One hour suffices for
-// metadata that another commit replaced, and for tables whose versions expire. o.Grace overrides both times.
+// Maintain runs one pass of maintenance over the tables that o selects. If it is worthwhile, it merges a table's small
+// files, in several commits of limited size, and keeps the order of the rows. Every six hours, or sooner after versions
+// have expired, it also removes old put IDs, and files that nothing has needed for 30 hours. One hour suffices for
+// replaced metadata, and for files of tables whose versions expire. o.Grace overrides both times.
 //
-// Versions expire only if o.OlderThan, o.Keep or the table's settings say so: Maintain keeps a version that is among
-// the newest Keep or younger than OlderThan. It also keeps what the table's Iceberg properties history.expire.* keep,
-// and expires nothing if gc.enabled is false.
+// Versions expire only if o.OlderThan, o.Keep or the table's settings say so. Then Maintain keeps a version if it is
+// among the newest Keep or younger than OlderThan, or if the table's Iceberg properties history.expire.* say so. If
+// gc.enabled is false, no version expires.
 //
-// Only one process maintains a catalog at a time: if another does, the error wraps ErrInUse. Maintain waits for commits
-// of others, and gives way: it starts again if they change the files that it merges. If a table fails, Maintain goes on
-// with the others, and tries the table again in a later pass, after a pause that doubles with each failure. Call it
-// about once a minute.
+// Only one process at a time maintains a catalog: if another one does, the error wraps ErrInUse. Maintain waits for
+// other commits and gives way to them: it starts again if they change the files that it merges. If a table fails,
+// Maintain goes on with the others, and tries that table again in a later pass, after a pause that doubles with each
+// failure. Call Maintain about once a minute.
 func (s *Store) Maintain(ctx context.Context, o *MaintainOptions) (r MaintainResult, err error) {
 	return s.orUnopened().keeper.pass(ctx, cmp.Or(o, new(MaintainOptions)))
 }
@@ -41,7 +41,7 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 		return r, cmp.Or(err, ErrReadOnly)
 	}
 	if !k.running.TryLock() {
-		return r, fmt.Errorf("the maintenance is %w: another pass is running", ErrInUse)
+		return r, fmt.Errorf("maintenance is %w: another pass is running", ErrInUse)
 	}
 	defer k.running.Unlock()
 	defer func() {
@@ -79,12 +79,12 @@ func (k *keeper) pass(ctx context.Context, o *MaintainOptions) (r MaintainResult
 	return r, errors.Join(failed...)
 }
 
-// takeLease takes the lease of the maintenance, and renews it until release is called. If that fails, it cancels the
-// context that it returns.
+// takeLease takes the maintenance lease, and renews it until release is called. If that fails, takeLease cancels the
+// context that it has returned.
 func (k *keeper) takeLease(ctx context.Context) (_ context.Context, release func() error, err error) {
 	ok, err := k.cat.TakeLease(ctx, leaseName, k.holder, leaseTime)
 	if err == nil && !ok {
-		err = fmt.Errorf("the maintenance is %w: another process maintains the tables", ErrInUse)
+		err = fmt.Errorf("maintenance is %w: another process maintains the tables", ErrInUse)
 	}
 	if err != nil {
 		return ctx, nil, err
@@ -104,8 +104,8 @@ func (k *keeper) takeLease(ctx context.Context) (_ context.Context, release func
 			if err == nil && ok {
 				failures = 0
 			}
-			if failures == 2 { // the lease is about to end
-				cancel(fmt.Errorf("lost the lease of the maintenance: %w", cmp.Or(err, ErrInUse)))
+			if failures == 2 { // the lease is about to expire
+				cancel(fmt.Errorf("lost the maintenance lease: %w", cmp.Or(err, ErrInUse)))
 			}
 		}
 	}()
@@ -170,7 +170,8 @@ func (k *keeper) maintainTable(ctx context.Context, n tableName, o *MaintainOpti
 	return r, err
 }
 
-// care compacts the table and expires its versions, as far as that pays. reason says why it left work undone, or is "".
+// care compacts the table and expires its versions, as far as that is worthwhile. reason says why it left work undone,
+// or is "".
 func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *MaintainOptions) (sum MaintainResult, reason string, err error) {
 	t, err := e.Current(ctx)
 	if err != nil || t == nil || t.CurrentSnapshot() == nil {
@@ -212,9 +213,9 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 	return sum, cmp.Or(reason, waits), err
 }
 
-// compactRun merges one run of files if it pays, and nothing prevents it. It leaves a run to the next pass if most of
-// its files are newer than version last, so that a pass ends. The error wraps commit.ErrStale if another commit was
-// faster.
+// compactRun merges one run of files if that is worthwhile and nothing prevents it. It leaves a run to the next pass if
+// too few of its files are from version last or before, so that a pass ends. The error wraps commit.ErrStale if another
+// commit came first.
 func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {

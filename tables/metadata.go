@@ -47,8 +47,8 @@ func (m Metadata) normalize() (normalized Metadata, err error) {
 	if len(b) > maxMetadata {
 		return nil, errors.New("the metadata is larger than 1 MiB")
 	}
-	// Package json accepts at most 10,000 levels. The brackets use up all but maxDepth levels, so that json.Valid
-	// rejects deeper metadata.
+	// Package json accepts at most 10,000 levels. The brackets use up all of them except maxDepth, so json.Valid
+	// rejects metadata that is nested more deeply.
 	if wrapping := 10_000 - maxDepth; !json.Valid([]byte(strings.Repeat("[", wrapping) + string(b) + strings.Repeat("]", wrapping))) {
 		return nil, fmt.Errorf("the metadata is nested more than %d levels deep", maxDepth)
 	}

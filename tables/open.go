@@ -24,7 +24,7 @@ import (
 )
 
 // locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
-// the directory for a catalog that is not in PostgreSQL.
+// the directory for the catalog, which is not used if the catalog is in PostgreSQL.
 func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {
@@ -44,14 +44,14 @@ func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (cat
 		scheme, _, _ := strings.Cut(catalog, "://")
 		return "", fmt.Errorf("the catalog cannot be at a %s:// URL: use postgres://HOST/DATABASE, or a directory", scheme)
 	case inBucket && catalog == "":
-		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE, or a directory on this machine if no other machine writes")
+		return "", errors.New("tables in a bucket need a catalog: use postgres://HOST/DATABASE or, if no other machine writes, a directory on this machine")
 	case catalog != "":
 		s.local, err = filepath.Abs(catalog)
 		if err != nil {
 			return "", err
 		}
 		if !inBucket && s.local != s.dir {
-			return "", fmt.Errorf("the catalog cannot be in %s: for tables in a directory, it must be in that directory or in PostgreSQL", catalog)
+			return "", fmt.Errorf("the catalog cannot be in %s: if the tables are in a directory, it must be in that directory or in PostgreSQL", catalog)
 		}
 	}
 	return s.local, nil
@@ -147,7 +147,7 @@ func openHooked(ctx context.Context, dir string, o *Options, h hooks) (_ *Store,
 		if err := s.openTail(ctx); err != nil {
 			return nil, err
 		}
-		s.keeper.holder = s.tail.ID() // so that a restarted server still has its lease
+		s.keeper.holder = s.tail.ID() // so that a restarted server still holds its lease
 	}
 	if err := s.cat.EndRebuild(); err != nil {
 		return nil, err
@@ -220,7 +220,7 @@ func createSynced(dir string, o logstore.Options) error {
 	return l.Close()
 }
 
-// lock locks the tail, so that no other Store opens it.
+// lock locks the tail, so that no other Store can open it.
 func (s *core) lock(path string) error {
 	l := s.hooks.FS.NewLock(path)
 	locked, err := l.TryLock(true)
@@ -230,7 +230,7 @@ func (s *core) lock(path string) error {
 	if !locked {
 		return fmt.Errorf("the tail is %w by %s: close it there, or open the tables read-only", ErrInUse, vfs.Holder(s.hooks.FS, path))
 	}
-	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter: the holder is only named in messages
+	_ = vfs.RecordHolder(s.hooks.FS, path) // an error does not matter, because the holder is only named in messages
 	s.closers = append(s.closers, func() error {
 		_ = vfs.ClearHolder(s.hooks.FS, path) // a stale holder is harmless, because it is only named in messages
 		return l.Unlock()
@@ -238,7 +238,7 @@ func (s *core) lock(path string) error {
 	return nil
 }
 
-// lockTailDir locks the directory of the tail, if it has one. Only then may a rebuild replace files of the catalog.
+// lockTailDir locks the tail's directory, if it has one. A rebuild may replace the catalog's files only with this lock.
 func (s *core) lockTailDir() error {
 	if s.opts.NoTail || s.opts.Tail != nil {
 		return nil

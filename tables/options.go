@@ -17,13 +17,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// withDefaults returns a copy of o with its defaults filled in, or an error if an option is invalid.
+// withDefaults returns a copy of o in which defaults are filled in, or an error if an option is invalid.
 func (o *Options) withDefaults() (Options, error) {
 	opts := *cmp.Or(o, new(Options))
 	opts.FoldAge = cmp.Or(opts.FoldAge, DefaultFoldAge)
 	opts.Memory = cmp.Or(opts.Memory, DefaultMemory)
 	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
-	// Divide by 32, because a fold uses several times the memory of its rows, and several folds run concurrently.
+	// Divide by 32, because a fold uses several times its rows' memory, and several folds run concurrently.
 	opts.FoldBytes = min(cmp.Or(opts.FoldBytes, DefaultFoldBytes), opts.Memory/32, 1<<30)
 	switch {
 	case opts.NoTail && opts.Tail != nil:

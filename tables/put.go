@@ -20,17 +20,17 @@ import (
 // Put writes the rows of r to the table, and returns the version that contains them. It reads r to the end, and does
 // not release it.
 //
-// A small append may be kept in the tail, which is later moved into data files (folded). Put then returns the version
-// that the fold will make, and reading that version with AtVersion folds the tail first. If another process commits
-// that version number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent
-// change replaces all rows before the fold, the version is not found. Put with an ID that was already applied returns a
-// version that contains the rows unless a later change removed them.
+// A small append may be kept in the tail, and moved into data files (folded) later. Put then returns the version that
+// the fold will make; reading this version with AtVersion folds the tail first. If another process commits this version
+// number before the fold, AtVersion returns an error that names the version with the rows. If a concurrent change
+// replaces all rows before the fold, the version is not found. If a put with this ID was already applied, Put returns a
+// version that contains the rows, unless a later change removed them.
 //
-// If r is a reader from arrow-go or this module that has already been read to the end, Put returns an error. If r is a
+// If r is a reader from arrow-go or this module and has already been read to the end, Put returns an error. If r is a
 // custom reader without rows, such as an empty queue, Put adds no rows.
 //
-// An append matches columns by name. By default, the table must have all columns of r, in compatible types, and columns
-// that r lacks become null. A put that creates or replaces the table gives it the schema of r.
+// An append matches columns by name. By default, the table must have all of r's columns, in compatible types, and
+// columns that r lacks become null. A put that creates or replaces the table gives it r's schema.
 func (t *Table) Put(ctx context.Context, r array.RecordReader, m PutMode, o *PutOptions) (_ Version, err error) {
 	ctx, end := t.store().opts.begin(ctx, "put", t.Bucket().Name(), t.Name())
 	r, counts := t.store().opts.withCounts(r)
@@ -102,8 +102,8 @@ func (e tableWriter) putInTail(ctx context.Context, src *datafile.Source, o PutO
 	return Version(v), err
 }
 
-// newTable returns metadata for a new table with the settings o. The metadata
-// includes the dictionaries of the dictionary-encoded columns in rows.
+// newTable returns metadata for a new table with the settings o. It includes the dictionaries of the dictionary-encoded
+// columns in rows.
 func (s *core) newTable(columns *arrow.Schema, rows datafile.Rows, o *definition.Settings) (table.Metadata, error) {
 	sh, err := schema.NewShape(withDictionaries(columns, rows), 0)
 	if err != nil {
@@ -134,8 +134,8 @@ func (o *PutOptions) check(m PutMode) (PutOptions, error) {
 	return opts, err
 }
 
-// checkMissing handles the table columns that an append lacks: it returns an error if o.AllColumns is set, and
-// otherwise sets *o.MissingColumns.
+// checkMissing handles table columns that an append lacks: it returns an error if o.AllColumns is set, and otherwise
+// sets *o.MissingColumns.
 func (o *PutOptions) checkMissing(c *schema.Caster) error {
 	missing := c.Missing()
 	if o.AllColumns && len(missing) > 0 {
@@ -194,8 +194,8 @@ func (t *Txn) put(n tableName, r datafile.Rows, schema *arrow.Schema, m PutMode,
 	return c, nil
 }
 
-// If an append of rows with the given schema requires other columns, prepareAppend changes the table's columns. If a
-// rule compares all rows of the table, prepareAppend first moves the tail's rows into files, where rules read them.
+// prepareAppend changes the table's columns if appending rows with the given schema requires it. If a rule compares all
+// rows of the table, it first moves the tail's rows into files, where rules read them.
 func (t *Txn) prepareAppend(c *txnChange, schema *arrow.Schema) error {
 	d, err := definition.FromMetadata(c.cur.Metadata())
 	if err != nil {

@@ -28,12 +28,12 @@ type putStep struct {
 	newMeta table.Metadata // the metadata after the put, without the new files
 	shape   *schema.Shape  // the new schema, if the put changes it
 
-	over     *int64             // if opts.Over is set, the ID of that version's snapshot
+	over     *int64             // if opts.Over is set, the ID of the version's snapshot
 	replaced []iceberg.DataFile // the files of that version, which the put replaces
 }
 
 // prepare writes the files of a put to t, or to a new table if t is nil, and returns the step that commits them.
-// hasOtherPuts means that the same Update has already put rows to the table.
+// hasOtherPuts says whether the same Update has already put rows to the table.
 func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.Rows, columns *arrow.Schema, m PutMode, o PutOptions, hasOtherPuts bool) (_ *putStep, err error) {
 	step := &putStep{mode: m, opts: o}
 	if t != nil && o.ID != "" {
@@ -77,7 +77,7 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 		return nil, err
 	}
 	step.Base = base
-	var existing *table.Table // the rules compare the new rows with the rows of this table; nil if there is none
+	var existing *table.Table // the rules compare the new rows with this table's rows; nil if there is none
 	c, changes, err := step.Definition.Caster(columns)
 	if err == nil && len(changes) > 0 {
 		err = commit.ErrStale // the table has changed since it was read
@@ -98,7 +98,7 @@ func (e tableWriter) prepare(ctx context.Context, t *table.Table, src datafile.R
 	if existing != nil && rules.WholeTable() {
 		if hasOtherPuts {
 			rules.Close()
-			return nil, errors.New("the table has a rule that compares all its rows: combine the puts to it in this Update into one")
+			return nil, errors.New("the table has a rule that compares all its rows: combine this Update's puts to the table into one")
 		}
 		step.Allowed, step.Base = commit.OnlyCompactions, commit.SnapshotID(existing)
 	}
@@ -147,8 +147,8 @@ func (p *putStep) tailMode() commit.Mode {
 	return commit.Plain
 }
 
-// isEmptyAppend reports whether the put, which is not part of a statement, appends no rows. Its ID is not recorded, so
-// that a later put with the same ID loses no rows.
+// isEmptyAppend reports whether the put appends no rows and is not part of a statement. The ID of such a put is not
+// recorded, so that a later put with the same ID does not lose its rows.
 func (p *putStep) isEmptyAppend() bool {
 	return p.mode == PutAppend && len(p.files) == 0 && p.opts.rows == nil
 }
@@ -196,8 +196,8 @@ func (p *putStep) apply(ctx context.Context, a *commit.Attempt, cur *table.Table
 	return a.ReplaceAll(ctx, cur, p.files)
 }
 
-// undoCompactions is the step before apply if opts.Over is set. If files of that version have since been merged with
-// others, it brings them back, so that apply can replace them.
+// undoCompactions runs before apply if opts.Over is set. If files of that version have since been merged with other
+// files, it brings them back, so that apply can replace them.
 func (p *putStep) undoCompactions(_ context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	p.Base = p.over // an earlier attempt may have changed it
 	if cur == nil {

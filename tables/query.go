@@ -14,15 +14,15 @@ import (
 
 // Engine runs SQL queries over the tables of a Store. Package duck implements it.
 type Engine interface {
-	// Query runs one SELECT statement and streams its result. It sees all rows acknowledged before the call,
+	// Query runs one SELECT statement and streams its result. The statement sees all rows acknowledged before the call,
 	// including those in the tail. The caller must release the reader, but need not read it to the end.
 	Query(ctx context.Context, s *Store, sql string, o *QueryOptions) (array.RecordReader, error)
 
 	// Describe returns the parameters and columns of a statement without reading rows.
 	Describe(ctx context.Context, s *Store, sql string, o *QueryOptions) (*QueryDescription, error)
 
-	// ColumnTypes returns the SQL types of a table's columns, in order. logical contains the types that readers see,
-	// and stored the types in files.
+	// ColumnTypes returns the SQL types of a table's columns, in order. logical has the types that readers see, and
+	// stored the types in files.
 	ColumnTypes(logical, stored *arrow.Schema) []string
 }
 
@@ -31,30 +31,30 @@ type QueryOptions struct {
 	// Bucket is where table names without a bucket are looked up. For tables in other buckets, write "bucket"."table".
 	Bucket string
 
-	At At // the state of the tables to read; nil means the current state
+	At At // the state in which to read the tables; nil means the current state
 
-	// Before is an earlier state, for comparing two states. A table named "before"."bucket"."table" has the rows of
-	// this state. A table named "changes"."bucket"."table" has the result of Table.Changes since this state. If Before
-	// is nil, a statement with such a name fails.
+	// Before is an earlier state, with which a statement can compare. A table named "before"."bucket"."table" has the
+	// rows of this state. A table named "changes"."bucket"."table" has the result of Table.Changes since this state. If
+	// Before is nil, statements that use such a name fail.
 	Before At
 
 	// Parameters contains one row, with a column for each of the statement's parameters. ? and $1 refer to columns by
 	// position, $name by name. Nil means no parameters.
 	Parameters arrow.RecordBatch
 
-	// Nanoseconds reads nanosecond timestamps with a time zone as TIMESTAMP_NS in UTC, which requires a copy of the
-	// table's rows. If it is false, such timestamps are rounded to microseconds.
+	// Nanoseconds makes the query read nanosecond timestamps with a time zone as TIMESTAMP_NS in UTC, which requires a
+	// copy of the table's rows. If it is false, such timestamps are rounded to microseconds.
 	Nanoseconds bool
 
-	// KeepsNanoseconds makes the query fail if such timestamps, in columns that it names, are not whole microseconds.
-	// Only Exec sets it.
+	// KeepsNanoseconds makes the query fail if such a timestamp is not a whole number of microseconds, in columns that
+	// the query names. Only Exec sets it.
 	KeepsNanoseconds bool
 
 	// Recycle allows the engine to reuse the memory of released batches, as in ScanOptions. If it is false, values of
 	// released batches stay valid.
 	Recycle bool
 
-	// Target is the table that a statement of Exec changes. Only Exec sets it.
+	// Target is the table that a statement for Exec changes. Only Exec sets it.
 	Target *Target
 
 	// Memory limits the query's memory, in bytes. 0 means the engine's own limit, which is also the maximum. Operations
@@ -62,8 +62,8 @@ type QueryOptions struct {
 	Memory int64
 }
 
-// Target is the table that a statement of Exec changes, in the query with which Exec finds the rows to change. The
-// query names it in the SQL schema TargetSchema, where it has two more columns; see [FileColumn].
+// Target is the table that a statement for Exec changes, in the query that finds the rows to change. The query names it
+// in the SQL schema TargetSchema, where it has two more columns; see [FileColumn].
 type Target struct {
 	Bucket, Table string
 	Alias         string // the query's name for the table
@@ -110,17 +110,17 @@ type ExecOptions struct {
 	// Bucket is where table names without a bucket are looked up.
 	Bucket string
 
-	// Parameters contains the statement's parameters, as QueryOptions.Parameters does, but can have any number of rows.
-	// INSERT … VALUES puts the rows of all parameters in one commit. Every other statement runs and commits once for
-	// each row of the parameters. If it fails, the error says how many of these rows were applied. Without rows, Exec
-	// does nothing.
+	// Parameters contains the statement's parameters, like QueryOptions.Parameters, but can have any number of rows.
+	// INSERT … VALUES puts the rows for all parameters in one commit. Every other statement runs and commits once for
+	// each row of the parameters. If one of these runs fails, the error says how many rows were applied. If there are
+	// no rows, Exec does nothing.
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was
 	// already applied to the table, Exec changes nothing and returns the same number of rows. See PutOptions.ID. If the
 	// ID belongs to a different statement, Exec returns an ArgumentError; it does not compare the rows of INSERT …
-	// VALUES. Other statements ignore ID, so a second DROP TABLE fails, for example. If the statement runs once for
-	// each row of the parameters, "#" and the number of the row are appended to ID, and count as part of its length.
+	// VALUES. Other statements ignore the ID, so a second DROP TABLE, for example, fails. If the statement runs once
+	// for each row of the parameters, "#" and the row's number are appended to the ID, and count towards its length.
 	ID string
 
 	// Memory limits the memory of the statement's query; see QueryOptions.Memory.
@@ -130,8 +130,8 @@ type ExecOptions struct {
 	DryRun bool
 
 	// Authorize is called with the statement's verb, bucket and table before the statement runs. It is not called for
-	// tables that the statement only reads. If it returns an error, Exec returns an error that wraps it. Nil means that
-	// all statements are allowed. [CheckAccess] applies in any case.
+	// tables that the statement only reads. If it returns an error, Exec returns an error that wraps it. Nil allows all
+	// statements. [CheckAccess] applies in any case.
 	Authorize func(ExecResult) error
 }
 
@@ -143,11 +143,11 @@ type ExecResult struct {
 	Bucket  string  `json:"bucket"`
 	Table   string  `json:"table"` // "" for CREATE SCHEMA and DROP SCHEMA
 
-	// Replaced is the number of rows that CREATE OR REPLACE TABLE would remove, after a dry run. Rows does not include
-	// them.
+	// Replaced is set after a dry run: the number of rows that CREATE OR REPLACE TABLE would remove. Rows does not
+	// include them.
 	Replaced int64 `json:"replaced,omitempty"`
 }
 
-// IsWrite reports whether a statement is for Exec, rather than for Query. It only looks at the statement's verb, so it
-// is also true for statements that Exec refuses, such as CREATE VIEW or COMMIT.
+// IsWrite reports whether a statement is for Exec rather than for Query. It only looks at the statement's verb, so it
+// also returns true for statements that Exec rejects, such as CREATE VIEW or COMMIT.
 func IsWrite(sql string) bool { return sqlwrite.IsWrite(sql) }

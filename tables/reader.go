@@ -22,7 +22,7 @@ type tableReader struct {
 	*core
 	bucket, name string
 	selection
-	err error // why the table cannot be read, such as ErrClosed for a nil Table; otherwise nil
+	err error // why the table cannot be read, such as ErrClosed for a nil Table; nil if it can
 }
 
 // reader returns a reader of the table in its selected state.
@@ -33,7 +33,7 @@ func (t *Table) reader() *tableReader {
 	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
 }
 
-// check returns the table's name in the catalog, or an error if there is none.
+// check returns the table's name in the catalog, or an error if the table cannot be read.
 func (t *tableReader) check() (tableName, error) {
 	if t.err != nil {
 		return tableName{}, t.err
@@ -142,8 +142,8 @@ func withView[T any](ctx context.Context, t *tableReader, op string, f func(*vie
 	return result, nil
 }
 
-// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files exist until
-// the caller calls release.
+// pinnedView returns the table's state with the tail's rows, deduplicated. The rows and the table's files stay
+// available until the caller calls release.
 func (t *tableReader) pinnedView(ctx context.Context) (v *view, release func(), err error) {
 	unpin, err := t.commits.Pin()
 	if err != nil {
@@ -203,8 +203,8 @@ func errExpired(v Version) error {
 	return fmt.Errorf("version %d %w: it may have expired", v, ErrNotFound)
 }
 
-// listedAt returns the table's entry in the snapshot t.snapshot. It returns an error if t.location is set, and the
-// snapshot does not contain the state at that location.
+// listedAt returns the table's entry in the snapshot t.snapshot. If t.location is set, it returns an error if the
+// snapshot does not have the table's state at that location.
 func (t *tableReader) listedAt(ctx context.Context) (icecat.Listed, error) {
 	l, err := t.cat.GetAt(ctx, namespaceOf(t.bucket), t.snapshot, t.name)
 	if err == nil && t.location != "" && l.Location != t.location {

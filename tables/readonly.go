@@ -23,7 +23,7 @@ import (
 const catalogFile = "catalog.db"
 
 // openCopies copies the tail and the catalog to a temporary directory, and makes the Store read the copies, because
-// opening the originals would change them. A catalog in PostgreSQL is not copied. openCopies takes no lock, so it never
+// opening the originals would change them. It does not copy a catalog in PostgreSQL. It takes no lock, so it never
 // blocks a writer.
 func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	dir, temp, err := tempdir.NewDir("")
@@ -32,13 +32,13 @@ func (s *core) openCopies(ctx context.Context, cat *icecat.Options) error {
 	}
 	s.closers = append(s.closers, temp.Close)
 	// Copy the tail before the catalog. If rows are folded into files in between, both copies contain these rows, as
-	// after a crash during a fold, and readers count them once. In the other order, neither copy would contain these
+	// after a crash during a fold, and readers count them once. In the reverse order, neither copy would contain these
 	// rows.
 	if err := s.copyTail(ctx, filepath.Join(dir, "tail")); err != nil {
 		return fmt.Errorf("copy the tail: %w", err)
 	}
 	if cat.Database == "" {
-		// Copy the checksums first: later commits are only in the log.
+		// Copy the checksums first, because later commits are only in the log.
 		files := []string{catalogFile + "-sums", catalogFile, catalogFile + "-wal"}
 		local := s.local
 		copyCatalog := func() (bool, error) {
@@ -92,8 +92,8 @@ func (s *core) copyTail(ctx context.Context, dest string) error {
 }
 
 // catalogFingerprint returns a value that changes when SQLite changes the database file or restarts its write-ahead
-// log. As long as the value is the same, the log only grows, so a copy of the database file and the log can at worst
-// lack the newest commits.
+// log. While the value stays the same, the log only grows, so a copy of the database file and the log can at worst lack
+// the newest commits.
 func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 	db := filepath.Join(dir, catalogFile)
 	i, err := os.Stat(db)
@@ -114,8 +114,8 @@ func catalogFingerprint(ctx context.Context, dir string) (string, error) {
 const mtimeGranularity = 20 * time.Millisecond
 
 // tailFingerprint returns a value that changes when a log store changes its manifest or starts another write-ahead
-// file; see docs/dev/format.md. As long as the value is the same, the store's files only grow, so a copy of them can be
-// opened like the store after a crash.
+// file; see docs/dev/format.md. While the value stays the same, the store's files only grow, so a copy of them can be
+// opened, like a store after a crash.
 func tailFingerprint(dir string) (string, error) {
 	fingerprint, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
 	for n := range 3 {
@@ -125,8 +125,8 @@ func tailFingerprint(dir string) (string, error) {
 	return string(fingerprint), err
 }
 
-// tailFiles returns the names of a log store's files in copying order: write-ahead files come before the files that
-// they refer to.
+// tailFiles returns the names of a log store's files in the order in which to copy them: write-ahead files come before
+// the files that they refer to.
 func tailFiles(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
@@ -154,8 +154,8 @@ func headOf(path string, length int) (string, error) {
 	return string(head), err
 }
 
-// Another process may write the files during a copy. So copyStable calls copyAll until the fingerprint is the same
-// before and after the call. It returns false if the files do not exist.
+// copyStable calls copyAll until the fingerprint is the same before and after the call, because another process may be
+// writing the files. It returns false if the files do not exist.
 func copyStable(ctx context.Context, fingerprint func(context.Context) (string, error), copyAll func() error) (bool, error) {
 	const maxAttempts, pause = 40, 50 * time.Millisecond
 	for attempt := 1; ; attempt++ {
@@ -184,7 +184,7 @@ func copyStable(ctx context.Context, fingerprint func(context.Context) (string, 
 func copyFiles(to, from string, names []string) error {
 	for _, name := range names {
 		err := copyFile(filepath.Join(to, name), filepath.Join(from, name))
-		if errors.Is(err, fs.ErrNotExist) { // remove an earlier copy
+		if errors.Is(err, fs.ErrNotExist) { // an earlier copy may exist: remove it
 			err = os.RemoveAll(filepath.Join(to, name))
 		}
 		if err != nil {

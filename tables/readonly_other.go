@@ -2,5 +2,5 @@
 
 package tables
 
-// writable returns true, because on these systems only an attempt to write shows whether a directory is writable.
+// writable returns true: on these systems, only an attempt to write shows whether a directory is writable.
 func writable(string) bool { return true }

@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// writable reports whether this process may write dir and the catalog in it. Paths that do not exist count as writable.
+// writable reports whether this process may write to dir and the catalog in it. Paths that do not exist count as
+// writable.
 func writable(dir string) bool {
 	const write = 2
 	for _, path := range []string{dir, filepath.Join(dir, catalogFile)} {

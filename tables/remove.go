@@ -33,9 +33,9 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 	}}, nil
 }
 
-// remove adds the deletion of the selected rows to w. It keeps files without such rows, drops files whose bounds or
-// positions show that they contain only such rows, and rewrites the other files. With w.vectors, it writes deletion
-// vectors instead, if possible.
+// remove adds to w the deletion of the selected rows. It keeps files without such rows, drops files that contain only
+// such rows according to their bounds or positions, and rewrites the others. With w.vectors, it writes deletion vectors
+// instead, if possible.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var tasks []table.FileScanTask
 	var err error
@@ -128,8 +128,8 @@ func (w *rewrite) locating(deletes *deletePredicate) *deletePredicate {
 }
 
 // groupFiles groups the files to rewrite; each group becomes one file. Rows with the same time and keys must stay in
-// their order of arrival, but the new files come after all other files. If the table can have rows with the same time
-// and keys, a group therefore includes all later files that overlap one of its files.
+// order of arrival, but the new files come after all other files. So if the table can have such rows, a group includes
+// all later files that overlap one of its files.
 func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, dropped map[string]bool) (groups [][]table.FileScanTask, err error) {
 	if !w.keepsArrivalOrder() {
 		for _, task := range touched {
@@ -158,7 +158,7 @@ func (w *rewrite) groupFiles(ctx context.Context, touched []table.FileScanTask, 
 	return groups, nil
 }
 
-// scanOf returns a scan of the columns of deletes. It reads only row groups that can contain rows to delete.
+// scanOf returns a scan of the columns that deletes needs. It reads only row groups that can contain rows to delete.
 func (w *rewrite) scanOf(ctx context.Context, deletes *deletePredicate) (*datafile.Scan, error) {
 	scan, err := datafile.NewScan(ctx, w.t, w.t.Schema(), deletes.columns, nil)
 	if err != nil {
@@ -223,9 +223,9 @@ func (w *rewrite) rewriteGroup(ctx context.Context, group []table.FileScanTask, 
 	return err
 }
 
-// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has
-// vectors, and the property modeKey, such as write.merge.mode, asks for them. If the row numbers need too much memory,
-// it rewrites the files instead.
+// removeByMode is like remove, but marks rows as deleted, in deletion vectors, if the table's format version has them
+// and the property modeKey (such as write.merge.mode) asks for them. If the row numbers need too much memory, it
+// rewrites the files instead.
 func (w *rewrite) removeByMode(ctx context.Context, deletes *deletePredicate, modeKey string) error {
 	meta := w.t.Metadata()
 	w.vectors = meta.Version() >= 3 && meta.Properties().Get(modeKey, "") == table.WriteModeMergeOnRead && w.evolving == nil

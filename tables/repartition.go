@@ -13,10 +13,9 @@ func (r *PartitionResult) setPeriods(c *series.Cutter) {
 	r.Partition, r.Why = Partition(periods), why
 }
 
-// Partition sets the time periods by which a table's rows are divided into files, and divides existing files, in one
-// commit. It does not rewrite a file that lies within one period, unless the file is small or overlaps another file. If
-// by is "", the current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods again
-// from the data.
+// Partition sets the time periods that divide a table's rows into files, and divides existing files, in one commit. It
+// rewrites a file that lies within one period only if the file is small or overlaps another file. If by is "", the
+// current setting stays. With [PartitionAuto], each put, fold and compaction chooses the periods anew from the data.
 func (t *Table) Partition(ctx context.Context, by Partition) (result PartitionResult, err error) {
 	defer wrapError(&err, "partition", t.Bucket().Name(), t.Name())
 	e, release, err := t.acquire(ctx)

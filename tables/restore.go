@@ -12,12 +12,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Restore restores the bucket from a snapshot, in one commit: its metadata and all its tables, with their rows,
+// Restore restores the bucket from a snapshot, in one commit: its metadata, and all its tables with their rows,
 // columns, settings and metadata. It deletes tables created after the snapshot. If names are given, it restores only
 // those tables.
 //
 // An existing table gets a new version with the snapshot's rows, and keeps its older versions. A deleted table is
-// created again. A table that was deleted and created again since the snapshot is replaced, without its versions.
+// created again. A table that was deleted and created again since the snapshot is replaced, and loses its versions.
 // Appends to the tail wait until Restore returns.
 func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) (err error) {
 	defer wrapError(&err, "restore", b.Name(), "")
@@ -56,15 +56,15 @@ func (b *Bucket) Restore(ctx context.Context, snapshot string, names ...string) 
 			return err
 		}
 		if _, planErr := planRestore(ctx, b.store().commits, ns, snapshot, names); planErr != nil || errors.Is(err, ErrDamaged) {
-			// the snapshot was deleted concurrently, and perhaps its files as well
+			// the snapshot was deleted concurrently, and perhaps its files too
 			return cmp.Or(snapshotNotFound(planErr), err)
 		}
 	}
 	return ErrConflict
 }
 
-// planRestore returns, for the name of each table to restore, the table's listing in the snapshot. A listing without a
-// location means that the snapshot lacks the table, so Restore must delete the table.
+// planRestore returns, by name, the snapshot's listing of each table to restore. A listing without a location means
+// that the snapshot lacks the table, so Restore must delete the table.
 func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string, names []string) (map[string]icecat.Listed, error) {
 	planned := map[string]icecat.Listed{}
 	for _, name := range names {
@@ -95,7 +95,7 @@ func planRestore(ctx context.Context, tables *commit.Tables, ns, snapshot string
 	})
 }
 
-// restoreMetadata gives a bucket the metadata in a snapshot of the bucket with the same name in store from.
+// restoreMetadata gives a bucket the metadata from a snapshot of the same bucket in the store from.
 func (t *Txn) restoreMetadata(from *core, bucket, snapshot string) error {
 	snapshots, err := from.snapshots(t.ctx, bucket)
 	if err != nil {
@@ -108,7 +108,7 @@ func (t *Txn) restoreMetadata(from *core, bucket, snapshot string) error {
 	return t.ChangeMetadata(bucket, "", MetadataChange{Set: snapshots[i].Metadata, Replace: true})
 }
 
-// restore restores a table to the state l in a snapshot. If l has no location, restore deletes the table.
+// restore restores a table to its state l in a snapshot. If l has no location, restore deletes the table.
 func (t *Txn) restore(n tableName, l icecat.Listed) error {
 	c, err := t.change(n)
 	damaged := errors.Is(err, ErrDamaged)

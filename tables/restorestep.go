@@ -29,12 +29,12 @@ type restoreStep struct {
 
 	copied *content.Copy // the copied data files if the table comes from another store; otherwise nil
 	copyOf string        // result of Store.key for the original table's metadata, if copied is set
-	// metadata location that the table must have at the commit; "" means that the table must not exist, and nil allows
-	// any
+	// metadata location that the table must have at the commit; "" means that the table must not exist, and nil means
+	// that anything is allowed
 	base *string
 }
 
-// newRestoreStep returns a step that restores the state l of a table in the catalog from.
+// newRestoreStep returns a step that restores the table state l from the catalog from.
 func newRestoreStep(ctx context.Context, from, to *icecat.Catalog, l icecat.Listed) (*restoreStep, error) {
 	source, err := from.LoadAt(ctx, l.Namespace, l.Name, l.Location)
 	if err != nil {
@@ -58,7 +58,7 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 	var meta table.Metadata
 	if r.copied == nil && cur != nil && cur.Metadata().TableUUID() == source.TableUUID() {
 		meta = cur.Metadata()
-		a.IDs, a.Restored = nil, r.source.MetadataLocation() // the catalog knows the IDs of the puts in source
+		a.IDs, a.Restored = nil, r.source.MetadataLocation() // the catalog knows the put IDs in source
 	} else {
 		minSequence := int64(0)
 		if cur != nil {
@@ -97,12 +97,11 @@ func (r *restoreStep) apply(_ context.Context, a *commit.Attempt, cur *table.Tab
 }
 
 // columnsRestoredProperty is the property with the versions of the restores that brought back columns, separated by
-// spaces. Files of earlier versions can have values for these columns.
+// spaces. Files from before these versions can have values for the columns.
 const columnsRestoredProperty = "partd.columns-restored"
 
-// newMetadata returns metadata for a new table like source, but without rows. The new table has another UUID, because
-// rows in a tail for the old UUID must not appear in the new table. The new table's last sequence number is at least
-// minSequence.
+// newMetadata returns metadata for a new table that is like source, but has no rows. The new table has another UUID, so
+// that rows in a tail for the old UUID do not appear in it. Its last sequence number is at least minSequence.
 func (r *restoreStep) newMetadata(source table.Metadata, minSequence int64) (table.Metadata, error) {
 	props := maps.Clone(source.Properties())
 	maps.DeleteFunc(props, func(k, _ string) bool { return strings.HasPrefix(k, tail.PropertyPrefix) })
@@ -145,8 +144,9 @@ func withColumns(meta, source table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(meta, icecat.PropertyUpdates(set, removed), "")
 }
 
-// withRows returns meta with a new version that consists of the files of source's newest version. It writes a new
-// manifest list, and does not share source's list: when other programs expire a version, they delete its list.
+// withRows returns meta with a new version that consists of the files in source's newest version. It writes a new
+// manifest list instead of sharing source's, because other programs delete a version's list when they expire the
+// version.
 func (r *restoreStep) withRows(a *commit.Attempt, meta table.Metadata) (_ table.Metadata, err error) {
 	source, id := r.source.CurrentSnapshot(), rand.Int64()
 	summary := &table.Summary{Operation: table.OpDelete, Properties: iceberg.Properties{"total-records": "0", "total-data-files": "0", "total-files-size": "0"}}

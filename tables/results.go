@@ -25,7 +25,7 @@ type VersionInfo struct {
 // TableInfo describes a table in a listing.
 type TableInfo struct {
 	Bucket, Name string
-	Rows         int64 // row count, including rows in the tail; approximate while delete files of other programs apply
+	Rows         int64 // row count, including rows in the tail; approximate while other programs' delete files apply
 	Bytes        int64 // size of the data files and of the rows in the tail
 	Files        int64 // number of data files
 	Version      Version
@@ -34,7 +34,7 @@ type TableInfo struct {
 
 	// Damaged says why the table cannot be read, or is "". If it is set, the other fields are incomplete. A listing
 	// reads a table, and so detects damage, only if rows are in the tail or another program has committed to the table.
-	// Verify checks everything.
+	// To check everything, use Verify.
 	Damaged string `json:",omitempty"`
 }
 
@@ -43,17 +43,16 @@ type MaintainOptions struct {
 	Buckets Buckets  `json:"Bucket"`
 	Tables  []string // table names, which require exactly one bucket in Buckets; nil selects all tables
 
-	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. For Maintain, OlderThan and
-	// Keep apply to tables whose settings do not say what to keep; if both are 0, Maintain expires no version of these
-	// tables.
+	// OlderThan is the minimum age of the versions that Expire removes; 0 means any age. In Maintain, OlderThan and
+	// Keep apply to tables whose settings do not say what to keep; if both are 0, no version of these tables expires.
 	OlderThan time.Duration
 	// Keep is how many of the newest versions Expire keeps regardless of their age. 0 means 1.
 	Keep int
-	// Requested makes Maintain care only for tables with the setting MaintenanceOn, and remove no unused files.
+	// Requested restricts Maintain to tables with the setting MaintenanceOn; it then removes no unused files.
 	Requested bool `json:",omitempty"`
 	// Grace is how long a file must have been unused before Expire removes it, because another process may still read
-	// or commit the file. 0 means 24 hours. A negative value means no grace period; then no other process may use the
-	// directory.
+	// or commit it. 0 means 24 hours. A negative value means no grace period; in that case, no other process may use
+	// the directory.
 	Grace time.Duration
 }
 
@@ -108,17 +107,17 @@ type MaintenanceState struct {
 	SmallFiles    int       `json:"small_files"`      // data files that are smaller than three quarters of their target size
 	Versions      int       `json:"versions"`         // versions that can be read
 	MetadataBytes int64     `json:"metadata_bytes"`   // size of the table's metadata, which every commit writes again
-	UnusedBytes   int64     `json:"unused_bytes"`     // size of files that nothing needs, when they were last looked for
-	Last          time.Time `json:"last,omitzero"`    // when files were last merged or versions expired
+	UnusedBytes   int64     `json:"unused_bytes"`     // total size of files that nothing needs, as of the last search for them
+	Last          time.Time `json:"last,omitzero"`    // size of files that nothing needs, as of the last search
 	Next          time.Time `json:"next,omitzero"`    // if the last attempt failed, when the next one is due
-	Reason        string    `json:"reason,omitempty"` // why the table needs maintenance and does not get it
+	Reason        string    `json:"reason,omitempty"` // why the table needs maintenance but does not get it
 }
 
 // MaintenanceSummary describes the maintenance of all tables by this Store.
 type MaintenanceSummary struct {
 	Last        time.Time // end of the last pass; zero before the first one
 	Failing     int       // tables whose last attempt failed
-	UnusedBytes int64     // size of files that nothing needs, when they were last looked for
+	UnusedBytes int64     // size of files that nothing needs, as of the last search
 }
 
 // RewriteResult is the result of DeleteRows, ReplaceRange or Upsert.
@@ -194,7 +193,7 @@ const (
 // File is a file whose checksum is in the store's catalog.
 type File struct {
 	Bucket, Table string
-	Location      string // location in Iceberg's metadata
+	Location      string // the file's location in Iceberg's metadata
 	Size          int64
 	XXH3          [16]byte // xxh3-128 of the content, most significant byte first
 }
@@ -212,9 +211,9 @@ type VerifyResult struct {
 
 // Observer is called for operations on tables, for metrics and traces. Packages tablesotel and flightd implement it for
 // OpenTelemetry and Prometheus. An Observer must be safe for concurrent use, and fast, because operations wait for it.
-// It is also called for operations within other operations, such as the scan of a query or the fold of an update.
+// It is also called for operations inside other operations, such as the scan in a query or the fold in an update.
 type Observer interface {
-	// Begin is called when an operation begins. It returns the context for the operation, which can hold a span, and a
+	// Begin is called when an operation begins. It returns the operation's context, which can hold a span, and a
 	// function that is called exactly once, when the operation ends.
 	Begin(ctx context.Context, o Operation) (_ context.Context, end func(Outcome))
 }

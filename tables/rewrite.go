@@ -17,7 +17,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// maxRewrites limits the attempts of a rewrite if the table changes concurrently.
+// maxRewrites limits how often a rewrite is tried if the table changes concurrently.
 const maxRewrites = 10
 
 // rewrite is a pending change to some rows of a table.
@@ -46,9 +46,10 @@ type rewrite struct {
 	result     RewriteResult
 }
 
-// rewrite calls plan with the table's newest state, and commits the planned change. If another commit gets in first,
-// and plan does not allow its changes (see rewrite.Allowed), rewrite tries again. Nothing else in this process can
-// commit to the table during an attempt, unless plan calls unlock. Small appends are not blocked: they go to the tail.
+// rewrite calls plan with the table's newest state, and commits the planned change. If another commit comes first, and
+// the plan does not allow its changes (see rewrite.Allowed), rewrite tries again. During an attempt, nothing else in
+// this process can commit to the table, unless plan calls unlock. Small appends are not blocked, because they go to the
+// tail.
 func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite) error) (result RewriteResult, err error) {
 	ctx, end := t.store().opts.begin(ctx, "rewrite", t.Bucket().Name(), t.Name())
 	defer func() { end(Outcome{Rows: result.Deleted + result.Written, Err: err}) }()
@@ -67,8 +68,8 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 	return w.result, err
 }
 
-// unlock lets others in this process commit to the table until w.commit. It applies only if the commit may follow
-// appends, and only to the first attempt: a retry keeps the lock, so only another process can make it fail.
+// unlock lets others in this process commit to the table until w.commit. It does so only if the change can be committed
+// after appends, and only in the first attempt: a retry keeps the lock, so only another process can make it fail.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
 		w.end()
@@ -170,8 +171,8 @@ func (w *rewrite) commit(ctx context.Context) error {
 	return nil
 }
 
-// evolve adds to w the column changes that rows with the given columns require. w then reads and writes the table with
-// the new columns. The caller must set w.Allowed to commit.NoChanges.
+// evolve adds to w the column changes that rows with the given columns require. From then on, w reads and writes the
+// table with the new columns. The caller must set w.Allowed to commit.NoChanges.
 func (w *rewrite) evolve(columns *arrow.Schema) error {
 	_, changes, err := w.def.Caster(columns)
 	if err != nil || len(changes) == 0 {
@@ -203,14 +204,13 @@ func (w *rewrite) series(t *table.Table) *series.Series {
 // writer returns the table that new files are written to.
 func (w *rewrite) writer() *table.Table { return w.e.Staged(w.t.Metadata(), w.IO) }
 
-// keepsArrivalOrder reports whether rows with the same time and keys can exist, and must stay in their order of
-// arrival.
+// keepsArrivalOrder reports whether there can be rows with the same time and keys that must stay in order of arrival.
 func (w *rewrite) keepsArrivalOrder() bool {
 	return w.def.Order != nil && !w.def.Order.HasRule()
 }
 
-// checkArrivalOrder returns commit.ErrStale if rows that were added to cur after the rewrite read the table would come
-// before earlier rows with the same time, because w.newFiles come after all other files.
+// checkArrivalOrder returns commit.ErrStale if rows were added to cur after the rewrite read the table, and w.newFiles,
+// which come after all other files, would contain earlier rows with the same time.
 func (w *rewrite) checkArrivalOrder(ctx context.Context, cur *table.Table) error {
 	if !w.keepsArrivalOrder() || len(w.newFiles) == 0 || w.Base == nil || *w.Base == *commit.SnapshotID(cur) {
 		return nil
@@ -234,10 +234,10 @@ type deletePredicate struct {
 	// that are not selected.
 	mayMatch func(bounds func(column string) filter.Bounds) (canMatch, canRemain bool)
 	columns  []string // names of the columns that matches reads
-	// matches reports for each row whether it is selected. The batch must contain columns, in the stored types.
+	// matches reports for each row whether it is selected. The batch must contain the field columns, in stored types.
 	matches func(arrow.RecordBatch) ([]bool, error)
-	// find, if not nil, replaces matches: it returns the selected rows of the tasks' files. scan reads columns, and
-	// uses mayMatch to skip row groups.
+	// find, if not nil, replaces matches: it returns the selected rows in the tasks' files. scan reads the field
+	// columns, and uses mayMatch to skip row groups.
 	find func(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask) (datafile.Deleted, error)
 	// rows, if not nil, contains the selected rows. The other fields must then be nil.
 	rows datafile.Deleted

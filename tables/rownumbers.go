@@ -34,7 +34,7 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 	}
 	for i, task := range files {
 		n.first = append(n.first, n.total)
-		rows, err := datafile.RowsOf(ctx, t, task) // not File.Count, which can be wrong in metadata of other programs
+		rows, err := datafile.RowsOf(ctx, t, task) // not File.Count, which can be wrong in other programs' metadata
 		if err != nil {
 			return nil, err
 		}
@@ -46,7 +46,8 @@ func numberRows(ctx context.Context, t *table.Table, files []table.FileScanTask,
 	return n, nil
 }
 
-// position returns the position of the row with the given number. Successive calls must not pass smaller numbers.
+// position returns the position of the row with the given number. The numbers passed must not decrease from call to
+// call.
 func (n *rowNumbers) position(row int64) position {
 	file := sort.Search(len(n.first), func(i int) bool { return n.first[i] > row }) - 1
 	if file != n.last.file {
@@ -62,7 +63,7 @@ func (n *rowNumbers) position(row int64) position {
 	return n.last
 }
 
-// fileRows reads rows of a file in ascending order.
+// fileRows reads rows from a file in ascending order.
 type fileRows struct {
 	index  int // the file's index
 	next   func() (arrow.RecordBatch, error, bool)
@@ -82,7 +83,7 @@ func (f *fileRows) close() {
 	}
 }
 
-// take returns the first of the given rows of file number index: at least one, and all that are in the same batch.
+// take returns the first of the given rows of file number index: at least one, and as many as are in the same batch.
 func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
 	if f.stop == nil || f.index != index {
 		f.close()

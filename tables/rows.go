@@ -74,9 +74,8 @@ func Append[T any](ctx context.Context, t *Table, rows []T) (Version, error) {
 }
 
 // Rows yields the rows of a scan, by default with only the columns that T has; see [SchemaOf]. The table's integer,
-// float and time types can differ from the types of the fields if the values fit. A null is an error if its field
-// cannot be null. If a field does not fit its column, the error names the table and the field, and matches
-// [*SchemaError].
+// float and time types can differ from the fields' types if the values fit. A null is an error if the field cannot be
+// null. If a field does not fit its column, the error names the table and the field, and matches [*SchemaError].
 func Rows[T any](ctx context.Context, t *Table, o *ScanOptions) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T

@@ -106,9 +106,9 @@ func (t *Txn) EditRules(bucket, name string, e RuleEdit) error {
 	return nil
 }
 
-// ruleCheck returns a Check that applies the rules of the table and its bucket to new rows, or nil if there are no
-// rules. newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with the rows
-// of old, except the rows that match the predicate deleted.
+// ruleCheck returns a Check that applies the table's and the bucket's rules to new rows, or nil if there are no rules.
+// newSchema is the schema of the new rows. If old is not nil, rules can also compare the new rows with old's rows,
+// except those that match the predicate deleted.
 func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, newSchema *arrow.Schema, old *table.Table, deleted *deletePredicate) (*rules.Check, error) {
 	ruleList, err := e.Rules(ctx, d)
 	if err != nil {
@@ -123,16 +123,16 @@ func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, ne
 	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept calls each with the rows in a table's files, in the stored types. It leaves out the
-// rows selected by the deleted predicate, and the files whose paths are in skip. The where expression is only a hint:
-// rows that do not satisfy it may or may not be passed to each.
+// readExcept calls each for the rows in a table's files, in their stored types. It leaves out the rows that deleted
+// selects, and the files whose paths are in the map skip. The where expression is only a hint: rows that do not satisfy
+// it may or may not be passed to each.
 func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {
 		return err
 	}
 	r.def, r.skipFiles = r.def.AsStored(), skip
-	// Do not filter if the columns changed after the last write: the files' bounds may then have other types.
+	// Do not filter if the columns changed after the last write, because the files' bounds may then have other types.
 	if s := t.CurrentSnapshot(); where != nil && s != nil && s.SchemaID != nil && *s.SchemaID == t.Schema().ID {
 		r.filters = append(r.filters, where)
 	}

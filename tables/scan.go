@@ -110,12 +110,12 @@ type rowScan struct {
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // reuse the memory of released batches
-	// if positive, plan returns errNoLookup if more rows of files can match; ignored if the table has an order
+	// if positive, plan returns errNoLookup if more rows in files can match; ignored if the table has an order
 	maxLookup int64
 
 	skipFiles map[string]bool  // paths of files to omit
 	deleted   datafile.Deleted // rows to omit; ignored if series is set
-	// read only files with indices in [from, to), if the table has no order; to = 0 means no end
+	// read only files with indices in [from, to), if the table has no order; to = 0 means no upper limit
 	from, to   int
 	skipInFile int64 // number of rows to skip in the first of these files
 
@@ -130,7 +130,7 @@ func (v *view) reader(ctx context.Context, filters ...*filter.Expr) *rowScan {
 	return &rowScan{view: v, ctx: ctx, limit: -1, filters: filters}
 }
 
-// chooseColumns determines the columns to read and to return. requested are the columns to return; none means all.
+// chooseColumns determines the columns to read and to return. requested names the columns to return; none means all.
 func (r *rowScan) chooseColumns(requested []string) error {
 	needed := map[string]bool{}
 	for _, name := range requested {
@@ -234,7 +234,7 @@ func (r *rowScan) plan(columns []string) (err error) {
 	return nil
 }
 
-// convert converts a batch in stored types to the columns of the result. If filtered is true, b contains only rows that
+// convert converts a batch in stored types to the result's columns. If filtered is true, b contains only rows that
 // match the filter; otherwise, convert applies the filter.
 func (r *rowScan) convert(b arrow.RecordBatch, filtered bool) (arrow.RecordBatch, error) {
 	var err error

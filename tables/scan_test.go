@@ -276,7 +276,7 @@ func TestScanInt96(t *testing.T) {
 	}{
 		{noEnd, arrow.Microsecond, "t > '9999-01-01'", `{"l":[{"x":"9999-12-31T00:00:00"}],"t":"9999-12-31T00:00:00"}`},
 		{day1.Add(1), arrow.Nanosecond, "t > '1970-01-01 00:00:00.000001'", `{"l":[{"x":"1970-01-01T00:00:00.000001001"}],"t":"1970-01-01T00:00:00.000001001"}`},
-		{day1.Add(1), arrow.Microsecond, "t is not null", `column "t": row 2: the INT96 time 1970-01-01 00:00:00.000001001 has digits below`},
+		{day1.Add(1), arrow.Microsecond, "t is not null", `column "t": row 2: the INT96 time 1970-01-01 00:00:00.000001001 has digits that are too small`},
 		{noEnd, arrow.Nanosecond, "t is not null", `column "t": row 2: the INT96 time 9999-12-31 00:00:00 is outside the range of timestamp[ns]`},
 	} {
 		s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})

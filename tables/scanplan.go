@@ -26,18 +26,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// ScanPlan describes one state of a table: immutable files, and the rows in the tail. The files exist until Close.
+// ScanPlan describes one state of a table: immutable files, and the rows in the tail. The files stay available until
+// Close.
 type ScanPlan struct {
 	UUID    string // the table's UUID, which stays the same if the table is renamed
 	Version Version
 
-	// Schema describes the columns in the types that readers see. Stored describes them in the types stored in files,
-	// each with its Iceberg ID in the metadata key PARQUET:field_id.
+	// Schema has the columns in the types that readers see. Stored has them in the types stored in files, each with its
+	// Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 
-	Files []PlannedFile // oldest first; the files lack the rows in Tail
+	Files []PlannedFile // oldest first; the files do not contain the rows in Tail
 
-	// Tail contains the rows that are not yet in files, in the types of Stored. Close releases these batches. If two
+	// Tail contains the rows that are not yet in files, in the types in Stored. Close releases these batches. If two
 	// plans from one Store have the same TailMark, their Tails contain the same rows. TailMark is "" if Tail is empty.
 	Tail     []arrow.RecordBatch
 	TailMark string
@@ -47,7 +48,7 @@ type ScanPlan struct {
 	KeyColumns []string
 
 	// NaN names the columns in which floats, at any depth of nesting, may be NaN. The bounds in Parquet files ignore
-	// NaN, so a reader that orders NaN like a number must not skip rows by the bounds of these columns.
+	// NaN, so a reader that orders NaN like a number must not skip rows by these columns' bounds.
 	NaN []string
 
 	// NeedsScan means that the table cannot be read directly from Files, because rows are marked as deleted, a column
@@ -55,8 +56,8 @@ type ScanPlan struct {
 	// instead.
 	NeedsScan bool
 
-	// OnlyDeletes means that NeedsScan is set only because rows are marked as deleted. Then the caller can also read
-	// Files, and omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, they
+	// OnlyDeletes means that NeedsScan is set only because rows are marked as deleted. The caller can then read Files
+	// instead, and omit the rows that DeletedRows returns. If two plans from one Store have the same DeletesMark, they
 	// have the same Files with the same deleted rows. DeletesMark is "" if OnlyDeletes is not set.
 	OnlyDeletes bool
 	DeletesMark string
@@ -74,7 +75,7 @@ type PlannedFile struct {
 	Rows  int64
 
 	Overlaps   bool // whether rows in the tail can replace some of the file's rows
-	HasDeletes bool // whether rows of the file may be marked as deleted
+	HasDeletes bool // whether rows in the file may be marked as deleted
 }
 
 // ScanPlan returns a plan for a caller that reads the table's files itself. The caller must close the plan.
@@ -116,7 +117,7 @@ func (p *ScanPlan) plan(ctx context.Context) (err error) {
 	}
 	if len(p.Tail) > 0 {
 		p.TailMark = fmt.Sprintf("%s-%d-%s", p.UUID, v.def.Columns.ID, v.tail.Fingerprint)
-		// With KeepFirst, Tail lacks the rows whose keys are in files, so it depends on the files too.
+		// With KeepFirst, Tail lacks rows whose keys are in files, so Tail depends on the files too.
 		if v.series != nil && v.series.Rule == definition.KeepFirst {
 			p.TailMark += fmt.Sprint("-", p.Version)
 		}
@@ -190,7 +191,7 @@ func floatsOf(f iceberg.NestedField, ids []int) []int {
 	return ids
 }
 
-// nestedChanged reports whether a file can name nested fields differently from the current schema, or lack a column
+// nestedChanged reports whether a file may name nested fields differently from the current schema, or lack a column
 // that has a default value. Iceberg's writers rename nested fields whose names are not identifiers.
 func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	sanitized, err := iceberg.SanitizeColumnNames(current)
@@ -216,8 +217,8 @@ func nestedChanged(current *iceberg.Schema, schemas []*iceberg.Schema) bool {
 	return false
 }
 
-// Rows returns a reader of all rows in the types of Stored, with the tail's rows last. The caller must release the
-// reader before Close.
+// Rows returns a reader of all rows. Its columns have the types in Stored, and rows in the tail come last. The caller
+// must release the reader before Close.
 func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	var rows iter.Seq2[arrow.RecordBatch, error]
 	if p.changes != nil {
@@ -241,11 +242,11 @@ func (p *ScanPlan) Rows(ctx context.Context) (array.RecordReader, error) {
 	}, func() {}), nil
 }
 
-// Select returns a reader of the rows that satisfy a condition. Nil means all rows. The reader has the named columns,
-// in the types of Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is set. If
-// maxRows is positive and Select would have to examine more rows of Files, or if Files contain large pages or texts
-// that need much memory, it returns nil. See ScanOptions for recycle. The caller must release the reader before Close.
-// Select ignores KeyColumns, and must not be used for a plan of ChangesPlan.
+// Select returns a reader of the rows that satisfy the condition where; nil selects all rows. The reader has the named
+// columns, in the types in Schema. Its rows are in the order of Files and Tail, or in the order of Rows if NeedsScan is
+// set. Select returns nil if it would have to examine more than maxRows rows in Files (unless maxRows is 0), or if
+// Files have large pages or texts that need much memory. For recycle, see ScanOptions. The caller must release the
+// reader before Close. Select ignores KeyColumns, and must not be used for a plan from ChangesPlan.
 func (p *ScanPlan) Select(ctx context.Context, columns []string, where *filter.Expr, maxRows int64, recycle bool) (array.RecordReader, error) {
 	v := *p.view
 	if !p.NeedsScan {
@@ -294,8 +295,8 @@ func (t *Table) Parts(ctx context.Context) (int, error) {
 	})
 }
 
-// parts divides the table into parts. If the table has an order, parts returns the times between the parts. Otherwise,
-// each part is one file, and parts returns the files' paths in reading order.
+// parts divides the table into parts. If the table has an order, parts returns the times between them. Otherwise, each
+// part is one file, and parts returns the files' paths in reading order.
 func (v *view) parts(ctx context.Context) (cuts []time.Time, paths []string, err error) {
 	if v.series != nil {
 		cuts, err = v.series.FileStarts(ctx)
@@ -334,7 +335,7 @@ func (r *rowScan) limitToPart(o *ScanOptions) error {
 	cuts = append(append([]time.Time{{}}, cuts...), time.Time{})
 	inPart, err := series.TimeRange(r.def.Logical, r.series.Names[0], cuts[o.Part-1], cuts[o.Part])
 	if err == nil && inPart != nil {
-		if o.Part == 1 { // rows of former columns may have no time; they are the first in the table's order
+		if o.Part == 1 { // rows older than the time column may have no time; they come first
 			inPart = filter.Or(filter.IsNull(r.series.Names[0]), inPart)
 		}
 		r.filters = append(r.filters, inPart)

@@ -19,7 +19,7 @@ type Settings struct {
 	OnDuplicate OnDuplicate `json:"on_duplicate,omitempty"` // the rule for rows with equal times and keys
 	Partition   Partition   `json:"partition,omitempty"`    // length of the periods; each file has rows of one period
 	Evolution   Evolution   `json:"evolution,omitempty"`    // the column changes that the table allows
-	Compression Compression `json:"compression,omitempty"`  // the compression of new files
+	Compression Compression `json:"compression,omitempty"`  // how new files are compressed
 
 	// Maintenance is MaintenanceOn or MaintenanceOff; "" means that the caller of Maintain decides.
 	Maintenance string `json:"maintenance,omitempty"`
@@ -93,8 +93,8 @@ const (
 // Compression says whether a table's files are compressed for fast reads or for a small size.
 type Compression string
 
-// Kinds of Compression. "" means CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
-// zstd saves much space or it saves far more, or no compression if neither saves much.
+// Kinds of Compression. "" means CompressFast, which chooses for each column: Snappy by default, zstd if only zstd
+// saves much space or if it saves far more, and no compression if neither saves much.
 const (
 	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column
@@ -113,16 +113,16 @@ type ColumnChange struct {
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the put's column that requires the change; if Type is "", the column gets this field's type
+	field arrow.Field // the put's column that requires the change; if Type is "", the new column has this field's type
 }
 
 // ColumnOp is the kind of a ColumnChange.
 type ColumnOp string
 
-// Kinds of ColumnChange. A table that allows one kind also allows the kinds listed before it.
+// Kinds of ColumnChange. A table that allows one kind also allows the kinds before it.
 const (
 	AddColumn    ColumnOp = "add"
-	WidenColumn  ColumnOp = "widen" // widen an integer or float type, or replace the null type by any type
+	WidenColumn  ColumnOp = "widen" // widen an integer or float type, or replace the null type with any type
 	RenameColumn ColumnOp = "rename"
 	DropColumn   ColumnOp = "drop"
 )
@@ -136,16 +136,16 @@ func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
 // Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
 // rejected. Existing rows are not checked.
 //
-// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if the table
-// lacks its column. If only the put lacks the column, its values count as null.
+// A put without the column that an exists or not_null rule names violates the rule. Every other rule is satisfied if
+// the table lacks its column. If only the put lacks the column, its values count as null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // exists, type, range, not_null, unique, sorted, regexp or expression
-	Column   string `json:"column,omitempty"`   // the column, except for unique and expression
+	Column   string `json:"column,omitempty"`   // the column; not used for unique and expression
 	Type     string `json:"type,omitempty"`     // for type: the type, in Arrow's notation
 	Min      string `json:"min,omitempty"`      // for range: the smallest value, written as in a filter but without quotes
 	Max      string `json:"max,omitempty"`      // for range: the largest value
-	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match somewhere in the string; syntax of package regexp
+	Pattern  string `json:"pattern,omitempty"`  // for regexp: must match somewhere in the string (syntax of package regexp)
 	Where    string `json:"where,omitempty"`    // for expression: a filter that must not be false for any row
 	Disabled bool   `json:"disabled,omitempty"` // keep the rule, but do not apply it
 
@@ -157,7 +157,7 @@ type Rule struct {
 
 // RuleEdit is a change to the rules of a table or a bucket.
 type RuleEdit struct {
-	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule of the same name
+	Add  []Rule   `json:"add,omitempty"`  // rules to add; each replaces an existing rule with the same name
 	Sets []string `json:"sets,omitempty"` // predefined rules to add: time_series or prices
 
 	// Time is the time column of the predefined rules. "" means the time column in the settings, or else the first

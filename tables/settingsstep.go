@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/series"
 )
 
-// Settings returns the table's settings in its selected state. In an old version, Time and Keys are those of the
-// version; the others can be newer.
+// Settings returns the table's settings in its selected state. For an old version, Time and Keys are that version's;
+// the other settings can be newer.
 func (t *Table) Settings(ctx context.Context) (Settings, error) {
 	return withView(ctx, t.reader(), "read the settings of", func(v *view) (Settings, error) {
 		s := settingsOf(v.def.Settings)
@@ -26,8 +26,8 @@ func (t *Table) Settings(ctx context.Context) (Settings, error) {
 }
 
 // SetSettings replaces a table's settings. If only is not nil, SetSettings changes only the settings with these JSON
-// names, such as "keep_versions", and keeps concurrent changes of others; a zero value unsets a setting. If the change
-// affects the order of the rows or the rule for duplicates, the same commit rewrites the table's files.
+// names, such as "keep_versions", so that concurrent changes to other settings survive; a zero value unsets a setting.
+// If the change affects the order of the rows or the rule for duplicates, the same commit rewrites the table's files.
 func (t *Table) SetSettings(ctx context.Context, s Settings, only ...string) error {
 	const op = "set the settings of"
 	err := t.update(ctx, op, func(txn *Txn) error { return txn.SetSettings(t.Bucket().Name(), t.Name(), s, only...) })

@@ -9,8 +9,8 @@ import (
 )
 
 // Snapshot names the bucket's current state: all its tables, with their versions and metadata. It copies no data. It
-// returns the snapshot's name; if name is "", the current time becomes the name. The snapshot remains readable until it
-// is deleted, even if tables are changed, compacted, expired or deleted.
+// returns the snapshot's name, which is the current time if name is "". The snapshot remains readable until it is
+// deleted, even if tables are changed, compacted, expired or deleted.
 //
 // Snapshot first moves the tail's rows into files. The snapshot contains each put completely or not at all, and
 // includes every put that this Store has acknowledged or other Stores have committed. If the error wraps [ErrDamaged],
@@ -57,7 +57,7 @@ func (k *keeper) snapshot(ctx context.Context, namespaces []string, name string)
 		case err != nil:
 			return "", err
 		case created && damaged != nil:
-			return label, fmt.Errorf("snapshot %q was created, but lacks the newest rows of damaged tables, which are only in the tail: %w", label, damaged)
+			return label, fmt.Errorf("snapshot %q was created, but lacks rows of damaged tables that are only in the tail: %w", label, damaged)
 		case created:
 			return label, nil
 		case name != "":

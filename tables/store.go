@@ -34,8 +34,8 @@ func (s *Store) Damage() error { return s.orUnopened().cat.Damage() }
 // Dir returns the directory's absolute path, or the URL that was passed to Open, without the URL's query.
 func (s *Store) Dir() string { return s.orUnopened().dir }
 
-// WithoutDir replaces the directories of the store and of temporary files, the user's home directory, and others, with
-// "…" wherever they occur in text, because clients must not learn them.
+// WithoutDir replaces certain paths with "…" wherever they occur in text, because clients must not learn them: the
+// store's directories, those of temporary files, the user's home directory, and others.
 func (s *Store) WithoutDir(text string, others ...string) string {
 	return s.orUnopened().withoutDir(text, others...)
 }
@@ -44,8 +44,8 @@ func (s *Store) WithoutDir(text string, others ...string) string {
 func (s *Store) ReadOnly() bool { return s.orUnopened().opts.ReadOnly }
 
 // SeesTail reports whether reads return rows that are only in a tail. A read-only Store sees the rows that were in the
-// writer's tail when the Store was opened, unless Options.NoTail is set. The writer's tail must be in a directory on
-// this machine, or be Options.Tail.
+// writer's tail when the Store was opened, unless Options.NoTail is set. For that, the writer's tail must be in a
+// directory on this machine, or be Options.Tail.
 func (s *Store) SeesTail() bool { return s.orUnopened().tail != nil }
 
 // BucketOf returns the bucket of an Iceberg namespace.
@@ -60,8 +60,8 @@ type Bucket struct {
 	name string
 }
 
-// Bucket returns the bucket with the given name, whether or not it exists. The first put of a table creates a missing
-// bucket. The default bucket's name is "".
+// Bucket returns the bucket with the given name, whether or not it exists. The first put to one of its tables creates a
+// missing bucket. The default bucket's name is "".
 func (s *Store) Bucket(name string) *Bucket { return &Bucket{s.orUnopened(), name} }
 
 // Name returns the bucket's name.
@@ -113,8 +113,8 @@ func (t *Table) Bucket() *Bucket {
 	return t.b
 }
 
-// check returns the table's name in the catalog. It returns an error if t is nil or zero, or if the name of the table
-// or the bucket is invalid.
+// check returns the table's name in the catalog. It returns an error if t is nil or zero, or if the table's or the
+// bucket's name is invalid.
 func (t *Table) check() (tableName, error) {
 	if t == nil || t.b == nil {
 		return tableName{}, ErrClosed
@@ -140,8 +140,8 @@ func (t *Table) checkWritable() (tableName, error) {
 	return n, err
 }
 
-// acquire returns a writer of the table; see core.acquire. It returns an error if the store is read-only or t
-// is pinned.
+// acquire returns a writer of the table; see core.acquire. It returns an error if the store is read-only or t is
+// pinned.
 func (t *Table) acquire(ctx context.Context) (e tableWriter, release func(), err error) {
 	n, err := t.checkWritable()
 	if err != nil {
@@ -154,7 +154,7 @@ func (t *Table) error(op string, err error) error {
 	return &OpError{Op: op, Bucket: t.Bucket().Name(), Table: t.Name(), Err: err}
 }
 
-// unopened returns a closed Store, all of whose operations fail. It takes the place of a nil or zero Store.
+// unopened returns a closed Store, all of whose operations fail. It stands in for a nil or zero Store.
 var unopened = sync.OnceValue(func() *Store {
 	c := &core{hooks: hooks{FS: vfs.OS{}}, cat: icecat.Unopened()}
 	s := &Store{c, newKeeper(c)}
@@ -181,7 +181,7 @@ func (b *Bucket) store() *Store {
 
 func (t *Table) store() *Store { return t.Bucket().store() }
 
-// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that disk
-// has less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
-// reading. The error wraps [errors.ErrUnsupported] if the operating system does not report them.
+// DiskSpace returns the free and total bytes of the disk with the tail, or of the disk with the catalog if that one has
+// less space. It returns an error if a disk is read-only or has no free inodes, unless the store is open only for
+// reading. The error wraps [errors.ErrUnsupported] if the operating system does not report disk space.
 func (s *Store) DiskSpace() (free, total int64, err error) { return s.orUnopened().diskSpace() }

@@ -59,12 +59,13 @@ type Options struct {
 	// use cloud.OpenBucket from package objstore/cloud. If the bucket is an io.Closer, the Store closes it.
 	OpenBucket func(ctx context.Context, url string) (objstore.Bucket, error)
 
-	// Catalog is the location of the catalog. With the URL of a PostgreSQL database (postgres://…), several processes
-	// or machines can write; the program must import _ "github.com/go-partd/partd/tables/postgres". A directory on this
-	// machine contains catalog.db. "" means the tables' directory. Tables in a bucket require a Catalog.
+	// Catalog is the catalog's location. With the URL of a PostgreSQL database (postgres://…), several processes or
+	// machines can write; the program must import _ "github.com/go-partd/partd/tables/postgres". If it is a directory
+	// on this machine, that directory contains catalog.db. "" means the tables' directory. Tables in a bucket require a
+	// Catalog.
 	Catalog string
 
-	// CacheDir is a directory for copies of an object-store bucket's files. Several processes can share it. "" means
+	// CacheDir is a directory for copies of files from an object-store bucket. Several processes can share it. "" means
 	// partd-tables in the user's cache directory. CacheSize is the approximate limit, in bytes, for copies that are not
 	// in use; 0 means [DefaultCacheSize].
 	CacheDir  string
@@ -75,8 +76,8 @@ type Options struct {
 	TailDir string
 
 	// Tail stores small appends until they are folded into files. It must be able to list and delete keys. It must
-	// contain nothing else, and must not be used by anything else while the Store is open. Nil means a log store in
-	// TailDir. The Store does not close Tail.
+	// contain nothing else, and nothing else may use it while the Store is open. Nil means a log store in TailDir. The
+	// Store does not close Tail.
 	Tail partd.Partd
 
 	// NoTail makes every put write its own files, which all processes see immediately. With ReadOnly, reads omit rows
@@ -90,8 +91,9 @@ type Options struct {
 	// cannot write is always opened this way.
 	ReadOnly bool
 
-	// Rebuild replaces a damaged catalog in a directory with what is left of it and of the tables' metadata files. The
-	// damaged files get names that begin with catalog-damaged. No other process may use the directory.
+	// Rebuild replaces a damaged catalog in a directory with one that is made from what is left of it and from the
+	// tables' metadata files. The damaged files get names that begin with catalog-damaged. No other process may use the
+	// directory.
 	Rebuild bool
 
 	// Sync makes appends to the tail survive a power failure once they are acknowledged; readers can see them earlier.
@@ -142,12 +144,12 @@ const (
 type PutOptions struct {
 	// ID makes the put idempotent: if a put with this ID was already applied to the table, this put changes nothing. It
 	// has at most 255 bytes; "" means no ID. IDs are remembered for at least [IDAge] while the table exists; Expire
-	// removes older IDs. The ID of an append without rows is not remembered. A put with the same ID in the tail of
-	// another Store is detected only when its rows are folded into files; from then on, the rows count only once.
+	// removes older ones. The ID of an append without rows is not remembered. If another Store's tail has a put with
+	// the same ID, this is detected only when its rows are folded into files; from then on, the rows count only once.
 	ID string
 
-	// Over makes a PutReplace replace only the rows of this version. Rows put later stay, and come before the new rows;
-	// columns and metadata stay as well. If rows of the version have since been replaced or deleted, the error wraps
+	// Over makes a PutReplace replace only this version's rows. Rows put later stay, and come before the new rows;
+	// columns and metadata also stay. If rows of the version have since been replaced or deleted, the error wraps
 	// ErrConflict.
 	Over *Version
 
@@ -182,13 +184,13 @@ type ScanOptions struct {
 	// combined with Filter, Columns and Limit.
 	Part int64
 
-	// Dictionaries returns columns as dictionaries if they were dictionaries in the put that created the table. Each
-	// dictionary begins with the values of that put's first batch, in the same order, if they take at most 64 KiB; new
-	// values follow as they occur. Without this option, such columns have plain values.
+	// Dictionaries makes the scan return columns as dictionaries if they were dictionaries in the put that created the
+	// table. Each dictionary begins with the values in that put's first batch, in the same order, if they take at most
+	// 64 KiB; new values follow as they occur. Without this option, such columns have plain values.
 	Dictionaries bool
 
-	// Recycle reuses the memory of released batches; the reader releases each batch when it returns the next batch.
-	// Large scans are then about four times as fast. Without Recycle, values of released batches stay valid.
+	// Recycle lets the scan reuse the memory of released batches; the reader releases each batch when it returns the
+	// next one. Large scans are then about four times as fast. Without Recycle, values in released batches stay valid.
 	Recycle bool
 
 	// ChunkRows is the row count of each batch except the last. 0 means that the batch sizes depend on the files.
@@ -231,9 +233,9 @@ func AtSnapshot(name string) At { return func(a *stateSelection) { a.snapshot = 
 func (a At) Snapshot() string { return selectState(a).snapshot }
 
 // AtTime selects the state that readers of this Store saw at time t, to the millisecond: it contains every change up to
-// the end of that millisecond, and no later one. Rows in the tail are first folded into files. Each put becomes a
-// version of its own. But if there are more than 50 puts, the rows put by t become one version, and later rows another.
-// If no version contains exactly the rows of that moment, [Table.At] returns a [MomentError].
+// the end of that millisecond, and no later one. Rows in the tail are first folded into files, and each put becomes its
+// own version. But if there are more than 50 puts, the rows put by t become one version, and later rows another. If no
+// version contains exactly the rows of that moment, [Table.At] returns a [MomentError].
 func AtTime(t time.Time) At { return func(a *stateSelection) { a.time = t } }
 
 // Time returns the time that AtTime selected, or the zero time.

@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Txn collects changes to several tables for one commit. It must be used by only one goroutine at a time, and not after
-// the function passed to Update has returned.
+// Txn collects changes to several tables for one commit. Only one goroutine at a time may use it, and not after the
+// function passed to Update has returned.
 type Txn struct {
 	s       *core
 	ctx     context.Context // Update's context
@@ -29,7 +29,7 @@ type txnChange struct {
 	cur     *table.Table // state after the steps so far; nil if the table does not exist
 	hasPuts bool
 
-	creates string // location of the new table if another engine's commit creates one; otherwise ""
+	creates string // location of the new table, if another engine's commit creates one; otherwise ""
 }
 
 // Update runs f, and then commits together all changes that f made through its Txn. If f or the commit fails, nothing
@@ -45,7 +45,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 	}
 	defer unpin()
 	err = s.update(ctx, f)
-	if errors.Is(err, commit.ErrStale) { // do not call f again, because the readers that f puts cannot be read twice
+	if errors.Is(err, commit.ErrStale) { // do not call f again, because it cannot reread the readers that it puts
 		err = fmt.Errorf("%w: %w", ErrConflict, err)
 	}
 	return err
@@ -54,7 +54,7 @@ func (s *Store) Update(ctx context.Context, f func(*Txn) error) (err error) {
 func (s *core) update(ctx context.Context, f func(*Txn) error) (err error) {
 	t := &Txn{s: s, ctx: ctx, changes: map[tableName]*txnChange{}, hooks: icecat.KeyHooks(ctx)}
 	defer func() {
-		t.ended = true // also if f panics
+		t.ended = true // even if f panics
 		for _, c := range t.order {
 			c.RemoveFiles(err)
 			c.entry.Release()
@@ -138,7 +138,7 @@ func (t *Txn) existing(bucket, name string) (*txnChange, error) {
 }
 
 // update calls Store.Update, and calls it again if the table was changed concurrently. If t is pinned or its name is
-// invalid, update returns an OpError for the operation op, and does not call Store.Update.
+// invalid, update returns an OpError for the operation op without calling Store.Update.
 func (t *Table) update(ctx context.Context, op string, f func(*Txn) error) error {
 	if _, err := t.checkUnpinned(); err != nil {
 		return t.error(op, err)

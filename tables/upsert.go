@@ -27,22 +27,24 @@ type UpsertOptions struct {
 }
 
 // Upsert puts rows in one commit: each row replaces the rows with the same values in the key columns, or is added if no
-// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. If a key is null (unless
-// o.NullKeys is set) or occurs twice in r, Upsert returns an error. It adds and widens columns if the table's evolution
+// row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. It returns an error if a key is
+// null (unless o.NullKeys is set) or occurs twice in r. It adds and widens columns if the table's evolution setting
+// allows it. It reads r to the end and does not release it.
 // setting allows it. It reads r to the end and does not release it.
 //
-// Upsert writes deletion vectors instead of rewriting files in tables of format version 3 whose property
-// write.merge.mode is merge-on-read.
+// If a table has format version 3 and its property write.merge.mode is merge-on-read, Upsert writes deletion vectors
+// instead of rewriting files.
 //
-// A quarter of Options.Memory suffices for the keys of about 1.5 million integers by default. If the keys need more,
-// Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps partd.ErrTooLarge
-// if a key of r needs more than about a 160th of Options.Memory, or if the table has a unique rule with InTable set.
+// The keys can take up a quarter of Options.Memory; by default, that suffices for about 1.5 million integers. If they
+// need more, Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps
+// partd.ErrTooLarge if a key in r needs more than about a 160th of Options.Memory, or if the table has a unique rule
+// with InTable set.
 //
-// While Upsert writes files, others can append to the table. Rows that are appended during the upsert stay, even if
-// their keys are in r, as if they were appended after it. If the table has a time column but no rule for duplicates,
-// and the times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the
-// same process wait instead if the table has a rule for duplicates or a unique rule with InTable set, if Upsert changes
-// columns, or if it starts again.
+// While Upsert writes files, others can append to the table. Rows appended during the upsert stay, even if their keys
+// are in r, as if they had been appended after it. If the table has a time column but no rule for duplicates, and the
+// times of these rows overlap the times of rows that Upsert writes, Upsert starts again. Large appends in the same
+// process have to wait for Upsert if the table has a rule for duplicates or a unique rule with InTable set, if Upsert
+// changes columns, or if it starts again.
 func (t *Table) Upsert(ctx context.Context, r array.RecordReader, o *UpsertOptions) (_ RewriteResult, err error) {
 	defer wrapError(&err, "upsert into", t.Bucket().Name(), t.Name())
 	if _, err := t.checkWritable(); err != nil { // check before reading rows
@@ -110,7 +112,7 @@ func sameNames(a, b []string) bool {
 // checkKeys returns an error if there are no keys, or if a column cannot be a key.
 func checkKeys(s *arrow.Schema, keys []string) error {
 	if len(keys) == 0 {
-		return errors.New("the table's settings contain no keys: name the key columns")
+		return errors.New("the table's settings name no keys: name the key columns")
 	}
 	for _, name := range keys {
 		index, err := schema.ColumnIndex(s, name)
@@ -126,8 +128,8 @@ func checkKeys(s *arrow.Schema, keys []string) error {
 	return nil
 }
 
-// mayMatch returns a function for deletePredicate.mayMatch. The function selects each file whose key bounds overlap
-// the key bounds of at least one new file.
+// mayMatch returns a function for deletePredicate.mayMatch. It selects each file whose key bounds overlap those of at
+// least one new file.
 func (k *keySet) mayMatch(icebergSchema *iceberg.Schema, stored *arrow.Schema, files []iceberg.DataFile) func(func(string) filter.Bounds) (canMatch, canRemain bool) {
 	return func(bounds func(string) filter.Bounds) (canMatch, canRemain bool) {
 		for _, f := range files {

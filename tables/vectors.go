@@ -16,13 +16,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 )
 
-// canMark reports whether deletion vectors can mark rows of all files. They cannot if other programs have deleted rows
-// of a file by position delete files, because a vector replaces these.
+// canMark reports whether deletion vectors can mark rows in all files. They cannot if other programs have deleted rows
+// in a file with position delete files, because a vector would replace these.
 func (w *rewrite) canMark(tasks []table.FileScanTask) bool {
 	return w.vectors && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool { return len(task.DeleteFiles) > 0 })
 }
 
-// locate returns the rows of the tasks' files that d selects. The bitmaps need at most limit bytes.
+// locate returns the rows that d selects in the tasks' files. The bitmaps need at most limit bytes.
 func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *table.Table, tasks []table.FileScanTask, limit int64) (datafile.Deleted, error) {
 	found, columns, marking := datafile.Deleted{}, scan.Schema(), *scan
 	marking.Columns = nil // the scan returns no rows
@@ -48,8 +48,8 @@ func (d *deletePredicate) locate(ctx context.Context, scan *datafile.Scan, t *ta
 	return found, nil
 }
 
-// writeVectors writes a deletion vector for each file that contains rows of w.found. A vector replaces the file's
-// earlier one, and contains its rows.
+// writeVectors writes a deletion vector for each file that contains rows in w.found. The vector replaces the file's
+// earlier one, whose rows it includes.
 func (w *rewrite) writeVectors(ctx context.Context, tasks []table.FileScanTask) error {
 	meta := w.t.Metadata()
 	out := dv.NewDVWriter(w.IO, func(id int32) *iceberg.PartitionSpec { return meta.PartitionSpecByID(int(id)) })

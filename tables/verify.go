@@ -20,10 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/commit"
 )
 
-// Verify reads every file of the selected tables and compares each file with its checksum in the catalog. It checks all
-// metadata files, manifest lists, manifests and data files of all existing versions and snapshots. The row count and
-// values of a Parquet file must match the count and bounds in its manifest. Verify also reads delete files. It does not
-// check the tail, because Open checks it.
+// Verify reads every file of the selected tables and compares it with its checksum in the catalog. It checks all
+// metadata files, manifest lists, manifests, data files and delete files of all existing versions and snapshots. The
+// row count and values in a Parquet file must match the count and bounds in its manifest. Verify does not check the
+// tail, because Open does.
 //
 // Verify does not return an error for a damaged file; it calls Report instead.
 func (s *Store) Verify(ctx context.Context, o *VerifyOptions) (VerifyResult, error) {
@@ -109,7 +109,7 @@ func intact(ctx context.Context, tables *commit.Tables, namespace, name, locatio
 }
 
 // verifyState checks the files of one state of a table. If the state is current and its metadata is intact, verifyState
-// also loads the table again. This can detect other damage, and makes a repair take effect.
+// also loads the table again, to detect other damage and to make a repair take effect.
 func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier, namespace string, state icecat.State) error {
 	t := content.Table{Bucket: bucketOf(namespace), Name: state.Name}
 	current, err := v.VerifyState(ctx, namespace, t, state)
@@ -119,7 +119,7 @@ func verifyState(ctx context.Context, tables *commit.Tables, v *content.Verifier
 	return recordDamage(v, t, tables.Refresh(ctx, tableName{Namespace: namespace, Name: state.Name}))
 }
 
-// recordDamage returns err, or records it as a finding and returns nil if it is a damage.
+// recordDamage returns err. If err means damage, it records err as a finding instead, and returns nil.
 func recordDamage(v *content.Verifier, t content.Table, err error) error {
 	if d, ok := errors.AsType[*icecat.Damaged](err); ok {
 		v.Record(content.Finding{State: content.Damaged, Bucket: t.Bucket, Table: t.Name, File: d.File, Problem: d.Err.Error() + "; " + d.Remedy}, 0)

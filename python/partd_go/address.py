@@ -33,7 +33,7 @@ class Settings:
     python_server: bool = False
 
     def parse(self) -> Address:
-        """Returns the address in the URL, after checking that the other options are compatible with the URL."""
+        """Returns the address in the URL, after checking that the other options are compatible with it."""
         address = _parse(self.url)
         if self.namespace and address.namespace not in ("", self.namespace):
             raise Misuse(
@@ -95,7 +95,7 @@ def connect(settings: Settings, address: Address, timeout: float) -> socket.sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 6)):
-            if hasattr(socket, option):  # detect a dead peer
+            if hasattr(socket, option):  # to detect a dead peer
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         if context:
             return context.wrap_socket(sock, server_hostname=settings.tls_name or address.host)

@@ -36,7 +36,8 @@ def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
-    # Store a RangeIndex as a column: each appended piece has its own range, and their concatenation is not one range.
+    # Store a RangeIndex as a column: each appended piece has its own range, and the ranges of all pieces are not one
+    # range.
     arrow = to_arrow(table, store_range_index=True)
     if kind not in ("pandas", "polars"):
         return arrow
@@ -44,8 +45,8 @@ def _to_arrow(table: Any) -> pa.Table:
 
 
 def decode(data: bytes | pa.Buffer, key: Key = "", kind: str | None = None) -> Any:
-    """Returns the table in data, which consists of an IPC stream for each appended piece. kind is the
-    library of the result; the default is the library of the first piece."""
+    """Decodes data, which has an IPC stream for each appended piece, and returns the table. kind is the library of the
+    result; the default is the library of the first piece."""
     reader = pa.BufferReader(data)
     pieces = []
     try:
@@ -69,7 +70,7 @@ def _convert(table: pa.Table, kind: str) -> Any:
 
 
 def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
-    """Returns the concatenated tables. If a table lacks a column of the others, its rows have nulls in the column."""
+    """Returns the concatenated tables. If a table lacks a column that others have, its rows get nulls there."""
     schema = pieces[0].schema
     _check_values([piece.schema for piece in pieces], key)
     if all(piece.schema.equals(schema) for piece in pieces):
@@ -81,21 +82,21 @@ def join(pieces: list[pa.Table], key: Key = "") -> pa.Table:
         if pa.types.is_dictionary(field.type) and field.type.ordered:
             _check_order(joined.column(field.name), field.name, key)
     if any(pa.types.is_dictionary(field.type) and pa.types.is_nested(field.type.value_type) for field in schema):
-        return joined  # pyarrow cannot unify dictionaries of nested values
+        return joined  # pyarrow cannot unify dictionaries in nested values
     return joined.unify_dictionaries()
 
 
 def _check_values(schemas: list[pa.Schema], key: Key) -> None:
-    """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and
-    periods of months. The Arrow type is the same for both, so the kind is in the field's metadata."""
+    """Raises SchemaMismatch if a column has different kinds of values in two pieces, such as periods of days and of
+    months. The Arrow type is the same for both, so the kind is in the field's metadata."""
     known: dict[str, str] = {}
     for field in (field for schema in schemas for field in schema if not pa.types.is_null(field.type)):
-        values = (field.metadata or {}).get(VALUES, b"").decode()
-        if (other := known.setdefault(field.name, values)) != values:
-            first, second = other or field.type, values or field.type
+        value_kind = (field.metadata or {}).get(VALUES, b"").decode()
+        if (other := known.setdefault(field.name, value_kind)) != value_kind:
+            first, second = other or field.type, value_kind or field.type
             raise SchemaMismatch(
-                f"get {key!r}: column {field.name!r} is {first} in one piece and {second} in another: append it as "
-                "one type"
+                f"get {key!r}: column {field.name!r} is {first} in one piece and {second} in another: use the same "
+                "type in every piece"
             )
 
 
@@ -110,7 +111,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
             if known is not None and target is None:
                 raise SchemaMismatch(
                     f"get {key!r}: column {field.name!r} is {known.type} in one piece and {field.type} in another: "
-                    "append it as one type"
+                    "use the same type in every piece"
                 )
             base = known if known is not None else field
             fields[field.name] = base.with_type(target).with_nullable(True)
@@ -118,7 +119,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Returns a type that can represent the values of a and of b without change, or None."""
+    """Returns a type that can represent all values of a and b without change, or None if there is none."""
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -170,7 +171,7 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
                 f"get {key!r}: the ordered categories of column {name!r} are {orders[0].to_pylist()} in one piece and "
-                f"{order.to_pylist()} in another: give all pieces the same"
+                f"{order.to_pylist()} in another: give all pieces the same categories"
             )
 
 
@@ -229,7 +230,7 @@ class Arrow(Generic[T]):
     def get(self, keys: Hashable, **options: Any) -> T: ...
 
     def get(self, keys: Any, **options: Any) -> Any:
-        """Returns the table of a key, or the tables of a list of keys, which may be nested.
+        """Returns the table of a key or, for a list of keys, which may be nested, a list of tables.
 
         If a key does not exist, its table has no columns.
         """
@@ -245,7 +246,7 @@ class Arrow(Generic[T]):
     def pop(self, keys: Hashable, **options: Any) -> T: ...
 
     def pop(self, keys: Any, **options: Any) -> Any:
-        """Returns the tables of keys like get, and removes the keys in the same atomic step."""
+        """Returns the tables of keys, as get does, and removes the keys in the same atomic step."""
         return self._decode(keys, self.partd.pop(keys, **options))
 
     def _decode(self, keys: Any, values: Any) -> Any:

@@ -33,16 +33,16 @@ from .link import Link, Protocol, Session
 
 T = TypeVar("T")
 
-_MAX_LOST = 100  # maximum number of times that a read restarts because the server closed a value's handle
+_MAX_LOST = 100  # maximum number of times that a read restarts because the server has closed a value's handle
 _KEYS_BYTES = 64 << 10  # maximum size of the keys in one get request
 
 
-class Changes:
-    """A session with the server's store, and the numbers of its changes and pops."""
+class NumberedSession:
+    """A session with the server's store, and counters for its changes and pops."""
 
     def __init__(self, session: Session, is_persistent: bool):
         self.session = session
-        self.is_persistent = is_persistent  # the store keeps the session, so that it survives a restart of the server
+        self.is_persistent = is_persistent  # the store keeps the session, so it survives a restart of the server
         self.next = 1  # number of the next change
         self.has_abandoned = False  # the change with number self.next was sent, but no reply was received
         self.pops = 0  # number of the last pop
@@ -56,7 +56,6 @@ class Channel:
 
     Each change has a number. If the connection breaks, the change is resent with the same
     number until the server replies; the server applies it only once. At most one change is
-    pending.
     """
 
     link_class = Link
@@ -66,7 +65,7 @@ class Channel:
         self.settings, self.address = settings, address
         self.deadline: float | None = None  # when the current call times out, by time.monotonic
         self.link: Link | None = None
-        self.changes: Changes | None = None
+        self.changes: NumberedSession | None = None
         # Each change has a checksum field. The server uses it only to distinguish two changes
         # with the same number, so a counter suffices.
         self.checks = itertools.count(random.getrandbits(31))
@@ -86,7 +85,7 @@ class Channel:
             link.close()
 
     def connected(self) -> Link:
-        """Returns the connection, after connecting and finishing an abandoned change if necessary."""
+        """Returns a working connection. If necessary, it first connects, and finishes an abandoned change."""
         if self.link is None:
             session = self.changes.session if self.changes else None
             link = self.link_class(self.settings, self.address, self.deadline, session)
@@ -126,7 +125,7 @@ class Channel:
                     ConnectionFailed,
                     wire.NAMES[op],
                     self.settings.url,
-                    f"the reply is not a partd-server's ({error})",
+                    f"the reply did not come from a partd-server ({error})",
                     "pass the address of a partd-server, or python_server=True for partd's server",
                 ) from error
             except (struct.error, IndexError) as error:
@@ -177,7 +176,7 @@ class Channel:
     def change(self, op: int, pieces: Sequence[wire.Buffer]) -> None:
         """Sends a change until the server replies. The server applies it once."""
         check = next(self.checks) & 0xFFFFFFFF
-        sent: list[Changes] = []  # the session of each send
+        sent: list[NumberedSession] = []  # the session that each send used
 
         def attempt(link: Link) -> None:
             if sent and self.changes is not sent[0]:
@@ -186,14 +185,14 @@ class Channel:
                 changes = self._ready(link)
             except Error as error:
                 if op == wire.DROP and not sent and error.codes & {NO_SPACE, QUOTA}:
-                    # The disk is too full for a new session, and a drop frees space: send it once, without a session.
+                    # The disk is too full for a new session, but a drop frees space: send it once, without a session.
                     self._drop_unnumbered(link)
                     return
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
             changes.next += (
-                1  # increment before any other statement: if an interrupt came first, the number would be reused
+                1  # increment before anything else: after an interrupt, the number would otherwise be reused
             )
 
         for _ in range(3):
@@ -207,7 +206,7 @@ class Channel:
                 return
         raise self._unknown(op, "the server repeatedly lost the client's session")
 
-    def _should_resend(self, op: int, error: BaseException, sent: list[Changes]) -> bool:
+    def _should_resend(self, op: int, error: BaseException, sent: list[NumberedSession]) -> bool:
         """Records the outcome of a failed change, and reports whether to send it again."""
         if not sent:
             return False
@@ -228,22 +227,22 @@ class Channel:
             UnknownOutcome, wire.NAMES[op], self.settings.url, cause, "read the keys to see whether it was applied"
         )
 
-    def _ready(self, link: Link) -> Changes:
+    def _ready(self, link: Link) -> NumberedSession:
         """Returns the session, after opening one if necessary. It first tells the server which pops' results the server
         may discard."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)
-            self.changes = Changes(Session(number, token), bool(is_persistent))
+            self.changes = NumberedSession(Session(number, token), bool(is_persistent))
         while self.changes.received_pops:
             number = self.changes.received_pops[-1]
             link.send(wire.POP_DONE, session=self.changes.session.id, seq=number, wants_reply=False)
             self.changes.received_pops.pop()
         return self.changes
 
-    def _finish_abandoned(self, link: Link, changes: Changes) -> None:
-        """Sends an empty change with the number of the abandoned one. From then on, the server cannot
-        apply the abandoned change. If the server has already applied it, it replies SESSION_REUSED."""
+    def _finish_abandoned(self, link: Link, changes: NumberedSession) -> None:
+        """Sends an empty change with the abandoned change's number, so that the server can no longer apply the
+        abandoned one. If the server has already applied it, the server replies SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -273,7 +272,7 @@ class Channel:
             values += received
             count = 4 * len(
                 received
-            )  # the server sends as many values as fit into a reply, so ask for a few times as many
+            )  # the server returns as many values as fit into a reply, so ask for a few times as many
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:

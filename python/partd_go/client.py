@@ -25,8 +25,8 @@ K = TypeVar("K", bound=Hashable)
 
 
 class Stats(NamedTuple):
-    """The number of keys in a store; the size of its values; and its use of memory and of the disk. All sizes are in
-    bytes."""
+    """The number of keys in a store, the total size of its values, and the memory and disk space that it uses. All
+    sizes are in bytes."""
 
     keys: int
     bytes: int
@@ -102,7 +102,7 @@ class Client:
         _clients.add(self)
 
     def _after_fork(self) -> None:
-        """Resets the client in a forked process, because the parent keeps the connection and the session."""
+        """Resets the client in a forked process, because the connection and the session belong to the parent."""
         # Use an RLock: unlike a Lock, it rejects a release by a thread that does not hold it. So an interrupted call
         # can try to release the lock without knowing whether the call acquired it.
         self._mutex = threading.RLock()
@@ -128,7 +128,7 @@ class Client:
     def __del__(self) -> None:
         # The wrapper classes of the Python package partd call __del__ on the store that they wrap, even while it is in
         # use.
-        with contextlib.suppress(Exception):  # nobody can handle an exception of __del__
+        with contextlib.suppress(Exception):  # nobody can handle an exception from __del__
             if self._mutex.acquire(blocking=False):
                 try:
                     if not self._busy:
@@ -145,7 +145,7 @@ class Client:
     def _call(self, op: int, work: Callable[[Channel], T]) -> T:
         self._channel.check(op)
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
-        # A KeyboardInterrupt can occur right after acquire: always try to release.
+        # A KeyboardInterrupt can occur right after acquire, so always try to release.
         try:
             if not self._mutex.acquire(timeout=-1 if self.timeout is None else self.timeout):
                 raise failure(
@@ -177,7 +177,7 @@ class Client:
     ) -> None:
         """Appends the values in data to their keys: all of them, or none.
 
-        It returns once the server has the values. If fsync is true, it returns once they survive a power loss of the
+        It returns once the server has the values or, if fsync is true, once they would survive a power loss on the
         server's machine. lock is ignored; the package partd passes it.
         """
         if fsync:
@@ -197,10 +197,10 @@ class Client:
     def get(self, keys: Hashable, lock: object = None, **ignored: object) -> bytes: ...
 
     def get(self, keys: Any, lock: object = None, **ignored: object) -> Any:
-        """Returns the value of a key, or the list of the values of a list of keys. Nested lists of keys give nested
+        """Returns the value of a key or, for a list of keys, the list of their values. Nested lists of keys give nested
         lists of values.
 
-        The value of a key that does not exist is b"". If the server has removed an unused namespace, reading it raises
+        If a key does not exist, its value is b"". If the server has removed an unused namespace, reading from it raises
         Error.
         """
         if not isinstance(keys, list):
@@ -251,32 +251,32 @@ class Client:
         self._change(wire.DROP, [])
 
     def sync(self) -> None:
-        """Waits until all earlier appends survive a power loss of the server's machine."""
+        """Waits until all earlier appends would survive a power loss on the server's machine."""
         self._ask(wire.SYNC, lambda link: link.ask(wire.SYNC))
 
     def stat(self) -> Stats:
-        """Returns the number of keys and the sizes of the store."""
+        """Returns the number of keys in the store, and its sizes."""
         return self._ask(wire.STAT, lambda link: Stats(*struct.unpack_from("<4Q", link.ask(wire.STAT).body)))
 
     def _ask(self, op: int, attempt: Callable[[Link], T]) -> T:
         return self._call(op, lambda channel: channel.repeat(op, attempt))
 
     def keys(self) -> Iterator[str]:
-        """Yields every key as a string. get() accepts this string for the key."""
+        """Yields every key, as a string that get() accepts."""
         return self._pages(wire.KEYS, b"", pages.names)
 
     def scan(self) -> Iterator[tuple[str, bytes]]:
-        """Yields every key with its value, in the order of the store. It holds a few pages and one value in memory at a
-        time. If the connection breaks, it raises Lost: start again."""
+        """Yields every key with its value, in the store's order. Only a few pages and one value are in memory at a
+        time. If the connection breaks, it raises Lost; then the scan has to start again."""
         return self.scan_part(0, 1)
 
     def scan_part(self, part: int, parts: int) -> Iterator[tuple[str, bytes]]:
-        """Yields the keys and values of one part of a scan, so that several readers can share it. parts is the number
-        of parts, and part is the number of this one, from 0. Each key is in exactly one part."""
+        """Yields the keys and values of one part of a scan, so that several readers can share the scan. parts is the
+        number of parts, and part is the index of this one, counted from 0. Each key is in exactly one part."""
         return pages.joined(self.scan_chunks(part, parts))
 
     def scan_chunks(self, part: int = 0, parts: int = 1) -> Iterator[pages.Chunk]:
-        """Is like scan_part(), but yields each value in chunks, so that a value may be larger than memory."""
+        """Is like scan_part(), but yields each value in chunks, so a value may be larger than memory."""
         if not (0 <= part < parts <= 65536):
             raise Misuse(f"part {part} of {parts}: parts must be from 1 to 65,536, and part from 0 to parts-1")
         return self._pages(wire.SCAN, struct.pack("<II", part, parts), pages.chunks)
@@ -288,8 +288,7 @@ class Client:
         return pages.pages(self._settings, self._address, self.timeout, op, body, parse)
 
     def namespaces(self) -> list[pages.Namespace]:
-        """Returns the namespaces that the user of the token administers. If the server has no users, it returns all
-        namespaces."""
+        """Returns the namespaces that the token's user administers, or all namespaces if the server has no users."""
         result: list[pages.Namespace] = []
         last_name, has_more = "", True
         while has_more:
@@ -299,7 +298,7 @@ class Client:
 
 
 class NoLock:
-    """A lock that does nothing. The package partd locks every store that it wraps, but the server needs no lock."""
+    """A lock that does nothing. The package partd locks every store that it wraps, but the server needs no locking."""
 
     def acquire(self) -> None:
         pass

@@ -1,7 +1,7 @@
 """Converts pandas columns to Arrow arrays and back. Every value comes back equal, or the column is rejected.
 
-A column's note (a dict) records properties that the array's type does not express. Its "as" selects the conversion
-back:
+A column's note (a dict) records properties that the array's type does not express. Its "as" says how to convert the
+array back:
 
 category  a categorical; "of" is the note of its categories; "values" has the categories if the array has no dictionary
 sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
@@ -36,16 +36,16 @@ _MASKED = {
     pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)
 }
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
-_MAX_DICTIONARY_BYTES = 48 << 10  # tables keep the dictionaries of columns up to 64 KiB, with Arrow's framing
+_MAX_DICTIONARY_BYTES = 48 << 10  # tables keep a column's dictionary if it is at most 64 KiB, including Arrow's framing
 _PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
 _ZONE_LIBRARIES = ("zoneinfo", "dateutil", "pytz")
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal("NaN")}
 
 
 def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) -> tuple[Array, Note]:
-    """Returns a Series or an Index as an array, and its note. If nested is true, lists and dicts become JSON. If
-    keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array of its values,
-    and the note holds its categories."""
+    """Converts a Series or an Index to an array, and returns the array and its note. If nested is true, lists and dicts
+    become JSON. If keep_dictionaries is false, or a table would not keep the dictionary, a categorical becomes an array
+    of its values, and the note holds its categories."""
     array, note = _to_array(values, nested, keep_dictionaries)
     dtype = values.dtype
     # _to_array has checked objects, and the categories of a categorical.
@@ -57,7 +57,7 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
-    """Reports whether the categories of unordered values are the sorted set of these values, none of which is null."""
+    """Reports whether the categories are the sorted set of the values, which are unordered and not null."""
     return (
         not dtype.ordered
         and dtype.categories.is_monotonic_increasing
@@ -119,8 +119,8 @@ def _to_array(values: Any, nested: bool, keep_dictionaries: bool) -> tuple[Array
 
 
 def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
-    """Returns times with a zone as an array, and a note that restores the same zone, as an object of the same
-    library."""
+    """Converts times with a zone to an array. Returns the array, and a note that restores the same zone, as an object
+    of the same library."""
     offset = times.tz.utcoffset(None)
     array = pa.array(times if offset is None else times.tz_convert(datetime.timezone(offset)))
     dtypes = [f"datetime64[{times.unit}, {zone}]" for zone in (times.tz, array.type.tz)]
@@ -138,7 +138,7 @@ def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
 
 
 def _zone(library: str, name: str) -> Any:
-    """Returns the zone that has this name in Arrow, as an object of a library."""
+    """Returns the zone that Arrow calls by this name, as an object of a library."""
     fixed = re.fullmatch(r"([+-])(\d\d):(\d\d)", name)
     minutes = int(f"{fixed[1]}1") * (int(fixed[2]) * 60 + int(fixed[3])) if fixed else 0
     if library == "zoneinfo":
@@ -196,7 +196,7 @@ def _from_object_array(values: Any, nested: bool) -> tuple[Array, Note]:
         if not is_identical(value, restored):
             raise TypeError(
                 f"the value {value!r:.80} of type {type(value).__name__} would come back as {restored!r:.80}: "
-                "make all values one type"
+                "make all values the same type"
             )
     return array, note
 
@@ -206,7 +206,7 @@ _FLAT = {bool, bytes, int, float, str, datetime.date, decimal.Decimal}  # equal 
 
 
 def is_identical(a: Any, b: Any) -> bool:
-    """Reports whether two values are equal and of the same types."""
+    """Reports whether two values are equal and have the same types, even inside them."""
     if isinstance(a, np.ndarray) and a.dtype != object:
         return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     if isinstance(a, np.generic) or isinstance(b, np.generic):
@@ -267,7 +267,7 @@ def from_array(column: pa.ChunkedArray, note: Note) -> Any:
         return pd.Series(from_array(column, {})).astype(note["dtype"]).array
     if conversion == "zone":
         times = pd.Series(from_array(column, {})).array
-        with contextlib.suppress(ImportError):  # without pytz, the same offset of Python's
+        with contextlib.suppress(ImportError):  # without pytz, use Python's zone with the same offset
             times = times.tz_convert(_zone(note["of"], column.type.tz))
         return times
     if conversion == "object":

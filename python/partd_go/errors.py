@@ -54,7 +54,7 @@ class Corrupt(Error):
 
 
 class Busy(Error):
-    """The server is too busy for the request. Nothing was applied."""
+    """The server is too busy for the request. No change was applied."""
 
 
 class Lost(Error):
@@ -108,7 +108,7 @@ _MEANINGS: dict[int, tuple[type[Error], str]] = {
 
 
 def failure(kind: type[Error], op: str, url: str, problem: str, advice: str = "") -> Error:
-    """Returns an error of the class kind: operation op failed at url because of problem, and advice says what to do."""
+    """Returns an error of the class kind: the operation op failed at url because of problem. advice says what to do."""
     error = kind(f"{op} at {url}: {problem}" + (f": {advice}" if advice else ""))
     error.op, error.url = op, url
     return error
@@ -118,8 +118,8 @@ _READ_ONLY_ADVICE = ", or open tables with read_only=True"
 
 _DISK_FULL = ("no space left", "disk quota exceeded", "disk is full")
 
-# The causes of a server's failure to start: words in its output, the error class, and the advice. The first cause with
-# a word in the output counts, so the general words of usage errors come last.
+# The causes of a server's failure to start: words in its output, the error class, and the advice. The first cause that
+# has one of its words in the output counts, so the general words of usage errors come last.
 _CAUSES: tuple[tuple[tuple[str, ...], type[Error], str], ...] = (
     (_DISK_FULL, NoSpace, NO_SPACE_ADVICE),
     (("in use by another", "in use by process"), NoServer, "connect to the server that has it open"),
@@ -172,7 +172,7 @@ def parse_error(body: bytes, op: str, url: str) -> Error:
 
 @contextlib.contextmanager
 def extra(name: str) -> Iterator[None]:
-    """If an import in the with block fails, adds to the error which extra of partd-go to install."""
+    """If an import in the with block fails, adds to the error the name of the partd-go extra to install."""
     try:
         yield
     except ModuleNotFoundError as error:

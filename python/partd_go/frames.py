@@ -19,7 +19,7 @@ from .errors import Misuse, SchemaMismatch
 
 As = Literal["pandas", "polars", "arrow"]
 NOTE = b"partd_go.pandas"
-VALUES = b"partd_go.values"  # the kind of a column's values if its Arrow type does not tell, such as period[D]
+VALUES = b"partd_go.values"  # the kind of a column's values, such as period[D], if its Arrow type does not show it
 
 
 def to_arrow(
@@ -27,8 +27,8 @@ def to_arrow(
 ) -> pa.Table:
     """Returns a pandas, polars or pyarrow table, or a Series, as a pyarrow table.
 
-    For pandas: nested converts lists and dicts to JSON. If keep_dictionaries is false, categories are stored in
-    the columns' notes instead. store_range_index converts a RangeIndex to a column.
+    For pandas: if nested is true, lists and dicts are converted to JSON. If keep_dictionaries is false, categories are
+    stored in the columns' notes instead. If store_range_index is true, a RangeIndex is converted to a column.
     """
     kind = type(data).__module__.partition(".")[0]
     if isinstance(data, pa.RecordBatch):
@@ -45,7 +45,7 @@ def to_arrow(
 
 
 def to_stream(data: Any) -> pa.Table | pa.RecordBatchReader:
-    """Returns data as a table. If data can be read batch by batch, it returns a reader, which holds only one batch in
+    """Returns data as a table or, if data can be read batch by batch, as a reader, which holds only one batch in
     memory."""
     if isinstance(data, pa.RecordBatchReader):
         return data
@@ -102,7 +102,7 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
     )
     is_exact = (
         is_exact or labels.nlevels == 1 and isinstance(labels.dtype, np.dtype) and labels.dtype.kind in "iu"
-    )  # pandas' metadata restores exactly only strings and integers
+    )  # pandas' metadata restores only strings and integers exactly
     template_labels = labels if is_exact or labels.nlevels > 1 else pd.Index(list(map(str, labels)), dtype=object)
     template.columns = template_labels.set_names(texts[index.nlevels :])
     template.attrs = data.attrs
@@ -139,8 +139,8 @@ def _from_pandas(data: Any, nested: bool, keep_dictionaries: bool, store_range_i
 
 
 def index_names(names: Sequence[Any], columns: Iterable[Any]) -> list[Any]:
-    """Returns the names of the columns for the levels of an index. As in pandas' reset_index, an unnamed index is
-    "index", or "level_0" if a column has that name, and an unnamed level of several is "level_" with its number."""
+    """Returns the column names for the levels of an index. As in pandas' reset_index, an unnamed index is "index", or
+    "level_0" if a column has that name. An unnamed level among several is "level_" with its number."""
     used, found = {*names, *columns}, list(names)
     for level, name in enumerate(names):
         candidates = [*(["index"] if len(names) == 1 else []), f"level_{level}", f"__index_level_{level}__"]
@@ -182,7 +182,7 @@ def _value_kind(note: dict[str, Any]) -> str:
 
 
 def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
-    """Returns the table as a table of the library as_. For pandas, nested parses JSON."""
+    """Converts the table to the library as_. For pandas, JSON is parsed if nested is true."""
     if as_ == "arrow":
         return table
     if as_ == "polars":
@@ -242,7 +242,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        # The index is a RangeIndex. pyarrow loses its name if appends changed its length.
+        # The index is a RangeIndex. pyarrow loses its name if appends have changed its length.
         if isinstance(level, dict) and frame.index.name is None:
             frame.index.name = level["name"]
     if "names" in note:
@@ -253,7 +253,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
         try:
             frame.index.freq = note["freq"]
         except ValueError:
-            pass  # rows were appended, and the whole index no longer has this frequency
+            pass  # rows were appended, so the whole index no longer has this frequency
     if "series" in note and frame.shape[1] == 1:
         return frame.iloc[:, 0] if note["series"] else frame.iloc[:, 0].rename(None)
     return frame
@@ -263,7 +263,7 @@ def _column_note(
     field: pa.Field, frame: dict[str, Any], described: dict[str, Any], has_nulls: bool, nested: bool
 ) -> dict[str, Any]:
     """Returns the note for converting a column back, or {} if pyarrow converts it correctly. frame is the frame's note,
-    described is the column's entry in pandas' metadata."""
+    and described is the column's entry in pandas' metadata."""
     metadata = field.metadata or {}
     if NOTE in metadata:
         column_note: dict[str, Any] = json.loads(metadata[NOTE])
@@ -291,7 +291,7 @@ def _column_note(
 
 
 def pandas_of(schema: pa.Schema) -> dict[str, Any]:
-    """Returns pandas' metadata of the columns and the index."""
+    """Returns pandas' metadata for the columns and the index."""
     noted: dict[str, Any] = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
     return noted
 

@@ -1,4 +1,4 @@
-"""One connection to a server: ZMTP frames, the hello (the first request), other requests, and replies."""
+"""One connection to a server: ZMTP frames, the hello (the first request), further requests, and replies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from .errors import TOO_LARGE_ADVICE, Error, TooLarge, failure, parse_error
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL".ljust(23, b"\0") + bytes(32)
 _READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 _LONG, _COMMAND = 2, 4  # flags of frames
-_PAGE = 2 << 20  # size of replies that the client asks for, in bytes
-_LARGE = 256 << 10  # values of more bytes are received without a copy
+_PAGE = 2 << 20  # size, in bytes, of the replies that the client asks for
+_LARGE = 256 << 10  # larger values, in bytes, are received without a copy
 _MAX_REPLY = 6 << 20
 _HELLO_REPLY = struct.Struct("<IIQQII")
 _VECTOR = 512  # maximum number of buffers in one system call
@@ -32,7 +32,7 @@ class Protocol(Exception):
 
 
 class Session(NamedTuple):
-    """A session with the server, in which changes are numbered, so that the server can detect resent ones."""
+    """A session with the server. Its changes are numbered, so that the server can detect resent ones."""
 
     id: int
     token: bytes
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
     has_more: bool
     body: bytes
-    value: bytes | None = None  # if a get returns a single large value: this value, and body is empty
+    value: bytes | None = None  # if a get returns a single large value, that value; body is then empty
 
 
 class _Source(io.RawIOBase):
@@ -63,7 +63,7 @@ class _Source(io.RawIOBase):
 class Link:
     """A connection to a server. Only one thread at a time may use it.
 
-    After any exception, the connection is broken, except after an Error from the server's reply.
+    After any exception except an Error from the server's reply, the connection is broken.
     """
 
     inherited = False  # the process was forked after connecting
@@ -115,10 +115,10 @@ class Link:
         greeting = self._read(64)
         if greeting[0] != 0xFF or greeting[9] != 0x7F or greeting[10] < 3:
             raise Protocol(f"the server's greeting is {greeting[:12]!r}, not ZMTP 3")
-        if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, libzmq does not
+        if any(greeting[1:9]) and not self.python:  # a partd-server sends zeros, but libzmq does not
             raise Protocol(
                 "the server uses libzmq, so it is probably the server of the Python package partd, which the "
-                "first message of this client would stop"
+                "this client's first message would stop"
             )
         if greeting[12:32].rstrip(b"\0") != b"NULL":
             raise Protocol(f"the server's mechanism is {greeting[12:32]!r}, not NULL")
@@ -165,7 +165,7 @@ class Link:
         self._send_message(wire.REQUEST.pack(wire.MAGIC, op, flags, number, session, seq, check), pieces)
         return number
 
-    max_message = 4096  # limit for the hello; the server's reply to it has the real limit
+    max_message = 4096  # limit for the hello; the server's reply has the real limit
 
     def _send_message(self, header: bytes, pieces: Sequence[wire.Buffer]) -> None:
         size = len(header) + sum(map(len, pieces))
@@ -184,7 +184,7 @@ class Link:
                 remaining[0] = remaining[0][sent:]
 
     def set_socket_timeout(self) -> None:
-        """Sets the socket's timeout to the remaining time. Call it before each system call."""
+        """Sets the socket's timeout to the remaining time. It must be called before each system call."""
         if self.deadline is not None:
             self.sock.settimeout(self._remaining())
         elif self.sock.gettimeout() is not None:
@@ -263,8 +263,8 @@ _links: weakref.WeakSet[Link] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Keeps the links' readers alive in a forked process. If a thread of the parent held a
-    reader's lock during the fork, closing the reader here would block forever, even by garbage collection."""
+    """Keeps the links' readers alive in a forked process. If another thread in the parent held a reader's lock during
+    the fork, closing the reader here would block forever, even in garbage collection."""
     for link in list(_links):
         link.inherited = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(link.file))

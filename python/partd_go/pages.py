@@ -23,7 +23,7 @@ _KEEP_EVERY = 30.0  # seconds between the messages that stop the server from clo
 
 
 class Chunk(NamedTuple):
-    """A piece of a key's value. The chunks of a key come in order, without chunks of other keys in between."""
+    """A piece of a key's value. A key's chunks come in order, without chunks of other keys in between."""
 
     key: str
     offset: int
@@ -32,21 +32,21 @@ class Chunk(NamedTuple):
 
 
 class Namespace(NamedTuple):
-    """A namespace of a server, which is a separate store."""
+    """A namespace on a server, which is a separate store."""
 
     name: str
     bytes: int
     last_used: int  # seconds since 1970
 
 
-_ITEM = struct.Struct("<BQIH")  # the header of a chunk: whether it is the key's last, offset, size, and size of the key
+_ITEM = struct.Struct("<BQIH")  # a chunk's header: whether it is the key's last, its offset and size, key size
 
 
 def pages(
     settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
 ) -> Iterator[T]:
-    """Yields the items of a listing. A thread fetches one page ahead, and keeps the server's
-    end of the listing open while the caller is not reading."""
+    """Yields the items in a listing. A thread fetches one page ahead. While the caller is not reading, the thread keeps
+    the listing open at the server."""
     channel = Channel(settings, address)
     channel.deadline = None if timeout is None else time.monotonic() + timeout
     process = os.getpid()
@@ -73,7 +73,7 @@ def pages(
             stop.set()
             if os.getpid() == process:  # in a forked process, the link still serves the parent
                 link.hang_up()  # the server closes the listing
-            with contextlib.suppress(queue.Empty):  # makes room for the thread's page, so that it stops at once
+            with contextlib.suppress(queue.Empty):  # makes room for the thread's page, so that the thread stops at once
                 fetched_pages.get_nowait()
             if fetching.is_alive():
                 fetching.join()
@@ -159,8 +159,8 @@ def joined(pieces: Iterator[Chunk]) -> Iterator[tuple[str, bytes]]:
 
 
 def namespaces(last: str, link: Link) -> tuple[bool, str, list[Namespace]]:
-    """Reads the page of namespaces after the name last. Returns whether more pages follow, the page's last name, and
-    the namespaces."""
+    """Reads the page of namespaces that follow the name last. Returns whether more pages follow, the page's last name,
+    and the namespaces."""
     has_more, page, _ = link.ask(wire.NAMESPACES, [wire.text(last)])
     page_end, offset = _text(page, 0)
     if has_more and page_end <= last:

@@ -110,10 +110,10 @@ class PullFrame(SharedProcess, Shown):
         return self._serve
 
     def save(self, name: str, df: Any) -> None:
-        """Saves a DataFrame with a DatetimeIndex under a name. If there is a table of this name, the frame is merged
-        into it: at times that the table already has, the frame's values replace the table's, except in columns that the
-        frame lacks. In rows that existed before, new columns are null. Raises Conflict if another node saved the table
-        at the same time."""
+        """Saves a DataFrame with a DatetimeIndex under a name. If there is already a table of this name, the frame is
+        merged into it: at times that the table already has, the frame's values replace the table's, except in columns
+        that the frame lacks. New columns are null in rows that existed before. Raises Conflict if another node saved
+        the table at the same time."""
         import pandas as pd
 
         if not isinstance(df, pd.DataFrame) or not isinstance(df.index, pd.DatetimeIndex):
@@ -140,7 +140,7 @@ class PullFrame(SharedProcess, Shown):
             self._run("save", ["--format=arrow", "--", name, file.name], name).close()
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
-        """Returns the rows of a table from start to end, both inclusive, as a DataFrame ordered by time. None means no
+        """Returns a table's rows from start to end, both inclusive, as a DataFrame ordered by time. None means no
         limit. It first fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if there
         is no such table, and SyncFailed if no other node could supply the rows."""
         import pandas as pd
@@ -173,14 +173,14 @@ class PullFrame(SharedProcess, Shown):
         return f"{title}: {len(rows)} tables", ("name", "version", "rows", "size", "nodes"), rows
 
     def _run(self, command: str, arguments: list[str], name: str = "") -> Any:
-        """Runs a command of `partd-tables pull` at the node, and returns the command's output file."""
+        """Runs a command of `partd-tables pull` on the node, and returns the command's output file."""
         op = f"{command} {name!r}" if name else command
         out = tempfile.NamedTemporaryFile()
         try:
             call = json.dumps({"Args": [command, *arguments], "Out": out.name}).encode()
             reply = self._ask(op, call)
             if reply is None and command != "save":
-                reply = self._ask(op, call)  # the node was killed: try once more, with a new one
+                reply = self._ask(op, call)  # the node was killed: try once more, with a new node
             if reply is None:
                 killed = UnknownOutcome if command == "save" else NoServer
                 raise failure(killed, op, self.directory, "the node was killed during the call", "repeat the call")
@@ -196,8 +196,8 @@ class PullFrame(SharedProcess, Shown):
         return out
 
     def _ask(self, op: str, call: bytes) -> str | None:
-        """Sends a call to the node, after starting a new node if the last one was killed. Returns "" for success, an
-        error's text, or None if the node was killed during the call."""
+        """Sends a call to the node, after starting a new one if the last node was killed. Returns "" for success, the
+        text of an error, or None if the node was killed during the call."""
         if self._connection is None:
             raise failure(Closed, op, self.directory, "the node is closed", "call pullframe() again")
         try:
@@ -219,7 +219,7 @@ class PullFrame(SharedProcess, Shown):
 
 
 def _note(field: pa.Field) -> dict[str, Any]:
-    """Returns the note of a column. The note of an unnamed index has the key unnamed."""
+    """Returns a column's note. The note for an unnamed index has the key unnamed."""
     note: dict[str, Any] = json.loads((field.metadata or {}).get(NOTE, b"{}"))
     return note
 
@@ -244,13 +244,13 @@ def pullframe(
             frame = pf.load("prices")
 
     hosts are the NATS servers of the registry, through which nodes find each other, such as "a:4222" or
-    "nats://a:4222". If hosts is empty, the first node on this machine runs the registry. listen is the HOST:PORT at
-    which other nodes reach this one.
+    "nats://a:4222". If hosts is empty, the first node on this machine runs the registry. Other nodes reach this one at
+    listen, which is HOST:PORT.
 
     sync_timeout limits how long load() waits for other nodes, in seconds; sync_timeo is another name for it, as in the
     package pullframe. If no other node answers, load() returns this node's own version, provided that it was the newest
-    at most max_staleness seconds ago; otherwise, it raises SyncFailed. flags are flags of `partd-tables pull`, such as
-    ("--lease=5s",).
+    at most max_staleness seconds ago; otherwise, load() raises SyncFailed. flags are passed to `partd-tables pull`,
+    such as ("--lease=5s",).
     """
     timeout = sync_timeout if sync_timeo is None else sync_timeo
     return PullFrame(hosts, directory, timeout, max_staleness=max_staleness, listen=listen, flags=flags)

@@ -16,7 +16,7 @@ from .errors import Error, UnknownOutcome, Unsupported, failure
 from .link import _COMMAND, _LONG, Link, Protocol, Session
 
 _MORE = 1  # flag of a frame that is not the last of its message
-_CHUNK = 64 << 20  # maximum bytes of one read; memory for a large frame is allocated only as its data arrives
+_CHUNK = 64 << 20  # maximum bytes per read; memory for a large frame is allocated only as its data arrives
 _COMMANDS = {
     wire.APPEND: b"append",
     wire.SET_ONCE: b"iset",
@@ -71,8 +71,8 @@ class PythonLink(Link):
         return b"".join([super(PythonLink, self)._read(min(_CHUNK, size - at)) for at in range(0, size, _CHUNK)])
 
     def wait_for_ack(self, op: int) -> None:
-        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before the
-        ack."""
+        """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before
+        it."""
         reply = self.read_message(1)
         error = None
         if reply[0].startswith(b"error: "):
@@ -90,7 +90,7 @@ class PythonLink(Link):
 
 
 class PythonChannel(Channel):
-    """A channel that never resends a change: in this protocol, changes are not numbered, so the server could not
+    """A channel that never resends a change: in this protocol, changes have no numbers by which the server could
     recognize a repeated one."""
 
     link_class = PythonLink
@@ -107,8 +107,8 @@ class PythonChannel(Channel):
 
     @staticmethod
     def entries(data: Mapping[wire.Key, wire.Buffer]) -> list[wire.Buffer]:
-        """Returns alternating keys and values. It joins values of equal keys, because the server keeps only one value
-        for each key."""
+        """Returns alternating keys and values. It joins the values of equal keys, because the server keeps only one
+        value per key."""
         values: dict[bytes, list[wire.Buffer]] = {}
         for key, value in zip(*wire.pairs(data)):
             values.setdefault(key, []).append(value)

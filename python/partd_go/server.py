@@ -18,12 +18,12 @@ from pathlib import Path
 from .errors import Error, NoServer, failure, start_failure
 
 _BIN = Path(__file__).parent / "_bin"
-_MAX_SOCKET = 90  # maximum length of a socket's directory in bytes; systems allow paths of 104 or 108
-_STOP_TIMEOUT = 60.0  # seconds for a server to write all data and exit
-START_TIMEOUT = 60.0  # seconds for a server to become ready; recovery after a crash can take long
+_MAX_SOCKET = 90  # maximum length, in bytes, of a socket's directory; systems allow paths of 104 or 108
+_STOP_TIMEOUT = 60.0  # how long, in seconds, a server may take to write all data and exit
+START_TIMEOUT = 60.0  # how long, in seconds, a server may take to become ready; recovery after a crash can take long
 
-# This shell script gets directories, "--" and the server's command as arguments. It runs the command. When the server
-# ends, the script removes the directories, even if this process has ended or the server was killed.
+# This shell script runs a server, and then removes directories, even if this process has ended or the server was
+# killed. Its arguments are the directories, "--" and the server's command.
 _RUN = """
 trap : HUP INT TERM
 n=0
@@ -37,8 +37,8 @@ _RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go", script: str | None = None) -> str:
-    """Returns the path of a program: in directory (default: this wheel's directory), or otherwise on the PATH. script
-    is the wheel's own script of this name, which only starts the program."""
+    """Returns the path of a program: in directory (default: this wheel's directory), or else on the PATH. script is the
+    wheel's own script with this name, which only starts the program."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
     if path is None or (script and os.path.realpath(path) == os.path.realpath(script)):
@@ -79,8 +79,8 @@ class Process:
         self._directories: list[str] = []
 
     def _sockets(self) -> str:
-        """Returns a new directory for a socket. Its path is short, because systems limit the length of a socket's
-        path."""
+        """Creates a directory for a socket, and returns it. Its path is short, because systems limit the length of a
+        socket's path."""
         directory = self._make_directory("partd-", None)
         return directory if len(os.fsencode(directory)) <= _MAX_SOCKET else self._make_directory("partd-", "/tmp")
 
@@ -94,12 +94,11 @@ class Process:
         shared: bool = False,
         inherited: tuple[int, ...] = (),
     ) -> str:
-        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL.
-
-        The server does not inherit environment variables whose names begin with one of ignored_prefixes. A shared
-        server outlives this process, and must stop by itself. It inherits the file descriptors inherited. The value of
-        the flag --catalog becomes an environment variable, because it may contain a password, and all users can see
-        arguments."""
+        """Starts a command, which must print the line "ready URL" before the timeout, and returns the URL. The server
+        does not inherit environment variables whose names begin with one of ignored_prefixes. If shared is true, the
+        server outlives this process, and must stop by itself. inherited has the file descriptors that the server
+        inherits. The value of the flag --catalog is passed in an environment variable: it may contain a password, and
+        all users can see a program's arguments."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith(ignored_prefixes)}
         words, command = iter(command), []
         for word in words:
@@ -131,8 +130,8 @@ class Process:
         return os.fsdecode(line[len(b"ready ") :].rstrip())
 
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
-        """Returns the server's first line of output, and whether it is complete: at the deadline, it returns what has
-        arrived, and False."""
+        """Returns the first line of the server's output, and True. At the deadline, it returns whatever has arrived,
+        and False."""
         assert self._process and self._process.stdout
         out, line = self._process.stdout.fileno(), b""
         while not line.endswith(b"\n"):
@@ -206,7 +205,7 @@ class Server(Process):
         with Server("log:dir") as url, Client(url) as store:
             store.append({"a": b"piece"})
 
-    Used in a with statement, it yields the server's URL, and stops at the end.
+    As a context manager, it yields the server's URL, and stops the server at the end of the with block.
     """
 
     def __init__(
@@ -238,15 +237,15 @@ class Server(Process):
 def serve(
     store: str | None = None, *, directory: str | os.PathLike[str] | None = None, flags: tuple[str, ...] = ()
 ) -> Server:
-    """Starts a partd-server. Returns a context manager, which yields the server's URL, and stops the server at the end
-    of the with block. The server also stops when this program ends.
+    """Starts a partd-server. Returns a context manager that yields the server's URL, and stops the server at the end of
+    the with block. The server also stops when this program ends.
 
         with partd_go.serve("log:dir") as url, partd_go.Client(url) as store:
             store.append({"a": b"piece"})
 
-    store is a URL for the flag --store of partd-server. If it is None, serve makes a temporary store below directory,
-    or else in the system's directory for temporary files, and removes it when the server stops. flags are more flags of
-    partd-server, such as ("--memory=2GiB",).
+    store is a store's URL, as in partd-server's flag --store. If it is None, serve makes a temporary store in
+    directory, or else in the system's directory for temporary files, and removes it when the server stops. flags are
+    more flags for partd-server, such as ("--memory=2GiB",).
     """
     return Server(store, directory=directory, flags=flags)
 

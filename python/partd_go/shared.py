@@ -1,7 +1,7 @@
-"""Connects to a server that all processes of this user on this machine share, and starts it if it is not running.
+"""Connects to a server that all of this user's processes on this machine share, and starts it if it is not running.
 
-The files of a server NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock is
-locked while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
+The files of a server called NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock
+is locked while a process connects. If only one server can have the directory open, it keeps .NAME.alive locked.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 from .errors import Error, NoServer, failure, start_failure
 from .server import _STOP_TIMEOUT, START_TIMEOUT, Process, _servers
 
-_POLL = 0.02  # seconds between attempts to connect while another server ends or starts
+_POLL = 0.02  # seconds between attempts to connect while another server is ending or starting
 
 
 class SharedProcess(Process):
-    """A handle to a server program that ends when its last connection is closed. The connection of this handle keeps it
-    running."""
+    """A handle to a server program that ends when its last connection is closed. This handle's connection keeps the
+    program running."""
 
     _exclusive = False  # whether only one server can have the directory open
     _ignored_env_prefixes: tuple[str, ...] = ()
@@ -36,11 +36,11 @@ class SharedProcess(Process):
         _servers.add(self)
 
     def _command(self, sockets: str) -> list[str]:
-        """Returns the command of a new server, whose sockets are in a directory."""
+        """Returns the command for a new server, whose sockets are in the given directory."""
         raise NotImplementedError
 
     def _connect_or_start(self) -> None:
-        """Connects to the directory's server, and starts it if no process of this user has done so."""
+        """Connects to the directory's server, after starting it if none of this user's processes has done so."""
         import fcntl
 
         try:
@@ -116,15 +116,15 @@ class SharedProcess(Process):
             assert self._process
             self._process.wait()  # waits only for the shell that started the program; the program itself runs on
         except BaseException:
-            # Hide the connection from _kill, which would close it. Without a connection, the next call would report
-            # that the server is closed, instead of trying again.
+            # Hide the connection from _kill, which would close it. After that, the next call would report that the
+            # server is closed, instead of trying again.
             connection, self._connection = self._connection, None
             self._kill()
             self._connection = connection
             raise
 
     def _description(self) -> list[bytes]:
-        """Returns what other handles must know about the server that this handle starts."""
+        """Returns what other handles must know about a server that this handle starts."""
         return []
 
     def _check_description(self, description: bytes) -> None:
@@ -134,8 +134,8 @@ class SharedProcess(Process):
         return Path(self.directory, f".{self._key}")
 
     def _connect(self) -> socket.socket:
-        """Connects to the running server, and reads its URL. It checks that the server belongs to this user, because
-        after a server has ended, another user could create a socket at the same path."""
+        """Connects to the running server, and reads its URL. It checks that the server belongs to this user: after the
+        end of a server, another user could create a socket at the same path."""
         with _open_own(self._address_file(), "rb") as file:
             path, _, description = file.read(1 << 16).partition(b"\0")
         if os.lstat(os.path.dirname(path)).st_uid != os.getuid():
@@ -166,7 +166,7 @@ class SharedProcess(Process):
         connection = self._connection
         try:
             if connection is not None:
-                # This reads "stopped" if the server ended by itself, or nothing if it was killed.
+                # This reads "stopped" if the server ended by itself, and nothing if it was killed.
                 connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
@@ -175,8 +175,8 @@ class SharedProcess(Process):
         return True
 
     def close(self) -> None:
-        """Closes the connection. If no other handle uses the server, close waits until the server has stopped. It
-        raises NoServer if the server failed, unless the directory was deleted, so that nothing is lost."""
+        """Closes the connection. If no other handle uses the server, it waits until the server has stopped. It raises
+        NoServer if the server failed, except if the directory has been deleted: then nothing is lost."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -188,7 +188,7 @@ class SharedProcess(Process):
                     message = messages.read()
                 deadline = time.monotonic() + _STOP_TIMEOUT
                 while message and os.path.exists(self._socket_dir) and time.monotonic() < deadline:
-                    time.sleep(_POLL / 10)  # the program's shell removes the sockets when the program has exited
+                    time.sleep(_POLL / 10)  # the program's shell removes the sockets after the program has exited
             except TimeoutError as error:
                 raise failure(
                     NoServer, "close", self.directory, f"the server did not end within {_STOP_TIMEOUT:.0f} seconds"
@@ -209,8 +209,7 @@ class SharedProcess(Process):
 
 
 def _open_own(path: Path, mode: str) -> Any:
-    """Opens a file. It rejects links and other users' files, because other users may be able to write to the
-    directory."""
+    """Opens a file. It rejects links and files of other users, who may be able to write to the directory."""
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()

@@ -20,7 +20,7 @@ def size(n: float) -> str:
 
 
 class Shown:
-    """A base class for objects whose repr is a title and a table, as text and as HTML."""
+    """A base class for objects that are shown, as text or as HTML, with a title and a table."""
 
     def _summary(self) -> Summary:
         raise NotImplementedError

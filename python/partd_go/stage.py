@@ -38,9 +38,8 @@ R = TypeVar("R")
 
 
 class Stage(Shown, Generic[R]):
-    """A function together with its raw files and ancestor stages, created by the decorator stage. A call returns the
-    kept result, if there is one. Otherwise, it gets the results of the ancestors, runs the function, and keeps the
-    result.
+    """A function with its raw files and ancestor stages, created by the decorator stage. A call returns the kept
+    result, if there is one. Otherwise, it gets the ancestors' results, runs the function, and keeps the result.
 
         @stage(raw_file="in.csv", cache=True)
         def clean(raw_file):
@@ -48,7 +47,7 @@ class Stage(Shown, Generic[R]):
 
         rows = clean()
 
-    Arguments of a call are passed to the function. They and the function's defaults are part of the result's key.
+    A call's arguments are passed to the function. They, and the function's defaults, are part of the result's key.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Stage(Shown, Generic[R]):
         seconds = ttl.total_seconds() if isinstance(ttl, datetime.timedelta) else float(ttl or 0)
         if not seconds >= 0:
             raise Misuse(f"{self.name}: ttl is {ttl}: pass at least 0")
-        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, and 300 years or more, mean forever
+        self.ttl = seconds if 0 < seconds < 1e10 else math.inf  # 0, or 300 years and more, means forever
         self.files = {name: v for name, v in inputs.items() if isinstance(v, (str, os.PathLike))}
         self.ancestors = {name: v for name, v in inputs.items() if isinstance(v, Stage)}
         for name, value in inputs.items():
@@ -109,8 +108,8 @@ class Stage(Shown, Generic[R]):
         return f"Stage {self.name}{self.signature}, {kept}", ("input", "type", "source"), inputs
 
     def key(self, *args: Any, **options: Any) -> str:
-        """Returns the hash of everything that the result depends on: code, format, contents of raw files, results of
-        ancestors, and arguments. It runs ancestors whose results are not known."""
+        """Returns the hash of everything that the result depends on: code, format, contents of raw files, ancestors'
+        results, and arguments. It runs ancestors whose results are not known."""
         run = Run(self, self._bind(args, options))
         return run.repeat(lambda: run.key(self))
 
@@ -119,7 +118,8 @@ class Stage(Shown, Generic[R]):
         return Run(self, self._bind(args, options)).explain()
 
     def _bind(self, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
-        """Returns the arguments of a call, with the defaults. They do not contain files and results of ancestors."""
+        """Binds the arguments of a call, and fills in defaults. Raw files and ancestors' results are not among the
+        arguments."""
         try:
             bound = self.signature.bind(*args, **options)
         except TypeError as error:
@@ -130,7 +130,7 @@ class Stage(Shown, Generic[R]):
         return bound
 
     def _call(self, call: inspect.BoundArguments, inputs: dict[str, Any]) -> R:
-        """Calls the function with the arguments of a call, and with the inputs by name."""
+        """Calls the function with a call's arguments, and with the inputs by name."""
         bound, names = self._parameters.bind_partial(), _named_parameters(self._parameters)
         bound.arguments.update(call.arguments | {name: value for name, value in inputs.items() if name in names})
         return self.function(
@@ -138,8 +138,8 @@ class Stage(Shown, Generic[R]):
         )
 
     def _stage_inputs(self) -> Any:
-        """Returns the inputs of this stage. If another stage's function calls this stage, they are part of that stage's
-        key."""
+        """Returns the inputs of this stage. If another stage's function calls this stage, the inputs are part of that
+        stage's key."""
         return (
             {name: content_hash(path) for name, path in self.files.items()},
             self.ancestors,
@@ -153,11 +153,11 @@ class Stage(Shown, Generic[R]):
 
 
 def _signatures(function: Callable[..., Any], inputs: dict[str, Any]) -> tuple[inspect.Signature, inspect.Signature]:
-    """Returns the signature of function, and the signature of its stage, which lacks the parameters that files and
-    ancestors fill."""
+    """Returns two signatures: that of the function, and that of its stage, which lacks the parameters that raw files
+    and ancestors fill."""
     name = function.__qualname__
     try:
-        # The wrapper that a decorator returns may have other parameters than the function that it wraps.
+        # A wrapper that a decorator returns may have other parameters than the function that it wraps.
         signature = inspect.signature(function, follow_wrapped=False)
     except ValueError:  # a function that is not written in Python
         signature = inspect.signature(lambda *args, **options: None)
@@ -233,7 +233,7 @@ def stage(
     "pickle", or, for a DataFrame, a format for which pandas has to_<format> and read_<format>, such as "csv".
     cache_format is another name for format. Even the first call returns the value as read from the kept file.
 
-    ttl is the lifetime of a result, in seconds or as a timedelta; None and 0 mean forever. It also applies to results
+    ttl is how long a result is valid, in seconds or as a timedelta; None and 0 mean forever. It also applies to results
     that another process kept. When a result expires, the results computed from it expire too.
 
     A call raises OSError if a raw file is missing. It raises Misuse if a value cannot be hashed or kept, if the format

@@ -49,21 +49,21 @@ class _Source(NamedTuple):
     """The source of a function."""
 
     dump: str  # the syntax tree
-    paths: set[tuple[str, ...]]  # each variable with the attributes after it: a.b.c is ("a", "b", "c")
-    # (variable, module, attribute); attribute is "" for the module itself, variable is "" if the import binds none
+    paths: set[tuple[str, ...]]  # each variable with the attributes that follow it: a.b.c is ("a", "b", "c")
+    # (variable, module, attribute); attribute is "" for the module itself, and variable is "" if the import binds none
     imports: list[tuple[str, str, str]]
 
 
 class Code:
-    """Computes the hash of a sequence of values. For a repeated value, it hashes only the index of the first
-    occurrence."""
+    """Computes the hash of a sequence of values. If a value repeats, only the index of its first occurrence is
+    hashed."""
 
     def __init__(self, seen: Mapping[int, int] = types.MappingProxyType({})) -> None:
         self.seen = {**seen}
         self.kept_alive: list[Any] = []  # keeps values alive, so that ids stay unique
         self.modules: set[tuple[int, frozenset[str] | None]] = (
             set()
-        )  # the modules hashed so far: (id, names that code looks up in it)
+        )  # the modules hashed so far: (id, names that the code looks up in it)
         self.hash = hashlib.sha256(repr(sys.version_info[:2]).encode())
 
     def of(self, value: Any) -> str:
@@ -75,7 +75,7 @@ class Code:
         self.hash.update(repr(words).encode())
 
     def value(self, name: str, v: Any, names: frozenset[str] | None = None) -> None:
-        """Hashes the value of a variable. names are the names that the code may look up in a module; None means all."""
+        """Hashes a variable's value. names are the names that the code may look up in a module; None means all."""
         if type(v) in _PLAIN:
             return self.add(name, type(v).__name__, repr(v))
         if isinstance(v, types.ModuleType):
@@ -119,7 +119,7 @@ class Code:
             self.other(name, v)
 
     def other(self, name: str, v: Any) -> None:
-        """Hashes an object: its pickle, and the code of its class and of functions that it refers to."""
+        """Hashes an object: its pickle, the code of its class, and the code of functions that it refers to."""
         pickler = _Pickler(pickled := io.BytesIO(), 4)
         try:
             pickler.dump(v)
@@ -203,8 +203,8 @@ class Code:
 
 
 def _is_user_code(v: types.FunctionType | type) -> bool:
-    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so its globals
-    count too."""
+    """Reports whether a function or class is user code. functools.wraps changes a function's __module__, so the
+    function's globals count too."""
     return (
         _is_user_module(v.__module__)
         or isinstance(v, types.FunctionType)
@@ -228,8 +228,8 @@ def _is_library_file(file: str) -> bool:
 
 
 def _modules_used_whole(f: types.FunctionType, names: frozenset[str]) -> Iterator[types.ModuleType]:
-    """Yields modules of which a function may use any name, because it passes them on, stores them, or looks them up by
-    name."""
+    """Yields modules from which a function may use any name, because it passes the modules on, stores them, or looks
+    them up by name."""
     own = sys.modules.get(f.__globals__.get("__name__", ""))
     if own and (not names.isdisjoint(_NAMESPACE) or names >= {"modules", "__name__"}):
         yield own
@@ -269,8 +269,7 @@ def _imported_modules(f: types.FunctionType) -> Iterator[types.ModuleType]:
 
 
 def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> types.ModuleType | None:
-    """Imports a module in the same way as the function, but only if the module is user code. A relative name begins
-    with dots."""
+    """Imports a module as the function would, but only if the module is user code. A relative name begins with dots."""
     absolute, top = name.lstrip("."), name.partition(".")[0]
     if top and top not in sys.modules:
         spec = importlib.util.find_spec(top)
@@ -286,8 +285,8 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that collects values instead of pickling them if a pickle would not identify them: user code, sets and
-    modules. The caller hashes them separately."""
+    """A pickler that collects certain values instead of pickling them, because a pickle would not identify them: user
+    code, sets and modules. The caller hashes them separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
@@ -310,8 +309,8 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def record_sources(file: str) -> None:
-    """Records the syntax trees of a file's functions. Call it soon after the file is loaded, before the file can
-    change."""
+    """Records the syntax trees of a file's functions. It must be called soon after the file is loaded, before the file
+    can change."""
     linecache.checkcache(file)
     lines = linecache.getlines(file)
     if _file_lines.get(file) is lines:
@@ -343,7 +342,7 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    for node in ast.walk(tree):  # the walk reaches a.b.c before the a.b in it, so seen prevents yielding a.b separately
+    for node in ast.walk(tree):  # the walk reaches a.b.c before its part a.b, which seen then excludes
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)

@@ -1,4 +1,4 @@
-"""Keeps results of stages as files in directories."""
+"""Keeps the results of stages as files in directories."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from .stageformats import read, sync
 
 _RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?(?:\.([0-9a-f]{64}))?\.\w+")
-_REMOVED = ".removed"  # suffix of the empty files that keep the hashes of removed results
+_REMOVED = ".removed"  # suffix of the empty files that hold the hashes of removed results
 
 
 class Damaged(Exception):
@@ -26,21 +26,21 @@ class Damaged(Exception):
 
 
 class Kept(NamedTuple):
-    """A kept or removed result. Times are seconds since 1970."""
+    """A kept or removed result. Times are in seconds since 1970."""
 
     stage: str
     key: str
     made: float
     expires: float  # math.inf means never
     bytes: int
-    at: Any = None  # the path of the result's file, or the result itself if it is kept at a partd-server
-    why: str = ""  # the reason for its removal
-    content: str = ""  # the hash of the result, if its format determines its value
+    at: Any = None  # the path of the result's file or, at a partd-server, the result itself
+    why: str = ""  # why it was removed
+    content: str = ""  # the hash of the result, if the format determines its value
     removed: bool = False  # whether only the hash is kept
 
 
 class Directory:
-    """Keeps results as files, in a directory for each stage. The names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where
+    """Keeps results as files, in one directory per stage. Their names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where
     EXPIRES is in milliseconds since 1970, and KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden
     files."""
 
@@ -70,7 +70,7 @@ class Directory:
                     raise Damaged
                 file.seek(0)
                 return read(file if path.suffix == ".pickle" else path, path.suffix[1:])
-        except OSError as error:  # for example EMFILE and EACCES, which are no damage
+        except OSError as error:  # for example EMFILE or EACCES, which do not mean damage
             if error.errno == errno.EIO:
                 raise Damaged from error
             raise
@@ -80,7 +80,7 @@ class Directory:
             path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
         os.utime(
             written, (now := time.time(), now)
-        )  # a file server's clock may differ from this machine's, which decides about expiry
+        )  # a file server's clock may differ from the clock of this machine, which decides about expiry
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
@@ -109,7 +109,7 @@ class Directory:
         return True
 
     def sweep(self, stage: str, key: str) -> list[Kept]:
-        """Removes and returns unfinished results of killed processes. The caller must hold the key's lock."""
+        """Removes unfinished results of killed processes, and returns them. The caller must hold the key's lock."""
         removed = []
         for leftover in (self.base / stage).glob(f".{key}-*"):
             size = sum(file.stat().st_size for file in leftover.iterdir())
@@ -124,7 +124,7 @@ class Directory:
     @contextlib.contextmanager
     def locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
         """Holds a key's lock, which excludes other threads and processes, and yields True. If wait is false and the
-        lock is not free, it yields False. If a process dies, the system releases its locks."""
+        lock is not free, it yields False instead. If a process dies, the system releases its locks."""
         import fcntl
 
         path = self.base / stage / f".{key}.lock"
@@ -151,7 +151,7 @@ class Directory:
 
 
 def _checksum(file: Any, key: str) -> str:
-    """Returns the CRC-32 checksum of a key and a file. SHA-256 would double the time of reading a pickle."""
+    """Returns the CRC-32 checksum of a key and a file. With SHA-256, reading a pickle would take twice as long."""
     checksum = zlib.crc32(key.encode())
     while piece := file.read(1 << 20):
         checksum = zlib.crc32(piece, checksum)

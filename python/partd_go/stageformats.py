@@ -1,4 +1,4 @@
-"""Writes and reads results of stages: as Parquet, pickle, or in a pandas format."""
+"""Writes and reads the results of stages, as Parquet, as a pickle, or in a pandas format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .errors import Misuse, extra
 EXECUTE_NOTHING = (
     "parquet",
     "csv",
-)  # formats that cannot run code when they are read, so that the bytes determine the value
+)  # formats that cannot run code when they are read, so the bytes determine the value
 _NOT_FILES = ("clipboard", "gbq", "iceberg", "sql")  # pandas writes these elsewhere
 _WRITE_OPTIONS: dict[str, dict[str, Any]] = {
     "hdf": {"key": "result"},
@@ -24,7 +24,7 @@ _TEXT: dict[str, Any] = {
     "index_col": 0,
     "keep_default_na": False,
     "na_values": [""],
-}  # the index is the first column, and only "" is missing
+}  # the index is the first column, and only "" is a missing value
 _READ_OPTIONS = {"csv": _TEXT, "excel": _TEXT}
 
 
@@ -33,8 +33,7 @@ def digest(words: Any) -> str:
 
 
 def result_hash(format: str, checksum: str) -> str:
-    """Returns the hash of a result for the keys of later stages, or "" if the bytes of the format do not determine the
-    value."""
+    """Returns a result's hash for the keys of later stages, or "" if the format's bytes do not determine the value."""
     return digest([format, checksum]) if format in EXECUTE_NOTHING else ""
 
 
@@ -104,7 +103,7 @@ def _write(name: str, result: Any, path: Path) -> Any:
 
 
 def _difference(back: Any, result: Any, format: str) -> str:
-    """Returns how the value that was read back differs from the result, in types or values, or "" if they are equal."""
+    """Returns how the types or values that were read back differ from the result's, or "" if they are equal."""
     import pandas
 
     from .columns import is_identical
@@ -126,20 +125,20 @@ def _difference(back: Any, result: Any, format: str) -> str:
         back_values, values = back_column.tolist(), column.tolist()
         if [*map(type, back_values)] != [*map(type, values)]:
             return f"values of {column.name} have other types, or None and NaN are mixed up"
-        if format != "parquet" and not is_identical(back_values, values):  # for Parquet, to_arrow has checked them
+        if format != "parquet" and not is_identical(back_values, values):  # to_arrow has checked Parquet
             return f"a value of {column.name} differs"
     return "" if is_identical(back.attrs, result.attrs) and back.flags == result.flags else "its attrs or flags differ"
 
 
 def _objects(rows: Any) -> list[Any]:
-    """Returns the columns, the levels of the index and the labels whose dtype is object."""
+    """Returns the columns, index levels and labels whose dtype is object."""
     columns = [rows] if rows.ndim == 1 else [rows.iloc[:, at] for at in range(rows.shape[1])]
     columns += [axis.get_level_values(at) for axis in rows.axes for at in range(axis.nlevels)]
     return [column for column in columns if column.dtype == object]
 
 
 def read(file: Any, format: str) -> Any:
-    """Returns the result in a file."""
+    """Reads a result from a file."""
     with extra("stage"):
         import pandas
 

@@ -1,4 +1,4 @@
-"""Chooses where stages keep results, and removes old results."""
+"""Chooses where the results of stages are kept, and removes old ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-# number of a key's first digits that depend only on the stage's name, input names and arguments, not on code or files
+# number of a key's first digits; they depend only on the stage's name, input names and arguments, not on code or files
 IDENTITY = 16
-PART = 8  # number of digits that depend only on the code; as many follow that depend only on the contents of raw files
+PART = 8  # number of digits that depend only on the code; as many follow for the raw files' contents
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
@@ -33,12 +33,12 @@ def set_directory(
     bucket: str = "stages",
     store: Client | None = None,
 ) -> None:
-    """Sets where stages without cache_dir keep their results: in the directory path. None means $PARTD_STAGES or, if
-    this is not set, ~/.partd_stages.
+    """Sets where stages without cache_dir keep their results: in the directory path. If path is None, this is
+    $PARTD_STAGES or, if that is not set, ~/.partd_stages.
 
     If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given,
-    they are kept at its partd-server, in keys that begin with "pystage/". In both cases, the directory holds only locks
-    and temporary files.
+    they are kept at its partd-server, under keys that begin with "pystage/". In both cases, the directory holds only
+    locks and temporary files.
     """
     global _directory, _shared
     if tables is not None and store is not None:
@@ -55,7 +55,7 @@ def set_directory(
 
 
 def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Directory | InTables | InStore]:
-    """Returns a directory on this machine, and the storage for results, which is this directory or shared storage."""
+    """Returns a directory on this machine, and the storage for results: either this directory or shared storage."""
     base = path or _directory or os.environ.get("PARTD_STAGES") or Path.home() / ".partd_stages"
     if re.match(r"[a-z][a-z0-9+.-]+:/", os.fspath(base)):
         raise Misuse(
@@ -67,12 +67,12 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes old results of stages, and returns what it removed. The attribute why of each is "expired"; "superseded",
-    by a newer result of the same stage, input names and arguments; or "over max_bytes", for the oldest results if all
-    together have more bytes.
+    """Removes old results of stages, and returns them. The attribute why of each says why: "expired"; "superseded" by a
+    newer result of the same stage, input names and arguments; or "over max_bytes". If all results together have more
+    than max_bytes bytes, the oldest are removed.
 
-    For results over max_bytes, it keeps their hashes, so that later stages still know their keys. It also removes
-    temporary files of killed processes. It does not wait: it skips results that a process is computing.
+    The hashes of results over max_bytes are kept, so that later stages still know their keys. Temporary files of killed
+    processes are removed too. gc does not wait: it skips results that a process is computing.
     """
     removed: list[Kept] = []
     newest: dict[tuple[str, str], Kept] = {}

@@ -22,11 +22,11 @@ from .stageformats import EXECUTE_NOTHING, digest, result_hash, write
 from .stagekept import IDENTITY, PART, storage_of
 
 T = TypeVar("T")
-_MAX_ATTEMPTS = 10  # attempts of a run during which results of its stages change
+_MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changing
 
 
 class Step(NamedTuple):
-    """The action of a call for one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
+    """What a call would do about one stage ("runs", "may run", "kept" or "skipped"), and why."""
 
     stage: str
     action: str
@@ -52,7 +52,7 @@ class Runnable(Protocol):
 
 
 class _Changed(Exception):
-    """The hash of a result differs from the one in the keys of later stages."""
+    """A result's hash differs from the one in the keys of later stages."""
 
 
 class Run:
@@ -65,7 +65,7 @@ class Run:
             Runnable, tuple[str, str, str]
         ] = {}  # hashes of the stage's identity, code and raw files; ancestors first
         self.calls: dict[Runnable, inspect.BoundArguments] = {}
-        self.uses: dict[Runnable, int] = {}  # number of stages whose functions get the stage's result
+        self.uses: dict[Runnable, int] = {}  # number of stages whose functions get this stage's result
         self.stats: dict[
             Runnable, list[tuple[int, ...]]
         ] = {}  # size, times and inode of the stage's raw files before the run
@@ -74,7 +74,7 @@ class Run:
 
     def begin(self) -> None:
         self.keys: dict[Runnable, str] = {}
-        self.result_ids: dict[Runnable, str] = {}  # what stands for the stage's result in the keys of later stages
+        self.result_ids: dict[Runnable, str] = {}  # what represents the stage's result in the keys of later stages
         self.ttls: dict[
             Runnable, float
         ] = {}  # shortest ttl of the stage, and of ancestors whose keys are part of its key
@@ -94,7 +94,7 @@ class Run:
         )
 
     def hash_inputs(self, s: Runnable, call: inspect.BoundArguments) -> None:
-        """Hashes what the keys of a stage and its ancestors depend on, except results."""
+        """Hashes everything that the keys of a stage and its ancestors depend on, except results."""
         identities = []
         for name, ancestor in sorted(s.ancestors.items()):
             self.uses[ancestor] = self.uses.get(ancestor, 0) + 1
@@ -126,9 +126,9 @@ class Run:
         return self.keys[s]
 
     def result_id(self, s: Runnable) -> str:
-        """Returns what stands for the stage's result in the keys of later stages: the hash of the result, which is
-        still known after gc has removed the result. If the result is not kept, or its bytes do not determine its value
-        (see EXECUTE_NOTHING), this is the stage's key."""
+        """Returns what represents the stage's result in the keys of later stages: the result's hash, which is known
+        even after gc has removed the result. If the result is not kept, or if its bytes do not determine its value (see
+        EXECUTE_NOTHING), the stage's key is used instead."""
         if s not in self.result_ids:
             if not s.cache or s.format not in (None, *EXECUTE_NOTHING):
                 self.result_ids[s] = self.key(s)
@@ -139,8 +139,8 @@ class Run:
         return self.result_ids[s]
 
     def has_result_hash(self, s: Runnable) -> bool:
-        """Reports whether the keys of later stages contain the hash of the stage's result, and not the stage's key.
-        Call result_id first."""
+        """Reports whether the keys of later stages contain the hash of the stage's result, rather than the stage's key.
+        result_id must be called first."""
         return self.result_ids[s] != self.keys[s]
 
     def record_result_id(self, s: Runnable, value_hash: str) -> None:
@@ -150,8 +150,8 @@ class Run:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
-        """Returns the description of the stage's result, unless the result has expired. gc may have removed the
-        result."""
+        """Returns the description of the stage's result, or None if the result has expired. gc may have removed the
+        result itself."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 
@@ -188,7 +188,8 @@ class Run:
         return list(steps.values())
 
     def why(self, s: Runnable) -> str:
-        """Compares the key of a stage that runs with the newest one of the same name, input names and arguments."""
+        """Says why a stage runs, by comparing its key with the newest one of the same name, input names and
+        arguments."""
         key = self.key(s)
         same = [
             kept
@@ -210,7 +211,7 @@ class Run:
         if self.uses.get(s, 0) <= 1:
             return result
         try:
-            return copy.deepcopy(result)  # several stages use the result, and a stage's function may modify its inputs
+            return copy.deepcopy(result)  # several stages use the result, and their functions may modify it
         except Exception as error:
             raise Misuse(
                 f"{s.name} returned a {type(result).__name__} to several stages, which cannot be copied ({error}): "
@@ -246,8 +247,8 @@ class Run:
             )
         key, directory = self.keys[s], local.base / s.name
         directory.mkdir(parents=True, exist_ok=True)
-        # Without a lock file, nobody is computing the result, so reading it needs no lock. If a killed process left the
-        # lock file, the code below reads the result.
+        # Without a lock file, nobody is computing the result, so it can be read without a lock. If a killed process
+        # left the lock file behind, the code below reads the result.
         if not (directory / f".{key}.lock").exists() and self.load(storage, s):
             return self.results[s]
         shared_lock = contextlib.nullcontext(True) if storage is local else storage.locked(s.name, key)
@@ -269,8 +270,8 @@ class Run:
 
     def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
         """Reads the kept result of s into self.results. Returns False if there is no usable result, for example because
-        it has expired, was removed or is damaged. locked says whether the caller holds the key's lock; only then, load
-        removes a damaged result, with a warning."""
+        it has expired, was removed or is damaged. A damaged result is removed, with a warning, but only if locked says
+        that the caller holds the key's lock."""
         stored = self.find(s)
         if stored is None or stored.removed:
             return False

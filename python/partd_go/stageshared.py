@@ -1,7 +1,7 @@
 """Keeps results of stages in storage that other users share: in tables, or at a partd-server.
 
-Shared results may be damaged or hostile. So a stage reads them in the format that its code asks for, never in one that
-a result names."""
+Shared results may be damaged or hostile. So a stage reads a result in the format that its own code asks for, never in
+one that the result names."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ if TYPE_CHECKING:
     from .client import Client
     from .tables import Tables
 
-_INFO = "partd_go.stage"  # metadata key of a table whose value is the result's description
-_PIECE = 1 << 20  # bytes of a result that one row of its table holds
+_INFO = "partd_go.stage"  # metadata key of a table, under which the result's description is stored
+_PIECE = 1 << 20  # number of a result's bytes in one row of its table
 _LEASE = 30.0  # seconds until the lock of a killed process expires
 _SUM = 32  # bytes of the SHA-256 checksum that precedes a result
 
 
 class InTables:
-    """Keeps each result as bytes in a table named by its key, with its description in the table's metadata."""
+    """Keeps each result as bytes, in a table that is named by the result's key. The description is in the table's
+    metadata."""
 
     def __init__(self, tables: Tables, bucket: str):
         self.tables, self.bucket, self.url = tables, bucket, tables.url
 
     def find(self, stage: str, key: str) -> Kept | None:
-        with contextlib.suppress(NotFound):  # there is no such result
+        with contextlib.suppress(NotFound):  # there may be no such result
             (table,) = self.tables._ask("partd.describe", bucket=self.bucket, name=key)
             return _parse_info((table["info"]["Metadata"] or {}).get(_INFO), key)
         return None
@@ -98,8 +99,8 @@ class InTables:
 
 
 class InStore:
-    """Keeps each result in a value of the store: a line with the result's description, then the result. The value must
-    fit into one message."""
+    """Keeps each result in one of the store's values: a line with the result's description, then the result. The value
+    must fit into one message."""
 
     def __init__(self, store: Client):
         self.store, self.url = store, store.url
@@ -108,7 +109,7 @@ class InStore:
         try:
             value = self.store.get(f"pystage/{key}")
         except Error as e:
-            if NOT_EXIST in e.codes:  # the server's namespace expired, with all results in it
+            if NOT_EXIST in e.codes:  # the server's namespace has expired, with all results in it
                 return None
             raise
         end = value.find(b"\n")
@@ -142,7 +143,7 @@ class InStore:
 
 
 def _pack(stage: str, expires: float, result_path: Path, content: str) -> tuple[str, bytes]:
-    """Returns the description of a result, and the bytes to keep: the checksum and the result."""
+    """Returns a result's description, and the bytes to keep: the checksum and the result."""
     data = result_path.read_bytes()
     made = min(time.time(), math.nextafter(expires, 0))  # _parse_info rejects a result that was made after its expiry
     return _info(Kept(stage, "", made, expires, len(data), content=content)), hashlib.sha256(data).digest() + data
@@ -155,19 +156,19 @@ def _info(kept: Kept) -> str:
 
 
 def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
-    """Parses a result's description. It returns None if text is not a description."""
+    """Parses a result's description, or returns None if text is not a description."""
     try:
         stage, made, expires, size, *rest = json.loads(text)  # earlier versions have no hash
         content, removed = rest or ("", False)
         kept = Kept(stage, key, float(made), float(expires), int(size), at, "", str(content), bool(removed))
         return kept if isinstance(stage, str) and made < expires else None
-    except Exception:  # other programs can write the text, too
+    except Exception:  # other programs can write the text too
         return None
 
 
 def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) -> Any:
-    """Returns the result in data: a checksum, and the result in the stage's format. Raises Corrupt if the checksum or
-    the hash in kept differs, or if the result cannot be read."""
+    """Returns the result in data, which consists of a checksum and the result in the stage's format. Raises Corrupt if
+    the checksum, or the hash in kept, differs, or if the result cannot be read."""
     try:
         payload = memoryview(data)[_SUM:]
         if hashlib.sha256(payload).digest() != data[:_SUM]:

@@ -51,11 +51,11 @@ ENTRY = struct.Struct("<HI")
 
 BY_REFERENCE = 32 << 10  # values of this size or more are not copied
 MAX_KEY = 0xFFFF
-LARGE = 0xFFFFFFFF  # in a get's reply, in place of a size: no value follows, but a handle for reading the large value
+LARGE = 0xFFFFFFFF  # in a get's reply, in place of a size: a handle for reading a large value follows
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")
-Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key or for a nested list of keys
+Nested: TypeAlias = "Union[V, list[Nested[V]]]"  # the result for a key, or for a nested list of keys
 
 
 def encode_key(key: Key) -> bytes:
@@ -75,7 +75,7 @@ def decode_key(key: Buffer) -> str:
 
 
 def keys(requested: Iterable[Key]) -> bytes:
-    """Returns the encoded keys of a request, after their count."""
+    """Returns a request's encoded keys, after their count."""
     encoded = [encode_key(key) for key in requested]
     _check_keys(encoded)
     lengths = map(KEY.pack, map(len, encoded))
@@ -98,7 +98,7 @@ def pairs(data: Mapping[Key, Buffer]) -> tuple[list[bytes], list[Buffer]]:
 
 
 def entries(data: Mapping[Key, Buffer]) -> list[Buffer]:
-    """Returns encoded keys with their values, in pieces. Each large value is a separate piece."""
+    """Returns encoded keys with their values, as a list of pieces. Each large value is a separate piece."""
     encoded, values = pairs(data)
     sizes = list(map(len, values))
     heads = map(ENTRY.pack, map(len, encoded), sizes)
@@ -141,8 +141,7 @@ def text(value: str) -> bytes:
 
 
 def values(body: bytes) -> Iterator[tuple[bytes, int]]:
-    """Yields (value, 0) for each value in a get's reply, or (b"", handle) for a value that is too large for the
-    reply."""
+    """Yields (value, 0) for each value in a get's reply, or (b"", handle) if the value is too large for the reply."""
     (count,) = U32.unpack_from(body)
     offset = 4
     for _ in range(count):

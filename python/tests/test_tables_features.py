@@ -220,7 +220,7 @@ def test_versions_after_kill(tmp_path):
     tables.close()
     with partd_go.tables.connect(tmp_path, read_only=True) as tables:
         assert sorted(tables.get("q").a) == [0, 1, 2] and list(tables.get("q", version=versions[0]).a) == [0]
-        with pytest.raises(partd_go.Refused, match=f"version {versions[2]} are still in the tail"):
+        with pytest.raises(partd_go.Refused, match=f"version {versions[2]} are not in data files yet"):
             tables.get("q", version=versions[2])
         with pytest.raises(MomentError):
             tables.get("q", at=between)

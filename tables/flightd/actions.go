@@ -19,7 +19,7 @@ import (
 	"github.com/go-partd/partd/tables/transform"
 )
 
-// action is an action of DoAction. All actions except partd.cancel exist for clients of shoots, another table server.
+// action is an action for DoAction. All actions except partd.cancel exist for clients of shoots, another table server.
 type action struct {
 	description string
 	readOnly    bool // whether callers without the right to write may run it
@@ -106,8 +106,8 @@ func runOperation[In, Out any](ctx context.Context, s *Server, o operations.Oper
 	return o.Do(ctx, operations.Target{Store: s.store}, input)
 }
 
-// runTransform runs an operation that creates a table from other tables. It first checks that source exists, so
-// that a call with a wrong name fails without waiting for its turn.
+// runTransform runs an operation that creates a table from other tables. It first checks that source exists, so that a
+// call with a wrong name fails without waiting for its turn.
 func runTransform[In any](ctx context.Context, s *Server, source transform.TableName, o operations.Operation[In, transform.Result], input *In) (reply, error) {
 	if _, err := s.store.Bucket(source.Bucket).Table(source.Name).At(ctx); err != nil {
 		return nil, err

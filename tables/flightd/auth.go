@@ -26,7 +26,7 @@ type access struct {
 	handshakes *serving.CallLimit
 }
 
-// verify is like Verify, but rejects tokens that cover only some buckets: such tokens are valid only over HTTP.
+// verify is like Verify, but rejects tokens that cover only some buckets, because these are valid only over HTTP.
 func (a *access) verify(address, token string) (serving.Caller, error) {
 	c, err := a.core.Verify(address, token)
 	if err == nil && c.Buckets != nil {

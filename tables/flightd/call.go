@@ -6,22 +6,22 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// call is a running call of a client, with the bytes that budget and answers count for it.
+// call is a client's running call, with the bytes that budget and unsentLimit count for it.
 type call struct {
 	host         string
 	ctx          context.Context // a field, because ServerStream's methods take no context
 	cancel       context.CancelCauseFunc
 	isListed     bool  // whether the call is in budget.calls
 	processing   int64 // bytes of the message that is being processed
-	requestBytes int64 // bytes of processing that are also in budget.requestBytes
-	pending      int64 // unsent bytes of answers; guarded by answers.mu
-	closed       bool  // whether the connection was closed because of unsent answers; guarded by answers.mu
+	requestBytes int64 // bytes of processing that are also counted in budget.requestBytes
+	pending      int64 // unsent bytes of answers; guarded by unsentLimit.mu
+	closed       bool  // whether the connection was closed because of unsent answers; guarded by unsentLimit.mu
 	arriving     int64 // bytes of the message that is arriving
 }
 
 type callKey struct{}
 
-// callOf returns the call of a context.
+// callOf returns the call in a context.
 func callOf(ctx context.Context) *call {
 	return ctx.Value(callKey{}).(*call) //nolint:forcetypeassert // the context of every call has one
 }
@@ -33,11 +33,11 @@ func addressOf(ctx context.Context) string {
 	return ""
 }
 
-// minCharged is the minimum size, in bytes, of requests and answers that count against the limits on memory.
+// minCharged is the minimum size, in bytes, of requests and answers that count towards the limits on memory.
 const minCharged = 64 << 10
 
-// newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for
-// which bytes returns a negative number.
+// newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for which the function
+// bytes returns a negative number.
 func newestOfHeaviestHost(calls []*call, bytes func(*call) int64) (newest *call) {
 	hosts := map[string]int64{}
 	for _, c := range calls {

@@ -27,8 +27,8 @@ type copier struct {
 	mu       sync.Mutex      // held while a copy or verification runs
 }
 
-// run runs an operation that copies or verifies files. It runs one at a time, because each reads as fast as the
-// disk allows. A shutdown does not wait for it.
+// run runs an operation that copies or verifies files. Only one runs at a time, because each reads as fast as the disk
+// allows. A shutdown does not wait for it.
 func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer func(any) error) (err error) {
 	in := input.(interface{ Location() *operations.Copying }).Location()
 	if onlyReads := o == operations.Backups.Entry || o == operations.Verify.Entry && in.Dir == ""; !onlyReads {
@@ -61,7 +61,7 @@ func (c *copier) run(ctx context.Context, o *operations.Entry, input any, answer
 // copiesName matches the names of directories for copies. It excludes paths, hidden files and unprintable characters.
 var copiesName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$`)
 
-// open opens the directory name in Options.BackupDir. If create is true, it creates a missing one.
+// open opens the directory called name in Options.BackupDir. If create is true, it creates a missing directory.
 func (c *copier) open(ctx context.Context, name string, create bool) (*tables.Store, error) {
 	const minMemory = 16 << 20
 	if c.opts.BackupDir == "" {
@@ -87,7 +87,7 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 }
 
 // checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory
-// nor is in it. Otherwise, the removal of unused files could remove copies.
+// nor is in it. Otherwise, copies could be removed as unused files.
 func checkBackupDir(backupDir, dir string) error {
 	abs, err := filepath.Abs(backupDir)
 	if err == nil {

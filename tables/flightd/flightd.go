@@ -45,8 +45,8 @@ type Options struct {
 	// bytes fails.
 	Memory int64
 
-	// Queries and Puts limit how many queries and puts run at the same time (default 16 each). One connection may use
-	// at most a quarter of each limit, and one host three quarters.
+	// Queries and Puts limit how many queries and puts run concurrently (default 16 each). One connection may use at
+	// most a quarter of each limit, and one host three quarters.
 	Queries, Puts int
 
 	// Connections limits the number of connections (default 1024). At the limit, the server closes an idle connection
@@ -57,43 +57,43 @@ type Options struct {
 	CallTimeout time.Duration // how long a call may take in total (default 1 h)
 	Grace       time.Duration // how long running calls may continue after the server starts to shut down (default 10 s)
 
-	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
+	// BackupDir is the directory for copies, which clients with an admin token may request. Each copy is in a
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
 	// StoreObserver is the store's Observer, which must come from NewOperations. The server's metrics include its
-	// counts. Nil leaves the counts out.
+	// counts; if it is nil, they do not.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that ended: who called what. docs/security.md lists its fields. It
-	// must not block. Nil means no audit log.
+	// Audit receives a line of JSON for each call that has ended: who called what. docs/security.md lists its fields.
+	// It must not block. Nil means no audit log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
 }
 
-// NewOperations returns an Observer that counts operations on tables for a server's metrics, including background work.
-// Use the same Observer in the options of the store and of the server.
+// NewOperations returns an Observer that counts operations on tables, including background work, for a server's
+// metrics. Use the same Observer in the store's and the server's options.
 func NewOperations() tables.Observer { return serving.NewOperations() }
 
 // Rights are the permissions that a token grants.
 type Rights uint8
 
-// The rights of tokens. Each includes the rights listed before it.
+// The rights of tokens. Each right includes the rights listed before it.
 const (
 	Read  = Rights(serving.Read)  // read rows, and list buckets and tables
 	Admin = Rights(serving.Admin) // do everything, including shutting down the server
 )
 
-// NewToken returns a token for servers with the given secret, which expires after ttl. server is recorded in the token,
+// NewToken returns a token for servers with the given secret. It expires after ttl. server is recorded in the token,
 // but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
 // not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewToken(secret, serving.Rights(r), server, ttl, buckets...)
 }
 
-// NewNamedToken is like NewToken, but for a token with a name. Logs show the name, limits count by it, and
-// [Server.SetSecrets] can revoke it.
+// NewNamedToken is like NewToken, but the token has a name. Logs show the name, limits count by it, and
+// [Server.SetSecrets] can revoke the token by it.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	return serving.NewNamedToken(secret, name, serving.Rights(r), ttl, buckets...)
 }
@@ -110,12 +110,12 @@ type Server struct {
 	opts  serving.Options
 	grpc  *grpc.Server
 
-	access  access
-	memory  *budget
-	answers answers
-	leases  leases
-	copies  copier
-	calls   interceptor
+	access access
+	memory *budget
+	unsent unsentLimit
+	leases leases
+	copies copier
+	calls  interceptor
 
 	lifetime context.Context // done once the server shuts down
 	stop     context.CancelFunc
@@ -133,11 +133,11 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		}
 	}
 	s := &Server{Core: core, store: store, opts: core.Options()}
-	s.sql = newSQLServer(core, store, &s.answers, sqlInfos(s.opts.ReadOnly, s.opts.Version))
+	s.sql = newSQLServer(core, store, &s.unsent, sqlInfos(s.opts.ReadOnly, s.opts.Version))
 	s.FlightServer = flightsql.NewFlightServer(s.sql)
 	s.memory = &budget{BufferPool: mem.DefaultBufferPool(), Memory: core.Memory, patience: s.opts.Patience()}
 	s.memory.Overflow = s.memory.cancelHeaviest
-	s.answers.limit = s.opts.Memory / 4
+	s.unsent.limit = s.opts.Memory / 4
 	s.leases.byID = map[string]*lease{}
 	s.access = access{core, &s.opts, serving.NewCallLimit(maxHandshakes, maxHandshakes/8)}
 	s.lifetime, s.stop = context.WithCancel(context.Background())
@@ -154,7 +154,7 @@ func New(store *tables.Store, o *Options) (*Server, error) {
 		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		grpc.StreamInterceptor(s.calls.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name), &s.answers}),
+		grpc.StreamInterceptor(s.calls.interceptStream), grpc.ForceServerCodecV2(answerCodec{encoding.GetCodecV2(proto.Name), &s.unsent}),
 		grpc.StatsHandler(s.Conns), experimental.BufferPool(s.memory),
 	}
 	if s.opts.TLS != nil {
@@ -171,8 +171,8 @@ func (s *Server) Handshake(st flight.FlightService_HandshakeServer) error {
 	return s.access.handshake(st)
 }
 
-// Serve serves connections of l until ctx is done or an authorized client shuts down the server. It then
-// closes l, and gives running calls Options.Grace to finish.
+// Serve serves connections from l until ctx is done or an authorized client shuts down the server. It then closes l,
+// and gives running calls Options.Grace to finish.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

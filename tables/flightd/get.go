@@ -49,14 +49,14 @@ func (s *Server) get(t *flight.Ticket, st flight.FlightService_DoGetServer) erro
 	}
 	table := s.store.Bucket(c.Bucket).Table(c.Name)
 	if c.SQL == nil {
-		return s.answers.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
+		return s.unsent.sendReader(st, func(err error) error { return err }, func(ctx context.Context) (array.RecordReader, error) {
 			return table.Scan(ctx, &tables.ScanOptions{Dictionaries: true, Recycle: true})
 		})
 	}
 	if _, err := table.At(st.Context()); err != nil {
 		return err
 	}
-	return s.answers.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
+	return s.unsent.sendReader(st, statementError, func(ctx context.Context) (array.RecordReader, error) {
 		return s.store.Query(ctx, *c.SQL, &tables.QueryOptions{Bucket: c.Bucket, Recycle: true})
 	})
 }

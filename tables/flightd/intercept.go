@@ -20,15 +20,15 @@ import (
 
 const handshakeMethod = "/arrow.flight.protocol.FlightService/Handshake"
 
-// callHeader is a header with an id that the client chooses. The action partd.cancel can cancel the
-// call by this id even before the call returns anything.
+// callHeader is a header with an ID that the client chooses. With this ID, the action partd.cancel can cancel the call
+// even before the call returns anything.
 const (
 	callHeader  = "partd-call"
 	minIDLength = 16 // bytes, so that an id cannot be guessed
 )
 
-// checkProtocol refuses a call if its client speaks a later version of the protocol. Clients of other projects send no
-// version.
+// checkProtocol rejects a call if its client speaks a later version of the protocol. Clients from other projects send
+// no version.
 func checkProtocol(ctx context.Context) error {
 	for _, version := range metadata.ValueFromIncomingContext(ctx, operations.ProtocolHeader) {
 		if n, err := strconv.Atoi(version); err != nil || n > operations.ProtocolVersion {
@@ -38,7 +38,7 @@ func checkProtocol(ctx context.Context) error {
 	return nil
 }
 
-// interceptor authenticates the calls of clients, runs them, and ends those that stall or take too long.
+// interceptor authenticates clients' calls, runs them, and ends those that stall or take too long.
 type interceptor struct {
 	core    *serving.Core
 	opts    *serving.Options

@@ -25,14 +25,14 @@ import (
 type budget struct {
 	mem.BufferPool
 	*serving.Memory // bytes of buffers and of messages that are being processed
-	// the bytes of Memory that belong to requests without rows; limited to a quarter of Limit
+	// those of Memory's bytes that belong to requests without rows; limited to a quarter of Limit
 	requestBytes atomic.Int64
 
 	buffers sync.Map // *countedBuffer by address
 
 	mu       sync.Mutex
 	calls    []*call       // calls that have received data, in order of their first messages
-	rowsUsed int64         // the bytes of Memory that belong to decompressed rows
+	rowsUsed int64         // those of Memory's bytes that belong to decompressed rows
 	waiting  []*putRows    // puts waiting for memory, in order of arrival
 	patience time.Duration // how long a put may wait for memory for its rows
 }
@@ -88,8 +88,8 @@ func (b *budget) cancelCall(v *call) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == v })
 }
 
-// expect records the size of the message arriving on c, so that cancelHeaviest can choose the call to cancel. It does
-// not add the size to the total: Get adds each buffer as it arrives.
+// expect records the size of the message that is arriving on c, so that cancelHeaviest can choose the call to cancel.
+// It does not add the size to the total, because Get adds each buffer as it arrives.
 func (b *budget) expect(c *call, n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -117,8 +117,8 @@ func (b *budget) admit(c *call) error {
 	return nil
 }
 
-// setProcessing counts n bytes for the message that a call is processing, instead of the bytes for the
-// call's previous message.
+// setProcessing counts n bytes for the message that a call is processing, in place of the bytes for the call's previous
+// message.
 func (b *budget) setProcessing(c *call, n int64) {
 	b.mu.Lock()
 	previous := c.processing
@@ -128,9 +128,8 @@ func (b *budget) setProcessing(c *call, n int64) {
 	b.Add(n)
 }
 
-// addRequest counts a request without rows until its call ends, because the call may wait a long time before it
-// runs. All such requests share a quarter of the memory. admit ignores their bytes, so that puts do not wait for
-// these requests.
+// addRequest counts a request without rows until its call ends, because the call may wait a long time before it runs.
+// All such requests share a quarter of the memory. admit ignores their bytes, so that puts do not wait for them.
 func (b *budget) addRequest(c *call, n int64) {
 	b.mu.Lock()
 	c.requestBytes = n
@@ -152,10 +151,10 @@ func (b *budget) remove(c *call) {
 	b.calls = slices.DeleteFunc(b.calls, func(o *call) bool { return o == c })
 }
 
-// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection or if there are
-// lost buffers (see countedBuffer). Without tidy, lost buffers would count against the limit for a long time: in an
-// idle server, Go collects garbage only every two minutes. tidy runs each collection twice, because a sync.Pool keeps
-// its values during the first collection.
+// tidy collects garbage while the server is idle, if memory has grown a lot since the last collection, or if there are
+// lost buffers (see countedBuffer). Without tidy, lost buffers would count towards the limit for a long time, because
+// in an idle server, Go collects garbage only every two minutes. tidy collects twice, because a sync.Pool keeps its
+// values during the first collection.
 func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	const (
 		interval = 2 * time.Second
@@ -183,16 +182,16 @@ func (b *budget) tidy(ctx context.Context, core *serving.Core) {
 	}
 }
 
-// isIdle reports whether no Flight call is running and nothing reads or writes rows.
+// isIdle reports whether no Flight call is running, and nothing reads or writes rows.
 func isIdle(core *serving.Core) bool {
 	queries, _ := core.Queries.Counts()
 	puts, _ := core.Puts.Counts()
 	return core.Conns.Calls() == 0 && queries+puts == 0
 }
 
-// putRows is the allocator for the decompressed batches of one put. All puts share a quarter of the budget.
-// The other three quarters remain for messages, so that rows can never block all messages. If memory is not
-// available in time, putRows panics; Arrow's readers return the panic as an error.
+// putRows is the allocator for the decompressed batches of one put. All puts share a quarter of the budget. The other
+// three quarters remain for messages, so that rows can never block all messages. If memory does not become available in
+// time, putRows panics; Arrow's readers return the panic as an error.
 type putRows struct {
 	budget   *budget
 	call     *call

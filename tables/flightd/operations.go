@@ -59,12 +59,12 @@ func (s *Server) sendResampled(ticket []byte, stream flight.FlightService_DoGetS
 	})
 }
 
-// sendRowsFor decodes a ticket into c, calls open, and sends the rows of the returned reader.
+// sendRowsFor decodes a ticket into c, calls open, and sends the rows of the reader that open returns.
 func (s *Server) sendRowsFor(ticket []byte, c any, stream flight.FlightService_DoGetServer, open func(context.Context) (array.RecordReader, error)) error {
 	if err := operations.Unmarshal(ticket, c); err != nil {
 		return invalidCall(err)
 	}
-	return serving.Status(s.answers.sendReader(stream, func(err error) error { return err }, open))
+	return serving.Status(s.unsent.sendReader(stream, func(err error) error { return err }, open))
 }
 
 // runPut handles a stream whose command is an operations.Put.

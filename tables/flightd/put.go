@@ -33,8 +33,8 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	d := first.FlightDescriptor
 	serving.NoteRequest(st.Context(), "", d.GetCmd())
 	if d.GetType() == flight.DescriptorCMD && isSQL(d.GetCmd()) {
-		// This new server, unlike s.FlightServer, allocates decompressed batches from the limited memory of the put.
-		// s.sql checks the right to write later, because a client without this right may bind a query's parameters.
+		// Unlike s.FlightServer, this new server allocates decompressed batches from the put's limited memory. s.sql
+		// checks the right to write later, because a client without this right may bind a query's parameters.
 		return flightsql.NewFlightServerWithAllocator(s.sql, rows).DoPut(checked)
 	}
 	if err := serving.RequireWrite(st.Context()); err != nil {
@@ -51,7 +51,7 @@ func (s *Server) DoPut(st flight.FlightService_DoPutServer) error {
 	return asShootsError(s.put(d, checked, rows))
 }
 
-// checkedStream is the stream of a put. Recv checks each message.
+// checkedStream is a put's stream. Recv checks each message.
 type checkedStream struct {
 	flight.FlightService_DoPutServer
 	ctx      context.Context    // with the memory for the rows

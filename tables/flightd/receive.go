@@ -24,17 +24,17 @@ import (
 const (
 	maxRequest   = 1 << 20
 	maxAction    = 2 << 20  // metadata and rules may each have up to 1 MiB
-	maxHandshake = 64 << 10 // small, because the server has not yet checked a token
+	maxHandshake = 64 << 10 // small, because the server has not checked a token yet
 )
 
-// A request of at least minCharged bytes counts against Options.Memory as decodedFactor times its
-// size, to cover the memory of its decoded form.
+// A request of at least minCharged bytes counts towards Options.Memory as decodedFactor times its size, to cover the
+// memory of its decoded form.
 const decodedFactor = 16
 
-// requestTimeout limits the time until the request has arrived, for calls that take a single message.
+// requestTimeout limits how long a request may take to arrive, for calls that take a single message.
 const requestTimeout = 10 * time.Second
 
-// maxHandshakes limits concurrent handshakes. One host may run an eighth of them.
+// maxHandshakes limits concurrent handshakes; one host may run an eighth of them.
 const maxHandshakes = 256
 
 // serviceDesc returns Flight's service with its unary methods declared as streams. For a unary method, gRPC would
@@ -58,8 +58,8 @@ func serviceDesc() *grpc.ServiceDesc {
 	return &d
 }
 
-// transportStream contains the methods of gRPC's transport stream that this package calls to read messages. gRPC's
-// RecvMsg is not used, because it decompresses messages, and has a single size limit for all methods.
+// transportStream contains the methods of gRPC's transport stream that this package calls to read messages. It does not
+// use gRPC's RecvMsg, which decompresses messages and has a single size limit for all methods.
 type transportStream interface {
 	RecvCompress() string
 	ReadMessageHeader(header []byte) error
@@ -78,7 +78,7 @@ func transportOf(ctx context.Context) (transportStream, error) {
 	return st, nil
 }
 
-// requests reads the messages that the client of a call sends.
+// requests reads the messages that a call's client sends.
 type requests struct {
 	*call
 	transport    transportStream

@@ -18,7 +18,7 @@ import (
 )
 
 // sendRows sends the rows of r. It does not return r's errors, so the caller must check r.Err.
-func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
+func (a *unsentLimit) sendRows(st flight.FlightService_DoGetServer, r array.RecordReader) error {
 	a.senders.Add(1)
 	defer a.senders.Add(-1)
 	if encoded, ok := r.(interface {
@@ -49,8 +49,8 @@ func (a *answers) sendRows(st flight.FlightService_DoGetServer, r array.RecordRe
 	return w.Close() // sends the schema if there were no rows
 }
 
-// maxWholeFields limits the fields of batches that are sent as one message. The header has up to 64 bytes for each
-// field, and header and batch must stay below 4 MiB.
+// maxWholeFields limits the number of fields in batches that are sent as one message. The header has up to 64 bytes for
+// each field, and the header and the batch together must stay below 4 MiB.
 const maxWholeFields = 2000
 
 // fieldCount returns the number of columns, including those within columns.
@@ -61,10 +61,11 @@ func fieldCount(s *arrow.Schema) (n int) {
 	return n
 }
 
-// maxMessage returns the maximum size in bytes of a batch that is sent as one message. It returns 0 if so many calls
-// send rows that their unsent messages could take more than half of the limit. Each call then sends small messages.
-func (a *answers) maxMessage() int64 {
-	const unsentMessages = 3 // of a call whose client reads slowly
+// maxMessage returns the maximum size, in bytes, of a batch that is sent as one message. If so many calls are sending
+// rows that their unsent messages could take more than half of the limit, it returns 0; each call then sends small
+// messages.
+func (a *unsentLimit) maxMessage() int64 {
+	const unsentMessages = 3 // in a call whose client reads slowly
 	if unsentMessages*datafile.RecycledBytes*a.senders.Load() > a.limit/2 {
 		return 0
 	}
@@ -99,9 +100,9 @@ func (w *rowsWriter) WritePayload(p ipc.Payload) error {
 	return w.stream.SendMsg(m)
 }
 
-// sendReader sends the rows of the reader that open returns, and holds a slot for queries until all are sent. explain
-// converts the errors of open and of the reader.
-func (a *answers) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
+// sendReader sends the rows of the reader that open returns, and holds a query slot until all are sent. explain
+// converts errors from open and from the reader.
+func (a *unsentLimit) sendReader(st flight.FlightService_DoGetServer, explain func(error) error, open func(context.Context) (array.RecordReader, error)) error {
 	release, err := serving.AcquireQuery(st.Context())
 	if err != nil {
 		return err

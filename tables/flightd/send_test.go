@@ -18,13 +18,13 @@ import (
 // sentMessages records the encoded messages of a stream.
 type sentMessages struct {
 	flight.FlightService_DoGetServer
-	call    *call
-	answers *answers
-	sent    []mem.BufferSlice
+	call   *call
+	unsent *unsentLimit
+	sent   []mem.BufferSlice
 }
 
 func (s *sentMessages) SendMsg(m any) error {
-	data, err := answerCodec{encoding.GetCodecV2(proto.Name), s.answers}.Marshal(&answer{m, s.call})
+	data, err := answerCodec{encoding.GetCodecV2(proto.Name), s.unsent}.Marshal(&answer{m, s.call})
 	s.sent = append(s.sent, data)
 	return err
 }
@@ -55,9 +55,9 @@ func TestSendRows(t *testing.T) {
 			want := part.NewSlice(0, c.part)
 			r, err := array.NewRecordReader(schema, []arrow.RecordBatch{part})
 			must(t, err)
-			s := &Server{answers: answers{limit: 1 << 30}}
-			stream := &sentMessages{call: new(call), answers: &s.answers}
-			must(t, s.answers.sendRows(stream, r))
+			s := &Server{unsent: unsentLimit{limit: 1 << 30}}
+			stream := &sentMessages{call: new(call), unsent: &s.unsent}
+			must(t, s.unsent.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
 			for _, data := range stream.sent {
@@ -77,14 +77,14 @@ func TestSendRows(t *testing.T) {
 			if keeps := allocator.CurrentAlloc() > 0; keeps != c.keeps {
 				t.Errorf("an unsent message keeps its batch: %v, want %v", keeps, c.keeps)
 			}
-			if c.part > 10 && s.answers.bytes < c.part*12 {
-				t.Errorf("%d bytes count as unsent, want at least %d", s.answers.bytes, c.part*12)
+			if c.part > 10 && s.unsent.bytes < c.part*12 {
+				t.Errorf("%d bytes count as unsent, want at least %d", s.unsent.bytes, c.part*12)
 			}
 			for _, data := range stream.sent {
 				data.Free()
 			}
-			if s.answers.bytes != 0 {
-				t.Errorf("after all messages are sent, %d bytes count as unsent", s.answers.bytes)
+			if s.unsent.bytes != 0 {
+				t.Errorf("after all messages are sent, %d bytes count as unsent", s.unsent.bytes)
 			}
 		})
 	}
@@ -119,9 +119,9 @@ func TestSizeOfWideMessages(t *testing.T) {
 	}
 	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
 	must(t, err)
-	s := &Server{answers: answers{limit: 1 << 30}}
-	stream := &sentMessages{call: new(call), answers: &s.answers}
-	must(t, s.answers.sendRows(stream, r))
+	s := &Server{unsent: unsentLimit{limit: 1 << 30}}
+	stream := &sentMessages{call: new(call), unsent: &s.unsent}
+	must(t, s.unsent.sendRows(stream, r))
 	for i, data := range stream.sent {
 		if data.Len() > 4<<20 {
 			t.Errorf("message %d has %d bytes, more than many programs accept", i, data.Len())

@@ -24,19 +24,19 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It
-// stores nothing for its clients: tickets and handles of prepared statements contain the statement,
-// so they survive a restart. A ticket or handle grants no rights beyond the caller's.
+// sqlServer implements Flight SQL: statements, prepared statements, ingestion and the catalog. It stores nothing for
+// its clients: a ticket or a prepared statement's handle contains the statement, so it survives a restart. A ticket or
+// handle grants no rights beyond the caller's.
 type sqlServer struct {
 	flightsql.BaseServer
-	core    *serving.Core
-	store   *tables.Store
-	infos   []uint32 // ids of the supported SQL infos
-	answers *answers
+	core   *serving.Core
+	store  *tables.Store
+	infos  []uint32 // ids of the supported SQL infos
+	unsent *unsentLimit
 }
 
-func newSQLServer(core *serving.Core, store *tables.Store, answers *answers, infos map[flightsql.SqlInfo]any) *sqlServer {
-	s := &sqlServer{core: core, store: store, answers: answers}
+func newSQLServer(core *serving.Core, store *tables.Store, unsent *unsentLimit, infos map[flightsql.SqlInfo]any) *sqlServer {
+	s := &sqlServer{core: core, store: store, unsent: unsent}
 	s.Alloc = memory.DefaultAllocator
 	for id, value := range infos {
 		if err := s.RegisterSqlInfo(id, value); err != nil {
@@ -47,7 +47,7 @@ func newSQLServer(core *serving.Core, store *tables.Store, answers *answers, inf
 	return s
 }
 
-// CancelFlightInfo cancels the running executions of a query. An execution runs until its result was sent.
+// CancelFlightInfo cancels a query's running executions. An execution counts as running until its result has been sent.
 func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightInfoRequest) (flight.CancelFlightInfoResult, error) {
 	canceled := false
 	for _, e := range r.GetInfo().GetEndpoint() {
@@ -68,8 +68,8 @@ func (s *sqlServer) CancelFlightInfo(_ context.Context, r *flight.CancelFlightIn
 	return flight.CancelFlightInfoResult{Status: flight.CancelStatusNotCancellable}, nil
 }
 
-// info returns a FlightInfo for the result of a ticket; schema may be nil. The endpoint names no location, so
-// clients get the result from this server.
+// info returns a FlightInfo for a ticket's result; schema may be nil. The endpoint names no location, so clients get
+// the result from this server.
 func info(desc *flight.FlightDescriptor, schema *arrow.Schema, ticket []byte) *flight.FlightInfo {
 	i := &flight.FlightInfo{
 		FlightDescriptor: desc, TotalRecords: -1, TotalBytes: -1,
@@ -98,8 +98,8 @@ func produce(chunks chan<- flight.StreamChunk, f func() error) {
 	}
 }
 
-// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32,
-// bool or nil.
+// streamRows calls fill, and streams the rows that fill passes to add. Each value must be a string, []byte, int32, bool
+// or nil.
 func streamRows(ctx context.Context, schema *arrow.Schema, fill func(add func(...any) error) error) (*arrow.Schema, <-chan flight.StreamChunk, error) {
 	const batchRows = 512
 	chunks := make(chan flight.StreamChunk)
@@ -197,8 +197,8 @@ func (st statement) options(ctx context.Context) (*tables.QueryOptions, func(), 
 	}, nil
 }
 
-// statementHandle returns the handle of the statement in a ticket, and whether the ticket is a prepared statement. If
-// the ticket contains no statement, such as a request about the catalog, ok is false.
+// statementHandle returns the handle of the statement in a ticket, and whether the ticket is for a prepared statement.
+// If the ticket contains no statement, such as a request about the catalog, ok is false.
 func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 	var a anypb.Any
 	if proto.Unmarshal(t.Ticket, &a) != nil {
@@ -214,7 +214,7 @@ func statementHandle(t *flight.Ticket) (handle []byte, prepared, ok bool) {
 	return nil, false, false
 }
 
-// headerID returns the value of the call's header "id", which makes a write safe to repeat, or "".
+// headerID returns the value of the call's header "id", which makes a write safe to repeat, or "" if there is none.
 func headerID(ctx context.Context) string {
 	md, _ := metadata.FromIncomingContext(ctx)
 	return cmp.Or(md.Get("id")...)

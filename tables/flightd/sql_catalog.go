@@ -23,13 +23,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// The only catalog is catalogName, and its schemas are the buckets.
+// There is one catalog, catalogName; its schemas are the buckets.
 const (
 	catalogName = "partd"
 	tableType   = "TABLE"
 
-	// defaultSchema is the schema of the default bucket, whose empty name SQL and tools do not accept. If
-	// there is a bucket called default, defaultSchema is the schema of that bucket instead.
+	// defaultSchema is the schema for the default bucket, because SQL and tools do not accept its empty name. If there
+	// is a bucket called default, defaultSchema is the schema for that bucket instead.
 	defaultSchema = "default"
 )
 
@@ -191,8 +191,8 @@ func (s *sqlServer) addTable(ctx context.Context, schemaName string, t tables.Ta
 	return err
 }
 
-// withoutViews replaces Arrow's view types with string and binary, as in the results of SQL. Apache's JDBC driver does
-// not support view types: one such column would make its whole list of tables fail.
+// withoutViews replaces Arrow's view types with string and binary, as in SQL results. Apache's JDBC driver does not
+// support view types: one such column would make its whole list of tables fail.
 func withoutViews(s *arrow.Schema) *arrow.Schema {
 	withoutView := func(t arrow.DataType) arrow.DataType {
 		switch t.ID() {
@@ -243,8 +243,8 @@ func compilePattern(expression string) (*regexp.Regexp, error) {
 	return regexp.Compile(expression)
 }
 
-// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table
-// was just deleted, is damaged, or has a column of an unsupported type.
+// isUnlisted reports whether lists omit a table because reading its schema failed with err: the table has just been
+// deleted, is damaged, or has a column of an unsupported type.
 func isUnlisted(err error) bool {
 	return errors.Is(err, tables.ErrNotFound) || errors.Is(err, tables.ErrDamaged) || errors.As(err, new(*tables.SchemaError))
 }

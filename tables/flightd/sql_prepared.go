@@ -34,10 +34,10 @@ func (s *sqlServer) CreatePreparedStatement(ctx context.Context, r flightsql.Act
 	return result, err
 }
 
-// declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of
-// other types. The schema suits Apache's JDBC driver, which sends times in milliseconds regardless of their unit in the
-// schema. The driver cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL
-// casts to any type.
+// declaredParameters returns the schema that clients see for a statement's parameters. Clients may bind values of other
+// types. The schema suits Apache's JDBC driver, which sends times in milliseconds, whatever their unit in the schema.
+// The driver cannot bind a value to a parameter of type null, so such a parameter becomes a string, which SQL casts to
+// any type.
 func declaredParameters(parameters *arrow.Schema) *arrow.Schema {
 	fields := parameters.Fields()
 	for i, f := range fields {
@@ -82,7 +82,7 @@ func (s *sqlServer) DoPutPreparedStatementQuery(ctx context.Context, cmd flights
 	if err != nil {
 		return nil, err
 	}
-	release, err := serving.AcquireQuery(ctx) // decoding and checking the parameters takes as much as a query
+	release, err := serving.AcquireQuery(ctx) // decoding and checking the parameters takes as much work as a query
 	if err != nil {
 		return nil, serving.Status(err)
 	}

@@ -33,10 +33,10 @@ func (s *sqlServer) describe(ctx context.Context, st statement) (*tables.QueryDe
 	return d, serving.Status(err)
 }
 
-// executionInfo returns the ticket for one execution, with an id for canceling it. If parameters are bound,
-// executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows.
-// It also omits the schema of a write, because a client that already has the schema may end the call before the write
-// is complete.
+// executionInfo returns the ticket for one execution, with an ID for canceling it. If parameters are bound,
+// executionInfo omits the schema: the parameters may change the columns, and clients would then reject the rows. It
+// also omits the schema of a write, because a client that already has the schema may end the call before the write is
+// complete.
 func (s *sqlServer) executionInfo(ctx context.Context, st statement, desc *flight.FlightDescriptor) (*flight.FlightInfo, error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
 	d := new(tables.QueryDescription)
@@ -111,8 +111,8 @@ func (s *sqlServer) query(ctx context.Context, st statement) (_ array.RecordRead
 	}, nil
 }
 
-// run runs the statement of a ticket, and sends its result. If the ticket is the handle of a prepared statement, the
-// statement must not write, because it would write again if the client repeats the call.
+// run runs the statement in a ticket, and sends its result. If the ticket is a prepared statement's handle, the
+// statement must not write, because it would write again if the client repeated the call.
 func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w flight.FlightService_DoGetServer) error {
 	st, err := parseStatement(handle)
 	if err != nil {
@@ -122,7 +122,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w fli
 	defer unregister()
 	if tables.IsWrite(st.SQL) {
 		if prepared {
-			return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket of GetFlightInfo")
+			return status.Error(codes.InvalidArgument, "a statement that writes needs a ticket from GetFlightInfo")
 		}
 		return s.execAndSendCount(ctx, st, w)
 	}
@@ -134,7 +134,7 @@ func (s *sqlServer) run(ctx context.Context, handle []byte, prepared bool, w fli
 		return err
 	}
 	defer end()
-	err = s.answers.sendRows(w, r)
+	err = s.unsent.sendRows(w, r)
 	return serving.Status(cmp.Or(context.Cause(ctx), r.Err(), err))
 }
 

@@ -28,7 +28,7 @@ func (s *sqlServer) EndTransaction(context.Context, flightsql.ActionEndTransacti
 	return errTransactions
 }
 
-// exec runs a statement that writes, and returns the number of rows changed. For several rows of parameters, see
+// exec runs a statement that writes, and returns the number of changed rows. For several rows of parameters, see
 // tables.ExecOptions.Parameters.
 func (s *sqlServer) exec(ctx context.Context, st statement, parameters arrow.RecordBatch) (int64, error) {
 	serving.Note(ctx, st.Bucket, st.SQL)
@@ -57,8 +57,8 @@ func (s *sqlServer) DoPutCommandStatementUpdate(ctx context.Context, cmd flights
 	return s.exec(ctx, st, nil)
 }
 
-// DoPutPreparedStatementUpdate runs a prepared statement with the rows of the stream as parameters. If the stream has
-// no columns, it uses the parameters in the handle, if any.
+// DoPutPreparedStatementUpdate runs a prepared statement with the stream's rows as parameters. If the stream has no
+// columns, it uses the parameters in the handle, if any.
 func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flightsql.PreparedStatementUpdate, r flight.MessageReader) (int64, error) {
 	st, err := parseStatement(cmd.GetPreparedStatementHandle())
 	if err != nil {
@@ -94,13 +94,13 @@ func (s *sqlServer) DoPutPreparedStatementUpdate(ctx context.Context, cmd flight
 	return s.exec(ctx, st, rows)
 }
 
-// changedRowsSchema is the schema of the answer to a statement that writes. Its metadata distinguishes it from a
-// SELECT's result.
+// changedRowsSchema is the schema of the answer to a statement that writes. Its metadata distinguishes the answer from
+// a SELECT's result.
 var changedRowsSchema = arrow.NewSchema([]arrow.Field{{Name: "rows", Type: arrow.PrimitiveTypes.Int64}}, new(arrow.MetadataFrom(map[string]string{"partd.changed_rows": "1"})))
 
-// execAndSendCount runs a ticket's statement, which must write, and sends one row with the number of
-// rows changed. A ticket of GetFlightInfo can be used twice: the second call changes nothing and sends the same number.
-// The exceptions are DROP, ALTER and CREATE SCHEMA, which can fail the second time.
+// execAndSendCount runs a ticket's statement, which must write, and sends one row with the number of changed rows. A
+// ticket from GetFlightInfo can be used twice: the second call changes nothing and sends the same number. The
+// exceptions are DROP, ALTER and CREATE SCHEMA, which can fail the second time.
 func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight.FlightService_DoGetServer) error {
 	o, release, err := st.options(ctx)
 	if err != nil {
@@ -117,5 +117,5 @@ func (s *sqlServer) execAndSendCount(ctx context.Context, st statement, w flight
 	if err != nil {
 		return err
 	}
-	return s.answers.sendRows(w, rows)
+	return s.unsent.sendRows(w, rows)
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// answers limits the memory of the server's unsent messages. gRPC's SendMsg only queues a message, and a call's
+// unsentLimit limits the memory of the server's unsent messages. gRPC's SendMsg only queues a message, and a call's
 // last message outlives the call. Above the limit, the server closes the connection of one call: the newest call
 // of the host with the most unsent bytes. If only one call has unsent bytes, that call continues.
-type answers struct {
+type unsentLimit struct {
 	limit   int64
 	senders atomic.Int64 // number of calls that send rows
 
@@ -31,10 +31,10 @@ type answer struct {
 	call    *call
 }
 
-// answerCodec encodes Flight's messages, and counts the bytes of each answer until it is sent.
+// answerCodec encodes Flight's messages, and counts an answer's bytes until it is sent.
 type answerCodec struct {
 	encoding.CodecV2
-	answers *answers
+	unsent *unsentLimit
 }
 
 // Marshal implements encoding.CodecV2.
@@ -43,7 +43,7 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	pending := &pendingAnswer{answers: c.answers, call: a.call}
+	pending := &pendingAnswer{unsent: c.unsent, call: a.call}
 	var err error
 	if rows, ok := a.message.(*rowsMessage); ok {
 		pending.data, pending.n, pending.batch = rows.encode()
@@ -57,14 +57,14 @@ func (c answerCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return pending.charge(), nil
 }
 
-// pendingAnswer is the buffer pool of a single message, and so learns when the message has been sent: gRPC
-// then returns it to the pool. If the connection was closed, gRPC may drop the message instead; the garbage
-// collector then runs cleanup.
+// pendingAnswer is the buffer pool for a single message. That way, it learns when the message has been sent, because
+// gRPC then returns the message to the pool. If the connection was closed, gRPC may drop the message instead; the
+// garbage collector then runs cleanup.
 type pendingAnswer struct {
 	mem.BufferPool
 	data    mem.BufferSlice
-	batch   arrow.RecordBatch // has the memory of data, unless it is nil
-	answers *answers
+	batch   arrow.RecordBatch // owns the memory of data; can be nil
+	unsent  *unsentLimit
 	call    *call
 	n       int64 // bytes of memory
 	cleanup runtime.Cleanup
@@ -76,14 +76,14 @@ func (u *pendingAnswer) charge() mem.BufferSlice {
 		batch arrow.RecordBatch
 		n     int64
 	}
-	answers, call := u.answers, u.call
+	unsent, call := u.unsent, u.call
 	u.cleanup = runtime.AddCleanup(u, func(c counted) {
-		answers.add(call, -c.n)
+		unsent.add(call, -c.n)
 		if c.batch != nil {
 			c.batch.Release()
 		}
 	}, counted{u.batch, u.n})
-	answers.add(call, u.n)
+	unsent.add(call, u.n)
 	const minPooled = 2 << 10 // gRPC does not return smaller buffers to their pool
 	last := len(u.data) - 1
 	end := u.data[last].ReadOnlyData()
@@ -96,7 +96,7 @@ func (u *pendingAnswer) charge() mem.BufferSlice {
 // Put implements mem.BufferPool.
 func (u *pendingAnswer) Put(*[]byte) {
 	u.cleanup.Stop()
-	u.answers.add(u.call, -u.n)
+	u.unsent.add(u.call, -u.n)
 	u.data.Free()
 	if u.batch != nil {
 		u.batch.Release()
@@ -104,7 +104,7 @@ func (u *pendingAnswer) Put(*[]byte) {
 }
 
 // add adds n, which may be negative, to the unsent bytes of a call, and enforces the limit.
-func (a *answers) add(w *call, n int64) {
+func (a *unsentLimit) add(w *call, n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if w.closed { // the call's bytes are no longer counted
@@ -141,8 +141,8 @@ func (m *rowsMessage) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// encode returns the message, and the memory in bytes that it needs until it is sent. It copies a small message, and a
-// message that would keep much more memory than its own. Otherwise, the message refers to the batch, which the caller
+// encode returns the message, and the memory, in bytes, that it needs until it is sent. It copies a small message, and
+// one that would keep much more memory than its own alive. Otherwise, the message refers to the batch, which the caller
 // must release after the message has been sent.
 func (m *rowsMessage) encode() (data mem.BufferSlice, size int64, batch arrow.RecordBatch) {
 	size = int64(m.pieces.Len())

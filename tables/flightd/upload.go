@@ -67,8 +67,8 @@ func (u *upload) Next() bool {
 	return true
 }
 
-// reserve waits for n bytes of memory. The batch needs them in addition to the size of its message, because
-// values that share memory in the message will be stored separately.
+// reserve waits for n bytes of memory, which the batch needs in addition to the size of its message: values that share
+// memory in the message will be stored separately.
 func (u *upload) reserve(n int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -89,7 +89,7 @@ func (u *upload) Err() error {
 	return u.MessageReader.Err()
 }
 
-// readAll returns all rows as one batch, or nil if there are none. The batch counts against the memory of puts until
+// readAll returns all rows as one batch, or nil if there are none. The batch counts towards the memory for puts until
 // the call ends. The caller must release the batch.
 func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	var batches []arrow.RecordBatch
@@ -112,9 +112,8 @@ func (u *upload) readAll() (_ arrow.RecordBatch, err error) {
 	return take.Concat(batches)
 }
 
-// flightReader returns a reader of the rows in a stream of checked messages. The reader allocates
-// decompressed buffers from m, and returns m's panics as errors. The caller must check the reader's
-// batches with an arrowsafe.Checker.
+// flightReader returns a reader of the rows in a stream of checked messages. The reader allocates decompressed buffers
+// from m, and returns m's panics as errors. The caller must check the reader's batches with an arrowsafe.Checker.
 func flightReader(st flight.DataStreamReader, m memory.Allocator) (r *flight.Reader, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -53,8 +53,8 @@ type action struct {
 	command func(*command, *actionJSON) // adds the operation's flags and names
 }
 
-// newAction returns the action for an operation. input converts the parameters to the operation's
-// input, and output converts its result for the page.
+// newAction returns the action for an operation. input converts the parameters to the operation's input, and output
+// converts the operation's result for the page.
 func newAction[In, Out any](o operations.Operation[In, Out], input func(*actionJSON) (*In, error), output func(Out) any, command func(*command, *actionJSON)) action {
 	return action{o.Entry, func(ctx context.Context, s *tables.Store, a *actionJSON) (any, error) {
 		in, err := input(a)
@@ -196,8 +196,7 @@ func (h *handler) action(q *request) error {
 	return q.reply(map[string]any{"result": result, "command": text})
 }
 
-// isDryRun reports whether the client requests only the command line, and returns the right that the
-// request needs.
+// isDryRun reports whether the client requests only the command line. It also returns the right that the request needs.
 func (q *request) isDryRun() (bool, serving.Rights) {
 	if q.URL.Query().Get("dry") != "" {
 		return true, serving.Read

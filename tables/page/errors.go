@@ -135,8 +135,8 @@ func checkNames(names ...string) error {
 	return nil
 }
 
-// failure is the error that cut off a stream of rows. The client requests the error separately, because
-// the status of the answer was already sent.
+// failure is the error that cut off a stream of rows. The client has to request the error separately, because the
+// status of the response has already been sent.
 type failure struct {
 	id string
 	*problem

@@ -16,7 +16,7 @@ import (
 
 const (
 	maxBody       = 1 << 20  // maximum size of a JSON body, in bytes
-	largeBody     = 64 << 10 // larger JSON bodies count against MaxLargeRequests, because decoding multiplies their size
+	largeBody     = 64 << 10 // larger JSON bodies count towards MaxLargeRequests: decoding multiplies their size
 	maxPublicBody = 16 << 10 // maximum size of the body of a request without a token
 	maxFailures   = 1000     // number of recent failures that a handler keeps for GET /api/query/{id}/error
 )
@@ -40,7 +40,7 @@ type handler struct {
 }
 
 // Handler returns a handler that serves the page for a store. server is the Core of a flightd.Server for the same
-// store. Requests from the page need the same tokens as Flight calls, and count against the same limits.
+// store. Requests from the page need the same tokens as Flight calls, and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), url: o.URL, requests: server.NewRequests()}
 	h.isolated = formats.NewIsolatedReader(h.opts.Memory / 2)
@@ -120,7 +120,7 @@ type endpoint struct {
 
 type request struct {
 	*serving.Request
-	hasBody    bool   // whether some of the answer's body was sent
+	hasBody    bool   // whether part of the response body has been sent
 	id         string // set by cancellable
 	unregister func() // unregisters id
 }

@@ -32,8 +32,8 @@ func parseMode(mode string) (tables.PutMode, error) {
 	return m, nil
 }
 
-// put first stores the upload in an unnamed temporary file, because the types of text columns are known only after
-// the whole file has been read.
+// put first stores the upload in an unnamed temporary file, because the types of text columns are known only after the
+// whole file has been read.
 func (h *handler) put(q *request) error {
 	bucket, table, err := q.names()
 	p := q.URL.Query()
@@ -111,7 +111,7 @@ func (h *handler) put(q *request) error {
 }
 
 // knownColumns returns the columns of a table to which rows are appended, or nil if the rows determine the columns. It
-// returns an error if the table exists although the mode forbids that.
+// returns an error if the table exists although the mode does not allow that.
 func (h *handler) knownColumns(ctx context.Context, bucket, table string, mode tables.PutMode) (*arrow.Schema, error) {
 	existing, err := h.store.Bucket(bucket).Table(table).At(ctx)
 	switch {

@@ -139,8 +139,7 @@ func matches(info tables.TableInfo, words []string) bool {
 	return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(joined, w) })
 }
 
-// parseState parses a version or the name of a snapshot. If both are empty, it returns nil, which means
-// the current state.
+// parseState parses a version or a snapshot name. If both are empty, it returns nil, which means the current state.
 func parseState(version, snapshot string) (tables.At, error) {
 	switch {
 	case version != "" && snapshot != "":

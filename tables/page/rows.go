@@ -30,7 +30,7 @@ type view struct {
 	sql    string    // a statement that replaces the table, or ""
 	before tables.At // earlier state for comparisons in sql
 	filter string
-	// what the statement for the rows selects from: a subquery of keepNanoseconds, or "" for the table
+	// where the statement for the rows selects from: a subquery from keepNanoseconds, or "" for the table
 	source string
 	star   string            // select list of the statement for the rows, from keepNanoseconds; "" means *
 	exact  map[string]string // for each column with exact nanoseconds, the name of the exact column in source
@@ -122,8 +122,10 @@ func (v *view) fromSource(source, condition string) string {
 	return sql
 }
 
-// linesAbove returns the number of lines that a generated statement has before the filter, to correct the lines in
-// errors. The 2 counts the line breaks in "\nWHERE (\n".
+// linesAbove returns the number of lines before the filter in a generated statement, to correct the line numbers in
+// errors. The 2 counts the line breaks in "
+// WHERE (
+// ".
 func (v *view) linesAbove() int { return 2 + strings.Count(v.name+v.sql, "\n") }
 
 func (v *view) orderBy(reverse bool) string {
@@ -223,9 +225,9 @@ func (h *handler) rows(q *request) error {
 
 func limitClause(n, offset int64) string { return fmt.Sprintf(" LIMIT %d OFFSET %d", n, offset) }
 
-// pageSQL returns the statement for a page: n of total rows, beginning at offset. Sorting whole rows is slow, and
-// needs memory for all rows up to the page. pageSQL therefore finds a range of the first sort key that includes the
-// page, and the statement sorts only the rows in that range.
+// pageSQL returns the statement for a page: n of total rows, starting at offset. Sorting whole rows is slow, and needs
+// memory for all rows up to the page. So pageSQL finds a range of the first sort key that includes the page, and the
+// statement sorts only the rows in that range.
 func (h *handler) pageSQL(q *request, v *view, o *tables.QueryOptions, offset, n, total int64) (string, error) {
 	const maxFromEnd = 10_000
 	rowsAfter := total - offset - n

@@ -29,9 +29,8 @@ const (
 	maxStreams     = 64 // concurrent requests on one HTTP/2 connection
 )
 
-// Serve serves connections of l with h until ctx ends. It then closes l, and gives running requests
-// the server's grace period to finish. If the server uses TLS, Serve also accepts connections without
-// TLS, for monitoring.
+// Serve serves connections from l with h until ctx ends. It then closes l, and gives running requests the server's
+// grace period to finish. If the server uses TLS, Serve also accepts connections without TLS, for monitoring.
 func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Handler) error {
 	o := server.Options()
 	s := &http.Server{

@@ -42,8 +42,8 @@ func (q *request) runSend(f func() error) error {
 	return err
 }
 
-// stream answers with the rows of a statement, encoded in format f. It sends at most limit rows; 0 means
-// all. v is the view that the statement was built for, or nil for a statement that the client wrote.
+// stream answers with the rows of a statement, encoded in format f. It sends at most limit rows; 0 means all. v is the
+// view for which the statement was built, or nil if the client wrote the statement.
 func (h *handler) stream(q *request, f formats.Format, sql string, o *tables.QueryOptions, limit int64, v *view) error {
 	linesAbove := 0
 	if v != nil {
@@ -195,7 +195,7 @@ func parseFormat(p url.Values) (f formats.Format, contentType string, err error)
 	return f, contentType, err
 }
 
-// changes answers with the result of Table.Changes. Headers contain the version that the changes lead to, and the
+// changes answers with the result of Table.Changes. Headers contain the version to which the changes lead, and the
 // table's UUID.
 func (h *handler) changes(q *request) error {
 	p := q.URL.Query()

@@ -42,14 +42,14 @@ type BackupInfo struct {
 	Time time.Time // creation time, by the bucket's clock
 }
 
-// backup is the object that lists a backup's tables. It is created after all files of the backup.
+// backup is the object that lists a backup's tables. It is created after all of the backup's files.
 type backup struct {
 	ID     string  `json:"id"`
 	Tables []entry `json:"tables"`
 }
 
-// entry is a record that UnmarshalJSON validates. Otherwise a forged list such as [{},{},…] could
-// decode to so many empty records that they fill the memory.
+// entry is a record that UnmarshalJSON validates. Otherwise, a forged list such as [{},{},…] could decode to so many
+// empty records that they fill the memory.
 type entry struct{ record }
 
 // UnmarshalJSON decodes and checks a record.
@@ -83,12 +83,12 @@ func Backups(ctx context.Context, b objstore.Bucket) (all []BackupInfo, err erro
 	return all, err
 }
 
-// Backup copies the newest version of every table to a bucket, under the given name. It first fetches the
-// files that are missing from this directory. It reuses files that earlier backups sent to the bucket. If verify
-// is true, Backup reads the reused files and replaces damaged ones, and checks the files that it sends.
+// Backup copies the newest version of every table to a bucket, under the given name. It first fetches files that are
+// missing from this directory. It reuses files that earlier backups sent to the bucket. If verify is true, Backup reads
+// the reused files, replaces damaged ones, and checks the files that it sends.
 //
-// An interrupted backup is not listed, but the next backup reuses its files. If a backup of that name
-// exists, the error wraps fs.ErrExist.
+// An interrupted backup is not listed, but the next backup reuses its files. If a backup of this name already exists,
+// the error wraps fs.ErrExist.
 func (n *Node) Backup(ctx context.Context, to objstore.Bucket, name string, verify bool) (done []Copied, err error) {
 	defer wrapError("backup", name, &err)
 	return n.backup(ctx, backupBucket(to), name, verify)
@@ -148,8 +148,8 @@ func (n *Node) backup(ctx context.Context, to content.Bucket, name string, verif
 	return done, nil
 }
 
-// newestVersions returns the newest versions of all tables, sorted by name. It fails if the registry lost a
-// record that no node has restored yet, because a backup without the table would seem complete.
+// newestVersions returns the newest versions of all tables, sorted by name. It fails if the registry lost a record that
+// no node has restored yet, because the backup would lack that table but seem complete.
 func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 	if err := n.sync(ctx, n.opts.SyncTimeout); err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (n *Node) newestVersions(ctx context.Context) ([]record, error) {
 	return slices.SortedFunc(maps.Values(all), func(a, b record) int { return strings.Compare(a.Name, b.Name) }), err
 }
 
-// send copies missing files of a version to a bucket. sizes has the sizes of the bucket's files, by hash.
+// send copies a version's missing files to a bucket. sizes has the sizes of the bucket's files, by hash.
 func (n *Node) send(ctx context.Context, to content.Bucket, sizes map[string]int64, v version, verify bool, done *Copied) error {
 	var mu sync.Mutex
 	all := []content.HashNamed{v.manifestFile()}

@@ -71,8 +71,7 @@ func openDisk(dir string) (*disk, error) {
 	})
 }
 
-// withLock calls f while it holds the directory's lock. No other process can then change a
-// head.
+// withLock calls f while it holds the directory's lock, so that no other process can change a head.
 func (d *disk) withLock(f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,7 +91,7 @@ func (d *disk) touch(f content.HashNamed) bool {
 	path := d.Path(f.Hash)
 	info, err := os.Stat(path)
 	if err == nil && time.Since(info.ModTime()) > orphanAge/2 {
-		err = d.withLock(func() error { // Under the lock, no sweep can remove the file.
+		err = d.withLock(func() error { // under the lock, no sweep can remove the file
 			now := time.Now()
 			return os.Chtimes(path, now, now)
 		})
@@ -126,7 +125,7 @@ func (d *disk) head(key string) (h head, err error) {
 	if err == nil {
 		h.confirmedAt, err = info.ModTime(), h.check(key)
 	}
-	if err != nil { // Removing the file is safe: the registry and other nodes have the record.
+	if err != nil { // removing the file is safe: the registry and other nodes have the record
 		return head{}, fmt.Errorf("%s: %w: remove the file, so that the node gets the record from the registry again", path, err)
 	}
 	return h, nil
@@ -151,8 +150,8 @@ func (r record) diverged(other record) bool {
 	return r.Version > 0 && r.Version <= other.Version && (r.Table != other.Table || r.Version == other.Version && r.Manifest != other.Manifest)
 }
 
-// setHead makes r the head of its table, unless the current head is newer or from another
-// history. The next audit keeps a head from another history under a new name.
+// setHead makes r the head of its table, unless the current head is newer or belongs to another history. In the latter
+// case, the next audit keeps that head under a new name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
 	return d.withLock(func() error {
@@ -179,8 +178,7 @@ func (d *disk) expired(o oldVersion) bool {
 	return time.Since(o.Until) > grace && d.pins[o.Manifest] == 0
 }
 
-// pin adds delta to the number of readers of the version with this manifest. sweep keeps
-// versions that have readers.
+// pin adds delta to the number of readers of the version with this manifest. sweep keeps versions that have readers.
 func (d *disk) pin(manifest string, delta int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -190,10 +188,9 @@ func (d *disk) pin(manifest string, delta int) {
 	}
 }
 
-// sweep removes unreferenced files that are older than orphanAge. It keeps the files of
-// heads, of versions replaced within the grace period, and of versions being read. It also
-// keeps the files of records, the registry's newest versions: a killed process may have
-// saved one of them without setting a head.
+// sweep removes unreferenced files that are older than orphanAge. It keeps the files of heads, of versions replaced
+// within the grace period, and of versions that are being read. It also keeps the files of the versions in records, the
+// registry's newest: a killed process may have saved one of them without setting a head.
 func (d *disk) sweep(records []record) error {
 	used := map[string]bool{}
 	markUsed := func(r record) error {

@@ -49,9 +49,8 @@ type Options struct {
 	// machine: the first process that opens a node runs it, and later processes use it.
 	Registry string
 
-	// Listen is the host and port at which this node serves files to others. "" means
-	// that this process serves none; another process with the same directory may
-	// serve them.
+	// Listen is the host and port at which this node serves files to others. If it is "", this process serves none;
+	// another process with the same directory may serve them.
 	Listen string
 	// Advertise is the host and port at which other nodes reach Listen. "" means the
 	// address of Listen.
@@ -61,14 +60,13 @@ type Options struct {
 	// [DefaultSyncTimeout].
 	SyncTimeout time.Duration
 
-	// Lease is how long this node considers another node alive after its last heartbeat. It
-	// is also how long this node trusts its copy of the registry when the registry does not
-	// respond. 0 means [DefaultLease].
+	// Lease is how long this node considers another node alive after its last heartbeat. It is also how long this node
+	// trusts its copy of the registry while the registry does not respond. 0 means [DefaultLease].
 	Lease time.Duration
 
-	// MaxStaleness is how long ago a version must have been confirmed as the newest, at most,
-	// for Load to return it while the registry, or every holder of a newer version, does not
-	// respond. If MaxStaleness is 0, Load returns an error in these cases.
+	// MaxStaleness applies while the registry, or every holder of a newer version, does not respond. Load then returns
+	// a version only if it was confirmed as the newest at most MaxStaleness ago. If MaxStaleness is 0, Load returns an
+	// error instead.
 	MaxStaleness time.Duration
 
 	// Newest makes every Load ask the registry for the newest version, so that Load never

@@ -48,8 +48,8 @@ func newHTTPClient(config *tls.Config, timeout time.Duration) *http.Client {
 	}
 }
 
-// request sends a request to another node for the content from byte offset on. If no data arrives
-// for the duration of Options.Lease, reading the body fails.
+// request asks another node for content, starting at the byte offset. If no data arrives for the duration of
+// Options.Lease, reading the body fails.
 func (c *client) request(ctx context.Context, method, url string, offset int64) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r, err := http.NewRequestWithContext(ctx, method, url, nil)
@@ -114,8 +114,8 @@ func (w *watchedBody) Close() error {
 	return err
 }
 
-// askHeads asks nodes concurrently for the newest version of a table that each of them has. It returns
-// these versions, and the errors of all nodes except those that have no version or are not running.
+// askHeads asks nodes concurrently which version of a table is the newest that they have. It returns these versions,
+// and the errors of all nodes except those that have no version or are not running.
 func (c *client) askHeads(ctx context.Context, key string, peers []peer) (heads map[peer]record, causes []HolderError) {
 	heads = map[peer]record{}
 	var mu sync.Mutex
@@ -180,7 +180,7 @@ func (p peerFiles) Try(ctx context.Context, f content.HashNamed, attempt func(ct
 	return err
 }
 
-// Open requests the bytes of a file from offset on.
+// Open requests the bytes of a file, starting at offset.
 func (p peerFiles) Open(ctx context.Context, f content.HashNamed, offset int64) (io.ReadCloser, error) {
 	response, err := p.c.request(ctx, http.MethodGet, p.address+filePath+f.Hash, offset)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	maxUpdates = 10_000 // limit on the updates, and on the requirements, of a commit
+	maxUpdates = 10_000 // limit on the updates in a commit, and on its requirements
 	maxTables  = 1_000  // limit on the tables in a transaction
 )
 

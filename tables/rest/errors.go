@@ -101,9 +101,9 @@ func problemOf(err error) *problem {
 	return p
 }
 
-// icebergMessage returns the message that Iceberg's own catalogs use if a table or namespace does not
-// exist or already exists, and "" for other errors. It returns "" for the ErrExists of a rename, because
-// that error does not say which table exists.
+// icebergMessage returns the message that Iceberg's own catalogs use if a table or namespace does not exist or already
+// exists, and "" for other errors. It returns "" for a rename's ErrExists, because that error does not say which table
+// exists.
 func (h *handler) icebergMessage(err error) string {
 	op := (*tables.OpError)(nil)
 	if !errors.As(err, &op) {
@@ -180,7 +180,7 @@ func (q *request) parse(v any) error {
 	return nil
 }
 
-// readBody returns the body. It waits for memory before it reads a large body, which counts against
+// readBody returns the body. It waits for memory before it reads a large body, which counts towards
 // serving.MaxLargeRequests until the request ends.
 func (q *request) readBody() (b []byte, err error) {
 	if q.body != nil {

@@ -23,15 +23,15 @@ import (
 )
 
 // keyHeader is the header of a request that the client may repeat. The request with this key changes the catalog at
-// most once: a repetition gets an equivalent answer.
+// most once; repetitions get an equivalent answer.
 const keyHeader = "Idempotency-Key"
 
 // maxError limits the size of a recorded error, in bytes, because errors can quote the request.
 const maxError = 16 << 10
 
-// once runs handle, which answers a request with an idempotency key. If the key is recorded already, it answers from
-// the record instead. A successful change records the key in its own transaction. Afterwards, once records errors that
-// a repetition would get again.
+// once runs handle, which answers a request with an idempotency key. If the key has already been recorded, once answers
+// from the record instead. A successful change records the key in its own transaction. If handle fails, once records
+// errors that a repetition would get again.
 func (h *handler) once(q *request, b *tables.Bucket, handle func() error) error {
 	id, err := uuid.Parse(q.Header.Get(keyHeader))
 	if err != nil || len(q.Header.Get(keyHeader)) != 36 || id.Version() != 7 || id.Variant() != uuid.RFC4122 {
@@ -95,7 +95,7 @@ func (h *handler) catalog() *icecat.Catalog {
 	return foreign.Granted[tables.Store, tables.Table]().Catalog(h.store)
 }
 
-// willReply sets what a repetition of the request is answered, before the request changes the catalog.
+// willReply sets the answer to a repetition of the request. It is called before the request changes the catalog.
 func (q *request) willReply(code int, v any) error {
 	if q.key == nil {
 		return nil
@@ -147,7 +147,7 @@ func (h *handler) replay(q *request, b *tables.Bucket) (answered bool, err error
 	return true, h.replayTable(q, b, k)
 }
 
-// replayTable answers with the current metadata of the table that a request with key k committed. If the table was
+// replayTable answers with the current metadata of the table that a request with key k committed. If the table has been
 // dropped since, it answers with the metadata that the request committed.
 func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error {
 	name, err := tableName{b, q.PathValue("table")}, error(nil)
@@ -176,7 +176,7 @@ func (h *handler) replayTable(q *request, b *tables.Bucket, k *icecat.Key) error
 	return h.replyCommitted(q, b, t)
 }
 
-// current returns the name of the table with a UUID, which the caller must be allowed to read.
+// current returns the name of the table with the given UUID, which the caller must be allowed to read.
 func (h *handler) current(q *request, uuid string) (tableName, error) {
 	n, err := h.catalog().ByUUID(q.Ctx, uuid)
 	if err != nil {

@@ -73,7 +73,7 @@ func checkExists(q *request, b *tables.Bucket) error {
 	return err
 }
 
-// page is a page of a list: at most size names, which are greater than after.
+// page is a page in a list: at most size names, all greater than after.
 type page struct {
 	after string
 	size  int
@@ -100,7 +100,7 @@ func (q *request) page() (p page, err error) {
 	return p, nil
 }
 
-// next returns the token of the page after names, or nil if there is no such page.
+// next returns the token for the page after names, or nil if there is no such page.
 func (p page) next(names []string) any {
 	if len(names) < p.size {
 		return nil

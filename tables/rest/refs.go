@@ -9,8 +9,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// refsMetadata is the JSON form of table metadata with only the snapshots that a branch or tag
-// refers to. It replaces the library's own type, which would first copy all snapshots.
+// refsMetadata is the JSON form of table metadata with only the snapshots to which a branch or tag refers. It replaces
+// the library's own type, which would first copy all snapshots.
 type refsMetadata struct {
 	FormatVersion       int                             `json:"format-version"`
 	UUID                uuid.UUID                       `json:"table-uuid"`

@@ -19,7 +19,7 @@ import (
 
 const (
 	maxBody       = 16 << 20  // maximum size of a JSON body, in bytes
-	largeBody     = 256 << 10 // larger bodies count against serving.MaxLargeRequests
+	largeBody     = 256 << 10 // larger bodies count towards serving.MaxLargeRequests
 	maxPublicBody = 64 << 10  // maximum size of the body of a request without a token
 )
 
@@ -39,7 +39,7 @@ type Options struct {
 }
 
 // Handler returns a handler that serves a store's catalog at /v1/. server is the Core of a flightd.Server for the same
-// store. Requests need the same tokens as Flight calls, and count against the same limits.
+// store. Requests need the same tokens as Flight calls, and count towards the same limits.
 func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler {
 	h := &handler{server: server, store: store, opts: server.Options(), rest: o, requests: server.NewRequests(), turns: turns{running: map[string]chan struct{}{}}}
 	mux := http.NewServeMux()
@@ -80,7 +80,7 @@ type endpoint struct {
 	name         string // name in the server's metrics
 	hidden       bool   // not listed by config
 	open         bool   // needs no token
-	writes       bool   // needs the right to write, and counts against the limit on puts
+	writes       bool   // needs the right to write, and counts towards the limit on puts
 	mustExist    bool   // requires that the namespace in the path exists
 	handle       func(*request) error
 	// set instead of handle if the path contains a namespace; called with the namespace's bucket
@@ -133,7 +133,7 @@ func (h *handler) endpoints() []endpoint {
 	return all
 }
 
-// unsupported returns an endpoint of the specification for a feature that the catalog does not support.
+// unsupported returns one of the specification's endpoints, for a feature that the catalog does not support.
 func unsupported(path, feature string) endpoint {
 	return endpoint{path: path, name: "refused", hidden: true, handle: func(*request) error {
 		return &problem{Code: http.StatusNotAcceptable, Type: "UnsupportedOperationException", Message: "this catalog has no " + feature}
@@ -213,8 +213,8 @@ func (h *handler) run(q *request, e endpoint) error {
 	})
 }
 
-// runOnce calls handle, or once if the request changes the catalog and has an idempotency key. A request that waits for
-// another one with the same key takes no slot for puts.
+// runOnce calls handle. If the request changes the catalog and has an idempotency key, it does so through once. A
+// request that waits for another one with the same key takes no put slot.
 func (h *handler) runOnce(q *request, e endpoint, b *tables.Bucket, handle func() error) error {
 	if !e.writes {
 		return handle()
@@ -246,9 +246,8 @@ const (
 	tokenType        = "urn:ietf:params:oauth:token-type:access_token"
 )
 
-// token is the OAuth2 token endpoint. A client's secret already is a token, so token returns the secret
-// unchanged; the client's ID does not matter. A client that exchanges a token before it expires receives
-// the same token.
+// token is the OAuth2 token endpoint. A client's secret is already a token, so token returns the secret unchanged; the
+// client's ID does not matter. A client that exchanges a token before it expires receives the same token.
 func (h *handler) token(q *request) error {
 	refuse := func(code int, kind, text string) error {
 		return q.reply(code, map[string]string{"error": kind, "error_description": text})

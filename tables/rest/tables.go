@@ -149,7 +149,7 @@ func (q *request) chargeTables(mayCreate bool, all ...tableName) error {
 	return q.charge(cost)
 }
 
-// loadTable responds with a table's metadata. It first writes data files for the rows that are in none yet.
+// loadTable responds with a table's metadata. It first writes data files for rows that are in none yet.
 func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 	v := q.URL.Query()
 	refs := false
@@ -184,7 +184,7 @@ func (h *handler) loadTable(q *request, b *tables.Bucket) error {
 }
 
 // etag returns the ETag of a response with the metadata at a location. refs says whether the response contains only
-// snapshots that a branch or tag refers to.
+// snapshots to which a branch or tag refers.
 func etag(location string, refs bool) string {
 	sum := sha256.Sum256([]byte(location))
 	return strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:16]) + map[bool]string{true: "-refs", false: ""}[refs])

@@ -81,7 +81,7 @@ func parseInfo(text []byte, key string) (*Info, error) {
 }
 
 // dirBackend stores results in a partd store in the directory. put appends the data under a new key, and then sets the
-// info, which contains that key. A process that dies in between therefore leaves the old result.
+// info, which contains that key. So if a process dies in between, the old result stays.
 type dirBackend struct {
 	partd.Partd
 	results *Results // has the locks of keys
@@ -89,7 +89,7 @@ type dirBackend struct {
 
 func infoKey(key string) string { return "stage/" + key + "/info" }
 
-// errDamaged means that a result is computed again, because its info or its data is damaged.
+// errDamaged means that a result must be computed again, because its info or its data is damaged.
 var errDamaged = fmt.Errorf("the stored result is damaged (%w)", fs.ErrNotExist)
 
 // storedInfo is the value of an infoKey.

@@ -22,8 +22,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// stamp identifies a version of a file. CTime changes with every change, even if a program then resets
-// MTime.
+// stamp identifies a version of a file. CTime changes with every change, even if a program resets MTime afterwards.
 type stamp struct {
 	Size         int64
 	MTime, CTime int64 // in Unix nanoseconds
@@ -49,8 +48,8 @@ type fileHash struct {
 }
 
 const (
-	// minSettledAge is how long ago a file must have changed for its hash to be cached. A second
-	// change soon after the first may not change the file's times.
+	// minSettledAge is how long ago a file must have changed for its hash to be cached. If the file changes again
+	// sooner, its times may stay the same.
 	minSettledAge = 3 * time.Second
 
 	maxHashes = 100_000
@@ -130,7 +129,7 @@ func hashFile(path string) (sum string, err error) {
 }
 
 // hashResult returns the hash of a result: of a folder's names, permissions and contents, or otherwise of the table's
-// Arrow stream. The kind is the result's type and codec, because the same bytes may be different values.
+// Arrow stream. kind is the result's type and codec, because the same bytes may stand for different values.
 func hashResult(kind string, t arrow.Table, folder string) (string, error) {
 	d := newDigest(kind)
 	if folder != "" {

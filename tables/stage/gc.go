@@ -21,9 +21,9 @@ type GCResult struct {
 	Remaining int
 }
 
-// GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed
-// processes. It keeps the ancestors of kept results, and results that are being computed or used. The files
-// of removed tables stay in the store of tables until the store's Expire removes them.
+// GC removes results that have expired or are older than GCOptions.TTL, and leftover files of killed processes. It
+// keeps the ancestors of kept results, and results that are being computed or used. The files of removed tables stay in
+// the store of tables until the store's Expire removes them.
 func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err error) {
 	o = cmp.Or(o, new(GCOptions))
 	results, err := r.backend.list(ctx)
@@ -57,7 +57,7 @@ func (r *Results) GC(ctx context.Context, o *GCOptions) (result GCResult, err er
 	for _, i := range results {
 		if !keep[i.Key] {
 			err := r.ifUnlocked(ctx, i.Key, func() error {
-				current, err := r.backend.info(ctx, i.Key) // Another process may have replaced the result.
+				current, err := r.backend.info(ctx, i.Key) // another process may have replaced the result
 				if err != nil || current == nil || !isOld(current) {
 					return err
 				}
@@ -84,8 +84,8 @@ func (r *Results) ifUnlocked(ctx context.Context, key string, f func() error) er
 	return errors.Join(f(), unlock())
 }
 
-// ifUnused calls f while holding the exclusive lock of a file name. It does nothing if, for example, a run
-// uses the folder of this name.
+// ifUnused calls f while holding the exclusive lock of a file name. It does nothing if the name is in use, for example
+// by a run that uses the folder of this name.
 func (r *Results) ifUnused(ctx context.Context, name string, f func() error) error {
 	unlock, err := r.flock(ctx, name, lockMode{exclusive: true})
 	if unlock == nil || err != nil {
@@ -112,7 +112,7 @@ func (r *Results) sweepAll(ctx context.Context) error {
 				key := e.Name()[:keyLen]
 				err = r.ifUnlocked(ctx, key, func() error { // Acquiring the lock removes unfinished results.
 					i, err := r.backend.info(ctx, key)
-					if errors.Is(err, errDamaged) { // the result is computed again, in another folder
+					if errors.Is(err, errDamaged) { // the result will be computed again, in another folder
 						i, err = nil, nil
 					}
 					if err != nil || dir != filesDir || i != nil && r.folder(i) == path {

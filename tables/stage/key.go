@@ -16,12 +16,12 @@ const (
 	maxNested = 100
 )
 
-// stageKey is a stage with its key and the inputs of the key.
+// stageKey is a stage with its key and everything from which the key is computed.
 type stageKey struct {
 	*node
 	key          string            // empty until the contents of all ancestors are known
-	content      string            // what stands for the result in keys of later stages; see setContent
-	parts        map[string]string // each input of the key with its value, or in most cases with a hash of the value
+	content      string            // what represents the result in keys of later stages; see setContent
+	parts        map[string]string // each input of the key, with its value or, in most cases, a hash of the value
 	ancestorKeys []string          // keys of all ancestors, sorted
 	files        []string
 	hashStart    time.Time // when hashing started
@@ -29,8 +29,8 @@ type stageKey struct {
 	ttl          time.Duration // shortest TTL of the stage and of ancestors whose keys are in its key; 0 means none
 }
 
-// withTTL returns a copy of i that expires as early as k.ttl requires, because a program with a longer TTL may
-// have stored the result.
+// withTTL returns a copy of i that expires as early as k.ttl requires. The result may have been stored by a program
+// with a longer TTL.
 func (k *stageKey) withTTL(i *Info) *Info {
 	if i == nil || k.ttl == 0 {
 		return i
@@ -40,8 +40,8 @@ func (k *stageKey) withTTL(i *Info) *Info {
 	return &copied
 }
 
-// setContent sets the content of a stage: the hash of its result, or its key if the result has no hash. info is nil if
-// the result is not stored.
+// setContent sets a stage's content: the hash of its result, or its key if the result has no hash. i is nil if the
+// result is not stored.
 func (k *stageKey) setContent(i *Info) {
 	k.content = k.key
 	if i != nil && i.Content != "" {
@@ -65,7 +65,7 @@ func (r *Results) setKnownKeys(stages []*stageKey, stored map[string]*Info) {
 	}
 }
 
-// hashInputs hashes what the keys of all stages of a pipeline depend on, except results, ancestors first.
+// hashInputs hashes everything that the keys of a pipeline's stages depend on, except results, ancestors first.
 func (r *Results) hashInputs(last *node) (keys []*stageKey, err error) {
 	if r == nil || r.backend == nil {
 		return nil, &Error{"hash", last.name, errors.New("the Results were not opened: use a value that Open returned")}
@@ -207,8 +207,8 @@ func checkParam(v reflect.Value, name string, depth int, types *[]string) (err e
 	return err
 }
 
-// checkUnchanged returns an error if raw files changed after the key was computed. It compares the content of
-// files that had changed shortly before, because a further change may not have changed their times.
+// checkUnchanged returns an error if raw files have changed since the key was computed. If a file had changed shortly
+// before, it compares the content, because a further change may not have changed the file's times.
 func (k *stageKey) checkUnchanged() error {
 	for f, old := range k.hashes {
 		current, err := stampOf(f)

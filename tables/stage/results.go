@@ -24,8 +24,8 @@ import (
 
 // Options configures Open. With the zero value or nil, results are stored in Open's directory.
 type Options struct {
-	// Tables is a store of tables that holds the results: tables unchanged, and other results as tables of
-	// bytes. If several processes use the store at the same time, the store needs tables.Options.NoTail.
+	// Tables is a store of tables that holds the results: tables unchanged, and other results as tables of bytes. If
+	// several processes use the store at the same time, it needs tables.Options.NoTail.
 	Tables *tables.Store
 	Bucket string // bucket of Tables for results; it must contain nothing else
 
@@ -107,7 +107,7 @@ type Info struct {
 	Stage     string            `json:"stage"`
 	Created   time.Time         `json:"made"`
 	Expires   time.Time         `json:"expires,omitzero"` // zero means never
-	Parts     map[string]string `json:"parts"`            // each input of the key with its value, or in most cases with a hash of the value
+	Parts     map[string]string `json:"parts"`            // each input of the key, with its value or, in most cases, a hash of the value
 	Ancestors []string          `json:"needs"`            // keys of all ancestors
 	Content   string            `json:"hash,omitempty"`   // hash of the result, for the keys of later stages; earlier versions stored none
 }
@@ -127,14 +127,14 @@ type backend interface {
 	put(ctx context.Context, i *Info, t arrow.Table) error
 	list(ctx context.Context) ([]*Info, error)
 	remove(ctx context.Context, key string) error
-	// sweep removes data that no info refers to.
+	// sweep removes data to which no info refers.
 	sweep(ctx context.Context) error
 	// lock waits for the lock of a key, which also excludes processes with another directory.
 	lock(ctx context.Context, key string) (unlock func() error, err error)
 }
 
-// lock acquires the lock of a key, and removes unfinished results of earlier holders. If wait is false and the
-// lock is held, it returns nil.
+// lock acquires the lock of a key, and removes unfinished results of earlier holders. If wait is false and the lock is
+// held, it returns nil.
 func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func() error, err error) {
 	unlockDir, err := r.flock(ctx, key, lockMode{exclusive: true, wait: wait})
 	if unlockDir == nil || err != nil {
@@ -161,7 +161,7 @@ func (r *Results) lock(ctx context.Context, key string, wait bool) (unlock func(
 
 type lockMode struct{ exclusive, wait bool }
 
-// flock acquires a lock that excludes other processes with this directory; the lock ends with the process. If
+// flock acquires a lock that excludes other processes that use this directory; the lock ends with the process. If
 // mode.wait is false and the lock is held, flock returns nil.
 func (r *Results) flock(ctx context.Context, key string, mode lockMode) (unlock func() error, err error) {
 	path := r.path(locksDir, key)
@@ -174,7 +174,7 @@ func (r *Results) flock(ctx context.Context, key string, mode lockMode) (unlock 
 	if l == nil || err != nil {
 		return nil, err
 	}
-	if !mode.exclusive { // Keep the lock file, because other readers may hold the lock.
+	if !mode.exclusive { // keep the lock file, because other readers may hold the lock
 		return l.Unlock, nil
 	}
 	return func() error { return errors.Join(os.Remove(path), l.Unlock()) }, nil

@@ -17,11 +17,11 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// maxAttempts limits how often a run tries to load a result that other processes remove, and how often it starts again
-// after a result changed.
+// maxAttempts limits how often a run tries to load a result that other processes keep removing, and how often it starts
+// again after a result has changed.
 const maxAttempts = 10
 
-// errChanged means that a result differs from the one whose hash is part of the keys of later stages.
+// errChanged means that a result differs from the one whose hash is part of later stages' keys.
 var errChanged = errors.New("the stored result changed during the run: raise its TTL, or stop the program that removes it")
 
 type run struct {
@@ -43,7 +43,7 @@ type work struct {
 	once     sync.Once
 	value    any
 	expires  time.Time // latest expiry time of results that are computed from value; zero means no limit
-	isLoaded bool      // computeStored found a result of another process, and loaded it
+	isLoaded bool      // computeStored found and loaded another process's result
 	err      error
 }
 
@@ -70,7 +70,7 @@ func (s *Stage[T]) Run(ctx context.Context, r *Results) (t T, err error) {
 	return t, err
 }
 
-// attempt returns the result of a pipeline. The error wraps errChanged if a result changed meanwhile.
+// attempt returns a pipeline's result. The error wraps errChanged if a result has changed in the meantime.
 func (r *run) attempt(ctx context.Context, last *node) (any, error) {
 	stages, err := r.hashInputs(last)
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *run) attempt(ctx context.Context, last *node) (any, error) {
 		r.works[k.node] = &work{stageKey: k, err: exited, keyErr: exited, contentErr: exited}
 	}
 	w := r.result(ctx, last)
-	var first *Error // The first failed stage canceled all others.
+	var first *Error // the stage that failed first canceled all others
 	if w.err != nil && errors.As(context.Cause(ctx), &first) {
 		return nil, first
 	}
@@ -172,8 +172,7 @@ func wrap(op string, w *work, err error) error {
 	return &Error{op, w.name, err}
 }
 
-// validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if there is none or it
-// has expired.
+// validInfo returns the info of a stored result. The error wraps fs.ErrNotExist if there is none, or if it has expired.
 func (r *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	info, err := r.backend.info(ctx, w.key)
 	if err != nil {
@@ -186,8 +185,8 @@ func (r *run) validInfo(ctx context.Context, w *work) (*Info, error) {
 	return info, nil
 }
 
-// load loads a stage's stored result. The error wraps errChanged if the result has changed since the keys of later
-// stages were computed.
+// load loads a stage's stored result. The error wraps errChanged if the result has changed since later stages' keys
+// were computed.
 func (r *run) load(ctx context.Context, w *work) error {
 	info, err := r.validInfo(ctx, w)
 	if err != nil {
@@ -332,8 +331,8 @@ func (r *run) asTable(w *work, value any, folder string) (arrow.Table, error) {
 	return bytesTable(b), err
 }
 
-// compute runs a stage with the results of its ancestors. The result expires no later than the results of ancestors
-// whose keys, and not the hashes of their results, are part of the stage's key.
+// compute runs a stage with the results of its ancestors. For some ancestors, the stage's key contains their keys
+// rather than the hashes of their results; the result expires no later than those ancestors' results.
 func (r *run) compute(ctx context.Context, w *work, folder string) (value any, expires time.Time, err error) {
 	var g sync.WaitGroup
 	for _, a := range w.ancestors {

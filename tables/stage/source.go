@@ -111,8 +111,8 @@ func nodesBefore(f *ast.File, pos token.Pos) (n int) {
 	return n
 }
 
-// hashTree hashes a syntax tree. For a position, it hashes only whether the position is set, because this
-// distinguishes f(a...) from f(a), and an alias from a type definition.
+// hashTree hashes a syntax tree. For a position, it hashes only whether the position is set, which distinguishes
+// f(a...) from f(a), and an alias from a type definition.
 func hashTree(w io.Writer, v reflect.Value) {
 	t := v.Type()
 	switch {

@@ -92,8 +92,8 @@ func (in *Inputs) Files() []string { return in.files }
 // regular files and directories in it, and return this Folder.
 func (in *Inputs) Dir() Folder { return Folder(in.folder) }
 
-// Of returns the result of s in the function of a stage that lists s in Spec.From. In other functions, it
-// returns an error.
+// Of returns the result of s, in the function of a stage that lists s in Spec.From. In other functions, it returns an
+// error.
 func (s *Stage[T]) Of(in *Inputs) (t T, err error) {
 	v, ok := in.values[s.n]
 	if !ok {
@@ -115,8 +115,8 @@ func (e *Error) Error() string { return fmt.Sprintf("%s stage %q: %v", e.Op, e.S
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Spec describes a stage whose result is a T. Code or Version is required, because a stored result is
-// valid only for the code that computed it.
+// Spec describes a stage whose result is a T. Code or Version is required, because a stored result is valid only for
+// the code that computed it.
 type Spec[T any] struct {
 	// From lists the ancestors of the stage. [Stage.Of] returns their results.
 	From []Any
@@ -135,17 +135,17 @@ type Spec[T any] struct {
 	// Version identifies the stage's code if Code is empty. Change it when the code changes.
 	Version string
 
-	// Modules contains versions that are missing from the program's module list: those of modules that a
-	// workspace, or replace in go.mod, takes from a directory. A test has no module list at all: it needs
-	// the version of github.com/go-partd/partd here, and other modules are not part of the key.
+	// Modules contains versions that are missing from the program's module list: those of modules that a workspace, or
+	// replace in go.mod, takes from a directory. A test has no module list at all: it needs the version of
+	// github.com/go-partd/partd here, and other modules are not part of the key.
 	Modules map[string]string
 
 	// Cache makes runs store the stage's result, and load it if the key is unchanged.
 	Cache bool
 
-	// TTL limits how long a result remains valid after it was computed, even if the program that stored
-	// it had a longer TTL. 0 means no limit. After it, the stage runs again, and later stages only if the result
-	// differs. The TTL of a stage without Cache also limits the results computed from it.
+	// TTL limits how long a result stays valid after it was computed, even if the program that stored it had a longer
+	// TTL. 0 means no limit. After that time, the stage runs again; later stages do only if the result differs. The TTL
+	// of a stage without Cache also limits the results computed from it.
 	TTL time.Duration
 
 	// Codec encodes results that are neither tables nor folders. CodecName is part of the key: change

@@ -13,26 +13,26 @@ import (
 const (
 	day = 24 * 60 * 60 // seconds
 
-	// maxBins limits the rows of a result. Most of them could be empty bins.
+	// maxBins limits the rows in a result, most of which could be empty bins.
 	maxBins = 1 << 30
 	// maxShifts limits how often a zone's UTC offset may change within a table. The limit suffices for 5,000
 	// years of daylight saving time.
 	maxShifts = 10_000
 )
 
-// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. A time is
-// an integer: the units since 1970.
+// bins assigns times to the bins of a rule. Bin 0 contains the first time; earlier times are invalid. A time is an
+// integer: the number of units since 1970.
 type bins struct {
 	*rule
 	zone   *time.Location // UTC if the times have no zone
-	second int64          // units of times per second, for example 1e6 for microseconds
-	label  int64          // units of labels per second; 0 if labels are days
+	second int64          // number of time units per second, for example 1e6 for microseconds
+	label  int64          // number of label units per second; 0 if labels are days
 
 	origin             int64   // start of bin 0: a time for fixed bins, or a position (see grid) for calendar bins
 	day0               int64   // day of the first time, in local time
 	shifts             []shift // UTC offsets of the zone; the first is the offset at the first time
 	shiftsEnd          int64   // first time that shifts does not cover
-	hasWideDifferences bool    // the difference of two times may overflow int64
+	hasWideDifferences bool    // the difference between two times may overflow int64
 }
 
 // shift is a UTC offset and the time until which it applies.
@@ -66,15 +66,15 @@ func (b *bins) start(first, last int64) error {
 // binIndex returns the index of the bin that contains t. t must not precede the first time.
 func (b *bins) binIndex(t int64) int64 {
 	if b.nanos > 0 {
-		n := uint64(t-b.origin) / uint64(b.step()) // Unsigned, because the difference may exceed int64.
+		n := uint64(t-b.origin) / uint64(b.step()) // unsigned, because the difference may exceed int64
 		return int64(min(n, math.MaxInt64))
 	}
 	local := floorDiv(t, b.second) + b.offset(t)/b.second
 	return (b.positionOf(floorDiv(local, day)) - b.origin + b.roundUp()) / b.binLength()
 }
 
-// sameBinUntil returns a time end such that all times in [t, end) are in the same bin. For calendar bins, end is
-// the next midnight or change of the UTC offset.
+// sameBinUntil returns a time end such that all times in [t, end) are in the same bin. For calendar bins, end is at the
+// next midnight or change in the UTC offset.
 func (b *bins) sameBinUntil(t int64) int64 {
 	if b.nanos > 0 {
 		remaining := b.step() - int64(uint64(t-b.origin)%uint64(b.step()))
@@ -100,14 +100,14 @@ func (b *bins) checkCount(n int64) error {
 
 func (b *bins) step() int64 { return b.nanos / (1e9 / b.second) }
 
-// offset returns the zone's UTC offset at t in the unit of the times.
+// offset returns the zone's UTC offset at t, in the unit of the times.
 func (b *bins) offset(t int64) int64 {
 	_, offset := time.Unix(floorDiv(t, b.second), 0).In(b.zone).Zone()
 	return int64(offset) * b.second
 }
 
-// findShifts records the changes of the zone's UTC offset from first until a year after last, because later rows
-// may be put before the SQL statement runs.
+// findShifts records the changes in the zone's UTC offset from first until a year after last, because later rows may be
+// put before the SQL statement runs.
 func (b *bins) findShifts(first, last int64) error {
 	b.shifts = b.shifts[:0]
 	minEnd := floorDiv(last, b.second) + 366*day
@@ -160,8 +160,7 @@ func (b *bins) sql(t string) string {
 	return fmt.Sprintf("((%s + (%d)) // %d)::BIGINT", position, constant-b.origin+b.roundUp(), b.binLength())
 }
 
-// roundUp returns the number to add before a division by binLength, so that the division rounds up if labelsAtEnd is
-// set.
+// roundUp returns the number to add before dividing by binLength, so that the division rounds up if labelsAtEnd is set.
 func (b *bins) roundUp() int64 {
 	if b.labelsAtEnd {
 		return b.binLength() - 1
@@ -169,7 +168,7 @@ func (b *bins) roundUp() int64 {
 	return 0
 }
 
-// labelOf returns the label of a bin in the unit of the labels.
+// labelOf returns a bin's label, in the unit of the labels.
 func (b *bins) labelOf(bin int64) (int64, error) {
 	if b.nanos > 0 {
 		label, err := b.startOf(bin)
@@ -186,8 +185,8 @@ func (b *bins) labelOf(bin int64) (int64, error) {
 	return label, nil
 }
 
-// isAbsent reports whether a bin is a day that the zone skipped, such as 2011-12-30 in Samoa. It has no times, and its
-// label would be that of the next bin.
+// isAbsent reports whether a bin is a day that the zone skipped, such as 2011-12-30 in Samoa. Such a bin has no times,
+// and would have the next bin's label.
 func (b *bins) isAbsent(bin int64) bool {
 	if b.nanos > 0 || b.zone == time.UTC {
 		return false
@@ -197,7 +196,7 @@ func (b *bins) isAbsent(bin int64) bool {
 	return err == nil && nextErr == nil && label == next
 }
 
-// startOf returns the label of a bin in the unit of the times.
+// startOf returns a bin's label, in the unit of the times.
 func (b *bins) startOf(bin int64) (int64, error) {
 	start, ok := b.origin+bin*b.step(), true
 	if b.nanos == 0 {
@@ -213,9 +212,9 @@ func (b *bins) labelError() error {
 	return fmt.Errorf("rule %q: the label of a bin is outside the range of timestamps", b.text)
 }
 
-// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first. If
-// clocks skip midnight, it returns the time of the change. The result counts units, and second is the number of
-// units per second. instant returns false if the result overflows.
+// instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first one. If
+// clocks skip midnight, it returns the time of that change. The result is in units, of which there are second per
+// second. instant returns false if the result overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {
@@ -279,7 +278,7 @@ func newBins(r *rule, t arrow.DataType) (*bins, arrow.DataType, error) {
 	default:
 		return nil, nil, fmt.Errorf("it has type %s; want a timestamp or date column", t)
 	}
-	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // A bin length that is finer than the times needs finer labels.
+	for r.nanos%int64(label.Unit.Multiplier()) != 0 { // a bin length that is finer than the times needs finer labels
 		label.Unit++
 	}
 	b.label = int64(time.Second / label.Unit.Multiplier())

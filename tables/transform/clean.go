@@ -13,8 +13,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// Clean removes rows of a table. If the kept rows replace the source's rows, concurrent puts into the source are
-// not lost.
+// Clean removes rows from a table. If the kept rows replace the source's rows, concurrent puts into the source are not
+// lost.
 func Clean(ctx context.Context, s *tables.Store, o *CleanOptions) (_ Result, err error) {
 	o = cmp.Or(o, new(CleanOptions))
 	defer func() { err = opError("clean", o.Source, err) }()
@@ -42,7 +42,7 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	if info.Version > 0 { // Version 0 has no rows; only check the options.
+	if info.Version > 0 { // version 0 has no rows, so only check the options
 		table, err = s.Bucket(from.Bucket).Table(from.Name).At(ctx, tables.AtVersion(info.Version))
 		if err != nil {
 			return Result{}, err
@@ -51,7 +51,7 @@ func cleanInPlace(ctx context.Context, s *tables.Store, o *CleanOptions) (Result
 	return putKeptRows(ctx, s, o, table, from, tables.PutReplace, &info.Version)
 }
 
-// putKeptRows puts those rows of table that o keeps. If version is not nil, table reads this version, and the
+// putKeptRows puts those rows of table that o keeps. If version is not nil, table is pinned to this version, and the
 // kept rows replace its rows.
 func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *tables.Table, to TableName, m tables.PutMode, version *tables.Version) (Result, error) {
 	schema, sourceRows, err := inspect(ctx, table)
@@ -79,12 +79,12 @@ func putKeptRows(ctx context.Context, s *tables.Store, o *CleanOptions, table *t
 	return Result{sourceRows, n}, err
 }
 
-// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows and selects
-// the lowest number for each combination of values.
+// keptRowsSQL returns the statement that selects the kept rows. For KeepFirstOf, it numbers the rows, and selects the
+// lowest number for each combination of values.
 func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 	var conditions []string
 	if o.Where != "" {
-		conditions = append(conditions, "("+o.Where+"\n)") // The line break ends a line comment in the condition.
+		conditions = append(conditions, "("+o.Where+"\n)") // the line break ends a line comment in the condition
 	}
 	notNull := o.DropNulls
 	if o.DropAnyNull {
@@ -105,7 +105,7 @@ func keptRowsSQL(schema *arrow.Schema, o *CleanOptions) (string, error) {
 		conditions = append(conditions, c)
 	}
 	if len(conditions) == 0 && len(o.KeepFirstOf) == 0 {
-		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns of which each combination is kept once")
+		return "", errors.New("nothing to remove: set a condition, columns that must not be null, or columns of which each combination of values is kept once")
 	}
 	sql := "SELECT * FROM " + sqltext.Name(o.Source.Name)
 	if len(conditions) > 0 {

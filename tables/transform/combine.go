@@ -15,8 +15,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// Combine puts the rows of several tables into one table. A union has the rows of all tables, one table after
-// another. A join has a row for every combination of one row from each table with equal values in the columns On.
+// Combine puts the rows of several tables into one table. A union has the rows of all tables, one table after another.
+// A join has a row for every combination of rows, one from each table, whose values in the columns On are equal.
 func Combine(ctx context.Context, s *tables.Store, o *CombineOptions) (result Result, err error) {
 	o = cmp.Or(o, new(CombineOptions))
 	defer func() { err = opError("combine", o.Target, err) }()
@@ -100,8 +100,8 @@ func (c *combination) union() (string, error) {
 	return strings.Join(parts, "\nUNION ALL "), nil
 }
 
-// join returns a SELECT statement with the join columns and then the other columns of each source. Repeated names
-// get the table's name appended.
+// join returns a SELECT statement with the join columns, followed by the other columns of each source. If a name
+// repeats, the table's name is appended to it.
 func (c *combination) join(on []string) (string, error) {
 	var columns []string
 	keys := map[string]arrow.DataType{}
@@ -155,9 +155,9 @@ func (c *combination) join(on []string) (string, error) {
 	return "SELECT " + strings.Join(columns, ", ") + " FROM " + from, nil
 }
 
-// keySQL returns the SQL for a join column of source i that can be compared with the other sources' columns. If
-// some of these columns are integers and others floats, all are compared as integers, because different integers
-// may become equal as floats. A float that is not an integer then matches nothing.
+// keySQL returns the SQL for a join column of source i that can be compared with the other sources' columns. If some of
+// these are integers and others floats, all are compared as integers, because different integers may become equal as
+// floats. A float that is not an integer then matches nothing.
 func (c *combination) keySQL(i int, name string) string {
 	typeOf := func(s source) arrow.DataType { return s.schema.Field(s.schema.FieldIndices(name)[0]).Type }
 	t := typeOf(c.sources[i])
@@ -194,8 +194,8 @@ func isInteger(t arrow.DataType) bool {
 	return arrow.IsInteger(t.ID()) || arrow.TypeEqual(t, wideInteger)
 }
 
-// commonType returns a type that can hold the values of both columns. For an integer column and a float column,
-// that type is float64; the SQL of castTo then fails at an integer that float64 cannot represent exactly.
+// commonType returns a type that can hold the values of both columns. For an integer column and a float column, it is
+// float64; castTo's SQL then fails at an integer that float64 cannot represent exactly.
 func commonType(f arrow.Field, other arrow.DataType) (arrow.DataType, error) {
 	a, b := f.Type, other
 	isText := func(t arrow.DataType) bool {

@@ -21,7 +21,7 @@ import (
 // bin.
 var fillFunctions = []string{"ffill", "bfill", "nearest", "asfreq", "interpolate"}
 
-// fillFunction returns the fill function of the resampling, or "" if it aggregates.
+// fillFunction returns the resampling's fill function, or "" if the resampling aggregates.
 func (q *resampling) fillFunction() string {
 	if len(q.aggregates) > 0 && slices.Contains(fillFunctions, q.aggregates[0].function) {
 		return q.aggregates[0].function
@@ -29,8 +29,8 @@ func (q *resampling) fillFunction() string {
 	return ""
 }
 
-// fill returns the result of a fill function. The SQL engine sorts the rows by time, and a fillScan merges them
-// with the labels of the bins, one batch at a time.
+// fill returns the result of a fill function. The SQL engine sorts the rows by time, and a fillScan merges them with
+// the bins' labels, one batch at a time.
 func (q *resampling) fill(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if err := q.bounds(ctx, s, from); err != nil || !q.hasTimes {
 		return arrowsafe.Reader(q.schema, func(func(arrow.RecordBatch, error) bool) {}, func() {}), err
@@ -73,10 +73,10 @@ type fillScan struct {
 	bin        int64   // index of the next bin to fill
 	label      int64   // time of that bin's label
 	lastBin    int64   // index of the last bin to fill
-	hasLast    bool    // a row was visited in this pass
-	lastTime   int64   // time of the last visited row
+	hasLast    bool    // a row has been visited in this pass
+	lastTime   int64   // time of the row visited last
 	nextTime   int64   // time of the row to visit next
-	hasNext    bool    // nextTime is set, because not all rows have been visited
+	hasNext    bool    // nextTime is set, because some rows have not been visited yet
 	binIndexes []int64 // bins filled since the last flush
 }
 
@@ -85,7 +85,7 @@ type binFiller interface {
 	begin(columns []arrow.Array) error // starts a batch of rows with these columns
 	// fills the next bin; row is the index in the batch of the first row at or after the bin's label
 	fill(row int)
-	row(row int)  // visits a row, after all bins with labels up to the row's time are filled
+	row(row int)  // visits a row, after all bins with labels up to the row's time have been filled
 	flush() error // emits the filled bins
 	end() error   // ends the batch
 	restart()     // starts the second pass over all rows
@@ -139,7 +139,7 @@ func (f *fillScan) add(b arrow.RecordBatch) error {
 	return f.filler.end()
 }
 
-// fillTo fills the bins with labels up to t, the time of the row with index row.
+// fillTo fills the bins with labels up to t, the time of the row at index row.
 func (f *fillScan) fillTo(row int, t int64) error {
 	for f.bin <= f.lastBin && f.label <= t && !f.stopped {
 		if len(f.binIndexes) == maxBatchBins {

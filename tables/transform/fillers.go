@@ -12,7 +12,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxFilledBytes limits the bytes of a batch, because one large row may fill many bins.
+// maxFilledBytes limits the bytes in a batch, because one large row may fill many bins.
 const maxFilledBytes = 16 << 20
 
 // rowFiller fills bins with copies of rows.
@@ -122,10 +122,10 @@ func maxValueSize(a arrow.Array) (size int64) {
 	return util.TotalArraySize(a)
 }
 
-// interpolator fills bins along straight lines between values. As in pandas by default, adjacent rows and labels
-// are equally distant, whatever their times. A line may end long after its first bins must be emitted, so
-// interpolator reads all rows twice. The first pass emits nothing. It records the ends of the lines that are
-// open (have not ended) at a flush; the second pass uses these ends.
+// interpolator fills bins along straight lines between values. As in pandas by default, the distance between adjacent
+// rows and labels is always the same, whatever their times. A line may end long after its first bins must be emitted,
+// so interpolator reads all rows twice. The first pass emits nothing, but records the ends of the lines that are open
+// (have not ended) at a flush. The second pass uses these ends.
 type interpolator struct {
 	*fillScan
 	columns      []*array.Float64
@@ -139,7 +139,7 @@ type interpolator struct {
 type line struct {
 	values   []float64 // values computed so far, for the first bins in positions; NaN means null
 	last     *knot     // the last non-null value, or nil
-	open     bool      // whether bins after last were flushed before the end of the line
+	open     bool      // whether bins after last were flushed before the line ended
 	openEnds []knot    // ends of the open lines, in order
 }
 
@@ -186,7 +186,7 @@ func (p *interpolator) row(row int) {
 	p.position++
 }
 
-// extend appends the values of the bins up to endKnot, or of all bins in positions if endKnot is nil.
+// extend appends the values for the bins up to endKnot, or for all bins in positions if endKnot is nil.
 func (l *line) extend(endKnot *knot, positions []int64) {
 	for _, position := range positions[len(l.values):] {
 		value := math.NaN()

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as
-// a number, {f} the value as a float. {k} is a sort key: the time, then the row's position in the table.
+// function is an aggregate in SQL with placeholders. {x} is a column's value with NaN as null, {n} the value as a
+// number, and {f} the value as a float. {k} is a sort key: the time, then the row's position in the table.
 type function struct {
 	sql        string
 	empty      string         // result for an empty bin; "" means null
@@ -32,7 +32,7 @@ var (
 	int64Type   = arrow.PrimitiveTypes.Int64
 )
 
-// If a bin has an infinity, its variance is NaN, because the engine's variance functions would fail.
+// If a bin contains an infinity, its variance is NaN, because the engine's variance functions would fail.
 const variance = "CASE WHEN bool_or(isinf({f})) THEN 'nan'::DOUBLE ELSE %s(CASE WHEN isfinite({f}) THEN {f} END) END"
 
 var functions = map[string]function{
@@ -90,7 +90,7 @@ func (f *FunctionCalls) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// functionCall is a function of one column, or of all columns if column is empty.
+// functionCall is a function of one column or, if column is empty, of all columns.
 type functionCall struct{ function, column string }
 
 // parse returns the calls, and the columns that they name.
@@ -125,7 +125,7 @@ func (f FunctionCalls) parse() (calls []functionCall, columns []string, err erro
 // aggregate is a column of the result: a function applied to a source column.
 type aggregate struct {
 	field arrow.Field
-	sql   string // SQL for the aggregate of a bin's rows
+	sql   string // SQL that aggregates a bin's rows
 	empty string // result for an empty bin, in SQL; "" means null
 
 	function        string
@@ -133,8 +133,8 @@ type aggregate struct {
 	byCategoryOrder bool // values are compared by their positions among the dictionary's categories
 }
 
-// newAggregates applies each call to its columns, and returns the result columns. Their SQL refers
-// to the columns as c0, c1 and so on, and to the sort key as k.
+// newAggregates applies each call to its columns, and returns the result columns. Their SQL refers to the columns as
+// c0, c1 and so on, and to the sort key as k.
 func newAggregates(columns []arrow.Field, calls []functionCall) ([]aggregate, error) {
 	var all []aggregate
 	size := functionCall{function: "size"}

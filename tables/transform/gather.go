@@ -13,24 +13,24 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// gatherer accumulates a bin's values of one column, for all functions of the column.
+// gatherer accumulates a bin's values in one column, for all functions of the column.
 type gatherer interface {
 	setBatch(c arrow.Array) // sets the batch that add reads
 	add(from, to int)       // adds rows [from, to) of the batch to the bin
 	begin()                 // starts the next bin
-	// returns put, which appends the bin's result, or null, to a builder
+	// returns put, a function that appends the bin's result, or null, to a builder
 	putter(function string, to array.Builder) (put func() error)
 }
 
 // Functions, grouped by the values that a gatherer must compute for them. Each list from extremeFunctions to
-// momentFunctions includes the previous list.
+// momentFunctions includes the previous one.
 var (
 	totalFunctions     = []string{"mean", "sum", "count"}
 	firstLastFunctions = []string{"count", "first", "last", "open", "close"}
 	extremeFunctions   = append([]string{"min", "max", "low", "high"}, firstLastFunctions...)
 	sumFunctions       = append([]string{"mean", "sum"}, extremeFunctions...)
 	momentFunctions    = append([]string{"std", "var", "sem", "prod"}, sumFunctions...)
-	valueFunctions     = []string{"median", "quantile", "nunique"} // need all values of a bin
+	valueFunctions     = []string{"median", "quantile", "nunique"} // these need all values of a bin
 )
 
 func containsOther(names, known []string) bool {
@@ -79,7 +79,7 @@ func putCount(n *int64, to array.Builder) func() error {
 	}
 }
 
-// putOrNull returns a function that appends *value to a builder, or null if *n, the number of values, is 0.
+// putOrNull returns a function that appends *value to a builder, or a null if *n, the number of values, is 0.
 func putOrNull[T any](n *int64, value *T, to array.Builder) func() error {
 	values := to.(interface{ Append(T) })
 	return func() error {

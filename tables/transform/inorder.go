@@ -19,10 +19,9 @@ import (
 // errNeedsSQL means that only SQL can resample the rows, for example because they are not in time order.
 var errNeedsSQL = errors.New("rows in this order can only be resampled with SQL")
 
-// inOrder resamples a table whose rows are in time order. It is several times as fast as SQL, because it
-// holds only one bin at a time. It returns nil if a column's type or function needs SQL. If only the rows show
-// that SQL is needed, the reader fails with errNeedsSQL. inOrder sets q.lateFallback if the reader may fail as
-// late as at the last row.
+// inOrder resamples a table whose rows are in time order. It is several times as fast as SQL, because it holds only one
+// bin at a time. It returns nil if a column's type or function needs SQL. If only the rows show that SQL is needed, the
+// reader fails with errNeedsSQL. If that may happen as late as at the last row, inOrder sets q.lateFallback.
 func (q *resampling) inOrder(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	columnFunctions := make([][]string, len(q.columns))
 	for _, a := range q.aggregates {
@@ -97,7 +96,7 @@ type output struct {
 	stopped bool // yield returned false
 }
 
-// run calls add for each batch of r, and then end. It yields their error.
+// run calls add for each batch in r, and then end. It yields their errors.
 func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, end func() error) {
 	var err error
 	for err == nil && !o.stopped && r.Next() {
@@ -112,7 +111,7 @@ func (o *output) run(r array.RecordReader, add func(arrow.RecordBatch) error, en
 	}
 }
 
-// emit yields the given bins and their columns of values. It releases the columns.
+// emit yields the given bins, with their columns of values. It releases the columns.
 func (o *output) emit(binIndexes []int64, columns []arrow.Array) error {
 	defer func() {
 		for _, c := range columns {
@@ -132,28 +131,28 @@ func (o *output) emit(binIndexes []int64, columns []arrow.Array) error {
 // orderedResampling resamples rows that it visits in time order.
 type orderedResampling struct {
 	output
-	gatherers  []gatherer // one for each entry of columns; nil if no function uses the column
-	batchIndex []int      // for each entry of columns, its index in a batch of the scan
+	gatherers  []gatherer // one per entry in columns; nil if no function uses the column
+	batchIndex []int      // for each entry in columns, its index in a batch of the scan
 
 	ordered     bool  // the table's settings guarantee the time order
 	keptColumns int64 // number of columns whose functions need all values of a bin
 
 	times        []int64 // reused for the converted times of each batch
-	hasRows      bool    // a row was visited
-	lastTime     int64   // time of the last visited row
+	hasRows      bool    // a row has been visited
+	lastTime     int64   // time of the row visited last
 	bin          int64   // index of the current bin
 	sameBinUntil int64   // times before this one are known to be in the current bin
 	binRows      int64   // rows in the current bin
 
 	out        *array.RecordBuilder // the result's columns except the labels
-	putFuncs   []func() error       // each appends a result of the current bin to out
+	putFuncs   []func() error       // each appends one result for the current bin to out
 	binIndexes []int64              // finished bins in out
 }
 
 const (
 	maxBatchBins = 8192     // bins in a batch of the result
-	maxBatchText = 16 << 20 // bytes of strings of one column in a batch; the last bin can exceed this limit
-	maxBinValues = 2 << 20  // values of the current bin that are kept in memory
+	maxBatchText = 16 << 20 // bytes of one column's strings in a batch; the last bin can exceed this limit
+	maxBinValues = 2 << 20  // number of the current bin's values that are kept in memory
 )
 
 func (w *orderedResampling) add(b arrow.RecordBatch) error {

@@ -19,7 +19,7 @@ type numbers[T number] struct {
 	needsMoments bool        // a function needs the product or the variance
 	keepsValues  bool        // a function needs all values of the bin
 	kept         []T         // the bin's values, if keepsValues
-	floatTotals  bool        // T is a float, and only sums and counts are needed
+	floatTotals  bool        // T is a float type, and only sums and counts are needed
 	values       []T         // the current batch
 	nulls        arrow.Array // the current batch if it has nulls; otherwise nil
 	binState[T]
@@ -30,10 +30,10 @@ type binState[T number] struct {
 	n                            int64
 	first, last, lowest, highest T
 	sum                          float64 // the sum, if T is a float
-	high                         int64   // high and low form the 128-bit sum if T is an integer
+	high                         int64   // if T is an integer type, high and low form the 128-bit sum
 	low                          uint64
 
-	// finite is the number of finite values; squares is the sum of the squared differences from their mean.
+	// finite is the number of finite values, and squares the sum of the squared differences from their mean.
 	finite, product, mean, squares float64
 	hasInfinity                    bool
 }
@@ -205,14 +205,13 @@ func median[T number](values []T) float64 {
 	if len(values)%2 > 0 {
 		return float64(values[half])
 	}
-	// the same formula as DuckDB's, for equal rounding
+	// the same formula as DuckDB's, so that the result is rounded equally
 	return float64(slices.Max(values[:half]))*0.5 + float64(values[half])*0.5
 }
 
 const sortThreshold = 16 // shorter slices are sorted directly
 
-// selectNth reorders values so that values[n] is the value that sorting would put there, and none before it
-// is greater.
+// selectNth reorders values so that values[n] is what it would be after sorting, and no value before it is greater.
 func selectNth[T number](values []T, n int) {
 	for rounds := 4 * bits.Len(uint(len(values))); rounds > 0 && len(values) > sortThreshold; rounds-- {
 		a, b, c := values[0], values[len(values)/2], values[len(values)-1]
@@ -248,7 +247,7 @@ func selectNth[T number](values []T, n int) {
 	slices.Sort(values)
 }
 
-// countDistinct returns the number of different values. It sorts the slice.
+// countDistinct returns the number of distinct values. It sorts the slice.
 func countDistinct[T number](values []T) int64 {
 	slices.Sort(values)
 	n := int64(0)

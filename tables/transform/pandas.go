@@ -15,15 +15,15 @@ import (
 )
 
 // Keys in the schema metadata. pandas writes pandasKey. partd_go writes keys that begin with ownPrefix; extraKey
-// holds its additions to pandas' metadata.
+// contains its additions to pandas' metadata.
 const (
 	pandasKey = "pandas"
 	extraKey  = ownPrefix + "pandas"
 	ownPrefix = "partd_go."
 )
 
-// extensionMetadata returns the entries of m that describe a column's pandas type, or an Arrow extension
-// type that this program does not know.
+// extensionMetadata returns the entries in m that describe a column's pandas type, or an Arrow extension type that this
+// program does not know.
 func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	kept := m.ToMap()
 	for key := range kept {
@@ -34,8 +34,8 @@ func extensionMetadata(m arrow.Metadata) arrow.Metadata {
 	return arrow.MetadataFrom(kept)
 }
 
-// findDictionaries returns the result columns whose source columns are dictionaries. For an ordered
-// dictionary, it makes min and max compare by the order of the categories.
+// findDictionaries returns the result columns whose source columns are dictionaries. For an ordered dictionary, it
+// makes min and max compare values by the order of the categories.
 func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, error) {
 	var out []arrow.Field
 	for _, by := range q.by {
@@ -77,8 +77,8 @@ func (q *resampling) findDictionaries(source *arrow.Schema) (*arrow.Schema, erro
 			order = append(order, literal)
 		}
 		values.Release()
-		// A concurrent put may add a category. The statement then fails, because the category's place in
-		// the order is unknown.
+		// A concurrent put may add a category. The statement then fails, because the category's place in the order is
+		// unknown.
 		q.aggregates[i].byCategoryOrder = true
 		q.aggregates[i].sql = fmt.Sprintf(`%[1]s(c%[2]d, CASE WHEN c%[2]d IS NOT NULL THEN coalesce(list_position([%[3]s], c%[2]d),
 error(%[4]s || c%[2]d || ', which is not in the order of the categories: use first, last or count')) END)`,
@@ -87,8 +87,8 @@ error(%[4]s || c%[2]d || ', which is not in the order of the categories: use fir
 	return arrow.NewSchema(out, nil), nil
 }
 
-// timeMetadata returns the note of partd_go about the result's time column of type t. A note with a pandas dtype gets
-// the unit of t.
+// timeMetadata returns partd_go's note about the result's time column of type t. If the note has a pandas dtype, the
+// dtype gets the unit of t.
 func timeMetadata(source arrow.Field, t arrow.DataType) (m arrow.Metadata) {
 	text, _ := source.Metadata.GetValue(extraKey)
 	var note struct{ As string }
@@ -111,7 +111,7 @@ type pandasNotes struct {
 	q          *resampling
 	targets    map[string][]string // names of result columns, by name of the source column
 	isTimeKept bool                // whether the time column keeps its type
-	isRenamed  bool                // whether the result has columns with other names
+	isRenamed  bool                // whether the result has columns with other names than the source
 	hasIndex   bool                // whether the time column is an index of the source; set by updatePandas
 }
 
@@ -154,7 +154,7 @@ func (q *resampling) pandasMetadata(source *arrow.Schema) arrow.Metadata {
 	return arrow.MetadataFrom(metadata)
 }
 
-// notesIn returns the object with a key in the metadata of s. It returns nil if there is none, or if another program
+// notesIn returns the object under a key in the metadata of s. It returns nil if there is none, or if another program
 // wrote invalid metadata.
 func notesIn(s *arrow.Schema, key string) (value map[string]any) {
 	m := s.Metadata()
@@ -192,7 +192,7 @@ func (n *pandasNotes) updatePandas(value map[string]any) {
 	}
 }
 
-// keptColumns returns the entries of the columns that keep their type, with their new names.
+// keptColumns returns the entries for the columns that keep their type, with their new names.
 func (n *pandasNotes) keptColumns(columns []any) []any {
 	kept := []any{}
 	for _, c := range columns {

@@ -20,8 +20,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
-// Resample puts into a table either the rows of an SQL statement, or one row of aggregates for each time bin,
-// like pandas' resample.
+// Resample puts into a table either the rows of an SQL statement or, like pandas' resample, one row of aggregates per
+// time bin.
 func Resample(ctx context.Context, s *tables.Store, o *ResampleOptions) (result Result, err error) {
 	o = cmp.Or(o, new(ResampleOptions))
 	defer func() { err = opError("resample", o.Source, err) }()
@@ -61,7 +61,7 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 	if err != nil {
 		return nil, err
 	}
-	// If errNeedsSQL can occur as late as at the last row, buffer the bins until all rows are read. If the bins
+	// If errNeedsSQL can occur as late as at the last row, buffer the bins until all rows have been read. If the bins
 	// do not fit into the buffer, use SQL.
 	var buffered []arrow.RecordBatch
 	bytes, hasNext := int64(0), r.Next()
@@ -108,8 +108,8 @@ func Resampled(ctx context.Context, s *tables.Store, o *ResampleOptions) (_ arra
 // maxBuffered limits the bytes of bins that Resampled buffers until it has read all rows.
 const maxBuffered = 16 << 20
 
-// rows returns the result, with the source's dictionary columns. If inOrder is set, rows tries to do without SQL,
-// and the reader may fail with errNeedsSQL.
+// rows returns the result, with the source's dictionary columns. If inOrder is set, rows tries to do without SQL, and
+// the reader may fail with errNeedsSQL.
 func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptions, inOrder bool) (r array.RecordReader, err error) {
 	switch {
 	case o.SQL != "":
@@ -134,23 +134,23 @@ func (q *resampling) rows(ctx context.Context, s *tables.Store, o *ResampleOptio
 // maxAttempts limits how often an operation starts again because of concurrent puts.
 const maxAttempts = 10
 
-// resampling is the state of a Resample by a rule.
+// resampling is the state of a Resample that has a rule.
 type resampling struct {
 	timeColumn    string
 	timeIndex     bool // the time column becomes pandas' index
 	columns       []arrow.Field
 	by            []arrow.Field    // the columns by which rows are grouped
-	settings      *tables.Settings // of a new target; nil if there are none
+	settings      *tables.Settings // for a new target; nil if there are none
 	aggregates    []aggregate
 	schema        *arrow.Schema // the result's schema, without dictionaries
 	dictionaries  *arrow.Schema // the result's dictionary columns
 	hasZonedNanos bool          // a column has nanoseconds with a zone
 
 	bins         *bins
-	hasTimes     bool  // first and last are set; false if the source has no non-null time
+	hasTimes     bool  // first and last are set; false if the source has no time that is not null
 	first, last  int64 // earliest and latest time of the source
 	sourceRows   int64 // rows of the source
-	lateFallback bool  // a reader of inOrder may fail with errNeedsSQL as late as at the last row
+	lateFallback bool  // inOrder's reader may fail with errNeedsSQL as late as at the last row
 }
 
 func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*resampling, error) {
@@ -185,7 +185,7 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 		return nil, err
 	}
 	if named != nil && o.Columns != nil {
-		return nil, &tables.ArgumentError{Err: fmt.Errorf("functions that name columns, such as %q, cannot be combined with Columns: remove either", o.Functions[0])}
+		return nil, &tables.ArgumentError{Err: fmt.Errorf("functions that name columns, such as %q, cannot be combined with Columns: remove one of them", o.Functions[0])}
 	}
 	if err := q.groupBy(ctx, table, source, o.By); err != nil {
 		return nil, err
@@ -207,13 +207,13 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 			fill, q.by[0].Name, sqltext.Name(o.Source.Name))}
 	}
 	fields := []arrow.Field{{Name: timeField.Name, Type: label, Nullable: true, Metadata: timeMetadata(timeField, label)}}
-	added := slices.Clone(q.by)
+	others := slices.Clone(q.by)
 	for _, a := range q.aggregates {
-		added = append(added, a.field)
+		others = append(others, a.field)
 	}
-	for _, f := range added {
+	for _, f := range others {
 		if slices.ContainsFunc(fields, func(other arrow.Field) bool { return other.Name == f.Name }) {
-			return nil, &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name: choose other columns, or group by none")}
+			return nil, &tables.SchemaError{Column: f.Name, Err: errors.New("the result would have two columns with this name: choose other columns, or do not group")}
 		}
 		fields = append(fields, f)
 	}
@@ -223,8 +223,8 @@ func newResampling(ctx context.Context, s *tables.Store, o *ResampleOptions) (*r
 	return q, nil
 }
 
-// chooseColumns sets the columns to aggregate: the columns of the options and those that functions name or, if there
-// are none, all columns except the time and those that group the rows.
+// chooseColumns sets the columns to aggregate: those in columns, and those in named, which functions name. If both are
+// nil, these are all columns except the time column and the grouping columns.
 func (q *resampling) chooseColumns(source *arrow.Schema, columns, named []string) error {
 	if columns == nil && named == nil {
 		for _, f := range source.Fields() {
@@ -277,9 +277,9 @@ func (q *resampling) groupBy(ctx context.Context, table *tables.Table, source *a
 	return nil
 }
 
-// query returns the result of the SQL statement. Its bins depend on the earliest and the latest time, which
-// query reads first if they are unknown. If new rows do not fit into the bins, query returns nil, and the next
-// attempt uses the new times.
+// query returns the SQL statement's result. The bins depend on the earliest and the latest time, which query reads
+// first if they are unknown. If new rows do not fit into the bins, query returns nil, and the next attempt uses the new
+// times.
 func (q *resampling) query(ctx context.Context, s *tables.Store, from TableName) (array.RecordReader, error) {
 	if !q.hasTimes {
 		err := q.bounds(ctx, s, from)
@@ -353,7 +353,7 @@ func (q *resampling) epochSQL(t string) string {
 	return "epoch_us(" + t + ")"
 }
 
-// innerSQL returns the SQL for the time and the columns, with the names that the aggregates use.
+// innerSQL returns the SQL for the time and the columns, under the names that the aggregates use.
 func (q *resampling) innerSQL() string {
 	inner := q.epochSQL(sqltext.Name(q.timeColumn)) + " AS t"
 	for i, c := range q.columns {
@@ -369,13 +369,13 @@ func (q *resampling) innerSQL() string {
 	return inner
 }
 
-// sql returns the statement for query. Its columns are a bin's index, the earliest and the latest time, the
-// number of source rows, the groups' columns, and the aggregates.
+// sql returns the statement for query. Its columns are the bin's index, the earliest and the latest time, the number of
+// source rows, the grouping columns, and the aggregates.
 func (q *resampling) sql(table string) string {
 	inner, order := q.innerSQL(), ""
 	if needsOrder(q.aggregates) {
 		inner += ", row_number() OVER () AS r"
-		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2^40, because no table has more rows
+		order = ", t::HUGEINT * 1099511627776 + r AS k" // 2^40, because no table has that many rows
 	}
 	var in, out, groups, places, sameGroup strings.Builder
 	for i := range q.by {

@@ -97,7 +97,7 @@ func TestResampleTypes(t *testing.T) {
 	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("seconds"), Rule: "10s", TimeColumn: "t", Functions: []string{"size"}}
 	_, err = transform.Resample(t.Context(), s, &o)
 	o.Rule, o.Mode = "1500ms", tables.PutAppend
-	if _, appendErr := transform.Resample(t.Context(), s, &o); err != nil || appendErr == nil || !strings.Contains(appendErr.Error(), "has digits below a unit of timestamp[s, tz=Europe/Berlin]: round the values") {
+	if _, appendErr := transform.Resample(t.Context(), s, &o); err != nil || appendErr == nil || !strings.Contains(appendErr.Error(), "has digits that are too small for timestamp[s, tz=Europe/Berlin]: round the values") {
 		t.Errorf("append of labels in milliseconds to a table of seconds: got errors %v and %v, want advice", err, appendErr)
 	}
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2024-02-29"},{"t":"2024-04-01"}]`, arrow.Field{Name: "t", Type: arrow.FixedWidthTypes.Date32}))

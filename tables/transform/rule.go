@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables"
 )
 
-// rule is a pandas offset, which determines bins. A fixed offset is a number of nanoseconds. A calendar offset
+// rule is a pandas offset, which determines the bins. A fixed offset is a number of nanoseconds. A calendar offset
 // counts positions on a grid of days: a bin has n × period positions, and its first position equals anchor modulo
 // period.
 type rule struct {
@@ -42,12 +42,12 @@ var (
 		"QE": months(3, true, lastDay), "QS": months(3, false, firstDay), "YE": months(12, true, lastDay), "YS": months(12, false, firstDay),
 		"BME": months(1, true, lastBusiness), "BMS": months(1, false, firstBusiness), "BQE": months(3, true, lastBusiness), "BQS": months(3, false, firstBusiness),
 		"BYE": months(12, true, lastBusiness), "BYS": months(12, false, firstBusiness),
-		// In pandas, a bin of these units begins at its label, although that day is at the end of a period.
+		// In pandas, bins of these units begin at their label, although that day is at the end of a period.
 		"CBME": months(1, false, lastBusiness), "HYE": months(6, false, lastDay), "BHYE": months(6, false, lastBusiness),
 		"HYS": months(6, false, firstDay), "BHYS": months(6, false, firstBusiness),
 	}
-	// unitAliases maps other names, mostly from older pandas versions. Custom business days are business
-	// days, because a rule cannot list holidays.
+	// unitAliases maps other names, mostly from older pandas versions. Custom business days count as business days,
+	// because a rule cannot list holidays.
 	unitAliases = map[string]string{
 		"d": "D", "w": "W", "b": "B", "C": "B", "CBMS": "BMS", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "AS": "YS", "SM": "SME",
 		"BM": "BME", "CBM": "CBME", "BQ": "BQE", "BY": "BYE", "BA": "BYE", "BAS": "BYS",
@@ -59,8 +59,8 @@ var (
 	offsetPattern = regexp.MustCompile(`^\s*([0-9]*(?:\.[0-9]+)?)\s*([A-Za-z]+)(?:-([A-Z0-9]+))?\s*`)
 )
 
-// months returns the rule for a unit that is period months long. If end is true, a bin's label is at the bin's
-// end.
+// months returns the rule for a unit that is period months long. If end is true, a bin's label is at the end of the
+// bin.
 func months(period int64, end bool, marks ...mark) rule {
 	return rule{grid: grid{marks: marks, labelsAtEnd: end}, period: period}
 }
@@ -68,7 +68,7 @@ func months(period int64, end bool, marks ...mark) rule {
 // parseRule parses an offset: a number and a unit, or a sum of such offsets with fixed units, such as 1h30min.
 func parseRule(text string) (*rule, error) {
 	invalid := func(reason string) error {
-		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those of business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, reason)}
+		return &tables.ArgumentError{Err: fmt.Errorf("rule %.40q: %s; use ns, us, ms, s, min, h, D, B, W, ME, MS, SME, SMS, QE, QS, HYE, HYS, YE, YS, or those for business days from BME to BYS, after a number, such as 10s or 2W-FRI", text, reason)}
 	}
 	sum, total := new(big.Rat), int64(0)
 	for rest := text; rest != "" || text == ""; {
@@ -111,7 +111,7 @@ func parseRule(text string) (*rule, error) {
 func (r *rule) setAnchor(unit, name string) error {
 	names, defaultName := monthNames, "DEC"
 	switch {
-	case len(r.marks) > 1: // For SME and SMS, the suffix is one of the two days of the month.
+	case len(r.marks) > 1: // for SME and SMS, the suffix is one of the two days in the month
 		return r.setDay(unit, name)
 	case r.period == 7:
 		names, defaultName = weekdays, "SUN"
@@ -131,7 +131,7 @@ func (r *rule) setAnchor(unit, name string) error {
 	return nil
 }
 
-// setDay applies the suffix of SME or SMS, such as 20 in SME-20: a day of the month at which bins begin or end.
+// setDay applies the suffix of SME or SMS, such as 20 in SME-20: a day of the month on which bins begin or end.
 func (r *rule) setDay(unit, name string) error {
 	index := slices.Index([]string{"SME", "SMS"}, unit)
 	d, err := strconv.ParseInt(cmp.Or(name, "15"), 10, 64)
@@ -143,19 +143,19 @@ func (r *rule) setDay(unit, name string) error {
 	return nil
 }
 
-// grid numbers the days at which calendar bins may begin or end; the numbers are called positions. A position
-// covers the days from its own day to the day before the next position. With labelsAtEnd, it covers the days
-// after the previous position, up to its own day.
+// grid numbers the days on which calendar bins may begin or end; the numbers are called positions. A position covers
+// the days from its own day to the day before the next position. With labelsAtEnd, it instead covers the days after the
+// previous position, up to its own day.
 type grid struct {
 	onlyWeekdays bool   // positions are the days from Monday to Friday
 	marks        []mark // selects the one or two days of each month that are positions; nil means every day
-	labelsAtEnd  bool   // the label of a bin is its last day
+	labelsAtEnd  bool   // a bin's label is the bin's last day
 }
 
-// mark selects a day of a month. The month has n days, and its first day is weekday w (0 is Monday).
+// mark selects a day in a month. The month has n days, and its first day is weekday w (0 is Monday).
 type mark struct {
 	day func(n, w int64) int64
-	sql string // SQL for the same day, with {n} and {w}
+	sql string // SQL for the same day, using {n} and {w}
 }
 
 var (
@@ -169,8 +169,8 @@ func fixedDay(d int64) mark {
 	return mark{func(_, _ int64) int64 { return d }, fmt.Sprint(d)}
 }
 
-// month describes the month that is m months after January 1970: its first day (in days since 1970), its number
-// of days n, and the weekday w of its first day.
+// month describes the month that is m months after January 1970: first is its first day (in days since 1970), n the
+// number of its days, and w the weekday of its first day.
 func month(m int64) (first, n, w int64) {
 	begin := time.Date(1970, time.January, 1, 0, 0, 0, 0, time.UTC).AddDate(0, int(m), 0)
 	first = floorDiv(begin.Unix(), day)
@@ -213,8 +213,8 @@ func (g *grid) dayOf(p int64) int64 {
 	return first + g.marks[p-m*int64(len(g.marks))].day(n, w) - 1
 }
 
-// sql returns an SQL expression and a constant; their sum is the position of a day. days is an SQL expression
-// for the days since day0, which must not be negative, because SQL's division rounds toward 0.
+// sql returns an SQL expression and a constant, whose sum is the position of a day. days is an SQL expression for the
+// days since day0, which must not be negative, because SQL's division rounds toward 0.
 func (g *grid) sql(days string, day0 int64) (expression string, constant int64) {
 	switch {
 	case g.onlyWeekdays:

@@ -1,6 +1,6 @@
-// Package transform derives tables from other tables: it aggregates rows by bins of time, combines several
-// tables, or removes rows. Each function streams its result into one put, so readers of the target see
-// either the whole result or the previous state. The target may be one of the sources.
+// Package transform derives tables from other tables: it aggregates rows by time bins, combines several tables, or
+// removes rows. Each function streams its result into one put, so readers of the target see either the whole result or
+// the previous state. The target may be one of the sources.
 package transform
 
 import (
@@ -36,8 +36,7 @@ type Result struct {
 	TargetRows int64
 }
 
-// ResampleOptions are the options of Resample. Set either SQL, or Rule, TimeColumn and
-// Functions.
+// ResampleOptions are the options of Resample. Set either SQL, or Rule, TimeColumn and Functions.
 type ResampleOptions struct {
 	Source, Target TableName
 
@@ -48,23 +47,23 @@ type ResampleOptions struct {
 	// Rule is the length of a bin, as a pandas offset, such as "10s", "2h", "B", "W-FRI", "ME" or
 	// "QS-FEB". docs/transform.md lists them all.
 	Rule string
-	// TimeColumn names a timestamp or date column of the source. It becomes the first
-	// column of the target, where it holds the label of each bin.
+	// TimeColumn names a timestamp or date column in the source. It becomes the target's first column, where it holds
+	// each bin's label.
 	TimeColumn string
-	// TimeIndex makes the time column the target's index in pandas. If it is false, the time column is the
+	// TimeIndex makes the time column the target's index in pandas. If TimeIndex is false, the time column becomes the
 	// index only if it is the source's index.
 	TimeIndex bool
 	// Functions are aggregates: mean, sum, min, max, first, last, count, median, std, var, sem, prod, size, ohlc,
-	// nunique and quantile (of 0.5, as in pandas, so the median). With one function, columns keep their names; with
-	// several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate instead fill
-	// bins from adjacent rows; such a function must be the only one.
+	// nunique and quantile (the quantile 0.5, as in pandas, which is the median). With one function, columns keep their
+	// names; with several, they are named column_function. The functions ffill, bfill, nearest, asfreq and interpolate
+	// instead fill bins from adjacent rows; such a function must be the only one.
 	Functions FunctionCalls
 	// Columns are the columns to aggregate; nil means all except TimeColumn, or the columns that Functions name.
 	Columns []string
 	// By names the columns to group by. Each combination of their values gets its own bins, from the combination's
 	// first time to its last. The rows are ordered by time, and the By columns follow the time column. If By is nil,
 	// the key columns in the source's settings are used; an empty list means no grouping. If the target is created, its
-	// settings get the time column and, as keys, those By columns that are keys of the source.
+	// settings get the time column and, as keys, those By columns that are also keys of the source.
 	By []string
 
 	Mode tables.PutMode
@@ -92,8 +91,8 @@ type CleanOptions struct {
 	DropNulls []string
 	// DropAnyNull removes rows with a null or a NaN in any column.
 	DropAnyNull bool
-	// KeepFirstOf keeps only the first row of each combination of values in these columns. It applies after
-	// the other options.
+	// KeepFirstOf keeps only the first row for each combination of values in these columns. It applies after the other
+	// options.
 	KeepFirstOf []string
 }
 
@@ -114,8 +113,8 @@ func field(s *arrow.Schema, name string) (arrow.Field, error) {
 	return s.Field(index), nil
 }
 
-// isZonedNanos reports whether SQL would round a column's times, because DuckDB has no nanoseconds with a
-// time zone.
+// isZonedNanos reports whether SQL would round a column's times, because DuckDB has no type for nanoseconds with a time
+// zone.
 func isZonedNanos(f arrow.Field) bool { return schema.IsZonedNanos(f.Type) }
 
 // checkExact returns an error that names the first column whose values SQL would round.

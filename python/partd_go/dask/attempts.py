@@ -1,5 +1,5 @@
-"""Stores the output of tasks that may run several times, in the format that docs/dev/format.md
-describes. Of each task, readers see only the attempt (execution) that commits first."""
+"""Stores the output of tasks that may run several times, in the format that docs/dev/format.md describes. Readers see,
+for each task, only the attempt (execution) that commits first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..errors import NO_SPACE, QUOTA, Error
 T = TypeVar("T")
 
 PIECE, COMMIT = 1, 2
-_SPACE_WAIT = 60.0  # seconds for which a task waits until a full disk has space again
+_SPACE_WAIT = 60.0  # how long, in seconds, a task waits for space on a full disk
 
 
 class Damaged(ValueError):
@@ -25,8 +25,8 @@ class Damaged(ValueError):
 
 
 def when_space(write: Callable[[], T]) -> T:
-    """Returns write(). If a disk is full, it calls write again for up to a minute. Before that, one of several servers
-    may have applied the write, so readers must skip what is written twice."""
+    """Returns the result of write(). While a disk is full, it calls write again, for up to a minute. Before that, one
+    of several servers may already have applied the write, so readers must skip whatever was written twice."""
     deadline = time.monotonic() + _SPACE_WAIT
     while True:
         try:
@@ -42,8 +42,8 @@ def when_space(write: Callable[[], T]) -> T:
 
 
 class Entries:
-    """The entries of one append, with the methods of a dict. Unlike a dict, it can repeat a key:
-    a header and a large piece are separate entries, which saves a copy of the piece."""
+    """The entries of one append, with the methods of a dict. Unlike in a dict, a key can occur several times: a header
+    and a large piece are separate entries, which saves a copy of the piece."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
@@ -64,7 +64,7 @@ class Entries:
 
 
 class Store(Protocol):
-    """The methods of a client that attempts use."""
+    """The client methods that attempts use."""
 
     def append(self, data: Any) -> None: ...
     def get(self, keys: list[str]) -> list[bytes]: ...
@@ -175,8 +175,8 @@ def commits(store: Store, control: str) -> dict[str, Commit]:
 
 
 def pieces(key: str, value: bytes, winners: dict[str, Commit]) -> dict[str, list[memoryview]]:
-    """Returns the pieces in a key's value by task, in order. It omits pieces of attempts that are not among the
-    winners, which are the committed attempts by task."""
+    """Returns the pieces in a key's value, by task and in order. winners has the committed attempts, by task; pieces of
+    other attempts are omitted."""
     results: dict[str, list[memoryview]] = {}
     last: dict[str, tuple[int, int]] = {}
     for kind, frame in _frames(key, value):

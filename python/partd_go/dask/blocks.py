@@ -1,9 +1,8 @@
 """Splits data frames by partition, and joins the pieces again.
 
-A block of rows is sorted by partition. A partition's piece has two parts. Records hold the
-numeric columns; they are a slice of the sorted block, not a copy. One Arrow message, without
-a schema, holds the other columns. A task's layout holds the common properties of its pieces:
-labels, types, categories and the form of each column.
+A block of rows is sorted by partition. A partition's piece has two parts. Records hold the numeric columns; they are a
+slice of the sorted block, not a copy. One Arrow message, without a schema, holds the other columns. A task's layout
+holds what its pieces have in common: labels, types, categories and the form of each column.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _lookups_lock = threading.Lock()
 
 @dataclass
 class Layout:
-    """The common properties of a task's pieces: an empty frame, and the form of each array."""
+    """What all pieces of a task have in common: an empty frame, and the form of each array."""
 
     empty: pd.DataFrame
     forms: list[str]  # the form (see _form) of each column, then of each index level
@@ -73,7 +72,7 @@ def _form(array: Any) -> str:
     plain   the bytes of a NumPy array
     code    the codes of a categorical, like plain
     time    the integers of zoned times and of periods, like plain
-    arrow   the Arrow array that the type converts itself to
+    arrow   the Arrow array to which the type converts itself
     text    strings and None
     pickle  each value pickled
     """
@@ -85,7 +84,7 @@ def _form(array: Any) -> str:
     if isinstance(dtype, np.dtype) and dtype.kind in "biufcmM":
         return "plain"
     if isinstance(dtype, pd.IntervalDtype) and isinstance(dtype.subtype, pd.DatetimeTZDtype):
-        return "pickle"  # pandas 2 cannot convert these to Arrow
+        return "pickle"  # pandas 2 cannot convert these values to Arrow
     if isinstance(dtype, pd.ArrowDtype) and "dictionary<" in str(dtype.pyarrow_dtype):
         return "pickle"  # an Arrow dictionary would need extra messages
     if hasattr(array, "__arrow_array__") and hasattr(dtype, "__from_arrow__"):
@@ -103,7 +102,7 @@ def _is_text(value: object) -> bool:
 
 
 def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
-    """Returns the NumPy array for a plain, code or time array."""
+    """Returns the NumPy array for an array in the form plain, code or time."""
     if form == "code":
         return np.asarray(array.codes)
     if form == "time":
@@ -112,7 +111,7 @@ def _numbers(array: Any, form: str) -> np.ndarray[Any, Any]:
 
 
 def _to_arrow(array: Any, form: str) -> pa.Array:
-    """Returns the Arrow array for an arrow, text or pickle array."""
+    """Returns the Arrow array for an array in the form arrow, text or pickle."""
     if form == "arrow":
         stored = pa.array(array)
     elif form == "text":
@@ -123,7 +122,7 @@ def _to_arrow(array: Any, form: str) -> pa.Array:
 
 
 def _from_stored(stored: Any, form: str, like: Any) -> Any:
-    """Returns the original array from its stored form, with the type of like."""
+    """Converts the stored form of an array back to the original array, which has the type of like."""
     if form == "code":
         return pd.Categorical.from_codes(stored, dtype=like.dtype)
     if form == "plain":
@@ -169,9 +168,8 @@ def _record(layout: Layout) -> np.dtype[Any]:
 
 
 def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compression: str | None) -> Iterator[Block]:
-    """Yields the frame's rows as blocks of (partition, number of rows, piece). ids holds each
-    row's partition; rows with a negative id are skipped. Each block reuses the memory of the
-    previous one."""
+    """Yields the frame's rows as blocks of (partition, number of rows, piece). ids holds each row's partition; rows
+    with a negative partition are skipped. Each block reuses the memory of the previous one."""
     names = [*df.columns, *df.index.names]
     arrays = _arrays(df)
     step = max(1, -(-len(df) // max(1, -(-int(df.memory_usage(deep=True).sum()) // BLOCK_BYTES))))
@@ -209,8 +207,8 @@ def split(df: pd.DataFrame, layout: Layout, ids: np.ndarray[Any, Any], compressi
 
 
 def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], target: np.ndarray[Any, Any]) -> memoryview:
-    """Copies the records to target in the given order, and returns their bytes. It copies whole records, not field by
-    field."""
+    """Copies the records to target in the given order, and returns their bytes. It copies whole records rather than
+    single fields."""
     size = records.dtype.itemsize
     if not size:
         return memoryview(b"")
@@ -223,8 +221,8 @@ def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], targe
 
 
 def _messages(arrays: list[pa.Array], counts: np.ndarray[Any, Any]) -> Iterator[memoryview]:
-    """Splits the arrays into consecutive slices of counts rows, and yields an Arrow message for each slice that is not
-    empty."""
+    """Splits the arrays into consecutive slices, and yields an Arrow message for each slice that is not empty. counts
+    holds the number of rows in each slice."""
     counts = counts[counts > 0]
     if not arrays:
         yield from [memoryview(b"")] * len(counts)
@@ -253,7 +251,7 @@ def _decompress(piece: memoryview, compression: str) -> memoryview:
 
 
 def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) -> pd.DataFrame:
-    """Returns the frame of pieces with the same layout, in the given order."""
+    """Joins pieces with the same layout, in the given order, and returns the frame."""
     like = _arrays(layout.empty)
     _build_lookups(
         layout.empty.columns, *(a.dtype.categories for a in like if isinstance(a.dtype, pd.CategoricalDtype))

@@ -1,5 +1,5 @@
-"""Prepares a distributed cluster: checks that each process has the package and reaches the
-server, and installs a plugin that deletes rows that are no longer needed."""
+"""Prepares a distributed cluster: checks that each process has the package and can reach the server, and installs a
+plugin that deletes rows when they are no longer needed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .expression import OPEN
 
 
 class Plugin(SchedulerPlugin):  # type: ignore[misc]
-    """Deletes a shuffle's rows when the scheduler forgets the shuffle's first task, because
-    then no task can read the rows again."""
+    """Deletes a shuffle's rows when the scheduler forgets the shuffle's first task. After that, no task can read the
+    rows again."""
 
     def __init__(self, name: str) -> None:
         self.name = name

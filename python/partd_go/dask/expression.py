@@ -16,8 +16,9 @@ OPEN = "partd-open-"  # the name of a shuffle's first task begins with this
 
 
 class PartdShuffle(SimpleShuffle):  # type: ignore[misc]
-    """A shuffle whose tasks store their rows in a partd store. assign_args has the other arguments of dask's
-    function that adds the column partitioning_index to a partition of frame; None means that frame has this column."""
+    """A shuffle whose tasks store their rows in a partd store. dask has a function that adds the column
+    partitioning_index to a partition of frame; assign_args has its other arguments, or is None if frame already has
+    this column."""
 
     _parameters = [
         "frame",

@@ -19,7 +19,7 @@ _POSITION = struct.Struct("<QQQ")  # a piece's offset, length and checksum
 
 
 class Rows:
-    """Writes the rows of an attempt to a file, and records their positions."""
+    """Writes the rows of one attempt to a file, and records the positions of the pieces."""
 
     def __init__(self, file: int) -> None:
         self.file, self.end = file, 0
@@ -59,7 +59,7 @@ def created(path: str) -> Iterator[Rows]:
     try:
         yield Rows(file)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and removed the file
+        with contextlib.suppress(FileNotFoundError):  # `use` has ended, and has removed the file
             os.unlink(path)
         raise
     finally:
@@ -67,7 +67,7 @@ def created(path: str) -> Iterator[Rows]:
 
 
 def pieces(path: str, positions: bytes | bytearray) -> list[memoryview]:
-    """Reads the pieces at the given positions of an attempt's file, and verifies their checksums."""
+    """Reads the pieces at the given positions in an attempt's file, and verifies their checksums."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return [_piece(file, path, *position) for position in _POSITION.iter_unpack(positions)]

@@ -26,7 +26,7 @@ from .expression import METHOD, PartdShuffle
 from .private import Bucket, Private
 from .shuffle import Store, _clients, delete
 
-# The supported dask versions, as (year, month). They are limited because the code uses internals of dask's query
+# The supported dask versions, as (year, month). They are limited because this module uses internals of dask's query
 # planner. Tests run with the oldest and the newest version.
 OLDEST, NEWEST = (2025, 7), (2026, 8)
 
@@ -49,9 +49,9 @@ class use:
     use() starts records the commits. The files and the server's store are in directory (default: dask's
     setting temporary-directory).
 
-    Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows.
-    close() deletes the remaining rows. If the program is killed, its rows stay until the server's
-    --namespace-ttl removes the namespace in url.
+    Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows. close() deletes the
+    remaining rows. If the program is killed, its rows stay until the server removes the namespace in url, as its flag
+    --namespace-ttl says.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class use:
     def _connect(
         self, url: str | Client | None, directory: str | os.PathLike[str] | None
     ) -> tuple[Client | Private, str | None]:
-        """Returns a client of the store. Without a URL, it also returns the directory for files of rows."""
+        """Returns a client of the store. Without a URL, it also returns the directory for files with rows."""
         if isinstance(url, Client):
             return url, None
         if url is None:
@@ -122,7 +122,7 @@ class use:
             server = serve(directory=directory, flags=("--memory=256MiB",))
             client = Client(
                 self._undo.enter_context(server), retry_for=5
-            )  # nothing restarts this server, so long retries are useless
+            )  # nothing restarts this server, so long retries would be useless
             self._undo.callback(client.close)
             rows_directory = os.path.join(server.directory, "rows")
             os.mkdir(rows_directory)
@@ -157,8 +157,8 @@ class use:
                 and isinstance(frame.partitioning_index, list)
                 and frame.frame.ndim == 2
             ):
-                # Use the frame before dask adds the column partitioning_index: the writing tasks add it, which saves
-                # one task for each partition.
+                # Use the frame before dask adds the column partitioning_index: the writing tasks add it themselves,
+                # which saves one task for each partition.
                 frame, *assign_args = frame.operands
             return PartdShuffle(
                 frame,
@@ -179,7 +179,7 @@ class use:
 
         self._replace_attribute(_shuffle.Shuffle, "_lower", lower_partd)
         prop = functools.cached_property(is_broadcast_join)
-        prop.__set_name__(_merge.Merge, "is_broadcast_join")  # setattr does not call it, unlike a class statement
+        prop.__set_name__(_merge.Merge, "is_broadcast_join")  # unlike a class statement, setattr does not call this
         self._replace_attribute(_merge.Merge, "is_broadcast_join", prop)
 
     def _replace_attribute(self, owner: type, name: str, value: Any) -> None:

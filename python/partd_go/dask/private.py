@@ -22,12 +22,12 @@ from ..server import Server
 
 T = TypeVar("T")
 
-_ATTEMPTS = 5  # if the server ends during each call, Private.work fails after this many calls
+_ATTEMPTS = 5  # number of servers that may end during a call before Private.work fails
 _RECENT = 4  # maximum number of idle servers
 _IDLE = 120.0  # seconds until an idle server is stopped; until then, it holds a bucket's segments in memory
 _FLAGS = (
     "--memory=512MiB",  # half is for a bucket's segments
-    # A dead worker's server ends soon, even if its store is unreachable. It may lose uncommitted appends.
+    # A dead worker's server ends soon, even if its store is unreachable. The server may lose uncommitted appends.
     "--stop-timeout=10s",
     "--log-format=json",
 )
@@ -51,8 +51,8 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls work with a client of the store. In a bucket, this is the store called name. If the server dies, it
-        calls work again."""
+        """Calls the function work with a client of the store. In a bucket, this is the store with the given name. If
+        the server dies, work is called again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:
@@ -71,8 +71,8 @@ class Private:
 
 
 class Bucket(Private):
-    """A prefix of a bucket. Each shuffle has a separate store, so that deleting its rows is one
-    operation, and reading them does not scan other shuffles' rows."""
+    """A prefix in a bucket. Each shuffle has its own store there, so that deleting its rows is one operation, and
+    reading them does not scan other shuffles' rows."""
 
     def _store(self, name: str) -> str:
         path, mark, query = self.url.partition("?")
@@ -134,7 +134,7 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe:
             pipe.close()
-    with contextlib.suppress(RuntimeError):  # no thread can start, because the program is ending: no need to wait
+    with contextlib.suppress(RuntimeError):  # no thread can start while the program ends: no need to wait
         threading.Thread(target=process.wait, name="partd_go.dask end", daemon=True).start()
 
 

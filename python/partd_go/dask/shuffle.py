@@ -44,8 +44,8 @@ class Store:
     directory: str | None = None  # for files with rows, if all processes are on one machine
 
     def work(self, name: str, work: Callable[[Any], T]) -> T:
-        """Returns work(client). In a bucket, client uses the separate store called name. If a private server ends
-        during the call, work is called again."""
+        """Returns the result of the function work, called with a client. In a bucket, this is a client of the separate
+        store with the given name. If a private server ends during the call, work is called again."""
         if isinstance(self.client, Private):
             return self.client.work(f"{self.name}/{name}", work)
         return work(self.client)
@@ -104,7 +104,7 @@ def delete(client: Client, keys: list[str]) -> None:
 
 class Lease:
     """A handle in a shuffle's graph. When the graph is garbage-collected in this process, the shuffle's rows are
-    deleted. Unpickling returns only the Shuffle, which deletes nothing."""
+    deleted. Unpickling a Lease returns only the Shuffle, which deletes nothing."""
 
     def __init__(self, shuffle: Shuffle) -> None:
         self.shuffle = shuffle
@@ -116,7 +116,7 @@ class Lease:
             from distributed import default_client
 
             default_client()
-            self._end.detach()  # a distributed scheduler gets the graph, and its plugin deletes the rows
+            self._end.detach()  # a distributed scheduler has received the graph, and its plugin deletes the rows
         except (ImportError, ValueError):
             pass  # without a distributed client, this process deletes the rows
         return Shuffle, (self.shuffle.store, self.shuffle.name, self.shuffle.npartitions)
@@ -144,15 +144,14 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle. This is the graph's first task, whose result all other tasks get. So
-    two graphs use different keys in the store, even if their tasks have equal names."""
+    """Returns the shuffle. This is the graph's first task, and all other tasks get its result. So two graphs use
+    different keys in the store, even if their tasks have equal names."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: Sequence[int] | None) -> None:
-    """Writes an input partition, unless another attempt has committed it. column is the name of
-    the column with each row's output partition. Only rows for output partitions in selected are
-    written; None means all."""
+    """Writes an input partition, unless another attempt has already committed it. column names the column with each
+    row's output partition. Only rows for output partitions in selected are written; None means all."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise Misuse(
@@ -193,7 +192,7 @@ def _attempt(client: Any, df: pd.DataFrame, shuffle: Shuffle, task: int, ids: np
 
 
 def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
-    """Appends a block in batches of at most BLOCK_BYTES, unless a single piece is larger."""
+    """Appends a block in batches of at most BLOCK_BYTES. Only a single larger piece makes a larger batch."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     for partition, _, piece in block:
@@ -208,8 +207,8 @@ def _append(attempt: Attempt, shuffle: Shuffle, block: Block) -> None:
 
 @dataclass
 class Plan:
-    """The plan for readers: the committed attempts, the layouts of their pieces, and the row count of each
-    partition."""
+    """What readers need to know: the committed attempts, the layouts of their pieces, and each partition's row
+    count."""
 
     shuffle: Shuffle
     winners: dict[str, Commit]  # by task
@@ -219,7 +218,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Returns the plan for reading. written makes dask run it after all writing tasks."""
+    """Returns the plan for reading. Its argument written makes dask run it after all writing tasks."""
     commits_key = shuffle.key("commits")
     key = shuffle.key("layouts")
     winners, layouts_value = shuffle.work(lambda client: (commits(client, commits_key), client.get([key])[0]))
@@ -239,7 +238,7 @@ def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
 
 
 def read(plan: Plan, partition: int) -> pd.DataFrame:
-    """Returns an output partition, with rows in the order of the input partitions."""
+    """Returns an output partition. Its rows are in the order of the input partitions."""
     from dask.dataframe.core import _concat
 
     key = plan.shuffle.key(partition)

@@ -5,8 +5,8 @@
     collection.write("AAPL", frame, metadata={"source": "exchange"}, overwrite=True)
     frame = collection.item("AAPL").to_pandas()
 
-A store is a directory of tables, a collection is a bucket of these tables, and an item is a table. This
-package needs the wheel partd-go-tables, pandas and pyarrow, and dask for lazy frames.
+A store is a directory of tables, a collection is a bucket of these tables, and an item is a table. This package needs
+the wheel partd-go-tables, pandas and pyarrow, and dask for lazy frames.
 """
 
 from ..errors import extra

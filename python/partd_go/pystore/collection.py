@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from ..tables.results import Json
     from .validation import DataValidator
 
-_MIN_ROWS_BY_TIME = 10_000  # tables with more rows are divided into files by months, quarters or years
+_MIN_ROWS_BY_TIME = 10_000  # a table with more rows is divided into files by month, quarter or year
 _THREADS = 4
 _SCHEMA_VERSION = "_schema_version"  # metadata key whose value is the version of the item's rows
-_LOCK_TIMEOUT = 600.0  # seconds that a change waits for earlier changes
+_LOCK_TIMEOUT = 600.0  # how long, in seconds, a change waits for earlier changes
 DUPLICATE_POLICIES = ("keep_last", "keep_first", "keep_all", "error")
 
 
@@ -77,7 +77,7 @@ class Collection:
         return str(path) if as_string else path
 
     def list_items(self, **metadata: Any) -> set[str]:
-        """Returns the names of the items, or only of the items with these metadata values."""
+        """Returns the names of the items, or only of those whose metadata has the given values."""
         return set(self._tables.list(self.collection, metadata=encode_metadata(metadata) or None))
 
     def item(
@@ -117,7 +117,7 @@ class Collection:
 
     @contextmanager
     def _changing(self) -> Iterator[CollectionLock]:
-        """Holds the lock that every change of the collection needs. It first undoes an unfinished transaction."""
+        """Holds the lock that every change to the collection needs. It first undoes an unfinished transaction."""
         with CollectionLock(self, "pystore.changes", _LOCK_TIMEOUT) as lock:
             undo.undo(self._tables, self.collection)
             yield lock
@@ -126,7 +126,7 @@ class Collection:
         """Undoes a transaction that a killed process left unfinished, and returns the collection."""
         if undo.has_unfinished(self._tables, self.collection):
             lock = CollectionLock(self, "pystore.changes")
-            if lock.acquire(0.5):  # otherwise the transaction is still running
+            if lock.acquire(0.5):  # otherwise, the transaction is still running
                 try:
                     undo.undo(self._tables, self.collection)
                 finally:
@@ -145,8 +145,8 @@ class Collection:
         **kwargs: Any,
     ) -> None:
         """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. A large item, or one
-        with npartitions above 1, is divided into files by time. epochdate is ignored, because times in an index stay
-        times."""
+        whose npartitions is above 1, is divided into files by time. epochdate is ignored, because times in an index
+        stay times."""
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
@@ -214,10 +214,10 @@ class Collection:
         **kwargs: Any,
     ) -> None:
         """Appends rows atomically. duplicate_handling says what to do with rows that have the same index value: keep
-        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. Items with a time index
-        are read in the order of the index. If the columns differ from the item's, append raises an error, unless
-        validate_schema is false or the item's schema evolution allows the difference. Then new columns are added, and
-        missing columns are null."""
+        the last, the first or all of them, or raise an error. A RangeIndex has no duplicates. An item with a time index
+        is read in the order of the index. If the columns differ from the item's, append raises an error, unless
+        validate_schema is false or the item's schema evolution allows the difference. In that case, new columns are
+        added, and missing columns are null."""
         data = data if isinstance(data, (pd.DataFrame, pd.Series)) and not len(data) else prepare(data)
         with self._changing():
             self._append(item, data, duplicate_handling=duplicate_handling, validate_schema=validate_schema)
@@ -251,7 +251,7 @@ class Collection:
             )
         existing = self._between(stored, data).index
         is_duplicate = data.index.isin(existing) | data.index.duplicated()
-        if existing.nlevels == 1 and existing.hasnans:  # NaN, NaT and NA are equal as keys
+        if existing.nlevels == 1 and existing.hasnans:  # as keys, NaN, NaT and NA are equal
             is_duplicate |= data.index.isna()
         if is_duplicate.any() and duplicate_handling == "error":
             raise DataIntegrityError(
@@ -281,8 +281,8 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the index of the item's rows in the range of the new data's index. Only these rows can be
-        duplicates."""
+        """Returns the index of those of the item's rows that are in the range of the new data's index. Only these rows
+        can be duplicates."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):
@@ -322,8 +322,8 @@ class Collection:
         parallel: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Writes several items, four at a time if parallel is true. If some items cannot be written, it
-        still writes the others, and then raises an error that names the failed items."""
+        """Writes several items, four at a time if parallel is true. If some items cannot be written, the others are
+        still written, and then an error names the failed items."""
         metadata, npartitions = metadata or {}, npartitions or {}
 
         def write(name: str, data: Any) -> None:
@@ -355,8 +355,8 @@ class Collection:
             return dict(zip(items, pool.map(read, items)))
 
     def create_snapshot(self, snapshot: str | None = None) -> bool:
-        """Creates a snapshot of all items. Without a name, its name is the time. From a name, all characters except
-        letters, digits, "." and "_" are dropped."""
+        """Creates a snapshot of all items. By default, its name is the current time. If a name is given, only its
+        letters, digits, "." and "_" are kept."""
         name = "".join(c for c in snapshot or "" if c.isalnum() or c in "._")
         self._tables._ask("partd.snapshot", bucket=self.collection, name=name)
         return True

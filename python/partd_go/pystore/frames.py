@@ -11,8 +11,8 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
-# Groups of types. fit_types converts rows to the item's types only within a group of _MEASURES. widened_fields widens
-# the item's columns only within a group of _WIDENABLE, or from integers to float64.
+# Groups of types. fit_types converts rows to the item's types only within a group in _MEASURES. widened_fields widens
+# the item's columns only within a group in _WIDENABLE, or from integers to float64.
 _MEASURES = (
     (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     (pa.types.is_timestamp,),
@@ -22,7 +22,7 @@ _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Returns a checked copy of data to write: an Item, a Series, or a pandas or dask DataFrame."""
+    """Checks data to write, and returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):
@@ -48,8 +48,9 @@ def encode(data: pd.DataFrame | pd.Series[Any]) -> pa.Table:
 
 
 def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Casts each column to its type in the item if all values stay equal, for example whole numbers to floats, or times
-    to another unit. Other columns keep their types; the server rejects the rows unless these columns are widened."""
+    """Casts each column to its type in the item if all values stay equal: for example, whole numbers to floats, or
+    times to another unit. Other columns keep their types; the server rejects the rows unless the item's columns are
+    widened."""
     for position, field in enumerate(table.schema):
         item_type = schema.field(field.name).type if field.name in schema.names else field.type
         zones = [getattr(value, "tz", None) for value in (item_type, field.type)]
@@ -70,9 +71,9 @@ def fit_types(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def widened_fields(rows_schema: pa.Schema, schema: pa.Schema) -> list[pa.Field]:
-    """Returns the columns whose types in the item must be widened before rows can be appended, with the new types:
-    larger integers or floats, or float64 for integers. If widening cannot fix the type of some column, it returns no
-    columns, because the server then rejects the rows anyway."""
+    """Returns the item's columns that must be widened before rows can be appended, with their new types: larger
+    integers or floats, or float64 for integers. If widening cannot fix the type of some column, it returns no columns,
+    because the server then rejects the rows anyway."""
     widened = [
         field for field in rows_schema if field.name in schema.names and field.type != schema.field(field.name).type
     ]

@@ -1,4 +1,4 @@
-"""Reads items. An item is a table in one state: the state when the item was opened, or the state in a snapshot."""
+"""Reads items. An item is a table in one state: as it was when the item was opened, or as it is in a snapshot."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FLOAT = "partd.float"
 
 
 class Item:
-    """A table of a collection, as collection.item() returns it.
+    """A table in a collection, as collection.item() returns it.
 
         item = pystore.store("market").collection("trades").item("AAPL")
         print(item.metadata, item.to_pandas())
@@ -81,8 +81,8 @@ class Item:
     def to_pandas(
         self, parse_dates: bool = True, columns: list[str] | None = None, filters: Filters | None = None
     ) -> pd.DataFrame:
-        """Returns the rows, or only those that match filters. parse_dates converts an index of seconds
-        (floats) or nanoseconds (integers) to times."""
+        """Returns the rows, or only those that match filters. parse_dates converts an index of seconds (floats) or
+        nanoseconds (integers) to times."""
         frame = self._read(columns, filters)
         if parse_dates and len(frame) and not isinstance(frame.index, (pd.RangeIndex, pd.MultiIndex)):
             if pd.api.types.is_float_dtype(frame.index.dtype):
@@ -99,7 +99,7 @@ class Item:
 
     @cached_property
     def data(self) -> dask.dataframe.DataFrame:
-        """Returns the rows as a lazy dask DataFrame, with about one partition for each file of the table."""
+        """Returns the rows as a lazy dask DataFrame, with about one partition for each of the table's files."""
         import dask.dataframe as dd
 
         tables = utils.connection(self.datastore)
@@ -115,7 +115,7 @@ class Item:
 
 
 class Part:
-    """Reads one part of a table, in any process of this machine."""
+    """Reads one part of a table, in any process on this machine."""
 
     def __init__(
         self,
@@ -145,8 +145,8 @@ def encode_metadata(metadata: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def metadata_of(metadata: dict[str, Any]) -> dict[str, Json]:
-    """Returns an item's metadata, as it was before encode_metadata. It formats the time of the last change, "_updated",
-    as pystore does."""
+    """Returns an item's metadata as it was before encode_metadata. The time of the last change, "_updated", is
+    formatted as in pystore."""
     updated = datetime.datetime.fromisoformat(metadata["_updated"].replace("Z", "+00:00"))
     known = [{_FLOAT: name} for name in ("NaN", "Infinity", "-Infinity")]
     decoded = json.loads(

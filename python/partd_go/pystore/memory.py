@@ -22,7 +22,7 @@ MEMORY_CRITICAL_THRESHOLD = 0.9
 
 
 def get_memory_info() -> dict[str, float]:
-    """Returns the memory of the machine and of this process, measured by psutil."""
+    """Returns the memory of the machine and of this process, as measured by psutil."""
     import psutil
 
     memory, process = psutil.virtual_memory(), psutil.Process().memory_info()
@@ -76,15 +76,15 @@ def read_in_chunks(
 
 
 def estimate_dataframe_memory(df: pd.DataFrame) -> float:
-    """Returns the memory of a DataFrame in GB."""
+    """Returns the memory of a DataFrame, in GB."""
     return float(df.memory_usage(deep=True).sum() / 2**30)
 
 
 def optimize_dataframe_memory(df: pd.DataFrame, deep: bool = True) -> pd.DataFrame:
-    """Returns the same values in smaller types: smaller integers, and float32 if it is exact. If deep is true, columns
-    of strings become categories if fewer than half of their values are distinct."""
+    """Returns the same values in smaller types: smaller integers, and float32 where it is exact. If deep is true,
+    string columns become categories if fewer than half of their values are distinct."""
     smaller = df.copy(deep=False)
-    for at in range(df.shape[1]):  # by position, because labels may repeat or be no strings
+    for at in range(df.shape[1]):  # by position, because labels may repeat and need not be strings
         smaller.isetitem(at, _smaller(df.iloc[:, at], deep))
     return smaller
 
@@ -106,7 +106,7 @@ def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
 
 
 class MemoryMonitor:
-    """Logs how much this process's memory grows in a with block, if it grows by over 100 MB."""
+    """Logs by how much this process's memory grows in a with block, if that is more than 100 MB."""
 
     def __init__(self, warn_threshold: float = MEMORY_WARNING_THRESHOLD):
         self.warn_threshold = warn_threshold

@@ -1,4 +1,4 @@
-"""Divides items into files. Each file of an item is a partition of its dask DataFrame."""
+"""Divides items into files. Each file of an item is a partition of the item's dask DataFrame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _PERIODS = {"monthly": "month", "quarterly": "quarter", "yearly": "year", "auto"
 def calculate_optimal_partitions(
     data: Any, target_size_mb: float = DEFAULT_PARTITION_SIZE_MB, min_partitions: int = 1, max_partitions: int = 100
 ) -> int:
-    """Returns the number of partitions into which to divide the data, so that each has about target_size_mb."""
+    """Returns the number of partitions into which to divide the data, so that each has about target_size_mb
+    megabytes."""
     size = data.memory_usage(deep=True).sum()
     megabytes = (size if isinstance(data, pd.DataFrame) else size.compute()) / 2**20
     return max(min_partitions, min(max(1, int(megabytes / target_size_mb)), max_partitions))
@@ -29,8 +30,8 @@ def calculate_optimal_partitions(
 def optimize_time_series_partitions(
     data: Any, freq: str = "auto", min_partition_days: int = 30
 ) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, divided by month, quarter or year as freq says, and the number of
-    partitions."""
+    """Returns the data as a dask DataFrame, and its number of partitions. It is divided by month, quarter or year, as
+    freq says."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
@@ -52,7 +53,7 @@ def rebalance_partitions(
     time_based: bool = True,
     freq: str = "auto",
 ) -> None:
-    """Rewrites an item's files at the server. If the item has a time index, and time_based is true, its files are
+    """Rewrites an item's files at the server. If the item has a time index, and time_based is true, the files are
     divided by month, quarter or year, as freq says. target_size_mb is ignored: no file exceeds 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)

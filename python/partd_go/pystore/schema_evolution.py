@@ -13,8 +13,8 @@ from .exceptions import SchemaError
 
 
 class EvolutionStrategy(Enum):
-    """The limits within which an append may change an item's columns. Columns that the appended rows lack are null in
-    these rows."""
+    """The limits within which an append may change an item's columns. If appended rows lack columns, they get nulls
+    there."""
 
     STRICT = "strict"
     ADD_ONLY = "add_only"
@@ -114,7 +114,7 @@ class SchemaEvolution:
         )
 
     def evolve_dataframe(self, df: pd.DataFrame, target_schema: Schema) -> pd.DataFrame:
-        """Returns the rows with exactly the columns of a schema. Columns that df lacks are null."""
+        """Returns the rows with exactly the columns of target_schema. Columns that df lacks are null."""
         result = df.reindex(columns=target_schema.columns)
         for column, dtype in target_schema.dtypes.items():
             if column in df.columns and str(df[column].dtype) != dtype:

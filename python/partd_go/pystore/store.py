@@ -14,7 +14,7 @@ class store:
         market = pystore.store("market")
         print(market.list_collections())
 
-    It is in the directory of set_path(), and is created if it does not exist.
+    It is in the directory that set_path() sets, and is created if it does not exist.
     """
 
     def __init__(self, datastore: str):
@@ -33,7 +33,8 @@ class store:
         return utils.connection(self.datastore).buckets()
 
     def collection(self, collection: str, overwrite: bool = False) -> Collection:
-        """Returns a collection, and creates it if it does not exist. overwrite deletes an existing one first."""
+        """Returns a collection, and creates it if it does not exist. If overwrite is true, it deletes an existing one
+        first."""
         if overwrite or collection not in self.list_collections():
             return self._create_collection(collection, overwrite)
         return Collection(collection, self.datastore)._undo_unfinished()

@@ -1,4 +1,4 @@
-"""Atomic changes of several items of a collection."""
+"""Atomic changes to several items in a collection."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Transaction:
             except BaseException as error:  # includes KeyboardInterrupt
                 self._state = "rolled back"
                 # If this process has lost the lock, another process undoes this transaction. The collection's note of
-                # an unfinished transaction may already describe that process's transaction, which must not be undone
-                # here.
+                # an unfinished transaction may by then describe that process's own transaction, which must not be
+                # undone here.
                 if lock.held():
                     undo.undo(collection._tables, collection.collection)
                 if not isinstance(error, Exception):
@@ -83,7 +83,7 @@ def _check_lock(lock: CollectionLock) -> None:
 
 
 class BatchTransaction(Transaction):
-    """A Transaction that first deletes, then writes, then appends. It combines the appends to each item."""
+    """A Transaction that first deletes, then writes, then appends. It combines all appends to an item."""
 
     def commit(self) -> None:
         by_kind = {
@@ -108,8 +108,8 @@ class BatchTransaction(Transaction):
 
 
 def _concat_key(data: Any) -> Any:
-    """Returns a key for data: its columns, types and index. If two frames have equal keys, concatenating them changes
-    no types."""
+    """Returns a key for data, made from its columns, types and index. Concatenating frames with equal keys changes no
+    types."""
     columns = list(data.dtypes.items()) if isinstance(data, pd.DataFrame) else [data.name, data.dtype]
     return columns, type(data.index), data.index.dtype, list(data.index.names)
 

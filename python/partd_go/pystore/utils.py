@@ -1,4 +1,4 @@
-"""The directory of stores, their servers, and dask's client."""
+"""The directory of the stores, their servers, and dask's client."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def get_path(*args: str) -> Path:
 
 
 def set_path(path: str | os.PathLike[str] | None = None) -> Path:
-    """Sets the directory of the stores, and creates it if necessary. Stops the servers of stores in other
-    directories."""
+    """Sets the directory for stores, and creates it if necessary. Stops the servers of stores in other directories."""
     global _path
     if path is not None and "://" in os.fspath(path):
         url = urllib.parse.urlsplit(os.fspath(path))
@@ -84,7 +83,7 @@ def connection_at(datastore: str, url: str) -> Tables:
 
 
 def _find_open(key: tuple[int, str]) -> Tables | None:
-    """Returns the open connection, or None if no connection is open or its server was killed."""
+    """Returns the open connection. If there is none, or its server was killed, it returns None."""
     connection_ = _open.get(key)
     if connection_ is not None and connection_.ended():
         del _open[key]

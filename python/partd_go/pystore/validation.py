@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class ValidationRule:
-    """A condition on a DataFrame. validate() evaluates it, and get_details() explains a failure."""
+    """A condition that a DataFrame must meet. validate() evaluates it, and get_details() explains a failure."""
 
     def __init__(self, name: str, error_message: str | None = None):
         self.name = name
@@ -41,7 +41,7 @@ class ColumnExistsRule(ValidationRule):
 
 
 class NoNullRule(ValidationRule):
-    """Requires columns to have no nulls. It ignores columns that do not exist."""
+    """Requires that columns have no nulls. Columns that do not exist are ignored."""
 
     def __init__(self, columns: Sequence[str], name: str = "no_null"):
         super().__init__(name)
@@ -117,7 +117,7 @@ class DataTypeRule(ValidationRule):
 
 
 class CustomRule(ValidationRule):
-    """Requires a function to return true for the data. An exception counts as false."""
+    """Requires that a function returns true for the data. An exception counts as false."""
 
     def __init__(
         self, validate_func: Callable[[pd.DataFrame], Any], name: str = "custom", error_message: str | None = None

@@ -1,4 +1,4 @@
-"""Converts arguments of calls. An argument of a wrong type raises Misuse with the argument's name."""
+"""Converts arguments of calls. An argument of the wrong type raises Misuse with the argument's name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_DIGITS = 38
 
 
 def names(value: str | Iterable[str], argument: str) -> list[str]:
-    """Returns a list of names. A text is one name."""
+    """Returns a list of names. A string is a single name."""
     listed = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     for name in listed:
         if not isinstance(name, str):
@@ -33,14 +33,14 @@ def text(value: Any, argument: str) -> str:
 
 
 def whole(value: Any, argument: str) -> int:
-    """Returns a whole number that is not negative. It can be NumPy's."""
+    """Returns a whole number that is not negative. It can be a NumPy number."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 0:
         raise Misuse(f"{argument} is {value!r:.80}: pass a whole number that is not negative")
     return int(value)
 
 
 def parameters(values: Any) -> str:
-    """Returns the values for the parameters of a statement, as one row of an Arrow stream in base64."""
+    """Returns the values for a statement's parameters, as one row of an Arrow stream, in base64."""
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         raise Misuse(
             f"params has type {type(values).__name__}: pass a list with a value for each ?, or a dict with a value for "
@@ -61,7 +61,7 @@ def _parameter(value: Any, argument: str) -> pa.Array:
         value = value.value
     if type(value).__name__ in ("NaTType", "NAType"):
         value = None  # but NaN stays a number
-    elif type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:  # an array is a list
+    elif type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:  # an array counts as a list
         if value.dtype.kind not in "mM":  # item() of a time in nanoseconds is an int
             value = value.item()
         elif value != value:

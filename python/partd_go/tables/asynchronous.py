@@ -43,7 +43,7 @@ class AsyncTables:
                 await tables.put("trades", frame)
                 return len(await tables.get("trades"))
 
-    If a call is cancelled, it still runs to its end, but its result is dropped.
+    If a call is cancelled, it still runs to the end, but its result is dropped.
     """
 
     def __init__(self, tables: Tables):
@@ -87,19 +87,21 @@ class AsyncTables:
 
     @overload
     async def get(
-        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]
+        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **scan_options: Unpack[Read]
     ) -> pandas.DataFrame: ...
 
     @overload
     async def get(
-        self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]
+        self, name: str, bucket: str = "", *, as_: Literal["polars"], **scan_options: Unpack[Read]
     ) -> polars.DataFrame: ...
 
     @overload
-    async def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
+    async def get(
+        self, name: str, bucket: str = "", *, as_: Literal["arrow"], **scan_options: Unpack[Read]
+    ) -> pa.Table: ...
 
-    async def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        options: Any = {"as_": as_, **read}
+    async def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **scan_options: Unpack[Read]) -> Any:
+        options: Any = {"as_": as_, **scan_options}
         return await self._run(lambda: self.tables.get(name, bucket, **options))
 
     @overload
@@ -134,9 +136,9 @@ class AsyncTables:
         options: Any = {"as_": as_, "id": id, **query}
         return await self._run(lambda: self.tables.sql(statement, bucket, **options))
 
-    async def scan(self, name: str, bucket: str = "", **read: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:
+    async def scan(self, name: str, bucket: str = "", **scan_options: Unpack[Read]) -> AsyncIterator[pa.RecordBatch]:
         """Yields the batches that Tables.scan() reads, as in async for batch in tables.scan("trades")."""
-        batches = await self._run(lambda: iter(self.tables.scan(name, bucket, **read)))
+        batches = await self._run(lambda: iter(self.tables.scan(name, bucket, **scan_options)))
         while (batch := await self._run(lambda: next(batches, None))) is not None:
             yield batch
 

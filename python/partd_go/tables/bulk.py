@@ -1,4 +1,4 @@
-"""Splits rows into files without a table, with the program partd-tables (docs/import.md of the tables module)."""
+"""Splits rows into files, without a table, with the program partd-tables (docs/import.md in the tables module)."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def split(
     memory: int | str | None = None,
 ) -> Split:
     """Splits rows into one file for each combination of values in the columns that by names. Returns how many rows and
-    files it wrote. There can be any number of keys. Rows with the same key keep their order.
+    files it wrote. The number of keys is not limited. Rows with the same key keep their order.
 
         split("trades.csv", by="symbol", dir="by-symbol")
 
-    data is a pandas, polars or pyarrow table; a reader, dataset or scanner of pyarrow, a polars LazyFrame or a dask
+    data is a pandas, polars or pyarrow table; a pyarrow reader, dataset or scanner, a polars LazyFrame or a dask
     DataFrame, all of which are read batch by batch; or the path of a file or directory, or a list of paths, which
     partd-tables reads itself.
 
     The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named
     dir/COLUMN=VALUE/data.parquet, and lack the columns in by. They appear only when all of them are complete; after an
-    error, dir is unchanged. If dir already contains files, split raises Exists. If force is true, it instead replaces
-    files of the same names, and keeps the others.
+    error, dir is unchanged. If dir already contains files, split raises Exists or, if force is true, replaces files of
+    the same names and keeps the others.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary
     files next to dir and in $TMPDIR.
@@ -91,7 +91,7 @@ def csv(names: Sequence[str]) -> str:
 
 
 def _reader(data: Any) -> pa.RecordBatchReader:
-    """Returns a reader that holds a few batches in memory."""
+    """Returns a reader of data that holds only a few batches in memory."""
     library, kind = type(data).__module__.partition(".")[0], type(data).__name__
     if library == "dask" and kind == "DataFrame":
         parts = (to_arrow(part.compute()) for part in data.to_delayed())
@@ -112,7 +112,7 @@ def _reader(data: Any) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         yield from first.to_batches()
         for part in parts:
-            yield from part.cast(schema).to_batches()  # a part can have the null type where another has values
+            yield from part.cast(schema).to_batches()  # a column can have the null type in some parts only
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 

@@ -20,14 +20,13 @@ from .errors import convert_error
 T = TypeVar("T")
 
 _CANCEL_TIMEOUT = 2.0  # time limit of one request to cancel a call, in seconds
-_CANCEL_WINDOW = 10.0  # seconds for which cancel repeats its request, because the request may overtake the call
+_CANCEL_WINDOW = 10.0  # how long, in seconds, cancel repeats its request, because the request may overtake the call
 _GRACE = 0.5  # extra seconds after the timeout, so that Flight can report the timeout itself
-_CANCEL_WAIT = 0.5  # maximum time that cancel blocks its caller, in seconds
+_CANCEL_WAIT = 0.5  # maximum time, in seconds, that cancel blocks its caller
 
 
 def to_json(call: Mapping[str, Any], op: str) -> bytes:
-    """Returns a call's fields as JSON. The error for a value that JSON cannot represent, such as NaN, names the
-    field."""
+    """Returns a call's fields as JSON. If JSON cannot represent a value, such as NaN, the error names the field."""
     for key in ("bucket", "name"):
         if not isinstance(value := call.get(key, ""), str):
             raise Misuse(
@@ -55,7 +54,7 @@ def _numpy_to_python(value: Any) -> Any:
 
 
 def _is_numpy(value: Any) -> bool:
-    """Reports whether value is a NumPy value, but not a time or a duration: their tolist may return an int."""
+    """Reports whether value is a NumPy value, except a time or a duration: their tolist may return an int."""
     dtype = getattr(value, "dtype", None)
     return type(value).__module__ == "numpy" and dtype is not None and dtype.kind not in "mM"
 
@@ -71,8 +70,8 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 class Call:
     """A call to a server. Its with block converts Flight's errors to partd_go's.
 
-    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For
-    advice_if_unknown, see convert_error.
+    If another exception, such as KeyboardInterrupt, ends the block, the server cancels the call. For advice_if_unknown,
+    see convert_error.
     """
 
     def __init__(
@@ -111,9 +110,9 @@ class Call:
             raise InterruptedError(self._op)
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
-        """Runs work, and returns its result. work runs in another thread if the caller is the main thread, which
-        handles signals and so must not block in Flight. work also runs in another thread if the call has a timeout,
-        because Flight does not end a put at its timeout if the server reads nothing."""
+        """Runs work, and returns its result. If the caller is the main thread, work runs in another thread, because the
+        main thread handles signals and so must not block in Flight. It also does if the call has a timeout, because
+        Flight does not end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)
         done, results, errors = threading.Event(), [], []
@@ -145,7 +144,7 @@ class Call:
         def send() -> None:
             deadline = time.monotonic() + _CANCEL_WINDOW
             while time.monotonic() < deadline:
-                with contextlib.suppress(Exception):  # repeat a failed request, because a suspended server may resume
+                with contextlib.suppress(Exception):  # retry after a failure: a suspended server may resume
                     if any(
                         json.loads(answer.body.to_pybytes())["cancelled"]
                         for answer in self.client.do_action(request, options)

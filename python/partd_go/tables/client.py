@@ -64,17 +64,17 @@ Functions: TypeAlias = "str | Sequence[str] | Mapping[Any, str | Sequence[str]]"
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
-_CONCURRENT = 4  # concurrent calls of get_many and put_many: as many as a server permits for a connection
+_CONCURRENT = 4  # number of concurrent calls by get_many and put_many: as many as a server permits per connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 _MAY_WRITE = re.compile(
     r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I
-)  # also matches some statements that only read
-_CHANGED_ROWS = b"partd.changed_rows"  # metadata key of the answer to a statement that writes
+)  # the pattern also matches some statements that only read
+_CHANGED_ROWS = b"partd.changed_rows"  # metadata key in the answer to a statement that writes
 _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuery"
 
 
 class Tables(Operations, Shown):
-    """The tables of a server, as connect() returns them. Several threads may use them until close().
+    """The tables at a server, as connect() returns them. Several threads may use them until close().
 
         with connect("data") as tables:
             tables.put("trades", frame)
@@ -151,19 +151,19 @@ class Tables(Operations, Shown):
         """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
         version of the table that contains them.
 
-        data is a frame or table of pandas, polars or pyarrow, another object that exports an Arrow stream, or the path
-        of a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so
-        it can be larger than memory.
+        data is a pandas, polars or pyarrow table or frame, another object that exports an Arrow stream, or the path of
+        a .parquet, .arrow, .csv (with a header line) or .jsonl file. A RecordBatchReader is sent batch by batch, so it
+        can be larger than memory.
 
         mode says what happens if the table exists: "error" raises Exists, "append" adds the rows, and "replace"
         replaces all rows. upsert names key columns, and is used instead of mode: a row whose key exists replaces the
-        existing row, and other rows are appended. A null in a key is an error, unless null_keys is true: then nulls
+        existing row, and other rows are appended. A null in a key is an error, unless null_keys is true; then nulls
         equal each other.
 
-        A put can be repeated if it has an id: if an earlier put with this id was applied, the later one changes
-        nothing. metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate":
-        "keep_last"}. Columns that appended rows lack become null; missing says whether to "warn", to raise an error
-        ("error"), or to "ignore" this.
+        A put that has an id can be repeated: if an earlier put with this id was applied, the later one changes nothing.
+        metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
+        Columns that appended rows lack become null; missing says whether to "warn" about this, to raise an error
+        ("error"), or to "ignore" it.
         """
         arguments.text(name, "name")
         if mode not in MODES:
@@ -217,9 +217,9 @@ class Tables(Operations, Shown):
         """Replaces the rows of a table whose times are at or after start and before end. The change appears as a whole.
         Returns the new version, and how many rows were deleted and written.
 
-        If start or end is None, the range is not limited on that side. Every row of data must be in the range. time_col
-        names the time column; the default is the one in the table's settings, or else its first column with times.
-        Times without a zone are in UTC.
+        If start or end is None, the range has no limit on that side. Every row in data must be in the range. time_col
+        names the time column; the default is the one in the table's settings, or else the table's first column with
+        times. Times without a zone are in UTC.
         """
         if start is None and end is None:
             raise Misuse('replace_range: pass start, end or both; put with mode="replace" replaces all rows')
@@ -247,9 +247,9 @@ class Tables(Operations, Shown):
         is_typed: bool,
         is_idempotent: bool,
     ) -> dict[str, Any]:
-        """Sends rows with the command call of a put, and returns the server's answer. If is_typed is true, a text file
-        is read with the types of the table's columns. For advice_if_unknown see convert_error, and for is_idempotent
-        see _repeat."""
+        """Sends rows with call, the command for a put, and returns the server's answer. If is_typed is true, a text
+        file is read with the types of the table's columns. For advice_if_unknown, see convert_error, and for
+        is_idempotent, see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # the put creates the table
@@ -320,40 +320,46 @@ class Tables(Operations, Shown):
 
     @overload
     def get(
-        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]
+        self, name: str, bucket: str = "", *, as_: Literal["pandas"] = "pandas", **scan_options: Unpack[Read]
     ) -> pandas.DataFrame: ...
 
     @overload
-    def get(self, name: str, bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
+    def get(
+        self, name: str, bucket: str = "", *, as_: Literal["polars"], **scan_options: Unpack[Read]
+    ) -> polars.DataFrame: ...
 
     @overload
-    def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
+    def get(self, name: str, bucket: str = "", *, as_: Literal["arrow"], **scan_options: Unpack[Read]) -> pa.Table: ...
 
-    def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        """Returns the rows of a table as a frame of pandas or polars, or as a pyarrow Table. The options of scan()
-        select rows and columns. For pandas, the index is always included, and a table that was put as a Series comes
-        back as a Series."""
-        return from_arrow(self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **read).read_all()), as_)
+    def get(self, name: str, bucket: str = "", *, as_: As = "pandas", **scan_options: Unpack[Read]) -> Any:
+        """Returns the rows of a table as a pandas or polars DataFrame, or as a pyarrow Table. It takes the options of
+        scan() to select rows and columns. For pandas, the index is always included, and a table that was put as a
+        Series comes back as a Series."""
+        return from_arrow(
+            self._repeat(lambda: self.scan(name, bucket, index=as_ == "pandas", **scan_options).read_all()), as_
+        )
 
     @overload
     def get_many(
-        self, names: Iterable[str], bucket: str = "", *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]
+        self, names: Iterable[str], bucket: str = "", *, as_: Literal["pandas"] = "pandas", **scan_options: Unpack[Read]
     ) -> dict[str, pandas.DataFrame]: ...
 
     @overload
     def get_many(
-        self, names: Iterable[str], bucket: str = "", *, as_: Literal["polars"], **read: Unpack[Read]
+        self, names: Iterable[str], bucket: str = "", *, as_: Literal["polars"], **scan_options: Unpack[Read]
     ) -> dict[str, polars.DataFrame]: ...
 
     @overload
     def get_many(
-        self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **read: Unpack[Read]
+        self, names: Iterable[str], bucket: str = "", *, as_: Literal["arrow"], **scan_options: Unpack[Read]
     ) -> dict[str, pa.Table]: ...
 
-    def get_many(self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
+    def get_many(
+        self, names: Iterable[str], bucket: str = "", *, as_: As = "pandas", **scan_options: Unpack[Read]
+    ) -> Any:
         """Calls get() for several tables, a few at a time, with the same options. Returns the results, by name."""
         return _call_each(
-            arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **read)
+            arguments.names(names, "names"), lambda name: self.get(name, bucket, as_=cast(Any, as_), **scan_options)
         )
 
     def scan(
@@ -372,15 +378,15 @@ class Tables(Operations, Shown):
         index: bool = False,
         timeout: float | None = None,
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the rows of a table, batch by batch. By default, it reads all rows of the current state.
+        """Returns a reader of a table's rows, batch by batch. By default, it reads all rows in the current state.
 
         columns names the columns to read. where selects rows: a string such as "price > 100", or a list of (column,
         operator, value), as in pyarrow; times without a zone are in UTC. limit is the number of rows to read from the
-        start, and last the number from the end. part reads one part of the table; describe() returns how many parts
-        there are. version, at or snapshot selects an earlier state. If index is true, the columns of a pandas index are
-        always read.
+        start, and last is the number to read from the end. part reads one part of the table; describe() returns how
+        many parts there are. version, at or snapshot selects an earlier state. If index is true, the columns of a
+        pandas index are always read.
 
-        To stop before the end, delete all references to the reader: close() alone does not end the call at the server.
+        To stop early, delete all references to the reader: close() alone does not end the call at the server.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
@@ -431,13 +437,12 @@ class Tables(Operations, Shown):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:
-        """Returns the rows that changed between an earlier state of a table and its current state. version, at or
-        snapshot selects a state other than the current one. A row that was added and removed in between does not
-        appear.
+        """Returns the rows that changed between an earlier state of a table and its current state, or another later
+        state that version, at or snapshot selects. A row that was added and removed in between does not appear.
 
-        since is the version or the time of the earlier state, and since_snapshot is the name of its snapshot. Without
-        them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after". An
-        update is recognized by the columns in keys, which identify rows; the default is the table's time and key
+        since is the version or the time of the earlier state, and since_snapshot is the name of a snapshot with it.
+        Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
+        The columns in keys identify rows, so that updates can be recognized; the default is the table's time and key
         columns.
 
         To get the next changes, pass the result's version as since, and its uuid. This raises NotFound if the version
@@ -486,9 +491,9 @@ class Tables(Operations, Shown):
         where: str | filtering.Filters | None = None,
         **selection: Unpack[State],
     ) -> dask.dataframe.DataFrame:
-        """Returns a dask DataFrame with a partition for each part of a table. dask's workers read the parts from the
+        """Returns a dask DataFrame with one partition for each part of a table. dask's workers read the parts from the
         server, which sends only the columns that dask needs. The server applies the filter in where, but not the
-        filters of dask expressions."""
+        filters in dask expressions."""
         from . import lazy
 
         return lazy.scan_dask(self, name, bucket, columns, where, {**selection})
@@ -539,14 +544,14 @@ class Tables(Operations, Shown):
         since_snapshot: str = "",
         timeout: float | None = None,
     ) -> Any:
-        """Runs an SQL statement, and returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE
-        or MERGE changed.
+        """Runs an SQL statement. Returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or
+        MERGE changed.
 
-        bucket is the bucket of the tables that the statement names without a bucket. Write a table of another
-        bucket as "bucket"."table". params are the values of the statement's parameters: a sequence for ? or $1, or a
-        mapping for $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables.
-        With since or since_snapshot, changes."bucket"."table" has the rows that changes() returns, and
-        before."bucket"."table" is the table in that earlier state.
+        bucket is the bucket of tables that the statement names without one. Write a table in another bucket as
+        "bucket"."table". params has the values of the statement's parameters: a sequence for ? or $1, or a mapping for
+        $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables. With since or
+        since_snapshot, changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the
+        table in that earlier state.
 
         A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes
         nothing, and returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA
@@ -580,7 +585,7 @@ class Tables(Operations, Shown):
         timeout: float | None = None,
     ) -> Names:
         """Returns the names of a bucket's tables, sorted. pattern, such as "AA*", metadata (keys with their values) and
-        snapshot select tables; if all are omitted, it returns all names."""
+        snapshot restrict the tables; without them, it returns all names."""
         filter_ = {"Pattern": pattern, "Metadata": metadata, "Snapshot": snapshot}
         return [table["Name"] for table in self._ask("partd.tables", timeout, bucket=bucket, filter=filter_)]
 
@@ -601,8 +606,8 @@ class Tables(Operations, Shown):
         return cast(Described, {**answer["info"], "parts": answer["parts"], "schema": schema})
 
     def versions(self, name: str, bucket: str = "", *, timeout: float | None = None) -> Versions:
-        """Returns the versions of a table that can be read, oldest first. All small appends that are not yet in data
-        files count as one version."""
+        """Returns the readable versions of a table, oldest first. All small appends that are not yet in data files
+        count as one version."""
         (entries,) = self._ask("partd.versions", timeout, bucket=bucket, name=name)
         return [
             Version(entry["Version"], time_of(entry["Time"]), entry["Operation"], entry["Rows"], entry["Current"])
@@ -610,7 +615,7 @@ class Tables(Operations, Shown):
         ]
 
     def delete(self, *names: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Deletes tables of a bucket. If one of them does not exist, it raises NotFound, and deletes none."""
+        """Deletes tables in a bucket. If one of them does not exist, it raises NotFound, and deletes none."""
         self._ask("partd.delete", timeout, bucket=bucket, names=arguments.names(names, "delete"))
 
     def buckets(self, *, timeout: float | None = None) -> Names:
@@ -618,7 +623,8 @@ class Tables(Operations, Shown):
         return [name for name in self._ask("partd.buckets", timeout) if name]
 
     def delete_bucket(self, name: str, *, tables: bool = False, timeout: float | None = None) -> None:
-        """Deletes a bucket. If the bucket contains tables, tables=True deletes them too; otherwise, the call fails."""
+        """Deletes a bucket. If the bucket contains tables, the call fails, unless tables=True, which deletes them
+        too."""
         self._ask("delete_bucket", timeout, name=name, mode="delete" if tables else "error")
 
     def resample(
@@ -637,15 +643,16 @@ class Tables(Operations, Shown):
         target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:
-        """Aggregates the rows of the table source by bins of time, and writes the result to the table target. With sql,
-        it writes the rows of that SELECT statement instead. Returns how many rows it read (0 for a SELECT) and wrote.
+        """Aggregates rows of the table source by bins of time, and writes the result to the table target. If sql is
+        given, the rows of that SELECT statement are written instead. Returns how many rows it read (0 for a SELECT) and
+        wrote.
 
         rule is the length of a bin as a pandas offset, such as "5min". time_col names the time column. how is one or
         several functions, such as "mean" or "first(open),max(high)", or a dict from columns to functions, such as
-        {"open": "first", "high": "max"}. columns has the columns to aggregate, by default all; it cannot be combined
-        with functions that name a column, such as "max(high)". by has the columns to group by; the default is the
-        table's keys, and [] means no grouping. mode is as in put(). target_bucket is the bucket of the target; the
-        default is the source's bucket.
+        {"open": "first", "high": "max"}. columns names the columns to aggregate, by default all; it cannot be combined
+        with functions that name a column, such as "max(high)". by names the columns to group by; the default is the
+        table's keys, and [] means no grouping. mode is as in put(). target_bucket is the target's bucket; the default
+        is the source's.
         """
         call: dict[str, Any] = {"SQL": sql} if sql else _resample_body(rule, time_col, how, columns, by)
         target_ = {"Bucket": bucket if target_bucket is None else target_bucket, "Name": target}
@@ -722,7 +729,7 @@ class Tables(Operations, Shown):
         timeout: float | None = None,
     ) -> tuple[int, int]:
         """Writes the rows of several tables to the table target: one after another if how is "union", or joined on the
-        columns in on if how is "join". A source in another bucket is written as (bucket, name). mode is as in put().
+        columns in on if how is "join". A source in another bucket is given as (bucket, name). mode is as in put().
         Returns how many rows it read and wrote."""
         qualified = [
             (bucket, source) if isinstance(source, str) else source
@@ -741,7 +748,7 @@ class Tables(Operations, Shown):
 
 
 class Table(Shown):
-    """A handle to the current state of a table, or to an earlier one; the table need not exist. Its methods are those
+    """A handle to the current state of a table, or to an earlier one. The table need not exist. The methods are those
     of Tables, without the arguments for the table and its state.
 
         trades = tables.table("trades", version=3)
@@ -788,20 +795,20 @@ class Table(Shown):
         return self.tables.replace_range(self.name, data, start, end, self.bucket, **options)
 
     @overload
-    def get(self, *, as_: Literal["pandas"] = "pandas", **read: Unpack[Read]) -> pandas.DataFrame: ...
+    def get(self, *, as_: Literal["pandas"] = "pandas", **scan_options: Unpack[Read]) -> pandas.DataFrame: ...
 
     @overload
-    def get(self, *, as_: Literal["polars"], **read: Unpack[Read]) -> polars.DataFrame: ...
+    def get(self, *, as_: Literal["polars"], **scan_options: Unpack[Read]) -> polars.DataFrame: ...
 
     @overload
-    def get(self, *, as_: Literal["arrow"], **read: Unpack[Read]) -> pa.Table: ...
+    def get(self, *, as_: Literal["arrow"], **scan_options: Unpack[Read]) -> pa.Table: ...
 
-    def get(self, *, as_: As = "pandas", **read: Unpack[Read]) -> Any:
-        options: Any = {**self.state, **read, "as_": as_}
+    def get(self, *, as_: As = "pandas", **scan_options: Unpack[Read]) -> Any:
+        options: Any = {**self.state, **scan_options, "as_": as_}
         return self.tables.get(self.name, self.bucket, **options)
 
-    def scan(self, **read: Unpack[Read]) -> pa.RecordBatchReader:
-        options: Any = {**self.state, **read}
+    def scan(self, **scan_options: Unpack[Read]) -> pa.RecordBatchReader:
+        options: Any = {**self.state, **scan_options}
         return self.tables.scan(self.name, self.bucket, **options)
 
     def changes(self, *, as_: As = "pandas", **since: Unpack[Since]) -> Changes:
@@ -819,15 +826,15 @@ def _resample_body(
     rule: str, time_col: str, how: Functions, columns: str | Sequence[str] | None, by: str | Sequence[str] | None
 ) -> dict[str, Any]:
     """Returns the fields that select the aggregates in a resample request."""
-    named = {
+    column_lists = {
         key: None if value is None else arguments.names(value, key.lower())
         for key, value in (("Columns", columns), ("By", by))
     }
-    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), **named}
+    return {"Rule": rule, "TimeColumn": time_col, "Functions": _function_calls(how), **column_lists}
 
 
 def _function_calls(how: Functions) -> list[str]:
-    """Returns the functions in a resample request. A dict is as in pandas: {"high": "max", "price": ["first",
+    """Returns the functions in a resample request. A dict works as in pandas: {"high": "max", "price": ["first",
     "last"]}."""
     calls = []
     for column, names in how.items() if isinstance(how, Mapping) else [(None, how)]:
@@ -842,7 +849,7 @@ def _function_calls(how: Functions) -> list[str]:
 
 
 def _split_calls(text: str) -> list[str]:
-    """Splits "first(open),max(high)" at its commas, except at those in a column's name."""
+    """Splits "first(open),max(high)" at its commas, but not at commas in a column's name."""
     calls, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")
@@ -854,7 +861,7 @@ def _split_calls(text: str) -> list[str]:
 
 
 def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
-    """Returns the result of call for each name, running a few calls concurrently. After an error, no further call
+    """Returns the result of call for each name. A few calls run concurrently. After an error, no further call
     starts."""
     all_names = list(names)
     pool = concurrent.futures.ThreadPoolExecutor(_CONCURRENT, "partd-tables")
@@ -865,7 +872,7 @@ def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
 
 
 def _protobuf_field(number: int, value: bytes) -> bytes:
-    """Returns a field of bytes for a protobuf message."""
+    """Returns a protobuf message's field of bytes."""
     size, encoded_size = len(value), b""
     while size > 0x7F:
         encoded_size += bytes([size & 0x7F | 0x80])
@@ -891,20 +898,20 @@ def connect(
 
     url_or_dir is a server's URL, grpc://HOST:PORT or grpc+tls://HOST:PORT; a directory; or s3://BUCKET/PREFIX or
     gs://BUCKET/PREFIX. For a directory or a bucket, connect starts a server on a socket that only this user can open.
-    All clients of this user on this machine share the server of a directory, which stops when the last one closes. If
-    it was killed, the next call starts it again.
+    All of this user's clients on this machine share a directory's server, which stops when the last one closes. If the
+    server was killed, the next call starts it again.
 
     token authenticates this client to a server. tls_ca is a PEM file, or its text, with the certificate authorities to
     trust for the server's certificate; the default is the system's. timeout limits each call, in seconds; None means no
     limit. progress says whether long puts, gets and scans show a bar, if tqdm is installed; by default, they do in a
-    terminal and in a notebook.
+    terminal or a notebook.
 
     The other arguments are only for a directory or a bucket. memory limits the server's memory, as "8GiB" or in bytes;
     the default is a quarter of the machine's memory. read_only opens the tables in their current state, and changes
-    nothing in the directory; it is the default if this user cannot write there. start_timeout limits the start of the
-    server, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of tables and their
-    current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a directory, the
-    default is that directory; for a bucket, catalog is required.
+    nothing in the directory; it is the default if this user cannot write there. start_timeout limits how long the
+    server may take to start, in seconds. flags are more flags for `partd-tables serve`. catalog is where the list of
+    tables and their current versions is kept: a directory on this machine, or postgres://HOST/DATABASE. For tables in a
+    directory, the default is that directory; for a bucket, catalog is required.
     """
     location = location_of(url_or_dir)
     check_not_forked(location)

@@ -42,16 +42,16 @@ _READS = {
 # checks both.
 _PROTOCOL, _PROTOCOL_2 = (b"partd-protocol", b"1"), (b"partd-protocol", b"2")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_KILL_TIME = 0.5  # time between the ends of the connections of a killed server, in seconds
-_GROUP_BYTES = 16 << 20  # _read_batches returns when it has batches of this total size
-_GROUP_TIME = 0.03  # _read_batches returns the batches so far after this time, in seconds
-_ATTEMPTS = 3  # how often a call is made whose server is killed each time
-_MAX_REOPENED = 8  # maximum number of connections that are kept open for unpickled handles
+_KILL_TIME = 0.5  # seconds between the times at which a killed server's connections break
+_GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
+_GROUP_TIME = 0.03  # after this time, in seconds, _read_batches returns the batches so far
+_ATTEMPTS = 3  # how often a call is tried if the server is killed each time
+_MAX_REOPENED = 8  # maximum number of connections kept open for unpickled handles
 
 
 class Connection:
-    """A connection to a table server. Several threads may use it. A pickle of it contains the token; unpickling
-    connects again."""
+    """A connection to a table server. Several threads may use it. A pickle of a connection contains the token;
+    unpickling connects again."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Connection:
         self._token, self._tls_ca = token, tls_ca
         self._headers = [_PROTOCOL, *([(b"authorization", b"Bearer " + token.encode())] if token else [])]
         self._restarting = threading.Lock()
-        self._flights: list[Any] = []  # connections to the current server, and before it to servers that were killed
+        self._flights: list[Any] = []  # connections to the current server, and to earlier servers that were killed
         self._finalizer = weakref.finalize(self, _finish, self._flights, server, os.getpid())
         self._connect()
         _connected.add(self)
@@ -98,7 +98,7 @@ class Connection:
             self._progress,
             self._server.arguments if self._server else None,
         )
-        numbers = itertools.count()  # tell apart the handles of this process with the same arguments
+        numbers = itertools.count()  # distinguish this process's handles that have the same arguments
         while _known.setdefault(numbered := (*arguments, next(numbers)), self) is not self:
             pass
         self._arguments = numbered
@@ -107,22 +107,23 @@ class Connection:
         return _reconnect, (type(self), self._arguments)
 
     def ended(self) -> bool:
-        """Reports whether the server that connect() started has exited, for example because it was killed. The next
-        call starts the server of a directory again."""
+        """Reports whether the server that connect() started has exited, for example because it was killed. For a
+        directory, the next call starts the server again."""
         return self._server is not None and self._server.ended()
 
     def close(self) -> None:
-        """Closes the connection. If no other client uses the directory's server, it writes all data and stops."""
+        """Closes the connection. If no other client uses the directory's server, the server writes all data and
+        stops."""
         self._finalizer()
 
     def action(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Json]:
-        """Calls an action of the server, such as action("partd.snapshot", bucket="b", name="before"), and
-        returns its results. docs/dev/tables-wire.md lists the actions."""
+        """Calls one of the server's actions, such as action("partd.snapshot", bucket="b", name="before"), and returns
+        its results. docs/dev/tables-wire.md lists the actions."""
         return self._ask(kind, timeout, **body)
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        # A server of version 1 refuses the call, because it would ignore "only".
+        # A server with version 1 rejects the call, because it would ignore "only".
         headers = [_PROTOCOL_2] if "only" in body else []
 
         def ask() -> list[Any]:
@@ -161,9 +162,9 @@ class Connection:
         )
 
     def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
-        """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.
-        If a change may already have been applied, it runs call again only if is_idempotent is true: then the server
-        does not apply the change twice."""
+        """Runs call. If a directory's server was killed during the call, it restarts the server and runs call again. If
+        a change may already have been applied, it does so only if is_idempotent is true, because then the server does
+        not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
             connections_before = len(self._flights)
             try:
@@ -177,8 +178,8 @@ class Connection:
         return call()
 
     def _was_killed(self, connections_before: int) -> bool:
-        """Reports whether the server was killed, or restarted since there were connections_before connections. It waits
-        for a moment, because the connections to a killed server may break before the process has ended."""
+        """Reports whether the server was killed, or was restarted since there were connections_before connections. It
+        waits a moment, because connections to a killed server may break before the process has ended."""
         deadline = time.monotonic() + _KILL_TIME
         while isinstance(self._server, SharedServer) and self._finalizer.alive:
             if len(self._flights) > connections_before or self._server.ended():
@@ -200,9 +201,9 @@ class Connection:
         advice_if_unknown: str = "",
         is_idempotent: bool = False,
     ) -> pa.RecordBatchReader:
-        """Returns a reader of the batches that a Flight ticket selects, or a call that becomes one. total is the number
-        of rows for the progress bar, if known. For advice_if_unknown see convert_error, and for is_idempotent see
-        _repeat."""
+        """Returns a reader of the batches that ticket selects. ticket is a Flight ticket, or a call that becomes one.
+        total is the number of rows for the progress bar, if known. For advice_if_unknown, see convert_error, and for
+        is_idempotent, see _repeat."""
         encoded = ticket if isinstance(ticket, bytes) else to_json(ticket, op)
 
         def start() -> tuple[Call, Any, pa.Schema]:
@@ -223,8 +224,8 @@ class Connection:
 
 
 def _read_batches(reader: Any) -> list[pa.RecordBatch]:
-    """Returns the next batches, or none at the end. It returns several at a time, because Call.wait starts a thread for
-    each call."""
+    """Returns the next batches, or an empty list at the end. It returns several at a time, because Call.wait starts a
+    thread for each call."""
     batches, size, until = list[pa.RecordBatch](), 0, time.monotonic() + _GROUP_TIME
     while size < _GROUP_BYTES and time.monotonic() < until:
         try:
@@ -236,11 +237,11 @@ def _read_batches(reader: Any) -> list[pa.RecordBatch]:
 
 
 def check_not_forked(url: str) -> None:
-    """Raises Closed if this process was forked after its parent used gRPC, because calls would block forever."""
+    """Raises Closed if this process was forked after its parent used gRPC: calls would block forever."""
     global _grpc_process
     _grpc_process = _grpc_process or os.getpid()
     if _grpc_process != os.getpid():
-        reason = "this process was forked from one that has used tables"
+        reason = "this process was forked from one that had used tables"
         raise failure(Closed, "call", url, reason, 'start processes with multiprocessing\'s "spawn" or "forkserver"')
 
 
@@ -281,7 +282,7 @@ def _reopen(kind: Any, arguments: Any) -> Connection:
 
 
 def _leave_to_parent() -> None:
-    """Keeps connections open in a forked process, because closing would wait for gRPC threads that do not exist
+    """Keeps connections open in a forked process, because closing them would wait for gRPC threads that do not exist
     there."""
     for tables in _connected:
         for connection in tables._flights:

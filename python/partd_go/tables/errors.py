@@ -33,8 +33,8 @@ class NotFound(Error, LookupError):
 
 
 class MomentError(NotFound):
-    """No version contains exactly the rows that the table had at a time (see tables/docs/snapshots.md). before and
-    after are the nearest times that can be selected, or None."""
+    """No version contains exactly the rows that the table had at a given time (see tables/docs/snapshots.md). before
+    and after are the nearest times that can be selected, or None."""
 
     before: datetime.datetime | None = None
     after: datetime.datetime | None = None
@@ -48,7 +48,7 @@ Violation = Misuse  # former name of Misuse in this package
 
 
 class MissingColumns(UserWarning):
-    """Warns that appended rows lack columns of the table, which become null."""
+    """Warns that appended rows lack some of the table's columns, which become null."""
 
 
 _UNAVAILABLE = "check that the server is running, and that its address is correct"
@@ -64,17 +64,16 @@ _CLASS_OF_FLIGHT_ERROR: tuple[tuple[type[Exception], type[Error], str], ...] = (
     (pa.ArrowNotImplementedError, Unsupported, ""),
     (pa.ArrowInvalid, Violation, ""),
 )
-_PUTS = ("put ", "partd.combine", "partd.resample")  # operations with a mode
+_PUTS = ("put ", "partd.combine", "partd.resample")  # operations that have a mode
 _MODE_ADVICE = 'pass mode="append" to add the rows, or mode="replace" to replace all rows'
 _CLASS_OF_TYPE: dict[str, type[Error]] = {"FileNotFoundError": NotFound, "FileExistsError": Exists}
-# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add before and
-# after it.
+# Matches a Flight error's text. The group is the server's message, without the text that gRPC and Flight add around it.
 _MESSAGE = re.compile(
     r"^(?:.*?, with message: )?(?:tables: )?(.*?)(?:\.? (?:gRPC client debug context|Client context|Detail): .*)?$",
     re.S,
 )
 # Matches the text of tables.MomentError. Group 1 is the requested time. Groups 2 and 3 are the nearest times that can
-# be selected instead; the last or both may be missing.
+# be selected instead; group 3, or both, may be missing.
 _MOMENT = re.compile(
     r"exactly the rows of ([^ ]+Z)(?:: the table was created[^:]*)?(?:: the nearest exact moments are ([^ ]+Z)(?: and "
     r"([^ ]+Z))?)?"
@@ -85,7 +84,7 @@ CHECK, REPEAT, REPEAT_ID = "check whether the change was applied", "repeat the c
 def convert_error(
     error: Exception, op: str, url: str, advice_if_unknown: str = "", timeout: float | None = None
 ) -> Error:
-    """Returns this package's error for a Flight error, based on the error's type and the server's text. For a change,
+    """Converts a Flight error to one of this package's, based on the error's type and the server's text. For a change,
     advice_if_unknown says what to do if its outcome is unknown."""
     match = _MESSAGE.match(str(error))
     problem = match[1] if match else str(error)

@@ -1,5 +1,5 @@
-"""Reads files for put: Arrow and most of Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables
-(docs/import.md of the tables module)."""
+"""Reads files for put: Arrow and most Parquet with pyarrow; CSV, JSON lines and Parquet's INT96 with partd-tables
+(docs/import.md in the tables module)."""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ _COMPRESSED = (
 
 
 def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. A CSV or JSON column, or times in INT96, have the type that schema gives for
-    the name, or otherwise a type that fits all values; for INT96, microseconds."""
+    """Returns a reader of a file's rows. A column of a CSV or JSON file gets the type that schema has for its name or,
+    by default, a type that fits all its values. The same holds for INT96 times, except that their default is
+    microseconds."""
     name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
-    format = _FORMATS.get((os.path.splitext(stem)[1] if extension.lower() in _COMPRESSED else extension).lower())
+    if extension.lower() in _COMPRESSED:
+        extension = os.path.splitext(stem)[1]
+    format = _FORMATS.get(extension.lower())
     if format is None:
         raise Misuse(
             f"{name}: the name does not show the format: rename the file to end with one of {', '.join(_FORMATS)}"
@@ -61,7 +64,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
         import pyarrow.parquet as parquet
 
         rows = parquet.ParquetFile(name)
-        # Of times stored as INT96, pyarrow would drop digits or change years.
+        # pyarrow would drop digits from INT96 times, or change their years.
         if any(rows.schema.column(i).physical_type == "INT96" for i in range(len(rows.schema))):
             rows.close()
             return _convert(name, format, schema)
@@ -71,8 +74,8 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
 
 
 def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows of a text only after it has
-    read the whole file."""
+    """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows from a text file only after
+    it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--to-format", "arrow"]

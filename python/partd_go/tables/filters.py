@@ -1,4 +1,4 @@
-"""Converts pyarrow's filters, lists of (column, operator, value), to the server's text."""
+"""Converts pyarrow's filters, which are lists of (column, operator, value), to the server's text."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def quoted(column: str) -> str:
 
 def text(filters: Any, index: list[str] | None = None) -> str:
     """Returns filters in the server's language: [("price", ">", 1), ("size", "in", [1, 2])] becomes "price" > 1 and
-    "size" in (1, 2). The conditions of a list are joined by "and". In a list of such lists, the lists are joined by
+    "size" in (1, 2). The conditions in a list are joined by "and"; in a list of such lists, the lists are joined by
     "or".
 
-    index has the names of the frame's index columns. If there is only one, the filter may call it "index".
+    index has the names of the frame's index columns. If there is only one, filters may call it "index".
     """
     if not isinstance(filters, (list, tuple, set, frozenset)):
         raise Misuse(
@@ -81,7 +81,7 @@ def _is_null(value: Any) -> bool:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, enum.Enum):  # str() of a member would be its name
+    if isinstance(value, enum.Enum):  # str() of a member would return its name
         value = value.value
     kind = str(value.dtype) if type(value).__module__ == "numpy" else ""
     if isinstance(value, datetime.timedelta) or kind.startswith("timedelta"):

@@ -1,4 +1,4 @@
-"""Reads tables lazily for polars, DuckDB and dask, with only the columns and rows that a query needs."""
+"""Reads tables lazily for polars, DuckDB and dask: only the columns and rows that a query needs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Reader(Protocol):
 
     def describe(self, name: str, bucket: str, **selection: Unpack[State]) -> Described: ...
 
-    def get(self, name: str, bucket: str, **read: Unpack[Read]) -> pandas.DataFrame: ...
+    def get(self, name: str, bucket: str, **scan_options: Unpack[Read]) -> pandas.DataFrame: ...
 
-    def scan(self, name: str, bucket: str, **read: Unpack[Read]) -> pa.RecordBatchReader: ...
+    def scan(self, name: str, bucket: str, **scan_options: Unpack[Read]) -> pa.RecordBatchReader: ...
 
 
 class Source:
@@ -82,7 +82,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
 
     def __init__(self, source: Source):
         # Some operations, such as pyarrow's join, read a dataset's files without scanner(). The base class gets a path
-        # that does not exist, so that these operations fail instead of finding no rows; the path tells the user what to
+        # that does not exist, so that these operations fail instead of finding no rows. The path tells the user what to
         # call.
         form, files = dataset.ParquetFileFormat(), fs.LocalFileSystem()
         super().__init__([form.make_fragment(f"/{_USAGE}/{source.name}", files)], source.schema, form, files)
@@ -92,7 +92,8 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
         return Dataset, (self._source,)
 
     def scanner(self, columns: Any = None, filter: Any = None, **options: Any) -> dataset.Scanner:
-        """Returns a scanner of the rows that match filter. columns are names, or named expressions."""
+        """Returns a scanner of the rows that match filter. columns is a list of names, or a dict of named
+        expressions."""
         tree, named = (None, set()) if filter is None else pushdown.of_arrow(filter)
         needed = (
             [named, *(pushdown.of_arrow(one)[1] for one in columns.values())]
@@ -113,7 +114,7 @@ class Dataset(dataset.FileSystemDataset):  # type: ignore[misc]
 
 
 def _align(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Returns an aligned copy of a batch, because pyarrow's engine warns about Flight's unaligned buffers."""
+    """Returns an aligned copy of a batch: Flight's buffers are unaligned, which makes pyarrow's engine warn."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
@@ -133,9 +134,8 @@ class Part:
 def scan_dask(
     tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
-    """Returns a dask DataFrame with a partition for each part of one version. If small appends are not yet in a
-    version, it first makes the server fold them (move them into files); without the permission to do so, all rows are
-    one partition."""
+    """Returns a dask DataFrame with one partition for each part of one version. If small appends are not in a version
+    yet, the server first folds them (moves them into files). If it may not do so, all rows are one partition."""
     import dask.dataframe
 
     described = tables.describe(name, bucket, **state)

@@ -1,4 +1,4 @@
-"""Methods for snapshots, settings, metadata, rules, changes of columns, upkeep and locks."""
+"""Methods for snapshots, settings, metadata, rules, column changes, maintenance and locks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):
         tables.snapshot("before")
         print(tables.snapshots())
 
-    The field tables is the number of these tables.
+    The field tables is the number of tables in it.
     """
 
     name: str
@@ -37,14 +37,15 @@ class Snapshot(NamedTuple):
 
 
 class Operations(Connection):
-    """Operations on the tables of a server.
+    """Operations on a server's tables.
 
-    Methods whose table name is optional apply to the bucket if it is omitted. timeout limits a call, in seconds.
+    If a method's table name is optional and omitted, the method applies to the bucket. timeout limits a call, in
+    seconds.
     """
 
     def snapshot(self, name: str, bucket: str = "", *, timeout: float | None = None) -> None:
         """Gives a name to the current state of all tables in a bucket. This state does not expire until the snapshot is
-        deleted, and get(…, snapshot=name) reads it. Raises Exists if the bucket has a snapshot of this name."""
+        deleted, and get(…, snapshot=name) reads it. Raises Exists if the bucket already has a snapshot of this name."""
         self._ask("partd.snapshot", timeout, bucket=bucket, name=name)
 
     def snapshots(self, bucket: str = "", *, timeout: float | None = None) -> list[Snapshot]:
@@ -61,23 +62,23 @@ class Operations(Connection):
             self._ask("partd.delete_snapshots", timeout, bucket=bucket, name=name)
 
     def restore(self, snapshot: str, *tables: str, bucket: str = "", timeout: float | None = None) -> None:
-        """Restores the named tables of a bucket to their state in a snapshot. Without names, it restores the whole
-        bucket, and deletes tables that were created since. A restored table gets a new version, and keeps its older
+        """Restores the named tables in a bucket to their state in a snapshot. Without names, it restores the whole
+        bucket, and deletes tables created since the snapshot. A restored table gets a new version, and keeps its older
         ones."""
         self._ask("partd.restore", timeout, bucket=bucket, name=snapshot, tables=to_names(tables, "restore"))
 
     def settings(self, name: str, bucket: str = "", *, timeout: float | None = None) -> dict[str, Json]:
-        """Returns the settings of a table that are set, by name: time, keys, on_duplicate, partition, evolution,
-        compression, maintenance, keep_versions or keep_age."""
+        """Returns the settings that a table has, by name: time, keys, on_duplicate, partition, evolution, compression,
+        maintenance, keep_versions or keep_age."""
         (found,) = self._ask("partd.settings", timeout, bucket=bucket, name=name)
         return {key: value for key, value in found.items() if value}
 
     def set_settings(
         self, name: str, settings: Mapping[str, Any], bucket: str = "", *, timeout: float | None = None
     ) -> None:
-        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} allows
-        put to add columns. None or an empty value unsets a setting. A server of an earlier version can only replace all
-        settings: there, this call can undo another client's concurrent change."""
+        """Changes the given settings of a table, and keeps the others. For example, {"evolution": "add_only"} lets puts
+        add columns. None or an empty value unsets a setting. An older server can only replace all settings at once;
+        with such a server, this call can undo another client's concurrent change."""
         try:
             self._ask("partd.set_settings", timeout, bucket=bucket, name=name, settings={**settings}, only=[*settings])
         except Unsupported:
@@ -100,8 +101,8 @@ class Operations(Connection):
         replace: bool = False,
         timeout: float | None = None,
     ) -> None:
-        """Sets the keys of set in the metadata of a table or a bucket, and removes the keys named in remove. If replace
-        is true, it removes every key that is not in set."""
+        """Sets the keys in set in the metadata of a table or a bucket, and removes the keys in remove. If replace is
+        true, it removes every key that is not in set."""
         self._ask(
             "partd.change_metadata",
             timeout,
@@ -131,10 +132,10 @@ class Operations(Connection):
         timeout: float | None = None,
     ) -> None:
         """Adds the rules in add, such as {"name": "positive", "kind": "range", "column": "price", "min": "0"}, and the
-        predefined rules of the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then
+        predefined rules in the sets "time_series" or "prices". A rule replaces an existing one of the same name. Then
         it removes, disables and enables the rules that are named in remove, disable and enable. time is the time column
-        that predefined rules check; the default is the one in the table's settings, or else its first column with times
-        or dates."""
+        that predefined rules check; the default is the one in the table's settings, or else the table's first column
+        with times or dates."""
         named = {"sets": sets, "remove": remove, "disable": disable, "enable": enable}
         edit: dict[str, Any] = {key: to_names(value, key) for key, value in named.items()}
         self._ask(
@@ -158,7 +159,7 @@ class Operations(Connection):
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
     def fold(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Moves the small appends of the named tables, or of all tables in the bucket, into data files. Returns counts:
+        """Moves the small appends to the named tables, or to all tables in the bucket, into data files. Returns counts:
         "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
         return self._maintain("partd.fold", names, bucket, timeout)
 
@@ -176,11 +177,11 @@ class Operations(Connection):
         grace: datetime.timedelta = datetime.timedelta(days=1),
         timeout: float | None = None,
     ) -> dict[str, int]:
-        """Removes the versions that are older than older_than from the named tables, or from all tables in the bucket.
-        It always keeps each table's newest versions (keep is their number), and all versions in snapshots. Then it
-        removes files that have been unused for at least grace. grace may be timedelta(0) if no other program uses the
-        directory or bucket and nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and
-        "FilesWaiting" for unused files within grace."""
+        """Removes versions older than older_than from the named tables, or from all tables in the bucket. It always
+        keeps each table's newest versions, whose number is keep, and all versions in snapshots. Then it removes files
+        that have been unused for at least grace. grace may be timedelta(0) if no other program uses the directory or
+        bucket and nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting"
+        for unused files within grace."""
         age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 
@@ -194,12 +195,12 @@ class Operations(Connection):
     def lock(
         self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None
     ) -> Iterator[None]:
-        """Holds a lock of the server during a with block, such as with tables.lock("daily job"). No other client can
+        """Holds a lock at the server during a with block, such as with tables.lock("daily job"). No other client can
         hold the same lock.
 
         Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock
-        after the given number of seconds. If the server restarts, the lock is acquired again; if another client got it
-        first, leaving the block raises Error."""
+        after the given number of seconds. If the server restarts, the lock is acquired again; if another client has got
+        it first, leaving the block raises Error."""
         wanted = {"bucket": bucket, "name": name, "seconds": seconds}
         (granted,) = self._ask("partd.lock", timeout, **wanted)
         stop = threading.Event()

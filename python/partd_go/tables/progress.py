@@ -18,7 +18,7 @@ def is_watched() -> bool:
 
 
 def with_bar(batches: Iterator[pa.RecordBatch], label: str, rows: int | None) -> Iterator[pa.RecordBatch]:
-    """Yields the batches, and shows how many rows it has yielded. rows is the total, if known."""
+    """Yields the batches, and shows how many rows they have had so far. rows is the total, if known."""
     if importlib.util.find_spec("tqdm") is None:
         yield from batches
         return

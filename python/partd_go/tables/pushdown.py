@@ -2,7 +2,8 @@
 
 A filter becomes a tree of tuples: ("and" or "or", [trees]), ("null" or "valid", column), (comparison, column, value)
 and ("in", column, [values]), with pyarrow scalars as values. None stands for any other expression. text() returns a
-filter that matches every row that the tree matches, and maybe more: the caller must apply the original filter again.
+filter that matches every row that the tree matches, and perhaps more, so the caller must apply the original filter
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 from .filters import condition, quoted
 
 Tree = tuple[Any, ...] | None
-_MAX_BYTES = 512 << 10  # bytes of a filter; the server accepts twice as many
+_MAX_BYTES = 512 << 10  # maximum size of a filter, in bytes; the server accepts twice as many
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _INVERSE = {
     ">": "<=",
@@ -55,7 +56,7 @@ _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "No
 
 
 def text(tree: Tree, schema: pa.Schema) -> str | None:
-    """Returns the server's filter, or None for all rows."""
+    """Returns the filter for the server, or None if it would match all rows."""
     server_filter = _text(tree, schema)
     return server_filter if server_filter is not None and len(server_filter.encode()) <= _MAX_BYTES else None
 
@@ -68,7 +69,7 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
         parts = [_text(part, schema) for part in operands[0]]
         convertible = [f"({part})" for part in parts if part is not None]
         return f" {op} ".join(convertible) or None if op == "and" or len(convertible) == len(parts) else None
-    position = schema.get_field_index(operands[0])  # -1 if no column, or several, have the name
+    position = schema.get_field_index(operands[0])  # -1 if no column or several columns have the name
     if position < 0:
         return None
     if op in ("null", "valid"):
@@ -90,8 +91,8 @@ def _text(tree: Tree, schema: pa.Schema) -> str | None:
 
 
 def _fit_value(value: pa.Scalar, data_type: pa.DataType, op: str) -> Any:
-    """Returns the value in a column's type. It returns None if the value does not fit, or if the server would compare
-    it differently."""
+    """Returns the value in a column's type, or None if the value does not fit, or if the server would compare it
+    differently."""
     if pa.types.is_dictionary(data_type):
         data_type = data_type.value_type if op in ("=", "!=", "in") else pa.null()
     families = _family(value.type), _family(data_type)
@@ -120,9 +121,9 @@ def _family(data_type: pa.DataType) -> str | None:
 
 
 def _comparison(op: str, left: Tree, right: Tree) -> Tree:
-    """Returns the tree for a comparison between a column and a value, or None if it cannot be converted. A value is
-    ("value", value). A column is ("column", name), or ("coarse", name) if it is a time column cast to a coarser
-    unit."""
+    """Returns the tree for a comparison between a column and a value, or None if the comparison cannot be converted. A
+    value is ("value", value). A column is ("column", name), or ("coarse", name) for a time column that is cast to a
+    coarser unit."""
     if left and right and left[0] == "value":
         op, left, right = _MIRRORED[op], right, left
     if not left or not right or right[0] != "value" or left[0] not in ("column", "coarse"):
@@ -146,9 +147,8 @@ def _combine(op: str, parts: list[Tree]) -> Tree:
 
 
 def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
-    """Returns the tree of a pyarrow expression and the set of its columns, or None for each that is unknown. An
-    expression can be inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the
-    calls in order."""
+    """Returns a pyarrow expression's tree and the set of its columns; each is None if unknown. An expression can be
+    inspected only in its pickled form: a batch that holds the values. The batch's metadata lists the calls in order."""
     try:
         batch = pa.ipc.open_file(expression.__reduce__()[1][0]).get_batch(0)
         schema_text = batch.schema.to_string(truncate_metadata=False, show_field_metadata=False)
@@ -187,7 +187,7 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     words.pop()
     if word == "is_in" and parts[0] and parts[0][0] == "column":
         return "in", parts[0][1], list(options["value_set"].values)
-    if word == "if_else":  # DuckDB wraps is_in this way so that a null is in no list
+    if word == "if_else":  # DuckDB wraps is_in in this way, so that a null is in no list
         return _combine("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
     if word == "invert" and parts[0] and parts[0][0] in ("null", "valid"):
         return "valid" if parts[0][0] == "null" else "null", parts[0][1]
@@ -197,7 +197,7 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
 
 
 def of_polars(predicate: Any) -> tuple[Tree, Any]:
-    """Returns the tree of a polars expression, and the expression without conditions that only polars' engine can
+    """Returns a polars expression's tree, and the expression without conditions that only polars' engine can
     evaluate."""
     import polars
 
@@ -233,7 +233,7 @@ def _from_polars(tree: dict[str, Any]) -> Tree:
     ((kind, body),) = tree.items()
     if kind == "Column":
         return "column", str(body)
-    if kind == "Cast" and "Column" in body["expr"]:  # a cast of times to a coarser unit
+    if kind == "Cast" and "Column" in body["expr"]:  # a cast from times to a coarser unit
         return ("coarse", body["expr"]["Column"]) if "Datetime" in json.dumps(body["dtype"]) else None
     if kind in ("Literal", "Cast"):
         values = _values(tree)

@@ -1,4 +1,4 @@
-"""The types of the calls' arguments and results."""
+"""The types of calls' arguments and results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Data: TypeAlias = (
 
 
 class Version(NamedTuple):
-    """A version of a table. Each change of the table's rows makes one, but several small appends share one. time is
+    """A version of a table. Each change to the table's rows makes one, but several small appends share one. time is
     when it was made, operation says how ("append", "overwrite", …), rows is the table's number of rows, and current
     says whether it is the newest."""
 
@@ -47,8 +47,8 @@ class Version(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """The rows that changed since an earlier state of a table. Pass version as since, and uuid, to the next call of
-    changes()."""
+    """The rows that changed since an earlier state of a table. To get later changes, pass version (as since) and uuid
+    to the next call of changes()."""
 
     rows: Any
     version: int
@@ -64,8 +64,8 @@ class Replaced(NamedTuple):
 
 
 class Described(TypedDict):
-    """A table's description. parts is the number of parts that scan() can read separately, about one per file: pass
-    scan() a part from 1 to parts. Updated is in UTC."""
+    """A table's description. parts is the number of parts that scan() can read separately, about one per file; the
+    argument part of scan() is from 1 to parts. Updated is in UTC."""
 
     Bucket: str
     Name: str
@@ -127,7 +127,7 @@ class Resampled(TypedDict, total=False):
 
 
 def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the fields of a request that select a state."""
+    """Returns the fields that select a state in a request."""
     if (version is not None) + (at is not None) + bool(snapshot) > 1:
         raise Misuse("pass only one of version, at and snapshot")
     if at is not None:
@@ -139,14 +139,14 @@ def state(version: int | None, at: Time | None, snapshot: str) -> dict[str, Any]
 
 
 def moment(time: Time) -> str:
-    """Returns a time as in a request. A time without a zone is in UTC."""
+    """Returns a time in the form for a request. A time without a zone is in UTC."""
     parsed = datetime.datetime.fromisoformat(time.replace("Z", "+00:00")) if isinstance(time, str) else time
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.timezone.utc)).isoformat()
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the field of a request that selects the earlier state to compare with. If neither is given, it returns
-    {}: the comparison is then with an empty table."""
+    """Returns the field that selects the earlier state to compare with in a request. If neither argument is given, it
+    returns {}, which selects an empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")
     is_version = isinstance(since, numbers.Integral)

@@ -21,7 +21,7 @@ IGNORED_ENV_PREFIXES = (
 
 
 def program() -> str:
-    """Returns the path of partd-tables: in its wheel, or otherwise on the PATH."""
+    """Returns the path of partd-tables: in its wheel, or else on the PATH."""
     wheel = importlib.util.find_spec("partd_go_tables")
     places = list(wheel.submodule_search_locations or ()) if wheel else []
     return find("partd-tables", Path(*places[:1], "_bin"), "partd-go-tables")
@@ -41,7 +41,7 @@ class Server(Process):
         with serve("data") as server, connect(server.url) as tables:
             tables.put("trades", frame)
 
-    Used in a with statement, it stops at the end.
+    As a context manager, it stops at the end of the with block.
     """
 
     _verify = "partd-tables verify"
@@ -88,8 +88,8 @@ class Server(Process):
         return self
 
     def token(self, *, read: bool = False, ttl: str = "30d") -> str:
-        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is its lifetime,
-        such as "12h" or "30d"."""
+        """Returns a token for clients. It permits all calls or, if read is true, only reading. ttl is how long it is
+        valid, such as "12h" or "30d"."""
         if not self._secret:
             raise failure(
                 NoServer,
@@ -112,7 +112,7 @@ class Server(Process):
 
 
 class SharedServer(SharedProcess):
-    """A handle to the server of a directory, which all handles of this user on this machine share."""
+    """A handle to a directory's server, which all of this user's handles on this machine share."""
 
     _exclusive, _ignored_env_prefixes, _verify = True, IGNORED_ENV_PREFIXES, Server._verify
 
@@ -164,12 +164,12 @@ _PASSWORD = re.compile(r"(?<=://)([^/?#@:]*):[^/?#@]*@|([?&]\w*password=)[^&]*",
 
 
 def _without_passwords(flags: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns flags without the passwords of URLs, such as the catalog's. Files and messages must not contain them."""
+    """Returns flags without passwords in URLs, such as the catalog's. Files and messages must not contain them."""
     return tuple(_PASSWORD.sub(lambda m: f"{m[2]}{_HIDDEN}" if m[2] else f"{m[1]}:{_HIDDEN}@", flag) for flag in flags)
 
 
 def open_server(location: str, flags: tuple[str, ...], start_timeout: float) -> Server | SharedServer:
-    """Returns a handle to the server of location. A handle gets its own server for a bucket, for a directory that this
+    """Returns a handle to the server for location. A handle gets its own server for a bucket, for a directory that this
     user cannot write to, and with --read-only or --no-tail. All other handles to a directory share one server."""
     existing = location
     while not os.path.exists(existing) and existing != os.path.dirname(existing):
@@ -204,8 +204,8 @@ def serve(
             tables.put("trades", frame)
 
     If port is 0, the system chooses a free one. cert and key enable TLS; they are PEM files, or their content. If
-    secret is given, each call needs a token that Server.token() returns. memory, read_only and start_timeout are as in
-    connect(). flags are more flags of `partd-tables serve`, such as ("--insecure",).
+    secret is given, each call needs a token from Server.token(). memory, read_only and start_timeout are as in
+    connect(). flags are more flags for `partd-tables serve`, such as ("--insecure",).
     """
     scheme = "grpc+tls" if cert else "grpc"
     url_host = f"[{host}]" if ":" in host else host

@@ -42,7 +42,7 @@ func displayName(name string) string {
 	return strconv.Quote(name)
 }
 
-// cell formats a name or a text for a column of text output: "-" if it is empty.
+// cell formats a name or a text for a column in text output: "-" if it is empty.
 func cell(text string) string {
 	switch text {
 	case "":
@@ -53,7 +53,7 @@ func cell(text string) string {
 	return displayName(text)
 }
 
-// count returns a number and a noun, in the plural unless the number is 1.
+// count returns a number and a noun. The noun is in the plural unless the number is 1.
 func count[N int | int64](n N, noun string) string {
 	if n != 1 {
 		noun += "s"
@@ -61,7 +61,7 @@ func count[N int | int64](n N, noun string) string {
 	return fmt.Sprint(n, " ", noun)
 }
 
-// printRecords prints records as JSON lines, or in columns with the fields' JSON names as titles. write must call its
+// printRecords prints records as JSON lines, or in columns whose titles are the fields' JSON names. write must call its
 // argument with each record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
@@ -72,7 +72,7 @@ func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) e
 	w := tabwriter.NewWriter(buffered, 0, 0, 2, ' ', 0)
 	var names []string
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		// fields with omitempty come last, get no title, and are printed only if they are set
+		// fields with omitempty come last, have no title, and are printed only if they are set
 		if !strings.Contains(f.Tag.Get("json"), ",") {
 			names = append(names, strings.ToUpper(f.Tag.Get("json")))
 		}

@@ -18,8 +18,8 @@ type backend struct {
 	streams
 }
 
-// streams contains the operations that transfer rows or a schema. Package operations contains all other operations.
-// flightclient.Client implements streams for a server.
+// streams contains the operations that transfer rows or a schema; all other operations are in package operations. For a
+// server, flightclient.Client implements streams.
 type streams interface {
 	Describe(ctx context.Context, bucket, name string, at tables.At) (tables.TableInfo, *arrow.Schema, error)
 	Put(ctx context.Context, bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) (tables.Version, error)

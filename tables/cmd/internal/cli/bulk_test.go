@@ -204,7 +204,7 @@ func TestBulkRefuses(t *testing.T) {
 		{[]string{"split", "--by", "a", "-o", out, good, bad}, cliutil.ExitFailed, "bad.csv, line 3"},
 		{[]string{"split", "--by", "a", "-o", out, good, write("other.csv", "a,c\n1,2\n")}, cliutil.ExitFailed, `other.csv: the columns differ from those of ` + good + `: there is no column "b"`},
 		{[]string{"split", "--by", "a", "-o", out, empty}, cliutil.ExitFailed, "empty: the directory contains no files"},
-		{[]string{"split", "--by", "b", "-o", out, filepath.Join(dir, "in", "hive")}, cliutil.ExitFailed, "a=1: a column in the name of a directory is not read"},
+		{[]string{"split", "--by", "b", "-o", out, filepath.Join(dir, "in", "hive")}, cliutil.ExitFailed, "a=1: columns in directory names are not read"},
 		{[]string{"split", "--by", "a", "-o", out, write("cut.arrows", cut.String()[:cut.Len()-8])}, cliutil.ExitFailed, "cut.arrows: the file is incomplete"},
 		{[]string{"sort", "--by", "a", "-o", out + ".orc", good}, cliutil.ExitUsage, "set --to-format to csv, jsonl, parquet, arrow or table"},
 		{[]string{"sort", "--by", "a", "--to-format", "tsv", good}, cliutil.ExitUsage, `--to-format "tsv": use csv`},

@@ -12,8 +12,8 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 )
 
-// sinceFlags adds flags that select an earlier state. use is its purpose, for the help text. After the flags are
-// parsed, the returned function returns the state, or nil if no flag selects one.
+// sinceFlags adds flags that select an earlier state. use is the purpose of that state, for the help text. After the
+// flags are parsed, the returned function returns the state, or nil if no flag selects one.
 func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
 	fs := cmd.Flags()
 	since := fs.String("since", "", "the earlier state for "+use+": a `VERSION` or a time")
@@ -33,7 +33,7 @@ func sinceFlags(cmd *cobra.Command, use string) func() (tables.At, error) {
 		}
 		t, _, err := filter.ParseTime(*since)
 		if err != nil {
-			return nil, cliutil.Usagef("--since %q: it is neither a version nor a time: %w", *since, err)
+			return nil, cliutil.Usagef("--since %q is neither a version nor a time: %w", *since, err)
 		}
 		return tables.AtTime(t), nil
 	}

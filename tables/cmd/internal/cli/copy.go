@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
-// storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the name of the first flag.
+// storeFlag adds a flag for the location of tables, and a flag for their catalog. name is the first flag's name.
 func storeFlag(cmd *cobra.Command, name, usage string) location {
 	dir, catalog := "", name+"-catalog"
 	if name == "dir" {

@@ -181,7 +181,7 @@ remove, enable and disable expect the names of rules.`,
 	return cmd
 }
 
-// settingsFlags adds the flags for a table's settings. The function that it returns returns the settings for which the
+// settingsFlags adds the flags for a table's settings. It returns a function that returns the settings for which the
 // user has set flags, and their JSON names, or nil if there are none.
 func settingsFlags(cmd *cobra.Command) func() (s tables.Settings, names []string) {
 	fs := cmd.Flags()

@@ -36,8 +36,8 @@ func formatFlag(cmd *cobra.Command) *string {
 	return format
 }
 
-// rangeFlags adds the flags --from and --to with these usage texts. Call the returned function after the flags are
-// parsed.
+// rangeFlags adds the flags --from and --to, with the usage texts from and to. Call the returned function after the
+// flags are parsed.
 func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time, err error) {
 	texts := []*string{cmd.Flags().String("from", "", from), cmd.Flags().String("to", "", to)}
 	return func() (_, _ time.Time, err error) {
@@ -55,7 +55,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// aliasFlag adds a hidden flag, which sets the same value as the flag name: its former name.
+// aliasFlag adds the hidden flag alias, the former name of the flag name. It sets the same value.
 func aliasFlag(cmd *cobra.Command, alias, name string) {
 	f := *cmd.Flags().Lookup(name)
 	f.Name, f.Hidden = alias, true
@@ -109,7 +109,7 @@ func stateFlags(cmd *cobra.Command) func() tables.At {
 	}
 }
 
-// readOptional returns the text of the file of a flag, or "" if file is "".
+// readOptional returns the text in a flag's file, or "" if file is "".
 func readOptional(flag, file string) (string, error) {
 	if file == "" {
 		return "", nil
@@ -121,8 +121,8 @@ func readOptional(flag, file string) (string, error) {
 	return string(b), nil
 }
 
-// readLine is like readOptional for a file with a single line. It removes line breaks at the end, and rejects a text
-// that an editor has garbled: one with a byte order mark, or with control characters. Random bytes are not a text.
+// readLine is like readOptional, for a file with a single line. It removes line breaks at the end, and rejects text
+// that an editor has garbled: text with a byte order mark, or with control characters. Random bytes are not text.
 func readLine(flag, file string) (string, error) {
 	text, err := readOptional(flag, file)
 	text = strings.TrimRight(text, "\r\n")
@@ -132,12 +132,12 @@ func readLine(flag, file string) (string, error) {
 		}
 	}
 	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 && utf8.ValidString(text) {
-		return "", cliutil.Usagef("%s: line %d of %s contains a control character or ends: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
+		return "", cliutil.Usagef("%s: line %d of %s contains a control character, or a line break follows it: the file must have a single line of text", flag, 1+strings.Count(text[:i], "\n"), file)
 	}
 	return text, err
 }
 
-// readSecret reads a secret from the file of a flag.
+// readSecret reads a secret from a flag's file.
 func readSecret(flag, file string) ([]byte, error) {
 	secret, err := readLine(flag, file)
 	if err != nil {

@@ -26,8 +26,8 @@ the format of its extension, unless --format names one. A file appears only when
 
 --where consists of comparisons (= != < <= > >= in, not in, is null, is not null), combined
 with and, or, not and parentheses. Put text, dates and times in single quotes, and column
-names that are not plain words in double quotes. If a column has a time zone, a time without an
-offset, such as +01:00 or Z, is in that zone.`,
+names that are not plain words in double quotes. If a column has a time zone, a time that does
+not end with an offset (+01:00, Z) is taken to be in that zone.`,
 		Example: `  partd-tables get trades --where "price > 100 and sym in ('A','B')" --columns time,price
   partd-tables get trades --version 3 --limit 1000 -o trades.parquet
   partd-tables get birdstrikes --where "\"Flight Date\" >= '2002-01-01'" --format jsonl`,
@@ -37,7 +37,7 @@ offset, such as +01:00 or Z, is in that zone.`,
 	where := fs.String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
 	limit := fs.Int64("limit", 0, "write at most `N` rows; 0 means all")
-	at := stateFlags(cmd)
+	readAt := stateFlags(cmd)
 	out := outputFlags(a, cmd, "format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o := &tables.ScanOptions{Limit: *limit}
@@ -49,12 +49,12 @@ offset, such as +01:00 or Z, is in that zone.`,
 		if err != nil {
 			return err
 		}
-		return out.scan(cmd.Context(), p, args[0], at(), *columns, o)
+		return out.scan(cmd.Context(), p, args[0], readAt(), *columns, o)
 	}
 	return cmd
 }
 
-// newHeadOrTail makes cmd write rows of a table. options returns the scan options that select n rows.
+// newHeadOrTail makes cmd write some of a table's rows. options returns the scan options that select n rows.
 func newHeadOrTail(a *app, cmd *cobra.Command, options func(n int64) *tables.ScanOptions) *cobra.Command {
 	p := locationFlags(cmd, tableBucketUsage)
 	n := cmd.Flags().Int64P("rows", "n", 10, "number of `ROWS` to write")
@@ -150,8 +150,8 @@ The help of get describes the EXPRESSION of --where.`,
 	return cmd
 }
 
-// selectRows returns a reader of the rows of r for which e is true, with the given columns, or all if names is nil. The
-// reader, or an error, releases r.
+// selectRows returns a reader of r's rows for which e is true, with the columns in names, or with all columns if names
+// is nil. The reader releases r; if selectRows fails, it releases r itself.
 func selectRows(ctx context.Context, r array.RecordReader, e *filter.Expr, names []string) (array.RecordReader, error) {
 	all, metadata := r.Schema(), r.Schema().Metadata()
 	_, err := e.Bind(all)

@@ -85,7 +85,7 @@ repeat the command. An existing table with different rows is an error.`,
 
 var errDifferentRows = errors.New("the table exists with different rows: delete it, or import into another directory")
 
-// importTable puts a table unless it exists, and compares the table's rows with the rows of the source.
+// importTable puts a table unless it exists, and compares the table's rows with the source's.
 func importTable(ctx context.Context, s backend, src source, bytesRead *atomic.Int64) (state string, sum *content.RowSum, err error) {
 	_, _, err = s.Describe(ctx, src.bucket, src.name, nil)
 	missing := errors.Is(err, fs.ErrNotExist)

@@ -31,7 +31,7 @@ type location struct {
 	bucket                *string
 	server, tokenFile, ca *string
 	insecure              *bool
-	dirFlag               *pflag.Flag // --dir, or --from of copy, which cannot be combined with --server
+	dirFlag               *pflag.Flag // --dir, or copy's --from, which cannot be combined with --server
 }
 
 // directoryFlags adds the flags for the location of tables, except --bucket.
@@ -42,7 +42,7 @@ func directoryFlags(cmd *cobra.Command) location {
 	return p
 }
 
-// serverFlags adds the flags for a server, which can be used instead of the flag dir.
+// serverFlags adds the flags for a server, which can be used instead of the flag that is named by dir.
 func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	fs := cmd.Flags()
 	p.server = fs.String("server", "", "use the server at this `URL` instead of a directory: grpc://HOST:PORT or grpc+tls://HOST:PORT")
@@ -52,11 +52,11 @@ func (p *location) serverFlags(cmd *cobra.Command, dir string) {
 	p.dirFlag = fs.Lookup(dir)
 }
 
-// tableArgument matches the usage line of a command whose first argument is the name of a table.
+// tableArgument matches the usage line of a command whose first argument is a table's name.
 var tableArgument = regexp.MustCompile(`\[--\] \[?(NAME|SOURCE)`)
 
-// locationFlags adds the flags for the location of tables. It makes shells complete arguments as table names if the
-// first argument of the usage line is one, and otherwise not at all.
+// locationFlags adds the flags for the location of tables. If the first argument in the usage line is a table's name,
+// it makes shells complete arguments as table names; otherwise, they complete nothing.
 func locationFlags(cmd *cobra.Command, bucket string) location {
 	p := directoryFlags(cmd)
 	p.bucket = cmd.Flags().String("bucket", "", bucket)
@@ -95,8 +95,8 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	return p.withDir(ctx, create, engine, func(b backend) error {
 		err := f(b)
-		// Close the engine before it opens a database for the next statement, and not only after the store, which
-		// syncs.
+		// Close the engine before it opens a database for the next statement. Closing it only after the store would be
+		// too late, because closing the store syncs.
 		return errors.Join(err, engine.Close())
 	})
 }
@@ -193,7 +193,7 @@ func (w warehouse) checkExists() error {
 	return err
 }
 
-// command makes cmd run f on the store or on the server.
+// command makes cmd run f on the store or the server.
 func (p location) command(cmd *cobra.Command, f func(ctx context.Context, s backend, args []string) error) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return p.withBackend(cmd.Context(), false, func(s backend) error { return f(cmd.Context(), s, args) })
@@ -224,7 +224,7 @@ func operationCommand[In, Out any](cmd *cobra.Command, p location, o operations.
 	return cmd
 }
 
-// printNothing is for operations without output.
+// printNothing is the function show for operations without output.
 func printNothing[In any](*In, operations.None) error { return nil }
 
 const (

@@ -25,10 +25,10 @@ type runner func(ctx context.Context, args []string, a *app) int
 // sharedNode is the context key for a shared *pull.Node.
 type sharedNode struct{}
 
-// sharePull shares a node with programs of this user, until the last program disconnects. Each
-// connection receives a line with the node's URL, and may make one call. The answer is the command's error message as a
-// JSON string, or "". If the node is closed during a call, the call has no answer. The last program's connection is
-// closed after the node, so that the program can wait until the node is closed.
+// sharePull shares a node with this user's programs, until the last one disconnects. Each connection receives a line
+// with the node's URL, and may make one call. The answer is the command's error message as a JSON string, or "". If the
+// node is closed during a call, there is no answer. The last program's connection is closed after the node, so that the
+// program can wait for that.
 func sharePull(ctx context.Context, n *pull.Node, s *sharing, run runner) error {
 	defer s.release("")
 	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c, run) })

@@ -80,8 +80,8 @@ func (o *rowOutput) scan(ctx context.Context, p location, name string, at tables
 	})
 }
 
-// write writes a reader's rows, and releases r. r and err are the results of opening r; if err is set, write returns
-// err.
+// write writes the rows of r, and releases r. r and err are the results of opening a reader; if err is not nil, write
+// returns it.
 func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) error {
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 		err = w.Flush()
 	}
 	if err != nil {
-		if r.Err() == nil { // an error of the input names the input
+		if r.Err() == nil { // an error from the input names the input
 			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 				err = failed.Err // without the name of the temporary file
 			}
@@ -124,8 +124,7 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r to out. For Arrow, stream selects Arrow's stream format instead of its file
-// format.
+// writeRows writes the rows of r to out. For Arrow, stream selects the stream format instead of the file format.
 func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
 	w, err := formats.NewWriter(format, out, r.Schema(), stream)
 	if err != nil {
@@ -184,7 +183,7 @@ func (a *app) noteDataInHeader(file string, columns *arrow.Schema) {
 	}
 }
 
-// checkExtension returns an error if neither the name of a file nor the flag --from tells the format.
+// checkExtension returns an error if neither a file's name nor the flag --from tells the format.
 func checkExtension(file, from string) error {
 	if _, err := formats.InputByExtension(file); err != nil && from == "" {
 		return cliutil.Usagef("%s: unknown file extension: use --from with one of %s", file, strings.Join(formats.ReadableNames, ", "))

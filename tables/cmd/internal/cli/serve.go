@@ -96,8 +96,8 @@ func newServe(a *app) *cobra.Command {
 	return cmd
 }
 
-// serve runs the server until ctx is canceled, or an authorized client stops it. It calls onHangup with the function
-// that reloads the secrets.
+// serve runs the server until ctx is canceled, or until an authorized client stops it. It calls onHangup with the
+// function that reloads the secrets.
 func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -119,7 +119,7 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 			continue
 		}
 		listen := c.listenAt
-		if flag == "--health" { // shows no tables, so other machines may reach it
+		if flag == "--health" { // it shows no tables, so other machines may reach it
 			listen = func(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
 		}
 		r.httpListeners[flag], err = listen(flag, address)
@@ -134,7 +134,7 @@ func (c *serveConfig) serve(ctx context.Context, onHangup func(reload func())) (
 // withStore opens the store and its SQL engine, calls f, and closes them.
 func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error) (err error) {
 	debug.SetMemoryLimit(2 * c.memory.Bytes)
-	const minMemory = 16 << 20 // minimum memory of a query; all queries together may use a quarter of --memory
+	const minMemory = 16 << 20 // minimum memory for a query; all queries together may use a quarter of --memory
 	c.options.Queries = max(1, min(c.options.Queries, int(c.memory.Bytes/4/minMemory)))
 	spill.Process.SetLimit(c.maxSpill.Bytes / 2)
 	engine, err := duck.New(&duck.Options{
@@ -203,7 +203,7 @@ func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangu
 	return nil
 }
 
-// newServer returns a server with the options and secrets of the flags.
+// newServer returns a server with the options and secrets that the flags set.
 func (c *serveConfig) newServer(store *tables.Store) (*flightd.Server, error) {
 	o := &c.options
 	o.ReadOnly = store.ReadOnly()
@@ -221,7 +221,7 @@ func (c *serveConfig) newServer(store *tables.Store) (*flightd.Server, error) {
 	return server, c.setSecrets(server)
 }
 
-// stopWithPrograms stops the server when the programs end that it runs for.
+// stopWithPrograms stops the server when the programs for which it runs end.
 func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	if r.exitOnStdinClose {
 		go func() {
@@ -240,7 +240,8 @@ func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	}
 }
 
-// fold writes small appends to files, for as long as running calls had left of --drain-timeout, or minFoldTime.
+// fold writes small appends to files, for as long as running calls had left of --drain-timeout, but at least
+// minFoldTime.
 func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.Duration) {
 	const minFoldTime = 500 * time.Millisecond
 	log := c.options.Logger

@@ -166,10 +166,10 @@ func defaultMemory() int64 {
 	return max(lowerBound, int64(min(total, 1<<50)/4))
 }
 
-// shootsDir is the default directory of shoots, and of serve if one of shoots' flags or variables is set.
+// shootsDir is the default directory of shoots, and also of serve if one of shoots' flags or variables is set.
 const shootsDir = "buckets"
 
-// warnOfOtherTables warns if the other of the two default directories contains tables, and this one does not.
+// warnOfOtherTables warns if there are tables in the other one of the two default directories, but not in this one.
 func (c *serveConfig) warnOfOtherTables() {
 	other := shootsDir
 	if *c.dir == shootsDir {
@@ -232,7 +232,7 @@ func (c *serveConfig) readSecrets() (secrets [][]byte, revoked []string, err err
 	return secrets, revoked, err
 }
 
-// setSecrets makes the server use the secrets and names that the files contain now.
+// setSecrets makes the server use the secrets and names that are now in the files.
 func (c *serveConfig) setSecrets(server *flightd.Server) error {
 	secrets, revoked, err := c.readSecrets()
 	if err != nil {

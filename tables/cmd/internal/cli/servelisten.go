@@ -93,8 +93,8 @@ func (c *serveConfig) listenAt(flag, address string) (net.Listener, error) {
 	return l, nil
 }
 
-// url returns the URL for clients. It contains the actual port, and the host of --listen, because a certificate may be
-// valid only for that name.
+// url returns the URL for clients. It contains the actual port, and the host from --listen, because a certificate may
+// be valid only for that name.
 func (r *serverRun) url() string {
 	if r.scheme == unixScheme {
 		return r.scheme + r.hostName
@@ -130,8 +130,8 @@ func (r *serverRun) announce() error {
 	return err
 }
 
-// icebergOptions returns the options of the Iceberg catalog. For tables in a cloud bucket, the catalog sends
-// engines the bucket's location and, with --rest-role, temporary keys.
+// icebergOptions returns the options for the Iceberg catalog. For tables in a cloud bucket, the catalog sends engines
+// the bucket's location and, with --rest-role, temporary keys.
 func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	o := rest.Options{FoldEvery: c.foldEvery}
 	lender, err := cloud.NewLender(*c.dir, c.restRole)
@@ -149,8 +149,8 @@ func (c *serveConfig) icebergOptions() (rest.Options, error) {
 	return o, nil
 }
 
-// startHTTP serves HTTP at the addresses of --http, --rest and --health until stop is called. If it fails, it stops the
-// server. stop returns the failures, at each call.
+// startHTTP serves HTTP at the addresses of --http, --rest and --health until stop is called. If serving fails, it
+// stops the server. Every call to stop returns the failures.
 func (r *serverRun) startHTTP(ctx context.Context, server *flightd.Server, store *tables.Store, catalog http.Handler) (stop func() error) {
 	// not canceled with ctx, so that the health check can report the shutdown
 	httpCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -16,7 +16,7 @@ import (
 // connectTimeout is how long a shared server waits for the first program to connect.
 const connectTimeout = time.Minute
 
-// sharing keeps a server running for programs of this user, until the last program disconnects from a Unix socket.
+// sharing keeps a server running for this user's programs, until the last one disconnects from a Unix socket.
 type sharing struct {
 	listener net.Listener
 
@@ -25,7 +25,7 @@ type sharing struct {
 	ending      bool // the last program has disconnected
 }
 
-// listenShare listens on the Unix socket path of the flag --share.
+// listenShare listens on the Unix socket at path, which is the value of the flag --share.
 func listenShare(path string) (*sharing, error) {
 	l, err := remote.Listen("ipc://" + url.PathEscape(path))
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 		s.connections[c] = true
 		ending := s.ending
 		s.mu.Unlock()
-		if ending { // the program reads no URL, and so starts another server
+		if ending { // the program gets no URL, and so starts another server
 			return
 		}
 		go func() {
@@ -73,7 +73,7 @@ func (s *sharing) wait(ctx context.Context, serve func(context.Context, net.Conn
 	}
 }
 
-// endMessage returns the message for the programs that wait for the end of a server, which ended with err.
+// endMessage returns the message for the programs that wait for the end of a server. The server ended with err.
 func endMessage(err error) string {
 	if err != nil {
 		return fmt.Sprintf("failed: %v\n", err)
@@ -81,8 +81,8 @@ func endMessage(err error) string {
 	return "stopped\n"
 }
 
-// release sends message to the remaining programs, and disconnects them, after the server has stopped. They wait for
-// this.
+// release sends message to the remaining programs, which are waiting for it, and disconnects them. It is called after
+// the server has stopped.
 func (s *sharing) release(message string) {
 	_ = s.listener.Close() // it may be closed already
 	s.mu.Lock()

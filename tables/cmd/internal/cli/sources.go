@@ -38,7 +38,8 @@ func subdirectories(dir string) ([]string, error) {
 	return names, err
 }
 
-// shootsSources lists the tables of shoots: DIR/NAME.parquet, in the default bucket, and DIR/BUCKET/NAME.parquet.
+// shootsSources lists the tables in a shoots directory: DIR/NAME.parquet, in the default bucket, and
+// DIR/BUCKET/NAME.parquet.
 func shootsSources(dir string) ([]source, error) {
 	buckets, err := subdirectories(dir)
 	if err != nil {
@@ -145,7 +146,7 @@ func pystoreItemMetadata(path string) (tables.Metadata, error) {
 	return metadata, nil
 }
 
-// parquetFiles returns the paths of the Parquet files of a directory, with part.2.parquet before part.10.parquet.
+// parquetFiles returns the paths of the Parquet files in a directory, with part.2.parquet before part.10.parquet.
 func parquetFiles(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

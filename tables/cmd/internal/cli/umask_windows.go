@@ -1,4 +1,4 @@
 package cli
 
-// restrictNewFiles does nothing: new files have the permissions of their directory.
+// restrictNewFiles does nothing, because new files have the permissions of their directory.
 func restrictNewFiles() (restore func()) { return func() {} }

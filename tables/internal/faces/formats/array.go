@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements, and leaves
-// errors in the text for the reader of the lines.
+// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements; whoever reads
+// the lines detects errors in them.
 type arrayReader struct {
 	r        *bufio.Reader
 	depth    int  // number of open arrays and objects
@@ -21,7 +21,8 @@ type arrayReader struct {
 
 var errOpenArray = errors.New("the JSON array is not closed, or has a comma before its end")
 
-// linesOfArray returns r if it contains JSON lines, and a reader that converts the text if it contains an array.
+// linesOfArray returns r if it contains JSON lines. If it contains an array, linesOfArray returns a reader that
+// converts the array to lines.
 func linesOfArray(r io.Reader) io.Reader {
 	buffered := bufio.NewReaderSize(r, 4<<10)
 	head, _ := buffered.Peek(4 << 10) // The next read returns the error.

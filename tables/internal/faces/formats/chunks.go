@@ -16,13 +16,13 @@ import (
 // textWorkers is the number of chunks that are processed concurrently, unless there are many columns.
 const textWorkers = 4
 
-// These are variables because tests replace them.
+// variables, because tests replace them
 var (
 	chunkBytes = 1 << 20 // bytes of a chunk, unless there are many columns or a record is longer
 	fewColumns = 1 << 10 // files with more columns are processed one chunk at a time
 )
 
-// text is a text file divided into chunks of whole records. A chunk counts as used once forEachChunk's callback has
+// text is a text file, divided into chunks of whole records. A chunk counts as used once forEachChunk's callback has
 // returned for it and for all earlier chunks.
 type text struct {
 	in     *Input
@@ -31,9 +31,9 @@ type text struct {
 	names  []string // column names from the header; nil for formats without a header
 	size   int      // bytes of a chunk, unless a record is longer
 
-	block       []byte        // data that was read but does not belong to a chunk yet
+	block       []byte        // data that has been read but does not belong to a chunk yet
 	linesBefore int64         // number of lines before block
-	eof         bool          // the file was read to its end
+	eof         bool          // the file has been read to its end
 	largeBuffer []byte        // buffer for long records
 	allUsed     chan struct{} // closed when all chunks before block have been used
 }
@@ -51,7 +51,7 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 	t := &text{in: in, r: r, size: chunkBytes, allUsed: make(chan struct{})}
 	close(t.allUsed)
 	if info, err := in.File.Stat(); err == nil && info.Mode().IsRegular() {
-		// Small files need small chunks, also if they are compressed.
+		// Small files, even compressed ones, need only small chunks.
 		t.size = int(min(int64(t.size), 1+100*info.Size()))
 	}
 	if in.Format == JSONL {
@@ -92,8 +92,8 @@ func (t *text) nextChunk(ctx context.Context) (chunk, error) {
 	return c, nil
 }
 
-// fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks are
-// used, so that only one such record is in memory.
+// fill reads more data into block. It reads a record that is longer than a chunk only after all earlier chunks have
+// been used, so that only one such record is in memory.
 func (t *text) fill(ctx context.Context) error {
 	if len(t.block) > maxRecordSize {
 		return fmt.Errorf("%s, line %d: %w: the record is larger than %d MiB", t.in.Name, t.linesBefore+1, partd.ErrTooLarge, maxRecordSize>>20)
@@ -125,7 +125,7 @@ func (t *text) fill(ctx context.Context) error {
 	return nil
 }
 
-// forEachChunk calls f for each chunk, in up to workers goroutines. If f must act in file order, it waits until
+// forEachChunk calls f for each chunk, in up to workers goroutines. If f must act in file order, f has to wait until
 // chunk.turn is closed. An error cancels all calls; forEachChunk returns the first error in file order.
 func (t *text) forEachChunk(ctx context.Context, workers int, f func(context.Context, chunk) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)

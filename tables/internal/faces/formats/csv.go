@@ -37,7 +37,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	for err == io.EOF {
 		first, err = t.nextChunk(ctx)
 		if err == io.EOF {
-			return fmt.Errorf("%s: the file is empty: its first line must contain the column names", t.in.Name)
+			return fmt.Errorf("%s: the file is empty, but its first line must contain the column names", t.in.Name)
 		} else if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func (t *text) readHeader(ctx context.Context) error {
 	return nil
 }
 
-// line returns the line number of the current record's start.
+// line returns the number of the line in which the current record starts.
 func (c *csvRows) line() int64 { return c.linesBefore + c.split.Line }
 
 // next advances to the next record, or returns io.EOF. In a file with a single column, an empty line is a record.

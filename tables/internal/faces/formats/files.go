@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// ListFiles returns paths with each directory replaced by the files in and below it, in the order of their names. It
-// omits names that begin with a dot or an underscore, as other programs do.
+// ListFiles returns paths, with each directory replaced by the files in it and its subdirectories, in order of their
+// names. Like other programs, it omits names that begin with a dot or an underscore.
 func ListFiles(paths []string) (files []string, err error) {
 	for _, path := range paths {
 		if info, err := os.Stat(path); err != nil || !info.IsDir() {
@@ -33,7 +33,7 @@ func ListFiles(paths []string) (files []string, err error) {
 			case isHidden && e.IsDir():
 				return fs.SkipDir
 			case file != path && e.IsDir() && strings.Contains(e.Name(), "="):
-				return fmt.Errorf("%s: a column in the name of a directory is not read: to read the files without it, list them, such as %s", file, filepath.Join(path, "*", "*.parquet"))
+				return fmt.Errorf("%s: columns in directory names are not read: to read the files without this column, list them, for example with %s", file, filepath.Join(path, "*", "*.parquet"))
 			case !isHidden && !e.IsDir():
 				files = append(files, file)
 			}
@@ -52,11 +52,11 @@ func ListFiles(paths []string) (files []string, err error) {
 	return files, nil
 }
 
-// ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one is
-// open at a time, besides temporary copies of pipes. All files must have the columns of the first, in any order. Text
-// gets the types that it would have in one file. If there is Parquet or Arrow, all rows get the types of the first such
-// file, from which types of another may differ only in how Arrow stores the values, such as large_utf8. The caller must
-// release the reader.
+// ReadFiles returns a reader of the rows of several files, one file after another. open opens a file; at most one file
+// is open at a time, apart from temporary copies of pipes. All files must have the columns of the first one, in any
+// order. Text gets the types that it would have in a single file. If there are Parquet or Arrow files, all rows get the
+// types in the first of these; in the others, types may differ only in how Arrow stores the values, such as large_utf8.
+// The caller must release the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
 	types := &fileTypes{}
 	if len(files) > 1 {
@@ -118,7 +118,7 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	}), nil
 }
 
-// positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.
+// positionsOf returns the positions of columns in the schema in, or an error that says how in differs.
 func positionsOf(columns, in *arrow.Schema) ([]int, error) {
 	positions := make([]int, columns.NumFields())
 	used := map[string]int{} // names can repeat
@@ -150,8 +150,8 @@ func countNames(s *arrow.Schema) map[string]int {
 	return names
 }
 
-// shortForm returns a type with texts and lists instead of large ones and of views. Which of them a file has depends
-// only on the program that wrote it.
+// shortForm returns t with large texts and lists, and with views, replaced by the ordinary types. Which of them a file
+// has depends only on the program that wrote it.
 func shortForm(t arrow.DataType) arrow.DataType {
 	form := func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {

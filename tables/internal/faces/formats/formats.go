@@ -36,7 +36,7 @@ import (
 // Format is the name of a format.
 type Format string
 
-// The formats. Table can only be written, TSV can only be read.
+// The formats. Table can only be written, and TSV can only be read.
 const (
 	CSV     Format = "csv"
 	TSV     Format = "tsv" // fields separated by tabs; quotes are data
@@ -86,7 +86,7 @@ const (
 	streamBuffer  = 128 << 10 // bytes read at a time from a column chunk of a larger row group
 )
 
-// arrowSchemaKey is the key of Parquet metadata under which Arrow's writers store the Arrow schema.
+// arrowSchemaKey is the key in Parquet metadata under which Arrow's writers store the Arrow schema.
 const arrowSchemaKey = "ARROW:schema"
 
 // Input is a file to read.
@@ -97,7 +97,7 @@ type Input struct {
 	Sep    string // separator of CSV fields, a single byte; "" means a comma
 
 	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats
-	// use it, and Parquet for times in INT96.
+	// use it, and so does Parquet for INT96 times.
 	Known *arrow.Schema
 	// IsUncompressed makes Read reject compressed text, because a small compressed file can expand to any size.
 	IsUncompressed bool
@@ -106,8 +106,8 @@ type Input struct {
 	// Count, if not nil, is called after each read with the number of bytes read.
 	Count func(n int)
 
-	columns *arrow.Schema // the columns of a text file if they are known already, so that they are not inferred
-	place   string        // the part of the file being read, in errors; "" means Name
+	columns *arrow.Schema // the columns of a text file, if they are already known, so that they are not inferred
+	place   string        // in errors, the part of the file that is being read; "" means Name
 }
 
 // Read returns a reader of the file's batches. The caller must release the reader. Read does not close the file.
@@ -127,7 +127,7 @@ func (in *Input) Read(ctx context.Context) (array.RecordReader, error) {
 }
 
 // batches returns a reader of the batches that generate yields; generate must release its own references to them. If a
-// library panics on a damaged file, the reader returns an error. Releasing the reader calls onRelease.
+// library panics because a file is damaged, the reader returns an error. Releasing the reader calls onRelease.
 func (in *Input) batches(ctx context.Context, schema *arrow.Schema, onRelease func(), generate func(yield func(arrow.RecordBatch) bool) error) array.RecordReader {
 	return arrowsafe.Reader(schema, func(yield func(arrow.RecordBatch, error) bool) {
 		stopped, yielding := false, false
@@ -257,7 +257,7 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 	return nil
 }
 
-// openParquet opens a Parquet file. It also returns the schema to convert the file's batches to.
+// openParquet opens a Parquet file. It also returns the schema to which to convert the file's batches.
 func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -299,7 +299,7 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 		}
 	}
 	open := func() (reader *pqarrow.FileReader, err error) {
-		// Allocate texts in advance only if all fit, because the sizes in the footer of a damaged file can be
+		// Preallocate texts only if all row groups are small, because the sizes in the footer of a damaged file can be
 		// arbitrary.
 		readProperties := pqarrow.ArrowReadProperties{BatchSize: batchRows, PreAllocBinaryData: largest <= maxWholeGroup}
 		reader, err = pqarrow.NewFileReader(parquetFile, readProperties, memory.DefaultAllocator)
@@ -318,9 +318,8 @@ func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *a
 	return reader, schema.WithInt96(withoutParquetIDs(columns), reader, in.Known), nil
 }
 
-// replaceDurations replaces durations with integers in the Arrow schema of a file's metadata in memory, because the
-// library cannot read durations (arrow-go 18.8). It reports whether there are any
-// durations.
+// replaceDurations changes the Arrow schema in f's metadata, in memory only: durations become integers, because
+// arrow-go 18.8 cannot read durations. It reports whether it replaced any.
 func replaceDurations(f *file.Reader, columns *arrow.Schema) (replaced bool) {
 	fields := slices.Clone(columns.Fields())
 	for i, field := range fields {
@@ -356,8 +355,7 @@ func withoutParquetIDs(columns *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// readArrow reads an Arrow stream or an Arrow file. A file is a stream with a magic string before it and a footer after
-// it.
+// readArrow reads an Arrow stream or an Arrow file. A file is a stream between a magic string and a footer.
 func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 	const magic = "ARROW1\x00\x00"
 	buffered := &endRecorder{Reader: bufio.NewReaderSize(in.withCounter(in.File), 1<<20)}
@@ -401,7 +399,7 @@ func (in *Input) readArrow(ctx context.Context) (array.RecordReader, error) {
 }
 
 // endRecorder records whether the input was read to its end. A complete stream has an end marker, after which nothing
-// is read. Arrow also permits streams without it, but then a writer that died looks like the end.
+// is read. Arrow also permits streams without the marker, but then a stream whose writer died would look complete.
 type endRecorder struct {
 	*bufio.Reader
 	reachedEnd bool

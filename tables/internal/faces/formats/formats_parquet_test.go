@@ -307,11 +307,11 @@ func TestInt96(t *testing.T) {
 		{[]time.Time{day1}, known(arrow.FixedWidthTypes.Timestamp_us), `t timestamp[us, tz=UTC], l list<element: struct<x: timestamp[us, tz=UTC]>>,
 {"t":"1970-01-01T00:00:00.000001Z","l":[{"x":"1970-01-01T00:00:00.000001Z"}]}
 `},
-		{[]time.Time{day1, {}, noEnd.Add(1)}, nil, `x.parquet, row group 0: row 3: column "t": the INT96 time 9999-12-31 23:59:59.999999001 has digits below a unit of timestamp[us]`},
+		{[]time.Time{day1, {}, noEnd.Add(1)}, nil, `x.parquet, row group 0: row 3: column "t": the INT96 time 9999-12-31 23:59:59.999999001 has digits that are too small for timestamp[us]`},
 		{
 			[]time.Time{{}, day1.Add(1)},
 			arrow.NewSchema([]arrow.Field{{Name: "t", Type: nanoseconds}}, nil),
-			`row 2: column "l": field "x": the INT96 time 1970-01-01 00:00:00.000001001 has digits below a unit of timestamp[us]`,
+			`row 2: column "l": field "x": the INT96 time 1970-01-01 00:00:00.000001001 has digits that are too small for timestamp[us]`,
 		},
 		{[]time.Time{minimum.Add(-1)}, known(nanoseconds), `row 1: column "t": the INT96 time 1677-09-21 00:12:43.145224191 is outside the range of timestamp[ns]`},
 		{[]time.Time{day1, maximum.Add(1)}, known(nanoseconds), `row 2: column "t": the INT96 time 2262-04-11 23:47:16.854775808 is outside the range of timestamp[ns]`},

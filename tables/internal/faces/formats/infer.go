@@ -14,10 +14,10 @@ import (
 	"github.com/go-partd/partd/internal/jobs/records"
 )
 
-// kinds is the set of the types that can represent all values of a column so far.
+// kinds is the set of types that can represent all of a column's values so far.
 type kinds uint16
 
-// Types, in the order of preference.
+// Types, in order of preference.
 const (
 	kindBool kinds = 1 << iota
 	kindInt
@@ -33,11 +33,11 @@ const (
 	kindAll    = kindNumber<<1 - 1
 )
 
-// column collects what is known about the type of a column.
+// column collects what is known about a column's type.
 type column struct {
 	name     string
 	kinds    kinds
-	ruledOut [16]int64 // numbers of the lines that first ruled out each kind
+	ruledOut [16]int64 // for each kind, the number of the line that first ruled it out
 	hasValue bool      // at least one value is not null
 	hasNanos bool      // a time has more than six fractional digits
 	elem     *column
@@ -47,7 +47,7 @@ type column struct {
 
 func newColumn(name string) *column { return &column{name: name, kinds: kindAll} }
 
-// restrict rules out all kinds except k, because of a value in the given line.
+// restrict rules out all kinds except those in k, because of a value in the given line.
 func (c *column) restrict(k kinds, line int64) {
 	for lost := c.kinds &^ k; lost != 0; lost &= lost - 1 {
 		c.ruledOut[bits.TrailingZeros16(uint16(lost))] = line
@@ -58,7 +58,7 @@ func (c *column) restrict(k kinds, line int64) {
 // maxExactInt is 2^53. float64 represents all integers up to maxExactInt exactly.
 const maxExactInt = 1 << 53
 
-// kindsOfText returns the kinds that represent s without losing digits or leading zeros. nanos reports whether s
+// kindsOfText returns the kinds that can represent s without losing digits or leading zeros. nanos reports whether s
 // needs nanoseconds.
 func kindsOfText(s []byte) (k kinds, nanos bool) {
 	k = kindText
@@ -198,7 +198,7 @@ func (c *column) dataType() (arrow.DataType, error) {
 	return arrow.StructOf(fields...), nil
 }
 
-// fieldsOf returns the fields for columns, which errors call term.
+// fieldsOf returns the fields for columns. Errors call a field by the word in term.
 func fieldsOf(term string, columns []*column) ([]arrow.Field, error) {
 	fields := make([]arrow.Field, len(columns))
 	for i, c := range columns {

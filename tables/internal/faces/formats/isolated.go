@@ -27,7 +27,7 @@ type IsolatedReader struct {
 	memory int64 // bytes for all processes together
 
 	mu            sync.Mutex
-	reservedBytes int64 // memory reserved by running processes
+	reservedBytes int64 // memory that running processes have reserved
 }
 
 const (
@@ -73,8 +73,8 @@ type task struct {
 }
 
 // readSmall reads and checks a small file in this process, because starting a separate process takes a hundred times as
-// long. It returns an error if the file is large, damaged or Parquet, or needs much memory. Then only a separate
-// process may read it. The caller must release the batches, even after an error.
+// long. If the file is large, damaged or Parquet, or needs much memory, readSmall returns an error, and only a separate
+// process may read the file. The caller must release the batches, even after an error.
 func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow.RecordBatch, columns *arrow.Schema, err error) {
 	const maxSize, memory = 64 << 10, 4 << 20
 	if in.Format == Parquet || fileSize > maxSize {
@@ -101,8 +101,8 @@ func (in *Input) readSmall(ctx context.Context, fileSize int64) (batches []arrow
 	return batches, r.Schema(), r.Err()
 }
 
-// Read reads a file and checks the batches. It reads files in a separate process, except small ones that need little
-// memory. Where package worker is unsupported, it is [Input.Read].
+// Read reads a file and checks the batches. It uses a separate process, except for small files that need little memory.
+// Where package worker is unsupported, it is the same as [Input.Read].
 func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReader, error) {
 	in.IsUncompressed = true
 	if !worker.Supported {
@@ -129,7 +129,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 	}
 	take.Release(batches)
 	var p *worker.Process
-	_, err = in.File.Seek(0, io.SeekStart) // the process shares the position
+	_, err = in.File.Seek(0, io.SeekStart) // the process shares the file position
 	if err == nil {
 		p, err = worker.Start(ctx, decodeKind, in.File)
 	}
@@ -167,7 +167,7 @@ type isolatedFile struct {
 	batches   *worker.Batches
 	memory    int64
 	checker   arrowsafe.Checker
-	remaining int64 // number of values that the file may still contain
+	remaining int64 // number of values that may still follow in the file
 }
 
 func (a *isolatedFile) nextBatch(ctx context.Context) (arrow.RecordBatch, error) {

@@ -42,7 +42,7 @@ func (l *lines) add(to *fields) (int, error) {
 
 var errNotObject = errors.New("each line must be a JSON object, such as {\"price\":1.5}")
 
-// object reads the JSON object in line. It calls read for the members.
+// object reads the JSON object in line. It calls read to read the members.
 func (l *lines) object(line []byte, read func(*jsonReader) error) error {
 	err := errNotObject
 	if line[0] == '{' {
@@ -88,7 +88,7 @@ func (c *column) inferValue(j *jsonReader, depth int) error {
 		c.restrict(kindsOfJSONNumber(text), j.line)
 	case jsonString:
 		k := kindText
-		if isNonFinite(text) { // JSON has no numbers for NaN and infinities, so they are written as strings.
+		if isNonFinite(text) { // JSON has no numbers for NaN and infinities, so they are written as strings
 			k |= kindFloat | kindNumber
 		} else if len(text) > 0 {
 			textKinds, nanos := kindsOfText(text)
@@ -136,7 +136,7 @@ func (c *column) inferObject(j *jsonReader, depth int) error {
 	}
 }
 
-// Kinds of JSON values. Each is a byte with which such values can start.
+// Kinds of JSON values. Each is a byte with which such a value can start.
 const (
 	jsonNull   = 'n'
 	jsonBool   = 't'
@@ -153,15 +153,15 @@ var (
 	errInvalidJSON = errors.New("the text is not valid JSON")
 )
 
-// jsonReader reads and checks JSON value by value. It returns numbers as text, because a float64 would lose digits.
+// jsonReader reads and checks JSON, value by value. It returns numbers as text, because a float64 would lose digits.
 type jsonReader struct {
 	remaining  []byte
 	line       int64 // number of the line; 0 if the JSON is not a line of a file
 	justOpened bool  // an array or object was entered, and nothing in it has been read yet
-	invalid    bool  // the JSON is invalid; the remaining text is then dropped
+	invalid    bool  // the JSON is invalid, so the remaining text has been dropped
 }
 
-// readJSON calls read for the value in text. If text is not valid JSON, it returns encoding/json's error instead of
+// readJSON calls read to read the value in text. If text is not valid JSON, it returns encoding/json's error instead of
 // read's.
 func readJSON(text []byte, read func(*jsonReader) error) error {
 	j := &jsonReader{remaining: text}
@@ -186,7 +186,7 @@ func (j *jsonReader) peek() byte {
 	return 0
 }
 
-// value returns the kind and the text of the next value. If that is an array or object, value enters it.
+// value returns the kind and the text of the next value. If the value is an array or object, value enters it.
 func (j *jsonReader) value() (kind byte, text []byte, err error) {
 	kind = j.peek()
 	if kind == jsonArray || kind == jsonObject {
@@ -212,7 +212,7 @@ func (j *jsonReader) value() (kind byte, text []byte, err error) {
 	return kind, text, nil
 }
 
-// string returns the content of the next string. n is its length with the quotes, or 0 if it contains escapes.
+// string returns the content of the next string. n is its length including the quotes, or 0 if it contains escapes.
 func (j *jsonReader) string(n int) ([]byte, error) {
 	escaped := n == 0
 	if escaped {
@@ -238,8 +238,8 @@ func (j *jsonReader) string(n int) ([]byte, error) {
 	return text, nil
 }
 
-// more advances to the next element of an array or member of an object. After the last one, it skips the byte end and
-// returns false.
+// more advances to the next element of an array or the next member of an object. After the last one, it skips the byte
+// end and returns false.
 func (j *jsonReader) more(end byte) bool {
 	first := j.justOpened
 	j.justOpened = false

@@ -53,7 +53,7 @@ func parseFloat(s []byte, bits int) (float64, bool) {
 }
 
 // losesInteger reports whether s is an integer that differs from f. It returns false if s has the shortest digits that
-// parse as f, as in JavaScript, which writes 2^60 as 1152921504606847000.
+// parse as f, because JavaScript, for example, writes 2^60 as 1152921504606847000.
 func losesInteger(s []byte, f float64, bits int) bool {
 	exact := 1 << 24 // float32 represents all integers up to here.
 	if bits == 64 {
@@ -79,8 +79,8 @@ func parseFloat16(s []byte) (float16.Num, bool) {
 	return half, ok && math.IsInf(roundTripped, 0) == math.IsInf(f, 0) && (!isInteger || roundTripped == f)
 }
 
-// decimalParser returns a function that adds decimals. It rejects values with more fractional digits than the type's
-// scale.
+// decimalParser returns a function that parses a decimal and adds it to b. It rejects values that have more fractional
+// digits than the type's scale.
 func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	return func(s []byte) bool {
 		digits, ok := scaleDecimal(s, int(t.GetScale()), int(t.GetPrecision()))
@@ -105,8 +105,8 @@ func decimalParser(b array.Builder, t arrow.DecimalType) func([]byte) bool {
 	}
 }
 
-// scaleDecimal returns the signed digits of the number in s times 10^scale. It returns false if s is not a number, or
-// the result is not an integer with at most precision digits.
+// scaleDecimal returns the signed digits of s times 10^scale. It returns false if s is not a number, or if the result
+// is not an integer of at most precision digits.
 func scaleDecimal(s []byte, scale, precision int) (digits string, ok bool) {
 	number, exponent, scientific := strings.Cut(strings.ToLower(string(s)), "e")
 	if scientific {

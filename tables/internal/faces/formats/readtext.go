@@ -24,7 +24,7 @@ import (
 type rows interface {
 	// inferColumns restricts the columns of root to types that can represent the rows' values.
 	inferColumns(root *column) error
-	// add adds a row to the columns. It returns the size of the row's text in bytes, or io.EOF.
+	// add adds a row to the columns. It returns the size of the row's text, in bytes, or io.EOF at the end.
 	add(to *fields) (int, error)
 }
 
@@ -98,7 +98,7 @@ func countColumns(s *arrow.Schema) (n int) {
 	return n
 }
 
-// inferText returns a column whose nested columns are those of the text in f.
+// inferText returns a column whose nested columns are the columns of the text in f.
 func (in *Input) inferText(ctx context.Context, f *os.File) (*column, error) {
 	source, end, err := in.content(io.NewSectionReader(f, 0, maxFileSize))
 	if err != nil {
@@ -133,10 +133,10 @@ func (in *Input) content(file io.Reader) (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return r, func() { _ = r.Close() }, nil // Close only frees memory.
+	return r, func() { _ = r.Close() }, nil // Close only frees memory
 }
 
-// errNoColumns is the error for JSON lines without an object that has a member.
+// errNoColumns is the error for JSON lines in which no object has a member.
 var errNoColumns = errors.New("the file contains no object with a column")
 
 // inferColumns restricts the columns to the types that can represent all values.
@@ -149,7 +149,7 @@ func (t *text) inferColumns(ctx context.Context) (*column, error) {
 		return root
 	}
 	root := newColumns()
-	var isWide atomic.Bool // there are too many columns to infer each chunk's types separately
+	var isWide atomic.Bool // there are too many columns to infer the types in each chunk separately
 	err := t.forEachChunk(ctx, textWorkers, func(ctx context.Context, c chunk) error {
 		chunkColumns := newColumns()
 		isSeparate := !isWide.Load()
@@ -162,7 +162,7 @@ func (t *text) inferColumns(ctx context.Context) (*column, error) {
 			return err
 		}
 		if n, err := root.merge(chunkColumns); err != nil || !isSeparate {
-			// Infer the types in root itself. If merge failed, this also finds the line of the error.
+			// Infer the types in root itself. If merge has failed, this also finds the line with the error.
 			return t.rows(c).inferColumns(root)
 		} else if n > fewColumns {
 			isWide.Store(true)
@@ -212,7 +212,7 @@ func (t *text) batches(ctx context.Context, schema *arrow.Schema, workers int, y
 	if err := <-result; ctx.Err() == nil {
 		return err
 	}
-	return nil // The consumer canceled ctx, and reports that error itself.
+	return nil // The consumer canceled ctx, and reports the error itself.
 }
 
 // build adds source's rows to b and calls emit with each batch.

@@ -39,7 +39,7 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter returns a writer that writes nulls as empty fields, and empty strings in quotes.
+// newCSVWriter returns a writer of CSV. It writes nulls as empty fields, and empty strings in quotes.
 func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
@@ -79,7 +79,7 @@ func appendField(line []byte, index int, value []byte) []byte {
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')
 }
 
-// newJSONWriter returns a writer of JSON lines: an object per row, with its members in column order.
+// newJSONWriter returns a writer of JSON lines: one object per row, with members in column order.
 func newJSONWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 	names := make([][]byte, schema.NumFields())
 	for k, f := range schema.Fields() {
@@ -129,8 +129,8 @@ func unpack(a arrow.Array, i int) (arrow.Array, int) {
 // isNull reports whether value i is null. Columns of the null type need an extra check, because they have no bitmap.
 func isNull(a arrow.Array, i int) bool { return a.IsNull(i) || a.DataType().ID() == arrow.NULL }
 
-// AppendText appends the text of a value, with which CSV represents it. Different values of a column have different
-// texts. isNullValue means that the value is null, and nothing was appended.
+// AppendText appends a value's text as CSV represents it. Different values in a column have different texts.
+// isNullValue means that the value is null, so nothing was appended.
 func AppendText(out []byte, column arrow.Array, i int) (_ []byte, isNullValue bool, err error) {
 	column, i = unpack(column, i)
 	if isNull(column, i) {
@@ -235,7 +235,7 @@ func appendArray(out []byte, a array.ListLike, i int) (_ []byte, err error) {
 	return append(out, ']'), nil
 }
 
-// entryNames are the names that appendArray gives to a map's keys and values, whatever their names in the map's type.
+// entryNames are the names that appendArray gives to a map's keys and values, whatever the map's type calls them.
 var entryNames = []string{"key", "value"}
 
 // appendObject appends a struct as a JSON object. If names is not nil, it replaces the fields' names.
@@ -261,8 +261,8 @@ func appendObject(out []byte, a *array.Struct, i int, names []string) (_ []byte,
 	return append(out, '}'), nil
 }
 
-// appendFloat appends a float. It quotes NaN and infinities, and writes large floats with an exponent. Without an
-// exponent, readers would take a large float for an integer that a float cannot represent exactly.
+// appendFloat appends a float. It quotes NaN and infinities. It writes large floats with an exponent; otherwise,
+// readers would take a large float for an integer that a float cannot represent exactly.
 func appendFloat(out []byte, f float64, bits int) []byte {
 	a := math.Abs(f)
 	switch {

@@ -34,8 +34,8 @@ func parseDigits(s []byte, n int) (v int64, rest []byte, ok bool) {
 	return v, s[n:], true
 }
 
-// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. A year has at least
-// four digits and can be negative.
+// parseMoment parses a date, optionally followed by T or a space, a time of day, and a UTC offset. The year has at
+// least four digits and can be negative.
 func parseMoment(s []byte) (m moment, ok bool) {
 	rest, negative := bytes.CutPrefix(s, []byte("-"))
 	width := bytes.IndexByte(rest, '-')

@@ -19,8 +19,8 @@ type adder struct {
 
 	// parses and adds a value; returns false if the type cannot represent it; nil for nested types
 	addText      func([]byte) bool
-	bareKind     byte // kind of JSON value that the type accepts besides strings; 0 means none
-	acceptsEmpty bool // an empty string is a value, not null
+	bareKind     byte // kind of JSON value, besides strings, that the type accepts; 0 means none
+	acceptsEmpty bool // an empty string is a value, rather than null
 
 	fields *fields // adds the fields of structs and map entries; nil for other types
 	elem   *adder  // adds the elements of lists; nil for other types
@@ -144,7 +144,8 @@ func addIf[V any](b interface{ Append(V) }, v V, ok bool) bool {
 	return ok
 }
 
-// fixedBytesParser returns a function that decodes a string and adds the result if it has the type's length.
+// fixedBytesParser returns a function that decodes a string, and adds the result if it has the length that the type
+// requires.
 func fixedBytesParser(b array.Builder, decode func([]byte) ([]byte, error)) func([]byte) bool {
 	size := b.Type().(*arrow.FixedSizeBinaryType).ByteWidth
 	return func(s []byte) bool {
@@ -258,7 +259,8 @@ func newFields(term string, arrowFields []arrow.Field, builder func(int) array.B
 	return f
 }
 
-// find returns the index of the named field, or -1. n, the member's index in its object, is usually the field's index.
+// find returns the index of the field with the given name, or -1. n is the member's index in its object, which is
+// usually also the field's index.
 func (f *fields) find(name []byte, n int) int {
 	if n < len(f.names) && f.names[n] == string(name) {
 		return n

@@ -21,8 +21,8 @@ type Writer interface {
 	Close() error
 }
 
-// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true or columns have dictionaries,
-// and otherwise as a file, because the library writes files with only one dictionary for each column.
+// NewWriter returns a Writer for a format. Arrow is written as a stream if stream is true or if columns have
+// dictionaries, and otherwise as a file: the library can write only one dictionary per column to a file.
 func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:

@@ -44,7 +44,7 @@ var (
 			return d, err
 		})
 
-	// Maintenance says what the store's maintenance has done to a table, and what it has left undone.
+	// Maintenance says what the store's maintenance has done for a table, and what it has left undone.
 	Maintenance = withAnswer(Entry{Name: "maintenance", Command: "describe"},
 		func(ctx context.Context, s *tables.Store, in *Table) (tables.MaintenanceState, error) {
 			return s.Bucket(in.Bucket).Table(in.Name).Maintenance(ctx)
@@ -186,7 +186,7 @@ func table(ctx context.Context, s *tables.Store, t *Table) (*tables.Table, error
 	return s.Bucket(t.Bucket).Table(t.Name).At(ctx, t.At())
 }
 
-// tableProperty returns an operation that reads a property of a table, and whose command has the same name.
+// tableProperty returns an operation that reads a table's property. The operation's command has the same name.
 func tableProperty[Out any](name string, get func(*tables.Table, context.Context) (Out, error)) Operation[Table, Out] {
 	return withAnswer(Entry{Name: name, Command: name}, func(ctx context.Context, s *tables.Store, in *Table) (out Out, err error) {
 		t, err := table(ctx, s, in)
@@ -226,13 +226,13 @@ type Bucket struct {
 	Bucket string `json:"bucket,omitempty"`
 }
 
-// Names names tables of a bucket.
+// Names names tables in a bucket.
 type Names struct {
 	Bucket string   `json:"bucket,omitempty"`
 	Names  []string `json:"names"`
 }
 
-// TableSettings has a table's new settings.
+// TableSettings contains new settings for a table.
 type TableSettings struct {
 	Bucket   string          `json:"bucket,omitempty"`
 	Name     string          `json:"name"`
@@ -240,8 +240,8 @@ type TableSettings struct {
 	Only     []string        `json:"only,omitzero"` // see Table.SetSettings; needs version 2 of the protocol
 }
 
-// ChangeSettings runs SetSettings. If the server has version 1 of the protocol, ChangeSettings reads the settings that
-// are not in in.Only first, and writes them back.
+// ChangeSettings runs SetSettings. If the server has version 1 of the protocol, ChangeSettings first reads the settings
+// that are not in in.Only, and writes them back unchanged.
 func ChangeSettings(ctx context.Context, t Target, in TableSettings) error {
 	_, err := SetSettings.Do(ctx, t, &in)
 	if in.Only == nil || !errors.Is(err, errors.ErrUnsupported) {
@@ -264,7 +264,7 @@ type Evolution struct {
 	Changes []tables.ColumnChange `json:"changes,omitempty"`
 }
 
-// RuleEdit changes the rules of a table or, without a name, of a bucket.
+// RuleEdit changes the rules of a table or, if it has no table name, of a bucket.
 type RuleEdit struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name,omitempty"`
@@ -277,7 +277,7 @@ type Resampling struct {
 	transform.ResampleOptions
 }
 
-// Deletion selects the rows of a table to delete.
+// Deletion selects rows to delete from a table.
 type Deletion struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name"`
@@ -302,7 +302,7 @@ type Periods struct {
 	By     tables.Partition `json:"by,omitempty"`
 }
 
-// Metadata changes the metadata of a table or, without a name, of a bucket.
+// Metadata changes the metadata of a table or, if it has no table name, of a bucket.
 type Metadata struct {
 	Bucket string `json:"bucket,omitempty"`
 	Name   string `json:"name,omitempty"`
@@ -317,7 +317,7 @@ type Snapshot struct {
 	Tables []string `json:"tables,omitempty"`
 }
 
-// Lock requests a lock, or names a lease to renew or end. It is also the type of the answer.
+// Lock requests a lock, or names a lease to renew or to end. It is also the type of the answers.
 type Lock struct {
 	Bucket  string  `json:"bucket,omitempty"`
 	Name    string  `json:"name,omitempty"`

@@ -19,14 +19,14 @@ import (
 // prefix is the prefix of the names of Flight actions.
 const prefix = "partd."
 
-// Slots says which permits an operation needs on a server. The server limits concurrent work by its number of permits.
+// Slots says which permits an operation needs on a server. The number of permits limits the server's concurrent work.
 type Slots uint8
 
 const (
 	NoSlot    Slots = iota // no permit; for operations that read little
 	PutSlot                // one permit for writing
 	BothSlots              // one permit for writing and one for querying
-	CopySlot               // the only permit for copying or verifying files; a call fails if another has it
+	CopySlot               // the only permit for copying or verifying files; the call fails if another call has it
 )
 
 // Entry is an operation whose input and output types are known only at run time.
@@ -53,10 +53,10 @@ var (
 // All returns the operations, in the order of the documentation.
 func All() []*Entry { return entries }
 
-// ByName returns the operation with a name, or nil. In name, "-" and "_" are equivalent.
+// ByName returns the operation with a given name, or nil. "-" and "_" are equivalent in the name.
 func ByName(name string) *Entry { return byName[strings.ReplaceAll(name, "-", "_")] }
 
-// ByAction returns the operation of a Flight action, or nil.
+// ByAction returns the operation for a Flight action, or nil.
 func ByAction(action string) *Entry {
 	name, ok := strings.CutPrefix(action, prefix)
 	if !ok {
@@ -68,7 +68,7 @@ func ByAction(action string) *Entry {
 // Action returns the name of the operation's Flight action.
 func (e *Entry) Action() string { return prefix + e.Name }
 
-// Parse decodes an input of the operation from JSON.
+// Parse decodes an input for the operation from JSON.
 func (e *Entry) Parse(body []byte) (any, error) {
 	in := reflect.New(e.Input).Interface()
 	return in, Unmarshal(body, in)
@@ -116,13 +116,13 @@ func withoutAnswer[In any](e Entry, do func(context.Context, *tables.Store, *In)
 	return withAnswer(e, func(ctx context.Context, s *tables.Store, in *In) (None, error) { return None{}, do(ctx, s, in) })
 }
 
-// Server is a client of a server that runs operations. Do sends an input as JSON to a Flight action, and yields the
+// Server is a client of a server that runs operations. Do sends an input, as JSON, to a Flight action, and yields the
 // answers.
 type Server interface {
 	Do(ctx context.Context, action string, input any) iter.Seq2[[]byte, error]
 }
 
-// Target is where operations run: on Store if it is not nil, otherwise on Server.
+// Target says where operations run: on Store, if it is not nil, and otherwise on Server.
 type Target struct {
 	Store  *tables.Store
 	Server Server

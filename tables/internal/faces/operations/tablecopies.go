@@ -24,7 +24,7 @@ var (
 			return s.RestoreFrom(ctx, in.Copies, in.Name, in.Buckets...)
 		}
 		if len(in.Buckets) != 1 {
-			return nil, &tables.ArgumentError{Err: errors.New("a restore of single tables needs their bucket: name exactly one")}
+			return nil, &tables.ArgumentError{Err: errors.New("a restore of single tables needs exactly one bucket: name it")}
 		}
 		return s.RestoreTablesFrom(ctx, in.Copies, in.Name, in.Buckets[0], in.Tables...)
 	})
@@ -48,13 +48,13 @@ var (
 	})
 )
 
-// Copying says where the copies are. It is part of the request of each operation that copies or verifies files.
+// Copying says where the copies are. It is part of every request to copy or verify files.
 type Copying struct {
 	Dir    string        `json:"dir,omitempty"` // on a server, the name of the copies' directory in the server's directory for copies
 	Copies *tables.Store `json:"-"`             // the store in Dir; nil if Verify repairs nothing
 }
 
-// Location returns c, for callers that have a request of any type.
+// Location returns c, for callers whose request can have any type.
 func (c *Copying) Location() *Copying { return c }
 
 func (c *Copying) rate() int64 { return 0 }
@@ -67,7 +67,7 @@ type Paced struct {
 
 func (p *Paced) rate() int64 { return p.Rate }
 
-// CopyInput is a pointer to the request of an operation that copies or verifies files.
+// CopyInput is a pointer to a request to copy or verify files.
 type CopyInput[In any] interface {
 	*In
 	Location() *Copying
@@ -89,7 +89,7 @@ type (
 		Paced
 		Name    string         `json:"name,omitempty"`
 		Buckets tables.Buckets `json:"buckets,omitempty"`
-		Tables  []string       `json:"tables,omitempty"` // of the only bucket; none means all tables
+		Tables  []string       `json:"tables,omitempty"` // names of tables in the only bucket; none means all tables
 	}
 	BackupsRequest struct{ Copying }
 	VerifyRequest  struct {
@@ -99,7 +99,7 @@ type (
 	}
 )
 
-// CopyProgress is one of many answers. While the operation runs, there is an answer each second. The results come last,
+// CopyProgress is one of many answers. While the operation runs, it sends one each second. The results come last,
 // except findings.
 type CopyProgress struct {
 	Bytes    int64                `json:"bytes"` // read so far
@@ -122,7 +122,8 @@ func copying[In any, P CopyInput[In]](name, command string, do func(context.Cont
 	})
 }
 
-// withProgress registers an operation whose answers are from do and, each second, the number of bytes that do has read.
+// withProgress registers an operation whose answers come from do and, once a second, give the number of bytes that do
+// has read.
 func withProgress[In any, P CopyInput[In]](name, command string, do func(ctx context.Context, s *tables.Store, in P, answer func(CopyProgress)) error) Operation[In, CopyProgress] {
 	return withAnswers(Entry{Name: name, Writes: true, Slots: CopySlot, Command: command}, func(ctx context.Context, s *tables.Store, in *In) iter.Seq2[CopyProgress, error] {
 		return func(yield func(CopyProgress, error) bool) {

@@ -20,16 +20,16 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// ProtocolVersion is the latest version of the calls that clients send. A client sends the CallVersion of each call as
-// ProtocolHeader, and a server refuses a later version than its own. ProtocolVersion must be increased if servers of
-// released versions would ignore or misread a new field.
+// ProtocolVersion is the latest version of the calls that clients send. A client sends each call's CallVersion as
+// ProtocolHeader, and a server rejects versions later than its own. ProtocolVersion must be increased if released
+// servers would ignore or misread a new field.
 const (
 	ProtocolVersion = 2
 	ProtocolHeader  = "partd-protocol"
 )
 
-// CallVersion returns the version of the protocol that a call with an input needs: 2 with TableSettings.Only, otherwise
-// 1.
+// CallVersion returns the protocol version that a call with the given input needs: 2 if TableSettings.Only is set, and
+// otherwise 1.
 func CallVersion(input any) int {
 	if s, ok := input.(*TableSettings); ok && s.Only != nil {
 		return 2
@@ -45,7 +45,7 @@ const (
 	PutCall      = "put"
 )
 
-// PutModes maps names to the modes of a put.
+// PutModes maps names to put modes.
 var PutModes = map[string]tables.PutMode{"error": tables.PutError, "append": tables.PutAppend, "replace": tables.PutReplace}
 
 // Table names a table, and selects one of its versions.
@@ -96,8 +96,7 @@ type Scan struct {
 	Dictionaries bool  `json:"dictionaries,omitempty"`
 }
 
-// Changes is a ticket for Table.Changes. The schema metadata of the answer contains tables.VersionKey and
-// tables.UUIDKey.
+// Changes is a ticket for Table.Changes. The answer's schema metadata contains tables.VersionKey and tables.UUIDKey.
 type Changes struct {
 	Partd string `json:"partd"` // must be ChangesCall
 	Table
@@ -106,7 +105,7 @@ type Changes struct {
 	UUID  string   `json:"uuid,omitempty"`
 }
 
-// StatementHandle is the handle of a Flight SQL ticket or prepared statement.
+// StatementHandle is the handle in a Flight SQL ticket, or of a prepared statement.
 type StatementHandle struct {
 	SQL    string `json:"sql"`
 	Bucket string `json:"bucket,omitempty"`
@@ -117,8 +116,8 @@ type StatementHandle struct {
 	WriteID    string `json:"write_id,omitempty"`   // see tables.ExecOptions.ID
 }
 
-// Put is the command of a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. The
-// answer to other puts is a PutAnswer.
+// Put is the command for a put. A put with Range or Upsert is a correction; its answer is a CorrectionAnswer. Other
+// puts are answered with a PutAnswer.
 type Put struct {
 	Partd      string           `json:"partd"` // must be PutCall
 	Bucket     string           `json:"bucket,omitempty"`
@@ -156,7 +155,7 @@ func (p *Put) Check() error {
 // PutCanceled is the app_metadata of the message with which a client cancels a put. The server then discards the rows.
 const PutCanceled = "partd.gave-up"
 
-// Range is a time range. A zero From or To means that the range is unbounded at that end.
+// Range is a time range. If From or To is zero, the range is unbounded at that end.
 type Range struct {
 	From       time.Time `json:"from,omitzero"`
 	To         time.Time `json:"to,omitzero"`
@@ -178,7 +177,7 @@ func IsCall(call string, b []byte) bool {
 	return json.Unmarshal(b, &c) == nil && c.Partd == call
 }
 
-// Unmarshal decodes JSON. It rejects invalid UTF-8, which package json would replace, so different names could become
+// Unmarshal decodes JSON. It rejects invalid UTF-8: package json would replace it, so that different names could become
 // equal.
 func Unmarshal(b []byte, v any) error {
 	if !utf8.Valid(b) {
@@ -198,7 +197,7 @@ func EncodeParameters(rows arrow.RecordBatch) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// DecodeParameters returns the only batch of an Arrow stream from a client, or nil if stream is nil. It returns an
+// DecodeParameters returns the only batch in an Arrow stream from a client, or nil if stream is nil. It returns an
 // error if the stream has no batch or several, or if the batch needs more than limit bytes. The caller must release the
 // batch.
 func DecodeParameters(ctx context.Context, stream []byte, limit int64) (arrow.RecordBatch, error) {

@@ -17,19 +17,19 @@ import (
 )
 
 const (
-	maxNoted = 16 // tables in a line of the audit log
-	// bytes of a request that is decoded for the audit log, because decoding needs many times as much memory
+	maxNoted = 16 // maximum number of tables in a line of the audit log
+	// maximum size, in bytes, of a request that is decoded for the audit log; decoding needs many times as much memory
 	maxRequest = 2 << 20
 )
 
-// auditEntry is a call's line of the audit log while the call runs.
+// auditEntry is a call's line in the audit log, while the call runs.
 type auditEntry struct {
 	mu sync.Mutex
 	audit.Entry
 	read, changed int64 // rows
 }
 
-// newEntry returns the audit entry of a call, or nil if there is no audit log.
+// newEntry returns the audit entry for a call, or nil if there is no audit log.
 func (s *Core) newEntry(c *Caller, address string) *auditEntry {
 	if s.recorder.Out == nil {
 		return nil
@@ -70,7 +70,7 @@ func Note(ctx context.Context, bucket, sql string, names ...string) {
 	}
 }
 
-// NoteRequest is like Note, but for a request in JSON. It ignores requests that are not JSON, or too long. If action is
+// NoteRequest is like Note, but for a JSON request. It ignores a request that is not JSON, or is too long. If action is
 // not "", it becomes part of the operation's name.
 func NoteRequest(ctx context.Context, action string, request []byte) {
 	e := entryOf(ctx)
@@ -110,7 +110,8 @@ func NoteRequest(ctx context.Context, action string, request []byte) {
 	Note(ctx, in.Bucket, in.SQL, names...)
 }
 
-// noteOperation adds an operation on tables to the call's line. The rows of an operation within another do not count.
+// noteOperation adds an operation on tables to the call's line. If nested is true, the operation runs inside another
+// one, and its rows do not count.
 func noteOperation(ctx context.Context, op tables.Operation, out tables.Outcome, nested bool) {
 	Note(ctx, op.Bucket, "", op.Table)
 	e := entryOf(ctx)

@@ -19,7 +19,7 @@ type call struct {
 	rights        Rights
 	readOnly      bool   // whether the server rejects all changes
 	name          string // the token's name
-	user          string // identifies the token or its name; "" without one
+	user          string // identifies the user: by the token's name, or else by the token; "" without a token
 	host, conn    string // the client's address, without and with the port
 	queries, puts *Limiter
 
@@ -27,9 +27,8 @@ type call struct {
 
 	cancel                       context.CancelCauseFunc
 	timeLimit                    *time.Timer // cancels the call after Options.CallTimeout
-	holdsQuerySlot, holdsPutSlot atomic.Bool // whether the call holds a slot of queries, or of puts
-	// when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if the call is not
-	// waiting
+	holdsQuerySlot, holdsPutSlot atomic.Bool // whether the call holds a query slot or a put slot
+	// when the call began to wait for its client to receive a message, in Unix nanoseconds; 0 if it is not waiting
 	sendingSince atomic.Int64
 }
 
@@ -110,16 +109,16 @@ func Sending(ctx context.Context, f func() error) error {
 	return f()
 }
 
-// execution is work of a call that can be canceled by id. A client that knows an id may cancel that execution, because
-// only the client that chose or received the id knows it. The limits on concurrent calls also limit the number of
+// execution is work of a call that can be canceled by ID. Anyone who knows the ID may cancel the execution, because
+// only the client that chose or received the ID knows it. The limits on concurrent calls also limit the number of
 // executions.
 type execution struct {
 	id     string
 	cancel context.CancelCauseFunc
 }
 
-// Cancellable registers an execution, which Cancel(id) cancels, until the returned function is called. Canceling the
-// execution cancels its whole call, so that a blocked send to the client returns too.
+// Cancellable registers an execution until the returned function is called; in the meantime, Cancel(id) cancels it.
+// That cancels the whole call, so that a blocked send to the client returns too.
 func (s *Core) Cancellable(ctx context.Context, id string) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	e := &execution{id, cancel}
@@ -137,7 +136,7 @@ func (s *Core) Cancellable(ctx context.Context, id string) (context.Context, fun
 	}
 }
 
-// Cancel cancels all executions with an id, and reports whether there were any.
+// Cancel cancels all executions with the given ID, and reports whether there were any.
 func (s *Core) Cancel(id string) (canceled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +151,7 @@ func (s *Core) Cancel(id string) (canceled bool) {
 }
 
 // RecordEnd counts a call that has ended. If the call failed, RecordEnd logs it: as an error if a disk is full, and as
-// a warning if the server is otherwise at fault. The log has the paths that WithoutPaths removes from clients' errors.
+// a warning if the server is otherwise at fault. Unlike clients' errors, the log contains paths; see WithoutPaths.
 func (s *Core) RecordEnd(ctx context.Context, method string, start time.Time, err error) {
 	code := status.Code(err)
 	method = path.Base(method)

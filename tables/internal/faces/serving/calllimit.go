@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// CallLimit limits concurrent calls of some kind, in total and for each host. If the host of a new call has used up its
-// share, the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the
-// host with the most cancelable calls is canceled.
+// CallLimit limits concurrent calls of some kind, in total and per host. If a new call's host has used up its share,
+// the host's oldest cancelable call is canceled. If only the total is reached, the call to cancel is the oldest
+// cancelable one of the host that has the most of them.
 type CallLimit struct {
 	limit, share int
 
@@ -25,11 +25,11 @@ type holder struct {
 // canceled.
 const minPerHost = 8
 
-// NewCallLimit allows at most limit calls in total, and at most share calls for each host.
+// NewCallLimit returns a CallLimit that allows at most limit calls in total, and at most share calls per host.
 func NewCallLimit(limit, share int) *CallLimit { return &CallLimit{limit: limit, share: share} }
 
 // Acquire counts a call from an address until release is called. If the limit does not allow the call, ok is false. If
-// cancel is not nil, CallLimit may call cancel to end the call in favor of another call; cancel must not block.
+// cancel is not nil, CallLimit may call it to end this call in favor of another one; cancel must not block.
 func (l *CallLimit) Acquire(address string, cancel func()) (release func(), ok bool) {
 	t := &holder{HostOf(address), cancel}
 	l.mu.Lock()
@@ -56,7 +56,7 @@ func (l *CallLimit) remove(t *holder) {
 	l.holders = slices.DeleteFunc(l.holders, func(o *holder) bool { return o == t })
 }
 
-// makeRoom reports whether a call of host may start, and cancels another call for it if necessary. mu must be held.
+// makeRoom reports whether a call from host may start, and cancels another call for it if necessary. mu must be held.
 func (l *CallLimit) makeRoom(host string) bool {
 	ownCalls, cancelable := 0, map[string]int{}
 	for _, t := range l.holders {

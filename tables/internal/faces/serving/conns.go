@@ -15,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Connections limits connections and their calls, in total and for each host. Connections that have not sent a valid
-// token yet are strangers. They may use only a quarter of the limit and are closed first, so that clients without a
+// Connections limits connections and their calls, in total and per host. Connections that have not sent a valid token
+// yet are called strangers. They may use only a quarter of the limit and are closed first, so that clients without a
 // token cannot lock out other clients.
 type Connections struct {
 	limit     int
@@ -27,7 +27,7 @@ type Connections struct {
 	calls     int // running calls
 }
 
-// HostUsage counts the open connections, the strangers among them, and the running calls of one host.
+// HostUsage counts one host's open connections, the strangers among them, and its running calls.
 type HostUsage struct{ Open, Strangers, Calls int }
 
 type connection struct {
@@ -42,14 +42,14 @@ type connection struct {
 
 type connectionKey struct{}
 
-// keyOf returns the key of a connection in Connections.open. A client may use one port for connections to several
-// listeners, so its address alone is not unique.
+// keyOf returns a connection's key in Connections.open. A client may use one port for connections to several listeners,
+// so the client's address alone is not unique.
 func keyOf(remote, local net.Addr) string { return remote.String() + " " + local.String() }
 
 const (
 	maxCalls     = 4096 // limit on the running calls of all hosts
 	MaxHostCalls = 1024 // limit on the running calls of one host
-	minHostCalls = 32   // calls that a host may run even above maxCalls
+	minHostCalls = 32   // number of calls that a host may run even beyond maxCalls
 
 	strangerGrace = time.Second // how long a new stranger is kept open, unless there are too many strangers
 )
@@ -75,7 +75,7 @@ func (c *Connections) usage(host string) *HostUsage {
 	return u
 }
 
-// markKnown records that the client of a call's connection has sent a valid token.
+// markKnown records that the connection of ctx's call has sent a valid token.
 func (c *Connections) markKnown(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *Connections) CheckCalls(host string) error {
 	defer c.mu.Unlock()
 	u := c.hosts[host]
 	if u != nil && (u.Calls > MaxHostCalls || c.calls > maxCalls && u.Calls > minHostCalls) {
-		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may run %d, or fewer if others run many; try again later", MaxHostCalls)
+		return status.Errorf(codes.ResourceExhausted, "too many calls are running: one address may run %d, or fewer while others run many; try again later", MaxHostCalls)
 	}
 	return nil
 }
@@ -141,9 +141,8 @@ func (c *Connections) Hosts() map[string]HostUsage {
 	return hosts
 }
 
-// Listener wraps l so that its connections count against the limits. At a limit, it closes strangers or idle
-// connections first. SetState must report which connections are idle. For gRPC, Connections learns this as a
-// stats.Handler.
+// Listener wraps l so that its connections count towards the limits. At a limit, it first closes strangers or idle
+// connections. SetState must report which connections are idle; for gRPC, Connections learns this as a stats.Handler.
 func (c *Connections) Listener(l net.Listener) net.Listener { return &listener{l, c} }
 
 type listener struct {
@@ -167,7 +166,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit adds a connection. At a limit, it closes another connection, or returns nil if none may be closed.
+// admit adds a connection. At a limit, it closes another connection first, or returns nil if none may be closed.
 func (c *Connections) admit(conn net.Conn) net.Conn {
 	now := time.Now()
 	added := &connection{Conn: conn, counts: c, host: HostOf(conn.RemoteAddr().String()), opened: now, since: now}
@@ -210,8 +209,8 @@ func (c *Connections) admit(conn net.Conn) net.Conn {
 
 // pickVictim returns the connection to close for a new one, or nil. It considers only connections for which canClose
 // returns true. It prefers strangers (clients without a token), then known clients without a running call, and picks a
-// new stranger only as a last resort. Within each class, it picks, from the host with the most connections, the
-// connection that has been idle for longest.
+// new stranger only as a last resort. Within each class, it takes the host with the most connections, and picks that
+// host's longest-idle one.
 func (c *Connections) pickVictim(canClose func(*connection) bool) (v *connection) {
 	var best [2]int
 	for _, o := range c.open {
@@ -233,8 +232,8 @@ func (c *Connections) pickVictim(canClose func(*connection) bool) (v *connection
 	return v
 }
 
-// idleSince returns when a connection's last call began or ended or, if the connection has not sent a valid token,
-// when it was opened.
+// idleSince returns when a connection's last call began or ended. If the connection has not sent a valid token, it
+// returns when the connection was opened.
 func (c *connection) idleSince() time.Time {
 	if c.isKnown {
 		return c.since
@@ -261,14 +260,14 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// TagConn implements stats.Handler. It stores a connection in the context of the connection's calls.
+// TagConn implements stats.Handler. It stores a connection in the context for the connection's calls.
 func (c *Connections) TagConn(ctx context.Context, i *stats.ConnTagInfo) context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return context.WithValue(ctx, connectionKey{}, c.open[keyOf(i.RemoteAddr, i.LocalAddr)])
 }
 
-// WithConnection stores a connection that Listener accepted in the context of the connection's calls. Call it from
+// WithConnection stores a connection that Listener accepted in the context for the connection's calls. Call it from
 // http.Server.ConnContext. For gRPC, TagConn does this.
 func WithConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, conn)
@@ -287,7 +286,7 @@ func (c *Connections) HandleConn(context.Context, stats.ConnStats) {}
 // TagRPC implements stats.Handler.
 func (c *Connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
-// HandleRPC counts the calls of a connection.
+// HandleRPC counts a connection's calls.
 func (c *Connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 	change := 0
 	switch e.(type) {
@@ -311,7 +310,8 @@ func (c *Connections) HandleRPC(ctx context.Context, e stats.RPCStats) {
 // LocalHost is the host of all clients on a Unix socket, in limits and logs.
 const LocalHost = "unix"
 
-// localConn is a connection on a Unix socket. Such clients have no address, so RemoteAddr returns a unique number.
+// localConn is a connection on a Unix socket. Clients on such a socket have no address, so RemoteAddr returns a unique
+// number.
 type localConn struct {
 	net.Conn
 	number int64
@@ -324,8 +324,7 @@ func (c *localConn) RemoteAddr() net.Addr {
 	return &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("%s:%d", LocalHost, c.number)}
 }
 
-// SetState records the state of a connection that Listener accepted. Call it from
-// http.Server.ConnState.
+// SetState records the state of a connection that Listener accepted. Call it from http.Server.ConnState.
 func (c *Connections) SetState(conn net.Conn, state http.ConnState) {
 	o, ok := conn.(*connection)
 	if !ok || state != http.StateActive && state != http.StateIdle {

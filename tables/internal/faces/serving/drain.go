@@ -2,13 +2,12 @@ package serving
 
 import "time"
 
-// drainTime is how long a connection without a call stays open during a shutdown. Clients that read can then see
-// that the server is stopping, and send no more calls.
+// drainTime is how long a connection without a call stays open during a shutdown. Meanwhile, a client that reads from
+// the connection learns that the server is stopping, and makes no more calls.
 const drainTime = 500 * time.Millisecond
 
-// Drain closes connections until the returned function is called: those without a running call, and those of
-// strangers, even if they have begun a request. Without it, a shutdown would wait seconds for clients that send
-// nothing.
+// Drain repeatedly closes connections without a running call until stop is called. It also closes strangers'
+// connections, even during a request. Otherwise, a shutdown would wait seconds for clients that send nothing.
 func (c *Connections) Drain() (stop func()) {
 	done := make(chan struct{})
 	go func() {

@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// The disk counts as full below a hundredth of its size, but at least minReserve and at most maxReserve bytes.
+// The disk counts as full if less than a hundredth of it is free, but at least minReserve and at most maxReserve bytes.
 const (
 	minReserve = 4 << 20
 	maxReserve = 256 << 20
@@ -21,8 +21,8 @@ const (
 
 var errStopping = errors.New("the server is stopping")
 
-// Ready returns an error if the server should get no new calls: it is stopping, its catalog is damaged, or the disk of
-// the tables or of temporary files cannot be written.
+// Ready returns an error if the server should get no new calls, because it is stopping, its catalog is damaged, or the
+// disk with the tables or the temporary files cannot be written.
 func (s *Core) Ready() error {
 	if s.Deadline.Load() != 0 {
 		return errStopping
@@ -35,7 +35,7 @@ func (s *Core) Ready() error {
 		return err
 	}
 	free, size, err = space.Disk(os.TempDir())
-	return s.checkDisk("temporary files", "free space on the disk, or set TMPDIR to a directory on another one", free, size, err)
+	return s.checkDisk("temporary files", "free space on the disk, or set TMPDIR to a directory on another disk", free, size, err)
 }
 
 func (s *Core) checkDisk(content, advice string, free, size int64, err error) error {
@@ -48,8 +48,8 @@ func (s *Core) checkDisk(content, advice string, free, size int64, err error) er
 	return nil
 }
 
-// WithoutPaths returns text without the paths of the server's files, because clients must not learn them. text is the
-// message of err, or a part of it.
+// WithoutPaths returns text without the paths of the server's files, because clients must not learn them. text is err's
+// message, or a part of it.
 func (s *Core) WithoutPaths(text string, err error) string {
 	paths := storekit.ErrorPaths(err)
 	if e := (*exec.Error)(nil); errors.As(err, &e) {

@@ -19,7 +19,7 @@ import (
 // Rights are the permissions that a token grants.
 type Rights uint8
 
-// Each of the rights includes the rights listed before it.
+// Each right includes the rights listed before it.
 const (
 	None  Rights = iota
 	Read         // read rows, and list buckets and tables
@@ -32,7 +32,7 @@ type Caller struct {
 	Buckets []string  // buckets that the token covers; nil means all
 	Expires time.Time // when the token expires; zero without a token
 	Name    string    // the token's name; may be ""
-	user    string    // the name, or else the token without its signature; limits count the calls of each user
+	user    string    // the name, or else the token without its signature; limits count calls per user
 
 	readOnly bool // whether the server rejects changes, whatever the rights are
 }
@@ -40,7 +40,7 @@ type Caller struct {
 // User returns a text that identifies the token's user, or "" if the server requires no tokens.
 func (c *Caller) User() string { return c.user }
 
-// CheckAccess returns an error that wraps fs.ErrPermission unless the caller has right r in all of the buckets.
+// CheckAccess returns an error that wraps fs.ErrPermission unless the caller has the right r in all of the buckets.
 func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	if c.readOnly && r > Read {
 		return fmt.Errorf("%w: %w", tables.ErrReadOnly, fs.ErrPermission)
@@ -56,7 +56,7 @@ func (c *Caller) CheckAccess(r Rights, buckets ...string) error {
 	return nil
 }
 
-// claims is the content of a token, which is a JSON Web Token. It has the fields of the tokens of shoots, another table
+// claims is the content of a token, which is a JSON Web Token. Its fields are those of tokens for shoots, another table
 // server.
 type claims struct {
 	jwt.RegisteredClaims
@@ -67,7 +67,7 @@ type claims struct {
 
 var rightsByType = map[string]Rights{"read": Read, "admin": Admin}
 
-// NewToken returns a token for servers with the given secret, which expires after ttl. server is recorded in the token,
+// NewToken returns a token for servers with the given secret. It expires after ttl. server is recorded in the token,
 // but servers do not check it. If buckets are given, the token covers only these buckets, and is valid only over HTTP,
 // not over Flight.
 func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets ...string) (string, error) {
@@ -76,7 +76,7 @@ func NewToken(secret []byte, r Rights, server string, ttl time.Duration, buckets
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 
-// CheckName returns an error if name cannot be the name of a token.
+// CheckName returns an error if name is not a valid name for a token.
 func CheckName(name string) error {
 	if !namePattern.MatchString(name) {
 		return fmt.Errorf("the name %.80q is invalid: a name must consist of 1 to 64 letters, digits, '-', '_', '.' and '@'", name)
@@ -84,8 +84,8 @@ func CheckName(name string) error {
 	return nil
 }
 
-// NewNamedToken is like NewToken, but for a token with a name. Logs show the name, limits count by it, and it can be
-// revoked.
+// NewNamedToken is like NewToken, but the token has a name. Logs show the name, limits count by it, and the token can
+// be revoked by it.
 func NewNamedToken(secret []byte, name string, r Rights, ttl time.Duration, buckets ...string) (string, error) {
 	if err := CheckName(name); err != nil {
 		return "", err
@@ -112,11 +112,12 @@ var parser = jwt.NewParser(jwt.WithValidMethods([]string{jwt.SigningMethodHS256.
 // credentials decide which tokens are valid.
 type credentials struct {
 	secrets jwt.VerificationKeySet
-	revoked []string // names whose tokens are refused
+	revoked []string // names whose tokens are rejected
 }
 
-// SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. It affects calls
-// that begin afterwards; running calls continue. Whether the server requires tokens was decided by Options.Secret.
+// SetSecrets replaces the secrets with which tokens may be signed, and the names of revoked tokens. Only calls that
+// begin afterwards are affected; running calls continue. Whether the server requires tokens is decided by
+// Options.Secret alone.
 func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 	c := &credentials{revoked: revoked}
 	for _, secret := range secrets {
@@ -126,7 +127,7 @@ func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 		c.secrets.Keys = append(c.secrets.Keys, secret)
 	}
 	if (len(secrets) > 0) != (s.opts.Secret != nil) {
-		return errors.New("a running server cannot begin or cease to require tokens")
+		return errors.New("a running server cannot start or stop requiring tokens")
 	}
 	s.credentials.Store(c)
 	return nil
@@ -135,8 +136,8 @@ func (s *Core) SetSecrets(secrets [][]byte, revoked []string) error {
 // ErrTooManyGuesses means that an address has sent too many wrong tokens.
 var ErrTooManyGuesses = errors.New("too many wrong tokens came from this address: wait a second, and try again")
 
-// Verify checks a token sent from an address, and returns the caller to whom the token belongs. A server without a
-// secret accepts any token.
+// Verify checks a token sent from an address, and returns the caller to whom it belongs. A server without a secret
+// accepts any token.
 func (s *Core) Verify(address, token string) (Caller, error) {
 	if s.opts.Secret == nil {
 		return Caller{Rights: Admin, readOnly: s.opts.ReadOnly}, nil
@@ -168,7 +169,7 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	if c.Subject != "" && slices.Contains(valid.revoked, c.Subject) {
 		return Caller{}, fmt.Errorf("tokens with the name %q are revoked", c.Subject)
 	}
-	// The name identifies the user, so that a new token with this name has no limits of its own. A token without a name
+	// The name identifies the user, so a new token with the same name does not get new limits. A token without a name
 	// identifies the user itself, except for its signature, because one signature has several encodings.
 	user := "name " + c.Subject
 	if c.Subject == "" {
@@ -177,8 +178,7 @@ func (s *Core) Verify(address, token string) (Caller, error) {
 	return Caller{r, c.Buckets, c.ExpiresAt.Time, c.Subject, user, s.opts.ReadOnly}, nil
 }
 
-// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains no bearer
-// token.
+// Bearer verifies the bearer token in the request's Authorization header, or fallback if the header contains none.
 func (s *Core) Bearer(r *http.Request, fallback string) (Caller, error) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -192,8 +192,8 @@ func (s *Core) Bearer(r *http.Request, fallback string) (Caller, error) {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// CheckSite returns an error if a page of another site made the request. Other sites may link to a page of this server,
-// but not read the server's data. forData says whether the request is for data.
+// CheckSite returns an error if a page on another site made the request. Other sites may link to a page on this server,
+// but must not read the server's data. forData says whether the request is for data.
 func (s *Core) CheckSite(r *http.Request, forData bool) error {
 	forbidden := func(reason string) error { return fmt.Errorf("%s: %w", reason, fs.ErrPermission) }
 	if err := crossOrigin.Check(r); err != nil {

@@ -24,8 +24,8 @@ func AcquireQuery(ctx context.Context) (release func(), err error) {
 	return c.queries.acquireOnce(ctx, c, &c.holdsQuerySlot)
 }
 
-// attachTo returns a copy of ctx that contains the call. The call's jobs in worker processes yield to the jobs of other
-// callers while the call's host and user have other running calls.
+// attachTo returns a copy of ctx that contains the call. While the call's host and user have other running calls, its
+// jobs in worker processes give way to those of other callers.
 func (c *call) attachTo(ctx context.Context) context.Context {
 	ctx = context.WithValue(ctx, callKey{}, c)
 	return worker.WithCaller(ctx, c.host+" "+c.user, func() bool { return c.queries.hasOtherCalls(c) || c.puts.hasOtherCalls(c) })
@@ -45,11 +45,11 @@ const (
 	querySettleTime = 5 * time.Second        // Limiter.SettleTime for queries
 )
 
-// Limiter limits the concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of
-// the slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call.
-// A free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then
-// to the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user with more
-// slots.
+// Limiter limits concurrent calls of one kind. Each running call holds a slot. A connection may use a quarter of the
+// slots, and a host three quarters. An eighth of the slots is reserved for hosts and users without a running call. A
+// free slot goes to the host and user with the fewest slots, then to the connection with the fewest slots, and then to
+// the call that has waited longest. If a call waits too long, the limiter cancels a call of a host or user that has
+// more slots.
 type Limiter struct {
 	name                    string
 	slots, PerHost, perConn int
@@ -67,13 +67,13 @@ type Limiter struct {
 
 type slot struct {
 	since      time.Time // when the call got the slot
-	isCanceled bool      // whether the call was canceled in favor of another call
+	isCanceled bool      // whether the call has been canceled in favor of another one
 }
 
 type waiter struct {
 	*call
 	granted chan struct{} // closed when the call gets its slot
-	// start of yieldTime: the arrival of the call, or one second after another call was canceled for it
+	// start of yieldTime: when the call arrived, or one second after another call was canceled for it
 	since time.Time
 }
 
@@ -84,7 +84,7 @@ func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Dur
 	}
 }
 
-// acquireOnce waits for a slot, unless holdsSlot says that c already has one.
+// acquireOnce waits for a slot, unless c already has one, which holdsSlot says.
 func (l *Limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
 	if holdsSlot.Swap(true) {
 		return func() {}, nil
@@ -124,7 +124,7 @@ func (l *Limiter) acquire(ctx context.Context, c *call) (release func(), err err
 	return nil, err
 }
 
-// wait waits until w gets a slot. Meanwhile, it cancels calls of hosts and users with more slots.
+// wait waits until w gets a slot. In the meantime, it cancels calls of hosts and users that have more slots.
 func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 	tick := time.NewTicker(min(l.patience, l.yieldTime))
 	defer tick.Stop()
@@ -139,14 +139,14 @@ func (l *Limiter) wait(ctx context.Context, w *waiter) error {
 		}
 		l.endFor(w)
 		if time.Since(start) >= l.patience && l.isStuck(w.conn) {
-			return status.Errorf(codes.ResourceExhausted, "this connection has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
+			return status.Errorf(codes.ResourceExhausted, "this connection already has %d running %s with unread results: read or close one of them first, or use another connection", l.perConn, l.name)
 		}
 	}
 }
 
-// endFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's host or
-// user. It chooses the newest call of the host and user with the most slots, but no call that has run for less than
-// SettleTime. If that call does not end, a later endFor cancels another one.
+// endFor cancels a call for w if w has waited for yieldTime, and another host or user has more slots than w's. It
+// chooses the newest call of the host and user with the most slots, but no call that has run for less than SettleTime.
+// If that call does not end, a later endFor cancels another one.
 func (l *Limiter) endFor(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,7 +186,7 @@ func (l *Limiter) hasOtherCalls(c *call) bool {
 }
 
 // excess compares two hosts, or two users. It returns how many more slots name would have than other if other got one
-// more slot. If name equals other, it returns 0.
+// more. If name equals other, it returns 0.
 func (l *Limiter) excess(name, other string) int {
 	if name == other {
 		return 0
@@ -196,7 +196,7 @@ func (l *Limiter) excess(name, other string) int {
 
 func userKey(c *call) string { return "user " + c.user }
 
-// isStuck reports whether a connection has used all of its slots, and its client is reading none of the results.
+// isStuck reports whether a connection has used up its slots, and its client is reading none of the results.
 func (l *Limiter) isStuck(conn string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -266,7 +266,7 @@ func (l *Limiter) count(c *call, n int) {
 	}
 }
 
-// count adds n to an entry, and removes the entry if it becomes 0, so that the map holds only active callers.
+// count adds n to a map entry, and removes the entry if it becomes 0, so that the map holds only active callers.
 func count(m map[string]int, key string, n int) {
 	m[key] += n
 	if m[key] == 0 {
@@ -281,10 +281,10 @@ func (l *Limiter) Counts() (running, waiting float64) {
 	return float64(len(l.running)), float64(len(l.waiting))
 }
 
-// Acquire waits until the limits on concurrent queries and puts allow an operation. The caller must call release
-// when the operation has ended.
+// Acquire waits until the limits on concurrent queries and puts allow an operation. When the operation has ended, the
+// caller must call release.
 func Acquire(ctx context.Context, s operations.Slots) (release func(), err error) {
-	if s == operations.NoSlot || s == operations.CopySlot { // package flightd has the permit for copying
+	if s == operations.NoSlot || s == operations.CopySlot { // package flightd handles the permit for copying
 		return func() {}, nil
 	}
 	query := func() {}

@@ -64,15 +64,15 @@ func (s *Core) registerMetrics() {
 	}
 }
 
-// ShowBuild adds the metric partd_build_info, whose labels say which build of the server runs. It must be called only
-// once.
+// ShowBuild adds the metric partd_build_info, whose labels say which build of the server is running. It must be called
+// only once.
 func (s *Core) ShowBuild(version, commit string) {
 	promauto.With(s.registry).NewGaugeVec(prometheus.GaugeOpts{Name: "partd_build_info", Help: "Always 1; the labels say which build of the server runs."},
 		[]string{"version", "commit", "goversion"}).WithLabelValues(version, commit, runtime.Version()).Set(1)
 }
 
-// Operations counts operations on tables for a server's metrics, including background work. It is a [tables.Observer]:
-// pass the same Operations in the options of the store and of the server.
+// Operations counts operations on tables, including background work, for a server's metrics. It is a [tables.Observer]:
+// pass the same Operations in the store's and the server's options.
 type Operations struct {
 	total       *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec

@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// MaxRequests limits concurrent HTTP requests with a token, of which one host may run half. Separately, it limits
-	// requests without a token, of which one host may run an eighth.
+	// MaxRequests limits concurrent HTTP requests with a token; one host may run half of them. A separate limit, also
+	// of this size, applies to requests without a token; one host may run an eighth of them.
 	MaxRequests = 256
 
-	// MaxLargeRequests limits concurrent requests with a large body. One host may run a quarter of them.
+	// MaxLargeRequests limits concurrent requests with a large body; one host may run a quarter of them.
 	MaxLargeRequests = 16
 
 	openTimeout = 10 * time.Second // time limit for a request without a token
@@ -34,11 +34,11 @@ type Requests struct {
 	s     *Core
 
 	mu            sync.Mutex
-	charged       int64      // bytes that Charge counted, for all requests
+	charged       int64      // bytes that Charge has counted, for all requests
 	byFirstCharge []*Request // requests with charged bytes, in order of their first Charge
 }
 
-// NewRequests returns a Requests, which limits the requests that an HTTP handler in the same process as s may serve.
+// NewRequests returns a Requests that limits what an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
 	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4)}
 }
@@ -53,7 +53,7 @@ type Request struct {
 	ReadTimeout  time.Duration // time limit for each read of the body
 	ReadDeadline time.Time     // deadline for reading the body; zero means none
 	limits       *Requests
-	charged      int64  // bytes that Charge counted; guarded by limits.mu
+	charged      int64  // bytes that Charge has counted; guarded by limits.mu
 	release      func() // releases the request's share of the limits
 }
 
@@ -64,10 +64,10 @@ func (p *Requests) New(w http.ResponseWriter, r *http.Request) *Request {
 	return q
 }
 
-// Serve runs do if the limits allow it, and records the request in the metrics under name. If isPublic
-// is true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may
-// cancel it in favor of another request. If the request was canceled and do fails, Serve returns the
-// cause of the cancellation, unless keepsError returns true for do's error.
+// Serve runs do if the limits allow it, and records the request in the metrics under the given name. If isPublic is
+// true, the request needs no token, its body is limited to maxPublicBody bytes, and the limits may cancel it in favor
+// of another request. If the request is canceled and do fails, Serve returns the cause of the cancellation, unless
+// keepsError returns true for do's error.
 func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsError func(error) bool, do func() error) (err error) {
 	var end func(error)
 	q.Ctx, end = q.limits.s.Begin(q.Context(), &q.Caller, q.RemoteAddr, name)
@@ -105,7 +105,7 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	return err
 }
 
-// RecordRefused records a request without a valid token, which Serve never sees.
+// RecordRefused records a request without a valid token, for which Serve is not called.
 func (p *Requests) RecordRefused(r *http.Request, name string, err error) {
 	_, end := p.s.Begin(r.Context(), &Caller{}, r.RemoteAddr, name)
 	end(status.Error(codes.Unauthenticated, err.Error()))
@@ -124,9 +124,9 @@ func WriteJSON(w http.ResponseWriter, timeout time.Duration, code int, v any, fa
 	_, _ = w.Write(append(text, '\n')) // fails only if the client has disconnected
 }
 
-// Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests
-// together may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end,
-// and fails after a third of q.ReadTimeout. The oldest request that holds a reservation is always granted more, so that
+// Charge raises the memory reserved for the request to n bytes in total, until the request ends. All requests together
+// may reserve a quarter of Options.Memory. If too little is free, Charge waits for other requests to end, and fails
+// after a third of q.ReadTimeout. The request that has held a reservation for longest is always granted more, so that
 // requests that raise their reservations cannot deadlock.
 func (q *Request) Charge(n int64) error {
 	for deadline := time.Now().Add(q.ReadTimeout / 3); !q.limits.tryCharge(q, n); {
@@ -175,15 +175,15 @@ func tooMany(requests string) error {
 	return status.Error(codes.ResourceExhausted, "too many "+requests+" are running; try again later")
 }
 
-// Limited returns the body, limited to limit bytes. If the body is longer than large bytes, the request counts against
+// Limited returns the body, limited to limit bytes. If the body is longer than large bytes, the request counts towards
 // MaxLargeRequests until it ends, because decoding a body takes several times its size in memory.
 func (q *Request) Limited(limit, large int64) io.Reader {
 	b := http.MaxBytesReader(q.W, q.Body, limit)
 	return io.MultiReader(io.LimitReader(b, large), &largeBodyRest{b, q})
 }
 
-// largeBodyRest reads the part of a body beyond the small-body limit. The first read
-// counts the request against MaxLargeRequests.
+// largeBodyRest reads the part of a body beyond the small-body limit. The first read counts the request towards
+// MaxLargeRequests.
 type largeBodyRest struct {
 	io.Reader
 	q *Request // nil after the first read

@@ -1,6 +1,6 @@
-// Package serving has what the servers of all protocols share: tokens and rights, limits, the accounting of connections
-// and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot evade a limit
-// by using several protocols.
+// Package serving has what the servers for all protocols share: tokens and rights, limits, the accounting of
+// connections and memory, metrics and the log. Packages flightd, page and rest use one Core, so that a client cannot
+// evade a limit by using several protocols.
 package serving
 
 import (
@@ -51,27 +51,27 @@ type Options struct {
 	// newest call of the host with the most message bytes fails.
 	Memory int64
 
-	// Queries and Puts limit how many queries and puts run at the same time. One connection may use at
-	// most a quarter of each limit, and one host three quarters.
+	// Queries and Puts limit how many queries and puts run concurrently. One connection may use at most a quarter of
+	// each limit, and one host three quarters.
 	Queries, Puts int
-	// Connections limits the number of connections. At the limit, the server closes an idle connection
-	// of the host with the most connections before it accepts a new one.
+	// Connections limits the number of connections. At the limit, the server closes an idle connection of the host with
+	// the most connections before it accepts a new one.
 	Connections int
 
 	IdleTimeout time.Duration // how long a call may wait for its client to send or receive a message
 	CallTimeout time.Duration // how long a call may take in total
 	Grace       time.Duration // how long running calls may continue after the server starts to shut down
 
-	// BackupDir is the directory for the copies that clients with an admin token may request. Each copy is in a
+	// BackupDir is the directory for copies, which clients with an admin token may request. Each copy is in a
 	// subdirectory whose name the client chooses. "" means that the server makes no copies.
 	BackupDir string
 
-	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics include its counts.
-	// Nil leaves the counts out.
+	// StoreObserver is the store's Observer, which must come from NewOperations. The metrics include its counts; if it
+	// is nil, they do not.
 	StoreObserver tables.Observer
 
-	// Audit receives a line of JSON for each call that ended: who called what. It must not block. Nil means no audit
-	// log.
+	// Audit receives a line of JSON for each call that has ended: who called what. It must not block. Nil means no
+	// audit log.
 	Audit io.Writer
 
 	Logger *slog.Logger // nil means no logging
@@ -112,7 +112,7 @@ func (o *Options) check() error {
 	return nil
 }
 
-// Core is the shared part of the servers of a store.
+// Core is the part that all servers of a store share.
 type Core struct {
 	Conns         *Connections
 	Queries, Puts *Limiter
@@ -159,7 +159,7 @@ func New(store *tables.Store, o *Options) (*Core, error) {
 // Patience returns how long a call waits for a slot or for memory before it fails.
 func (o *Options) Patience() time.Duration { return o.IdleTimeout / 3 }
 
-// Options returns the options, with the defaults filled in.
+// Options returns the options, with defaults filled in.
 func (s *Core) Options() Options { return s.opts }
 
 // RemainingGrace returns how much longer running calls may continue. Before a shutdown begins, it
@@ -179,8 +179,8 @@ type Memory struct {
 	used atomic.Int64
 }
 
-// Add counts n bytes, which may be negative. When the total crosses the limit, and again at each further sixteenth of
-// the limit, Add calls Overflow.
+// Add counts n bytes; n may be negative. Add calls Overflow when the total crosses the limit, and again for each
+// sixteenth of the limit beyond it.
 func (m *Memory) Add(n int64) {
 	total, step := m.used.Add(n), m.Limit/16+1
 	if n > 0 && total > m.Limit && (total-n <= m.Limit || (total-m.Limit)/step != (total-n-m.Limit)/step) {

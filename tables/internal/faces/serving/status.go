@@ -35,10 +35,11 @@ var (
 
 	errTooLong   = &cause{codes.DeadlineExceeded, "the call took longer than the server allows"}
 	errCancelled = &cause{codes.Canceled, "the call was cancelled"}
-	errShare     = &cause{codes.ResourceExhausted, "the call was canceled in favor of other users: its user or its address had more calls running; run fewer at a time, or try again later"}
+	errShare     = &cause{codes.ResourceExhausted, "the call was canceled in favor of other users: its user or address was running more calls; run fewer at a time, or try again later"}
 )
 
-// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil, it returns nil.
+// WithCause returns the cause if the server canceled ctx's call, and otherwise err. If err is nil, WithCause returns
+// nil.
 func WithCause(ctx context.Context, err error) error {
 	if c, ok := context.Cause(ctx).(*cause); ok && err != nil {
 		return c
@@ -123,7 +124,7 @@ func WithoutJargon(err error) error {
 	return withCode(status.Code(err), err)
 }
 
-// Shorten removes jargon from an error message and cuts it, because clients accept only 8 KiB of trailers, and a
+// Shorten removes jargon from an error message and truncates it, because clients accept only 8 KiB of trailers, and a
 // message may quote a long request.
 func Shorten(text string) string {
 	const maxBytes = 1 << 10
@@ -132,7 +133,7 @@ func Shorten(text string) string {
 		return text
 	}
 	text = text[:maxBytes]
-	if space := strings.LastIndexByte(text, ' '); space > maxBytes/2 { // WithoutPaths does not find a part of a path
+	if space := strings.LastIndexByte(text, ' '); space > maxBytes/2 { // a truncated path would evade WithoutPaths
 		text = text[:space]
 	}
 	return strings.ToValidUTF8(text, "") + "…"

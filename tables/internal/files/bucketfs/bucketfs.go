@@ -1,5 +1,5 @@
-// Package bucketfs presents the objects of a bucket as the files of a table catalog. A file is written as a whole and
-// only once. Files are read from verified local copies.
+// Package bucketfs presents the objects in a bucket as the files of a table catalog. A file is written only once, as a
+// whole. Files are read from verified local copies.
 package bucketfs
 
 import (
@@ -24,8 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// FS is a file system whose files are the objects of a bucket, with names below /data. It is safe for concurrent
-// use.
+// FS is a file system whose files are objects in a bucket, with names below /data. It is safe for concurrent use.
 type FS struct {
 	bucket   content.Bucket
 	cache    *Cache
@@ -47,8 +46,8 @@ var _ icecat.Remote = (*FS)(nil)
 // is uploaded while no other upload runs.
 const maxUploads = 256 << 20
 
-// New returns the files of a bucket. location is the bucket's name in messages. key is the prefix of the files'
-// keys in the cache. Failed requests are retried for retryFor.
+// New returns the files in a bucket. location is the bucket's name in messages. key is the prefix of the files' keys in
+// the cache. Failed requests are retried for retryFor.
 func New(b objstore.Bucket, c *Cache, location, key string, retryFor time.Duration) *FS {
 	f := &FS{bucket: content.Bucket{Bucket: b, RetryFor: retryFor}, cache: c, location: location, key: key, uploads: semaphore.NewWeighted(maxUploads), writing: map[string]*newFile{}}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
@@ -94,7 +93,7 @@ func (f *FS) Info(name string) (info vfs.Info, err error) {
 	return info, err
 }
 
-// withCopy calls use with the path of a local copy, or with the local file itself while it is being written.
+// withCopy calls use with the path of a local copy or, while the file is still being written, of the local file itself.
 func (f *FS) withCopy(name string, use func(path string) error) error {
 	f.mu.Lock()
 	w := f.writing[name]
@@ -164,7 +163,7 @@ func (f *FS) fetch(name string) func(*os.File) error {
 			}
 			limit := int64(math.MaxInt64)
 			if known {
-				limit = size + 1 // With one extra byte, check notices an object that is too long.
+				limit = size + 1 // with one extra byte, check notices an object that is too long
 			}
 			n, err := io.Copy(file, io.LimitReader(r, limit))
 			err = errors.Join(err, r.Close())
@@ -283,7 +282,7 @@ func (w *newFile) Close() error {
 }
 
 // upload creates the object. If the object already exists with the same content, upload succeeds: names are unique, so
-// an earlier attempt created the object, and only the response was lost.
+// an earlier attempt must have created the object, and only its response was lost.
 func (w *newFile) upload() error {
 	info, err := w.Info()
 	if err != nil {
@@ -300,7 +299,7 @@ func (w *newFile) upload() error {
 	}
 	err = w.f.bucket.Create(w.f.ctx, objectName(w.name), data)
 	if errors.Is(err, content.ErrDiffers) {
-		err = w.f.damaged(w.name, "exists with different content from the file just written")
+		err = w.f.damaged(w.name, "already exists, with different content from the file just written")
 	}
 	return err
 }

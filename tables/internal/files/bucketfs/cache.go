@@ -28,14 +28,14 @@ import (
 //	                         fetched, and links to pinned copies
 //	evict.lock               held during eviction
 //
-// A link preserves a pinned copy after the copy's name is removed, so processes need not know each other's pins.
+// A link preserves a pinned copy after the copy's name has been removed, so processes need not know each other's pins.
 //
 // A Cache is safe for concurrent use.
 type Cache struct {
 	dir     string
 	ownDir  string       // directory of this process, in processes/
 	limit   int64        // approximate maximum size of the copies that are not pinned, in bytes
-	temp    *tempdir.Set // removes ownDir, and the directories of processes that ended
+	temp    *tempdir.Set // removes ownDir, and the directories of processes that have ended
 	flights singleflight.Group
 	created atomic.Int64 // number of paths that uniquePath returned
 
@@ -51,7 +51,7 @@ type verification struct {
 	verifiedAt time.Time // time when the copy was verified, or last recorded as used
 }
 
-// pin is a link to a copy. Eviction does not remove the link.
+// pin is a link to a copy, which eviction does not remove.
 type pin struct {
 	path string // path of the link
 	refs int
@@ -60,8 +60,8 @@ type pin struct {
 // maxVerified limits the number of copies that are recorded as verified.
 const maxVerified = 1 << 16
 
-// OpenCache opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes besides
-// the pinned copies.
+// OpenCache opens the cache in a directory, and creates it if it does not exist. It keeps about limit bytes, not
+// counting pinned copies.
 func OpenCache(dir string, limit int64) (*Cache, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -132,9 +132,9 @@ func (c *Cache) markVerified(key string, info fs.FileInfo) {
 	c.verified[key] = verification{info.Size(), time.Now()}
 }
 
-// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because it can be
-// evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified yet; if
-// check fails, the copy is fetched again.
+// WithCopy calls use with the path of the copy for a key. use must open or link the copy at once, because the copy can
+// be evicted at any time. fetch writes a missing copy. check verifies a copy that this process has not verified yet; if
+// it fails, the copy is fetched again.
 func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*os.File) error, use func(path string) error) error {
 	for range 2 {
 		if err := c.ensureCopy(key, check, fetch); err != nil {
@@ -144,7 +144,7 @@ func (c *Cache) WithCopy(key string, check func(path string) error, fetch func(*
 			return err
 		}
 	}
-	// Other processes evict the copy too quickly, so use a private one.
+	// Other processes evict the copy too quickly, so use a private copy.
 	temp, err := c.fetchTemp(fetch)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 		if err == nil {
 			if !isVerified || time.Since(previous.verifiedAt) > time.Minute {
 				now := time.Now()
-				_ = os.Chtimes(path, now, now) // If this fails, the copy may be evicted sooner.
+				_ = os.Chtimes(path, now, now) // if this fails, the copy may be evicted sooner
 				c.markVerified(key, info)
 			}
 			return nil
@@ -198,8 +198,8 @@ func (c *Cache) ensureCopy(key string, check func(path string) error, fetch func
 	return err
 }
 
-// Pin creates a link to the copy for a key, and returns its path. The link exists until release is called. check
-// and fetch are as for WithCopy.
+// Pin creates a link to the copy for a key, and returns the link's path. The link exists until release is called. For
+// check and fetch, see WithCopy.
 func (c *Cache) Pin(key string, check func(path string) error, fetch func(*os.File) error) (path string, release func(), err error) {
 	p := c.addPin(key, nil)
 	if p == nil {
@@ -243,7 +243,7 @@ func (c *Cache) addPin(key string, p *pin) *pin {
 func (c *Cache) Forget(key string) { _ = os.Remove(c.path(key)) } // there may be no copy
 
 // evict removes the least recently used copies until a tenth of the limit is free. It keeps the copy that was just
-// added. It also removes the files of processes that ended. It does nothing if another process is evicting.
+// added. It also removes files of processes that have ended. If another process is evicting, it does nothing.
 func (c *Cache) evict(added string) (err error) {
 	l, err := vfs.TryLock(vfs.OS{}, filepath.Join(c.dir, "evict.lock"), true)
 	if l == nil || err != nil {
@@ -267,7 +267,7 @@ func (c *Cache) evict(added string) (err error) {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			err = nil // Another process has removed the file.
+			err = nil // another process has removed the file
 		}
 		return err
 	})

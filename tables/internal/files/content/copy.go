@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
 )
 
-// Copy copies the data files of a table from one store to another, except files that the target already has.
+// Copy copies a table's data files from one store to another, except files that the target already has.
 type Copy struct {
 	Sent  int   // number of copied files
 	Bytes int64 // total size of the copied files
@@ -29,12 +29,12 @@ type Copy struct {
 }
 
 // NewCopy returns a Copy from one store to another. verifyExisting says whether to verify the content of files that the
-// target already has. If it is false, only the size of these files is checked.
+// target already has. If it is false, only their sizes are checked.
 func NewCopy(from, to *icecat.Catalog, verifyExisting bool) *Copy {
 	return &Copy{from: from, to: to, verifyExisting: verifyExisting, locations: map[string]string{}, inUse: map[string]bool{}}
 }
 
-// Location returns the location in the target of the copy of a source file.
+// Location returns the location, in the target, of a source file's copy.
 func (c *Copy) Location(location string) string { return c.locations[location] }
 
 // ErrDeleteFiles is the error for a table that cannot be copied because of delete files.
@@ -74,20 +74,20 @@ func (c *Copy) Files(ctx context.Context, s *table.Snapshot, dir string) error {
 
 func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 	source, dest := c.from.NewIO(), c.to.NewIO()
-	content, recorded, err := c.from.FileAt(ctx, from)
+	written, recorded, err := c.from.FileAt(ctx, from)
 	if err == nil && !recorded { // another program wrote the file
-		content, err = EntryOf(ctx, c.from, from)
+		written, err = EntryOf(ctx, c.from, from)
 	}
 	if err != nil {
 		return err
 	}
-	existing, usable, err := c.findExisting(ctx, content)
+	existing, usable, err := c.findExisting(ctx, written)
 	if err == nil && existing != "" {
-		var stays bool
-		stays, err = c.to.Protect(ctx, existing)
-		if stays && usable {
+		var isProtected bool
+		isProtected, err = c.to.Protect(ctx, existing)
+		if isProtected && usable {
 			return err
-		} else if !stays {
+		} else if !isProtected {
 			existing = ""
 		}
 	}
@@ -99,36 +99,36 @@ func (c *Copy) copyFile(ctx context.Context, from, dir string) error {
 		return err
 	}
 	write := dest.WriteVerified
-	content.Path = existing
+	written.Path = existing
 	if existing == "" {
-		content.Path = c.chooseLocation(from, dir)
+		written.Path = c.chooseLocation(from, dir)
 	} else {
 		write = c.to.NewIO().Replace // dest must not record Replace's temporary file
 	}
-	if err := errors.Join(write(content, &meteredReader{f, ctx}), f.Close()); err != nil {
+	if err := errors.Join(write(written, &meteredReader{f, ctx}), f.Close()); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	c.Sent++
-	c.Bytes += content.Size
+	c.Bytes += written.Size
 	c.mu.Unlock()
 	return c.to.RecordFiles(ctx, dest)
 }
 
-// findExisting returns the location of a file in the target that was written with the same content and name, or "" if
-// every such file is in use already. If no such file is usable, because all are damaged or missing, findExisting
-// returns one of them, so that a copy can replace it. The name must be the same because the files' names determine the
-// order of rows.
-func (c *Copy) findExisting(ctx context.Context, content icecat.WrittenFile) (location string, usable bool, err error) {
-	candidates, err := c.to.FilesLike(ctx, content)
+// findExisting returns the location of a file in the target that was written with the same content and name as written,
+// or "" if every such file is already in use. If all such files are damaged or missing, findExisting returns one of
+// them, which is not usable, so that a copy can replace it. The name must be the same because the files' names
+// determine the order of rows.
+func (c *Copy) findExisting(ctx context.Context, written icecat.WrittenFile) (location string, usable bool, err error) {
+	candidates, err := c.to.FilesLike(ctx, written)
 	if err != nil {
 		return "", false, err
 	}
 	for _, candidate := range candidates {
-		if path.Base(candidate) != path.Base(content.Path) || !c.claim(content.Path, candidate) {
+		if path.Base(candidate) != path.Base(written.Path) || !c.claim(written.Path, candidate) {
 			continue
 		}
-		location, usable = candidate, c.isUsable(ctx, candidate, content)
+		location, usable = candidate, c.isUsable(ctx, candidate, written)
 		if usable {
 			break
 		}
@@ -147,15 +147,15 @@ func (c *Copy) claim(source, location string) bool {
 	return true
 }
 
-func (c *Copy) isUsable(ctx context.Context, location string, content icecat.WrittenFile) bool {
+func (c *Copy) isUsable(ctx context.Context, location string, written icecat.WrittenFile) bool {
 	if c.verifyExisting {
-		return Check(ctx, c.to, location, content) == nil
+		return Check(ctx, c.to, location, written) == nil
 	}
-	return hasSize(c.to, location, content.Size)
+	return hasSize(c.to, location, written.Size)
 }
 
-// IsComplete reports whether the files of the newest version of a table exist with their recorded sizes. location is
-// the location of the table's metadata. IsComplete does not read data files.
+// IsComplete reports whether the files of a table's newest version exist with their recorded sizes. location is the
+// location of the table's metadata. IsComplete does not read data files.
 func IsComplete(ctx context.Context, c *icecat.Catalog, namespace, name, location string) (bool, error) {
 	t, err := c.LoadAt(ctx, namespace, name, location)
 	if err != nil {

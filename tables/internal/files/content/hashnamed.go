@@ -69,7 +69,7 @@ func (d Dir) Create(write func(io.Writer) error) (f HashNamed, err error) {
 }
 
 // Fetch downloads a file from a Holder, or continues an interrupted download. Other processes that need the same file
-// wait for it.
+// wait for the download.
 func (d Dir) Fetch(ctx context.Context, f HashNamed, holder Holder) error {
 	partial := filepath.Join(d.Temp, f.Hash+".part")
 	l, err := vfs.WaitLock(ctx, vfs.OS{}, partial+".lock", true)

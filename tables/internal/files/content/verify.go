@@ -70,8 +70,8 @@ func NewVerifier(c *icecat.Catalog, checkDeletes func(context.Context, *table.Ta
 // Table is a table's name.
 type Table struct{ Bucket, Name string }
 
-// verifyFile verifies a file, repairs it if needed, and reports whether it is intact. It returns false at once if it
-// was already called with this key. After verifying the checksum, it calls parse, which checks the content further.
+// verifyFile verifies a file, repairs it if necessary, and reports whether it is intact. If it was already called with
+// this key, it returns false at once. After verifying the checksum, it calls parse, which checks the content further.
 func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location string, parse func() error) (bool, error) {
 	hash := xxh3.HashString128(key)
 	v.mu.Lock()
@@ -97,7 +97,7 @@ func (v *Verifier) verifyFile(ctx context.Context, name Table, key, location str
 	}
 	readErr, problem := check()
 	if hasRecord && (readErr != nil || problem != nil) {
-		// Another process may have removed the file, because nothing needs it any more. Sweep removes its record first.
+		// Another process may have removed the file, because nothing needs it any more. Sweep removes the record first.
 		_, hasRecord, err = v.Catalog.FileAt(ctx, location)
 		if err != nil || !hasRecord {
 			return false, err
@@ -163,8 +163,8 @@ func (v *Verifier) Record(f Finding, size int64) {
 	}
 }
 
-// VerifyState verifies a table's metadata and all files that it refers to. current is true if the metadata is intact
-// and the state is the table's current state, not an earlier state that a snapshot keeps.
+// VerifyState verifies a table's metadata and all files to which the metadata refers. current is true if the metadata
+// is intact, and the state is the table's current state rather than an earlier one that a snapshot keeps.
 func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table, l icecat.State) (current bool, err error) {
 	_ = v.Catalog.RestoreMetadataFile(ctx, l.Location) // if this fails, the file counts as damaged
 	meta, ok, err := v.verifyMetadata(ctx, name, l.Location)
@@ -172,8 +172,8 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 		return false, err
 	}
 	for old := range meta.PreviousFiles() {
-		// Skip a file without a checksum in the catalog, because it may be missing: the operation "expire" may have
-		// removed it, or it is the table's first metadata file, which was never synced.
+		// Skip a file without a checksum in the catalog, because it may rightly be missing: the operation "expire" may
+		// have removed it, or it is the table's first metadata file, which was never synced.
 		_, recorded, err := v.Catalog.FileAt(ctx, old.MetadataFile)
 		if err == nil && recorded {
 			_, _, err = v.verifyMetadata(ctx, name, old.MetadataFile)
@@ -194,7 +194,7 @@ func (v *Verifier) VerifyState(ctx context.Context, namespace string, name Table
 		if !l.Pinned {
 			cur, err := v.Catalog.Load(ctx, namespace, l.Name)
 			if err == nil && cur.SnapshotByID(s.SnapshotID) == nil {
-				continue // the version has expired meanwhile, so that its files are being removed
+				continue // the version has expired in the meantime, so its files are being removed
 			}
 		}
 		if err := v.verifyVersion(ctx, name, t, &s); err != nil {
@@ -250,7 +250,7 @@ func (v *Verifier) verifyVersion(ctx context.Context, name Table, t *table.Table
 		err = parallel.Each(ctx, slices.Values(entries), 0, func(ctx context.Context, e iceberg.ManifestEntry) error {
 			d := e.DataFile()
 			// The key includes what this manifest says about the file. If another manifest says something else, both
-			// are checked.
+			// versions are checked.
 			key := fmt.Sprint(d.FilePath(), d.FileSizeBytes(), d.Count(), d.LowerBoundValues(), d.UpperBoundValues())
 			if offset := d.ContentOffset(); offset != nil { // a file can have several deletion vectors
 				key += fmt.Sprint(" ", *offset)

@@ -15,8 +15,8 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// HasWidths reports whether a file has width annotations, as files from DuckDB and from programs that use iceberg-go
-// do. Files from Spark and pyiceberg do not.
+// HasWidths reports whether a file has width annotations. Files from DuckDB and from programs that use iceberg-go do;
+// files from Spark and pyiceberg do not.
 func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (hasWidths bool, err error) {
 	err = withFile(ctx, t, task, func(f *file) {
 		columns := f.parsed.MetaData().Schema
@@ -28,11 +28,11 @@ func HasWidths(ctx context.Context, t *table.Table, task table.FileScanTask) (ha
 	return hasWidths, err
 }
 
-// foreignFiles creates files as foreignFile.
+// foreignFiles creates each file as a foreignFile.
 type foreignFiles struct {
 	iceio.WriteFileIO
 	hasNaN  *atomic.Bool // whether rows with NaN were written, to any file
-	footers *sync.Map    // *metadata.FileMetaData of the complete files, by name
+	footers *sync.Map    // *metadata.FileMetaData of complete files, by name
 }
 
 func (p foreignFiles) Create(name string) (iceio.FileWriter, error) {
@@ -41,8 +41,8 @@ func (p foreignFiles) Create(name string) (iceio.FileWriter, error) {
 }
 
 // foreignFile is a Parquet file that Iceberg's library writes. It holds back the last three writes (the footer, its
-// length and the magic number) until Close, which removes the width annotations from the footer, and the bounds of
-// floats if they may be wrong because of NaN.
+// length and the magic number) until Close. Close removes the width annotations from the footer, and the bounds of
+// floats that may be wrong because of NaN.
 type foreignFile struct {
 	iceio.FileWriter
 	files      foreignFiles
@@ -78,7 +78,7 @@ func (f *foreignFile) Close() error {
 func (f *foreignFile) mendFooter(b []byte) ([]byte, error) {
 	start := footerStart(b)
 	if start < 0 {
-		return b, nil // Writing the file has failed.
+		return b, nil // writing the file has failed
 	}
 	parsed, err := metadata.NewFileMetaData(b[start:len(b)-footerEnd], nil)
 	if err != nil {

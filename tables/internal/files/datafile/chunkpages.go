@@ -34,7 +34,7 @@ func (f *file) checkChunk(ctx context.Context, g group, leaf int) (*chunkPages, 
 	return f.pagesOf(ctx, g, leaf, chunk, start)
 }
 
-// chunkPages describes the pages of a column chunk. It comes from the pages' headers, because footers can be wrong.
+// chunkPages describes the pages of a column chunk. It is made from the pages' headers, because footers can be wrong.
 type chunkPages struct {
 	memory int64 // approximate memory to decode a batch, in bytes
 	// length of the longest value in pages with the encoding DELTA_BYTE_ARRAY, or maxBatchBytes if it is longer
@@ -79,7 +79,7 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	}
 	pages, isText := &chunkPages{memory: dictionary + largest, values: values.of(g.rows, start+chunk.TotalCompressedSize())}, column.PhysicalType() == parquet.Types.ByteArray
 	if isText {
-		pages.memory += dictionary // a single value can be as long
+		pages.memory += dictionary // a single value can be that long
 	}
 	switch {
 	case isText && hasDeltas: // a few bytes can repeat a long text in many rows
@@ -98,7 +98,7 @@ func (f *file) pagesOf(ctx context.Context, g group, leaf int, chunk *metadata.C
 	return pages, nil
 }
 
-// checkPage returns an error if a file of another engine must not have a page of the given size.
+// checkPage returns an error if a page of the given size is too large for a file from another engine.
 func (f *file) checkPage(ctx context.Context, size int64) error {
 	const allowed = 64 << 20 // bytes
 	if size <= allowed || f.scan.MaxPage == nil {
@@ -112,8 +112,8 @@ func (f *file) checkPage(ctx context.Context, size int64) error {
 	return fmt.Errorf("a page needs %d MiB of memory, and the limit for files of other engines is %d MiB: write the file with smaller pages or shorter values, or increase the server's --memory", size>>20, limit>>20)
 }
 
-// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. A short file
-// with a dictionary can contain gigabytes of strings.
+// stepRows returns the number of rows to decode at a time, so that their strings take at most batchBytes. This is
+// needed because even a short file with a dictionary can contain gigabytes of strings.
 func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	width, limit := int64(0), f.scan.batchBytes() // width is the estimated size of a row in bytes
 	for leaf, pages := range leaves {
@@ -144,7 +144,7 @@ func (f *file) stepRows(g group, leaves map[int]*chunkPages) int64 {
 	return max(1, rows)
 }
 
-// window computes the largest total size, in bytes, of the consecutive pages that one batch can span.
+// window computes the largest total size, in bytes, of consecutive pages that a single batch can span.
 type window struct {
 	batchValues  int64      // maximum number of values in a batch
 	pages        []pageSpan // the last pages that one batch can span
@@ -199,7 +199,7 @@ func (f *file) longestValue(ctx context.Context, g group, leaf int) (longest int
 	return min(longest, maxBatchBytes), texts.Err()
 }
 
-// isSmall reports whether decoding batches of a row group takes little memory.
+// isSmall reports whether decoding a row group's batches takes little memory.
 func (f *file) isSmall(ctx context.Context, g group) bool {
 	size, leaves := int64(0), map[int]bool{}
 	for _, columns := range [][]Column{f.scan.ConditionColumns, f.scan.Columns} {

@@ -18,7 +18,7 @@ import (
 
 const (
 	minRowsPerCode = 16 // minimum average number of rows per code
-	dictionaryPage = 2  // Parquet's page type of a dictionary page
+	dictionaryPage = 2  // Parquet's page type for a dictionary page
 )
 
 // dictionarySize returns the number of strings in a row group's dictionary, or 0 if the column cannot be read as codes.
@@ -36,7 +36,7 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 			return 0
 		}
 	}
-	distinct := map[string]bool{} // Other writers may have given a string several codes, which Arrow would merge.
+	distinct := map[string]bool{} // other writers may have given a string several codes, which Arrow would merge
 	n := f.visitDictionary(g, field.ColIndex, func(n int64, text []byte) bool {
 		if n <= g.rows/minRowsPerCode {
 			distinct[string(text)] = true
@@ -50,7 +50,7 @@ func (f *file) dictionarySize(g group, field *pqarrow.SchemaField, typ arrow.Dat
 }
 
 // visitDictionary calls visit for each string in a column's dictionary until visit returns false. It returns the
-// dictionary's length n, or 0 if visit returned false or there is no dictionary.
+// dictionary's length. It returns 0 if visit returned false, or if there is no dictionary.
 func (f *file) visitDictionary(g group, leaf int, visit func(n int64, text []byte) bool) int {
 	rowGroup := f.parsed.RowGroup(g.number)
 	chunk, err := rowGroup.MetaData().ColumnChunk(leaf)
@@ -91,8 +91,8 @@ const (
 	RecycledBytes = 3840 << 10
 )
 
-// batchBytes returns the approximate limit for the decoded strings of a batch, in bytes. It applies separately to the
-// condition's columns and to the others. With this limit, all batches that are decoded ahead fit in the scan's
+// batchBytes returns the approximate limit, in bytes, for the decoded strings in a batch. It applies separately to the
+// condition's columns and to the others. With this limit, all batches that are decoded ahead fit into the scan's
 // memory.
 func (s *Scan) batchBytes() int64 {
 	if s.Workers < 2 {

@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxHeldBytes limits the decoded size of the condition's columns that stay in memory until the rows to keep are
-// known.
+// maxHeldBytes limits the decoded size of the condition's columns, which stay in memory until it is known which rows to
+// keep.
 const maxHeldBytes = 32 << 20
 
 // columnReader reads selected columns of a row group.
@@ -48,10 +48,10 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 		}
 	}()
 	defer f.recoverPanic(&err)
-	reader := *base // Copy it, because its properties and fields are changed below.
+	reader := *base // copy it, because its properties and fields are changed below
 	fields := *reader.Manifest
 	reader.Manifest, fields.Fields = &fields, slices.Clone(fields.Fields)
-	// Allocate memory in advance only up to maxHeldBytes: in the footer of a damaged file, the sizes can be arbitrary.
+	// Preallocate only up to maxHeldBytes, because the sizes in a damaged file's footer can be arbitrary.
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]*chunkPages{}
 	for i, w := range requested {
@@ -66,7 +66,7 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 		c.fields[i] = f.reader.Manifest.Fields[index]
 		leaves := map[int]bool{}
 		addLeaves(&c.fields[i], leaves)
-		// Check first: the library's reader of structs starts goroutines, whose panics cannot be recovered.
+		// Check first: the library's reader of structs starts goroutines, and panics in them cannot be recovered.
 		for leaf := range leaves {
 			allLeaves[leaf], err = f.checkChunk(ctx, g, leaf)
 			if err != nil {
@@ -141,7 +141,7 @@ func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) 
 		return decoded, nil
 	}
 	defer decoded.Release()
-	if nested { // In a damaged file, the fields can have different lengths.
+	if nested { // in a damaged file, the fields can have different lengths
 		if err := array.ValidateFull(decoded); err != nil {
 			return nil, fmt.Errorf("the file is damaged: %w", err)
 		}
@@ -150,7 +150,7 @@ func (c *columnReader) readColumn(i int, rows int64) (_ arrow.Array, err error) 
 		return c.f.scan.convertToTable(a, *c.fields[i].Field, c.requested[i].IDs, tableType)
 	}
 	converted, err := convert(decoded)
-	if err != nil { // A value is outside the range of the table's type.
+	if err != nil { // a value is outside the range of the table's type
 		err = schema.RowError(err, decoded.Len(), c.g.first+c.nextRow, func(row int) error {
 			one, err := take.Rows(decoded, []int{row})
 			if err == nil {
@@ -198,7 +198,7 @@ func absentValues(c Column, rows int) (arrow.Array, error) {
 	return take.Rows(c.Absent, make([]int, rows))
 }
 
-// releaseArrays releases arrays of the columns, so that their memory can be reused.
+// releaseArrays releases the columns' arrays, so that their memory can be reused.
 func (c *columnReader) releaseArrays(arrays []arrow.Array) {
 	for i, a := range arrays {
 		if c.readers[i] != nil && c.fields[i].IsLeaf() {

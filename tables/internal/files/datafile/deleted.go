@@ -15,8 +15,8 @@ import (
 )
 
 // DeletedRows returns, for each task, a bitmap of the rows that the task's delete files delete: bit i%64 of element
-// i/64 stands for row i. Each bitmap ends at the last deleted row, so the bitmap of a file without deleted rows is
-// empty. If the bitmaps need more than maxBytes, DeletedRows returns an error that wraps partd.ErrTooLarge.
+// i/64 stands for row i. Each bitmap ends at the last deleted row, so it is empty if no row is deleted. If the bitmaps
+// need more than maxBytes, DeletedRows returns an error that wraps partd.ErrTooLarge.
 func DeletedRows(ctx context.Context, t *table.Table, tasks []table.FileScanTask, maxBytes int64) ([][]uint64, error) {
 	scan, err := NewScan(ctx, t, t.Schema(), []string{}, nil)
 	if err != nil {

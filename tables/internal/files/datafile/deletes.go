@@ -20,12 +20,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// maxDeleteBytes limits the memory for the positions and keys of a deleteReader, and for each deletion vector, in
-// bytes.
+// maxDeleteBytes limits the memory, in bytes, for the positions and keys of a deleteReader, and for each deletion
+// vector.
 const maxDeleteBytes = 512 << 20
 
-// deleteReader reads delete files, which other programs write. It reads each position or equality delete file once for
-// all data files.
+// deleteReader reads delete files, which other programs have written. It reads each position or equality delete file
+// once, for all data files.
 type deleteReader struct {
 	t         *table.Table
 	dataFiles map[string]bool // paths of the data files to read
@@ -137,8 +137,8 @@ func (d *deleteReader) addBytes(n int64) error {
 	return nil
 }
 
-// bitmapBytes is the approximate size of a bitmap with few rows, in bytes. A dv.RoaringPositionBitmap has a bitmap for
-// every 2^32 rows.
+// bitmapBytes is the approximate size, in bytes, of a bitmap with few rows. A dv.RoaringPositionBitmap has one bitmap
+// for every 2^32 rows.
 const bitmapBytes = 256
 
 // checkVector returns an error if a deletion vector would need more than maxDeleteBytes, or claims more bitmaps than it
@@ -189,12 +189,12 @@ func (d *deleteReader) rowsOf(ctx context.Context, f iceberg.DataFile, dataFile 
 		return nil, err
 	}
 	err = d.eachBatch(ctx, f, columns, func(b arrow.RecordBatch) error {
-		const rowBytes, blockRows, blockBytes = 2, 1 << 16, 64 // approximate memory of a row and of a block of rows
+		const blockRows, rowBytes, blockBytes = 1 << 16, 2, 64 // rows in a block; approximate bytes per row and per block
 		const noBlock = math.MinInt64
 		lastBlock, size := int64(noBlock), int64(0)
 		paths, rows := b.Column(0).(*array.String), b.Column(1).(*array.Int64)
 		for i := range paths.Len() {
-			if !d.dataFiles[paths.Value(i)] { // a delete file can also contain positions in files that were replaced
+			if !d.dataFiles[paths.Value(i)] { // a delete file can also contain positions in replaced files
 				continue
 			}
 			deleted := rowsByFile[paths.Value(i)]
@@ -240,7 +240,7 @@ func (d *deleteReader) keysOf(ctx context.Context, f iceberg.DataFile) (*deleted
 		deleted.columns = append(deleted.columns, column)
 	}
 	err := d.eachBatch(ctx, f, deleted.columns, func(b arrow.RecordBatch) error {
-		const entryBytes = 48 // approximate size of a map's entry
+		const entryBytes = 48 // approximate size of a map entry
 		var key []byte
 		size := int64(0)
 		for i := range int(b.NumRows()) {

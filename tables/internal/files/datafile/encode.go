@@ -233,12 +233,12 @@ func (e *encoder) bytesWritten() int64 {
 	return e.flat.TotalBytesWritten()
 }
 
-// The library limits only the size of a page in bytes. But 131,072 delta-encoded values can take only 6 KB, and a
-// reader that needs a few of them would have to decode all. So writePages also limits the rows of a page.
+// The library limits only a page's size in bytes. But 131,072 delta-encoded values can take as little as 6 KB, and a
+// reader that needs a few of them would have to decode them all. So writePages also limits the rows in a page.
 const (
 	pageBytes = 256 << 10
-	// maximum rows of a page in files without nested columns; small, so that a reader with a page index decodes few
-	// unneeded values
+	// maximum number of rows in a page, in files without nested columns; small, so that a reader with a page index
+	// decodes few unneeded values
 	pageRows = 8 << 10
 	// pageBytes for files with nested columns, to which pageRows does not apply; a larger page could contain most of a
 	// row group
@@ -246,7 +246,7 @@ const (
 	pageCheckValues = 1024 // the library checks the page size after this number of values
 )
 
-// pager declares a method that the library's column writers have, but their interface lacks.
+// pager declares a method that the library's column writers have, but that their interface lacks.
 type pager interface{ FlushCurrentPage() error }
 
 var _ pager = (*pqfile.ByteArrayColumnChunkWriter)(nil)

@@ -10,9 +10,9 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 )
 
-// columnEncoding is the encoding of a column in a row group; see docs/dev/tables-speed.md. Recent versions of all
-// readers that the docs name can decode it: for example, Spark's vectorized Iceberg reader supports delta encodings
-// since Iceberg 1.10.
+// columnEncoding is a column's encoding in a row group; see docs/dev/tables-speed.md. Recent versions of all readers
+// that the docs name can decode it. For example, Spark's vectorized Iceberg reader supports delta encodings since
+// Iceberg 1.10.
 type columnEncoding struct {
 	encoding   parquet.Encoding // the encoding if there is no dictionary
 	dictionary bool
@@ -50,10 +50,10 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, compressAll bool) colu
 		}
 	}
 	plainBits := 8 * float64(width(a))
-	best := 0.8 * plainBits // Another encoding must save a fifth, because readers need longer to decode it.
+	best := 0.8 * plainBits // another encoding must save a fifth, because readers need longer to decode it
 	n := estimateDistinct(values, runs, spread)
 	if t, ok := a.DataType().(arrow.FixedWidthDataType); ok && n <= float64(values)/2 {
-		n = countDistinct(a, t.Bytes(), n) // A sample underestimates columns with a few frequent and many rare values.
+		n = countDistinct(a, t.Bytes(), n) // a sample gives too low an estimate for a few frequent and many rare values
 	}
 	if cost := indexBits(runs, n) + n*plainBits/float64(values); n <= float64(values)/2 && cost < best {
 		e.dictionary, best = true, cost
@@ -72,7 +72,7 @@ func encodingOf(a arrow.Array, flat bool, pageValues int, compressAll bool) colu
 	return e.withCodec(bytes)
 }
 
-// If e has no codec yet, withCodec selects one. It selects Snappy, which is read several times as fast as zstd, if
+// withCodec selects a codec if e has none yet. It selects Snappy, which is read several times as fast as zstd, if
 // Snappy shrinks the sample by at least two fifths. It selects zstd if only zstd shrinks the sample that much, or if
 // zstd needs less than half of Snappy's bytes.
 func (e columnEncoding) withCodec(sample []byte) columnEncoding {
@@ -97,7 +97,7 @@ func (e columnEncoding) withCodec(sample []byte) columnEncoding {
 	return e
 }
 
-// plainValue returns a function that returns the bytes of value i, nearly as in Parquet's PLAIN encoding.
+// plainValue returns a function that returns the bytes of value i, almost as in Parquet's PLAIN encoding.
 func plainValue(a arrow.Array) func(i int) []byte {
 	buffers, offset := a.Data().Buffers(), a.Data().Offset()
 	switch t := a.DataType().(type) {
@@ -167,8 +167,8 @@ func integerDecoder(a arrow.Array) func([]byte) int64 {
 	return nil
 }
 
-// everyPageHasValues reports whether every page has a non-null value. The delta encoder fills other pages with old
-// data.
+// everyPageHasValues reports whether every page has a value that is not null. The delta encoder fills other pages with
+// stale data.
 func everyPageHasValues(a arrow.Array, pageValues int) bool {
 	if a.NullN() == 0 {
 		return true

@@ -48,7 +48,7 @@ type group struct {
 	number      int
 	first, rows int64                             // index of the group's first row in the file, and number of rows
 	size        int64                             // estimated decoded size of the selected columns, in bytes
-	index       *metadata.RowGroupPageIndexReader // page index, which is loaded when the rows are read; can be nil
+	index       *metadata.RowGroupPageIndexReader // page index, loaded when the rows are read; can be nil
 }
 
 // recoverPanic converts a panic to an error, because the Parquet library panics on some damaged files. It must be
@@ -116,8 +116,8 @@ var readProperties = func() *parquet.ReaderProperties {
 	return p
 }()
 
-// parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair
-// can replace a file.
+// parse opens a Parquet file. It caches the footer by the file's name, size and modification time, because a repair can
+// replace the file.
 func (s *Scan) parse(name string, in parquet.ReaderAtSeeker) (*pqfile.Reader, *icecat.Footer, error) {
 	withProperties := pqfile.WithReadProps(readProperties)
 	key := ""
@@ -175,7 +175,7 @@ func (f *file) fieldIndex(c Column) int {
 			f.index[id] = i
 		}
 	})
-	if !f.lacksIDs { // a search for each column would take long in a file with thousands
+	if !f.lacksIDs { // searching for each column would take long in a file with thousands of columns
 		id, _ := idOf(c.IDs)
 		if i, ok := f.index[id]; ok {
 			return i
@@ -185,8 +185,8 @@ func (f *file) fieldIndex(c Column) int {
 	return slices.IndexFunc(f.reader.Manifest.Fields, func(field pqarrow.SchemaField) bool { return f.scan.matchesField(*field.Field, c.IDs) })
 }
 
-// matchesField reports whether a field of a file has the values of a field of the table. It compares IDs, or names if
-// the file has no IDs.
+// matchesField reports whether a file's field has the values of a table's field. It compares IDs, or names if the file
+// has no IDs.
 func (s *Scan) matchesField(field, tableField arrow.Field) bool {
 	id, _ := idOf(tableField)
 	if fieldID, ok := idOf(field); ok {
@@ -254,7 +254,7 @@ func (f *file) boundsOf(g group, name string) filter.Bounds {
 	return filter.Bounds{Rows: g.rows, Nulls: -1}
 }
 
-// bounds returns the statistics of a column in a row group, except statistics that are unreliable for its type.
+// bounds returns a column's statistics in a row group, except statistics that are unreliable for its type.
 func (f *file) bounds(g group, c Column) filter.Bounds {
 	b := filter.Bounds{Rows: g.rows, Nulls: -1}
 	leaf, exists := f.statsLeaf(c)
@@ -281,8 +281,8 @@ func (f *file) bounds(g group, c Column) filter.Bounds {
 	return b
 }
 
-// knownMax returns bound, or nil, which means an unknown bound, if bound is empty. Writers omit a maximum that is too
-// long, and libraries then return an empty maximum.
+// knownMax returns bound or, if it is empty, nil, which means that the bound is unknown. Writers omit a maximum that is
+// too long, and libraries then return an empty one.
 func knownMax(bound []byte) []byte {
 	if len(bound) == 0 {
 		return nil
@@ -290,7 +290,8 @@ func knownMax(bound []byte) []byte {
 	return bound
 }
 
-// statsLeaf returns a column's leaf index, or -1 if its statistics are not usable, and whether the file has the column.
+// statsLeaf returns a column's leaf index, or -1 if its statistics are not usable. It also returns whether the file has
+// the column.
 func (f *file) statsLeaf(c Column) (leaf int, exists bool) {
 	i := f.fieldIndex(c)
 	if i < 0 {

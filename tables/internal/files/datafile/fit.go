@@ -11,8 +11,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// convertToTable converts a column of a file to tableType. fileField is the file's field. ids is the table's field
-// with field IDs, which identify nested fields.
+// convertToTable converts a file's column to tableType. fileField is the file's field. ids is the table's field with
+// field IDs, which identify nested fields.
 func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, tableType arrow.DataType) (arrow.Array, error) {
 	switch tableType := tableType.(type) {
 	case *arrow.StructType:
@@ -59,7 +59,7 @@ func (s *Scan) convertToTable(a arrow.Array, fileField, ids arrow.Field, tableTy
 	return widenArray(a, tableType)
 }
 
-// convertField returns a field of a struct in the table's type. If the file lacks the field, all values are null.
+// convertField returns a struct's field in the table's type. If the file lacks the field, all values are null.
 func (s *Scan) convertField(from *array.Struct, fileField, ids, to arrow.Field) (arrow.Array, error) {
 	for i, f := range fileField.Type.(*arrow.StructType).Fields() {
 		if s.matchesField(f, ids) {

@@ -17,12 +17,12 @@ type groupReader struct {
 	f      *file
 	g      group
 	schema *arrow.Schema // of the result
-	spans  []span        // rows whose condition is not known yet
+	spans  []span        // rows for which the condition has not been evaluated yet
 	held   []step        // the next steps to yield
 
 	conditionColumns, otherColumns []Column
 	condition, other               *columnReader
-	// for each result column, its index in conditionColumns, followed by otherColumns
+	// for each result column, its index in conditionColumns followed by otherColumns
 	columnIndex []int
 }
 
@@ -82,7 +82,8 @@ func (f *file) readGroup(ctx context.Context, g group, yield func(arrow.RecordBa
 	return canceled.Err(ctx)
 }
 
-// divideColumns divides the columns into those of the condition and of the deletes, which are read first, and others.
+// divideColumns divides the columns into those that the condition and the deletes need, which are read first, and the
+// others.
 func (r *groupReader) divideColumns() {
 	r.conditionColumns = slices.Clone(r.f.scan.ConditionColumns)
 	if r.f.deletes != nil {
@@ -102,8 +103,8 @@ func (r *groupReader) divideColumns() {
 	}
 }
 
-// holdSteps reads the condition's columns of all rows if they fit into memory, and holds the steps with rows to keep.
-// If there are none, the other columns need not be opened.
+// holdSteps reads the condition's columns for all rows, if they fit into memory, and holds the steps that have rows to
+// keep. If there are none, the other columns need not be opened.
 func (r *groupReader) holdSteps(ctx context.Context) error {
 	if len(r.otherColumns) == 0 || len(r.conditionColumns) == 0 || r.f.size(r.g, r.conditionColumns) > maxHeldBytes {
 		return nil

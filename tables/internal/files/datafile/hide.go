@@ -11,11 +11,11 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Deleted maps the path of each file to a bitmap of the rows to delete: bit i%64 of element i/64 stands for row i. The
+// Deleted maps each file's path to a bitmap of the rows to delete: bit i%64 of element i/64 stands for row i. The
 // bitmap ends at the last of these rows. Deleted is not safe for concurrent use.
 type Deleted map[string][]uint64
 
-// Add adds a row of a file. If the bitmaps of all files would need more than about limit bytes, Add returns an error
+// Add adds a row in a file. If the bitmaps for all files would need more than about limit bytes, Add returns an error
 // that wraps partd.ErrTooLarge.
 func (d Deleted) Add(path string, row, limit int64) error {
 	rows, word := d[path], row/64
@@ -44,7 +44,7 @@ func (d Deleted) Count(path string) (n int64) {
 	return n
 }
 
-// Hide changes files so that scans omit the deleted rows, and returns files.
+// Hide changes files so that scans omit the deleted rows, and returns them.
 func (d Deleted) Hide(files []File) []File {
 	for i, f := range files {
 		if rows := d[f.Path]; rows != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// inherit returns the values of column c for the kept rows of a step. In Iceberg's columns for lineage, it replaces
+// inherit returns the values of column c for the rows that a step keeps. In Iceberg's lineage columns, it replaces
 // nulls with the inherited values. It may release values. f.lineage.FirstRowID must not be nil.
 func (f *file) inherit(c Column, values arrow.Array, st *step, groupStart int64) arrow.Array {
 	if f.lineage.Sequence == nil || values.NullN() == 0 {

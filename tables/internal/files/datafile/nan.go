@@ -13,9 +13,9 @@ import (
 	"github.com/apache/iceberg-go"
 )
 
-// Chunks with NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but DuckDB sorts NaN
-// after all numbers, so with such bounds, DuckDB would skip matching rows. Manifests contain each column's number of
-// NaN values.
+// Column chunks that contain NaN get no bounds in the footer or the page index. The library's bounds ignore NaN, but
+// DuckDB sorts NaN after all numbers, so with such bounds, DuckDB would skip matching rows. Manifests contain each
+// column's number of NaN values.
 
 func countNaN(a arrow.Array) (n int64) {
 	switch a := a.(type) {
@@ -44,7 +44,7 @@ func hasNaN(a arrow.ArrayData) bool {
 	return countNaN(values) > 0
 }
 
-// chunkID identifies a column of a row group.
+// chunkID identifies a column in a row group.
 type chunkID struct{ group, leaf int }
 
 func removeBounds(footer *metadata.FileMetaData, c chunkID) {
@@ -55,9 +55,8 @@ func removeBounds(footer *metadata.FileMetaData, c chunkID) {
 	}
 }
 
-// Iceberg's int and long columns are plain INT32 and INT64. The Parquet library adds annotations with their bit width.
-// Because of the annotations, Spark cannot read an int column that was widened to long. DuckDB and iceberg-go write
-// them.
+// Iceberg's int and long columns are plain INT32 and INT64. The Parquet library, like DuckDB and iceberg-go, adds
+// annotations with their bit width. These keep Spark from reading an int column that was widened to long.
 
 // removeWidths removes the width annotations of 32- and 64-bit integers, and reports whether there were any.
 func removeWidths(footer *metadata.FileMetaData) (removed bool) {
@@ -103,7 +102,8 @@ func (b *tailBuffer) release(footer *metadata.FileMetaData, chunks []chunkID) (e
 }
 
 // complete returns a file's manifest entry with NaN counts, by field ID, and without invalid bounds. The library's
-// bounds do not cover chunks that have no bounds in the footer, because they contain NaN or their maximum is too long.
+// bounds do not cover chunks that have no bounds in the footer because they contain NaN, or because their maximum is
+// too long.
 func complete(spec iceberg.PartitionSpec, f iceberg.DataFile, nans map[int]int64, footer *metadata.FileMetaData) (iceberg.DataFile, error) {
 	b, err := Rebuild(spec, f, f.FilePath())
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 )
 
 // plain reads a column without nulls from pages that store values as they are in memory. It copies whole pages, which
-// is faster than the library's decoding of each value. If a page has another format or is damaged, plain gives up. The
-// type columns then reads the column again from the first row with the library's reader, which reports any error.
+// is faster than letting the library decode each value. If a page has another format or is damaged, plain gives up.
+// columnReader then reads the column again from the first row, with the library's reader, which reports any error.
 type plain struct {
 	pages    pqfile.PageReader
 	dataType arrow.DataType
@@ -25,7 +25,7 @@ type plain struct {
 	nullable bool
 	recycle  bool   // reuse the memory of released columns
 	unread   []byte // unread values in the current page
-	// if file is not nil, the unread values are at next and stored in the file, and pages is nil
+	// if file is not nil, the unread values are stored in the file, at next, and pages is nil
 	file   io.ReaderAt
 	next   storedValues
 	stored []storedValues
@@ -50,7 +50,7 @@ func (f *file) openPlain(g group, leaf int, t arrow.DataType, stored []storedVal
 		return nil
 	}
 	for _, e := range chunk.Encodings() {
-		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // RLE is used for the levels that mark nulls
+		if e != parquet.Encodings.Plain && e != parquet.Encodings.RLE { // RLE is used for the levels, which mark nulls
 			return nil
 		}
 	}
@@ -114,7 +114,7 @@ func (p *plain) split(page pqfile.DataPage) (levels, values []byte, ok bool) {
 	return nil, nil, false
 }
 
-// readStored reads the next values into b. If b is nil, it skips size bytes. It returns false if it fails.
+// readStored reads the next values into b or, if b is nil, skips size bytes. It returns false if it fails.
 func (p *plain) readStored(size int64, b []byte) bool {
 	for size > 0 {
 		if p.next.size == 0 {
@@ -186,17 +186,17 @@ func (p *plain) skip(row, targetRow int64, hasIndex bool) bool {
 func (p *plain) close() {
 	p.unread = nil
 	if p.pages != nil {
-		_ = p.pages.Close() // The file was opened only for reading.
+		_ = p.pages.Close() // the file was opened only for reading
 	}
 }
 
-// recycler allocates Go memory and reuses large buffers that were released.
+// recycler allocates Go memory, and reuses large buffers that have been released.
 type recycler struct {
 	memory.Allocator
 	buffers [22]sync.Pool // indexed by the base-2 logarithm of the buffer size
 }
 
-// recycled allocates memory that this package itself releases, and memory of batches if Scan.Recycle is set.
+// recycled allocates the memory that this package itself releases and, if Scan.Recycle is set, the memory of batches.
 var recycled = &recycler{Allocator: memory.DefaultAllocator}
 
 const minRecycled = 1 << 12
@@ -217,7 +217,8 @@ func (r *recycler) Allocate(size int) []byte {
 	return b
 }
 
-// newOrUsed returns a buffer, and reports whether it was used before. The caller must clear or overwrite a used buffer.
+// newOrUsed returns a buffer, and reports whether it has been used before. The caller must clear or overwrite a used
+// buffer.
 func (r *recycler) newOrUsed(size int) (b []byte, wasUsed bool) {
 	c := r.class(size)
 	if c == 0 {

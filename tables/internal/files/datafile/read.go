@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// step is a range of rows of a row group that are read together.
+// step is a range of rows in a row group that are read together.
 type step struct {
 	span
 	conditionArrays []arrow.Array // the condition's columns
@@ -48,8 +48,8 @@ func (st *step) keptSpan() span {
 	return span{st.from + int64(st.keptRows[0]), st.from + int64(st.keptRows[len(st.keptRows)-1]) + 1}
 }
 
-// split divides a step into steps of at most rows rows, and omits those without rows to keep. The new steps share the
-// columns' memory.
+// split divides a step into steps of at most the given number of rows, and omits those without rows to keep. The new
+// steps share the columns' memory.
 func (st *step) split(rows int64) (steps []step) {
 	kept := st.keptRows
 	for start := st.from; start < st.to; start += rows {
@@ -75,7 +75,7 @@ func (st *step) count() int64 {
 	return int64(len(st.keptRows))
 }
 
-// keptValues returns the values to keep of column c, which has the rows of columnSpan.
+// keptValues returns the values to keep from column c, which has the rows in columnSpan.
 func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) {
 	if st.keptRows != nil && columnSpan.rows() > st.count() {
 		rows, skipped := st.keptRows, int(columnSpan.from-st.from)
@@ -94,7 +94,7 @@ func (st *step) keptValues(c arrow.Array, columnSpan span) (arrow.Array, error) 
 	return decode(c)
 }
 
-// span is the range of rows [from, to) of a row group.
+// span is the range [from, to) of rows in a row group.
 type span struct{ from, to int64 }
 
 func (s span) rows() int64 { return s.to - s.from }

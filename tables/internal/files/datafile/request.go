@@ -22,11 +22,11 @@ import (
 // Column is a table column to read.
 type Column struct {
 	Field  arrow.Field // the column as scans return it
-	IDs    arrow.Field // Field with field IDs in its metadata and that of its nested fields
-	Absent arrow.Array // array of length 1 with the value in files that lack the column; nil means null
+	IDs    arrow.Field // Field with field IDs in its metadata, and in that of its nested fields
+	Absent arrow.Array // array of length 1 with the value to use for files that lack the column; nil means null
 }
 
-// IDKey is the key of a field's metadata under which its ID is stored.
+// IDKey is the key in a field's metadata under which the field's ID is stored.
 const IDKey = "PARQUET:field_id"
 
 func idOf(f arrow.Field) (int, bool) {
@@ -35,11 +35,11 @@ func idOf(f arrow.Field) (int, bool) {
 	return id, ok && err == nil && id >= 0 // The library uses -1 if the file has no IDs.
 }
 
-// Deletes marks the deleted rows of a file.
+// Deletes marks the deleted rows in a file.
 type Deletes struct {
-	Columns []Column // columns that MarkDeleted needs
+	Columns []Column // the library uses -1 if the file has no IDs
 	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for
-	// the rows of keep.
+	// the rows in keep.
 	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error
 }
 
@@ -48,11 +48,11 @@ type File struct {
 	Path    string
 	Deletes func(context.Context) (*Deletes, error) // returns the deleted rows; a nil function means none
 	Skip    int64                                   // number of leading rows to skip
-	Lineage Lineage                                 // used only if the scan reads Iceberg's columns for lineage
+	Lineage Lineage                                 // used only if the scan reads Iceberg's lineage columns
 }
 
-// Lineage contains the values that a file's rows inherit if Iceberg's columns for lineage are missing or null. Row n of
-// the file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
+// Lineage contains the values that a file's rows inherit if Iceberg's lineage columns are missing or null. Row n in the
+// file, counted from 0, inherits the ID FirstRowID+n. A nil FirstRowID means that the rows have no IDs yet.
 type Lineage struct{ FirstRowID, Sequence *int64 }
 
 // Scan configures how files are read.
@@ -68,7 +68,7 @@ type Scan struct {
 	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
 	// is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
-	Names    map[int][]string // other names of each field, by its ID, which files without IDs may use; can be nil
+	Names    map[int][]string // other names for each field, by field ID, which files without IDs may use; can be nil
 	Rows     int64            // maximum number of rows per batch
 	Workers  int              // number of row groups to read concurrently, ahead of the consumer
 	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes
@@ -84,7 +84,7 @@ func (s *Scan) Schema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// maxAhead is the number of batches of a row group that are decoded ahead. It suffices for a whole row group that this
+// maxAhead is the number of a row group's batches that are decoded ahead. It suffices for a whole row group that this
 // package wrote.
 const maxAhead = 4
 

@@ -41,7 +41,7 @@ func sample(a arrow.Array, value func(int) []byte) (runs [][][]byte, spread [][]
 }
 
 // estimateDistinct estimates the number of distinct values in a column. It needs both parts of a sample, because values
-// can repeat in adjacent rows but not in the whole column, and vice versa.
+// can repeat in adjacent rows but not in the whole column, or the other way round.
 func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	distinct, hashSeed := map[uint64]bool{}, maphash.MakeSeed()
 	add := func(run [][]byte) {
@@ -60,7 +60,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 	estimate := float64(values) * float64(len(distinct)) / float64(sampled)
 	clear(distinct)
 	add(spread)
-	// Find how many distinct values there are if n of the values, chosen at random, contain d distinct ones.
+	// Find the number of distinct values for which n randomly chosen values contain d distinct ones.
 	n, d := float64(len(spread)), float64(len(distinct))
 	low, high := d, float64(values)
 	for high-low > 1 {
@@ -78,7 +78,7 @@ func estimateDistinct(values int, runs [][][]byte, spread [][]byte) float64 {
 
 // countDistinct estimates the number of distinct values in a column of 4-byte or 8-byte values. The error is below 1 %
 // in a full row group, and a few percent in 2,000 rows. It sets a bit for the hash of each value, and then counts the
-// bits: linear counting, by Whang, Vander-Zanden and Taylor (1990). It returns estimate for values of other sizes.
+// bits: linear counting, by Whang, Vander-Zanden and Taylor (1990). For values of other sizes, it returns estimate.
 func countDistinct(a arrow.Array, size int, estimate float64) float64 {
 	data := a.Data().Buffers()[1].Bytes()[a.Data().Offset()*size:]
 	switch size {

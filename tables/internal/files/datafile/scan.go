@@ -41,8 +41,8 @@ func (s *Scan) Read(ctx context.Context, files []File) iter.Seq2[arrow.RecordBat
 }
 
 // ReadFew is like Read, but only for small reads. If there are more than maxFiles files, or if the row groups that can
-// match have more than maxRows rows in total or are not small, rows and closeFiles are nil. Otherwise, the caller must
-// call closeFiles.
+// match have more than maxRows rows in total or are not small, it returns nil for rows and closeFiles. Otherwise, the
+// caller must call closeFiles.
 func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows iter.Seq2[arrow.RecordBatch, error], closeFiles func(), err error) {
 	const maxFiles = 16
 	if len(files) > maxFiles {
@@ -79,16 +79,16 @@ func (s *Scan) ReadFew(ctx context.Context, files []File, maxRows int64) (rows i
 	}, closeFiles, nil
 }
 
-// AreSmall reports whether every row group that can match needs little memory. It does not open files whose result is
-// in s.Small.
+// AreSmall reports whether every row group that can match needs little memory. If a file's result is in s.Small,
+// AreSmall does not open the file.
 func (s *Scan) AreSmall(ctx context.Context, files []File) (bool, error) {
-	useCache := s.Small != nil && s.Where == nil // with a condition, the result depends on the row groups that match
+	useCache := s.Small != nil && s.Where == nil // with a condition, the result depends on which row groups match
 	columnIDs := ""
 	for _, c := range s.Columns {
 		id, _ := idOf(c.IDs)
 		columnIDs += "," + strconv.Itoa(id)
 	}
-	const entryOverhead = 100 // estimated bytes that an entry of the cache needs besides its key
+	const entryOverhead = 100 // estimated bytes that a cache entry needs besides its key
 	for _, f := range files {
 		key := fmt.Sprintf("%s %d%s", f.Path, f.Skip, columnIDs)
 		var small, known bool
@@ -173,7 +173,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
 				r := readResult{b, err, nil}
-				if err == nil && SizeOf(b) > 2*maxBatchBytes { // has long values, of which few fit in memory
+				if err == nil && SizeOf(b) > 2*maxBatchBytes { // has long values, of which few fit into memory
 					r.consumed = make(chan struct{})
 				}
 				return canceled.Send(ctx, group.rows, r) == nil && err == nil && (r.consumed == nil || canceled.Wait(ctx, r.consumed) == nil)

@@ -19,7 +19,7 @@ import (
 // Rows is the part of array.RecordReader that a put needs.
 type Rows = arrowsafe.Rows
 
-// Source holds the rows of a put: the batches already read, and a reader for the rest.
+// Source holds a put's rows: the batches that have been read, and a reader for the rest.
 type Source struct {
 	Schema    *arrow.Schema
 	Batches   []arrow.RecordBatch // already read
@@ -114,7 +114,7 @@ func (s *Source) Err() error {
 	return s.remaining.Err()
 }
 
-// SizeOf estimates the size of a batch in bytes. In a slice of a larger batch, it counts only the rows of the slice.
+// SizeOf estimates a batch's size in bytes. In a slice of a larger batch, it counts only the slice's rows.
 func SizeOf(batch arrow.RecordBatch) int64 {
 	var n int64
 	for _, c := range batch.Columns() {
@@ -154,13 +154,13 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// endedReaders contains the readers whose rows a put has read completely. It has weak pointers, so that it does not
-// keep the readers in memory.
+// endedReaders contains the readers whose rows have been read completely by a put. Its pointers are weak, so that it
+// does not keep the readers in memory.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put's first Next, the
-// caller has already read from the reader. For readers of other modules, which may not allow RecordBatch before Next,
-// it returns false.
+// hasCurrentRows reports whether a reader's current batch has rows. If so before a put's first Next, the caller has
+// already read from the reader. For readers from other modules, which may not allow RecordBatch before Next, it returns
+// false.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false
@@ -169,8 +169,8 @@ func hasCurrentRows(r array.RecordReader) bool {
 	return b != nil && b.NumRows() > 0
 }
 
-// recordEnd records that a reader has ended. A reader that keeps its last batch needs no record, because hasCurrentRows
-// recognizes it.
+// recordEnd remembers that a reader has ended. It skips readers that keep their last batch, because hasCurrentRows
+// detects that these have ended.
 func recordEnd(r array.RecordReader) {
 	if p := identity(r); p != nil && r.Err() == nil && !hasCurrentRows(r) {
 		key := weak.Make(p)
@@ -184,8 +184,8 @@ func wasRead(r array.RecordReader) bool {
 	return ended
 }
 
-// identity returns the address of a reader that Arrow or this module implements. Such a reader yields nothing after
-// its end. For other readers, identity returns nil, because they may yield more rows later, as a queue does.
+// identity returns the address of a reader that Arrow or this module implements. After its end, such a reader yields
+// nothing more. For other readers, identity returns nil, because they may yield more rows later, as a queue does.
 func identity(r array.RecordReader) *byte {
 	if w, ok := r.(interface{ Unwrap() array.RecordReader }); ok {
 		return identity(w.Unwrap())

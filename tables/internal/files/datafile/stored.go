@@ -13,7 +13,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
 
-// storedValues is the position in a file of values that are stored as they are in memory, without nulls. plain reads
+// storedValues is the position, in a file, of values that are stored as they are in memory, without nulls. plain reads
 // them without the library, directly into a column's memory.
 type storedValues struct{ offset, size int64 }
 
@@ -51,7 +51,7 @@ func (s *storedColumn) add(p arrowsafe.Page) {
 	s.pages = append(s.pages, storedValues{p.Offset + levels, size})
 }
 
-// levels returns the length of a page's levels in bytes. It returns false if they mark a null or are long.
+// levels returns the length of a page's levels, in bytes. It returns false if the levels mark a null or are long.
 func (s *storedColumn) levels(p arrowsafe.Page) (length int64, ok bool) {
 	if !s.nullable {
 		return 0, p.Levels <= 0
@@ -71,7 +71,8 @@ func (s *storedColumn) levels(p arrowsafe.Page) (length int64, ok bool) {
 	return start + length, true
 }
 
-// of returns the positions if the pages have the given number of rows and end before end, and all have this format.
+// of returns the positions if the pages have the given number of rows, end before the offset end, and all have this
+// format.
 func (s *storedColumn) of(rows, end int64) []storedValues {
 	if s.width == 0 || len(s.pages) == 0 {
 		return nil

@@ -24,7 +24,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// Tasks returns a table version's data files in row order, one task for each. Without options, Tasks uses the current
+// Tasks returns a table version's data files in row order, with one task for each. By default, it uses the current
 // version.
 func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.FileScanTask, error) {
 	if len(o) == 0 {
@@ -41,7 +41,8 @@ func Tasks(ctx context.Context, t *table.Table, o ...table.ScanOption) ([]table.
 }
 
 // cachedTasks maps a weak pointer to a table version in memory, which never changes, to the version's tasks. Reading
-// the tasks from the manifests takes longer than reading a thousand rows, because each manifest's schema is parsed.
+// the tasks from the manifests takes longer than reading a thousand rows, because each manifest's schema has to be
+// parsed.
 var (
 	cachedTasks sync.Map
 	cachedCells atomic.Int64 // the cache's size: the sum of files × columns over all versions
@@ -91,7 +92,7 @@ func Files(ctx context.Context, t *table.Table, o ...table.ScanOption) (files []
 	return files, err
 }
 
-// compareNames orders the files of one commit by the time when they were written. This package names files
+// compareNames orders the files from one commit by the time when they were written. This package names files
 // <partition>-<number>-<id>-<count>.parquet. IDs increase with time. Numbers are not padded, so they cannot be compared
 // as text.
 func compareNames(a, b string) int {
@@ -106,7 +107,7 @@ func compareNames(a, b string) int {
 	return cmp.Or(strings.Compare(idA, idB), cmp.Compare(nA, nB), strings.Compare(a, b))
 }
 
-// BoundsOf returns a function that returns the bounds of a named column in a file, according to the table's metadata.
+// BoundsOf returns a function that returns a named column's bounds in a file, according to the table's metadata.
 func BoundsOf(s *iceberg.Schema, f iceberg.DataFile) func(name string) filter.Bounds {
 	lower, upper, nulls := f.LowerBoundValues(), f.UpperBoundValues(), f.NullValueCounts()
 	return func(name string) filter.Bounds {
@@ -138,7 +139,7 @@ func ToRead(t *table.Table, tasks []table.FileScanTask) []File {
 }
 
 // ReadableByID reports whether readers that find columns by ID, such as DuckDB, find all values. Files that other
-// programs added may lack IDs, or may store lists in Parquet's older form with two levels.
+// programs have added may lack IDs, or may store lists in Parquet's older form with two levels.
 func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTask) bool {
 	isPrimitive := func(f iceberg.NestedField) bool { _, ok := f.Type.(iceberg.PrimitiveType); return ok }
 	if t.Metadata().NameMapping() == nil && !slices.ContainsFunc(t.Schema().Fields(), func(f iceberg.NestedField) bool { return !isPrimitive(f) }) {
@@ -147,7 +148,7 @@ func ReadableByID(ctx context.Context, t *table.Table, tasks []table.FileScanTas
 	scan, err := NewScan(ctx, t, t.Schema(), nil, nil)
 	return err == nil && !slices.ContainsFunc(tasks, func(task table.FileScanTask) bool {
 		readable, err := scan.readableByID(task.File.FilePath())
-		return err != nil || !readable // If there is an error, the scan reports it.
+		return err != nil || !readable // if there is an error, the scan reports it
 	})
 }
 
@@ -176,8 +177,8 @@ func (s *Scan) readableByID(name string) (readable bool, err error) {
 	return true, nil
 }
 
-// UnneededDeletes returns the files of position deletes, and the deletion vectors, that apply only to the files
-// replaced. tasks are all of the table's files.
+// UnneededDeletes returns the position delete files and the deletion vectors that apply only to the files in replaced.
+// tasks are all of the table's files.
 func UnneededDeletes(tasks []table.FileScanTask, replaced []iceberg.DataFile) (positions, vectors []iceberg.DataFile) {
 	paths, kept := Paths(replaced), map[string]bool{}
 	var old []table.FileScanTask
@@ -198,7 +199,7 @@ func HasDeletes(task table.FileScanTask) bool {
 }
 
 // ReadRows reads the rows of files, except the rows in deleted. The rows have their stored types, and end with
-// Iceberg's columns for lineage if the table has them.
+// Iceberg's lineage columns if the table has them.
 func ReadRows(ctx context.Context, t *table.Table, files []table.FileScanTask, deleted Deleted) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		scan, err := NewScan(ctx, t, schema.WithLineage(t.Schema(), t.Metadata().Version()), nil, nil)

@@ -19,10 +19,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// Write writes batches as data files of about fileBytes bytes each. If fileBytes is 0, the table's setting applies.
-// stored has the columns of the batches: the table's columns, optionally followed by Iceberg's two columns for lineage.
+// Write writes batches as data files of about fileBytes bytes each; 0 means the table's setting. stored has the
+// batches' columns: the table's columns, optionally followed by Iceberg's two lineage columns.
 func Write(ctx context.Context, t *table.Table, stored *arrow.Schema, rows sorted.Batches, fileBytes int64) ([]iceberg.DataFile, error) {
-	id, err := uuid.NewV7() // Version 7 IDs increase with time, as compareNames requires.
+	id, err := uuid.NewV7() // version 7 IDs increase with time, as compareNames requires
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +81,10 @@ func hasForeignTypes(columns *arrow.Schema) bool {
 	})
 }
 
-// writeForeign writes to tables of other programs with Iceberg's library, which supports partitions and variants.
+// writeForeign writes to other programs' tables with Iceberg's library, which supports partitions and variants.
 func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arrow.Schema, rows sorted.Batches, options ...table.WriteRecordOption) (written []iceberg.DataFile, err error) {
 	files, ok := foreignFiles{hasNaN: &atomic.Bool{}, footers: &sync.Map{}}, false
-	var rowsErr error // A goroutine of the library sets it, and ends before the loop below does.
+	var rowsErr error // a goroutine in the library sets it, and ends before the loop below does
 	var batches iter.Seq2[arrow.RecordBatch, error] = func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
 			rowsErr = err
@@ -111,7 +111,7 @@ func writeForeign(ctx context.Context, t *table.Table, fs iceio.IO, stored *arro
 		}
 		written = append(written, f)
 	}
-	if rowsErr != nil { // Prefer the cause, because the library may wrap or drop it.
+	if rowsErr != nil { // prefer the cause, because the library may wrap or drop it
 		err = rowsErr
 	}
 	if fileIO, ok := fs.(*icecat.FileIO); ok && err != nil && fileIO.Failure() != nil {

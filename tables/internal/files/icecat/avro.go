@@ -47,7 +47,7 @@ const (
 	ManifestKind AvroKind = "data_file"
 )
 
-// matches reports whether the entries have the kind's field. In a manifest, that field must also be a record, as
+// matches reports whether the entries have the kind's field. In a manifest, this field must also be a record, as
 // Iceberg's library requires.
 func (k AvroKind) matches(s *avro.Schema) bool {
 	return slices.ContainsFunc(s.Root().Fields, func(f avro.SchemaField) bool {
@@ -55,7 +55,7 @@ func (k AvroKind) matches(s *avro.Schema) bool {
 	})
 }
 
-// countAvro adds an Avro file to a budget. It returns an error if the budget is then exceeded. isNormal is false for a
+// countAvro adds an Avro file to a budget, and returns an error if the budget is then exceeded. isNormal is false for a
 // manifest that normalize may change.
 func countAvro(ctx context.Context, file io.Reader, size int64, kind AvroKind, budget *Budget) (isNormal bool, err error) {
 	budget.bytes += size // countingCodec adds only decompressed blocks; size covers the parts that are not compressed

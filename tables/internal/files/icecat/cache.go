@@ -71,9 +71,9 @@ const maxAnswerBytes = 8 << 20
 // answer is the result of Lookup for one table.
 type answer struct{ location, rules string }
 
-// answers caches the results of Lookup from SQLite. A commit through any connection, in this process or another, makes
-// them outdated. To detect that, each lookup asks SQLite for the database version on a separate connection, which is
-// far cheaper than a query.
+// answers caches results of Lookup from SQLite. A commit through any connection, in this process or another, makes them
+// outdated. To detect this, each lookup asks SQLite for the database version on a separate connection, which is far
+// cheaper than a query.
 type answers struct {
 	driver driver.Driver
 	dsn    string

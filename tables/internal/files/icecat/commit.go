@@ -27,8 +27,8 @@ type Change struct {
 	// Info is shown in listings. Changes by other engines have no Info; listings then use the metadata.
 	Info   *Info
 	PutIDs []PutID
-	// Restored is the location of the table's earlier metadata whose rows the change brings back, with the IDs of its
-	// puts.
+	// Restored is the location of the table's earlier metadata whose rows the change brings back, along with the IDs of
+	// its puts.
 	Restored string
 	// Inline stores the new metadata, which must be small, in the database until the next change. The metadata file is
 	// then not synced.
@@ -69,7 +69,7 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 			c.cache.drop(ch.Base.MetadataLocation())
 		}
 		if ch.Result != nil {
-			// Use the catalog's own FileIO, because the change's FileIO would keep its list of written files in memory.
+			// Use the catalog's own FileIO: the change's FileIO would keep its list of written files in memory.
 			location, fileIO := ch.Result.MetadataLocation(), ch.IOs[len(ch.IOs)-1]
 			ch.Result = c.Staged(ch.Namespace, ch.Name, ch.New, location, c.reader)
 			written := fileIO.Written()
@@ -79,8 +79,8 @@ func (c *Catalog) Commit(ctx context.Context, hooks []TxHook, changes ...*Change
 	return nil
 }
 
-// Stage writes the new metadata of a change, and syncs all files of the change. Commit does so for changes that are not
-// staged.
+// Stage writes a change's new metadata, and syncs all of the change's files. Commit does the same for changes that have
+// not been staged.
 func (c *Catalog) Stage(ch *Change) error {
 	if ch.Result != nil {
 		return nil
@@ -103,7 +103,7 @@ func (c *Catalog) Stage(ch *Change) error {
 		fileIO := ch.IOs[len(ch.IOs)-1]
 		if ch.Inline {
 			ch.inlineJSON, fileIO.noSync = b, true
-		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // Sync the directory, because it may have been created without a sync.
+		} else if dir, err := c.ownPath(ch.New.Location()); err == nil { // it may have been created without a sync
 			fileIO.syncLater(dir)
 			fileIO.syncLater(filepath.Dir(dir))
 		}
@@ -120,8 +120,8 @@ func (c *Catalog) Stage(ch *Change) error {
 	return nil
 }
 
-// metadataVersion returns the number at the start of a metadata file's name, or 0 if the name has no number, as in
-// files of other engines.
+// metadataVersion returns the number at the start of a metadata file's name. It returns 0 if the name has no number, as
+// in other engines' files.
 func metadataVersion(location string) int {
 	prefix, _, _ := strings.Cut(path.Base(location), "-")
 	v, err := strconv.Atoi(prefix)
@@ -150,7 +150,7 @@ func (ch *Change) apply(t *transaction) {
 		t.err = ErrConflict
 	}
 	// Delete the record of an inline table's old metadata file. The file was never synced, so it may be missing, and a
-	// missing file with a record would be reported as damaged.
+	// missing file that has a record would be reported as damaged.
 	if oldLocation != nil && t.exec(deleteInline, *oldLocation) > 0 {
 		t.exec(`DELETE FROM partd_files WHERE path=?`, *oldLocation)
 	}
@@ -167,7 +167,7 @@ func (ch *Change) apply(t *transaction) {
 // forget removes a deleted table's records from the database, so that the next Sweep finds the table's files unused.
 func (ch *Change) forget(t *transaction, oldLocation string) {
 	t.reindex(TableName{ch.Namespace, ch.Name}, "null")
-	uuid := "" // A damaged table's UUID is unknown; the IDs of its puts expire later.
+	uuid := "" // a damaged table's UUID is unknown; the IDs of its puts expire later
 	location, _, _ := strings.Cut(oldLocation, "/metadata/")
 	if ch.Base != nil {
 		uuid, location = ch.Base.Metadata().TableUUID().String(), ch.Base.Location()
@@ -175,13 +175,13 @@ func (ch *Change) forget(t *transaction, oldLocation string) {
 	t.exec(deleteInfo, uuid, ch.Namespace, ch.Name)
 	// A restore from a snapshot needs the IDs.
 	t.exec(`DELETE FROM partd_ids WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
-	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // Otherwise the table has no files in the warehouse.
+	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // otherwise, the table has no files here
 		// The files were in use until now, so their grace period must start with the next Sweep.
 		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
 
-// record adds the change's records to the database, except the metadata location, which apply sets.
+// record adds the change's records to the database. apply sets the metadata location.
 func (ch *Change) record(t *transaction) {
 	uuid := ch.New.TableUUID().String()
 	if ch.Info != nil {
@@ -237,9 +237,8 @@ func (c *Catalog) Rename(ctx context.Context, from, to TableName) error {
 	})
 }
 
-// CheckVacant returns a hook that fails if a location contains metadata of a current table, or of a table in a snapshot
-// that belongs to a different namespace. The hook is needed because another commit may have created a table there in
-// the meantime.
+// CheckVacant returns a hook that fails if a location contains metadata of a current table, or of a table in another
+// namespace's snapshot. The hook is needed because another commit may have created a table there in the meantime.
 func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`

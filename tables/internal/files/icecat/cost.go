@@ -8,12 +8,12 @@ const (
 
 	costPerValue = 64        // additional bytes per value, because a short value can become a large struct
 	maxValues    = 1 << 20   // maximum number of values in a JSON text
-	maxPasses    = 192 << 20 // maximum of the bytes that the decoder reads, summed over all nesting levels
+	maxPasses    = 192 << 20 // maximum number of bytes that the decoder reads, summed over all nesting levels
 )
 
-// DecodedCost returns the memory for decoding a client's JSON, in bytes. It rejects JSON with too many values or
-// levels: the decoder cannot be interrupted, and reads a nested schema once for each level around it. The error lacks a
-// subject, such as "the body", which the caller must add.
+// DecodedCost returns the memory, in bytes, for decoding a client's JSON. It rejects JSON that has too many values or
+// levels: the decoder cannot be interrupted, and reads a nested schema once for each level around it. The error has no
+// subject; the caller must add one, such as "the body".
 func DecodedCost(b []byte) (int64, error) {
 	level, inString := int64(1), false
 	var passes, values int64

@@ -47,7 +47,7 @@ type database struct {
 type transaction struct {
 	ctx     context.Context
 	tx      *sql.Tx
-	changes []*Change // changes of tables that Catalog.Commit applies
+	changes []*Change // table changes that Catalog.Commit applies
 	err     error
 }
 
@@ -56,8 +56,8 @@ type transaction struct {
 func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err error) {
 	file := url.URL{Scheme: "file", Path: filepath.Join(dir, "catalog.db")}
 	dsn := file.String() + "?_pragma=busy_timeout(60000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
-	// A snapshot of 10,000 tables changes 900 pages. This cache keeps the pages in memory until the commit. Only the
-	// method checkpoint, and the last Close, move pages from the log to catalog.db.
+	// A snapshot of 10,000 tables changes 900 pages. This cache keeps the pages in memory until the commit. Pages are
+	// moved from the log to catalog.db only by the method checkpoint and by the last Close.
 	writes, err = sql.Open(sqliteDriver, dsn+"&_txlock=immediate&_pragma=cache_size(-16384)&_pragma=wal_autocheckpoint(0)")
 	if err != nil {
 		return nil, nil, nil, err
@@ -70,8 +70,8 @@ func openSQLite(dir string) (writes, reads *sql.DB, lookupCache *answers, err er
 }
 
 // OpenPostgres opens a PostgreSQL database, with one connection pool for writing and one for reading. If readOnly is
-// true, both reject changes. Package tables/postgres sets this variable, so programs that do not import that package do
-// not link the client.
+// true, both reject changes. Package tables/postgres sets this variable, so that only programs that import it link the
+// client.
 var OpenPostgres = func(url string, readOnly bool) (writes, reads *sql.DB, err error) {
 	return nil, nil, errors.New(`this program contains no PostgreSQL client: add import _ "github.com/go-partd/partd/tables/postgres"`)
 }
@@ -92,7 +92,7 @@ func (t *transaction) strings(q string, args ...any) (column []string) {
 	if t.err == nil {
 		column, t.err = stringsOf(t.ctx, t.tx, q, args...)
 		if t.err != nil {
-			return nil // not the rows before the error
+			return nil // do not return the rows before the error
 		}
 	}
 	return column
@@ -159,7 +159,7 @@ func (d *database) strings(ctx context.Context, q string, args ...any) ([]string
 	return stringsOf(ctx, d.reads, q, args...)
 }
 
-// firstString returns the first string in a query's result, or "" if it is empty.
+// firstString returns the first string in a query's result, or "" if the result is empty.
 func (d *database) firstString(ctx context.Context, q string, args ...any) (string, error) {
 	column, err := d.strings(ctx, q, args...)
 	if err != nil || len(column) == 0 {
@@ -182,7 +182,7 @@ func stringsOf(ctx context.Context, db querier, q string, args ...any) (column [
 var ErrRolledBack = fmt.Errorf("the transaction was rolled back: %w", table.ErrCommitFailed)
 
 // commit commits a transaction. If the outcome is unknown, the error wraps partd.ErrUnknownOutcome. If the context was
-// canceled, package sql has already rolled back.
+// canceled, package sql has already rolled the transaction back.
 func commit(tx *sql.Tx) error {
 	err := tx.Commit()
 	switch {

@@ -46,9 +46,9 @@ func (l *listFile) Close() error {
 	return errors.Join(err, w.Close())
 }
 
-// withEmptyBounds returns a manifest list in which the bounds of partition values that are empty texts or bytes are
-// set. iceberg-go 0.7 writes null instead, which readers take for "all values are null", so that they skip the
-// manifest. A list without such bounds is returned as it is.
+// withEmptyBounds returns a manifest list with bounds for partition values that are empty strings or bytes. iceberg-go
+// 0.7 writes null instead, which readers take to mean that all values are null, so they skip the manifest. A list that
+// needs no such bounds is returned unchanged.
 func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list), ocf.WithReaderSchema(listEntrySchema))
 	if err != nil {
@@ -87,7 +87,7 @@ func (f *FileIO) withEmptyBounds(list []byte) ([]byte, error) {
 	return setEmptyBounds(list, empty)
 }
 
-// listEntry has the fields of a manifest list's entry that withEmptyBounds needs.
+// listEntry has the fields of a manifest list entry that withEmptyBounds needs.
 type listEntry struct {
 	Manifest   string `avro:"manifest_path"`
 	Partitions *[]struct {
@@ -103,8 +103,8 @@ var listEntrySchema = avro.MustParse(`{"type": "record", "name": "manifest_file"
 		{"name": "contains_nan", "type": ["null", "boolean"], "default": null},
 		{"name": "lower_bound", "type": ["null", "bytes"], "default": null}]}}]}]}`)
 
-// setEmptyBounds sets missing bounds to the empty text, in the given partition fields of the entries with the given
-// numbers.
+// setEmptyBounds sets missing bounds to the empty string. It does so in the given partition fields of the entries,
+// which are given by number.
 func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list))
 	if err != nil {
@@ -141,7 +141,8 @@ func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	}
 }
 
-// emptyFields returns those of the given partition fields in which a file of a manifest has an empty text or no bytes.
+// emptyFields returns those of the given partition fields in which one of a manifest's files has an empty string or no
+// bytes.
 func (f *FileIO) emptyFields(location string, fields []int) (empty []int, err error) {
 	content, err := f.ReadFile(location)
 	if err != nil {

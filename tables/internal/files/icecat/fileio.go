@@ -39,8 +39,8 @@ func (w WrittenFile) Check(size int64, hash xxh3.Uint128) error {
 	return nil
 }
 
-// records contains what the catalog knows about files: their sizes and checksums, which are in the database, and
-// caches of what was parsed.
+// records contains what the catalog knows about files: their sizes and checksums, which are in the database, and caches
+// of parsed files.
 type records struct {
 	*database
 	*warehouse
@@ -54,12 +54,12 @@ type records struct {
 }
 
 // FileIO is the file system that Iceberg's library uses. Closing a file starts a sync in the background. The syncs run
-// concurrently, so that the disk can combine them; Sync waits for all of them, and syncs the directories. FileIO
-// records the files that it writes: a commit stores the records, or removes the files if it fails.
+// concurrently, so that the disk can combine them; Sync waits for all of them, and then syncs the directories. FileIO
+// records the files that it writes. A commit stores these records or, if it fails, removes the files.
 type FileIO struct {
 	records *records
 	noSync  bool
-	skipVet bool // do not check manifests and manifest lists with vet, because the caller checks them
+	skipVet bool // do not check manifests and manifest lists with vet, because the caller does
 	syncs   errgroup.Group
 
 	mu       sync.Mutex
@@ -75,7 +75,7 @@ func (r *records) NewIO() *FileIO {
 	return f
 }
 
-// NewCheckIO returns a FileIO that does not check manifests and manifest lists, because its caller checks them.
+// NewCheckIO returns a FileIO that does not check manifests and manifest lists, because its caller does.
 func (r *records) NewCheckIO() *FileIO {
 	f := r.NewIO()
 	f.skipVet = true
@@ -97,7 +97,7 @@ type Remote interface {
 	HasFiles(ctx context.Context) (bool, error)
 	// Size returns a file's size in the bucket, even if there is a local copy.
 	Size(name string) (int64, error)
-	// Expect sets a function that returns a file's recorded size and hash. known is false for files of other engines.
+	// Expect sets a function that returns a file's recorded size and hash. known is false for other engines' files.
 	Expect(func(name string) (size int64, hash xxh3.Uint128, known bool, err error))
 	// Pin returns the path of a local copy of a file. The copy exists until release is called.
 	Pin(name string) (path string, release func(), err error)
@@ -129,7 +129,7 @@ func (f *FileIO) create(name string) (iceio.FileWriter, error) {
 	}
 	dir := filepath.Dir(p)
 	file, err := f.records.fs.OpenFile(p, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // A concurrent Sweep may keep removing the directory while it is empty.
+	for attempt := 0; errors.Is(err, fs.ErrNotExist) && attempt < 10; attempt++ { // a concurrent Sweep may keep removing the empty directory
 		if err := f.records.fs.MkdirAll(dir, 0o777); err != nil {
 			return nil, err
 		}
@@ -146,7 +146,7 @@ func (f *FileIO) create(name string) (iceio.FileWriter, error) {
 	return w, nil
 }
 
-// fail records and returns err, an error from writing a file.
+// fail records err, an error from writing a file, and returns it.
 func (f *FileIO) fail(err error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,8 +199,8 @@ func (f *FileIO) Written() []WrittenFile {
 	return f.written
 }
 
-// RemoveWritten removes all written files, after a commit that certainly failed. If it cannot remove a file, Sweep does
-// so later.
+// RemoveWritten removes all written files, after a commit that has certainly failed. If a file cannot be removed, Sweep
+// removes it later.
 func (f *FileIO) RemoveWritten() { f.RemoveAllAfter(0) }
 
 // RemoveFailed removes all written files if err means that a commit failed. If the outcome is unknown, it leaves them
@@ -247,8 +247,8 @@ func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
 	return n, err
 }
 
-// Close starts a background sync, which then closes the file. It also returns an earlier error of Write, because some
-// callers ignore Write's errors.
+// Close starts a background sync, which then closes the file. It also returns an earlier error from Write, because some
+// callers ignore errors from Write.
 func (w *newFile) Close() error {
 	if w.file == nil {
 		return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// FileAt returns the catalog's record of a file, and reports whether there is one. Files that other engines wrote have
-// no record.
+// FileAt returns the catalog's record of a file, and reports whether there is one. Files from other engines have no
+// record.
 func (r *records) FileAt(ctx context.Context, location string) (WrittenFile, bool, error) {
 	w := WrittenFile{Path: location}
 	var hash []byte
@@ -48,8 +48,8 @@ func (r *records) RecordFiles(ctx context.Context, f *FileIO) error {
 	return r.inTx(ctx, func(t *transaction) { f.record(t, "") })
 }
 
-// Protect restarts the grace period of a file: no Sweep removes the file before the period ends. Protect returns false
-// if a Sweep is already removing the file.
+// Protect restarts a file's grace period: no Sweep removes the file before the period ends. Protect returns false if a
+// Sweep is already removing the file.
 func (r *records) Protect(ctx context.Context, location string) (exists bool, err error) {
 	path, err := r.local(location)
 	if err != nil {
@@ -57,7 +57,7 @@ func (r *records) Protect(ctx context.Context, location string) (exists bool, er
 	}
 	err = r.inTx(ctx, func(t *transaction) {
 		t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
-		exists = t.exec(`UPDATE partd_files SET uuid='' WHERE path=?`, location) > 0 // not only replaced any more
+		exists = t.exec(`UPDATE partd_files SET uuid='' WHERE path=?`, location) > 0 // no longer just replaced
 	})
 	return exists, err
 }
@@ -75,8 +75,8 @@ func (w *warehouse) Size(location string) (int64, error) {
 	return info.Size, err
 }
 
-// CopyOf looks up the table whose metadata is at location. If that table is an unchanged copy from another warehouse,
-// CopyOf returns the original's metadata location. Otherwise it returns "".
+// CopyOf looks up the table whose metadata is at location. If the table is an unchanged copy from another warehouse,
+// CopyOf returns the original's metadata location. Otherwise, it returns "".
 func (r *records) CopyOf(ctx context.Context, location string) (string, error) {
 	return r.firstString(ctx, `SELECT source FROM partd_copies WHERE location=?`, location)
 }

@@ -1,7 +1,7 @@
 // Package icecat implements an Iceberg catalog on SQLite or PostgreSQL, and manages the files of its tables. In a
 // directory, the catalog is catalog.db and data/<table>/{data,metadata}/. The files can also be in a bucket. The
 // database has the tables of pyiceberg's SqlCatalog, and tables of our own that change in the same transactions.
-// Several processes can use a catalog concurrently. If the metadata changed after a change was staged, the change's
+// Several processes can use a catalog concurrently. If a table's metadata has changed since a change was staged, the
 // commit fails with [ErrConflict].
 package icecat
 
@@ -35,19 +35,19 @@ type Options struct {
 	Root       string       // location of the files for other engines, such as s3://bucket/prefix; "" means the directory
 	Database   string       // URL of a PostgreSQL database; "" means catalog.db in the directory
 	ReadOnly   bool         // reject changes; the catalog then writes only copies of catalog.db, into CopyDir
-	CopyDir    string       // if not "", directory with a copy of catalog.db that is used instead of the original
-	CopyAgain  func() error // makes the copy again, because another process may have written the files meanwhile
+	CopyDir    string       // directory with a copy of catalog.db to use instead of the original; "" means none
+	CopyAgain  func() error // makes the copy again, because another process may have written the files in the meantime
 	CacheBytes int64        // memory limit, in bytes, for parsed metadata
 	Logger     *slog.Logger
-	Rebuild    bool // replace the files of an SQLite database, which are damaged
+	Rebuild    bool // replace the damaged files of an SQLite database
 
 	// Committing is called before (done is false) and after (done is true) each transaction that changes the database.
 	// Tests use it to simulate a power failure.
 	Committing func(done bool)
 }
 
-// Catalog is an open catalog. Its embedded types manage the parts of the catalog, and its own methods commit changes to
-// several parts. It is safe for concurrent use.
+// Catalog is an open catalog. Its embedded types manage the parts of the catalog; its own methods commit changes that
+// affect several parts. It is safe for concurrent use.
 type Catalog struct {
 	id string
 	*database
@@ -61,7 +61,7 @@ type Catalog struct {
 	sweeper
 }
 
-// checkExists returns an error if there are files of tables, but no SQLite database.
+// checkExists returns an error if there are table files, but no SQLite database.
 func (c *Catalog) checkExists(ctx context.Context, o Options) error {
 	path := filepath.Join(c.sealer.dir, "catalog.db")
 	if i, err := os.Stat(path); o.Database != "" || o.Rebuild || err == nil && i.Size() > 0 { // an interrupted rebuild can leave an empty file
@@ -74,7 +74,7 @@ func (c *Catalog) checkExists(ctx context.Context, o Options) error {
 	return &Damaged{File: path, Err: fs.ErrNotExist, Remedy: remedyRebuild + "; if the catalog is elsewhere, give its directory, or PostgreSQL's URL"}
 }
 
-// hasFiles reports whether there are files of tables.
+// hasFiles reports whether there are table files.
 func (c *Catalog) hasFiles(ctx context.Context) (bool, error) {
 	if r, ok := c.fs.(Remote); ok {
 		return r.HasFiles(ctx)
@@ -171,7 +171,7 @@ func (c *Catalog) prepare(ctx context.Context) (err error) {
 	defer func() { err = canceled.Explain(ctx, err) }()
 	db, isReader := c.writes, c.database.readOnly && c.postgres
 	if isReader {
-		db = c.reads // A transaction on the connection for writing would block other processes.
+		db = c.reads // a transaction on the connection for writing would block other processes
 	}
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {

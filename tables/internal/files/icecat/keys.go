@@ -9,20 +9,20 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// KeyLifetime is how long, at least, the catalog remembers an idempotency key, unless its scope has more than maxKeys
-// newer ones.
+// KeyLifetime is how long the catalog remembers an idempotency key, at least, unless the key's scope has more than
+// maxKeys newer ones.
 const KeyLifetime = 24 * time.Hour
 
-var maxKeys = 100_000 // limit on the keys of a scope
+var maxKeys = 100_000 // limit on the keys in a scope
 
-// ErrKeyExists means that a request with the same idempotency key was answered before. Nothing was committed.
+// ErrKeyExists means that a request with the same idempotency key has already been answered. Nothing was committed.
 var ErrKeyExists = errors.New("a request with this idempotency key was answered before")
 
 // Key is a request's idempotency key, with the answer to the request.
 type Key struct {
 	ID          string
 	Fingerprint string // identifies the caller and the request
-	Scope       string // the caller and the changed object; failed requests of a caller share a scope
+	Scope       string // the caller and the changed object; a caller's failed requests share a scope
 	Status      int    // HTTP status
 	Answer      string // body; "" if there is none, or if it contains the metadata at Location
 	UUID        string // UUID of the table that the request committed; set by the commit
@@ -32,7 +32,7 @@ type Key struct {
 type keyContext struct{}
 
 // WithKey returns a context for a request. The transaction that makes the request's change also records the key. If the
-// key is recorded already, the transaction fails with ErrKeyExists.
+// key has already been recorded, the transaction fails with ErrKeyExists.
 func WithKey(ctx context.Context, k *Key) context.Context {
 	return context.WithValue(ctx, keyContext{}, k)
 }
@@ -45,8 +45,8 @@ func KeyHooks(ctx context.Context) []TxHook {
 	return []TxHook{(*transaction).recordKey}
 }
 
-// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys of a scope with
-// too many, and some expired keys.
+// recordKey records the key of the transaction's context, if there is one. It forgets the oldest keys in a scope that
+// has too many, and some expired keys.
 func (t *transaction) recordKey() {
 	k, _ := t.ctx.Value(keyContext{}).(*Key)
 	if k == nil {
@@ -64,14 +64,14 @@ func (t *transaction) recordKey() {
 	t.exec(trimKeys, k.Scope, maxKeys)
 }
 
-// AddKey records the key of ctx in its own transaction, for a request that changes nothing. If the key is recorded
-// already, it returns ErrKeyExists.
+// AddKey records ctx's key in a separate transaction, for a request that changes nothing. If the key has already been
+// recorded, it returns ErrKeyExists.
 func (d *database) AddKey(ctx context.Context) error { return d.inTx(ctx, (*transaction).recordKey) }
 
-// Key returns the recorded key with an ID, or nil if there is none. If its fingerprint is another one, the answer,
-// which may be large, is left out.
+// Key returns the recorded key with the given ID, or nil if there is none. If its fingerprint differs, the answer,
+// which may be large, is omitted.
 func (d *database) Key(ctx context.Context, id, fingerprint string) (*Key, error) {
-	if d.readOnly { // Nothing can be recorded, and an old catalog has no table of keys.
+	if d.readOnly { // nothing can be recorded, and an old catalog has no table of keys
 		return nil, nil
 	}
 	k := &Key{ID: id}

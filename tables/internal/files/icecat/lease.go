@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TakeLease takes or extends the lease with a name for a holder. It returns false if another holder has the lease. An
-// end that is much later than d from now is ignored, because somebody has set the clock back.
+// TakeLease takes or extends a named lease for a holder. It returns false if another holder has the lease. If the other
+// lease would last much longer than duration from now, it is ignored, because somebody must have set the clock back.
 func (d *database) TakeLease(ctx context.Context, name, holder string, duration time.Duration) (ok bool, err error) {
 	err = d.inTx(ctx, func(t *transaction) {
 		now := time.Now()
@@ -25,13 +25,13 @@ func (d *database) TakeLease(ctx context.Context, name, holder string, duration 
 			t.putInfo("lease "+name, fmt.Sprintf("%d %s", now.Add(duration).UnixMilli(), holder))
 		}
 	})
-	if errors.Is(wrapConflict(err), ErrConflict) { // somebody else tries at the same time
+	if errors.Is(wrapConflict(err), ErrConflict) { // another process tries at the same time
 		return false, nil
 	}
 	return ok && err == nil, err
 }
 
-// DropLease ends a lease that the holder has.
+// DropLease ends a lease if the holder has it.
 func (d *database) DropLease(ctx context.Context, name, holder string) error {
 	return d.inTx(ctx, func(t *transaction) {
 		t.exec(`DELETE FROM partd_info WHERE key=? AND value LIKE ?`, "lease "+name, "% "+holder)
@@ -52,7 +52,8 @@ func (d *database) SetMoment(ctx context.Context, name string, at time.Time) err
 	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, at.UTC().Format(time.RFC3339)) })
 }
 
-// Origins returns the IDs of the catalogs whose tables this catalog got as a whole, by copies, backups or a restore.
+// Origins returns the IDs of the catalogs all of whose tables this catalog has received, by copies, backups or a
+// restore.
 func (d *database) Origins(ctx context.Context) ([]string, error) {
 	return d.strings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)
 }

@@ -25,10 +25,10 @@ type Listed struct {
 	Info
 }
 
-// Totals returns the numbers of rows, bytes and files in a table according to a snapshot's summary. Rows does not
-// include rows deleted by deletion vectors. It includes rows that other programs deleted by equality, or by position
-// delete files in format version 2: these files may outlive the deleted rows, so that their counts cannot be
-// subtracted.
+// Totals returns the numbers of rows, bytes and files in a table, according to a snapshot's summary. Rows does not
+// include rows deleted by deletion vectors. It does include rows that other programs deleted by equality delete files,
+// or by position delete files in format version 2: these files may outlive the rows that they delete, so their counts
+// cannot be subtracted.
 func Totals(s *table.Snapshot) (rows, bytes, files int64) {
 	if s.Summary == nil {
 		return 0, 0, 0
@@ -51,23 +51,24 @@ func listed(meta table.Metadata) Listed {
 	return l
 }
 
-// listings lists tables from what the database records about them.
+// listings lists tables, using what the database records about them.
 type listings struct {
 	*database
 	loader *loader
 }
 
-// listPage limits the tables that one query of List reads. Between queries, a slow caller does not occupy a connection.
+// listPage is the maximum number of tables that one query by List reads, so that a slow caller does not hold a
+// connection.
 const listPage = 1000
 
-// List calls f for each table of a namespace, sorted by name, until f returns false. If another engine has changed a
+// List calls f for each table in a namespace, sorted by name, until f returns false. If another engine has changed a
 // table, List reads the table's metadata.
 func (ls *listings) List(ctx context.Context, namespace string, f func(Listed) bool) error {
 	return ls.pages(ctx, f, selectTables+` AND t.table_namespace=? AND t.table_name>? ORDER BY t.table_name LIMIT ?`, namespace)
 }
 
-// pages calls f for each table that q selects, page by page. The last two arguments of q, which pages adds, are the
-// last name on the previous page and the limit.
+// pages calls f for each table that q selects, page by page. It adds the last two arguments of q itself: the last name
+// on the previous page, and the limit.
 func (ls *listings) pages(ctx context.Context, f func(Listed) bool, q string, args ...any) error {
 	for lastName := ""; ; {
 		page, err := ls.listed(ctx, q, append(slices.Clip(args), lastName, listPage)...)
@@ -150,7 +151,7 @@ func (ls *listings) listed(ctx context.Context, q string, args ...any) ([]Listed
 	return page, nil
 }
 
-// ByUUID returns the name that the catalog has recorded for the table with a UUID.
+// ByUUID returns the name that the catalog has recorded for the table with the given UUID.
 func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err error) {
 	err = ls.reads.QueryRowContext(ctx, `SELECT namespace, name FROM partd_tables WHERE uuid=?`, uuid).Scan(&n.Namespace, &n.Name)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -159,8 +160,7 @@ func (ls *listings) ByUUID(ctx context.Context, uuid string) (n TableName, err e
 	return n, canceled.Explain(ctx, err)
 }
 
-// Recorded returns the names of the given tables by UUID, but leaves out tables that another program changed or
-// deleted.
+// Recorded returns the names of the given tables, by UUID. It omits tables that another program has changed or deleted.
 func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]TableName, error) {
 	names := make(map[string]TableName, len(uuids))
 	for chunk := range slices.Chunk(uuids, 500) {
@@ -185,7 +185,7 @@ func (ls *listings) Recorded(ctx context.Context, uuids []string) (map[string]Ta
 	return names, nil
 }
 
-// UUIDs returns the names of all tables by UUID. If tables are damaged, it returns all others, and an error that wraps
+// UUIDs returns the names of all tables, by UUID. If tables are damaged, it returns the others, and an error that wraps
 // ErrContent.
 func (ls *listings) UUIDs(ctx context.Context) (map[string]TableName, error) {
 	names := map[string]TableName{}
@@ -229,8 +229,8 @@ func (ls *listings) eachTable(ctx context.Context, f func(TableName, *table.Tabl
 // maxFindKeys limits the keys in a search, because SQLite limits the complexity of a query.
 const maxFindKeys = 100
 
-// Find calls f for the tables of a namespace with the given metadata, sorted by name, until f returns false. f must
-// check the metadata, because Find can also return other tables.
+// Find calls f for the tables in a namespace that have the given metadata, sorted by name, until f returns false. f
+// must check the metadata, because Find can also pass it other tables.
 func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]any, f func(Listed) bool) error {
 	var q strings.Builder
 	var args []any
@@ -268,13 +268,13 @@ func (ls *listings) Find(ctx context.Context, namespace string, meta map[string]
 	return nil
 }
 
-// Unlisted returns the names of tables in a namespace that other engines created or renamed. The tables may no longer
-// exist.
+// Unlisted returns the names of tables in a namespace that other engines have created or renamed. The tables may no
+// longer exist.
 func (ls *listings) Unlisted(ctx context.Context, namespace string) ([]string, error) {
 	return ls.strings(ctx, `SELECT name FROM partd_unlisted WHERE namespace=?`, namespace)
 }
 
-// Names returns at most limit sorted names of a namespace's tables, all after the given name.
+// Names returns the names of tables in a namespace, sorted: at most limit names, all after the given one.
 func (ls *listings) Names(ctx context.Context, namespace, after string, limit int) ([]string, error) {
 	return ls.strings(ctx, `SELECT table_name FROM iceberg_tables WHERE catalog_name='`+Name+`' AND table_namespace=?
 		AND table_name>? ORDER BY 1 LIMIT ?`, namespace, after, limit)

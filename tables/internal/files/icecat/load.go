@@ -38,7 +38,7 @@ func (l *loader) Lookup(ctx context.Context, namespace, name string) (location, 
 	if err := canceled.Err(ctx); err != nil {
 		return "", "", err
 	}
-	if l.postgres { // The PostgreSQL client prepares statements itself.
+	if l.postgres { // the PostgreSQL client prepares statements itself
 		result, err := scanAnswer(l.reads.QueryRowContext(ctx, selectLocation, namespace, name))
 		return result.location, result.rules, canceled.Explain(ctx, err)
 	}
@@ -141,8 +141,8 @@ func (l *loader) RestoreMetadataFile(ctx context.Context, location string) error
 	return err
 }
 
-// If a table's metadata is in the database, loadInline returns the table. Otherwise it returns nil. If the metadata
-// file is lost, loadInline writes it again, because other engines read it.
+// loadInline returns a table whose metadata is in the database, or nil if it is not. If the metadata file is lost,
+// loadInline writes it again, because other engines read it.
 func (l *loader) loadInline(ctx context.Context, namespace, name, location string) (*table.Table, int64, error) {
 	var recorded []byte
 	err := l.reads.QueryRowContext(ctx, `SELECT metadata FROM partd_light WHERE location=?`, location).Scan(&recorded)
@@ -159,7 +159,7 @@ func (l *loader) loadInline(ctx context.Context, namespace, name, location strin
 	if stored, err := l.reader.ReadFile(location); !l.readOnly && (err != nil || !bytes.Equal(stored, recorded)) {
 		fileIO := l.records.NewIO()
 		_ = fileIO.Remove(location)                                          // the file may not exist
-		_ = errors.Join(fileIO.WriteFile(location, recorded), fileIO.Sync()) // If this fails, the next load tries again.
+		_ = errors.Join(fileIO.WriteFile(location, recorded), fileIO.Sync()) // if this fails, the next load tries again
 	}
 	return l.Staged(namespace, name, meta, location, l.reader), int64(len(recorded)), nil
 }

@@ -24,7 +24,7 @@ const (
 	UpdatedKey = "_updated"
 )
 
-// Info is what listings show of a table besides its metadata.
+// Info is what listings show about a table besides its metadata.
 type Info struct {
 	Updated  time.Time
 	Metadata map[string]any // as returned by ParseMetadata
@@ -58,7 +58,7 @@ func Canonical(v any) string {
 	return string(b)
 }
 
-// normalizeNumbers gives equal numbers in a value the same notation: 1.0 and 10e-1 become 1e0.
+// normalizeNumbers gives equal numbers in a value the same notation: 1.0 and 10e-1 both become 1e0.
 func normalizeNumbers(v any) any {
 	switch v := v.(type) {
 	case json.Number:
@@ -90,7 +90,7 @@ func normalizeNumber(n json.Number) json.Number {
 	switch {
 	case significant == "":
 		return "0"
-	case hasExponent && err != nil: // The exponent is too large, so the number equals only itself.
+	case hasExponent && err != nil: // the exponent is too large, so the number equals only itself
 		return n
 	case negative:
 		text = "-" + significant

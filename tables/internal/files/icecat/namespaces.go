@@ -24,7 +24,7 @@ func (n namespaces) HasNamespace(ctx context.Context, namespace string) (bool, e
 func (n namespaces) DropNamespace(ctx context.Context, namespace string) error {
 	return n.inTx(ctx, func(t *transaction) {
 		t.exec(deleteNamespace, namespace)
-		if len(t.strings(selectNamespace, namespace)) == 0 { // also if another transaction dropped it first
+		if len(t.strings(selectNamespace, namespace)) == 0 { // even if another transaction dropped it first
 			t.recordKey()
 		}
 	})

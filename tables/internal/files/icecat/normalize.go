@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/avro/ocf"
 )
 
-// normalizedFields is the schema of the fields, besides bounds, that normalize can change, with placeholders for the
-// name of the outer field, and for the name and namespace of its record.
+// normalizedFields is the schema of the fields, besides bounds, that normalize can change. It has placeholders for the
+// name of the outer field, and for the name and namespace of that field's record.
 const normalizedFields = `{"name": %q, "type": {"type": "record", "name": %q, "namespace": %q, "fields": [
 	{"name": "file_format", "type": "string", "default": ""},
 	{"name": "referenced_data_file", "type": ["null", "string"], "default": null}]}}`
@@ -35,7 +35,7 @@ func hasNanoseconds(metadata map[string][]byte) bool {
 	return bytes.Contains(metadata["schema"], []byte("timestamp_ns")) || bytes.Contains(metadata["schema"], []byte("timestamptz_ns"))
 }
 
-// trustedBounds returns the bounds of the columns that have another type than a time in nanoseconds.
+// trustedBounds returns the bounds of the columns that are not times in nanoseconds.
 func trustedBounds(s *iceberg.Schema, bounds []any) []any {
 	return slices.DeleteFunc(slices.Clone(bounds), func(bound any) bool {
 		b, _ := bound.(map[string]any)
@@ -45,8 +45,8 @@ func trustedBounds(s *iceberg.Schema, bounds []any) []any {
 	})
 }
 
-// normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes names of file formats in
-// lower case, and an empty path instead of null for an entry that refers to no data file. Its bounds of times in
+// normalize returns a manifest in the form that Iceberg's library requires. DuckDB writes the names of file formats in
+// lower case, and, for an entry that refers to no data file, an empty path instead of null. Its bounds on times in
 // nanoseconds can exclude values in the file, so normalize removes them.
 func normalize(content []byte) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(content))

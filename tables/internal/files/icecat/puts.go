@@ -18,12 +18,12 @@ type PutID struct {
 	At time.Time
 }
 
-// PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with a UUID.
+// PutsWithPrefix returns the IDs of puts that begin with prefix and are committed to the table with the given UUID.
 func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
 	return p.strings(ctx, `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }
 
-// PutsApplied returns the IDs whose puts are committed to the table with a UUID.
+// PutsApplied returns those of the given IDs whose puts are committed to the table with the given UUID.
 func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (applied []string, err error) {
 	for chunk := range slices.Chunk(ids, 500) {
 		args := []any{uuid}
@@ -40,7 +40,8 @@ func (p puts) PutsApplied(ctx context.Context, uuid string, ids ...string) (appl
 	return applied, nil
 }
 
-// PutsIn returns the IDs of the puts in the state of a table with the given UUID whose metadata is at location.
+// PutsIn returns the IDs of the puts in one state of the table with the given UUID: the state whose metadata is at
+// location.
 func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, err error) {
 	err = query(ctx, p.reads, func(rows *sql.Rows) error {
 		var id string
@@ -52,8 +53,8 @@ func (p puts) PutsIn(ctx context.Context, uuid, location string) (ids []PutID, e
 	return ids, err
 }
 
-// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It deletes them in small transactions, so
-// that commits do not wait long.
+// ForgetPuts deletes the IDs of puts that were acknowledged before cutoff. It does so in small transactions, so that
+// commits do not wait long.
 func (p puts) ForgetPuts(ctx context.Context, cutoff time.Time) error {
 	const q = `SELECT uuid || ' ' || id FROM partd_ids WHERE (uuid, id) > (?,?) ORDER BY uuid, id LIMIT 5000`
 	for uuid, id := "", ""; ; {

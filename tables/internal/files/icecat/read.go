@@ -24,17 +24,17 @@ import (
 // Footer is a parsed Parquet footer.
 type Footer struct {
 	*metadata.FileMetaData
-	Chunks sync.Map // what package datafile found out about the file's column chunks
+	Chunks sync.Map // what package datafile has found out about the file's column chunks
 }
 
 // Footers returns the cache of parsed Parquet footers.
 func (f *FileIO) Footers() *Cache[*Footer] { return f.records.footers }
 
-// Small returns a cache for package datafile: whether files take little memory to read.
+// Small returns a cache for package datafile, which says whether a file takes little memory to read.
 func (f *FileIO) Small() *Cache[bool] { return f.records.small }
 
-// MaxPage returns the maximum size of a page in a file of another engine, in bytes. A file in the catalog has no
-// maximum, because puts limit its values.
+// MaxPage returns the maximum size, in bytes, of a page in another engine's file. A file in the catalog has no maximum,
+// because puts limit its values.
 func (f *FileIO) MaxPage(ctx context.Context, name string) (int64, error) {
 	if _, isOwn, err := f.records.FileAt(ctx, name); isOwn || err != nil {
 		return math.MaxInt64, err
@@ -101,8 +101,8 @@ func (i fileInfo) IsDir() bool { return i.info.Mode.IsDir() }
 func (i fileInfo) Sys() any { return nil }
 
 // readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged
-// files. Other engines' manifests and manifest lists have no record; readChecked vets them instead. Files in a bucket
-// were compared when they were fetched. It returns the content and its size.
+// files. Other engines' manifests and manifest lists have no record, so readChecked vets them instead. Files in a
+// bucket were already compared when they were fetched. It returns the content and its size.
 func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, int64, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.records.root != "") {

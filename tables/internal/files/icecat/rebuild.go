@@ -20,13 +20,13 @@ import (
 // recoveredNamespace contains rebuilt tables whose names are lost.
 const recoveredNamespace = "recovered"
 
-// imageFile is the database file that salvage writes, and that is removed when the rebuild is complete.
+// imageFile is the database file that salvage writes. It is removed when the rebuild is complete.
 const imageFile = "catalog-rebuild.db"
 
 func (f *sqliteFiles) image() string { return filepath.Join(filepath.Dir(f.path), imageFile) }
 
-// salvage writes the image, unless an interrupted rebuild has done so, and renames the damaged files. It reports
-// whether the image is known to be complete.
+// salvage writes the image, unless an interrupted rebuild has already done so, and renames the damaged files. It
+// reports whether the image is known to be complete.
 func (f *sqliteFiles) salvage() (isExact bool, err error) {
 	if !isFile(f.image()) {
 		isExact, err = f.writeImage()
@@ -65,7 +65,7 @@ func (f *sqliteFiles) writeImage() (isExact bool, err error) {
 		db = append(db, make([]byte, max(0, n*pageSize-len(db)))...)
 		copy(db[(n-1)*pageSize:], content)
 	}
-	if missing := (len(sums)-1)*pageSize - len(db); missing > 0 { // SQLite reads no row of a shorter file
+	if missing := (len(sums)-1)*pageSize - len(db); missing > 0 { // SQLite reads no rows from a file that is too short
 		db, isExact = append(db, make([]byte, missing)...), false
 	}
 	if len(db) >= pageSize {
@@ -101,7 +101,7 @@ func (c *Catalog) EndRebuild() error {
 	return os.Remove(c.files.image())
 }
 
-// RestoreID sets the warehouse's ID if a rebuild may have lost it. An empty id changes nothing.
+// RestoreID sets the warehouse's ID if a rebuild may have lost it. If id is empty, it changes nothing.
 func (c *Catalog) RestoreID(ctx context.Context, id string) error {
 	if !c.isRebuilding || c.isExact || id == "" {
 		return nil
@@ -110,7 +110,7 @@ func (c *Catalog) RestoreID(ctx context.Context, id string) error {
 	return c.inTx(ctx, func(t *transaction) { t.putInfo("id", id) })
 }
 
-// importRows copies the rows of the image that SQLite can read.
+// importRows copies those rows in the image that SQLite can read.
 func (c *Catalog) importRows(ctx context.Context) error {
 	file := url.URL{Scheme: "file", Path: c.files.image()}
 	image, err := sql.Open("sqlite", file.String()+"?mode=ro")
@@ -133,7 +133,7 @@ func (c *Catalog) importRows(ctx context.Context) error {
 	return err
 }
 
-// copyRows copies the rows of a table, and returns the error that ends the reading.
+// copyRows copies a table's rows, and returns the error that ends the reading, if any.
 func copyRows(t *transaction, image *sql.DB, name string) error {
 	return query(t.ctx, image, func(rows *sql.Rows) error {
 		columns, err := rows.Columns()

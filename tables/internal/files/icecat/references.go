@@ -7,14 +7,14 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// References returns all files that tables and snapshots refer to.
+// References returns all files to which tables and snapshots refer.
 func (sw *sweeper) References(ctx context.Context) (map[string]struct{}, error) {
 	refs, err := sw.references(ctx, nil)
 	return refs.paths, err
 }
 
-// references returns all files that tables and snapshots refer to. expires reports whether a table's versions expire;
-// nil means that it does not matter.
+// references returns all files to which tables and snapshots refer. expires reports whether a table's versions expire;
+// nil means that this does not matter.
 func (sw *sweeper) references(ctx context.Context, expires func(*table.Table) bool) (references, error) {
 	refs := references{sw.warehouse, sw.loader.reader, map[string]struct{}{}, map[string]bool{}, map[string]bool{}}
 	// Read the snapshots before and after the tables, because snapshots can be taken in between, or restored and
@@ -39,7 +39,7 @@ type references struct {
 	expires   map[string]bool // whether a table's versions expire, by the path of its directory
 }
 
-// TableDir returns the path of the directory of a table with a location, or "" if it is outside the warehouse.
+// TableDir returns the path of the directory of a table at the given location, or "" if it is outside the warehouse.
 func (w *warehouse) TableDir(location string) string {
 	path, err := w.local(location)
 	if err != nil {
@@ -48,7 +48,7 @@ func (w *warehouse) TableDir(location string) string {
 	return w.tableDir(path + "/")
 }
 
-// tableDir returns the path of the table's directory that contains a file.
+// tableDir returns the path of the table directory that contains a file.
 func (w *warehouse) tableDir(path string) string {
 	root := w.dir + "/data/"
 	name, _, ok := strings.Cut(strings.TrimPrefix(path, root), "/")

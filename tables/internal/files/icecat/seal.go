@@ -23,8 +23,8 @@ const (
 	// DroppedCommit names the moment when Open dropped an incomplete commit from the write-ahead log.
 	DroppedCommit = "dropped commit"
 
-	// sqliteDriver keeps the write-ahead log when it closes the database. If the log is missing, another program has
-	// closed it.
+	// sqliteDriver keeps the write-ahead log when it closes the database. So if the log is missing, another program has
+	// closed the database.
 	sqliteDriver = "partd-catalog"
 )
 
@@ -89,8 +89,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	return found, err
 }
 
-// check inspects all files. Files that another process writes meanwhile can look damaged, so check tries again.
-// copyAgain can be nil.
+// check inspects all files. Files that another process is writing can look damaged, so check tries again. copyAgain can
+// be nil.
 func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
 		found, err = s.files.inspect(true)
@@ -115,7 +115,7 @@ func (s *sealer) CheckFiles() (err error) {
 	return err
 }
 
-// Damage returns the damage to SQLite's files that was found, or nil.
+// Damage returns the damage that has been found in SQLite's files, or nil.
 func (s *sealer) Damage() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *sealer) note(err error) error {
 	return err
 }
 
-// startSealing starts to checkpoint after commits. found is the result of openFiles.
+// startSealing makes checkpoints follow commits. found is the result of openFiles.
 func (d *database) startSealing(ctx context.Context, found inspection) error {
 	if found.isTorn {
 		d.log.Warn("the last commit in the catalog's write-ahead log was incomplete, and was dropped", "dir", d.sealer.dir)
@@ -190,7 +190,7 @@ func (d *database) checkpoint() error {
 			return err
 		}))
 	})
-	if err == nil { // Start the log again with a commit that may be lost: SQLite drops the last commit if it is damaged.
+	if err == nil { // start the log again with a commit that may be lost: SQLite drops a damaged last commit
 		err = d.transact(ctx, func(t *transaction) { t.putInfo("checkpoint", time.Now().String()) })
 	}
 	if err == nil {

@@ -16,9 +16,9 @@ import (
 var ErrNoSnapshot = fmt.Errorf("snapshot not found (%w)", fs.ErrNotExist)
 
 // Snapshot is a named state of a namespace. It pins one metadata location per table, in rows of the database. So taking
-// a snapshot commits nothing to the tables, and the snapshot survives their deletion. Iceberg's tags are in a table's
-// metadata, so they would disappear with the table. For a metadata location that only snapshots pin, Sweep keeps only
-// the files of the newest version.
+// a snapshot commits nothing to the tables, and the snapshot survives the tables' deletion. Iceberg's tags are in a
+// table's metadata, so they would disappear with the table. For a metadata location that only snapshots pin, Sweep
+// keeps only the newest version's files.
 type Snapshot struct {
 	Name     string
 	Created  time.Time
@@ -89,8 +89,8 @@ func (sn *snapshots) DropSnapshots(ctx context.Context, namespace string, name *
 	})
 }
 
-// ListAt is like List, but lists the tables of a snapshot. If the snapshot is dropped while ListAt runs, it returns an
-// error, because f may not have received all tables.
+// ListAt is like List, but lists the tables in a snapshot. If the snapshot is dropped while ListAt runs, ListAt returns
+// an error, because f may not have received all tables.
 func (sn *snapshots) ListAt(ctx context.Context, namespace, snapshot string, f func(Listed) bool) error {
 	if err := sn.listings.pages(ctx, f, selectPins+` AND name>? ORDER BY name LIMIT ?`, namespace, snapshot); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (sn *snapshots) ListAt(ctx context.Context, namespace, snapshot string, f f
 	return sn.requireSnapshot(ctx, namespace, snapshot)
 }
 
-// GetAt is like Get, but for a table of a snapshot.
+// GetAt is like Get, but for a table in a snapshot.
 func (sn *snapshots) GetAt(ctx context.Context, namespace, snapshot, name string) (Listed, error) {
 	l, err := sn.listings.queryOne(ctx, selectPins+` AND name=?`, namespace, snapshot, name)
 	if errors.Is(err, ErrNotFound) {
@@ -120,8 +120,8 @@ func (sn *snapshots) ChangedSince(ctx context.Context, namespace, snapshot strin
 	return sn.strings(ctx, selectChanged, namespace, snapshot)
 }
 
-// CheckPlan returns a hook for the commit of a restore. The hook makes the commit fail with errReplan if a table in
-// planned is no longer in the snapshot or, if allTables is true, if any other table differs from the snapshot.
+// CheckPlan returns a hook for a restore's commit. It makes the commit fail with errReplan if a table in planned is no
+// longer in the snapshot or, if allTables is true, if any other table differs from the snapshot.
 func CheckPlan(namespace, snapshot string, planned map[string]Listed, allTables bool) TxHook {
 	return func(t *transaction) {
 		isPinned := map[string]bool{}

@@ -15,13 +15,13 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// sqliteFiles detects damage in the files of catalog.db. SQLite itself does not: pages have no checksums, and it drops
-// all commits in the write-ahead log after a damaged frame.
+// sqliteFiles detects damage in the files of catalog.db. SQLite itself does not: pages have no checksums, and after a
+// damaged frame, it drops all further commits in the write-ahead log.
 //
 // The file catalog.db-sums contains 8-byte integers: the salts of the log, and the hash of each page. Before a
 // checkpoint copies pages from the log, their hashes are recorded. So a page that is not in the log has its recorded
-// hash, except after a checkpoint by another program. But then the log has been removed, or started again with other
-// salts.
+// hash, except after a checkpoint by another program. But in that case, the log has been removed, or started again with
+// other salts.
 type sqliteFiles struct {
 	path string
 	db   *sharedFile
@@ -29,8 +29,8 @@ type sqliteFiles struct {
 
 const remedyRebuild = "run verify --rebuild, or restore a backup"
 
-// sharedFile is a database file. A process opens it only once: on Unix, closing any descriptor of a file releases all
-// of the process's locks on it, also SQLite's.
+// sharedFile is a database file. A process opens it only once: on Unix, closing any of a process's descriptors of a
+// file releases all of the process's locks on the file, including SQLite's.
 type sharedFile struct {
 	*os.File
 	users int
@@ -88,8 +88,8 @@ type inspection struct {
 	hashes []uint64 // 0, and the hash of each page in catalog.db; nil if catalog.db was not read
 }
 
-// isCurrent reports whether the recorded hashes belong to the log, so that only damage can change a page that is not in
-// the log.
+// isCurrent reports whether the recorded hashes belong to the log. If they do, only damage can change a page that is
+// not in the log.
 func (i *inspection) isCurrent() bool { return i.salts != 0 && i.salts == i.sums[0] }
 
 // isEmpty reports whether the files contain no database.
@@ -114,7 +114,7 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 		return i, err
 	}
 	changed, end := 0, max(len(i.sums), len(i.hashes))
-	if i.size > 0 { // A VACUUM makes the database smaller; a checkpoint then makes catalog.db smaller.
+	if i.size > 0 { // a VACUUM makes the database smaller; a checkpoint then makes catalog.db smaller
 		end = min(end, 1+i.size)
 	}
 	for n := 1; n < end && changed == 0; n++ {
@@ -163,12 +163,12 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 }
 
 // record calls checkpoint, and then records the hashes of the pages in the log. The database must be locked for
-// writing. The hashes are those of catalog.db, because the log can end with a commit that SQLite ignores: that of a
+// writing. The hashes are those in catalog.db, because the log can end with a commit that SQLite ignores: one from a
 // killed process, while another process has the database open.
 func (f *sqliteFiles) record(checkpoint func() error) error {
 	i, err := f.inspect(false)
 	if err == nil {
-		err = f.write(0) // until recordSalts: this or another program may end before the hashes are recorded
+		err = f.write(0) // until recordSalts, because this or another program may end before the hashes are recorded
 	}
 	if err == nil {
 		err = checkpoint()
@@ -216,7 +216,7 @@ func (f *sqliteFiles) write(sums ...uint64) error {
 		err = file.Truncate(int64(len(b))) // VACUUM may have made the database smaller
 	}
 	if i, statErr := f.db.Stat(); statErr == nil {
-		_ = file.Chmod(i.Mode()) // only the owner can, who created it
+		_ = file.Chmod(i.Mode()) // only the owner, who created it, can do this
 	}
 	return errors.Join(err, file.Sync(), file.Close())
 }

@@ -27,7 +27,7 @@ type SweepResult struct {
 // read or commit them.
 type GracePeriods struct {
 	Unused time.Duration // the rule
-	// Replaced applies to files that a commit added to a table and that no version of the table needs any more: to
+	// Replaced applies to files that a commit has added to a table, but that no version of the table needs any more: to
 	// metadata files, and to all files of tables for which Expires returns true. Nobody can commit these files.
 	Replaced time.Duration
 	Expires  func(*table.Table) bool
@@ -41,10 +41,10 @@ type sweeper struct {
 	loader   *loader
 }
 
-// Sweep removes files of the warehouse that no table or snapshot refers to: files of failed commits, expired versions
+// Sweep removes files in the warehouse to which no table or snapshot refers: files of failed commits, expired versions
 // and deleted tables. The first Sweep that finds an unused file records it. A later Sweep removes the file after its
-// grace period, which starts again for files in recentlyUsed. oldestStart returns the time when this process's oldest
-// running reader or writer started, or the current time if there is none.
+// grace period, which starts again for files in recentlyUsed. oldestStart returns the time when the oldest reader or
+// writer that is running in this process started, or the current time if there is none.
 func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed map[string]struct{}, oldestStart func() time.Time) (SweepResult, error) {
 	err := sw.CheckFiles()
 	if err == nil {
@@ -93,8 +93,8 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 				period = grace.Replaced
 			}
 		}
-		// Someone may have set the wall clock. Therefore also compare the age of the record with the running time of
-		// the oldest reader or writer, by the monotonic clock.
+		// Someone may have set the wall clock. So also compare the record's age with the running time of the oldest
+		// reader or writer, by the monotonic clock.
 		if seen.Add(max(period, 0)).After(start) || oldest.Before(seen) || start.Sub(seen) < start.Sub(oldest) {
 			if files[path] != emptyDir {
 				s.Waiting++
@@ -127,7 +127,7 @@ func (sw *sweeper) Sweep(ctx context.Context, grace GracePeriods, recentlyUsed m
 	return s, nil
 }
 
-// removeEmpty removes the directories that are empty, and then their parents that are empty.
+// removeEmpty removes those directories that are empty, and then their parents if these are empty.
 func (sw *sweeper) removeEmpty(dirs map[string]bool) {
 	for dir := range dirs {
 		// Remove deletes a directory only if it is empty.
@@ -148,12 +148,12 @@ func (sw *sweeper) isReplaced(ctx context.Context, refs references, path string)
 	return uuid != "", err
 }
 
-// locationOf returns the location of the file with a path.
+// locationOf returns the location of the file at a path.
 func (sw *sweeper) locationOf(path string) string {
 	return sw.location(strings.TrimPrefix(filepath.ToSlash(path), filepath.ToSlash(sw.dir)+"/"))
 }
 
-// emptyDir is used as the size of an empty directory. Tables that were staged but never created leave such directories.
+// emptyDir stands for the size of an empty directory. Tables that were staged but never created leave such directories.
 const emptyDir = -1
 
 // listFiles returns the sizes of the files below data/, and the empty directories of tables.
@@ -194,7 +194,7 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 	return files, walk(root)
 }
 
-// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time at which each was first
+// recordOrphans replaces the recorded orphans (unused files) with files. It returns when each of them was first
 // recorded.
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
@@ -236,8 +236,8 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 	return firstSeen, err
 }
 
-// forgetFile deletes the records of a file before its removal. unused is false if a commit or Protect has put the file
-// back into use.
+// forgetFile deletes a file's records before the file is removed. unused is false if a commit or Protect has put the
+// file back into use.
 func (sw *sweeper) forgetFile(ctx context.Context, path string) (unused bool, err error) {
 	err = sw.inTx(ctx, func(t *transaction) {
 		unused = t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) > 0
@@ -266,7 +266,7 @@ func (sw *sweeper) addPinned(ctx context.Context, refs references) error {
 		if err == nil {
 			continue
 		}
-		// Ignore the error if the snapshots have just been deleted, because then their files may have been removed.
+		// Ignore the error if the snapshots have just been deleted, because their files may then have been removed.
 		snapshots, err2 := sw.strings(ctx, `SELECT snapshot FROM partd_snapshot_tables WHERE metadata_location=? LIMIT 1`, location)
 		if err2 != nil || len(snapshots) > 0 {
 			return errors.Join(err, err2)

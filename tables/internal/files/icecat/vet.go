@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Tally counts the files and rows of a manifest by the status of their entries.
+// Tally counts a manifest's files and rows by the status of the entries.
 type Tally struct {
 	files, rows [3]int64 // indexed by iceberg.ManifestEntryStatus
 }
@@ -23,7 +23,7 @@ func (t *Tally) Add(e iceberg.ManifestEntry) {
 	t.rows[e.Status()] += e.DataFile().Count()
 }
 
-// claimsOf returns the tally that the manifest list claims for a manifest. -1 means that the list omits the number.
+// claimsOf returns the tally that the manifest list claims for a manifest. -1 means that the list omits a number.
 func claimsOf(m iceberg.ManifestFile) (t Tally) {
 	t.files[iceberg.EntryStatusEXISTING], t.rows[iceberg.EntryStatusEXISTING] = int64(m.ExistingDataFiles()), m.ExistingRows()
 	t.files[iceberg.EntryStatusADDED], t.rows[iceberg.EntryStatusADDED] = int64(m.AddedDataFiles()), m.AddedRows()
@@ -48,7 +48,7 @@ func (t *Tally) Check(m iceberg.ManifestFile) error {
 	return nil
 }
 
-// SameManifest reports whether two manifest lists agree about a manifest.
+// SameManifest reports whether two entries in manifest lists agree about a manifest.
 func SameManifest(a, b iceberg.ManifestFile) bool {
 	return claimsOf(a) == claimsOf(b) && a.PartitionSpecID() == b.PartitionSpecID() && a.ManifestContent() == b.ManifestContent() &&
 		a.SequenceNum() == b.SequenceNum() && a.MinSequenceNum() == b.MinSequenceNum()
@@ -96,8 +96,8 @@ func (f *FileIO) vet(location string, content []byte) ([]byte, error) {
 	return normalized, nil
 }
 
-// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time;
-// Iceberg's library would decompress the whole file into memory.
+// CheckAvro returns an error if an Avro file exceeds the budget or is of another kind. It reads one block at a time,
+// whereas Iceberg's library would decompress the whole file into memory.
 func (f *FileIO) CheckAvro(ctx context.Context, name string, kind AvroKind, budget *Budget) error {
 	file, err := f.Open(name)
 	if err != nil {
@@ -161,7 +161,7 @@ func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	return nil
 }
 
-// tallyCost is the memory of a cached tally or vetted file without its key and content, in bytes.
+// tallyCost is the memory, in bytes, of a cached tally or vetted file, without its key and content.
 const tallyCost = 200
 
 func (f *FileIO) wrote(location string) bool {

@@ -19,7 +19,7 @@ const (
 	walMagic      = "\x37\x7f\x06\x82\x00\x2d\xe2\x18\x00\x00\x10\x00" // little-endian checksums, version 3007000, pageSize
 )
 
-// walUse is what a write-ahead log is read for.
+// walUse says why a write-ahead log is read.
 type walUse int
 
 const (
@@ -33,12 +33,12 @@ type wal struct {
 	salts   uint64         // change when SQLite starts the log again, after a checkpoint of all frames; 0 if the log is empty
 	pages   map[int][]byte // the pages in commits, by page number, with their newest content unless the log was only checked
 	size    int            // number of pages in the database after the last commit; 0 if there is none
-	isTorn  bool           // the last commit was not written completely, or is damaged, and is left out
+	isTorn  bool           // the last commit was not written completely, or is damaged, so it is left out
 	isLossy bool           // the content of some pages is damaged or missing
 }
 
-// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless it is
-// salvaged.
+// readWAL reads a write-ahead log. If SQLite would drop acknowledged commits, the error wraps ErrContent, unless the
+// log is read for salvage.
 //
 // At the first damaged frame, SQLite drops the rest as the torn end of the last commit. But each commit is synced
 // before the next one begins. So if frames of a later commit follow, the frame was damaged later. Each frame contains
@@ -117,7 +117,7 @@ func readAll(r io.Reader, b []byte) (bool, error) {
 	return err == nil, err
 }
 
-// unflip repairs b if flipping one bit, and only that one, makes it intact. It reports whether b is then intact.
+// unflip repairs b if flipping one bit makes it intact, and no other bit does. It reports whether b is then intact.
 func unflip(b []byte, isIntact func() bool) bool {
 	found := -1
 	for i := range 8 * len(b) {

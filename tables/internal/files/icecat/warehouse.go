@@ -21,13 +21,13 @@ import (
 type warehouse struct {
 	dir         string // directory of the tables' files in fs
 	root        string // Options.Root
-	originalDir string // directory where the warehouse was created; recorded locations begin with it
+	originalDir string // directory in which the warehouse was created; recorded locations begin with it
 	fs          vfs.FS
 	readOnly    bool
 }
 
-// local returns the path of the file at a location. Even after the warehouse was moved, locations begin with its
-// original directory.
+// local returns the path of the file at a location. Locations begin with the warehouse's original directory, even after
+// the warehouse has been moved.
 func (w *warehouse) local(location string) (string, error) {
 	if w.root != "" {
 		suffix, ok := strings.CutPrefix(location, w.root+"/")
@@ -101,8 +101,8 @@ func (w *warehouse) ownPath(location string) (string, error) {
 	return p, err
 }
 
-// NewLocation returns a location for a new table. The location does not contain the table's name, so renaming moves no
-// files.
+// NewLocation returns a location for a new table. The location does not contain the table's name, so renaming the table
+// moves no files.
 func (w *warehouse) NewLocation() string {
 	return w.location("data/" + uuid.NewString())
 }
@@ -115,8 +115,8 @@ func (w *warehouse) location(name string) string {
 	return u.String()
 }
 
-// damaged converts err to a Damaged error if the file itself is the cause. Other errors, such as network errors of a
-// bucket, may be temporary.
+// damaged converts err to a Damaged error if the file itself is the cause. Other errors, such as a bucket's network
+// errors, may be temporary.
 func (w *warehouse) damaged(location string, err error) error {
 	if errors.As(err, new(*Damaged)) {
 		return err
@@ -134,8 +134,8 @@ func (w *warehouse) damaged(location string, err error) error {
 // DataLocation returns the common prefix of all table locations.
 func (w *warehouse) DataLocation() string { return w.location("data/") }
 
-// LocationOf returns the location of a table that another engine creates with the given UUID. All the table's files
-// must be below that location.
+// LocationOf returns the location of a table that another engine creates with the given UUID. All of the table's files
+// must be below it.
 func (w *warehouse) LocationOf(id uuid.UUID) string { return w.location("data/" + id.String()) }
 
 // MakeDirectories creates the directories for a new table's files, because DuckDB does not create them. If they stay
@@ -157,7 +157,7 @@ func (w *warehouse) MakeDirectories(location string) error {
 }
 
 // CheckWithin returns an error unless a file exists and is below a table's location in the warehouse, both by name and
-// after symbolic links are resolved.
+// after symbolic links have been resolved.
 func (w *warehouse) CheckWithin(location, file string) error {
 	normalized := file
 	if name, ok := strings.CutPrefix(file, "file:/"); ok && !strings.HasPrefix(name, "/") {
@@ -172,14 +172,14 @@ func (w *warehouse) CheckWithin(location, file string) error {
 		return err
 	}
 	if w.root != "" {
-		return nil // A bucket has neither links nor "..".
+		return nil // a bucket has neither links nor ".."
 	}
 	name, err := w.ownPath(file)
 	if err != nil {
 		return err
 	}
 	if unescaped, err := url.PathUnescape(suffix); err == nil && !filepath.IsLocal(unescaped) {
-		return outsideError(file, location) // Some engines unescape %2e%2e.
+		return outsideError(file, location) // some engines unescape %2e%2e
 	}
 	missing := fmt.Errorf("the file %q does not exist: %w", file, fs.ErrNotExist) // or its name is invalid
 	realDir, err := filepath.EvalSymlinks(filepath.Dir(dir))
@@ -213,7 +213,7 @@ var ErrContent = errors.New("the file is damaged")
 // Damaged is the error for a table with a damaged file. It does not wrap fs.ErrNotExist, because the table exists even
 // if the file is missing.
 type Damaged struct {
-	File   string // path of the file, or description of what is damaged
+	File   string // path of the file, or a description of what is damaged
 	Err    error  // the cause
 	Remedy string // what the user can do; "" means to repair the file
 }

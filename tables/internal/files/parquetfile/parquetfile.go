@@ -88,10 +88,10 @@ type Layout struct {
 // fastPageBytes is the size of a page in the fast layout. Larger pages would not stay in the processor's cache.
 const fastPageBytes = 256 << 10
 
-// NewFastLayout returns a layout of files that are written with little work: each call of Write writes a row group. A
-// column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed with Snappy
-// only if it shrinks the sample. If the files are small, no column has dictionaries, because they would cost more than
-// all else.
+// NewFastLayout returns a layout for files that are written with little work: each call to Write writes a row group. A
+// column has dictionaries only if values repeat in the sample of its rows. Other columns are compressed, with Snappy,
+// only if this shrinks the sample. If the files are small, no column has dictionaries, because these would cost more
+// than everything else.
 func NewFastLayout(sample arrow.RecordBatch, isSmall bool) (*Layout, error) {
 	options := []parquet.WriterProperty{parquet.WithCompression(compress.Codecs.Snappy), parquet.WithDataPageSize(fastPageBytes)}
 	if isSmall {
@@ -137,7 +137,7 @@ func shrinks(a arrow.Array) bool {
 	return len(plain) < 1000 || 8*len(snappy.EncodeLevel(nil, plain, 0)) <= 7*len(plain)
 }
 
-// repeats reports whether at least a twentieth of the values of a sample are equal to others.
+// repeats reports whether at least a twentieth of the values in a sample equal other values in it.
 func repeats(a arrow.Array) bool {
 	const samples = 1000
 	step := max(1, a.Len()/samples)
@@ -190,8 +190,8 @@ func (l *Layout) NewWriter(w io.Writer) (*Writer, error) {
 	return &Writer{file: f, layout: l, dictionaries: make([]dictionary, l.schema.NumFields())}, err
 }
 
-// isTime64 reports whether t is a 64-bit time of day. Tables store one in nanoseconds as an integer, but the Parquet
-// library can write it as a time.
+// isTime64 reports whether t is a 64-bit time of day. Tables store such a time in nanoseconds as an integer, but the
+// Parquet library can write it as a time.
 func isTime64(t arrow.DataType) bool { return t.ID() == arrow.TIME64 }
 
 func isInterval(t arrow.DataType) bool {
@@ -202,9 +202,9 @@ func isInterval(t arrow.DataType) bool {
 	return false
 }
 
-// plainType simplifies t at every level of nesting: run-end-encoded types become the types of their values, views
-// become plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the
-// library cannot write become their values.
+// plainType simplifies t at every level of nesting: run-end-encoded types become their values' types, views become
+// plain strings, binaries and lists, fixed-size lists become variable-size lists, and dictionaries that the library
+// cannot write become their values.
 func plainType(t arrow.DataType) arrow.DataType {
 	element := func(t arrow.ListLikeType) arrow.Field {
 		f := t.ElemField()
@@ -296,8 +296,8 @@ func (p *Writer) Close() error {
 	return errors.Join(err, p.file.Close())
 }
 
-// dictionary collects the values of a column's dictionaries. Several batches can have too many values for the
-// index type. Readers that use this type for the whole column would fail.
+// dictionary collects the values in a column's dictionaries. Together, batches can have too many values for the index
+// type; readers that use this type for the whole column would then fail.
 type dictionary struct {
 	last    arrow.Array
 	values  map[string]bool

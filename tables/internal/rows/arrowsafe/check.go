@@ -18,7 +18,7 @@ import (
 type Checker struct {
 	Limit int64 // maximum growth of a batch when each row gets its own copy of its value, in bytes
 
-	dictionaries map[arrow.ArrayData]bool // dictionaries of the last batch, which need no second check
+	dictionaries map[arrow.ArrayData]bool // dictionaries in the last batch, which need no second check
 }
 
 // Check validates all offsets, indices and texts in a batch. If rows share values, for example through a dictionary,
@@ -56,10 +56,10 @@ func (c *Checker) Check(ctx context.Context, batch arrow.RecordBatch) (growth in
 type walk struct {
 	ctx         context.Context
 	limit       int64
-	known, seen map[arrow.ArrayData]bool // checked dictionaries of the last batch, and of this one
+	known, seen map[arrow.ArrayData]bool // checked dictionaries in the last batch, and in this one
 	viewed      int64                    // total length of the views so far, in bytes
 	visited     int64                    // values that visit has counted
-	sinceLook   int64                    // units of work since the last look at ctx
+	sinceLook   int64                    // units of work since ctx was last checked
 	err         error
 }
 
@@ -73,7 +73,7 @@ func (w *walk) tooLarge() error {
 	return fmt.Errorf("its rows share values, and separate copies exceed the limit of %d bytes: send smaller batches: %w", w.limit, partd.ErrTooLarge)
 }
 
-const lookInterval = 1 << 18 // units of work between two looks at the context, each of a few nanoseconds
+const lookInterval = 1 << 18 // units of work, each of a few nanoseconds, between two checks of the context
 
 // work counts n units of work. It returns false if the walk must stop.
 func (w *walk) work(n int) bool {
@@ -121,11 +121,11 @@ func (w *walk) validate(d arrow.ArrayData) {
 	}
 	if bitmap := shallow.Buffers(); w.err == nil && d.NullN() != 0 && d.NullN() != array.UnknownNullCount && dt.ID() != arrow.NULL &&
 		(bitmap[0] == nil || d.NullN() != d.Len()-bitutil.CountSetBits(bitmap[0].Bytes(), d.Offset(), d.Len())) {
-		w.fail(fmt.Errorf("it claims %d nulls, and has another number of nulls", d.NullN()))
+		w.fail(fmt.Errorf("it claims %d nulls, but has a different number of nulls", d.NullN()))
 	}
 	for _, child := range d.Children() {
 		if dt.ID() == arrow.STRUCT && child.Len() < d.Offset()+d.Len() {
-			w.fail(fmt.Errorf("it has %d rows, and a field with %d", d.Offset()+d.Len(), child.Len()))
+			w.fail(fmt.Errorf("it has %d rows, but a field with %d", d.Offset()+d.Len(), child.Len()))
 		}
 		if w.err == nil && (!isRuns || d.Len() > 0) {
 			w.validate(child)
@@ -136,15 +136,15 @@ func (w *walk) validate(d arrow.ArrayData) {
 	}
 }
 
-// isNew reports whether a dictionary has not been checked. A nested dictionary always counts as new, because its own
-// dictionaries can change.
+// isNew reports whether a dictionary has not been checked yet. A nested dictionary always counts as new, because the
+// dictionaries in it can change.
 func (w *walk) isNew(dictionary *array.Data) bool {
 	known := w.known[dictionary] || w.seen[dictionary]
 	w.seen[dictionary] = true
 	return !known || len(dictionary.Children()) > 0 || dictionary.DataType().Layout().HasDict
 }
 
-// sumViews compares the sum of the lengths of an array's views with the limit: a few bytes can refer to many long
+// sumViews compares the total length of an array's views with the limit, because a few bytes can refer to many long
 // texts.
 func (w *walk) sumViews(a arrow.Array) {
 	views, ok := a.(*array.BinaryView)
@@ -158,13 +158,13 @@ func (w *walk) sumViews(a arrow.Array) {
 	}
 }
 
-// validateTexts checks part of an array of type id, which withoutChildren has made an array of binary values.
+// validateTexts checks part of an array whose type was id before withoutChildren turned its texts into binary values.
 func (w *walk) validateTexts(a arrow.Array, id arrow.Type, from int) {
 	values, ok := a.(interface{ Value(int) []byte })
 	if !ok || w.err != nil || id == a.DataType().ID() || a.Len() == 0 {
 		return
 	}
-	switch a := a.(type) { // a check of all texts at once is faster than one for each
+	switch a := a.(type) { // checking all texts at once is faster than checking each
 	case *array.Binary:
 		ok = startRunes(a.ValueBytes(), a.ValueOffsets()) && w.isText(a.ValueBytes())
 	case *array.LargeBinary:
@@ -179,7 +179,7 @@ func (w *walk) validateTexts(a arrow.Array, id arrow.Type, from int) {
 	}
 }
 
-// startRunes reports whether none of the offsets in b, which begins at the first, is within an encoded character.
+// startRunes reports whether none of the offsets in b is within an encoded character. b begins at the first offset.
 func startRunes[T int32 | int64](b []byte, offsets []T) bool {
 	for _, o := range offsets {
 		if i := int(o - offsets[0]); i < len(b) && !utf8.RuneStart(b[i]) {
@@ -189,7 +189,7 @@ func startRunes[T int32 | int64](b []byte, offsets []T) bool {
 	return true
 }
 
-// isText reports whether b is valid UTF-8, unless the walk must stop.
+// isText reports whether b is valid UTF-8. If the walk must stop, the result means nothing.
 func (w *walk) isText(b []byte) bool {
 	const short, size = 64, 1 << 18
 	for len(b) > size && w.work(size) {

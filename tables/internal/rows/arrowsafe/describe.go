@@ -67,7 +67,7 @@ type description struct {
 	body    int64 // size of the message's body in bytes, as claimed
 	header  flatbuffers.Table
 
-	textBytesLeft int64 // total length of further strings that checkText allows, in bytes
+	textBytesLeft int64 // total length, in bytes, of the strings that checkText still allows
 	fields        int   // number of fields seen so far
 }
 
@@ -199,8 +199,8 @@ func (d *description) checkMetadata(t flatbuffers.Table, slot flatbuffers.VOffse
 	return err
 }
 
-// checkText checks the string in a slot. It fails if all strings checked so far have, in total, more bytes than the
-// description, which is possible if fields share a string.
+// checkText checks the string in a slot. It fails if all strings so far are, in total, longer than the description;
+// this is possible only if fields share a string.
 func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) error {
 	_, n, err := vector(t, slot, 1)
 	d.textBytesLeft -= int64(n)
@@ -210,7 +210,7 @@ func (d *description) checkText(t flatbuffers.Table, slot flatbuffers.VOffsetT) 
 	return err
 }
 
-// vector returns the position and the number of elements of the vector in a slot. Each element has size bytes.
+// vector returns the position and length of the vector in a slot, whose elements have size bytes each.
 func vector(t flatbuffers.Table, slot flatbuffers.VOffsetT, size int64) (flatbuffers.UOffsetT, int, error) {
 	at := flatbuffers.UOffsetT(t.Offset(slot))
 	if at == 0 {

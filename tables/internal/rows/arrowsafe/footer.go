@@ -37,8 +37,8 @@ const (
 )
 
 // Footer returns a Parquet file's footer and the file's size. The footer is nil if the file has none. Footer checks
-// that the footer is complete and its schema within the limits above. In the result, logical types that arrow-go does
-// not know are hidden, so that arrow-go uses the physical types.
+// that the footer is complete, and that its schema is within the limits above. In the result, logical types that
+// arrow-go does not know are hidden, so that arrow-go uses the physical types.
 func Footer(in interface {
 	io.ReaderAt
 	io.Seeker
@@ -79,7 +79,7 @@ func Footer(in interface {
 }
 
 type group struct {
-	unread  int // number of children that are not read yet; they follow the group in the list of nodes
+	unread  int // number of children that have not been read yet; they follow the group in the list of nodes
 	pathLen int // length of the group's path, in bytes
 }
 
@@ -92,7 +92,7 @@ func (c *unreadThrift) schema() error {
 		return fmt.Errorf("its schema has %d nodes; the limit is %d", n, maxNodes)
 	}
 	var open []group
-	paths, missing := 0, 0 // length of all paths, and number of unread children of open groups
+	paths, missing := 0, 0 // total length of paths, and number of unread children in open groups
 	for i := range int(n) {
 		for len(open) > 0 && open[len(open)-1].unread == 0 {
 			open = open[:len(open)-1]
@@ -123,8 +123,8 @@ func (c *unreadThrift) schema() error {
 	return nil
 }
 
-// node reads a node, and returns its name's length and its number of children. It hides a logical type unknown to
-// arrow-go.
+// node reads a node, and returns the length of its name and the number of its children. It hides a logical type that
+// arrow-go does not know.
 func (c *unreadThrift) node() (name int, children int32, ok bool) {
 	original := *c
 	ok = c.eachField(func(id int16, kind byte) bool {
@@ -156,7 +156,7 @@ func (c *unreadThrift) node() (name int, children int32, ok bool) {
 }
 
 // unreadThrift is the unread part of a value in Thrift's compact protocol. The lengths in a value must be checked
-// before the Thrift library gets the value, because the library allocates a list before it reads the elements.
+// before the Thrift library gets it, because the library allocates a list before it reads the elements.
 type unreadThrift []byte
 
 // Kinds of Thrift values.
@@ -185,20 +185,20 @@ func Whole(in io.ReaderAt, from int64, size int) bool {
 	return b.skip(structure, 0)
 }
 
-// Page is what the header of a page claims.
+// Page is what a page's header claims.
 type Page struct {
 	IsDictionary           bool
 	Size, Values, Encoding int32 // Size is the number of bytes after decompression
-	// IsFlat means that the page is a data page of Size bytes in the file, and has one value or null per row. Its body,
-	// at Offset in the file, begins with Levels bytes of levels. In version 1 of pages, Levels is -1, and the body
-	// gives their length.
+	// IsFlat means that the page is a data page with Size bytes in the file, and one value or null per row. Its body,
+	// at Offset in the file, begins with Levels bytes of levels. For version 1 pages, Levels is -1, and the body gives
+	// their length.
 	IsFlat bool
 	Offset int64
 	Levels int32
 }
 
 // Pages calls visit for each page in a range of a Parquet file, until visit returns false. It returns false if a header
-// is incomplete, or if arrow-go could take other bytes as the next header.
+// is incomplete, or if arrow-go could take other bytes for the next header.
 func Pages(in io.ReaderAt, from, to int64, visit func(Page) bool) bool {
 	for from < to {
 		p, length, ok := pageAt(in, from)
@@ -283,8 +283,8 @@ func (c *unreadThrift) page() (p Page, length int64, ok bool) {
 	return p, int64(compressed), ok && compressed >= 0 && p.Size >= 0 && p.Values >= 0
 }
 
-// MayBeDictionary reports whether the page at an offset of a Parquet file may be a dictionary page. It returns true if
-// the page's header is damaged.
+// MayBeDictionary reports whether the page at an offset in a Parquet file may be a dictionary page. If the page's
+// header is damaged, it returns true.
 func MayBeDictionary(in io.ReaderAt, at int64) bool {
 	p, _, ok := pageAt(in, at)
 	return !ok || p.IsDictionary
@@ -316,7 +316,7 @@ func (c *unreadThrift) varint32() (int32, bool) {
 	return int32(uint32(n)>>1) ^ -int32(n&1), ok
 }
 
-// skip skips a value at the given nesting depth. It returns false if the value is incomplete, or nested too deeply.
+// skip skips a value at the given nesting depth. It returns false if the value is incomplete or nested too deeply.
 func (c *unreadThrift) skip(kind byte, depth int) bool {
 	if depth > maxThrift {
 		return false
@@ -373,7 +373,7 @@ func (c *unreadThrift) skipElements(depth int) bool {
 	return ok
 }
 
-// listHeader returns the number and the kind of a list's elements. ok is false if there are fewer bytes than elements.
+// listHeader returns the number and kind of a list's elements. ok is false if fewer bytes than elements remain.
 func (c *unreadThrift) listHeader() (n uint64, kind byte, ok bool) {
 	head, ok := c.readByte()
 	n = uint64(head >> 4)

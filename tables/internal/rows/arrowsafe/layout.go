@@ -17,8 +17,8 @@ const (
 	version4       = 3        // format version 4
 	version5       = 4        // format version 5, in which unions no longer have bitmaps
 
-	// maximum number of values of an array; limited so that no product in this file overflows, such as maxLength ×
-	// maxWidth
+	// maximum number of values in an array; limited so that no product in this file, such as maxLength × maxWidth,
+	// overflows
 	maxLength = 1 << 38
 )
 
@@ -34,8 +34,8 @@ type cursor struct {
 	body                           []byte
 	compressed                     bool
 	version                        int16
-	limit                          int64 // limit of inflated, and also of charged, in bytes
-	referred                       int64 // size of the buffers so far in the body, in bytes
+	limit                          int64 // limit on inflated and on charged, in bytes
+	referred                       int64 // total size, in bytes, of the body's buffers so far
 	inflated                       int64 // decompressed size of the compressed buffers so far, in bytes
 	charged                        int64 // bytes counted by charge, for values without bytes in the message
 }
@@ -131,8 +131,8 @@ func (c *cursor) charge(n int64) error {
 	return nil
 }
 
-// lastKnownType is the last type whose Layout was compared with Arrow's specification. Compare newer types before
-// raising it.
+// lastKnownType is the last type whose Layout has been compared with Arrow's specification. Before raising it, compare
+// the newer types.
 const lastKnownType = arrow.DECIMAL64
 
 // column checks the next array and its children. The array must have the type dt and at least minLength values.
@@ -207,7 +207,7 @@ func (c *cursor) column(dt arrow.DataType, minLength int64, depth int) error {
 	return nil
 }
 
-// hasEmptyValues reports whether an array of type dt can have any number of values without using bytes for each value.
+// hasEmptyValues reports whether an array of type dt can have any number of values without any bytes for them.
 func hasEmptyValues(dt arrow.DataType) bool {
 	switch dt := dt.(type) {
 	case *arrow.NullType, *arrow.RunEndEncodedType:
@@ -222,12 +222,12 @@ func hasEmptyValues(dt arrow.DataType) bool {
 	return false
 }
 
-// hasOffsets reports whether arrays of a type have an offset for each value and for the end.
+// hasOffsets reports whether arrays of a type have an offset for each value, and one more for the end.
 func hasOffsets(id arrow.Type) bool {
 	return arrow.IsBaseBinary(id) || id == arrow.LIST || id == arrow.LARGE_LIST || id == arrow.MAP
 }
 
-// variadic returns the number of data buffers of the next array if dt is a view type, and otherwise 0.
+// variadic returns the number of data buffers in the next array if dt is a view type, and otherwise 0.
 func (c *cursor) variadic(dt arrow.DataType) (int64, error) {
 	if _, ok := dt.(arrow.BinaryViewDataType); !ok {
 		return 0, nil

@@ -12,18 +12,18 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// Messages checks the messages of a stream, in order. Check a message before Arrow's reader gets it, because the reader
-// allocates as much memory as the message claims.
+// Messages checks a stream's messages, in order. A message must be checked before Arrow's reader gets it, because the
+// reader allocates as much memory as the message claims.
 type Messages struct {
-	limit           int64 // maximum size of a message's rows, and maximum size of all dictionaries, in bytes
+	limit           int64 // maximum size of a message's rows, and maximum total size of the dictionaries, in bytes
 	schema          *arrow.Schema
 	valueTypes      map[int64]arrow.DataType // value types of dictionaries, by ID
 	dictionarySizes map[int64]int64          // sizes of dictionaries in bytes, by ID
 	dictionaryBytes int64                    // sum of dictionarySizes
 }
 
-// NewMessages returns a Messages. The rows of a message may use limit bytes of memory, and all dictionaries together
-// may also use limit bytes.
+// NewMessages returns a Messages. A message's rows may use limit bytes of memory, and all dictionaries together may use
+// another limit bytes.
 func NewMessages(limit int64) *Messages {
 	return &Messages{limit: limit, valueTypes: map[int64]arrow.DataType{}, dictionarySizes: map[int64]int64{}}
 }
@@ -87,7 +87,7 @@ func (m *Messages) readSchema(d *description, head []byte) error {
 	return nil
 }
 
-// recordTypes records the types of a field's dictionaries, and rejects a type whose values are too large.
+// recordTypes records the types of a field's dictionaries. It rejects types whose values are too large.
 func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	dt := storageType(f.Type)
 	if described.encoded {
@@ -120,8 +120,8 @@ func (m *Messages) recordTypes(f arrow.Field, described field) error {
 	return nil
 }
 
-// maxDigits returns the number of digits that a decimal type can hold, which also limits its scale: Arrow's library has
-// no larger powers of ten.
+// maxDigits returns the number of digits that a decimal type can hold. It also limits the scale, because Arrow's
+// library has no larger powers of ten.
 func maxDigits(d arrow.DecimalType) int32 {
 	bits := d.(arrow.FixedWidthDataType).BitWidth()
 	return int32((bits - 1) * 30103 / 100_000) // log10 2 = 0.30103

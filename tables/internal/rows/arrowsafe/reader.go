@@ -8,8 +8,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 )
 
-// Reader returns a reader that yields batches and releases them. It calls onRelease when its last reference is
-// released.
+// Reader returns a reader that yields batches and releases them. When the reader's last reference is released, it calls
+// onRelease.
 func Reader(schema *arrow.Schema, batches iter.Seq2[arrow.RecordBatch, error], onRelease func()) array.RecordReader {
 	r := &reader{RecordReader: array.ReaderFromIter(schema, batches), schema: schema, onRelease: onRelease}
 	r.references.Store(1)
@@ -24,8 +24,8 @@ type reader struct {
 	hasEnded   bool
 }
 
-// Next returns false after the last batch or an error. If it is called again, Err still returns the error, which
-// array.ReaderFromIter would forget.
+// Next returns false after the last batch or an error. If Next is called again after an error, Err still returns the
+// error, which array.ReaderFromIter would forget.
 func (r *reader) Next() bool {
 	r.hasEnded = r.hasEnded || !r.RecordReader.Next()
 	return !r.hasEnded

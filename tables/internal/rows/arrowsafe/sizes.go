@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd"
 )
 
-// expandedSize returns by how many bytes an array grows if each row gets its own copy of its value. Rows can share the
-// values of a dictionary, a run or a view. The array must be valid.
+// expandedSize returns by how many bytes an array grows if each row gets its own copy of its value. Rows can share
+// values in a dictionary, a run or a view. The array must be valid.
 func (w *walk) expandedSize(a arrow.Array) (total int64) {
 	switch a := a.(type) {
 	case *array.Dictionary, array.ViewLike:
@@ -23,7 +23,7 @@ func (w *walk) expandedSize(a arrow.Array) (total int64) {
 			from = end
 		}
 	case array.ListLike:
-		w.checkShared(a)
+		w.failIfOverlapping(a)
 		total = w.expandedSize(a.ListValues())
 	case *array.Struct:
 		for i := range a.NumField() {
@@ -39,7 +39,7 @@ func (w *walk) expandedSize(a arrow.Array) (total int64) {
 	return total
 }
 
-func (w *walk) checkShared(a array.ListLike) {
+func (w *walk) failIfOverlapping(a array.ListLike) {
 	switch a.(type) {
 	case *array.ListView, *array.LargeListView:
 	default:
@@ -52,7 +52,7 @@ func (w *walk) checkShared(a array.ListLike) {
 		}
 	}
 	if unreferenced < 0 {
-		w.fail(fmt.Errorf("its lists share values: %w", partd.ErrTooLarge))
+		w.fail(fmt.Errorf("its lists overlap in the array of values: %w", partd.ErrTooLarge))
 	}
 }
 
@@ -67,8 +67,9 @@ func runEnd(ends arrow.Array, i int) int {
 	}
 }
 
-// sizes returns sum, which returns the total size in bytes of a's values with indices from <= i < to. It stores no
-// size per value, because there may be far more values than bytes. If w fails, the sizes are too small.
+// sizes returns a function sum(from, to), which returns the total size, in bytes, of a's values with indices from <= i
+// < to. It stores no size per value, because there may be far more values than bytes. If w fails, the sums are too
+// small.
 func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 	switch a := a.(type) {
 	case interface { // strings and binary values
@@ -78,7 +79,7 @@ func (w *walk) sizes(a arrow.Array) (sum func(from, to int) int64) {
 	}:
 		hasNulls := a.NullN() > 0
 		return w.sumEach(func(i int) int64 {
-			if hasNulls && a.IsNull(i) { // then the length of a view can be any number
+			if hasNulls && a.IsNull(i) { // in this case, a view can have any length
 				return 0
 			}
 			return int64(a.ValueLen(i))
@@ -130,7 +131,7 @@ func (w *walk) sumEach(size func(int) int64) func(from, to int) int64 {
 	}
 }
 
-// prefixSums is like sizes, but sum is fast even for long ranges. It stores up to maxValues sums.
+// prefixSums is like sizes, but its result is fast even for long ranges. It stores up to maxValues sums.
 func (w *walk) prefixSums(a arrow.Array) func(from, to int64) int64 {
 	const maxValues = 4 << 20
 	values := w.sizes(a)

@@ -15,7 +15,7 @@ import (
 )
 
 // stream reads and checks the messages of an Arrow stream. It replaces Arrow's own message reader, which trusts the
-// messages' lengths, and sometimes accepts a stream that ends within a message.
+// lengths in messages, and sometimes accepts a stream that ends within a message.
 type stream struct {
 	r          io.Reader
 	size       int64 // maximum size of a message, in bytes
@@ -45,7 +45,7 @@ func (s *stream) Message() (*ipc.Message, error) {
 	return s.last, nil
 }
 
-// next reads and checks a message. It returns the message's description, and reads the message's body into body.
+// next reads and checks a message. It returns the message's description, and reads its body into body.
 func (s *stream) next(body *memory.Buffer) (head []byte, err error) {
 	var word [4]byte
 	if _, err := io.ReadFull(s.r, word[:]); err != nil {
@@ -135,7 +135,7 @@ func (m Message) Rows() int64 {
 }
 
 // Forward reads and checks messages of at most limit bytes without decoding them. Each message is valid until the next
-// message is read.
+// one is read.
 func Forward(r io.Reader, limit int64) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		s, body := newStream(r, limit, limit, nil), memory.NewResizableBuffer(memory.DefaultAllocator)

@@ -1,5 +1,5 @@
-// Package arrowvalue stores Arrow record batches as values in any partd store. Any number of writers can append
-// batches to a key, and a reader gets all of them as one stream. Package tables is not needed.
+// Package arrowvalue stores Arrow record batches as values in any partd store. Any number of writers can append batches
+// to a key, and a reader gets all of them as one stream. Package tables is not needed.
 //
 // The value of a key is a sequence of frames, one per append, in the format of package frame. Each frame contains a
 // complete stream in Arrow's IPC format. All streams of a key have the same schema.
@@ -69,8 +69,8 @@ const DefaultLimit = 1 << 30
 
 // Read returns a reader of all batches that were appended to a key. If nothing was appended, the error wraps
 // fs.ErrNotExist. The reader checks each batch, so its values are safe to access even if the stored bytes are corrupt.
-// limit is the maximum memory for reading one append, including batches that the caller retains. The caller must
-// release the reader.
+// limit is the maximum memory, in bytes, for reading one append, including batches that the caller retains. The caller
+// must release the reader.
 func Read(ctx context.Context, store partd.Partd, key string, limit int64) (array.RecordReader, error) {
 	r := &reader{ctx: ctx, key: key, limit: limit, checker: arrowsafe.Checker{Limit: limit}}
 	value, err := partd.Open(ctx, store, key)

@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// maxDepth limits the nesting, because recursive types are infinitely deep.
+// maxDepth limits nesting, because a recursive type would be infinitely deep.
 const maxDepth = 32
 
 var timeType = reflect.TypeFor[time.Time]()
@@ -65,7 +65,7 @@ func parseStruct(t reflect.Type, depth int) (*Struct, error) {
 	return s, nil
 }
 
-// addFields returns the columns of struct type t. index leads from the outermost struct to t, as in reflect's
+// addFields returns the columns for struct type t. index is the path from the outermost struct to t, as in reflect's
 // FieldByIndex.
 func (s *Struct) addFields(t reflect.Type, index []int, depth int) (columns []arrow.Field, err error) {
 	for i := range t.NumField() {
@@ -112,7 +112,7 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		}
 		typ, nullable, err = columnOf(elem, tag, depth-1)
 		if err == nil && nullable {
-			err = fmt.Errorf("%s has more than one null: values can be null at two levels, such as nil and a pointer to nil", t)
+			err = fmt.Errorf("%s can be null at two levels, such as nil and a pointer to nil: use a type with only one kind of null", t)
 		}
 		return typ, true, err
 	case kind == reflect.Slice && t.Elem().Kind() != reflect.Uint8:
@@ -129,8 +129,8 @@ func columnOf(t reflect.Type, tag string, depth int) (typ arrow.DataType, nullab
 		}
 		return typ, false, err
 	case tag != "":
-		return nil, false, fmt.Errorf("its tag names the type %s, but only times may have a type in their tag", tag)
-	case t == timeType: // Microseconds, because few other programs read Iceberg's nanoseconds.
+		return nil, false, fmt.Errorf("its tag names the type %s, but only a time may have a type in its tag", tag)
+	case t == timeType: // microseconds, because few other programs read Iceberg's nanoseconds
 		return arrow.FixedWidthTypes.Timestamp_us, false, nil
 	case t == reflect.TypeFor[time.Duration]():
 		return arrow.FixedWidthTypes.Duration_ns, false, nil
@@ -157,8 +157,8 @@ var basicTypes = map[reflect.Kind]arrow.DataType{
 	reflect.Uint32: arrow.PrimitiveTypes.Uint32, reflect.Uint64: arrow.PrimitiveTypes.Uint64,
 }
 
-// isSQLNull reports whether t is a nullable type of database/sql, such as sql.Null[T] or sql.NullString: a
-// struct with two fields, a value and Valid.
+// isSQLNull reports whether t is a nullable type in database/sql, such as sql.Null[T] or sql.NullString: a struct with
+// two fields, a value and Valid.
 func isSQLNull(t reflect.Type) bool {
 	return t.PkgPath() == "database/sql" && t.Kind() == reflect.Struct && t.NumField() == 2 && t.Field(1).Name == "Valid"
 }

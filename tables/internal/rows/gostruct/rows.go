@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// ReadRows reads rows of a batch, from firstRow on, into a slice of zero structs. It matches columns by
-// name and ignores columns without a field.
+// ReadRows reads a batch's rows, starting at firstRow, into a slice of zero structs. It matches columns by name, and
+// ignores columns that have no field.
 func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Value) error {
 	for i, index := range s.index {
 		name := s.Schema.Field(i).Name
@@ -35,7 +35,7 @@ func (s *Struct) ReadRows(batch arrow.RecordBatch, firstRow int, into reflect.Va
 	return nil
 }
 
-// AddFieldName adds the name of the struct field to err, if err is a schema.Error about the column of a field. t is the
+// AddFieldName adds the name of the struct field to err if err is a schema.Error about a field's column. t is the
 // struct's type. AddFieldName changes err in place, so err must not be shared.
 func (s *Struct) AddFieldName(t reflect.Type, err error) error {
 	e, ok := errors.AsType[*schema.Error](err)

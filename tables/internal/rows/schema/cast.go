@@ -24,8 +24,8 @@ import (
 
 var allocator = memory.DefaultAllocator
 
-// Convert converts a batch to a schema, by position. Before rows are written, the schema is a result of [Stored]; after
-// rows are read, it is a result of [RestorePutTypes]. The caller must release the result.
+// Convert converts a batch to a schema, by position. Before rows are written, the schema comes from [Stored]; after
+// rows are read, it comes from [RestorePutTypes]. The caller must release the result.
 func Convert(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	if int(batch.NumCols()) != to.NumFields() {
 		return nil, fmt.Errorf("a batch has %d columns, but its schema has %d", batch.NumCols(), to.NumFields())
@@ -38,8 +38,8 @@ func ConvertNamed(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch,
 	return convert(batch, to, func(_ int, f arrow.Field) []int { return batch.Schema().FieldIndices(f.Name) })
 }
 
-// convert converts a batch to a schema. indicesOf returns the indices of a schema's column in the batch; convert uses
-// the first, or nulls if there are none.
+// convert converts a batch to a schema. indicesOf returns the indices in the batch of one of the schema's columns;
+// convert uses the first, or nulls if there are none.
 func convert(batch arrow.RecordBatch, to *arrow.Schema, indicesOf func(int, arrow.Field) []int) (arrow.RecordBatch, error) {
 	return take.MakeBatch(to, batch.NumRows(), func(i int) (arrow.Array, error) {
 		f := to.Field(i)
@@ -118,7 +118,7 @@ func ConvertArray(a arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	result, err := compute.CastArray(context.Background(), a, compute.SafeCastOptions(to))
 	from, hasUnit := a.DataType().(arrow.TemporalWithUnit)
 	if coarser, ok := to.(arrow.TemporalWithUnit); err != nil && hasUnit && ok && from.TimeUnit() > coarser.TimeUnit() {
-		return nil, fmt.Errorf("a value of type %s has digits below a unit of %s: round the values, or put them into a new table, whose units are finer", from, to)
+		return nil, fmt.Errorf("a value of type %s has digits that are too small for %s: round the values, or put them into a new table with a finer unit", from, to)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot convert to %s: %w", to, err)
@@ -143,7 +143,7 @@ func expand(values arrow.Array, indices []int, to arrow.DataType) (arrow.Array, 
 	return ConvertArray(expanded, to)
 }
 
-// sameBits reports whether two types represent equal values with the same bits.
+// sameBits reports whether two types represent equal values by the same bits.
 func sameBits(a, b arrow.DataType) bool {
 	for range 2 {
 		switch from := a.(type) {
@@ -176,7 +176,7 @@ func convertStruct(from *array.Struct, to *arrow.StructType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), []*memory.Buffer{take.NullBitmap(from)}, children, from.NullN(), 0), nil
 }
 
-// convertField converts a field of a struct array. It makes the values in null structs null.
+// convertField converts a field of a struct array. Values in null structs become null.
 func convertField(structs, field arrow.Array, to arrow.DataType) (arrow.Array, error) {
 	if structs.NullN() == 0 {
 		return ConvertArray(field, to)
@@ -287,8 +287,8 @@ func convertList(from array.ListLike, to arrow.ListLikeType) (arrow.Array, error
 	return take.NewArray(to, from.Len(), buffers, []arrow.ArrayData{child.Data()}, from.NullN(), 0), nil
 }
 
-// visibleValues returns the values in lists, and the lists' offsets in these values. It omits values under nulls, which
-// Parquet rejects.
+// visibleValues returns the values in lists, and the lists' offsets into these values. It omits values under nulls,
+// because Parquet rejects them.
 func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err error) {
 	offsets = make([]int64, a.Len()+1)
 	first, last := int64(0), int64(0)
@@ -323,8 +323,8 @@ func visibleValues(a array.ListLike) (offsets []int64, values arrow.Array, err e
 	return offsets, values, err
 }
 
-// padToSize returns the values of lists with exactly size values per list. Null lists get null values; all other lists
-// must have that size.
+// padToSize returns the values of lists, with exactly size values per list. A null list gets null values; any other
+// list must have that size.
 func padToSize(from array.ListLike, values arrow.Array, size int) (arrow.Array, error) {
 	var indices []int
 	for i := range from.Len() {
@@ -364,8 +364,8 @@ func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array
 	return b.NewArray()
 }
 
-// convertEach converts value by value where Arrow's library has no conversion or a wrong one. For other types, it
-// returns nil.
+// convertEach converts value by value, for types for which Arrow's library has no conversion or a wrong one. For other
+// types, it returns nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
 	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {

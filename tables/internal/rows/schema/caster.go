@@ -60,8 +60,8 @@ func NewCaster(from, to *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// MismatchError returns the error for rows whose column has the type from, which does not fit the type to of the
-// table's column. reason is more text after the types. The error says how to convert the rows.
+// MismatchError returns the error for rows whose column has type from, which does not fit type to of the table's
+// column. reason is appended to the types. The error says how to convert the rows.
 func MismatchError(column string, from, to arrow.DataType, reason string) error {
 	hint := fmt.Sprintf("convert the column to %s", to)
 	rowTimes, ok := from.(*arrow.TimestampType)
@@ -74,8 +74,8 @@ func MismatchError(column string, from, to arrow.DataType, reason string) error 
 	return Errorf(column, "it has type %s, and the table has %s%s: %s", from, to, reason, hint)
 }
 
-// NewPutCaster is like NewCaster, but the Caster also rejects values that the logical types, which readers see, cannot
-// represent exactly.
+// NewPutCaster is like NewCaster, but the Caster also rejects values that the types in logical, which readers see,
+// cannot represent exactly.
 func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	c, err := NewCaster(putSchema, to)
 	if err != nil {
@@ -100,8 +100,8 @@ func NewPutCaster(putSchema, to, logical *arrow.Schema) (*Caster, error) {
 	return c, nil
 }
 
-// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices has each new
-// column's old index, or -1 if the column is added.
+// NewColumnsCaster returns a Caster from a table's rows, in logical types, to new columns. sourceIndices has, for each
+// new column, its old index, or -1 if the column is added.
 func NewColumnsCaster(logical, stored, to *arrow.Schema, sourceIndices []int) *Caster {
 	return &Caster{From: logical, To: to, stored: stored, sourceIndices: sourceIndices}
 }
@@ -116,8 +116,8 @@ func (c *Caster) Missing() (names []string) {
 	return names
 }
 
-// WithMigration returns a copy of c that accepts batches with the schema from. migrate first converts each batch to the
-// schema that c accepts.
+// WithMigration returns a copy of c that accepts batches with the schema from. It first calls migrate to convert each
+// batch to the schema that c accepts.
 func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatch) (arrow.RecordBatch, error)) *Caster {
 	copied := *c
 	copied.From, copied.migrate, copied.migratedSchema = from, migrate, c.From
@@ -127,7 +127,7 @@ func (c *Caster) WithMigration(from *arrow.Schema, migrate func(arrow.RecordBatc
 // KeepsRows reports whether Cast returns one row for each row of a batch, in the same order.
 func (c *Caster) KeepsRows() bool { return c.migrate == nil }
 
-// CanPromote reports whether the type of a stored column can change: by Iceberg's type promotion, or from integers to
+// CanPromote reports whether a stored column's type can change, either by Iceberg's type promotion or from integers to
 // float64.
 func CanPromote(from, to arrow.DataType) bool {
 	switch from.ID() {
@@ -184,7 +184,8 @@ func (c *Caster) Cast(batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	return array.NewRecordBatch(c.To, columns, batch.NumRows()), nil
 }
 
-// column returns column i of the table for a batch: the batch's column, converted, or nulls if the batch lacks it.
+// column returns column i of the table for a batch: the batch's column, converted, or nulls if the batch lacks the
+// column.
 func (c *Caster) column(batch arrow.RecordBatch, i int) (arrow.Array, error) {
 	f, index := c.To.Field(i), c.sourceIndices[i]
 	if index < 0 {
@@ -247,8 +248,8 @@ func convertExactly(a arrow.Array, typ arrow.DataType) (arrow.Array, error) {
 	return converted, nil
 }
 
-// FromSQL returns the schema of a query's rows after [CastSQL]: columns of a table have the table's types, some of
-// which SQL lacks.
+// FromSQL returns the schema of a query's rows after [CastSQL]: columns that belong to a table have the table's types,
+// some of which SQL lacks.
 func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
 	fields := result.Fields()
 	for i, f := range fields {

@@ -17,12 +17,12 @@ func StoredSchema(s *iceberg.Schema) (*arrow.Schema, error) {
 	return table.SchemaToArrowSchema(s, nil, false, false)
 }
 
-// CheckReadable returns an error that names the first column that cannot be read, because it contains Iceberg's variant
+// CheckReadable returns an error that names the first column that cannot be read because it contains Iceberg's variant
 // type.
 func CheckReadable(stored *arrow.Schema) error {
 	for _, f := range stored.Fields() {
 		if ContainsType(f.Type, isVariant) {
-			return Errorf(f.Name, "the column has type %s: reading values of Iceberg's variant type is not supported", f.Type)
+			return Errorf(f.Name, "the column has type %s: reading Iceberg's variant type is not supported", f.Type)
 		}
 	}
 	return nil
@@ -77,8 +77,8 @@ func Columns(batch arrow.RecordBatch, names []string) []arrow.Array {
 	return columns
 }
 
-// Project returns the columns of the batch that the schema to lists. The batch must have these columns, with the types
-// in to. The caller must release the result.
+// Project returns the batch's columns that the schema to lists. The batch must have these columns, with the types in
+// to. The caller must release the result.
 func Project(batch arrow.RecordBatch, to *arrow.Schema) arrow.RecordBatch {
 	if batch.Schema() == to {
 		batch.Retain()

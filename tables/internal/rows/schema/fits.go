@@ -2,8 +2,8 @@ package schema
 
 import "github.com/apache/arrow-go/v18/arrow"
 
-// meanings names what a type's values mean if the stored type does not show it: durations, for example, are stored as
-// int64.
+// meanings says what a type's values mean, for types whose stored type does not show it. Durations, for example, are
+// stored as int64.
 var meanings = map[arrow.Type]string{
 	arrow.DURATION: "duration",
 	arrow.TIME32:   "time of day",
@@ -11,7 +11,7 @@ var meanings = map[arrow.Type]string{
 }
 
 // CanPut reports whether values of one type can be put into a column of another. The stored types must be compatible,
-// and the meaning must be the same, also within nested types. A [Caster] rejects individual values that the column's
+// and the meaning must be the same, even within nested types. A [Caster] rejects individual values that the column's
 // type cannot represent exactly.
 func CanPut(from, to arrow.DataType) bool {
 	a, err := StoredType(from)
@@ -53,7 +53,7 @@ func Unwrap(t arrow.DataType) arrow.DataType {
 	}
 }
 
-// Restore replaces stored types with original types, at every level of a nested type, if keep returns true for the
+// Restore replaces stored types with original types, at every level of nesting, where keep returns true for the
 // original type.
 func Restore(stored, original arrow.DataType, keep func(arrow.DataType) bool) arrow.DataType {
 	original = Unwrap(original)

@@ -11,7 +11,7 @@ import (
 // PropertyPrefix begins the names of the properties that contain put schemas: the column types that puts gave a table.
 const PropertyPrefix = "partd.arrow-schema."
 
-// Property returns the name of the property with the put schema for a schema ID.
+// Property returns the name of the property that contains the put schema for a schema ID.
 func Property(schemaID int) string { return fmt.Sprintf("%s%d", PropertyPrefix, schemaID) }
 
 // PutSchema returns the column types that puts gave a table, from the property's value. If another program created the
@@ -35,7 +35,7 @@ type Shape struct {
 	LastID      int    // highest column ID when the shape was created
 }
 
-// NewShape returns the shape for the schema of a put. Its column IDs are above lastID.
+// NewShape returns the shape for a put's schema. Its column IDs are above lastID.
 func NewShape(putSchema *arrow.Schema, lastID int) (*Shape, error) {
 	if err := CheckNames(putSchema); err != nil {
 		return nil, err

@@ -11,10 +11,10 @@ import (
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 )
 
-// INT96 is Parquet's old type for times: the nanoseconds of a day, and a Julian day. arrow-go reads it only as
+// INT96 is Parquet's old type for times: a Julian day, and the nanoseconds within that day. arrow-go reads it only as
 // nanoseconds since 1970, which end in 2262. So OpenParquet presents it as 12 bytes, and ConvertArray converts these to
-// timestamps of any unit. OpenParquet marks the columns with the logical type INTERVAL. It removes that type from
-// columns that really have it, which changes nothing else, because arrow-go reads intervals as bytes.
+// timestamps in any unit. To mark the columns, OpenParquet gives them the logical type INTERVAL. It removes that type
+// from columns that really have it; this changes nothing else, because arrow-go reads intervals as bytes.
 
 const (
 	int96Size     = 12
@@ -28,8 +28,8 @@ func IsInt96(c *pqschema.Column) bool {
 	return marked
 }
 
-// WithInt96 returns the columns of a Parquet file with timestamps in place of INT96. If known, which can be nil, has
-// a timestamp there, it is of that type, and otherwise of microseconds without a zone.
+// WithInt96 returns a Parquet file's columns with timestamps in place of INT96. A timestamp has the type that it has in
+// known, which can be nil; by default, it is in microseconds without a zone.
 func WithInt96(columns *arrow.Schema, file *pqarrow.FileReader, known *arrow.Schema) *arrow.Schema {
 	fields := columns.Fields()
 	for i, f := range fields {
@@ -45,7 +45,7 @@ func WithInt96(columns *arrow.Schema, file *pqarrow.FileReader, known *arrow.Sch
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// int96Type applies WithInt96 to the type of a field and of the fields in it.
+// int96Type applies WithInt96 to the type of a field and of the fields nested in it.
 func int96Type(s *pqschema.Schema, f *pqarrow.SchemaField, t, known arrow.DataType) arrow.DataType {
 	switch {
 	case f.IsLeaf() && !IsInt96(s.Column(f.ColIndex)):
@@ -89,15 +89,15 @@ func int96Time(b []byte, to *arrow.TimestampType) (arrow.Timestamp, error) {
 	const layout = "2006-01-02 15:04:05.999999999"
 	switch {
 	case nanoseconds%int64(to.Unit.Multiplier()) != 0:
-		return 0, fmt.Errorf("the INT96 time %s has digits below a unit of %s: only an existing column of nanoseconds keeps all digits", t.Format(layout), to)
+		return 0, fmt.Errorf("the INT96 time %s has digits that are too small for %s: only an existing column in nanoseconds keeps all digits", t.Format(layout), to)
 	case err != nil || !value.ToTime(to.Unit).Equal(t):
 		return 0, fmt.Errorf("the INT96 time %s is outside the range of %s", t.Format(layout), to)
 	}
 	return value, nil
 }
 
-// RowError returns the error of the first row that convert rejects, with the row's number, or err if there is none.
-// rowsBefore is the number of rows before the given ones.
+// RowError returns convert's error for the first row that it rejects, with the row's number. If it rejects none,
+// RowError returns err. rowsBefore is the number of rows before the given ones.
 func RowError(err error, rows int, rowsBefore int64, convert func(row int) error) error {
 	for row := range rows {
 		if rowErr := convert(row); rowErr != nil {

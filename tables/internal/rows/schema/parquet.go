@@ -36,7 +36,7 @@ func OpenParquet(in parquet.ReaderAtSeeker, options ...file.ReadOption) (*file.R
 	return file.NewParquetReader(in, options...)
 }
 
-// CheckEncoding returns an error if arrow-go cannot decode a column chunk (18.8).
+// CheckEncoding returns an error if arrow-go 18.8 cannot decode a column chunk.
 func CheckEncoding(chunk *metadata.ColumnChunkMetaData) error {
 	if chunk.Type() != parquet.Types.FixedLenByteArray || !slices.Contains(chunk.Encodings(), parquet.Encodings.DeltaByteArray) {
 		return nil
@@ -57,8 +57,8 @@ func init() {
 	}
 }
 
-// boundedZstd decompresses at most as many bytes as fit in the destination. The library's codec would allocate any
-// number.
+// boundedZstd decompresses at most as many bytes as fit into the destination. The library's codec would allocate any
+// number of bytes.
 type boundedZstd struct {
 	compress.Codec
 	compress.StreamingCodec
@@ -69,12 +69,12 @@ func (c boundedZstd) DecodeWithError(dst, src []byte) ([]byte, error) {
 	return c.decoder.DecodeAll(src, dst[:0])
 }
 
-// codec decompresses an empty input to an empty output. Some writers mark a page of nulls as compressed but leave its
-// values empty.
+// codec decompresses an empty input to an empty output, because some writers mark a page of nulls as compressed but
+// leave its values empty.
 type codec struct {
 	compress.Codec
 	compress.StreamingCodec
-	// whether compressed data starts with the length of the data; the library would allocate that many bytes
+	// whether compressed data starts with the length of the data; the library would allocate this many bytes
 	hasLength bool
 }
 
@@ -90,7 +90,7 @@ func (c codec) DecodeWithError(dst, src []byte) ([]byte, error) {
 
 // withReadableTypes returns a Parquet file's schema in a form that arrow-go reads correctly: JSON and enums are
 // strings, INT96 is bytes, and every list has three levels. By the format's backward-compatibility rules, a repeated
-// group whose only field is repeated is itself the element; arrow-go would take the field as the element. A required
+// group whose only field is repeated is itself the element; arrow-go would take that field for the element. A required
 // group around the element prevents this, and changes neither the columns nor their levels.
 func withReadableTypes(s *pqschema.Schema) (*pqschema.Schema, error) {
 	root, err := readableNode(s.Root())
@@ -150,8 +150,8 @@ func readableLeaf(n *pqschema.PrimitiveNode) (pqschema.Node, error) {
 	return n, nil
 }
 
-// ReadableByID reports whether a reader that finds fields by ID, and reads only three-level lists, finds all values of
-// a field.
+// ReadableByID reports whether a reader that finds fields by ID and reads only three-level lists would find all of a
+// field's values.
 func ReadableByID(n pqschema.Node) bool {
 	group, ok := n.(*pqschema.GroupNode)
 	repeats := n.RepetitionType() == parquet.Repetitions.Repeated

@@ -51,9 +51,9 @@ func Parse(text string) (arrow.DataType, error) {
 	return nil, fmt.Errorf("unknown type %.100q: use a type such as int64, float64, utf8, bool, date32, timestamp[us], timestamp[ns, tz=UTC] or decimal(18, 2)", text)
 }
 
-// CanWiden reports whether type to includes every value of type from: it has larger integers or floats, or decimals
-// with more digits. Every type includes nulls. From integers to float64, CanWiden returns true, but the caller must
-// check that each value is exact.
+// CanWiden reports whether the type to includes every value of the type from: it has larger integers or floats, or
+// decimals with more digits. Every type includes nulls. CanWiden also returns true for integers and float64, but then
+// the caller must check that each value is exact.
 func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

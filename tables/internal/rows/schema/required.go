@@ -22,8 +22,8 @@ func hasRequired(t arrow.DataType) bool {
 	return false
 }
 
-// checkRequired returns an error that names a null field if type t forbids a null in column a. The type of a
-// must be one that tables store (see StoredSchema).
+// checkRequired returns an error that names a null field if t forbids a null in column a. a must have a type that
+// tables store (see StoredSchema).
 func checkRequired(column string, a arrow.Array, t arrow.DataType) error {
 	if !hasForbiddenNull(a, t) {
 		return nil
@@ -61,8 +61,8 @@ func children(a arrow.Array) []arrow.Array {
 	return nil
 }
 
-// hasForbiddenNull reports whether a has a null in a nested field that cannot be null in t. It also counts nulls under
-// a null parent.
+// hasForbiddenNull reports whether a has a null in a nested field that cannot be null in t. Nulls under a null parent
+// count too.
 func hasForbiddenNull(a arrow.Array, t arrow.DataType) bool {
 	for i, child := range children(a) {
 		if f := Unwrap(t).(arrow.NestedType).Fields()[i]; !f.Nullable && child.NullN() > 0 || hasForbiddenNull(child, f.Type) {

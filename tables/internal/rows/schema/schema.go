@@ -45,7 +45,7 @@ func (r RefusedColumns) Error() string {
 // error returns an Error that names the first column and wraps r.
 func (r RefusedColumns) error() error { return &Error{r[0].Name, r} }
 
-// Error is an error about a column of a put or a scan.
+// Error is an error about a column in a put or a scan.
 type Error struct {
 	Column string
 	Err    error // the cause
@@ -66,8 +66,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // As lets errors.As find e as the corresponding type of package tables.
 func (e *Error) As(target any) bool { return publicerror.As(e, target) }
 
-// Stored returns the schema that a table uses to store columns with the types of putSchema. The error is an [Error]; it
-// wraps [RefusedColumns] if columns cannot be stored.
+// Stored returns the schema with which a table stores columns that have the types in putSchema. The error is an
+// [Error]; it wraps [RefusedColumns] if columns cannot be stored.
 func Stored(putSchema *arrow.Schema) (*arrow.Schema, error) {
 	if putSchema.NumFields() == 0 {
 		return nil, errors.New("the schema has no columns")
@@ -178,7 +178,7 @@ func StoredType(t arrow.DataType) (arrow.DataType, error) {
 	return nil, fmt.Errorf("no Iceberg type can store %s", t)
 }
 
-// RestorePutTypes returns a table's columns with the types of putSchema. A column that another program has added or
+// RestorePutTypes returns a table's columns with the types in putSchema. A column that another program has added or
 // changed keeps its stored type.
 func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	fields := make([]arrow.Field, stored.NumFields())
@@ -195,7 +195,7 @@ func RestorePutTypes(stored, putSchema *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// DictionaryKey is the key of a field's metadata under which the values of a dictionary column are stored.
+// DictionaryKey is the key in a field's metadata under which the values of a dictionary column are stored.
 const DictionaryKey = "partd.dictionary"
 
 // Dictionary returns the values of a dictionary column, or nil if none are stored. The caller must release them.
@@ -221,11 +221,11 @@ func Dictionary(f arrow.Field) (arrow.Array, error) {
 	return values, nil
 }
 
-// ValuesKey is the key of a field's metadata for the kind of a column's values, such as period[M], if the type does not
-// determine the kind. The Python package partd_go writes this key.
+// ValuesKey is the key in a field's metadata for the kind of a column's values, such as period[M], where the type does
+// not determine the kind. The Python package partd_go writes this key.
 const ValuesKey = "partd_go.values"
 
-// CheckValues returns an error if a put's column has values of another kind than the table's column of the same type.
+// CheckValues returns an error if a put's column has another kind of values than the table's column of the same type.
 func CheckValues(put, column arrow.Field) error {
 	values, _ := put.Metadata.GetValue(ValuesKey)
 	stored, _ := column.Metadata.GetValue(ValuesKey)
@@ -236,7 +236,7 @@ func CheckValues(put, column arrow.Field) error {
 	return Errorf(put.Name, "the column's values are of kind %s, but the table's are of kind %s", cmp.Or(values, put.Type.String()), cmp.Or(stored, column.Type.String()))
 }
 
-// WithoutEncodings returns s with dictionary and run-end encoded types replaced by the types of their values.
+// WithoutEncodings returns s with dictionary and run-end-encoded types replaced by their values' types.
 func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	fields := slices.Clone(s.Fields())
 	for i, f := range fields {
@@ -251,7 +251,7 @@ func WithoutEncodings(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// DecodedType returns the type of the values of a dictionary or run-end encoded type, also within nested types.
+// DecodedType returns the type of the values in a dictionary or run-end-encoded type, even within nested types.
 func DecodedType(t arrow.DataType) arrow.DataType {
 	return MapLeaves(t, func(t arrow.DataType) arrow.DataType {
 		switch t := t.(type) {
@@ -321,7 +321,7 @@ func MapFields(t arrow.DataType, f func(arrow.Field) arrow.Field) arrow.DataType
 	return rebuild(t, mapField, func(t arrow.DataType) arrow.DataType { return t })
 }
 
-// Alike reports whether two types are equal apart from metadata, nullability, and the field names of lists and maps,
+// Alike reports whether two types are equal apart from metadata, nullability, and the field names in lists and maps,
 // which differ between Iceberg and Parquet. UUIDs are equal to other 16-byte values.
 func Alike(a, b arrow.DataType) bool {
 	a, b = uuidBytes(a), uuidBytes(b)

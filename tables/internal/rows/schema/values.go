@@ -75,7 +75,7 @@ func checkDigits[T decimalNumber[T]](a valueArray[T]) error {
 	return nil
 }
 
-// validTexts reports whether all strings are valid UTF-8. It checks the concatenated strings, and that each string
+// validTexts reports whether all strings are valid UTF-8. It checks the strings' concatenation, and that each string
 // starts at a character boundary.
 func validTexts(a *array.String) bool {
 	if a.Len() == 0 {

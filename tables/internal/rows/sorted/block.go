@@ -13,7 +13,7 @@ import (
 // sortedBlock is one or more sorted rows, in memory or in a file.
 type sortedBlock struct {
 	batches []arrow.RecordBatch
-	order   []uint32   // the rows of the only batch in sorted order; nil if the batches are in order
+	order   []uint32   // row numbers of the only batch in sorted order; nil if the batches are in order
 	file    *spillFile // contains the rows, instead of batches; can be nil
 	size    int64      // bytes
 }
@@ -39,7 +39,7 @@ func newBlock(batches []arrow.RecordBatch, columns []int, size int64) (*sortedBl
 	return b.unless(err)
 }
 
-// unless releases b if err is not nil.
+// unless returns b if err is nil. Otherwise, it releases b, and returns err.
 func (b *sortedBlock) unless(err error) (*sortedBlock, error) {
 	if err != nil {
 		b.release()
@@ -114,7 +114,7 @@ func (b *sortedBlock) lastRow() (arrow.RecordBatch, error) {
 	return takeRows(last, []uint32{uint32(last.NumRows() - 1)})
 }
 
-// takeRows returns a copy of rows of a batch.
+// takeRows returns a copy of some of a batch's rows.
 func takeRows(batch arrow.RecordBatch, rows []uint32) (arrow.RecordBatch, error) {
 	indices := make([]int, len(rows))
 	for i, row := range rows {
@@ -157,8 +157,8 @@ func Block(batches []arrow.RecordBatch, columns []int) (arrow.RecordBatch, error
 	return takeRows(joined, k.order(int(joined.NumRows())))
 }
 
-// offHeap is an allocator of memory that the garbage collector does not count. Only copies of rows leave a block, so
-// that no other code uses the memory after its release.
+// offHeap is an allocator of memory that the garbage collector does not count. Only copies of rows leave a block, so no
+// other code uses the memory after its release.
 type offHeap struct{}
 
 const minOffHeap = 1 << 20 // smaller buffers are in the heap

@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 )
 
-// The functions below differ in which values of a column are equal: AppendOrderKey follows the order of a sort,
+// The functions below differ in which of a column's values they treat as equal: AppendOrderKey follows the sort order,
 // AppendExactKey the stored bits, and TextKeyAppender the texts.
 
 // KeysInOrder reports whether AppendOrderKey's keys for a stored type sort like the values.
@@ -23,7 +23,7 @@ func KeysInOrder(t arrow.DataType) bool {
 }
 
 // AppendOrderKey appends a key for value i of a, which must have a stored type and not be null. Values have equal keys
-// if and only if a sort treats them as equal: -0 equals 0, and NaN equals NaN.
+// if and only if sorting treats them as equal: -0 equals 0, and NaN equals NaN.
 func AppendOrderKey(dst []byte, a arrow.Array, i int) []byte {
 	appendInt := func(v int64) []byte { return extsort.AppendUint(dst, uint64(v)^1<<63) }
 	switch a := a.(type) {
@@ -52,7 +52,7 @@ func AppendOrderKey(dst []byte, a arrow.Array, i int) []byte {
 // AppendExactKey appends an encoding of value i of a, which must have a stored type. Two values of the same type have
 // equal encodings if and only if they are both null, both NaN, or stored with the same bits: -0 differs from 0. Nested
 // values are equal if their elements are, and maps if their lists of entries are. No encoding is a prefix of a
-// different one. AppendExactKey leaves out further elements of a list once dst is longer than limit.
+// different one. Once dst is longer than limit, AppendExactKey omits further elements of a list.
 func AppendExactKey(dst []byte, a arrow.Array, i, limit int) []byte {
 	if a.IsNull(i) {
 		return append(dst, 0)
@@ -99,9 +99,9 @@ func appendExactFloat(dst []byte, x float64) []byte {
 	return extsort.AppendFloat(dst, x)
 }
 
-// TextKeyAppender returns a function that appends a key for a value of a, which may have any type. Values have equal
-// keys if and only if they have equal texts, which appendText appends unless a value is null, or are both null: -0
-// differs from 0. A key consists of a zero byte for a null, and otherwise of a one and the value.
+// TextKeyAppender returns a function that appends a key for a value in a, which may have any type. appendText appends a
+// value's text, or reports that the value is null. Values have equal keys if and only if their texts are equal or both
+// are null: -0 differs from 0. The key of a null is a zero byte; any other key is a one and the text.
 func TextKeyAppender(a arrow.Array, appendText func(out []byte, a arrow.Array, i int) (_ []byte, isNull bool, err error)) func(key []byte, row int) ([]byte, error) {
 	t := a.DataType()
 	fixed, isFixed := t.(arrow.FixedWidthDataType)

@@ -17,8 +17,9 @@ import (
 type column interface {
 	compare(i int, other column, j int) int
 
-	// A value consists of words that sort like the values do: a value with a smaller word at depth 0 comes before the
-	// others, and so does, of values with equal words up to some depth, one with a smaller word at the next depth.
+	// A value consists of words that sort as the values do: a value with a smaller word at depth 0 comes before the
+	// others. Among values whose words are equal up to some depth, one with a smaller word at the next depth comes
+	// first.
 
 	word(i int) uint64 // the word of value i at depth 0
 	setWords(rows []entry, depth int)
@@ -121,7 +122,7 @@ type nullable interface {
 	NullN() int
 }
 
-// compareNulls compares two values if at least one is null. Otherwise bothValid is true, and the caller must
+// compareNulls compares two values of which at least one is null. If neither is, bothValid is true, and the caller must
 // compare them.
 func compareNulls(a nullable, i int, b nullable, j int) (n int, bothValid bool) {
 	if a.NullN() == 0 && b.NullN() == 0 {
@@ -227,7 +228,7 @@ func floatWord(v float64) uint64 {
 	return bits | 1<<63
 }
 
-// textWord returns seven bytes of a text, and then one more than their number, or 9 if further bytes follow.
+// textWord returns seven bytes of a text, followed by a byte: one more than their number, or 9 if further bytes follow.
 func textWord[T string | []byte](text T, depth int) uint64 {
 	text = text[7*depth:]
 	w := uint64(min(len(text), 8) + 1)

@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All
-// sources without Hides must have the same columns. If the open sources would use more than memory bytes, Merge
-// first merges some of them through temporary files.
+// Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All sources must have the
+// same columns, but a source with Hides set needs only the key columns. If the open sources would use more memory than
+// the limit, in bytes, Merge first merges some of them through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		m := &merge{rule: rule, out: output{yield: yield, minRows: firstBatchRows}}
@@ -66,7 +66,7 @@ type cursor struct {
 
 func (c *cursor) moveTo(row int) { c.row, c.word = row, c.keys[0].word(row) }
 
-// precedes reports whether a row of c, with the given first word, comes before o's current row.
+// precedes reports whether a row of c, whose first word is given, comes before o's current row.
 func (c *cursor) precedes(row int, word uint64, o *cursor) bool {
 	if word != o.word {
 		return word < o.word
@@ -150,7 +150,7 @@ func (m *merge) close() {
 	m.out.drop()
 }
 
-// openDue opens the pending sources that may have rows before the next row of the open sources.
+// openDue opens the pending sources that may have rows before the open sources' next row.
 func (m *merge) openDue() error {
 	for len(m.pending) > 0 {
 		c := m.pending[0]
@@ -217,7 +217,7 @@ func (m *merge) run(ctx context.Context) error {
 }
 
 // runEnd returns the end of the run that starts at c's current row: the index of the first row in c's batch that must
-// come after a row of another source. c's current row must be the first of all current rows.
+// come after another source's row. c's current row must be the first of all current rows.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {
@@ -280,8 +280,8 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the index of the first row, from row on, whose successor has the same keys. If there
-// is no such row before end, it returns the last row before end.
+// lastDistinct returns the index of the first row, starting at row, whose successor has different keys. If there is no
+// such row before end, it returns the last row before end.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)
 	hasFastKey = hasFastKey && firstKey.NullN() == 0

@@ -10,10 +10,10 @@ import (
 
 const (
 	minRadixRows = 256 // fewer rows are sorted by comparing words
-	maxDepth     = 16  // values whose words are equal up to this depth are compared
+	maxDepth     = 16  // values whose words are equal up to this depth are compared directly
 
-	sortRowBytes = 2 * 16  // two entries, which sorting a row takes besides the row
-	minBlockRows = 1 << 16 // a block may have as many rows, whatever its memory
+	sortRowBytes = 2 * 16  // two entries, the memory that sorting a row takes besides the row itself
+	minBlockRows = 1 << 16 // a block may have this many rows, whatever memory they take
 )
 
 // entry is a row to sort: Prefix is a word of the key column that is being sorted, and Ref is the row's number.
@@ -35,9 +35,9 @@ func (k keys) order(n int) []uint32 {
 	return order
 }
 
-// joinWords sets the words of rows, which consist of the words at the first depths of the first columns. It omits the
-// bits that are the same in all rows, which does not change the order. joinWords returns the last joined column with
-// the columns after it, and the depth in this column. It overwrites the words of spare, which must have the same rows.
+// joinWords sets the words of rows to the joined words of the first columns, at their first depths. It omits the bits
+// that are the same in all rows, which does not change the order. It returns the last joined column, with the columns
+// after it, and the depth in this column. It overwrites the words in spare, which must have the same rows.
 func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 	width := 0
 	for column, level := k, 0; ; {
@@ -61,13 +61,13 @@ func (k keys) joinWords(rows, spare []entry) (last keys, depth int) {
 			column, level = column[1:], 0
 		case complete == 0 && level+1 < maxDepth:
 			level++
-		default: // Some values have no further words.
+		default: // some values have no further words
 			return last, depth
 		}
 	}
 }
 
-// appendBits appends the bits in mask of each word of from to the word of the same row.
+// appendBits takes from each word in from the bits in mask, and appends them to the same row's word.
 func appendBits(rows, from []entry, mask uint64) {
 	for mask != 0 {
 		// Take the highest run of adjacent bits.
@@ -82,7 +82,7 @@ func appendBits(rows, from []entry, mask uint64) {
 	}
 }
 
-// sort sorts rows that have equal words of the first column up to depth. Rows must be ascending. sort overwrites spare,
+// sort sorts rows whose words in the first column are equal up to depth. Rows must be ascending. sort overwrites spare,
 // which must be at least as long.
 func (k keys) sort(rows, spare []entry, depth int) {
 	k[0].setWords(rows, depth)
@@ -90,7 +90,7 @@ func (k keys) sort(rows, spare []entry, depth int) {
 	k.sortGroups(rows, spare, depth)
 }
 
-// sortGroups sorts each group of rows with equal words by the words after the first column's word at depth.
+// sortGroups sorts each group of rows with equal words by the words that follow the first column's word at depth.
 func (k keys) sortGroups(rows, spare []entry, depth int) {
 	c := k[0]
 	for start, end := 0, 0; start < len(rows); start = end {
@@ -101,7 +101,7 @@ func (k keys) sortGroups(rows, spare []entry, depth int) {
 			continue
 		}
 		group, rest, nextDepth := rows[start:end], k, depth+1
-		c.setWords(group[:1], depth) // it was joined with others
+		c.setWords(group[:1], depth) // it was joined with other words
 		if c.isComplete(group[0].Prefix, depth) {
 			rest, nextDepth = k[1:], 0
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	firstBatchRows = 16      // rows of the first joined batch; small, for readers that need few rows
+	firstBatchRows = 16      // rows in the first joined batch; small, for readers that need few rows
 	maxBatchRows   = 1 << 16 // limit for later batches; each has up to twice the rows of the previous one
 	minDirectRun   = 1 << 12 // a run with at least this many rows is passed on without copying
 	maxBatchBytes  = 8 << 20 // approximate limit for a joined batch
@@ -17,7 +17,7 @@ const (
 // output collects runs of rows and yields them as joined batches.
 type output struct {
 	yield   func(arrow.RecordBatch, error) bool
-	stopped bool                // yield returned false
+	stopped bool                // output holds references to them until drop
 	batches []arrow.RecordBatch // output holds references to them until drop
 	runs    []take.Run
 	rows    int
@@ -81,7 +81,7 @@ func (o *output) drop() {
 	o.batches, o.runs, o.rows, o.bytes = o.batches[:0], o.runs[:0], 0, 0
 }
 
-// rowBytes estimates the average size of a batch's rows in bytes. It returns at least 1.
+// rowBytes estimates the average size, in bytes, of a row in a batch. It returns at least 1.
 func rowBytes(b arrow.RecordBatch) int64 {
 	var sum int64
 	for _, c := range b.Columns() {

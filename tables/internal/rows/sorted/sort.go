@@ -17,20 +17,20 @@ type Input struct {
 	Batches Batches
 	Keys    []int
 	Memory  int64                         // approximate number of bytes to sort at a time
-	Keep    int64                         // approximate number of sorted bytes to keep in memory instead of files
+	Keep    int64                         // approximate number of sorted bytes to keep in memory rather than in files
 	Size    func(arrow.RecordBatch) int64 // returns the size of a batch in bytes
 }
 
 // Sort yields the rows in order, and applies rule to rows with equal keys, which keep their original order. It sorts
-// blocks of about in.Memory bytes, writes those beyond in.Keep to temporary files, and merges all. It reads, sorts and
-// writes concurrently, which takes the memory of four blocks.
+// blocks of about in.Memory bytes, writes those beyond in.Keep to temporary files, and merges them all. It reads, sorts
+// and writes concurrently, which takes the memory of four blocks.
 func Sort(ctx context.Context, rule Rule, in Input) Batches {
 	return in.mergeBlocks(ctx, rule, in.blocks())
 }
 
-// Parts calls f with one or two parts of the rows, each sorted and with the rule applied. The first part has
-// the leading blocks that are already in order, and needs no temporary file. The second part has the rest. Unless f
-// fails, it must read all rows of a part.
+// Parts splits the rows into one or two parts, each sorted and with the rule applied, and calls f for each part. The
+// first part has the leading blocks that are already in order, and needs no temporary file. The second part has the
+// rest. Unless f fails, f must read all rows in its part.
 func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) error {
 	next, stop := iter.Pull2(in.blocks())
 	defer stop()
@@ -65,7 +65,7 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 		misplaced.release()
 		return err
 	}
-	defer func() { misplaced.release() }() // if f failed before reading
+	defer func() { misplaced.release() }() // in case f fails before reading
 	return f(in.mergeBlocks(ctx, rule, func(yield func(*sortedBlock, error) bool) {
 		first := misplaced
 		misplaced = nil
@@ -74,8 +74,8 @@ func Parts(ctx context.Context, rule Rule, in Input, f func(Batches) error) erro
 	}))
 }
 
-// follows reports whether all rows of b come after the row last. Rows with the same keys as last follow only
-// if the rule keeps all rows.
+// follows reports whether all rows of b come after the row last. Rows with the same keys as last follow it only if the
+// rule keeps all rows.
 func (in Input) follows(last arrow.RecordBatch, b *sortedBlock, rule Rule) bool {
 	batch, row := b.firstRow()
 	k, err := keysOf(last, in.Keys)
@@ -131,8 +131,8 @@ func (in Input) mergeBlocks(ctx context.Context, rule Rule, blocks iter.Seq2[*so
 	}
 }
 
-// maxFiles returns the number of temporary files at which Sort merges half of them. While it reads them, they take the
-// memory of some blocks.
+// maxFiles returns the number of temporary files at which Sort merges half of them. Reading that many files takes the
+// memory of a few blocks.
 func (in Input) maxFiles() int { return int(min(max(4*in.Memory/spilledBatchBytes, 16), 128)) }
 
 // mergeSmallest merges half of the files into one file.
@@ -157,7 +157,7 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 	sources := make([]Source, len(blocks))
 	for i, b := range blocks {
 		sources[i] = Source{Keys: in.Keys, Batches: b.rows}
-		if b.order != nil { // Copying rows in order takes time. There are few such blocks.
+		if b.order != nil { // Copying rows in order takes time, but there are few such blocks.
 			sources[i].Batches = Ahead(b.rows, 1)
 		}
 	}
@@ -208,23 +208,23 @@ func (in Input) blocks() iter.Seq2[*sortedBlock, error] {
 				return
 			}
 		}
-		if flush() { // it yields the block before, and then the last one
+		if flush() { // yields the block before the last, and then the last one
 			flush()
 		}
 	}
 }
 
-// background calls f in a goroutine. The result waits for f, and returns its results or panics as f did.
+// background calls f in a goroutine. The returned function waits for f, and returns its results or panics as f did.
 func background[T any](f func() (T, error)) (wait func() (T, error)) {
 	wait = sync.OnceValues(f)
 	go func() {
-		defer func() { _ = recover() }() // wait panics for its caller, too
+		defer func() { _ = recover() }() // wait panics in its caller too
 		_, _ = wait()                    // wait returns the result to its caller
 	}()
 	return wait
 }
 
-// Ahead yields batches, and prepares the next n in a goroutine in the meantime. If rows panics, so does Ahead.
+// Ahead yields batches. In the meantime, it prepares the next n in a goroutine. If rows panics, so does Ahead.
 func Ahead(rows Batches, n int) Batches {
 	type item struct {
 		batch arrow.RecordBatch

@@ -17,8 +17,7 @@ type Batches = iter.Seq2[arrow.RecordBatch, error]
 // Rule says which rows with equal keys to keep.
 type Rule uint8
 
-// Rules say which of several rows with equal keys to keep. These rows are ordered by source, and within a source
-// by position.
+// Rules for rows with equal keys. These rows are ordered by source, and within a source by position.
 const (
 	All   Rule = iota // all, in order
 	First             // the first
@@ -34,8 +33,8 @@ type Source struct {
 	// keys, the rule First drops the other rows with these keys. A source with Hides needs only the key columns.
 	Hides bool
 
-	// Bounds are the lowest and the highest value of the first key column, which must be a number, a date or a
-	// time. The merge opens the source when it reaches the lowest value. Nil means that the bounds are unknown.
+	// Bounds are the lowest and the highest value in the first key column, which must be a number, a date or a time.
+	// The merge opens the source when it reaches the lowest value. Nil means that the bounds are unknown.
 	Bounds *Bounds
 	// Cost estimates the memory that the source uses while it is open, in bytes.
 	Cost int64
@@ -81,8 +80,8 @@ func MapBatches(f func(arrow.RecordBatch) (arrow.RecordBatch, error)) func(Batch
 	}
 }
 
-// bundle merges groups of adjacent sources through temporary files into single sources, until all sources that
-// are open at the same time fit into memory bytes.
+// bundle merges groups of adjacent sources into single sources, through temporary files, until the sources that are
+// open at the same time need at most the given memory, in bytes.
 func bundle(ctx context.Context, sources []Source, memory int64) []Source {
 	for peakCost(sources) > memory {
 		var bundles []Source

@@ -22,8 +22,7 @@ type spillFile struct {
 	columns *arrow.Schema
 }
 
-// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at the
-// same time.
+// spillRows writes rows to a temporary file. The batches are small, because a merge reads many files at once.
 func spillRows(rows Batches) (_ *spillFile, err error) {
 	f, err := tempdir.Create() // The file has no name, so it disappears with the process.
 	if err != nil {
@@ -81,11 +80,11 @@ func (t *spillFile) batches(yield func(arrow.RecordBatch, error) bool) {
 		return
 	}
 	defer r.Release()
-	// A type that was read can differ in the metadata of nested fields, which some types compare.
+	// The types read back can differ in the metadata of nested fields, which some types compare.
 	arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, t.columns) })(yield)
 }
 
-// viaFile passes rows through a temporary file. It writes all rows when the consumer asks for the first one.
+// viaFile passes rows through a temporary file. When the consumer asks for the first row, it writes them all.
 func viaFile(rows Batches) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		f, err := spillRows(rows)

@@ -31,8 +31,8 @@ func (s *Splitter) Close() {
 	s.stop()
 }
 
-// Peek returns a batch that begins with the first row of the next part, or nil if there are no more rows. The Splitter
-// keeps the batch.
+// Peek returns a batch that begins with the next part's first row, or nil if there are no more rows. The Splitter keeps
+// the batch.
 func (s *Splitter) Peek() (arrow.RecordBatch, error) {
 	for s.remaining == nil && s.err == nil {
 		b, err, ok := s.next()
@@ -49,15 +49,15 @@ func (s *Splitter) Peek() (arrow.RecordBatch, error) {
 	return s.remaining, s.err
 }
 
-// A Counter returns how many rows at the start of a batch belong to the current part, and whether the part is then
-// complete.
+// A Counter returns how many rows at the start of a batch belong to the current part, and whether these complete the
+// part.
 type Counter func(arrow.RecordBatch) (n int64, complete bool)
 
 // AllRows is the Counter of a part with all remaining rows.
 func AllRows(b arrow.RecordBatch) (n int64, complete bool) { return b.NumRows(), false }
 
-// Part yields the rows of the next part. The part ends when count reports that the part is complete, or before the
-// first row that count does not include.
+// Part yields the rows of the next part. The part ends when count reports that it is complete, or before the first row
+// that count leaves out.
 func (s *Splitter) Part(count Counter) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for {
@@ -96,7 +96,7 @@ func AtMost(maxRows int64) Counter {
 	}
 }
 
-// Chunks divides batches into batches with exactly rows rows; the last may have fewer. If rows is 0, it changes
+// Chunks divides batches into batches of the given number of rows; the last may have fewer. If rows is 0, it changes
 // nothing.
 func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
@@ -120,8 +120,8 @@ func Blocks(batches Batches, size func() int64) Batches {
 // column, which can be many times its rows.
 func SmallBatch() int64 { return 64 << 10 }
 
-// joinParts divides batches into parts, and yields the result of join for the batches of each part. newCount returns
-// the argument of Part for the next part.
+// joinParts divides batches into parts, and yields, for each part, the result of join for the part's batches. newCount
+// returns the argument of Part for the next part.
 func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)

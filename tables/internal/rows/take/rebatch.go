@@ -11,9 +11,9 @@ import (
 // mergeRows is the maximum number of rows of a merged batch.
 const mergeRows = 64 << 10
 
-// Rebatch yields a reader's rows in batches of a suitable size: it merges small batches, such as those of query
-// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. If maxBytes
-// is nil, it is partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
+// Rebatch yields a reader's rows in batches of a suitable size. It merges small batches, such as those from query
+// engines, and splits batches of more than maxBytes() (at least partBytes) into parts of about partBytes. A nil
+// maxBytes means partBytes. Each batch is valid until the next one. The caller must check r.Err at the end.
 func Rebatch(r array.RecordReader, maxBytes func() int64) iter.Seq[arrow.RecordBatch] {
 	return func(yield func(arrow.RecordBatch) bool) {
 		var pending []arrow.RecordBatch
@@ -65,8 +65,8 @@ func mergeBatches(schema *arrow.Schema, batches []arrow.RecordBatch, rows int64)
 	return []arrow.RecordBatch{array.NewRecordBatch(schema, joined.Columns(), rows)}
 }
 
-// partBytes is the approximate maximum size of a message, in bytes. A message of up to 1 MiB fits into a buffer of
-// gRPC's pool, and into the CPU caches. Many gRPC programs reject more than 4 MiB by default.
+// partBytes is the approximate maximum size of a message, in bytes. A message of up to 1 MiB fits into a buffer in
+// gRPC's pool, and into the CPU caches. By default, many gRPC programs reject more than 4 MiB.
 const partBytes = 960 << 10
 
 // Parts splits a batch into pieces of about partBytes or less. Each piece is valid until the next one.

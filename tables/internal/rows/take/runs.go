@@ -8,10 +8,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// Run is adjacent rows of one of several batches.
+// Run is a run of adjacent rows in one of several batches.
 type Run struct{ Batch, From, To int }
 
-// Runs returns the rows of runs, whose total number is rows. The batches must have the same columns, and each must have
+// Runs returns the rows in runs; rows is their total number. The batches must have the same columns, and each must have
 // a run. The caller must release the result.
 func Runs(batches []arrow.RecordBatch, runs []Run, rows int) (arrow.RecordBatch, error) {
 	parts := make([]arrow.Array, len(batches))
@@ -78,7 +78,7 @@ func fixedWidthRuns(parts []arrow.Array, runs []Run, rows int) (arrow.Array, err
 	return NewArray(parts[0].DataType(), rows, []*memory.Buffer{nil, memory.NewBufferBytes(out)}, nil, 0, 0), nil
 }
 
-// concatRuns is like Runs, for one column of any type. It concatenates the rows that it needs of each array.
+// concatRuns is like Runs, for one column of any type. It concatenates the rows that it needs from each array.
 func concatRuns(arrays []arrow.Array, runs []Run, rows int) (arrow.Array, error) {
 	spans := make([]Run, len(arrays))
 	for _, r := range runs {

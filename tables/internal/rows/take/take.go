@@ -29,7 +29,7 @@ func Batch(batch arrow.RecordBatch, indices []int) (arrow.RecordBatch, error) {
 	return MakeBatch(batch.Schema(), int64(len(indices)), func(i int) (arrow.Array, error) { return Rows(batch.Column(i), indices) })
 }
 
-// MakeBatch returns a batch with the columns that the function column returns, which it releases. The caller must
+// MakeBatch returns a batch whose columns come from the function column. It releases these columns. The caller must
 // release the result.
 func MakeBatch(s *arrow.Schema, rows int64, column func(i int) (arrow.Array, error)) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, 0, s.NumFields())

@@ -67,7 +67,7 @@ func (e *appender) tryAppend(ctx context.Context, src *datafile.Source, checkFit
 	switch {
 	case a.inGroup && hasRows && err == nil:
 		return e.appendInGroup(ctx, a)
-	case a.inGroup: // an outdated state can cause this result
+	case a.inGroup: // an outdated state can be the cause
 		if failed := e.compare(ctx, a); failed != nil || a.changed {
 			return failed
 		}
@@ -153,7 +153,7 @@ func (e *appender) compare(ctx context.Context, a *appendAttempt) error {
 }
 
 // cast checks the rows in memory, and returns them in the column types of the table's files. It returns ErrNeedsCommit
-// if the put changes columns, or if the rows must be compared with the table's existing rows. A nil checkFit means that
+// if the put changes columns, or if a rule compares the rows with the table's existing rows. A nil checkFit means that
 // the table has no rows yet. The caller must release the result.
 func (e *appender) cast(ctx context.Context, src *datafile.Source, d *definition.Definition, ruleList []rules.Rule, checkFit func(*schema.Caster) error) (rows []arrow.RecordBatch, err error) {
 	if d.Order != nil && d.Order.Rule == definition.RefuseDuplicate {

@@ -25,7 +25,7 @@ type appender struct {
 type appendAttempt struct {
 	id        string // the put's ID, or ""
 	holdsLock bool   // whether the attempt holds e.mu throughout
-	inGroup   bool   // whether the append's group compares the table with the catalog, instead of prepareAppend
+	inGroup   bool   // whether the append's group, rather than prepareAppend, compares the table with the catalog
 
 	// State of the table when the rows were prepared.
 	location string
@@ -38,11 +38,11 @@ type appendAttempt struct {
 	changed  bool // the table has changed since the rows were prepared, so the append must be retried
 	version  int64
 	appended tail.Receipt
-	err      error // of the write to the tail
+	err      error // from the write to the tail
 }
 
-// appendQueue groups the concurrent appends to a table. While one group is written and synced, the next one gathers.
-// The appends of a group share the comparison with the catalog, the write to the tail, and the sync.
+// appendQueue groups concurrent appends to a table. While one group is being written and synced, the next one gathers.
+// The appends in a group share the comparison with the catalog, the write to the tail, and the sync.
 type appendQueue struct {
 	mu      sync.Mutex
 	running bool         // whether a group is being written
@@ -54,8 +54,8 @@ type appendGroup struct {
 	done     chan struct{} // closed when the attempts have their results
 }
 
-// appendInGroup adds the frame of a to the tail, together with other appends, and syncs the tail. A caller that finds
-// no group being written writes its own append at once.
+// appendInGroup adds a's frame to the tail, together with other appends, and syncs the tail. If no group is being
+// written, the caller's append is written at once.
 func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	q := &e.appends
 	q.mu.Lock()
@@ -64,7 +64,7 @@ func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 		q.mu.Unlock()
 		e.appendGroup(ctx, []*appendAttempt{a})
 		if g := q.take(0, 0); g != nil {
-			// The group's callers may give up and release the entry.
+			// The group's callers may give up and release the entry, so the goroutine needs its own reference.
 			go e.appendGroups(g, e.retain()) // not in this goroutine, because the caller need not wait for others
 		}
 		return a.err
@@ -84,7 +84,7 @@ func (e *appender) appendInGroup(ctx context.Context, a *appendAttempt) error {
 	return a.err
 }
 
-// appendGroups writes g and the groups that gather meanwhile, and releases the entry.
+// appendGroups writes g and the groups that gather in the meantime, and then releases the entry.
 func (e *appender) appendGroups(g *appendGroup, release func()) {
 	defer release()
 	for g != nil {

@@ -78,8 +78,8 @@ func (s *shared) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	return nil
 }
 
-// prepare applies the steps to the table's current state. If all steps that replace or fold the tail's rows do nothing,
-// these rows stay in the tail.
+// prepare applies the steps to the table's current state. The tail's rows stay in the tail if none of the steps that
+// replace or fold them does anything.
 func (a *Attempt) prepare(ctx context.Context) error {
 	usesTail := func(p PreparedStep) bool { return p.Mode&(Replaces|Folds) != 0 }
 	applied, err := a.apply(ctx, a.steps, a.modes&(Replaces|Folds) != 0)
@@ -93,7 +93,7 @@ func (a *Attempt) prepare(ctx context.Context) error {
 	return err
 }
 
-// apply applies steps, and returns the steps that made a change. If removesTail is true, the change removes the tail's
+// apply applies steps, and returns those that made a change. removesTail says whether the change removes the tail's
 // rows.
 func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail bool) (applied []PreparedStep, err error) {
 	e := &a.current
@@ -133,7 +133,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 			return nil, err
 		}
 		if p.Mode&(Replaces|Deletes) != 0 {
-			a.tailDone = true // a later step must not bring the replaced rows back
+			a.tailDone = true // a later step must not bring back the replaced rows
 		}
 		if cur != nil && meta != nil {
 			meta, err = definition.WithHistory(cur.Metadata(), meta)
@@ -155,7 +155,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 			record.IOs = append([]*icecat.FileIO{p.IO}, record.IOs...)
 		}
 	}
-	// no step did anything, or the table did not exist and still does not exist
+	// no step did anything, or the table did not exist and still does not
 	if len(applied) == 0 || cur == nil && record.Base == nil && !a.Damaged {
 		return applied, nil
 	}
@@ -170,7 +170,7 @@ func (a *Attempt) apply(ctx context.Context, steps []PreparedStep, removesTail b
 	return applied, nil
 }
 
-// complete adds to the metadata what every version of a table has.
+// complete adds to the metadata what every version of a table needs.
 func (a *Attempt) complete(meta table.Metadata) (table.Metadata, error) {
 	meta, err := a.addVersion(meta)
 	if err == nil {
@@ -186,7 +186,7 @@ func (a *Attempt) complete(meta table.Metadata) (table.Metadata, error) {
 // damaged and mayBeDamaged is true.
 func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDamaged bool) (_ *table.Table, err error) {
 	cat := a.tables.Catalog
-	record.Base, a.base = a.base, nil // after a conflict, load the table again
+	record.Base, a.base = a.base, nil // after a conflict, the next attempt loads the table again
 	if record.Base == nil {
 		record.Base, err = a.tables.load(ctx, record.Namespace, record.Name)
 	}
@@ -210,7 +210,7 @@ func (a *Attempt) loadBase(ctx context.Context, record *icecat.Change, mayBeDama
 	return cat.Staged(record.Namespace, record.Name, record.Base.Metadata(), record.Base.MetadataLocation(), a.IO), nil
 }
 
-// asConflict converts ErrNotFound to icecat.ErrConflict, so that the commit is retried: the table existed a moment ago.
+// asConflict converts ErrNotFound to icecat.ErrConflict: the table existed a moment ago, so the commit must be retried.
 func asConflict(err error) error {
 	if errors.Is(err, icecat.ErrNotFound) {
 		return icecat.ErrConflict
@@ -218,8 +218,8 @@ func asConflict(err error) error {
 	return err
 }
 
-// finish stores the commit's result in the change. If the change is not Plain, finish also updates the entry, and e.mu
-// must be held.
+// finish stores the commit's result in the change. Unless the change is Plain, finish also updates the entry; in this
+// case, e.mu must be held.
 func (a *Attempt) finish(ctx context.Context) error {
 	record := a.record
 	if record == nil || record.New == nil {
@@ -245,8 +245,8 @@ func (a *Attempt) finish(ctx context.Context) error {
 	return errors.Join(err, a.setState(ctx, record.Result))
 }
 
-// markReplaced returns a step that records epoch as folded, without adding the rows of the epoch to the table. e.mu
-// must be held.
+// markReplaced returns a step that records epoch as folded without adding the epoch's rows to the table. e.mu must be
+// held.
 func (e *current) markReplaced(epoch int64) Step {
 	ids := e.log.IDs(e.state.folded, epoch)
 	return func(_ context.Context, a *Attempt, cur *table.Table) (table.Metadata, error) {
@@ -258,7 +258,7 @@ func (e *current) markReplaced(epoch int64) Step {
 	}
 }
 
-// FoldTail returns cur's metadata after it has moved the tail's rows to files. The change must have the mode Folds.
+// FoldTail moves the tail's rows to files, and returns cur's metadata after that. The change must have the mode Folds.
 func (a *Attempt) FoldTail(ctx context.Context, cur *table.Table) (table.Metadata, error) {
 	if a.tailDone || a.log == nil {
 		return cur.Metadata(), nil

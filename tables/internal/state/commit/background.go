@@ -5,7 +5,7 @@ import "time"
 // Run starts folding in the background, until Close.
 func (s *Tables) Run() { s.worker.Go(s.foldPeriodically) }
 
-// foldPeriodically folds tables with a large or old tail, one at a time.
+// foldPeriodically folds tables whose tail is large or old, one at a time.
 func (s *Tables) foldPeriodically() {
 	interval := time.Hour
 	if s.FoldAge > 0 {

@@ -18,7 +18,7 @@ type Basis struct {
 	lastColumnID int
 	Base         *int64 // ID of the snapshot that was read; nil if the table had no snapshot
 
-	Allowed AllowedChanges // row changes after Base that leave the files valid
+	Allowed AllowedChanges // row changes after Base for which the files stay valid
 	IO      *icecat.FileIO // writes the files
 }
 
@@ -34,7 +34,7 @@ const (
 	NoChanges                             // the snapshot must still be Base
 )
 
-// BasisOf returns the basis for files written for a table's current state.
+// BasisOf returns the basis for files that are written for a table's current state.
 func BasisOf(t *table.Table, allowed AllowedChanges, fileIO *icecat.FileIO) (Basis, error) {
 	meta := t.Metadata()
 	d, err := definition.FromMetadata(meta)
@@ -44,7 +44,7 @@ func BasisOf(t *table.Table, allowed AllowedChanges, fileIO *icecat.FileIO) (Bas
 	return Basis{meta.TableUUID().String(), d, meta.LastColumnID(), SnapshotID(t), allowed, fileIO}, nil
 }
 
-// CheckFresh returns ErrStale if files that were written for b are no longer valid for the table cur.
+// CheckFresh returns ErrStale if files written for b are no longer valid for the table cur.
 func (b *Basis) CheckFresh(cur *table.Table) error { return b.checkFreshSince(cur, cur) }
 
 // CheckFresh is like Basis.CheckFresh, but ignores the snapshots that earlier steps of the attempt added to cur.
@@ -72,13 +72,13 @@ func (b *Basis) checkFreshSince(base, cur *table.Table) error {
 	return nil
 }
 
-// Matches reports whether rows written for basis b are valid for a table in the state current.
+// Matches reports whether rows written for the basis b are valid for a table in the state current.
 func (b *Basis) Matches(current *Basis) bool {
 	return b.UUID == current.UUID && b.Definition.Columns.ID == current.Definition.Columns.ID && b.lastColumnID == current.lastColumnID &&
 		b.Definition.Order.Equal(current.Definition.Order)
 }
 
-// RetryStale calls f until it returns an error other than ErrStale, but at most limit times.
+// RetryStale calls f, at most limit times, until it returns nil or an error other than ErrStale.
 func RetryStale(limit int, f func() error) error {
 	for range limit {
 		if err := f(); !errors.Is(err, ErrStale) {

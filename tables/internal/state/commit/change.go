@@ -16,7 +16,7 @@ import (
 // MaxAttempts is how often a commit is tried if it conflicts with other commits.
 const MaxAttempts = 100
 
-// Step is one step of a change to a table. It returns the table's metadata after the step, or nil to delete the table.
+// Step is one step in a change to a table. It returns the table's metadata after the step, or nil to delete the table.
 // cur is nil if the table does not exist. A Step must not write data files, because it is called again for each attempt
 // to commit.
 type Step func(ctx context.Context, a *Attempt, cur *table.Table) (table.Metadata, error)
@@ -29,12 +29,12 @@ const (
 	Exclusive Mode = 1 << iota // appends to the tail wait from the step until the commit
 	Replaces                   // the step replaces the rows in the tail
 	Folds                      // the step writes the tail's rows to files
-	// the step uses neither the current table nor the tail's rows, so it works even if the table is damaged
+	// the step uses neither the current table nor the rows in the tail, so it works even if the table is damaged
 	Deletes
 	Restores // the step does not use the current table, so it works even if the table is damaged
 )
 
-// PreparedStep is a step whose data files are written.
+// PreparedStep is a step whose data files have been written.
 type PreparedStep struct {
 	Mode  Mode
 	IO    *icecat.FileIO // wrote the files; nil if there are none
@@ -48,11 +48,11 @@ type committer struct {
 	// Commits is held during every commit to the table in this process.
 	Commits sync.Mutex
 
-	// Changing has one element while an SQL statement of this process changes rows of the table.
+	// Changing has one element while an SQL statement in this process is changing rows of the table.
 	Changing chan struct{}
 }
 
-// LockCommits locks e.Commits. During a rewrite of rows, this may take long. If ctx ends first, LockCommits returns an
+// LockCommits locks e.Commits, which may take long during a rewrite of rows. If ctx ends first, LockCommits returns an
 // error.
 func (e *committer) LockCommits(ctx context.Context) error {
 	locked := make(chan struct{})
@@ -67,7 +67,7 @@ func (e *committer) LockCommits(ctx context.Context) error {
 	return canceled.Wait(ctx, locked)
 }
 
-// lockChanges locks e.Commits when no SQL statement changes rows.
+// lockChanges locks e.Commits when no SQL statement is changing rows.
 func (e *committer) lockChanges(ctx context.Context) (unlock func(), err error) {
 	if err := canceled.Send(ctx, e.Changing, struct{}{}); err != nil {
 		return nil, err
@@ -90,10 +90,10 @@ type Change struct {
 	Result *table.Table // the committed table; nil if nothing changed or the table was deleted
 
 	// Unfolded skips the fold before the steps. It is for steps that depend on the current snapshot, because a fold
-	// would add a snapshot.
+	// would add another one.
 	Unfolded bool
 
-	base  *table.Table // the state for which the first attempt applies the steps; nil means that the attempt loads it
+	base  *table.Table // the state to which the first attempt applies the steps; if nil, the attempt loads it
 	steps []PreparedStep
 	modes Mode // union of the steps' modes
 }
@@ -111,7 +111,7 @@ func (c *Change) Writes() bool {
 	return c.modes&Folds != 0 || slices.ContainsFunc(c.steps, func(p PreparedStep) bool { return p.IO != nil })
 }
 
-// RemoveFiles removes the steps' files if err means that the files were not committed.
+// RemoveFiles removes the steps' files if err means that they were not committed.
 func (c *Change) RemoveFiles(err error) {
 	for _, p := range c.steps {
 		if p.IO != nil {
@@ -129,15 +129,15 @@ type Attempt struct {
 	Now     time.Time
 	Damaged bool // the table exists but is damaged
 
-	// Restored is the location of the earlier metadata of the table whose rows replace the current ones; "" if none
+	// Restored is the metadata location of the earlier state whose rows replace the current ones; "" if none
 	Restored string
 
 	initial     *table.Table // state before the steps; nil if the table did not exist
 	tailDone    bool         // whether a step has moved the tail's rows to files, replaced them or deleted the table
 	hasTailRows bool         // whether FoldTail found rows in the tail
-	// whether the metadata is stored in the catalog's database, so that its file need not be synced
+	// whether the metadata is stored in the catalog's database; its file then need not be synced
 	inline   bool
-	versions []int64        // the versions that puts of the rows in the tail returned, in order
+	versions []int64        // the versions that puts returned for rows in the tail, in order
 	epoch    *int64         // last epoch (numbered part of the tail) whose rows the change removes; nil if none
 	record   *icecat.Change // nil if there is nothing to commit
 }
@@ -153,7 +153,7 @@ func (a *Attempt) TailRows() (rows int64) {
 // Table returns the attempt's table with the given metadata.
 func (a *Attempt) Table(meta table.Metadata) *table.Table { return a.Staged(meta, a.IO) }
 
-// AddPutID adds a put's ID to the change. It returns ErrNothing if a put with this ID was already applied. cur can be
+// AddPutID adds a put's ID to the change. If a put with this ID was already applied, it returns ErrNothing. cur can be
 // nil.
 func (a *Attempt) AddPutID(ctx context.Context, cur *table.Table, id string) error {
 	err := a.checkNew(ctx, a.IDs, id, a.log, cur)

@@ -13,7 +13,7 @@ import (
 )
 
 // renameColumns converts a batch with one of the table's older schemas: it renames columns to their current names, and
-// drops removed columns. Other batches are returned unchanged. It takes ownership of the batch.
+// drops removed columns. It returns other batches unchanged. It takes ownership of the batch.
 func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBatch, error) {
 	for _, oldSchema := range slices.Backward(meta.Schemas()) {
 		stored, err := schema.StoredSchema(oldSchema)
@@ -51,8 +51,8 @@ func renameColumns(meta table.Metadata, batch arrow.RecordBatch) (arrow.RecordBa
 	return batch, nil
 }
 
-// castTail casts rows from the tail to the columns stored of a table with the metadata meta. It takes ownership of the
-// rows.
+// castTail casts rows from the tail to the columns in stored, for a table with the metadata meta. It takes ownership of
+// the rows.
 func castTail(meta table.Metadata, rows []arrow.RecordBatch, stored *arrow.Schema) ([]arrow.RecordBatch, error) {
 	for i, batch := range rows {
 		if batch.Schema() == stored || batch.Schema().Equal(stored) {

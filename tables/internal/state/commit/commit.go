@@ -30,8 +30,8 @@ func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 	}
 	discarded := map[*Change]error{}
 	for _, c := range changes {
-		// Fold first: rows already in the tail were put before this change, so they must be committed before the
-		// change.
+		// Fold first: rows that are already in the tail were put before this change, so they must also be committed
+		// before it.
 		if c.steps[0].Mode&Deletes == 0 && c.modes&Folds == 0 && !c.Unfolded {
 			_, _, err := c.folder.fold(ctx, afterAllPuts)
 			if c.modes&Replaces != 0 && (errors.As(err, new(*schema.Error)) || errors.Is(err, icecat.ErrContent)) {
@@ -54,8 +54,7 @@ func (s *shared) Commit(ctx context.Context, hooks []icecat.TxHook, changes ...*
 }
 
 // Commit commits steps that change the entry's table, and returns the new table, or nil if nothing changed. The caller
-// must hold e.Commits. If the steps need the tail's rows, the caller must first have folded these rows into
-// the table.
+// must hold e.Commits. If the steps need the tail's rows, the caller must already have folded them into the table.
 func (e *committer) Commit(ctx context.Context, steps ...PreparedStep) (*table.Table, error) {
 	e.tables.OnPrepared()
 	return e.commitSteps(ctx, steps...)
@@ -74,9 +73,10 @@ func (e *committer) commitSteps(ctx context.Context, steps ...PreparedStep) (*ta
 const maxAside = 3
 
 // CommitAside is like Commit, but the caller must not hold e.Commits, and step must be Plain and keep the table's rows.
-// CommitAside prepares the commit and syncs its files without the lock, so that other commits do not wait for that. If
-// others commit meanwhile, it rebases its snapshot on theirs, or prepares the commit again, the last time with the
-// lock. It waits for SQL statements that change rows, because they would have to start again if files were replaced.
+// CommitAside prepares the commit and syncs its files without the lock, so that other commits do not have to wait. If
+// others commit in the meantime, it rebases its snapshot on theirs, or prepares the commit again, the last time with
+// the lock. It waits for SQL statements that change rows, because they would have to start again if files were
+// replaced.
 func (e *committer) CommitAside(ctx context.Context, step PreparedStep) (t *table.Table, err error) {
 	e.tables.OnPrepared()
 	for range maxAside {
@@ -121,7 +121,7 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 			return nil, err
 		}
 	}
-	if step.IO == nil { // The step writes no files, so it is fast.
+	if step.IO == nil { // the step writes no files, so it is fast
 		return e.commitSteps(ctx, step)
 	}
 	own, err := a.record.New.CurrentSnapshot().Manifests(a.IO)
@@ -146,10 +146,10 @@ func (e *committer) commitAside(ctx context.Context, step PreparedStep) (_ *tabl
 	return rebased.Result, err
 }
 
-var errNotRebased = errors.New("the commits since do not only add manifests")
+var errNotRebased = errors.New("later commits did more than add manifests")
 
-// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table, and that consists of
-// the manifests own. The commits since must only have added manifests.
+// rebase returns cur's metadata with the snapshot that r adds to an earlier state of the table. own has the manifests
+// of this snapshot. Later commits must only have added manifests.
 func (a *Attempt) rebase(r *icecat.Change, own []iceberg.ManifestFile, cur *table.Table) (table.Metadata, error) {
 	basis, err := BasisOf(r.Base, OnlyAdditions, nil)
 	if err == nil {

@@ -65,9 +65,9 @@ func (e *folder) queueFold() {
 	}
 }
 
-// FoldUntil returns the table, after it has folded all rows in the tail if some of them were put by the given moment. A
-// snapshot then contains exactly the rows that were put by the moment. pending reports that FoldUntil could not fold
-// the rows, because the store is read-only. oldest and updated are the times of the first and last row in the tail.
+// FoldUntil returns the table. If some rows in the tail were put by the given moment, FoldUntil first folds all rows in
+// the tail, so that a snapshot contains exactly the rows put by that moment. pending means that it could not fold them,
+// because the store is read-only. oldest and updated are the times of the first and the last row in the tail.
 func (e *folder) FoldUntil(ctx context.Context, moment time.Time) (t *table.Table, pending bool, oldest, updated time.Time, err error) {
 	t, oldest, updated, err = e.tailTimes(ctx)
 	if err != nil || oldest.IsZero() || oldest.After(moment) || e.tables.ReadOnly {
@@ -86,8 +86,8 @@ func (e *folder) FoldUntil(ctx context.Context, moment time.Time) (t *table.Tabl
 	return t, false, oldest, updated, err
 }
 
-// fold is Fold for callers that hold e.Commits. It also returns the table if the fold changed the table. The rows that
-// were put by the given moment get their own snapshot. fold retries if the table's schema changes concurrently.
+// fold is Fold for callers that hold e.Commits. If it changed the table, it also returns the table. The rows put by the
+// given moment get their own snapshot. If the table's schema changes concurrently, fold retries.
 func (e *folder) fold(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	if e.tables.Tail == nil || e.tables.ReadOnly {
 		return 0, nil, nil
@@ -101,7 +101,8 @@ func (e *folder) fold(ctx context.Context, moment time.Time) (rows int64, t *tab
 	return rows, t, err
 }
 
-// foldOnce has the steps of a fold. It loads the table only once, unless another process commits to it during the fold.
+// foldOnce has the steps of a fold. It loads the table only once, unless another process commits to the table during
+// the fold.
 func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t *table.Table, err error) {
 	unpin, err := e.tables.Pin()
 	if err != nil {
@@ -118,7 +119,7 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 		return 0, nil, err
 	}
 	defer take.Release(f.rows)
-	if len(f.rows) > 0 { // if no rows remain, another process has already added the puts' rows to the table
+	if len(f.rows) > 0 { // no rows remain if another process has already added the puts' rows to the table
 		rows, t, err = e.commitFold(ctx, f)
 		if err != nil {
 			return 0, nil, err
@@ -135,8 +136,8 @@ func (e *folder) foldOnce(ctx context.Context, moment time.Time) (rows int64, t 
 	return rows, t, e.log.Forget(ctx, f.epoch)
 }
 
-// folding is a fold in progress. It describes the rows that it writes to files: the rows in the tail's epochs (numbered
-// parts) up to epoch.
+// folding is a fold in progress. It describes the rows that the fold writes to files: those in the tail's epochs
+// (numbered parts) up to epoch.
 type folding struct {
 	Basis
 	t       *table.Table
@@ -156,7 +157,7 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.log == nil && !e.tables.Tail.HasAnyUnclaimed() || e.log != nil && e.log.IsEmpty() {
-		return nil, canceled.Err(ctx) // avoid the load, which takes long if the metadata is large
+		return nil, canceled.Err(ctx) // avoid loading the table, which takes long if the metadata is large
 	}
 	t, err := e.load(ctx)
 	if errors.Is(err, icecat.ErrNotFound) || err == nil && e.log == nil {
@@ -187,8 +188,8 @@ func (e *current) startFold(ctx context.Context, moment time.Time) (*folding, er
 	return f, err
 }
 
-// commitFold returns the number of rows that it folded, and the new table, or nil if the table already contains the
-// rows.
+// commitFold returns the number of rows that it folded, and the new table. If the table already contains the rows, it
+// returns nil for the table.
 func (e *committer) commitFold(ctx context.Context, f *folding) (rows int64, t *table.Table, err error) {
 	defer func() { f.IO.RemoveFailed(err) }()
 	rows, err = f.write(ctx, &e.site)
@@ -225,7 +226,7 @@ func (f *folding) write(ctx context.Context, s *site) (rows int64, err error) {
 
 func (f *folding) apply(ctx context.Context, a *Attempt, cur *table.Table) (_ table.Metadata, err error) {
 	if a.initial == nil || a.initial.MetadataLocation() != f.t.MetadataLocation() {
-		// Others, or an earlier attempt whose outcome was unknown, have changed the table.
+		// The table has been changed by others, or by an earlier attempt whose outcome was unknown.
 		if err := f.CheckFresh(cur); err != nil {
 			return nil, err
 		}

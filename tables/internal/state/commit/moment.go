@@ -15,11 +15,11 @@ import (
 // Properties of snapshots. The times are in milliseconds since 1970.
 const (
 	rowsFrom    = "partd.rows-from"    // time of the snapshot's oldest change, if it contains rows from the tail
-	rowsUntil   = "partd.rows-until"   // time of the newest row of a fold
+	rowsUntil   = "partd.rows-until"   // time of the newest row in a fold
 	putVersions = "partd.put-versions" // versions that the snapshot's puts returned, separated by commas, besides its own
 )
 
-// change is a snapshot that became current, with the times of the oldest and newest change that it contains, in
+// change is a snapshot that became current. first and last are the times of the oldest and the newest change in it, in
 // milliseconds since 1970.
 type change struct {
 	snapshot    *table.Snapshot // nil if it has expired
@@ -56,7 +56,7 @@ func changes(meta table.Metadata) (all []change) {
 }
 
 // SnapshotAt returns the snapshot that contains exactly the rows that readers saw at a moment. If there is none, it
-// returns the nearest moments before and after for which there is one; a zero time means that there is no such moment.
+// returns the nearest earlier and later moments for which there is one; a zero time means that there is no such moment.
 // oldest is the time of the oldest row that is only in the tail, or zero.
 func SnapshotAt(meta table.Metadata, moment, oldest time.Time) (s *table.Snapshot, before, after time.Time) {
 	all := changes(meta)
@@ -114,7 +114,7 @@ func latest(a, b time.Time) time.Time {
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
-// number returns a property of a snapshot as a number. ok is false if it has none.
+// number returns a snapshot's property as a number. ok is false if the snapshot lacks the property.
 func number(s *table.Snapshot, property string) (n int64, ok bool) {
 	if s.Summary == nil {
 		return 0, false
@@ -126,18 +126,19 @@ func number(s *table.Snapshot, property string) (n int64, ok bool) {
 // afterAllPuts is later than every put.
 var afterAllPuts = time.Unix(1<<40, 0)
 
-// maxMoments is the maximum number of snapshots that a read of a past moment makes.
+// maxMoments is the maximum number of snapshots that reading a past moment makes.
 const maxMoments = 50
 
-// foldPart is rows of consecutive puts, which get a snapshot. The last part has all remaining rows, whatever its Rows.
+// foldPart contains the rows of consecutive puts, which get one snapshot. The last part has all remaining rows,
+// whatever its Rows.
 type foldPart struct {
 	tail.Span
 	files []iceberg.DataFile
 }
 
-// divide divides the puts to fold for a reader of a moment. Each put gets a snapshot, so that other moments can be read
-// later, too. If there are more than maxMoments puts, there is one part for the puts by the moment, and one for the
-// rest.
+// divide divides the puts to fold, for a reader of a moment. Each put gets a snapshot, so that other moments can be
+// read later too. But if there are more than maxMoments puts, there is one part for the puts by the moment, and one for
+// the rest.
 func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
 	for i, p := range puts {
 		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)
@@ -151,15 +152,15 @@ func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
 	return parts
 }
 
-// properties returns the properties of the part's snapshot for its times.
+// properties returns the properties with the times of the part's snapshot.
 func (p *foldPart) properties() iceberg.Properties {
 	return iceberg.Properties{rowsFrom: millis(p.First), rowsUntil: millis(p.Last)}
 }
 
-// backdate returns the time of the part's snapshot, in milliseconds since 1970: the time of the newest row, but at
+// backdate returns the time for the part's snapshot, in milliseconds since 1970: the time of the newest row, but at
 // least a second ago if possible, and not before previous. DuckDB needs the earlier time, because it ignores snapshots
-// newer than its transaction. The transaction begins before DuckDB loads the table, and loading the table folds the
-// tail.
+// that are newer than its transaction. The transaction begins before DuckDB loads the table, and loading the table
+// folds the tail.
 func (p *foldPart) backdate(now, previous int64) int64 {
 	timestamp := p.Last
 	if latest := time.Now().Add(-time.Second); timestamp.After(latest) {

@@ -30,7 +30,7 @@ func (s *site) Write(ctx context.Context, t *table.Table, fileIO *icecat.FileIO,
 	return files, err
 }
 
-// writer returns a function that writes rows of t as data files, in the order of the table's rows if they have one.
+// writer returns a function that writes rows as data files of t. If t has a row order, the rows are written sorted.
 func (s *site) writer(d *definition.Definition, t *table.Table) func(ctx context.Context, rows sorted.Batches, acknowledged bool) ([]iceberg.DataFile, error) {
 	if d.Order != nil {
 		return series.New(d, t, s.tables.Memory).WriteSorted
@@ -46,7 +46,7 @@ func (s *site) Series(t *table.Table) (*series.Series, error) {
 }
 
 // AddOrdered adds the files of an append, applies the table's rule for duplicate rows, and sets properties.
-// acknowledged means that the put of the rows already succeeded, so duplicates must not be rejected.
+// acknowledged means that the rows' put has already succeeded, so duplicates must not be rejected.
 func (a *Attempt) AddOrdered(ctx context.Context, cur *table.Table, added []iceberg.DataFile, props iceberg.Properties, acknowledged bool) (table.Metadata, error) {
 	s, err := a.Series(cur)
 	if err != nil {

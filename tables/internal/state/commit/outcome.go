@@ -8,16 +8,16 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// A commit of a fold whose outcome was unknown may have succeeded. So each fold records its epoch in the table's
-// metadata. The rows of a recorded epoch are in files, and must only be removed from the tail.
+// If the outcome of a fold's commit was unknown, the commit may have succeeded. So each fold records its epoch in the
+// table's metadata. If an epoch is recorded, its rows are in files, and must only be removed from the tail.
 
 // epochProperty returns the table property that records epoch as the tail's last epoch whose rows are in files.
 func (s *shared) epochProperty(epoch int64) iceberg.Properties {
 	return iceberg.Properties{s.Tail.Property(): strconv.FormatInt(epoch, 10)}
 }
 
-// isFolded reports whether t records the epoch: an earlier fold was committed, but its outcome was unknown, or it did
-// not remove the rows from the tail.
+// isFolded reports whether t records the epoch. In this case, an earlier fold was committed, but its outcome was
+// unknown, or it did not remove the rows from the tail.
 func (s *shared) isFolded(t *table.Table, epoch int64) bool {
 	return s.Tail.Folded(t.Properties()) >= epoch
 }

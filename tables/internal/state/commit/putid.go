@@ -37,8 +37,8 @@ func (s *site) voidApplied(ctx context.Context, log *tail.Log, folded int64) err
 	return err
 }
 
-// checkNew returns ErrNothing if a put with the ID is one of the puts of a change, or was already applied to cur. cur
-// can be nil.
+// checkNew returns ErrNothing if a put with the ID is among puts, the puts of a change, or was already applied to cur.
+// cur can be nil.
 func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log *tail.Log, cur *table.Table) error {
 	if slices.ContainsFunc(puts, func(prior icecat.PutID) bool { return prior.ID == id }) {
 		return ErrNothing
@@ -53,8 +53,8 @@ func (s *site) checkNew(ctx context.Context, puts []icecat.PutID, id string, log
 	return err
 }
 
-// addFolded adds the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if another
-// process has applied one of them, so that the fold starts again without the put's rows.
+// addFolded adds to puts the puts whose rows a fold adds to the table with the given UUID. It returns ErrStale if
+// another process has already applied one of them; the fold then starts again without that put's rows.
 func (s *site) addFolded(ctx context.Context, puts []icecat.PutID, ids map[string]time.Time, uuid string) ([]icecat.PutID, error) {
 	applied, err := s.tables.Catalog.PutsApplied(ctx, uuid, slices.Collect(maps.Keys(ids))...)
 	if err != nil || len(applied) > 0 {
@@ -71,12 +71,11 @@ func addAll(puts []icecat.PutID, ids map[string]time.Time) []icecat.PutID {
 	return puts
 }
 
-// statementMark separates a statement's ID from its checksum and number of rows, in the additional ID that records
-// them.
+// statementMark separates a statement's ID from its checksum and row count in the additional ID that records these two.
 const statementMark = "\nstatement="
 
 // Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is
-// "" if no statement of the table has this ID.
+// "" if no statement with this ID was applied to the table.
 func (s *site) Statement(ctx context.Context, t *table.Table, id string) (checksum string, n int64, err error) {
 	ids, err := s.tables.Catalog.PutsWithPrefix(ctx, t.Metadata().TableUUID().String(), id+statementMark)
 	if err != nil || len(ids) == 0 {

@@ -2,8 +2,8 @@
 // the catalog accepts the result. It also writes the steps' files, and folds the tail. The tail is a log of small
 // appends; a fold moves the tail's rows to the table's files.
 //
-// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all tables of the change, in the order
-// of their names; Entry.mu, in the same order; Tables.mu.
+// Locks must be acquired in this order: [Tables.Appending]; [Entry.Commits] of all of the change's tables, in order of
+// their names; Entry.mu, in the same order; Tables.mu.
 //
 // docs/dev/invariants.md lists what must hold (C1 to C12).
 package commit
@@ -31,8 +31,7 @@ var (
 	ErrReadOnly = icecat.ErrReadOnly
 	// ErrConflict is wrapped by the error for a commit that failed repeatedly because of conflicts.
 	ErrConflict = errors.New("too many concurrent commits to the table: try again")
-	// ErrStale means that a table changed after files were written for the table. The caller must write the files
-	// again.
+	// ErrStale means that a table has changed since files were written for it. The caller must write the files again.
 	ErrStale = errors.New("the table was concurrently created, replaced or deleted")
 	// ErrNeedsCommit means that a put cannot go to the tail, for example because it changes columns.
 	ErrNeedsCommit = errors.New("the put needs a separate commit")
@@ -40,7 +39,7 @@ var (
 	ErrNothing = errors.New("there is nothing to do")
 )
 
-// notFoundError is the type of ErrNotFound, whose message follows a table's name.
+// notFoundError is the type of ErrNotFound. Its message follows a table's name.
 type notFoundError struct{}
 
 func (notFoundError) Error() string { return "does not exist" }
@@ -67,7 +66,7 @@ type shared struct {
 	Options
 	Tail *tail.Store // nil if there is no tail
 
-	// Appends to the tail hold Appending for reading. A goroutine that holds it for writing blocks appends.
+	// Appends to the tail hold Appending for reading. Holding it for writing blocks appends.
 	Appending sync.RWMutex
 
 	load func(ctx context.Context, namespace, name string) (*table.Table, error) // Catalog.Load; tests count its calls
@@ -99,7 +98,7 @@ func (s *shared) Pin() (unpin func(), err error) {
 	}, nil
 }
 
-// Pinned returns the number of pins, and the creation time of the oldest pin. Without pins, oldest is the current time.
+// Pinned returns the number of pins, and when the oldest was created. Without pins, oldest is the current time.
 func (s *shared) Pinned() (pins int, oldest time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +111,7 @@ func (s *shared) Pinned() (pins int, oldest time.Time) {
 	return len(s.pins), earliest
 }
 
-// site is a table's place: its name, in the catalog of its tables.
+// site is where a table is: its name, in the catalog of its tables.
 type site struct {
 	tables *shared
 	icecat.TableName

@@ -24,8 +24,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
 
-// AddSnapshot returns meta with a new current snapshot that consists of the given manifests. It writes the manifest
-// list. The snapshot's time is the current time, because readers cannot see the snapshot before.
+// AddSnapshot returns meta with a new current snapshot that consists of the given manifests, and writes the manifest
+// list. The snapshot's time is the current time, because readers cannot see the snapshot earlier.
 func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summary, manifests []iceberg.ManifestFile) (table.Metadata, error) {
 	schemaID := meta.CurrentSchema().ID
 	s := &table.Snapshot{
@@ -39,7 +39,7 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	var firstRow int64
 	if meta.Version() >= 3 {
 		firstRow = meta.NextRowID()
-		added := int64(0) // rows that get new IDs: the manifest list assigns them to manifests without IDs
+		added := int64(0) // rows that get new IDs, because the manifest list assigns IDs to manifests without them
 		for _, m := range manifests {
 			if m.ManifestContent() == iceberg.ManifestContentData && m.FirstRowID() == nil {
 				added += m.ExistingRows() + m.AddedRows()
@@ -66,8 +66,8 @@ func (a *Attempt) AddSnapshot(meta table.Metadata, id int64, summary *table.Summ
 	return table.UpdateTableMetadata(meta, []table.Update{table.NewAddSnapshotUpdate(s), main}, "")
 }
 
-// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version has
-// these. So a version always shows what readers saw, and a moment after the change has a version of its own.
+// addVersion returns meta with a version for its columns and the order of its rows, unless its newest version already
+// has these. So a version always shows what readers saw, and a moment after the change has its own version.
 func (a *Attempt) addVersion(meta table.Metadata) (table.Metadata, error) {
 	if definition.IsCurrent(meta) {
 		return meta, nil
@@ -75,7 +75,7 @@ func (a *Attempt) addVersion(meta table.Metadata) (table.Metadata, error) {
 	return a.repeat(meta, table.OpReplace, nil)
 }
 
-// repeat returns meta with a new snapshot that consists of the files of the current snapshot.
+// repeat returns meta with a new snapshot that consists of the current snapshot's files.
 func (a *Attempt) repeat(meta table.Metadata, o table.Operation, props iceberg.Properties) (table.Metadata, error) {
 	manifests, err := meta.CurrentSnapshot().Manifests(a.IO)
 	if err != nil {
@@ -96,9 +96,9 @@ func (a *Attempt) WriteManifest(meta table.Metadata, spec iceberg.PartitionSpec,
 	return m, errors.Join(err, w.Close())
 }
 
-// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but
-// consists of the files of the snapshot base and of later appends, instead of files that were merged from them.
-// UndoCompactions returns ErrNothing if no files were merged, or if other changes were made since base.
+// UndoCompactions returns cur's metadata with a new snapshot. It has the same rows as the current snapshot, but instead
+// of merged files, it consists of the files of the snapshot base and of later appends. UndoCompactions returns
+// ErrNothing if no files were merged, or if other changes were made since base.
 func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata, error) {
 	meta, s, id := cur.Metadata(), cur.CurrentSnapshot(), rand.Int64()
 	isMerged, appends := false, []*table.Snapshot{}
@@ -139,7 +139,7 @@ func (a *Attempt) UndoCompactions(cur *table.Table, base int64) (table.Metadata,
 }
 
 // addedManifests returns manifests of exactly the files that the snapshot s added. If a manifest also has older files,
-// it writes another one for the snapshot with the given ID.
+// addedManifests writes a new one, for the snapshot with the given ID.
 func (a *Attempt) addedManifests(meta table.Metadata, s *table.Snapshot, id int64) (added []iceberg.ManifestFile, err error) {
 	manifests, err := s.Manifests(a.IO)
 	if err != nil {
@@ -172,7 +172,7 @@ func (a *Attempt) addedManifests(meta table.Metadata, s *table.Snapshot, id int6
 	return added, nil
 }
 
-// create creates a file in a table's directory for metadata.
+// create creates a metadata file in a table's directory.
 func (a *Attempt) create(meta table.Metadata, name string) (location string, w iceio.FileWriter, err error) {
 	locations, err := table.LoadLocationProvider(meta.Location(), meta.Properties())
 	if err != nil {
@@ -183,11 +183,11 @@ func (a *Attempt) create(meta table.Metadata, name string) (location string, w i
 	return location, w, err
 }
 
-// maxDeleted is the largest number of deleted entries that replaceAll writes to the manifest with the new files. Each
-// scan of the new version decodes these entries. Scans skip manifests with only deleted entries.
+// maxDeleted is the largest number of deleted entries that replaceAll writes to the manifest with the new files. Every
+// scan of the new version decodes these entries, whereas scans skip manifests that have only deleted entries.
 const maxDeleted = 100
 
-// ReplaceAll replaces all files of t, a table of the attempt. It reads the old manifests once, and usually writes a
+// ReplaceAll replaces all files of t, a table in the attempt. It reads the old manifests once, and usually writes a
 // single manifest. ReplaceFiles reads the old manifests twice, and writes at least two. It also needs a list of the old
 // files, which takes another pass over the manifests.
 func (a *Attempt) ReplaceAll(ctx context.Context, t *table.Table, files []iceberg.DataFile) (table.Metadata, error) {
@@ -203,7 +203,7 @@ func (a *Attempt) ReplaceAll(ctx context.Context, t *table.Table, files []iceber
 }
 
 // replaceAll is ReplaceAll for tables of format version 2 or later that have files, but neither partitions nor delete
-// files. It returns nil for other tables.
+// files. For other tables, it returns nil.
 func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceberg.DataFile) (table.Metadata, error) {
 	meta, spec, id := t.Metadata(), t.Spec(), rand.Int64()
 	if meta.Version() < 2 || t.CurrentSnapshot() == nil || spec.NumFields() > 0 {
@@ -267,7 +267,7 @@ func (a *Attempt) replaceAll(ctx context.Context, t *table.Table, files []iceber
 	return a.AddSnapshot(meta, id, replacementSummary(files, replaced), manifests)
 }
 
-// replacementSummary returns the summary of a snapshot with the added files only.
+// replacementSummary returns the summary of a snapshot that has only the added files.
 func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 	props := iceberg.Properties(iceberg.EnvironmentContext())
 	set := func(files []iceberg.DataFile, keys ...string) {
@@ -288,7 +288,7 @@ func replacementSummary(added, replaced []iceberg.DataFile) *table.Summary {
 	return &table.Summary{Operation: table.OpOverwrite, Properties: props}
 }
 
-// Totals returns the properties of a snapshot for its numbers of rows and files.
+// Totals returns a snapshot's properties for its row and file counts.
 func Totals(s *table.Snapshot) iceberg.Properties {
 	totals := iceberg.Properties{}
 	if s.Summary != nil {

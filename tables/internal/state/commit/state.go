@@ -16,7 +16,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// state contains the parts of a table's metadata that an append needs. It is a value, which is replaced whole.
+// state contains the parts of a table's metadata that an append needs. It is a value, and is replaced as a whole.
 type state struct {
 	location string
 	uuid     string
@@ -53,9 +53,9 @@ type current struct {
 	log         *tail.Log // nil if the tail has no rows of the table, or they are unread
 	bucketRules string    // the bucket's rules, as of the last refresh
 	nextVersion int64     // lowest version that the next append may return; commits in progress may take lower numbers
-	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress moves to files
+	foldedEpoch int64     // 1 plus the number of the last epoch that a fold in progress is moving to files
 
-	unread atomic.Bool // whether Recover found rows of the table that nobody has read since; changed with mu held
+	unread atomic.Bool // whether Recover found rows of the table that have not been read since; changed with mu held
 }
 
 // load returns the table's current state, and updates the entry from it. e.mu must be held.
@@ -71,8 +71,8 @@ func (e *current) load(ctx context.Context) (*table.Table, error) {
 	return t, e.setState(ctx, t)
 }
 
-// advance sets the entry's state to the table after, which a commit of the table before returned. If the entry has seen
-// another state in the meantime, advance loads the table. e.mu must be held.
+// advance sets the entry's state to the table after, which a commit to the table before has returned. If the entry has
+// seen another state in the meantime, advance loads the table. e.mu must be held.
 func (e *current) advance(ctx context.Context, before, after *table.Table) error {
 	switch e.state.location {
 	case after.MetadataLocation():
@@ -142,8 +142,8 @@ func (e *current) setState(ctx context.Context, t *table.Table) error {
 	return nil
 }
 
-// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail. If the
-// table was renamed, the entry with its new name finds them; otherwise, the next Open does. e.mu must be held.
+// detach clears the entry after another program deleted or renamed the table. The rows stay in the tail. If the table
+// was renamed, the entry for its new name finds them; otherwise, the next Open does. e.mu must be held.
 func (e *current) detach() {
 	e.state = state{}
 	if e.log != nil {
@@ -152,7 +152,7 @@ func (e *current) detach() {
 	}
 }
 
-// hasUnreadRows reports whether the tail contains rows of the table that have not been read, or cannot be. e.mu must be
+// hasUnreadRows reports whether the tail contains rows of the table that have not been or cannot be read. e.mu must be
 // held.
 func (e *current) hasUnreadRows() bool {
 	return e.log == nil && e.tables.Tail != nil && e.tables.Tail.HasUnclaimed(e.state.uuid)
@@ -171,7 +171,7 @@ func (e *current) deleteLog(ctx context.Context) error {
 	return err
 }
 
-// readUnread reads the table's rows in the tail if nobody has read them since Recover.
+// readUnread reads the table's rows in the tail if they have not been read since Recover.
 func (e *current) readUnread(ctx context.Context) error {
 	if !e.unread.Load() {
 		return nil
@@ -198,7 +198,7 @@ func (e *current) Applied(ctx context.Context, t *table.Table, id string) (bool,
 // Tail contains the rows of a table that are only in the tail.
 type Tail struct {
 	Rows        []arrow.RecordBatch // in the column types of files; the caller of View must release them
-	Fingerprint string              // changes if the rows change
+	Fingerprint string              // changes whenever the rows change
 
 	Deduped  bool // whether Rows were stored by Cache, and therefore contain no duplicates
 	Replaces bool // if Deduped: whether Rows can replace rows in files
@@ -210,7 +210,8 @@ type Tail struct {
 // Cache stores deduplicated rows for other readers of the same table state.
 func (t *Tail) Cache(deduped arrow.RecordBatch, replaces bool) { t.log.Cache(t.key, deduped, replaces) }
 
-// View returns the table's current state and definition and, if withRows is true, the rows that are only in the tail.
+// View returns the table's current state and definition. If withRows is true, it also returns the rows that are only in
+// the tail.
 func (e *current) View(ctx context.Context, withRows bool) (t *table.Table, d *definition.Definition, rows *Tail, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -248,8 +249,8 @@ func (e *current) HasTail(ctx context.Context) (bool, error) {
 	return rows > 0, nil
 }
 
-// tailTimes returns the table, and the times of the oldest and newest rows in its tail, or zero times if the tail is
-// empty.
+// tailTimes returns the table, and the times of the oldest and newest rows in its tail. If the tail is empty, these are
+// zero.
 func (e *current) tailTimes(ctx context.Context) (t *table.Table, oldest, updated time.Time, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

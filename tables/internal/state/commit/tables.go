@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
 
-// Tables manages those tables of a catalog that are in use or have rows in the tail.
+// Tables manages the tables of a catalog that are in use or have rows in the tail.
 type Tables struct {
 	shared
 	entries map[icecat.TableName]*Entry // guarded by shared.mu
@@ -26,7 +26,8 @@ type Tables struct {
 	worker sync.WaitGroup
 }
 
-// maxEntries is the number of entries above which unused entries without rows in the tail are removed from memory.
+// maxEntries is the number of entries above which entries that are unused and have no rows in the tail are removed from
+// memory.
 const maxEntries = 1 << 14
 
 // NewTables returns the tables of a catalog. Call Recover to attach a tail.
@@ -59,8 +60,8 @@ func (s *Tables) allEntries() []*Entry {
 	return slices.Collect(maps.Values(s.entries))
 }
 
-// Entry is a table in memory, while the table is in use or has rows in the tail. Each of its parts embeds the part
-// below, which it uses: appender, folder, committer, current (the table's newest known state) and site (its place).
+// Entry is a table in memory, while it is in use or has rows in the tail. Its parts are appender, folder, committer,
+// current (the table's newest known state) and site (where the table is). Each part embeds the next one, which it uses.
 type Entry struct {
 	appender
 	all  *Tables
@@ -74,7 +75,7 @@ func (s *Tables) newEntry(n icecat.TableName) *Entry {
 	return e
 }
 
-// NewChange returns a change of the table without steps.
+// NewChange returns a change to the table, without steps.
 func (e *Entry) NewChange() Change { return Change{committer: &e.committer, folder: e} }
 
 // addReference adds a reference, which release drops.
@@ -89,7 +90,7 @@ func (e *Entry) addReference() (release func()) {
 func (e *Entry) Release() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.tables.mu.Lock() // so that Acquire does not return the entry while it is removed
+	e.tables.mu.Lock() // so that Acquire does not return the entry while it is being removed
 	defer e.tables.mu.Unlock()
 	e.refs--
 	if e.refs == 0 && len(e.all.entries) > maxEntries && !e.unread.Load() && (e.log == nil || e.tables.Tail.Retire(e.log)) {
@@ -97,7 +98,7 @@ func (e *Entry) Release() {
 	}
 }
 
-// Acquire returns a table's entry, whose rows in the tail it has read. The caller must release it.
+// Acquire returns a table's entry, after reading the table's rows in the tail. The caller must release the entry.
 func (s *Tables) Acquire(ctx context.Context, n icecat.TableName) (*Entry, error) {
 	e, err := s.reference(n)
 	if err != nil {
@@ -125,7 +126,7 @@ func (s *Tables) reference(n icecat.TableName) (*Entry, error) {
 	return e, nil
 }
 
-// AcquirePinned is Acquire and Pin together. The caller must call release.
+// AcquirePinned combines Acquire and Pin. The caller must call release.
 func (s *Tables) AcquirePinned(ctx context.Context, n icecat.TableName) (_ *Entry, release func(), err error) {
 	e, err := s.Acquire(ctx, n)
 	if err != nil {
@@ -196,11 +197,11 @@ func (s *Tables) WithTail(ctx context.Context, namespace string) (names []icecat
 	return names
 }
 
-// olderThan returns the entries with rows in the tail that were put before a moment.
+// olderThan returns the entries whose tail has rows that were put before a moment.
 func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	for _, e := range s.allEntries() {
 		e.mu.Lock()
-		isOld := e.hasUnreadRows() // whose age is unknown
+		isOld := e.hasUnreadRows() // their age is unknown
 		if e.log != nil {
 			rows, _, oldest, _ := e.log.Size(e.state.folded)
 			isOld = rows > 0 && oldest.Before(moment)
@@ -213,17 +214,18 @@ func (s *Tables) olderThan(moment time.Time) (old []*Entry) {
 	return old
 }
 
-// ReadTails reads the rows that Recover found and nobody has read since. Rows of damaged tables stay in the tail.
+// ReadTails reads the rows that Recover found and that have not been read since. Rows of damaged tables stay in the
+// tail.
 func (s *Tables) ReadTails(ctx context.Context) {
 	if s.Tail == nil || !s.Tail.HasAnyUnclaimed() {
 		return
 	}
 	for _, e := range s.allEntries() {
-		_ = e.readUnread(ctx) // ignore errors: operations on the table read its rows again, and report the error
+		_ = e.readUnread(ctx) // ignore errors, because operations on the table read its rows again, and report the error
 	}
 }
 
-// Recover attaches a tail, and finds the tables with rows in the tail. Acquire and ReadTails read the rows.
+// Recover attaches a tail, and finds out which tables have rows in it. Acquire and ReadTails read the rows.
 func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	s.Tail = t
 	return t.Recover(ctx, func(uuids []string) (map[string]bool, error) {
@@ -256,8 +258,8 @@ func (s *Tables) Recover(ctx context.Context, t *tail.Store) error {
 	})
 }
 
-// find finds the table with a UUID after another program created, renamed, changed or deleted the table. If the rows
-// may belong to a damaged table, it returns true without a name. search returns Catalog.UUIDs.
+// find finds the table with the given UUID after another program created, renamed, changed or deleted it. If the rows
+// may belong to a damaged table, find returns true without a name. search returns Catalog.UUIDs.
 func (s *Tables) find(ctx context.Context, uuid string, search func() (map[string]icecat.TableName, error)) (n icecat.TableName, exists bool, err error) {
 	var t *table.Table
 	n, err = s.Catalog.ByUUID(ctx, uuid)

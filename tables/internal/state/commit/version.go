@@ -33,16 +33,16 @@ func (e *current) IsPending(ctx context.Context, version int64) (bool, error) {
 	return slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version), nil
 }
 
-// isPromised reports whether puts returned a version whose rows are in the tail.
+// isPromised reports whether puts whose rows are in the tail returned the given version.
 func (e *current) isPromised(version int64) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.log != nil && slices.Contains(e.log.Versions(e.state.folded, lastEpoch), version)
 }
 
-// reserveFold keeps the versions that a fold up to the given epoch takes from appends during the fold. The puts of its
-// rows returned the given versions; parts is the number of its snapshots. The result is the version for the first
-// snapshot, if it is free. e.mu must be held.
+// reserveFold prevents appends, during a fold up to the given epoch, from taking versions that the fold needs. versions
+// are those that the puts of the fold's rows returned, and parts is the number of the fold's snapshots. The result is
+// the version for the first snapshot, if it is free. e.mu must be held.
 func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first int64) {
 	e.foldedEpoch = epoch + 1
 	e.nextVersion = max(e.nextVersion, highest(versions)+2*parts-1, e.state.last+parts+1)
@@ -53,15 +53,15 @@ func (e *current) reserveFold(epoch int64, versions []int64, parts int64) (first
 	return first
 }
 
-// endFold undoes the part of reserveFold that holds only during the fold.
+// endFold undoes the part of reserveFold that applies only during the fold.
 func (e *current) endFold() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.foldedEpoch = 0
 }
 
-// reserve prepares the commit of a change to cur: its snapshots do not take a version that an append returned. If the
-// change is Plain, concurrent appends return versions after these snapshots.
+// reserve prepares the commit of a change to cur, so that its snapshots do not take a version that an append returned.
+// If the change is Plain, concurrent appends return versions after these snapshots.
 func (a *Attempt) reserve(cur *table.Table) (*table.Table, error) {
 	if cur == nil || a.tables.Tail == nil || cur.Metadata().Version() < 2 {
 		return cur, nil
@@ -105,8 +105,8 @@ func (a *Attempt) skipVersions(t *table.Table, last int64) (*table.Table, error)
 	return a.Table(meta), nil
 }
 
-// EditMetadata returns a copy of meta with other values for fields of its JSON form. It removes fields whose value is
-// nil.
+// EditMetadata returns a copy of meta in whose JSON form some fields have other values. It removes fields whose value
+// is nil.
 func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, error) {
 	b, err := json.Marshal(meta)
 	if err != nil {
@@ -133,8 +133,8 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 }
 
 // describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no
-// reader saw the table in a state between them. No later snapshot gets a version that puts of the removed rows
-// returned.
+// reader saw the table in a state between them. After that, no later snapshot gets a version that puts of the removed
+// rows returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
@@ -172,7 +172,8 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	return EditMetadata(meta, edits)
 }
 
-// promised returns the properties of the snapshot of a version with rows whose puts returned the given versions.
+// promised returns the properties for the snapshot of a version, in which there are rows whose puts returned the given
+// versions.
 func promised(versions []int64, version int64) iceberg.Properties {
 	var others []string
 	for _, v := range versions {
@@ -194,8 +195,9 @@ func highest(versions []int64) int64 {
 	return versions[len(versions)-1]
 }
 
-// SnapshotOf returns the snapshot of a version, or nil if there is none: the snapshot with that number, or the one with
-// the rows of the puts that returned it. If these are two snapshots, SnapshotOf returns an error.
+// SnapshotOf returns a version's snapshot, or nil if there is none. It is the snapshot with that number, or the one
+// with the rows of the puts that returned that number. If these are two different snapshots, SnapshotOf returns an
+// error.
 func SnapshotOf(meta table.Metadata, version int64) (found *table.Snapshot, err error) {
 	name := strconv.FormatInt(version, 10)
 	for _, s := range meta.Snapshots() {

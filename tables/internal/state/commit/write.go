@@ -24,12 +24,12 @@ import (
 // WriteInput describes rows to check and write.
 type WriteInput struct {
 	Rows datafile.Rows
-	// nil means that the rows are already in the column types of files; Write then ignores Rules and Check
+	// nil means that the rows already have the column types of files; Write then ignores Rules and Check
 	Caster *schema.Caster
 	Rules  *rules.Check                  // rule checks, which Write closes; nil means no rules
 	Check  func(arrow.RecordBatch) error // an additional check of each batch; can be nil
-	Moved  bool                          // the rows end with Iceberg's columns for lineage, which Write keeps
-	// earlier puts of the rows succeeded, so duplicates must not be rejected now
+	Moved  bool                          // the rows end with Iceberg's lineage columns, which Write keeps
+	// the rows' puts have already succeeded, so duplicates must not be rejected now
 	Acknowledged bool
 }
 
@@ -38,8 +38,8 @@ func storedRows(rows arrow.RecordBatch) WriteInput {
 	return WriteInput{Rows: &datafile.Source{Batches: []arrow.RecordBatch{rows}}, Acknowledged: true}
 }
 
-// cast checks the rows, and yields them in the column types of files. Columns of order must not contain nulls. Without
-// a Caster, cast yields the rows unchecked.
+// cast checks the rows, and yields them in the column types of files. The columns in order must not contain nulls.
+// Without a Caster, cast yields the rows unchecked.
 func (w WriteInput) cast(ctx context.Context, order *definition.Order) sorted.Batches {
 	if w.Caster == nil {
 		return arrowsafe.Batches(w.Rows)
@@ -104,13 +104,13 @@ func AddFiles(ctx context.Context, t *table.Table, files []iceberg.DataFile, pro
 		if merges == "" || t.Metadata().Version() < 3 || s == nil || s.FirstRowID != nil {
 			return add()
 		}
-		// The table was upgraded to version 3 after its last commit, so the rows of older files have no IDs yet. If a
-		// manifest contained such files and new ones, rows of both would get the same IDs.
+		// The table was upgraded to version 3 after its last commit, so rows in older files have no IDs yet. If a
+		// manifest contained both such files and new ones, rows in both would get the same IDs.
 		return cmp.Or(tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: "false"}), add(), tx.SetProperties(iceberg.Properties{table.ManifestMergeEnabledKey: merges}))
 	})
 }
 
-// ReplaceFiles replaces the files old in t, and sets props on the table and on the new snapshot.
+// ReplaceFiles replaces the files in old, and sets props on the table t and on the new snapshot.
 func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props iceberg.Properties) (table.Metadata, error) {
 	return replace(ctx, t, old, files, props, props)
 }
@@ -118,9 +118,9 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 // correctionProperty marks the snapshots of corrections that only add files.
 const correctionProperty = "partd.correction"
 
-// CorrectFiles is like ReplaceFiles, but marks the new snapshot if it only adds files, so that OnlyAppends does not
-// allow it. If a correction finds no row to replace, such as an upsert of new keys, another upsert with these keys must
-// still see its rows.
+// CorrectFiles is like ReplaceFiles, but if the new snapshot only adds files, it marks it, so that OnlyAppends does not
+// allow it. A correction that replaces no row, such as an upsert of new keys, adds rows that another upsert with the
+// same keys must still see.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
 	var marks iceberg.Properties
 	if len(old) == 0 {
@@ -129,8 +129,8 @@ func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 	return replace(ctx, t, old, files, nil, marks)
 }
 
-// replace replaces files, and removes the old files' deletion vectors and position deletes. It sets props on the table,
-// and marks on the new snapshot.
+// replace replaces files, and removes the old files' deletion vectors and position deletes. It sets the properties in
+// props on the table, and those in marks on the new snapshot.
 func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile, props, marks iceberg.Properties) (table.Metadata, error) {
 	return withFiles(t, files, props, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		var deletes []iceberg.DataFile
@@ -146,7 +146,7 @@ func replace(ctx context.Context, t *table.Table, old, files []iceberg.DataFile,
 	})
 }
 
-// MarkRows adds files and deletion vectors to t, and removes the vectors old, which the new ones replace.
+// MarkRows adds files and deletion vectors to t, and removes the vectors in old, which the new ones replace.
 func MarkRows(ctx context.Context, t *table.Table, files, vectors, old []iceberg.DataFile) (table.Metadata, error) {
 	return withFiles(t, files, nil, func(tx *table.Transaction, files []iceberg.DataFile) error {
 		return tx.NewRowDelta(nil).AddRows(files...).AddDeletes(vectors...).RemoveDeletes(old...).Commit(ctx)
@@ -170,7 +170,7 @@ func withFiles(t *table.Table, files []iceberg.DataFile, props iceberg.Propertie
 	return MetadataOf(tx)
 }
 
-// MetadataOf returns the metadata that a transaction results in.
+// MetadataOf returns the metadata that results from a transaction.
 func MetadataOf(tx *table.Transaction) (table.Metadata, error) {
 	t, err := tx.StagedTable()
 	if err != nil {

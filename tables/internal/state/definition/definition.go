@@ -21,7 +21,7 @@ type Definition struct {
 	Columns *iceberg.Schema
 	Put     *arrow.Schema // the types of the columns as put
 	Stored  *arrow.Schema // the types in the table's files
-	Logical *arrow.Schema // the types that readers get: Put without encodings such as dictionaries
+	Logical *arrow.Schema // the types that readers get: those in Put, without encodings such as dictionaries
 
 	Settings Settings
 	Order    *Order                       // nil if rows are in order of arrival
@@ -40,7 +40,7 @@ type key struct {
 }
 
 // maxCached is the maximum number of cached definitions, and of cached casters per definition. A few definitions
-// suffice for most tables; the definition of a wide table takes tens of kilobytes.
+// suffice for most tables, and the definition of a wide table takes tens of kilobytes.
 const maxCached = 16
 
 var cache struct {
@@ -53,7 +53,7 @@ func FromMetadata(meta table.Metadata) (*Definition, error) {
 	return forKey(meta.CurrentSchema(), keyOf(meta, meta.CurrentSchema()))
 }
 
-// keyOf returns the key for a schema of a table, with the table's current order, settings and rules.
+// keyOf returns the key for one of a table's schemas, with the table's current order, settings and rules.
 func keyOf(meta table.Metadata, columns *iceberg.Schema) key {
 	properties := meta.Properties()
 	return key{columns.ID, meta.DefaultSortOrder(), properties[schema.Property(columns.ID)], properties[SettingsProperty], properties[icecat.RulesProperty]}
@@ -76,7 +76,7 @@ func forKey(columns *iceberg.Schema, k key) (*Definition, error) {
 }
 
 // withTypes returns a Definition that has only columns. property is the value of the table property that records the
-// columns' types in the put.
+// types that the columns had in the put.
 func withTypes(columns *iceberg.Schema, property string) (d *Definition, err error) {
 	d = &Definition{Columns: columns}
 	d.Stored, err = schema.StoredSchema(columns)
@@ -110,8 +110,8 @@ func (d *Definition) AsStored() *Definition {
 	return &Definition{Columns: d.Columns, Put: d.Put, Stored: d.Stored, Logical: d.Stored, Settings: d.Settings, Order: d.Order, Rules: d.Rules}
 }
 
-// WithLineage returns a copy of d that also has the columns of [schema.WithLineage], for moving rows to other files. It
-// returns d if there are no such columns to add.
+// WithLineage returns a copy of d that also has the columns of [schema.WithLineage], for moving rows to other files. If
+// there are no such columns to add, it returns d.
 func (d *Definition) WithLineage(formatVersion int) *Definition {
 	columns := schema.WithLineage(d.Columns, formatVersion)
 	if columns == d.Columns {

@@ -6,12 +6,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// Evolution says which changes of its columns a table allows.
+// Evolution says which column changes a table allows.
 type Evolution string
 
-// The evolutions. With "", the default, a put cannot change the columns, except that a column of nulls gets the
-// put's type. Columns missing from a put are null, and narrower numbers are widened to the table's type. Puts with
-// other differences are rejected. The operation Evolve may make any change.
+// The evolutions. With the default, "", a put cannot change the columns, except that a column of nulls gets the put's
+// type. Columns missing from a put are null, and narrower numbers are widened to the table's type. Puts with other
+// differences are rejected. The operation Evolve may make any change.
 const (
 	Strict     Evolution = "strict"     // puts must have exactly the table's columns and types
 	AddOnly    Evolution = "add_only"   // like Strict, but a put may add columns

@@ -18,11 +18,11 @@ const MaxFieldID = math.MaxInt32 - 200
 
 var metricsMode = regexp.MustCompile(`^\s*(?i:none|counts|full|truncate\([0-9]{0,8}[1-9][0-9]{0,8}\))\s*$`)
 
-// CheckFoldable returns an error if a change of the metadata has definitions that files of the table cannot contain,
-// such as too many columns: later folds would fail. base is the table before the change, or nil. changed is nil if the
-// change deletes the table.
+// CheckFoldable returns an error if a metadata change has definitions that the table's files cannot contain, such as
+// too many columns, because later folds would then fail. base is the table before the change, or nil. changed is nil if
+// the change deletes the table.
 func CheckFoldable(base *table.Table, changed table.Metadata) error {
-	// bytes; a value in a manifest's header has at most 1 MiB, and folds can make columns optional
+	// in bytes; a value in a manifest's header has at most 1 MiB, and folds can make columns optional
 	const maxHeader = 1<<20 - 1<<16
 	if changed == nil {
 		return nil

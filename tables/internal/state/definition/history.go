@@ -9,11 +9,11 @@ import (
 	"github.com/apache/iceberg-go/table"
 )
 
-// HistoryProperty is the table property with the settings of earlier versions, as JSON. Iceberg records only the
-// columns of a version.
+// HistoryProperty is the table property that contains the settings of earlier versions, as JSON, because Iceberg
+// records only a version's columns.
 const HistoryProperty = "partd.past-settings"
 
-// pastSettings are settings that were replaced by settings with another order of the rows.
+// pastSettings are settings that were replaced by settings with a different row order.
 type pastSettings struct {
 	Until    int64  `json:"until"`    // the last version with the settings
 	Sort     int    `json:"sort"`     // ID of the version's sort order
@@ -30,8 +30,8 @@ func historyOf(meta table.Metadata) (past []pastSettings, err error) {
 	return past, err
 }
 
-// ForSnapshot returns the definition that a version of a table had: its columns, and the settings, which order its
-// rows. The table's rules are the current ones.
+// ForSnapshot returns the definition that a version of a table had: its columns, and the settings that order its rows.
+// The table's rules are the current ones.
 func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	past, err := historyOf(meta)
 	if err != nil {
@@ -44,7 +44,7 @@ func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	}
 	k := keyOf(meta, columns)
 	i = slices.IndexFunc(past, func(p pastSettings) bool { return s.SequenceNumber <= p.Until })
-	if i >= 0 && meta.Version() > 1 { // version 1 of Iceberg's format does not number versions
+	if i >= 0 && meta.Version() > 1 { // format version 1 of Iceberg does not number versions
 		k.sort, k.settings = past[i].Sort, past[i].Settings
 	}
 	d, err := forKey(columns, k)
@@ -55,12 +55,12 @@ func ForSnapshot(meta table.Metadata, s *table.Snapshot) (*Definition, error) {
 	return d, err
 }
 
-// WithHistory returns after, the metadata of a table after a change, with a record of the order that the rows had
-// before, if the change replaces it.
+// WithHistory returns after, a table's metadata after a change. If the change replaces the order that the rows had
+// before, WithHistory records the old order.
 func WithHistory(before, after table.Metadata) (table.Metadata, error) {
 	old, err := FromMetadata(before)
 	if err != nil || before.TableUUID() != after.TableUUID() {
-		return after, nil // the table was damaged, or is another one
+		return after, nil // the table was damaged, or this is another table
 	}
 	d, err := FromMetadata(after)
 	if err != nil || old.ordersLike(d) {
@@ -81,7 +81,7 @@ func WithHistory(before, after table.Metadata) (table.Metadata, error) {
 	return table.UpdateTableMetadata(after, []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{HistoryProperty: string(text)})}, "")
 }
 
-// IsCurrent reports whether a table's newest version has the table's columns and the order of its rows.
+// IsCurrent reports whether a table's newest version has the table's current columns and row order.
 func IsCurrent(meta table.Metadata) bool {
 	s := meta.CurrentSnapshot()
 	if s == nil {

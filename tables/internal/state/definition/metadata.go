@@ -51,7 +51,7 @@ func NewMetadata(sh *schema.Shape, location string, s *Settings, fileBytes int) 
 }
 
 // Reshape returns meta with another schema, and without a sort order, because the order may refer to dropped columns.
-// The caller must then call WithSettings, which adds the sort order again.
+// The caller must then call WithSettings, which adds a sort order again.
 func Reshape(meta table.Metadata, sh *schema.Shape) (table.Metadata, error) {
 	updates := append(RemoveSortOrder(), table.NewAddSchemaUpdate(sh.Schema), table.NewSetCurrentSchemaUpdate(-1))
 	if schema.HasNanoseconds(sh.Stored) && meta.Version() < 3 {
@@ -95,7 +95,7 @@ func WithSettings(meta table.Metadata, s *Settings) (table.Metadata, error) {
 		props[table.MetricsModeColumnConfPrefix+"."+s.Time] = "full"
 	}
 	maps.DeleteFunc(props, func(k, v string) bool { return meta.Properties()[k] == v })
-	var removed []string // properties of dropped columns; other programs reject them
+	var removed []string // properties of dropped columns, which other programs reject
 	for k := range meta.Properties() {
 		if name, ok := strings.CutPrefix(k, table.MetricsModeColumnConfPrefix+"."); ok && !d.Logical.HasField(name) {
 			removed = append(removed, k)

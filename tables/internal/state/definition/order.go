@@ -10,7 +10,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// Order is the order of rows in a table with a time column. Data files that declare the sort order Sort contain sorted
+// Order is the row order of a table with a time column. Data files that declare the sort order Sort contain sorted
 // rows. Rule has already been applied across all these files, so their rows need no further deduplication.
 type Order struct {
 	Rule  OnDuplicate
@@ -19,7 +19,7 @@ type Order struct {
 	Sort  int      // ID of the Iceberg sort order
 }
 
-// HasRule reports whether o has a rule that removes or refuses duplicates. It is false if o is nil.
+// HasRule reports whether o has a rule that removes or rejects duplicates. It returns false if o is nil.
 func (o *Order) HasRule() bool { return o != nil && o.Rule != "" && o.Rule != KeepAll }
 
 func newOrder(d *Definition, sort int) (*Order, error) {

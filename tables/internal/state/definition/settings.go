@@ -73,8 +73,8 @@ func (s Settings) checkMaintenance() error {
 // settingNames has the JSON names of the fields of Settings, in their order.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression", "maintenance", "keep_versions", "keep_age"}
 
-// storedSettings is like Settings, but accepts unknown JSON keys, which a later version of this module may have
-// written.
+// storedSettings is like Settings, but accepts unknown JSON keys, because a later version of this module may have
+// written them.
 type storedSettings Settings
 
 // UnmarshalJSON rejects unknown keys, which are probably misspelled.
@@ -99,7 +99,7 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// CopyNamed copies the settings with the JSON names in only from src to dst, or all settings if only is nil. T must
+// CopyNamed copies settings from src to dst: those with the JSON names in only, or all settings if only is nil. T must
 // have the fields of Settings, in the same order.
 func CopyNamed[T any](dst, src *T, only []string) {
 	to, from := reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem()
@@ -121,14 +121,15 @@ const (
 	RefuseDuplicate OnDuplicate = "error"      // a put that contains or creates duplicates fails
 )
 
-// Partition is the longest period that one file of a table covers, such as a day. A file ends at the end of a period.
+// Partition is the longest period that one of a table's files covers, such as a day. A file ends at the end of a
+// period.
 type Partition string
 
 // Compression says whether a table's files are compressed for speed or for size.
 type Compression string
 
-// The kinds of compression. "" is CompressFast. For each column, CompressFast chooses Snappy by default, zstd if only
-// zstd saves much space or it saves far more, or no compression if neither saves much.
+// The kinds of compression. "" is CompressFast, which chooses for each column: Snappy by default, zstd if only zstd
+// saves much space or if it saves far more, and no compression if neither saves much.
 const (
 	CompressFast  Compression = "fast"  // Snappy, zstd or no compression, chosen for each column
 	CompressSmall Compression = "small" // zstd for every column
@@ -142,7 +143,7 @@ func checkKnown[T ~string](kind string, value T, known ...T) error {
 	return nil
 }
 
-// codec returns the value of Iceberg's compression property, from which other programs choose their compression.
+// codec returns the value for Iceberg's compression property, from which other programs choose their compression.
 func (c Compression) codec() string {
 	if c == CompressSmall {
 		return "zstd"
@@ -205,7 +206,7 @@ func (s Settings) checkOrder(columns *arrow.Schema) error {
 	return nil
 }
 
-// Order returns the names of the columns that order and identify the rows: the time column and the keys.
+// Order returns the names of the columns that order and identify rows: the time column and the keys.
 func (s Settings) Order() []string {
 	if s.Time == "" {
 		return s.Keys

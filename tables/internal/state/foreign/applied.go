@@ -11,9 +11,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// IsApplied reports whether cur, which can be nil, already contains the change. It has the change's snapshots, with the
-// same manifest lists, and the other updates would change nothing. The client then repeats a commit, because it has not
-// received the answer.
+// IsApplied reports whether cur, which can be nil, already contains the change: it has the change's snapshots, with the
+// same manifest lists, and the other updates would change nothing. In this case, the client is repeating a commit
+// because it has not received the response.
 func (p *Step) IsApplied(cur *table.Table) bool {
 	if cur == nil || p.Change.New != nil {
 		return false
@@ -22,7 +22,7 @@ func (p *Step) IsApplied(cur *table.Table) bool {
 	var added []int64
 	var others table.Updates
 	for _, u := range p.Change.Updates {
-		var in struct { // JSON, because the library does not export the updates' types
+		var in struct { // JSON, because the library does not export the types of the updates
 			Snapshot *table.Snapshot
 			Ref      string `json:"ref-name"`
 			ID       int64  `json:"snapshot-id"`
@@ -47,7 +47,7 @@ func (p *Step) IsApplied(cur *table.Table) bool {
 	return len(added) > 0 && changesNothing(cur, others)
 }
 
-// movedOn reports whether the branch ref of a table has later snapshots than the one with an ID.
+// movedOn reports whether a table's branch ref has snapshots later than the one with the given ID.
 func movedOn(meta table.Metadata, ref string, id int64) bool {
 	for name, r := range meta.Refs() {
 		if name == ref {

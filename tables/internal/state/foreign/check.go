@@ -105,9 +105,9 @@ func (p *Step) checkUUIDUnused(ctx context.Context, newMeta table.Metadata) erro
 	return fmt.Errorf("a table with this UUID %w", icecat.ErrExists)
 }
 
-// checkProperties returns an error if the change sets properties that place files outside the table. Unless the
-// change registers a table (isRegistration), checkProperties also returns an error if the change sets or removes
-// properties that are reserved for partd.
+// checkProperties returns an error if the change sets properties that place files outside the table. Unless the change
+// registers a table (isRegistration), checkProperties also returns an error if the change sets or removes properties
+// that are reserved for partd.
 func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error {
 	oldProps := iceberg.Properties{}
 	if oldMeta != nil {
@@ -136,7 +136,7 @@ func checkProperties(oldMeta, newMeta table.Metadata, isRegistration bool) error
 	return nil
 }
 
-// redirectsReaders reports whether an engine may take a table's property as its own configuration: for example,
+// redirectsReaders reports whether an engine may take a table property for its own configuration. For example,
 // pyiceberg loads the class in py-io-impl, and sends keys to s3.endpoint.
 func redirectsReaders(property string) bool {
 	name := strings.ToLower(property)
@@ -154,7 +154,7 @@ func redirectsReaders(property string) bool {
 func checkRegistered(meta table.Metadata) error {
 	for k, text := range meta.Properties() {
 		if strings.HasPrefix(k, tail.PropertyPrefix) {
-			// The number says how far the tail was folded; if it were too large, rows of later appends would be
+			// The number says how far the tail has been folded; if it were too large, rows from later appends would be
 			// ignored.
 			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n > math.MaxInt64/2 {
 				return fmt.Errorf("the property %q has the invalid value %.40q", k, text)
@@ -174,7 +174,8 @@ func checkRegistered(meta table.Metadata) error {
 	})
 }
 
-// checkDefinitions limits how many definitions a commit adds: Iceberg's library takes time quadratic in their number.
+// checkDefinitions limits how many definitions a commit adds, because Iceberg's library takes time quadratic in their
+// number.
 func checkDefinitions(ch *Change) error {
 	n := 0
 	for _, u := range ch.Updates {
@@ -195,7 +196,7 @@ func checkSize(oldMeta, newMeta table.Metadata) error {
 	if err != nil {
 		return err
 	}
-	// This error completes the sentence in the ArgumentError below, so its text begins with a verb.
+	// The ArgumentError below puts this error after a noun, so its text begins with a verb.
 	_, exceeds := icecat.DecodedCost(b)
 	if len(b) > maxTableMetadata {
 		exceeds = fmt.Errorf("has %d bytes; the limit is %d", len(b), maxTableMetadata)

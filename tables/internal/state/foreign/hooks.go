@@ -1,5 +1,5 @@
-// Package foreign checks and applies the changes of other engines to the Iceberg metadata of tables. It also gives
-// package iceberg access to package tables, whose exported API has no types of iceberg-go.
+// Package foreign checks and applies other engines' changes to the Iceberg metadata of tables. It also gives package
+// iceberg access to package tables, whose exported API has no types from iceberg-go.
 package foreign
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
-// LoadOptions has the fields of iceberg.LoadOptions, so that a *iceberg.LoadOptions can be converted.
+// LoadOptions has the same fields as iceberg.LoadOptions, so that a *iceberg.LoadOptions can be converted.
 type LoadOptions struct {
 	Fold  bool
 	Every time.Duration
 	Admit func(context.Context) (release func(), err error)
 }
 
-// Change has the fields of iceberg.Change, so that an iceberg.Change can be converted.
+// Change has the same fields as iceberg.Change, so that an iceberg.Change can be converted.
 type Change struct {
 	Bucket, Table string
 	Requirements  table.Requirements
@@ -28,8 +28,8 @@ type Change struct {
 }
 
 // Access contains the unexported methods of package tables that packages iceberg and rest call. S is tables.Store, and
-// T is tables.Table: this package cannot import them. An embedded type would not work for nil or zero values of S and
-// T.
+// T is tables.Table, which this package cannot import. An embedded type would not work for S and T that are nil or
+// zero.
 type Access[S, T any] struct {
 	Load    func(*T, context.Context, *LoadOptions) (*table.Table, error)
 	Stage   func(*T, context.Context, table.Metadata) error
@@ -39,7 +39,7 @@ type Access[S, T any] struct {
 
 var granted any // the *Access of package tables
 
-// Grant makes an Access available. The initialization of package tables calls it.
+// Grant makes an Access available. Package tables calls it during its initialization.
 func Grant[S, T any](a *Access[S, T]) { granted = a }
 
 // Granted returns the Access of package tables, which the caller must import.

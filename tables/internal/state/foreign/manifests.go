@@ -69,11 +69,11 @@ type manifestCheck struct {
 
 	hasDeletes bool // whether a new manifest has delete files
 
-	// manifests, keyed by path, that were already checked, or that were in the table before the commit
+	// manifests, by path, that have already been checked, or that were in the table before the commit
 	checked map[string]iceberg.ManifestFile
 	budget  *icecat.Budget // remaining budget for reading manifests
 
-	old      []iceberg.ManifestFile // manifests of the table before the commit
+	old      []iceberg.ManifestFile // manifests in the table before the commit
 	oldFiles map[string]bool        // the files in old; nil until withinTable needs them
 }
 
@@ -113,7 +113,8 @@ func (c *manifestCheck) checkList(ctx context.Context, s *table.Snapshot) error 
 	return nil
 }
 
-// checkAvroName returns an error unless a file's name ends in .avro. Later reads check only files with this ending.
+// checkAvroName returns an error unless a file's name ends in .avro. Later reads vet a file's contents only if its name
+// does.
 func checkAvroName(location string) error {
 	if !strings.HasSuffix(location, ".avro") {
 		return fmt.Errorf("the file name %q does not end in .avro", location)
@@ -121,7 +122,7 @@ func checkAvroName(location string) error {
 	return nil
 }
 
-// checkManifest checks a manifest's entries, and compares their total counts with the counts in the manifest list.
+// checkManifest checks a manifest's entries, and compares their totals with the counts in the manifest list.
 func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m iceberg.ManifestFile) error {
 	if err := checkAvroName(m.FilePath()); err != nil {
 		return err
@@ -150,8 +151,8 @@ func (c *manifestCheck) checkManifest(ctx context.Context, s *table.Snapshot, m 
 	return tally.Check(m)
 }
 
-// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. A
-// table that was restored after its deletion has files in its former location.
+// withinTable returns an error unless a file is below the table's location, or was in the table before the commit. If a
+// table was restored after its deletion, it has files at its former location.
 func (c *manifestCheck) withinTable(file string) error {
 	err := c.catalog.CheckWithin(c.newMeta.Location(), file)
 	if !errors.Is(err, fs.ErrPermission) {

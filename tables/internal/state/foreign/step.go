@@ -35,17 +35,17 @@ type Step struct {
 	Catalog *icecat.Catalog
 	Memory  int64 // limit for checking rows
 	Change  *Change
-	Mode    commit.Mode // what the commit does with the rows in the tail
+	Mode    commit.Mode // what the commit does with rows in the tail
 
-	// ReadRows calls each with the rows in a table's files, in the stored types. It omits the files whose paths are in
-	// skip, and may omit rows that do not match where.
+	// ReadRows calls each for the rows in a table's files, in their stored types. It omits the files whose paths are in
+	// the map skip, and may omit rows that do not match where.
 	ReadRows func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
 
 	// Normalize returns a table's metadata in the form that readers see.
 	Normalize func(map[string]any) (map[string]any, error)
 }
 
-// TailMode returns what the commit must do with the rows in the tail, which have the old columns.
+// TailMode returns what the commit must do with rows in the tail, which have the old columns.
 func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	sameColumns := oldMeta.CurrentSchema().ID == newMeta.CurrentSchema().ID && oldMeta.DefaultPartitionSpec() == newMeta.DefaultPartitionSpec() && oldMeta.DefaultSortOrder() == newMeta.DefaultSortOrder()
 	s := newMeta.CurrentSnapshot()
@@ -100,7 +100,7 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 	return meta, err
 }
 
-// If the change alters the columns, foldIfNeeded moves the tail's rows into files with the old columns.
+// foldIfNeeded moves the tail's rows into files with the old columns if the change alters the columns.
 func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	mode := p.TailMode(cur.Metadata(), newMeta)
 	switch {
@@ -143,7 +143,7 @@ func (p *Step) CheckRequirements(cur *table.Table) error {
 	return nil
 }
 
-// ApplyUpdates returns the metadata after the updates. If cur is nil, it returns a new table's metadata.
+// ApplyUpdates returns the metadata after the updates. If cur is nil, this is a new table's metadata.
 func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 	if p.Change.New != nil {
 		return p.Change.New, nil
@@ -187,8 +187,8 @@ func (p *Step) ApplyUpdates(cur *table.Table) (meta table.Metadata, err error) {
 
 // renumbered returns the client's updates with a valid sequence number for their new snapshot, or nil if no change is
 // needed. A change is needed if the client replaces the whole table, and the table has changed since the client loaded
-// it. The files that the client wrote can keep their lower sequence numbers: the order matters only relative to files
-// from earlier snapshots, and the new snapshot has no such files.
+// it. The files that the client wrote can keep their lower sequence numbers: these matter only relative to files from
+// earlier snapshots, and the new snapshot has none.
 func (p *Step) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	hasAction := func(action string) func(table.Update) bool {
 		return func(u table.Update) bool { return u.Action() == action }
@@ -207,7 +207,7 @@ func (p *Step) renumbered(oldMeta, newMeta table.Metadata) table.Updates {
 	return updates
 }
 
-// schemaFirst returns updates that create a table, with each set-current-schema moved directly after its add-schema.
+// schemaFirst returns updates that create a table, with each set-current-schema moved to directly after its add-schema.
 // DuckDB adds a sort order between these two updates, but Iceberg's library checks a sort order against the current
 // schema.
 func schemaFirst(updates table.Updates) (reordered table.Updates) {
@@ -236,7 +236,7 @@ func newSnapshots(oldMeta, newMeta table.Metadata) (added []table.Snapshot) {
 	return added
 }
 
-// NewMetadata implements the function of package iceberg.
+// NewMetadata implements the function of the same name in package iceberg.
 func NewMetadata(cat *icecat.Catalog, columns *iceberg.Schema, spec *iceberg.PartitionSpec, order table.SortOrder, props iceberg.Properties) (meta table.Metadata, err error) {
 	id := uuid.New()
 	err = icecat.CatchPanic(func() error {
@@ -249,7 +249,7 @@ func NewMetadata(cat *icecat.Catalog, columns *iceberg.Schema, spec *iceberg.Par
 	return meta, err
 }
 
-// Read implements ReadMetadata of package iceberg.
+// Read implements ReadMetadata in package iceberg.
 func Read(ctx context.Context, cat *icecat.Catalog, location string, admit func(n int64) error) (meta table.Metadata, err error) {
 	invalid := func(err error) (table.Metadata, error) {
 		return nil, &definition.ArgumentError{Err: fmt.Errorf("cannot register the metadata: %s", err)}

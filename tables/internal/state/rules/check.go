@@ -36,13 +36,13 @@ type ruleCheck struct {
 	keys            *uniqueKeys       // for a unique rule: finds duplicates
 }
 
-// Table reads a table's stored rows. It calls visit with the rows that match where, or with all rows if where is
-// nil. The batches contain at least the given columns.
+// Table reads a table's stored rows. It calls visit with the rows that match where, or with all rows if where is nil.
+// The batches contain at least the given columns.
 type Table func(ctx context.Context, columns []string, where *filter.Expr, visit func(arrow.RecordBatch) error) error
 
 // Options configures a Check.
 type Options struct {
-	Table  Table // nil if rules apply only to the rows of the put
+	Table  Table // bytes for the keys of a unique rule; if that is not enough, keys go to temporary files
 	Memory int64 // bytes for the keys of a unique rule; if they do not suffice, keys go to temporary files
 }
 
@@ -101,8 +101,8 @@ func NewCheck(ctx context.Context, rules []Rule, putSchema, stored, logical *arr
 	return c, nil
 }
 
-// filter returns a condition for rows that violate the rule. The condition is empty if the rule is checked in
-// another way, or if a column is missing.
+// filter returns a condition for rows that violate the rule. The condition is empty if the rule is checked in another
+// way, or if a column is missing.
 func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	for _, name := range r.Names() {
 		if !s.HasField(name) {
@@ -137,7 +137,7 @@ func (r Rule) filter(s *arrow.Schema) (*filter.Condition, error) {
 	return filter.Not(filter.And(conditions...)).Bind(s)
 }
 
-// Violated reports whether any rule is violated so far.
+// Violated reports whether any rule has been violated so far.
 func (c *Check) Violated() bool {
 	return c != nil && slices.ContainsFunc(c.violations, func(v *Violation) bool { return v.Count > 0 || v.Reason != "" })
 }
@@ -200,7 +200,7 @@ func (c *Check) Finish(ctx context.Context) error {
 	return &e
 }
 
-// WithoutOrder drops the checks that depend on the order of the rows (sorted) or need all rows (unique).
+// WithoutOrder drops the checks that depend on the order of the rows (sorted), or that need all rows (unique).
 func (c *Check) WithoutOrder() {
 	if c != nil {
 		c.Close()
@@ -220,7 +220,7 @@ func (c *Check) Close() {
 	}
 }
 
-// maxBadRows limits the rows that an error lists for each rule. maxBadValue limits the bytes of each value.
+// maxBadRows limits the rows that an error lists for each rule. maxBadValue limits each value, in bytes.
 const (
 	maxBadRows  = 10
 	maxBadValue = 100

@@ -22,7 +22,7 @@ import (
 // Rule is a condition for the rows that are put into a table. If rows violate it, the whole put is
 // rejected. Existing rows are not checked.
 //
-// A put without the column of an exists or not_null rule violates the rule. Every other rule is satisfied if
+// A put without the column that an exists or not_null rule names violates the rule. Every other rule is satisfied if
 // the table lacks its column. If only the put lacks the column, its values count as null.
 type Rule struct {
 	Name     string `json:"name"`
@@ -147,8 +147,8 @@ type MissingError string
 
 func (m MissingError) Error() string { return fmt.Sprintf("the rule %q does not exist", string(m)) }
 
-// Apply applies the edit and returns the rules in their stored form. timeColumn and keys come from the
-// table's settings. columns is nil for a bucket, whose rules are checked against the columns of each put.
+// Apply applies the edit, and returns the rules in their stored form. timeColumn and keys come from the table's
+// settings. columns is nil for a bucket, because its rules are checked against each put's columns.
 func (e *Edit) Apply(rules []Rule, timeColumn string, keys []string, columns *arrow.Schema) (string, error) {
 	rules, add := slices.Clone(rules), slices.Clone(e.Add)
 	for _, set := range e.Sets {

@@ -29,7 +29,7 @@ type uniqueKeys struct {
 	buf        []byte
 
 	lowKey, highKey   []byte // lowest and highest sort key of the put's values in the first column
-	lowText, highText string // values with these two keys, in the form that filter.Compare accepts
+	lowText, highText string // values that have these two keys, in the form that filter.Compare accepts
 }
 
 func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema) (u *uniqueKeys, err error) {
@@ -56,13 +56,13 @@ func newUniqueKeys(ctx context.Context, o Options, r Rule, stored *arrow.Schema)
 
 func (u *uniqueKeys) close() {
 	if u.sorter != nil {
-		_ = u.sorter.Close() // This removes temporary files. If it fails, the next process removes them.
+		_ = u.sorter.Close() // this removes temporary files; if it fails, the next process removes them
 		u.sorter = nil
 	}
 }
 
-// add adds the keys of stored rows. firstRow is the batch's first row in the put, or negative for rows of
-// the table.
+// add adds the keys of stored rows. firstRow is the index in the put of the batch's first row, or negative for the
+// table's rows.
 func (u *uniqueKeys) add(b arrow.RecordBatch, firstRow int64) error {
 	columns := schema.Columns(b, u.columns)
 	var record []byte
@@ -114,8 +114,8 @@ func valueText(a arrow.Array, i int) string {
 	return strings.Clone(a.ValueStr(i)) // a clone, because the rows are released before the text is used
 }
 
-// tableRange returns a condition for the table's rows between the lowest and the highest key of the put. It returns nil
-// if a condition cannot express that, for example because of NaN, or because keys of this type do not sort like its
+// tableRange returns a condition for the table's rows between the lowest and the highest key in the put. It returns nil
+// if a condition cannot express that, for example because of NaN, or because keys of this type do not sort like the
 // values.
 func (u *uniqueKeys) tableRange() *filter.Expr {
 	if !sorted.KeysInOrder(u.firstField.Type) {

@@ -25,7 +25,7 @@ func autoPartition(first, last time.Time) (p definition.Partition, reason string
 	return definition.PartitionYear, span + "three years or more"
 }
 
-// Cutter determines at which times the files of a table end. A nil Cutter never ends a file.
+// Cutter determines the times at which a table's files end. A nil Cutter never ends a file.
 type Cutter struct {
 	By              definition.Partition
 	column          int // index of the time column
@@ -56,7 +56,7 @@ func (s *Series) NewCutter(ctx context.Context) (*Cutter, error) {
 	return c, nil
 }
 
-// include extends the range of times, which determines the length of automatic periods.
+// include extends the range of times, which determines how long automatic periods are.
 func (c *Cutter) include(tick int64) {
 	if !c.hasTimes {
 		c.lowest, c.highest = tick, tick
@@ -101,7 +101,8 @@ func CeilTicks(t time.Time, timeType arrow.DataType) int64 {
 	return seconds*perSecond + (nanos+unitNanos-1)/unitNanos
 }
 
-// periodEnd returns the first time after the period that contains tick, or the highest int64 if the period has no end.
+// periodEnd returns the first time after the period that contains tick. If the period has no end, it returns the
+// highest int64.
 func (c *Cutter) periodEnd(tick int64) int64 {
 	if c != nil && tick > math.MinInt64 {
 		period, _ := c.Periods()
@@ -112,7 +113,7 @@ func (c *Cutter) periodEnd(tick int64) int64 {
 	return math.MaxInt64 // There are no periods, or the end is out of range.
 }
 
-// nextPeriod returns a Counter that counts rows up to the end of the period of the first of rows, which must be sorted
+// nextPeriod returns a Counter that counts rows up to the end of the period in which rows begins. rows must be sorted
 // by time. Automatic periods can grow as rows are read.
 func (c *Cutter) nextPeriod(rows arrow.RecordBatch) sorted.Counter {
 	if c == nil {

@@ -34,9 +34,8 @@ func (e *DuplicateError) Error() string {
 // As lets errors.As find e as the corresponding type of package tables.
 func (e *DuplicateError) As(target any) bool { return publicerror.As(e, target) }
 
-// Dedup applies the table's rule for duplicates to existing and new files. Neither the existing files nor the new files
-// may contain duplicates among themselves. It returns the files to add, some of which it may write, and the files that
-// they replace.
+// Dedup applies the table's rule for duplicates to existing and new files. Neither group of files may contain
+// duplicates within itself. It returns the files to add, some of which it may write, and the files that they replace.
 func (s *Series) Dedup(ctx context.Context, existing []*File, added []iceberg.DataFile) (add, replaced []iceberg.DataFile, err error) {
 	s = s.withLineage()
 	written := s.Written(added)

@@ -18,9 +18,9 @@ import (
 type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of the rows' times; nil if unknown
-	Stale  bool           // set by the caller of Groups: Groups must include the file even if its rows are in order
+	Stale  bool           // set by the caller of Groups, which must then include the file even if its rows are in order
 
-	Deleted datafile.Deleted // rows that reads omit; nil means none
+	Deleted datafile.Deleted // rows that readers omit; nil means none
 
 	arrival int // index among the files that were passed to OverlappingGroups
 }
@@ -48,7 +48,7 @@ func (s *Series) Files(ctx context.Context) (files []*File, err error) {
 	return files, err
 }
 
-// File returns a File for a data file of the table.
+// File returns a File for one of the table's data files.
 func (s *Series) File(task table.FileScanTask) *File {
 	return &File{Task: task, Bounds: s.Bounds(task.File)}
 }
@@ -69,7 +69,7 @@ func TasksOf(files []*File) (tasks []table.FileScanTask) {
 	return tasks
 }
 
-// OverlappingFiles returns the files whose times overlap the times of any file in others.
+// OverlappingFiles returns the files whose times overlap those of any file in others.
 func OverlappingFiles(files, others []*File) (overlapping []*File) {
 	for _, f := range files {
 		if slices.ContainsFunc(others, func(o *File) bool { return f.Bounds.Overlaps(o.Bounds) }) {
@@ -116,7 +116,7 @@ func (s *Series) InOrder(f iceberg.DataFile) bool {
 	return f.SortOrderID() != nil && *f.SortOrderID() == s.Sort
 }
 
-// withSortOrder returns the entries of files with the table's sort order recorded.
+// withSortOrder returns the entries of files, in which the table's sort order is recorded.
 func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, error) {
 	result := make([]iceberg.DataFile, len(files))
 	for i, f := range files {
@@ -130,14 +130,14 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 }
 
 // OverlappingGroups divides files, which must be listed in order of arrival, into groups of overlapping files. The
-// groups are in time order, and each lists its files in order of arrival. If a file begins at the
-// last time of a file that arrived earlier, the two do not overlap. OverlappingGroups sets the arrival of the files.
+// groups are in time order, and each lists its files in order of arrival. Two files do not overlap if one begins at the
+// last time of the other, which arrived earlier. OverlappingGroups sets the files' field arrival.
 func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
 		f.arrival = i
 	}
-	// Files with the same first time stay in order of arrival: if the first of them need not be merged, the rest
-	// need not either.
+	// Files with the same first time stay in order of arrival: if the first of them need not be merged, neither need
+	// the rest.
 	byTime := slices.SortedStableFunc(slices.Values(files), func(a, b *File) int { return cmp.Compare(a.Low(), b.Low()) })
 	for i := 0; i < len(byTime); {
 		start, high, latest := i, byTime[i].High(), byTime[i].arrival
@@ -155,8 +155,8 @@ func sortByArrival(files []*File) {
 }
 
 // Groups divides files into groups to merge into files of about target bytes. Each group consists of one or more of the
-// OverlappingGroups, and lists its files in order of arrival. A merged file counts as the newest: its rows follow
-// other files' rows with the same time.
+// OverlappingGroups, and lists its files in order of arrival. A merged file counts as the newest: its rows follow other
+// files' rows with the same time.
 func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][]*File) {
 	var groupEnd, groupHigh int64 // end of the last group's last period, and the last group's highest time
 	canGrow := false              // files can still be added to the last group
@@ -185,7 +185,7 @@ func (s *Series) Groups(cutter *Cutter, files []*File, target int64) (groups [][
 	return groups
 }
 
-// canStay reports whether a file needs no merge: it is sorted, is not stale, and lies within one period.
+// canStay reports whether a file need not be merged: it is sorted, is not stale, and lies within one period.
 func (s *Series) canStay(cutter *Cutter, f *File) bool {
 	return !f.Stale && s.InOrder(f.Data()) && f.Bounds != nil && f.Bounds.Highest < cutter.periodEnd(f.Bounds.Lowest)
 }

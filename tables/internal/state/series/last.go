@@ -14,12 +14,12 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// rowGroup is a group of rows in a file or batch: their number, and a lower bound of their times.
+// rowGroup is a group of rows in a file or batch: the number of rows, and a lower bound on their times.
 type rowGroup struct{ lowest, rows int64 }
 
-// LastRowsFilter returns a condition for the last minRows rows, or a few more, of the files and the tail (rows not in
+// LastRowsFilter returns a condition for the last minRows rows, or a few more, in the files and the tail (rows not in
 // files yet), without reading rows. The count includes rows that delete files remove, so the condition can select fewer
-// than minRows rows. LastRowsFilter returns nil if the files' bounds are not known well enough.
+// than minRows rows. LastRowsFilter returns nil if too little is known about the files' bounds.
 func (s *Series) LastRowsFilter(ctx context.Context, minRows int64, tail []arrow.RecordBatch) (*filter.Expr, error) {
 	start, err := s.lastRowsStart(ctx, minRows, tail)
 	if err != nil || start == math.MinInt64 {

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// maxOpenBytes is the largest estimate for the memory of an open file. It suffices for one row group.
+	// maxOpenBytes is the largest estimate for an open file's memory. It suffices for one row group.
 	maxOpenBytes = 64 << 20
-	minOpenBytes = 256 << 10 // smallest estimate for the memory of an open file
+	minOpenBytes = 256 << 10 // smallest estimate for an open file's memory
 	minBatchRows = 1 << 8    // minimum rows per batch, even if the consumer needs fewer, because a merge can drop rows
 )
 
@@ -44,20 +44,20 @@ func (s *Series) source(ctx context.Context, f *File, p *projection, where *filt
 		scan.Read(ctx, f.Deleted.Hide(datafile.ToRead(s.table, []table.FileScanTask{f.Task})))(yield)
 	}
 	src := sorted.Source{Batches: rows, Keys: p.keys, Bounds: f.Bounds, Cost: cost}
-	if !s.InOrder(f.Data()) { // Another program wrote the file, or it was written before the order was set.
+	if !s.InOrder(f.Data()) { // another program wrote the file, or it was written before the order was set
 		src.Batches = sorted.Sort(ctx, sorted.All, s.sortInput(rows, p.keys))
 	}
 	return src
 }
 
-// tail returns batch, sorted rows of the tail (rows not in files yet), as a source for a merge.
+// tail returns batch, which contains sorted rows from the tail (rows not in files yet), as a source for a merge.
 func (s *Series) tail(batch arrow.RecordBatch, keys []int) sorted.Source {
 	return sorted.Source{Keys: keys, Bounds: s.BatchBounds(batch), Batches: sorted.Single(batch)}
 }
 
 // DedupTail joins and sorts the tail (rows not in files yet), and applies the table's rule for duplicates. For
-// KeepFirst, it also removes rows that files already have. replaces reports whether the remaining rows can replace rows
-// in files.
+// KeepFirst, it also removes rows that are already in files. replaces reports whether the remaining rows can replace
+// rows in files.
 func (s *Series) DedupTail(ctx context.Context, rows []arrow.RecordBatch) (_ arrow.RecordBatch, replaces bool, err error) {
 	keys := s.keys(rows[0].Schema())
 	block, err := sorted.Block(rows, keys)
@@ -137,8 +137,8 @@ func (s *Series) Scan(ctx context.Context, names []string, where *filter.Conditi
 
 const trimBlockRows = 1 << 12
 
-// trimTail drops blocks of trimBlockRows rows at both ends of tail if, according to their times, none of their rows
-// match where.
+// trimTail drops blocks of trimBlockRows rows at both ends of tail if none of their rows can match where, according to
+// their times.
 func (s *Series) trimTail(tail arrow.RecordBatch, where *filter.Condition) arrow.RecordBatch {
 	rows := tail.NumRows()
 	if where == nil || s.BatchBounds(tail) == nil {

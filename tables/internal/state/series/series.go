@@ -25,7 +25,7 @@ type Series struct {
 	def     *definition.Definition
 	table   *table.Table
 	version []table.ScanOption // selects the version; nil means the newest
-	memory  int64              // memory in bytes; merges and sorts use a fraction of it
+	memory  int64              // in bytes; merges and sorts use a fraction of it
 }
 
 // New returns a table as a Series. d must have an order. version can select an older version.
@@ -42,7 +42,7 @@ func ForTable(t *table.Table, memory int64) (*Series, error) {
 	return New(d, t, memory), nil
 }
 
-// withLineage returns a copy of s that also reads and writes Iceberg's columns for lineage, if the table has them. Each
+// withLineage returns a copy of s that also reads and writes Iceberg's lineage columns, if the table has them. Each
 // operation that moves rows to other files must use it.
 func (s *Series) withLineage() *Series {
 	moving := *s
@@ -50,7 +50,7 @@ func (s *Series) withLineage() *Series {
 	return &moving
 }
 
-// Check returns an error if rows have a null in a column of the order o. If o is nil, it accepts all rows.
+// Check returns an error if rows have a null in a column by which o orders rows. If o is nil, it accepts all rows.
 func Check(o *definition.Order, rows ...arrow.RecordBatch) error {
 	if o == nil {
 		return nil
@@ -107,8 +107,8 @@ func (s *Series) merge(ctx context.Context, rule sorted.Rule, sources ...sorted.
 	return sorted.Merge(ctx, rule, s.memory/4, sources...)
 }
 
-// TimeRange returns a condition for rows with from ≤ time < to. A zero time means no bound; without bounds, it returns
-// nil. name is the time column; "" means the first column of a time type.
+// TimeRange returns a condition for rows with from ≤ time < to. A zero time means no bound; without bounds, TimeRange
+// returns nil. name is the time column; "" means the first column of a time type.
 func TimeRange(columns *arrow.Schema, name string, from, to time.Time) (*filter.Expr, error) {
 	if from.IsZero() && to.IsZero() {
 		return nil, nil

@@ -25,8 +25,8 @@ func (s *Series) boundsFilter(b *sorted.Bounds, columns *arrow.Schema) (*filter.
 	return TimeRange(columns, s.Names[0], s.time(b.Lowest), to)
 }
 
-// time converts n, in the unit of the time column, to a time. It returns the zero time if no condition can express the
-// time.
+// time converts n, in the time column's unit, to a time. It returns the zero time if no condition can express the
+// result.
 func (s *Series) time(n int64) time.Time {
 	t := s.timeType()
 	if t.ID() == arrow.DATE32 && n > math.MaxInt32 {
@@ -39,7 +39,7 @@ func (s *Series) time(n int64) time.Time {
 	return converted
 }
 
-// timeOf converts v, in the unit of a time type, to a time.
+// timeOf converts v, in the unit of timeType, to a time.
 func timeOf(v int64, timeType arrow.DataType) time.Time {
 	if t, ok := timeType.(*arrow.TimestampType); ok {
 		return arrow.Timestamp(v).ToTime(t.Unit)
@@ -51,7 +51,7 @@ func (s *Series) timeType() arrow.DataType {
 	return s.def.Stored.Field(s.def.Stored.FieldIndices(s.Names[0])[0]).Type
 }
 
-// FileStarts returns the lowest times of the files, in ascending order, without duplicates and without the first.
+// FileStarts returns the lowest times of the files, in ascending order, without duplicates and without the first one.
 func (s *Series) FileStarts(ctx context.Context) (times []time.Time, err error) {
 	files, err := s.Files(ctx)
 	if err != nil {
@@ -79,8 +79,8 @@ func (s *Series) BatchBounds(batch arrow.RecordBatch) *sorted.Bounds {
 	return &sorted.Bounds{Lowest: TimeAt(times, 0), Highest: TimeAt(times, times.Len()-1)}
 }
 
-// TimeAt returns the time in a row as a number in the column's unit. For a null, which only other programs write, it
-// returns the lowest int64.
+// TimeAt returns a row's time as a number in the column's unit. For a null, which only other programs write, it returns
+// the lowest int64.
 func TimeAt(times arrow.Array, row int) int64 {
 	if times.IsNull(row) {
 		return math.MinInt64

@@ -15,7 +15,7 @@ import (
 )
 
 // WriteSorted sorts rows and writes them as data files. It removes or rejects duplicates according to the table's rule.
-// acknowledged means that the puts of the rows already succeeded, so duplicates must not be rejected.
+// acknowledged means that the rows' puts have already succeeded, so duplicates must not be rejected.
 func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowledged bool) (files []iceberg.DataFile, err error) {
 	isFirst := true
 	err = sorted.Parts(ctx, s.Merging(), s.sortInput(rows, s.keys(s.def.Stored)), func(rows sorted.Batches) error {
@@ -36,8 +36,8 @@ func (s *Series) WriteSorted(ctx context.Context, rows sorted.Batches, acknowled
 
 // Write writes sorted rows as data files. The table's settings determine where a file ends.
 func (s *Series) Write(ctx context.Context, rows sorted.Batches) ([]iceberg.DataFile, error) {
-	// Remove the sort order from the metadata: because of it, Iceberg's library would sort each batch again, and change
-	// the order of rows with equal keys.
+	// Remove the sort order from the metadata: otherwise, Iceberg's library would sort each batch again, and change the
+	// order of rows with equal keys.
 	meta, err := table.UpdateTableMetadata(s.table.Metadata(), definition.RemoveSortOrder(), "")
 	if err != nil {
 		return nil, err

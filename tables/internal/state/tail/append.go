@@ -15,11 +15,11 @@ import (
 type Receipt struct {
 	log   *Log // nil if nothing was appended
 	epoch *epoch
-	pos   uint64 // the append's number, counted over all tables of the Store
+	pos   uint64 // the append's number, counted over all of the Store's tables
 }
 
-// Append adds frames of the same schema to the log, with the given time or that of the previous frame, whichever is
-// later. If the outcome is unknown, the next call of a method of the log reads the store again.
+// Append adds frames with the same schema to the log. Their time is timestamp or the time of the previous frame,
+// whichever is later. If the outcome is unknown, the next call to one of the log's methods reads the store again.
 func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (receipt Receipt, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,7 +35,7 @@ func (l *Log) Append(ctx context.Context, frames []Frame, timestamp time.Time) (
 		e = l.epochs[n-1]
 		if e.schema != schema && !e.schema.Equal(schema) {
 			e = nil
-			l.current++ // an epoch has only one schema
+			l.current++ // an epoch can have only one schema
 		}
 	}
 	isFirst := e == nil
@@ -153,7 +153,7 @@ func (l *Log) Void(ids []string) {
 	}
 }
 
-// IDs returns the IDs and times of the appends in the epochs with numbers from after+1 to upTo.
+// IDs returns the IDs and times of the appends in the epochs numbered from after+1 to upTo.
 func (l *Log) IDs(after, upTo int64) map[string]time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -19,9 +19,9 @@ import (
 //	| length | flags  | unix milli | rows   | id len | version | id | IPC messages |
 //	+--------+--------+------------+--------+--------+---------+----+--------------+
 //
-// Integers are little-endian; length does not include itself. The concatenated messages of all
-// frames are an Arrow IPC stream without its end marker: the schema, in the first frame (flag 1),
-// and then record batches. The version is the one that the put returned.
+// Integers are little-endian; length does not include itself. The messages of all frames, concatenated, are an Arrow
+// IPC stream without its end marker: the schema, in the first frame (flag 1), and then record batches. The version is
+// the one that the put returned.
 const (
 	frameHeaderLen = 26
 	flagSchema     = 1
@@ -42,7 +42,7 @@ type frame struct {
 }
 
 // Encoder encodes frames. It reuses its IPC writer for frames with the same schema, because creating a writer allocates
-// about as much memory as encoding one row.
+// about as much memory as encoding a row.
 type Encoder struct {
 	schema *arrow.Schema
 	w      *ipc.Writer
@@ -54,7 +54,7 @@ type Encoder struct {
 // Frame is an encoded append. An epoch, which is the value of one key, is a sequence of frames.
 type Frame struct {
 	schema *arrow.Schema
-	v      []byte // the frame; its length, time and version are not set, and there is no schema message
+	v      []byte // the frame; its length, time and version are not set yet, and there is no schema message
 	head   int    // offset of the messages in v
 
 	Version int64 // the version that the put returns; 0 if Iceberg's format does not number versions

@@ -44,21 +44,21 @@ type epoch struct {
 	versions []int64 // the versions that puts returned, each once
 
 	ids   map[string]time.Time
-	stale bool // whether the value must be read again before the next use, because the store may contain other appends
+	stale bool // whether the value must be reread before its next use, because the store may contain other appends
 
 	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then
-	// the pending messages, which are not decoded yet.
+	// the pending messages, which have not been decoded yet.
 	inMemory bool
 	memBytes int64
 	batches  []arrow.RecordBatch
 	pending  [][]byte
 }
 
-// rowCount is the number of rows that were appended in the millisecond millis, a Unix time. It includes rows with an
-// earlier time that were appended afterwards.
+// rowCount is the number of rows appended in the millisecond millis, a Unix time. It includes rows that were appended
+// later but have an earlier time.
 type rowCount struct{ millis, rows int64 }
 
-// Log returns a table's log, and creates it if needed. folded is the table's last folded epoch.
+// Log returns a table's log, and creates it if necessary. folded is the table's last folded epoch.
 func (s *Store) Log(uuid string, folded int64) *Log {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +70,7 @@ func (s *Store) Log(uuid string, folded int64) *Log {
 	return l
 }
 
-// Retire removes a log from s and returns true, unless the log has epochs or an append with unknown outcome.
+// Retire removes a log from s and returns true, unless the log has epochs or an append whose outcome is unknown.
 func (s *Store) Retire(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +144,7 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	}
 	e.bytes += length
 	if l.hasID(f.id) || e.hasID(f.id) {
-		// Skip the frame: the append was retried after an unknown outcome, or Void was called for it.
+		// Skip the frame: its append was retried after an unknown outcome, or Void was called for it.
 		if !e.inMemory || !f.schema {
 			return nil
 		}
@@ -178,14 +178,14 @@ func (l *Log) add(e *epoch, f frame, length int64) error {
 	return nil
 }
 
-// drop releases the memory of an epoch's rows. They are read from the store when needed.
+// drop releases the memory of an epoch's rows. They are read from the store again when needed.
 func (l *Log) drop(e *epoch) {
 	take.Release(e.batches)
 	l.s.usedBytes.Add(-e.memBytes)
 	e.inMemory, e.memBytes, e.batches, e.pending = false, 0, nil, nil
 }
 
-// Forget removes the epochs up to and including upTo. If deleting a key fails, a later Recover deletes it.
+// Forget removes the epochs up to and including upTo. If it fails to delete a key, a later Recover deletes it.
 func (l *Log) Forget(ctx context.Context, upTo int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

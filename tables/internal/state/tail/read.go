@@ -18,7 +18,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// Rows returns the record batches of the epochs with numbers from after+1 to upTo. Each batch has its own schema. The
+// Rows returns the record batches in the epochs numbered from after+1 to upTo. Each batch has its own schema. The
 // caller must release them.
 func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordBatch, err error) {
 	l.mu.Lock()
@@ -37,7 +37,7 @@ func (l *Log) Rows(ctx context.Context, after, upTo int64) (rows []arrow.RecordB
 	return rows, nil
 }
 
-// epochsIn yields the epochs with numbers from after+1 to upTo.
+// epochsIn yields the epochs numbered from after+1 to upTo.
 func (l *Log) epochsIn(after, upTo int64) iter.Seq[*epoch] {
 	return func(yield func(*epoch) bool) {
 		for _, e := range l.epochs {
@@ -49,7 +49,7 @@ func (l *Log) epochsIn(after, upTo int64) iter.Seq[*epoch] {
 }
 
 // Reader returns a function that returns the same rows as Rows. The function decodes them without a lock, so that
-// appends need not wait for it. It must be called once.
+// appends do not have to wait. It must be called exactly once.
 func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arrow.RecordBatch, error), err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -101,7 +101,7 @@ func (l *Log) Reader(ctx context.Context, after, upTo int64) (read func() ([]arr
 	}, nil
 }
 
-// pendingMessages returns the messages of an epoch in memory that are not decoded yet, with the schema.
+// pendingMessages returns an epoch's messages that are in memory but not decoded yet, with the schema.
 func (e *epoch) pendingMessages() ([][]byte, error) {
 	if len(e.batches) == 0 {
 		return slices.Clone(e.pending), nil
@@ -179,8 +179,8 @@ func (l *Log) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Size returns the row count and the byte size of the epochs whose numbers exceed after, and the time of their oldest
-// append. updated is the time of the log's last append.
+// Size returns the row count and the byte size of the epochs numbered above after, and the time of their oldest append.
+// updated is the time of the log's last append.
 func (l *Log) Size(after int64) (rows, bytes int64, oldest, updated time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +216,7 @@ func (s *Store) Size() (rows, bytes int64, oldest time.Time) {
 	return rows, bytes, oldest
 }
 
-// Versions returns the versions that puts of the epochs numbered from after+1 to upTo returned, in order and without
+// Versions returns the versions that puts in the epochs numbered from after+1 to upTo returned, in order and without
 // duplicates.
 func (l *Log) Versions(after, upTo int64) (versions []int64) {
 	l.mu.Lock()
@@ -234,7 +234,7 @@ type Span struct {
 	First, Last time.Time // times of the first and last put
 }
 
-// Spans returns the rows of the epochs from after+1 to upTo, divided by the millisecond of their put.
+// Spans returns the rows in the epochs from after+1 to upTo, divided by the millisecond of their put.
 func (l *Log) Spans(after, upTo int64) (spans []Span) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -251,7 +251,7 @@ func (l *Log) Spans(after, upTo int64) (spans []Span) {
 	return spans
 }
 
-// cachedResult is a result that a reader computed from the log's rows, for later readers.
+// cachedResult is a result that one reader computed from the log's rows, kept for later readers.
 type cachedResult struct {
 	key      string
 	rows     arrow.RecordBatch // nil if nothing is cached
@@ -259,7 +259,7 @@ type cachedResult struct {
 	bytes    int64
 }
 
-// Fingerprint returns a string that changes if rows of the epochs numbered from after+1 on are added or removed.
+// Fingerprint returns a string that changes when rows are added to or removed from the epochs numbered above after.
 func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -270,7 +270,7 @@ func (l *Log) Fingerprint(ctx context.Context, after int64) (string, error) {
 	return fmt.Sprintf("%d-%d-%d", after, rows, bytes), nil
 }
 
-// Cache drops the previous result, and stores a reader's result unless it takes more than half of the free memory.
+// Cache drops the previous result. It stores a reader's result unless that takes more than half of the free memory.
 // replaces says whether some of the rows replace rows in the table's files.
 func (l *Log) Cache(key string, rows arrow.RecordBatch, replaces bool) {
 	l.mu.Lock()
@@ -334,8 +334,8 @@ func decode(messages ...[]byte) (schema *arrow.Schema, batches []arrow.RecordBat
 	return r.Schema(), batches, nil
 }
 
-// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one.
-// Repeated calls thus copy each row only a logarithmic number of times. merge releases the batches that it
+// merge concatenates batches at the end of the list, so that each batch is at least twice as long as the next one. That
+// way, repeated calls copy each row only a logarithmic number of times. merge releases the batches that it
 // concatenates.
 func merge(batches []arrow.RecordBatch) ([]arrow.RecordBatch, error) {
 	start := len(batches) - 1

@@ -27,7 +27,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// identityKey is the key of the value "<warehouse ID> <tail ID>".
+// identityKey is the key whose value is "<warehouse ID> <tail ID>".
 const identityKey = "partd-tables"
 
 // Store contains the tails of all tables in a warehouse.
@@ -64,7 +64,7 @@ func Warehouse(ctx context.Context, p partd.Partd) (string, error) {
 func Open(ctx context.Context, p partd.Partd, warehouse string, syncs bool, memory int64) (_ *Store, err error) {
 	s := &Store{p: p, sync: syncs, memory: memory, logs: map[string]*Log{}, unclaimed: map[string][]int64{}}
 	defer func() {
-		if err == nil { // a store that was never synced may not open after a power failure
+		if err == nil { // without a sync, a store may fail to open after a power failure
 			err = s.Flush(ctx)
 		}
 	}()
@@ -123,8 +123,8 @@ func (s *Store) Syncs() bool { return s.sync }
 // ID returns the tail's ID.
 func (s *Store) ID() string { return s.id }
 
-// PropertyPrefix begins the names of the properties that record how far the table's rows in each tail have been moved
-// into files. A restore does not change these properties.
+// PropertyPrefix begins the names of the properties that record, for each tail, how far the table's rows have been
+// moved into files. A restore does not change these properties.
 const PropertyPrefix = "partd.tail-epoch."
 
 // Property returns the name of the table property that records this tail's last folded epoch.
@@ -139,8 +139,8 @@ func (s *Store) Folded(properties map[string]string) int64 {
 	return n
 }
 
-// Recover finds the epochs in the store, but leaves reading them to Claim. existing reports which tables still exist,
-// by UUID. Recover deletes the epochs of deleted tables.
+// Recover finds the epochs in the store, but leaves reading them to Claim. existing reports, by UUID, which tables
+// still exist. Recover deletes the epochs of deleted tables.
 func (s *Store) Recover(ctx context.Context, existing func(uuids []string) (map[string]bool, error)) error {
 	epochs := map[string][]int64{}
 	for k, err := range partd.Keys(ctx, s.p) {
@@ -210,14 +210,14 @@ func (s *Store) Claim(ctx context.Context, uuid string, folded int64) (*Log, err
 	return l, nil
 }
 
-// HasUnclaimed reports whether Claim has yet to read epochs of the table.
+// HasUnclaimed reports whether there are epochs of the table that Claim has not read yet.
 func (s *Store) HasUnclaimed(uuid string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unclaimed[uuid] != nil
 }
 
-// HasAnyUnclaimed reports whether Claim has yet to read epochs of any table.
+// HasAnyUnclaimed reports whether there are epochs of any table that Claim has not read yet.
 func (s *Store) HasAnyUnclaimed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
