@@ -164,6 +164,8 @@ func (s *selection) columnKeys(node map[string]any, aliasFirst bool) keySet {
 	}
 	for _, item := range s.items {
 		switch {
+		case item.isUnknown: // can have the name, too
+			keys, isColumn = 0, true
 		case item.name != names[0]:
 		case !isColumn:
 			keys, isColumn = item.keys, true

@@ -328,6 +328,9 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT k, v, count(*) FROM l GROUP BY CUBE (k, v)", "CUBE"},
 	{"k: SELECT k, v, count(*) FROM l GROUP BY GROUPING SETS ((k), (v))", "GROUPING SETS"},
 	{"k: SELECT DISTINCT v FROM l", "include the key columns k"},
+	{"k: SELECT DISTINCT ON (q) k AS q, COLUMNS('^v$') AS q FROM l", "include the key columns k"},
+	{"k: SELECT DISTINCT ON (q) k AS q, * RENAME (v AS q) FROM (SELECT k, v FROM l)", "include the key columns k"},
+	{"k: SELECT k AS q, COLUMNS('^v$') AS q, count(*) OVER (PARTITION BY q) FROM l", "PARTITION BY"},
 	{"k: SELECT DISTINCT * EXCLUDE (K) FROM (SELECT k, v FROM l)", "include the key columns k"},
 	{"k: SELECT DISTINCT * REPLACE (1 AS k) FROM (SELECT k, v FROM l)", "include the key columns k"},
 	{"k: SELECT DISTINCT * RENAME (v AS k, k AS q) FROM (SELECT v, 1 AS k FROM l)", "include the key columns k"},
@@ -448,6 +451,7 @@ func TestPerKeyColumns(t *testing.T) {
 		{sql: "SELECT nothing(v) FROM l", inputs: inputs[:1], want: "[[K v]]", refusal: "nothing()"},
 		{sql: "SELECT v FROM l", inputs: []KeyedInput{{Name: "l", Columns: []string{"v", "V"}, By: []string{"v"}}}, want: "[[v V]]", refusal: "differ only in case"},
 		{sql: "SELECT v FROM l", inputs: []KeyedInput{inputs[0], {Name: "l", Columns: []string{"k"}}}, want: "[[K v] []]", refusal: "has 0 key columns"},
+		{sql: "SELECT k FROM l ASOF RIGHT JOIN r ON k = s AND v >= b", inputs: inputs, want: "[[K v] [s b]]", refusal: "ASOF RIGHT join is not proved"},
 		{sql: "SELECT v FROM", isBroken: true},
 	} {
 		d := openDatabase(t, 64<<20)
