@@ -17,7 +17,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
@@ -52,7 +51,7 @@ func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) i
 	return func(yield func(array.RecordReader, error) bool) {
 		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool { return yield(r, nil) })
 		if err != nil && !errors.Is(err, errStopped) {
-			yield(nil, &tables.OpError{Op: "each", Err: canceled.Explain(ctx, err)})
+			yield(nil, &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)})
 		}
 	}
 }
@@ -67,7 +66,7 @@ func PlanEach(ctx context.Context, sql string, inputs []EachInput, o *EachOption
 	j := &eachJob{sql: sql, files: scratch{dir: dir}}
 	err = errors.Join(j.prepare(ctx, inputs, o), j.close(), dirs.Close())
 	if err != nil {
-		return nil, &tables.OpError{Op: "each", Err: err}
+		return nil, &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)}
 	}
 	return &j.plan, nil
 }
@@ -103,6 +102,11 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
 	keyed := make([]database.KeyedInput, len(inputs))
 	for i, in := range inputs {
+		for _, name := range in.By {
+			if _, err := schema.ColumnIndex(in.Rows.Schema(), name); err != nil {
+				return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
+			}
+		}
 		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
 	}
 	if err := j.open(); err != nil {

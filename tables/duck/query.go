@@ -262,12 +262,15 @@ func (q *query) wrapError(ctx context.Context, op string, err error) error {
 	if err == nil {
 		return nil
 	}
+	return &tables.OpError{Op: op, Err: q.hidePaths(explainInterrupt(ctx, err))}
+}
+
+// explainInterrupt adds the reason for an interruption to an error, if DuckDB omitted it.
+func explainInterrupt(ctx context.Context, err error) error {
 	if cause := canceled.Err(ctx); cause != nil && !errors.Is(err, ctx.Err()) {
-		err = fmt.Errorf("%w: %w", cause, err)
-	} else {
-		err = canceled.Explain(ctx, err)
+		return fmt.Errorf("%w: %w", cause, err)
 	}
-	return &tables.OpError{Op: op, Err: q.hidePaths(err)}
+	return canceled.Explain(ctx, err)
 }
 
 // pathError wraps an error, and omits paths from its text.

@@ -165,9 +165,15 @@ func TestBulkFullDisk(t *testing.T) {
 		{small, []string{"split", "-o", filepath.Join(tmp, "out")}, "$TMPDIR"},
 		{tmp, []string{"sort", "-o", filepath.Join(small, "out.arrow")}, small},
 		{small, []string{"sort", "-o", filepath.Join(tmp, "out.arrow")}, "$TMPDIR"},
+		{tmp, []string{"each", "SELECT * FROM rows", "-o", filepath.Join(small, "out.arrow")}, small},
+		{small, []string{"each", "SELECT * FROM rows", "-o", filepath.Join(tmp, "out.arrow")}, "$TMPDIR"},
 	} {
 		t.Setenv("TMPDIR", c.tmp)
-		_, stderr, code := command(t, "", append(c.args, "--by", "k", "--memory", "64MiB", in)...)
+		input := in
+		if c.args[0] == "each" {
+			input = "rows=" + in
+		}
+		_, stderr, code := command(t, "", append(c.args, "--by", "k", "--memory", "64MiB", input)...)
 		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr, "partd-tables: no space left on device: ") || !strings.Contains(stderr, c.want) {
 			t.Errorf("%q with temporary data in %s: exit code %d, %s, want an error about the space in %s", c.args, c.tmp, code, stderr, c.want)
 		}

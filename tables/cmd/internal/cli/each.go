@@ -59,11 +59,12 @@ must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must 
 run it anyway, use --trust.
 
 The result is written to standard output, or to the file named by -o, in the order of the parts;
---sort-by sorts it. If -o ends with a slash, it is a directory for one file per part. Output
+--sort-by sorts it. If -o ends with a slash, it is a new directory for one file per part. Output
 appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
-DIR/PART/NAME, so that another program can read them. If a single key has more rows than fit in
-memory, DuckDB writes them to temporary files; functions that cannot do so, such as list, fail and
-name the key. Temporary files are in $TMPDIR.`,
+DIR/PART/NAME, so that another program can read them. Temporary files are in $TMPDIR.
+
+If a single key has more rows than fit in memory, filters and most joins still work. What must hold
+all rows of a key, such as list, a window or a sort, then fails, and the message names the key.`,
 		Example: `  partd-tables each --by sym -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
   partd-tables each --by l=sym --by r=symbol -o joined.parquet 'SELECT l.*, r.name FROM l LEFT JOIN r ON sym = symbol' l=trades.parquet r=names.csv
   partd-tables each --by user --sort-by user,time -o sessions.csv 'SELECT *, row_number() OVER (PARTITION BY user ORDER BY time) AS n FROM rows' rows=clicks/
@@ -98,6 +99,8 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		return cliutil.Usagef("--parts is %d: it must not be negative", e.parts)
 	case *e.json && !e.explain && e.out.file == "":
 		return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
+	case e.out.force && isDir: // a run with fewer parts would keep files of the other
+		return cliutil.Usagef("--force does not apply to a directory: name a new or empty one")
 	case e.sortBy != "" && isDir:
 		return cliutil.Usagef("--sort-by needs a single output: leave out the slash at the end of -o")
 	case e.sortBy != "" && e.memory.Bytes < 2*minJobMemory:

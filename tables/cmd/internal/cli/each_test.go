@@ -67,7 +67,7 @@ func TestEachOutput(t *testing.T) {
 		t.Errorf("-o DIR/: exit code %d, %s, files %q", code, stderr, files)
 	}
 	_, stderr, code = command(t, "", "each", "--by", "sym", "-o", "parts/", sql, "rows=left.csv")
-	if code != cliutil.ExitFailed || !strings.Contains(stderr, "use --force") {
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, "the directory is not empty") {
 		t.Errorf("a directory with files: exit code %d, %s", code, stderr)
 	}
 	mustRun(t, "", "each", "--by", "l=sym", "--by", "r=symbol", "-o", "each/", "--parts", "9", "--to-format", "jsonl", "l=left.csv", "r=right.jsonl")
@@ -107,7 +107,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "SELECT n FROM rows ORDER BY n", "rows=left.csv"}, cliutil.ExitFailed, "--trust"},
 		{[]string{"--by", "sym", "SELECT nothing FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "nothing"},
 		{[]string{"--by", "missing", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "missing"},
-		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitFailed, `input "r" has no column "n"`},
+		{[]string{"--by", "n", "SELECT * FROM rows JOIN r ON n = symbol", "rows=left.csv", "r=right.jsonl"}, cliutil.ExitFailed, `input "r": column "n": the table has no such column, only ["symbol" "name"]`},
 		{[]string{"SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by is required"},
 		{[]string{"--by", "sym", "SELECT * FROM rows"}, cliutil.ExitUsage, "NAME=FILE"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "left.csv"}, cliutil.ExitUsage, "rows=left.csv"},
@@ -115,6 +115,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "l=sym", "--by", "r=symbol,name", "SELECT * FROM l", "l=left.csv", "r=right.jsonl"}, cliutil.ExitUsage, "1 columns of input l, but 2 of input r"},
 		{[]string{"--by", "sym", "--parts", "-1", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--parts"},
 		{[]string{"--by", "sym", "--json", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--json needs -o"},
+		{[]string{"--by", "sym", "--force", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--force"},
 		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
 		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=none.csv"}, cliutil.ExitFailed, "none.csv"},

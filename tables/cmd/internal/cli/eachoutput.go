@@ -67,8 +67,8 @@ func joinResults(results iter.Seq2[array.RecordReader, error], parts *int) (arra
 
 // writeDir writes one file for each part or, without a statement, one for each part and input.
 func (e *eachCommand) writeDir(ctx context.Context) (rows int64, parts int, err error) {
-	if err := output.CheckDir(e.out.file); err != nil && !(e.out.force && errors.Is(err, output.ErrNotEmpty)) {
-		return 0, 0, fmt.Errorf("%w: to write there anyway, use --force", err)
+	if err := output.CheckDir(e.out.file); err != nil {
+		return 0, 0, err
 	}
 	dir, err := output.CreateDir(e.out.file)
 	if err != nil {
