@@ -46,8 +46,8 @@ func (a *bufferAdmission) admit(ctx context.Context, entries []Entry, batch *buf
 			full = large
 		}
 		if full {
-			// Leave the queues of these keys. The flush that makes room may need the keys: it and
-			// this Append would wait for each other.
+			// Leave the queues of these keys. The flush that makes room may need the keys. Otherwise,
+			// it and this Append would wait for each other.
 			a.pins.dequeue(&w)
 			if a.flusher.failures != failures {
 				return unchangedError("append", fmt.Errorf("the memory budget is full, and flushing failed: %w", a.flusher.err))

@@ -261,8 +261,8 @@ func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Se
 	}
 }
 
-// ReaderMemory returns the memory that an open reader and a listing use, in bytes. It assumes that
-// the listing has as many keys as the last one.
+// ReaderMemory returns the memory that an open reader uses, and that a listing uses, in bytes. It
+// assumes that the listing has as many keys as the last one.
 func (f *File) ReaderMemory() (reader, listing int64) {
 	if f.dir == nil {
 		return 0, 0

@@ -11,8 +11,9 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// get returns the values of keys, and reports for each key whether it exists. It does not release mu,
-// so that the caller can write a change that depends on the result. mu must be held.
+// get reports for each key whether it exists and, if withValues is set, also returns the values. It
+// does not release mu, so that the caller can write a change that depends on the result. mu must be
+// held.
 func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]byte, []bool, error) {
 	v, err := vs.viewOfRange(0, math.MaxUint64)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// journal takes changes to the disk: it writes records to the write-ahead log and inserts their
+// journal brings changes to the disk: it writes records to the write-ahead log and inserts their
 // entries into the active table. A full table is frozen and sealed, that is, written as a segment.
 // mu guards the fields from seq on.
 type journal struct {

@@ -18,8 +18,8 @@ func Open(dir string, opts *Options) (*Store, error) {
 }
 
 // OpenTemp opens a temporary store in a new subdirectory of dir, or of os.TempDir if dir is empty.
-// Close removes the subdirectory. If the process dies first, the next temporary store, sort or
-// aggregation in dir removes it.
+// Close removes the subdirectory. If the process dies first, the next temporary store, or the next
+// job with temporary files in dir, removes it.
 func OpenTemp(dir string, opts *Options) (*Store, error) {
 	path, temp, err := tempdir.NewDir(dir)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 // pageLen is the usual size of a page in the page cache, in bytes.
 const pageLen = 4096
 
-// evictLen is the number of bytes before each write that are removed from the cache if the system
-// has already written them to the disk.
+// evictLen is the number of bytes before each write that are removed from the cache, except those
+// that the system has not written to the disk yet.
 const evictLen = 8 << 20
 
 const (

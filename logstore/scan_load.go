@@ -83,7 +83,7 @@ func (w *scanWorker) loadBlock(b []byte) error {
 	return nil
 }
 
-// eachEntryIn calls f for each entry in a source whose hash is in r.
+// eachEntryIn calls f for each of a source's entries whose hashes are in r.
 func (w *scanWorker) eachEntryIn(source int, r hashRange, f func(e *segment.Entry, hash uint64) error) error {
 	src, read := w.openSource(source, r)
 	return segment.EachEntry(src, func(e *segment.Entry) error {

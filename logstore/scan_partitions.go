@@ -48,8 +48,7 @@ type scanner struct {
 	nextRange int        // first range of the next partition
 	exhausted bool       // all partitions were sent
 
-	// prefetched is the first range that was not prefetched; the last prefetch began at range
-	// prefetchAt.
+	// The last prefetch covered the ranges from prefetchAt up to, but not including, prefetched.
 	prefetchAt, prefetched int
 }
 

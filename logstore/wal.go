@@ -169,10 +169,9 @@ func (l *writeAhead) closeEach(do func(path string) error) error {
 	return errors.Join(errs...)
 }
 
-// markEnd adds a record to the file old that names the file next as its successor. Otherwise, Open
-// would not notice the loss of next. seq is the number of next's first record. next must already
-// exist. markEnd only logs errors, because the end record is additional protection. Store.mu must
-// be held.
+// markEnd adds to the file old a record which says that the file next follows. Otherwise, Open would
+// not notice the loss of next. seq is the number of next's first record. next must already exist.
+// markEnd only logs errors, because the end record is additional protection. Store.mu must be held.
 func (l *writeAhead) markEnd(old, next *walFile, seq uint64) {
 	slot := slices.Index(l.files[:], next.f)
 	buf := make([]byte, recordPrefix, recordPrefix+pageLen) // with space for padding

@@ -133,8 +133,8 @@ func (r *walReader) damageError() error {
 		return err
 	}
 	if r.wasDurable && later.synced < r.nextSeq {
-		// No record at off or after it is known to be synced. A power loss can lose some of these
-		// records and keep later ones.
+		// Neither the record at off nor any later one is known to be synced. A power loss can lose
+		// some of these records and keep later ones.
 		r.resemblesRecord = true
 		return nil
 	}

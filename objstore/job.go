@@ -58,7 +58,7 @@ func (j Job) divide(o Options) work {
 		w.CatalogBytes = w.Segments * (g.MemoryUsed() + 200)
 	}
 
-	// Compute what a reader reads whose part is in the middle.
+	// Compute what a reader with a part in the middle reads.
 	sc := &scanner{budget: passBudget(scanBudget(o.scanMemory()))}
 	w.readers = requestLimit(sc.budget)
 	interval := partOf(j.Readers/2, j.Readers)

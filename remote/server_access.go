@@ -82,7 +82,7 @@ type ServeOptions struct {
 }
 
 // access holds the identity of a connection's client, its rights and its namespace. Only the conn's
-// goroutine changes it. Goroutines that answer requests read only user and space, which are fixed
+// goroutine changes it. Goroutines that answer requests also read user and space, which are fixed
 // before those goroutines start.
 type access struct {
 	peer       *transport
@@ -170,7 +170,10 @@ func (a *access) authenticate(namespace, credential string) error {
 	if a.namespaceFixed && (namespace != a.namespace || user != a.user) {
 		return fmt.Errorf("%w: a connection cannot change its user or namespace: open another one", ErrBadRequest)
 	}
-	a.user, a.authenticated, a.trusted = user, true, trusted
+	if !a.namespaceFixed { // otherwise, it is the same, and other goroutines can read it
+		a.user = user
+	}
+	a.authenticated, a.trusted = true, trusted
 	a.peer.reader.SetMaxMessage(a.peer.opts.messageLimit())
 	return a.bind(namespace)
 }

@@ -21,7 +21,7 @@ import (
 const (
 	evictAfter       = 200 * time.Millisecond // how long a request waits before connections are evicted for it
 	tickInterval     = 100 * time.Millisecond // time between ticks while requests are waiting
-	maxEvictionDepth = 16                     // admission requests per tenant for which a tick makes room at once
+	maxEvictionDepth = 16                     // maximum number of a tenant's admission requests for which a tick also makes room
 )
 
 // take reserves bytes of memory for the account, and waits until they are available. The tenant

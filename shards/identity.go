@@ -163,8 +163,8 @@ func (s *Shards) recognize(ctx context.Context, sh *shard, id identity) error {
 	return nil
 }
 
-// exchangeIDs writes the other shards' identifiers to the stores that lack them, because the stores
-// are new or because a client was killed. All shards must have been recognized.
+// exchangeIDs writes the other shards' identifiers to the stores that lack them, for example to new
+// stores, or after a client was killed. All shards must have been recognized.
 func (s *Shards) exchangeIDs(ctx context.Context) error {
 	ids := map[string]string{}
 	for _, sh := range s.shards {

@@ -22,7 +22,7 @@ type Accumulator[T, A any] struct {
 	// no slices, maps or strings.
 	Size func(*A) int
 	// Codec encodes accumulators that do not fit in memory. The zero value means [DefaultCodec],
-	// which does not support types with slices, maps or pointers.
+	// which rejects most types with slices, maps or pointers.
 	Codec encode.ValueCodec[A]
 }
 

@@ -54,8 +54,8 @@ func (l *Lender) Settings() map[string]string {
 	return s
 }
 
-// Lend returns temporary credentials that give the role access to the objects below a location in
-// the bucket. If write is false, the credentials only permit reading.
+// Lend returns temporary credentials of the role, restricted to the objects below a location in the
+// bucket. If write is false, the credentials only permit reading.
 func (l *Lender) Lend(ctx context.Context, location string, write bool) (map[string]string, error) {
 	prefix, ok := strings.CutPrefix(location, "s3://"+l.bucket+"/")
 	if !ok || strings.ContainsAny(prefix, "*?") {

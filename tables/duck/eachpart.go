@@ -100,16 +100,12 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 		return fmt.Errorf("the number of parts is %d: it must not be negative", o.Parts)
 	}
 	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
-	keyed := make([]database.KeyedInput, len(inputs))
+	rows, keyed := make([]parted.Input, len(inputs)), make([]database.KeyedInput, len(inputs))
 	for i, in := range inputs {
-		for _, name := range in.By {
-			if _, err := schema.ColumnIndex(in.Rows.Schema(), name); err != nil {
-				return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
-			}
-		}
+		rows[i] = parted.Input{Name: in.Name, Rows: in.Rows, By: in.By}
 		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
 	}
-	if err := j.open(); err != nil {
+	if err := errors.Join(parted.Check(rows), j.open()); err != nil {
 		return err
 	}
 	j.db.CancelWith(ctx)
@@ -165,7 +161,7 @@ func (j *eachJob) open() (err error) {
 		j.db.Close()
 	}
 	j.opened++
-	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
+	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, OneStatement: true, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
 	j.db, err = database.Open(limits, filepath.Join(j.files.dir, fmt.Sprintf("spill-%d", j.opened)))
 	return err
 }

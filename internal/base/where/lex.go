@@ -29,8 +29,8 @@ type token struct {
 // exponent, maxDigits bounds the memory for the exact value.
 const maxDigits = 400
 
-// otherSyntax maps characters that pandas and programming languages use to what an expression uses
-// instead.
+// otherSyntax maps characters that occur in expressions of pandas and of programming languages to
+// what an expression has instead.
 var otherSyntax = map[rune]string{'&': "and", '|': "or", '~': "not", '!': "not", '[': "(", '`': "names in double quotes"}
 
 // nextToken reads the token of text at an offset, and returns the offset after the token.

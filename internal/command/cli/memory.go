@@ -17,7 +17,7 @@ const (
 
 func memoryFlag(flags *pflag.FlagSet) *cliutil.Size {
 	s := &cliutil.Size{Bytes: defaultMemory, Min: minMemory}
-	flags.Var(s, "memory", "memory to use at most: a `SIZE` of 16MiB or more")
+	flags.Var(s, "memory", "use up to this `SIZE` of memory, 16MiB or more")
 	return s
 }
 

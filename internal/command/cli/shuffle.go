@@ -80,7 +80,7 @@ func newShuffle(a *app) *cobra.Command {
 		url:        storeFlag(cmd),
 		add:        fs.Bool("append", false, "append to the content of the store"),
 		replace:    fs.Bool("replace", false, "first drop the content of the store"),
-		stats:      fs.Bool("stats", false, "read a log: store back, compare a checksum of all records, and show it"),
+		stats:      fs.Bool("stats", false, "also compare a checksum of all records, by reading a log: store back, and show it"),
 		inputFlags: newInputFlags(cmd, "write the summary as a JSON object", ", or run the command for each with --append"),
 	}
 	completeFields(cmd, "by", &f.inputFlags)

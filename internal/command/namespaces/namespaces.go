@@ -41,8 +41,8 @@ type Options struct {
 	Measure func(partd.Partd) (disk, pending int64, err error)
 	// Reclaim frees the space of a store's deleted data.
 	Reclaim func(context.Context, partd.Partd)
-	// ReaderMemory and ListingMemory are the memory that an open reader and a listing use, in
-	// bytes.
+	// ReaderMemory is the memory that an open reader uses, and ListingMemory is the memory that a
+	// listing uses, in bytes.
 	ReaderMemory, ListingMemory int64
 	Logger                      *slog.Logger
 }

@@ -26,8 +26,8 @@ func (d *Dir) listAll(ctx context.Context, matches func(name string) bool) (*nam
 	return list, nil
 }
 
-// ReaderMemory estimates the memory that an open reader and another listing of all keys use, in
-// bytes.
+// ReaderMemory estimates the memory that an open reader uses, and that another listing of all keys
+// uses, in bytes.
 func (d *Dir) ReaderMemory() (reader, listing int64) {
 	return 4 << 10, d.listMemory.Load() + 2*writeSize
 }

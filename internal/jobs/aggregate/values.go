@@ -112,7 +112,7 @@ const (
 
 // shortDigits parses a number of n bytes, 1 to 8: digits with or without a minus sign and a point.
 // Its text is in the n lowest bytes of word, in little-endian order. It returns sign = 1 for a
-// negative number, the digits as an integer, and the number of decimals after the point (-1 if
+// negative number, the digits as an integer, and the number of digits after the point (-1 if
 // there is no point). It returns false for any other text, which ParseNumber may accept.
 func shortDigits(word uint64, n uint32) (sign, digits uint64, decimals int, ok bool) {
 	if byte(word) == '-' {

@@ -26,8 +26,8 @@ type Selection struct {
 }
 
 // Select compiles a condition and a list of columns. Both may be "". columns are the names of the
-// records' columns, or nil if they have no names. If only some columns are kept, the new records
-// have the layout to. fail returns the error for a flag's value.
+// records' columns, or nil if they have no names. A list replaces each record by a new one, with
+// the layout to. fail returns the error for a flag's value.
 func Select(layout, to records.Layout, columns []string, condition, list string, fail func(flag, value string, err error) error) (*Selection, error) {
 	s := &Selection{layout: layout, to: to}
 	if layout.HasHeader() && len(columns) == 0 { // all files are empty
@@ -143,7 +143,7 @@ func (s *Selection) newWriter() func(dst []byte, fields [][]byte) ([]byte, error
 }
 
 // OrderColumns returns the indexes, in names, of the columns to write, and their names in the
-// output. If all columns are written, order is nil.
+// output. Without --columns, order is nil, which stands for all columns.
 func (j *Job) OrderColumns(names []string) (order []int, _ []string, err error) {
 	if j.Options.Columns == "" {
 		return nil, names, nil

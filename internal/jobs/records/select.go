@@ -16,9 +16,9 @@ type Selector struct {
 
 	// KeepColumns does the work of Keep for many records: it sets keep[i] for record from+i of c.
 	// Column firstSelected+f of c has the selector's field f. kept is the number of records to
-	// keep. bad is the first i whose record is bad, or len(keep); the caller gets the record's
+	// keep. firstBad is the first i whose record is bad, or len(keep); the caller gets the record's
 	// error from Keep. If all records must be kept, KeepColumns need not set keep.
-	KeepColumns func(c *Columns, firstSelected, from int, keep []bool) (kept, bad int)
+	KeepColumns func(c *Columns, firstSelected, from int, keep []bool) (kept, firstBad int)
 
 	// Write appends the replacement for a record, including its line ending. If Write is nil,
 	// records stay unchanged.
@@ -78,10 +78,10 @@ func (b *Block) selectRecord() Kind {
 	return Data
 }
 
-// selectColumns applies the selector to the k records in c from index from on: it removes the
-// dropped records, and takes the fields' parts. The records begin at index start of the data; the
-// end of the first record's first field is at index firstEnd of ends.positions. If Next must report
-// a record as bad, selectColumns goes back to that record, and ok is false.
+// selectColumns applies the selector to k records in c, the first of which is record from: it
+// removes the dropped records, and takes the fields' parts. The records begin at index start of the
+// data; the end of the first record's first field is at index firstEnd of ends.positions. If Next
+// must report a record as bad, selectColumns goes back to that record, and ok is false.
 func (b *Block) selectColumns(c *Columns, from, k, start, firstEnd int) (kept int, ok bool) {
 	s, e := b.splitter, &b.splitter.ends
 	firstBad, drops := k, false

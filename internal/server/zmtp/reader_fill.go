@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// fill reads more bytes into the buffer. missing is the minimum number of bytes to read; last
-// reports whether they complete the message.
+// fill reads more bytes into the buffer, perhaps fewer than the frame needs. missing is the minimum
+// number of bytes that the frame still needs; last reports whether they complete the message.
 func (r *Reader) fill(missing int, last bool) error {
 	if r.end == len(r.buf) {
 		if err := r.growBuffer(missing, last); err != nil {

@@ -9,8 +9,8 @@ import (
 )
 
 // Serve calls the function serve in the background, with a listener on a free local port. serve's
-// context is canceled when stop is called or the test ends. At the end of the test, Serve waits for
-// serve to return, and then closes closers in order.
+// context is canceled when stop is called or the test ends. The test's cleanup waits for serve to
+// return, and then closes closers in order.
 func Serve(t testing.TB, serve func(context.Context, net.Listener) error, closers ...io.Closer) (address string, stop func()) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

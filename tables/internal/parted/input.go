@@ -17,7 +17,13 @@ type input struct {
 	by     []int
 }
 
-// checkInputs returns an error if keys of the inputs are not comparable.
+// Check returns an error if a key column is missing, or if the keys of the inputs are not comparable.
+func Check(inputs []Input) error {
+	_, err := checkInputs(inputs)
+	return err
+}
+
+// checkInputs is Check, and returns the checked inputs.
 func checkInputs(inputs []Input) ([]input, error) {
 	checked := make([]input, len(inputs))
 	var first []string // classes of the first input's key columns

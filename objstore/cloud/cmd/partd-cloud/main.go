@@ -28,8 +28,8 @@ func newSweep(set *stores.Set) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sweep --store URL",
 		Short: "Delete unused segments from a bucket",
-		Long: `Delete segments that a store in a bucket does not use, because their writer died
-before it committed them, or because the store was dropped. Segments that are less
+		Long: `Delete unused segments of a store in a bucket. Segments are unused if their writer
+died before it committed them, or if the store was dropped. Segments that are less
 than 24 hours old stay. Others may use the store at the same time.`,
 		Example: "  partd-cloud sweep --store s3://bucket/prefix?region=eu-central-1",
 		Args:    cobra.NoArgs,

@@ -46,6 +46,7 @@ const maxStatements = 64
 type Options struct {
 	Memory, MaxTemp int64 // maximum size of memory, and of temporary files, in bytes
 	Threads         int
+	OneStatement    bool // the database runs a single statement, so it needs no connections for others
 }
 
 // Open opens a database that is not confined yet, and uses dir for data beyond the memory limit. It applies the
@@ -67,7 +68,7 @@ func Open(o *Options, dir string) (_ *Database, err error) {
 		if err := d.execute("SET errors_as_json=true"); err != nil {
 			return nil, err
 		}
-		if len(d.unused) == maxStatements-1 {
+		if o.OneStatement || len(d.unused) == maxStatements-1 {
 			break
 		}
 		d.unused = append(d.unused, d.conn)
