@@ -82,7 +82,7 @@ func (v *view) columnType(id int) arrow.DataType {
 	return nil
 }
 
-// hasValues reports whether the state has the field with this ID with values of its own, rather than a column of nulls.
+// hasValues reports whether the state has a field with the given ID that is not a column of nulls.
 func (v *view) hasValues(id int) bool {
 	_, exists := v.def.Columns.FindFieldByID(id)
 	t := v.columnType(id)

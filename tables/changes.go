@@ -32,16 +32,16 @@ import (
 // If exactly one row with a given key was deleted and exactly one was inserted, they are an update; null keys are
 // equal. The rows have no particular order, except that the two rows of an update are adjacent.
 //
-// Changes reads only files that the two states do not share, or that have different deleted rows in them. If both
-// states have such files, Changes sorts their rows in temporary files, a quarter of Options.Memory at a time. The error
-// wraps partd.ErrTooLarge if a single row needs more than that: a bool in a list, for example, needs 2 bytes in the
+// Changes reads only files that the two states do not share, or whose deleted rows differ. If both states have such
+// files, Changes sorts their rows in temporary files, a quarter of Options.Memory at a time. The error wraps
+// partd.ErrTooLarge if a single row needs more than that: a bool in a list, for example, needs 2 bytes in the
 // comparison.
 //
 // The error wraps ErrNotFound if since has expired, if the table was deleted and created again, or if the states have
-// no common column. It also does if a column of t's state cannot hold all of since's values, has the name of another
-// column in since, or was dropped and then brought back by a restore or by an older t. After such an error, start again
-// with a nil since. For tables in Iceberg's format version 1, which have no version numbers, the error wraps
-// [errors.ErrUnsupported].
+// no common column. It also wraps ErrNotFound if a column of t's state cannot hold all of since's values, has the name
+// of another column in since, or was dropped and then brought back by a restore or by an older t. After such an error,
+// start again with a nil since. For tables in Iceberg's format version 1, which have no version numbers, the error
+// wraps [errors.ErrUnsupported].
 func (t *Table) Changes(ctx context.Context, since At, o *ChangesOptions) (*Changes, error) {
 	ctx, end := t.store().opts.begin(ctx, "changes", t.Bucket().Name(), t.Name())
 	d, err := t.reader().difference(ctx, since, cmp.Or(o, new(ChangesOptions)))

@@ -16,7 +16,7 @@ type keeper struct {
 	opened  time.Time  // when the Store was opened, by the monotonic clock
 	running sync.Mutex // held during a pass
 
-	openedWall time.Time // the same time, by the wall clock
+	openedWall time.Time // opened, by the wall clock
 
 	mu     sync.Mutex // guards the fields below and the careStates
 	tables map[tableName]*careState

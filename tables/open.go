@@ -24,7 +24,7 @@ import (
 )
 
 // locate sets s.dir, s.local and the locations in cat. If dir is a URL, it opens the object-store bucket. It returns
-// the directory for the catalog, which is not used if the catalog is in PostgreSQL.
+// s.local: the directory of the tables or of the catalog or, if neither is on this machine, one in the cache directory.
 func (s *core) locate(ctx context.Context, dir string, cat *icecat.Options) (catalogDir string, err error) {
 	inBucket := strings.Contains(dir, "://")
 	if !inBucket {

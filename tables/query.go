@@ -112,8 +112,8 @@ type ExecOptions struct {
 
 	// Parameters contains the statement's parameters, like QueryOptions.Parameters, but can have any number of rows.
 	// INSERT … VALUES puts the rows for all parameters in one commit. Every other statement runs and commits once for
-	// each row of the parameters. If one of these runs fails, the error says how many rows were applied. If there are
-	// no rows, Exec does nothing.
+	// each row of the parameters. If one of these runs fails, the error says how many of these rows were applied. If
+	// there are no rows, Exec does nothing.
 	Parameters arrow.RecordBatch
 
 	// ID makes INSERT, UPDATE, DELETE, MERGE, TRUNCATE and CREATE TABLE idempotent: if a statement with this ID was

@@ -33,7 +33,7 @@ func (t *Table) reader() *tableReader {
 	return &tableReader{core: t.store().core, bucket: t.b.Name(), name: t.name, selection: t.selection}
 }
 
-// check returns the table's name in the catalog, or an error if the table cannot be read.
+// check returns the table's name in the catalog, or an error if t.err is set or a name is invalid.
 func (t *tableReader) check() (tableName, error) {
 	if t.err != nil {
 		return tableName{}, t.err

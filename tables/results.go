@@ -108,7 +108,7 @@ type MaintenanceState struct {
 	Versions      int       `json:"versions"`         // versions that can be read
 	MetadataBytes int64     `json:"metadata_bytes"`   // size of the table's metadata, which every commit writes again
 	UnusedBytes   int64     `json:"unused_bytes"`     // total size of files that nothing needs, as of the last search for them
-	Last          time.Time `json:"last,omitzero"`    // size of files that nothing needs, as of the last search
+	Last          time.Time `json:"last,omitzero"`    // when files were last merged or versions last expired
 	Next          time.Time `json:"next,omitzero"`    // if the last attempt failed, when the next one is due
 	Reason        string    `json:"reason,omitempty"` // why the table needs maintenance but does not get it
 }

@@ -113,7 +113,7 @@ type ColumnChange struct {
 	To     string     `json:"to,omitempty"`   // the new name, for RenameColumn
 	Type   ColumnType `json:"type,omitempty"` // the new type, for AddColumn and WidenColumn
 
-	field arrow.Field // the put's column that requires the change; if Type is "", the new column has this field's type
+	field arrow.Field // the put's column that requires the change; if Type is "", the column gets this field's type
 }
 
 // ColumnOp is the kind of a ColumnChange.

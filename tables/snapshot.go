@@ -57,7 +57,7 @@ func (k *keeper) snapshot(ctx context.Context, namespaces []string, name string)
 		case err != nil:
 			return "", err
 		case created && damaged != nil:
-			return label, fmt.Errorf("snapshot %q was created, but lacks rows of damaged tables that are only in the tail: %w", label, damaged)
+			return label, fmt.Errorf("snapshot %q was created, but lacks those rows of damaged tables that are only in the tail: %w", label, damaged)
 		case created:
 			return label, nil
 		case name != "":

@@ -30,7 +30,6 @@ type UpsertOptions struct {
 // row matches. Like DeleteRows, Upsert rewrites only files that contain replaced rows. It returns an error if a key is
 // null (unless o.NullKeys is set) or occurs twice in r. It adds and widens columns if the table's evolution setting
 // allows it. It reads r to the end and does not release it.
-// setting allows it. It reads r to the end and does not release it.
 //
 // If a table has format version 3 and its property write.merge.mode is merge-on-read, Upsert writes deletion vectors
 // instead of rewriting files.

@@ -56,6 +56,7 @@ class Channel:
 
     Each change has a number. If the connection breaks, the change is resent with the same
     number until the server replies; the server applies it only once. At most one change is
+    pending.
     """
 
     link_class = Link

@@ -57,7 +57,7 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
-    """Reports whether the categories are the sorted set of the values, which are unordered and not null."""
+    """Reports whether values are unordered and not null, and the categories are the sorted set of these values."""
     return (
         not dtype.ordered
         and dtype.categories.is_monotonic_increasing

@@ -150,8 +150,8 @@ class Run:
             raise _Changed
 
     def find(self, s: Runnable) -> Kept | None:
-        """Returns the description of the stage's result, or None if the result has expired. gc may have removed the
-        result itself."""
+        """Returns the description of the stage's result, or None if there is none or it has expired. gc may have
+        removed the result itself."""
         kept = storage_of(s.directory)[1].find(s.name, self.key(s))
         return kept if kept and self.expiry(s, kept) > time.time() else None
 

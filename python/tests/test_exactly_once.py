@@ -310,6 +310,6 @@ def test_not_a_server(tmp_path):
         client_end.close()
 
     threading.Thread(target=answer, daemon=True).start()
-    with pytest.raises(partd_go.ConnectionFailed, match="the reply is not a partd-server"):
+    with pytest.raises(partd_go.ConnectionFailed, match="the reply did not come from a partd-server"):
         partd_go.Client(f"ipc://{tmp_path}/http", retry_for=1).get("x")
     listener.close()

@@ -240,7 +240,7 @@ def test_int96(tmp_path) -> None:
         for put in (lambda: store.put("exact", path), lambda: store.put("new", path, "append")):
             with pytest.raises(
                 partd_go.Misuse,
-                match=r'row 1: column "t": the INT96 time 1970-01-01 00:00:00.000001001 has digits below',
+                match=r'row 1: column "t": the INT96 time 1970-01-01 00:00:00.000001001 has digits that are too small',
             ):
                 put()
         store.put(

@@ -219,7 +219,7 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	if err == nil {
 		err = r.Err()
 	}
-	wantCode(t, err, codes.InvalidArgument, "needs a ticket of GetFlightInfo")
+	wantCode(t, err, codes.InvalidArgument, "needs a ticket from GetFlightInfo")
 	if n, err := flightsql.NewPreparedStatement(s.client, handle).ExecuteUpdate(t.Context()); n != 1 || err != nil {
 		t.Errorf("the update changed %d rows, error %v; want 1", n, err)
 	}

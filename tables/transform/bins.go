@@ -213,8 +213,8 @@ func (b *bins) labelError() error {
 }
 
 // instant returns the time at which day d begins in the zone. If midnight occurs twice, it returns the first one. If
-// clocks skip midnight, it returns the time of that change. The result is in units, of which there are second per
-// second. instant returns false if the result overflows.
+// clocks skip midnight, it returns the time of that change. The result counts units, and second is the number of units
+// per second. instant returns false if the result overflows.
 func (b *bins) instant(d, second int64) (int64, bool) {
 	midnight := d * day
 	zoned := func(approximate int64) time.Time {

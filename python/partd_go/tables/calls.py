@@ -111,7 +111,7 @@ class Call:
 
     def wait(self, work: Callable[..., T], *args: Any) -> T:
         """Runs work, and returns its result. If the caller is the main thread, work runs in another thread, because the
-        main thread handles signals and so must not block in Flight. It also does if the call has a timeout, because
+        main thread handles signals and so must not block in Flight. The same applies if the call has a timeout, because
         Flight does not end a put at its timeout if the server reads nothing."""
         if self._deadline is None and threading.current_thread() is not threading.main_thread():
             return work(*args)

@@ -437,8 +437,8 @@ class Tables(Operations, Shown):
         snapshot: str = "",
         timeout: float | None = None,
     ) -> Changes:
-        """Returns the rows that changed between an earlier state of a table and its current state, or another later
-        state that version, at or snapshot selects. A row that was added and removed in between does not appear.
+        """Returns the rows that changed between an earlier state of a table and its current state, or another state
+        that version, at or snapshot selects. A row that was added and removed in between does not appear.
 
         since is the version or the time of the earlier state, and since_snapshot is the name of a snapshot with it.
         Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
@@ -872,7 +872,7 @@ def _call_each(names: Iterable[str], call: Callable[[str], T]) -> dict[str, T]:
 
 
 def _protobuf_field(number: int, value: bytes) -> bytes:
-    """Returns a protobuf message's field of bytes."""
+    """Returns a field of bytes for a protobuf message."""
     size, encoded_size = len(value), b""
     while size > 0x7F:
         encoded_size += bytes([size & 0x7F | 0x80])

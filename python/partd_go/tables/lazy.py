@@ -135,7 +135,7 @@ def scan_dask(
     tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
 ) -> dask.dataframe.DataFrame:
     """Returns a dask DataFrame with one partition for each part of one version. If small appends are not in a version
-    yet, the server first folds them (moves them into files). If it may not do so, all rows are one partition."""
+    yet, the server first folds them (moves them into files). If that is not permitted, all rows are one partition."""
     import dask.dataframe
 
     described = tables.describe(name, bucket, **state)

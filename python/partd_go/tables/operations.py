@@ -159,8 +159,8 @@ class Operations(Connection):
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
     def fold(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Moves the small appends to the named tables, or to all tables in the bucket, into data files. Returns counts:
-        "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
+        """Moves small appends into data files: those of the named tables, or of all tables in the bucket. Returns
+        counts: "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
         return self._maintain("partd.fold", names, bucket, timeout)
 
     def compact(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:

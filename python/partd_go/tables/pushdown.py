@@ -56,7 +56,8 @@ _BETWEEN = {"Both": (">=", "<="), "Left": (">=", "<"), "Right": (">", "<="), "No
 
 
 def text(tree: Tree, schema: pa.Schema) -> str | None:
-    """Returns the filter for the server, or None if it would match all rows."""
+    """Returns the filter for the server. It is None, which selects all rows, if the tree cannot be converted or if the
+    filter would be too long."""
     server_filter = _text(tree, schema)
     return server_filter if server_filter is not None and len(server_filter.encode()) <= _MAX_BYTES else None
 

@@ -145,7 +145,7 @@ def moment(time: Time) -> str:
 
 
 def since_state(since: int | Time | None, snapshot: str) -> dict[str, Any]:
-    """Returns the field that selects the earlier state to compare with in a request. If neither argument is given, it
+    """Returns a request's field that selects the earlier state to compare with. If neither argument is given, it
     returns {}, which selects an empty table."""
     if since is not None and snapshot:
         raise Misuse("pass only one of since and since_snapshot")

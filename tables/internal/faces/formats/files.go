@@ -118,7 +118,7 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	}), nil
 }
 
-// positionsOf returns the positions of columns in the schema in, or an error that says how in differs.
+// positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.
 func positionsOf(columns, in *arrow.Schema) ([]int, error) {
 	positions := make([]int, columns.NumFields())
 	used := map[string]int{} // names can repeat

@@ -13,7 +13,8 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// The disk counts as full if less than a hundredth of it is free, but at least minReserve and at most maxReserve bytes.
+// The disk counts as full if less than a reserve is free: a hundredth of the disk's size, but at least minReserve and
+// at most maxReserve bytes.
 const (
 	minReserve = 4 << 20
 	maxReserve = 256 << 20

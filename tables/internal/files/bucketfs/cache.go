@@ -51,7 +51,7 @@ type verification struct {
 	verifiedAt time.Time // time when the copy was verified, or last recorded as used
 }
 
-// pin is a link to a copy, which eviction does not remove.
+// pin is a link to a copy. Eviction does not remove the link.
 type pin struct {
 	path string // path of the link
 	refs int

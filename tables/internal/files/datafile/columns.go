@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
-// maxHeldBytes limits the decoded size of the condition's columns, which stay in memory until it is known which rows to
-// keep.
+// maxHeldBytes limits the decoded size of those columns of the condition that stay in memory until it is known which
+// rows to keep.
 const maxHeldBytes = 32 << 20
 
 // columnReader reads selected columns of a row group.

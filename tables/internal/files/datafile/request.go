@@ -37,7 +37,7 @@ func idOf(f arrow.Field) (int, bool) {
 
 // Deletes marks the deleted rows in a file.
 type Deletes struct {
-	Columns []Column // the library uses -1 if the file has no IDs
+	Columns []Column // columns that MarkDeleted needs
 	// MarkDeleted sets keep[i] to false if row firstRow+i of the file is deleted. columns has the values of Columns for
 	// the rows in keep.
 	MarkDeleted func(firstRow int64, keep []bool, columns []arrow.Array) error

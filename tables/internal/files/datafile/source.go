@@ -158,9 +158,9 @@ func (c *byteCounter) Write(b []byte) (int, error) {
 // does not keep the readers in memory.
 var endedReaders sync.Map // of weak.Pointer[byte]
 
-// hasCurrentRows reports whether a reader's current batch has rows. If so before a put's first Next, the caller has
-// already read from the reader. For readers from other modules, which may not allow RecordBatch before Next, it returns
-// false.
+// hasCurrentRows reports whether a reader's current batch has rows. If it has rows before a put's first Next, the
+// caller has already read from the reader. For readers from other modules, which may not allow RecordBatch before Next,
+// it returns false.
 func hasCurrentRows(r array.RecordReader) bool {
 	if identity(r) == nil {
 		return false

@@ -18,7 +18,7 @@ type PutID struct {
 	At time.Time
 }
 
-// PutsWithPrefix returns the IDs of puts that begin with prefix and are committed to the table with the given UUID.
+// PutsWithPrefix returns the IDs that begin with prefix and whose puts are committed to the table with the given UUID.
 func (p puts) PutsWithPrefix(ctx context.Context, uuid, prefix string) ([]string, error) {
 	return p.strings(ctx, `SELECT id FROM partd_ids WHERE uuid=? AND discarded=0 AND substr(id, 1, ?)=?`, uuid, utf8.RuneCountInString(prefix), prefix)
 }

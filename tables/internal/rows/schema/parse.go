@@ -52,8 +52,8 @@ func Parse(text string) (arrow.DataType, error) {
 }
 
 // CanWiden reports whether the type to includes every value of the type from: it has larger integers or floats, or
-// decimals with more digits. Every type includes nulls. CanWiden also returns true for integers and float64, but then
-// the caller must check that each value is exact.
+// decimals with more digits. Every type includes nulls. CanWiden also returns true if from is an integer type and to is
+// float64, but then the caller must check that each value is exact.
 func CanWiden(from, to arrow.DataType) bool {
 	switch f := from.(type) {
 	case *arrow.NullType:

@@ -12,8 +12,8 @@ import (
 )
 
 // Merge yields the rows of sources in key order, and applies rule to rows with equal keys. All sources must have the
-// same columns, but a source with Hides set needs only the key columns. If the open sources would use more memory than
-// the limit, in bytes, Merge first merges some of them through temporary files.
+// same columns, but a source with Hides set needs only the key columns. memory is a limit, in bytes: if the open
+// sources would use more, Merge first merges some of them through temporary files.
 func Merge(ctx context.Context, rule Rule, memory int64, sources ...Source) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		m := &merge{rule: rule, out: output{yield: yield, minRows: firstBatchRows}}
@@ -280,7 +280,7 @@ func (m *merge) applyRule(c *cursor, end int) error {
 	return nil
 }
 
-// lastDistinct returns the index of the first row, starting at row, whose successor has different keys. If there is no
+// lastDistinct returns the index of the first row, starting at row, whose successor has the same keys. If there is no
 // such row before end, it returns the last row before end.
 func (b *block) lastDistinct(row, end int) int {
 	firstKey, hasFastKey := b.keys[0].(*ints)

@@ -17,7 +17,7 @@ const (
 // output collects runs of rows and yields them as joined batches.
 type output struct {
 	yield   func(arrow.RecordBatch, error) bool
-	stopped bool                // output holds references to them until drop
+	stopped bool                // yield returned false
 	batches []arrow.RecordBatch // output holds references to them until drop
 	runs    []take.Run
 	rows    int

@@ -118,9 +118,9 @@ func ReplaceFiles(ctx context.Context, t *table.Table, old, files []iceberg.Data
 // correctionProperty marks the snapshots of corrections that only add files.
 const correctionProperty = "partd.correction"
 
-// CorrectFiles is like ReplaceFiles, but if the new snapshot only adds files, it marks it, so that OnlyAppends does not
-// allow it. A correction that replaces no row, such as an upsert of new keys, adds rows that another upsert with the
-// same keys must still see.
+// CorrectFiles is like ReplaceFiles, but marks a new snapshot that only adds files, so that OnlyAppends does not allow
+// it. A correction that replaces no row, such as an upsert of new keys, adds rows that another upsert with the same
+// keys must still see.
 func CorrectFiles(ctx context.Context, t *table.Table, old, files []iceberg.DataFile) (table.Metadata, error) {
 	var marks iceberg.Properties
 	if len(old) == 0 {

@@ -42,8 +42,8 @@ type Table func(ctx context.Context, columns []string, where *filter.Expr, visit
 
 // Options configures a Check.
 type Options struct {
-	Table  Table // bytes for the keys of a unique rule; if that is not enough, keys go to temporary files
-	Memory int64 // bytes for the keys of a unique rule; if they do not suffice, keys go to temporary files
+	Table  Table // nil if rules apply only to the rows of the put
+	Memory int64 // bytes for the keys of a unique rule; if that is not enough, keys go to temporary files
 }
 
 // NewCheck returns a Check for a put, or nil if no rule is enabled. The schemas describe the rows as put, stored

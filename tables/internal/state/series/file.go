@@ -18,7 +18,7 @@ import (
 type File struct {
 	Task   table.FileScanTask
 	Bounds *sorted.Bounds // bounds of the rows' times; nil if unknown
-	Stale  bool           // set by the caller of Groups, which must then include the file even if its rows are in order
+	Stale  bool           // set by the caller of Groups; Groups then includes the file even if its rows are in order
 
 	Deleted datafile.Deleted // rows that readers omit; nil means none
 
