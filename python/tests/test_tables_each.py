@@ -85,7 +85,7 @@ def test_ends_early(files):
 
 
 def test_errors(files):
-    with pytest.raises(partd_go.Error, match="pass trust=True"):
+    with pytest.raises(partd_go.Misuse, match="pass trust=True"):
         each("SELECT count(*) FROM rows", "user", rows=files / "1.parquet").read_all()
     trusted = each("SELECT count(*) AS n FROM rows", "user", trust=True, rows=files / "1.parquet").read_all()
     assert sum(trusted["n"].to_pylist()) == 300
@@ -99,5 +99,9 @@ def test_errors(files):
         each(1, "user", rows=files / "1.parquet")
     with pytest.raises(partd_go.Misuse, match="'other'"):
         each("SELECT 1", {"other": "user"}, rows=files / "1.parquet")
+    with pytest.raises(partd_go.Misuse, match="as_ is 'numpy'"):
+        each(len, "user", as_="numpy", rows=files / "1.parquet")
+    with pytest.raises(partd_go.Misuse, match="trust"):
+        each(len, "user", trust=True, rows=files / "1.parquet")
     with pytest.raises(ZeroDivisionError):
         list(each(lambda rows: 1 / 0, "user", rows=files / "1.parquet"))

@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,12 +60,10 @@ func Each(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFunc) i
 }
 
 func eachPart(ctx context.Context, inputs []EachInput, o *EachOptions, f EachFunc, yield func(array.RecordReader) error) error {
+	o = cmp.Or(o, new(EachOptions))
 	memory, err := memoryLimit(o.Memory)
 	if err != nil {
 		return err
-	}
-	if len(inputs) == 0 {
-		return errors.New("there are no inputs")
 	}
 	sources, names := make([]parted.Input, len(inputs)), map[string]bool{}
 	for i, in := range inputs {

@@ -49,45 +49,63 @@ var errStopped = errors.New("stopped")
 // that wraps [ErrNotPerKey].
 func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) iter.Seq2[array.RecordReader, error] {
 	return func(yield func(array.RecordReader, error) bool) {
-		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool { return yield(r, nil) })
-		if err != nil && !errors.Is(err, errStopped) {
-			yield(nil, &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)})
+		stopped := false // then, yield must not be called again
+		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool {
+			stopped = !yield(r, nil)
+			return !stopped
+		})
+		if err != nil && !stopped {
+			yield(nil, eachError(ctx, err))
 		}
 	}
 }
 
-// PlanEach returns how [Each] would run a statement, or the error with which Each would refuse it. It reads no rows.
-func PlanEach(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) (*EachPlan, error) {
-	o = cmp.Or(o, new(EachOptions))
-	dir, dirs, err := tempdir.NewDir(o.Temp)
-	if err != nil {
-		return nil, &tables.OpError{Op: "each", Err: err}
+func eachError(ctx context.Context, err error) error {
+	if _, ok := errors.AsType[*tables.OpError](err); ok || err == nil { // the error of a result, which its reader returned
+		return err
 	}
-	j := &eachJob{sql: sql, files: scratch{dir: dir}}
-	err = errors.Join(j.prepare(ctx, inputs, o), j.close(), dirs.Close())
-	if err != nil {
-		return nil, &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)}
-	}
-	return &j.plan, nil
+	return &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)}
 }
 
-func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, yield func(array.RecordReader) bool) (err error) {
+// PlanEach returns how [Each] would run a statement, or the error with which Each would refuse it. It reads no rows.
+func PlanEach(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) (plan *EachPlan, err error) {
+	err = withJob(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(j *eachJob) error {
+		plan = &j.plan
+		return nil
+	})
+	return plan, eachError(ctx, err)
+}
+
+func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, yield func(array.RecordReader) bool) error {
+	return withJob(ctx, sql, inputs, o, func(j *eachJob) error {
+		rows := make([]parted.Input, len(inputs))
+		for i, in := range inputs {
+			rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
+			defer rows[i].Rows.Release()
+		}
+		return parted.Each(ctx, rows, j.options(o), func(ctx context.Context, p *parted.Part) error { return j.runPart(ctx, p, yield) })
+	})
+}
+
+// withJob calls f with a prepared job.
+func withJob(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, f func(*eachJob) error) (err error) {
 	dir, dirs, err := tempdir.NewDir(o.Temp)
 	if err != nil {
 		return err
 	}
 	j := &eachJob{sql: sql, files: scratch{dir: dir}}
-	defer func() { err = errors.Join(err, j.close(), dirs.Close()) }()
+	defer func() {
+		j.close()
+		err = errors.Join(err, dirs.Close())
+	}()
 	if err := j.prepare(ctx, inputs, o); err != nil {
 		return err
 	}
-	rows := make([]parted.Input, len(inputs))
-	for i, in := range inputs {
-		rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
-		defer rows[i].Rows.Release()
-	}
-	options := &parted.Options{Memory: j.plan.Memory, PartBytes: j.plan.PartBytes, Parts: o.Parts, Temp: o.Temp}
-	return parted.Each(ctx, rows, options, func(ctx context.Context, p *parted.Part) error { return j.runPart(ctx, p, yield) })
+	return f(j)
+}
+
+func (j *eachJob) options(o *EachOptions) *parted.Options {
+	return &parted.Options{Memory: j.plan.Memory, PartBytes: j.plan.PartBytes, Parts: o.Parts, Temp: o.Temp}
 }
 
 // prepare checks the statement and the inputs, and makes the plan.
@@ -96,37 +114,46 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	if memory < 64<<20 {
 		return fmt.Errorf("the limit of memory is %d bytes: use at least %d", memory, 64<<20)
 	}
-	if o.Parts < 0 {
-		return fmt.Errorf("the number of parts is %d: it must not be negative", o.Parts)
-	}
 	j.plan = EachPlan{Memory: memory / 2, PartBytes: memory / 8}
 	rows, keyed := make([]parted.Input, len(inputs)), make([]database.KeyedInput, len(inputs))
 	for i, in := range inputs {
 		rows[i] = parted.Input{Name: in.Name, Rows: in.Rows, By: in.By}
 		keyed[i] = database.KeyedInput{Name: in.Name, Columns: schema.Names(in.Rows.Schema()), By: in.By}
+		isSame := func(other EachInput) bool { return strings.EqualFold(other.Name, in.Name) }
+		if slices.ContainsFunc(inputs[:i], isSame) {
+			return fmt.Errorf("two inputs have the name %s: SQL ignores case, so rename one of them", sqltext.Name(in.Name))
+		}
+		if err := checkNames(in.Rows.Schema()); err != nil {
+			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
+		}
 	}
-	if err := errors.Join(parted.Check(rows), j.open()); err != nil {
+	if err := cmp.Or(checkStatement(j.sql), parted.Check(rows, j.options(o))); err != nil {
+		return err
+	}
+	if err := j.open(); err != nil {
 		return err
 	}
 	j.db.CancelWith(ctx)
+	defer j.db.Finish()
 	columns, err := j.db.PerKey(j.sql, keyed)
-	j.db.Finish()
 	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
 		return err
 	}
 	for i, in := range inputs {
-		p := EachPlanInput{Name: in.Name, By: in.By}
-		for _, name := range schema.Names(in.Rows.Schema()) {
-			if i >= len(columns) || columns[i] == nil || slices.ContainsFunc(columns[i], func(c string) bool { return strings.EqualFold(c, name) }) {
-				p.Columns = append(p.Columns, name)
-			}
+		names := keyed[i].Columns
+		if columns != nil && columns[i] != nil {
+			names = columns[i]
 		}
-		j.plan.Inputs = append(j.plan.Inputs, p)
-		if err := j.addTable(in.Name, schema.Select(in.Rows.Schema(), p.Columns)); err != nil {
+		j.plan.Inputs = append(j.plan.Inputs, EachPlanInput{Name: in.Name, By: in.By, Columns: names})
+		if err := j.addTable(in.Name, schema.Select(in.Rows.Schema(), names)); err != nil {
 			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
 		}
 	}
-	return nil
+	job, err := j.job()
+	if err == nil {
+		_, _, err = j.db.Describe(job) // before the inputs are read
+	}
+	return err
 }
 
 // addTable adds the table of an input.
@@ -156,21 +183,22 @@ func selectColumns(r array.RecordReader, names []string) array.RecordReader {
 }
 
 // open opens a new database.
-func (j *eachJob) open() (err error) {
-	if j.db != nil {
-		j.db.Close()
-	}
+func (j *eachJob) open() error {
+	j.close()
 	j.opened++
 	limits := &database.Options{Memory: j.plan.Memory, MaxTemp: 1 << 50, OneStatement: true, Threads: min(runtime.GOMAXPROCS(0), max(1, int(j.plan.Memory/threadMemory)))}
-	j.db, err = database.Open(limits, filepath.Join(j.files.dir, fmt.Sprintf("spill-%d", j.opened)))
+	db, err := database.Open(limits, filepath.Join(j.files.dir, fmt.Sprintf("spill-%d", j.opened)))
+	if err == nil {
+		j.db = db
+	}
 	return err
 }
 
-func (j *eachJob) close() error {
+func (j *eachJob) close() {
 	if j.db != nil {
 		j.db.Close()
 	}
-	return nil
+	j.db = nil
 }
 
 // runPart runs the statement for a part, and yields its result.
@@ -183,34 +211,44 @@ func (j *eachJob) runPart(ctx context.Context, p *parted.Part, yield func(array.
 			t.extraRows, t.files = nil, nil
 		}
 	}()
-	rows, bytes := int64(0), int64(0)
 	for i := range p.Inputs {
 		if err := j.writeInput(ctx, i, &p.Inputs[i]); err != nil {
 			return err
 		}
-		rows, bytes = rows+p.Inputs[i].Rows, bytes+p.Inputs[i].Bytes
 	}
 	result, err := j.start(ctx, false)
 	// As in Engine.Query, a single thread that writes temporary files from the beginning needs less memory.
 	if database.NeedsMemory(err) && ctx.Err() == nil {
 		result, err = j.start(ctx, true)
 	}
-	if err == nil {
-		r := arrowsafe.Reader(result.Schema(), arrowsafe.Until(result.Next), result.End)
-		if !yield(r) {
-			err = errStopped
-		}
-		err = cmp.Or(r.Err(), err)
-		r.Release()
+	if err != nil {
+		return explainPart(p, err)
 	}
-	j.db.Finish()
-	switch {
-	case database.NeedsMemory(err) && p.OneKey:
-		return fmt.Errorf("the rows of key %s are too large: %d rows, %d bytes: %w", p.Key, rows, bytes, err)
-	case database.NeedsMemory(err):
-		return fmt.Errorf("a part of %d rows, %d bytes, is too large: raise the number of parts: %w", rows, bytes, err)
+	defer j.db.Finish()
+	r := arrowsafe.Reader(result.Schema(), arrowsafe.Until(func() (arrow.RecordBatch, error) {
+		b, err := result.Next()
+		return b, eachError(ctx, explainPart(p, err))
+	}), result.End)
+	defer r.Release()
+	if !yield(r) {
+		return errStopped
 	}
-	return err
+	return r.Err()
+}
+
+// explainPart adds to an error that a part needs too much memory how large the part is.
+func explainPart(p *parted.Part, err error) error {
+	if !database.NeedsMemory(err) {
+		return err
+	}
+	rows := int64(0)
+	for _, in := range p.Inputs {
+		rows += in.Rows
+	}
+	if p.OneKey {
+		return fmt.Errorf("the rows of key %s are too large: %d rows, %d bytes: %w", p.Key, rows, p.Bytes(), err)
+	}
+	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, or use more memory: %w", rows, p.Bytes(), err)
 }
 
 // writeInput writes the rows of a part's input to the file of the input's view.
@@ -237,20 +275,12 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 	if err := j.open(); err != nil {
 		return nil, err
 	}
-	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Spills: spills}
-	if spills {
-		job.Threads = 1
-	}
-	empty, err := j.files.emptyFile()
+	job, err := j.job()
 	if err != nil {
 		return nil, err
 	}
-	job.Paths = []string{empty}
-	for i, t := range j.tables {
-		t.emptyFile = empty
-		job.Paths = append(job.Paths, j.inputPath(i))
-		job.Tables = append(job.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
-		job.Views = append(job.Views, t.view())
+	if spills {
+		job.Spills, job.Threads = true, 1
 	}
 	j.db.CancelWith(ctx)
 	result, err := j.db.Start(ctx, job)
@@ -258,6 +288,22 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 		j.db.Finish()
 	}
 	return result, err
+}
+
+// job returns the job for the current part or, if there is none, for inputs without rows.
+func (j *eachJob) job() (*database.Job, error) {
+	empty, err := j.files.emptyFile()
+	if err != nil {
+		return nil, err
+	}
+	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Paths: []string{empty}}
+	for i, t := range j.tables {
+		t.emptyFile = empty
+		job.Paths = append(job.Paths, j.inputPath(i))
+		job.Tables = append(job.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
+		job.Views = append(job.Views, t.view())
+	}
+	return job, nil
 }
 
 func (j *eachJob) inputPath(i int) string {

@@ -186,6 +186,34 @@ func TestEachRefuses(t *testing.T) {
 	}
 }
 
+// TestEachResultError ends the loop at the error of a result, after which Each must not yield.
+func TestEachResultError(t *testing.T) {
+	l, _ := eachInputs(rand.New(rand.NewPCG(1, 1)))
+	inputs := map[string]arrow.RecordBatch{"l": l}
+	rows, parts, err := eachRows(t.Context(), t, "SELECT CASE WHEN n % 5 = 4 THEN error('late') ELSE n END AS n FROM l", inputs, eachKeys, &duck.EachOptions{Parts: 3, Temp: t.TempDir()})
+	if err == nil || !strings.Contains(err.Error(), "late") {
+		t.Errorf("%d rows from %d parts, error %v, want the statement's error", len(rows), parts, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, err := array.NewRecordReader(l.Schema(), []arrow.RecordBatch{l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	n := 0
+	for _, err := range duck.Each(ctx, "SELECT * FROM l", []duck.EachInput{{Name: "l", Rows: r, By: []string{"a"}}}, &duck.EachOptions{Parts: 50, Temp: t.TempDir()}) {
+		n++
+		cancel()
+		if err != nil && (!errors.Is(err, context.Canceled) || n != 2) {
+			t.Errorf("after a cancellation: result %d, error %v", n, err)
+		}
+	}
+	if n != 2 {
+		t.Errorf("after a cancellation, there were %d results, want one and an error", n)
+	}
+}
+
 // TestEachEmpty runs a statement over inputs without rows, which gives the columns.
 func TestEachEmpty(t *testing.T) {
 	l, r := eachInputs(rand.New(rand.NewPCG(1, 1)))

@@ -98,15 +98,10 @@ func (q *query) whenReady(ctx context.Context, f func() error) error {
 // is cached, and resolves the statement's tables.
 func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (st prepared, err error) {
 	q.o = *cmp.Or(o, new(tables.QueryOptions))
-	switch {
-	case q.o.Memory < 0:
+	if q.o.Memory < 0 {
 		return st, fmt.Errorf("option Memory is %d: it must not be negative", q.o.Memory)
-	case strings.ContainsRune(sql, 0):
-		return st, errors.New("the statement contains a zero byte")
-	case !utf8.ValidString(sql):
-		return st, errors.New("the statement is not valid UTF-8")
 	}
-	if err := cmp.Or(sqlwrite.CheckLength(sql), canceled.Err(ctx)); err != nil {
+	if err := cmp.Or(checkStatement(sql), canceled.Err(ctx)); err != nil {
 		return st, err
 	}
 	if err := canceled.Send(ctx, q.e.slots, struct{}{}); err != nil {
@@ -131,6 +126,17 @@ func (q *query) open(ctx context.Context, sql string, o *tables.QueryOptions) (s
 	}
 	q.tables, err = q.resolve(ctx, sql, st.names)
 	return st, err
+}
+
+// checkStatement returns an error if DuckDB must not get the text.
+func checkStatement(sql string) error {
+	switch {
+	case strings.ContainsRune(sql, 0):
+		return errors.New("the statement contains a zero byte")
+	case !utf8.ValidString(sql):
+		return errors.New("the statement is not valid UTF-8")
+	}
+	return sqlwrite.CheckLength(sql)
 }
 
 func (q *query) parseNames(ctx context.Context, sql string) (names []database.Name, err error) {

@@ -17,14 +17,11 @@ import (
 )
 
 func columnsOf(plan *tables.ScanPlan) ([]column, error) {
-	byName := map[string]string{}
+	if err := checkNames(plan.Schema); err != nil {
+		return nil, err
+	}
 	var columns []column
 	for i, f := range plan.Schema.Fields() {
-		key := strings.ToLower(f.Name)
-		if other, ok := byName[key]; ok {
-			return nil, fmt.Errorf("columns %q and %q differ only in case, so SQL cannot distinguish them: rename one of them", other, f.Name)
-		}
-		byName[key] = f.Name
 		stored := plan.Stored.Field(i)
 		id, ok := stored.Metadata.GetValue("PARQUET:field_id")
 		if !ok {
@@ -36,6 +33,19 @@ func columnsOf(plan *tables.ScanPlan) ([]column, error) {
 		columns = append(columns, column{id, f.Name, sqlType(f.Type, stored.Type)})
 	}
 	return columns, nil
+}
+
+// checkNames returns an error if columns have names that SQL cannot distinguish.
+func checkNames(columns *arrow.Schema) error {
+	byName := map[string]string{}
+	for _, name := range schema.Names(columns) {
+		key := strings.ToLower(name)
+		if other, ok := byName[key]; ok {
+			return fmt.Errorf("columns %q and %q are equal, or differ only in case, so SQL cannot distinguish them: rename one of them", other, name)
+		}
+		byName[key] = name
+	}
+	return nil
 }
 
 // sqlTypes maps Arrow types to DuckDB types. It contains the types that have one DuckDB type, whatever their

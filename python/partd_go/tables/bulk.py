@@ -155,7 +155,8 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
         return failure(NoSpace, op, name, problem, NO_SPACE_ADVICE)
     if "no such file" in problem:
         return failure(NotFound, op, name, problem)
-    return failure(Misuse if process.returncode == 2 or "no such column" in problem else Error, op, name, problem)
+    is_misuse = process.returncode == 2 or "no such column" in problem or "pass trust=True" in problem
+    return failure(Misuse if is_misuse else Error, op, name, problem)
 
 
 def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -78,12 +79,16 @@ def each(
     A part has whole keys and, unless it has only one key, at most an eighth of memory (as Arrow).
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; by
-    default it follows from memory. Temporary files are in $TMPDIR. Close the reader or iterator to end early.
+    default it follows from memory. Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
     """
     if not isinstance(job, str) and not callable(job):
         raise Misuse(f"job has type {type(job).__name__}: pass a SELECT statement or a function")
     if not inputs:
         raise Misuse('each: pass at least one input, such as rows="data.parquet"')
+    if as_ not in ("pandas", "polars", "arrow"):
+        raise Misuse(f"as_ is {as_!r}: pass 'pandas', 'polars' or 'arrow'")
+    if trust and not isinstance(job, str):
+        raise Misuse("trust applies only to a statement: leave it out")
     flags = [f"--by={text}" for text in _keys(by, inputs)]
     if memory is not None:
         flags.append(f"--memory={memory}")
@@ -115,29 +120,26 @@ def _paths(name: str, value: Path | Sequence[Path]) -> list[str]:
 
 
 def _statement(command: Sequence[str]) -> pa.RecordBatchReader:
-    stderr = tempfile.TemporaryFile()
-    process = start(command, subprocess.DEVNULL, stderr)
-    assert process.stdout
-    try:
-        stream = pa.ipc.open_stream(process.stdout)
-    except pa.ArrowInvalid:
-        with stderr, process:
-            process.wait()
-            raise problem_of(process, stderr, "each", command[-1]) from None
+    parts = _rows(command)
+    schema = next(parts)
+    return pa.RecordBatchReader.from_batches(schema, parts)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        with stderr, process:
-            try:
+
+def _rows(command: Sequence[str]) -> Iterator[Any]:
+    """Yields the schema and then the batches that the program writes."""
+    with tempfile.TemporaryFile() as stderr, start(command, subprocess.DEVNULL, stderr) as process:
+        assert process.stdout
+        try:
+            with contextlib.suppress(pa.ArrowInvalid, OSError):  # the stream is cut off if the program fails
+                stream = pa.ipc.open_stream(process.stdout)
+                yield stream.schema
                 yield from stream
-            except pa.ArrowInvalid:
-                pass  # the stream is cut off, because the program failed
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-            if process.wait() != 0:
-                raise problem_of(process, stderr, "each", command[-1])
-
-    return pa.RecordBatchReader.from_batches(stream.schema, batches())
+        except BaseException:
+            process.terminate()
+            raise
+        process.stdout.close()
+        if process.wait() != 0:
+            raise problem_of(process, stderr, "each", command[-1])
 
 
 def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:

@@ -17,14 +17,21 @@ type input struct {
 	by     []int
 }
 
-// Check returns an error if a key column is missing, or if the keys of the inputs are not comparable.
-func Check(inputs []Input) error {
-	_, err := checkInputs(inputs)
+// Check returns an error if Each would not read the inputs, because a key column is missing, or the keys of the inputs
+// are not comparable, or the options are invalid.
+func Check(inputs []Input, o *Options) error {
+	_, err := checkInputs(inputs, o)
 	return err
 }
 
-// checkInputs is Check, and returns the checked inputs.
-func checkInputs(inputs []Input) ([]input, error) {
+// checkInputs returns the checked inputs.
+func checkInputs(inputs []Input, o *Options) ([]input, error) {
+	if o.Parts < 0 || o.Parts > maxParts {
+		return nil, fmt.Errorf("%d parts: use a number from 1 to %d", o.Parts, maxParts)
+	}
+	if len(inputs) == 0 {
+		return nil, errors.New("there are no inputs")
+	}
 	checked := make([]input, len(inputs))
 	var first []string // classes of the first input's key columns
 	for i, in := range inputs {
@@ -83,11 +90,8 @@ func (in *input) firstKey(rows sorted.Batches) (string, error) {
 // plainSchema returns a schema with the types of the values instead of dictionaries, and with texts instead of views.
 // Otherwise each piece would contain a whole dictionary, or all bytes to which the views of a block point.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
-	fields := s.Fields()
+	fields := schema.WithoutEncodings(s).Fields()
 	for i, f := range fields {
-		if d, ok := f.Type.(*arrow.DictionaryType); ok {
-			f.Type = d.ValueType
-		}
 		switch f.Type.ID() {
 		case arrow.STRING_VIEW:
 			f.Type = arrow.BinaryTypes.String

@@ -69,11 +69,8 @@ func (p *PartInput) Read(ctx context.Context) sorted.Batches { return p.read(ctx
 func Each(ctx context.Context, inputs []Input, o *Options, f func(ctx context.Context, p *Part) error) error {
 	j := &job{Options: *o, f: f}
 	j.PartBytes = cmp.Or(j.PartBytes, j.Memory/8)
-	if j.Parts < 0 || j.Parts > maxParts {
-		return fmt.Errorf("%d parts: use a number from 1 to %d", j.Parts, maxParts)
-	}
 	var err error
-	j.inputs, err = checkInputs(inputs)
+	j.inputs, err = checkInputs(inputs, o)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func runCommand(ctx context.Context, args []string, a *app) int {
 		err = fmt.Errorf("%w: use --mode append or --mode replace", err)
 	}
 	message := strings.TrimPrefix(cliutil.Message(err), "tables: ")
-	message = strings.NewReplacer("bulk: split: ", "", "bulk: sort: ", "").Replace(message)
+	message = strings.NewReplacer("bulk: split: ", "", "bulk: sort: ", "", "bulk: each: ", "").Replace(message)
 	fmt.Fprintln(a.err, "partd-tables: "+message)
 	if !a.program.Started || cliutil.IsUsage(err) {
 		fmt.Fprintf(a.err, "Try %q.\n", cmd.CommandPath()+" --help")

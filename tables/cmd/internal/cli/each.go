@@ -22,15 +22,16 @@ import (
 type eachCommand struct {
 	*jobFlags
 	by      []string // values of --by
-	sortBy  string
+	sortBy  string   // value of --sort-by
 	parts   int
 	trust   bool
 	explain bool
 	out     *rowOutput
 
-	statement string // "" means that the parts are written themselves
-	inputs    []eachInput
-	read      []arrowsafe.Counted // the rows of inputs
+	sortColumns []string
+	statement   string // "" means that the parts are written themselves
+	inputs      []eachInput
+	read        []arrowsafe.Counted // the rows of inputs
 }
 
 // eachInput is an input on the command line: NAME=FILE, where a NAME can occur several times.
@@ -59,7 +60,7 @@ must compare all key columns, and each GROUP BY, DISTINCT and PARTITION BY must 
 run it anyway, use --trust.
 
 The result is written to standard output, or to the file named by -o, in the order of the parts;
---sort-by sorts it. If -o ends with a slash, it is a new directory for one file per part. Output
+--sort-by sorts it. If -o ends with a slash, it is a new directory for one file per part. A file
 appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
 DIR/PART/NAME, so that another program can read them. Temporary files are in $TMPDIR.
 
@@ -91,9 +92,12 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	if isDir {
 		e.out.format = cmp.Or(e.out.format, "parquet")
 	}
-	if err := e.out.chooseFormat(); err != nil {
+	sortBy, err := columnNames("sort-by", e.sortBy)
+	err = errors.Join(err, e.out.chooseFormat())
+	if err != nil {
 		return err
 	}
+	e.sortColumns = sortBy
 	switch {
 	case e.parts < 0:
 		return cliutil.Usagef("--parts is %d: it must not be negative", e.parts)
@@ -112,9 +116,12 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	for i, in := range e.inputs {
 		paths[i] = in.files
 	}
-	heap := e.memory.Bytes/8 + 32<<20 // DuckDB's memory and the rows to distribute are outside the heap
+	heap := e.memory.Bytes/8 + 32<<20 // the rest is for DuckDB
+	if e.statement == "" {
+		heap = e.memory.Bytes
+	}
 	written, parts := int64(0), 0
-	err := e.runInputs(ctx, paths, heap, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
+	err = e.runInputs(ctx, paths, heap, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
 		e.read = make([]arrowsafe.Counted, len(rows))
 		for i := range rows {
 			e.read[i].RecordReader = rows[i]
@@ -167,6 +174,8 @@ func (e *eachCommand) parse(args []string) error {
 
 // parseBy sets the key columns of the inputs from --by.
 func (e *eachCommand) parseBy() error {
+	var common []string         // the columns of inputs without their own
+	named := map[int][]string{} // by index of the input
 	for _, text := range e.by {
 		name, list, hasName := strings.Cut(text, "=")
 		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return hasName && strings.EqualFold(in.name, name) })
@@ -177,10 +186,22 @@ func (e *eachCommand) parseBy() error {
 		if err != nil {
 			return err
 		}
-		for k := range e.inputs {
-			if k == i || i < 0 && e.inputs[k].by == nil {
-				e.inputs[k].by = by
+		if i >= 0 {
+			if named[i] != nil {
+				return cliutil.Usagef("--by names the columns of input %s twice: separate them by commas", name)
 			}
+			named[i] = by
+			continue
+		}
+		if common != nil {
+			return cliutil.Usagef("--by names columns twice: separate them by commas, or write NAME=COLUMNS for each input")
+		}
+		common = by
+	}
+	for i := range e.inputs {
+		e.inputs[i].by = common
+		if named[i] != nil {
+			e.inputs[i].by = named[i]
 		}
 	}
 	for _, in := range e.inputs {
@@ -219,11 +240,11 @@ func (e *eachCommand) printPlan(ctx context.Context) error {
 	if *e.json {
 		return cliutil.NewEncoder(e.a.out).Encode(plan)
 	}
-	parts := "as many parts as needed"
+	parts := fmt.Sprintf("parts with at most %d MiB of rows, unless one key has more", plan.PartBytes>>20)
 	if e.parts > 0 {
 		parts = count(int64(e.parts), "part")
 	}
-	fmt.Fprintf(e.a.out, "%s; a part with several keys has at most %d MiB of rows; DuckDB has %d MiB\n", parts, plan.PartBytes>>20, plan.Memory>>20)
+	fmt.Fprintf(e.a.out, "%s; DuckDB has %d MiB of memory\n", parts, plan.Memory>>20)
 	for _, in := range plan.Inputs {
 		fmt.Fprintf(e.a.out, "%s: key %s; columns %s\n", in.Name, strings.Join(in.By, ", "), strings.Join(in.Columns, ", "))
 	}
@@ -237,7 +258,7 @@ func (e *eachCommand) report(written int64, parts int) error {
 	texts := make([]string, len(e.inputs))
 	for i, in := range e.inputs {
 		read[in.name] = e.read[i].Rows
-		texts[i] = fmt.Sprintf("%d rows of %s", e.read[i].Rows, in.name)
+		texts[i] = count(e.read[i].Rows, "row") + " of " + in.name
 	}
 	if *e.json {
 		return json.NewEncoder(e.a.out).Encode(struct {

@@ -19,6 +19,7 @@ func eachFiles(t *testing.T) {
 		"left.csv":      "sym,n\nA,1\nB,2\n,3\nA,4\n",
 		"right.jsonl":   `{"symbol":"A","name":"Alpha"}` + "\n" + `{"symbol":"C","name":"Gamma"}` + "\n",
 		"more/rows.csv": "n,sym\n5,B\n",
+		"twice.csv":     "sym,n,N\nA,1,2\n",
 	} {
 		mustSucceed(t, os.MkdirAll(filepath.Dir(name), 0o777))
 		mustSucceed(t, os.WriteFile(name, []byte(text), 0o666))
@@ -87,7 +88,7 @@ func TestEachExplain(t *testing.T) {
 	eachFiles(t)
 	const sql = "SELECT sym, count(*) AS c FROM rows GROUP BY sym"
 	text := mustRun(t, "", "each", "--by", "sym", "--explain", "--parts", "7", sql, "rows=left.csv")
-	if !strings.HasPrefix(text, "7 parts; ") || !strings.HasSuffix(text, "\nrows: key sym; columns sym\n"+sql+"\n") {
+	if !strings.HasPrefix(text, "7 parts; DuckDB has ") || !strings.HasSuffix(text, "\nrows: key sym; columns sym\n"+sql+"\n") {
 		t.Errorf("--explain: %s", text)
 	}
 	var plan duck.EachPlan
@@ -115,6 +116,9 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "l=sym", "--by", "r=symbol,name", "SELECT * FROM l", "l=left.csv", "r=right.jsonl"}, cliutil.ExitUsage, "1 columns of input l, but 2 of input r"},
 		{[]string{"--by", "sym", "--parts", "-1", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--parts"},
 		{[]string{"--by", "sym", "--json", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--json needs -o"},
+		{[]string{"--by", "sym", "--by", "n", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by names columns twice"},
+		{[]string{"--by", "rows=sym", "--by", "rows=n", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "input rows twice"},
+		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=twice.csv"}, cliutil.ExitFailed, `columns "n" and "N"`},
 		{[]string{"--by", "sym", "--force", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--force"},
 		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
 		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},

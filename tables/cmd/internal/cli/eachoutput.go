@@ -23,13 +23,9 @@ func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err 
 	if err != nil {
 		return 0, 0, err
 	}
-	defer r.Release()
-	if e.sortBy != "" {
-		by, err := columnNames("sort-by", e.sortBy)
-		if err != nil {
-			return 0, 0, err
-		}
-		r, err = bulk.Sort(ctx, r, &bulk.SortOptions{By: by, Memory: e.sortMemory()})
+	if e.sortColumns != nil {
+		defer r.Release()
+		r, err = bulk.Sort(ctx, r, &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()})
 		if err != nil {
 			return 0, 0, err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
 // SQLKeyClass returns the class of a type: values of all types of a class have comparable keys. It returns an error if
@@ -94,7 +95,9 @@ func sqlValueAppender(a arrow.Array) func(key []byte, row int) []byte {
 			return 0
 		})
 	case *array.Float16:
-		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, float64(a.Value(row).Float32())) }
+		return func(key []byte, row int) []byte {
+			return extsort.AppendFloat(key, float64(schema.FromFloat16(a.Value(row))))
+		}
 	case *array.Float32:
 		return func(key []byte, row int) []byte { return extsort.AppendFloat(key, float64(a.Value(row))) }
 	case *array.Float64:

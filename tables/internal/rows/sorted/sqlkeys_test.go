@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
+	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
@@ -103,6 +104,24 @@ func TestSQLKeyAppender(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestSQLKeySmallFloat16 compares the smallest float16 with the same number of another type.
+func TestSQLKeySmallFloat16(t *testing.T) {
+	half, double := array.NewFloat16Builder(memory.DefaultAllocator), array.NewFloat64Builder(memory.DefaultAllocator)
+	half.Append(float16.FromBits(1))
+	double.Append(0x1p-24)
+	var keys [2][]byte
+	for i, a := range []arrow.Array{half.NewArray(), double.NewArray()} {
+		var err error
+		keys[i], err = SQLKeyAppender(a)(nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(keys[0], keys[1]) {
+		t.Errorf("the keys of 2^-24 are %q and %q", keys[0], keys[1])
 	}
 }
 
