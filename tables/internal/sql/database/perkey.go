@@ -19,47 +19,25 @@ type KeyedInput struct {
 	By      []string // key columns; as many in each input
 }
 
-// ErrNotPerKey is the error of a statement that can have another result if it runs once for each part.
-var ErrNotPerKey = sqltext.ErrNotPerKey
-
 // PerKey checks that a statement has the same rows, in any order, whether it runs once for all rows or once for each
-// part. Otherwise, it returns an error that wraps ErrNotPerKey and gives the reason. columns are the columns of each
+// part. Otherwise, it returns an error that wraps sqltext.ErrNotPerKey and gives the reason. columns are the columns of each
 // input that the statement can use, including the key columns; nil means all columns. They are also returned with
-// ErrNotPerKey.
+// that error.
 //
 // PerKey proves that the parts' results together are the result, and does not look for a counterexample: it refuses
 // everything that it does not know. Results that DuckDB chooses freely, such as the order of list(v), are not compared.
 func (d *Database) PerKey(sql string, inputs []KeyedInput) (columns [][]string, err error) {
-	p, err := d.perKey(sql, inputs)
-	return p.Columns, p.error(sql, err)
-}
-
-// perKey is the result of PerKey in a form that a process can send.
-type perKey struct {
-	Columns [][]string
-	Refusal string // "" if the statement is per key
-	Offset  int    // of the refused part of the statement, in bytes; -1 if unknown
-}
-
-func (p *perKey) error(sql string, err error) error {
-	if err != nil || p.Refusal == "" {
-		return err
-	}
-	return sqltext.ErrorAt(sql, p.Offset, fmt.Errorf("%w: %s", ErrNotPerKey, p.Refusal))
-}
-
-func (d *Database) perKey(sql string, inputs []KeyedInput) (p perKey, err error) {
 	names, tree, err := d.parseNames(sql)
 	if err != nil {
-		return p, err
+		return nil, err
 	}
 	c := &keyChecker{inputs: map[string]*relation{}}
 	c.functions, err = d.functionTable()
 	if err != nil {
-		return p, err
+		return nil, err
 	}
 	for i := range inputs {
-		p.Columns = append(p.Columns, usedColumns(&inputs[i], names))
+		columns = append(columns, usedColumns(&inputs[i], names))
 		c.addInput(&inputs[i])
 		if !slices.ContainsFunc(names, func(n Name) bool { return fold(n.Table) == fold(inputs[i].Name) }) {
 			c.refuse(nil, "the statement does not use the input %q: leave the input out, or select from it", inputs[i].Name)
@@ -79,8 +57,10 @@ func (d *Database) perKey(sql string, inputs []KeyedInput) (p perKey, err error)
 	if result := c.query(query, nil); !result.hasInput {
 		c.refuse(query, "each part would have the same rows: select from an input")
 	}
-	p.Refusal, p.Offset = c.refusal, c.offset
-	return p, nil
+	if c.refusal == "" {
+		return columns, nil
+	}
+	return columns, sqltext.ErrorAt(sql, c.offset, fmt.Errorf("%w: %s", sqltext.ErrNotPerKey, c.refusal))
 }
 
 // usedColumns returns the columns of an input that a statement can use, or nil for all columns.

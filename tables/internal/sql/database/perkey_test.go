@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +14,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
-	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // keyedTables has the columns of the tables of the tests. Each column appears in a key of newKeyedData, or has values of
@@ -288,7 +286,7 @@ func TestPerKeyRefuses(t *testing.T) {
 			}
 			inputs := namedIn(t, d.Database, sql, keys)
 			columns, err := d.PerKey(sql, inputs)
-			if !errors.Is(err, ErrNotPerKey) || !strings.Contains(err.Error(), c.reason) || len(columns) != len(inputs) {
+			if !errors.Is(err, sqltext.ErrNotPerKey) || !strings.Contains(err.Error(), c.reason) || len(columns) != len(inputs) {
 				t.Errorf("%s: PerKey = %v, %v, want the columns and a refusal with %q", c.statement, columns, err, c.reason)
 			}
 			whole, parted, err := d.runBoth(sql, keys)
@@ -418,17 +416,6 @@ var refusedPerKey = []struct{ statement, reason string }{
 // TestPerKeyColumns checks the columns that PerKey returns, also with a refusal, and that a process returns the same
 // columns and error.
 func TestPerKeyColumns(t *testing.T) {
-	ctx := context.Background()
-	o := &Options{Memory: 256 << 20, MaxTemp: 1 << 30, Threads: 1}
-	worker.Main()
-	process, err := OpenProcess(ctx, o, filepath.Join(t.TempDir(), "spill"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer process.Close()
-	if err := process.Ready(ctx); err != nil {
-		t.Fatal(err)
-	}
 	inputs := []KeyedInput{{Name: "L", Columns: []string{"K", "v", "w"}, By: []string{"k"}}, {Name: "r", Columns: []string{"s", "b", "Ä"}, By: []string{"s"}}}
 	for _, c := range []struct {
 		sql      string
@@ -459,13 +446,9 @@ func TestPerKeyColumns(t *testing.T) {
 		if got := fmt.Sprint(columns); !c.isBroken && got != c.want {
 			t.Errorf("%s: got the columns %s, want %s", c.sql, got, c.want)
 		}
-		isRefused := errors.Is(err, ErrNotPerKey)
+		isRefused := errors.Is(err, sqltext.ErrNotPerKey)
 		if (err != nil) != (c.refusal != "" || c.isBroken) || isRefused != (c.refusal != "") || isRefused && !strings.Contains(err.Error(), c.refusal) {
 			t.Errorf("%s: got the error %v, want %q", c.sql, err, c.refusal)
-		}
-		processColumns, processErr := process.PerKey(c.sql, c.inputs)
-		if fmt.Sprint(processColumns, processErr) != fmt.Sprint(columns, err) || errors.Is(processErr, ErrNotPerKey) != isRefused {
-			t.Errorf("%s: a process returns %v, %v, want %v, %v", c.sql, processColumns, processErr, columns, err)
 		}
 	}
 }

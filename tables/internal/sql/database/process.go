@@ -33,17 +33,10 @@ type Process struct {
 
 // message is a request to a process. Exactly one field is set.
 type message struct {
-	Open    *openRequest  `json:",omitempty"` // opens a new database
-	Reuse   bool          `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
-	NamesOf string        `json:",omitempty"` // a statement whose table names are requested
-	Keyed   *keyedMessage `json:",omitempty"`
-	Job     *jobMessage   `json:",omitempty"`
-}
-
-// keyedMessage has the arguments of Runner.PerKey.
-type keyedMessage struct {
-	SQL    string
-	Inputs []KeyedInput
+	Open    *openRequest `json:",omitempty"` // opens a new database
+	Reuse   bool         `json:",omitempty"` // prepares the database for another statement: calls Database.Reuse
+	NamesOf string       `json:",omitempty"` // a statement whose table names are requested
+	Job     *jobMessage  `json:",omitempty"`
 }
 
 type openRequest struct {
@@ -98,13 +91,6 @@ func (p *Process) TableNames(sql string) (names []Name, err error) {
 	err = p.call(message{NamesOf: sql}, &names)
 	p.hasEnded = true
 	return names, err
-}
-
-func (p *Process) PerKey(sql string, inputs []KeyedInput) (columns [][]string, err error) {
-	var answer perKey
-	err = p.call(message{Keyed: &keyedMessage{sql, inputs}}, &answer)
-	p.hasEnded = true
-	return answer.Columns, answer.error(sql, err)
 }
 
 func (p *Process) Describe(j *Job) (result, parameters *arrow.Schema, err error) {

@@ -22,8 +22,6 @@ type Runner interface {
 	Ready(ctx context.Context) error
 	CancelWith(ctx context.Context)        // cancels the statement when ctx ends, until Finish
 	TableNames(sql string) ([]Name, error) // returns the names of the statement's tables
-	// checks that the statement's result is the same if it runs once for each part of the inputs; see Database.PerKey
-	PerKey(sql string, inputs []KeyedInput) (columns [][]string, err error)
 	Describe(*Job) (result, parameters *arrow.Schema, err error)
 	Start(context.Context, *Job) (Rows, error)
 	Finish()                            // ends the statement, which then reads no more files

@@ -52,10 +52,6 @@ func serveStatements(c *worker.Conn) error {
 			if reuse.IsPossible {
 				w.d.PrepareAgain()
 			}
-		case m.Keyed != nil:
-			w.begin()
-			answer, keyedErr := w.d.perKey(m.Keyed.SQL, m.Keyed.Inputs)
-			err = c.Reply(answer, keyedErr)
 		case m.Job != nil:
 			w.begin()
 			err = w.run(m.Job)
