@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
@@ -72,12 +75,12 @@ all rows of a key, such as list, a window or a sort, then fails, and the message
   partd-tables each --by sym -o parts/ rows=trades.parquet`,
 	}
 	e := &eachCommand{jobFlags: newJobFlags(a, cmd)}
-	fs := cmd.Flags()
-	fs.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS: in these of the input NAME")
-	fs.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
-	fs.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: as many as --memory requires)")
-	fs.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
-	fs.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
+	flags := cmd.Flags()
+	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS: in these of the input NAME")
+	flags.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
+	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: as many as --memory requires)")
+	flags.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
+	flags.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
 	e.out = outputFlags(a, cmd, "to-format")
 	cmd.Args = cliutil.CheckArgCount(1, -1, "a statement, and NAME=FILE for each input")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return e.run(cmd.Context(), args) }
@@ -111,6 +114,9 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		return cliutil.Usagef("--sort-by needs more memory: use a --memory of 128MiB or more")
 	case e.statement == "" && (!isDir || e.explain || e.trust):
 		return cliutil.Usagef("without a statement, the parts are written themselves: use -o DIR/, and neither --explain nor --trust")
+	}
+	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && err == nil && info.Mode().IsRegular() { // rather than after the job
+		return suggestForce(&fs.PathError{Op: "create", Path: e.out.file, Err: output.ErrExists})
 	}
 	paths := make([][]string, len(e.inputs))
 	for i, in := range e.inputs {

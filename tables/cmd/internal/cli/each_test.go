@@ -119,6 +119,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "--by", "n", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--by names columns twice"},
 		{[]string{"--by", "rows=sym", "--by", "rows=n", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "input rows twice"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=twice.csv"}, cliutil.ExitFailed, `columns "n" and "N"`},
+		{[]string{"--by", "sym", "-o", "left.csv", "SELECT nothing FROM rows", "rows=left.csv"}, cliutil.ExitFailed, "use --force"},
 		{[]string{"--by", "sym", "--force", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "--force"},
 		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
 		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},
