@@ -40,8 +40,10 @@ func checkNames(columns *arrow.Schema) error {
 	byName := map[string]string{}
 	for _, name := range schema.Names(columns) {
 		key := strings.ToLower(name)
-		if other, ok := byName[key]; ok {
-			return fmt.Errorf("columns %q and %q are equal, or differ only in case, so SQL cannot distinguish them: rename one of them", other, name)
+		if other, ok := byName[key]; ok && other == name {
+			return fmt.Errorf("two columns are named %q, so SQL cannot distinguish them: rename one of them", name)
+		} else if ok {
+			return fmt.Errorf("columns %q and %q differ only in case, so SQL cannot distinguish them: rename one of them", other, name)
 		}
 		byName[key] = name
 	}
