@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/parallel"
-	"github.com/go-partd/partd/tables/internal/rows/sorted"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -133,9 +132,4 @@ func (p *partition) finish(ctx context.Context, err error) error {
 		err = errors.Join(err, f.discard())
 	}
 	return err
-}
-
-// read yields the rows of a bucket.
-func (p *partition) read(ctx context.Context, bucket int) sorted.Batches {
-	return p.buckets.Read(ctx, 0, bucket, p.plain)
 }

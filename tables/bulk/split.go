@@ -166,11 +166,11 @@ func (s *splitter) split(ctx context.Context, rows sorted.Batches, level int) (n
 		}
 	}
 	err = parallel.Each(ctx, slices.Values(small), workers, func(ctx context.Context, bucket int) error {
-		return s.writeBucket(ctx, p.read(ctx, bucket))
+		return s.writeBucket(ctx, p.buckets.Read(ctx, 0, bucket, s.plain))
 	})
 	for _, bucket := range large {
 		if err == nil {
-			_, err = s.split(ctx, p.read(ctx, bucket), level+1)
+			_, err = s.split(ctx, p.buckets.Read(ctx, 0, bucket, s.plain), level+1)
 		}
 	}
 	return n, err

@@ -37,7 +37,7 @@ type eachJob struct {
 	opened int // number of databases opened so far
 }
 
-// errStopped means that the caller of Each stopped.
+// errStopped means that the caller of Each stopped, so that nothing may be yielded any more.
 var errStopped = errors.New("stopped")
 
 // Each divides the rows of inputs into parts, so that all rows whose columns By are equal are in the same part of every
@@ -49,12 +49,8 @@ var errStopped = errors.New("stopped")
 // that wraps [ErrNotPerKey].
 func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) iter.Seq2[array.RecordReader, error] {
 	return func(yield func(array.RecordReader, error) bool) {
-		stopped := false // then, yield must not be called again
-		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool {
-			stopped = !yield(r, nil)
-			return !stopped
-		})
-		if err != nil && !stopped {
+		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool { return yield(r, nil) })
+		if err != nil && !errors.Is(err, errStopped) {
 			yield(nil, eachError(ctx, err))
 		}
 	}
@@ -133,8 +129,8 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 	if err := j.open(); err != nil {
 		return err
 	}
+	defer j.close() // each part has its own database
 	j.db.CancelWith(ctx)
-	defer j.db.Finish()
 	columns, err := j.db.PerKey(j.sql, keyed)
 	if err != nil && !(o.Trust && errors.Is(err, ErrNotPerKey)) {
 		return err
@@ -149,16 +145,17 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
 		}
 	}
-	job, err := j.job()
-	if err == nil {
-		_, _, err = j.db.Describe(job) // before the inputs are read
-	}
+	_, _, err = j.db.Describe(j.job()) // before the inputs are read
 	return err
 }
 
 // addTable adds the table of an input.
 func (j *eachJob) addTable(name string, columns *arrow.Schema) error {
-	t := &boundTable{schema: mainSchema, name: name, allColumns: true, plan: &tables.ScanPlan{}}
+	empty, err := j.files.emptyFile()
+	if err != nil {
+		return err
+	}
+	t := &boundTable{schema: mainSchema, name: name, allColumns: true, plan: &tables.ScanPlan{}, emptyFile: empty}
 	stored := make([]arrow.Field, columns.NumFields())
 	for i, f := range schema.WithoutEncodings(columns).Fields() {
 		to, err := schema.StoredType(f.Type)
@@ -275,10 +272,7 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 	if err := j.open(); err != nil {
 		return nil, err
 	}
-	job, err := j.job()
-	if err != nil {
-		return nil, err
-	}
+	job := j.job()
 	if spills {
 		job.Spills, job.Threads = true, 1
 	}
@@ -291,19 +285,14 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 }
 
 // job returns the job for the current part or, if there is none, for inputs without rows.
-func (j *eachJob) job() (*database.Job, error) {
-	empty, err := j.files.emptyFile()
-	if err != nil {
-		return nil, err
-	}
-	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Paths: []string{empty}}
+func (j *eachJob) job() *database.Job {
+	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Paths: []string{j.files.emptyPath}}
 	for i, t := range j.tables {
-		t.emptyFile = empty
 		job.Paths = append(job.Paths, j.inputPath(i))
 		job.Tables = append(job.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
 		job.Views = append(job.Views, t.view())
 	}
-	return job, nil
+	return job
 }
 
 func (j *eachJob) inputPath(i int) string {

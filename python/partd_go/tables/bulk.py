@@ -66,7 +66,7 @@ def split(
     """
     flags = {
         "by": csv(arguments.names(by, "by")),
-        "output": os.path.abspath(os.path.expanduser(os.fspath(dir))),
+        "output": absolute(dir),
         "to-format": format,
     }
     if memory is not None:
@@ -81,9 +81,14 @@ def split(
     ]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
     if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
-        files = [os.path.abspath(os.path.expanduser(os.fspath(cast("str | os.PathLike[str]", path)))) for path in paths]
+        files = [absolute(cast("str | os.PathLike[str]", path)) for path in paths]
         return _run([*command, "--", *files], flags["output"], None)
     return _run([*command, "--from=arrow", "-"], flags["output"], _reader(data))
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Returns the path for the program, with ~ replaced."""
+    return os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
 def csv(names: Sequence[str]) -> str:

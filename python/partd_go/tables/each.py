@@ -16,7 +16,7 @@ import pyarrow as pa
 from ..errors import Misuse
 from ..frames import As, from_arrow
 from . import arguments
-from .bulk import csv, problem_of, start
+from .bulk import absolute, csv, problem_of, start
 from .server import program
 
 Path = str | os.PathLike[str]
@@ -116,7 +116,7 @@ def _paths(name: str, value: Path | Sequence[Path]) -> list[str]:
     listed = [value] if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(listed, (list, tuple)) or not all(isinstance(path, (str, os.PathLike)) for path in listed):
         raise Misuse(f"input {name} has type {type(value).__name__}: pass paths of files or directories")
-    return [os.path.abspath(os.path.expanduser(os.fspath(cast("Path", path)))) for path in listed]
+    return [absolute(cast("Path", path)) for path in listed]
 
 
 def _statement(command: Sequence[str]) -> pa.RecordBatchReader:

@@ -30,8 +30,10 @@ type jobFlags struct {
 	json     *bool
 }
 
+const minJobMemory = 64 << 20
+
 func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
-	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: 64 << 20}}
+	f := &jobFlags{a: a, memory: cliutil.Size{Bytes: bulk.DefaultMemory, Min: minJobMemory}}
 	f.from = cmd.Flags().String("from", "", "`FORMAT` of the FILEs: csv, tsv, jsonl, parquet or arrow (default: from their names)")
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
 	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more")

@@ -151,8 +151,6 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	return e.report(written, parts)
 }
 
-const minJobMemory = 64 << 20
-
 var inputArgument = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
 // parse sets statement and inputs. The first argument is a statement unless it names an input, which no statement does.

@@ -102,7 +102,7 @@ func Chunks(batches Batches, rows int64) Batches {
 	if rows <= 0 {
 		return batches
 	}
-	return joinParts(batches, func() Counter { return AtMost(rows) }, take.Concat)
+	return joinParts(batches, func() Counter { return AtMost(rows) })
 }
 
 // Blocks joins batches to blocks of at least size bytes, except the last. It calls size after each batch.
@@ -113,16 +113,16 @@ func Blocks(batches Batches, size func() int64) Batches {
 			bytes += util.TotalRecordSize(b)
 			return b.NumRows(), bytes >= size()
 		}
-	}, take.Concat)
+	})
 }
 
 // SmallBatch returns a size for Blocks that joins only small batches. A batch itself takes a kilobyte or more for each
 // column, which can be many times its rows.
 func SmallBatch() int64 { return 64 << 10 }
 
-// joinParts divides batches into parts, and yields, for each part, the result of join for the part's batches. newCount
-// returns the argument of Part for the next part.
-func joinParts(batches Batches, newCount func() Counter, join func([]arrow.RecordBatch) (arrow.RecordBatch, error)) Batches {
+// joinParts divides batches into parts, and yields each part as one batch. newCount returns the argument of Part for the
+// next part.
+func joinParts(batches Batches, newCount func() Counter) Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		parts := NewSplitter(batches)
 		defer parts.Close()
@@ -130,7 +130,7 @@ func joinParts(batches Batches, newCount func() Counter, join func([]arrow.Recor
 			if first, err := parts.Peek(); first == nil && err == nil {
 				return
 			}
-			joined, err := collect(parts.Part(newCount()), join)
+			joined, err := collect(parts.Part(newCount()), take.Concat)
 			if !yield(joined, err) || err != nil {
 				return
 			}
