@@ -50,14 +50,14 @@ type keySizes struct {
 
 var errLimitReached = errors.New("reached the byte limit")
 
-// countKeys adds up the sizes of each key's entries in src, until it has read limit bytes. It
-// appends the encoded spans of the entries to spanBuf, but does not grow spanBuf. If spanBuf is too
-// small, countKeys sets the result's spans.full.
-func countKeys(src segment.Source, limit int64, spanBuf []byte) (*keySizes, error) {
+// countKeys adds up the sizes of each key's entries in src, until it has read limit bytes. It reads
+// src with r, to reuse r's memory. It appends the encoded spans of the entries to spanBuf, but does
+// not grow spanBuf. If spanBuf is too small, countKeys sets the result's spans.full.
+func countKeys(r *segment.EntryReader, src segment.Source, limit int64, spanBuf []byte) (*keySizes, error) {
 	s := &keySizes{spans: spanList{list: spanBuf}}
 	ids := map[string]uint32{}
 	id := uint32(0)
-	err := segment.EachEntry(src, func(e *segment.Entry) error {
+	err := r.Each(src, func(e *segment.Entry) error {
 		if s.total >= limit {
 			return errLimitReached
 		}

@@ -18,8 +18,9 @@ type sealer struct {
 	comp     *segment.Compressor
 	bufs     [2][]byte // buffers to reuse for the next segment
 
-	spans     []byte // memory for spans
-	freeSpans []byte // the unused part of spans
+	entries   segment.EntryReader // its memory is reused for all parts
+	spans     []byte              // memory for spans
+	freeSpans []byte              // the unused part of spans
 
 	file   *dataFile   // file for the next segment
 	rotate atomic.Bool // use a new file, because a merge of segments in file is running
@@ -120,7 +121,7 @@ func (sl *sealer) hotKeys(t *memtable, part int) (*hotPart, error) {
 	// A sample from the start of the part usually shows that no key is hot. Do not sample
 	// unusually large parts, which probably have a hot key.
 	if size < int64(len(t.arena))/64 {
-		sample, err := countKeys(t.source(t.parts[part]), hotSample, nil)
+		sample, err := countKeys(&sl.entries, t.source(t.parts[part]), hotSample, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -132,7 +133,7 @@ func (sl *sealer) hotKeys(t *memtable, part int) (*hotPart, error) {
 		sl.spans = make([]byte, 0, len(t.arena)/64)
 		sl.freeSpans = sl.spans
 	}
-	sizes, err := countKeys(t.source(t.parts[part]), math.MaxInt64, sl.freeSpans)
+	sizes, err := countKeys(&sl.entries, t.source(t.parts[part]), math.MaxInt64, sl.freeSpans)
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,7 @@ var tools = []*tool{
 			"sort":     `partd-tables sort --by "$KEY" --memory "$MB"MiB -o "$OUT"/data.parquet "$IN"`,
 			"list":     `partd-tables each --by "$KEY" --memory "$MB"MiB -o "$OUT"/data.parquet "SELECT $KEY, list(text) AS text FROM t GROUP BY $KEY" t="$IN"`,
 			"join":     `partd-tables each --by key --memory "$MB"MiB -o "$OUT"/data.parquet 'SELECT * FROM l JOIN r USING (key)' l="$LEFT" r="$RIGHT"`,
-			"distinct": `partd-tables each --by key --memory "$MB"MiB -o "$OUT"/data.parquet 'SELECT DISTINCT * FROM l' l="$LEFT" l="$LEFT"`,
+			"distinct": `partd-tables each --by id --memory "$MB"MiB -o "$OUT"/data.parquet 'SELECT DISTINCT * FROM l' l="$LEFT" l="$LEFT"`,
 		},
 	},
 	{

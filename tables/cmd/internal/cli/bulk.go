@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -63,12 +64,12 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	if err != nil {
 		return err
 	}
-	return b.runInputs(ctx, [][]string{paths}, heap, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
+	return b.runInputs(ctx, [][]string{paths}, heap, heap, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
 }
 
-// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. heap is the part of
-// --memory that is in the heap. tempDirs are the directories for temporary files.
-func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap int64, tempDirs string, f func(rows []array.RecordReader) error) error {
+// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. The heap may use heap
+// bytes until the last row was read, and then only heapAfter bytes. tempDirs are the directories for temporary files.
+func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) error {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
 	}
@@ -98,7 +99,13 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap int64,
 		defer rows[i].Release()
 	}
 	last := len(rows) - 1
-	rows[last] = &endNotifier{rows[last], func() { bar.Wait("writing the rows", nil) }}
+	rows[last] = &endNotifier{rows[last], func() {
+		bar.Wait("writing the rows", nil)
+		if heapAfter < heap {
+			cliutil.LimitHeap(heapAfter)
+			debug.FreeOSMemory()
+		}
+	}}
 	err = f(rows)
 	bar.Stop()
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

@@ -122,12 +122,13 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	for i, in := range e.inputs {
 		paths[i] = in.files
 	}
-	heap := e.memory.Bytes/8 + 32<<20 // the rest is for DuckDB
-	if e.statement == "" {
-		heap = e.memory.Bytes
+	heap := e.memory.Bytes
+	heapAfter := heap
+	if e.statement != "" { // DuckDB, which needs the rest of the memory, starts after the rows were read
+		heap, heapAfter = heap*3/4, heap/8+32<<20
 	}
 	written, parts := int64(0), 0
-	err = e.runInputs(ctx, paths, heap, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
+	err = e.runInputs(ctx, paths, heap, heapAfter, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
 		e.read = make([]arrowsafe.Counted, len(rows))
 		for i := range rows {
 			e.read[i].RecordReader = rows[i]
