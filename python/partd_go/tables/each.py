@@ -77,7 +77,7 @@ def each(
 
     For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
     the first argument, several as keyword arguments. They are tables of the library as_: "pandas", "polars" or "arrow".
-    All rows of a key are in the same part. A part with more than one key has at most `memory`/8 bytes in Arrow's format.
+    All rows of a key are in the same part. A part with several keys has at most `memory`/8 bytes in Arrow's format.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; the
     default depends on memory. Temporary files are in $TMPDIR. To end early, delete the reader or iterator.

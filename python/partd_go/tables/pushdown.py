@@ -157,7 +157,7 @@ def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
             r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", schema_text, re.MULTILINE
         )
         names = {name for kind, name in words if kind == "field_ref"}
-        # The text cannot be parsed if a column name contains a line break, which changes the number of lines, or a quote.
+        # The text cannot be parsed if a column name contains a quote, or a line break, which adds a line.
         if len(schema_text.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any(
             "'" in name for name in names
         ):
