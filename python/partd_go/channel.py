@@ -74,7 +74,7 @@ class Channel:
     def close(self) -> None:
         """Ends the session, which takes at most two seconds, and closes the connection."""
         if self.link and self.changes:
-            with contextlib.suppress(OSError, EOFError, Error):  # if the server cannot be told, the session expires
+            with contextlib.suppress(OSError, EOFError, Error):  # if the message is lost, the session expires later
                 self.link.deadline = time.monotonic() + 2
                 self.link.send(wire.END_SESSION, session=self.changes.session.id, wants_reply=False)
         self.changes = None

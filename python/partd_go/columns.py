@@ -138,7 +138,7 @@ def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
 
 
 def _zone(library: str, name: str) -> Any:
-    """Returns the time zone to which Arrow gives this name, as an object of the given library."""
+    """Returns the time zone with this Arrow name, as an object of the given library."""
     fixed = re.fullmatch(r"([+-])(\d\d):(\d\d)", name)
     minutes = int(f"{fixed[1]}1") * (int(fixed[2]) * 60 + int(fixed[3])) if fixed else 0
     if library == "zoneinfo":

@@ -52,7 +52,7 @@ class Runnable(Protocol):
 
 
 class _Changed(Exception):
-    """A result's hash differs from the one in the keys of later stages."""
+    """A result's hash differs from the hash that is part of the keys of later stages."""
 
 
 class Run:

@@ -289,7 +289,7 @@ class Tables(Operations, Shown):
                 return reply
             except BaseException:
                 with contextlib.suppress(pa.ArrowException, OSError):  # the connection may be broken
-                    writer.write_metadata(_ABANDONED)  # otherwise the server would commit the rows so far
+                    writer.write_metadata(_ABANDONED)  # without this, the server would commit the rows received so far
                 writer.close()  # raises the server's error, if there is one
                 raise
 

@@ -163,8 +163,8 @@ class Connection:
 
     def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
         """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.
-        If a change may already have been applied, it does so only if is_idempotent is true, because then the server
-        does not apply the change twice."""
+        If a change may already have been applied, it runs call again only if is_idempotent is true, because then the
+        server does not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
             connections_before = len(self._flights)
             try:

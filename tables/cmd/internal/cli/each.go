@@ -212,7 +212,7 @@ func (e *eachCommand) parseBy() error {
 	}
 	for _, in := range e.inputs {
 		if len(in.by) == 0 {
-			return cliutil.Usagef("--by is required: name the key columns, or those of input %s by --by %s=COLUMNS", in.name, in.name)
+			return cliutil.Usagef("--by is required: name the key columns, or write --by %[1]s=COLUMNS for the input %[1]s", in.name)
 		}
 		if len(in.by) != len(e.inputs[0].by) {
 			return cliutil.Usagef("--by names %d columns of input %s, but %d of input %s: name the same number for each input", len(e.inputs[0].by), e.inputs[0].name, len(in.by), in.name)

@@ -133,7 +133,7 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
 	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
 	cliutil.Must(fl.MarkHidden("maintain-every"))
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table from the REST catalog, write the table's small appends to files if its newest version is at least this `DURATION` old; 0 means always")
 }
 
 func (c *serveConfig) checkLimits() error {
