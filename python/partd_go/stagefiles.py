@@ -41,9 +41,9 @@ class Kept(NamedTuple):
 
 class Directory:
     """Keeps results as files, in one directory per stage. A result's file is named
-    KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT. Once the result is removed, an empty file is named
-    KEY[-EXPIRES][.HASH].removed. EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden files.
-    """
+    KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT. If only the hash of a removed result is kept, the name of an empty file holds
+    it: KEY[-EXPIRES][.HASH].removed. EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden
+    files."""
 
     def __init__(self, base: Path):
         self.base = base

@@ -12,7 +12,8 @@ from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
 # Groups of types. fit_types casts a column of new rows to the item's type only if both types are in the same group of
-# _MEASURES. widened_fields widens a column of the item only within a group of _WIDENABLE, or from integers to float64.
+# _MEASURES, or if the new column has the null type. widened_fields widens a column of the item only within a group of
+# _WIDENABLE, or from integers to float64.
 _MEASURES = (
     (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     (pa.types.is_timestamp,),

@@ -440,7 +440,7 @@ class Tables(Operations, Shown):
         """Returns the rows that changed between an earlier state of a table and its current state, or another state
         that version, at or snapshot selects. A row that was added and removed in between does not appear.
 
-        The argument since is the version or the time of the earlier state, or since_snapshot is the name of a snapshot.
+        The earlier state is selected by since, a version or a time, or by since_snapshot, the name of a snapshot.
         Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
         The columns in keys identify rows, so that updates can be recognized; the default is the table's time and key
         columns.
