@@ -36,7 +36,7 @@ def _to_arrow(table: Any) -> pa.Table:
     kind = type(table).__module__.partition(".")[0]
     if kind == "pandas" and not hasattr(table, "columns"):
         raise Misuse(f"a value of type {type(table).__name__}: convert it to a DataFrame, for example with to_frame()")
-    # Store a RangeIndex as a column: each appended piece has its own range, and the ranges of all pieces are not one
+    # Store a RangeIndex as a column: each appended piece has its own range, and together these ranges do not form one
     # range.
     arrow = to_arrow(table, store_range_index=True)
     if kind not in ("pandas", "polars"):
@@ -119,7 +119,7 @@ def _unify(schemas: list[pa.Schema], key: Key) -> pa.Schema:
 
 
 def _common(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Returns a type that can represent all values of a and b without change, or None if there is none."""
+    """Returns a type that can represent all values of a and b without change, or None if no such type exists."""
     if a.equals(b) or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -164,9 +164,8 @@ def _retype(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
 
 
 def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
-    orders = [
-        chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)
-    ]  # in pieces without the column, the dictionary is empty
+    # A piece without the column has an empty dictionary.
+    orders = [chunk.dictionary for chunk in column.chunks if len(chunk.dictionary)]
     for order in orders[1:]:
         if not order.equals(orders[0]):
             raise SchemaMismatch(
@@ -176,15 +175,15 @@ def _check_order(column: pa.ChunkedArray, name: str, key: Key) -> None:
 
 
 class Arrow(Generic[T]):
-    """Stores tables in a store, such as a Client. Tables appended to one key are read as one table.
+    """Stores tables through a Client or another store. Tables appended to one key are read as one table.
 
         with Client("tcp://localhost:7000") as store:
             tables = Arrow(store, kind="pandas")
             tables.append({"trades": frame})
             frame = tables.get("trades")
 
-    kind is the library of the tables that get returns, one of KINDS; the default is the
-    library of a key's first table. compression is "lz4" or "zstd" (default: none).
+    kind is the library whose tables get() returns: "pyarrow", "pandas" or "polars". The default
+    is the library of a key's first table. compression is "lz4" or "zstd" (default: none).
     """
 
     @overload

@@ -74,7 +74,7 @@ class Channel:
     def close(self) -> None:
         """Ends the session, which takes at most two seconds, and closes the connection."""
         if self.link and self.changes:
-            with contextlib.suppress(OSError, EOFError, Error):  # the session then expires by itself
+            with contextlib.suppress(OSError, EOFError, Error):  # if the message is lost, the session expires later
                 self.link.deadline = time.monotonic() + 2
                 self.link.send(wire.END_SESSION, session=self.changes.session.id, wants_reply=False)
         self.changes = None
@@ -91,7 +91,7 @@ class Channel:
             session = self.changes.session if self.changes else None
             link = self.link_class(self.settings, self.address, self.deadline, session)
             if self.changes and not self.changes.is_persistent and link.instance != self.instance:
-                self.changes = None  # the session ended with the server
+                self.changes = None  # the server was restarted, which ended the session
             self.link, self.instance = link, link.instance
         self.link.deadline = self.deadline
         if self.changes and self.changes.has_abandoned:
@@ -192,9 +192,8 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            changes.next += (
-                1  # increment before anything else: after an interrupt, the number would otherwise be reused
-            )
+            # Increment at once: after an interrupt between these lines, the next change would reuse the number.
+            changes.next += 1
 
         for _ in range(3):
             try:
@@ -229,8 +228,8 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> NumberedSession:
-        """Returns the session, after opening one if necessary. It first tells the server which pops' results the server
-        may discard."""
+        """Returns the session, after opening one if necessary. It first tells the server which pops have been received,
+        so that the server can discard their results."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)
@@ -243,7 +242,7 @@ class Channel:
 
     def _finish_abandoned(self, link: Link, changes: NumberedSession) -> None:
         """Sends an empty change with the abandoned change's number, so that the server can no longer apply the
-        abandoned one. If the server has already applied it, the server replies SESSION_REUSED."""
+        abandoned one. If it has already applied the abandoned change, it replies SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)
@@ -271,9 +270,8 @@ class Channel:
             requested = encoded[len(values) : len(values) + min(count, limit)]
             received = self.repeat(wire.GET, lambda link: self._get_some(link, requested))  # noqa: B023
             values += received
-            count = 4 * len(
-                received
-            )  # the server returns as many values as fit into a reply, so ask for a few times as many
+            # A reply holds only the values that fit, so next ask for four times the number just received.
+            count = 4 * len(received)
         return values
 
     def _get_some(self, link: Link, keys: list[bytes]) -> list[bytes]:

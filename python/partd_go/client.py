@@ -51,8 +51,8 @@ class Client:
     files with the client's certificate and its key, and tls_name is the name that the server's certificate must have
     if it is not HOST.
 
-    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits an attempt to
-    connect, and retry_for how long a call tries to reconnect.
+    All times are in seconds. timeout limits each call; None means no limit. connect_timeout limits each attempt to
+    connect. retry_for limits how long a call keeps trying to reconnect.
 
     If python_server is true, the client uses the protocol of the server in the Python package partd, which partd-server
     understands too. In this protocol, a change whose reply was lost raises UnknownOutcome, missing operations raise

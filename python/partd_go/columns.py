@@ -1,12 +1,12 @@
 """Converts pandas columns to Arrow arrays and back. Every value comes back equal, or the column is rejected.
 
-A column's note (a dict) records properties that the array's type does not express. Its "as" says how to convert the
-array back:
+A column's note (a dict) records properties that the array's type does not express. The note's entry "as" says how to
+convert the array back:
 
 category  a categorical; "of" is the note of its categories; "values" has the categories if the array has no dictionary
-sparse    a sparse array; "of" is the note of the dense array, "fill" its fill value
+sparse    a sparse array; "fill" is its fill value; "of" is the note of the array's dense form, which is stored
 dtype     "dtype" is the name of the pandas dtype
-zone      times in a zone, which is an object of the library "of"
+zone      times with a time zone; "of" is the library of the zone object
 json      lists and dicts, stored as JSON
 object    Python objects; "of" is "tuple" if all are tuples, and "pandas" if all are Timestamps or Timedeltas
 arrow     pandas' ArrowDtype; "indices" and "ordered" describe a dictionary
@@ -36,7 +36,7 @@ _MASKED = {
     pa.type_for_alias(f"{'u' * sign}int{size}"): f"{'U' * sign}Int{size}" for sign in (0, 1) for size in (8, 16, 32, 64)
 }
 _MASKED |= {pa.float32(): "Float32", pa.float64(): "Float64", pa.bool_(): "boolean"}
-_MAX_DICTIONARY_BYTES = 48 << 10  # tables keep a column's dictionary if it is at most 64 KiB, including Arrow's framing
+_MAX_DICTIONARY_BYTES = 48 << 10  # tables keep dictionaries of up to 64 KiB, which includes Arrow's framing
 _PLAIN = (datetime.date, decimal.Decimal, bytes)  # Arrow returns values of these types as the same type
 _ZONE_LIBRARIES = ("zoneinfo", "dateutil", "pytz")
 _NULLS = {"nan": np.nan, "NA": pd.NA, "NaT": pd.NaT, "decimal": decimal.Decimal("NaN")}
@@ -57,7 +57,7 @@ def to_array(values: Any, nested: bool = False, keep_dictionaries: bool = True) 
 
 
 def _are_sorted_values(dtype: pd.CategoricalDtype, codes: np.ndarray) -> bool:
-    """Reports whether values are unordered and not null, and the categories are the sorted set of these values."""
+    """Reports whether a categorical is unordered, without nulls, and has exactly its sorted values as categories."""
     return (
         not dtype.ordered
         and dtype.categories.is_monotonic_increasing
@@ -138,7 +138,7 @@ def _from_zoned_times(times: Any) -> tuple[pa.Array, Note]:
 
 
 def _zone(library: str, name: str) -> Any:
-    """Returns the zone that Arrow calls by this name, as an object of a library."""
+    """Returns the time zone with this Arrow name, as an object of the given library."""
     fixed = re.fullmatch(r"([+-])(\d\d):(\d\d)", name)
     minutes = int(f"{fixed[1]}1") * (int(fixed[2]) * 60 + int(fixed[3])) if fixed else 0
     if library == "zoneinfo":

@@ -1,9 +1,9 @@
 """Converts pandas and polars tables to Arrow and back.
 
-Every value comes back equal, in every process. If a column cannot be restored, the table is rejected with the name and
-the type of the column. Notes (dicts in the metadata) record properties that Arrow's types do not express. A column's
-note is in the column's metadata, so that it stays with the column when columns are added, merged or renamed. The
-frame's note is in the schema's metadata.
+Every value comes back equal, in every process. If a column cannot be restored, the table is rejected, with an error
+that names the column and its type. Notes (dicts in the metadata) record properties that Arrow's types do not express.
+A column's note is in the column's metadata, so that the note stays with the column when columns are added, merged or
+renamed. The frame's note is in the schema's metadata.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ def _value_kind(note: dict[str, Any]) -> str:
 
 
 def from_arrow(table: pa.Table, as_: As, *, nested: bool = False) -> Any:
-    """Converts the table to the library as_. For pandas, JSON is parsed if nested is true."""
+    """Returns the table as a table of the library as_. For pandas, JSON columns are parsed if nested is true."""
     if as_ == "arrow":
         return table
     if as_ == "polars":
@@ -242,7 +242,7 @@ def _to_pandas(table: pa.Table, nested: bool) -> Any:
     if note.get("index"):
         frame.index = frame.index.astype(note["index"])
     for level in pandas_metadata.get("index_columns", []):
-        # The index is a RangeIndex. pyarrow loses its name if appends have changed its length.
+        # pyarrow loses the name of a RangeIndex if appends have changed the number of rows.
         if isinstance(level, dict) and frame.index.name is None:
             frame.index.name = level["name"]
     if "names" in note:

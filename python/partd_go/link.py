@@ -213,9 +213,8 @@ class Link:
                 return flags, size
             body = self._read(size)
             if body.startswith(b"\x04PING"):
-                pong = (
-                    b"\x04PONG" + body[7:23]
-                )  # the ping's context, which a pong repeats, follows 2 bytes of time to live
+                # A pong repeats the ping's context, which follows the name (5 bytes) and the time to live (2 bytes).
+                pong = b"\x04PONG" + body[7:23]
                 self._write([bytes([_COMMAND, len(pong)]), pong])
 
     def receive(self, op: int, number: int) -> Reply:

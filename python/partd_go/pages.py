@@ -39,14 +39,14 @@ class Namespace(NamedTuple):
     last_used: int  # seconds since 1970
 
 
-_ITEM = struct.Struct("<BQIH")  # a chunk's header: whether it is the key's last, its offset and size, key size
+_ITEM = struct.Struct("<BQIH")  # a chunk's header: whether it is the last of its key, offset, size, size of the key
 
 
 def pages(
     settings: Settings, address: Address, timeout: float | None, op: int, body: bytes, parse: Callable[[bytes], list[T]]
 ) -> Iterator[T]:
     """Yields the items in a listing. A thread fetches one page ahead. While the caller is not reading, the thread keeps
-    the listing open at the server."""
+    the listing open on the server."""
     channel = Channel(settings, address)
     channel.deadline = None if timeout is None else time.monotonic() + timeout
     process = os.getpid()

@@ -37,7 +37,7 @@ __all__ = ["AllSyncFailed", "Conflict", "NoResourceAvailable", "NotFound", "Pull
 _CAUSE = re.compile(r'^.*?pull: \w+ "(?:[^"\\]|\\.)*": ', re.S)  # the text before an error's cause
 _REFUSED = re.compile(
     '(?<!manifest.s )column "|the name |the time column|no time column|two rows have the time'
-)  # causes that the caller can change
+)  # causes that the caller can correct
 
 
 class SyncFailed(Error, ConnectionError):
@@ -141,8 +141,8 @@ class PullFrame(SharedProcess, Shown):
 
     def load(self, name: str, start: datetime | None = None, end: datetime | None = None) -> pandas.DataFrame:
         """Returns a table's rows from start to end, both inclusive, as a DataFrame ordered by time. None means no
-        limit. It first fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if there
-        is no such table, and SyncFailed if no other node could supply the rows."""
+        limit. load() first fetches missing rows from other nodes. Times without a zone are in UTC. Raises NotFound if
+        there is no such table, and SyncFailed if no other node could supply the rows."""
         import pandas as pd
 
         flags = ["--format=arrow"]
@@ -219,7 +219,7 @@ class PullFrame(SharedProcess, Shown):
 
 
 def _note(field: pa.Field) -> dict[str, Any]:
-    """Returns a column's note. The note for an unnamed index has the key unnamed."""
+    """Returns a column's note. The note for an unnamed index has the key "unnamed"."""
     note: dict[str, Any] = json.loads((field.metadata or {}).get(NOTE, b"{}"))
     return note
 

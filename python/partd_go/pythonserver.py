@@ -72,7 +72,7 @@ class PythonLink(Link):
 
     def wait_for_ack(self, op: int) -> None:
         """Waits for the server's ack. If a request fails, the Go program partd-server sends an error message before
-        it."""
+        the ack."""
         reply = self.read_message(1)
         error = None
         if reply[0].startswith(b"error: "):

@@ -38,7 +38,7 @@ _RUN_SHARED = f"({_RUN}) &"  # outlives the process that started it
 
 def find(program: str, directory: Path | None = None, wheel: str = "partd-go", script: str | None = None) -> str:
     """Returns the path of a program: in directory (default: this wheel's directory), or else on the PATH. script is the
-    wheel's own script with this name, which only starts the program."""
+    wheel's own script with this name, which only starts the program, and so is not returned."""
     wheel_path = (directory or _BIN) / (program + (".exe" if sys.platform == "win32" else ""))
     path = str(wheel_path) if os.access(wheel_path, os.X_OK) else shutil.which(program)
     if path is None or (script and os.path.realpath(path) == os.path.realpath(script)):

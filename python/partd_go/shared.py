@@ -1,7 +1,7 @@
 """Connects to a server that all of this user's processes on this machine share, and starts it if it is not running.
 
 The files of a server called NAME are in its directory: .NAME contains the path of the server's Unix socket. .NAME.lock
-is locked while a process connects. If only one server can have the directory open, it keeps .NAME.alive locked.
+is locked while a process connects. If only one server can have the directory open, the server keeps .NAME.alive locked.
 """
 
 from __future__ import annotations
@@ -50,9 +50,8 @@ class SharedProcess(Process):
                 try:
                     self._reconnect()
                 finally:
-                    fcntl.flock(
-                        lock, fcntl.LOCK_UN
-                    )  # while a forked process has the file open, closing it does not unlock it
+                    # Closing the file does not unlock it while a forked process has it open.
+                    fcntl.flock(lock, fcntl.LOCK_UN)
         except Error:
             raise
         except OSError as error:

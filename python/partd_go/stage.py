@@ -225,8 +225,8 @@ def stage(
         def clean(raw_file):
             return pandas.read_csv(raw_file).dropna()
 
-    inputs are the files and stages on which the function depends. It gets each of them as a keyword argument: the path
-    of a file, or the result of a stage.
+    inputs are the files and stages on which the function depends. The function gets each of them as a keyword argument:
+    the path of a file, or the result of a stage.
 
     If cache is true, the result is kept in cache_dir, or else in the directory of set_directory(). A DataFrame or
     Series is kept as Parquet if that preserves it exactly, and any other value as a pickle. format forces "parquet" or

@@ -89,7 +89,7 @@ class Code:
         if inputs := getattr(type(v), "_stage_inputs", None):
             self.value("inputs", inputs(v))  # v is a stage that the hashed function calls
         if not isinstance(v, (types.FunctionType, type)) and not _is_user_module(type(v).__module__):
-            v = getattr(v, "__wrapped__", v)  # the function in a stage or in a functools cache
+            v = getattr(v, "__wrapped__", v)  # the function that a stage or a functools cache wraps
         self.add(name, type(v).__qualname__)
         if isinstance(v, (types.FunctionType, type)) and not _is_user_code(v):
             self.library(v.__module__, v.__qualname__)
@@ -334,15 +334,15 @@ def record_sources(file: str) -> None:
             node = _NoDocstrings().visit(copy.deepcopy(found[0]))
             for decorator in getattr(node, "decorator_list", ()):
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).rpartition(".")[2] == "stage":
-                    decorator.keywords = [
-                        keyword for keyword in decorator.keywords if keyword.arg != "ttl"
-                    ]  # ttl does not affect the result
+                    # The argument ttl does not affect the result.
+                    decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "ttl"]
             _sources[code] = _Source(ast.dump(node), set(_attribute_paths(node)), list(_imports(node)))
 
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    for node in ast.walk(tree):  # the walk reaches a.b.c before its part a.b, which seen then excludes
+    # The walk reaches a.b.c before its part a.b. By then, the node a is in seen, so a.b is skipped.
+    for node in ast.walk(tree):
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):
             attributes.insert(0, node.attr)

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 from .stageformats import read, sync
 
 _RESULT = re.compile(r"([0-9a-f]{64})(?:-(\d+))?(?:\.([0-9a-f]{8}))?(?:\.([0-9a-f]{64}))?\.\w+")
-_REMOVED = ".removed"  # suffix of the empty files that hold the hashes of removed results
+_REMOVED = ".removed"  # suffix of the empty files whose names record the hashes of removed results
 
 
 class Damaged(Exception):
-    """A kept result has another checksum, or the disk cannot read it."""
+    """A kept result does not match its checksum, or it cannot be read from disk."""
 
 
 class Kept(NamedTuple):
@@ -33,15 +33,16 @@ class Kept(NamedTuple):
     made: float
     expires: float  # math.inf means never
     bytes: int
-    at: Any = None  # the path of the result's file or, at a partd-server, the result itself
+    at: Any = None  # the path of the result's file or, on a partd-server, the result itself
     why: str = ""  # why it was removed
-    content: str = ""  # the hash of the result, if the format determines its value
+    content: str = ""  # the hash of the result; "" if equal bytes can have different values, as in a pickle
     removed: bool = False  # whether only the hash is kept
 
 
 class Directory:
-    """Keeps results as files, in one directory per stage. Their names are KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT, where
-    EXPIRES is in milliseconds since 1970, and KEY[-EXPIRES][.HASH].removed. Locks and unfinished results are hidden
+    """Keeps results as files, in one directory per stage. A result's file is named
+    KEY[-EXPIRES].CHECKSUM[.HASH].FORMAT. If only the hash of a removed result is kept, the name of an empty file holds
+    it: KEY[-EXPIRES][.HASH].removed. EXPIRES is in milliseconds since 1970. Locks and unfinished results are hidden
     files."""
 
     def __init__(self, base: Path):
@@ -78,9 +79,8 @@ class Directory:
     def put(self, stage: str, key: str, expires: float, written: Path, content: str) -> None:
         with open(written, "rb") as file:
             path = self._path(stage, key, expires, f".{_checksum(file, key)}", content, written.suffix)
-        os.utime(
-            written, (now := time.time(), now)
-        )  # a file server's clock may differ from the clock of this machine, which decides about expiry
+        # This machine's clock decides about expiry, and a file server's clock may differ.
+        os.utime(written, (now := time.time(), now))
         os.replace(written, path)
         for old_path in path.parent.glob(f"{key}*"):
             if old_path != path:
@@ -95,8 +95,8 @@ class Directory:
         return (kept for path in self.base.glob("*/*") if (kept := _parse(path)))
 
     def remove(self, kept: Kept, keep_hash: bool = False) -> bool:
-        """Removes a result, unless it has been replaced, and reports whether it did. The caller must hold the key's
-        lock."""
+        """Removes a result unless it has been replaced, and reports whether it was removed. The caller must hold the
+        key's lock."""
         if _parse(kept.at) != kept:
             return False
         if keep_hash:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from .stageshared import InStore, InTables
     from .tables import Tables
 
-# number of a key's first digits; they depend only on the stage's name, input names and arguments, not on code or files
+# The first IDENTITY digits of a key depend only on the stage's name, input names and arguments. The next PART digits
+# depend only on the code, and the PART digits after them only on the contents of the raw files.
 IDENTITY = 16
-PART = 8  # number of digits that depend only on the code; as many follow for the raw files' contents
+PART = 8
 _UNFINISHED = re.compile(r"\.([0-9a-f]{64})(?:-.*|\.lock)")
 
 _directory: Path | None = None
@@ -37,7 +38,7 @@ def set_directory(
     $PARTD_STAGES or, if that is not set, ~/.partd_stages.
 
     If tables is given, results are kept in a bucket of these tables, which nothing else should use. If store is given,
-    they are kept at its partd-server, under keys that begin with "pystage/". In both cases, the directory holds only
+    they are kept on its partd-server, under keys that begin with "pystage/". In both cases, the directory holds only
     locks and temporary files.
     """
     global _directory, _shared
@@ -67,9 +68,9 @@ def storage_of(path: str | os.PathLike[str] | None) -> tuple[Directory, Director
 
 
 def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = math.inf) -> list[Kept]:
-    """Removes old results of stages, and returns them. The attribute why of each says why: "expired"; "superseded" by a
-    newer result of the same stage, input names and arguments; or "over max_bytes". If all results together have more
-    than max_bytes bytes, the oldest are removed.
+    """Removes old results of stages, and returns them. The attribute why of a result is the reason: "expired";
+    "superseded" by a newer result of the same stage, input names and arguments; or "over max_bytes". If all results
+    together have more than max_bytes bytes, the oldest are removed.
 
     The hashes of results over max_bytes are kept, so that later stages still know their keys. Temporary files of killed
     processes are removed too. gc does not wait: it skips results that a process is computing.
@@ -79,9 +80,8 @@ def gc(directory: str | os.PathLike[str] | None = None, *, max_bytes: float = ma
     total, now, (local, storage) = 0, time.time(), storage_of(directory)
     for kept in sorted(storage.all(), key=lambda kept: (kept.made, not kept.removed), reverse=True):
         first = newest.setdefault((kept.stage, kept.key[:IDENTITY]), kept)
-        is_superseded = first is not kept and not (
-            kept.removed and first.key == kept.key
-        )  # a killed gc leaves a result and its hash
+        # The hash of a removed result is not superseded by the result itself: a killed gc can leave both.
+        is_superseded = first is not kept and not (kept.removed and first.key == kept.key)
         reason = "expired" if kept.expires <= now else "superseded" if is_superseded else ""
         if keep_hash := not reason:
             total += kept.bytes

@@ -52,7 +52,7 @@ class Runnable(Protocol):
 
 
 class _Changed(Exception):
-    """A result's hash differs from the one in the keys of later stages."""
+    """A result's hash differs from the hash that is part of the keys of later stages."""
 
 
 class Run:
@@ -89,8 +89,8 @@ class Run:
             except _Changed:
                 self.begin()
         raise RuntimeError(
-            f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise its "
-            "ttl, or stop what removes it"
+            f"{self.target.name}: a result of its ancestors changed in each of {_MAX_ATTEMPTS} attempts: raise the "
+            "ttl of the ancestors, or stop the program that removes their results"
         )
 
     def hash_inputs(self, s: Runnable, call: inspect.BoundArguments) -> None:
@@ -161,7 +161,7 @@ class Run:
     def explain(self) -> list[Step]:
         unknown: set[Runnable] = set()  # stages whose keys or results are unknown until they or their ancestors run
         steps: dict[Runnable, Step] = {}
-        needed = {self.target: "runs"}  # whether the stages that need a result run, or may run
+        needed = {self.target: "runs"}  # by stage: whether a stage that needs its result "runs" or "may run"
         for s in self.inputs:
             if names := [ancestor.name for ancestor in s.ancestors.values() if ancestor in unknown]:
                 steps[s] = Step(s.name, "may run", f"if the result of {' or '.join(names)} differs")
@@ -188,7 +188,7 @@ class Run:
         return list(steps.values())
 
     def why(self, s: Runnable) -> str:
-        """Says why a stage runs, by comparing its key with the newest one of the same name, input names and
+        """Says why a stage runs, by comparing its key with the newest key that has the same name, input names and
         arguments."""
         key = self.key(s)
         same = [
@@ -202,9 +202,8 @@ class Run:
         parts = "its code", "a raw file", "an ancestor's result"
         ends = IDENTITY, IDENTITY + PART, IDENTITY + 2 * PART, len(key)
         changed = [part for part, start, end in zip(parts, ends, ends[1:]) if old[start:end] != key[start:end]]
-        return (
-            f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"
-        )  # the last digits depend on everything
+        # The last digits depend on everything, so they give the reason only if the digits before them are unchanged.
+        return f"{' and '.join(changed[:-1] or changed)} changed" if old != key else "its result expired"
 
     def result(self, s: Runnable) -> Any:
         result = self.value(s)
@@ -270,8 +269,8 @@ class Run:
 
     def load(self, storage: Any, s: Runnable, locked: bool = False) -> bool:
         """Reads the kept result of s into self.results. Returns False if there is no usable result, for example because
-        it has expired, was removed or is damaged. A damaged result is removed, with a warning, but only if locked says
-        that the caller holds the key's lock."""
+        it has expired, was removed or is damaged. If locked is true, the caller must hold the key's lock, and a damaged
+        result is removed, with a warning."""
         stored = self.find(s)
         if stored is None or stored.removed:
             return False

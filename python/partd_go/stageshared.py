@@ -1,4 +1,4 @@
-"""Keeps results of stages in storage that other users share: in tables, or at a partd-server.
+"""Keeps results of stages in storage that other users share: in tables, or on a partd-server.
 
 Shared results may be damaged or hostile. So a stage reads a result in the format that its own code asks for, never in
 one that the result names."""
@@ -168,7 +168,7 @@ def _parse_info(text: Any, key: str, at: Any = None) -> Kept | None:
 
 def _result(data: bytes | memoryview, kept: Kept, format: str | None, url: str) -> Any:
     """Returns the result in data, which consists of a checksum and the result in the stage's format. Raises Corrupt if
-    the checksum, or the hash in kept, differs, or if the result cannot be read."""
+    the result does not match the checksum or kept.content, or if the result cannot be read."""
     try:
         payload = memoryview(data)[_SUM:]
         if hashlib.sha256(payload).digest() != data[:_SUM]:

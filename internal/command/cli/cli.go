@@ -99,13 +99,14 @@ and blosc. Always read a store with the prefixes that it was written with.
 
 Files are CSV, TSV, JSON lines and text. For Parquet and Arrow, use the separate
 program partd-tables: put "partd-tables convert FILE.parquet |" before a command
-on files, and let the command read its output with "--format csv -".`
+on files, and let that command read standard input with "--format csv -".`
 
 var env = &cliutil.Env{
-	Prefix:     "PARTD_",
-	Excludes:   map[string][]string{"append": {"replace"}, "replace": {"append"}},
-	Ignored:    []string{"PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
-	PerCommand: []string{"group top"}, // PARTD_TOP, the number of keys that stat shows, must not limit groups
+	Prefix:   "PARTD_",
+	Excludes: map[string][]string{"append": {"replace"}, "replace": {"append"}},
+	Ignored:  []string{"PARTD_SERVER_", "PARTD_TABLES_", "PARTD_TOKEN", "PARTD_TEST_", "PARTD_REQUIRE_ALL"},
+	// PARTD_TOP sets stat's --top, the number of keys that stat shows. It must not also set group's --top.
+	PerCommand: []string{"group top"},
 }
 
 // Root returns the commands, for manual pages.
@@ -114,7 +115,7 @@ func Root() *cobra.Command { return newRoot(&app{name: "partd"}) }
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd",
-		Short: "Split large files by key into a store, and read it back",
+		Short: "Split large files by key into a store, and read them back",
 		Long:  rootHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
   partd keys

@@ -174,7 +174,7 @@ func (w *watch) read(ctx context.Context, store partd.Partd) (r watchRecord, err
 	if b := &w.previous; !b.Time.IsZero() {
 		seconds := r.Time.Sub(b.Time).Seconds()
 		r.BytesPerSecond = float64(r.Bytes-b.Bytes) / seconds
-		if r.Changes >= b.Changes { // otherwise the server was restarted
+		if r.Changes >= b.Changes { // a restarted server counts from 0
 			r.ChangesPerSecond = float64(r.Changes-b.Changes) / seconds
 		}
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// WarnFileLimit logs a warning if the process may open too few files for all connections that a server
-// accepts and for otherFiles files.
+// WarnFileLimit logs a warning if the system's limit on open files is too low for maxConnections connections
+// of a server and otherFiles files.
 func WarnFileLimit(log *slog.Logger, maxConnections, otherFiles int) {
 	need := maxConnections + otherFiles
 	if limit := vfs.OpenFileLimit(); limit > 0 && limit < need {

@@ -16,8 +16,8 @@ import (
 )
 
 // NewHealth returns the command that asks a running server for its health, for containers without
-// curl. The default address is the value of the first of the server's own address flags that is
-// set, such as --http.
+// curl. flags names the server's own address flags, such as "http". By default, the command asks at
+// the address in the first of these flags that is set.
 func NewHealth(out io.Writer, program string, flags ...string) *cobra.Command {
 	var live bool
 	var ca string

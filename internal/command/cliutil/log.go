@@ -21,7 +21,8 @@ const (
 )
 
 // rateLimited is a handler that drops warnings and errors that exceed the rate. It never drops
-// messages of lower levels. The handlers that WithAttrs and WithGroup return share its buckets.
+// messages of lower levels. The handlers that WithAttrs and WithGroup return share the buckets of
+// the original handler.
 type rateLimited struct {
 	slog.Handler
 	warnings, errors *bucket
@@ -29,7 +30,7 @@ type rateLimited struct {
 
 type bucket struct {
 	limiter *rate.Limiter
-	dropped atomic.Int64 // messages dropped since the last allowed one
+	dropped atomic.Int64 // number of messages dropped since the last allowed one
 }
 
 func newBucket() *bucket { return &bucket{limiter: rate.NewLimiter(perSecond, maxBurst)} }

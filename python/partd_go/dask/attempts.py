@@ -25,8 +25,8 @@ class Damaged(ValueError):
 
 
 def when_space(write: Callable[[], T]) -> T:
-    """Returns the result of write(). While a disk is full, it calls write again, for up to a minute. Before that, one
-    of several servers may already have applied the write, so readers must skip whatever was written twice."""
+    """Returns the result of write(). While a disk is full, it calls write again, for up to a minute. When a call fails,
+    one of several servers may already have applied the write, so readers must skip whatever was written twice."""
     deadline = time.monotonic() + _SPACE_WAIT
     while True:
         try:

@@ -70,8 +70,8 @@ def _form(array: Any) -> str:
     """Returns the form in which an array is stored:
 
     plain   the bytes of a NumPy array
-    code    the codes of a categorical, like plain
-    time    the integers of zoned times and of periods, like plain
+    code    the codes of a categorical, stored as in plain
+    time    the integers of times with a zone, or of periods, stored as in plain
     arrow   the Arrow array to which the type converts itself
     text    strings and None
     pickle  each value pickled
@@ -153,7 +153,7 @@ def layout_of(df: pd.DataFrame) -> Layout:
     if isinstance(df.index, pd.RangeIndex):
         empty.index = pd.Index([], dtype=np.int64, name=df.index.name)
     elif df.index.nlevels > 1:
-        # Use the type of the stored values, which can differ from the level's type if some are missing.
+        # Use the type of the stored values, which can differ from the level's type if some values are missing.
         levels = [df.index.get_level_values(i)[:0] for i in range(df.index.nlevels)]
         empty.index = pd.MultiIndex.from_arrays(levels, names=df.index.names)
     return Layout(empty, [_form(a) for a in _arrays(df)])
@@ -214,9 +214,8 @@ def _reordered(records: np.ndarray[Any, Any], order: np.ndarray[Any, Any], targe
         return memoryview(b"")
     record_type = np.dtype((np.void, size))
     reordered = target[: len(order)]
-    records.view(record_type).take(
-        order, out=reordered.view(record_type), mode="clip"
-    )  # mode "raise" would make a copy
+    # With mode="raise", the default, NumPy would write to a buffer first.
+    records.view(record_type).take(order, out=reordered.view(record_type), mode="clip")
     return reordered.view(np.uint8).data
 
 
@@ -267,9 +266,8 @@ def join(layout: Layout, pieces: Iterable[memoryview], compression: str | None) 
         size = rows * record.itemsize
         records.append(np.frombuffer(data, np.uint8, size, offset))
         if schema.names:
-            message = data[
-                offset + size :
-            ].tobytes()  # without this copy, the frame's arrays would keep the records in memory
+            # Copy the message: otherwise, the frame's arrays would keep the whole piece in memory.
+            message = data[offset + size :].tobytes()
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(message), schema))
     numbers = iter(_columns(record, records))
     other_columns = iter(pa.Table.from_batches(batches, schema).columns)

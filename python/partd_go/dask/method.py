@@ -50,8 +50,8 @@ class use:
     setting temporary-directory).
 
     Stored rows are deleted when dask no longer needs them; a persisted collection keeps its rows. close() deletes the
-    remaining rows. If the program is killed, its rows stay until the server removes the namespace in url, as its flag
-    --namespace-ttl says.
+    remaining rows. If the program is killed, its rows stay until the server removes the namespace in url (see
+    partd-server's flag --namespace-ttl).
     """
 
     def __init__(
@@ -120,9 +120,8 @@ class use:
             if directory is not None:
                 os.makedirs(directory, exist_ok=True)
             server = serve(directory=directory, flags=("--memory=256MiB",))
-            client = Client(
-                self._undo.enter_context(server), retry_for=5
-            )  # nothing restarts this server, so long retries would be useless
+            # Nothing restarts this server, so long retries would be useless.
+            client = Client(self._undo.enter_context(server), retry_for=5)
             self._undo.callback(client.close)
             rows_directory = os.path.join(server.directory, "rows")
             os.mkdir(rows_directory)

@@ -144,14 +144,14 @@ def _clean() -> None:
 
 
 def open_shuffle(lease: Lease | Shuffle) -> Shuffle:
-    """Returns the shuffle. This is the graph's first task, and all other tasks get its result. So two graphs use
-    different keys in the store, even if their tasks have equal names."""
+    """Returns the shuffle. This is the graph's first task, and it passes the shuffle to all other tasks. So two graphs
+    use different keys in the store, even if their tasks have the same names."""
     return lease.shuffle if isinstance(lease, Lease) else lease
 
 
 def write(df: pd.DataFrame, shuffle: Shuffle, task: int, column: str, selected: Sequence[int] | None) -> None:
-    """Writes an input partition, unless another attempt has already committed it. column names the column with each
-    row's output partition. Only rows for output partitions in selected are written; None means all."""
+    """Writes an input partition, unless another attempt has already committed it. column is the name of the column
+    that holds each row's output partition. Only rows for output partitions in selected are written; None means all."""
     ids = np.asarray(df[column], dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= shuffle.npartitions):
         raise Misuse(
@@ -218,7 +218,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Returns the plan for reading. Its argument written makes dask run it after all writing tasks."""
+    """Returns the plan for reading. The argument written makes dask run this task after all writing tasks."""
     commits_key = shuffle.key("commits")
     key = shuffle.key("layouts")
     winners, layouts_value = shuffle.work(lambda client: (commits(client, commits_key), client.get([key])[0]))

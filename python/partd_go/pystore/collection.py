@@ -126,7 +126,7 @@ class Collection:
         """Undoes a transaction that a killed process left unfinished, and returns the collection."""
         if undo.has_unfinished(self._tables, self.collection):
             lock = CollectionLock(self, "pystore.changes")
-            if lock.acquire(0.5):  # otherwise, the transaction is still running
+            if lock.acquire(0.5):  # a transaction that is still running holds the lock
                 try:
                     undo.undo(self._tables, self.collection)
                 finally:
@@ -144,9 +144,9 @@ class Collection:
         reload_items: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. A large item, or one
-        whose npartitions is above 1, is divided into files by time. epochdate is ignored, because times in an index
-        stay times."""
+        """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. The item is divided into
+        files by time if npartitions is above 1 or, by default, if the item is large. epochdate is ignored, because
+        times in an index stay times."""
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)
@@ -281,8 +281,8 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the index of those of the item's rows that are in the range of the new data's index. Only these rows
-        can be duplicates."""
+        """Returns the item's rows, without their columns, whose index is in the range of the new data's index. New rows
+        can duplicate only these rows."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):

@@ -11,8 +11,9 @@ import pyarrow as pa
 from ..frames import from_arrow, to_arrow
 from .exceptions import ValidationError
 
-# Groups of types. fit_types converts rows to the item's types only within a group in _MEASURES. widened_fields widens
-# the item's columns only within a group in _WIDENABLE, or from integers to float64.
+# Groups of types. fit_types casts a column of new rows to the item's type only if both types are in the same group of
+# _MEASURES, or if the new column has the null type. widened_fields widens a column of the item only within a group of
+# _WIDENABLE, or from integers to float64.
 _MEASURES = (
     (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal),
     (pa.types.is_timestamp,),
@@ -22,7 +23,7 @@ _WIDENABLE = ((pa.types.is_integer,), (pa.types.is_floating,))
 
 
 def prepare(data: Any) -> pd.DataFrame | pd.Series[Any]:
-    """Checks data to write, and returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
+    """Checks the data to be written, and returns a copy. data is an Item, a Series, or a pandas or dask DataFrame."""
     if hasattr(data, "to_pandas"):  # an item
         data = data.to_pandas()
     elif hasattr(data, "dask"):

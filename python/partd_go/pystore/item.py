@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ..tables.results import Json
 
-_FLOAT = "partd.float"
+_FLOAT = "partd.float"  # the key of an object that stands for NaN or infinity in JSON
 
 
 class Item:

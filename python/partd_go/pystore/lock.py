@@ -20,7 +20,7 @@ class Bucket(Protocol):
 
 
 class CollectionLock:
-    """A named lock at the server. A thread renews it while it is held. If the process ends, the lock expires."""
+    """A named lock on the server. A thread renews it while it is held. If the process ends, the lock expires."""
 
     def __init__(self, collection: Bucket, lock_name: str = "collection", wait: float = 30.0):
         self.collection, self.lock_name, self._wait = collection, lock_name, wait

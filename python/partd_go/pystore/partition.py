@@ -30,8 +30,8 @@ def calculate_optimal_partitions(
 def optimize_time_series_partitions(
     data: Any, freq: str = "auto", min_partition_days: int = 30
 ) -> tuple[dask.dataframe.DataFrame, int]:
-    """Returns the data as a dask DataFrame, and its number of partitions. It is divided by month, quarter or year, as
-    freq says."""
+    """Returns the data as a dask DataFrame, and its number of partitions. The data is divided by month, quarter or
+    year, as freq says."""
     import dask.dataframe as dd
 
     lazy = dd.from_pandas(data, npartitions=1) if isinstance(data, pd.DataFrame) else data
@@ -53,7 +53,7 @@ def rebalance_partitions(
     time_based: bool = True,
     freq: str = "auto",
 ) -> None:
-    """Rewrites an item's files at the server. If the item has a time index, and time_based is true, the files are
+    """Rewrites an item's files on the server. If the item has a time index, and time_based is true, the files are
     divided by month, quarter or year, as freq says. target_size_mb is ignored: no file exceeds 128 MB."""
     tables = collection._tables
     (settings,) = tables._ask("partd.settings", bucket=collection.collection, name=item)

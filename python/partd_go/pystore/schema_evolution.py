@@ -1,4 +1,4 @@
-"""Changes an item's columns. A setting at the server limits how appends may change them. Registered functions migrate
+"""Changes an item's columns. A setting on the server limits how appends may change them. Registered functions migrate
 existing rows."""
 
 from __future__ import annotations

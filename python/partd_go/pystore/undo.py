@@ -1,7 +1,7 @@
 """Undoes unfinished transactions.
 
-While a transaction runs, the collection's metadata contains a note with its snapshot and the items that it changes. If
-the process is killed, the next process that changes or opens the collection undoes the transaction.
+While a transaction runs, a note in the collection's metadata names the transaction's snapshot and the items that it
+changes. If the process is killed, the next process that changes or opens the collection undoes the transaction.
 """
 
 from __future__ import annotations

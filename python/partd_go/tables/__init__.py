@@ -1,4 +1,4 @@
-"""Stores pandas, polars and pyarrow tables in a directory or at a server.
+"""Stores pandas, polars and pyarrow tables in a directory or on a server.
 
     with partd_go.tables.connect("trades") as tables:
         tables.put("quotes", frame)

@@ -47,8 +47,8 @@ def split(
     format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet",
     memory: int | str | None = None,
 ) -> Split:
-    """Splits rows into one file for each combination of values in the columns that by names. Returns how many rows and
-    files it wrote. The number of keys is not limited. Rows with the same key keep their order.
+    """Splits rows into one file for each key, which is a combination of values in the columns in by. Returns how many
+    rows and files it wrote. The number of keys is not limited. Rows with the same key keep their order.
 
         split("trades.csv", by="symbol", dir="by-symbol")
 
@@ -57,9 +57,9 @@ def split(
     partd-tables reads itself.
 
     The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named
-    dir/COLUMN=VALUE/data.parquet, and lack the columns in by. They appear only when all of them are complete; after an
-    error, dir is unchanged. If dir already contains files, split raises Exists or, if force is true, replaces files of
-    the same names and keeps the others.
+    dir/COLUMN=VALUE/data.parquet, and lack the columns in by. The files appear only when all of them are complete;
+    after an error, dir is unchanged. If dir already contains files, split raises Exists or, if force is true, replaces
+    files of the same names and keeps the others.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary
     files next to dir and in $TMPDIR.
@@ -134,7 +134,7 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
             except BaseException:
                 process.terminate()  # removes the temporary files
                 if process.stdin:
-                    with contextlib.suppress(OSError):  # closing flushes, and the process may have ended
+                    with contextlib.suppress(OSError):  # closing flushes, which fails if the process has ended
                         process.stdin.close()
                 raise
         if process.returncode == 0:
@@ -143,7 +143,7 @@ def _run(command: Sequence[str], dir: str, rows: pa.RecordBatchReader | None) ->
 
 
 def start(command: Sequence[str], stdin: int, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Starts the program with a pipe for its output, and without the variables that set its flags."""
+    """Starts the program with a pipe for its output, and without the environment variables that set its flags."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(IGNORED_ENV_PREFIXES)}
     return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env)
 
@@ -186,5 +186,5 @@ def _send(rows: pa.RecordBatchReader, process: subprocess.Popen[bytes]) -> None:
     except (OSError, pa.ArrowException):
         if failed:
             raise
-        with contextlib.suppress(OSError):  # closing flushes, and the process may have ended
+        with contextlib.suppress(OSError):  # closing flushes, which fails if the process has ended
             process.stdin.close()

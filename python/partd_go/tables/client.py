@@ -64,7 +64,7 @@ Functions: TypeAlias = "str | Sequence[str] | Mapping[Any, str | Sequence[str]]"
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
-_CONCURRENT = 4  # number of concurrent calls by get_many and put_many: as many as a server permits per connection
+_CONCURRENT = 4  # number of concurrent calls by get_many and put_many; a server permits no more per connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 _MAY_WRITE = re.compile(
     r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I
@@ -74,7 +74,7 @@ _STATEMENT = b"type.googleapis.com/arrow.flight.protocol.sql.TicketStatementQuer
 
 
 class Tables(Operations, Shown):
-    """The tables at a server, as connect() returns them. Several threads may use them until close().
+    """The tables on a server, as connect() returns them. Several threads may use them until close().
 
         with connect("data") as tables:
             tables.put("trades", frame)
@@ -104,14 +104,14 @@ class Tables(Operations, Shown):
         return len(self.list())
 
     def __bool__(self) -> bool:
-        return True  # a connection, even to no tables
+        return True  # even if there are no tables
 
     def _ipython_key_completions_(self) -> Names:
         return self.list()
 
     def table(self, name: str, bucket: str = "", **selection: Unpack[State]) -> Table:
-        """Returns a handle to a table: to its current state or, with version, at or snapshot, to an earlier one. The
-        table need not exist. tables["trades"] is short for tables.table("trades")."""
+        """Returns a handle to a table: to its current state or, if version, at or snapshot is given, to an earlier one.
+        The table need not exist. tables["trades"] is short for tables.table("trades")."""
         arguments.text(name, "name")
         return Table(self, name, arguments.text(bucket, "bucket"), **selection)
 
@@ -214,8 +214,8 @@ class Tables(Operations, Shown):
         time_col: str = "",
         timeout: float | None = None,
     ) -> Replaced:
-        """Replaces the rows of a table whose times are at or after start and before end. The change appears as a whole.
-        Returns the new version, and how many rows were deleted and written.
+        """Replaces the rows of a table whose times are at or after start and before end. The change is atomic. Returns
+        the new version, and how many rows were deleted and written.
 
         If start or end is None, the range has no limit on that side. Every row in data must be in the range. time_col
         names the time column; the default is the one in the table's settings, or else the table's first column with
@@ -252,7 +252,7 @@ class Tables(Operations, Shown):
         is_idempotent, see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
-            with contextlib.suppress(NotFound):  # the put creates the table
+            with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
                 table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
             data = files.reader(data, table_schema)
         rows = to_stream(data)
@@ -289,7 +289,7 @@ class Tables(Operations, Shown):
                 return reply
             except BaseException:
                 with contextlib.suppress(pa.ArrowException, OSError):  # the connection may be broken
-                    writer.write_metadata(_ABANDONED)  # otherwise the server would commit the rows so far
+                    writer.write_metadata(_ABANDONED)  # without this, the server would commit the rows received so far
                 writer.close()  # raises the server's error, if there is one
                 raise
 
@@ -386,7 +386,7 @@ class Tables(Operations, Shown):
         many parts there are. version, at or snapshot selects an earlier state. If index is true, the columns of a
         pandas index are always read.
 
-        To stop early, delete all references to the reader: close() alone does not end the call at the server.
+        To stop early, delete all references to the reader: close() alone does not end the call on the server.
         """
         if limit is not None and last is not None:
             raise Misuse("pass only one of limit and last")
@@ -440,13 +440,13 @@ class Tables(Operations, Shown):
         """Returns the rows that changed between an earlier state of a table and its current state, or another state
         that version, at or snapshot selects. A row that was added and removed in between does not appear.
 
-        since is the version or the time of the earlier state, and since_snapshot is the name of a snapshot with it.
+        The earlier state is selected by since, a version or a time, or by since_snapshot, the name of a snapshot.
         Without them, all rows are inserts. The column _change is "insert", "delete", "update_before" or "update_after".
         The columns in keys identify rows, so that updates can be recognized; the default is the table's time and key
         columns.
 
-        To get the next changes, pass the result's version as since, and its uuid. This raises NotFound if the version
-        has expired, or if the table was created again: then start again without since and uuid.
+        To get the next changes, pass the result's version as since, and its uuid. changes() raises NotFound if the
+        version has expired, or if the table was created again: then start again without since and uuid.
         """
         call = {
             "partd": "changes",
@@ -547,11 +547,11 @@ class Tables(Operations, Shown):
         """Runs an SQL statement. Returns the rows of a SELECT, or the number of rows that an INSERT, UPDATE, DELETE or
         MERGE changed.
 
-        bucket is the bucket of tables that the statement names without one. Write a table in another bucket as
+        bucket is the bucket of the tables that the statement names without a bucket. Write a table in another bucket as
         "bucket"."table". params has the values of the statement's parameters: a sequence for ? or $1, or a mapping for
-        $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables. With since or
-        since_snapshot, changes."bucket"."table" has the rows that changes() returns, and before."bucket"."table" is the
-        table in that earlier state.
+        $name. as_ chooses the type of the rows. version, at or snapshot selects the state of all tables. If since or
+        since_snapshot selects an earlier state, changes."bucket"."table" has the rows that changes() returns, and
+        before."bucket"."table" is the table in the earlier state.
 
         A statement that writes can be repeated if it has an id: if it was already applied with this id, it changes
         nothing, and returns the same number again. Use a new id for each statement. DROP, ALTER and CREATE SCHEMA

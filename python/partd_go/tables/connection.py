@@ -38,11 +38,11 @@ _READS = {
     "partd.rules",
     "partd.snapshots",
 }
-# As CallVersion in tables/internal/faces/operations/wire.go. A call with the field "only" sends both, and the server
-# checks both.
+# Headers with a version of the protocol, as CallVersion in tables/internal/faces/operations/wire.go. A call with the
+# field "only" sends both headers, and the server checks both.
 _PROTOCOL, _PROTOCOL_2 = (b"partd-protocol", b"1"), (b"partd-protocol", b"2")
 _LOCAL = ("localhost", "127.0.0.1", "::1")
-_KILL_TIME = 0.5  # seconds between the times at which a killed server's connections break
+_KILL_TIME = 0.5  # how long, in seconds, _was_killed waits for the end of a server whose connection broke
 _GROUP_BYTES = 16 << 20  # _read_batches returns once it has batches of this total size
 _GROUP_TIME = 0.03  # after this time, in seconds, _read_batches returns the batches so far
 _ATTEMPTS = 3  # how often a call is tried if the server is killed each time
@@ -123,7 +123,7 @@ class Connection:
 
     def _ask(self, kind: str, /, timeout: float | None = None, **body: Any) -> list[Any]:
         action = flight.Action(kind, to_json(body, kind))
-        # A server with version 1 rejects the call, because it would ignore "only".
+        # This header makes a version 1 server reject the call; otherwise, that server would silently ignore "only".
         headers = [_PROTOCOL_2] if "only" in body else []
 
         def ask() -> list[Any]:
@@ -163,8 +163,8 @@ class Connection:
 
     def _repeat(self, call: Callable[[], T], is_idempotent: bool = False) -> T:
         """Runs call. If a directory's server was killed during the call, it runs call again, which restarts the server.
-        If a change may already have been applied, it does so only if is_idempotent is true, because then the server
-        does not apply the change twice."""
+        If a change may already have been applied, it runs call again only if is_idempotent is true, because then the
+        server does not apply the change twice."""
         for _ in range(_ATTEMPTS - 1):
             connections_before = len(self._flights)
             try:

@@ -1,4 +1,5 @@
-"""Runs SQL or a function once for each part of the keys of files larger than memory, with the program partd-tables."""
+"""Divides files that are larger than memory into parts by key, and runs SQL or a function once for each part, with the
+program partd-tables."""
 
 from __future__ import annotations
 
@@ -67,19 +68,19 @@ def each(
         for counts in each(lambda rows: rows.groupby("symbol").size(), by="symbol", rows="trades.csv"):
             print(counts)
 
-    inputs are files and directories, by the names under which job sees them: a path, or a list of paths. Their formats
-    are those of put. Rows with equal values in the columns that by names (one name, a list, or a dict with those of
-    each input) are in the same part of every input. NULL is a value, too.
+    inputs maps the name of each input, under which job sees its rows, to the path of a file or directory, or to a list
+    of paths. The formats are those of put(). by is the name of the key column, a list of names, or a dict with the name
+    or names for each input. Rows with equal keys are in the same part of every input. NULL counts as a value.
 
     For a statement, each returns a pyarrow reader of the rows of the result, which it computes part by part. It raises
     Misuse if the result could depend on the parts; if trust is true, it runs the statement anyway.
 
     For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
     the first argument, several as keyword arguments. They are tables of the library as_: "pandas", "polars" or "arrow".
-    A part has whole keys and, unless it has only one key, at most an eighth of memory (as Arrow).
+    All rows of a key are in the same part. A part with several keys has at most `memory`/8 bytes in Arrow's format.
 
-    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; by
-    default it follows from memory. Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
+    memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. parts is the number of parts; the
+    default depends on memory. Temporary files are in $TMPDIR. To end early, delete the reader or iterator.
     """
     if not isinstance(job, str) and not callable(job):
         raise Misuse(f"job has type {type(job).__name__}: pass a SELECT statement or a function")
@@ -108,7 +109,7 @@ def _keys(by: By, inputs: Mapping[str, Any]) -> Iterator[str]:
         return
     for name, columns in by.items():
         if name not in inputs:
-            raise Misuse(f"by names the input {name!r}: pass it as an argument, too")
+            raise Misuse(f"by has columns for an input {name!r}, which is missing: pass the input as {name}=")
         yield f"{name}={csv(arguments.names(columns, 'by'))}"
 
 

@@ -66,7 +66,8 @@ def scan_polars(source: Source) -> polars.LazyFrame:
         if predicate is not None:
             tree, predicate = pushdown.of_polars(predicate)
         needed = None if columns is None else {*columns, *([] if predicate is None else predicate.meta.root_names())}
-        # polars applies n_rows before the predicate, but the server applies a limit after a filter.
+        # polars applies n_rows before the predicate, but the server applies a limit after a filter. So if n_rows is
+        # given, the server gets only the limit.
         rows = source.read(needed, tree) if n_rows is None else source.read(needed, None, limit=n_rows)
         for batch in rows:
             frame = from_arrow(pa.Table.from_batches([batch]), "polars")
@@ -140,7 +141,7 @@ def scan_dask(
 
     described = tables.describe(name, bucket, **state)
     if not state:
-        with contextlib.suppress(Refused):  # the user may not fold, or the store is read-only
+        with contextlib.suppress(Refused):  # the user has no permission to fold, or the store is read-only
             tables.action("partd.fold", Bucket=bucket, Tables=[name])
         described = tables.describe(name, bucket)
         with contextlib.suppress(Refused):  # a read-only store cannot fold

@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):
         tables.snapshot("before")
         print(tables.snapshots())
 
-    The field tables is the number of tables in it.
+    The field tables is the number of tables in the snapshot.
     """
 
     name: str
@@ -159,8 +159,8 @@ class Operations(Connection):
         self._ask("partd.evolve", timeout, bucket=bucket, name=name, changes=[{**change} for change in changes])
 
     def fold(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
-        """Moves small appends into data files: those of the named tables, or of all tables in the bucket. Returns
-        counts: "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
+        """Moves the small appends of the named tables, or of all tables in the bucket, into data files. Returns counts:
+        "Tables" is the number of changed tables, and "Rows" the number of moved rows."""
         return self._maintain("partd.fold", names, bucket, timeout)
 
     def compact(self, *names: str, bucket: str = "", timeout: float | None = None) -> dict[str, int]:
@@ -178,10 +178,10 @@ class Operations(Connection):
         timeout: float | None = None,
     ) -> dict[str, int]:
         """Removes versions older than older_than from the named tables, or from all tables in the bucket. It always
-        keeps each table's newest versions, whose number is keep, and all versions in snapshots. Then it removes files
-        that have been unused for at least grace. grace may be timedelta(0) if no other program uses the directory or
-        bucket and nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting"
-        for unused files within grace."""
+        keeps the newest `keep` versions of each table, and all versions in snapshots. Then it removes files that have
+        been unused for at least grace. grace may be timedelta(0) if no other program uses the directory or bucket and
+        nothing is being read. Returns counts: "Versions", "FilesRemoved", "BytesRemoved", and "FilesWaiting", the
+        number of unused files that grace still protects."""
         age, unused = (int(limit.total_seconds() * 1e9) for limit in (older_than, grace))
         return self._maintain("partd.expire", names, bucket, timeout, OlderThan=age, Keep=keep, Grace=unused or -1)
 
@@ -195,12 +195,12 @@ class Operations(Connection):
     def lock(
         self, name: str, bucket: str = "", *, seconds: float = 30.0, timeout: float | None = None
     ) -> Iterator[None]:
-        """Holds a lock at the server during a with block, such as with tables.lock("daily job"). No other client can
-        hold the same lock.
+        """Holds a lock on the server for the duration of a with block, such as with tables.lock("daily job"). No other
+        client can hold the same lock.
 
         Raises TimedOut if the lock is not granted within timeout. If this process dies, the server releases the lock
-        after the given number of seconds. If the server restarts, the lock is acquired again; if another client has got
-        it first, leaving the block raises Error."""
+        after the given number of seconds. If the server restarts, the lock is acquired again. If another client
+        acquired it first, leaving the block raises Error."""
         wanted = {"bucket": bucket, "name": name, "seconds": seconds}
         (granted,) = self._ask("partd.lock", timeout, **wanted)
         stop = threading.Event()

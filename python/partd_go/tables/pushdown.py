@@ -18,12 +18,10 @@ import pyarrow as pa
 from .filters import condition, quoted
 
 Tree = tuple[Any, ...] | None
-_MAX_BYTES = 512 << 10  # maximum size of a filter, in bytes; the server accepts twice as many
+_MAX_BYTES = 512 << 10  # maximum size of a filter, in bytes; the server's limit is 1 MiB
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_INVERSE = {
-    ">": "<=",
-    ">=": "<",
-}  # for floats, > is sent as "not <=", which NaN matches: some engines order NaN above all numbers
+# For floats, > is sent as "not <=". NaN matches this filter, because some engines order NaN above all numbers.
+_INVERSE = {">": "<=", ">=": "<"}
 _ARROW_OPS = {
     "equal": "=",
     "not_equal": "!=",
@@ -134,6 +132,8 @@ def _comparison(op: str, left: Tree, right: Tree) -> Tree:
         return op, name, value
     if op == "!=" or not pa.types.is_timestamp(value.type) or not value.is_valid:
         return None
+    # A time and the same time in the coarser unit differ by less than one such unit. So bounds one unit below and above
+    # the value keep all matching rows. The operator = needs both bounds, and the others need one.
     lower, upper = (pa.scalar(value.value + offset, value.type) for offset in (-1, 1))
     return "and", [(sign, name, bound) for sign, bound in ((">=", lower), ("<=", upper)) if op[0] in ("=", sign[0])]
 
@@ -157,12 +157,11 @@ def of_arrow(expression: Any) -> tuple[Tree, set[str] | None]:
             r"^(call|end|field_ref|nested_field_ref|literal|options): '(.*)'$", schema_text, re.MULTILINE
         )
         names = {name for kind, name in words if kind == "field_ref"}
+        # The text cannot be parsed if a column name contains a quote, or a line break, which adds a line.
         if len(schema_text.partition("-- schema metadata --")[2].splitlines()) - 1 == len(words) and not any(
             "'" in name for name in names
         ):
-            return _combine(
-                "and", [_from_arrow(words[::-1], batch)]
-            ), names  # otherwise a column name contains a line break or a quote
+            return _combine("and", [_from_arrow(words[::-1], batch)]), names
     except (pa.ArrowException, AttributeError, IndexError, KeyError, TypeError, ValueError):
         pass  # another pyarrow version pickles differently
     return None, None
@@ -188,7 +187,7 @@ def _from_arrow(words: list[tuple[str, str]], batch: pa.RecordBatch) -> Tree:
     words.pop()
     if word == "is_in" and parts[0] and parts[0][0] == "column":
         return "in", parts[0][1], list(options["value_set"].values)
-    if word == "if_else":  # DuckDB wraps is_in in this way, so that a null is in no list
+    if word == "if_else":  # DuckDB wraps is_in in this way so that null never matches a list
         return _combine("and", parts[:2]) if parts[2] and parts[2][0] == "value" and not parts[2][1].is_valid else None
     if word == "invert" and parts[0] and parts[0][0] in ("null", "valid"):
         return "valid" if parts[0][0] == "null" else "null", parts[0][1]

@@ -144,7 +144,7 @@ class SharedServer(SharedProcess):
 
     def _check_description(self, description: bytes) -> None:
         if self._connection is not None:
-            return  # after a restart, any options are fine
+            return  # this handle was connected before: if another handle restarted the server, any options are fine
         running_flags = tuple(os.fsdecode(description).split("\0")) if description else ()
         if not self._flags:
             self._flags = running_flags  # so that a restart by this handle keeps the options, such as the catalog

@@ -61,8 +61,8 @@ func count[N int | int64](n N, noun string) string {
 	return fmt.Sprint(n, " ", noun)
 }
 
-// printRecords prints records as JSON lines, or in columns whose titles are the fields' JSON names. write must call its
-// argument with each record.
+// printRecords prints records as JSON lines, or in columns whose titles are the fields' JSON names. write must call the
+// function record with each record.
 func printRecords[T any](out io.Writer, asJSON bool, write func(record func(T) error) error) error {
 	buffered := bufio.NewWriter(out)
 	if asJSON {

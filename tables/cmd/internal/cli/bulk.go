@@ -186,9 +186,9 @@ The file for null is %null, and the one for an empty string is %. If a key is to
 name, the name is %h followed by the key's SHA-256 hash. With --hive, the directory for null is
 COLUMN=__HIVE_DEFAULT_PARTITION__.
 
-The files appear only when all of them are complete, and only if they contain as many rows as
-were read. A run that fails leaves the directory unchanged. Temporary files are in $TMPDIR and
-next to the output; if a run is killed, the next one removes them.`,
+The files appear only when all of them are complete, and only if the number of rows in them is the
+number of rows read. A run that fails leaves the directory unchanged. Temporary files are in $TMPDIR
+and next to the output; if a run is killed, the next one removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
   zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
@@ -248,7 +248,7 @@ temporary files in $TMPDIR.`,
   partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
 	}
 	b := newBulkFlags(a, cmd, "sort by these `COLUMNS`, separated by commas, the most significant first")
-	distinct := cmd.Flags().Bool("distinct", false, "write only the first row of those with equal values in --by")
+	distinct := cmd.Flags().Bool("distinct", false, "of rows with equal values in the columns named by --by, write only the first")
 	out := outputFlags(a, cmd, "to-format")
 	aliasFlag(cmd, "format", "to-format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

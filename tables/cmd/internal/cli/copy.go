@@ -80,7 +80,7 @@ func runCopying[In any, P operations.CopyInput[In]](ctx context.Context, c *copy
 		}
 		at.Dir = *c.copies.dir
 		if c.p.dirFlag != nil && !c.p.dirFlag.Changed && strings.ContainsAny(at.Dir, `/\`) {
-			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the --backup-dir of the server %s: to use no server, set --%s",
+			return cliutil.Usagef("--%s=%s cannot be the name of a directory in the server's --backup-dir (--server %s): to work without a server, set --%s",
 				c.copyDir, at.Dir, *c.p.server, c.p.dirFlag.Name)
 		}
 		return c.p.withServer(each)

@@ -317,7 +317,7 @@ func TestServerCopies(t *testing.T) {
 	refused([]string{"copy", "--from", "x", "--to", "y"}, admin, "--from and --server cannot be combined")
 	refused([]string{"copy", "--to", "y"}, nil, "--from and --server are missing")
 	t.Setenv("PARTD_TABLES_SERVER", admin[1])
-	refused([]string{"backup", "--to", "/x", "--name", "x"}, nil, "to use no server, set --dir")
+	refused([]string{"backup", "--to", "/x", "--name", "x"}, nil, "to work without a server, set --dir")
 	refused([]string{"copy", "--from", filepath.Join(backups, "replica"), "--to", filepath.Join(backups, "replica")}, nil, "the tail is in use")
 	t.Setenv("PARTD_TABLES_SERVER", "")
 	for _, name := range []string{"", ".", "..", "../x", "/tmp/x", "a/b", `a\b`, ".hidden", "-x", "a\x00b", "x\n", "s3://b/p", "ä", strings.Repeat("x", 101)} {

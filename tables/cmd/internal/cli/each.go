@@ -67,8 +67,9 @@ The result is written to standard output, or to the file named by -o, in the ord
 appears only when it is complete. Without STATEMENT, the parts are written themselves, as the files
 DIR/PART/NAME, so that another program can read them. Temporary files are in $TMPDIR.
 
-If a single key has more rows than fit in memory, filters and most joins still work. What must hold
-all rows of a key, such as list, a window or a sort, then fails, and the message names the key.`,
+If a single key has more rows than fit in memory, filters and most joins still work. An operation
+that must hold all rows of a key, such as list, a window or a sort, then fails, and the message
+names the key.`,
 		Example: `  partd-tables each --by sym -o lists.parquet 'SELECT sym, list(price ORDER BY time) FROM rows GROUP BY sym' rows=trades.parquet
   partd-tables each --by l=sym --by r=symbol -o joined.parquet 'SELECT l.*, r.name FROM l LEFT JOIN r ON sym = symbol' l=trades.parquet r=names.csv
   partd-tables each --by user --sort-by user,time -o sessions.csv 'SELECT *, row_number() OVER (PARTITION BY user ORDER BY time) AS n FROM rows' rows=clicks/
@@ -76,9 +77,9 @@ all rows of a key, such as list, a window or a sort, then fails, and the message
 	}
 	e := &eachCommand{jobFlags: newJobFlags(a, cmd)}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS: in these of the input NAME")
+	flags.StringArrayVar(&e.by, "by", nil, "the key is in these `COLUMNS`, separated by commas; NAME=COLUMNS names the key columns of the input NAME")
 	flags.StringVar(&e.sortBy, "sort-by", "", "sort the result by these `COLUMNS`, separated by commas")
-	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: as many as --memory requires)")
+	flags.IntVar(&e.parts, "parts", 0, "divide the rows into `N` parts (default: the number that --memory requires)")
 	flags.BoolVar(&e.trust, "trust", false, "run the statement even if its result could depend on the parts")
 	flags.BoolVar(&e.explain, "explain", false, "write how the statement would run, and run nothing")
 	e.out = outputFlags(a, cmd, "to-format")
@@ -106,7 +107,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		return cliutil.Usagef("--parts is %d: it must not be negative", e.parts)
 	case *e.json && !e.explain && e.out.file == "":
 		return cliutil.Usagef("--json needs -o: standard output has the rows; to write them as JSON, use --to-format jsonl")
-	case e.out.force && isDir: // a run with fewer parts would keep files of the other
+	case e.out.force && isDir: // after a run with fewer parts, files of the earlier run would remain
 		return cliutil.Usagef("--force does not apply to a directory: name a new or empty one")
 	case e.sortBy != "" && isDir:
 		return cliutil.Usagef("--sort-by needs a single output: leave out the slash at the end of -o")
@@ -115,7 +116,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	case e.statement == "" && (!isDir || e.explain || e.trust):
 		return cliutil.Usagef("without a statement, the parts are written themselves: use -o DIR/, and neither --explain nor --trust")
 	}
-	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && err == nil && info.Mode().IsRegular() { // rather than after the job
+	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && err == nil && info.Mode().IsRegular() { // fail now, not after the job
 		return suggestForce(&fs.PathError{Op: "create", Path: e.out.file, Err: output.ErrExists})
 	}
 	paths := make([][]string, len(e.inputs))
@@ -154,7 +155,8 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 
 var inputArgument = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
-// parse sets statement and inputs. The first argument is a statement unless it names an input, which no statement does.
+// parse sets statement and inputs. The first argument is an input if it has the form NAME=FILE, and otherwise a
+// statement. No statement has this form.
 func (e *eachCommand) parse(args []string) error {
 	if !inputArgument.MatchString(args[0]) {
 		e.statement, args = args[0], args[1:]
@@ -162,7 +164,7 @@ func (e *eachCommand) parse(args []string) error {
 	for _, arg := range args {
 		match := inputArgument.FindStringSubmatch(arg)
 		if match == nil {
-			return cliutil.Usagef("%q is no input: write NAME=FILE, such as rows=%s; a NAME has letters, digits and underscores", arg, arg)
+			return cliutil.Usagef("%q is not an input: write NAME=FILE, such as rows=%s; a NAME has letters, digits and underscores", arg, arg)
 		}
 		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return strings.EqualFold(in.name, match[1]) })
 		if i < 0 {
@@ -179,8 +181,8 @@ func (e *eachCommand) parse(args []string) error {
 
 // parseBy sets the key columns of the inputs from --by.
 func (e *eachCommand) parseBy() error {
-	var common []string         // the columns of inputs without their own
-	named := map[int][]string{} // by index of the input
+	var common []string         // the key columns of all inputs that are not in named
+	named := map[int][]string{} // the key columns of inputs that --by names, by index of the input
 	for _, text := range e.by {
 		name, list, hasName := strings.Cut(text, "=")
 		i := slices.IndexFunc(e.inputs, func(in eachInput) bool { return hasName && strings.EqualFold(in.name, name) })
@@ -211,10 +213,10 @@ func (e *eachCommand) parseBy() error {
 	}
 	for _, in := range e.inputs {
 		if len(in.by) == 0 {
-			return cliutil.Usagef("--by is required: name the key columns, or those of input %s by --by %s=COLUMNS", in.name, in.name)
+			return cliutil.Usagef("--by is required: name the key columns, or write --by %[1]s=COLUMNS for the input %[1]s", in.name)
 		}
 		if len(in.by) != len(e.inputs[0].by) {
-			return cliutil.Usagef("--by names %d columns of input %s, but %d of input %s: a key has as many in each input", len(e.inputs[0].by), e.inputs[0].name, len(in.by), in.name)
+			return cliutil.Usagef("--by names %d columns of input %s, but %d of input %s: name the same number for each input", len(e.inputs[0].by), e.inputs[0].name, len(in.by), in.name)
 		}
 	}
 	return nil

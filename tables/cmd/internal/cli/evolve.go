@@ -182,7 +182,7 @@ remove, enable and disable expect the names of rules.`,
 }
 
 // settingsFlags adds the flags for a table's settings. It returns a function that returns the settings for which the
-// user has set flags, and their JSON names, or nil if there are none.
+// user has set flags, and the JSON names of these settings; names is nil if no flag is set.
 func settingsFlags(cmd *cobra.Command) func() (s tables.Settings, names []string) {
 	fs := cmd.Flags()
 	var s tables.Settings

@@ -122,7 +122,8 @@ func readOptional(flag, file string) (string, error) {
 }
 
 // readLine is like readOptional, for a file with a single line. It removes line breaks at the end, and rejects text
-// that an editor has garbled: text with a byte order mark, or with control characters. Random bytes are not text.
+// that an editor has garbled: text with a byte order mark, or with control characters. It accepts random bytes, which
+// are usually not valid UTF-8, even if they contain control characters.
 func readLine(flag, file string) (string, error) {
 	text, err := readOptional(flag, file)
 	text = strings.TrimRight(text, "\r\n")

@@ -63,7 +63,7 @@ given by --grace: until then, readers in other processes may still need them.`,
 	})
 	cmd.Flags().DurationVar(&o.OlderThan, "older-than", 7*24*time.Hour, "expire versions that are older than this `AGE`, such as 720h")
 	cmd.Flags().IntVar(&o.Keep, "keep", 1, "keep the newest `N` versions, whatever their age")
-	cmd.Flags().DurationVar(&o.Grace, "grace", 24*time.Hour, "remove files that have been unused for `AGE`; 0 if no other process uses the directory")
+	cmd.Flags().DurationVar(&o.Grace, "grace", 24*time.Hour, "remove files that have been unused for `AGE`; use 0 only if no other process uses the directory")
 	cmd.PreRun = func(*cobra.Command, []string) {
 		if o.Grace == 0 {
 			o.Grace = -1 // because 0 means the default
@@ -90,7 +90,7 @@ With --server, the running server verifies its tables. This needs an admin token
 	fs := cmd.Flags()
 	c := newCopying(a, cmd, "dir", "repair-from", "the `DIR` of tables with intact copies of files")
 	asJSON := fs.Bool("json", false, "write a JSON object for each damaged file")
-	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with what is left of it and of the tables' metadata files")
+	fs.BoolVar(&c.p.rebuild, "rebuild", false, "first replace a damaged catalog with a new one, made from the readable parts of the old one and from the tables' metadata files")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if c.p.rebuild && *c.p.server != "" {
 			return cliutil.Usagef("--rebuild and --server cannot be combined: stop the server first")

@@ -130,8 +130,8 @@ func newPullSave(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "save [flags] [--] NAME FILE",
 		Short: "Save the rows of a file",
-		Long: `Save the rows of a file under a name. If the table already has a row for a time, the values
-in the file replace that row's values; columns that the file lacks keep their values.`,
+		Long: `Save the rows of FILE in the table NAME. If the table already has a row with the same time, the
+values in FILE replace that row's values; columns that FILE lacks keep their values.`,
 		Example: "  partd-tables pull save prices prices.csv",
 	}
 	format := formatFlag(cmd)

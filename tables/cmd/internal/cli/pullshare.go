@@ -28,7 +28,7 @@ type sharedNode struct{}
 // sharePull shares a node with this user's programs, until the last one disconnects. Each connection receives a line
 // with the node's URL, and may make one call. The answer is the command's error message as a JSON string, or "". If the
 // node is closed during a call, there is no answer. The last program's connection is closed after the node, so that the
-// program can wait for that.
+// program can wait for the end of the node.
 func sharePull(ctx context.Context, n *pull.Node, s *sharing, run runner) error {
 	defer s.release("")
 	s.wait(ctx, func(ctx context.Context, c net.Conn) { serveCall(ctx, n, c, run) })

@@ -26,7 +26,7 @@ import (
 // rowOutput is the destination of the rows that a command writes.
 type rowOutput struct {
 	a            *app
-	formatFlag   string // its name
+	formatFlag   string // name of the flag for the format
 	format       string
 	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool           // replace an existing file
@@ -105,7 +105,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 		err = w.Flush()
 	}
 	if err != nil {
-		if r.Err() == nil { // an error from the input names the input
+		if r.Err() == nil { // an error of the input already names its file
 			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 				err = failed.Err // without the name of the temporary file
 			}

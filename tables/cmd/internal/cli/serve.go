@@ -164,7 +164,8 @@ func (c *serveConfig) withStore(ctx context.Context, f func(*tables.Store) error
 	return f(store)
 }
 
-// serveStore serves a store until the server stops, and then writes the small appends in the tail to files; see fold.
+// serveStore serves a store until the server stops. Then it moves small appends from the tail, which consists of
+// write-ahead files, to data files; see fold.
 func (r *serverRun) serveStore(ctx context.Context, store *tables.Store, onHangup func(reload func())) (err error) {
 	stopMaintenance := r.startMaintenance(ctx, store)
 	defer stopMaintenance()
@@ -240,8 +241,8 @@ func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	}
 }
 
-// fold writes small appends to files, for as long as running calls had left of --drain-timeout, but at least
-// minFoldTime.
+// fold writes small appends to files. It may take the part of --drain-timeout that running calls did not use, which is
+// grace, but at least minFoldTime.
 func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.Duration) {
 	const minFoldTime = 500 * time.Millisecond
 	log := c.options.Logger

@@ -118,13 +118,13 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	c.memory = cliutil.Size{Bytes: defaultMemory(), Min: 64 << 20}
 	c.maxSpill = cliutil.Size{Bytes: 512 << 30, Min: 64 << 20}
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
-	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; queries may use another half of this, and tables another quarter")
+	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; in addition, queries may use half as much, and tables a quarter as much")
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory if that is less"
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB (or half of the memory, on a machine with less than 2GiB)"
 	o := &c.options
 	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", serving.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
-	fl.IntVar(&o.Connections, "max-connections", serving.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new one replaces one that is idle or has no token")
+	fl.IntVar(&o.Connections, "max-connections", serving.DefaultConnections, "maximum `NUMBER` of connections; at the limit, a new connection replaces one that is idle or has no token")
 	fl.DurationVar(&o.IdleTimeout, "idle-timeout", serving.DefaultIdleTimeout, "maximum `DURATION` for a client to send or receive one message")
 	fl.DurationVar(&o.CallTimeout, "call-timeout", serving.DefaultCallTimeout, "maximum `DURATION` of a call")
 	fl.DurationVar(&o.Grace, "drain-timeout", serving.DefaultGrace, "maximum `DURATION` for running calls to finish when the server stops")
@@ -133,7 +133,7 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	fl.DurationVar(&c.keepAge, "keep-age", 0, "expire versions that are older than this `DURATION`, such as 720h (default: keep all; settings of tables override this)")
 	fl.DurationVar(&c.maintainEvery, "maintain-every", time.Minute, "")
 	cliutil.Must(fl.MarkHidden("maintain-every"))
-	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table, write its small appends to files if the newest version is at least this `DURATION` old; 0 means always")
+	fl.DurationVar(&c.foldEvery, "rest-fold-every", 0, "when an engine loads a table from the REST catalog, write the table's small appends to files if its newest version is at least this `DURATION` old; 0 means always")
 }
 
 func (c *serveConfig) checkLimits() error {
@@ -169,7 +169,8 @@ func defaultMemory() int64 {
 // shootsDir is the default directory of shoots, and also of serve if one of shoots' flags or variables is set.
 const shootsDir = "buckets"
 
-// warnOfOtherTables warns if there are tables in the other one of the two default directories, but not in this one.
+// warnOfOtherTables warns if the directory to serve contains no tables, but the other default directory does: partd's
+// or that of shoots.
 func (c *serveConfig) warnOfOtherTables() {
 	other := shootsDir
 	if *c.dir == shootsDir {

@@ -100,7 +100,7 @@ A function can name its column, as in "max(high)". The first column of the resul
 		o.Columns, err = columnNames("columns", *columns)
 		if fs.Changed("by") && err == nil {
 			o.By, err = columnNames("by", *by)
-			o.By = append([]string{}, o.By...) // not nil
+			o.By = append([]string{}, o.By...) // not nil, which would mean the table's keys
 		}
 		return o, err
 	}
