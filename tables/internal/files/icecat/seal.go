@@ -89,8 +89,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	return found, err
 }
 
-// check inspects all files. Files that another process is writing can look damaged, so check tries again. copyAgain can
-// be nil.
+// check inspects all files. Files that another process is writing can look damaged, so check tries again, after a call
+// of copyAgain unless that is nil.
 func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
 		found, err = s.files.inspect(true)

@@ -26,7 +26,7 @@ type SweepResult struct {
 // GracePeriods says how long files must have been unused before Sweep removes them, because another process may still
 // read or commit them.
 type GracePeriods struct {
-	Unused time.Duration // the rule
+	Unused time.Duration // for all files to which Replaced does not apply
 	// Replaced applies to files that a commit has added to a table, but that no version of the table needs any more: to
 	// metadata files, and to all files of tables for which Expires returns true. Nobody can commit these files.
 	Replaced time.Duration

@@ -50,7 +50,7 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	}
 	keys := equalKeys(left, right, equal, append(conjuncts(node["condition"]), where...))
 	kinds := []string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}
-	if ref == "ASOF" { // other kinds never end if the left side has no rows (DuckDB 1.5.6)
+	if ref == "ASOF" { // ASOF joins of other kinds never end if the left side has no rows (DuckDB 1.5.6)
 		kinds = kinds[:2]
 	}
 	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains(kinds, kind)

@@ -71,7 +71,8 @@ func distinct(columns []Column, names []string) (indices []int, err error) {
 
 // InsertQuery returns a query for the rows of an INSERT into a table with the given columns. Each result column has the
 // name and type of its column in the table. queryColumns are the names of the columns of st.Query. If st has VALUES,
-// the query repeats them for each of times sets of n parameters; see RepeatedName.
+// the query repeats them for each set of parameters; times is the number of sets, and each set has n parameters. See
+// RepeatedName.
 func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, times int) (string, error) {
 	names := st.Columns
 	if names == nil {

@@ -54,8 +54,8 @@ type epoch struct {
 	pending  [][]byte
 }
 
-// rowCount is the number of rows appended in the millisecond millis, a Unix time. It includes rows that were appended
-// later but have an earlier time.
+// rowCount is the number of rows appended in the millisecond millis, a Unix time. It includes the rows of the appends
+// after them that have the same or an earlier time.
 type rowCount struct{ millis, rows int64 }
 
 // Log returns a table's log, and creates it if necessary. folded is the table's last folded epoch.
