@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// get answers with as many values as fit in a page, at least one. For a value that is larger than a
-// page, it answers with a handle.
+// get answers with the values of the first keys: those that fit in a page, at least one. For a value
+// that is larger than a page, it answers with a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
 	return func(a *answerBuilder) error {

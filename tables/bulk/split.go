@@ -37,7 +37,7 @@ type SplitOptions struct {
 	Force  bool
 	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
-	Temp   string // directory for temporary data; "" means that of the system
+	Temp   string // directory for temporary data; "" means the system's
 }
 
 // SplitResult says what Split wrote.

@@ -26,7 +26,7 @@ type EachOptions struct {
 	// Parts is the number of parts. If it is 0, Each makes as many parts as Memory requires, and cuts a part again if it
 	// is too large.
 	Parts int
-	Temp  string // directory for temporary data; "" means that of the system
+	Temp  string // directory for temporary data; "" means the system's
 	// Trust runs the statement even if it is not proved that it can run once for each part.
 	Trust bool
 }

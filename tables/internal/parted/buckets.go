@@ -31,7 +31,7 @@ type Buckets struct {
 	Count  int    // at most 65536
 	Level  int    // level n distributes the rows of one bucket of level n-1, by other bits of the hash
 	Memory int64  // of the log store, in bytes
-	Temp   string // parent of the log store's directory; "" means that of the system
+	Temp   string // parent of the log store's directory; "" means the system's directory for temporary data
 
 	log          *logstore.Store // nil until the first rows
 	pending      []partd.Entry

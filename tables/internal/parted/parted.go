@@ -28,14 +28,14 @@ type Input struct {
 
 // Options configures [Each].
 type Options struct {
-	Memory int64 // approximate limit of memory for cutting, in bytes; the use of the parts is not included
+	Memory int64 // approximate limit of memory for cutting, in bytes; it does not limit the function that gets the parts
 	// PartBytes limits the total size of the rows of a part, over all inputs, in bytes of Arrow's memory. Only a part with
 	// a single key exceeds it. 0 means an eighth of Memory.
 	PartBytes int64
 	// Parts is the number of parts, some of which may be empty. If it is set, PartBytes is ignored. 0 means as many parts
 	// as PartBytes requires.
 	Parts int
-	Temp  string // directory for temporary data; "" means that of the system
+	Temp  string // directory for temporary data; "" means the system's
 }
 
 const maxParts = 1 << 16

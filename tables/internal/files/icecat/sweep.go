@@ -194,7 +194,7 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 	return files, walk(root)
 }
 
-// recordOrphans replaces the recorded orphans (unused files) with files. It returns when each of them was first
+// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time when each file was first
 // recorded.
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
