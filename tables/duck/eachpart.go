@@ -57,7 +57,7 @@ func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) i
 }
 
 func eachError(ctx context.Context, err error) error {
-	if _, ok := errors.AsType[*tables.OpError](err); ok || err == nil { // the error of a result, which its reader returned
+	if _, ok := errors.AsType[*tables.OpError](err); ok || err == nil { // the reader of a result has already wrapped err
 		return err
 	}
 	return &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)}

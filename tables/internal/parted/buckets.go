@@ -110,7 +110,7 @@ func (b *Buckets) Close() error {
 	return b.log.Close()
 }
 
-// name returns the key of a bucket in the log store. The keys sort like the buckets, because the log store sorts by key.
+// name returns the key under which the log store has an input's rows in a bucket. Keys sort like the buckets.
 func name(input, bucket int) string {
 	return string(binary.AppendUvarint(binary.BigEndian.AppendUint16(nil, uint16(bucket)), uint64(input)))
 }

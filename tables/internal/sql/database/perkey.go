@@ -20,8 +20,8 @@ type KeyedInput struct {
 }
 
 // PerKey checks that a statement has the same rows, in any order, whether it runs once for all rows or once for each
-// part. Otherwise, it returns an error that wraps sqltext.ErrNotPerKey and gives the reason. columns are the columns of each
-// input that the statement can use, including the key columns; nil means all columns. They are also returned with
+// part. Otherwise, it returns an error that wraps sqltext.ErrNotPerKey and gives the reason. columns are the columns of
+// each input that the statement can use, including the key columns; nil means all columns. They are also returned with
 // that error.
 //
 // PerKey proves that the parts' results together are the result for all rows. It does not look for a counterexample: it
