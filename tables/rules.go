@@ -124,8 +124,8 @@ func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, ne
 }
 
 // readExcept reads the rows in a table's files, in their stored types, and passes each batch to the function each. It
-// leaves out the rows that deleted selects, and the files whose paths are in the map skip. The expression where is only a
-// hint: readExcept may or may not pass rows that do not satisfy it.
+// leaves out the rows that deleted selects, and the files whose paths are in the map skip. The expression where is only
+// a hint: readExcept may or may not pass rows that do not satisfy it.
 func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {

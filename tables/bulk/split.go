@@ -53,10 +53,10 @@ var ErrNotEmpty = output.ErrNotEmpty
 // are complete; after an error, the directory is unchanged. Two values are equal if their texts in CSV are: NaN equals
 // NaN, and null is a key, too.
 //
-// A file's name is the value of its key. Each byte that is not a letter, digit or one of "-_.() " is written as %XX, and
-// so is "." or "_" at the beginning, because readers of directories omit such files. If By has several columns, the name
-// is a line of CSV. Null goes to the file named %null, and an empty text to the file named %. The file of a value that is
-// too long for a name is named %h and the value's SHA-256.
+// A file's name is the value of its key. Each byte that is not a letter, digit or one of "-_.() " is written as %XX,
+// and so is "." or "_" at the beginning, because readers of directories omit such files. If By has several columns, the
+// name is a line of CSV. Null goes to the file named %null, and an empty text to the file named %. The file of a value
+// that is too long for a name is named %h and the value's SHA-256.
 func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result SplitResult, err error) {
 	defer func() {
 		if err != nil {

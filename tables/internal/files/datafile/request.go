@@ -84,8 +84,8 @@ func (s *Scan) Schema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// maxAhead limits how many batches of a row group are decoded ahead of the consumer. A row group that this package wrote
-// has no more batches of BatchRows rows.
+// maxAhead limits how many batches of a row group are decoded ahead of the consumer. A row group that this package
+// wrote has no more batches of BatchRows rows.
 const maxAhead = 4
 
 // BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.

@@ -103,8 +103,8 @@ var listEntrySchema = avro.MustParse(`{"type": "record", "name": "manifest_file"
 		{"name": "contains_nan", "type": ["null", "boolean"], "default": null},
 		{"name": "lower_bound", "type": ["null", "bytes"], "default": null}]}}]}]}`)
 
-// setEmptyBounds sets missing bounds to the empty string. empty has the partition fields to change, by the number of the
-// entry in the list.
+// setEmptyBounds sets missing bounds to the empty string. empty has the partition fields to change, by the number of
+// the entry in the list.
 func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list))
 	if err != nil {

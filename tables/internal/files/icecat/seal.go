@@ -129,7 +129,7 @@ func (s *sealer) note(err error) error {
 		defer s.mu.Unlock()
 		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
 		s.damage = d
-		if s.timer != nil { // otherwise, opening the catalog fails
+		if s.timer != nil { // before the timer exists, Open returns the error
 			s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
 		}
 	}

@@ -127,7 +127,8 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 		err = f.damaged("", errors.New("the file is empty or missing"))
 	case changed > 0 && i.isCurrent():
 		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
-	case changed == 0 && i.salts == 0 && i.sums[0] != 0: // If another program had removed the log after a checkpoint, a page would have changed.
+	case changed == 0 && i.salts == 0 && i.sums[0] != 0:
+		// If another program had removed the log after a checkpoint, a page would have changed.
 		err = f.damaged("-wal", errors.New("the log is missing"))
 	}
 	return i, err

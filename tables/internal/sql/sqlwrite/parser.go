@@ -82,8 +82,8 @@ func (p *parser) find(from, to int, words ...string) int {
 	return to
 }
 
-// text returns the statement's text for the tokens with indices in [from, to). It replaces each ? with $1, $2 and so on,
-// counted from the start of the statement.
+// text returns the statement's text for the tokens with indices in [from, to). It replaces each ? with $1, $2 and so
+// on, counted from the start of the statement.
 func (p *parser) text(from, to int) string {
 	if from >= to {
 		return ""

@@ -35,6 +35,7 @@ func IsReserved(name string) bool {
 	return slices.ContainsFunc([]string{FileColumn, RowColumn, actionColumn, sourceTable}, func(s string) bool { return strings.EqualFold(s, name) })
 }
 
+// cast returns an SQL expression for a value of the column. The line break ends a comment at the end of expression.
 func (c Column) cast(expression string) string {
 	if expression == "" {
 		expression = "NULL"
@@ -338,8 +339,8 @@ func orNull(expression string) string {
 	return expression
 }
 
-// caseOf returns an expression for the result of the action on a row that when selects, or "" if there is no such
-// action. The first action whose condition is true applies.
+// caseOf returns an expression for the result of the action on a row that the parameter when selects, or "" if there is
+// no such action. The first action whose condition is true applies.
 func (st *Statement) caseOf(when When, results []string) string {
 	cases := ""
 	for k, a := range st.Actions {

@@ -133,8 +133,8 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 }
 
 // describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail,
-// because no reader saw a state in between. It also prevents later snapshots from getting a version that the puts of the
-// removed rows returned.
+// because no reader saw a state in between. It also prevents later snapshots from getting a version that the puts of
+// the removed rows returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
