@@ -231,6 +231,7 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 	change(outdated, func(t *transaction, path string) { t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) })
 	change(added, func(t *transaction, path string) {
 		firstSeen[path] = now
+		// Round the time up, so that the grace period does not end early.
 		t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
 	})
 	return firstSeen, err
