@@ -62,6 +62,7 @@ func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	return commit.Exclusive
 }
 
+// Apply returns the table's metadata after the change. cur is nil if the table does not exist.
 func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if p.IsApplied(cur) {
 		return nil, commit.ErrNothing
@@ -121,6 +122,8 @@ func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.T
 	return cur, nil
 }
 
+// CheckRequirements returns an error unless cur meets the change's requirements. cur is nil if the table does not
+// exist.
 func (p *Step) CheckRequirements(cur *table.Table) error {
 	var meta table.Metadata
 	if cur != nil {
