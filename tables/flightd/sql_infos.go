@@ -36,8 +36,8 @@ func sqlInfos(readOnly bool, version string) map[flightsql.SqlInfo]any {
 		flightsql.SqlInfoSupportsConvert:     map[int32][]int32{},
 		flightsql.SqlInfoSupportedGroupBy:    int32(3), // any expressions
 		flightsql.SqlInfoSupportedGrammar:    int32(1), // ODBC's minimum
-		flightsql.SqlInfoSupportedSubqueries: int32(15),
-		flightsql.SqlInfoSupportedUnions:     int32(3),
+		flightsql.SqlInfoSupportedSubqueries: int32(15), // all kinds
+		flightsql.SqlInfoSupportedUnions:     int32(3),  // UNION and UNION ALL
 
 		flightsql.SqlInfoANSI92SupportedLevel:   int32(1), // entry
 		flightsql.SqlInfoOuterJoinsSupportLevel: int32(2), // full
