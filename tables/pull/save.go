@@ -35,7 +35,7 @@ const (
 // old one, the new row's columns replace the old values, and all other columns keep their
 // values. New columns are null in older rows, and columns that r lacks are null in new
 // rows. Save rejects times that are null or occur twice in r, columns whose type differs
-// from the table's, and rows without the time column.
+// from the table's and cannot be widened to it, and rows without the time column.
 //
 // Once Save has returned the version, all nodes load it or a newer one, with at most the
 // delay that the package documentation promises. The error wraps [ErrConflict] if a Save of
