@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// catalog maintains the manifest and the data files that it names.
 type catalog struct {
 	*directory
 	format *segment.Format

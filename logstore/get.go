@@ -28,7 +28,7 @@ func (vs *views) get(ctx context.Context, keys []string, withValues bool) ([][]b
 	return result, exists, cmp.Or(err, v.release())
 }
 
-const maxGroup = 4 << 10
+const maxGroup = 4 << 10 // maximum number of keys that are looked up together
 
 type keyRef struct {
 	hash  uint64

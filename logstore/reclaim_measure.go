@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
+// measurement counts dead data, and the large values to which entries refer.
 type measurement struct {
 	j          *mergeJob // reads the entries; its method run is never called
 	waste      []waste

@@ -111,7 +111,7 @@ func checkAppenders(e *env, appenders []*appender) {
 		for _, p := range pieces {
 			s := appenders[p.writer].spans[keyedPiece{key, p}]
 			if s.end < latest {
-				e.Fatalf("key %s: append %d of writer %d comes after an append that began only when append %[2]d had returned", key, p.number, p.writer)
+				e.Fatalf("key %s: append %d of writer %d is stored after another append, which began only when append %[2]d had returned", key, p.number, p.writer)
 			}
 			latest = max(latest, s.begin)
 		}

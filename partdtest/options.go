@@ -53,7 +53,7 @@ type Options struct {
 	// Pieces is the number of appends in the check of a value with many appends. 0 means 300.
 	Pieces int
 	// Parts is the number of randomly chosen parts that are scanned by the check that divides a
-	// scan into 65,536 parts. 0 means as many as it can scan within 5 seconds.
+	// scan into 65,536 parts. 0 means all that it can scan within 5 seconds.
 	Parts int
 	// MachineRuns limits the number of stores that StateMachine opens; 0 means no limit. Set
 	// MachineRuns if opening a store is slow. After a failure, StateMachine may open more stores,

@@ -79,8 +79,8 @@ func (e *env) keysByPart(parts int) [][]string {
 	return keys
 }
 
-// partsMax scans the maximum number of parts, or as many of them as Options.Parts says, in random order. If the store
-// is slow, partsMax stops early, and does not check that it has seen all keys.
+// partsMax divides a scan into the maximum number of parts, and scans them, or only Options.Parts of them, in random
+// order. If the store is slow, partsMax stops early, and does not check that it has seen all keys.
 func partsMax(e *env) {
 	// the scan stops after a fifth of this limit if it has scanned less than a fifth of the parts
 	timeLimit := e.suite.partsTime

@@ -52,7 +52,7 @@ func (c *Client) Instance() uint64 {
 	return c.restarts
 }
 
-// NewSession issues a session in the server's store, for [Client.Apply].
+// NewSession creates a session in the server's store, for use with [Client.Apply].
 func (c *Client) NewSession(ctx context.Context) (uint64, error) {
 	req := newSessionRequest(0, partd.SessionToken{})
 	if err := c.do(ctx, req); err != nil {

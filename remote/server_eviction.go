@@ -13,7 +13,7 @@ import (
 //   - If a resource is exhausted, the heaviest tenant gives way: the one that holds the most of it. A
 //     tenant that would exceed its fair share, or become the heaviest, gives way to itself (heaviest).
 //   - In favor of another tenant, something is evicted at once. In favor of the same tenant, it must
-//     have been idle for a while. What the server is working on is not idle.
+//     have been idle for a while. Anything that the server is working on counts as not idle.
 //   - If nothing can be evicted, the request waits (memory, readers), or fails (connections, sessions,
 //     pops).
 //

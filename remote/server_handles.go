@@ -225,9 +225,9 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	h.table.markUsed(n, true, handleIdle) // prevent eviction during the read
 	n.lastPage = pageNumber
 	if n.bytes > int64(a.pageSize) {
-		// Few handles with such large pages fit in memory, and the budget already includes their
-		// bytes. Readers waiting for a handle may hold the rest of the memory, so this page must
-		// not wait behind new readers.
+		// The budget already counts this handle's bytes. Few handles with such large pages fit in
+		// memory, and readers that wait for a handle may hold the rest of the memory. So this page
+		// must not wait behind those readers.
 		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
 	}
 	more, err := n.nextPage(a)

@@ -11,7 +11,8 @@ import (
 
 // This file has the queue of requests for memory. A message of one piece announces its length, and
 // asks once for that much memory (admission). A message of several pieces (frames) asks again for each
-// one, while it holds the memory of those before (growth). An answer asks while it is made (finish).
+// frame, while it holds the memory of the earlier frames (growth). An answer asks while the server
+// builds it (finish).
 //
 // A request that fits is granted at once. Otherwise it waits in the list of its tenant and demand, and
 // is granted when memory is given back. While requests are waiting, tick runs ten times a second: it

@@ -44,7 +44,7 @@ func (s *Server) WriteMetrics(to io.Writer) error {
 		{"partd_connections_accepted_total", metrics.Counter, "Connections accepted.", m.acceptedConns.Load()},
 		{"partd_connections_refused_total", metrics.Counter, "Connections closed at once because there were too many.", m.refusedConns.Load()},
 		{"partd_connections_evicted_total", metrics.Counter, "Connections closed because others needed their memory or their slot.", m.evictedConns.Load()},
-		{"partd_connections_faulty_total", metrics.Counter, "Connections closed because the peer broke the protocol or stalled, or because they broke.", m.faultyConns.Load()},
+		{"partd_connections_faulty_total", metrics.Counter, "Connections that broke, or were closed because the peer broke the protocol or stalled.", m.faultyConns.Load()},
 		{"partd_tls_failures_total", metrics.Counter, "Connections to tls:// whose TLS handshake failed: no TLS, another version, or a refused certificate.", m.failedTLS.Load()},
 		{"partd_credentials_refused_total", metrics.Counter, "Credentials refused: wrong, without any right in the namespace, or too many to check.", m.wrongCredentials.Load()},
 		{"partd_requests_denied_total", metrics.Counter, "Requests refused because the user lacks the right.", m.deniedRequests.Load()},

@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// get answers with as many values as fit in a page, at least one. For a value that is larger than a
-// page, it answers with a handle.
+// get answers with the values of the first keys: those that fit in a page, at least one. For a value
+// that is larger than a page, it answers with a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()
 	return func(a *answerBuilder) error {
@@ -123,8 +123,8 @@ func (c *conn) addValue(v loadedValue) (id uint64, err error) {
 	})
 }
 
-// addHandle calls handles.add. Meanwhile it protects the connection from eviction: that the waiting
-// answer holds its reader's memory is not the peer's fault.
+// addHandle calls handles.add. Meanwhile it protects the connection from eviction, because it is not
+// the peer's fault that the waiting answer holds its reader's memory.
 func (c *conn) addHandle(listing bool, page func(a *answerBuilder) (bool, error), closer func() error) (id uint64, err error) {
 	c.account.working.Add(1)
 	defer c.account.working.Add(-1)

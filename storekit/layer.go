@@ -246,7 +246,7 @@ func (l *Layer) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 	}
 }
 
-// Stat describes the store beneath, with the sizes that Keys yields.
+// Stat describes the store beneath, but counts the keys and the bytes that Keys yields.
 func (l *Layer) Stat(ctx context.Context) (partd.Stats, error) {
 	stats, err := partd.Stat(ctx, l.inner())
 	if err != nil || l.keepsSizes() {

@@ -42,8 +42,8 @@ func castRows(rows array.RecordReader, columns *arrow.Schema) array.RecordReader
 	return arrowsafe.Reader(to, arrowsafe.Each(rows, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.CastSQL(b, to) }), rows.Release)
 }
 
-// insertQuery returns the query for an INSERT's rows. It repeats VALUES as many times as the parameter times says, for
-// sets of n parameters.
+// insertQuery returns the query for an INSERT's rows. The query repeats VALUES once for each set of parameters; times
+// is the number of sets, and each set has n parameters.
 func (x *execution) insertQuery(ctx context.Context, st *sqlwrite.Statement, n, times int) (string, error) {
 	columns, err := x.columns(ctx)
 	if err != nil {

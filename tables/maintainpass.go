@@ -213,9 +213,9 @@ func (k *keeper) care(ctx context.Context, e tableWriter, c *careState, o *Maint
 	return sum, cmp.Or(reason, waits), err
 }
 
-// compactRun merges one run of files if that is worthwhile and nothing prevents it. It leaves a run to the next pass if
-// too few of its files are from version last or before, so that a pass ends. The error wraps commit.ErrStale if another
-// commit came first.
+// compactRun merges one run of files if that is worthwhile and nothing prevents it. So that a pass ends, it leaves a
+// run to the next pass if too few of the run's files are from the version last or an earlier one. The error wraps
+// commit.ErrStale if another commit came first.
 func (k *keeper) compactRun(ctx context.Context, e tableWriter, t *table.Table, c *careState, p *pacer, last int64) (r MaintainResult, reason string, err error) {
 	free, _, spaceErr := k.diskSpace()
 	prepare := func(ctx context.Context, t *table.Table, step *compactStep) error {

@@ -34,8 +34,8 @@ func (w *rewrite) where(cond *filter.Expr) (*deletePredicate, error) {
 }
 
 // remove adds to w the deletion of the selected rows. It keeps files without such rows, drops files that contain only
-// such rows according to their bounds or positions, and rewrites the others. With w.vectors, it writes deletion vectors
-// instead, if possible.
+// such rows according to their bounds or positions, and rewrites the others. If w.vectors is set, it writes deletion
+// vectors instead, if possible.
 func (w *rewrite) remove(ctx context.Context, deletes *deletePredicate) error {
 	var tasks []table.FileScanTask
 	var err error

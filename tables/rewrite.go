@@ -69,7 +69,7 @@ func (t *Table) rewrite(ctx context.Context, plan func(context.Context, *rewrite
 }
 
 // unlock lets others in this process commit to the table until w.commit. It does so only if the change can be committed
-// after appends, and only in the first attempt: a retry keeps the lock, so only another process can make it fail.
+// after appends, and only in the first attempt: a retry keeps the lock, so that only another process can make it fail.
 func (w *rewrite) unlock() {
 	if w.Allowed == commit.OnlyAppends && w.attempts == 1 {
 		w.end()

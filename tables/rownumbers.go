@@ -83,7 +83,8 @@ func (f *fileRows) close() {
 	}
 }
 
-// take returns the first of the given rows of file number index: at least one, and as many as are in the same batch.
+// take returns the first of the given rows, in the file with the given index: those that are in one batch, at least
+// one.
 func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
 	if f.stop == nil || f.index != index {
 		f.close()

@@ -123,9 +123,9 @@ func (e tableWriter) ruleCheck(ctx context.Context, d *definition.Definition, ne
 	return rules.NewCheck(ctx, ruleList, newSchema, d.Stored, d.Logical, o)
 }
 
-// readExcept calls each for the rows in a table's files, in their stored types. It leaves out the rows that deleted
-// selects, and the files whose paths are in the map skip. The where expression is only a hint: rows that do not satisfy
-// it may or may not be passed to each.
+// readExcept reads the rows in a table's files, in their stored types, and passes each batch to the function each. It
+// leaves out the rows that deleted selects, and the files whose paths are in the map skip. The expression where is only
+// a hint: readExcept may or may not pass rows that do not satisfy it.
 func (e tableWriter) readExcept(ctx context.Context, t *table.Table, deleted *deletePredicate, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error {
 	r, err := e.reader(ctx, t)
 	if err != nil {

@@ -110,7 +110,8 @@ type rowScan struct {
 	limit     int64        // maximum number of further rows; -1 means no limit
 	skip      int64        // number of rows to skip at the start
 	recycle   bool         // reuse the memory of released batches
-	// if positive, plan returns errNoLookup if more rows in files can match; ignored if the table has an order
+	// if positive, plan returns errNoLookup if more rows in files can match, or if reading them needs much memory;
+	// ignored if the table has an order
 	maxLookup int64
 
 	skipFiles map[string]bool  // paths of files to omit

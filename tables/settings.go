@@ -136,7 +136,7 @@ func ColumnTypeOf(t arrow.DataType) ColumnType { return ColumnType(t.String()) }
 // Rule is a condition that every new row of a table must satisfy. If any row violates a rule, the whole put is
 // rejected. Existing rows are not checked.
 //
-// A put without the column that an exists or not_null rule names violates the rule. Every other rule is satisfied if
+// If a put lacks the column of an exists or not_null rule, the put violates the rule. Every other rule is satisfied if
 // the table lacks its column. If only the put lacks the column, its values count as null.
 type Rule struct {
 	Name     string `json:"name"`

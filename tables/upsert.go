@@ -34,8 +34,8 @@ type UpsertOptions struct {
 // If a table has format version 3 and its property write.merge.mode is merge-on-read, Upsert writes deletion vectors
 // instead of rewriting files.
 //
-// The keys can take up a quarter of Options.Memory; by default, that suffices for about 1.5 million integers. If they
-// need more, Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps
+// The keys may use a quarter of Options.Memory; by default, that suffices for about 1.5 million integers. If they need
+// more, Upsert sorts the keys of r and of the table in temporary files. It then returns an error that wraps
 // partd.ErrTooLarge if a key in r needs more than about a 160th of Options.Memory, or if the table has a unique rule
 // with InTable set.
 //

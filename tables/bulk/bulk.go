@@ -1,11 +1,11 @@
 // Package bulk splits, sorts and parts by key rows that do not fit in memory, without a table: files of Parquet, Arrow,
-// CSV and JSON lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are types that
-// the format has.
+// CSV and JSON lines, or any reader of Arrow record batches. Nested columns and metadata are kept, and so are the types
+// that the file format supports.
 //
-// [Split] writes a file for each key. The rows of the first keys go to their files; those of all other keys are
-// appended to a log store as pieces of record batches, and read back once, so the number of keys is not limited. [Sort]
-// sorts blocks of rows in memory, and merges them. [Each] calls a function for each of many parts of the rows. A part
-// has all rows of its keys, so the function can group them, join them or sort them in memory.
+// [Split] writes a file for each key. The rows of the first keys go directly to their files. The rows of all other keys
+// are appended to a temporary log store as parts of record batches, and read back once, so the number of keys is not
+// limited. [Sort] sorts blocks of rows in memory, and merges them. [Each] calls a function for each of many parts of
+// the rows. A part has all rows of its keys, so the function can group them, join them or sort them in memory.
 //
 // # Experimental
 //
@@ -32,9 +32,10 @@ const DefaultMemory = 256 << 20
 var minMemory int64 = 64 << 20 // tests use less
 
 // Open returns a reader of the rows of files, one after another. A directory stands for the files in and below it,
-// except those whose names begin with "." or "_". The names of the files say their formats, as in docs/import.md; text
-// may be compressed, and gets the types that it would have in one file. All files must have the columns of the first,
-// in any order. At most one file is open at a time. The caller must release the reader.
+// except those whose names begin with "." or "_". The file names determine the formats, as in docs/import.md. Text
+// files may be compressed; their columns get the types that they would have if all text were in one file. All files
+// must have the columns of the first file, in any order. At most one file is open at a time. The caller must release
+// the reader.
 func Open(ctx context.Context, paths ...string) (array.RecordReader, error) {
 	files, err := formats.ListFiles(paths)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 )
 
 // plainSchema returns a schema with the types of the values instead of dictionaries. Temporary data has this schema,
-// because otherwise each piece would contain a whole dictionary.
+// because otherwise each part of a batch would contain a whole dictionary.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
 	fields := s.Fields()
 	changed := false
@@ -29,9 +29,9 @@ func plainSchema(s *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, &metadata)
 }
 
-// encoded yields rows with the schema to. Plain columns are converted to dictionaries where to has them. A batch ends
-// where a dictionary of its index type is full, because rows of several batches can have more values than one
-// dictionary holds.
+// encoded yields rows with the given schema. It converts plain columns to dictionaries if the schema has dictionaries
+// for them. A batch ends when a dictionary has as many values as its index type allows, because the rows of several
+// batches can have more values than one dictionary holds.
 func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for start, step := int64(0), rows; start < rows; {
@@ -48,7 +48,7 @@ func encoded(columns []arrow.Array, rows int64, to *arrow.Schema) sorted.Batches
 	}
 }
 
-// encode returns the rows from start that fit in dictionaries, at most up to end.
+// encode returns the rows from start to end, or fewer if their values do not all fit in dictionaries.
 func encode(columns []arrow.Array, start, end int64, to *arrow.Schema) (arrow.RecordBatch, error) {
 	parts := make([]arrow.Array, len(columns))
 	for i, f := range to.Fields() {

@@ -17,20 +17,20 @@ import (
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	By   []string // the columns of the key; as many in each input, with comparable types
+	By   []string // the columns of the key; all inputs have the same number, and their types are comparable by position
 }
 
 // EachOptions configures [Each].
 type EachOptions struct {
-	Memory int64 // approximate limit of memory in bytes, without that of the function; 0 means [DefaultMemory]
-	// Parts is the number of parts. Parts without rows are omitted. 0 means that no part has more rows than an eighth of
-	// Memory, unless all of them have the same key.
+	Memory int64 // approximate limit of memory in bytes, excluding the function's memory; 0 means [DefaultMemory]
+	// Parts is the number of parts. Parts without rows are omitted. 0 means that the rows of a part take at most an
+	// eighth of Memory, unless they all have the same key.
 	Parts int
-	Temp  string // directory for temporary data; "" means that of the system
+	Temp  string // directory for temporary data; "" means the system's
 }
 
 // EachFunc returns the result for a part of the rows: a reader for each input, by name. It must not release these
-// readers, which end when the consumer of the results asks for the next one. A nil result is skipped.
+// readers, which end when the consumer of the results asks for the next result. A nil result is skipped.
 type EachFunc func(ctx context.Context, part map[string]array.RecordReader) (array.RecordReader, error)
 
 // Each cuts the rows of inputs into parts by the hash of their keys, so that all rows of a key are in one part. It calls
@@ -39,7 +39,7 @@ type EachFunc func(ctx context.Context, part map[string]array.RecordReader) (arr
 //
 // Keys are equal as in SQL: null equals null, NaN equals NaN, and -0 equals 0. Key columns at the same position can
 // have different types that are all integers, all floats, all texts, all binary, or all dates. Decimals need the same
-// scale, and timestamps the same unit and time zone. Booleans are possible, too. Other columns have any type; in parts,
+// scale, and timestamps the same unit and time zone. Booleans can also be keys. Other columns have any type; in parts,
 // those with dictionaries and views have plain types.
 //
 // Each reads the inputs when the results are iterated, which is possible once. The consumer must release each result

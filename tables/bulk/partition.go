@@ -16,7 +16,7 @@ import (
 
 const (
 	buckets = 1024
-	workers = 2 // write files at the same time
+	workers = 2 // number of files that are written at the same time
 )
 
 // partition distributes rows to files. The rows of the first keys are collected in memory, and written to their files
@@ -35,8 +35,8 @@ type partition struct {
 }
 
 const (
-	// minFileMemory is the memory for the rows of a file, in bytes, if that of all files is shared evenly. Less would
-	// make row groups too small.
+	// minFileMemory limits the number of files: if all files share the memory evenly, each has at least this many bytes
+	// for its rows. With less, row groups would be too small.
 	minFileMemory = 512 << 10
 	minFiles      = 16
 	minPieceBytes = 64 << 10 // average size of the rows of a key in a block
@@ -48,7 +48,7 @@ func (s *splitter) largestBlock() int64 { return min(s.Memory/16, maxBlock) }
 
 func (s *splitter) newPartition(level int) *partition {
 	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}}
-	// The log store of the level above keeps its memory meanwhile.
+	// Each level gets half of the memory of the level above, whose log store still uses its memory.
 	p.buckets = parted.Buckets{Count: buckets, Level: level, Memory: s.Memory / 4 >> level, Temp: s.Temp}
 	p.blockBytes.Store(s.largestBlock())
 	return p
@@ -63,7 +63,7 @@ func (p *partition) chooseBlockBytes() int64 {
 	return min(p.largestBlock(), int64(len(p.files))*minPieceBytes)
 }
 
-// numberOf returns the index of a key's file, or -1-bucket.
+// numberOf returns the index of a key's file, or -1-b if the key's rows go to bucket b.
 func (p *partition) numberOf(key []byte) int {
 	if i, ok := p.numbers[string(key)]; ok {
 		return i
@@ -106,8 +106,8 @@ func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
 	return errors.Join(p.buckets.Flush(ctx), p.writeLargest(ctx))
 }
 
-// writeLargest writes the files with most collected rows, so that half of the memory is free, if all of it is in use.
-// It also writes files with more rows than can be joined.
+// If all memory for collected rows is in use, writeLargest writes the files with the most collected rows, so that half
+// of the memory becomes free. It also writes files with more rows than can be joined.
 func (p *partition) writeLargest(ctx context.Context) error {
 	limit := p.memory
 	if p.used >= limit {

@@ -24,8 +24,8 @@ type SortOptions struct {
 
 // Sort returns a reader of the rows of r, ordered by columns. Rows with equal keys keep their order. Null comes before
 // all values, and NaN before all numbers; text is ordered by its bytes. Rows that exceed the memory go to temporary
-// files. At the end, the reader compares the number of rows with those of r. The caller must release the reader, and
-// may release r only after it.
+// files. At the end, the reader returns an error if it has not returned as many rows as it read from r. The caller must
+// release the reader, and may release r only afterwards.
 func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.RecordReader, error) {
 	memory, err := memoryLimit(o.Memory)
 	if err != nil {
@@ -84,8 +84,8 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 	}, func() {}), nil
 }
 
-// keys are the columns to sort by. A column whose type has no order here is followed by a copy of the type in which a
-// table would store it.
+// keys are the columns to sort by. If package sorted cannot order a column's type, the schema ends with a copy of the
+// column, in the type in which a table would store it; the rows are sorted by the copy.
 type keys struct {
 	schema    *arrow.Schema // the original columns, and the copies
 	copied    []int

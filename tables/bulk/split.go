@@ -37,7 +37,7 @@ type SplitOptions struct {
 	Force  bool
 	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
-	Temp   string // directory for temporary data; "" means that of the system
+	Temp   string // directory for temporary data; "" means the system's
 }
 
 // SplitResult says what Split wrote.
@@ -53,10 +53,10 @@ var ErrNotEmpty = output.ErrNotEmpty
 // are complete; after an error, the directory is unchanged. Two values are equal if their texts in CSV are: NaN equals
 // NaN, and null is a key, too.
 //
-// A file's name is the value. Each byte that is not a letter, digit or one of "-_.() " is written as %XX, and so is "."
-// or "_" at the beginning, because readers of directories omit such files. For several columns it is a line of CSV.
-// Null goes to the file named %null, an empty text to the file named %, and a value too long for a name is named %h and
-// its SHA-256.
+// A file's name is the value of its key. Each byte that is not a letter, digit or one of "-_.() " is written as %XX,
+// and so is "." or "_" at the beginning, because readers of directories omit such files. If By has several columns, the
+// name is a line of CSV. Null goes to the file named %null, and an empty text to the file named %. The file of a value
+// that is too long for a name is named %h and the value's SHA-256.
 func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result SplitResult, err error) {
 	defer func() {
 		if err != nil {

@@ -30,8 +30,8 @@ type Options struct {
 	Memory int64
 
 	// Total limits the memory of all queries together, in bytes. It must be at least 32 MiB times
-	// Queries. Half of it is divided equally among the queries. The rest is shared: a query can borrow up
-	// to 50% of what is unused of the rest at that moment. 0 means Queries times Memory.
+	// Queries. Half of it is divided equally among the queries. The other half is shared: a query can borrow up
+	// to 50% of the bytes that are unused in that half at that moment. 0 means Queries times Memory.
 	Total int64
 
 	// Threads is the number of threads of a query. 0 means GOMAXPROCS.

@@ -17,15 +17,16 @@ const DefaultEachMemory = 256 << 20
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	By   []string // key columns; each input has as many, and the types of those at one position must be comparable
+	By   []string // key columns; all inputs have the same number, and columns at the same position have comparable types
 }
 
 // EachOptions configures [Each]. Nil or a zero field selects the defaults.
 type EachOptions struct {
 	Memory int64 // approximate limit of memory in bytes; 0 means [DefaultEachMemory]
-	// Parts is the number of parts. 0 means as many as Memory requires; a part is then cut again if it is too large.
+	// Parts is the number of parts. If it is 0, Each makes as many parts as Memory requires, and cuts a part again if it
+	// is too large.
 	Parts int
-	Temp  string // directory for temporary data; "" means that of the system
+	Temp  string // directory for temporary data; "" means the system's
 	// Trust runs the statement even if it is not proved that it can run once for each part.
 	Trust bool
 }

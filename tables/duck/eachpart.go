@@ -30,23 +30,23 @@ import (
 type eachJob struct {
 	sql    string
 	plan   EachPlan
-	tables []*boundTable   // the inputs; files are those of the current part
+	tables []*boundTable   // the inputs, each with the files of the current part
 	types  []*arrow.Schema // of the inputs' files
 	files  scratch
 	db     *database.Database
 	opened int // number of databases opened so far
 }
 
-// errStopped means that the caller of Each stopped, so that nothing may be yielded any more.
+// errStopped means that the caller of Each stopped the iteration, so Each must yield nothing more.
 var errStopped = errors.New("stopped")
 
-// Each divides the rows of inputs into parts, so that all rows whose columns By are equal are in the same part of every
-// input, and runs a SELECT statement once for each part. It yields the result of each part; a result is valid until the
-// next one. Parts come in any order. If all inputs are empty, the statement runs once.
+// Each divides the rows of inputs into parts by their keys, the values of the columns By. All rows with equal keys, of
+// all inputs, are in the same part. Each runs a SELECT statement once for each part, and yields the result; a result is
+// valid until the next one. Parts come in any order. If all inputs are empty, the statement runs once.
 //
-// Keys are equal if GROUP BY considers them equal: NULL equals NULL, NaN equals NaN, and -0 equals 0. If the statement
-// cannot be proved to have the same rows in its results as it has if it runs once for all rows, Each returns an error
-// that wraps [ErrNotPerKey].
+// Keys are equal if GROUP BY considers them equal: NULL equals NULL, NaN equals NaN, and -0 equals 0. Each must prove
+// that the parts' results together have the same rows as the result of a single run for all rows. If it cannot, it
+// returns an error that wraps [ErrNotPerKey].
 func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) iter.Seq2[array.RecordReader, error] {
 	return func(yield func(array.RecordReader, error) bool) {
 		err := each(ctx, sql, inputs, cmp.Or(o, new(EachOptions)), func(r array.RecordReader) bool { return yield(r, nil) })
@@ -57,7 +57,7 @@ func Each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions) i
 }
 
 func eachError(ctx context.Context, err error) error {
-	if _, ok := errors.AsType[*tables.OpError](err); ok || err == nil { // the error of a result, which its reader returned
+	if _, ok := errors.AsType[*tables.OpError](err); ok || err == nil { // the reader of a result has already wrapped err
 		return err
 	}
 	return &tables.OpError{Op: "each", Err: explainInterrupt(ctx, err)}
@@ -233,7 +233,7 @@ func (j *eachJob) runPart(ctx context.Context, p *parted.Part, yield func(array.
 	return r.Err()
 }
 
-// explainPart adds to an error that a part needs too much memory how large the part is.
+// explainPart adds the size of a part to an error if the error means that the part needs too much memory.
 func explainPart(p *parted.Part, err error) error {
 	if !database.NeedsMemory(err) {
 		return err
@@ -268,7 +268,7 @@ func (j *eachJob) writeInput(ctx context.Context, i int, in *parted.PartInput) e
 
 // start starts the statement for the current part. If spills is set, the statement needs less memory, but more time.
 func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error) {
-	// A database that has run a statement keeps memory for the next one, and more after each.
+	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
 	if err := j.open(); err != nil {
 		return nil, err
 	}

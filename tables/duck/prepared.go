@@ -33,7 +33,7 @@ type prepared struct {
 	shape [sha256.Size]byte // hash of the tables' columns when the statement was described
 	// nil if the statement needs DuckDB; its literals are not used, because other statements share it
 	selection   *database.Selection
-	result      *arrow.Schema // the result's columns; a Selection that has run has them without a description
+	result      *arrow.Schema // the result's columns; also set, without a call of Describe, after a Selection has run
 	description *tables.QueryDescription
 	size        int // size in bytes, from estimateSize
 	lastUsed    time.Time

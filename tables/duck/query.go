@@ -178,7 +178,8 @@ func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, 
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
 		maximum := q.e.opts.Memory
-		// the limit must be the same whether the caller's other statements are just beginning or ending
+		// Halve the maximum if the caller has other statements. Then the limit is the same whether these are just beginning
+		// or ending, and the statements can use the same databases.
 		if q.hasPermit {
 			maximum /= 2
 		}

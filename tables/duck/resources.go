@@ -26,8 +26,8 @@ func (r *resources) share() int64 {
 }
 
 // borrow borrows bytes from the shared half of Options.Total, but at most half of the bytes that are unused there, and
-// returns how many it borrowed. With them, a query may use limit, or a half, a quarter and so on: only queries with
-// equal limits can run in the same database.
+// returns how many it borrowed. With these bytes, a query may use limit, half of it, a quarter of it, and so on. There
+// are only a few such limits, because only queries with equal limits can run in the same database.
 func (r *resources) borrow(limit int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -22,7 +22,7 @@ import (
 // action is an action for DoAction. All actions except partd.cancel exist for clients of shoots, another table server.
 type action struct {
 	description string
-	readOnly    bool // whether callers without the right to write may run it
+	readOnly    bool // whether DoAction runs it without checking the right to write; shutdown has its own check
 
 	run func(s *Server, ctx context.Context, body []byte) (any, error) // nil for ping
 }

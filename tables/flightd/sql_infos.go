@@ -34,10 +34,10 @@ func sqlInfos(readOnly bool, version string) map[flightsql.SqlInfo]any {
 		flightsql.SqlInfoSystemFunctions:     []string{},
 		flightsql.SqlInfoDateTimeFunctions:   []string{"DAYOFMONTH", "DAYOFWEEK", "DAYOFYEAR", "HOUR", "MINUTE", "MONTH", "QUARTER", "SECOND", "WEEK", "YEAR"},
 		flightsql.SqlInfoSupportsConvert:     map[int32][]int32{},
-		flightsql.SqlInfoSupportedGroupBy:    int32(3), // any expressions
-		flightsql.SqlInfoSupportedGrammar:    int32(1), // ODBC's minimum
-		flightsql.SqlInfoSupportedSubqueries: int32(15),
-		flightsql.SqlInfoSupportedUnions:     int32(3),
+		flightsql.SqlInfoSupportedGroupBy:    int32(3),  // any expressions
+		flightsql.SqlInfoSupportedGrammar:    int32(1),  // ODBC's minimum
+		flightsql.SqlInfoSupportedSubqueries: int32(15), // all kinds
+		flightsql.SqlInfoSupportedUnions:     int32(3),  // UNION and UNION ALL
 
 		flightsql.SqlInfoANSI92SupportedLevel:   int32(1), // entry
 		flightsql.SqlInfoOuterJoinsSupportLevel: int32(2), // full

@@ -141,9 +141,9 @@ func (m *rowsMessage) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// encode returns the message, and the memory, in bytes, that it needs until it is sent. It copies a small message, and
-// one that would keep much more memory than its own alive. Otherwise, the message refers to the batch, which the caller
-// must release after the message has been sent.
+// encode returns the message, and the memory, in bytes, that it needs until it is sent. It copies a message that is
+// small, or that would keep much more memory alive than it needs itself. Otherwise, the message refers to the batch,
+// which the caller must release after the message has been sent.
 func (m *rowsMessage) encode() (data mem.BufferSlice, size int64, batch arrow.RecordBatch) {
 	size = int64(m.pieces.Len())
 	if size >= minCharged && m.batch != nil {

@@ -150,8 +150,8 @@ func (r record) diverged(other record) bool {
 	return r.Version > 0 && r.Version <= other.Version && (r.Table != other.Table || r.Version == other.Version && r.Manifest != other.Manifest)
 }
 
-// setHead makes r the head of its table, unless the current head is newer or belongs to another history. In the latter
-// case, the next audit keeps that head under a new name.
+// setHead makes r the head of its table, unless the current head is newer or belongs to another history. If it belongs
+// to another history, the next audit keeps it under a new name.
 func (d *disk) setHead(r record) error {
 	key := keyOf(r.Name)
 	return d.withLock(func() error {

@@ -20,6 +20,7 @@ type env struct {
 	address string // "" if this node serves nothing
 }
 
+// fileTime returns how long a node may take to send a file of size bytes.
 func (e *env) fileTime(size int64) time.Duration {
 	return e.opts.SyncTimeout + time.Duration(size>>20)*time.Second
 }

@@ -146,9 +146,8 @@ func (r *natsBucket) put(ctx context.Context, key string, value []byte) error {
 	})
 }
 
-// update sets a key if the key's last entry has the given revision. A revision of 0 means that the key
-// must have no entry. If neither is true, the error is ErrConflict. After any other error the key may or
-// may not have been set.
+// update sets a key if the key's last entry has the given revision, where 0 stands for no entry. Otherwise,
+// the error is ErrConflict. After any other error, the key may or may not have been set.
 func (r *natsBucket) update(ctx context.Context, key string, value []byte, revision uint64) error {
 	return r.withBucket(func(kv jetstream.KeyValue) error {
 		_, err := kv.Update(ctx, key, value, revision)

@@ -35,12 +35,12 @@ const (
 // old one, the new row's columns replace the old values, and all other columns keep their
 // values. New columns are null in older rows, and columns that r lacks are null in new
 // rows. Save rejects times that are null or occur twice in r, columns whose type differs
-// from the table's, and rows without the time column.
+// from the table's and cannot be widened to it, and rows without the time column.
 //
-// Once Save has returned the version, all nodes load it. The error wraps [ErrConflict] if
-// a Save of another node came first. It wraps partd.ErrUnknownOutcome if the registry did
-// not confirm the save. Save reads r to its end, holds all of it in memory, and does
-// not release it.
+// Once Save has returned the version, all nodes load it or a newer one, with at most the
+// delay that the package documentation promises. The error wraps [ErrConflict] if a Save of
+// another node came first. It wraps partd.ErrUnknownOutcome if the registry did not confirm
+// the save. Save reads r to its end, holds all of it in memory, and does not release it.
 func (n *Node) Save(ctx context.Context, name string, r array.RecordReader) (version int64, err error) {
 	defer wrapError("save", name, &err)
 	if err := checkName(name); err != nil {
@@ -145,7 +145,7 @@ func (n *Node) commit(ctx context.Context, rec record, revision uint64) error {
 // frame is the rows of one Save, sorted by time.
 type frame struct {
 	batch arrow.RecordBatch
-	time  int
+	time  int // index of the time column
 }
 
 // readFrame reads all rows of r and sorts them by time. It rejects null and duplicate

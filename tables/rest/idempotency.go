@@ -84,7 +84,7 @@ func hash(texts ...string) string {
 
 // isFinal reports whether repeating a request that failed with an HTTP status would give the same error.
 func isFinal(code int) bool {
-	switch code {
+	switch code { // Iceberg's specification uses 419 for credentials that have timed out.
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, 419, http.StatusTooManyRequests:
 		return false
 	}

@@ -35,6 +35,7 @@ func (s *sorter) sort(list, scratch []Entry, depth int) {
 			differingBits |= list[to].Ref ^ first.Ref
 			to++
 		}
+		// Keys that end within the prefix and have the same length are equal.
 		if to-from > 1 && (differingBits&maxRefLen != 0 || int(first.Ref&maxRefLen) > min(depth+8, maxRefLen-1)) {
 			s.sortEqual(list[from:to], scratch, depth)
 		}

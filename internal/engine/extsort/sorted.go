@@ -224,7 +224,7 @@ func (s *Sorter) mergeInto(cursors []*cursor, out *output) error {
 		if err != nil {
 			return err
 		}
-		if b != nil && (h == nil || b.isFull(len(h.key)+len(h.rec)+10)) {
+		if b != nil && (h == nil || b.isFull(len(h.key)+len(h.rec)+10)) { // 10 bytes suffice for the key's length
 			out.full <- b // never blocks: the channel holds all blocks
 			b = nil
 		}

@@ -214,6 +214,7 @@ func (a *Aggregator) mergeStates() (bool, error) {
 		need += int64(o.used)*8 + o.states.Memory()
 		entries += o.n
 	}
+	// While the slots are doubled, they need up to 48 bytes for each entry; see hasRoom.
 	if need+int64(entries)*48 > t.budget {
 		return false, nil
 	}

@@ -256,6 +256,7 @@ func (t *Table) hasRoom(size int, growFirst bool) bool {
 	if t.states != nil {
 		total += t.states.Memory()
 	}
+	// In a slot, a position has 32 bits.
 	return total <= t.budget && t.used+size <= min(len(t.words), 1<<32-2)
 }
 

@@ -15,7 +15,7 @@ const (
 	KindAppend Kind = iota // append the entry's value
 	KindSet                // replace the key's value
 	KindDelete             // remove the key
-	KindBlob               // append a value in a blob file
+	KindBlob               // append the value, which is stored in a blob file
 )
 
 // MaxInline is the maximum length of a value in an entry. Longer values are in blob files.
@@ -29,7 +29,7 @@ type Entry struct {
 	Key       []byte
 	Value     []byte // for KindBlob, the encoded BlobRef
 	Raw       []byte // the encoded entry
-	HashStart int    // offset in Raw of the key's length; a Ledger hashes Raw from here on
+	HashStart int    // offset in Raw where the key's length starts; a Ledger hashes Raw from this offset on
 }
 
 var (

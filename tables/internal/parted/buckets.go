@@ -31,14 +31,15 @@ type Buckets struct {
 	Count  int    // at most 65536
 	Level  int    // level n distributes the rows of one bucket of level n-1, by other bits of the hash
 	Memory int64  // of the log store, in bytes
-	Temp   string // parent of the log store's directory; "" means that of the system
+	Temp   string // parent of the log store's directory; "" means the system's directory for temporary data
 
 	log          *logstore.Store // nil until the first rows
 	pending      []partd.Entry
 	pendingBytes int
 }
 
-// Of returns the bucket of a hash. A hash has bits for several levels; the last ones have a single bucket.
+// Of returns the bucket of a hash. Each level uses other bits of the hash. If no bits are left for a level, all hashes
+// are in bucket 0.
 func (b *Buckets) Of(hash uint64) int {
 	bitsPerLevel := bits.Len(uint(b.Count - 1))
 	return int(hash >> (b.Level * bitsPerLevel) % uint64(b.Count))
@@ -89,7 +90,7 @@ func (b *Buckets) Read(ctx context.Context, input, bucket int, columns *arrow.Sc
 			return
 		}
 		defer r.Release()
-		// A column's type that was read can differ in the metadata of nested fields, which some types compare.
+		// The types that were read can differ from the given ones in the metadata of nested fields, which some types compare.
 		for rows, err := range arrowsafe.Each(r, func(rows arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(rows, columns) }) {
 			if !yield(rows, err) {
 				return
@@ -109,7 +110,7 @@ func (b *Buckets) Close() error {
 	return b.log.Close()
 }
 
-// name returns the key of a bucket in the log store. Keys are in the order of the buckets, as the log store stores them.
+// name returns the key under which the log store has an input's rows in a bucket. Keys sort like the buckets.
 func name(input, bucket int) string {
 	return string(binary.AppendUvarint(binary.BigEndian.AppendUint16(nil, uint16(bucket)), uint64(input)))
 }

@@ -23,17 +23,19 @@ import (
 type Input struct {
 	Name string // for errors
 	Rows array.RecordReader
-	By   []string // the columns of the key; as many in each input
+	By   []string // the columns of the key; the same number in each input
 }
 
 // Options configures [Each].
 type Options struct {
-	Memory int64 // approximate limit of memory for cutting, in bytes; the use of the parts is not included
-	// PartBytes limits the rows of a part: all inputs together, in bytes of Arrow in memory. Only a part with a single key
-	// exceeds it. 0 means an eighth of Memory.
+	Memory int64 // approximate limit of memory for cutting, in bytes; it does not limit the function that gets the parts
+	// PartBytes limits the total size of the rows of a part, over all inputs, in bytes of Arrow's memory. Only a part with
+	// a single key exceeds it. 0 means an eighth of Memory.
 	PartBytes int64
-	Parts     int    // number of parts, some of which may be empty; PartBytes is ignored. 0: as many as necessary
-	Temp      string // directory for temporary data; "" means that of the system
+	// Parts is the number of parts, some of which may be empty. If it is set, PartBytes is ignored. 0 means as many parts
+	// as PartBytes requires.
+	Parts int
+	Temp  string // directory for temporary data; "" means the system's
 }
 
 const maxParts = 1 << 16
@@ -225,7 +227,7 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 	return j.f(ctx, p)
 }
 
-// read yields the rows of an input in buckets, which should be as many as rows.
+// read yields the rows of an input in buckets. If their number is not rows, it ends with an error.
 func (j *job) read(ctx context.Context, b *Buckets, input int, buckets []int, rows int64) sorted.Batches {
 	return sorted.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
 		n := int64(0)

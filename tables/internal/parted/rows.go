@@ -9,7 +9,7 @@ import (
 // KeyAppender returns a function that appends the key of a row's value. Keys must not be prefixes of other keys.
 type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
-// NumberRows returns the result of number for the key of each row. Its argument is valid until it returns.
+// NumberRows calls number for the key of each row, and returns the results. The key is valid until number returns.
 func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
@@ -55,7 +55,7 @@ func GroupRows(numbers []int, n int) (groups []Group) {
 	starts := ends[:n]
 	for row, number := range numbers {
 		order[starts[number]] = row
-		starts[number]++ // becomes the end
+		starts[number]++ // after the loop, this is the end of the group
 	}
 	start := 0
 	for number, end := range starts {

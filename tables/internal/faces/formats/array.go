@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements; whoever reads
+// arrayReader turns a JSON array into JSON lines, one for each element. It does not parse the elements; the reader of
 // the lines detects errors in them.
 type arrayReader struct {
 	r        *bufio.Reader

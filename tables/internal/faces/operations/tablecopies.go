@@ -99,8 +99,8 @@ type (
 	}
 )
 
-// CopyProgress is one of many answers. While the operation runs, it sends one each second. The results come last,
-// except findings.
+// CopyProgress is one of an operation's answers. While the operation runs, it sends an answer each second, and one for
+// each finding. The answers with the other results come last.
 type CopyProgress struct {
 	Bytes    int64                `json:"bytes"` // read so far
 	Finding  *tables.Finding      `json:"finding,omitempty"`

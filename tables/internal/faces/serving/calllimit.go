@@ -6,8 +6,8 @@ import (
 )
 
 // CallLimit limits concurrent calls of some kind, in total and per host. If a new call's host has used up its share,
-// the host's oldest cancelable call is canceled. If only the total is reached, the call to cancel is the oldest
-// cancelable one of the host that has the most of them.
+// the host's oldest cancelable call is canceled. If only the total is reached, the oldest cancelable call of the host
+// with the most cancelable calls is canceled.
 type CallLimit struct {
 	limit, share int
 

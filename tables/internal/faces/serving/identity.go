@@ -202,6 +202,8 @@ func (s *Core) CheckSite(r *http.Request, forData bool) error {
 	if site := r.Header.Get("Sec-Fetch-Site"); forData && site != "" && site != "same-origin" && site != "none" {
 		return forbidden("the request comes from another site")
 	}
+	// Another site can let its own name refer to a loopback address. For the browser, a page from that site and this
+	// server are then the same site, but the header Host still contains the name.
 	local, tcp := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	if s.opts.Secret == nil && tcp && local.IP.IsLoopback() && !loopbackHost(r.Host) {
 		return forbidden("the request may come from another site: its header Host is neither localhost nor a loopback address")

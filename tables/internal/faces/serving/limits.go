@@ -84,7 +84,7 @@ func newLimiter(name string, slots int, patience, yieldTime, settleTime time.Dur
 	}
 }
 
-// acquireOnce waits for a slot, unless c already has one, which holdsSlot says.
+// acquireOnce waits for a slot, unless holdsSlot says that c already has one.
 func (l *Limiter) acquireOnce(ctx context.Context, c *call, holdsSlot *atomic.Bool) (release func(), err error) {
 	if holdsSlot.Swap(true) {
 		return func() {}, nil

@@ -114,6 +114,7 @@ func (c *Cache) Add(temp, key string) error {
 	c.mu.Lock()
 	c.totalBytes += info.Size()
 	c.addedBytes += info.Size()
+	// Only a scan, which is part of evict, shows what other processes have added. So also scan from time to time.
 	mustEvict := c.totalBytes > c.limit || c.addedBytes > c.limit/16
 	c.mu.Unlock()
 	c.markVerified(key, info)

@@ -227,7 +227,7 @@ func (b Bucket) Open(ctx context.Context, f HashNamed, offset int64) (io.ReadClo
 	return b.ReadRange(ctx, b.Prefix+f.Hash, offset, -1)
 }
 
-// Replace replaces a file's damaged object.
+// Replace replaces a file's damaged object. data is the file's content.
 func (b Bucket) Replace(ctx context.Context, f HashNamed, data []byte) error {
 	name := b.Prefix + f.Hash
 	err := b.Retry(ctx, 0, func(ctx context.Context) error { return b.Delete(ctx, name) })

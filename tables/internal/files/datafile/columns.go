@@ -55,7 +55,7 @@ func (f *file) openColumns(ctx context.Context, base *pqarrow.FileReader, g grou
 	reader.Props.PreAllocBinaryData = f.size(g, requested) <= maxHeldBytes
 	allLeaves := map[int]*chunkPages{}
 	for i, w := range requested {
-		// the library takes time in proportion to the file's columns for each one
+		// for each requested column, the library takes time in proportion to the number of columns in the file
 		if err := canceled.Err(ctx); err != nil {
 			return c, err
 		}

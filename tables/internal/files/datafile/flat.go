@@ -20,7 +20,7 @@ type FlatWriter struct {
 	groups  rowGroups
 }
 
-// Maximum size of a row group of a FlatWriter, as of data files.
+// Maximum size of a row group of a FlatWriter; it is the same for data files.
 const (
 	flatGroupRows  = 128 << 10
 	flatGroupBytes = 32 << 20

@@ -68,7 +68,7 @@ type Scan struct {
 	// MayMatch reports whether rows with the given column bounds can match, and whether they can fail to match. If it
 	// is nil, Where decides.
 	MayMatch func(column func(name string) filter.Bounds) (mayHold, mayFail bool)
-	Names    map[int][]string // other names for each field, by field ID, which files without IDs may use; can be nil
+	Names    map[int][]string // by field ID: other names of the field, used to find it in files without IDs; can be nil
 	Rows     int64            // maximum number of rows per batch
 	Workers  int              // number of row groups to read concurrently, ahead of the consumer
 	Memory   int64            // approximate limit for the decoded size of the row groups being read, in bytes
@@ -84,8 +84,8 @@ func (s *Scan) Schema() *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// maxAhead is the number of a row group's batches that are decoded ahead. It suffices for a whole row group that this
-// package wrote.
+// maxAhead limits how many batches of a row group are decoded ahead of the consumer. A row group that this package
+// wrote has no more batches of BatchRows rows.
 const maxAhead = 4
 
 // BatchRows is the maximum number of rows in a batch. Larger batches need buffers that are slow to allocate.

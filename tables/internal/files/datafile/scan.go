@@ -160,6 +160,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
+	// Of s.Workers row groups, the consumer holds one, start is sending one, and the queue has the others.
 	queue, slots, memory := make(chan readAhead, s.Workers-2), make(chan struct{}, s.Workers), semaphore.NewWeighted(s.Memory+1)
 	start := func(size int64, read func(send func(arrow.RecordBatch, error) bool), done func()) bool {
 		group := readAhead{make(chan readResult, maxAhead-1), min(size, s.Memory+1)}
@@ -173,7 +174,7 @@ func (s *Scan) readConcurrently(ctx context.Context, files []File, yield func(ar
 			defer done()
 			read(func(b arrow.RecordBatch, err error) bool {
 				r := readResult{b, err, nil}
-				if err == nil && SizeOf(b) > 2*maxBatchBytes { // has long values, of which few fit into memory
+				if err == nil && SizeOf(b) > 2*maxBatchBytes { // the values are long, so few such batches fit into memory
 					r.consumed = make(chan struct{})
 				}
 				return canceled.Send(ctx, group.rows, r) == nil && err == nil && (r.consumed == nil || canceled.Wait(ctx, r.consumed) == nil)

@@ -176,7 +176,8 @@ func (ch *Change) forget(t *transaction, oldLocation string) {
 	// A restore from a snapshot needs the IDs.
 	t.exec(`DELETE FROM partd_ids WHERE uuid=? AND NOT EXISTS (SELECT 1 FROM partd_snapshots)`, uuid)
 	if dir, err := ch.IOs[0].records.ownPath(location); err == nil { // otherwise, the table has no files here
-		// The files were in use until now, so their grace period must start with the next Sweep.
+		// The files were in use until now, so their grace period must start with the next Sweep. "0" follows "/" in
+		// ASCII, so the range contains all paths that begin with dir+"/".
 		t.exec(`DELETE FROM partd_orphans WHERE path>=? AND path<?`, dir+"/", dir+"0")
 	}
 }
@@ -243,6 +244,7 @@ func CheckVacant(location, namespace string) TxHook {
 	const q = `SELECT metadata_location FROM iceberg_tables WHERE metadata_location>=?1 AND metadata_location<?2
 		UNION SELECT metadata_location FROM partd_snapshot_tables WHERE metadata_location>=?1 AND metadata_location<?2 AND namespace<>?3 LIMIT 1`
 	return func(t *transaction) {
+		// "0" follows "/" in ASCII.
 		if len(t.strings(q, location+"/", location+"0", namespace)) > 0 {
 			t.err = fmt.Errorf("a table at location %s %w", location, ErrExists)
 		}

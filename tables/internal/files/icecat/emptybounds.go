@@ -96,15 +96,15 @@ type listEntry struct {
 	} `avro:"partitions"`
 }
 
-// listEntrySchema has these fields. Its names are those in the lists that iceberg-go writes.
+// listEntrySchema is the schema of a listEntry, with the names that are in the lists of iceberg-go.
 var listEntrySchema = avro.MustParse(`{"type": "record", "name": "manifest_file", "fields": [
 	{"name": "manifest_path", "type": "string"},
 	{"name": "partitions", "default": null, "type": ["null", {"type": "array", "items": {"type": "record", "name": "r508", "fields": [
 		{"name": "contains_nan", "type": ["null", "boolean"], "default": null},
 		{"name": "lower_bound", "type": ["null", "bytes"], "default": null}]}}]}]}`)
 
-// setEmptyBounds sets missing bounds to the empty string. It does so in the given partition fields of the entries,
-// which are given by number.
+// setEmptyBounds sets missing bounds to the empty string. empty has the partition fields to change, by the number of
+// the entry in the list.
 func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	r, err := ocf.NewReader(bytes.NewReader(list))
 	if err != nil {
@@ -141,7 +141,7 @@ func setEmptyBounds(list []byte, empty map[int][]int) ([]byte, error) {
 	}
 }
 
-// emptyFields returns those of the given partition fields in which one of a manifest's files has an empty string or no
+// emptyFields returns the given partition fields for which at least one of a manifest's files has an empty string or no
 // bytes.
 func (f *FileIO) emptyFields(location string, fields []int) (empty []int, err error) {
 	content, err := f.ReadFile(location)

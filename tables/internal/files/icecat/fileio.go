@@ -243,7 +243,7 @@ func (w *newFile) Write(b []byte) (int, error) {
 }
 
 func (w *newFile) ReadFrom(r io.Reader) (int64, error) {
-	n, err := io.Copy(struct{ io.Writer }{w}, r)
+	n, err := io.Copy(struct{ io.Writer }{w}, r) // the struct has no method ReadFrom, which io.Copy would call
 	return n, err
 }
 

@@ -57,7 +57,7 @@ func (r *records) Protect(ctx context.Context, location string) (exists bool, er
 	}
 	err = r.inTx(ctx, func(t *transaction) {
 		t.exec(`DELETE FROM partd_orphans WHERE path=?`, path)
-		exists = t.exec(`UPDATE partd_files SET uuid='' WHERE path=?`, location) > 0 // no longer just replaced
+		exists = t.exec(`UPDATE partd_files SET uuid='' WHERE path=?`, location) > 0 // without a UUID, isReplaced returns false
 	})
 	return exists, err
 }

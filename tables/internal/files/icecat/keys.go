@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/base/canceled"
 )
 
-// KeyLifetime is how long the catalog remembers an idempotency key, at least, unless the key's scope has more than
-// maxKeys newer ones.
+// KeyLifetime is the minimum time for which the catalog remembers an idempotency key, unless the key's scope has more
+// than maxKeys newer keys.
 const KeyLifetime = 24 * time.Hour
 
 var maxKeys = 100_000 // limit on the keys in a scope

@@ -52,7 +52,7 @@ func (d *database) SetMoment(ctx context.Context, name string, at time.Time) err
 	return d.inTx(ctx, func(t *transaction) { t.putInfo("time "+name, at.UTC().Format(time.RFC3339)) })
 }
 
-// Origins returns the IDs of the catalogs all of whose tables this catalog has received, by copies, backups or a
+// Origins returns IDs of other catalogs. This catalog has received all tables of each of them, by copies, backups or a
 // restore.
 func (d *database) Origins(ctx context.Context) ([]string, error) {
 	return d.strings(ctx, `SELECT substr(key, 8) FROM partd_info WHERE key LIKE 'origin %'`)

@@ -89,8 +89,8 @@ func (s *sealer) openFiles(o Options) (found inspection, err error) {
 	return found, err
 }
 
-// check inspects all files. Files that another process is writing can look damaged, so check tries again. copyAgain can
-// be nil.
+// check inspects all files. Files that another process is writing can look damaged, so check tries again, after a call
+// of copyAgain unless that is nil.
 func (s *sealer) check(copyAgain func() error) (found inspection, err error) {
 	for range 5 {
 		found, err = s.files.inspect(true)
@@ -129,7 +129,7 @@ func (s *sealer) note(err error) error {
 		defer s.mu.Unlock()
 		d.File = filepath.Join(s.dir, filepath.Base(d.File)) // not a reader's copy
 		s.damage = d
-		if s.timer != nil { // otherwise, opening the catalog fails
+		if s.timer != nil { // before the timer exists, Open returns the error
 			s.log.Error("the catalog is damaged: all changes fail, and no files are removed", "err", d)
 		}
 	}

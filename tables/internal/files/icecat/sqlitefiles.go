@@ -127,7 +127,8 @@ func (f *sqliteFiles) inspect(thorough bool) (i inspection, err error) {
 		err = f.damaged("", errors.New("the file is empty or missing"))
 	case changed > 0 && i.isCurrent():
 		err = f.damaged("", fmt.Errorf("page %d differs from its hash", changed))
-	case changed == 0 && i.salts == 0 && i.sums[0] != 0: // If another program had removed it after a checkpoint, a page would have changed.
+	case changed == 0 && i.salts == 0 && i.sums[0] != 0:
+		// If another program had removed the log after a checkpoint, a page would have changed.
 		err = f.damaged("-wal", errors.New("the log is missing"))
 	}
 	return i, err
@@ -168,7 +169,7 @@ func (f *sqliteFiles) hashes() ([]uint64, error) {
 func (f *sqliteFiles) record(checkpoint func() error) error {
 	i, err := f.inspect(false)
 	if err == nil {
-		err = f.write(0) // until recordSalts, because this or another program may end before the hashes are recorded
+		err = f.write(0) // no salts until recordSalts, because this or another program may end before the hashes are recorded
 	}
 	if err == nil {
 		err = checkpoint()

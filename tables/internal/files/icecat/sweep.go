@@ -26,7 +26,7 @@ type SweepResult struct {
 // GracePeriods says how long files must have been unused before Sweep removes them, because another process may still
 // read or commit them.
 type GracePeriods struct {
-	Unused time.Duration // the rule
+	Unused time.Duration // for all files to which Replaced does not apply
 	// Replaced applies to files that a commit has added to a table, but that no version of the table needs any more: to
 	// metadata files, and to all files of tables for which Expires returns true. Nobody can commit these files.
 	Replaced time.Duration
@@ -194,7 +194,7 @@ func (sw *sweeper) listFiles(ctx context.Context) (map[string]int64, error) {
 	return files, walk(root)
 }
 
-// recordOrphans replaces the recorded orphans (unused files) with files. It returns when each of them was first
+// recordOrphans replaces the recorded orphans (unused files) with files. It returns the time when each file was first
 // recorded.
 func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, recentlyUsed map[string]struct{}, now time.Time) (map[string]time.Time, error) {
 	firstSeen := make(map[string]time.Time, len(files))
@@ -231,6 +231,7 @@ func (sw *sweeper) recordOrphans(ctx context.Context, files map[string]int64, re
 	change(outdated, func(t *transaction, path string) { t.exec(`DELETE FROM partd_orphans WHERE path=?`, path) })
 	change(added, func(t *transaction, path string) {
 		firstSeen[path] = now
+		// Round the time up, so that the grace period does not end early.
 		t.exec(`INSERT INTO partd_orphans VALUES (?,?) ON CONFLICT DO NOTHING`, path, now.UnixMilli()+1)
 	})
 	return firstSeen, err

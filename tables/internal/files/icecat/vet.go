@@ -132,7 +132,7 @@ func (f *FileIO) vetList(content []byte) error {
 func (f *FileIO) vetCounts(m iceberg.ManifestFile) error {
 	t, cached := f.records.tallies.Get(m.FilePath())
 	if !cached {
-		fileIO := f.records.NewCheckIO() // a manifest list in place of the manifest would be vetted recursively
+		fileIO := f.records.NewCheckIO() // otherwise, a manifest list in place of the manifest would be vetted recursively
 		if err := fileIO.CheckAvro(context.Background(), m.FilePath(), ManifestKind, ManifestBudget()); err != nil {
 			return err
 		}

@@ -63,8 +63,10 @@ func readWAL(name string, use walUse) (w wal, err error) {
 		return wal{isLossy: true}, fmt.Errorf("%w: the header is not intact", ErrContent)
 	}
 	w.salts, w.pages = binary.BigEndian.Uint64(b[16:]), map[int][]byte{}
-	stored := sumAt(b[24:]) // checksum in the previous frame
-	computed := stored      // checksum of the previous frame
+	stored := sumAt(b[24:]) // checksum of the previous frame, as stored in it
+	computed := stored      // checksum of the previous frame, as computed from its content
+	// broken is the number of the first frame that does not continue the log, or 0. isEnded means that a commit has ended
+	// at or after this frame.
 	broken, isEnded := 0, false
 	uncommitted := map[int][]byte{}
 	frame := make([]byte, frameSize)

@@ -105,7 +105,7 @@ func (c *unreadThrift) schema() error {
 			path += parent.pathLen + 1
 		}
 		missing += int(children)
-		if !ok || children < 0 || missing >= int(n)-i {
+		if !ok || children < 0 || missing >= int(n)-i { // int(n)-i-1 nodes follow
 			return errFooter
 		}
 		if children == 0 {

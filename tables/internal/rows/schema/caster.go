@@ -260,7 +260,7 @@ func FromSQL(result, columns *arrow.Schema) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// CastSQL converts a query's rows to the schema to, or returns an [Error] if a value does not fit.
+// CastSQL converts a query's rows to the given schema, or returns an [Error] if a value does not fit.
 func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	columns := make([]arrow.Array, 0, batch.NumCols())
 	defer func() { take.Release(columns) }()
@@ -280,7 +280,7 @@ func CastSQL(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, erro
 	return array.NewRecordBatch(to, columns, batch.NumRows()), nil
 }
 
-// CastStored converts a batch that was stored with an older schema to the schema to. The caller must release the
+// CastStored converts a batch that was stored with an older schema to the given schema. The caller must release the
 // result.
 func CastStored(batch arrow.RecordBatch, to *arrow.Schema) (arrow.RecordBatch, error) {
 	fields, columns := batch.Schema().Fields(), slices.Clone(batch.Columns())

@@ -77,8 +77,8 @@ func Columns(batch arrow.RecordBatch, names []string) []arrow.Array {
 	return columns
 }
 
-// Project returns the batch's columns that the schema to lists. The batch must have these columns, with the types in
-// to. The caller must release the result.
+// Project returns the columns of a batch that the given schema lists. The batch must have these columns, with the types
+// in the schema. The caller must release the result.
 func Project(batch arrow.RecordBatch, to *arrow.Schema) arrow.RecordBatch {
 	if batch.Schema() == to {
 		batch.Retain()

@@ -9,8 +9,8 @@ import (
 
 // WithLineage returns columns followed by Iceberg's row-lineage columns: _row_id and _last_updated_sequence_number.
 // Rows that move to another file in their table must keep these values. Tables below format version 3 do not have these
-// columns, so WithLineage returns columns unchanged. It also does so if columns already includes one of these names,
-// from another program.
+// columns, so WithLineage returns the given columns unchanged. It also does so if the given columns already include one
+// of these names, from another program.
 func WithLineage(columns *iceberg.Schema, formatVersion int) *iceberg.Schema {
 	isReserved := func(f iceberg.NestedField) bool { return slices.Contains(reservedColumns, f.Name) }
 	if formatVersion < 3 || slices.ContainsFunc(columns.Fields(), isReserved) {

@@ -243,8 +243,8 @@ func textWord[T string | []byte](text T, depth int) uint64 {
 
 func isWholeText(w uint64, _ int) bool { return byte(w) != 9 }
 
-// decimalWord returns a decimal as a 64-bit number if it is one, and otherwise the smallest or the largest number. The
-// words at depths 1 and 2 are all bits of the decimal.
+// At depth 0, decimalWord returns a decimal as a 64-bit number if it fits, and otherwise the smallest or the largest
+// word. The words at depths 1 and 2 are all bits of the decimal.
 func decimalWord(v decimal128.Num, depth int) uint64 {
 	switch {
 	case depth == 2:

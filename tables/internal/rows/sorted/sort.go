@@ -157,7 +157,7 @@ func (in Input) sources(blocks []*sortedBlock) []Source {
 	sources := make([]Source, len(blocks))
 	for i, b := range blocks {
 		sources[i] = Source{Keys: in.Keys, Batches: b.rows}
-		if b.order != nil { // Copying rows in order takes time, but there are few such blocks.
+		if b.order != nil { // Copying rows in order takes time, so a goroutine does it ahead. There are few such blocks.
 			sources[i].Batches = Ahead(b.rows, 1)
 		}
 	}

@@ -33,7 +33,8 @@ func (c *columnRefs) add(node map[string]any) {
 				addName(&c.names, name)
 			}
 		}
-	case "FUNCTION": // a.upper() is upper(a), but the parser takes a for a schema, and in t.a.upper(), t for a catalog
+	case "FUNCTION":
+		// a.upper() means upper(a), but the parser reads a as a schema; in t.a.upper(), it reads t as a catalog
 		if schema := stringField(node, "schema"); schema != "" && schema != "main" {
 			addName(&c.names, schema)
 			if catalog := stringField(node, "catalog"); catalog != "" {

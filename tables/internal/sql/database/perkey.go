@@ -16,16 +16,17 @@ import (
 type KeyedInput struct {
 	Name    string
 	Columns []string // all columns, in order
-	By      []string // key columns; as many in each input
+	By      []string // key columns; the same number in each input
 }
 
 // PerKey checks that a statement has the same rows, in any order, whether it runs once for all rows or once for each
-// part. Otherwise, it returns an error that wraps sqltext.ErrNotPerKey and gives the reason. columns are the columns of each
-// input that the statement can use, including the key columns; nil means all columns. They are also returned with
+// part. Otherwise, it returns an error that wraps sqltext.ErrNotPerKey and gives the reason. columns are the columns of
+// each input that the statement can use, including the key columns; nil means all columns. They are also returned with
 // that error.
 //
-// PerKey proves that the parts' results together are the result, and does not look for a counterexample: it refuses
-// everything that it does not know. Results that DuckDB chooses freely, such as the order of list(v), are not compared.
+// PerKey proves that the parts' results together are the result for all rows. It does not look for a counterexample: it
+// refuses everything that it does not know. Results that DuckDB chooses freely, such as the order of list(v), are not
+// compared.
 func (d *Database) PerKey(sql string, inputs []KeyedInput) (columns [][]string, err error) {
 	names, tree, err := d.parseNames(sql)
 	if err != nil {

@@ -50,11 +50,12 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	}
 	keys := equalKeys(left, right, equal, append(conjuncts(node["condition"]), where...))
 	kinds := []string{"INNER", "LEFT", "RIGHT", "FULL", "SEMI", "ANTI"}
-	if ref == "ASOF" { // other kinds never end if the left side has no rows (DuckDB 1.5.6)
+	if ref == "ASOF" { // ASOF joins of other kinds never end if the left side has no rows (DuckDB 1.5.6)
 		kinds = kinds[:2]
 	}
 	isKnown := slices.Contains([]string{"REGULAR", "CROSS", "ASOF"}, ref) && slices.Contains(kinds, kind)
-	// A row of the left side can have a result row in each part, or, in an ASOF join, one for the nearest row of each part.
+	// Whether a row of the left or the right side can have a result row in each part. In an ASOF join, a row of the left
+	// side can have one with the nearest row of each part.
 	dependsLeft, dependsRight := kind != "INNER" && kind != "RIGHT" || ref == "ASOF", kind == "RIGHT" || kind == "FULL"
 	switch {
 	case !isKnown:

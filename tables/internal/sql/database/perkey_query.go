@@ -151,8 +151,9 @@ func (s *selection) positionalKeys(nodes []any, aliasFirst bool) (keys keySet) {
 	return keys
 }
 
-// columnKeys returns the key columns that are equal to an expression. They are none unless it is a plain column.
-// DuckDB looks for a name among the columns of FROM first, or, with aliasFirst, in the select list first.
+// columnKeys returns the key columns that are equal to an expression. If the expression is not a plain column, there
+// are none. DuckDB looks for a name among the columns of FROM first or, if aliasFirst is true, in the select list
+// first.
 func (s *selection) columnKeys(node map[string]any, aliasFirst bool) keySet {
 	names := namesOf(node)
 	if len(names) == 0 {

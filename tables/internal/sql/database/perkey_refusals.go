@@ -81,9 +81,9 @@ func (d *Database) functionTable() (map[string]function, error) {
 	if err := json.Unmarshal(text, &functions); err != nil {
 		return nil, err
 	}
-	functions["error"] = function{} // it has no result
+	functions["error"] = function{} // not volatile, because it has no result that could differ
 	functions["vector_type"] = function{IsVolatile: true}
-	for range 3 { // the depth of macros that call macros
+	for range 3 { // macros call macros at most 3 levels deep
 		for name, f := range functions {
 			for _, called := range calledName.FindAllString(strings.Join(f.Macros, " "), -1) {
 				g := functions[strings.TrimRight(called, `"(`)]

@@ -47,7 +47,7 @@ func keysOf(columns []keyedColumn) (keys keySet) {
 	return keys
 }
 
-// clone copies columns. Without keepKeys, the copies have no keys.
+// clone copies columns. If keepKeys is false, the copies have no keys.
 func clone(columns []keyedColumn, keepKeys bool) []keyedColumn {
 	columns = slices.Clone(columns)
 	for i := range columns {

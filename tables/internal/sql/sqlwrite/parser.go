@@ -69,9 +69,9 @@ func (p *parser) wrap(i int, err error) error {
 	return sqltext.RefusedAt(p.sql, offset, "%w", err)
 }
 
-// find looks for words in the tokens with the indices from to to-1, and returns the index of the first. If it finds
-// none, it returns to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in IS
-// DISTINCT FROM.
+// find looks for words in the tokens with indices in [from, to), and returns the index of the first match. If it finds
+// none, it returns the index to. It ignores words in brackets or CASE, words after a dot, which are names, and FROM in
+// IS DISTINCT FROM.
 func (p *parser) find(from, to int, words ...string) int {
 	for i := from; i < to; i++ {
 		t := p.tokens[i]
@@ -82,8 +82,8 @@ func (p *parser) find(from, to int, words ...string) int {
 	return to
 }
 
-// text returns the statement's text from the token at index from to the token at index to-1. It replaces each ? with
-// $1, $2 and so on, counted from the start of the statement.
+// text returns the statement's text for the tokens with indices in [from, to). It replaces each ? with $1, $2 and so
+// on, counted from the start of the statement.
 func (p *parser) text(from, to int) string {
 	if from >= to {
 		return ""

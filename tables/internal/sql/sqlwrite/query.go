@@ -35,6 +35,7 @@ func IsReserved(name string) bool {
 	return slices.ContainsFunc([]string{FileColumn, RowColumn, actionColumn, sourceTable}, func(s string) bool { return strings.EqualFold(s, name) })
 }
 
+// cast returns an SQL expression for a value of the column. The line break ends a comment at the end of expression.
 func (c Column) cast(expression string) string {
 	if expression == "" {
 		expression = "NULL"
@@ -71,7 +72,8 @@ func distinct(columns []Column, names []string) (indices []int, err error) {
 
 // InsertQuery returns a query for the rows of an INSERT into a table with the given columns. Each result column has the
 // name and type of its column in the table. queryColumns are the names of the columns of st.Query. If st has VALUES,
-// the query repeats them for each of times sets of n parameters; see RepeatedName.
+// the query repeats them for each set of parameters; times is the number of sets, and each set has n parameters. See
+// RepeatedName.
 func (st *Statement) InsertQuery(columns []Column, queryColumns []string, n, times int) (string, error) {
 	names := st.Columns
 	if names == nil {
@@ -337,8 +339,8 @@ func orNull(expression string) string {
 	return expression
 }
 
-// caseOf returns an expression for the result of the action on a row that when selects, or "" if there is no such
-// action. The first action whose condition is true applies.
+// caseOf returns an expression for the result of the action on a row that the parameter when selects, or "" if there is
+// no such action. The first action whose condition is true applies.
 func (st *Statement) caseOf(when When, results []string) string {
 	cases := ""
 	for k, a := range st.Actions {

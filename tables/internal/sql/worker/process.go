@@ -114,7 +114,7 @@ func (p *Process) Close() {
 	<-p.exited
 }
 
-// memoryPhrases are the parts, in lower case, of what a process prints that cannot allocate memory.
+// memoryPhrases are phrases, in lower case, that a process prints if it cannot allocate memory.
 var memoryPhrases = []string{
 	"out of memory", "cannot allocate", "failed to allocate", "failed to reserve", "cannot map pages", "cannot remap pages", "bad_alloc",
 	"failed to create new os thread", "resource temporarily unavailable",

@@ -78,8 +78,8 @@ func (s *shared) tryCommit(ctx context.Context, hooks []icecat.TxHook, changes [
 	return nil
 }
 
-// prepare applies the steps to the table's current state. The tail's rows stay in the tail if none of the steps that
-// replace or fold them does anything.
+// prepare applies the steps to the table's current state. If no step that replaces or folds the tail's rows changes
+// anything, these rows stay in the tail.
 func (a *Attempt) prepare(ctx context.Context) error {
 	usesTail := func(p PreparedStep) bool { return p.Mode&(Replaces|Folds) != 0 }
 	applied, err := a.apply(ctx, a.steps, a.modes&(Replaces|Folds) != 0)

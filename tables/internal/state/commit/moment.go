@@ -130,15 +130,15 @@ var afterAllPuts = time.Unix(1<<40, 0)
 const maxMoments = 50
 
 // foldPart contains the rows of consecutive puts, which get one snapshot. The last part has all remaining rows,
-// whatever its Rows.
+// whatever its field Rows says.
 type foldPart struct {
 	tail.Span
 	files []iceberg.DataFile
 }
 
-// divide divides the puts to fold, for a reader of a moment. Each put gets a snapshot, so that other moments can be
-// read later too. But if there are more than maxMoments puts, there is one part for the puts by the moment, and one for
-// the rest.
+// divide divides the puts to fold, so that a reader can read the table as of a moment. Each put gets a snapshot, so
+// that other moments can be read later too. But if there are more than maxMoments puts, there is one part for the puts
+// up to the moment, and one for the later puts.
 func divide(puts []tail.Span, moment time.Time) (parts []foldPart) {
 	for i, p := range puts {
 		isMoment := i > 0 && p.First.After(moment) && !puts[i-1].First.After(moment)

@@ -71,7 +71,8 @@ func addAll(puts []icecat.PutID, ids map[string]time.Time) []icecat.PutID {
 	return puts
 }
 
-// statementMark separates a statement's ID from its checksum and row count in the additional ID that records these two.
+// statementMark is part of the additional ID that records a statement's checksum and row count. This ID consists of the
+// statement's own ID, statementMark, and these two values.
 const statementMark = "\nstatement="
 
 // Statement returns the checksum of the statement with an ID, and the number of rows that it changed. The checksum is

@@ -111,7 +111,7 @@ func (s *shared) Pinned() (pins int, oldest time.Time) {
 	return len(s.pins), earliest
 }
 
-// site is where a table is: its name, in the catalog of its tables.
+// site identifies a table by its name in the catalog of tables.
 type site struct {
 	tables *shared
 	icecat.TableName

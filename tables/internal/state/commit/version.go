@@ -132,9 +132,9 @@ func EditMetadata(meta table.Metadata, values map[string]any) (table.Metadata, e
 	return table.ParseMetadataBytes(b)
 }
 
-// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail: no
-// reader saw the table in a state between them. After that, no later snapshot gets a version that puts of the removed
-// rows returned.
+// describe marks the attempt's last snapshot if the attempt added several snapshots, or removed rows from the tail,
+// because no reader saw a state in between. It also prevents later snapshots from getting a version that the puts of
+// the removed rows returned.
 func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	if a.initial == nil || a.initial.Metadata().TableUUID() != meta.TableUUID() {
 		return meta, nil
@@ -172,8 +172,8 @@ func (a *Attempt) describe(meta table.Metadata) (table.Metadata, error) {
 	return EditMetadata(meta, edits)
 }
 
-// promised returns the properties for the snapshot of a version, in which there are rows whose puts returned the given
-// versions.
+// promised returns the properties for the snapshot with the number version. versions are those that the puts of rows in
+// the snapshot returned.
 func promised(versions []int64, version int64) iceberg.Properties {
 	var others []string
 	for _, v := range versions {

@@ -99,8 +99,8 @@ func CheckNames(names []string) error {
 	return nil
 }
 
-// CopyNamed copies settings from src to dst: those with the JSON names in only, or all settings if only is nil. T must
-// have the fields of Settings, in the same order.
+// CopyNamed copies settings from src to dst. If only is nil, it copies all settings, and otherwise the settings whose
+// JSON names are in only. T must have the fields of Settings, in the same order.
 func CopyNamed[T any](dst, src *T, only []string) {
 	to, from := reflect.ValueOf(dst).Elem(), reflect.ValueOf(src).Elem()
 	for i, name := range settingNames {

@@ -47,7 +47,7 @@ func (p *Step) IsApplied(cur *table.Table) bool {
 	return len(added) > 0 && changesNothing(cur, others)
 }
 
-// movedOn reports whether a table's branch ref has snapshots later than the one with the given ID.
+// movedOn reports whether a table's branch named ref has snapshots later than the one with the given ID.
 func movedOn(meta table.Metadata, ref string, id int64) bool {
 	for name, r := range meta.Refs() {
 		if name == ref {

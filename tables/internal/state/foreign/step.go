@@ -23,7 +23,8 @@ import (
 // ErrRequirement means that a table does not meet a change's requirements.
 var ErrRequirement = errors.New("the table has changed since the change was prepared")
 
-// FoldOnLoadProperty is a table property. If it is "false", Load does not fold.
+// FoldOnLoadProperty is a table property. If it is "false", Load does not fold the table, which would move recently
+// appended rows from the tail to data files.
 const FoldOnLoadProperty = "partd.fold-on-load"
 
 // maxTableMetadata is the maximum size, in bytes, of JSON metadata from other engines: about 15,000 snapshots.
@@ -37,8 +38,8 @@ type Step struct {
 	Change  *Change
 	Mode    commit.Mode // what the commit does with rows in the tail
 
-	// ReadRows calls each for the rows in a table's files, in their stored types. It omits the files whose paths are in
-	// the map skip, and may omit rows that do not match where.
+	// ReadRows reads the rows in a table's files, in their stored types, and passes each batch to the function each. It
+	// omits the files whose paths are in the map skip, and may omit rows that do not match where.
 	ReadRows func(ctx context.Context, t *table.Table, skip map[string]bool, columns []string, where *filter.Expr, each func(arrow.RecordBatch) error) error
 
 	// Normalize returns a table's metadata in the form that readers see.
@@ -61,6 +62,7 @@ func (p *Step) TailMode(oldMeta, newMeta table.Metadata) commit.Mode {
 	return commit.Exclusive
 }
 
+// Apply returns the table's metadata after the change. cur is nil if the table does not exist.
 func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (table.Metadata, error) {
 	if p.IsApplied(cur) {
 		return nil, commit.ErrNothing
@@ -104,7 +106,7 @@ func (p *Step) Apply(ctx context.Context, a *commit.Attempt, cur *table.Table) (
 func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.Table, newMeta table.Metadata) (*table.Table, error) {
 	mode := p.TailMode(cur.Metadata(), newMeta)
 	switch {
-	case mode != p.Mode: // the commit would remove rows from the tail that it does not write, or the reverse
+	case mode != p.Mode: // the commit would lose rows of the tail, or keep rows in the tail that it also writes to files
 		return nil, fmt.Errorf("%w: the columns were changed concurrently", ErrRequirement)
 	case mode == commit.Folds:
 		meta, err := a.FoldTail(ctx, cur)
@@ -120,6 +122,8 @@ func (p *Step) foldIfNeeded(ctx context.Context, a *commit.Attempt, cur *table.T
 	return cur, nil
 }
 
+// CheckRequirements returns an error unless cur meets the change's requirements. cur is nil if the table does not
+// exist.
 func (p *Step) CheckRequirements(cur *table.Table) error {
 	var meta table.Metadata
 	if cur != nil {

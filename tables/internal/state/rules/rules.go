@@ -22,8 +22,8 @@ import (
 // Rule is a condition for the rows that are put into a table. If rows violate it, the whole put is
 // rejected. Existing rows are not checked.
 //
-// A put without the column that an exists or not_null rule names violates the rule. Every other rule is satisfied if
-// the table lacks its column. If only the put lacks the column, its values count as null.
+// If a put lacks the column of an exists or not_null rule, the put violates the rule. Every other rule is satisfied if
+// the table lacks the rule's column. If only the put lacks the column, the column's values count as null.
 type Rule struct {
 	Name     string `json:"name"`
 	Kind     string `json:"kind"`               // one of Kinds

@@ -130,8 +130,8 @@ func (s *Series) withSortOrder(files []iceberg.DataFile) ([]iceberg.DataFile, er
 }
 
 // OverlappingGroups divides files, which must be listed in order of arrival, into groups of overlapping files. The
-// groups are in time order, and each lists its files in order of arrival. Two files do not overlap if one begins at the
-// last time of the other, which arrived earlier. OverlappingGroups sets the files' field arrival.
+// groups are in time order, and each lists its files in order of arrival. A file that begins at the last time of a file
+// that arrived earlier does not overlap that file. OverlappingGroups sets the files' field arrival.
 func OverlappingGroups(files []*File) (groups [][]*File) {
 	for i, f := range files {
 		f.arrival = i

@@ -24,7 +24,7 @@ type Log struct {
 	mu         sync.Mutex
 	current    int64 // number of the current epoch
 	epochs     []*epoch
-	updated    time.Time
+	updated    time.Time           // newest time of an append
 	pos        uint64              // value of Store.written after the last append or read
 	hasUnknown bool                // whether the store may still execute an append whose outcome was unknown
 	voidIDs    map[string]struct{} // IDs of puts whose rows this log ignores; see Void
@@ -43,8 +43,8 @@ type epoch struct {
 
 	versions []int64 // the versions that puts returned, each once
 
-	ids   map[string]time.Time
-	stale bool // whether the value must be reread before its next use, because the store may contain other appends
+	ids   map[string]time.Time // times of the appends that have an ID, by ID
+	stale bool                 // whether the value must be reread before its next use, because the store may contain other appends
 
 	// If inMemory is true, the rows are also in memory, with a total size of memBytes: first the decoded batches, then
 	// the pending messages, which have not been decoded yet.
@@ -54,8 +54,8 @@ type epoch struct {
 	pending  [][]byte
 }
 
-// rowCount is the number of rows appended in the millisecond millis, a Unix time. It includes rows that were appended
-// later but have an earlier time.
+// rowCount is the number of rows appended in the millisecond millis, a Unix time. It includes the rows of the following
+// appends if their time is the same or earlier.
 type rowCount struct{ millis, rows int64 }
 
 // Log returns a table's log, and creates it if necessary. folded is the table's last folded epoch.

@@ -106,7 +106,7 @@ func (e *epoch) pendingMessages() ([][]byte, error) {
 	if len(e.batches) == 0 {
 		return slices.Clone(e.pending), nil
 	}
-	schemaBytes, err := schemaMessage(e.schema) // it was already decoded with e.batches
+	schemaBytes, err := schemaMessage(e.schema) // e.pending lacks it, because it was decoded with e.batches
 	return append([][]byte{schemaBytes}, e.pending...), err
 }
 
