@@ -192,7 +192,7 @@ class Channel:
                 raise
             sent.append(changes)
             link.ask(op, pieces, session=changes.session.id, seq=changes.next, check=check)
-            # Increment at once: after an interrupt between these lines, the next change would reuse the number.
+            # Increment before anything else: otherwise, after an interrupt, the number could be reused.
             changes.next += 1
 
         for _ in range(3):
@@ -228,8 +228,8 @@ class Channel:
         )
 
     def _ready(self, link: Link) -> NumberedSession:
-        """Returns the session, after opening one if necessary. It first tells the server which pops have been received,
-        so that the server can discard their results."""
+        """Returns the session, after opening one if necessary. It first tells the server which pops have ended, so that
+        the server can discard their results."""
         if self.changes is None:
             body = link.ask(wire.SESSION, [bytes(24)]).body
             number, is_persistent, token = struct.unpack("<QB16s", body)
@@ -242,7 +242,8 @@ class Channel:
 
     def _finish_abandoned(self, link: Link, changes: NumberedSession) -> None:
         """Sends an empty change with the abandoned change's number, so that the server can no longer apply the
-        abandoned one. If it has already applied the abandoned change, it replies SESSION_REUSED."""
+        abandoned one. If the server has already applied the abandoned change, it replies
+        SESSION_REUSED."""
         check = next(self.checks) & 0xFFFFFFFF
         try:
             link.ask(wire.APPEND, [wire.U32.pack(0)], session=changes.session.id, seq=changes.next, check=check)

@@ -341,7 +341,7 @@ def record_sources(file: str) -> None:
 
 def _attribute_paths(tree: ast.AST) -> Iterator[tuple[str, ...]]:
     seen: set[ast.AST] = set()
-    # The walk reaches a.b.c before its part a.b. By then, the node a is in seen, so a.b is skipped.
+    # The walk reaches a.b.c, and adds its node a to seen, before it reaches the part a.b, which is therefore skipped.
     for node in ast.walk(tree):
         attributes: list[str] = []
         while isinstance(node, ast.Attribute):

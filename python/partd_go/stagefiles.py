@@ -22,7 +22,7 @@ _REMOVED = ".removed"  # suffix of the empty files whose names record the hashes
 
 
 class Damaged(Exception):
-    """A kept result does not match its checksum, or it cannot be read from disk."""
+    """A kept result does not match its checksum, or the disk cannot read it (EIO)."""
 
 
 class Kept(NamedTuple):

@@ -115,7 +115,7 @@ func Root() *cobra.Command { return newRoot(&app{name: "partd"}) }
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "partd",
-		Short: "Split large files by key into a store, and read them back",
+		Short: "Split large files by key into a store, and read it back",
 		Long:  rootHelp,
 		Example: `  partd shuffle --by "Origin State" birdstrikes.csv
   partd keys

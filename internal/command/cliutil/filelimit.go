@@ -6,8 +6,8 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
-// WarnFileLimit logs a warning if the system's limit on open files is too low for maxConnections connections
-// of a server and otherFiles files.
+// WarnFileLimit logs a warning if the process's limit on open files is too low for a server's maxConnections
+// connections and otherFiles other files.
 func WarnFileLimit(log *slog.Logger, maxConnections, otherFiles int) {
 	need := maxConnections + otherFiles
 	if limit := vfs.OpenFileLimit(); limit > 0 && limit < need {

@@ -31,8 +31,8 @@ func openStore(ctx context.Context, c *config) (partd.Partd, error) {
 	scheme, _, _ := strings.Cut(c.store, ":")
 	share := c.storeShare()
 	if scheme != "mem" {
-		// The heap holds messages and the store's memory. If the store's scheme is "log", three
-		// quarters of the store's memory is outside the heap.
+		// The heap holds messages and the store's memory. If the store's scheme ends in "log",
+		// three quarters of the store's memory is outside the heap.
 		heap := c.memory.Bytes + c.memory.Bytes/16
 		if strings.HasSuffix(scheme, "log") {
 			heap = c.memory.Bytes - share/4*3

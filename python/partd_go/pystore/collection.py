@@ -281,8 +281,8 @@ class Collection:
         return True
 
     def _between(self, stored: Item, data: Any) -> Any:
-        """Returns the item's rows, without their columns, whose index is in the range of the new data's index. New rows
-        can duplicate only these rows."""
+        """Returns the item's rows, without their columns, whose index is in the range of the new data's index. Of the
+        item's rows, new rows can duplicate only these."""
         first = stored._index[0]
         level = data.index.get_level_values(0)
         if level.hasnans or level.dtype == "category" or not isinstance(level.min(), (int, float, str, pd.Timestamp)):

@@ -67,7 +67,7 @@ def scan_polars(source: Source) -> polars.LazyFrame:
             tree, predicate = pushdown.of_polars(predicate)
         needed = None if columns is None else {*columns, *([] if predicate is None else predicate.meta.root_names())}
         # polars applies n_rows before the predicate, but the server applies a limit after a filter. So if n_rows is
-        # given, the server gets only the limit.
+        # given, the server gets the limit without the predicate.
         rows = source.read(needed, tree) if n_rows is None else source.read(needed, None, limit=n_rows)
         for batch in rows:
             frame = from_arrow(pa.Table.from_batches([batch]), "polars")

@@ -20,7 +20,7 @@ from .filters import condition, quoted
 Tree = tuple[Any, ...] | None
 _MAX_BYTES = 512 << 10  # maximum size of a filter, in bytes; the server's limit is 1 MiB
 _MIRRORED = {"=": "=", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-# For floats, > is sent as "not <=". NaN matches this filter, because some engines order NaN above all numbers.
+# For floats, > is sent as "not <=", so that NaN matches too: some engines order NaN above all numbers.
 _INVERSE = {">": "<=", ">=": "<"}
 _ARROW_OPS = {
     "equal": "=",

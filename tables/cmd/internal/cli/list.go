@@ -122,7 +122,7 @@ type describeLine struct {
 	Metadata   tables.Metadata `json:"metadata"`
 	Partitions []string        `json:"partitions"`
 
-	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state of the table, and if an older server does not report it
+	Maintenance *tables.MaintenanceState `json:"maintenance,omitempty"` // nil for an earlier state of the table, and from an older server
 }
 
 func newDescribe(a *app) *cobra.Command {

@@ -105,7 +105,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 		err = w.Flush()
 	}
 	if err != nil {
-		if r.Err() == nil { // an error of the input already names its file
+		if r.Err() == nil { // an error from the input already names the input
 			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 				err = failed.Err // without the name of the temporary file
 			}

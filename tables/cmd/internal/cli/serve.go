@@ -241,8 +241,8 @@ func (r *serverRun) stopWithPrograms(ctx context.Context) {
 	}
 }
 
-// fold writes small appends to files. It may take the part of --drain-timeout that running calls did not use, which is
-// grace, but at least minFoldTime.
+// fold writes small appends to files. It may take as long as grace, the part of --drain-timeout that running calls did
+// not use, but at least minFoldTime.
 func (c *serveConfig) fold(ctx context.Context, store *tables.Store, grace time.Duration) {
 	const minFoldTime = 500 * time.Millisecond
 	log := c.options.Logger

@@ -120,7 +120,7 @@ func (c *serveConfig) limitFlags(fl *pflag.FlagSet) {
 	fl.Var(&c.maxMessage, "max-message", "maximum `SIZE` of a message of rows")
 	fl.Var(&c.memory, "memory", "`SIZE` of the memory for running puts; in addition, queries may use half as much, and tables a quarter as much")
 	fl.Var(&c.maxSpill, "max-spill", "maximum `SIZE` of all temporary files: half for queries, in equal shares, and half for uploads and sorting")
-	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB (or half of the memory, on a machine with less than 2GiB)"
+	fl.Lookup("memory").DefValue = "a quarter of the machine's memory, but at least 1GiB, or half of the memory on a machine with less than 2GiB"
 	o := &c.options
 	fl.IntVar(&o.Queries, "max-queries", serving.DefaultQueries, "maximum `NUMBER` of concurrent queries, but not more than one for each 64 MiB of --memory; others wait")
 	fl.IntVar(&o.Puts, "max-puts", serving.DefaultPuts, "maximum `NUMBER` of concurrent puts; others wait")
@@ -169,8 +169,8 @@ func defaultMemory() int64 {
 // shootsDir is the default directory of shoots, and also of serve if one of shoots' flags or variables is set.
 const shootsDir = "buckets"
 
-// warnOfOtherTables warns if the directory to serve contains no tables, but the other default directory does: partd's
-// or that of shoots.
+// warnOfOtherTables warns if the default directory to serve has no tables, but the other default directory does. The
+// defaults are defaultDir and shootsDir.
 func (c *serveConfig) warnOfOtherTables() {
 	other := shootsDir
 	if *c.dir == shootsDir {
