@@ -64,7 +64,7 @@ Functions: TypeAlias = "str | Sequence[str] | Mapping[Any, str | Sequence[str]]"
 Missing = Literal["warn", "error", "ignore"]
 _MESSAGE_BYTES = 4 << 20  # approximate size of a message of a put
 _ABANDONED = b"partd.gave-up"  # metadata that tells the server to discard a put
-_CONCURRENT = 4  # number of concurrent calls by get_many and put_many; by default, a server permits no more per connection
+_CONCURRENT = 4  # concurrent calls by get_many and put_many; by default, a server permits no more per connection
 _REPR_TIMEOUT = 5.0  # timeout of each call that __repr__ makes, in seconds
 _MAY_WRITE = re.compile(
     r"\b(insert|update|delete|merge|truncate|create|alter|drop)\b", re.I
