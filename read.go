@@ -305,8 +305,8 @@ type CheckResult struct {
 
 // Checker is a store that can verify its data against checksums.
 type Checker interface {
-	// Check reads all data. It continues after damage, and its error joins a
-	// [CorruptError] for each damage that it finds.
+	// Check reads all data. It continues after it finds damage, and returns an error that joins one
+	// [CorruptError] for each damaged place.
 	Check(ctx context.Context) (CheckResult, error)
 }
 
@@ -319,8 +319,8 @@ func Check(ctx context.Context, store Partd) (CheckResult, error) {
 }
 
 // MemoryUser is a store that can report its memory usage at almost no cost. If the fast store
-// of a [Buffer], or a store beneath it, is a MemoryUser, the Buffer limits that usage instead of an
-// estimate. A layer that keeps data in memory must implement it.
+// of a [Buffer], or a store beneath it, is a MemoryUser, the Buffer applies its limit to the
+// reported usage instead of an estimate. A layer that keeps data in memory must implement it.
 type MemoryUser interface {
 	// MemoryUsed returns the bytes of memory used for data and its index.
 	MemoryUsed() int64
@@ -334,7 +334,7 @@ type Unwrapper interface {
 
 // As returns the first T among store and the stores beneath it. Use it only for abilities that
 // neither read nor change values, such as [Batcher] and [MemoryUser]: a layer need not implement these. Any
-// other ability of a store beneath would bypass the layer. So would a [SessionGuard], whose tokens must
+// other ability of a store beneath would bypass the layer. This includes [SessionGuard]: its tokens must
 // belong to the sessions of the layer's own [Applier]. [Check] uses As, because checksums cover the bytes
 // beneath the layer.
 func As[T any](store Partd) (found T, ok bool) {

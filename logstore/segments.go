@@ -104,8 +104,8 @@ func (ss *segmentList) release(v *version) {
 	}
 }
 
-// startVersion begins a version that no longer needs the doomed files and the ends of the cut
-// files. mu must be held.
+// startVersion begins a version that no longer needs the doomed files, and no longer needs the ends that
+// cuts will remove from other files. mu must be held.
 func (ss *segmentList) startVersion(doomed []*dataFile, cuts []fileCut) {
 	prev := ss.version
 	ss.version = &version{refs: 2}
@@ -114,8 +114,8 @@ func (ss *segmentList) startVersion(doomed []*dataFile, cuts []fileCut) {
 	ss.release(prev)
 }
 
-// discard closes and truncates files in the background, because freeing blocks may take long. mu
-// must be held.
+// discard closes and truncates files in the background, because freeing blocks may take a long
+// time. mu must be held.
 func (ss *segmentList) discard(doomed []*dataFile, cuts []fileCut) {
 	if ss.closed {
 		cuts = nil // another process may have opened the store; Open truncates the files

@@ -149,7 +149,7 @@ func (e *env) checkOpen(key string, size int) {
 	e.must("Open", differenceError("Open of key "+storekit.QuoteKey(key), value, e.model[key]))
 }
 
-// check fails the check if the store's content differs from the model.
+// check reports a test failure if the store's content differs from the model.
 func (e *env) check(label string) {
 	e.Helper()
 	e.must(label, compare(e.ctx, e.store, e.suite.can, e.model))
@@ -191,7 +191,7 @@ type operation struct {
 }
 
 // expectFailures checks that each operation, if the store supports it, fails with an error that
-// isExpected accepts. rule is the message if it does not.
+// isExpected accepts. rule is the text of the failure if an operation does not fail so.
 func (e *env) expectFailures(rule string, isExpected func(error) bool, operations []operation) {
 	e.Helper()
 	for _, op := range operations {

@@ -99,8 +99,8 @@ func (s *Shards) ensure(ctx context.Context, sh *shard, n need) error {
 	return err
 }
 
-// openAndRecognize opens a shard and, if n requires that, checks that the shard has the right
-// store. sh.openLock must be held.
+// openAndRecognize opens a shard and, if n calls for it, also verifies that the shard has the
+// right store. sh.openLock must be held.
 func (s *Shards) openAndRecognize(ctx context.Context, sh *shard, n need) error {
 	store := sh.store.Load()
 	if store == nil {

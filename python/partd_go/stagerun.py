@@ -1,4 +1,4 @@
-"""Runs a stage and its ancestors, unless their results are kept, and explains what a run would do."""
+"""Runs a stage and its ancestors, except those with kept results, and explains what a run would do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changin
 
 
 class Step(NamedTuple):
-    """What a call would do about one stage ("runs", "may run", "kept" or "skipped"), and why."""
+    """What a call would do with one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
 
     stage: str
     action: str

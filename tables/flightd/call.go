@@ -13,7 +13,7 @@ type call struct {
 	cancel       context.CancelCauseFunc
 	isListed     bool  // whether the call is in budget.calls
 	processing   int64 // bytes of the message that is being processed
-	requestBytes int64 // bytes of processing that are also counted in budget.requestBytes
+	requestBytes int64 // the part of processing that is also counted in budget.requestBytes
 	pending      int64 // unsent bytes of answers; guarded by unsentLimit.mu
 	closed       bool  // whether the connection was closed because of unsent answers; guarded by unsentLimit.mu
 	arriving     int64 // bytes of the message that is arriving
@@ -23,7 +23,7 @@ type callKey struct{}
 
 // callOf returns the call in a context.
 func callOf(ctx context.Context) *call {
-	return ctx.Value(callKey{}).(*call) //nolint:forcetypeassert // the context of every call has one
+	return ctx.Value(callKey{}).(*call) //nolint:forcetypeassert // every call's context contains it
 }
 
 func addressOf(ctx context.Context) string {
@@ -33,7 +33,7 @@ func addressOf(ctx context.Context) string {
 	return ""
 }
 
-// minCharged is the minimum size, in bytes, of requests and answers that count towards the limits on memory.
+// Requests and answers of fewer than minCharged bytes do not count towards the limits on memory.
 const minCharged = 64 << 10
 
 // newestOfHeaviestHost returns the newest call of the host with the most bytes. It ignores calls for which the function

@@ -69,7 +69,7 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 	}
 	if !copiesName.MatchString(name) || !filepath.IsLocal(name) {
 		return nil, status.Errorf(codes.InvalidArgument, "%.200q cannot be the name of a directory in the server's --backup-dir: "+
-			"use up to 100 letters, digits, and the characters . _ - (but not . or - first)", name)
+			"use up to 100 letters, digits, and the characters . _ - (it must not begin with . or -)", name)
 	}
 	// it may have been replaced since the server started
 	if err := checkBackupDir(c.opts.BackupDir, c.store.Dir()); err != nil {
@@ -86,8 +86,8 @@ func (c *copier) open(ctx context.Context, name string, create bool) (*tables.St
 	return tables.Open(ctx, dir, &tables.Options{FoldAge: -1, Sync: true, Memory: max(minMemory, c.opts.Memory/16), Logger: c.opts.Logger})
 }
 
-// checkBackupDir returns an error unless the directory for copies exists, and neither contains the tables' directory
-// nor is in it. Otherwise, copies could be removed as unused files.
+// checkBackupDir checks that the directory for copies exists, and that neither this directory nor that of the tables
+// contains the other. If one did, copies could be removed as unused files.
 func checkBackupDir(backupDir, dir string) error {
 	abs, err := filepath.Abs(backupDir)
 	if err == nil {

@@ -59,7 +59,7 @@ func (m *merger) beats(a, b int32) bool {
 		return x.word < y.word
 	case x.common == noRecord || x.common == wholeKey:
 		return a < b
-	case x.common == zerosFollow: // both keys are the base with the same number of zeros after it
+	case x.common == zerosFollow: // both keys are the base key followed by the same number of zero bytes
 		m.codes[max(a, b)] = code{wholeKey, 0}
 		return a < b
 	}

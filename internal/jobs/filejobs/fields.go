@@ -236,8 +236,8 @@ func AppendKey(dst []byte, fields [][]byte, bare []bool) []byte {
 	return dst
 }
 
-// ShortKey returns the bytes that AppendKey appends for a text of n bytes, up to 6, in the lowest
-// bytes of word. It returns false if the text contains a NUL.
+// ShortKey returns the bytes that AppendKey appends for a text of n bytes, up to 6. The text and the
+// result are in the lowest bytes of word and of the returned number. It returns false if the text contains a NUL.
 func ShortKey(word uint64, n int) (uint64, bool) {
 	const eachByte = 0x0101010101010101
 	rest := ^uint64(0) << (8 * n)

@@ -145,8 +145,8 @@ class Collection:
         **kwargs: Any,
     ) -> None:
         """Writes an item atomically. data is a pandas or dask DataFrame, a Series, or an Item. The item is divided into
-        files by time if npartitions is above 1 or, by default, if the item is large. epochdate is ignored, because
-        times in an index stay times."""
+        files by time if npartitions is above 1 or, by default, if the item is large. epochdate is ignored:
+        times in an index are never converted to numbers."""
         data = prepare(data)  # before acquiring the lock, because dask may compute for a long time
         with self._changing():
             self._write(item, data, metadata, npartitions, overwrite)

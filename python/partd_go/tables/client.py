@@ -222,7 +222,7 @@ class Tables(Operations, Shown):
         times. Times without a zone are in UTC.
         """
         if start is None and end is None:
-            raise Misuse('replace_range: pass start, end or both; put with mode="replace" replaces all rows')
+            raise Misuse('replace_range: pass start, end or both; to replace all rows, use put with mode="replace"')
         limits = {key: moment(limit) for key, limit in (("from", start), ("to", end)) if limit is not None}
         call = {
             "partd": "put",
@@ -728,8 +728,8 @@ class Tables(Operations, Shown):
         bucket: str = "",
         timeout: float | None = None,
     ) -> tuple[int, int]:
-        """Writes the rows of several tables to the table target: one after another if how is "union", or joined on the
-        columns in on if how is "join". A source in another bucket is given as (bucket, name). mode is as in put().
+        """Writes the rows of several tables to the table target. If how is "union", it concatenates them. If how is
+        "join", it joins them on the columns named by the argument on. A source in another bucket is given as (bucket, name). mode is as in put().
         Returns how many rows it read and wrote."""
         qualified = [
             (bucket, source) if isinstance(source, str) else source

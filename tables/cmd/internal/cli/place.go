@@ -95,8 +95,8 @@ func (p location) withSQL(ctx context.Context, create bool, f func(backend) erro
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	return p.withDir(ctx, create, engine, func(b backend) error {
 		err := f(b)
-		// Close the engine before it opens a database for the next statement. Closing it only after the store would be
-		// too late, because closing the store syncs.
+		// Close the engine now, before it opens a database for the next statement. Closing the store takes longer,
+		// because it syncs.
 		return errors.Join(err, engine.Close())
 	})
 }

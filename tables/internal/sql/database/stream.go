@@ -136,8 +136,8 @@ func (s *stream) Next() (arrow.RecordBatch, error) {
 	return convertHugeInts(batch, s.shown)
 }
 
-// checkRange returns an error if an array contains a value that Arrow's types do not have. Infinite dates and
-// timestamps are not among them: in Arrow, they are the highest and lowest ones, which tables can contain.
+// checkRange returns an error if an array contains a value that Arrow's types cannot represent. Infinite dates
+// and timestamps are allowed: Arrow represents them by its largest and smallest values, which tables can contain.
 func checkRange(a arrow.Array) error {
 	switch a := a.(type) {
 	case *array.Time64:

@@ -98,8 +98,8 @@ func CheckLength(sql string) error {
 	return nil
 }
 
-// IsWrite reports whether the verb of a statement changes something, or controls a transaction, which Parse refuses.
-// The verb can follow a WITH clause. A statement that is longer than MaxSQL is no write.
+// IsWrite reports whether a statement changes something or controls a transaction, by its verb, which can follow a WITH
+// clause. Parse refuses to control transactions. A statement that is longer than MaxSQL does not count as a write.
 func IsWrite(sql string) bool {
 	if CheckLength(sql) != nil {
 		return false
