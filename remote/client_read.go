@@ -39,7 +39,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// getBatch returns the values of the first keys, up to the number of values that fit in a reply.
+// getBatch returns the values of the first keys: those that fit in a reply, at least one.
 func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {

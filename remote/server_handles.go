@@ -227,7 +227,7 @@ func (h *handles) read(a *answerBuilder, id, pageNumber uint64) error {
 	if n.bytes > int64(a.pageSize) {
 		// The budget already counts this handle's bytes. Few handles with such large pages fit in
 		// memory, and readers that wait for a handle may hold the rest of the memory. So this page
-		// must not wait behind those readers.
+		// must not wait for memory as new readers do.
 		a.minFirstRaise, a.continues = int64(a.pageSize+a.pageSize/2), true
 	}
 	more, err := n.nextPage(a)

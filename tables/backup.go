@@ -15,7 +15,7 @@ import (
 //
 // An interrupted backup is not listed; the next backup resumes it. Backup copies nothing and returns an error that
 // wraps ErrExists in three cases: the other store already has a backup of that name; it has a backup of an unrelated
-// store; or one of these buckets there has a table that is not from a backup. A store counts as related if it was
+// store; or one of these buckets there has a table that is not from a backup. A store also counts as related if it was
 // restored from the other store, or if it is a copy of the store that was backed up there. To delete a backup, delete
 // its snapshots.
 func (s *Store) Backup(ctx context.Context, to *Store, name string, buckets ...string) ([]CopiedTable, error) {

@@ -15,9 +15,9 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
-// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to. There are three reasons: the
-// copy lacks a column, although d.from's files have its values; a column has the name of another column; or a column
-// cannot hold the copy's values.
+// compareColumns returns an error if the changes cannot turn a copy of d.from into d.to. For example, the copy lacks
+// a column, although d.from's files have its values; a column has the name of an earlier column; or a column cannot hold
+// the copy's values.
 func (d *difference) compareColumns() error {
 	first, last := d.from.version(), d.to.version()
 	isBackward := d.to.isPinned() && last <= first

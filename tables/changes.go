@@ -23,7 +23,7 @@ import (
 // is passed to a put must not call Changes for the same table.
 //
 // The result has the columns of t's state, followed by the column _change, which contains ChangeInsert, ChangeDelete,
-// ChangeUpdateBefore or ChangeUpdateAfter. If the table already has a column of this name, in lower or upper case,
+// ChangeUpdateBefore or ChangeUpdateAfter. If the table already has a column of this name, ignoring case,
 // underscores are appended to the new column's name until it is unique. A column that only t's state has is null, or
 // has its default, in the rows from since's state. A column that only since's state has is ignored. Values are equal if
 // they are both null, both NaN, or stored with the same bits, so -0 differs from 0. Maps are equal if they have equal

@@ -66,7 +66,7 @@ func (l runLimits) runToMerge(files []table.FileScanTask) []table.FileScanTask {
 		for next < len(files) && sequence(files[next]) == sequence(last) {
 			size, next = size+files[next].File.FileSizeBytes(), next+1
 		}
-		if next > end && size > l.total { // last is from a commit of several files, which are too large together
+		if next > end && size > l.total { // last's commit added several files, and with all of them the run would be too large
 			end--
 			continue
 		}
@@ -101,7 +101,7 @@ func isMostlyDeleted(f table.FileScanTask) bool {
 	return len(files) >= 5 || float64(rows) >= minDeleted*float64(f.File.Count())
 }
 
-// prepareRun writes the merged files of one run, if a run is worth merging and the function may returns true for it.
+// prepareRun writes the merged files of one run, if the run is worth merging and may(run) is true.
 func (e tableWriter) prepareRun(ctx context.Context, t *table.Table, step *compactStep, p *pacer, may func(run []table.FileScanTask) bool) error {
 	def, l := step.Definition, limitsOf(t)
 	ctx = parallel.Sequential(ctx)

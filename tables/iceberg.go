@@ -16,8 +16,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/foreign"
 )
 
-// FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not first fold the table: move
-// the tail's rows to files.
+// FoldOnLoadProperty is a table property. If it is "false", Load of package iceberg does not first fold the table,
+// which would move the tail's rows to data files.
 const FoldOnLoadProperty = foreign.FoldOnLoadProperty
 
 // init lets packages iceberg and rest call unexported methods of this package.

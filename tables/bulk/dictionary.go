@@ -13,7 +13,7 @@ import (
 )
 
 // plainSchema returns a schema with the types of the values instead of dictionaries. Temporary data has this schema,
-// because otherwise each part of a batch would contain a whole dictionary.
+// because otherwise each piece of a batch would contain a whole dictionary.
 func plainSchema(s *arrow.Schema) *arrow.Schema {
 	fields := s.Fields()
 	changed := false

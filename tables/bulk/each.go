@@ -17,7 +17,7 @@ import (
 type EachInput struct {
 	Name string
 	Rows array.RecordReader
-	By   []string // the columns of the key; all inputs have the same number, and their types are comparable by position
+	By   []string // the columns of the key; each input has as many, and the types of those at one position must be comparable
 }
 
 // EachOptions configures [Each].

@@ -14,7 +14,7 @@ import (
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
 )
 
-// numberRows calls number for the key of each row, and returns the results. Rows have equal keys if their values have
+// numberRows returns the result of number for the key of each row. Rows have equal keys if their values have
 // equal texts.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
 	return parted.NumberRows(b, columns, textKey, number)

@@ -48,7 +48,7 @@ func (s *splitter) largestBlock() int64 { return min(s.Memory/16, maxBlock) }
 
 func (s *splitter) newPartition(level int) *partition {
 	p := &partition{splitter: s, memory: s.Memory / 4, numbers: map[string]int{}}
-	// Each level gets half of the memory of the level above, whose log store still uses its memory.
+	// The log store of each level gets half of the memory of the one above, which is still in use.
 	p.buckets = parted.Buckets{Count: buckets, Level: level, Memory: s.Memory / 4 >> level, Temp: s.Temp}
 	p.blockBytes.Store(s.largestBlock())
 	return p
@@ -106,8 +106,8 @@ func (p *partition) add(ctx context.Context, block arrow.RecordBatch) error {
 	return errors.Join(p.buckets.Flush(ctx), p.writeLargest(ctx))
 }
 
-// If all memory for collected rows is in use, writeLargest writes the files with the most collected rows, so that half
-// of the memory becomes free. It also writes files with more rows than can be joined.
+// writeLargest writes the files with the most collected rows if all memory for collected rows is in use, so that half of
+// it becomes free. It also writes files with more rows than can be joined.
 func (p *partition) writeLargest(ctx context.Context) error {
 	limit := p.memory
 	if p.used >= limit {

@@ -24,8 +24,8 @@ type SortOptions struct {
 
 // Sort returns a reader of the rows of r, ordered by columns. Rows with equal keys keep their order. Null comes before
 // all values, and NaN before all numbers; text is ordered by its bytes. Rows that exceed the memory go to temporary
-// files. At the end, the reader returns an error if it has not returned as many rows as it read from r. The caller must
-// release the reader, and may release r only afterwards.
+// files. At the end, unless Distinct is set, the reader returns an error if it has not returned as many rows as it read
+// from r. The caller must release the reader, and may release r only afterwards.
 func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.RecordReader, error) {
 	memory, err := memoryLimit(o.Memory)
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 // pool lends databases to statements, and keeps some of them for later statements.
 type pool struct {
 	opener      *opener
-	maxGrowth   int64         // in bytes; a process that has grown by more is not used again
+	maxGrowth   int64         // in bytes; a process that has grown by more than this and smallGrowth is not used again
 	slots       chan struct{} // has one element for each running query
 	prepareWait time.Duration // how long take waits for a database that is being prepared; tests raise it
 	permits     permits

@@ -178,7 +178,7 @@ func (q *query) prepare(ctx context.Context, describeOnly bool) (*database.Job, 
 	limit := min(q.e.opts.Memory, q.e.share())
 	if q.e.opts.Total != 0 {
 		maximum := q.e.opts.Memory
-		// Halve the maximum if the caller has other statements. Then the limit is the same whether these are just beginning
+		// Halve the maximum of a query with a permit, whose caller has other statements. Then the limit is the same whether these are just beginning
 		// or ending, and the statements can use the same databases.
 		if q.hasPermit {
 			maximum /= 2

@@ -99,8 +99,8 @@ func (c *Client) Settings(ctx context.Context, bucket, name string) (tables.Sett
 	return operations.Settings.Do(ctx, c.target(), &operations.Table{Bucket: bucket, Name: name})
 }
 
-// SetSettings calls Table.SetSettings on the server, to change the settings of a table. If only is given and the server
-// has an earlier version, SetSettings reads the other settings and writes them back, which can undo a concurrent
+// SetSettings calls Table.SetSettings on the server, to change the settings of a table. If the parameter only is given and
+// the server has an earlier version, SetSettings reads the other settings and writes them back, which can undo a concurrent
 // change.
 func (c *Client) SetSettings(ctx context.Context, bucket, name string, s tables.Settings, only ...string) error {
 	return operations.ChangeSettings(ctx, c.target(), operations.TableSettings{Bucket: bucket, Name: name, Settings: s, Only: only})

@@ -243,7 +243,7 @@ func (r *putRows) reserve(n int64) {
 		defer b.mu.Unlock()
 		b.waiting = slices.DeleteFunc(b.waiting, func(o *putRows) bool { return o == r })
 	}()
-	if r.call.ctx.Err() != nil { // otherwise, Arrow's reader would decompress the other buffers, too
+	if r.call.ctx.Err() != nil { // otherwise, Arrow's reader would also decompress the remaining buffers
 		panic(context.Cause(r.call.ctx))
 	}
 	if used+n > limit {

@@ -25,7 +25,7 @@ const (
 // [partd.ErrClosed].
 var ErrClosed error = closedError{}
 
-// With ErrOpenWriters, errors.Is reports whether an error is an OpenWritersError.
+// ErrOpenWriters is the target with which errors.Is recognizes an OpenWritersError.
 var ErrOpenWriters = errors.New("feeds are open")
 
 // OpenWritersError is the error for reading while writers are open. Its value is the number of open

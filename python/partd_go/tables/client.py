@@ -729,8 +729,8 @@ class Tables(Operations, Shown):
         timeout: float | None = None,
     ) -> tuple[int, int]:
         """Writes the rows of several tables to the table target. If how is "union", it concatenates them. If how is
-        "join", it joins them on the columns named by the argument on. A source in another bucket is given as (bucket, name). mode is as in put().
-        Returns how many rows it read and wrote."""
+        "join", it joins them on the columns named by the argument on. A source in another bucket is given as
+        (bucket, name). mode is as in put(). Returns how many rows it read and wrote."""
         qualified = [
             (bucket, source) if isinstance(source, str) else source
             for source in ([sources] if isinstance(sources, str) else sources)

@@ -227,7 +227,8 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 	return j.f(ctx, p)
 }
 
-// read yields the rows of an input in buckets. If their number is not rows, it ends with an error.
+// read yields the rows of an input in buckets. If the number of rows differs from the parameter rows, it ends with an
+// error.
 func (j *job) read(ctx context.Context, b *Buckets, input int, buckets []int, rows int64) sorted.Batches {
 	return sorted.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
 		n := int64(0)

@@ -9,7 +9,8 @@ import (
 // KeyAppender returns a function that appends the key of a row's value. Keys must not be prefixes of other keys.
 type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
-// NumberRows calls number for the key of each row, and returns the results. The key is valid until number returns.
+// NumberRows returns the result of number for the key of each row. It does not call number again if the row before has an
+// equal key. The key is valid until number returns.
 func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {

@@ -35,7 +35,7 @@ func inferTypes(ctx context.Context, files []string, open func(file string) (*In
 		}
 		if in.Format == Parquet || in.Format == Arrow {
 			t.text = nil
-			if i > 0 { // ReadFiles opens the first file next, and then sets known to its columns
+			if i > 0 { // if i is 0, ReadFiles opens this file next, and sets known to its columns
 				err = t.addSchema(ctx, in)
 			}
 		} else {

@@ -243,7 +243,7 @@ func textWord[T string | []byte](text T, depth int) uint64 {
 
 func isWholeText(w uint64, _ int) bool { return byte(w) != 9 }
 
-// At depth 0, decimalWord returns a decimal as a 64-bit number if it fits, and otherwise the smallest or the largest
+// decimalWord returns, at depth 0, a decimal as a 64-bit number if it fits, and otherwise the smallest or the largest
 // word. The words at depths 1 and 2 are all bits of the decimal.
 func decimalWord(v decimal128.Num, depth int) uint64 {
 	switch {

@@ -56,8 +56,8 @@ const (
 	valueNode       = `{"is_null":false,"type":{"id":%q,"type_info":null}}`
 )
 
-// fieldsOf returns the fields of a node, or nil if the node is no JSON object. ok is true if the other fields, without
-// those in names and without the position, are equal to want, which is JSON with sorted keys.
+// fieldsOf returns the fields of a node, or nil if the node is no JSON object. ok is true if all fields, except the
+// position and those in names, are equal to want, which is JSON with sorted keys.
 func fieldsOf(node any, want string, names ...string) (fields map[string]any, ok bool) {
 	fields, _ = node.(map[string]any)
 	others := maps.Clone(fields)
