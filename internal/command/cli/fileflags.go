@@ -35,7 +35,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		format:      fs.String("format", "", "read files in this `FORMAT`: "+records.FormatNames),
 		noHeader:    fs.Bool("no-header", false, "treat the first record of csv and tsv as data"),
 		sep:         fs.String("sep", "", "split fields of text and csv at this `STRING` (csv: one byte; \\t is a tab)"),
-		rowNames:    fs.Bool("row-names", false, "use row_names as the name of the first column of csv and tsv, if the header lacks it, as in files written by R"),
+		rowNames:    fs.Bool("row-names", false, "name the first column row_names if the header of a csv or tsv file has one name too few, as in files written by R"),
 		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
 		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
 		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),

@@ -34,7 +34,7 @@ type admin struct {
 // serving holds the server and the stores that admin reports on.
 type serving struct {
 	server     *remote.Server
-	log        *logstore.Store // the bottom store; nil unless it is a log: store
+	log        *logstore.Store // the innermost store; nil unless it is a log store
 	guard      *space.Guard
 	namespaces *namespaces.Set // nil without namespaces
 	limits     *spaceFlags

@@ -51,8 +51,8 @@ class Private:
         return re.sub(r"\?.*", "", self.url)
 
     def work(self, name: str, work: Callable[[Client], T]) -> T:
-        """Calls the function work with a client of the store. In a bucket, this is the store with the given name. If
-        the server dies, work is called again."""
+        """Calls the function work with a client of the store. If the place is a bucket, it is the
+        store with the given name there. If the server dies, work is called again."""
         for remaining in reversed(range(_ATTEMPTS)):
             server = None
             try:

@@ -218,7 +218,7 @@ class Plan:
 
 
 def barrier(shuffle: Shuffle, tasks: int, *written: None) -> Plan:
-    """Returns the plan for reading. The argument written makes dask run this task after all writing tasks."""
+    """Returns the plan for reading. The argument written only makes dask run this task after all writing tasks."""
     commits_key = shuffle.key("commits")
     key = shuffle.key("layouts")
     winners, layouts_value = shuffle.work(lambda client: (commits(client, commits_key), client.get([key])[0]))

@@ -47,7 +47,7 @@ class CollectionLock:
             try:
                 self._call("partd.lock", lease=lease)
             except Error:
-                return  # the lock has expired, or the server has ended
+                return  # the lock has expired, or the server has stopped
 
     def held(self) -> bool:
         """Reports whether this process still holds the lock, which expires if the process or the server is suspended

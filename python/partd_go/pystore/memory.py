@@ -106,7 +106,7 @@ def _smaller(values: pd.Series[Any], deep: bool) -> pd.Series[Any]:
 
 
 class MemoryMonitor:
-    """Logs by how much this process's memory grows in a with block, if that is more than 100 MB."""
+    """Logs how much this process's memory grows in a with block, if it grows by more than 100 MB."""
 
     def __init__(self, warn_threshold: float = MEMORY_WARNING_THRESHOLD):
         self.warn_threshold = warn_threshold

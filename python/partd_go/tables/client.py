@@ -643,7 +643,7 @@ class Tables(Operations, Shown):
         target_bucket: str | None = None,
         timeout: float | None = None,
     ) -> tuple[int, int]:
-        """Aggregates rows of the table source by bins of time, and writes the result to the table target. If sql is
+        """Aggregates the rows of the source table in bins of time, and writes the result to the target table. If sql is
         given, the rows of that SELECT statement are written instead. Returns how many rows it read (0 for a SELECT) and
         wrote.
 

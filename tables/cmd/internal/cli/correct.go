@@ -86,7 +86,8 @@ func newReplaceRange(a *app) *cobra.Command {
 		Short: "Replace the rows in a time range",
 		Long: `Replace a table's rows in a range of times with the rows of a file, in a single commit. The range
 starts at the time given by --from, and ends before the time given by --to. If a row of the file is outside the range,
-the command fails, and changes nothing. Times without an offset are UTC. The help of put describes FILE.`,
+the command fails, and changes nothing. Times without an offset are UTC. The help of put lists the
+formats of FILE.`,
 		Example: `  partd-tables replace-range trades corrected.csv --from 2026-01-05 --to 2026-01-06`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
@@ -116,7 +117,7 @@ func newUpsert(a *app) *cobra.Command {
 		Short: "Replace rows that have the same keys, and add new rows",
 		Long: `Put the rows of a file into a table, in a single commit. A row replaces the table's rows that have
 the same values in the key columns, and is added if there are none. A key that occurs twice in the
-file is an error. The help of put describes FILE.`,
+file is an error. The help of put lists the formats of FILE.`,
 		Example: `  partd-tables upsert trades corrected.csv --key time,sym`,
 	}
 	p := locationFlags(cmd, tableBucketUsage)
