@@ -1,10 +1,9 @@
 """Converts pandas and polars tables to Arrow and back.
 
-Every value that is read equals the one written, in any process. If a column cannot be restored, the table is rejected, with an error
-that names the column and its type. Notes (dicts in the metadata) record properties that Arrow's types do not express.
-A column's note is in the column's metadata, so that the note stays with the column when columns are added, merged or
-renamed. The frame's note is in the schema's metadata.
-"""
+Every value that is read equals the one written, in any process. If a column cannot be restored, the table is rejected,
+with an error that names the column and its type. Notes (dicts in the metadata) record properties that Arrow's types do
+not express. A column's note is in the column's metadata, so that the note stays with the column when columns are added,
+merged or renamed. The frame's note is in the schema's metadata."""
 
 from __future__ import annotations
 

@@ -97,8 +97,8 @@ func newConvert(a *app) *cobra.Command {
 		Short: "Write the rows of a file in another format",
 		Long: `Write the rows of a file in another format: to a terminal as aligned columns, to a pipe as CSV, and
 to a file in the format of its extension, unless --to-format names one. No table is created. The
-help of put lists the formats of FILE. The type of a column of CSV and JSON lines is inferred from all of its
-values, unless the Arrow file named by --like has a column of the same name.
+help of put lists the formats of FILE. The type of a column of CSV and JSON lines is inferred from
+all of its values, unless the Arrow file named by --like has a column of the same name.
 
 The help of get describes the EXPRESSION of --where.`,
 		Example: `  partd-tables convert birdstrikes.csv -o birdstrikes.parquet
