@@ -1,6 +1,7 @@
 package duck
 
 import (
+	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -36,6 +37,7 @@ type EachPlan struct {
 	Memory    int64           `json:"memory"`     // limit for a part's statement, in bytes
 	PartBytes int64           `json:"part_bytes"` // maximum size of a part with several keys, in bytes of Arrow's memory
 	Inputs    []EachPlanInput `json:"inputs"`
+	Result    *arrow.Schema   `json:"-"` // columns of the result
 }
 
 // EachPlanInput describes an input in an [EachPlan].

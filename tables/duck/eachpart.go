@@ -145,7 +145,7 @@ func (j *eachJob) prepare(ctx context.Context, inputs []EachInput, o *EachOption
 			return fmt.Errorf("input %s: %w", sqltext.Name(in.Name), err)
 		}
 	}
-	_, _, err = j.db.Describe(j.job()) // before the inputs are read
+	j.plan.Result, _, err = j.db.Describe(j.job()) // before the inputs are read
 	return err
 }
 

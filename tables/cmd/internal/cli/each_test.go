@@ -124,6 +124,7 @@ func TestEachRefuses(t *testing.T) {
 		{[]string{"--by", "sym", "--sort-by", "n", "-o", "out/", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "slash"},
 		{[]string{"--by", "sym", "--sort-by", "n", "--memory", "64MiB", "SELECT * FROM rows", "rows=left.csv"}, cliutil.ExitUsage, "128MiB"},
 		{[]string{"--by", "sym", "SELECT * FROM rows", "rows=none.csv"}, cliutil.ExitFailed, "none.csv"},
+		{[]string{"--by", "sym", "--sort-by", "typo", "SELECT * FROM rows WHERE error('read') IS NULL", "rows=left.csv"}, cliutil.ExitFailed, "typo"},
 	} {
 		_, stderr, code := command(t, "", append([]string{"each"}, c.args...)...)
 		if code != c.code || !strings.Contains(stderr, c.want) {

@@ -19,13 +19,19 @@ import (
 // writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
 func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err error) {
 	inputs, o := e.options()
+	order := &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()}
+	if e.sortColumns != nil {
+		if err := checkOrder(ctx, e.statement, inputs, o, order); err != nil {
+			return 0, 0, err
+		}
+	}
 	r, err := joinResults(duck.Each(ctx, e.statement, inputs, o), &parts)
 	if err != nil {
 		return 0, 0, err
 	}
 	if e.sortColumns != nil {
 		defer r.Release()
-		r, err = bulk.Sort(ctx, r, &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()})
+		r, err = bulk.Sort(ctx, r, order)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -33,6 +39,24 @@ func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err 
 	written := &arrowsafe.Counted{RecordReader: r}
 	err = e.out.write(ctx, written, nil)
 	return written.Rows, parts, err
+}
+
+// checkOrder returns an error if the result cannot be sorted. It reads no rows, so that users need not wait for it.
+func checkOrder(ctx context.Context, sql string, inputs []duck.EachInput, o *duck.EachOptions, order *bulk.SortOptions) error {
+	plan, err := duck.PlanEach(ctx, sql, inputs, o)
+	if err != nil {
+		return err
+	}
+	empty, err := array.NewRecordReader(plan.Result, nil)
+	if err != nil {
+		return err
+	}
+	defer empty.Release()
+	sorted, err := bulk.Sort(ctx, empty, order)
+	if err == nil {
+		sorted.Release()
+	}
+	return err
 }
 
 // joinResults returns a reader of the rows of all results, which have the same columns, and counts the results.
