@@ -166,8 +166,8 @@ func (b *budget) tick() {
 // countIdleTime adds a tick to the idle time of all accounts without progress. mu must be held.
 func (b *budget) countIdleTime() {
 	for a := range b.accounts {
-		// Ignore progress of less than slowBytes: the data may only be in the system's
-		// socket buffers, although the peer reads nothing.
+		// Ignore progress of less than slowBytes: the data may just have moved to the
+		// system's socket buffers, while the peer reads nothing.
 		a.idleTicks++
 		if a.progress()-a.lastProgress >= slowBytes {
 			a.restartIdleTime()

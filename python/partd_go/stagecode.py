@@ -285,8 +285,8 @@ def _import(f: types.FunctionType, name: str, names: tuple[str, ...] | None) -> 
 
 
 class _Pickler(pickle.Pickler):
-    """A pickler that collects certain values instead of pickling them, because a pickle would not identify them: user
-    code, sets and modules. The caller hashes them separately."""
+    """A pickler that collects user code, sets and modules instead of pickling them, because their pickles do not
+    identify them. The caller hashes them separately."""
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)

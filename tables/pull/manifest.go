@@ -206,7 +206,7 @@ func isTime(t arrow.DataType) bool {
 
 var errNoTime = errors.New("the time column contains a null: every row needs a time")
 
-// indexFrom returns the index of the first time that is not before from. The times must be sorted.
+// indexFrom returns the index of the first time at or after from. The times must be sorted.
 func indexFrom(times arrow.Array, from int64) int {
 	return sort.Search(times.Len(), func(i int) bool { return series.TimeAt(times, i) >= from })
 }
@@ -216,7 +216,7 @@ type interval struct{ lo, hi int64 }
 
 var allTimes = interval{math.MinInt64, math.MaxInt64}
 
-// interval converts [from, to). A zero time means no bound.
+// interval converts the range [from, to) to the unit of the time column. If from or to is zero, that bound is missing.
 func (m *manifest) interval(from, to time.Time) interval {
 	times, t := allTimes, m.schema.Field(m.time).Type
 	if !from.IsZero() {

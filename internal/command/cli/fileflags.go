@@ -111,9 +111,9 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	return l, nil
 }
 
-// joinLayouts returns the layouts of the two files of a join. If only one file's name shows a
-// format, that file has this format, and --format and --sep are for the other file. If the shown
-// format is csv, --sep is for both.
+// joinLayouts returns the layouts of the two files of a join. If only one file's name tells its
+// format, --format and --sep apply to the other file. If the known format is csv, --sep applies to
+// both.
 func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, err error) {
 	both := [2]inputFlags{*f, *f}
 	named := [2]records.Format{}

@@ -59,9 +59,9 @@ Values
 An empty field is a missing value; so are null and a missing member in jsonl.
 The rules are those of SQL: all aggregates except count, first, last and list
 skip missing values, a sum of nothing is missing and not 0, and records without
-F form a group. If all x are equal, there is no line and no correlation; if all
-y are equal, there is no correlation. If a value should be a number, or true or
-false, but is not, that is an error with file and line; --skip-bad skips and
+F form a group. If all x are equal, the regression and correlation are
+missing; if all y are equal, the correlation is. A value of the wrong type, such
+as text in a sum, is an error that names its file and line; --skip-bad skips and
 counts such records.
 
 --top N writes the N groups with the largest value of the first aggregate, or of
@@ -74,8 +74,7 @@ The --by fields of a record can together take up to a thousandth of --memory, bu
 at most 1 MiB. If --memory is too small for the aggregates, the error says how
 much they need.
 
-At the end the number of aggregated records is compared with that of records
-read.`
+At the end, group checks that it aggregated as many records as it read.`
 
 func newGroup(a *app) *cobra.Command {
 	cmd := &cobra.Command{
@@ -93,7 +92,7 @@ func newGroup(a *app) *cobra.Command {
 	by := cmd.Flags().String("by", "", "group by these `FIELDS`, separated by commas: names or numbers (1 is the first field, -1 the last)")
 	aggregates := cmd.Flags().String("agg", "count", "compute this `LIST` of aggregates, such as count,sum(x)")
 	n := cmd.Flags().Int("top", 0, "write only the `N` groups with the largest value of an aggregate")
-	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` of --agg; add :asc for the smallest (default: the first one)")
+	topBy := cmd.Flags().String("top-by", "", "rank groups for --top by this `AGGREGATE` (default: the first of --agg); add :asc to select the smallest values")
 	sortBy := cmd.Flags().String("sort-by", "", "sort the groups by this `AGGREGATE` of --agg (default: by the fields of --by)")
 	desc := cmd.Flags().Bool("desc", false, "sort by --sort-by in descending order")
 	in := fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {

@@ -160,7 +160,7 @@ func (j *shuffleRun) compare(ctx context.Context) (err error) {
 	case !t.Accounted():
 		return filejobs.CheckTally(t)
 	case t.Records != j.appended || t.RecordBytes != j.bytes:
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were appended",
+		return fmt.Errorf("%d records with %d bytes in all were read, but %d with %d bytes were appended",
 			t.Records, t.RecordBytes, j.appended, j.bytes)
 	case growth != j.bytes:
 		return fmt.Errorf("%d records of %d bytes were appended, but the store %s has grown by %d bytes: "+

@@ -90,7 +90,7 @@ type Spec struct {
 	Text     string  // the spec as the user wrote it, without "as" and the name after it
 	Name     string  // name of the output column
 
-	IsQuoted, IsSecondQuoted bool // Field and Second are columns, and not parts of columns
+	IsQuoted, IsSecondQuoted bool // whether Field and Second were quoted, and are therefore names of whole columns
 }
 
 // Parse parses a comma-separated list of aggregates, such as "count,sum(x) as total". An argument in double quotes is

@@ -35,7 +35,7 @@ type Entry struct {
 	Outcome   string    `json:"outcome"` // one of the constants below
 	Code      string    `json:"code,omitempty"`
 	Error     string    `json:"error,omitempty"`
-	LeftOut   int64     `json:"left_out_before,omitempty"` // requests without a line, because their host sent too many that are invalid or have no valid credential
+	LeftOut   int64     `json:"left_out_before,omitempty"` // earlier requests that were not logged, because their hosts sent too many invalid or unauthenticated ones
 }
 
 // The outcomes of requests.
@@ -51,7 +51,7 @@ type Recorder struct {
 	Out io.Writer // must not block, and must report its own errors; nil means no audit log
 
 	limited ratelimit.Logins
-	leftOut atomic.Int64 // requests without a line since the last line
+	leftOut atomic.Int64 // number of requests that were not logged since the last line
 }
 
 // Record writes the line of a request that began at start and ends now. It removes a port from e.Host. If isLimited is

@@ -55,7 +55,7 @@ func rangeFlags(cmd *cobra.Command, from, to string) func() (from, to time.Time,
 	}
 }
 
-// aliasFlag adds a hidden flag whose name is alias. It sets the same value as the flag that is now called name.
+// aliasFlag adds a hidden flag whose name is alias. It sets the same value as the flag called name, which replaced it.
 func aliasFlag(cmd *cobra.Command, alias, name string) {
 	f := *cmd.Flags().Lookup(name)
 	f.Name, f.Hidden = alias, true

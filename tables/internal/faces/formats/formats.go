@@ -257,7 +257,7 @@ func (in *Input) forward(batches iter.Seq2[arrow.RecordBatch, error], yield func
 	return nil
 }
 
-// openParquet opens a Parquet file. It also returns the schema to which to convert the file's batches.
+// openParquet opens a Parquet file. It also returns the schema that the file's batches should be converted to.
 func (in *Input) openParquet(f *os.File) (reader *pqarrow.FileReader, columns *arrow.Schema, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -243,7 +243,7 @@ func (a *adder) addList(j *jsonReader) (err error) {
 
 // fields adds JSON objects as rows of a table or as values of a struct.
 type fields struct {
-	term    string // what errors call a field, such as "column"
+	term    string // the word for a field in errors, such as "column"
 	names   []string
 	adders  []*adder
 	seen    []bool

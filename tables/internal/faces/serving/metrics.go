@@ -36,7 +36,7 @@ func (s *Core) registerMetrics() {
 	gauge("connections", "Open connections.", func() float64 { return float64(s.Conns.Count()) })
 	gauge("message_bytes", "Memory used by messages.", func() float64 { return float64(s.Memory.Used()) })
 	gauge("ready", "1 if /readyz says ok.", func() float64 { return map[bool]float64{true: 1}[s.Ready() == nil] })
-	gauge("disk_free_bytes", "Free bytes on the disk of the tables, or NaN if unknown.", func() float64 {
+	gauge("disk_free_bytes", "Free bytes on the disk that holds the tables, or NaN if unknown.", func() float64 {
 		if free, _, err := s.store.DiskSpace(); err == nil {
 			return float64(free)
 		}

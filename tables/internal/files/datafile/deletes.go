@@ -42,7 +42,7 @@ type deletedKeys struct {
 	keys    map[string]bool // encoded by appendNullable
 }
 
-// deletesOf returns the Deletes for a data file, which mark the rows that the file's delete files delete.
+// deletesOf returns the Deletes of a data file: the rows that its delete files mark as deleted.
 func (d *deleteReader) deletesOf(ctx context.Context, task table.FileScanTask) (*Deletes, error) {
 	result := &Deletes{}
 	fs, err := d.t.FS(ctx)

@@ -216,8 +216,8 @@ func (m *merge) run(ctx context.Context) error {
 	return nil
 }
 
-// runEnd returns the end of the run that starts at c's current row: the index of the first row in c's batch that must
-// come after another source's row. c's current row must be the first of all current rows.
+// runEnd returns the end of the run that starts at c's current row and can be copied before rows of another source: the
+// index in c's batch of the first row after the run. c's current row must be the first of all current rows.
 func (m *merge) runEnd(c *cursor) int {
 	var nextCursor *cursor
 	for i := 1; i < min(3, len(m.open)); i++ {

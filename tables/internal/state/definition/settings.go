@@ -70,7 +70,7 @@ func (s Settings) checkMaintenance() error {
 	return err
 }
 
-// settingNames has the JSON names of the fields of Settings, in their order.
+// settingNames lists the JSON names of the fields of Settings, in the order of their declaration.
 var settingNames = []string{"time", "keys", "on_duplicate", "partition", "evolution", "compression", "maintenance", "keep_versions", "keep_age"}
 
 // storedSettings is like Settings, but accepts unknown JSON keys, because a later version of this module may have
