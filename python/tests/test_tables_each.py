@@ -7,6 +7,7 @@ import os
 import pytest
 
 pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
+import numpy
 import pandas
 import polars
 import pyarrow as pa
@@ -73,6 +74,49 @@ def test_function(as_, files):
     assert sum(sizes) == 500 and len(sizes) <= 3
     if as_ != "pandas":  # a null is NaN in pandas
         assert sum(len(keys) for keys in seen) == len(set.union(*seen))
+
+
+def test_click_sessions(files):
+    """A session ends after 30 minutes without a click of its user."""
+    times = [f"2026-11-{1 + i % 20:02}T10:{i * 7 % 60:02}:00" for i in range(500)]
+    clicks = pa.table({"user": CLICKS["user"], "time": pa.array(times).cast(pa.timestamp("us"))})
+    pq.write_table(clicks, files / "clicks.parquet")
+
+    def sessions(frame):
+        frame = frame.sort_values(["user", "time"])
+        begins = frame.groupby("user", dropna=False)["time"].diff().fillna(pandas.Timedelta(days=1)) > pandas.Timedelta(
+            minutes=30
+        )
+        return begins.groupby(frame["user"], dropna=False).sum()
+
+    want = sessions(clicks.to_pandas()).sort_index()
+    got = pandas.concat(each(sessions, "user", parts=4, rows=files / "clicks.parquet")).sort_index()
+    pandas.testing.assert_series_equal(got, want)
+    assert want.sum() > 100
+
+
+def test_last_quote_before_each_trade(files):
+    random = numpy.random.default_rng(1)
+    trades, quotes = (
+        pandas.DataFrame(
+            {"symbol": random.choice([*"ABCDE"], n), "time": random.permutation(10 * n)[:n], name: range(n)}
+        )
+        for name, n in (("trade", 300), ("quote", 900))
+    )
+    trades.to_parquet(files / "trades.parquet")
+    quotes.to_csv(files / "quotes.csv", index=False)
+    reader = each(
+        "SELECT t.*, q.quote FROM trades t ASOF LEFT JOIN quotes q ON t.symbol = q.symbol AND t.time >= q.time",
+        "symbol",
+        parts=3,
+        trades=files / "trades.parquet",
+        quotes=files / "quotes.csv",
+    )
+    got = reader.read_pandas().sort_values("trade", ignore_index=True)
+    want = pandas.merge_asof(trades.sort_values("time"), quotes.sort_values("time"), on="time", by="symbol")
+    want = want.sort_values("trade", ignore_index=True)
+    pandas.testing.assert_frame_equal(got, want[[*got.columns]], check_dtype=False)
+    assert got["quote"].isna().any() and got["quote"].notna().sum() > 200
 
 
 def test_ends_early(files):
