@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // Part is a part of a column's values, such as before(path, '/').
@@ -19,7 +21,7 @@ type Part struct {
 	cuts   []cut // in the order in which they are applied
 }
 
-// cut shortens a value.
+// cut shortens a value or, if function is lower or nfc, changes its characters.
 type cut struct {
 	function string
 	sep      []byte // for before and after
@@ -33,6 +35,8 @@ var usages = map[string]string{
 	"prefix": "prefix(column, N) for the first N characters",
 	"day":    "day(column)",
 	"month":  "month(column)",
+	"lower":  "lower(column)",
+	"nfc":    "nfc(column)",
 }
 
 // ParsePart parses a part at the beginning of text, and returns the rest of text. It returns nil if text does not begin
@@ -53,7 +57,7 @@ func ParsePart(text string) (*Part, string, error) {
 	return part, text[p.nextOffset:], nil
 }
 
-// PartHint returns text for the error about a field that is no column, but looks like a part, such as lower(name). It
+// PartHint returns text for the error about a field that is no column, but looks like a part, such as upper(name). It
 // returns "" for others.
 func PartHint(field string) string {
 	name, _, isCall := strings.Cut(field, "(")
@@ -138,41 +142,94 @@ func (p *parser) parseCount(usage string) int {
 	return int(n.Num().Int64())
 }
 
-// Of returns the part of value as value[from:to]. It returns an error if a date is required, but value is neither a
-// date nor empty.
+// Changes reports whether the part can have other characters than the value, so that Of does not apply.
+func (p *Part) Changes() bool {
+	return slices.ContainsFunc(p.cuts, func(c cut) bool { return c.function == "lower" || c.function == "nfc" })
+}
+
+// Of returns the part of value as value[from:to]. Changes must return false. Of returns an error if a date is required,
+// but value is neither a date nor empty.
 func (p *Part) Of(value []byte) (from, to int, err error) {
 	to = len(value)
 	for i := range p.cuts {
-		c, v := &p.cuts[i], value[from:to]
-		switch c.function {
-		case "before":
-			if k := c.find(v); k >= 0 {
-				to = from + k
-			}
-		case "after":
-			if k := c.find(v); k >= 0 {
-				from += k + len(c.sep)
-			} else {
-				from = to
-			}
-		case "prefix":
-			end := 0
-			for n := 0; n < c.n && end < len(v); n++ {
-				_, size := utf8.DecodeRune(v[end:])
-				end += size
-			}
-			to = from + end
-		default: // day and month
-			if len(v) == 0 {
-				break
-			}
-			if _, ok := TimeOf(v); !ok {
-				return from, to, fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
-			}
-			to = from + c.n
+		start, end, ok := p.cuts[i].of(value[from:to])
+		if !ok {
+			return from, to, p.dateError(value)
 		}
+		from, to = from+start, from+end
 	}
 	return from, to, nil
+}
+
+// Append appends the part of value to buf, and returns the extended buffer. Its error is that of Of.
+func (p *Part) Append(buf, value []byte) ([]byte, error) {
+	length, v := len(buf), value
+	for i := range p.cuts {
+		switch c := &p.cuts[i]; c.function {
+		case "lower":
+			start := len(buf)
+			buf = appendLower(buf, v)
+			v = buf[start:]
+		case "nfc":
+			v = norm.NFC.Bytes(v)
+		default:
+			from, to, ok := c.of(v)
+			if !ok {
+				return buf[:length], p.dateError(value)
+			}
+			v = v[from:to]
+		}
+	}
+	return append(buf[:length], v...), nil // v can be in buf, at or after length
+}
+
+// appendLower appends text with Unicode's simple mapping to lower case. Bytes that are not UTF-8 stay as they are.
+func appendLower(buf, text []byte) []byte {
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if r == utf8.RuneError && size == 1 {
+			buf = append(buf, text[0])
+		} else {
+			buf = utf8.AppendRune(buf, unicode.ToLower(r))
+		}
+		text = text[size:]
+	}
+	return buf
+}
+
+func (p *Part) dateError(value []byte) error {
+	return fmt.Errorf("%s needs a date such as 2026-01-31, not %.40q", p.Text, value)
+}
+
+// of returns what the cut leaves of v, as v[from:to]. It returns false if v must be a date, but is not.
+func (c *cut) of(v []byte) (from, to int, ok bool) {
+	to = len(v)
+	switch c.function {
+	case "before":
+		if k := c.find(v); k >= 0 {
+			to = k
+		}
+	case "after":
+		from = to
+		if k := c.find(v); k >= 0 {
+			from = k + len(c.sep)
+		}
+	case "prefix":
+		to = 0
+		for n := 0; n < c.n && to < len(v); n++ {
+			_, size := utf8.DecodeRune(v[to:])
+			to += size
+		}
+	default: // day and month
+		if len(v) == 0 {
+			break
+		}
+		if _, isTime := TimeOf(v); !isTime {
+			return 0, to, false
+		}
+		to = c.n
+	}
+	return from, to, true
 }
 
 // find returns the index of the cut's separator in value, or -1.

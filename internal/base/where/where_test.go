@@ -1,6 +1,7 @@
 package where
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,20 +35,37 @@ func TestParts(t *testing.T) {
 		{`day(t)`, "", ""},
 		{`before(after(p, '/'), '.')`, "x/y.go", "y"},
 		{`month(prefix(after(p, '['), 10))`, "h [2026-01-31]", "2026-01"},
+		{`lower(p)`, "ÀB Straße İ Ⱥ\xffZ", "àb straße i ⱥ\xffz"},
+		{`nfc(p)`, "Cafe\u0301 \ufb01 \xff", "Café \ufb01 \xff"},
+		{`nfc(lower(before(p, '/')))`, "E\u0301/E", "é"},
+		{`before(lower(p), 'a', -1)`, "xAyAz", "xay"},
+		{`prefix(lower(nfc(p)), 1)`, "E\u0301a", "é"},
+		{`lower(prefix(lower(p), 3))`, "ⱯⱯⱯⱯ", "ɐɐɐ"},
+		{`lower(day(t))`, "2026-01-31T10:00:00Z", "2026-01-31"},
 	} {
 		p, rest, err := ParsePart(c[0] + ":n,x")
 		if err != nil || p.Text != c[0] || rest != ":n,x" {
 			t.Fatalf("ParsePart(%s) = %v, %q, %v", c[0], p, rest, err)
 		}
-		from, to, err := p.Of([]byte(c[1]))
-		if got := c[1][from:to]; err != nil || got != c[2] {
+		got, err := p.Append([]byte("before "), []byte(c[1]))
+		if err != nil || string(got) != "before "+c[2] {
 			t.Errorf("%s of %q = %q, %v, want %q", c[0], c[1], got, err, c[2])
+		}
+		if changes := strings.Contains(c[0], "lower(") || strings.Contains(c[0], "nfc("); p.Changes() != changes {
+			t.Errorf("%s: Changes is %t", c[0], !changes)
+		} else if changes {
+			continue
+		}
+		if from, to, err := p.Of([]byte(c[1])); err != nil || c[1][from:to] != c[2] {
+			t.Errorf("%s of %q is from %d to %d, %v, want %q", c[0], c[1], from, to, err, c[2])
 		}
 	}
 	for _, value := range []string{"x", "2026-02-29", "2026-13-01", "2026-1-31", "2026-01-311", "26-01-31", "2026-01-31junk", "2026-01-31 junk", "2026-01-31T25:00", "2026-11-28+03:44:21.1", "2026-01-31 10:00:00 +0100"} {
 		p, _, _ := ParsePart("day(t)")
-		if _, _, err := p.Of([]byte(value)); err == nil || !strings.Contains(err.Error(), "day(t) needs a date") {
-			t.Errorf("day(t) of %q: error %v, want one", value, err)
+		_, _, err := p.Of([]byte(value))
+		_, appendErr := p.Append(nil, []byte(value))
+		if fmt.Sprint(err) != fmt.Sprint(appendErr) || err == nil || !strings.Contains(err.Error(), "day(t) needs a date") {
+			t.Errorf("day(t) of %q: errors %v and %v, want one", value, err, appendErr)
 		}
 	}
 	for _, text := range []string{"day", "days(t)", "count", "(day(t))", "sum(day(t))", ""} {
@@ -106,7 +124,7 @@ func TestPartErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"a > 1 and b in ('x', 'y') or not (c is null)", `"a b" between 1 and 2e3`, "x like 'a%' escape '!'", "1 < x", "((((",
-		`before(a, "/", -1):n`, "prefix(day(t), 3)", "after(x,'", "month(", "a = '2026-01-31", "x in (", "not", "\xff = \x00",
+		`before(a, "/", -1):n`, "prefix(day(t), 3)", "lower(nfc(x))", "after(x,'", "month(", "a = '2026-01-31", "x in (", "not", "\xff = \x00",
 	} {
 		f.Add(s, "a/b 2026-01-31")
 	}
@@ -123,8 +141,15 @@ func FuzzParse(f *testing.F) {
 		if p.Text+rest != text {
 			t.Errorf("ParsePart(%q) = %q and %q", text, p.Text, rest)
 		}
-		if from, to, err := p.Of([]byte(value)); err == nil && (from < 0 || from > to || to > len(value)) {
-			t.Errorf("%s of %q is from %d to %d", p.Text, value, from, to)
+		appended, err := p.Append([]byte("x"), []byte(value))
+		if !bytes.HasPrefix(appended, []byte("x")) {
+			t.Errorf("%s of %q: %q", p.Text, value, appended)
+		}
+		if p.Changes() || err != nil {
+			return
+		}
+		if from, to, err := p.Of([]byte(value)); err != nil || value[from:to] != string(appended[1:]) {
+			t.Errorf("%s of %q is from %d to %d, %v, but also %q", p.Text, value, from, to, err, appended[1:])
 		}
 	})
 }

@@ -31,7 +31,8 @@ are the text before and after the first separator. A third argument N selects th
 Nth separator, counted from the end if N is negative, as in before(x, '/', -1).
 prefix(x, N) is the first N characters. day(x) and month(x) are the day
 (2026-01-31) and the month (2026-01) of a date as it is written, without
-conversion to UTC.`
+conversion to UTC. lower(x) is x in lower case, and nfc(x) is x in Unicode's
+normalization form C.`
 
 // formatsHelp describes input and output in the help for commands on files.
 const formatsHelp = selectionHelp + `

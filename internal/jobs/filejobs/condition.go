@@ -309,6 +309,9 @@ func cutPart(part *where.Part, value []byte) ([]byte, error) {
 	if part == nil {
 		return value, nil
 	}
+	if part.Changes() {
+		return part.Append(nil, value)
+	}
 	from, to, err := part.Of(value)
 	return value[from:to], err
 }

@@ -71,7 +71,7 @@ func TestResolve(t *testing.T) {
 		{csv, "-4", columns, Field{Index: 0}, ""},
 		{csv, "b", columns, Field{}, `columns 3 and 4 are both named "b": use one of the numbers`},
 		{csv, "c", columns, Field{}, `no column is named "c"; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
-		{csv, "lower(a)", columns, Field{}, `no column is named "lower(a)"; the parts of a column are after, before, day, month, prefix; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
+		{csv, "upper(a)", columns, Field{}, `no column is named "upper(a)"; the parts of a column are after, before, day, lower, month, nfc, prefix; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "a b(c)", columns, Field{}, `no column is named "a b(c)"; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "5", columns, Field{}, `there is no column 5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},
 		{csv, "-5", columns, Field{}, `there is no column -5; the columns are 1 "a", 2 "3", 3 "b", 4 "b"`},

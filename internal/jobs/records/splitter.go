@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/go-partd/partd/internal/base/textfmt"
+	"github.com/go-partd/partd/internal/base/where"
 )
 
 // Kind is a result of [Splitter.Next].
@@ -31,19 +32,21 @@ type Splitter struct {
 	Line    int64    // number of the record's first line, from 1
 	Err     error    // for Bad and Broken: the reason
 
-	layout     Layout
-	fields     []Field
-	parts      []int            // indexes of fields that are parts
-	seenFields []bool           // JSON lines: true for each field that was in a record, even as null
-	byName     map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
-	sawRecord  bool             // JSON lines: there was a valid record
-	allFields  bool             // CSV, TSV and text: all fields are requested
-	lateFields int              // JSON lines: number of leading fields whose errors only set lateErr
-	lateErr    error            // JSON lines: the record's first error in these fields
-	exclusive  bool             // JSON lines: a record with a member that was not requested is bad
-	sep        []byte           // field separator
-	fieldCount int              // CSV and TSV: number of fields in each record, 0 until it is known
-	requested  []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
+	layout Layout
+	fields []Field
+	parts  []int // indexes of fields that are parts
+	// partsChange is true if a part has characters that are not in the data, such as those of lower(x).
+	partsChange bool
+	seenFields  []bool           // JSON lines: true for each field that was in a record, even as null
+	byName      map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
+	sawRecord   bool             // JSON lines: there was a valid record
+	allFields   bool             // CSV, TSV and text: all fields are requested
+	lateFields  int              // JSON lines: number of leading fields whose errors only set lateErr
+	lateErr     error            // JSON lines: the record's first error in these fields
+	exclusive   bool             // JSON lines: a record with a member that was not requested is bad
+	sep         []byte           // field separator
+	fieldCount  int              // CSV and TSV: number of fields in each record, 0 until it is known
+	requested   []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
 
 	ends     ends
 	buf      []byte // data from Feed
@@ -81,6 +84,7 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 	for i, f := range fields {
 		if f.Part != nil {
 			s.parts = append(s.parts, i)
+			s.partsChange = s.partsChange || f.Part.Changes()
 		}
 	}
 	return s
@@ -131,15 +135,29 @@ func (s *Splitter) Next() Kind {
 func (s *Splitter) cutParts() Kind {
 	first := len(s.Values) - len(s.fields) // the number of all fields, if they are requested
 	for _, i := range s.parts {
-		v := s.Values[first+i]
-		from, to, err := s.fields[i].Part.Of(v)
+		value, err := s.cutPart(s.fields[i].Part, s.Values[first+i])
 		if err != nil {
 			s.Err = err
 			return Bad
 		}
-		s.Values[first+i], s.Bare[i] = v[from:to], false
+		s.Values[first+i], s.Bare[i] = value, false
 	}
 	return Data
+}
+
+func (s *Splitter) cutPart(part *where.Part, value []byte) ([]byte, error) {
+	if len(value) == 0 { // nil, for a missing field, remains nil
+		return value, nil
+	}
+	if !part.Changes() {
+		from, to, err := part.Of(value)
+		return value[from:to], err
+	}
+	changed, err := part.Append(s.reserve(len(value)+64), value)
+	if err == nil && len(changed) <= cap(s.arena)-len(s.arena) { // otherwise Append has allocated memory
+		changed = s.commit(changed)
+	}
+	return changed, err
 }
 
 // split is like Next, without cutting parts.
