@@ -108,7 +108,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/base/sessiontab": nil,
 		"internal/base/storeerror": nil,
 		"internal/base/textfmt":    {"github.com/dustin/go-humanize"},
-		"internal/base/where":      nil,
+		"internal/base/where":      {"golang.org/x/text"},
 	}},
 	{Name: "formats", Packages: map[string][]string{
 		"compress/blosc": {"github.com/golang/snappy", "github.com/klauspost/compress", "github.com/pierrec/lz4"},

@@ -35,7 +35,7 @@ type EachOptions struct {
 // EachPlan says how [Each] runs a statement.
 type EachPlan struct {
 	Memory    int64           `json:"memory"`     // limit for a part's statement, in bytes
-	PartBytes int64           `json:"part_bytes"` // maximum size of a part with several keys, in bytes of Arrow's memory
+	PartBytes int64           `json:"part_bytes"` // maximum size of a part with several keys, in bytes of Arrow's memory, unless the number of parts is given
 	Inputs    []EachPlanInput `json:"inputs"`
 	Result    *arrow.Schema   `json:"-"` // columns of the result
 }

@@ -3,7 +3,6 @@ program partd-tables."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import shutil
@@ -77,7 +76,8 @@ def each(
 
     For a function, each returns an iterator over the function's results, one for each part. A single input is passed as
     the first argument, several as keyword arguments. They are tables of the library as_: "pandas", "polars" or "arrow".
-    All rows of a key are in the same part. A part with several keys has at most `memory`/8 bytes in Arrow's format.
+    All rows of a key are in the same part. Unless parts is given, a part with several keys has
+    at most `memory`/8 bytes in Arrow's format.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. It does not limit the function:
     in pandas 2, a part with texts takes about ten times its size in Arrow's format. parts is the number of parts; the
@@ -131,17 +131,21 @@ def _rows(command: Sequence[str]) -> Iterator[Any]:
     """Yields the schema and then the batches that the program writes."""
     with tempfile.TemporaryFile() as stderr, start(command, subprocess.DEVNULL, stderr) as process:
         assert process.stdout
+        problem = None
         try:
-            with contextlib.suppress(pa.ArrowInvalid, OSError):  # the stream is cut off if the program fails
-                stream = pa.ipc.open_stream(process.stdout)
-                yield stream.schema
-                yield from stream
+            stream = pa.ipc.open_stream(process.stdout)
+            yield stream.schema
+            yield from stream
+        except (pa.ArrowInvalid, OSError) as error:
+            problem = error  # the stream is cut off if the program fails
         except BaseException:
             process.terminate()
             raise
         process.stdout.close()
         if process.wait() != 0:
             raise problem_of(process, stderr, "each", command[-1])
+        if problem:
+            raise problem
 
 
 def _function(job: Callable[..., Any], command: Sequence[str], files: Sequence[str], as_: As) -> Iterator[Any]:

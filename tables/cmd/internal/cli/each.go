@@ -116,7 +116,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	case e.statement == "" && (!isDir || e.explain || e.trust):
 		return cliutil.Usagef("without a statement, the parts are written themselves: use -o DIR/, and neither --explain nor --trust")
 	}
-	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && err == nil && info.Mode().IsRegular() { // fail now, not after the job
+	if info, err := os.Stat(e.out.file); !isDir && !e.out.force && !e.explain && err == nil && info.Mode().IsRegular() { // fail now, not after the job
 		return suggestForce(&fs.PathError{Op: "create", Path: e.out.file, Err: output.ErrExists})
 	}
 	paths := make([][]string, len(e.inputs))
@@ -126,7 +126,7 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 	heap := e.memory.Bytes
 	heapAfter := heap
 	if e.statement != "" { // DuckDB, which needs the rest of the memory, starts after the rows were read
-		heap, heapAfter = heap*3/4, heap/8+32<<20
+		heap, heapAfter = heap*3/4, heap/8+32<<20+e.sortMemory()/2 // bulk.Sort holds half of its rows outside the heap
 	}
 	written, parts := int64(0), 0
 	err = e.runInputs(ctx, paths, heap, heapAfter, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {
@@ -205,6 +205,9 @@ func (e *eachCommand) parseBy() error {
 		}
 		common = by
 	}
+	if common != nil && len(named) == len(e.inputs) {
+		return cliutil.Usagef("--by %s applies to no input, because each input has its own: leave it out, or write NAME=COLUMNS with the name of an input", strings.Join(common, ","))
+	}
 	for i := range e.inputs {
 		e.inputs[i].by = common
 		if named[i] != nil {
@@ -241,6 +244,9 @@ func (e *eachCommand) sortMemory() int64 {
 func (e *eachCommand) printPlan(ctx context.Context) error {
 	inputs, o := e.options()
 	plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
+	if err == nil {
+		err = e.checkOrder(ctx, plan.Result)
+	}
 	if err != nil {
 		return err
 	}

@@ -19,9 +19,12 @@ import (
 // writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
 func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err error) {
 	inputs, o := e.options()
-	order := &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()}
-	if e.sortColumns != nil {
-		if err := checkOrder(ctx, e.statement, inputs, o, order); err != nil {
+	if e.sortColumns != nil { // before the rows are read
+		plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
+		if err == nil {
+			err = e.checkOrder(ctx, plan.Result)
+		}
+		if err != nil {
 			return 0, 0, err
 		}
 	}
@@ -31,7 +34,7 @@ func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err 
 	}
 	if e.sortColumns != nil {
 		defer r.Release()
-		r, err = bulk.Sort(ctx, r, order)
+		r, err = bulk.Sort(ctx, r, e.sortOptions())
 		if err != nil {
 			return 0, 0, err
 		}
@@ -41,18 +44,21 @@ func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err 
 	return written.Rows, parts, err
 }
 
-// checkOrder returns an error if the result cannot be sorted. It reads no rows, so that users need not wait for it.
-func checkOrder(ctx context.Context, sql string, inputs []duck.EachInput, o *duck.EachOptions, order *bulk.SortOptions) error {
-	plan, err := duck.PlanEach(ctx, sql, inputs, o)
-	if err != nil {
-		return err
+func (e *eachCommand) sortOptions() *bulk.SortOptions {
+	return &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()}
+}
+
+// checkOrder returns an error if a result with the given columns cannot be sorted as requested.
+func (e *eachCommand) checkOrder(ctx context.Context, result *arrow.Schema) error {
+	if e.sortColumns == nil {
+		return nil
 	}
-	empty, err := array.NewRecordReader(plan.Result, nil)
+	empty, err := array.NewRecordReader(result, nil)
 	if err != nil {
 		return err
 	}
 	defer empty.Release()
-	sorted, err := bulk.Sort(ctx, empty, order)
+	sorted, err := bulk.Sort(ctx, empty, e.sortOptions())
 	if err == nil {
 		sorted.Release()
 	}

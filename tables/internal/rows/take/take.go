@@ -104,9 +104,7 @@ func Rows(a arrow.Array, indices []int) (arrow.Array, error) {
 	case *array.LargeString, *array.LargeBinary:
 		return textRows[int64](a, indices)
 	case *array.StringView, *array.BinaryView:
-		buffers := a.Data().Buffers()
-		views := []*memory.Buffer{fixedWidthValues(a, indices, arrow.ViewHeaderSizeBytes)}
-		return buildRows(a, indices, append(views, buffers[2:]...), nil), nil
+		return viewRows(a, indices), nil
 	case *array.Boolean:
 		bits := make([]byte, bitutil.BytesForBits(int64(len(indices))))
 		for i, row := range indices {

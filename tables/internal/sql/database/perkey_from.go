@@ -42,7 +42,9 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	var using []string
 	for _, column := range listField(node, "using_columns") {
 		name, _ := column.(string)
-		using = append(using, fold(name))
+		if name = fold(name); !slices.Contains(using, name) { // DuckDB removes duplicates
+			using = append(using, name)
+		}
 	}
 	equal := using
 	if ref == "ASOF" && len(using) > 0 { // the last column is compared by >=

@@ -360,6 +360,8 @@ var refusedPerKey = []struct{ statement, reason string }{
 	{"k: SELECT * FROM l NATURAL JOIN (SELECT v FROM r)", "the key columns k"},
 	{"k: SELECT * FROM l ASOF JOIN r ON l.v = r.v AND l.ts >= r.ts", "the key columns k"},
 	{"k: SELECT * FROM l ASOF JOIN r USING (v, k)", "the key columns k"},
+	{"k: SELECT * FROM l ASOF JOIN r USING (v, k, V)", "the key columns k"},
+	{"k: SELECT * FROM l ASOF JOIN r USING (k, k)", "the key columns k"},
 	{"k: SELECT l.v, r.v FROM l ASOF JOIN r ON l.v = r.v AND l.ts >= r.ts WHERE l.k = r.k", "the key columns k"},
 	{"k: SELECT * FROM l POSITIONAL JOIN r", "a POSITIONAL INNER join is not proved"},
 	{"k: SELECT l.k, count(*) FROM l RIGHT JOIN r USING (k) GROUP BY l.k", "group by the key columns k"},
