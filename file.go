@@ -249,7 +249,7 @@ func (f *File) ScanPart(ctx context.Context, part, parts int) iter.Seq2[Chunk, e
 	return f.scan(ctx, func(name string) bool { return keyPart(name, parts) == part })
 }
 
-// scan yields the keys for whose file names matches returns true, or all keys if matches is nil.
+// scan yields the keys whose file names satisfy matches, or all keys if matches is nil.
 func (f *File) scan(ctx context.Context, matches func(name string) bool) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
 		err := f.dir.Scan(ctx, matches, func(key string, offset int64, data []byte, last bool) bool {

@@ -7,7 +7,7 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// bulkWriter writes entries directly to segments, which finish adds to the manifest in one step.
+// bulkWriter writes entries directly to segments. Its method finish adds all of them to the manifest in one step.
 type bulkWriter struct {
 	j        *journal
 	t        *memtable // table that collects the entries of the next segment; the store does not use it

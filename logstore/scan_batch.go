@@ -24,7 +24,7 @@ type scanPartition struct {
 
 // scanBatch holds chunks, or keys, that a worker sends to the consumer of a scan.
 type scanBatch struct {
-	free  chan<- *scanBatch // to which the consumer returns the batch
+	free  chan<- *scanBatch // the consumer returns the batch on this channel
 	keys  []byte
 	data  []byte
 	items []scanItem

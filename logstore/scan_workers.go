@@ -9,8 +9,8 @@ import (
 	"github.com/go-partd/partd/internal/engine/segment"
 )
 
-// A scan divides the hashes into partitions that are small enough for grouping in the
-// processor's cache. Several workers process partitions, but the consumer receives the results
+// A scan divides the hashes into partitions that are so small that their entries can be
+// grouped in the processor's cache. Several workers process partitions, but the consumer receives the results
 // in partition order.
 
 // scanRun is a scan with its workers.

@@ -14,7 +14,7 @@ type segmentList struct {
 	*directory
 	catalog       *catalog
 	maxFile       int64  // Options.FileSize
-	maxIndex      int64  // memory limit in bytes, for the offsets of ranges and again for the index of hot runs
+	maxIndex      int64  // memory limit in bytes; it applies to the offsets of ranges and, separately, to the index of hot runs
 	onOldReleased func() // called when the last reader of an earlier version ends
 
 	list        []*storedSegment // copy-on-write
@@ -26,7 +26,7 @@ type segmentList struct {
 	hotFull  atomic.Bool    // the index of hot runs exceeds maxIndex, so no new hot runs are created
 	discards sync.WaitGroup // goroutines that free files of merged segments
 
-	wasted     atomic.Int64 // bytes that Gets read only because there are several segments
+	wasted     atomic.Int64 // extra bytes that Get has read because there are several segments
 	wasteLimit atomic.Int64 // value of wasted at which to consider a merge
 }
 

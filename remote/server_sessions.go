@@ -51,19 +51,19 @@ type knownSession struct {
 	// connections are rejected, because the client has abandoned those connections.
 	owner uint64
 
-	counted bool   // applied is valid, because the session began here or has applied an operation here
-	applied uint64 // highest number of an operation that may have been applied
+	counted bool   // whether applied is valid: the session began in this process, or has applied an operation in it
+	applied uint64 // highest operation number that may have been applied
 }
 
 // connSessions holds the sessions that a connection may use. Only the conn's goroutine uses it.
 type connSessions struct {
 	peer        *transport
 	open        map[uint64]*knownSession // by number
-	closeHolder func(owner *tenant)      // closes a connection of owner with many sessions
+	closeHolder func(owner *tenant)      // closes one of owner's connections, one that has many sessions
 }
 
 // init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.
-// incarnation differs between server processes, so a new process reuses no number.
+// incarnation differs between server processes, so a new process does not reuse numbers.
 func (s *sessions) init(store partd.Partd, pops *retainedPops, limit SpaceLimit, q *quotas, mu *sync.Mutex, incarnation uint32) {
 	s.store, s.pops, s.limit, s.quotas, s.mu = store, pops, limit, q, mu
 	s.table = map[uint64]*knownSession{}

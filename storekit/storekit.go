@@ -65,8 +65,8 @@ type Rewinder interface {
 }
 
 // ReaderMemory returns the memory that an open reader of the store uses, and the memory that a
-// listing of its keys uses, in bytes. A store can report both in a method ReaderMemory with these
-// results. For other stores, they are estimates.
+// listing of its keys uses, in bytes. A store can report both by implementing a method ReaderMemory
+// with these results. For other stores, they are estimates.
 func ReaderMemory(store partd.Partd) (reader, listing int64) {
 	if s, ok := store.(interface {
 		ReaderMemory() (reader, listing int64)

@@ -32,7 +32,7 @@ type ScanPlan struct {
 	UUID    string // the table's UUID, which stays the same if the table is renamed
 	Version Version
 
-	// Schema has the columns in the types that readers see. Stored has them in the types stored in files, each with its
+	// Schema has the columns with the types that readers see. Stored has them with the types in files, each with its
 	// Iceberg ID in the metadata key PARQUET:field_id.
 	Schema, Stored *arrow.Schema
 

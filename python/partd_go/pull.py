@@ -48,7 +48,7 @@ class Conflict(Error):
     """Another node saved the table at the same time. Nothing was saved: save again."""
 
 
-AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # pullframe's names
+AllSyncFailed, NoResourceAvailable = SyncFailed, NotFound  # aliases: pullframe's names of these errors
 
 _KINDS: tuple[tuple[str, type[Error]], ...] = (
     ("no other node could supply the missing data", SyncFailed),

@@ -51,7 +51,7 @@ ENTRY = struct.Struct("<HI")
 
 BY_REFERENCE = 32 << 10  # values of this size or more are not copied
 MAX_KEY = 0xFFFF
-LARGE = 0xFFFFFFFF  # in a get's reply, in place of a size: a handle for reading a large value follows
+LARGE = 0xFFFFFFFF  # replaces the size in a get's reply: a handle for reading a large value follows
 
 Key = Union[str, bytes, tuple[Any, ...], Any]
 V = TypeVar("V")
@@ -75,7 +75,7 @@ def decode_key(key: Buffer) -> str:
 
 
 def keys(requested: Iterable[Key]) -> bytes:
-    """Returns a request's encoded keys, after their count."""
+    """Returns the number of keys and the encoded keys, as a request contains them."""
     encoded = [encode_key(key) for key in requested]
     _check_keys(encoded)
     lengths = map(KEY.pack, map(len, encoded))

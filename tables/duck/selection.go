@@ -20,11 +20,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/sql/sqlwrite"
 )
 
-// maxSelectRows limits the rows of files that selectRows examines, unless the caller reads all of them. DuckDB examines
-// more rows faster, in a process that yields to other statements.
+// maxSelectRows is the maximum number of rows of files that selectRows examines, unless the caller reads all of them.
+// DuckDB is faster for more rows, and its process yields to other statements.
 const maxSelectRows = 2 * rowGroupRows
 
-// addResult caches the columns of a Selection's result, with which selectRows can run the statement.
+// addResult caches the result columns of a Selection, which selectRows needs to run the statement.
 func (q *query) addResult(st prepared, result *arrow.Schema) {
 	if shape := shapeOf(q.tables); st.selection != nil && (st.result == nil || st.shape != shape) {
 		st.shape, st.result, st.description = shape, result, nil
@@ -32,7 +32,7 @@ func (q *query) addResult(st prepared, result *arrow.Schema) {
 	}
 }
 
-// selectRows runs a statement without DuckDB. It returns nil if the statement is no Selection, if DuckDB has not yet
+// selectRows runs a statement without DuckDB. It returns nil if the statement is not a Selection, if DuckDB has not yet
 // described its result, or if DuckDB may be faster or may compare or return values in another way.
 func (q *query) selectRows(ctx context.Context, st prepared) (array.RecordReader, error) {
 	s := st.selection

@@ -21,7 +21,7 @@ type commit struct {
 	Updates      *table.Updates      `json:"updates"`
 }
 
-// change converts a commit to a change for the store. The caller must have checked the right to commit.
+// change converts a commit to a change for the store. The caller must have checked that the user may commit.
 func (c *commit) change(b *tables.Bucket, name string) (partdiceberg.Change, error) {
 	if c.Requirements == nil || c.Updates == nil {
 		return partdiceberg.Change{}, invalid("a commit needs requirements and updates, which may be empty")

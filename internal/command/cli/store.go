@@ -109,7 +109,7 @@ func requireStore(ctx context.Context, rawURL string) error {
 	return err
 }
 
-// checkKind returns an error if a directory has a store, but not of the kind in the URL.
+// checkKind returns an error if the directory contains a store of another kind than the URL names.
 func checkKind(ctx context.Context, rawURL string) error {
 	if exists, err := setOf(ctx).Exists(rawURL); err != nil || exists {
 		return nil // opening the store returns a better error

@@ -40,7 +40,7 @@ type cache struct {
 	hand      int    // index in ring of the next candidate for eviction
 	epoch     uint64 // increases when the lock is taken, because other processes may have changed files
 	batch     uint64 // number of the current batch, whose files stay open
-	fullBatch uint64 // number of the last batch to which all open files belonged
+	fullBatch uint64 // number of the last batch that needed all open files, so that none could be closed
 	dirty     dirtySet
 }
 

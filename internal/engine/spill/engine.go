@@ -71,8 +71,8 @@ type Engine struct {
 }
 
 // Start checks the exported fields, and sets zero fields to their defaults. Memory is
-// divided into parts, one per thread if parts is 0, each of which needs [MinMemory]. Errors name the
-// activity, such as "sorting". The engine stops when ctx is done.
+// divided into the given number of parts; 0 means one per thread. Each part needs at least
+// [MinMemory]. Errors name the activity, such as "sorting". The engine stops when ctx is done.
 func (e *Engine) Start(ctx context.Context, activity string, parts int) error {
 	e.Memory = cmp.Or(e.Memory, DefaultMemory)
 	e.Threads = cmp.Or(e.Threads, runtime.GOMAXPROCS(0))

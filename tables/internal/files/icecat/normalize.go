@@ -72,7 +72,7 @@ func normalize(content []byte) ([]byte, error) {
 		var entry map[string]any
 		if err := r.Decode(&entry); err != nil {
 			if err != io.EOF || !changed {
-				return content, nil // the library reports an error other than io.EOF
+				return content, nil // if err is not io.EOF, the library will report it
 			}
 			encodeErr = cmp.Or(encodeErr, w.Close())
 			return out.Bytes(), encodeErr

@@ -102,7 +102,7 @@ func (i fileInfo) Sys() any { return nil }
 
 // readChecked compares a metadata file with the catalog's record, because the decoding libraries panic on damaged
 // files. Other engines' manifests and manifest lists have no record, so readChecked vets them instead. Files in a
-// bucket were already compared when they were fetched. It returns the content and its size.
+// bucket are not checked again, because they were compared when they were fetched. It returns the content and its size.
 func (f *FileIO) readChecked(location string, file vfs.File, size int64) (io.ReaderAt, int64, error) {
 	ext := path.Ext(location)
 	if ext != ".avro" && (ext != ".json" || f.records.root != "") {

@@ -364,8 +364,8 @@ func mapValues[V any](a valueArray[V], b array.Builder, add func(V)) arrow.Array
 	return b.NewArray()
 }
 
-// convertEach converts value by value, for types for which Arrow's library has no conversion or a wrong one. For other
-// types, it returns nil.
+// convertEach converts an array value by value. It handles the types that Arrow's library cannot convert, or converts
+// incorrectly. For other types, it returns nil.
 func convertEach(a arrow.Array, to arrow.DataType) (result arrow.Array, err error) {
 	builder := array.NewBuilder(allocator, to)
 	switch b := builder.(type) {

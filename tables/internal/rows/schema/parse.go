@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 )
 
-// typesByName has the names, without parameters, that Parse accepts.
+// typesByName maps the names that Parse accepts without parameters to their types.
 var typesByName = func() map[string]arrow.DataType {
 	types := map[string]arrow.DataType{
 		"string": arrow.BinaryTypes.String, "float": arrow.PrimitiveTypes.Float32, "double": arrow.PrimitiveTypes.Float64,

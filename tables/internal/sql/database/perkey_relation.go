@@ -7,12 +7,12 @@ import (
 	"slices"
 )
 
-// keySet is a set of key columns: bit i is set for the i-th one.
+// keySet is a set of key columns: bit i represents the i-th key column.
 type keySet uint64
 
-// relation describes the rows of a table, a join or a query. If it has rows of an input, it is per key: each row comes
-// from rows of one key. Otherwise, it is the same in each part, but can depend on the current row of a table before it
-// in the same FROM clause.
+// relation describes the rows of a table, a join or a query. If it has rows of an input, it is per key: each of its
+// rows comes from input rows of a single key. Otherwise, its rows are the same in each part, but can depend on the
+// current row of a table before it in the same FROM clause.
 type relation struct {
 	visible   []keyedColumn // the columns of *; if a join has USING, its columns appear once
 	qualified []keyedColumn // the columns that table.column can name; nil for the result of a query
@@ -21,7 +21,7 @@ type relation struct {
 
 // keyedColumn is a column. Its value equals each key column in keys, in each row.
 type keyedColumn struct {
-	table, name string // folded; the name is "" if no name is known to refer to the column
+	table, name string // case-folded; the name is "" if it is not known
 	keys        keySet
 	isUnknown   bool // the entry stands for any number of columns with unknown names
 }
@@ -29,7 +29,8 @@ type keyedColumn struct {
 // unknown is a relation without inputs and with unknown columns.
 func unknown() *relation { return &relation{visible: []keyedColumn{{isUnknown: true}}} }
 
-// indexOf returns the index of the only column with a name, or -1. DuckDB refuses ambiguous names.
+// indexOf returns the index of the column with the given name, or -1 if there is none or more than one. DuckDB refuses
+// ambiguous names.
 func indexOf(columns []keyedColumn, name string) int {
 	hasName := func(c keyedColumn) bool { return c.name == name && name != "" }
 	i := slices.IndexFunc(columns, hasName)

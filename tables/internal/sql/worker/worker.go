@@ -23,7 +23,7 @@ const (
 	lowPriorityMarker = "last"                  // third argument, if the worker has a lower priority
 )
 
-// Kind names a job of workers.
+// Kind identifies what a worker does.
 type Kind string
 
 var (
