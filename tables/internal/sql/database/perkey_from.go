@@ -42,7 +42,8 @@ func (c *keyChecker) join(node map[string]any, tables map[string]*relation, wher
 	var using []string
 	for _, column := range listField(node, "using_columns") {
 		name, _ := column.(string)
-		if name = fold(name); !slices.Contains(using, name) { // DuckDB removes duplicates
+		name = fold(name)
+		if !slices.Contains(using, name) { // DuckDB removes duplicates
 			using = append(using, name)
 		}
 	}
