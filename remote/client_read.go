@@ -39,7 +39,7 @@ func (c *Client) Get(ctx context.Context, keys ...string) ([][]byte, error) {
 	return values, nil
 }
 
-// getBatch returns the values of the first keys: those that fit in a reply, at least one.
+// getBatch returns the values of the first keys, as many as fit in a reply, but at least one.
 func (x *exchange) getBatch(ctx context.Context, keys []string) ([][]byte, error) {
 	n, size := 0, 0
 	for n < len(keys) && (n == 0 || size+len(keys[n]) <= maxKeysLen) {

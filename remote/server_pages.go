@@ -9,7 +9,7 @@ import (
 	"github.com/go-partd/partd/storekit"
 )
 
-// get answers with the values of the first keys: those that fit in a page, at least one. For a value
+// get answers with the values of as many keys as fit in a page, but at least one. For a value
 // that is larger than a page, it answers with a handle.
 func (c *conn) get(_ request, d *decoder) (fill, error) {
 	keys := d.keys()

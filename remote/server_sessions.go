@@ -59,7 +59,7 @@ type knownSession struct {
 type connSessions struct {
 	peer        *transport
 	open        map[uint64]*knownSession // by number
-	closeHolder func(owner *tenant)      // closes one of owner's connections, one that has many sessions
+	closeHolder func(owner *tenant)      // closes the connection of owner that has the most sessions open
 }
 
 // init initializes the sessions of a space. Sessions in memory are numbered from incarnation<<32.

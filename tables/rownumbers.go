@@ -83,8 +83,8 @@ func (f *fileRows) close() {
 	}
 }
 
-// take returns the first of the given rows, in the file with the given index: those that are in one batch, at least
-// one.
+// take returns the first of the given rows of the file with the given index, up to the end of a batch, but at least
+// one row.
 func (f *fileRows) take(ctx context.Context, t *table.Table, tasks []table.FileScanTask, index int, rows []int64) (arrow.RecordBatch, error) {
 	if f.stop == nil || f.index != index {
 		f.close()

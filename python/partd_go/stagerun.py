@@ -26,7 +26,7 @@ _MAX_ATTEMPTS = 10  # attempts at a run while results of its stages keep changin
 
 
 class Step(NamedTuple):
-    """What a call would do with one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
+    """The action that a call would take for one stage ("runs", "may run", "kept" or "skipped"), and the reason."""
 
     stage: str
     action: str

@@ -19,6 +19,8 @@ type Part struct {
 	Text   string // the part as it was written
 	Column string
 	cuts   []cut // in the order in which they are applied
+
+	changes bool // a cut changes characters
 }
 
 // cut shortens a value or, if function is lower or nfc, changes its characters.
@@ -117,6 +119,7 @@ func (p *parser) parsePart(part *Part) {
 		p.failExpected(`")": ` + usage)
 	}
 	part.cuts = append(part.cuts, c)
+	part.changes = part.changes || c.function == "lower" || c.function == "nfc"
 }
 
 // startsPart reports whether the next token is a function's name before a parenthesis.
@@ -143,9 +146,7 @@ func (p *parser) parseCount(usage string) int {
 }
 
 // Changes reports whether the part can have other characters than the value, so that Of does not apply.
-func (p *Part) Changes() bool {
-	return slices.ContainsFunc(p.cuts, func(c cut) bool { return c.function == "lower" || c.function == "nfc" })
-}
+func (p *Part) Changes() bool { return p.changes }
 
 // Of returns the part of value as value[from:to]. Changes must return false. Of returns an error if a date is required,
 // but value is neither a date nor empty.

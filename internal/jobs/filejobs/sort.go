@@ -99,7 +99,7 @@ func (s *sortEngine) Run(ctx context.Context, j *Job) error {
 	}
 	stats := sorter.Stats()
 	if stats.Records != j.Tally.Records || stats.Bytes != j.Tally.RecordBytes {
-		return fmt.Errorf("%d records of %d bytes were read, but %d of %d bytes were sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
+		return fmt.Errorf("%d records with %d bytes in all were read, but %d with %d bytes were sorted", j.Tally.Records, j.Tally.RecordBytes, stats.Records, stats.Bytes)
 	}
 	j.ReportSorter(stats)
 	j.Notes = s.notes()

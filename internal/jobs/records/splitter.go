@@ -35,7 +35,7 @@ type Splitter struct {
 	layout Layout
 	fields []Field
 	parts  []int // indexes of fields that are parts
-	// partsChange is true if a part has characters that are not in the data, such as those of lower(x).
+	// partsChange is true if a part, such as lower(x), can have characters that are not in the data.
 	partsChange bool
 	seenFields  []bool           // JSON lines: true for each field that was in a record, even as null
 	byName      map[string][]int // JSON lines: indexes of fields by name; nil for a few fields

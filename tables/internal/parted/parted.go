@@ -32,7 +32,7 @@ type Options struct {
 	// PartBytes limits the total size of the rows of a part, over all inputs, in bytes of Arrow's memory. Only a part with
 	// a single key exceeds it. 0 means an eighth of Memory.
 	PartBytes int64
-	// Parts is the number of parts, some of which may be empty. If it is set, PartBytes is ignored. 0 means as many parts
+	// Parts is the number of parts; some may be empty. If it is set, PartBytes is ignored. 0 means as many parts
 	// as PartBytes requires.
 	Parts int
 	Temp  string // directory for temporary data; "" means the system's

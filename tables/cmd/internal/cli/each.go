@@ -242,11 +242,7 @@ func (e *eachCommand) sortMemory() int64 {
 }
 
 func (e *eachCommand) printPlan(ctx context.Context) error {
-	inputs, o := e.options()
-	plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
-	if err == nil {
-		err = e.checkOrder(ctx, plan.Result)
-	}
+	plan, err := e.plan(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,16 +18,12 @@ import (
 
 // writeOne writes the results of all parts as one output, and returns the numbers of rows and parts.
 func (e *eachCommand) writeOne(ctx context.Context) (rows int64, parts int, err error) {
-	inputs, o := e.options()
 	if e.sortColumns != nil { // before the rows are read
-		plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
-		if err == nil {
-			err = e.checkOrder(ctx, plan.Result)
-		}
-		if err != nil {
+		if _, err := e.plan(ctx); err != nil {
 			return 0, 0, err
 		}
 	}
+	inputs, o := e.options()
 	r, err := joinResults(duck.Each(ctx, e.statement, inputs, o), &parts)
 	if err != nil {
 		return 0, 0, err
@@ -48,21 +44,24 @@ func (e *eachCommand) sortOptions() *bulk.SortOptions {
 	return &bulk.SortOptions{By: e.sortColumns, Memory: e.sortMemory()}
 }
 
-// checkOrder returns an error if a result with the given columns cannot be sorted as requested.
-func (e *eachCommand) checkOrder(ctx context.Context, result *arrow.Schema) error {
-	if e.sortColumns == nil {
-		return nil
+// plan returns the plan, or an error if the statement is refused or its result cannot be sorted as requested.
+func (e *eachCommand) plan(ctx context.Context) (*duck.EachPlan, error) {
+	inputs, o := e.options()
+	plan, err := duck.PlanEach(ctx, e.statement, inputs, o)
+	if err != nil || e.sortColumns == nil {
+		return plan, err
 	}
-	empty, err := array.NewRecordReader(result, nil)
+	empty, err := array.NewRecordReader(plan.Result, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer empty.Release()
 	sorted, err := bulk.Sort(ctx, empty, e.sortOptions())
-	if err == nil {
-		sorted.Release()
+	if err != nil {
+		return nil, err
 	}
-	return err
+	sorted.Release()
+	return plan, nil
 }
 
 // joinResults returns a reader of the rows of all results, which have the same columns, and counts the results.
