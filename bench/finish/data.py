@@ -1,9 +1,9 @@
 """Makes the input of bench/finish, and counts the rows in outputs. It uses only pyarrow and numpy, which is no tool
 under test.
 
-  data.py make DIR BYTES      writes rows, left and right as CSV and Parquet; BYTES is their size in Arrow's format
-  data.py large DIR BYTES     writes only rows.parquet
-  data.py check DIR BYTES JOB prints what the directory DIR contains after a job, as JSON
+  data.py make DIR BYTES FILE... writes the files, which are rows, left or right as .csv or .parquet; BYTES is the size
+                                 of rows, and of left and right together, in Arrow's format
+  data.py check DIR BYTES JOB    prints what the directory DIR contains after a job, as JSON
 
 Each value of a row follows from its number. So each row of an output shows which row it is, and whether it is
 undamaged."""
@@ -27,6 +27,7 @@ WORDS = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x
 FIRST_INVERSE = np.uint64(pow(int(WORDS[0]), -1, 1 << 64))
 PAIRS = np.array([ord("a") + i % 16 | (ord("a") + i // 16) << 8 for i in range(256)], np.uint16)
 DIGITS = 10 ** np.arange(6, -1, -1)
+LETTERS = 26 ** np.arange(6, -1, -1)
 
 
 def texts(numbers):
@@ -49,8 +50,11 @@ def key_table(size):
 
 
 def keys(n, size):
-    """Returns k and seven digits for each number below size, as an array of bytes."""
-    return key_table(size)[n].view(np.uint8).reshape(-1, 8)
+    """Returns k and seven digits for each number below size, as an array of bytes. If size has more digits, it returns k
+    and seven letters."""
+    if size <= 10**7:
+        return key_table(size)[n].view(np.uint8).reshape(-1, 8)
+    return np.concatenate([np.full((len(n), 1), ord("k")), n[:, None] // LETTERS % 26 + ord("a")], axis=1).astype(np.uint8)
 
 
 def column(letters):
@@ -265,11 +269,8 @@ class Check:
 if __name__ == "__main__":
     command, directory, size = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     if command == "make":
-        for file in Data(size).sides:
-            Data(size).write_csv(directory / f"{file}.csv")
-            Data(size).write_parquet(directory / f"{file}.parquet")
-    elif command == "large":
-        Data(size).write_parquet(directory / "rows.parquet")
+        for path in map(directory.joinpath, sys.argv[4:]):
+            Data(size).write_parquet(path) if path.suffix == ".parquet" else Data(size).write_csv(path)
     else:
         check = Check(Data(size), sys.argv[4])
         check.directory(directory)

@@ -108,7 +108,7 @@ func (b *bench) run(ctx context.Context, selectedJobs, selectedTools []string) (
 			return fmt.Errorf("building partd (run this from the root of the repository): %w\n%s", err, out)
 		}
 	}
-	if _, err := b.data(ctx, "make", input); err != nil {
+	if _, err := b.data(ctx, "make", input, inputFiles(selectedJobs, selectedTools)...); err != nil {
 		return err
 	}
 	for i, limit := range b.limits {
@@ -124,6 +124,25 @@ func (b *bench) run(ctx context.Context, selectedJobs, selectedTools []string) (
 		}
 	}
 	return nil
+}
+
+// inputFiles returns the names of the files that tools need for jobs.
+func inputFiles(selectedJobs, selectedTools []string) []string {
+	var files []string
+	for _, t := range tools {
+		if !slices.Contains(selectedTools, t.name) {
+			continue
+		}
+		for _, j := range selectedJobs {
+			if j == "join" || j == "distinct" {
+				files = append(files, "left"+t.extension, "right"+t.extension)
+			} else {
+				files = append(files, "rows"+t.extension)
+			}
+		}
+	}
+	slices.Sort(files)
+	return slices.Compact(files)
 }
 
 // data runs data.py.

@@ -55,7 +55,7 @@ func TestLedger(t *testing.T) {
 	if err := errors.Join(os.Mkdir(input, 0o777), os.Mkdir(out, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.data(t.Context(), "make", input); err != nil {
+	if _, err := b.data(t.Context(), "make", input, "rows.csv"); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(filepath.Join(input, "rows.csv"))

@@ -17,7 +17,7 @@ import (
 // numberRows returns the result of number for the key of each row. Rows have equal keys if their values have
 // equal texts.
 func numberRows(b arrow.RecordBatch, columns []int, number func(key []byte) int) ([]int, error) {
-	return parted.NumberRows(b, columns, textKey, number)
+	return parted.NumberRows(b, columns, textKey, func(key []byte, _ int) int { return number(key) })
 }
 
 func textKey(a arrow.Array) func(key []byte, row int) ([]byte, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/parted"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
@@ -79,8 +80,50 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 			rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
 			defer rows[i].Rows.Release()
 		}
-		return parted.Each(ctx, rows, j.options(o), func(ctx context.Context, p *parted.Part) error { return j.runPart(ctx, p, yield) })
+		// Write the files of the next part while DuckDB reads those of this part.
+		for p, err := range parallel.Ahead(j.parts(ctx, rows, o), 1, (*eachPart).remove) {
+			if err == nil {
+				err = j.run(ctx, p, yield)
+				p.remove()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
+}
+
+// eachPart is a part of the rows, in files.
+type eachPart struct {
+	*parted.Part
+	files []*scratchFile // of the inputs; nil for an input without rows
+}
+
+func (p *eachPart) remove() {
+	for _, f := range p.files {
+		if f != nil {
+			f.remove()
+		}
+	}
+}
+
+// parts yields the parts of the rows. The consumer must remove their files.
+func (j *eachJob) parts(ctx context.Context, rows []parted.Input, o *EachOptions) iter.Seq2[*eachPart, error] {
+	return func(yield func(*eachPart, error) bool) {
+		n := 0
+		err := parted.Each(ctx, rows, j.options(o), func(ctx context.Context, part *parted.Part) error {
+			n++
+			p, err := j.writePart(ctx, part, n)
+			if err == nil && !yield(p, nil) {
+				return errStopped
+			}
+			return err
+		})
+		if err != nil && !errors.Is(err, errStopped) {
+			yield(nil, err)
+		}
+	}
 }
 
 // withJob calls f with a prepared job.
@@ -198,19 +241,34 @@ func (j *eachJob) close() {
 	j.db = nil
 }
 
-// runPart runs the statement for a part, and yields its result.
-func (j *eachJob) runPart(ctx context.Context, p *parted.Part, yield func(array.RecordReader) bool) (err error) {
-	defer func() {
-		for _, t := range j.tables {
-			if t.extraRows != nil {
-				t.extraRows.remove()
-			}
-			t.extraRows, t.files = nil, nil
+// writePart writes the rows of the part with number n to files.
+func (j *eachJob) writePart(ctx context.Context, part *parted.Part, n int) (*eachPart, error) {
+	p := &eachPart{part, make([]*scratchFile, len(part.Inputs))}
+	for i := range part.Inputs {
+		in := &part.Inputs[i]
+		if in.Rows == 0 {
+			continue
 		}
-	}()
-	for i := range p.Inputs {
-		if err := j.writeInput(ctx, i, &p.Inputs[i]); err != nil {
-			return err
+		f := &scratchFile{path: filepath.Join(j.files.dir, fmt.Sprintf("input-%d-%d.parquet", n, i))}
+		p.files[i] = f
+		err := f.writeBatches(ctx, j.types[i], in.Bytes/in.Rows, in.Read(ctx))
+		if err == nil && f.rows != in.Rows {
+			err = fmt.Errorf("temporary data of input %s: it has %d rows instead of %d", sqltext.Name(j.tables[i].name), f.rows, in.Rows)
+		}
+		if err != nil {
+			p.remove()
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// run runs the statement for a part, and yields its result.
+func (j *eachJob) run(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
+	for i, f := range p.files {
+		j.tables[i].files = nil
+		if f != nil {
+			j.tables[i].files = []tables.PlannedFile{f.planned()}
 		}
 	}
 	result, err := j.start(ctx, false)
@@ -219,12 +277,12 @@ func (j *eachJob) runPart(ctx context.Context, p *parted.Part, yield func(array.
 		result, err = j.start(ctx, true)
 	}
 	if err != nil {
-		return explainPart(p, err)
+		return explainPart(p.Part, err)
 	}
 	defer j.db.Finish()
 	r := arrowsafe.Reader(result.Schema(), arrowsafe.Until(func() (arrow.RecordBatch, error) {
 		b, err := result.Next()
-		return b, eachError(ctx, explainPart(p, err))
+		return b, eachError(ctx, explainPart(p.Part, err))
 	}), result.End)
 	defer r.Release()
 	if !yield(r) {
@@ -248,24 +306,6 @@ func explainPart(p *parted.Part, err error) error {
 	return fmt.Errorf("a part is too large, with %d rows, %d bytes: set a higher number of parts, or use more memory: %w", rows, p.Bytes(), err)
 }
 
-// writeInput writes the rows of a part's input to the file of the input's view.
-func (j *eachJob) writeInput(ctx context.Context, i int, in *parted.PartInput) error {
-	t := j.tables[i]
-	if in.Rows == 0 {
-		return nil
-	}
-	f := &scratchFile{path: j.inputPath(i)}
-	t.extraRows = f
-	if err := f.writeBatches(ctx, j.types[i], in.Bytes/in.Rows, in.Read(ctx)); err != nil {
-		return err
-	}
-	if f.rows != in.Rows {
-		return fmt.Errorf("temporary data of input %s: it has %d rows instead of %d", sqltext.Name(t.name), f.rows, in.Rows)
-	}
-	t.files = []tables.PlannedFile{f.planned()}
-	return nil
-}
-
 // start starts the statement for the current part. If spills is set, the statement needs less memory, but more time.
 func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error) {
 	// Use a new database: a database that has run a statement keeps memory for the next one, and more after each.
@@ -287,14 +327,12 @@ func (j *eachJob) start(ctx context.Context, spills bool) (database.Rows, error)
 // job returns the job for the current part or, if there is none, for inputs without rows.
 func (j *eachJob) job() *database.Job {
 	job := &database.Job{SQL: j.sql, Memory: j.plan.Memory, Paths: []string{j.files.emptyPath}}
-	for i, t := range j.tables {
-		job.Paths = append(job.Paths, j.inputPath(i))
+	for _, t := range j.tables {
+		for _, f := range t.files {
+			job.Paths = append(job.Paths, f.Path)
+		}
 		job.Tables = append(job.Tables, t.qualifiedSchema()+"."+sqltext.Name(t.name))
 		job.Views = append(job.Views, t.view())
 	}
 	return job
-}
-
-func (j *eachJob) inputPath(i int) string {
-	return filepath.Join(j.files.dir, fmt.Sprintf("input-%d.parquet", i))
 }

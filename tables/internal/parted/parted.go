@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -101,8 +102,25 @@ type job struct {
 type content struct {
 	inputs []PartInput
 	bytes  int64
-	hash   uint64 // of the first key
 	hashes int    // number of different hashes; 2 means more than one
+	common uint64 // the hash of more than half of the rows, if there is one
+	votes  int64  // at most the number of rows with the hash common
+}
+
+// count counts n rows with a hash. It is the majority vote of Boyer and Moore.
+func (c *content) count(hash uint64, n int64) {
+	switch {
+	case n == 0:
+		return
+	case c.hashes > 0 && c.common == hash:
+		c.votes += n
+		return
+	case c.votes < n:
+		c.common, c.votes = hash, n-c.votes
+	default:
+		c.votes -= n
+	}
+	c.hashes = min(c.hashes+1, 2)
 }
 
 // cut distributes rows to buckets, and runs the parts.
@@ -145,20 +163,17 @@ func (j *job) blockBytes() int64 { return min(j.Memory/16, MaxBlock) }
 
 // add adds a block of an input to buckets.
 func (j *job) add(ctx context.Context, b *Buckets, contents []content, input int, block arrow.RecordBatch) error {
-	numbers, err := NumberRows(block, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte) int {
-		hash := Hash(key)
-		c := &contents[b.Of(hash)]
-		switch {
-		case c.hashes == 0:
-			c.hash, c.hashes = hash, 1
-		case c.hash != hash:
-			c.hashes = 2
-		}
-		return b.Of(hash)
+	var last uint64 // the hash of the rows from begin on
+	begin := 0
+	numbers, err := NumberRows(block, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, row int) int {
+		contents[b.Of(last)].count(last, int64(row-begin))
+		last, begin = Hash(key), row
+		return b.Of(last)
 	})
 	if err != nil {
 		return err
 	}
+	contents[b.Of(last)].count(last, block.NumRows()-int64(begin))
 	for _, g := range GroupRows(numbers, b.Count) {
 		rows, err := take.Batch(block, g.Rows)
 		if err != nil {
@@ -200,46 +215,130 @@ func (j *job) chooseParts(contents []content) (parts [][]int) {
 func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets []int) error {
 	isSingle := len(buckets) == 1
 	if isSingle && j.Parts == 0 && contents[buckets[0]].bytes > j.PartBytes && contents[buckets[0]].hashes > 1 {
-		rows := make([]sorted.Batches, len(j.inputs))
-		for i, in := range j.inputs {
-			rows[i] = b.Read(ctx, i, buckets[0], in.schema)
-		}
-		return j.cut(ctx, rows, b.Level+1)
+		return j.cutAgain(ctx, b, &contents[buckets[0]], buckets[0])
 	}
-	p := &Part{Inputs: make([]PartInput, len(j.inputs)), OneKey: isSingle && contents[buckets[0]].hashes == 1}
-	for i := range p.Inputs {
-		in := &p.Inputs[i]
-		in.Schema = j.inputs[i].schema
+	inputs := make([]PartInput, len(j.inputs))
+	for i := range inputs {
 		for _, bucket := range buckets {
-			in.Bytes += contents[bucket].inputs[i].Bytes
-			in.Rows += contents[bucket].inputs[i].Rows
+			inputs[i].Bytes += contents[bucket].inputs[i].Bytes
+			inputs[i].Rows += contents[bucket].inputs[i].Rows
 		}
+		inputs[i].read = func(ctx context.Context) sorted.Batches { return j.readBuckets(ctx, b, i, buckets) }
+	}
+	return j.runPart(ctx, inputs, isSingle && contents[buckets[0]].hashes == 1)
+}
+
+// cutAgain cuts the rows of a bucket. If most of them have one key, these rows are not stored again: they are a part.
+func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) error {
+	var stored int64
+	for _, in := range c.inputs {
+		stored += in.Rows
+	}
+	read := func(ctx context.Context, i int) sorted.Batches { return b.Read(ctx, i, bucket, j.inputs[i].schema) }
+	rows, common := make([]sorted.Batches, len(j.inputs)), slices.Clone(c.inputs)
+	for i := range rows {
+		rows[i] = read(ctx, i)
+		if 2*c.votes <= stored {
+			continue
+		}
+		common[i].read = func(ctx context.Context) sorted.Batches {
+			return j.filter(read(ctx, i), i, func(hash uint64) bool { return hash == c.common })
+		}
+		rows[i] = func(yield func(arrow.RecordBatch, error) bool) {
+			for others, err := range j.filter(read(ctx, i), i, func(hash uint64) bool { return hash != c.common }) {
+				if err == nil {
+					common[i].Rows -= others.NumRows()
+				}
+				if !yield(others, err) {
+					return
+				}
+			}
+		}
+	}
+	if err := j.cut(ctx, rows, b.Level+1); err != nil || 2*c.votes <= stored {
+		return err
+	}
+	for i, in := range c.inputs {
+		common[i].Bytes = in.Bytes / max(in.Rows, 1) * common[i].Rows
+	}
+	return j.runPart(ctx, common, true)
+}
+
+// filter yields the rows whose keys have hashes for which keep returns true.
+func (j *job) filter(rows sorted.Batches, input int, keep func(hash uint64) bool) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
+		for b, err := range rows {
+			if err == nil {
+				b, err = j.filterBatch(b, input, keep)
+			}
+			if (b != nil || err != nil) && !yield(b, err) {
+				return
+			}
+		}
+	}
+}
+
+// filterBatch returns the rows for which keep returns true, or nil. It takes ownership of b.
+func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64) bool) (arrow.RecordBatch, error) {
+	numbers, err := NumberRows(b, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, _ int) int {
+		if keep(Hash(key)) {
+			return 0
+		}
+		return 1
+	})
+	if err == nil && !slices.Contains(numbers, 1) {
+		return b, nil
+	}
+	defer b.Release()
+	if err != nil || !slices.Contains(numbers, 0) {
+		return nil, err
+	}
+	return take.Batch(b, GroupRows(numbers, 2)[0].Rows)
+}
+
+// runPart calls f for a part.
+func (j *job) runPart(ctx context.Context, inputs []PartInput, isOneKey bool) error {
+	p := &Part{Inputs: inputs, OneKey: isOneKey}
+	for i := range inputs {
+		in := &inputs[i]
+		in.Schema = j.inputs[i].schema
 		j.rowsParted += in.Rows
-		in.read = func(ctx context.Context) sorted.Batches { return j.read(ctx, b, i, buckets, in.Rows) }
-		if p.OneKey && p.Key == "" && in.Rows > 0 {
+		if isOneKey && p.Key == "" && in.Rows > 0 {
 			var err error
-			p.Key, err = j.inputs[i].firstKey(b.Read(ctx, i, buckets[0], in.Schema))
+			p.Key, err = j.inputs[i].firstKey(in.read(ctx))
 			if err != nil {
 				return err
 			}
 		}
+		stored := in.read
+		in.read = func(ctx context.Context) sorted.Batches { return j.joinSmall(stored(ctx), in.Rows) }
 	}
 	return j.f(ctx, p)
 }
 
-// read yields the rows of an input in buckets. If the number of rows differs from the parameter rows, it ends with an
-// error.
-func (j *job) read(ctx context.Context, b *Buckets, input int, buckets []int, rows int64) sorted.Batches {
-	return sorted.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
-		n := int64(0)
+// readBuckets yields the rows of an input in buckets.
+func (j *job) readBuckets(ctx context.Context, b *Buckets, input int, buckets []int) sorted.Batches {
+	return func(yield func(arrow.RecordBatch, error) bool) {
 		for _, bucket := range buckets {
 			for batch, err := range b.Read(ctx, input, bucket, j.inputs[input].schema) {
-				if err == nil {
-					n += batch.NumRows()
-				}
 				if !yield(batch, err) || err != nil {
 					return
 				}
+			}
+		}
+	}
+}
+
+// joinSmall joins small batches. If the number of all rows differs from the parameter rows, it ends with an error.
+func (j *job) joinSmall(batches sorted.Batches, rows int64) sorted.Batches {
+	return sorted.Blocks(func(yield func(arrow.RecordBatch, error) bool) {
+		n := int64(0)
+		for batch, err := range batches {
+			if err == nil {
+				n += batch.NumRows()
+			}
+			if !yield(batch, err) || err != nil {
+				return
 			}
 		}
 		if n != rows {

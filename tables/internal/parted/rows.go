@@ -11,7 +11,7 @@ type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
 // NumberRows returns the result of number for the key of each row. It does not call number again if the row before has an
 // equal key. The key is valid until number returns.
-func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte) int) ([]int, error) {
+func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte, row int) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {
 		appends[i] = appender(b.Column(c))
@@ -31,7 +31,7 @@ func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number
 			numbers[row] = numbers[row-1]
 			continue
 		}
-		numbers[row] = number(key)
+		numbers[row] = number(key, row)
 		key, last = last, key
 	}
 	return numbers, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/tables/internal/rows/parallel"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -226,46 +227,5 @@ func background[T any](f func() (T, error)) (wait func() (T, error)) {
 
 // Ahead yields batches. In the meantime, it prepares the next n in a goroutine. If rows panics, so does Ahead.
 func Ahead(rows Batches, n int) Batches {
-	type item struct {
-		batch arrow.RecordBatch
-		err   error
-		panic any
-	}
-	return func(yield func(arrow.RecordBatch, error) bool) {
-		items, stopped := make(chan item, n-1), make(chan struct{})
-		go func() {
-			defer close(items)
-			defer func() {
-				if p := recover(); p != nil {
-					items <- item{panic: p}
-				}
-			}()
-			for b, err := range rows {
-				select {
-				case items <- item{batch: b, err: err}:
-				case <-stopped:
-					if b != nil {
-						b.Release()
-					}
-					return
-				}
-			}
-		}()
-		defer func() {
-			close(stopped)
-			for i := range items {
-				if i.batch != nil {
-					i.batch.Release()
-				}
-			}
-		}()
-		for i := range items {
-			if i.panic != nil {
-				panic(i.panic)
-			}
-			if !yield(i.batch, i.err) || i.err != nil {
-				return
-			}
-		}
-	}
+	return parallel.Ahead(rows, n, arrow.RecordBatch.Release)
 }
