@@ -50,11 +50,11 @@ def key_table(size):
 
 
 def keys(n, size):
-    """Returns k and seven digits for each number below size, as an array of bytes. If size has more digits, it returns k
-    and seven letters."""
+    """Returns k and seven digits, or letters if size has more digits, for each number below size."""
     if size <= 10**7:
         return key_table(size)[n].view(np.uint8).reshape(-1, 8)
-    return np.concatenate([np.full((len(n), 1), ord("k")), n[:, None] // LETTERS % 26 + ord("a")], axis=1).astype(np.uint8)
+    letters = n[:, None] // LETTERS % 26 + ord("a")
+    return np.concatenate([np.full((len(n), 1), ord("k")), letters], axis=1).astype(np.uint8)
 
 
 def column(letters):
@@ -183,13 +183,13 @@ class Check:
         self.ids.append(n)
 
     def directory(self, path):
-        pending, rows = [], 0
+        pending, size = [], 0
         for t in self.tables(path):
             pending.append(t)
-            rows += t.num_rows
-            if rows >= 1_000_000:
+            size += t.nbytes
+            if size >= 256 << 20:
                 self.add(pa.concat_tables(pending).combine_chunks())
-                pending, rows = [], 0
+                pending, size = [], 0
         if pending:
             self.add(pa.concat_tables(pending).combine_chunks())
 
@@ -209,10 +209,12 @@ class Check:
             try:
                 if p.suffix == ".parquet":
                     f = pq.ParquetFile(p)
+                    rows = max(1, f.metadata.num_rows)
+                    size = sum(f.metadata.row_group(i).total_byte_size for i in range(f.metadata.num_row_groups))
                     for t in (
                         [f.read(use_threads=False)]
-                        if f.metadata.num_rows < 1_000_000
-                        else map(pa.table, f.iter_batches(1_000_000))
+                        if size < 128 << 20
+                        else map(pa.table, f.iter_batches(max(1, (128 << 20) * rows // size)))
                     ):
                         yield t.append_column("path", pa.repeat(key.decode(), t.num_rows)) if key else t
                     continue
@@ -269,8 +271,13 @@ class Check:
 if __name__ == "__main__":
     command, directory, size = sys.argv[1], pathlib.Path(sys.argv[2]), int(sys.argv[3])
     if command == "make":
+        if not sys.argv[4:]:
+            sys.exit("data.py make: name the files, such as rows.parquet")
         for path in map(directory.joinpath, sys.argv[4:]):
-            Data(size).write_parquet(path) if path.suffix == ".parquet" else Data(size).write_csv(path)
+            if path.suffix == ".parquet":
+                Data(size).write_parquet(path)
+            else:
+                Data(size).write_csv(path)
     else:
         check = Check(Data(size), sys.argv[4])
         check.directory(directory)

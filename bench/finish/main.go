@@ -57,6 +57,9 @@ func (j job) String() string { return strings.TrimPrefix(j.event+"-"+j.name, "-"
 // capMultiple times the limit is the memory at which a run is stopped.
 const capMultiple = 4
 
+// inputs contains the variables of input files in commands.
+var inputs = map[string]string{"IN": "rows", "LEFT": "left", "RIGHT": "right"}
+
 type bench struct {
 	bytes                     program.Size
 	limits                    []program.Size
@@ -130,14 +133,15 @@ func (b *bench) run(ctx context.Context, selectedJobs, selectedTools []string) (
 func inputFiles(selectedJobs, selectedTools []string) []string {
 	var files []string
 	for _, t := range tools {
-		if !slices.Contains(selectedTools, t.name) {
-			continue
-		}
-		for _, j := range selectedJobs {
-			if j == "join" || j == "distinct" {
-				files = append(files, "left"+t.extension, "right"+t.extension)
-			} else {
-				files = append(files, "rows"+t.extension)
+		for _, j := range jobs {
+			command, ok := t.jobs[strings.SplitN(j.name, "-", 2)[0]]
+			if !ok || !slices.Contains(selectedTools, t.name) || !slices.Contains(selectedJobs, j.String()) {
+				continue
+			}
+			for variable, file := range inputs {
+				if regexp.MustCompile(`\b` + variable + `\b`).MatchString(t.settings + "\n" + command) {
+					files = append(files, file+t.extension)
+				}
 			}
 		}
 	}
@@ -282,7 +286,7 @@ func (b *bench) command(t *tool, j job, limit int64, work, text string) *exec.Cm
 	key := "k" + cmp.Or(strings.TrimPrefix(strings.TrimLeft(j.name, "abcdefghijklmnopqrstuvwxyz"), "-"), "100000")
 	cmd.Env = append(os.Environ(), "PATH="+b.bin+":"+os.Getenv("PATH"), fmt.Sprint("MB=", limit>>20), "KEY="+key,
 		fmt.Sprint("COLUMN=", 2+slices.Index([]string{"k30", "k1000", "k100000"}, key)))
-	for name, file := range map[string]string{"IN": "rows", "LEFT": "left", "RIGHT": "right"} {
+	for name, file := range inputs {
 		cmd.Env = append(cmd.Env, name+"="+filepath.Join(b.dir, "input", file+t.extension))
 	}
 	for _, name := range []string{"OUT", "TMP"} {

@@ -80,13 +80,22 @@ func each(ctx context.Context, sql string, inputs []EachInput, o *EachOptions, y
 			rows[i] = parted.Input{Name: in.Name, By: in.By, Rows: selectColumns(in.Rows, j.plan.Inputs[i].Columns)}
 			defer rows[i].Rows.Release()
 		}
+		ahead, stop := context.WithCancel(ctx)
+		defer stop()
 		// Write the files of the next part while DuckDB reads those of this part.
-		for p, err := range parallel.Ahead(j.parts(ctx, rows, o), 1, (*eachPart).remove) {
+		for p, err := range parallel.Ahead(j.parts(ahead, rows, o), 1, (*eachPart).remove) {
 			if err == nil {
-				err = j.run(ctx, p, yield)
-				p.remove()
+				err = j.run(ctx, p, func(r array.RecordReader) (isWanted bool) {
+					defer func() {
+						if !isWanted { // or yield panics
+							stop() // because Ahead waits for its goroutine
+						}
+					}()
+					return yield(r)
+				})
 			}
 			if err != nil {
+				stop()
 				return err
 			}
 		}
@@ -108,7 +117,8 @@ func (p *eachPart) remove() {
 	}
 }
 
-// parts yields the parts of the rows. The consumer must remove their files.
+// parts yields the parts of the rows. The consumer must remove their files. Because parts runs ahead of the consumer, in
+// a goroutine, it uses neither db nor opened nor the files of the tables.
 func (j *eachJob) parts(ctx context.Context, rows []parted.Input, o *EachOptions) iter.Seq2[*eachPart, error] {
 	return func(yield func(*eachPart, error) bool) {
 		n := 0
@@ -263,8 +273,9 @@ func (j *eachJob) writePart(ctx context.Context, part *parted.Part, n int) (*eac
 	return p, nil
 }
 
-// run runs the statement for a part, and yields its result.
+// run runs the statement for a part, yields its result, and removes the part's files.
 func (j *eachJob) run(ctx context.Context, p *eachPart, yield func(array.RecordReader) bool) error {
+	defer p.remove()
 	for i, f := range p.files {
 		j.tables[i].files = nil
 		if f != nil {

@@ -199,7 +199,7 @@ func (s *scratch) sweep() {
 	s.files = kept
 }
 
-// remove removes the file. s.mu must be held.
+// remove removes the file. s.mu must be held, unless s is nil.
 func (f *scratchFile) remove() {
 	_ = os.Remove(f.path)
 	f.out.Release()

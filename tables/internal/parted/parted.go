@@ -163,6 +163,7 @@ func (j *job) blockBytes() int64 { return min(j.Memory/16, MaxBlock) }
 
 // add adds a block of an input to buckets.
 func (j *job) add(ctx context.Context, b *Buckets, contents []content, input int, block arrow.RecordBatch) error {
+	// The function is called for the first of adjacent rows with equal keys, so it counts the rows before.
 	var last uint64 // the hash of the rows from begin on
 	begin := 0
 	numbers, err := NumberRows(block, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, row int) int {
@@ -228,26 +229,31 @@ func (j *job) run(ctx context.Context, b *Buckets, contents []content, buckets [
 	return j.runPart(ctx, inputs, isSingle && contents[buckets[0]].hashes == 1)
 }
 
-// cutAgain cuts the rows of a bucket. If most of them have one key, these rows are not stored again: they are a part.
+// cutAgain cuts the rows of a bucket. If many more than half of them have one key, these rows are not stored again: they
+// are a part.
 func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) error {
 	var stored int64
 	for _, in := range c.inputs {
 		stored += in.Rows
 	}
-	read := func(ctx context.Context, i int) sorted.Batches { return b.Read(ctx, i, bucket, j.inputs[i].schema) }
-	rows, common := make([]sorted.Batches, len(j.inputs)), slices.Clone(c.inputs)
+	hasCommon := 2*c.votes > stored
+	commonInputs := slices.Clone(c.inputs)
+	rows := make([]sorted.Batches, len(j.inputs))
 	for i := range rows {
-		rows[i] = read(ctx, i)
-		if 2*c.votes <= stored {
+		read := func(ctx context.Context) sorted.Batches { return b.Read(ctx, i, bucket, j.inputs[i].schema) }
+		rows[i] = read(ctx)
+		if !hasCommon {
 			continue
 		}
-		common[i].read = func(ctx context.Context) sorted.Batches {
-			return j.filter(read(ctx, i), i, func(hash uint64) bool { return hash == c.common })
+		common := &commonInputs[i]
+		common.read = func(ctx context.Context) sorted.Batches {
+			return j.filter(read(ctx), i, func(hash uint64) bool { return hash == c.common })
 		}
 		rows[i] = func(yield func(arrow.RecordBatch, error) bool) {
-			for others, err := range j.filter(read(ctx, i), i, func(hash uint64) bool { return hash != c.common }) {
+			for others, err := range j.filter(read(ctx), i, func(hash uint64) bool { return hash != c.common }) {
 				if err == nil {
-					common[i].Rows -= others.NumRows()
+					common.Rows -= others.NumRows()
+					common.Bytes = max(common.Bytes-util.TotalRecordSize(others), 1)
 				}
 				if !yield(others, err) {
 					return
@@ -255,13 +261,16 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 			}
 		}
 	}
-	if err := j.cut(ctx, rows, b.Level+1); err != nil || 2*c.votes <= stored {
+	err := j.cut(ctx, rows, b.Level+1)
+	if err != nil || !hasCommon {
 		return err
 	}
-	for i, in := range c.inputs {
-		common[i].Bytes = in.Bytes / max(in.Rows, 1) * common[i].Rows
+	for i := range commonInputs {
+		if commonInputs[i].Rows == 0 {
+			commonInputs[i].Bytes = 0
+		}
 	}
-	return j.runPart(ctx, common, true)
+	return j.runPart(ctx, commonInputs, true)
 }
 
 // filter yields the rows whose keys have hashes for which keep returns true.

@@ -13,7 +13,7 @@ import (
 
 // TestFullDisk checks that the first cut and later cuts return the error of a full disk, and leave no files.
 func TestFullDisk(t *testing.T) {
-	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[2:3], 40_000)
+	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[2:3], false, 40_000)
 	failures := 0
 	for size := int64(64 << 10); ; size += 256 << 10 {
 		dir := vfstest.Mount(t, "tmpfs", size)

@@ -40,9 +40,18 @@ var (
 		{types: []arrow.DataType{arrow.BinaryTypes.String, arrow.BinaryTypes.LargeString, arrow.BinaryTypes.StringView, words}, values: []string{"", "a", "b", "a text of many bytes", "ab"}},
 		{types: []arrow.DataType{arrow.FixedWidthTypes.Date32, arrow.FixedWidthTypes.Date64}, values: []string{"1969-12-31", "1970-01-01", "2026-11-29"}},
 		{types: []arrow.DataType{&arrow.Decimal64Type{Precision: 5, Scale: 2}, &arrow.Decimal128Type{Precision: 30, Scale: 2}}, values: []string{"0.00", "-1.25", "1.25"}},
+		{types: []arrow.DataType{arrow.PrimitiveTypes.Int16, arrow.PrimitiveTypes.Uint32}, values: manyNumbers()},
 		{types: []arrow.DataType{arrow.FixedWidthTypes.Boolean}, values: []string{"true", "false"}},
 	}
 )
+
+// manyNumbers returns so many values that several have the same bucket.
+func manyNumbers() (values []string) {
+	for i := range 600 {
+		values = append(values, fmt.Sprint(i))
+	}
+	return values
+}
 
 // rows are the rows of an input in batches, and the key of each row.
 type rows struct {
@@ -51,8 +60,9 @@ type rows struct {
 	keys    []string // of each row, by its value in the column n
 }
 
-// randomRows returns rows whose column n has numbers from 0. Further columns have keys of the given classes.
-func randomRows(t *testing.T, rnd *rand.Rand, keys []class, count int) *rows {
+// randomRows returns rows whose column n has numbers from 0. Further columns have keys of the given classes. If skewed is
+// set, most rows have the same key.
+func randomRows(t *testing.T, rnd *rand.Rand, keys []class, skewed bool, count int) *rows {
 	t.Helper()
 	fields := []arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}
 	for i, c := range keys {
@@ -64,9 +74,13 @@ func randomRows(t *testing.T, rnd *rand.Rand, keys []class, count int) *rows {
 		for range min(count-len(r.keys), 1+rnd.IntN(500)) {
 			b.Field(0).(*array.Int64Builder).Append(int64(len(r.keys)))
 			key := ""
+			isHot := skewed && rnd.IntN(20) > 0
 			for i, c := range keys {
 				value := c.values[rnd.IntN(len(c.values))]
-				if rnd.IntN(8) == 0 {
+				switch {
+				case isHot:
+					value = c.values[0]
+				case rnd.IntN(8) == 0:
 					value = array.NullValueStr
 				}
 				if err := b.Field(1 + i).AppendValueFromString(value); err != nil {
@@ -128,8 +142,9 @@ func TestEach(t *testing.T) {
 		}
 		var all []*rows
 		var inputs []parted.Input
+		skewed := rnd.IntN(2) == 0
 		for i := range 1 + rnd.IntN(3) {
-			all = append(all, randomRows(t, rnd, keys, rnd.IntN(3000)))
+			all = append(all, randomRows(t, rnd, keys, skewed && rnd.IntN(4) > 0, rnd.IntN(3000)))
 			inputs = append(inputs, all[i].input(t, fmt.Sprint("input", i), by...))
 		}
 		o := parted.Options{Memory: 64 << 10 << rnd.IntN(8), Temp: dir}
@@ -234,7 +249,7 @@ func TestCutAgain(t *testing.T) {
 
 // TestParts checks that a given number of parts is exact, even if one part would be enough or all are too large.
 func TestParts(t *testing.T) {
-	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), nil, 1000)
+	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), nil, false, 1000)
 	for _, partBytes := range []int64{1, 1 << 20} {
 		calls := 0
 		err := parted.Each(t.Context(), []parted.Input{data.input(t, "in", "n")}, &parted.Options{Memory: 1 << 20, PartBytes: partBytes, Parts: 7, Temp: t.TempDir()}, func(context.Context, *parted.Part) error {
@@ -251,7 +266,7 @@ func TestParts(t *testing.T) {
 func TestEmpty(t *testing.T) {
 	for _, parts := range []int{0, 5} {
 		calls := 0
-		empty := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[:1], 0)
+		empty := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[:1], false, 0)
 		inputs := []parted.Input{empty.input(t, "a", "k0"), empty.input(t, "b", "k0")}
 		err := parted.Each(t.Context(), inputs, &parted.Options{Memory: 1 << 20, Parts: parts, Temp: "/no such directory"}, func(ctx context.Context, p *parted.Part) error {
 			calls++
@@ -303,7 +318,7 @@ func TestRefused(t *testing.T) {
 // files are left.
 func TestEachFails(t *testing.T) {
 	broken := errors.New("broken")
-	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[2:3], 3000)
+	data := randomRows(t, rand.New(rand.NewPCG(1, 1)), classes[2:3], false, 3000)
 	failing := data.input(t, "in", "k0")
 	failing.Rows = array.ReaderFromIter(data.schema, func(yield func(arrow.RecordBatch, error) bool) {
 		data.batches[0].Retain()

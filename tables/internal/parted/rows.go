@@ -10,7 +10,7 @@ import (
 type KeyAppender func(a arrow.Array) func(key []byte, row int) ([]byte, error)
 
 // NumberRows returns the result of number for the key of each row. It does not call number again if the row before has an
-// equal key. The key is valid until number returns.
+// equal key: row is the index of the first of adjacent rows with equal keys. The key is valid until number returns.
 func NumberRows(b arrow.RecordBatch, columns []int, appender KeyAppender, number func(key []byte, row int) int) ([]int, error) {
 	appends := make([]func(key []byte, row int) ([]byte, error), len(columns))
 	for i, c := range columns {

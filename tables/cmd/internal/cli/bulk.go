@@ -64,11 +64,11 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	if err != nil {
 		return err
 	}
-	return b.runInputs(ctx, [][]string{paths}, heap, heap, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
+	return b.runInputs(ctx, [][]string{paths}, heap, 0, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
 }
 
 // runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. The heap may use heap
-// bytes until the last row was read, and then only heapAfter bytes. tempDirs are the directories for temporary files.
+// bytes until the last row was read, and then only heapAfter bytes, unless that is 0. tempDirs are the directories for temporary files.
 func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) error {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 	last := len(rows) - 1
 	rows[last] = &endNotifier{rows[last], func() {
 		bar.Wait("writing the rows", nil)
-		if heapAfter < heap {
+		if heapAfter > 0 {
 			cliutil.LimitHeap(heapAfter)
 			debug.FreeOSMemory()
 		}

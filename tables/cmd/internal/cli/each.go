@@ -124,9 +124,9 @@ func (e *eachCommand) run(ctx context.Context, args []string) error {
 		paths[i] = in.files
 	}
 	heap := e.memory.Bytes
-	heapAfter := heap
+	heapAfter := int64(0)
 	if e.statement != "" { // DuckDB, which needs the rest of the memory, starts after the rows were read
-		heap, heapAfter = heap*3/4, heap/4+32<<20+e.sortMemory()/2 // bulk.Sort holds half of its rows outside the heap
+		heap, heapAfter = heap*3/4, (heap-e.sortMemory())/4+32<<20+e.sortMemory()/2 // bulk.Sort holds half of its rows outside the heap
 	}
 	written, parts := int64(0), 0
 	err = e.runInputs(ctx, paths, heap, heapAfter, "$TMPDIR, and the output is named by -o", func(rows []array.RecordReader) (err error) {

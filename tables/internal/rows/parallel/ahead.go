@@ -3,7 +3,8 @@ package parallel
 import "iter"
 
 // Ahead yields items. In the meantime, it prepares the next n in a goroutine. It calls drop for items that were
-// prepared, but not yielded, possibly in several goroutines. If items panics, so does Ahead.
+// prepared, but not yielded; drop must be safe for concurrent use. If items panics, so does Ahead, unless the consumer has
+// already stopped.
 func Ahead[T any](items iter.Seq2[T, error], n int, drop func(T)) iter.Seq2[T, error] {
 	type result struct {
 		item  T
