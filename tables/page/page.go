@@ -53,6 +53,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 		"GET /api/table":            {handle: h.table},
 		"GET /api/rows":             {handle: h.rows},
 		"GET /api/changes":          {handle: h.changes},
+		"GET /api/follow":           {handle: h.follow},
 		"GET /api/profile":          {handle: h.profile},
 		"POST /api/query":           {handle: h.query},
 		"POST /api/cancel":          {handle: h.cancel},

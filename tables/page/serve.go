@@ -44,6 +44,7 @@ func Serve(ctx context.Context, l net.Listener, server *serving.Core, h http.Han
 			}
 			h.ServeHTTP(w, r)
 		}),
+		BaseContext: func(net.Listener) context.Context { return context.WithValue(context.Background(), stoppingKey{}, ctx) },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return serving.WithConnection(ctx, accepted(c)) },
 		ConnState:   func(c net.Conn, state http.ConnState) { server.Conns.SetState(accepted(c), state) },
 	}

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import time
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -464,6 +465,45 @@ class Tables(Operations, Shown):
             raise NotImplementedError("the server does not support changes: upgrade the server")
         return Changes(from_arrow(rows, as_), int(metadata[b"partd.version"]), metadata[b"partd.uuid"].decode())
 
+    def follow(
+        self,
+        name: str,
+        bucket: str = "",
+        *,
+        since: int | Time | None = None,
+        since_snapshot: str = "",
+        keys: str | Sequence[str] | None = None,
+        uuid: str = "",
+        every: float = 10,
+        as_: As = "pandas",
+        timeout: float | None = None,
+    ) -> Iterator[Changes]:
+        """Yields the changes since an earlier state of a table, as changes() returns them, and then each later change.
+        The iterator looks at the table every so many seconds; reading changes moves small appends into files. It ends
+        only with an error, such as NotFound if a version that was not read has expired. To continue later, pass the
+        version and uuid of the last changes.
+
+            for rows, version, uuid in tables.follow("trades", since=41):
+                apply(rows)
+        """
+        last = None
+        while True:
+            if last is None or self.describe(name, bucket, timeout=timeout)["Version"] != last:
+                changes = self.changes(
+                    name,
+                    bucket,
+                    since=since,
+                    since_snapshot=since_snapshot,
+                    keys=keys,
+                    uuid=uuid,
+                    as_=as_,
+                    timeout=timeout,
+                )
+                if changes.version != last:
+                    yield changes
+                since, since_snapshot, uuid, last = changes.version, "", changes.uuid, changes.version
+            time.sleep(every)
+
     def scan_polars(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> polars.LazyFrame:
@@ -814,6 +854,12 @@ class Table(Shown):
     def changes(self, *, as_: As = "pandas", **since: Unpack[Since]) -> Changes:
         options: Any = {**self.state, **since, "as_": as_}
         return self.tables.changes(self.name, self.bucket, **options)
+
+    def follow(self, *, every: float = 10, as_: As = "pandas", **since: Unpack[Since]) -> Iterator[Changes]:
+        if self.state:
+            raise Misuse("follow() reads the newest versions: call it for a table without a version")
+        options: Any = {**since, "as_": as_, "every": every}
+        return self.tables.follow(self.name, self.bucket, **options)
 
     def scan_polars(self) -> polars.LazyFrame:
         return self.tables.scan_polars(self.name, self.bucket, **self.state)

@@ -54,8 +54,15 @@ row has these values.
 
 At the end, standard error shows the version that the changes lead to. To get the next changes,
 pass that version to --since. If it has expired, or the table was created again, the command
-fails: start again without --since.`,
-		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n  partd-tables changes trades --since 41 --key id --json --format jsonl",
+fails: start again without --since.
+
+With --follow, the command does not end. At most every --every, it writes the changes since the
+last time as JSON lines or as a stream of Arrow, with a last column _version. Reading them moves
+small appends into files. With --state FILE, a later run continues where this one ended, and with
+-o too, no row is written twice. --follow needs --server, or a catalog in PostgreSQL.`,
+		Example: "  partd-tables changes trades --since 41 -o changes.parquet\n" +
+			"  partd-tables changes trades --since 41 --key id --json --format jsonl\n" +
+			"  partd-tables changes trades --server grpc://localhost:8815 --follow --state trades.state -o trades.jsonl",
 	}
 	p := locationFlags(cmd, tableBucketUsage)
 	since := sinceFlags(cmd, "the comparison")
@@ -64,9 +71,13 @@ fails: start again without --since.`,
 	uuid := cmd.Flags().String("uuid", "", "fail if the table's `UUID` differs, because it was created again")
 	asJSON := cmd.Flags().Bool("json", false, "write the version and the table's UUID as a JSON object to the standard error")
 	out := outputFlags(a, cmd, "format")
+	f := addFollowFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		from, err := since()
 		if err != nil {
+			return err
+		}
+		if err := f.check(cmd, p, out); err != nil {
 			return err
 		}
 		o := &tables.ChangesOptions{UUID: *uuid}
@@ -74,10 +85,15 @@ fails: start again without --since.`,
 		if err != nil {
 			return err
 		}
+		ctx := cmd.Context()
+		if f.follow {
+			return p.withBackend(ctx, false, func(s backend) error {
+				return f.run(ctx, a, s, out, *p.bucket, args[0], from, o, *asJSON)
+			})
+		}
 		if err := out.chooseFormat(); err != nil {
 			return err
 		}
-		ctx := cmd.Context()
 		return p.withBackend(ctx, false, func(s backend) error {
 			r, err := s.Changes(ctx, *p.bucket, args[0], at(), from, o)
 			if err != nil {

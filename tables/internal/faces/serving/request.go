@@ -23,15 +23,19 @@ const (
 	// MaxLargeRequests limits concurrent requests with a large body; one host may run a quarter of them.
 	MaxLargeRequests = 16
 
+	// maxFollowers limits concurrent requests that follow a table, which mostly wait; one host may run half of them.
+	maxFollowers = 2048
+
 	openTimeout = 10 * time.Second // time limit for a request without a token
 )
 
 // Requests limits the requests of an HTTP handler.
 type Requests struct {
-	All   *CallLimit // limits requests with a token
-	open  *CallLimit // limits requests without a token
-	large *CallLimit // limits requests with a large body
-	s     *Core
+	All    *CallLimit // limits requests with a token
+	open   *CallLimit // limits requests without a token
+	large  *CallLimit // limits requests with a large body
+	follow *CallLimit // limits requests that follow a table
+	s      *Core
 
 	mu            sync.Mutex
 	charged       int64      // bytes that Charge has counted, for all requests
@@ -40,7 +44,7 @@ type Requests struct {
 
 // NewRequests returns a Requests that limits what an HTTP handler in the same process as s may serve.
 func (s *Core) NewRequests() *Requests {
-	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4)}
+	return &Requests{s: s, All: NewCallLimit(MaxRequests, MaxRequests/2), open: NewCallLimit(MaxRequests, MaxRequests/8), large: NewCallLimit(MaxLargeRequests, MaxLargeRequests/4), follow: NewCallLimit(maxFollowers, maxFollowers/2)}
 }
 
 // Request is a running HTTP request.
@@ -103,6 +107,18 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 		err = Status(cause)
 	}
 	return err
+}
+
+// Follow makes the request count as one that follows a table, instead of towards MaxRequests, and removes its time limit.
+func (q *Request) Follow() error {
+	release, ok := q.limits.follow.Acquire(q.RemoteAddr, nil)
+	if !ok {
+		return tooMany("requests that follow a table")
+	}
+	q.release()
+	q.release = release
+	RemoveTimeLimit(q.Ctx)
+	return nil
 }
 
 // RecordRefused records a request without a valid token, for which Serve is not called.

@@ -1,0 +1,307 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/following"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+)
+
+// followFlags are the flags of changes that follow a table.
+type followFlags struct {
+	follow bool
+	state  string
+	every  time.Duration
+}
+
+func addFollowFlags(cmd *cobra.Command) *followFlags {
+	f, fl := new(followFlags), cmd.Flags()
+	fl.BoolVar(&f.follow, "follow", false, "do not end: write the rows of new versions, too")
+	fl.DurationVar(&f.every, "every", following.DefaultEvery, "with --follow, the `TIME` between two looks at the table")
+	fl.StringVar(&f.state, "state", "", "with --follow, keep in this `FILE` how far the changes were written, and continue from there")
+	return f
+}
+
+// check returns an error for flags that cannot be combined.
+func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) error {
+	fl := cmd.Flags()
+	switch {
+	case !f.follow && (fl.Changed("state") || fl.Changed("every")):
+		return cliutil.Usagef("--state and --every need --follow")
+	case !f.follow:
+		return nil
+	case f.every < 10*time.Millisecond:
+		return cliutil.Usagef("--every is %s: use at least 10ms", f.every)
+	case fl.Changed("version") || fl.Changed("at") || fl.Changed("snapshot"):
+		return cliutil.Usagef("--follow writes the newest versions: leave out --version, --at and --snapshot")
+	case out.force:
+		return cliutil.Usagef("--follow appends to a file: leave out --force")
+	case *p.server == "" && !strings.HasPrefix(*p.catalog, "postgres"):
+		return cliutil.Usagef("--follow would lock other programs out of the directory: use --server, or a catalog in PostgreSQL")
+	}
+	if out.file == "-" {
+		out.file = ""
+	}
+	if out.file != "" && f.state == "" {
+		return cliutil.Usagef("--follow with -o needs --state, so that a later run continues the file")
+	}
+	out.chosenFormat = formats.Format(out.format)
+	if out.format == "" {
+		out.chosenFormat = formats.JSONL
+	}
+	if out.chosenFormat != formats.JSONL && out.chosenFormat != formats.Arrow {
+		return cliutil.Usagef("--follow writes jsonl or arrow, not %s", out.format)
+	}
+	return nil
+}
+
+// followState is the content of the file --state.
+type followState struct {
+	Version tables.Version `json:"version"`
+	UUID    string         `json:"uuid"`
+	Bytes   int64          `json:"bytes"` // size of the output file
+	End     string         `json:"end"`   // hash of the file's last bytes, which shows whether it is the right file
+}
+
+// follower writes the changes of a table, and keeps their state in a file.
+type follower struct {
+	*followFlags
+	followState
+	options   following.Options
+	format    formats.Format
+	out       *bufio.Writer
+	file      *os.File     // nil for the standard output
+	onWritten func() error // called after each version
+
+	columns *arrow.Schema // of the stream of Arrow; nil before its first rows
+	stream  *ipc.Writer
+}
+
+// Write implements io.Writer, and counts the bytes.
+func (f *follower) Write(p []byte) (int, error) {
+	n, err := f.out.Write(p)
+	f.Bytes += int64(n)
+	return n, err
+}
+
+// run writes changes of a table until the context ends.
+func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput, bucket, name string, since tables.At, o *tables.ChangesOptions, asJSON bool) (err error) {
+	f := &follower{followFlags: l, format: out.chosenFormat, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
+	f.options = following.Options{
+		Since: since, UUID: o.UUID, Every: l.every, Idle: func() error { return nil },
+		Version: func(ctx context.Context) (tables.Version, error) {
+			info, _, err := s.Describe(ctx, bucket, name, nil)
+			return info.Version, err
+		},
+		Changes: func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error) {
+			return s.Changes(ctx, bucket, name, nil, since, &tables.ChangesOptions{Keys: o.Keys, UUID: uuid})
+		},
+	}
+	if asJSON {
+		f.onWritten = func() error {
+			return json.NewEncoder(a.err).Encode(map[string]any{"version": f.Version, "uuid": f.UUID})
+		}
+	}
+	if err := f.readState(); err != nil {
+		return err
+	}
+	if out.file == "" {
+		f.Bytes = 0 // of this run's output
+		return following.Follow(ctx, &f.options, f.write)
+	}
+	if err := f.openFile(out.file); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.file.Close()) }()
+	return following.Follow(ctx, &f.options, f.write)
+}
+
+// readState sets the position from the file --state, if it exists.
+func (f *follower) readState() error {
+	if f.state == "" {
+		return nil
+	}
+	const maxState = 4096
+	file, err := os.Open(f.state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxState))
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	err = d.Decode(&f.followState)
+	if err != nil || f.Version < 0 || f.UUID == "" || f.Bytes < 0 {
+		return fmt.Errorf("%s is not a state that changes --follow has written: name another file in --state", f.state)
+	}
+	f.options.Since, f.options.UUID = tables.AtVersion(f.Version), f.UUID
+	return nil
+}
+
+// openFile opens the output, and removes the rows of a version whose last row a killed run did not write.
+func (f *follower) openFile(path string) error {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o666)
+	if err != nil {
+		return err
+	}
+	size, err := file.Seek(0, io.SeekEnd)
+	switch {
+	case err == nil && size > 0 && f.End == "":
+		err = fmt.Errorf("%s has rows, but %s does not say where they end: name another file, or the state that belongs to it", path, f.state)
+	case err == nil:
+		f.file, f.out = file, bufio.NewWriterSize(file, 1<<16)
+		err = f.rewind(path)
+	}
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	return nil
+}
+
+// rewind truncates the file to the size in the state.
+func (f *follower) rewind(path string) error {
+	end, err := f.hashEnd()
+	if err == io.EOF || err == nil && f.End != "" && end != f.End {
+		return fmt.Errorf("%s is not the file to which %s belongs: name the right one, or remove both and start again", path, f.state)
+	}
+	if err == nil {
+		err = f.file.Truncate(f.Bytes)
+	}
+	if err == nil {
+		_, err = f.file.Seek(f.Bytes, io.SeekStart)
+	}
+	return err
+}
+
+// hashEnd returns a hash of the last bytes up to the size in the state.
+func (f *follower) hashEnd() (string, error) {
+	last := make([]byte, min(f.Bytes, 4096))
+	_, err := f.file.ReadAt(last, f.Bytes-int64(len(last)))
+	sum := sha256.Sum256(last)
+	return hex.EncodeToString(sum[:8]), err
+}
+
+// write writes the rows of changes, and then the state.
+func (f *follower) write(c *tables.Changes) error {
+	r := following.WithVersion(c)
+	defer r.Release()
+	write := f.writeLines
+	if f.format == formats.Arrow {
+		write = f.writeArrow
+	}
+	err := errors.Join(write(r), f.out.Flush())
+	if err == nil && f.file != nil {
+		err = f.file.Sync()
+	}
+	if err == nil && f.file != nil {
+		f.End, err = f.hashEnd()
+	}
+	if err != nil {
+		return err
+	}
+	f.Version, f.UUID = c.Version, c.UUID
+	if f.state != "" {
+		state := f.followState
+		if f.file == nil {
+			state.Bytes = 0
+		}
+		text, err := json.Marshal(state)
+		if err != nil {
+			return err
+		}
+		if err := vfs.Replace(f.state, filepath.Dir(f.state), "."+filepath.Base(f.state)+"-*", append(text, '\n')); err != nil {
+			return err
+		}
+	}
+	return f.onWritten()
+}
+
+func (f *follower) writeLines(r array.RecordReader) error {
+	return writeRows(f, formats.JSONL, r, true)
+}
+
+// writeArrow writes rows to the stream of Arrow, which has the same columns as long as it lasts.
+func (f *follower) writeArrow(r array.RecordReader) error {
+	if f.stream == nil {
+		if err := f.beginStream(r.Schema()); err != nil {
+			return err
+		}
+	}
+	if !r.Schema().Equal(f.columns) {
+		return f.columnsError()
+	}
+	for r.Next() {
+		if err := f.stream.Write(r.RecordBatch()); err != nil {
+			return err
+		}
+	}
+	return r.Err()
+}
+
+func (f *follower) columnsError() error {
+	return fmt.Errorf("the columns of the table have changed since version %d, and a stream of Arrow cannot say that: go on with --since %[1]d, and with another file and state", f.Version)
+}
+
+// beginStream sets stream. If the file has rows already, its stream has begun.
+func (f *follower) beginStream(columns *arrow.Schema) error {
+	var begin bytes.Buffer
+	if err := ipc.NewWriter(&begin, ipc.WithSchema(columns)).Close(); err != nil {
+		return err
+	}
+	const endLen = 8 // bytes of the mark for the end
+	begin.Truncate(begin.Len() - endLen)
+	f.columns, f.stream = columns, ipc.NewWriter(f, ipc.WithSchema(columns))
+	if f.Bytes == 0 {
+		return nil
+	}
+	stored := make([]byte, begin.Len())
+	_, err := f.file.ReadAt(stored, 0)
+	if err == nil && !bytes.Equal(stored, begin.Bytes()) || err == io.EOF {
+		return f.columnsError()
+	}
+	if err != nil {
+		return err
+	}
+	f.stream = ipc.NewWriter(&skipper{f, begin.Len()}, ipc.WithSchema(columns))
+	return nil
+}
+
+// skipper does not write the first n bytes.
+type skipper struct {
+	io.Writer
+	n int
+}
+
+func (s *skipper) Write(p []byte) (int, error) {
+	skipped := min(s.n, len(p))
+	s.n -= skipped
+	n, err := s.Writer.Write(p[skipped:])
+	return skipped + n, err
+}

@@ -1,0 +1,160 @@
+package page
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/faces/following"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+	"github.com/go-partd/partd/tables/internal/rows/take"
+)
+
+// follow answers with the changes of a table as server-sent events, until the client disconnects. Each row is an event.
+// The event "version" follows the rows of a version, and has the version as its ID, so that a client that connects
+// again continues after the last version whose rows it has received.
+func (h *handler) follow(q *request) error {
+	p := q.URL.Query()
+	bucket, name, err := q.names()
+	since, sinceErr := parseState(p.Get("since"), p.Get("since_snapshot"))
+	keys, keysErr := parseNames("keys", p.Get("keys"))
+	every, everyErr := parseEvery(p.Get("every"))
+	err = errors.Join(err, sinceErr, keysErr, everyErr)
+	if err != nil {
+		return err
+	}
+	if id := q.Header.Get("Last-Event-ID"); id != "" {
+		version, err := strconv.ParseInt(id, 10, 64)
+		if err != nil || version < 0 {
+			return invalid("the header Last-Event-ID is %.40q: it must be a version", id)
+		}
+		since = tables.AtVersion(tables.Version(version))
+	}
+	if err := q.Follow(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(q.Ctx)
+	defer cancel(nil)
+	if stopping, ok := q.Context().Value(stoppingKey{}).(context.Context); ok {
+		defer context.AfterFunc(stopping, func() { cancel(errStopping) })()
+	}
+	release := func() {}
+	defer func() { release() }()
+	q.W.Header().Set("Content-Type", "text/event-stream")
+	err = following.Follow(ctx, &following.Options{
+		Since: since, UUID: p.Get("uuid"), Every: every,
+		Version: func(ctx context.Context) (tables.Version, error) {
+			if err := h.checkFollower(q, bucket); err != nil {
+				return 0, err
+			}
+			info, err := h.store.Bucket(bucket).Table(name).Info(ctx)
+			return info.Version, err
+		},
+		Changes: func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error) {
+			acquired, err := serving.AcquireQuery(ctx)
+			if err != nil {
+				return nil, err
+			}
+			release = acquired
+			return h.store.Bucket(bucket).Table(name).Changes(ctx, since, &tables.ChangesOptions{Keys: keys, UUID: uuid})
+		},
+		Idle: func() error { return q.sendEvent(": nothing new\n\n") }, // fails if the client has disconnected
+	}, func(c *tables.Changes) error {
+		defer func() { release() }()
+		return sendChanges(q, c)
+	})
+	if err == nil || !q.hasBody || q.Ctx.Err() != nil {
+		return err
+	}
+	text, err := json.Marshal(h.publicProblem(cmp.Or(context.Cause(ctx), err)))
+	if err != nil {
+		return err
+	}
+	return q.sendEvent(fmt.Sprintf("event: failed\ndata: %s\n\n", text))
+}
+
+// stoppingKey is the key of a context that ends when the server begins to stop.
+type stoppingKey struct{}
+
+var errStopping = &problem{Status: http.StatusServiceUnavailable, Text: "the server is stopping: connect again"}
+
+const minEvery = time.Second
+
+func parseEvery(text string) (time.Duration, error) {
+	if text == "" {
+		return following.DefaultEvery, nil
+	}
+	every, err := time.ParseDuration(text)
+	if err != nil || every < minEvery || every > time.Hour {
+		return 0, invalid("every is %.40q: it must be a time between 1s and 1h", text)
+	}
+	return every, nil
+}
+
+// checkFollower returns an error if the client's token is no longer valid.
+func (h *handler) checkFollower(q *request, bucket string) error {
+	caller, err := h.identify(q.Request.Request)
+	if err != nil {
+		return tokenProblem("sign in again: ", err)
+	}
+	return caller.CheckAccess(serving.Read, bucket)
+}
+
+func (q *request) sendEvent(text string) error {
+	_, err := io.WriteString(q, text)
+	if err == nil {
+		err = q.runSend(q.Control.Flush)
+	}
+	return err
+}
+
+func sendChanges(q *request, c *tables.Changes) error {
+	r := following.WithVersion(c)
+	defer r.Release()
+	w, err := formats.NewWriter(formats.JSONL, &eventWriter{q: q, isStart: true}, r.Schema(), true)
+	if err != nil {
+		return err
+	}
+	for batch := range take.Rebatch(r, nil) {
+		if err := w.Write(batch); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(r.Err(), w.Close()); err != nil {
+		return err
+	}
+	return q.sendEvent(fmt.Sprintf("event: version\nid: %d\ndata: {\"version\":%[1]d,\"uuid\":%q}\n\n", c.Version, c.UUID))
+}
+
+// eventWriter makes each line an event.
+type eventWriter struct {
+	q       *request
+	isStart bool // whether the next byte begins a line
+}
+
+func (w *eventWriter) Write(p []byte) (int, error) {
+	var events []byte
+	for line := range bytes.Lines(p) {
+		if w.isStart {
+			events = append(events, "data: "...)
+		}
+		events = append(events, line...)
+		w.isStart = line[len(line)-1] == '\n'
+		if w.isStart {
+			events = append(events, '\n')
+		}
+	}
+	if _, err := w.q.Write(events); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
