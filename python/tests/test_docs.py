@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import pages
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -27,21 +26,7 @@ def test_page(page, url, tmp_path, monkeypatch):
         pytest.importorskip("partd_go_tables")
     if "partd_go.pystore" in text:
         pytest.importorskip("dask")
-    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert text.count("```") == 2 * len(blocks) and any(language == "python" for language, _ in blocks)
-    names = {"url": url}
-    written = ""
-    for language, code in blocks:
-        if language == "python":
-            assert not written, f"{written!r} is not on the page"
-            out = io.StringIO()
-            with contextlib.redirect_stdout(out):
-                exec(compile(code, str(page), "exec"), names)
-            written = out.getvalue()
-        elif language == "text":
-            assert written == code
-            written = ""
-    assert not written
+    pages.run(page, {"url": url})
     if "partd_go.stage" in text:
         import partd_go.stage
 

@@ -13,9 +13,11 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
+from polars.io.plugins import register_io_source
 
 import partd_go
 import partd_go.tables
+from partd_go.tables.calls import Call
 from partd_go.tables.connection import Connection
 
 ROWS = 1000
@@ -107,6 +109,53 @@ def test_polars_rows(tables, sent):
     assert later.collect()["a"].to_list() == [1, 2]
 
 
+@pytest.mark.parametrize("rows", [0, 5, 300_000])
+def test_sink_polars(tables, rows):
+    """The rows of a query, also none, become one version, in order."""
+    name = f"sink {rows}"
+    lazy = pl.LazyFrame({"a": pl.int_range(rows, eager=True)}).with_columns(s=pl.col("a").cast(pl.String))
+    assert tables.sink_polars(name, lazy, settings={"keys": ["s"]}) == min(rows, 1)
+    assert tables.get(name, as_="polars").equals(lazy.collect()) and len(tables.versions(name)) == min(rows, 1)
+    assert tables.settings(name)["keys"] == ["s"]
+    table = tables[name]
+    table.sink_polars(table.scan_polars().with_columns(pl.col("a") + rows), "append", id="once")
+    table.sink_polars(lazy, "append", id="once")
+    assert len(table) == 2 * rows
+    table.sink_polars(lazy.head(3), "replace")
+    assert len(table) == min(rows, 3)
+
+
+def test_sink_polars_is_streamed(tables, monkeypatch):
+    """The first rows are sent before the query has computed the last ones."""
+    taken, sent = [], []
+
+    def batches(*_):
+        for start in range(0, 4_000_000, 500_000):
+            taken.append(start)
+            yield pl.DataFrame({"a": range(start, start + 500_000)})
+
+    check = Call.check
+    monkeypatch.setattr(Call, "check", lambda self: (sent.append(len(taken)), check(self))[1])
+    tables.sink_polars("streamed", register_io_source(batches, schema={"a": pl.Int64}))
+    assert len(tables["streamed"]) == 4_000_000 and sent[0] < len(taken) == 8
+
+
+def test_sink_polars_fails_as_a_whole(tables):
+    """If the query fails, no rows are written, and polars' error is raised. So are the errors of put()."""
+    lazy = pl.LazyFrame({"s": ["1"] * 300_000 + ["x"]})
+    with pytest.raises(pl.exceptions.InvalidOperationError, match="'x'|\"x\""):
+        tables.sink_polars("failing", lazy.select(pl.col("s").cast(pl.Int64)))
+    with pytest.raises(pl.exceptions.ColumnNotFoundError, match="none"):
+        tables.sink_polars("failing", lazy.select("none"))
+    assert "failing" not in tables
+    with pytest.raises(partd_go.tables.Exists):
+        tables.sink_polars("q", lazy)
+    with pytest.raises(partd_go.Misuse, match="have type DataFrame: pass a LazyFrame, or call put"):
+        tables["failing"].sink_polars(lazy.collect())
+    with pytest.raises(partd_go.Misuse, match="mode is 'add'"):
+        tables["failing"].sink_polars(lazy, "add")
+
+
 FIELD = ds.field
 PYARROW = {
     "both": ((FIELD("n") > 990) & (FIELD("sym") == "A"), 4),
@@ -180,8 +229,6 @@ def test_streams(tables):
 
 def test_errors_come_through(tables, monkeypatch):
     """If an error occurs while rows arrive, pyarrow's reader raises it with the same class."""
-    from partd_go.tables.calls import Call
-
     tables.put("large", pa.table({"a": range(1_000_000)}))
     reader = tables.scan("large")
     reader.read_next_batch()

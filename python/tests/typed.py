@@ -37,6 +37,7 @@ def synchronous(tables: Tables) -> None:
     assert_type(tables.sql("SELECT 1", as_="arrow"), pa.Table)
     assert_type(tables.scan("t"), pa.RecordBatchReader)
     assert_type(tables.scan_polars("t"), pl.LazyFrame)
+    assert_type(tables["t"].sink_polars(pl.LazyFrame(), "append", id="x"), int)
     assert_type(tables.get_many(["t"]), dict[str, pd.DataFrame])
     assert_type(tables.get_many(["t"], as_="polars"), dict[str, pl.DataFrame])
     assert_type(tables.put_many({"t": pd.DataFrame(), "u": pl.DataFrame()}), dict[str, int])

@@ -65,7 +65,7 @@ class AsyncTables:
         await asyncio.to_thread(self.tables.close)
 
     put, put_many = _in_thread(Tables.put), _in_thread(Tables.put_many)
-    replace_range = _in_thread(Tables.replace_range)
+    sink_polars, replace_range = _in_thread(Tables.sink_polars), _in_thread(Tables.replace_range)
     list, describe, versions = _in_thread(Tables.list), _in_thread(Tables.describe), _in_thread(Tables.versions)
     delete, buckets, delete_bucket = (
         _in_thread(Tables.delete),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -83,7 +84,7 @@ def split(
     if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
         files = [absolute(cast("str | os.PathLike[str]", path)) for path in paths]
         return _run([*command, "--", *files], flags["output"], None)
-    return _run([*command, "--from=arrow", "-"], flags["output"], _reader(data))
+    return _run([*command, "--from=arrow", "-"], flags["output"], reader(data))
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
@@ -95,13 +96,14 @@ def csv(names: Sequence[str]) -> str:
     return ",".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
-def _reader(data: Any) -> pa.RecordBatchReader:
+def reader(data: Any) -> pa.RecordBatchReader:
     """Returns a reader of data that holds only a few batches in memory."""
     library, kind = type(data).__module__.partition(".")[0], type(data).__name__
     if library == "dask" and kind == "DataFrame":
         parts = (to_arrow(part.compute()) for part in data.to_delayed())
     elif library == "polars" and kind == "LazyFrame":
-        parts = (frame.to_arrow() for frame in data.collect_batches())
+        empty = data.collect_schema().to_frame()  # a query without rows yields no batch
+        parts = (frame.to_arrow() for frame in itertools.chain([empty], data.collect_batches(lazy=True)))
     elif hasattr(data, "to_batches") and hasattr(data, "to_table"):  # a dataset or a Scanner
         options = {"batch_readahead": 2, "fragment_readahead": 1} if hasattr(data, "schema") else {}
         schema = data.schema if options else data.projected_schema

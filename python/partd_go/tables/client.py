@@ -513,6 +513,19 @@ class Tables(Operations, Shown):
 
         return lazy.scan_polars(self._source(name, bucket, where, selection))
 
+    def sink_polars(
+        self, /, name: str, lazyframe: polars.LazyFrame, mode: Mode = "error", bucket: str = "", **options: Any
+    ) -> int:
+        """Runs a polars query, and writes its rows to a table as they are computed. So they can be larger than memory.
+        Either all rows appear, or none does. mode, bucket, the options and the result are those of put()."""
+        from . import bulk
+
+        if type(lazyframe).__name__ != "LazyFrame":
+            raise Misuse(
+                f"sink_polars {name!r}: the rows have type {type(lazyframe).__name__}: pass a LazyFrame, or call put()"
+            )
+        return self.put(name, bulk.reader(lazyframe), mode, bucket, **options)
+
     def dataset(
         self, name: str, bucket: str = "", *, where: str | filtering.Filters | None = None, **selection: Unpack[State]
     ) -> pyarrow.dataset.Dataset:
@@ -863,6 +876,9 @@ class Table(Shown):
 
     def scan_polars(self) -> polars.LazyFrame:
         return self.tables.scan_polars(self.name, self.bucket, **self.state)
+
+    def sink_polars(self, lazyframe: polars.LazyFrame, mode: Mode = "error", **options: Any) -> int:
+        return self.tables.sink_polars(self.name, lazyframe, mode, self.bucket, **options)
 
     def dataset(self) -> pyarrow.dataset.Dataset:
         return self.tables.dataset(self.name, self.bucket, **self.state)

@@ -132,13 +132,12 @@ class Part:
         return self.tables.get(self.name, self.bucket, columns=columns, part=part, **self.options)
 
 
-def scan_dask(
-    tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
-) -> dask.dataframe.DataFrame:
-    """Returns a dask DataFrame with one partition for each part of one version. If small appends are not in a version
-    yet, the server first folds them (moves them into files). If that is not permitted, all rows are one partition."""
-    import dask.dataframe
-
+def parts(
+    tables: Reader, name: str, bucket: str, state: dict[str, Any]
+) -> tuple[Described, Sequence[int], dict[str, Any]]:
+    """Returns a table's description, the numbers of the parts that scan() reads, and the state in which it must read
+    them, which is one version. If small appends are not in a version yet, the server first folds them (moves them into
+    files). If that is not permitted, the only part is 0, which is all rows of the current state."""
     described = tables.describe(name, bucket, **state)
     if not state:
         with contextlib.suppress(Refused):  # the user has no permission to fold, or the store is read-only
@@ -150,9 +149,18 @@ def scan_dask(
                 and (folded := tables.describe(name, bucket, version=described["Version"]))["Rows"] == described["Rows"]
             ):
                 described, state = folded, {"version": described["Version"]}
+    return described, range(1, described["parts"] + 1) if state else [0], state
+
+
+def scan_dask(
+    tables: Reader, name: str, bucket: str, columns: str | Sequence[str] | None, where: Any, state: dict[str, Any]
+) -> dask.dataframe.DataFrame:
+    """Returns a dask DataFrame with one partition for each part of one version (see parts)."""
+    import dask.dataframe
+
+    _, numbers, state = parts(tables, name, bucket, state)
     read = Part(tables, name, bucket, {"where": where, **state})
     empty = tables.get(name, bucket, limit=1, columns=columns, **state).iloc[:0]
-    parts = range(1, described["parts"] + 1) if state else [0]
     return dask.dataframe.from_map(
-        read, parts, columns=list(getattr(empty, "columns", [])) or None, meta=empty, label=f"partd-{name}"
+        read, numbers, columns=list(getattr(empty, "columns", [])) or None, meta=empty, label=f"partd-{name}"
     )

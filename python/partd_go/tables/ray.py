@@ -1,0 +1,122 @@
+"""Reads and writes tables with Ray Data, which may run a task several times (docs/ray.md in the tables module)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ..errors import Misuse, extra
+from . import lazy
+from .errors import NotFound
+from .results import MODES, Mode
+
+with extra("ray"):
+    from ray.data import Datasink, Datasource, ReadTask
+    from ray.data.block import BlockAccessor, BlockMetadata
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .client import Tables
+    from .results import State
+
+
+class TableDatasource(Datasource):  # type: ignore[misc]
+    """The rows of one version of a table, for ray.data.read_datasource().
+
+    Each part of the table is a read task, whose worker reads it from the server. columns and where select columns and
+    rows on the server. Small appends that are not in a version yet are folded first, as by Tables.scan_dask(). version,
+    at or snapshot selects an earlier state.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        name: str,
+        bucket: str = "",
+        *,
+        columns: str | Sequence[str] | None = None,
+        where: str | list[Any] | None = None,
+        **selection: Unpack[State],
+    ):
+        super().__init__()
+        self._described, self._parts, selected = lazy.parts(tables, name, bucket, {**selection})
+        self._read = _Read(tables, name, bucket, {"columns": columns, "where": where, **selected})
+        self._schema = tables.scan(name, bucket, limit=1, columns=columns, **selected).schema
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None  # the sizes of the files are known, but not those of the columns in memory
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        metadata = BlockMetadata(num_rows=None, size_bytes=None, exec_stats=None, input_files=None)
+        return [
+            ReadTask(self._read.of(part), metadata, schema=self._schema, per_task_row_limit=per_task_row_limit)
+            for part in self._parts
+        ]
+
+
+class _Read:
+    """Reads parts of a table batch by batch, in any process."""
+
+    def __init__(self, tables: Tables, name: str, bucket: str, options: dict[str, Any]):
+        self.tables, self.name, self.bucket, self.options = tables, name, bucket, options
+
+    def of(self, part: int) -> Callable[[], Iterator[pa.Table]]:
+        def read() -> Iterator[pa.Table]:
+            rows = self.tables.scan(self.name, self.bucket, part=part, **self.options)
+            yield rows.schema.empty_table()  # a part can have no rows, but each task needs a block
+            for batch in rows:
+                yield pa.Table.from_batches([batch])
+
+        return read
+
+
+class TableDatasink(Datasink):  # type: ignore[misc]
+    """Writes a dataset to a table, for Dataset.write_datasink(). Either all rows appear in the table, or none does.
+
+    Each write task puts its rows into a temporary table next to the table, with an id that is the same for each attempt
+    at the task, so the rows of a task that is retried count once. When all tasks have finished, the driver puts these
+    rows into the table, and deletes the temporary table. A driver that is killed leaves it, as NAME.ray-ID. The options
+    are those of Tables.put(). A datasink is for a single write.
+    """
+
+    def __init__(self, tables: Tables, name: str, mode: Mode = "error", bucket: str = "", **options: Any):
+        if mode not in MODES:
+            raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
+        self.tables, self.name, self.mode, self.bucket, self.options = tables, name, mode, bucket, options
+        self._temporary = f"{name}.ray-{secrets.token_hex(8)}"
+
+    def write(self, blocks: Iterable[Any], ctx: Any) -> bool:
+        """Writes the blocks of one task, and returns whether they have columns."""
+        rows = (BlockAccessor.for_block(block).to_arrow() for block in blocks)
+        with_columns = (table for table in rows if table.num_columns)
+        first = next(with_columns, None)
+        if first is None:
+            return False
+        tables = itertools.chain([first], with_columns)
+        batches = (batch for table in tables for batch in table.cast(first.schema).to_batches())
+        reader = pa.RecordBatchReader.from_batches(first.schema, batches)
+        self.tables.put(self._temporary, reader, "append", self.bucket, id=str(ctx.task_idx), missing="error")
+        return True
+
+    def on_write_complete(self, write_result: Any) -> None:
+        if any(write_result.write_returns):
+            rows = self.tables.scan(self._temporary, self.bucket)
+            self.tables.put(self.name, rows, self.mode, self.bucket, **self.options)
+            self._remove()
+        elif self.mode != "append":
+            raise Misuse(f"write {self.name!r}: the dataset has no rows and no columns: write at least one block")
+
+    def on_write_failed(self, error: Exception) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(NotFound):
+            self.tables.delete(self._temporary, bucket=self.bucket)
