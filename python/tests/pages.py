@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +34,20 @@ def run(page: Path, names: dict[str, Any], replaced: dict[str, str] | None = Non
             assert written == code
             written = ""
     assert not written
+
+
+def free_port() -> int:
+    """Returns a port of this machine that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def duckdb_extensions() -> dict[str, Path]:
+    """Returns the files of DuckDB's extensions that attach a catalog, by name, from their packages on PyPI."""
+    files = {}
+    for name in ("httpfs", "avro", "iceberg"):
+        package = importlib.util.find_spec(f"duckdb_extension_{name}")
+        assert package and package.submodule_search_locations, f"duckdb-extension-{name} is not installed"
+        (files[name],) = Path(package.submodule_search_locations[0]).glob("extensions/*/*.duckdb_extension")
+    return files
