@@ -47,10 +47,11 @@ var tablesLayering = layering.Layering{
 			"stage": {"github.com/zeebo/xxh3"},
 		}},
 		{Name: "family faces", Family: true, Packages: map[string][]string{
-			"internal/faces/formats":    {"github.com/google/uuid"},
-			"internal/faces/following":  nil,
-			"internal/faces/operations": nil,
-			"internal/faces/serving":    {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
+			"internal/faces/following":    nil,
+			"internal/faces/formats":      {"github.com/google/uuid"},
+			"internal/faces/lineprotocol": {"github.com/influxdata/line-protocol"},
+			"internal/faces/operations":   nil,
+			"internal/faces/serving":      {"github.com/golang-jwt/jwt", "github.com/prometheus/client_golang", "google.golang.org/grpc"},
 		}},
 		{Name: "built on tables", Packages: map[string][]string{
 			"iceberg":    {"github.com/apache/iceberg-go"},

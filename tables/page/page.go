@@ -1,10 +1,12 @@
 // Package page serves tables to web browsers: a page that is embedded in the program, and the API
-// that the page calls. docs/http.md and docs/dev/tables-wire.md describe this API.
+// that the page calls. docs/http.md and docs/dev/tables-wire.md describe this API. At the same address, it accepts
+// writes by clients of InfluxDB; see docs/line-protocol.md.
 package page
 
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,6 +65,7 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 		"POST /api/action":          {handle: h.action},
 	} {
 		_, path, _ := strings.Cut(pattern, " ")
+		e.identify, e.fail = h.identify, h.fail
 		e.name = "http-" + strings.TrimPrefix(strings.ReplaceAll(path, "/{id}/", "-"), "/api/")
 		api.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { h.serve(w, r, e) })
 	}
@@ -77,8 +80,13 @@ func Handler(server *serving.Core, store *tables.Store, o Options) http.Handler 
 	root := http.NewServeMux()
 	root.Handle("/api/", api)
 	root.Handle("/", fileHandler())
+	influx := h.influxHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		setHeaders(w.Header())
+		if slices.Contains(influxPaths, r.URL.Path) {
+			influx.ServeHTTP(w, r)
+			return
+		}
 		if err := h.checkOrigin(r); err != nil {
 			h.fail(w, err)
 			return
@@ -117,6 +125,8 @@ type endpoint struct {
 	name     string
 	isPublic bool // requires no token
 	handle   func(*request) error
+	identify func(*http.Request) (serving.Caller, error)
+	fail     func(http.ResponseWriter, error)
 }
 
 type request struct {
@@ -135,10 +145,10 @@ func (q *request) cancellable(h *handler, id string) {
 func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	q := &request{Request: h.requests.New(w, r), unregister: func() {}}
 	var err error
-	q.Caller, err = h.identify(r)
+	q.Caller, err = e.identify(r)
 	if err != nil && !e.isPublic {
 		h.requests.RecordRefused(r, e.name, err)
-		h.fail(w, tokenProblem("sign in with a valid token: ", err))
+		e.fail(w, tokenProblem("sign in with a valid token: ", err))
 		return
 	}
 	keepsError := func(err error) bool { return errors.As(err, new(*problem)) }
@@ -152,7 +162,7 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		h.rememberFailure(q.id, err)
 		panic(http.ErrAbortHandler)
 	} else if err != nil {
-		h.fail(w, err)
+		e.fail(w, err)
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // TestDocsPython checks that the Python programs in the docs run as printed, except for the port.
 func TestDocsPython(t *testing.T) {
-	_, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", t.TempDir())
+	httpPort := freePort(t)
+	_, u := startServer(t, "--listen", "grpc://localhost:0", "--http", "localhost:"+httpPort, "--dir", t.TempDir())
 	dir := t.TempDir()
 	mustSucceed(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))
 	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
@@ -25,6 +26,7 @@ func TestDocsPython(t *testing.T) {
 			"print(table['price'].to_pylist())", "[5.0, 15.0, 25.0]\n",
 		},
 		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},
+		{"influx", "line-protocol.md", "from datetime import", "```", "", "print('written')", "written\n"},
 	} {
 		t.Run(c.peer, func(t *testing.T) {
 			text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", c.file))
@@ -34,7 +36,7 @@ func TestDocsPython(t *testing.T) {
 			if !hasStart || !hasEnd {
 				t.Fatalf("%s has no %q", c.file, c.blockStart)
 			}
-			block := strings.ReplaceAll(c.blockStart+program, "8081", u.Port())
+			block := strings.NewReplacer("8081", u.Port(), "9090", httpPort).Replace(c.blockStart + program)
 			if strings.HasPrefix(block, "    ") {
 				block = strings.TrimPrefix(strings.ReplaceAll(block, "\n    ", "\n"), "    ")
 			}

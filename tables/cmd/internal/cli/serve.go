@@ -27,7 +27,8 @@ const serveHelp = `Serve the tables of a directory or cloud bucket over Arrow Fl
 Grafana), to clients of shoots (a Python server), and to any other Flight client; see docs/flight.md.
 With --http, also serve a page for browsers, and its API; see docs/http.md. The same address serves,
 under /iceberg, an Iceberg REST catalog for Spark, Trino, DuckDB, pyiceberg and others, with the
-same tokens; --rest serves it at a separate address. See docs/rest.md.
+same tokens; --rest serves it at a separate address. See docs/rest.md. The paths /write and
+/api/v2/write of the --http address take InfluxDB's line protocol; see docs/line-protocol.md.
 
 With a secret, every call needs a token that is signed with the secret (see "partd-tables token"),
 as a bearer token or as the password of any user. The server refuses to use a secret without TLS, because

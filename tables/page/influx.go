@@ -1,0 +1,197 @@
+package page
+
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/go-partd/partd/tables/internal/faces/lineprotocol"
+	"github.com/go-partd/partd/tables/internal/faces/serving"
+)
+
+// influxPaths are the paths for clients of InfluxDB; docs/line-protocol.md describes them.
+var influxPaths = []string{"/write", "/api/v2/write", "/ping", "/health"}
+
+// influxHandler serves influxPaths. Unlike the page's API, it takes no cookie, so that no site can write in the name of
+// a reader who has signed in. That is why these requests need no header X-Partd.
+func (h *handler) influxHandler() http.Handler {
+	mux := http.NewServeMux()
+	e := endpoint{name: "http-write", handle: h.writeLines, identify: h.identifyInflux, fail: h.failInflux}
+	for _, path := range influxPaths[:2] {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			if err := h.checkInfluxSite(r); err != nil {
+				h.failInflux(w, err)
+				return
+			}
+			h.serve(w, r, e)
+		})
+	}
+	mux.HandleFunc("GET /ping", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("X-Influxdb-Version", h.influxVersion())
+		w.Header().Set("X-Influxdb-Build", "partd-tables")
+		w.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /health", h.influxHealth)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		h.failInflux(w, &problem{Status: http.StatusMethodNotAllowed, Text: r.URL.Path + " does not support the method " + r.Method})
+	})
+	return mux
+}
+
+func (h *handler) influxVersion() string {
+	return strings.TrimSpace("partd-tables " + h.opts.Version)
+}
+
+func (h *handler) influxHealth(w http.ResponseWriter, _ *http.Request) {
+	code, state, message := http.StatusOK, "pass", "ready for writes"
+	if err := h.server.Ready(); err != nil {
+		code, state, message = http.StatusServiceUnavailable, "fail", err.Error()
+	}
+	health := map[string]any{"name": "partd-tables", "status": state, "message": message, "version": h.influxVersion(), "checks": []string{}}
+	serving.WriteJSON(w, h.opts.IdleTimeout, code, health, "")
+}
+
+// checkInfluxSite returns an error for a request that may come from another site or, without a secret, from another
+// machine.
+func (h *handler) checkInfluxSite(r *http.Request) error {
+	if h.opts.TLS != nil && r.TLS == nil {
+		return fmt.Errorf("this server requires TLS: use https:// in the client's URL: %w", fs.ErrPermission)
+	}
+	if h.opts.Secret == nil {
+		if r.Header.Get("Origin") != "" {
+			return fmt.Errorf("the request has the header Origin, so a browser sent it: start the server with --secret-file: %w", fs.ErrPermission)
+		}
+		if ip := net.ParseIP(serving.HostOf(r.RemoteAddr)); !ip.IsLoopback() {
+			return fmt.Errorf("the request comes from another machine: start the server with --secret-file: %w", fs.ErrPermission)
+		}
+	}
+	return h.server.CheckSite(r, true)
+}
+
+// identifyInflux verifies the token of a request by a client of either version of InfluxDB's API.
+func (h *handler) identifyInflux(r *http.Request) (serving.Caller, error) {
+	token := r.URL.Query().Get("p")
+	if scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Token") {
+		token = value
+	} else if _, password, ok := r.BasicAuth(); ok {
+		token = password
+	}
+	return h.server.Bearer(r, token)
+}
+
+func (h *handler) writeLines(q *request) error {
+	v := q.URL.Query()
+	bucket := cmp.Or(v.Get("bucket"), v.Get("db"))
+	if err := errors.Join(checkNames(bucket), q.Caller.CheckAccess(serving.Admin, bucket)); err != nil {
+		return err
+	}
+	serving.Note(q.Ctx, bucket, "")
+	release, err := serving.AcquirePut(q.Ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	lines, err := q.readLines()
+	if err != nil {
+		return err
+	}
+	points, err := lineprotocol.Parse(lines, v.Get("precision"), time.Now(), func(n int64) error { return q.Charge(linesMemory(len(lines)) + n) })
+	if err != nil {
+		return lineProblem(err)
+	}
+	serving.Note(q.Ctx, bucket, "", points.Names()...)
+	if err := points.Put(q.Ctx, h.store, bucket); err != nil {
+		return lineProblem(err)
+	}
+	q.W.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// lineProblem converts an error about a line.
+func lineProblem(err error) error {
+	if e := (*lineprotocol.Error)(nil); errors.As(err, &e) {
+		return &problem{Status: http.StatusBadRequest, Text: e.Error(), Line: e.Line}
+	}
+	return err
+}
+
+// linesMemory returns the memory for reading n bytes into a buffer that grows, and for the text in the points.
+func linesMemory(n int) int64 { return 4 * int64(n) }
+
+// readLines reads the body, and unpacks it if it is compressed.
+func (q *request) readLines() ([]byte, error) {
+	body := http.MaxBytesReader(q.W, q.Body, lineprotocol.MaxBody)
+	encoding := q.Header.Get("Content-Encoding")
+	switch encoding {
+	case "", "identity":
+	case "gzip":
+		unpacked, err := gzip.NewReader(body)
+		if err != nil {
+			return nil, gzipProblem(err)
+		}
+		body = http.MaxBytesReader(q.W, unpacked, lineprotocol.MaxBody)
+	default:
+		return nil, &problem{Status: http.StatusUnsupportedMediaType, Text: fmt.Sprintf("Content-Encoding is %.40q: it must be gzip or identity", encoding)}
+	}
+	const step = 256 << 10 // memory is reserved before each step
+	var lines bytes.Buffer
+	for {
+		if err := q.Charge(linesMemory(lines.Len() + step)); err != nil {
+			return nil, err
+		}
+		_, err := io.CopyN(&lines, body, step)
+		switch {
+		case err == io.EOF: //nolint:errorlint // CopyN does not wrap io.EOF
+			return lines.Bytes(), nil
+		case err != nil && encoding == "gzip":
+			return nil, gzipProblem(err)
+		case err != nil:
+			return nil, err
+		}
+	}
+}
+
+// gzipProblem converts an error of reading a compressed body, unless it is about the request and not about its bytes.
+func gzipProblem(err error) error {
+	if status.Code(err) != codes.Unknown || errors.As(err, new(*http.MaxBytesError)) {
+		return err
+	}
+	return invalid("the body is not valid gzip: %v", err)
+}
+
+// influxCodes are InfluxDB's names of errors.
+var influxCodes = map[int]string{
+	http.StatusBadRequest: "invalid", http.StatusUnauthorized: "unauthorized", http.StatusForbidden: "forbidden", http.StatusNotFound: "not found",
+	http.StatusMethodNotAllowed: "method not allowed", http.StatusRequestEntityTooLarge: "request too large",
+	http.StatusUnsupportedMediaType: "unsupported media type", http.StatusTooManyRequests: "too many requests", http.StatusServiceUnavailable: "unavailable",
+}
+
+// failInflux answers with an error as both versions of InfluxDB's API have it.
+func (h *handler) failInflux(w http.ResponseWriter, err error) {
+	p := h.publicProblem(err)
+	if p.Status == http.StatusConflict {
+		p.Status = http.StatusServiceUnavailable // clients repeat a write only after 429 and more
+	}
+	if slices.Contains([]int{http.StatusTooManyRequests, http.StatusServiceUnavailable}, p.Status) {
+		w.Header().Set("Retry-After", "1")
+	}
+	text := struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Error   string `json:"error"` // in version 1
+		Line    int    `json:"line,omitempty"`
+	}{cmp.Or(influxCodes[p.Status], "internal error"), p.Text, p.Text, p.Line}
+	serving.WriteJSON(w, h.opts.IdleTimeout, p.Status, text, "")
+}

@@ -1,0 +1,246 @@
+package page
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/faces/lineprotocol"
+)
+
+// write sends lines as a client of InfluxDB does, with headers "Name: value", and checks the answer like expect.
+func (s *testServer) write(query, lines string, status int, headers []string, words ...string) *http.Response {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+query, strings.NewReader(lines))
+	must(s.t, err)
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
+	a, text := s.do(r)
+	s.expect(a, text, status, words...)
+	return a
+}
+
+// csv returns a table as CSV without its last newline.
+func (s *testServer) csv(bucket, table string) string {
+	s.t.Helper()
+	a, text := s.get("/api/download?format=csv&bucket=" + bucket + "&table=" + table)
+	s.expect(a, text, 200)
+	return strings.TrimSuffix(text, "\n")
+}
+
+func TestWriteLines(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.write("/api/v2/write?org=ignored&bucket=B&precision=s", "cpu,host=a usage=0.5,n=3i 100\n# comment\n\ncpu,host=b up=true 50\n", 204, nil)
+	s.write("/write?db=B&precision=ms&u=x", `cpu,zone=z note="two\"s",big=18446744073709551615u 150000`, 204, nil)
+	want := `time,host,usage,n,up,zone,note,big
+1970-01-01T00:00:50Z,b,,,true,,,
+1970-01-01T00:01:40Z,a,0.5,3,,,,
+1970-01-01T00:02:30Z,,,,,z,"two""s",18446744073709551615`
+	if got := s.csv("B", "cpu"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	s.wantGet("/api/table?bucket=B&table=cpu", 200, `"time":"time"`, `"evolution":"add_only"`)
+	s.write("/write", "m v=1 1", 204, nil) // without a bucket
+	if got := s.csv("", "m"); got != "time,v\n1970-01-01T00:00:00.000000001Z,1" {
+		t.Errorf("a time in nanoseconds: got %q", got)
+	}
+	s.write("/write", "", 204, nil)
+}
+
+// TestWriteLinesAtOnce checks that a body of several measurements is stored whole or not at all.
+func TestWriteLinesAtOnce(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.write("/write", "a v=1 1\nb v=2 2\na v=3 3", 204, nil)
+	s.write("/write", "a v=4 4\nb v=5i 5", 400, nil, `line 2: measurement \"b\", field \"v\"`, `"line":2`, `"code":"invalid"`)
+	if a, b := s.csv("", "a"), s.csv("", "b"); strings.Count(a, "\n") != 2 || strings.Count(b, "\n") != 1 {
+		t.Errorf("after a refused body: got\n%s\n%s", a, b)
+	}
+}
+
+func TestWriteLinesErrors(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.write("/write", "m,host=a v=1,text=\"x\ny\" 1\n", 204, nil)
+	for body, want := range map[string]string{
+		"m v=1 1\nm v=\"text\" 2":                   `line 2: measurement \"m\", field \"v\": the value is of type string, but line 1 has type float`,
+		"# x\nm,host=b text=\"x\ny\" 1\nm v=1i 2\n": `line 4: measurement \"m\", field \"v\": `,
+		"m v=1 1\nm,host= v=1 1":                    `line 2: column 8: expected tag value`,
+		"m v=1 1\nm,v=tag u=1 1":                    `line 2: measurement \"m\": \"v\" is both a tag and a field`,
+		"m v=1,v=2 1":                               `line 1: measurement \"m\": field \"v\" occurs twice`,
+		"m,a=1,a=2 v=1":                             `line 1: measurement \"m\": tag \"a\" occurs twice`,
+		"m time=1 1":                                `line 1: measurement \"m\": field \"time\" is called time`,
+		"m v=1 12345678901234567890":                `line 1: the timestamp \"12345678901234567890\" is not a whole number of 64 bits`,
+		"m v=1e999":                                 `line 1: column 5: cannot parse value for field key \"v\"`,
+		"m v=1 1\n\xff v=1":                         `line 2: column 1: invalid utf-8`,
+		"m v=1\x00":                                 `line 1: `,
+		"m":                                         `line 1: column 2: empty tag name`,
+		"m v=\"x":                                   `line 1: column 5: expected closing quote`,
+		strings.Repeat("n", 256) + " v=1 1":         `name`,
+		strings.Repeat("m v=1 1\n", 5) + "m v=1 now!": `line 6: column 7: invalid timestamp`,
+	} {
+		s.write("/write", body, 400, nil, want, `"code":"invalid"`)
+	}
+	s.write("/write?precision=d", "m v=1 1", 400, nil, `precision is \"d\": it must be ns, us, ms, s, m or h`)
+	s.write("/write?precision=h", "m v=1 9000000000", 400, nil, "line 1: the timestamp 9000000000 does not fit", "precision=")
+	s.write("/write?precision=s", "late v=1 1", 204, nil)
+	s.write("/write", "late v=1 1", 400, nil, `line 1: measurement \"late\": the time 1 ns is not a whole number of us`)
+	s.write("/write", "late v=1", 204, nil) // the server's time fits the column
+	s.write("/write?bucket="+strings.Repeat("b", 256), "m v=1 1", 400, nil, "invalid name")
+	if got := s.csv("", "m"); strings.Count(got, "\n") != 2 {
+		t.Errorf("after refused bodies: got\n%s", got)
+	}
+	w := httptest.NewRecorder()
+	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if strings.Contains(w.Body.String(), `code="Internal",method="http-write"`) || !strings.Contains(w.Body.String(), `code="InvalidArgument",method="http-write"`) {
+		t.Error("the metrics do not count bad lines as InvalidArgument")
+	}
+	a, text := s.get("/write")
+	s.expect(a, text, 405, `"code":"method not allowed"`)
+}
+
+// TestWriteLinesBounded checks that a small body cannot make the server use much memory.
+func TestWriteLinesBounded(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	var fields, measurements, wide strings.Builder
+	for i := range 50_000 {
+		fmt.Fprintf(&fields, "m f%d=1\n", i)
+		fmt.Fprintf(&measurements, "m%d f=1\n", i)
+		fmt.Fprintf(&wide, "wide%s f=1\n", ",t=x"[:4*(i%2)])
+	}
+	s.write("/write", fields.String(), 400, nil, "more than 4194304 values")
+	s.write("/write", measurements.String(), 400, nil, "line 1001: the body has more than 1000 measurements")
+	s.write("/write", strings.Repeat("m f=1\n", 2_200_000), 400, nil, "more than 4194304 values")
+	s.putQuery("", "wide", "SELECT "+strings.Join(columnList(200), ", "))
+	s.write("/write", wide.String(), 400, nil, "the table has 200 columns that the 50000 points lack")
+	s.write("/write", strings.Repeat("#", lineprotocol.MaxBody+1), 413, nil, "larger than 33554432 bytes", `"code":"request too large"`)
+	bomb := packed(t, strings.Repeat("#", lineprotocol.MaxBody+1))
+	s.write("/write", bomb, 413, []string{"Content-Encoding: gzip"}, "larger than 33554432 bytes")
+}
+
+func columnList(n int) (all []string) {
+	for i := range n {
+		all = append(all, fmt.Sprintf("%d AS c%d", i, i))
+	}
+	return all
+}
+
+func packed(t *testing.T, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte(text))
+	must(t, err)
+	must(t, w.Close())
+	return b.String()
+}
+
+func TestWriteLinesGzip(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	body := packed(t, "m v=1 1\nm v=2 2\n")
+	s.write("/api/v2/write", body, 204, []string{"Content-Encoding: gzip"})
+	s.write("/api/v2/write", body[:len(body)-9], 400, []string{"Content-Encoding: gzip"}, "not valid gzip")
+	s.write("/api/v2/write", "m v=3 3", 400, []string{"Content-Encoding: gzip"}, "not valid gzip")
+	s.write("/api/v2/write", body, 415, []string{"Content-Encoding: br"}, `Content-Encoding is \"br\"`, `"code":"unsupported media type"`)
+	if got := s.csv("", "m"); strings.Count(got, "\n") != 2 {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+func TestWriteLinesTokens(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret})
+	const line = "m v=1 1"
+	admin, reader, limited := s.withToken(flightd.Admin), s.withToken(flightd.Read), s.withToken(flightd.Admin, "B")
+	for _, authorization := range []string{"Token " + admin.token, "token " + admin.token, "Bearer " + admin.token} {
+		s.write("/api/v2/write", line, 204, []string{"Authorization: " + authorization})
+	}
+	s.write("/write?u=anyone&p="+admin.token, line, 204, nil)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(line))
+	must(t, err)
+	r.SetBasicAuth("anyone", admin.token)
+	a, text := s.do(r)
+	s.expect(a, text, 204)
+	for _, headers := range [][]string{nil, {"Authorization: Token x"}, {"Cookie: partd-token=" + admin.token}} {
+		s.write("/write", line, 401, headers, `"code":"unauthorized"`)
+	}
+	s.write("/write", line, 403, []string{"Authorization: Token " + reader.token}, "allows reading only", `"code":"forbidden"`)
+	s.write("/write?db=B", line, 204, []string{"Authorization: Token " + limited.token})
+	s.write("/write?db=C", line, 403, []string{"Authorization: Token " + limited.token}, `does not cover bucket \"C\"`)
+	s.write("/write", line, 403, []string{"Authorization: Token " + admin.token, "Sec-Fetch-Site: cross-site"}, "another site")
+	if got := admin.csv("", "m"); strings.Count(got, "\n") != 5 {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// TestWriteLinesOtherMachines checks that a server without a secret takes lines only from programs of the same machine.
+func TestWriteLinesOtherMachines(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.write("/write", "m v=1 1", 403, []string{"Origin: " + s.url}, "the header Origin")
+	s.write("/write", "m v=1 1", 403, []string{"Host: x", "Sec-Fetch-Site: cross-site"}, "another site")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/write", strings.NewReader("m v=1 1"))
+	must(t, err)
+	r.RemoteAddr = "192.0.2.7:1234"
+	h := Handler(s.server.Core, s.store, Options{})
+	a := httptest.NewRecorder()
+	h.ServeHTTP(a, r)
+	if a.Code != 403 || !strings.Contains(a.Body.String(), "another machine") {
+		t.Errorf("from another machine: got %d %s", a.Code, a.Body)
+	}
+	s.wantGet("/api/table?table=m", 404)
+}
+
+// TestWriteLinesColumns checks writes into a table that was created otherwise, by its settings.
+func TestWriteLinesColumns(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	s.putQuery("", "known", "SELECT TIMESTAMP '2026-01-01' AS time, 'a' AS host, 1.5::DOUBLE AS v, [1] AS list")
+	s.write("/write?precision=s", "known,host=b v=2 1", 204, nil)
+	s.write("/write?precision=s", "known,host=b other=2 1", 400, nil, `line 1: measurement \"known\", field \"other\"`)
+	settings := tables.Settings{Time: "time", Keys: []string{"host"}, OnDuplicate: tables.KeepLast}
+	must(t, s.store.Bucket("").Table("known").SetSettings(t.Context(), settings))
+	for range 2 { // a client that repeats a batch
+		s.write("/write?precision=s", "known,host=b v=3 1\nknown,host=c v=4 1", 204, nil)
+	}
+	s.write("/write?precision=s", "known v=5 1", 400, nil, "host")
+	want := "time,host,v,list\n1970-01-01T00:00:01,b,3,\n1970-01-01T00:00:01,c,4,\n2026-01-01T00:00:00,a,1.5,[1]"
+	if got := s.csv("", "known"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestWriteLinesConcurrently checks writers that add columns to the same new tables at the same time.
+func TestWriteLinesConcurrently(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	const writers, writes = 4, 5
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := range writes {
+				s.write("/write", fmt.Sprintf("m f%d_%d=1 1\nn f%d_%d=1 1", w, i, w, i), 204, nil)
+				s.write("/write", fmt.Sprintf("m f%d=1 1", w), 204, nil)
+			}
+		})
+	}
+	all.Wait()
+	lines := strings.Split(s.csv("", "m"), "\n")
+	if columns := strings.Count(lines[0], ",") + 1; columns != 1+writers*(writes+1) || len(lines) != 1+2*writers*writes {
+		t.Errorf("got %d columns and %d lines, want %d and %d", columns, len(lines), 1+writers*(writes+1), 1+2*writers*writes)
+	}
+}
+
+func TestInfluxHealth(t *testing.T) {
+	s := serve(t, flightd.Options{Secret: secret, Version: "1.2.3"})
+	a, _ := s.wantGet("/ping", 204)
+	if v := a.Header.Get("X-Influxdb-Version"); v != "partd-tables 1.2.3" {
+		t.Errorf("X-Influxdb-Version = %q", v)
+	}
+	s.wantGet("/health", 200, `"status":"pass"`, `"name":"partd-tables"`)
+	s.server.Deadline.Store(1)
+	s.wantGet("/health", 503, `"status":"fail"`, "stopping")
+}
