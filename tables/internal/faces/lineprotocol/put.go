@@ -51,15 +51,16 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket string) er
 		switch {
 		case isMismatch && attempt > 1 && sameSchemas(stored, last):
 			return p.explain(err, mismatch)
-		case isMismatch && attempt < maxAttempts, errors.Is(err, tables.ErrConflict) && attempt < maxAttempts:
-			last = stored // others may have added columns, or created the table
-			select {
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			case <-time.After(rand.N(time.Duration(attempt) * conflictDelay)):
-			}
-		default:
+		case !isMismatch && !errors.Is(err, tables.ErrConflict):
 			return err
+		case attempt == maxAttempts:
+			return fmt.Errorf("%w: others kept changing the columns: %w", tables.ErrConflict, err)
+		}
+		last = stored // others may have added columns, or created the table
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(rand.N(time.Duration(attempt) * conflictDelay)):
 		}
 	}
 }
