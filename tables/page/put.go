@@ -43,7 +43,7 @@ func (h *handler) put(q *request) error {
 	if err != nil {
 		return err
 	}
-	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), Sep: p.Get("sep")}
+	input := &formats.Input{Name: "the body", Format: formats.Format(p.Get("format")), TextOptions: formats.TextOptions{Sep: p.Get("sep")}}
 	if !slices.Contains(formats.ReadableNames, string(input.Format)) {
 		return invalid("format is %.40q: it must be one of %q", input.Format, formats.ReadableNames)
 	}

@@ -23,6 +23,7 @@ type inputFlags struct {
 	noHeader, skipBad     *bool
 	rowNames              *bool
 	where, columns        *string
+	ragged                *records.Ragged
 	asJSON, quiet         *bool
 	memory                *cliutil.Size
 	threads               *int
@@ -38,6 +39,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		rowNames:    fs.Bool("row-names", false, "name the first column row_names if the header of a csv or tsv file has one name too few, as in files written by R"),
 		where:       fs.String("where", "", "read only records for which this `CONDITION` is true, such as \"size > 9 and kind != 'x'\""),
 		columns:     fs.String("columns", "", "write these `COLUMNS`, in this order, separated by commas"),
+		ragged:      new(records.Ragged),
 		skipBad:     fs.Bool("skip-bad", false, "skip and count bad records"),
 		memory:      memoryFlag(fs),
 		threads:     fs.Int("threads", runtime.GOMAXPROCS(0), "use `N` threads"),
@@ -46,6 +48,8 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 		asJSON:      jsonFlag(cmd, jsonUsage),
 		manyFormats: manyFormats,
 	}
+	fs.VarPF(f.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
+	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
 	return f
@@ -69,7 +73,7 @@ func (f *inputFlags) showsProgress(a *app) bool {
 // layout determines the layout of files from the flags and the file extensions. It ignores
 // extensions for compression, such as .gz.
 func (f *inputFlags) layout(files []string) (records.Layout, error) {
-	l := records.Layout{NoHeader: *f.noHeader, RowNames: *f.rowNames}
+	l := records.Layout{NoHeader: *f.noHeader, RowNames: *f.rowNames, Ragged: *f.ragged}
 	var err error
 	l.Sep, err = parseSeparator("sep", *f.sep)
 	if err != nil {
@@ -105,6 +109,9 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	if l.NoHeader && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, cliutil.Usagef("--no-header is only for csv and tsv: %s never has a header", l.Format)
 	}
+	if l.Ragged != records.RefuseRagged && (l.Format == records.JSONL || l.Format == records.Text) {
+		return l, cliutil.Usagef("--ragged is only for csv and tsv: records of %s can have any number of fields", l.Format)
+	}
 	if l.RowNames && !l.HasHeader() {
 		return l, cliutil.Usagef("--row-names is only for csv and tsv with a header")
 	}
@@ -121,6 +128,9 @@ func (f *inputFlags) joinLayouts(files []string) (left, right records.Layout, er
 		named[i] = records.FormatOf(zfile.TrimName(file))
 	}
 	for i := range files {
+		if named[i] == records.JSONL && named[1-i] != records.JSONL {
+			both[i].ragged = new(records.Ragged)
+		}
 		if named[i] == records.Text || named[1-i] != records.Text || *f.format == "" {
 			continue
 		}

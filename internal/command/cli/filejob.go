@@ -114,6 +114,9 @@ func (s *fileSummary) write() error {
 		writeNotes(s.app.err, s.Notes)
 	}
 	if !*s.out.stats && !*s.in.asJSON {
+		if text := s.Tally.Mended.String(); text != "" && !*s.in.quiet {
+			fmt.Fprintln(s.app.err, "partd:", text)
+		}
 		if s.Tally.FirstBadErr == nil || *s.in.quiet {
 			return nil
 		}

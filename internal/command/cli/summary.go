@@ -26,6 +26,8 @@ type summaryRecord struct {
 	BlankLines    int64       `json:"blank_lines"`
 	BadRecords    int64       `json:"bad_records"`
 	Filtered      int64       `json:"filtered_records,omitempty"`
+	Filled        int64       `json:"filled_records,omitempty"`
+	Cut           int64       `json:"cut_records,omitempty"`
 	AddedNewlines int64       `json:"added_newlines"`
 	Seconds       float64     `json:"seconds"`
 	Proof         string      `json:"proof,omitempty"`
@@ -50,6 +52,8 @@ func (j *shuffleRun) summary() error {
 		BlankLines:    t.BlankLines,
 		BadRecords:    t.BadRecords,
 		Filtered:      t.Dropped,
+		Filled:        t.Mended.Filled,
+		Cut:           t.Mended.Cut,
 		AddedNewlines: t.AddedNewlines,
 		Seconds:       j.seconds,
 		Proof:         j.checksumProof.result,
@@ -79,6 +83,9 @@ func (j *shuffleRun) writeSummary(w io.Writer) {
 	}
 	if t.FirstBadErr != nil {
 		fmt.Fprintf(w, "          first bad record: %v\n", t.FirstBadErr)
+	}
+	if text := t.Mended.String(); text != "" {
+		fmt.Fprintf(w, "ragged    %s\n", text)
 	}
 	if t.AddedNewlines > 0 {
 		fmt.Fprintf(w, "added     newline at the end of %s\n", textfmt.Plural(t.AddedNewlines, "file"))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -107,12 +108,12 @@ func FlagError(cmd *cobra.Command, err error) error {
 // valueError returns an error that says what a flag's value must be. For most types, it returns
 // err.
 func valueError(f *pflag.Flag, value string, err error) error {
-	switch f.Value.Type() {
-	case "bool":
+	switch kind := f.Value.Type(); {
+	case kind == "bool" && errors.Is(err, strconv.ErrSyntax): // other flags of this type also accept other words
 		return fmt.Errorf("%q is not true or false", value)
-	case "int":
+	case kind == "int":
 		return fmt.Errorf("%q is not a whole number", value)
-	case "duration":
+	case kind == "duration":
 		return fmt.Errorf("%q is not a duration such as 10s or 2m", value)
 	}
 	return err

@@ -140,6 +140,12 @@ func Run(ctx context.Context, o *Options, e Engine) (_ *Result, err error) {
 	if j.Tally.Dropped > 0 {
 		j.Report("filtered_records", "filtered", j.Tally.Dropped)
 	}
+	if j.Tally.Mended.Filled > 0 {
+		j.Report("filled_records", "filled", j.Tally.Mended.Filled)
+	}
+	if j.Tally.Mended.Cut > 0 {
+		j.Report("cut_records", "cut", j.Tally.Mended.Cut)
+	}
 	return &j.Result, nil
 }
 

@@ -58,6 +58,9 @@ func (b *Block) Next() bool {
 		n := int64(len(s.Record))
 		if kind == Data {
 			b.Record, b.Fields, b.Unquoted = s.Record, s.Values, s.Bare
+			if s.Whole != nil {
+				b.Record = s.Whole
+			}
 			kind = b.selectRecord()
 		}
 		switch kind {
@@ -146,6 +149,7 @@ func (b *Block) end(err error) *result {
 		seq: b.Seq, inputPosition: b.inputPosition, lines: b.splitter.lines,
 		tally: b.tally, bad: b.bad, badLine: b.badLine, err: err,
 	}
+	r.tally.Mended = b.splitter.Mended
 	if b.Seq == 0 || b.blockOrder.needsFirst() {
 		r.tally.FirstRecord = bytes.Clone(b.first)
 	}

@@ -33,6 +33,7 @@ func (s *Splitter) nextQuoted() Kind {
 		i, fieldCount int  // index in data; number of fields before it
 		newlineIndex  = -1 // index of the next newline; unknown if less than i
 		lines         = int64(1)
+		keptEnd       int // end of the last field to keep
 	)
 	if pending == nil && s.fieldCount != 0 && s.resolveFields() {
 		pending = s.requested
@@ -74,6 +75,9 @@ func (s *Splitter) nextQuoted() Kind {
 			problem = errAfterQuote
 		}
 		i = end + 1
+		if fieldCount < s.fieldCount {
+			keptEnd = end
+		}
 		if s.atHeader {
 			if doubled {
 				field = s.unquote(field)
@@ -110,6 +114,18 @@ func (s *Splitter) nextQuoted() Kind {
 		// The number of fields, which was unknown, is now known: split the record again.
 		s.fieldCount, s.pos, s.lines = fieldCount, start, s.Line-1
 		return s.nextQuoted()
+	}
+	if s.mends(fieldCount) {
+		if !s.mend(fieldCount, min(keptEnd, lineEnd(s.Record))) {
+			return Broken
+		}
+		for _, p := range pending {
+			s.Values[p.slot] = s.Record[:0]
+			if s.allFields {
+				s.Quoted[p.slot] = false
+			}
+		}
+		fieldCount = s.fieldCount
 	}
 	if fieldCount != s.fieldCount && !s.setCount(fieldCount) {
 		return Bad

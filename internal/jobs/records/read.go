@@ -51,6 +51,7 @@ type Tally struct {
 	RecordBytes   int64
 	Dropped       int64   // records that the selector dropped
 	DroppedBytes  int64   // input bytes that the selector dropped minus bytes that it added
+	Mended        Mended  // records that Layout.Ragged changed, also if the selector dropped them
 	FirstRecord   []byte  // JSON lines: the first valid record
 	Absent        []Field // JSON lines: requested fields that no record has
 	AddedNewlines int64   // newlines that were missing at the end of files
@@ -64,6 +65,7 @@ func (t *Tally) Accounted() bool {
 // Add adds the counts of o to t. If t has no FirstBadErr, Add also copies the FirstBadErr of o.
 func (t *Tally) Add(o *Tally) {
 	t.FirstBadErr = cmp.Or(t.FirstBadErr, o.FirstBadErr)
+	t.Mended.Add(o.Mended)
 	t.ReadBytes += o.ReadBytes
 	t.HeaderBytes += o.HeaderBytes
 	t.BlankLines += o.BlankLines
@@ -109,7 +111,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 			fields = slices.Concat(fields, selector.Fields)
 		}
 		splitters[w] = NewSplitter(cfg.Layout, fields, cfg.Columns)
-		splitters[w].allFields = cfg.AllFields
+		splitters[w].allFields, splitters[w].maxFilled = cfg.AllFields, max(cfg.MaxRecord/4, 1)
 		if selector != nil {
 			splitters[w].lateFields = len(cfg.Fields)
 		}

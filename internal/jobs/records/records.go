@@ -58,6 +58,7 @@ type Layout struct {
 	Format   Format
 	NoHeader bool   // CSV and TSV: the first record is data
 	Sep      string // separator; "" means a comma for CSV and white space for text
+	Ragged   Ragged // CSV and TSV: what happens to records with more or fewer fields than the header
 	RowNames bool   // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
 }
 

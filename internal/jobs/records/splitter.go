@@ -25,6 +25,8 @@ const (
 // Splitter splits data into records and their fields. Its results are valid until the next Feed.
 type Splitter struct {
 	Record  []byte   // the record with its line ending, for Data, Header, Blank and Bad
+	Whole   []byte   // for Data: the record after Layout.Ragged has changed it; nil if it is unchanged
+	Mended  Mended   // number of changed records since the last Feed
 	Values  [][]byte // for Data: the requested fields, in the order of the request; nil for a missing optional field
 	Bare    []bool   // for Data in JSON lines: true for each value that is not a string
 	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: true for each quoted value
@@ -56,6 +58,9 @@ type Splitter struct {
 	atHeader bool   // the next record is the header
 	quote    int    // index in buf of the next quote; unknown if less than pos
 	arena    []byte // memory for decoded values
+
+	filledBytes int // bytes added by mend since the last Feed
+	maxFilled   int // limit for filledBytes; 0 means none
 }
 
 type requestedField struct {
@@ -117,6 +122,7 @@ func (s *Splitter) Begin() {
 func (s *Splitter) Feed(data []byte, final bool) {
 	s.buf, s.pos, s.final, s.quote, s.arena = data, 0, final, -1, s.arena[:0]
 	s.ends.lineIndex = len(s.ends.lines) // discard the ends in the old data
+	s.Mended, s.filledBytes = Mended{}, 0
 }
 
 // Pos returns the number of bytes of the data that have been split.
@@ -162,7 +168,7 @@ func (s *Splitter) cutPart(part *where.Part, value []byte) ([]byte, error) {
 
 // split is like Next, without cutting parts.
 func (s *Splitter) split() Kind {
-	s.Line = s.lines + 1
+	s.Line, s.Whole = s.lines+1, nil
 	if s.requested != nil && !s.atHeader && s.nextPlain() {
 		return Data
 	}
@@ -207,6 +213,14 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 		return Header
 	}
 	n := bytes.Count(line, s.sep) + 1
+	if s.mends(n) {
+		var ok bool
+		line, ok = s.mendPlain(line, n)
+		if !ok {
+			return Broken
+		}
+		n = s.fieldCount
+	}
 	if n != s.fieldCount && !s.setCount(n) {
 		return Bad
 	}

@@ -29,6 +29,7 @@ type jobFlags struct {
 	memory   cliutil.Size
 	progress *string
 	json     *bool
+	text     *textFlags
 }
 
 const minJobMemory = 64 << 20
@@ -39,6 +40,7 @@ func newJobFlags(a *app, cmd *cobra.Command) *jobFlags {
 	f.json = cmd.Flags().Bool("json", false, "write the numbers of rows and files as JSON")
 	cmd.Flags().Var(&f.memory, "memory", "use about this `SIZE` of memory, 64MiB or more")
 	f.progress = cliutil.ProgressFlag(cmd)
+	f.text = newTextFlags(a, cmd)
 	cliutil.Complete(cmd, "from", formats.ReadableNames...)
 	return f
 }
@@ -108,6 +110,9 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 	}}
 	err = f(rows)
 	bar.Stop()
+	if err == nil {
+		b.text.report()
+	}
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		err = fmt.Errorf("temporary files are in %s: free some space there, or choose another disk: %w", tempDirs, err)
 	}
@@ -118,10 +123,11 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 func (b *jobFlags) openFiles(ctx context.Context, files []string, done *atomic.Int64) (array.RecordReader, error) {
 	return formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
 		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
-		if err == nil {
-			in.Count = func(n int) { done.Add(int64(n)) }
+		if err != nil {
+			return nil, err
 		}
-		return in, err
+		in.Count = func(n int) { done.Add(int64(n)) }
+		return in, b.text.apply(in)
 	})
 }
 

@@ -108,6 +108,7 @@ The help of get describes the EXPRESSION of --where.`,
 	from := cmd.Flags().String("from", "", "`FORMAT` of FILE: csv, tsv, jsonl, parquet or arrow (default: from its name)")
 	typesFile := cmd.Flags().String("like", "", "Arrow `FILE` with the types for columns of CSV and JSON lines")
 	cliutil.Complete(cmd, "from", formats.ReadableNames...)
+	text := newTextFlags(a, cmd)
 	where := cmd.Flags().String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := cmd.Flags().String("columns", "", "write only these `COLUMNS`, separated by commas")
 	out := outputFlags(a, cmd, "to-format")
@@ -128,6 +129,9 @@ The help of get describes the EXPRESSION of --where.`,
 			return err
 		}
 		defer input.File.Close() //nolint:errcheck // the file was only read
+		if err := text.apply(input); err != nil {
+			return err
+		}
 		if *typesFile != "" {
 			typesInput, _, err := a.openInput(*typesFile, "like", formats.Arrow)
 			if err != nil {
@@ -145,7 +149,11 @@ The help of get describes the EXPRESSION of --where.`,
 		if err == nil && (e != nil || names != nil) {
 			r, err = selectRows(ctx, r, e, names)
 		}
-		return out.write(ctx, r, err)
+		err = out.write(ctx, r, err)
+		if err == nil {
+			text.report()
+		}
+		return err
 	}
 	return cmd
 }

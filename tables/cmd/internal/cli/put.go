@@ -42,6 +42,7 @@ func newPut(a *app) *cobra.Command {
 	id := cmd.Flags().String("id", "", "`ID` of this put: a second put with the same ID changes nothing")
 	settings := settingsFlags(cmd)
 	format := formatFlag(cmd)
+	text := newTextFlags(a, cmd)
 	sep := cmd.Flags().String("sep", "", "csv: `BYTE` that separates fields; \\t is a tab (default: a comma)")
 	progressMode := cliutil.ProgressFlag(cmd)
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
@@ -61,6 +62,9 @@ func newPut(a *app) *cobra.Command {
 			return err
 		}
 		defer in.File.Close() //nolint:errcheck // the file was only read
+		if err := text.apply(in); err != nil {
+			return err
+		}
 		in.Sep = strings.ReplaceAll(*sep, `\t`, "\t")
 		var bytesRead atomic.Int64
 		in.Count = func(n int) { bytesRead.Add(int64(n)) }
@@ -93,6 +97,7 @@ func newPut(a *app) *cobra.Command {
 				return err
 			}
 			bar.Stop()
+			text.report()
 			_, err = fmt.Fprintf(a.err, "%s: %d rows put, version %d\n", displayName(args[0]), counted.Rows, v)
 			return err
 		})

@@ -136,6 +136,9 @@ func (c *csvRows) inferColumns(root *column) error {
 
 func (c *csvRows) add(to *fields) (size int, err error) {
 	if err := c.next(); err != nil {
+		if err == io.EOF && c.in.Mended != nil {
+			c.in.Mended.Add(c.split.Mended)
+		}
 		return 0, err
 	}
 	for i, text := range c.values() {

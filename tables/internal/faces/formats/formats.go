@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -27,6 +28,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -89,12 +91,33 @@ const (
 // arrowSchemaKey is the key in Parquet metadata under which Arrow's writers store the Arrow schema.
 const arrowSchemaKey = "ARROW:schema"
 
+// TextOptions say how to read CSV and TSV. Other formats ignore them, except Sep.
+type TextOptions struct {
+	Sep    string         // separator of CSV fields, a single byte; "" means a comma
+	Ragged records.Ragged // what happens to records with more or fewer fields than the header
+}
+
+// MendedCount counts the records that [TextOptions].Ragged changed, in one or more inputs.
+type MendedCount struct{ filled, cut atomic.Int64 }
+
+// Add adds counts.
+func (m *MendedCount) Add(counts records.Mended) {
+	m.filled.Add(counts.Filled)
+	m.cut.Add(counts.Cut)
+}
+
+// Total returns the counts of all inputs.
+func (m *MendedCount) Total() records.Mended {
+	return records.Mended{Filled: m.filled.Load(), Cut: m.cut.Load()}
+}
+
 // Input is a file to read.
 type Input struct {
 	Name   string // file name in errors
 	File   *os.File
 	Format Format
-	Sep    string // separator of CSV fields, a single byte; "" means a comma
+	TextOptions
+	Mended *MendedCount // counts the records that Ragged changed; nil means that they are not counted
 
 	// Known has columns whose types are not inferred, such as the target table's columns. It can be nil. Text formats
 	// use it, and so does Parquet for INT96 times.

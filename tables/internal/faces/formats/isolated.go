@@ -67,7 +67,7 @@ func (a *IsolatedReader) unreserve(n int64) {
 type task struct {
 	Name   string
 	Format Format
-	Sep    string
+	TextOptions
 	Known  []byte
 	Memory int64
 }
@@ -147,7 +147,7 @@ func (a *IsolatedReader) Read(ctx context.Context, in *Input) (array.RecordReade
 		p.Close()
 		a.unreserve(memory)
 	}
-	err = p.Send(task{in.Name, in.Format, in.Sep, worker.Schema(in.Known), memory})
+	err = p.Send(task{in.Name, in.Format, in.TextOptions, worker.Schema(in.Known), memory})
 	if err == nil {
 		r.batches, err = p.ReceiveBatches(memory)
 	}
@@ -221,7 +221,7 @@ func decode(c *worker.Conn) error {
 	}
 	var r array.RecordReader
 	if err == nil {
-		r, err = (&Input{Name: t.Name, Format: t.Format, Sep: t.Sep, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
+		r, err = (&Input{Name: t.Name, Format: t.Format, TextOptions: t.TextOptions, Known: known, IsUncompressed: true, File: worker.File()}).Read(context.Background())
 	}
 	if err != nil {
 		return c.Reply(nil, err)

@@ -1,0 +1,38 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+)
+
+// textFlags are the flags of commands that read CSV and TSV. They do not affect files in other formats.
+type textFlags struct {
+	a      *app
+	ragged records.Ragged
+	mended formats.MendedCount // of all inputs
+}
+
+func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
+	t := &textFlags{a: a}
+	cmd.Flags().VarPF(&t.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
+	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
+	return t
+}
+
+// apply sets the options of an input.
+func (t *textFlags) apply(in *formats.Input) (err error) {
+	in.Mended, in.Ragged = &t.mended, t.ragged
+	return nil
+}
+
+// report writes how many records --ragged changed, if any.
+func (t *textFlags) report() {
+	if text := t.mended.Total().String(); text != "" {
+		fmt.Fprintln(t.a.err, "partd-tables:", text)
+	}
+}

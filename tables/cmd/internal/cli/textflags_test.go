@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/internal/command/cliutil"
+)
+
+const (
+	raggedText   = "k,x,y\n1,\"a,b\",5\n2\n3,c\n\n4,d,6,7,8\n"
+	raggedFilled = "k,x,y\n1,\"a,b\",5\n2,,\n3,c,\n4,d,6\n"
+	raggedReport = "partd-tables: 2 short records filled with empty fields, 1 long record cut\n"
+)
+
+// TestRagged checks that each command that reads CSV fills short records, and cuts longer ones.
+func TestRagged(t *testing.T) {
+	dir := t.TempDir()
+	file := writeTemp(t, "a.csv", raggedText)
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(dir, "tables"))
+	out := filepath.Join(dir, "out.csv")
+	for _, test := range []struct {
+		args   []string
+		report string // after raggedReport
+	}{
+		{[]string{"put", "--ragged=cut", "t", file}, "t: 4 rows put, version 1\n"},
+		{[]string{"convert", "--ragged=cut", "-o", out, "--force", file}, ""},
+		{[]string{"sort", "--by", "k", "--ragged=cut", "-o", out, "--force", file}, "4 rows read, 4 written\n"},
+		{[]string{"split", "--by", "k", "--ragged=cut", "--to-format", "csv", "-o", filepath.Join(dir, "parts"), file}, "4 rows read and written, 4 files\n"},
+		{[]string{"each", "--by", "k", "--ragged=cut", "--sort-by", "k", "-o", out, "--force", "SELECT * FROM rows", "rows=" + file}, "4 rows of rows read, 4 rows written, 1 part\n"},
+	} {
+		stdout, stderr, code := command(t, "", test.args...)
+		if code != 0 || stdout != "" || stderr != raggedReport+test.report {
+			t.Errorf("%q: exit code %d, output %q, %q", test.args, code, stdout, stderr)
+		}
+		var got string
+		switch test.args[0] {
+		case "put":
+			got = mustRun(t, "", "get", "t")
+		case "split":
+			got = "k,x,y\n"
+			for _, text := range []string{"1", "2", "3", "4"} {
+				part, err := os.ReadFile(filepath.Join(dir, "parts", text+".csv"))
+				mustSucceed(t, err)
+				got += strings.TrimPrefix(string(part), "k,x,y\n")
+			}
+		default:
+			written, err := os.ReadFile(out)
+			mustSucceed(t, err)
+			got = string(written)
+		}
+		if got != raggedFilled {
+			t.Errorf("%q: got %q, want %q", test.args, got, raggedFilled)
+		}
+	}
+	if got := mustRun(t, raggedText, "convert", "--ragged=cut", "--where", "y is null", "--columns", "y,k", "--from", "csv", "-"); got != "y,k\n,2\n,3\n" {
+		t.Errorf("convert --where --columns: got %q", got)
+	}
+	if got := mustRun(t, "a\tb\n\"1\n2\t3\t4\n", "convert", "--ragged=cut", "--from", "tsv", "--to-format", "jsonl", "-"); got != "{\"a\":\"\\\"1\",\"b\":null}\n{\"a\":\"2\",\"b\":3}\n" {
+		t.Errorf("convert of TSV: got %q", got)
+	}
+	if _, stderr, code := command(t, "", "convert", "--ragged", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "a.csv, line 6: the record has 5 fields, but the header has 3") {
+		t.Errorf("convert --ragged: exit code %d, %q", code, stderr)
+	}
+	if _, stderr, code := command(t, "", "sort", "--by", "k", "--ragged=pad", file); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --ragged to fill short records, or --ragged=cut") {
+		t.Errorf("sort --ragged=pad: exit code %d, %q", code, stderr)
+	}
+}
