@@ -282,6 +282,15 @@ def test_files(tables, tmp_path):
     assert list(tables.get("a.csv").code) == ["007", "008", "9"]
     tables.put("a.csv", tmp_path / "a.csv", upsert=["code"])
     assert len(tables.get("a.csv")) == 3
+    (tmp_path / "nulls.csv").write_text('n,c\n1,NA\nNA,"NA"\n-,x\n')
+    tables.put("nulls", tmp_path / "nulls.csv", null=["NA", "-"])
+    assert tables.get("nulls", as_="arrow").to_pydict() == {"n": [1, None, None], "c": [None, "NA", "x"]}
+    tables.put("nulls", tmp_path / "nulls.csv", "replace", null="NA")
+    assert tables.get("nulls", as_="arrow").to_pydict() == {"n": ["1", None, "-"], "c": [None, "NA", "x"]}
+    with pytest.raises(ValueError, match="null is for a file, but data has type DataFrame"):
+        tables.put("nulls", frame, "replace", null="NA")
+    with pytest.raises(ValueError, match="no unquoted field can have this text"):
+        tables.put("nulls", tmp_path / "nulls.csv", "replace", null="a,b")
     with pytest.raises(FileNotFoundError):
         tables.put("none", tmp_path / "none.csv")
     with pytest.raises(ValueError, match="the name does not show the format"):

@@ -24,6 +24,7 @@ type inputFlags struct {
 	rowNames              *bool
 	where, columns        *string
 	ragged                *records.Ragged
+	values                *records.Values // nil if the command has no flags for it
 	asJSON, quiet         *bool
 	memory                *cliutil.Size
 	threads               *int
@@ -53,6 +54,12 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 	cliutil.Complete(cmd, "format", "csv", "tsv", "jsonl", "text")
 	completeFields(cmd, "columns", &f)
 	return f
+}
+
+// addValues adds the flags that say how values of CSV and TSV are written.
+func (f *inputFlags) addValues(cmd *cobra.Command) {
+	f.values = &records.Values{}
+	cmd.Flags().StringArrayVar(&f.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as missing values in --where, --agg and :n; repeat it for several")
 }
 
 // check returns an error if the flags are invalid. It does not read the files.
@@ -111,6 +118,12 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	}
 	if l.Ragged != records.RefuseRagged && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, cliutil.Usagef("--ragged is only for csv and tsv: records of %s can have any number of fields", l.Format)
+	}
+	if f.values != nil && len(f.values.Nulls) > 0 && (l.Format == records.CSV || l.Format == records.TSV) {
+		l.Values = f.values
+		if err := f.values.Check(string(l.Separator())); err != nil {
+			return l, cliutil.Usagef("%w", err)
+		}
 	}
 	if l.RowNames && !l.HasHeader() {
 		return l, cliutil.Usagef("--row-names is only for csv and tsv with a header")

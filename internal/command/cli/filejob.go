@@ -55,6 +55,7 @@ const fileArgument = "FILE (for standard input: - and --format)"
 func fileCommand(a *app, cmd *cobra.Command, out outputFlags, engine func() (filejobs.Engine, error)) *inputFlags {
 	cmd.Args = cliutil.CheckArgCount(1, -1, fileArgument)
 	in := newInputFlags(cmd, "write the summary of --stats as a JSON object; for rows as JSON, use --to-format jsonl", "")
+	in.addValues(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e, err := engine()
 		if err != nil {

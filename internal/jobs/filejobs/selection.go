@@ -77,7 +77,7 @@ func (s *Selection) setCondition(columns []string, text string, fail func(flag, 
 			fieldErr = fail("where", text, err)
 			return 0, fieldErr
 		}
-		f.Optional, f.Nested = true, n.Op == where.Null
+		f.Optional, f.Nested, f.Null = true, n.Op == where.Null, true
 		if i := slices.Index(s.fields, f); i >= 0 {
 			return i, nil
 		}

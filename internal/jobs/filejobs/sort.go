@@ -73,7 +73,7 @@ func (s *sortEngine) Plan(j *Job) error {
 			}
 			return j.Inputs.FieldError("by", text, j.From, err)
 		}
-		f.Optional = true
+		f.Optional, f.Null = true, order.Numeric
 		order.Desc = order.Desc || s.descending && !order.Asc
 		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, name.text)
 		s.spellings = append(s.spellings, text)

@@ -118,7 +118,7 @@ func (g *engine) addValueColumn(field string, isQuoted bool, text string) (int, 
 	if err != nil {
 		return -1, g.job.Inputs.FieldError("agg", text, g.job.From, err)
 	}
-	f.Optional = true
+	f.Optional, f.Null = true, true
 	column := slices.Index(g.fields[g.keyCount:], f)
 	if column < 0 {
 		column = len(g.fields) - g.keyCount

@@ -106,6 +106,7 @@ func (s *Splitter) nextColumns(c *Columns, n, limit int) int {
 			}
 		}
 	}
+	s.readColumns(c, n, k)
 	s.pos = e.base + int(ends[len(ends)-1]) + 1
 	s.lines += int64(k)
 	e.lineIndex += k

@@ -90,7 +90,7 @@ func (s *Splitter) nextQuoted() Kind {
 				value, doubled = s.unquote(field), false
 			}
 			s.Values[pending[0].slot] = value
-			if s.allFields {
+			if s.Quoted != nil {
 				s.Quoted[pending[0].slot] = quoted
 			}
 		}
@@ -121,7 +121,7 @@ func (s *Splitter) nextQuoted() Kind {
 		}
 		for _, p := range pending {
 			s.Values[p.slot] = s.Record[:0]
-			if s.allFields {
+			if s.Quoted != nil {
 				s.Quoted[p.slot] = false
 			}
 		}
@@ -133,7 +133,7 @@ func (s *Splitter) nextQuoted() Kind {
 	if s.requested == nil {
 		return s.missingField(fieldCount)
 	}
-	return Data
+	return s.readValues(true)
 }
 
 var newline = []byte{'\n'}

@@ -56,10 +56,11 @@ func FormatOf(name string) Format {
 // Layout describes how to split a file.
 type Layout struct {
 	Format   Format
-	NoHeader bool   // CSV and TSV: the first record is data
-	Sep      string // separator; "" means a comma for CSV and white space for text
-	Ragged   Ragged // CSV and TSV: what happens to records with more or fewer fields than the header
-	RowNames bool   // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
+	NoHeader bool    // CSV and TSV: the first record is data
+	Sep      string  // separator; "" means a comma for CSV and white space for text
+	Ragged   Ragged  // CSV and TSV: what happens to records with more or fewer fields than the header
+	Values   *Values // CSV and TSV: which texts stand for values; nil reads fields as they are
+	RowNames bool    // CSV and TSV: the header lacks a name for the first column, which becomes RowNamesColumn
 }
 
 // RowNamesColumn is the name of the first column if the header has none.

@@ -29,7 +29,7 @@ type Splitter struct {
 	Mended  Mended   // number of changed records since the last Feed
 	Values  [][]byte // for Data: the requested fields, in the order of the request; nil for a missing optional field
 	Bare    []bool   // for Data in JSON lines: true for each value that is not a string
-	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested: true for each quoted value
+	Quoted  []bool   // for Data in CSV records with a quote, if all fields are requested or Layout.Values is set: true for each quoted value
 	Columns []string // for Header: the column names
 	Line    int64    // number of the record's first line, from 1
 	Err     error    // for Bad and Broken: the reason
@@ -37,6 +37,8 @@ type Splitter struct {
 	layout Layout
 	fields []Field
 	parts  []int // indexes of fields that are parts
+	// readFields has the indexes of fields that are read as Layout.Values says.
+	readFields []int
 	// partsChange is true if a part, such as lower(x), can have characters that are not in the data.
 	partsChange bool
 	seenFields  []bool           // JSON lines: true for each field that was in a record, even as null
@@ -87,6 +89,9 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 		s.byName = indexFields(fields)
 	}
 	for i, f := range fields {
+		if f.Null && layout.Values != nil {
+			s.readFields = append(s.readFields, i)
+		}
 		if f.Part != nil {
 			s.parts = append(s.parts, i)
 			s.partsChange = s.partsChange || f.Part.Changes()
@@ -170,7 +175,7 @@ func (s *Splitter) cutPart(part *where.Part, value []byte) ([]byte, error) {
 func (s *Splitter) split() Kind {
 	s.Line, s.Whole = s.lines+1, nil
 	if s.requested != nil && !s.atHeader && s.nextPlain() {
-		return Data
+		return s.readValues(false)
 	}
 	n := bytes.IndexByte(s.buf[s.pos:], '\n') + 1
 	end := s.pos + n
@@ -243,7 +248,7 @@ func (s *Splitter) splitPlain(line []byte) Kind {
 			start, k = start+len(f)+1, k+1
 		}
 	}
-	return Data
+	return s.readValues(false)
 }
 
 // resolveFields sets s.requested. It returns false if a requested field does not exist. s.fieldCount
@@ -269,7 +274,10 @@ func (s *Splitter) resolveFields() bool {
 		for i := range s.fieldCount {
 			s.requested = append(s.requested, requestedField{i, i})
 		}
-		s.Values, s.Quoted = newFields(s.fieldCount+len(s.fields)), newFlags(s.fieldCount+len(s.fields))
+		s.Values = newFields(s.fieldCount + len(s.fields))
+	}
+	if s.allFields || s.readFields != nil {
+		s.Quoted = newFlags(len(s.Values))
 	}
 	slices.SortFunc(s.requested, func(a, b requestedField) int { return a.index - b.index })
 	return true

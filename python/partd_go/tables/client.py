@@ -147,6 +147,7 @@ class Tables(Operations, Shown):
         upsert: str | Sequence[str] | None = None,
         null_keys: bool = False,
         missing: Missing = "warn",
+        null: str | Sequence[str] = (),
         timeout: float | None = None,
     ) -> int:
         """Writes rows to a table, and creates the table if necessary. Either all rows appear, or none does. Returns the
@@ -165,12 +166,17 @@ class Tables(Operations, Shown):
         metadata and settings are for a new table, such as settings={"time": "when", "on_duplicate": "keep_last"}.
         Columns that appended rows lack become null; missing says whether to "warn" about this, to raise an error
         ("error"), or to "ignore" it.
+
+        null lists texts, such as ["NA"], that are null in a CSV or TSV file unless they are quoted.
         """
         arguments.text(name, "name")
         if mode not in MODES:
             raise Misuse(f"mode is {mode!r}: pass one of {', '.join(MODES)}")
         if missing not in ("warn", "error", "ignore"):
             raise Misuse(f"missing is {missing!r}: pass 'warn', 'error' or 'ignore'")
+        nulls = arguments.names(null, "null")
+        if nulls and not isinstance(data, (str, os.PathLike)):
+            raise Misuse(f"put {name!r}: null is for a file, but data has type {type(data).__name__}: leave out null")
         call: dict[str, Any] = {"partd": "put", "bucket": bucket, "name": name, "mode": MODES.index(mode), "id": id}
         call["whole"] = (mode == "append" or upsert is not None) and missing == "error"
         if upsert is not None:
@@ -195,6 +201,7 @@ class Tables(Operations, Shown):
             advice_if_unknown,
             is_typed=is_upsert or mode == "append",
             is_idempotent=is_upsert or bool(id),
+            null=nulls,
         )
         if missing == "warn" and result.get("lacks"):
             warnings.warn(
@@ -247,15 +254,16 @@ class Tables(Operations, Shown):
         *,
         is_typed: bool,
         is_idempotent: bool,
+        null: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Sends rows with call, the command for a put, and returns the server's answer. If is_typed is true, a text
-        file is read with the types of the table's columns. For advice_if_unknown, see convert_error, and for
-        is_idempotent, see _repeat."""
+        file is read with the types of the table's columns, and with the texts in null as nulls. For advice_if_unknown,
+        see convert_error, and for is_idempotent, see _repeat."""
         if isinstance(data, (str, os.PathLike)):
             table_schema = None
             with contextlib.suppress(NotFound):  # if the table does not exist, the put creates it
                 table_schema = self.describe(call["name"], call["bucket"])["schema"] if is_typed else None
-            data = files.reader(data, table_schema)
+            data = files.reader(data, table_schema, null)
         rows = to_stream(data)
         if not rows.schema.names:
             raise Misuse(f"{op}: the table has no columns: pass at least one, or an index with a name")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -38,10 +38,12 @@ _COMPRESSED = (
 )  # extensions of compressed text files, which partd-tables decompresses
 
 
-def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.RecordBatchReader:
-    """Returns a reader of a file's rows. A column of a CSV or JSON file gets the type that schema has for its name or,
-    by default, a type that fits all its values. The same holds for INT96 times, except that their default is
-    microseconds."""
+def reader(
+    path: str | os.PathLike[str], schema: pa.Schema | None = None, null: Sequence[str] = ()
+) -> pa.RecordBatchReader:
+    """Returns a reader of a file's rows. Unquoted CSV and TSV fields with a text in null are null. A column of a CSV
+    or JSON file gets the type that schema has for its name or, by default, a type that fits all its values. The same
+    holds for INT96 times, except that their default is microseconds."""
     name = os.path.expanduser(os.fspath(path))
     stem, extension = os.path.splitext(name)
     if extension.lower() in _COMPRESSED:
@@ -53,7 +55,7 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
         )
     try:
         if format in ("csv", "tsv", "jsonl"):
-            return _convert(name, format, schema)
+            return _convert(name, format, schema, null)
         if format == "stream":
             return pa.ipc.open_stream(name)
         if format == "arrow":
@@ -73,12 +75,13 @@ def reader(path: str | os.PathLike[str], schema: pa.Schema | None = None) -> pa.
         raise failure(Misuse, "put", name, str(error), "pass a file whose format matches its name") from error
 
 
-def _convert(name: str, format: str, schema: pa.Schema | None) -> pa.RecordBatchReader:
+def _convert(name: str, format: str, schema: pa.Schema | None, null: Sequence[str] = ()) -> pa.RecordBatchReader:
     """Returns a reader of a file's rows. It runs `partd-tables convert`, which sends rows from a text file only after
     it has read the whole file."""
     with open(name, "rb"):
         pass  # fails if the file cannot be read
     command = [program(), "convert", "--from", format, "--to-format", "arrow"]
+    command += [f"--null={text}" for text in null]
     stderr = tempfile.TemporaryFile()
     with tempfile.NamedTemporaryFile(suffix=".arrow") as like_file:
         if schema is not None:

@@ -160,7 +160,7 @@ func (e *eachCommand) writePart(dir *output.Dir, name string, r array.RecordRead
 		return err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = writeRows(w, e.out.chosenFormat, r, false)
+	err = e.out.writeRows(w, r, false)
 	if err == nil {
 		err = w.Flush()
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
@@ -37,6 +38,7 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
 	where := fs.String("where", "", "write only rows for which this `EXPRESSION` is true")
 	columns := fs.String("columns", "", "write only these `COLUMNS`, separated by commas")
 	limit := fs.Int64("limit", 0, "write at most `N` rows; 0 means all")
+	null := fs.String("null", "", "in csv, write nulls as this `TEXT`, such as NA, and values with this text in quotes")
 	readAt := stateFlags(cmd)
 	out := outputFlags(a, cmd, "format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -49,6 +51,10 @@ not end with an offset (+01:00, Z) is taken to be in that zone.`,
 		if err != nil {
 			return err
 		}
+		if err := (&records.Values{Nulls: []string{*null}}).Check(","); err != nil {
+			return cliutil.Usagef("%w", err)
+		}
+		out.null = *null
 		return out.scan(cmd.Context(), p, args[0], readAt(), *columns, o)
 	}
 	return cmd

@@ -30,6 +30,7 @@ type rowOutput struct {
 	format       string
 	file         string         // "" means the standard output; chooseFormat replaces "-" with ""
 	force        bool           // replace an existing file
+	null         string         // in CSV, the text of nulls
 	chosenFormat formats.Format // set by chooseFormat
 }
 
@@ -88,19 +89,19 @@ func (o *rowOutput) write(ctx context.Context, r array.RecordReader, err error) 
 	}
 	defer r.Release()
 	if o.file != "" {
-		return writeFile(ctx, o.file, o.force, o.chosenFormat, r)
+		return o.writeFile(ctx, r)
 	}
 	w := bufio.NewWriterSize(o.a.out, 1<<16)
-	return errors.Join(writeRows(w, o.chosenFormat, r, true), w.Flush())
+	return errors.Join(o.writeRows(w, r, true), w.Flush())
 }
 
-func writeFile(ctx context.Context, path string, replace bool, format formats.Format, r array.RecordReader) error {
-	f, err := output.Create(ctx, path, replace)
+func (o *rowOutput) writeFile(ctx context.Context, r array.RecordReader) error {
+	f, err := output.Create(ctx, o.file, o.force)
 	if err != nil {
 		return suggestForce(err)
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = writeRows(w, format, r, false)
+	err = o.writeRows(w, r, false)
 	if err == nil {
 		err = w.Flush()
 	}
@@ -109,7 +110,7 @@ func writeFile(ctx context.Context, path string, replace bool, format formats.Fo
 			if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 				err = failed.Err // without the name of the temporary file
 			}
-			err = fmt.Errorf("%s: %w", path, err)
+			err = fmt.Errorf("%s: %w", o.file, err)
 		}
 		return errors.Join(err, f.Abort())
 	}
@@ -124,9 +125,15 @@ func suggestForce(err error) error {
 	return err
 }
 
-// writeRows writes the rows of r to out. For Arrow, stream selects the stream format instead of the file format.
-func writeRows(out io.Writer, format formats.Format, r array.RecordReader, stream bool) error {
-	w, err := formats.NewWriter(format, out, r.Schema(), stream)
+// writeRows writes the rows of r to out. In CSV, nulls have the text o.null. For Arrow, stream selects the stream format instead of the file format.
+func (o *rowOutput) writeRows(out io.Writer, r array.RecordReader, stream bool) error {
+	var w formats.Writer
+	var err error
+	if o.chosenFormat == formats.CSV {
+		w, err = formats.NewCSVWriter(out, r.Schema(), o.null)
+	} else {
+		w, err = formats.NewWriter(o.chosenFormat, out, r.Schema(), stream)
+	}
 	if err != nil {
 		return err
 	}

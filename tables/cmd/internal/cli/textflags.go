@@ -14,19 +14,24 @@ import (
 type textFlags struct {
 	a      *app
 	ragged records.Ragged
+	values records.Values
 	mended formats.MendedCount // of all inputs
 }
 
 func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
 	t := &textFlags{a: a}
 	cmd.Flags().VarPF(&t.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
+	cmd.Flags().StringArrayVar(&t.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as null; repeat it for several")
 	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
 	return t
 }
 
 // apply sets the options of an input.
-func (t *textFlags) apply(in *formats.Input) (err error) {
-	in.Mended, in.Ragged = &t.mended, t.ragged
+func (t *textFlags) apply(in *formats.Input) error {
+	in.Mended, in.Ragged, in.Values = &t.mended, t.ragged, t.values
+	if err := t.values.Check(""); err != nil {
+		return cliutil.Usagef("%w", err)
+	}
 	return nil
 }
 

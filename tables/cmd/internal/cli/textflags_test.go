@@ -68,3 +68,54 @@ func TestRagged(t *testing.T) {
 		t.Errorf("sort --ragged=pad: exit code %d, %q", code, stderr)
 	}
 }
+
+// TestNull checks that the texts of --null are null, unless they are quoted, and that get writes nulls as such a text.
+func TestNull(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(dir, "tables"))
+	file, out := writeTemp(t, "a.csv", "k,n,c\n1,NA,x\n2,-,\"NA\"\n\\N,3,NA\n4,,\"\"\n"), filepath.Join(dir, "out.jsonl")
+	nulls := []string{"--null", "NA", "--null", "-", "--null", `\N`}
+	rows := []string{`{"k":null,"n":3,"c":null}`, `{"k":1,"n":null,"c":"x"}`, `{"k":2,"n":null,"c":"NA"}`, `{"k":4,"n":null,"c":""}`}
+	want := strings.Join(rows, "\n") + "\n"
+	for _, args := range [][]string{
+		{"convert", "-o", out, "--force", file},
+		{"sort", "--by", "k", "-o", out, "--force", file},
+		{"each", "--by", "k", "--sort-by", "k", "-o", out, "--force", "SELECT * FROM rows", "rows=" + file},
+	} {
+		mustRun(t, "", append(args, nulls...)...)
+		text, err := os.ReadFile(out)
+		mustSucceed(t, err)
+		got := string(text)
+		if args[0] == "convert" {
+			got = mustRun(t, got, "sort", "--by", "k", "--from", "jsonl", "--to-format", "jsonl", "-")
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want\n%s", args, got, want)
+		}
+	}
+	parts := filepath.Join(dir, "parts")
+	mustRun(t, "", append([]string{"split", "--by", "c", "--to-format", "jsonl", "-o", parts, file}, nulls...)...)
+	if got := filesIn(t, parts); got["%null.jsonl"] != rows[0]+"\n" || got["NA.jsonl"] != rows[2]+"\n" || got["%.jsonl"] != rows[3]+"\n" {
+		t.Errorf("split: got %q", got)
+	}
+	mustRun(t, "", append([]string{"put", "t", file}, nulls...)...)
+	written := mustRun(t, "", "get", "t", "--null", "NA")
+	if want := "k,n,c\n1,NA,x\n2,NA,\"NA\"\nNA,3,NA\n4,NA,\"\"\n"; written != want {
+		t.Errorf("get --null: got %q, want %q", written, want)
+	}
+	if got := mustRun(t, written, "sort", "--by", "k", "--null", "NA", "--from", "csv", "--to-format", "jsonl", "-"); got != want {
+		t.Errorf("rows of get --null: got %s, want\n%s", got, want)
+	}
+	// Without --null, the columns are text; other formats are unaffected.
+	if got := mustRun(t, "", "convert", "--where", "n = 'NA'", "--to-format", "jsonl", file); got != "{\"k\":\"1\",\"n\":\"NA\",\"c\":\"x\"}\n" {
+		t.Errorf("convert without --null: got %q", got)
+	}
+	if got := mustRun(t, "{\"c\":\"NA\"}\n", "convert", "--null", "NA", "--from", "jsonl", "--to-format", "csv", "-"); got != "c\nNA\n" {
+		t.Errorf("convert of JSON lines: got %q", got)
+	}
+	for _, args := range [][]string{{"convert", "--null", "a\nb", file}, {"get", "t", "--null", "a,b"}, {"get", "t", "--null", `"NA"`}} {
+		if _, stderr, code := command(t, "", args...); code != cliutil.ExitUsage || !strings.Contains(stderr, "no unquoted field can have this text") {
+			t.Errorf("%q: exit code %d, %q, want a usage error", args, code, stderr)
+		}
+	}
+}

@@ -65,7 +65,7 @@ func (in *Input) newText(ctx context.Context, r io.Reader) (*text, error) {
 		t.layout = records.Layout{Format: records.JSONL}
 		return t, nil
 	}
-	t.layout = records.Layout{Format: records.CSV, Sep: in.Sep, Ragged: in.Ragged}
+	t.layout = records.Layout{Format: records.CSV, Sep: in.Sep, Ragged: in.Ragged, Values: &in.Values}
 	if in.Format == TSV {
 		t.layout.Format = records.TSV
 	}

@@ -27,13 +27,17 @@ func (t *text) csvRows(c chunk) *csvRows {
 }
 
 func (t *text) readHeader(ctx context.Context) error {
-	if err := t.layout.Check(); err != nil {
+	err := t.layout.Check()
+	if err == nil {
+		err = t.in.Values.Check(string(t.layout.Separator()))
+	}
+	if err != nil {
 		return fmt.Errorf("%s: %w", t.in.Name, err)
 	}
 	split := records.NewFieldSplitter(t.layout, nil)
 	split.Begin()
 	var first chunk
-	err := io.EOF // Skip chunks that consist of empty lines.
+	err = io.EOF // Skip chunks that consist of empty lines.
 	for err == io.EOF {
 		first, err = t.nextChunk(ctx)
 		if err == io.EOF {
@@ -116,6 +120,14 @@ func (c *csvRows) values() [][]byte {
 	return c.split.Values
 }
 
+// isQuoted reports whether field i of the current record was quoted.
+func (c *csvRows) isQuoted(i int) bool {
+	return !c.isBlank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
+}
+
+// isNull reports whether field i, which has the given text, is null although it is not empty.
+func (c *csvRows) isNull(i int, text []byte) bool { return c.in.Values.IsNull(text) && !c.isQuoted(i) }
+
 // inferColumns restricts the columns to types that can represent the values in the remaining records.
 func (c *csvRows) inferColumns(root *column) error {
 	for {
@@ -125,7 +137,7 @@ func (c *csvRows) inferColumns(root *column) error {
 			return err
 		}
 		for i, text := range c.values() {
-			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText {
+			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText && !c.isNull(i, text) {
 				k, nanos := kindsOfText(text)
 				to.restrict(k, c.line())
 				to.hasNanos = to.hasNanos || nanos
@@ -143,7 +155,10 @@ func (c *csvRows) add(to *fields) (size int, err error) {
 	}
 	for i, text := range c.values() {
 		size += len(text)
-		quoted := len(text) == 0 && !c.isBlank && c.split.Quoted[i] && bytes.IndexByte(c.split.Record, '"') >= 0
+		if c.isNull(i, text) {
+			text = nil
+		}
+		quoted := len(text) == 0 && c.isQuoted(i)
 		if err := to.adders[i].add(text, quoted); err != nil {
 			return 0, c.fieldError(i, err)
 		}

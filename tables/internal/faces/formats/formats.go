@@ -94,6 +94,7 @@ const arrowSchemaKey = "ARROW:schema"
 // TextOptions say how to read CSV and TSV. Other formats ignore them, except Sep.
 type TextOptions struct {
 	Sep    string         // separator of CSV fields, a single byte; "" means a comma
+	Values records.Values // which texts stand for values
 	Ragged records.Ragged // what happens to records with more or fewer fields than the header
 }
 

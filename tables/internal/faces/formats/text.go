@@ -39,11 +39,12 @@ func (t *textWriter) Write(b arrow.RecordBatch) (err error) {
 
 func (t *textWriter) Close() error { return t.w.Flush() }
 
-// newCSVWriter returns a writer of CSV. It writes nulls as empty fields, and empty strings in quotes.
-func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
+// NewCSVWriter returns a writer of CSV. It writes nulls as the text null, which must not need quotes, and values with
+// this text in quotes, as it does with empty strings.
+func NewCSVWriter(w io.Writer, schema *arrow.Schema, null string) (Writer, error) {
 	t := &textWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	for i, f := range schema.Fields() {
-		t.line = appendField(t.line, i, []byte(f.Name))
+		t.line = appendField(t.line, i, []byte(f.Name), "")
 	}
 	var value []byte
 	t.row = func(line []byte, b arrow.RecordBatch, i int) (_ []byte, err error) {
@@ -53,13 +54,14 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 				if k > 0 {
 					line = append(line, ',')
 				}
+				line = append(line, null...)
 				continue
 			}
 			value, err = appendValue(value[:0], column, i)
 			if err != nil {
 				return nil, fmt.Errorf("column %q: %w", b.ColumnName(k), err)
 			}
-			line = appendField(line, k, value)
+			line = appendField(line, k, value, null)
 		}
 		return line, nil
 	}
@@ -68,12 +70,12 @@ func newCSVWriter(w io.Writer, schema *arrow.Schema) (*textWriter, error) {
 }
 
 // appendField appends a CSV field that is not null. It also quotes values that start with white space, or with the
-// first byte of a byte order mark.
-func appendField(line []byte, index int, value []byte) []byte {
+// first byte of a byte order mark, and those that are the text null.
+func appendField(line []byte, index int, value []byte, null string) []byte {
 	if index > 0 {
 		line = append(line, ',')
 	}
-	if len(value) > 0 && value[0] > ' ' && value[0] != 0xef && !bytes.ContainsAny(value, ",\"\r\n") {
+	if len(value) > 0 && value[0] > ' ' && value[0] != 0xef && string(value) != null && !bytes.ContainsAny(value, ",\"\r\n") {
 		return append(line, value...)
 	}
 	return append(append(append(line, '"'), bytes.ReplaceAll(value, []byte(`"`), []byte(`""`))...), '"')

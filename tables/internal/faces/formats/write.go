@@ -26,7 +26,7 @@ type Writer interface {
 func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Writer, error) {
 	switch f {
 	case CSV:
-		return newCSVWriter(w, columns)
+		return NewCSVWriter(w, columns, "")
 	case JSONL:
 		return newJSONWriter(w, columns)
 	case Parquet:
