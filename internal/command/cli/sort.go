@@ -24,6 +24,14 @@ field; null or no member in jsonl) comes before all others, or after them with
 A record may be as long as a hundredth of --memory; its fields named by --by
 count twice.
 
+--merge merges FILEs that are sorted by these fields already, without temporary
+files. A record in the wrong place is an error with file and line. All files are
+open at the same time. With more files than the process may open, or than memory
+allows (four per MiB of --memory, or one per 30 MiB if files are compressed),
+groups of them are first merged to temporary files. Each of the open files has an
+equal share of three fifths of --memory, and a record may be as long as a tenth
+of this share.
+
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
 
@@ -35,14 +43,16 @@ func newSort(a *app) *cobra.Command {
 		Example: `  partd sort --by "Origin State" birdstrikes.csv
   partd sort --by "size:n:desc,name" -o sorted.csv.zst part-*.csv
   partd sort --by size:n --where "kind = 'go'" --columns path,size files.csv
-  partd sort --by 3:n --no-header --format tsv --memory 1GiB -`,
+  partd sort --by 3:n --no-header --format tsv --memory 1GiB -
+  partd sort --by time --merge -o all.csv monday.csv tuesday.csv`,
 	}
 	by := cmd.Flags().String("by", "", "sort by these `FIELDS`, separated by commas, each with :n, :desc or both")
+	merge := cmd.Flags().Bool("merge", false, "merge FILEs that are sorted already, without sorting them again")
 	fileCommand(a, cmd, newOutputFlags(cmd), func() (filejobs.Engine, error) {
 		if *by == "" {
 			return nil, cliutil.Usagef("--by is missing: set it to the fields to sort by")
 		}
-		return filejobs.Sort(*by), nil
+		return filejobs.Sort(*by, *merge), nil
 	})
 	return cmd
 }

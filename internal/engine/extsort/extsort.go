@@ -66,9 +66,10 @@ type Sorter struct {
 	slots        []*slot // all slots
 	sorted       []*slot // sorted slots in memory, in any order
 	runs         []*run  // ordered by seq
-	sortingCount int     // number of full slots that are not sorted yet
-	spillCount   int     // number of slots being written to files
-	merging      bool    // mergeEarly is merging runs
+	presorted    []*Presorted
+	sortingCount int  // number of full slots that are not sorted yet
+	spillCount   int  // number of slots being written to files
+	merging      bool // mergeEarly is merging runs
 	stats        Stats
 	buffers      [][]byte // unused buffers for writers
 
@@ -127,10 +128,15 @@ func (s *Sorter) Close() error {
 		for _, r := range s.runs {
 			errs = append(errs, r.Close())
 		}
-		for _, m := range s.slots {
-			offheap.Release(m.mem)
-		}
-		s.runs, s.slots, s.sorted, s.free, s.current, s.buffers = nil, nil, nil, nil, nil, nil
+		s.releaseSlots()
+		s.runs, s.sorted, s.current, s.buffers = nil, nil, nil, nil
 		return errors.Join(errs...)
 	})
+}
+
+func (s *Sorter) releaseSlots() {
+	for _, m := range s.slots {
+		offheap.Release(m.mem)
+	}
+	s.slots, s.free = nil, nil
 }

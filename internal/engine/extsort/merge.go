@@ -174,7 +174,7 @@ type cursor struct {
 	nextEntry int   // index of the next entry
 	sink      byte  // sum of prefetched bytes, computed so that the compiler keeps the reads
 
-	reader  *runReader
+	reader  blockReader
 	block   []byte // unread bytes of the current block
 	started bool
 }
@@ -202,6 +202,14 @@ func (c *cursor) next() error {
 	}
 	c.key, c.rec = k, rec
 	return nil
+}
+
+// blockReader reads the blocks of a run, or of an input that is sorted already.
+type blockReader interface {
+	// nextBlock returns the next block, or nil after the last one. When the caller no longer needs the previous block, it
+	// must call fetchNext, which overwrites that block.
+	nextBlock() ([]byte, error)
+	fetchNext()
 }
 
 const prefetchBatch = 32 // number of records to prefetch together

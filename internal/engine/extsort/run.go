@@ -31,16 +31,21 @@ func (r *run) add(h *head, sameKey bool) error {
 	if err := r.Room(len(h.key) + len(h.rec) + 2*binary.MaxVarintLen64); err != nil {
 		return err
 	}
-	// The first record in a block always includes its key, so that blocks can be read separately.
-	if sameKey && len(r.Buf) > 0 {
-		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1|1)
-	} else {
-		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.rec))<<1)
-		r.Buf = binary.AppendUvarint(r.Buf, uint64(len(h.key)))
-		r.Buf = append(r.Buf, h.key...)
-	}
-	r.Buf = append(r.Buf, h.rec...)
+	r.Buf = appendRecord(r.Buf, h.key, h.rec, sameKey)
 	return nil
+}
+
+// appendRecord appends a record in the format that run.add describes. An empty block begins with a record that includes
+// its key, so that blocks can be read separately.
+func appendRecord(block, key, rec []byte, sameKey bool) []byte {
+	if sameKey && len(block) > 0 {
+		block = binary.AppendUvarint(block, uint64(len(rec))<<1|1)
+	} else {
+		block = binary.AppendUvarint(block, uint64(len(rec))<<1)
+		block = binary.AppendUvarint(block, uint64(len(key)))
+		block = append(block, key...)
+	}
+	return append(block, rec...)
 }
 
 // fill adds to r the records that next returns, and finishes r when next returns nil.
@@ -104,8 +109,7 @@ func (r *runReader) fetchNext() {
 	}
 }
 
-// nextBlock returns the next block, or nil after the last one. When the caller no longer needs the
-// previous block, it must call fetchNext, which overwrites that block.
+// nextBlock implements blockReader.
 func (r *runReader) nextBlock() ([]byte, error) {
 	if r.returned == r.run.Blocks() {
 		return nil, nil

@@ -168,6 +168,9 @@ func (s *Sorter) prepare() ([]*cursor, error) {
 		cursors = append(cursors, &cursor{reader: s.newReader(r, bufs[i]), seq: r.seq})
 		passes = max(passes, r.passes)
 	}
+	for _, p := range s.presorted {
+		cursors = append(cursors, &cursor{reader: p, seq: p.seq})
+	}
 	slices.SortFunc(cursors, func(a, b *cursor) int { return int(a.seq - b.seq) })
 	s.Mu.Lock()
 	s.stats.Passes = passes + 1

@@ -31,6 +31,9 @@ type Inputs struct {
 	BytesRead  atomic.Int64 // bytes read, before decompression
 	header     []byte
 	firstBytes []byte // the beginning of the first file that is not empty
+	hasPacked  bool   // a file is compressed
+
+	mergeWindow int // if not 0, twice the maximum zstd window of a file that is opened to be merged
 
 	otherSep string // separator of the other file of a join, if --sep cannot be set for both; otherwise ""
 }
@@ -205,10 +208,11 @@ func (in *Inputs) open(stdin *os.File, name string, layout records.Layout, maxRe
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
+		in.hasPacked = in.hasPacked || r.packed
 		if !r.packed {
 			file.Size = info.Size()
 		}
-		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), maxRecord) }
+		file.Open = func() (io.ReadCloser, error) { return in.reopen(name, info.Size(), cmp.Or(in.mergeWindow, maxRecord)) }
 		start, err := records.ReadStart(file.Name, r, layout, maxRecord)
 		in.Files = append(in.Files, file)
 		return start, errors.Join(err, r.Close(), f.Close())

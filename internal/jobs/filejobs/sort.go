@@ -15,17 +15,19 @@ import (
 
 type sortEngine struct {
 	by         string
+	isSorted   bool     // each input is sorted already
 	names      []string // the names in by, without quotes and orders
 	spellings  []string // the elements of by
 	descending bool     // sort in descending order, except fields with :asc
 	firstField int      // index of the first sort field in a record's fields
 	fields     []records.Field
 	orders     []FieldOrder
-	stats      [][]fieldStats // indexed by worker and field
+	stats      [][]fieldStats // indexed by worker (with isSorted, by input) and field
 }
 
-// Sort returns an engine that sorts records by the fields listed in by.
-func Sort(by string) Engine { return &sortEngine{by: by} }
+// Sort returns an engine that sorts records by the fields listed in by. If isSorted is set, it only merges the inputs,
+// each of which must be sorted already.
+func Sort(by string, isSorted bool) Engine { return &sortEngine{by: by, isSorted: isSorted} }
 
 type FieldOrder struct{ Numeric, Desc, Asc bool }
 
@@ -78,7 +80,11 @@ func (s *sortEngine) Plan(j *Job) error {
 		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, name.text)
 		s.spellings = append(s.spellings, text)
 	}
-	s.stats = make([][]fieldStats, j.Threads)
+	readers := j.Threads
+	if s.isSorted {
+		readers = len(j.Inputs.Files)
+	}
+	s.stats = make([][]fieldStats, readers)
 	for i := range s.stats {
 		s.stats[i] = make([]fieldStats, len(names))
 	}
@@ -90,11 +96,12 @@ func (s *sortEngine) Run(ctx context.Context, j *Job) error {
 	if err != nil {
 		return err
 	}
-	if err := j.Read(ctx, s.fields, j.sortBy(sorter, s.setSortKey)); err != nil {
-		return err
+	if s.isSorted {
+		err = s.mergeInputs(ctx, j, sorter)
+	} else {
+		err = s.sortInputs(ctx, j, sorter)
 	}
-	j.Bar.Wait("merging", nil)
-	if err := j.writeSorted(sorter); err != nil {
+	if err != nil {
 		return err
 	}
 	stats := sorter.Stats()
@@ -106,16 +113,36 @@ func (s *sortEngine) Run(ctx context.Context, j *Job) error {
 	return nil
 }
 
-func (j *Job) writeSorted(sorter *extsort.Sorter) error {
-	c, err := newConverter(j, j.sink)
-	if err != nil {
+func (s *sortEngine) sortInputs(ctx context.Context, j *Job, sorter *extsort.Sorter) error {
+	if err := j.Read(ctx, s.fields, j.sortBy(sorter, s.setSortKey)); err != nil {
 		return err
 	}
+	j.Bar.Wait("merging", nil)
+	return j.writeSorted(sorter)
+}
+
+func (j *Job) writeSorted(sorter *extsort.Sorter) error {
+	return j.writeSortedBy(sorter, func() (*converter, error) { return newConverter(j, j.sink) })
+}
+
+// writeSortedBy writes the records with the converter that begin returns. It calls begin when the first records are
+// sorted.
+func (j *Job) writeSortedBy(sorter *extsort.Sorter, begin func() (*converter, error)) (err error) {
+	var c *converter
 	for b, err := range sorter.Sorted() {
+		if err == nil && c == nil {
+			c, err = begin()
+		}
+		if err == nil {
+			err = c.write(j.sink, b.Data)
+		}
 		if err != nil {
 			return err
 		}
-		if err := c.write(j.sink, b.Data); err != nil {
+	}
+	if c == nil { // there are no records
+		c, err = begin()
+		if err != nil {
 			return err
 		}
 	}
@@ -128,8 +155,13 @@ func (j *Job) writeSorted(sorter *extsort.Sorter) error {
 // setSortKey sets a record's sort key. It marks the record as bad if a numeric field is not a
 // number.
 func (s *sortEngine) setSortKey(b *records.Block, r *sortRecord) (bool, error) {
+	return s.setKey(b, r, b.Worker)
+}
+
+// setKey is like setSortKey, for the statistics of a reader.
+func (s *sortEngine) setKey(b *records.Block, r *sortRecord, reader int) (bool, error) {
 	fields := b.Fields[s.firstField:]
-	s.examine(b.Worker, fields)
+	s.examine(reader, fields)
 	if len(s.fields) == 1 && !s.orders[0].Numeric && !s.orders[0].Desc {
 		r.key = fields[0]
 		return true, nil
@@ -183,11 +215,11 @@ type fieldStats struct {
 	orderDiffers bool // the byte order can differ from the numeric order
 }
 
-// examine updates the worker's statistics about the fields that are compared as bytes.
-func (s *sortEngine) examine(worker int, fields [][]byte) {
+// examine updates a reader's statistics about the fields that are compared as bytes.
+func (s *sortEngine) examine(reader int, fields [][]byte) {
 	const maxSeen = 1000
-	for i := range s.stats[worker] {
-		stats, v := &s.stats[worker][i], fields[i]
+	for i := range s.stats[reader] {
+		stats, v := &s.stats[reader][i], fields[i]
 		if stats.examined == maxSeen || stats.notNumeric || s.orders[i].Numeric || len(v) == 0 {
 			continue
 		}

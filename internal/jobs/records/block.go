@@ -126,6 +126,9 @@ func (b *Block) Fail(err error) { b.err, b.errLine = err, b.splitter.Line }
 // Tally returns the count and total size of the records that Next and NextColumns have returned.
 func (b *Block) Tally() (records, bytes int64) { return b.tally.Records, b.tally.RecordBytes }
 
+// FieldCount returns the number of fields that each record must have, or 0 if it is unknown.
+func (b *Block) FieldCount() int { return b.fieldCount }
+
 // Offset returns the total size, over all inputs, of the records and empty lines before the current
 // record.
 func (b *Block) Offset() int64 {
