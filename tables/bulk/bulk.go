@@ -4,8 +4,9 @@
 //
 // [Split] writes a file for each key. The rows of the first keys go directly to their files. The rows of all other keys
 // are appended to a temporary log store as pieces of record batches, and read back once, so the number of keys is not
-// limited. [Sort] sorts blocks of rows in memory, and merges them. [Each] calls a function for each of many parts of
-// the rows. A part has all rows of its keys, so the function can group them, join them or sort them in memory.
+// limited. [Sort] sorts blocks of rows in memory, and merges them. [Merge] merges inputs that are sorted already. [Each]
+// calls a function for each of many parts of the rows. A part has all rows of its keys, so the function can group them,
+// join them or sort them in memory.
 //
 // # Experimental
 //

@@ -27,47 +27,73 @@ type SortOptions struct {
 // files. At the end, unless Distinct is set, the reader returns an error if it has not returned as many rows as it read
 // from r. The caller must release the reader, and may release r only afterwards.
 func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.RecordReader, error) {
-	memory, err := memoryLimit(o.Memory)
+	s, err := newSorting("sort", r.Schema(), o)
 	if err != nil {
-		return nil, fmt.Errorf("bulk: sort: %w", err)
+		return nil, err
 	}
-	columns := r.Schema()
-	by, err := positions(columns, o.By)
-	if err != nil {
-		return nil, fmt.Errorf("bulk: sort: %w", err)
-	}
-	plain := plainSchema(columns)
-	withKeys, err := addKeys(plain, by)
-	if err != nil {
-		return nil, fmt.Errorf("bulk: sort: %w", err)
-	}
-	rule := sorted.All
-	if o.Distinct {
-		rule = sorted.First
-	}
-	read := int64(0)
 	in := sorted.Input{
-		Keys: withKeys.positions, Memory: min(memory/16, max(memory/32, 16<<20), maxBlock), Keep: memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
-		Batches: sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
-			read += b.NumRows()
-			b, err := schema.Convert(b, plain)
-			if err != nil {
-				return nil, err
-			}
-			defer b.Release()
-			return withKeys.add(b)
-		}), sorted.SmallBatch),
+		Keys: s.keys.positions, Memory: min(s.memory/16, max(s.memory/32, 16<<20), maxBlock), Keep: s.memory*5/8 - minMemory/2, Size: util.TotalRecordSize,
+		Batches: s.read(r),
 	}
-	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+	return s.reader(sorted.Sort(ctx, s.rule, in)), nil
+}
+
+// sorting is a call of Sort or Merge.
+type sorting struct {
+	name           string // of the function, for errors
+	memory         int64
+	distinct       bool
+	rule           sorted.Rule
+	columns, plain *arrow.Schema // of the result, and of the rows in memory without the keys
+	keys           *keys
+	rows           int64 // number of rows read
+}
+
+func newSorting(name string, columns *arrow.Schema, o *SortOptions) (*sorting, error) {
+	s := &sorting{name: name, distinct: o.Distinct, rule: sorted.All, columns: columns, plain: plainSchema(columns)}
+	if o.Distinct {
+		s.rule = sorted.First
+	}
+	var by []int
+	var err error
+	s.memory, err = memoryLimit(o.Memory)
+	if err == nil {
+		by, err = positions(columns, o.By)
+	}
+	if err == nil {
+		s.keys, err = addKeys(s.plain, by)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bulk: %s: %w", name, err)
+	}
+	return s, nil
+}
+
+// read yields the rows of r with the keys.
+func (s *sorting) read(r array.RecordReader) sorted.Batches {
+	return sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+		s.rows += b.NumRows()
+		b, err := schema.Convert(b, s.plain)
+		if err != nil {
+			return nil, err
+		}
+		defer b.Release()
+		return s.keys.add(b)
+	}), sorted.SmallBatch)
+}
+
+// reader returns a reader of sorted rows, without the keys.
+func (s *sorting) reader(rows sorted.Batches) array.RecordReader {
+	return arrowsafe.Reader(s.columns, func(yield func(arrow.RecordBatch, error) bool) {
 		written := int64(0)
-		for b, err := range sorted.Ahead(sorted.Sort(ctx, rule, in), 2) {
+		for b, err := range sorted.Ahead(rows, 2) {
 			if err != nil {
-				yield(nil, fmt.Errorf("bulk: sort: %w", err))
+				yield(nil, fmt.Errorf("bulk: %s: %w", s.name, err))
 				return
 			}
 			written += b.NumRows()
 			more := true
-			for out, err := range encoded(b.Columns()[:columns.NumFields()], b.NumRows(), columns) {
+			for out, err := range encoded(b.Columns()[:s.columns.NumFields()], b.NumRows(), s.columns) {
 				more = yield(out, err) && err == nil
 				if !more {
 					break
@@ -78,10 +104,10 @@ func Sort(ctx context.Context, r array.RecordReader, o *SortOptions) (array.Reco
 				return
 			}
 		}
-		if written != read && !o.Distinct {
-			yield(nil, fmt.Errorf("bulk: sort: %d rows were read, but %d rows were written", read, written))
+		if written != s.rows && !s.distinct {
+			yield(nil, fmt.Errorf("bulk: %s: %d rows were read, but %d rows were written", s.name, s.rows, written))
 		}
-	}, func() {}), nil
+	}, func() {})
 }
 
 // keys are the columns to sort by. If package sorted cannot order a column's type, the schema ends with a copy of the

@@ -30,6 +30,9 @@ type jobFlags struct {
 	progress *string
 	json     *bool
 	text     *textFlags
+
+	perFile bool     // each file is an input
+	files   []string // the files of the inputs with perFile
 }
 
 const minJobMemory = 64 << 20
@@ -58,7 +61,7 @@ func newBulkFlags(a *app, cmd *cobra.Command, by string) *bulkFlags {
 }
 
 // run calls f with the rows of files and the columns --by; see runInputs.
-func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(r array.RecordReader, by []string) error) error {
+func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDirs string, f func(rows []array.RecordReader, by []string) error) error {
 	if *b.by == "" {
 		return cliutil.Usagef("--by is required: name the columns")
 	}
@@ -66,11 +69,12 @@ func (b *bulkFlags) run(ctx context.Context, paths []string, heap int64, tempDir
 	if err != nil {
 		return err
 	}
-	return b.runInputs(ctx, [][]string{paths}, heap, 0, tempDirs, func(rows []array.RecordReader) error { return f(rows[0], by) })
+	return b.runInputs(ctx, [][]string{paths}, heap, 0, tempDirs, func(rows []array.RecordReader) error { return f(rows, by) })
 }
 
-// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. The heap may use heap
-// bytes until the last row was read, and then only heapAfter bytes, unless that is 0. tempDirs are the directories for temporary files.
+// runInputs calls f with the rows of each input, which is a list of paths, and shows the progress. With perFile, there is
+// only one list, and f gets the rows of each of its files. The heap may use heap bytes until the last row was read, and
+// then only heapAfter bytes, unless that is 0. tempDirs are the directories for temporary files.
 func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapAfter int64, tempDirs string, f func(rows []array.RecordReader) error) error {
 	if err := cliutil.CheckProgress(*b.progress); err != nil {
 		return err
@@ -94,20 +98,30 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 	bar.Count(total, done.Load)
 	rows := make([]array.RecordReader, len(files))
 	for i := range files {
-		rows[i], err = b.openFiles(ctx, files[i], &done)
+		if b.perFile {
+			b.files = files[i]
+			rows, err = formats.ReadEach(ctx, files[i], b.opener(&done))
+		} else {
+			rows[i], err = formats.ReadFiles(ctx, files[i], b.opener(&done))
+		}
 		if err != nil {
 			return err
 		}
-		defer rows[i].Release()
-	}
-	last := len(rows) - 1
-	rows[last] = &endNotifier{rows[last], func() {
-		bar.Wait("writing the rows", nil)
-		if heapAfter > 0 {
-			cliutil.LimitHeap(heapAfter)
-			debug.FreeOSMemory()
+		for _, r := range rows[i:] {
+			if r != nil {
+				defer r.Release()
+			}
 		}
-	}}
+	}
+	if last := len(rows) - 1; !b.perFile {
+		rows[last] = &endNotifier{rows[last], func() {
+			bar.Wait("writing the rows", nil)
+			if heapAfter > 0 {
+				cliutil.LimitHeap(heapAfter)
+				debug.FreeOSMemory()
+			}
+		}}
+	}
 	err = f(rows)
 	bar.Stop()
 	if err == nil {
@@ -119,16 +133,19 @@ func (b *jobFlags) runInputs(ctx context.Context, inputs [][]string, heap, heapA
 	return err
 }
 
-// openFiles returns a reader of the rows of files, and adds the number of bytes read to done.
-func (b *jobFlags) openFiles(ctx context.Context, files []string, done *atomic.Int64) (array.RecordReader, error) {
-	return formats.ReadFiles(ctx, files, func(file string) (*formats.Input, error) {
+// opener returns a function that opens a file, and that makes its reader add the number of bytes read to done.
+func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input, error) {
+	return func(file string) (*formats.Input, error) {
 		in, _, err := b.a.openInput(file, "from", formats.Format(*b.from))
+		if err != nil {
+			return nil, err
+		}
 		if err != nil {
 			return nil, err
 		}
 		in.Count = func(n int) { done.Add(int64(n)) }
 		return in, b.text.apply(in)
-	})
+	}
 }
 
 // check returns the size of all files, or -1 if it is unknown. It fails if a file is missing, so that the user need not
@@ -217,9 +234,9 @@ and next to the output; if a run is killed, the next one removes them.`,
 			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
 		}
 		var result bulk.SplitResult
-		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and next to the directory named by -o", func(r array.RecordReader, by []string) (err error) {
+		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and next to the directory named by -o", func(rows []array.RecordReader, by []string) (err error) {
 			o.By, o.Memory = by, b.memory.Bytes
-			result, err = bulk.Split(cmd.Context(), r, o)
+			result, err = bulk.Split(cmd.Context(), rows[0], o)
 			return err
 		})
 		switch {
@@ -248,13 +265,19 @@ Null comes before all values, NaN before all numbers, and text is ordered by its
 equal values keep their order. Nested columns, metadata, and all types that the output format
 supports are kept. All FILEs must have the same columns, in any order. A directory stands for all
 files in it and its subdirectories; - is standard input. Rows that do not fit in memory go to
-temporary files in $TMPDIR.`,
+temporary files in $TMPDIR.
+
+--merge merges FILEs that are sorted by these columns already, without temporary files. A row in the
+wrong place is an error with file and row. All files are open at the same time. With more files than
+memory allows (about 5 per 64 MiB of --memory), groups of them are first merged to temporary files.`,
 		Example: `  partd-tables sort --by sym,time -o sorted.parquet trades-*.parquet
   partd-tables sort --by price --to-format csv trades.parquet | head
-  partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet`,
+  partd-tables sort --by sym --distinct -o symbols.parquet trades-*.parquet
+  partd-tables sort --by time --merge -o week.parquet monday.parquet tuesday.parquet`,
 	}
 	b := newBulkFlags(a, cmd, "sort by these `COLUMNS`, separated by commas, the most significant first")
 	distinct := cmd.Flags().Bool("distinct", false, "of rows with equal values in the columns named by --by, write only the first")
+	cmd.Flags().BoolVar(&b.perFile, "merge", false, "merge FILEs that are sorted already, without sorting them again")
 	out := outputFlags(a, cmd, "to-format")
 	aliasFlag(cmd, "format", "to-format")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -266,13 +289,27 @@ temporary files in $TMPDIR.`,
 		}
 		var read, written arrowsafe.Counted
 		heap := b.memory.Bytes/2 + 32<<20 // The sorted rows are outside the heap.
-		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output is the file named by -o", func(r array.RecordReader, by []string) error {
-			read.RecordReader = r
-			sorted, err := bulk.Sort(cmd.Context(), &read, &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct})
-			written.RecordReader = sorted
+		err := b.run(cmd.Context(), args, heap, "$TMPDIR, and the output is the file named by -o", func(rows []array.RecordReader, by []string) (err error) {
+			o := &bulk.SortOptions{By: by, Memory: b.memory.Bytes, Distinct: *distinct}
+			if b.perFile {
+				inputs := make([]bulk.MergeInput, len(rows))
+				for i := range rows {
+					inputs[i] = bulk.MergeInput{Name: b.files[i], Rows: &arrowsafe.Counted{RecordReader: rows[i]}}
+				}
+				written.RecordReader, err = bulk.Merge(cmd.Context(), inputs, o)
+				err = out.write(cmd.Context(), &written, err)
+				for _, in := range inputs {
+					read.Rows += in.Rows.(*arrowsafe.Counted).Rows
+				}
+				return err
+			}
+			read.RecordReader = rows[0]
+			written.RecordReader, err = bulk.Sort(cmd.Context(), &read, o)
 			return out.write(cmd.Context(), &written, err)
 		})
 		switch {
+		case errors.Is(err, bulk.ErrNotSorted):
+			return fmt.Errorf("%w; to sort it, leave out --merge", err)
 		case err != nil || out.file == "":
 			return err
 		case *b.json:

@@ -374,3 +374,37 @@ func TestBulkManyFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestSortMerge checks that files of several formats are merged in the types that they have together, and that the error
+// for a file that is not sorted names the file and the row.
+func TestSortMerge(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		return path
+	}
+	a, b, c := write("a.csv", "k,v\n,0\n2,1\n9,1\n"), write("b.jsonl", "{\"v\":2,\"k\":2}\n{\"v\":2.5,\"k\":10}\n"), write("c.csv", "k,v\n")
+	stdout, stderr, code := command(t, "v,k\n3,2\n", "sort", "--by", "k", "--merge", "--from", "csv", "-")
+	if stdout != "v,k\n3,2\n" || code != 0 {
+		t.Errorf("one file: %q, %q", stdout, stderr)
+	}
+	parquet := filepath.Join(dir, "d.parquet")
+	if got := mustRun(t, "", "sort", "--by", "k", "--merge", "--json", "-o", parquet, a, b, c); got != "{\"rows_read\":5,\"rows_written\":5}\n" {
+		t.Errorf("sort --merge --json: %s", got)
+	}
+	if got, want := mustRun(t, "", "convert", parquet, "--to-format", "csv"), "k,v\n,0\n2,1\n2,2\n9,1\n10,2.5\n"; got != want {
+		t.Errorf("sort --merge: %s, want %s", got, want)
+	}
+	if got, want := mustRun(t, "", "sort", "--by", "k", "--merge", "--distinct", parquet, a), "k,v\n,0\n2,1\n9,1\n10,2.5\n"; got != want {
+		t.Errorf("sort --merge --distinct: %s, want %s", got, want)
+	}
+	out := filepath.Join(dir, "none.csv")
+	_, stderr, code = command(t, "", "sort", "--by", "v,k", "--merge", "-o", out, parquet, b)
+	if want := "d.parquet, row 4 comes before the previous row in the order of v,k: it is not sorted; to sort it, leave out --merge\n"; code != cliutil.ExitFailed || !strings.HasSuffix(stderr, want) {
+		t.Errorf("a file that is not sorted: exit code %d, %s, want %s", code, stderr, want)
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a failed merge has written its output")
+	}
+}

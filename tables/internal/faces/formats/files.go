@@ -58,6 +58,34 @@ func ListFiles(paths []string) (files []string, err error) {
 // types in the first of these; in the others, types may differ only in how Arrow stores the values, such as large_utf8.
 // The caller must release the reader.
 func ReadFiles(ctx context.Context, files []string, open func(file string) (*Input, error)) (array.RecordReader, error) {
+	readers, err := ReadEach(ctx, files, open)
+	if err != nil {
+		return nil, err
+	}
+	return arrowsafe.Reader(readers[0].Schema(), func(yield func(arrow.RecordBatch, error) bool) {
+		more := true
+		for _, r := range readers {
+			arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+				b.Retain()
+				return b, nil
+			})(func(b arrow.RecordBatch, err error) bool {
+				more = yield(b, err) && err == nil
+				return more
+			})
+			if !more {
+				return
+			}
+		}
+	}, func() {
+		for _, r := range readers {
+			r.Release()
+		}
+	}), nil
+}
+
+// ReadEach is like [ReadFiles], but returns a reader for each file. A reader opens its file when its first row is read.
+// The caller must release all readers, the first only when no other is read any more.
+func ReadEach(ctx context.Context, files []string, open func(file string) (*Input, error)) ([]array.RecordReader, error) {
 	types := &fileTypes{}
 	if len(files) > 1 {
 		var err error
@@ -77,45 +105,37 @@ func ReadFiles(ctx context.Context, files []string, open func(file string) (*Inp
 	}
 	columns := first.Schema()
 	types.known = columns
-	return arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
-		r, end := first, closeFirst
-		closeFirst = func() {}
-		for i, file := range files {
-			var err error
-			switch {
-			case types.isEmpty(i):
-				continue
-			case i > start:
-				r, end, err = types.openRows(ctx, i, files, open)
+	readers := make([]array.RecordReader, len(files))
+	for i, file := range files {
+		readers[i] = arrowsafe.Reader(columns, func(yield func(arrow.RecordBatch, error) bool) {
+			if types.isEmpty(i) {
+				return
 			}
-			var positions []int
-			if err == nil {
-				positions, err = positionsOf(columns, r.Schema())
-				if err != nil {
-					end()
-					err = fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err)
-				}
+			r, end, err := first, closeFirst, error(nil)
+			if i == start {
+				closeFirst = func() {}
+			} else {
+				r, end, err = types.openRows(ctx, i, files, open)
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			more := true
-			for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) }) {
-				more = yield(b, err) && err == nil
-				if !more {
-					break
-				}
-			}
-			end()
-			if !more {
+			defer end()
+			positions, err := positionsOf(columns, r.Schema())
+			if err != nil {
+				yield(nil, fmt.Errorf("%s: the columns differ from those of %s: %w", file, files[start], err))
 				return
 			}
-		}
-	}, func() {
-		closeFirst()
-		types.close()
-	}), nil
+			arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return inOrder(b, positions, columns) })(yield)
+		}, func() {
+			if i == 0 {
+				closeFirst()
+				types.close()
+			}
+		})
+	}
+	return readers, nil
 }
 
 // positionsOf returns the positions of columns in another schema, or an error that says how that schema differs.

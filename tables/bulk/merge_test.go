@@ -1,0 +1,68 @@
+package bulk_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+// TestMerge checks that the merge of sorted inputs has the rows of Sort, with few inputs and with more than fit in memory.
+func TestMerge(t *testing.T) {
+	for _, count := range []int{1, 3, 60} {
+		for _, distinct := range []bool{false, true} {
+			o := &bulk.SortOptions{By: []string{"word", "key"}, Distinct: distinct}
+			var inputs []bulk.MergeInput
+			var all []string
+			for i := range count {
+				r, err := bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By})
+				rows, _ := read(t, r, err)
+				all = append(all, rows...)
+				r, err = bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Release()
+				inputs = append(inputs, bulk.MergeInput{Name: "input", Rows: r})
+			}
+			order := func(a, b string) int {
+				for _, name := range o.By {
+					if c := strings.Compare(sortText(a, name), sortText(b, name)); c != 0 {
+						return c
+					}
+				}
+				return 0
+			}
+			slices.SortStableFunc(all, order)
+			if distinct {
+				all = slices.CompactFunc(all, func(a, b string) bool { return order(a, b) == 0 })
+			}
+			r, err := bulk.Merge(t.Context(), inputs, o)
+			got, columns := read(t, r, err)
+			if !slices.Equal(got, all) || !sameTypes(columns, testColumns) {
+				t.Errorf("%d inputs, distinct: %v: got %d rows, want %d", count, distinct, len(got), len(all))
+			}
+		}
+	}
+}
+
+func TestMergeRefuses(t *testing.T) {
+	if _, err := bulk.Merge(t.Context(), nil, &bulk.SortOptions{By: []string{"key"}}); err == nil {
+		t.Error("no inputs: no error")
+	}
+	unsorted := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 10)
+	defer unsorted.Release()
+	r, err := bulk.Merge(t.Context(), []bulk.MergeInput{{Name: "x.csv", Rows: unsorted}}, &bulk.SortOptions{By: []string{"word", "n"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	for r.Next() {
+	}
+	if !errors.Is(r.Err(), bulk.ErrNotSorted) || !strings.Contains(r.Err().Error(), "x.csv, row 4 comes before the previous row in the order of word,n") {
+		t.Errorf("unsorted rows: %v", r.Err())
+	}
+}
