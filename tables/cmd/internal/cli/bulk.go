@@ -140,9 +140,6 @@ func (b *jobFlags) opener(done *atomic.Int64) func(file string) (*formats.Input,
 		if err != nil {
 			return nil, err
 		}
-		if err != nil {
-			return nil, err
-		}
 		in.Count = func(n int) { done.Add(int64(n)) }
 		return in, b.text.apply(in)
 	}
