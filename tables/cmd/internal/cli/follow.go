@@ -89,7 +89,7 @@ type follower struct {
 	*followFlags
 	followState
 	options   following.Options
-	format    formats.Format
+	output    *rowOutput // its format is JSONL or Arrow
 	out       *bufio.Writer
 	file      *os.File     // nil for the standard output
 	onWritten func() error // called after each version
@@ -107,7 +107,7 @@ func (f *follower) Write(p []byte) (int, error) {
 
 // run writes changes of a table until the context ends.
 func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput, bucket, name string, since tables.At, o *tables.ChangesOptions, asJSON bool) (err error) {
-	f := &follower{followFlags: l, format: out.chosenFormat, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
+	f := &follower{followFlags: l, output: out, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
 	f.options = following.Options{
 		Since: since, UUID: o.UUID, Every: l.every, Idle: func() error { return nil },
 		Version: func(ctx context.Context) (tables.Version, error) {
@@ -213,7 +213,7 @@ func (f *follower) write(c *tables.Changes) error {
 	r := following.WithVersion(c)
 	defer r.Release()
 	write := f.writeLines
-	if f.format == formats.Arrow {
+	if f.output.chosenFormat == formats.Arrow {
 		write = f.writeArrow
 	}
 	err := errors.Join(write(r), f.out.Flush())
@@ -243,9 +243,7 @@ func (f *follower) write(c *tables.Changes) error {
 	return f.onWritten()
 }
 
-func (f *follower) writeLines(r array.RecordReader) error {
-	return writeRows(f, formats.JSONL, r, true)
-}
+func (f *follower) writeLines(r array.RecordReader) error { return f.output.writeRows(f, r, true) }
 
 // writeArrow writes rows to the stream of Arrow, which has the same columns as long as it lasts.
 func (f *follower) writeArrow(r array.RecordReader) error {
