@@ -47,39 +47,45 @@ func (h *handler) follow(q *request) error {
 	if stopping, ok := q.Context().Value(stoppingKey{}).(context.Context); ok {
 		defer context.AfterFunc(stopping, func() { cancel(errStopping) })()
 	}
+	defer context.AfterFunc(ctx, func() { _ = q.Control.SetWriteDeadline(time.Now()) })() // ends a blocked write
+	if expires := q.Caller.Expires; !expires.IsZero() {
+		defer time.AfterFunc(time.Until(expires), func() { cancel(tokenProblem("sign in again: ", errors.New("the token has expired"))) }).Stop()
+	}
+	tooLong := &problem{Status: http.StatusServiceUnavailable, Text: "the client reads the changes too slowly: connect again"}
 	release := func() {}
 	defer func() { release() }()
 	q.W.Header().Set("Content-Type", "text/event-stream")
 	err = following.Follow(ctx, &following.Options{
 		Since: since, UUID: p.Get("uuid"), Every: every,
-		Version: func(ctx context.Context) (tables.Version, error) {
+		Info: func(ctx context.Context) (tables.TableInfo, error) {
 			if err := h.checkFollower(q, bucket); err != nil {
-				return 0, err
+				return tables.TableInfo{}, err
 			}
-			info, err := h.store.Bucket(bucket).Table(name).Info(ctx)
-			return info.Version, err
+			return h.store.Bucket(bucket).Table(name).Info(ctx)
 		},
 		Changes: func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error) {
 			acquired, err := serving.AcquireQuery(ctx)
 			if err != nil {
 				return nil, err
 			}
-			release = acquired
+			limit := time.AfterFunc(h.opts.CallTimeout, func() { cancel(tooLong) })
+			release = func() { limit.Stop(); acquired() }
 			return h.store.Bucket(bucket).Table(name).Changes(ctx, since, &tables.ChangesOptions{Keys: keys, UUID: uuid})
 		},
-		Idle: func() error { return q.sendEvent(": nothing new\n\n") }, // fails if the client has disconnected
+		Idle: func() error {
+			release()
+			return q.sendEvent(": nothing new\n\n") // fails if the client has disconnected
+		},
 	}, func(c *tables.Changes) error {
 		defer func() { release() }()
-		return sendChanges(q, c)
+		return sendChanges(ctx, q, c)
 	})
 	if err == nil || !q.hasBody || q.Ctx.Err() != nil {
 		return err
 	}
-	text, err := json.Marshal(h.publicProblem(cmp.Or(context.Cause(ctx), err)))
-	if err != nil {
-		return err
-	}
-	return q.sendEvent(fmt.Sprintf("event: failed\ndata: %s\n\n", text))
+	err = cmp.Or(context.Cause(ctx), err)
+	text, jsonErr := json.Marshal(h.publicProblem(err))
+	return errors.Join(err, jsonErr, q.sendEvent(fmt.Sprintf("event: failed\ndata: %s\n\n", text)))
 }
 
 // stoppingKey is the key of a context that ends when the server begins to stop.
@@ -117,19 +123,28 @@ func (q *request) sendEvent(text string) error {
 	return err
 }
 
-func sendChanges(q *request, c *tables.Changes) error {
+func sendChanges(ctx context.Context, q *request, c *tables.Changes) error {
 	r := following.WithVersion(c)
 	defer r.Release()
-	w, err := formats.NewWriter(formats.JSONL, &eventWriter{q: q, isStart: true}, r.Schema(), true)
+	events := &eventWriter{ctx: ctx, q: q, isStart: true}
+	w, err := formats.NewWriter(formats.JSONL, events, r.Schema(), true)
 	if err != nil {
 		return err
 	}
 	for batch := range take.Rebatch(r, nil) {
-		if err := w.Write(batch); err != nil {
-			return err
+		err = w.Write(batch)
+		if err != nil {
+			break
 		}
 	}
-	if err := errors.Join(r.Err(), w.Close()); err != nil {
+	err = cmp.Or(err, r.Err())
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		if !events.isStart {
+			err = errors.Join(err, q.sendEvent("\n\n")) // ends the event
+		}
 		return err
 	}
 	return q.sendEvent(fmt.Sprintf("event: version\nid: %d\ndata: {\"version\":%[1]d,\"uuid\":%q}\n\n", c.Version, c.UUID))
@@ -137,11 +152,15 @@ func sendChanges(q *request, c *tables.Changes) error {
 
 // eventWriter makes each line an event.
 type eventWriter struct {
+	ctx     context.Context
 	q       *request
 	isStart bool // whether the next byte begins a line
 }
 
 func (w *eventWriter) Write(p []byte) (int, error) {
+	if w.ctx.Err() != nil {
+		return 0, context.Cause(w.ctx)
+	}
 	var events []byte
 	for line := range bytes.Lines(p) {
 		if w.isStart {

@@ -66,6 +66,9 @@ func (f *followFlags) check(cmd *cobra.Command, p location, out *rowOutput) erro
 	if out.file != "" && f.state == "" {
 		return cliutil.Usagef("--follow with -o needs --state, so that a later run continues the file")
 	}
+	if out.file != "" && filepath.Clean(out.file) == filepath.Clean(f.state) {
+		return cliutil.Usagef("-o and --state name the same file: name another one in --state")
+	}
 	out.chosenFormat = formats.Format(out.format)
 	if out.format == "" {
 		out.chosenFormat = formats.JSONL
@@ -110,9 +113,9 @@ func (l *followFlags) run(ctx context.Context, a *app, s backend, out *rowOutput
 	f := &follower{followFlags: l, output: out, out: bufio.NewWriterSize(a.out, 1<<16), onWritten: func() error { return nil }}
 	f.options = following.Options{
 		Since: since, UUID: o.UUID, Every: l.every, Idle: func() error { return nil },
-		Version: func(ctx context.Context) (tables.Version, error) {
+		Info: func(ctx context.Context) (tables.TableInfo, error) {
 			info, _, err := s.Describe(ctx, bucket, name, nil)
-			return info.Version, err
+			return info, err
 		},
 		Changes: func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error) {
 			return s.Changes(ctx, bucket, name, nil, since, &tables.ChangesOptions{Keys: o.Keys, UUID: uuid})
@@ -158,10 +161,12 @@ func (f *follower) readState() error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	err = d.Decode(&f.followState)
-	if err != nil || f.Version < 0 || f.UUID == "" || f.Bytes < 0 {
+	if err != nil || f.Version < 0 || f.Bytes < 0 || f.UUID == "" && (f.End == "" || f.Bytes > 0) {
 		return fmt.Errorf("%s is not a state that changes --follow has written: name another file in --state", f.state)
 	}
-	f.options.Since, f.options.UUID = tables.AtVersion(f.Version), f.UUID
+	if f.UUID != "" {
+		f.options.Since, f.options.UUID = tables.AtVersion(f.Version), f.UUID
+	}
 	return nil
 }
 
@@ -197,7 +202,23 @@ func (f *follower) rewind(path string) error {
 	if err == nil {
 		_, err = f.file.Seek(f.Bytes, io.SeekStart)
 	}
+	if err == nil && f.End == "" { // so that a later run can remove the rows of the first version
+		f.End = end
+		err = f.saveState()
+	}
 	return err
+}
+
+func (f *follower) saveState() error {
+	state := f.followState
+	if f.file == nil {
+		state.Bytes, state.End = 0, ""
+	}
+	text, err := json.Marshal(state)
+	if err != nil || f.state == "" {
+		return err
+	}
+	return vfs.Replace(f.state, filepath.Dir(f.state), "."+filepath.Base(f.state)+"-*", append(text, '\n'))
 }
 
 // hashEnd returns a hash of the last bytes up to the size in the state.
@@ -227,18 +248,8 @@ func (f *follower) write(c *tables.Changes) error {
 		return err
 	}
 	f.Version, f.UUID = c.Version, c.UUID
-	if f.state != "" {
-		state := f.followState
-		if f.file == nil {
-			state.Bytes = 0
-		}
-		text, err := json.Marshal(state)
-		if err != nil {
-			return err
-		}
-		if err := vfs.Replace(f.state, filepath.Dir(f.state), "."+filepath.Base(f.state)+"-*", append(text, '\n')); err != nil {
-			return err
-		}
+	if err := f.saveState(); err != nil {
+		return err
 	}
 	return f.onWritten()
 }

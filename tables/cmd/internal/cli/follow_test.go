@@ -70,6 +70,18 @@ func TestFollow(t *testing.T) {
 	mustSucceed(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 
+	// as if a program had been killed in the first version
+	early, earlyState := filepath.Join(dir, "early.jsonl"), filepath.Join(dir, "early state")
+	refused := program("changes", "t", "--follow", "--since", "99", to, "-o", early, "--state", earlyState)
+	if out, err := refused.CombinedOutput(); err == nil {
+		t.Fatalf("changes since version 99: %s", out)
+	}
+	mustSucceed(t, os.WriteFile(early, []byte("{\"id\":1,"), 0o666))
+	cmd = follow("-o", early, "--state", earlyState)
+	waitUntil(t, "the rows do not arrive", func() bool { return strings.Join(versionsIn(t, early), " ") == "2:1 2:2 2:3" })
+	mustSucceed(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+
 	// as if a program had been killed between a version's rows and its state
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 	mustSucceed(t, err)
@@ -144,6 +156,7 @@ func TestFollowUsage(t *testing.T) {
 		"--follow": "use --server", "--follow --server grpc://h:1 -o f": "--state", "--every 1s": "need --follow", "--state s": "need --follow",
 		"--follow --server grpc://h:1 --format csv": "jsonl or arrow", "--follow --server grpc://h:1 --every 1us": "10ms",
 		"--follow --server grpc://h:1 --version 3": "newest", "--follow --server grpc://h:1 --force -o f --state s": "--force",
+		"--follow --server grpc://h:1 -o f --state ./f": "same file",
 	} {
 		if _, stderr, code := command(t, "", append([]string{"changes", "t"}, strings.Fields(args)...)...); code != cliutil.ExitUsage || !strings.Contains(stderr, want) {
 			t.Errorf("%s: exit code %d, stderr %s; want %q", args, code, stderr, want)

@@ -28,7 +28,7 @@ type Options struct {
 	// limits how often that happens.
 	Every time.Duration
 
-	Version func(ctx context.Context) (tables.Version, error) // returns the table's current version
+	Info    func(ctx context.Context) (tables.TableInfo, error)
 	Changes func(ctx context.Context, since tables.At, uuid string) (*tables.Changes, error)
 	Idle    func() error // called after a look that found no change
 }
@@ -36,7 +36,7 @@ type Options struct {
 // Follow calls f with the changes since o.Since, and then with each later change, until the context ends or a function
 // fails. The changes are those of one or more versions.
 func Follow(ctx context.Context, o *Options, f func(*tables.Changes) error) error {
-	p := &position{since: o.Since, uuid: o.UUID, last: -1}
+	p := &position{since: o.Since, uuid: o.UUID, version: -1}
 	tick := time.NewTicker(o.Every)
 	defer tick.Stop()
 	for {
@@ -52,18 +52,19 @@ func Follow(ctx context.Context, o *Options, f func(*tables.Changes) error) erro
 
 // position is the state of a table up to which the changes were read.
 type position struct {
-	since tables.At
-	uuid  string
-	last  tables.Version // -1 before the first changes
+	since   tables.At
+	uuid    string
+	version tables.Version // -1 before the first changes
+	updated time.Time      // differs if the table was created again with the same number of versions
 }
 
 // look calls f if there are changes.
 func (p *position) look(ctx context.Context, o *Options, f func(*tables.Changes) error) error {
-	version, err := o.Version(ctx)
+	info, err := o.Info(ctx)
 	switch {
 	case err != nil:
 		return err
-	case version == p.last:
+	case info.Version == p.version && info.Updated.Equal(p.updated):
 		return o.Idle()
 	}
 	c, err := o.Changes(ctx, p.since, p.uuid)
@@ -71,13 +72,14 @@ func (p *position) look(ctx context.Context, o *Options, f func(*tables.Changes)
 		return err
 	}
 	defer c.Release()
-	if c.Version == p.last {
+	if c.Version == p.version {
+		p.updated = info.Updated
 		return o.Idle()
 	}
 	if err := f(c); err != nil {
 		return err
 	}
-	*p = position{tables.AtVersion(c.Version), c.UUID, c.Version}
+	*p = position{tables.AtVersion(c.Version), c.UUID, c.Version, info.Updated}
 	return nil
 }
 
