@@ -60,6 +60,7 @@ func newInputFlags(cmd *cobra.Command, jsonUsage, manyFormats string) inputFlags
 func (f *inputFlags) addValues(cmd *cobra.Command) {
 	f.values = &records.Values{}
 	cmd.Flags().StringArrayVar(&f.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as missing values in --where, --agg and :n; repeat it for several")
+	cliutil.NumberFlags(cmd, &f.values.Decimal, &f.values.Thousands)
 }
 
 // check returns an error if the flags are invalid. It does not read the files.
@@ -119,10 +120,12 @@ func (f *inputFlags) layout(files []string) (records.Layout, error) {
 	if l.Ragged != records.RefuseRagged && (l.Format == records.JSONL || l.Format == records.Text) {
 		return l, cliutil.Usagef("--ragged is only for csv and tsv: records of %s can have any number of fields", l.Format)
 	}
-	if f.values != nil && len(f.values.Nulls) > 0 && (l.Format == records.CSV || l.Format == records.TSV) {
-		l.Values = f.values
+	if f.values.IsSet() {
 		if err := f.values.Check(string(l.Separator())); err != nil {
 			return l, cliutil.Usagef("%w", err)
+		}
+		if l.Format == records.CSV || l.Format == records.TSV {
+			l.Values = f.values
 		}
 	}
 	if l.RowNames && !l.HasHeader() {

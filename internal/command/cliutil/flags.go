@@ -93,6 +93,13 @@ func ProgressFlag(cmd *cobra.Command) *string {
 	return value
 }
 
+// NumberFlags adds the flags --decimal and --thousands to a command.
+func NumberFlags(cmd *cobra.Command, decimal, thousands *string) {
+	cmd.Flags().StringVar(decimal, "decimal", "", "numbers of csv and tsv have this decimal `MARK`, a comma or a point (default: a point)")
+	cmd.Flags().StringVar(thousands, "thousands", "", "numbers of csv and tsv have this `CHAR` between groups of three digits")
+	Complete(cmd, "decimal", ",", ".")
+}
+
 // CheckProgress validates the value of --progress.
 func CheckProgress(value string) error {
 	if value != "auto" && value != "always" && value != "never" {

@@ -78,6 +78,8 @@ func (s *Selection) setCondition(columns []string, text string, fail func(flag, 
 			return 0, fieldErr
 		}
 		f.Optional, f.Nested, f.Null = true, n.Op == where.Null, true
+		isNumber := func(l where.Literal) bool { return l.Kind == where.Number }
+		f.Number = s.layout.Values.ReadsNumbers() && n.Part == nil && n.OtherPart == nil && (n.IsColumn || slices.ContainsFunc(slices.Concat(n.Values, n.Bounds), isNumber))
 		if i := slices.Index(s.fields, f); i >= 0 {
 			return i, nil
 		}

@@ -75,7 +75,7 @@ func (s *sortEngine) Plan(j *Job) error {
 			}
 			return j.Inputs.FieldError("by", text, j.From, err)
 		}
-		f.Optional, f.Null = true, order.Numeric
+		f.Optional, f.Null, f.Number = true, order.Numeric, order.Numeric && j.From.Values.ReadsNumbers()
 		order.Desc = order.Desc || s.descending && !order.Asc
 		s.fields, s.orders, s.names = append(s.fields, f), append(s.orders, order), append(s.names, name.text)
 		s.spellings = append(s.spellings, text)

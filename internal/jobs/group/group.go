@@ -72,9 +72,9 @@ func (g *engine) Plan(j *filejobs.Job) error {
 	for _, s := range g.specs {
 		g.names = append(g.names, s.Name)
 		var columns aggregate.Columns
-		columns.First, err = g.addValueColumn(s.Field, s.IsQuoted, s.Text)
+		columns.First, err = g.addValueColumn(s.Field, s.IsQuoted, s)
 		if err == nil {
-			columns.Second, err = g.addValueColumn(s.Second, s.IsSecondQuoted, s.Text)
+			columns.Second, err = g.addValueColumn(s.Second, s.IsSecondQuoted, s)
 		}
 		if err != nil {
 			return err
@@ -106,7 +106,7 @@ func (g *engine) Plan(j *filejobs.Job) error {
 
 // addValueColumn returns the index of a field among the values, or -1 if field is "". It adds the
 // field if it is new.
-func (g *engine) addValueColumn(field string, isQuoted bool, text string) (int, error) {
+func (g *engine) addValueColumn(field string, isQuoted bool, spec aggregate.Spec) (int, error) {
 	if field == "" {
 		return -1, nil
 	}
@@ -116,9 +116,9 @@ func (g *engine) addValueColumn(field string, isQuoted bool, text string) (int, 
 	}
 	f, err := resolve(field, g.job.Inputs.Columns)
 	if err != nil {
-		return -1, g.job.Inputs.FieldError("agg", text, g.job.From, err)
+		return -1, g.job.Inputs.FieldError("agg", spec.Text, g.job.From, err)
 	}
-	f.Optional, f.Null = true, true
+	f.Optional, f.Null, f.Number = true, true, spec.NeedsNumbers() && g.job.From.Values.ReadsNumbers()
 	column := slices.Index(g.fields[g.keyCount:], f)
 	if column < 0 {
 		column = len(g.fields) - g.keyCount

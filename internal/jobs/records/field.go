@@ -19,7 +19,8 @@ type Field struct {
 	Raw      bool   // JSONL: the value is returned as JSON, and can be of any kind
 	Nested   bool   // JSONL: the value can be an object or an array, which is returned as JSON
 
-	Null bool // CSV and TSV: a text in [Values].Nulls is returned as an empty value
+	Null   bool // CSV and TSV: a text in [Values].Nulls is returned as an empty value
+	Number bool // CSV and TSV: a number is returned as [Values.AppendNumber] appends it, unless Part is set
 
 	Part *where.Part // the part of the value to return; nil returns all of it
 }

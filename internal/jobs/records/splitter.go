@@ -39,18 +39,18 @@ type Splitter struct {
 	parts  []int // indexes of fields that are parts
 	// readFields has the indexes of fields that are read as Layout.Values says.
 	readFields []int
-	// partsChange is true if a part, such as lower(x), can have characters that are not in the data.
-	partsChange bool
-	seenFields  []bool           // JSON lines: true for each field that was in a record, even as null
-	byName      map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
-	sawRecord   bool             // JSON lines: there was a valid record
-	allFields   bool             // CSV, TSV and text: all fields are requested
-	lateFields  int              // JSON lines: number of leading fields whose errors only set lateErr
-	lateErr     error            // JSON lines: the record's first error in these fields
-	exclusive   bool             // JSON lines: a record with a member that was not requested is bad
-	sep         []byte           // field separator
-	fieldCount  int              // CSV and TSV: number of fields in each record, 0 until it is known
-	requested   []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
+	// valuesChange is true if a part, such as lower(x), or a number can have characters that are not in the data.
+	valuesChange bool
+	seenFields   []bool           // JSON lines: true for each field that was in a record, even as null
+	byName       map[string][]int // JSON lines: indexes of fields by name; nil for a few fields
+	sawRecord    bool             // JSON lines: there was a valid record
+	allFields    bool             // CSV, TSV and text: all fields are requested
+	lateFields   int              // JSON lines: number of leading fields whose errors only set lateErr
+	lateErr      error            // JSON lines: the record's first error in these fields
+	exclusive    bool             // JSON lines: a record with a member that was not requested is bad
+	sep          []byte           // field separator
+	fieldCount   int              // CSV and TSV: number of fields in each record, 0 until it is known
+	requested    []requestedField // CSV and TSV: requested fields, sorted by index; nil until fieldCount is known
 
 	ends     ends
 	buf      []byte // data from Feed
@@ -89,12 +89,13 @@ func NewSplitter(layout Layout, fields []Field, columns []string) *Splitter {
 		s.byName = indexFields(fields)
 	}
 	for i, f := range fields {
-		if f.Null && layout.Values != nil {
+		if (f.Null || f.Number) && layout.Values != nil {
 			s.readFields = append(s.readFields, i)
+			s.valuesChange = s.valuesChange || f.Number
 		}
 		if f.Part != nil {
 			s.parts = append(s.parts, i)
-			s.partsChange = s.partsChange || f.Part.Changes()
+			s.valuesChange = s.valuesChange || f.Part.Changes()
 		}
 	}
 	return s

@@ -1,6 +1,8 @@
 package records
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -8,7 +10,9 @@ import (
 
 // Values says how the texts of CSV and TSV represent values. It applies only to the fields that ask for it.
 type Values struct {
-	Nulls []string // unquoted fields with one of these texts are missing values, as empty fields are
+	Nulls     []string // unquoted fields with one of these texts are missing values, as empty fields are
+	Decimal   string   // decimal mark of numbers, a comma or a point; "" means a point
+	Thousands string   // character between groups of three digits; "" means none
 }
 
 // Check returns an error if a value of a flag is invalid. sep is the separator of the fields.
@@ -18,7 +22,65 @@ func (v *Values) Check(sep string) error {
 			return fmt.Errorf("--null %q: no unquoted field can have this text, because it has a quote, a separator, a line ending or invalid UTF-8", text)
 		}
 	}
+	if v.Decimal != "" && v.Decimal != "," && v.Decimal != "." {
+		return fmt.Errorf("--decimal %q: use a comma or a point", v.Decimal)
+	}
+	mark := cmp.Or(v.Decimal, ".")
+	if v.Thousands != "" && (utf8.RuneCountInString(v.Thousands) != 1 || strings.ContainsAny(v.Thousands, "0123456789+-eE\"\r\n"+mark)) {
+		return fmt.Errorf("--thousands %q: use one character that cannot be in a number and is not the decimal mark, which is %q (see --decimal)", v.Thousands, mark)
+	}
 	return nil
+}
+
+// IsSet reports whether v differs from the default. v can be nil.
+func (v *Values) IsSet() bool {
+	return v != nil && (len(v.Nulls) > 0 || v.Decimal != "" || v.Thousands != "")
+}
+
+// ReadsNumbers reports whether numbers have another form than in the default. v can be nil.
+func (v *Values) ReadsNumbers() bool { return v != nil && (v.Decimal == "," || v.Thousands != "") }
+
+// wrongMark is added to a field that would be a number only with a decimal point, so that nobody reads it as a number.
+const wrongMark = " (wrong decimal mark)"
+
+// AppendNumber appends a field to dst. If the field is a number, it gets a decimal point, and loses the separators of
+// thousands. Other fields stay as they are, except that none of them is a number then.
+func (v *Values) AppendNumber(dst, field []byte) []byte {
+	start := len(dst)
+	rest := bytes.Trim(field, " ")
+	if len(rest) > 0 && (rest[0] == '-' || rest[0] == '+') {
+		dst, rest = append(dst, rest[0]), rest[1:]
+	}
+	n := Digits(rest)
+	count := n // number of digits
+	dst, rest = append(dst, rest[:n]...), rest[n:]
+	for v.Thousands != "" && 1 <= n && n <= 3 && bytes.HasPrefix(rest, []byte(v.Thousands)) && Digits(rest[len(v.Thousands):]) == 3 {
+		group := rest[len(v.Thousands):][:3]
+		dst, rest = append(dst, group...), rest[len(v.Thousands)+3:]
+	}
+	if after, ok := bytes.CutPrefix(rest, []byte(cmp.Or(v.Decimal, "."))); ok {
+		n = Digits(after)
+		count += n
+		dst, rest = append(append(dst, '.'), after[:n]...), after[n:]
+	}
+	exponent := 0 // length of the exponent
+	if len(rest) > 1 && rest[0]|0x20 == 'e' {
+		exponent = 1
+		if rest[1] == '-' || rest[1] == '+' {
+			exponent = 2
+		}
+		n = Digits(rest[exponent:])
+		exponent = min(n, 1) * (exponent + n)
+	}
+	dst, rest = append(dst, rest[:exponent]...), rest[exponent:]
+	if count > 0 && len(rest) == 0 {
+		return dst
+	}
+	dst = append(dst[:start], field...)
+	if v.Decimal == "," && bytes.IndexByte(field, '.') >= 0 && len(bytes.Trim(field, "0123456789+-.eE ")) == 0 {
+		dst = append(dst, wrongMark...)
+	}
+	return dst
 }
 
 // IsNull reports whether an unquoted field is a missing value. v can be nil.
@@ -42,6 +104,8 @@ func (s *Splitter) readValues(mayBeQuoted bool) Kind {
 		value := s.Values[first+i]
 		if s.layout.Values.IsNull(value) && !(mayBeQuoted && s.Quoted[first+i]) {
 			s.Values[first+i] = value[:0]
+		} else if s.fields[i].Number && s.fields[i].Part == nil && Digits(value) < len(value) {
+			s.Values[first+i] = s.commit(s.layout.Values.AppendNumber(s.reserve(len(value)+len(wrongMark)), value))
 		}
 	}
 	return Data

@@ -49,3 +49,43 @@ func TestNullsInColumns(t *testing.T) {
 		t.Errorf("values %v, want %v; %d records in columns; error %v", got, want, inColumns, err)
 	}
 }
+
+func TestAppendNumber(t *testing.T) {
+	comma, swiss, nbsp := &Values{Decimal: ",", Thousands: "."}, &Values{Thousands: "'"}, &Values{Decimal: ",", Thousands: "\u00a0"}
+	for _, test := range []struct {
+		values      *Values
+		field, want string
+	}{
+		{comma, "1.234,5", "1234.5"},
+		{comma, "-1.234.567", "-1234567"},
+		{comma, " +0,5e-3 ", "+0.5e-3"},
+		{comma, ",5", ".5"},
+		{comma, "5,", "5."},
+		{comma, "1234567,25", "1234567.25"},
+		{comma, "12", "12"},
+		{comma, "", ""},
+		{swiss, "1'234'567.5", "1234567.5"},
+		{swiss, "1.5", "1.5"},
+		{nbsp, "1\u00a0234,5", "1234.5"},
+		// Other texts are not numbers afterwards.
+		{comma, "1.5", "1.5 (wrong decimal mark)"},
+		{comma, "1.2345", "1.2345 (wrong decimal mark)"},
+		{comma, "1234.567", "1234.567 (wrong decimal mark)"},
+		{comma, ".123", ".123 (wrong decimal mark)"},
+		{comma, "1.234e", "1.234e (wrong decimal mark)"},
+		{comma, "12.34.567,8", "12.34.567,8"},
+		{comma, "1,234.5", "1,234.5"},
+		{comma, "1,2,3", "1,2,3"},
+		{comma, ",", ","},
+		{comma, "-", "-"},
+		{comma, "e5", "e5"},
+		{comma, "n.a.", "n.a."},
+		{swiss, "12'34", "12'34"},
+		{swiss, "1.5'000", "1.5'000"},
+		{swiss, "'123", "'123"},
+	} {
+		if got := test.values.AppendNumber([]byte("x"), []byte(test.field)); string(got) != "x"+test.want {
+			t.Errorf("AppendNumber of %q with %+v: got %q, want %q", test.field, *test.values, got, "x"+test.want)
+		}
+	}
+}

@@ -22,6 +22,7 @@ func newTextFlags(a *app, cmd *cobra.Command) *textFlags {
 	t := &textFlags{a: a}
 	cmd.Flags().VarPF(&t.ragged, "ragged", "", records.RaggedUsage).NoOptDefVal = "true"
 	cmd.Flags().StringArrayVar(&t.values.Nulls, "null", nil, "read unquoted fields of csv and tsv that are this `TEXT`, such as NA, as null; repeat it for several")
+	cliutil.NumberFlags(cmd, &t.values.Decimal, &t.values.Thousands)
 	cliutil.Complete(cmd, "ragged", records.RaggedNames...)
 	return t
 }

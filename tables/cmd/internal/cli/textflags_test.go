@@ -119,3 +119,34 @@ func TestNull(t *testing.T) {
 		}
 	}
 }
+
+// TestDecimal checks numbers with a decimal comma and separators of thousands.
+func TestDecimal(t *testing.T) {
+	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
+	file := writeTemp(t, "a.csv", "n;f;i;t;d;p\n\"-1,5\";1.234,25;1.000;1,2,3;2026-01-31;1.5\n,5;7;2.000.000;4,5;2026-02-01;2,5\n")
+	mustRun(t, "", "put", "t", file, "--sep", ";", "--decimal", ",", "--thousands", ".")
+	want := "{\"n\":-1.5,\"f\":1234.25,\"i\":1000,\"t\":\"1,2,3\",\"d\":\"2026-01-31\",\"p\":\"1.5\"}\n" +
+		"{\"n\":0.5,\"f\":7,\"i\":2000000,\"t\":\"4,5\",\"d\":\"2026-02-01\",\"p\":\"2,5\"}\n"
+	if got := mustRun(t, "", "get", "t", "--format", "jsonl"); got != want {
+		t.Errorf("put: got %s, want\n%s", got, want)
+	}
+	// An existing column of numbers refuses other numbers, and one of text keeps them as they are.
+	mustRun(t, "n;t\n\"1.000,5\";1,5\n", "put", "t", "-", "--format", "csv", "--mode", "append", "--sep", ";", "--decimal", ",", "--thousands", ".")
+	if got := mustRun(t, "", "get", "t", "--columns", "n,t", "--where", "n > 1000"); got != "n,t\n1000.5,\"1,5\"\n" {
+		t.Errorf("append: got %q", got)
+	}
+	_, stderr, code := command(t, "n\n1.5\n", "put", "t", "-", "--format", "csv", "--mode", "append", "--decimal", ",")
+	if code != cliutil.ExitFailed || !strings.Contains(stderr, `standard input, line 2: column "n": "1.5 (wrong decimal mark)" is not a valid float64`) {
+		t.Errorf("append with a point: exit code %d, %q", code, stderr)
+	}
+	tsv := "k\tn\n1\t2,5\n2\t-1.000\n"
+	for _, args := range [][]string{{"convert"}, {"sort", "--by", "k"}} {
+		args = append(args, "--from", "tsv", "--to-format", "jsonl", "--decimal", ",", "--thousands", ".", "-")
+		if got := mustRun(t, tsv, args...); got != "{\"k\":1,\"n\":2.5}\n{\"k\":2,\"n\":-1000}\n" {
+			t.Errorf("%q: got %q", args, got)
+		}
+	}
+	if _, stderr, code := command(t, "", "convert", "--decimal", ";", file); code != cliutil.ExitUsage || !strings.Contains(stderr, `--decimal ";": use a comma or a point`) {
+		t.Errorf("--decimal ;: exit code %d, %q", code, stderr)
+	}
+}

@@ -18,6 +18,7 @@ type csvRows struct {
 	names       []string
 	linesBefore int64 // number of lines before the chunk
 	isBlank     bool  // the current record is an empty line
+	numberText  []byte
 }
 
 func (t *text) csvRows(c chunk) *csvRows {
@@ -128,6 +129,16 @@ func (c *csvRows) isQuoted(i int) bool {
 // isNull reports whether field i, which has the given text, is null although it is not empty.
 func (c *csvRows) isNull(i int, text []byte) bool { return c.in.Values.IsNull(text) && !c.isQuoted(i) }
 
+// number returns a field's text. If it is a number, it has a decimal point and no separators of thousands. The result
+// is valid until the next call.
+func (c *csvRows) number(text []byte) []byte {
+	if !c.in.Values.ReadsNumbers() {
+		return text
+	}
+	c.numberText = c.in.Values.AppendNumber(c.numberText[:0], text)
+	return c.numberText
+}
+
 // inferColumns restricts the columns to types that can represent the values in the remaining records.
 func (c *csvRows) inferColumns(root *column) error {
 	for {
@@ -138,7 +149,7 @@ func (c *csvRows) inferColumns(root *column) error {
 		}
 		for i, text := range c.values() {
 			if to := root.fields[i]; len(text) > 0 && to.kinds != kindText && !c.isNull(i, text) {
-				k, nanos := kindsOfText(text)
+				k, nanos := kindsOfText(c.number(text))
 				to.restrict(k, c.line())
 				to.hasNanos = to.hasNanos || nanos
 			}
@@ -159,6 +170,9 @@ func (c *csvRows) add(to *fields) (size int, err error) {
 			text = nil
 		}
 		quoted := len(text) == 0 && c.isQuoted(i)
+		if to.adders[i].bareKind == jsonNumber {
+			text = c.number(text)
+		}
 		if err := to.adders[i].add(text, quoted); err != nil {
 			return 0, c.fieldError(i, err)
 		}
