@@ -1,0 +1,1 @@
+select sym, max(price) as best from {{ source("nyse", "trades") }} group by sym
