@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import types
 import warnings
 
 import pages
@@ -117,6 +118,20 @@ def test_writing_modes_and_failures(tables):
     assert len(tables.table("t", "bucket")) == 3 and tables.list("bucket") == ["t"]
     with pytest.raises(partd_go.Misuse, match="mode is 'add'"):
         TableDatasink(tables, "t", "add")
+
+
+def test_blocks_that_differ(tables):
+    """Blocks of several tasks may have a column without values. Within a task, the error names the columns."""
+    none, some = pa.table({"s": pa.nulls(2)}), pa.table({"s": ["x"]})
+    ray.data.from_arrow([none, some]).write_datasink(TableDatasink(tables, "nulls"))
+    assert sorted(map(str, tables.get("nulls", as_="arrow")["s"].to_pylist())) == ["None", "None", "x"]
+    sink = TableDatasink(tables, "differ")
+    with pytest.raises(
+        partd_go.SchemaMismatch, match=r"write 'differ': a block has the columns s \(string\), but the "
+    ):
+        sink.write([none, some], types.SimpleNamespace(task_idx=0))
+    sink.on_write_failed(ValueError())
+    assert "differ" not in tables and not [name for name in tables.list() if ".ray-" in name]
 
 
 def test_dataset_without_rows(tables):

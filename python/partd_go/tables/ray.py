@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from ..errors import Misuse, extra
+from ..errors import Misuse, SchemaMismatch, extra
 from . import lazy
 from .errors import NotFound
 from .results import MODES, Mode
@@ -101,10 +101,19 @@ class TableDatasink(Datasink):  # type: ignore[misc]
         if first is None:
             return False
         tables = itertools.chain([first], with_columns)
-        batches = (batch for table in tables for batch in table.cast(first.schema).to_batches())
+        batches = (batch for table in tables for batch in self._cast(table, first.schema).to_batches())
         reader = pa.RecordBatchReader.from_batches(first.schema, batches)
         self.tables.put(self._temporary, reader, "append", self.bucket, id=str(ctx.task_idx), missing="error")
         return True
+
+    def _cast(self, block: pa.Table, schema: pa.Schema) -> pa.Table:
+        try:
+            return block.cast(schema)
+        except (pa.ArrowException, ValueError) as error:
+            raise SchemaMismatch(
+                f"write {self.name!r}: a block has the columns {_columns(block.schema)}, but the first one of its task "
+                f"has {_columns(schema)}: give all blocks the same columns and types, for example with map_batches"
+            ) from error
 
     def on_write_complete(self, write_result: Any) -> None:
         if any(write_result.write_returns):
@@ -120,3 +129,7 @@ class TableDatasink(Datasink):  # type: ignore[misc]
     def _remove(self) -> None:
         with contextlib.suppress(NotFound):
             self.tables.delete(self._temporary, bucket=self.bucket)
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
