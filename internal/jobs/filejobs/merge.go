@@ -75,7 +75,7 @@ func (m *inputMerge) read(ctx context.Context, input int, p *extsort.Presorted) 
 	r := sortRecord{}
 	m.tallies[input], err = records.Read(ctx, j.Inputs.Files[input:input+1], records.Config{
 		Layout: j.From, Fields: m.fields, Columns: j.Inputs.Columns, SkipBad: j.SkipBad,
-		Block: m.block(), MaxRecord: m.maxRecord(), Workers: 1, Selector: j.selection.Selector(m.maxRecord()),
+		Block: m.block(), MaxRecord: m.maxRecord(), MaxRecordShare: "the limit for each file with --merge: increase --memory", Workers: 1, Selector: j.selection.Selector(m.maxRecord()),
 	}, func(b *records.Block) error {
 		return p.Work(func() error { return m.add(b, &r, input, p) })
 	})

@@ -2,6 +2,7 @@ package records
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -108,7 +109,7 @@ func (r *reader) takeBlock(ctx context.Context, n int) ([]byte, error) {
 func (r *reader) grow(ctx context.Context) error {
 	if r.limit >= r.cfg.MaxRecord {
 		r.errLine = 1
-		err := fmt.Errorf("%w: the record that begins here is longer than %d bytes, a quarter of --memory", partd.ErrTooLarge, r.cfg.MaxRecord)
+		err := fmt.Errorf("%w: the record that begins here is longer than %d bytes, %s", partd.ErrTooLarge, r.cfg.MaxRecord, cmp.Or(r.cfg.MaxRecordShare, "a quarter of --memory"))
 		if r.cfg.Layout.Format == CSV && bytes.IndexByte(r.block[r.start:], '"') >= 0 {
 			return fmt.Errorf("%w (it may contain an unclosed quote)", err)
 		}

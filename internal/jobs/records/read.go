@@ -29,6 +29,9 @@ type Config struct {
 	Workers   int      // number of goroutines that split and handle blocks, at least 1
 	SkipBad   bool     // count bad records and continue
 
+	// MaxRecordShare says in errors what MaxRecord is; "" means a quarter of --memory.
+	MaxRecordShare string
+
 	Selector func() *Selector // returns the selector of a worker; nil selects all records unchanged
 }
 
