@@ -82,7 +82,7 @@ func (s *Splitter) mend(n, keptEnd int) bool {
 	missing := max(s.fieldCount-n, 0)
 	s.filledBytes += missing
 	if s.maxFilled > 0 && s.filledBytes > s.maxFilled {
-		s.Err = fmt.Errorf("%w: the empty fields that fill short records up to here have more than %d bytes, a sixteenth of --memory, "+
+		s.Err = fmt.Errorf("%w: the empty fields that fill short records up to here have more than %d bytes "+
 			"in a part of the file: increase --memory", partd.ErrTooLarge, s.maxFilled)
 		return false
 	}

@@ -116,7 +116,7 @@ func TestFilledBytesAreLimited(t *testing.T) {
 		t.Errorf("tally %+v, error %v", tally, err)
 	}
 	_, err := read(100)
-	if !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "f.csv, line 18: ") {
+	if !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "f.csv, line 34: ") {
 		t.Errorf("error %v", err)
 	}
 }

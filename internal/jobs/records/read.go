@@ -114,7 +114,7 @@ func Read(ctx context.Context, inputs []Input, cfg Config, handle func(*Block) e
 			fields = slices.Concat(fields, selector.Fields)
 		}
 		splitters[w] = NewSplitter(cfg.Layout, fields, cfg.Columns)
-		splitters[w].allFields, splitters[w].maxFilled = cfg.AllFields, max(cfg.MaxRecord/4, 1)
+		splitters[w].allFields, splitters[w].maxFilled = cfg.AllFields, max(cfg.MaxRecord/4, 4*cfg.Block)
 		if selector != nil {
 			splitters[w].lateFields = len(cfg.Fields)
 		}
