@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"cmp"
 	"os"
 	"regexp"
 	"slices"
@@ -15,7 +16,6 @@ func TestAnswers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	figure := regexp.MustCompile(`[0-9][0-9.,]*[0-9]|[0-9]`)
 	link := regexp.MustCompile(`\]\(([^)#]+)`)
 	sections := strings.Split(string(text), "\n## ")[1:]
 	if len(sections) != 5 {
@@ -29,7 +29,15 @@ func TestAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sources = append(sources, figure.FindAllString(string(source), -1)...)
+			before := ""
+			for block := range strings.SplitSeq(string(source), "\n\n") {
+				unit := ""
+				if strings.HasPrefix(block, "|") && strings.Contains(before, "Seconds") {
+					unit = "s" // the caption names the unit of the table's figures
+				}
+				sources = append(sources, figures(block, unit)...)
+				before = block
+			}
 		}
 		for line := range strings.Lines(section) {
 			if quoted, ok := strings.CutPrefix(line, "> "); ok {
@@ -41,10 +49,20 @@ func TestAnswers(t *testing.T) {
 		if len(sentence) == 0 {
 			t.Errorf("section %q has no sentence", title)
 		}
-		for _, f := range figure.FindAllString(spoken, -1) {
+		for _, f := range figures(spoken, "") {
 			if !slices.Contains(sources, f) {
 				t.Errorf("section %q: none of the pages that it links to has the figure %s", title, f)
 			}
 		}
 	}
+}
+
+var figure = regexp.MustCompile(`([0-9][0-9.,]*[0-9]|[0-9])(?:\s(µs|ms|s|MB/s|MB|GB|MiB|rows)\b)?`)
+
+// figures returns the figures of a text, each with its unit, or with the given unit if it has none.
+func figures(text, unit string) (all []string) {
+	for _, m := range figure.FindAllStringSubmatch(text, -1) {
+		all = append(all, strings.TrimSpace(m[1]+" "+cmp.Or(m[2], unit)))
+	}
+	return all
 }

@@ -122,7 +122,7 @@ func (h *handler) writeLines(q *request) error {
 // lineProblem converts an error about a line.
 func lineProblem(err error) error {
 	if e := (*lineprotocol.Error)(nil); errors.As(err, &e) {
-		return &problem{Status: http.StatusBadRequest, Text: e.Error(), Line: e.Line}
+		return &problem{Status: http.StatusBadRequest, Text: serving.Shorten(e.Error()), Line: e.Line}
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -79,7 +80,13 @@ func TestWriteLinesErrors(t *testing.T) {
 		"m time=1 1":                                `line 1: measurement \"m\": field \"time\" is called time`,
 		"m v=1 12345678901234567890":                `line 1: the timestamp \"12345678901234567890\" is not a whole number of 64 bits`,
 		"m v=1e999":                                 `line 1: column 5: cannot parse value for field key \"v\"`,
-		"m v=1 1\n\xff v=1":                         `line 2: column 1: invalid utf-8`,
+		"m v=1 1\n\xff v=1":                         `line 2: the line is not valid UTF-8`,
+		"m v=\"a\n\xff\" 1":                         `line 2: the line is not valid UTF-8`,
+		"m Time=1 1":                                `line 1: measurement \"m\": field \"Time\" is called time`,
+		"m,Host=a v=1 1":                            `line 1: measurement \"m\": tag \"Host\" and the table's column \"host\" differ only in case`,
+		"m v=1 1\nm,V=a v=1 2":                      `line 2: measurement \"m\": tag \"V\" and the field \"v\" differ only in case`,
+		"new v=1 1\nnew V=1 2":                      `line 2: measurement \"new\": field \"V\" and the field \"v\" differ only in case`,
+		"m v=\"" + strings.Repeat("v", 1<<20):       `line 1: the line has more than 1048576 bytes`,
 		"m v=1\x00":                                 `line 1: `,
 		"m":                                         `line 1: column 2: empty tag name`,
 		"m v=\"x":                                   `line 1: column 5: expected closing quote`,
@@ -92,7 +99,8 @@ func TestWriteLinesErrors(t *testing.T) {
 	s.write("/write?precision=h", "m v=1 9000000000", 400, nil, "line 1: the timestamp 9000000000 does not fit", "precision=")
 	s.write("/write?precision=s", "late v=1 1", 204, nil)
 	s.write("/write", "late v=1 1", 400, nil, `line 1: measurement \"late\": the time 1 ns is not a whole number of us`)
-	s.write("/write", "late v=1", 204, nil) // the server's time fits the column
+	s.putQuery("", "cased", "SELECT TIMESTAMP '2026-01-01' AS \"Time\", 1.5 AS v")
+	s.write("/write", "cased v=1 1", 400, nil, `line 1: measurement \"cased\": the table's column \"Time\" differs from \"time\"`)
 	s.write("/write?bucket="+strings.Repeat("b", 256), "m v=1 1", 400, nil, "invalid name")
 	if got := s.csv("", "m"); strings.Count(got, "\n") != 2 {
 		t.Errorf("after refused bodies: got\n%s", got)
@@ -104,6 +112,46 @@ func TestWriteLinesErrors(t *testing.T) {
 	}
 	a, text := s.get("/write")
 	s.expect(a, text, 405, `"code":"method not allowed"`)
+}
+
+// TestWriteLinesErrorsShort checks that an answer quotes only the beginning of a long name or value.
+func TestWriteLinesErrorsShort(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	long := strings.Repeat("\u00a0", 500_000) // Go quotes it as 6 bytes
+	s.write("/write", "m "+long[:2000]+"=1 1", 204, nil)
+	for _, body := range []string{
+		"m v=1 " + long, "m v=1 1 " + long, "m v=1 " + strings.Repeat("1", 1_000_000), "m v=" + strings.Repeat("1", 1_000_000) + "e", "m," + long + " v=1", "m " + long + ",", "m " + long + "=1u,v=1" + strings.Repeat("1", 30) + "i",
+		long + " time=1", "m " + long + "=1," + long + "=2", "m," + long + "=1 " + long + "=2", "m " + long + "=1\nm " + long + "=t", "m " + long[:2000] + "=t", long + " v=1 1",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(body))
+		must(t, err)
+		a, text := s.do(r)
+		if a.StatusCode != 400 || len(text) > 4<<10 {
+			t.Errorf("%.20q…: got status %d with %d bytes, %.100s", body, a.StatusCode, len(text), text)
+		}
+	}
+}
+
+// TestWriteLinesNow checks the time of points without a timestamp: the unit of the column limits it, and that of the
+// request does not.
+func TestWriteLinesNow(t *testing.T) {
+	s := serve(t, flightd.Options{})
+	for unit, table := range map[string]string{"s": "TIMESTAMP_S", "ms": "TIMESTAMP_MS", "ns": "TIMESTAMP_NS"} {
+		s.putQuery("", unit, fmt.Sprintf("SELECT '2026-01-01'::%s AS time, 1.5::DOUBLE AS v", table))
+	}
+	s.write("/write?precision=h", "new v=1 1", 204, nil)
+	for _, precision := range []string{"h", "s", ""} { // h first, because csv sorts by time
+		for _, table := range []string{"s", "ms", "ns", "new"} {
+			from := time.Now().Add(-time.Second)
+			s.write("/write?precision="+precision, table+" v=1", 204, nil)
+			last := strings.Split(s.csv("", table), "\n")
+			text, _, _ := strings.Cut(last[len(last)-1], ",")
+			got, err := time.Parse("2006-01-02T15:04:05", strings.TrimSuffix(text, "Z"))
+			if err != nil || got.Before(from) || got.After(time.Now()) {
+				t.Errorf("table %s, precision %q: got time %s, want one after %v: %v", table, precision, text, from, err)
+			}
+		}
+	}
 }
 
 // TestWriteLinesBounded checks that a small body cannot make the server use much memory.
@@ -118,8 +166,14 @@ func TestWriteLinesBounded(t *testing.T) {
 	s.write("/write", fields.String(), 400, nil, "more than 4194304 values")
 	s.write("/write", measurements.String(), 400, nil, "line 1001: the body has more than 1000 measurements")
 	s.write("/write", strings.Repeat("m f=1\n", 2_200_000), 400, nil, "more than 4194304 values")
-	s.putQuery("", "wide", "SELECT "+strings.Join(columnList(200), ", "))
-	s.write("/write", wide.String(), 400, nil, "the table has 200 columns that the 50000 points lack")
+	for _, table := range []string{"wide", "wide2"} {
+		s.putQuery("", table, "SELECT "+strings.Join(columnList(400), ", "))
+	}
+	s.write("/write", wide.String(), 400, nil, "the table has 400 columns that the 50000 points lack")
+	s.write("/write", strings.Repeat("wide f=1\n", 18_000), 400, nil, "the table has no such column") // not too many
+	s.write("/write", strings.Repeat("wide f=1\nwide2 f=1\n", 18_000), 400, nil, `line 2: measurement \"wide2\": `, "that the 18000 points lack")
+	s.putQuery("", "vectors", "SELECT array_value(1::FLOAT) AS small, [1.5::FLOAT for i in range(1536)]::FLOAT[1536] AS v")
+	s.write("/write", strings.Repeat("vectors f=1\n", 10_000), 400, nil, "line 1: ", "the table has 2 columns that the 10000 points lack")
 	s.write("/write", strings.Repeat("#", lineprotocol.MaxBody+1), 413, nil, "larger than 33554432 bytes", `"code":"request too large"`)
 	bomb := packed(t, strings.Repeat("#", lineprotocol.MaxBody+1))
 	s.write("/write", bomb, 413, []string{"Content-Encoding: gzip"}, "larger than 33554432 bytes")
@@ -183,7 +237,12 @@ func TestWriteLinesTokens(t *testing.T) {
 func TestWriteLinesOtherMachines(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.write("/write", "m v=1 1", 403, []string{"Origin: " + s.url}, "the header Origin")
-	s.write("/write", "m v=1 1", 403, []string{"Host: x", "Sec-Fetch-Site: cross-site"}, "another site")
+	s.write("/write", "m v=1 1", 403, []string{"Sec-Fetch-Site: cross-site"}, "another site")
+	rebound, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader("m v=1 1"))
+	must(t, err)
+	rebound.Host = "evil.example"
+	answer, text := s.do(rebound)
+	s.expect(answer, text, 403, "its header Host")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/write", strings.NewReader("m v=1 1"))
 	must(t, err)
 	r.RemoteAddr = "192.0.2.7:1234"

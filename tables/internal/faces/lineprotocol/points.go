@@ -10,7 +10,9 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -24,6 +26,7 @@ const (
 	// MaxBody is the maximum size of Parse's text, in bytes.
 	MaxBody = 32 << 20
 
+	maxLine         = 1 << 20 // in bytes; the parser's errors quote as much
 	maxMeasurements = 1000
 	maxCells        = 4 << 20  // maximum number of values and nulls in all columns of a body
 	columnCells     = 64       // a new column counts as this many cells more
@@ -31,6 +34,7 @@ const (
 	cellStep        = 64 << 10 // number of cells for which memory is reserved at a time
 
 	timeColumn = "time"
+	serverTime = math.MinInt64 // stands for the time of a point without a timestamp; no timestamp has this value
 )
 
 // Error is a mistake in the body.
@@ -56,7 +60,7 @@ type Points struct {
 
 	body    []byte
 	unit    time.Duration // of the timestamps in the body
-	now     int64         // time of points without a timestamp, in nanoseconds
+	now     int64         // the server's time, in nanoseconds
 	points  int           // number of the current point, from 1
 	cells   int
 	reserve func(bytes int64) error
@@ -66,10 +70,11 @@ type Points struct {
 // measurement has the points of one measurement, by column.
 type measurement struct {
 	name    string
-	times   []int64 // in nanoseconds
+	times   []int64 // in nanoseconds, or serverTime
 	points  []int   // numbers of the points in the body
 	columns []*column
 	byName  map[string]*column
+	byLower map[string]*column // by names in lower case
 }
 
 type column struct {
@@ -86,15 +91,17 @@ var types = map[influx.ValueKind]arrow.DataType{
 	influx.Bool: arrow.FixedWidthTypes.Boolean, influx.String: arrow.BinaryTypes.String,
 }
 
-// Parse parses a body. Points without a timestamp get the time now, in
-// microseconds or the unit of the precision. reserve is called with the total memory that Parse
-// needs, each time before it needs more, and may fail. A mistake in the body is an *Error.
+// Parse parses a body. Points without a timestamp get the time now. Parse and Put call reserve with the total memory
+// that they need, each time before they need more; it may fail. A mistake in the body is an *Error.
 func Parse(body []byte, precision string, now time.Time, reserve func(bytes int64) error) (*Points, error) {
 	unit, ok := units[precision]
 	if !ok {
 		return nil, &tables.ArgumentError{Err: fmt.Errorf("precision is %.20q: it must be ns, us, ms, s, m or h", precision)}
 	}
-	p := &Points{body: body, unit: unit, now: now.Truncate(max(unit, time.Microsecond)).UnixNano(), reserve: reserve, byName: map[string]*measurement{}}
+	p := &Points{body: body, unit: unit, now: now.UnixNano(), reserve: reserve, byName: map[string]*measurement{}}
+	if err := checkText(body); err != nil {
+		return nil, err
+	}
 	d := influx.NewDecoderWithBytes(body) // its buffer would grow without a limit if it had a reader
 	for d.Next() {
 		p.points++
@@ -111,6 +118,22 @@ func Parse(body []byte, precision string, now time.Time, reserve func(bytes int6
 	return p, nil
 }
 
+// checkText refuses long lines and invalid UTF-8, because the parser's errors quote in full any name, number or rest of a
+// line, and any string that is not UTF-8.
+func checkText(body []byte) error {
+	number := 0
+	for line := range bytes.Lines(body) {
+		number++
+		switch {
+		case len(line) > maxLine:
+			return &Error{number, fmt.Errorf("the line has more than %d bytes", maxLine)}
+		case !utf8.Valid(line):
+			return &Error{number, errors.New("the line is not valid UTF-8")}
+		}
+	}
+	return nil
+}
+
 func (p *Points) parsePoint(d *influx.Decoder) error {
 	name, err := d.Measurement()
 	if err != nil {
@@ -121,7 +144,7 @@ func (p *Points) parsePoint(d *influx.Decoder) error {
 		if len(p.measurements) == maxMeasurements {
 			return p.errorAt(p.points, "the body has more than %d measurements: send fewer at a time", maxMeasurements)
 		}
-		m = &measurement{name: string(name), byName: map[string]*column{}}
+		m = &measurement{name: string(name), byName: map[string]*column{}, byLower: map[string]*column{}}
 		p.byName[m.name] = m
 		p.measurements = append(p.measurements, m)
 	}
@@ -161,14 +184,14 @@ func (p *Points) parsePoint(d *influx.Decoder) error {
 	return p.addCells(len(m.columns) + 1)
 }
 
-// parseTime returns a point's time in nanoseconds.
+// parseTime returns a point's time in nanoseconds, or serverTime.
 func (p *Points) parseTime(d *influx.Decoder) (int64, error) {
 	text, err := d.TimeBytes()
 	switch {
 	case err != nil:
 		return 0, p.syntaxError(err)
 	case text == nil:
-		return p.now, nil
+		return serverTime, nil
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil {
@@ -186,10 +209,14 @@ func (p *Points) column(m *measurement, key []byte, kind influx.ValueKind, isTag
 	c := m.byName[string(key)]
 	if c == nil {
 		c = &column{name: string(key), isTag: isTag, kind: kind, first: p.points, builder: array.NewBuilder(memory.DefaultAllocator, types[kind])}
-		if c.name == timeColumn {
-			return nil, p.errorAt(p.points, "measurement %q: %s is called time, as the column of the timestamps: rename it", m.name, c)
+		lower := strings.ToLower(c.name)
+		if lower == timeColumn {
+			return nil, p.errorAt(p.points, "measurement %.100q: %s is called time, as the column of the timestamps: rename it", m.name, c)
 		}
-		m.byName[c.name] = c
+		if other := m.byLower[lower]; other != nil {
+			return nil, p.errorAt(p.points, "measurement %.100q: %s and the %s differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, other)
+		}
+		m.byName[c.name], m.byLower[lower] = c, c
 		m.columns = append(m.columns, c)
 		if err := p.addCells(rows + columnCells); err != nil {
 			return nil, err
@@ -197,18 +224,18 @@ func (p *Points) column(m *measurement, key []byte, kind influx.ValueKind, isTag
 	}
 	switch {
 	case c.isTag != isTag:
-		return nil, p.errorAt(p.points, "measurement %q: %q is both a tag and a field: rename one of them", m.name, c.name)
+		return nil, p.errorAt(p.points, "measurement %.100q: %.100q is both a tag and a field: rename one of them", m.name, c.name)
 	case c.kind != kind:
-		return nil, p.errorAt(p.points, "measurement %q, field %q: the value is of type %v, but line %d has type %v", m.name, c.name, kind, p.lineOf(c.first), c.kind)
+		return nil, p.errorAt(p.points, "measurement %.100q, field %.100q: the value is of type %v, but line %d has type %v", m.name, c.name, kind, p.lineOf(c.first), c.kind)
 	case c.builder.Len() > rows:
-		return nil, p.errorAt(p.points, "measurement %q: %s occurs twice", m.name, c)
+		return nil, p.errorAt(p.points, "measurement %.100q: %s occurs twice", m.name, c)
 	}
 	c.builder.AppendNulls(rows - c.builder.Len())
 	return c, nil
 }
 
 func (c *column) String() string {
-	return fmt.Sprintf("%s %q", map[bool]string{true: "tag", false: "field"}[c.isTag], c.name)
+	return fmt.Sprintf("%s %.100q", map[bool]string{true: "tag", false: "field"}[c.isTag], c.name)
 }
 
 func (c *column) append(v influx.Value) {
@@ -235,22 +262,25 @@ func (p *Points) addCells(n int) error {
 		return p.errorAt(p.points, "the body has more than %d values, counting each field and tag of a measurement for each of its points: send fewer points at a time", maxCells)
 	}
 	if before == 0 || before/cellStep != p.cells/cellStep {
-		return p.reserve(int64(p.cells/cellStep+1) * cellStep * cellBytes)
+		return p.reserve(p.memory())
 	}
 	return nil
 }
+
+// memory returns the memory for the cells so far, in bytes.
+func (p *Points) memory() int64 { return int64(p.cells/cellStep+1) * cellStep * cellBytes }
 
 // errorAt returns an error for the line of a point.
 func (p *Points) errorAt(point int, format string, args ...any) error {
 	return &Error{p.lineOf(point), fmt.Errorf(format, args...)}
 }
 
-// syntaxError converts an error of the parser.
+// syntaxError converts an error of the parser, and shortens it.
 func (p *Points) syntaxError(err error) error {
 	if e := (*influx.DecodeError)(nil); errors.As(err, &e) {
-		return &Error{int(e.Line), fmt.Errorf("column %d: %w", e.Column, e.Err)}
+		return &Error{int(e.Line), fmt.Errorf("column %d: %.1000v", e.Column, e.Err)}
 	}
-	return p.errorAt(p.points, "%w", err)
+	return p.errorAt(p.points, "%.1000v", err)
 }
 
 // lineOf returns the number of the line where a point begins. The parser tells lines only in its own errors, so lineOf

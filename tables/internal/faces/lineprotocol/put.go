@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -15,6 +16,7 @@ import (
 )
 
 const (
+	maxNulls      = 64 << 20              // maximum memory for nulls in columns of the tables that points lack, in bytes
 	maxAttempts   = 10                    // maximum number of attempts of a Put, if others change the tables' columns at the same time
 	conflictDelay = 20 * time.Millisecond // average delay before the second retry; the delays grow with the attempts
 )
@@ -33,19 +35,18 @@ func (p *Points) Put(ctx context.Context, store *tables.Store, bucket string) er
 	var last []*arrow.Schema
 	for attempt := 1; ; attempt++ {
 		stored := make([]*arrow.Schema, len(p.measurements))
-		batches := make([]arrow.RecordBatch, len(p.measurements))
 		for i, m := range p.measurements {
 			var err error
 			stored[i], err = columnsOf(ctx, store.Bucket(bucket).Table(m.name))
 			if err != nil {
 				return err
 			}
-			batches[i], err = p.batch(m, stored[i])
-			if err != nil {
-				return err
-			}
 		}
-		err := p.put(ctx, store, bucket, batches)
+		batches, err := p.batches(stored)
+		if err != nil {
+			return err
+		}
+		err = p.put(ctx, store, bucket, batches)
 		mismatch := (*tables.SchemaError)(nil)
 		isMismatch := errors.As(err, &mismatch)
 		switch {
@@ -113,28 +114,95 @@ func sameSchemas(a, b []*arrow.Schema) bool {
 	return true
 }
 
-// batch returns the rows of a measurement: the time, the tags and fields, and nulls for the other columns of the table,
-// because a table with the setting add_only takes no row without them.
-func (p *Points) batch(m *measurement, stored *arrow.Schema) (arrow.RecordBatch, error) {
+// batches returns the rows of each measurement, for tables with the stored columns. A batch has nulls for the columns
+// that its points lack, because a table with the setting add_only takes no row without them.
+func (p *Points) batches(stored []*arrow.Schema) ([]arrow.RecordBatch, error) {
+	missing := make([][]arrow.Field, len(stored))
+	var nulls int64
+	for i, m := range p.measurements {
+		var err error
+		missing[i], err = p.missing(m, stored[i])
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range missing[i] {
+			nulls += int64(len(m.times)) * nullSize(f.Type)
+			if nulls > maxNulls {
+				return nil, p.errorAt(m.points[0], "measurement %.100q: the table has %d columns that the %d points lack, so that the nulls for the body would need more than %d MiB: send fewer points at a time", m.name, len(missing[i]), len(m.times), maxNulls>>20)
+			}
+		}
+	}
+	if err := p.reserve(p.memory() + nulls); err != nil {
+		return nil, err
+	}
+	batches := make([]arrow.RecordBatch, len(stored))
+	for i, m := range p.measurements {
+		var err error
+		batches[i], err = p.batch(m, stored[i], missing[i])
+		if err != nil {
+			return nil, err
+		}
+	}
+	return batches, nil
+}
+
+// missing returns the columns of a table that a measurement's points lack. It refuses names that differ from a column's
+// only in case.
+func (p *Points) missing(m *measurement, stored *arrow.Schema) (missing []arrow.Field, err error) {
+	if stored == nil {
+		return nil, nil
+	}
+	for _, f := range stored.Fields() {
+		if f.Name == timeColumn || m.byName[f.Name] != nil {
+			continue
+		}
+		lower := strings.ToLower(f.Name)
+		if lower == timeColumn && !stored.HasField(timeColumn) {
+			return nil, p.errorAt(m.points[0], "measurement %.100q: the table's column %.100q differs from %q, the column of the timestamps, only in case: rename it", m.name, f.Name, timeColumn)
+		}
+		if c := m.byLower[lower]; c != nil && !stored.HasField(c.name) {
+			return nil, p.errorAt(c.first, "measurement %.100q: %s and the table's column %.100q differ only in case, so SQL cannot distinguish them: rename one of them", m.name, c, f.Name)
+		}
+		missing = append(missing, f)
+	}
+	return missing, nil
+}
+
+// nullSize returns an upper bound of the memory for a null, in bytes. Sizes over maxNulls can be returned as
+// maxNulls+1, so that sums do not overflow.
+func nullSize(t arrow.DataType) int64 {
+	size := int64(16) // the largest is that of a view
+	switch t := t.(type) {
+	case arrow.ExtensionType:
+		return nullSize(t.StorageType())
+	case *arrow.FixedSizeListType:
+		size = int64(t.Len()) * nullSize(t.Elem())
+	case *arrow.StructType:
+		size = 0
+		for _, f := range t.Fields() {
+			size += nullSize(f.Type)
+		}
+	case *arrow.DictionaryType:
+		size = nullSize(t.IndexType) + nullSize(t.ValueType)
+	case arrow.FixedWidthDataType:
+		size = int64(t.Bytes())
+	}
+	return min(size+1, maxNulls+1) // the bit that marks a null counts as a byte
+}
+
+// batch returns the rows of a measurement: the time, the tags and fields, and nulls for the missing columns.
+func (p *Points) batch(m *measurement, stored *arrow.Schema, missing []arrow.Field) (arrow.RecordBatch, error) {
 	timeType := &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "UTC"}
 	if p.unit > 1 {
 		timeType.Unit = arrow.Microsecond // which more programs can read
 	}
-	var missing []arrow.Field
-	if stored != nil {
-		for _, f := range stored.Fields() {
-			t, isTimestamp := f.Type.(*arrow.TimestampType)
-			if f.Name == timeColumn && isTimestamp {
-				timeType = t
-			} else if f.Name != timeColumn && m.byName[f.Name] == nil {
-				missing = append(missing, f)
-			}
+	if stored != nil && stored.HasField(timeColumn) {
+		f, _ := stored.FieldsByName(timeColumn)
+		if t, isTimestamp := f[0].Type.(*arrow.TimestampType); isTimestamp {
+			timeType = t
 		}
 	}
 	rows := len(m.times)
-	if rows*len(missing) > maxCells {
-		return nil, p.errorAt(m.points[0], "measurement %q: the table has %d columns that the %d points lack, which are too many nulls at a time: send fewer points at a time", m.name, len(missing), rows)
-	}
 	times, err := p.times(m, timeType)
 	if err != nil {
 		return nil, err
@@ -149,14 +217,18 @@ func (p *Points) batch(m *measurement, stored *arrow.Schema) (arrow.RecordBatch,
 	return array.NewRecordBatch(arrow.NewSchema(fields, nil), arrays, int64(rows)), nil
 }
 
-// times returns the times of the points in the unit of the table's column. It refuses a time that the unit cannot hold.
+// times returns the times of the points in the unit of the table's column. It truncates the server's time to this unit,
+// and refuses a timestamp that the unit cannot hold.
 func (p *Points) times(m *measurement, t *arrow.TimestampType) (arrow.Array, error) {
 	unit := int64(t.Unit.Multiplier() / time.Nanosecond)
 	b := array.NewTimestampBuilder(memory.DefaultAllocator, t)
 	b.Reserve(len(m.times))
 	for i, n := range m.times {
+		if n == serverTime {
+			n = p.now - p.now%unit
+		}
 		if n%unit != 0 {
-			return nil, p.errorAt(m.points[i], "measurement %q: the time %d ns is not a whole number of %v, the unit of the table's column %q: round it", m.name, n, t.Unit, timeColumn)
+			return nil, p.errorAt(m.points[i], "measurement %.100q: the time %d ns is not a whole number of %v, the unit of the table's column %q: round it", m.name, n, t.Unit, timeColumn)
 		}
 		b.UnsafeAppend(arrow.Timestamp(n / unit))
 	}
@@ -173,9 +245,9 @@ func (p *Points) explain(err error, mismatch *tables.SchemaError) error {
 	if m == nil {
 		return err
 	}
-	point, what := m.points[0], fmt.Sprintf("column %q", mismatch.Column)
+	point, what := m.points[0], fmt.Sprintf("column %.100q", mismatch.Column)
 	if c := m.byName[mismatch.Column]; c != nil {
 		point, what = c.first, c.String()
 	}
-	return p.errorAt(point, "measurement %q, %s: %w", m.name, what, mismatch.Err)
+	return p.errorAt(point, "measurement %.100q, %s: %w", m.name, what, mismatch.Err)
 }
