@@ -21,10 +21,20 @@ name is %h followed by the key's SHA-256 hash. If a file would become larger tha
 --max-file-size, its records continue in NAME~2, NAME~3 and so on, each with the
 header. A file with a single record may be larger.
 
-DIR must be empty, or not exist. --force also accepts other directories: it
-replaces files with the same names, and keeps others. The files appear only when
-all of them are complete: a run that fails leaves DIR unchanged. Until then they
-are in a temporary directory in DIR or, if DIR does not exist yet, next to it.
+DIR must be empty, or not exist, unless one of these is set:
+  --append   add the records to the files of earlier runs: to the last part of a
+             file with several parts. The files must have the same header
+  --replace  replace the files of earlier runs, and remove those for keys that
+             this run does not have
+  --force    replace files with the same names. If files of other keys would
+             remain, the run fails, because it would mix two results
+Files of other keys are files with the same extension whose names split could have
+written. Other files in DIR are never changed.
+
+The files appear only when all of them are complete: a run that fails leaves DIR
+unchanged. Until then they are in a temporary directory in DIR or, if DIR does not
+exist yet, next to it. If a run is killed while it moves them to DIR, the next run
+with this DIR first completes this. --append copies the files that it adds to.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`
@@ -37,6 +47,7 @@ func newSplit(a *app) *cobra.Command {
 		Example: `  partd split --by "Origin State" --dir states birdstrikes.csv
   partd split --by user,day --dir users --max-file-size 100MiB log-*.csv.gz
   partd split --by "month(time)" --columns time,user --dir months log.csv
+  partd split --by user,day --dir users --append log-today.csv
   partd split --by=-1 --no-header --format tsv --dir parts --force -`,
 	}
 	fs := cmd.Flags()
@@ -45,12 +56,16 @@ func newSplit(a *app) *cobra.Command {
 	fs.StringVar(&o.By, "by", "", "write one file for each value of these `FIELDS`, separated by commas")
 	fs.StringVar(&o.Dir, "dir", "", "write the files to the directory `DIR`")
 	fs.Var(&maxSize, "max-file-size", "continue in another file when a file reaches this `SIZE`")
-	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files with the same names")
+	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
+	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
+	out := directoryFlags(cmd, "by default that of the input", "write to a directory that is not empty, and replace files with the same names; files of other keys are an error")
 	fileCommand(a, cmd, out, func() (filejobs.Engine, error) {
 		o.MaxSize = maxSize.Bytes
 		switch {
 		case o.By == "":
 			return nil, cliutil.Usagef("--by is missing: set it to the fields whose values name the files")
+		case o.Append && (o.Replace || *out.force) || o.Replace && *out.force:
+			return nil, cliutil.Usagef("only one of --append, --replace and --force can be set")
 		case o.Dir == "":
 			return nil, cliutil.Usagef("--dir is missing: set it to the directory for the files")
 		}

@@ -18,6 +18,8 @@ type SplitOptions struct {
 	By      string // fields; their values name the files
 	Dir     string // directory for the files; Options.Force is required if it already contains files
 	MaxSize int64  // maximum size of a file in bytes; 0 means no limit
+	Append  bool   // add to the files of earlier runs
+	Replace bool   // remove the files of earlier runs for keys that this run does not have
 }
 
 // splitEngine runs [Split]. It sorts the records by key, so that only one file is open at a time.
@@ -39,10 +41,10 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 	switch {
 	case errors.Is(err, output.ErrIsFile):
 		return OptionErrorf("--dir %s is a file, not a directory", s.Dir)
-	case errors.Is(err, output.ErrNotEmpty) && j.Force:
+	case errors.Is(err, output.ErrNotEmpty) && (j.Force || s.Append || s.Replace):
 		return nil
 	case errors.Is(err, output.ErrNotEmpty):
-		return fmt.Errorf("the directory %s is not empty: add --force to write there anyway and replace files with the same names", s.Dir)
+		return fmt.Errorf("the directory %s is not empty: add --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys", s.Dir)
 	}
 	return err
 }
@@ -60,6 +62,13 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 		}
 	}()
 	w := newSplitWriter(s, j, dir)
+	dir.IsKeyFile = w.isKeyFile
+	switch {
+	case s.Replace:
+		dir.Others = output.RemoveOthers
+	case !s.Append:
+		dir.Others = output.RefuseOthers
+	}
 	sorter, err := j.NewSorter(ctx, j.engineMemory(), true)
 	if err != nil {
 		return err
@@ -83,7 +92,11 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 		return fmt.Errorf("%d bytes were written to the files instead of %d", w.written, w.expected)
 	}
 	committed = true
-	if err := dir.Commit(); err != nil {
+	err = dir.Commit()
+	if errors.Is(err, output.ErrOtherKeys) {
+		return fmt.Errorf("%w: add --append to add to the files of earlier runs, or --replace to remove those that this run does not write", err)
+	}
+	if err != nil {
 		return err
 	}
 	j.Report("files_written", "files", int64(dir.Files()))

@@ -3,10 +3,14 @@ package filejobs
 import (
 	"bufio"
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
+	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
@@ -18,6 +22,9 @@ type splitWriter struct {
 	ext       string
 	header    bytes.Buffer
 	limit     int64 // maximum file size in bytes, or 0
+	append    bool  // add to the files of earlier runs
+	layout    records.Layout
+	maxRecord int
 	converter *converter
 
 	file      *os.File
@@ -39,7 +46,7 @@ func newSplitWriter(s *splitEngine, j *Job, dir *output.Dir) *splitWriter {
 	if j.Options.Files[0] == Stdin || j.To.Format != j.From.Format {
 		ext = map[records.Format]string{records.CSV: ".csv", records.TSV: ".tsv", records.JSONL: ".jsonl", records.Text: ".txt"}[j.To.Format]
 	}
-	w := &splitWriter{dir: dir, ext: ext, limit: s.MaxSize}
+	w := &splitWriter{dir: dir, ext: ext, limit: s.MaxSize, append: s.Append, layout: j.To, maxRecord: j.Memory.MaxRecord()}
 	w.buf = bufio.NewWriterSize(w, 1<<20)
 	return w
 }
@@ -55,12 +62,79 @@ func (w *splitWriter) startFile(key []byte) error {
 		return err
 	}
 	w.name = name
+	if w.append {
+		if err := w.continueFile(f); err != nil || w.file != nil {
+			return err
+		}
+	}
 	return w.writeHeader(f)
+}
+
+// partName returns the file name of a part of the current key.
+func (w *splitWriter) partName(number int) string {
+	if number == 1 {
+		return w.name + w.ext
+	}
+	return w.name + "~" + strconv.Itoa(number) + w.ext
+}
+
+// isKeyFile reports whether a split with the same extension could have written a file.
+func (w *splitWriter) isKeyFile(file string) bool {
+	base, ok := strings.CutSuffix(file, w.ext)
+	name, number, isPart := strings.Cut(base, "~")
+	if isPart {
+		n, err := strconv.Atoi(number)
+		ok = ok && err == nil && n > 1 && strconv.Itoa(n) == number
+	}
+	_, kind := names.Scheme{}.Parse(name)
+	if kind == names.Foreign { // maybe for a file system that ignores case
+		_, kind = names.Scheme{FoldsCase: true}.Parse(name)
+	}
+	return ok && (kind == names.Short || kind == names.Long)
+}
+
+// continueFile copies the last part of the current key's file from an earlier run to f, which becomes the current file. If
+// there is no such file, it does nothing. After an error, it closes f.
+func (w *splitWriter) continueFile(f *os.File) (err error) {
+	old, part, err := w.dir.OpenLastPart(w.partName)
+	if err == nil && old == nil {
+		return nil
+	}
+	if err != nil {
+		return JoinErrors(err, f.Close())
+	}
+	defer func() { _ = old.Close() }() // it was only read
+	err = w.checkHeader(old)
+	if err != nil {
+		return JoinErrors(err, f.Close())
+	}
+	w.file, w.part = f, part
+	w.buf.Reset(w)
+	w.size, err = output.CopyAll(w.buf, old)
+	w.expected += w.size
+	return err
+}
+
+// checkHeader returns an error if a file has another header than this run writes.
+func (w *splitWriter) checkHeader(old *os.File) error {
+	start, err := records.ReadStart(old.Name(), old, w.layout, w.maxRecord)
+	if err != nil {
+		return err
+	}
+	want, err := records.ReadStart(old.Name(), bytes.NewReader(w.header.Bytes()), w.layout, w.maxRecord)
+	if err != nil {
+		return err
+	}
+	if diff := records.DiffColumns(want.Columns, start.Columns); diff != "" {
+		return fmt.Errorf("%s: its header differs from that of the records to append: %s", old.Name(), diff)
+	}
+	_, err = old.Seek(0, io.SeekStart)
+	return err
 }
 
 func (w *splitWriter) startPart() error {
 	w.part++
-	f, err := w.dir.CreateAt(w.name + "~" + strconv.Itoa(w.part) + w.ext)
+	f, err := w.dir.CreateAt(w.partName(w.part))
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/go-partd/partd/internal/base/textfmt"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 )
@@ -26,10 +25,16 @@ type Dir struct {
 	// names.
 	Visible bool
 
+	// Others says what Commit does with files that the directory already contains and that IsKeyFile reports.
+	Others Others
+	// IsKeyFile reports whether a file's name is one that this job gives to a key.
+	IsKeyFile func(name string) bool
+
 	path   string
 	exists bool
 	temp   string // contains the files until Commit
 	undo   func()
+	lock   *os.File // the directory, if it exists
 
 	mu      sync.Mutex
 	names   []string
@@ -37,7 +42,8 @@ type Dir struct {
 }
 
 // CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
-// it is a file. It removes what killed runs have left behind. The directory need not exist.
+// it is a file. It completes the commit of a killed run, and removes what other killed runs have left behind. The directory
+// need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -47,6 +53,13 @@ func CheckDir(dir string) error {
 		return err
 	case !info.IsDir():
 		return fmt.Errorf("%s: %w", dir, ErrIsFile)
+	}
+	lock, err := lockDir(dir)
+	if err == nil {
+		err = errors.Join(finishCommit(dir), lock.Close())
+	}
+	if err != nil {
+		return err
 	}
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return err
@@ -65,6 +78,9 @@ func CreateDir(path string) (d *Dir, err error) {
 	_, err = os.Stat(path)
 	d.exists = err == nil
 	d.undo, err = makeDirs(d.Parent())
+	if err == nil && d.exists {
+		d.lock, err = lockDir(path)
+	}
 	if err == nil {
 		d.Nearby, err = tempdir.New([]string{d.Parent()}, nil)
 	}
@@ -72,8 +88,8 @@ func CreateDir(path string) (d *Dir, err error) {
 		d.temp, err = d.Nearby.Mkdir()
 	}
 	if err == nil {
-		d.temp = filepath.Join(d.temp, "files") // Commit moves it; Nearby removes its parent
-		err = os.Mkdir(d.temp, 0o777)
+		d.temp = filepath.Join(d.temp, "new", commitFiles) // Commit moves it; Nearby removes its parents
+		err = os.MkdirAll(d.temp, 0o777)
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Abort())
@@ -177,34 +193,32 @@ func (d *Dir) Files() int {
 	return len(d.names)
 }
 
-// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced.
+// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced. If the process
+// is killed, the directory stays unchanged, or the next call of CheckDir completes the commit.
 func (d *Dir) Commit() error {
 	err := d.publish()
 	if err != nil {
 		return errors.Join(err, d.Abort())
 	}
+	d.unlock()
 	return d.Nearby.Close()
 }
 
 func (d *Dir) publish() error {
-	if !d.exists {
-		err := os.Rename(d.temp, d.path)
-		if errors.Is(err, fs.ErrExist) { // another run has meanwhile created it
-			err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
-		}
-		return err
+	if d.exists {
+		return d.commit()
 	}
-	for i, name := range d.names {
-		target := filepath.Join(d.path, name)
-		err := os.MkdirAll(filepath.Dir(target), 0o777)
-		if err == nil {
-			err = os.Rename(filepath.Join(d.temp, name), target)
-		}
-		if err != nil {
-			return fmt.Errorf("%w (%s of %d were already moved)", err, textfmt.Plural(int64(i), "file"), len(d.names))
-		}
+	err := os.Rename(d.temp, d.path)
+	if errors.Is(err, fs.ErrExist) { // another run has meanwhile created it
+		err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
 	}
-	return nil
+	return err
+}
+
+func (d *Dir) unlock() {
+	if d.lock != nil {
+		_ = d.lock.Close() // it was only locked
+	}
 }
 
 // Abort removes the files and the directories that CreateDir created.
@@ -213,5 +227,6 @@ func (d *Dir) Abort() (err error) {
 		err = d.Nearby.Close()
 	}
 	d.undo()
+	d.unlock()
 	return err
 }
