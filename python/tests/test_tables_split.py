@@ -112,7 +112,7 @@ def test_options_and_errors(tmp_path):
         f"{column}=2/x=y/data.jsonl": '{"n":3.5}\n',
     }
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(Exists, match="pass force=True"):
+    with pytest.raises(Exists, match="pass append=True, replace=True, or, if it has no files of other keys"):
         split(rows, "x", tmp_path / "out")
     with pytest.raises(partd_go.Misuse, match="no such column"):
         split(rows, "y", tmp_path / "new")
@@ -133,6 +133,15 @@ def test_options_and_errors(tmp_path):
         split(pa.RecordBatchReader.from_batches(rows.schema, failing()), "x", tmp_path / "new")
     assert sorted(tmp_path.rglob("*")) == before
     assert split(rows, "x", tmp_path / "out", force=True).files == 3
+    some = rows.slice(2)
+    with pytest.raises(Exists, match="pass append=True or replace=True"):
+        split(some, "x", tmp_path / "out", force=True)
+    assert split(some, "x", tmp_path / "out", append=True).files == 1
+    assert pq.read_table(tmp_path / "out" / "y.parquet").num_rows == 2
+    assert split(some, "x", tmp_path / "out", replace=True).files == 1
+    assert [path.name for path in tmp_path.glob("out/*.parquet")] == ["y.parquet"]
+    split(rows, "x", tmp_path / "out", append=True)
+    assert pq.read_table(tmp_path / "out" / "y.parquet").num_rows == 2
     assert (tmp_path / "out" / "y.parquet").exists() and (tmp_path / "out" / f"{column}=2").exists()
 
 

@@ -33,8 +33,12 @@ type SplitOptions struct {
 	Dir string   // directory for the files; it and its parents are created
 	// Hive writes DIR/COLUMN=VALUE/data.parquet without the columns By, instead of DIR/VALUE.parquet.
 	Hive bool
-	// Force also writes to a directory that is not empty, and replaces files of the same names.
-	Force  bool
+	// Append, Replace or Force allow a directory that is not empty; at most one can be set. Other files than those that
+	// Split could have written for a key in this format are never changed. Append adds to the files of earlier runs: it
+	// copies their rows to new files or, with Hive, adds files named data-2 and so on. Replace removes files of earlier
+	// runs that this run does not write. With Force, such files are an error.
+	Append, Replace, Force bool
+
 	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
 	Memory int64  // approximate limit of memory in bytes; 0 means [DefaultMemory]
 	Temp   string // directory for temporary data; "" means the system's
@@ -45,6 +49,9 @@ type SplitResult struct {
 	Rows  int64 `json:"rows"`
 	Files int   `json:"files"`
 }
+
+// ErrOtherKeys is wrapped by the error of Split for files of other keys in the directory.
+var ErrOtherKeys = output.ErrOtherKeys
 
 // ErrNotEmpty is wrapped by the error of Split for a directory that already contains files.
 var ErrNotEmpty = output.ErrNotEmpty
@@ -66,6 +73,9 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	s := &splitter{SplitOptions: *o, columns: r.Schema(), format: formats.Parquet}
 	if o.Format != "" {
 		s.format = formats.Format(o.Format)
+	}
+	if o.Append && o.Replace || o.Force && (o.Append || o.Replace) {
+		return result, errors.New("only one of append, replace and force can be set")
 	}
 	s.Memory, err = memoryLimit(o.Memory)
 	if err != nil {
@@ -89,14 +99,20 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	} else if err := w.Close(); err != nil {
 		return result, err
 	}
-	if err := output.CheckDir(o.Dir); err != nil && !(o.Force && errors.Is(err, ErrNotEmpty)) {
+	if err := output.CheckDir(o.Dir); err != nil && !((o.Force || o.Append || o.Replace) && errors.Is(err, ErrNotEmpty)) {
 		return result, err
 	}
 	s.dir, err = output.CreateDir(o.Dir)
 	if err != nil {
 		return result, err
 	}
-	s.dir.Visible = true
+	s.dir.Visible, s.dir.IsKeyFile = true, s.isKeyFile
+	switch {
+	case o.Replace:
+		s.dir.Others = output.RemoveOthers
+	case !o.Append:
+		s.dir.Others = output.RefuseOthers
+	}
 	s.plain = plainSchema(r.Schema())
 	read, err := s.split(ctx, sorted.Blocks(arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, s.plain) }), sorted.SmallBatch), 0)
 	if written := s.rows.Load(); err == nil && written != read {
@@ -274,7 +290,7 @@ func (s *splitter) write(ctx context.Context, f *file, isLast bool) error {
 		take.Release(f.collected)
 		f.collected, f.bytes = nil, 0
 		if f.file == nil {
-			err = s.create(f, rows, isLast)
+			err = s.create(ctx, f, rows, isLast)
 		} else {
 			buffer.Reset(f.file)
 		}
@@ -320,16 +336,18 @@ func (s *splitter) writeRows(w formats.Writer, rows arrow.RecordBatch) error {
 }
 
 // create creates the file for rows. isComplete means that the file will have no other rows.
-func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) error {
+func (s *splitter) create(ctx context.Context, f *file, rows arrow.RecordBatch, isComplete bool) error {
 	const smallRows = 1000
 	texts, err := keyTexts(rows, s.by, 0)
 	if err != nil {
 		return err
 	}
-	f.file, err = s.createFile(texts)
+	var old string
+	f.file, old, err = s.createFile(texts)
 	if err != nil {
 		return err
 	}
+	isComplete = isComplete && old == ""
 	f.Writer.(*bufio.Writer).Reset(f.file)
 	switch {
 	case s.format == formats.Parquet && isComplete && rows.NumRows() < smallRows:
@@ -339,21 +357,8 @@ func (s *splitter) create(f *file, rows arrow.RecordBatch, isComplete bool) erro
 	default:
 		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
 	}
-	return err
-}
-
-func (s *splitter) createFile(texts []*string) (*os.File, error) {
-	ext := "." + string(s.format)
-	if s.Hive {
-		path, err := hivePath(s.By, texts)
-		if err != nil {
-			return nil, err
-		}
-		return s.dir.CreateAt(path + "/data" + ext)
+	if err != nil || old == "" {
+		return err
 	}
-	if len(texts) == 1 && texts[0] == nil {
-		return s.dir.CreateAt(nullName + ext)
-	}
-	f, _, err := s.dir.CreateFile(plainName(texts), ext)
-	return f, err
+	return s.copyRows(ctx, f.writer, old)
 }

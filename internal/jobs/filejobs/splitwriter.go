@@ -79,7 +79,10 @@ func (w *splitWriter) partName(number int) string {
 }
 
 // isKeyFile reports whether a split with the same extension could have written a file.
-func (w *splitWriter) isKeyFile(file string) bool {
+func (w *splitWriter) isKeyFile(file string, isDir bool) bool {
+	if isDir {
+		return false
+	}
 	base, ok := strings.CutSuffix(file, w.ext)
 	name, number, isPart := strings.Cut(base, "~")
 	if isPart {

@@ -27,8 +27,9 @@ type Dir struct {
 
 	// Others says what Commit does with files that the directory already contains and that IsKeyFile reports.
 	Others Others
-	// IsKeyFile reports whether a file's name is one that this job gives to a key.
-	IsKeyFile func(name string) bool
+	// IsKeyFile reports whether this job could give a path to the file of a key or, for directories, to a directory with
+	// such files. The path is relative and has slashes.
+	IsKeyFile func(path string, isDir bool) bool
 
 	path   string
 	exists bool

@@ -56,18 +56,22 @@ func (d *Dir) commit() error {
 	}
 	removed := []string{}
 	if d.Others != KeepOthers {
-		entries, err := os.ReadDir(d.path)
+		err := fs.WalkDir(os.DirFS(d.path), ".", func(name string, e fs.DirEntry, err error) error {
+			switch {
+			case err != nil || name == ".":
+				return err
+			case e.IsDir() && !d.IsKeyFile(name, true):
+				return fs.SkipDir
+			case !e.Type().IsRegular() || written[name] || !d.IsKeyFile(name, false):
+				return nil
+			case d.Others == RefuseOthers:
+				return fmt.Errorf("%s: %w", filepath.Join(d.path, name), ErrOtherKeys)
+			}
+			removed = append(removed, name)
+			return nil
+		})
 		if err != nil {
 			return err
-		}
-		for _, e := range entries {
-			if !e.Type().IsRegular() || written[e.Name()] || !d.IsKeyFile(e.Name()) {
-				continue
-			}
-			if d.Others == RefuseOthers {
-				return fmt.Errorf("%s: %w", filepath.Join(d.path, e.Name()), ErrOtherKeys)
-			}
-			removed = append(removed, e.Name())
 		}
 	}
 	list, err := json.Marshal(removed)
@@ -102,6 +106,9 @@ func finishCommit(dir string) error {
 		if err == nil && filepath.IsLocal(name) {
 			err = removeIfExists(filepath.Join(dir, name))
 		}
+		for parent := filepath.Dir(name); err == nil && parent != "." && filepath.IsLocal(parent); parent = filepath.Dir(parent) {
+			_ = os.Remove(filepath.Join(dir, parent)) // ignore the error: the directory may not be empty
+		}
 	}
 	if err == nil {
 		err = os.Remove(filepath.Join(commit, commitRemoved))
@@ -134,20 +141,37 @@ func removeIfExists(path string) error {
 	return err
 }
 
+// Existing returns the path of a file that the directory already contains, or "" if there is none.
+func (d *Dir) Existing(name string) string {
+	path := filepath.Join(d.path, name)
+	if _, err := os.Lstat(path); err != nil || !d.exists {
+		return ""
+	}
+	return path
+}
+
+// CheckCase returns an error if the file system ignores case, so that an existing file may belong to another key.
+func (d *Dir) CheckCase(name string) error {
+	parent := filepath.Dir(d.temp)
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(parent), strings.ToUpper(filepath.Base(parent)))); err != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: the file system ignores case, so this file may belong to another key: files cannot be added to", filepath.Join(d.path, name))
+}
+
 // OpenLastPart opens the last part of a file for a key, from an earlier run, and makes the new file of this name, which
 // must be closed, that part. It returns nil if there is none. part returns the name of a part.
 func (d *Dir) OpenLastPart(part func(number int) string) (f *os.File, number int, err error) {
 	for number = 0; ; number++ {
-		if _, err := os.Lstat(filepath.Join(d.path, part(number+1))); err != nil {
+		if d.Existing(part(number+1)) == "" {
 			break
 		}
 	}
 	if number == 0 {
 		return nil, 0, nil
 	}
-	parent := filepath.Dir(d.temp)
-	if _, err := os.Lstat(filepath.Join(filepath.Dir(parent), strings.ToUpper(filepath.Base(parent)))); err == nil {
-		return nil, 0, fmt.Errorf("%s: the file system ignores case, so this file may belong to another key: files cannot be added to", filepath.Join(d.path, part(number)))
+	if err := d.CheckCase(part(number)); err != nil {
+		return nil, 0, err
 	}
 	if number > 1 {
 		err := os.Rename(filepath.Join(d.temp, part(1)), filepath.Join(d.temp, part(number)))

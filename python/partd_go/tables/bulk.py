@@ -44,6 +44,8 @@ def split(
     dir: str | os.PathLike[str],
     *,
     hive: bool = False,
+    append: bool = False,
+    replace: bool = False,
     force: bool = False,
     format: Literal["parquet", "arrow", "csv", "jsonl"] = "parquet",
     memory: int | str | None = None,
@@ -59,8 +61,12 @@ def split(
 
     The files are in the given format, and are named dir/VALUE.parquet. If hive is true, they are named
     dir/COLUMN=VALUE/data.parquet, and lack the columns in by. The files appear only when all of them are complete;
-    after an error, dir is unchanged. If dir already contains files, split raises Exists or, if force is true, replaces
-    files of the same names and keeps the others.
+    after an error, dir is unchanged.
+
+    If dir already contains files, split raises Exists unless one option is true. append adds to the files of earlier
+    runs, which must have the same columns: if hive is true, it adds files such as data-2.parquet. replace removes the
+    files of earlier runs for keys that this run does not have. force replaces files of the same names, and raises
+    Exists if files of other keys would remain. Other files than those that split could have written are never changed.
 
     memory limits the program's memory, in bytes or as "1GiB"; the default is 256 MiB. Rows beyond it go to temporary
     files next to dir and in $TMPDIR.
@@ -78,6 +84,8 @@ def split(
         "--json",
         *(f"--{name}={value}" for name, value in flags.items()),
         *(["--hive"] * hive),
+        *(["--append"] * append),
+        *(["--replace"] * replace),
         *(["--force"] * force),
     ]
     paths = [data] if isinstance(data, (str, os.PathLike)) else data
@@ -157,7 +165,10 @@ def problem_of(process: subprocess.Popen[bytes], stderr: IO[bytes], op: str, nam
         stderr.read(64 << 10).decode(errors="replace").strip().removeprefix("partd-tables: ").partition("\nTry ")[0]
     ).replace("use --trust", "pass trust=True")
     if "the directory is not empty" in problem:
-        return failure(Exists, op, name, problem.partition(": to write")[0], "pass force=True to write there anyway")
+        advice = "pass append=True, replace=True, or, if it has no files of other keys, force=True"
+        return failure(Exists, op, name, problem.partition(": to write")[0], advice)
+    if "it is a file of another key" in problem:
+        return failure(Exists, op, name, problem.partition(": use --append")[0], "pass append=True or replace=True")
     if is_disk_full(problem):
         return failure(NoSpace, op, name, problem, NO_SPACE_ADVICE)
     if "no such file" in problem:

@@ -206,8 +206,15 @@ The file for null is %null, and the one for an empty string is %. If a key is to
 name, the name is %h followed by the key's SHA-256 hash. With --hive, the directory for null is
 COLUMN=__HIVE_DEFAULT_PARTITION__.
 
+The directory must be empty or not exist, unless --append, --replace or --force is set. --append adds
+to the files of earlier runs, which must have the same columns: with --hive, it adds files named
+data-2 and so on; otherwise it copies the rows of each file that it adds to. --replace removes the
+files of earlier runs for keys that this run does not have. With --force, such files are an error.
+Other files than those that split could have written in this format are never changed.
+
 The files appear only when all of them are complete, and only if the number of rows in them is the
-number of rows read. A run that fails leaves the directory unchanged. Temporary files are in $TMPDIR
+number of rows read. A run that fails leaves the directory unchanged. If a run is killed while it
+moves the files to the directory, the next run with this directory first completes this. Temporary files are in $TMPDIR
 and next to the output; if a run is killed, the next one removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
@@ -218,7 +225,9 @@ and next to the output; if a run is killed, the next one removes them.`,
 	o := &bulk.SplitOptions{}
 	fs.StringVarP(&o.Dir, "output", "o", "", "write the files to this `DIR`")
 	fs.BoolVar(&o.Hive, "hive", false, "write DIR/COLUMN=VALUE/data.parquet, and leave out the columns named by --by")
-	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names")
+	fs.BoolVar(&o.Append, "append", false, "add to the files of earlier runs")
+	fs.BoolVar(&o.Replace, "replace", false, "replace the files of earlier runs, and remove those of other keys")
+	fs.BoolVar(&o.Force, "force", false, "write to a directory that is not empty, and replace files of the same names; files of other keys are an error")
 	fs.StringVar(&o.Format, "to-format", "parquet", "write files of this `FORMAT`: parquet, arrow, csv or jsonl")
 	cliutil.Complete(cmd, "to-format", "parquet", "arrow", "csv", "jsonl")
 	aliasFlag(cmd, "to", "to-format")
@@ -226,6 +235,9 @@ and next to the output; if a run is killed, the next one removes them.`,
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.Dir == "" {
 			return cliutil.Usagef("-o is required: name a directory for the files")
+		}
+		if o.Append && (o.Replace || o.Force) || o.Replace && o.Force {
+			return cliutil.Usagef("only one of --append, --replace and --force can be set")
 		}
 		if err := checkFormat("to-format", formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
 			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
@@ -238,7 +250,9 @@ and next to the output; if a run is killed, the next one removes them.`,
 		})
 		switch {
 		case errors.Is(err, bulk.ErrNotEmpty):
-			return fmt.Errorf("%w: to write there anyway, use --force", err)
+			return fmt.Errorf("%w: to write there anyway, use --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys", err)
+		case errors.Is(err, bulk.ErrOtherKeys):
+			return fmt.Errorf("%w: use --append to add to the files of earlier runs, or --replace to remove those that this run does not write", err)
 		case err != nil:
 			return err
 		case *b.json:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -93,13 +94,13 @@ func TestSplitAndSort(t *testing.T) {
 		t.Errorf("split --hive: files %q, want %q", got, hive)
 	}
 	_, stderr, code = command(t, "", "split", "-o", filepath.Join(out, "csv"), in)
-	if want := "the directory is not empty: to write there anyway, use --force\n"; code != cliutil.ExitFailed || !strings.HasSuffix(stderr, want) || !strings.Contains(stderr, filepath.Join(out, "csv")) {
+	if want := "the directory is not empty: to write there anyway, use --append to add to the files of earlier runs, --replace to replace all of them, or --force if it has no files of other keys\n"; code != cliutil.ExitFailed || !strings.HasSuffix(stderr, want) || !strings.Contains(stderr, filepath.Join(out, "csv")) {
 		t.Errorf("split to a directory with files: exit code %d, %s, want %q", code, stderr, want)
 	}
-	mustRun(t, "", "split", "--force", "--to", "csv", "-o", filepath.Join(out, "csv"), filepath.Join(in, "more"))
-	csvFiles["A.csv"] = "n,at,sym\n1,2026-02-01,A\n"
+	mustRun(t, "", "split", "--replace", "--to", "csv", "-o", filepath.Join(out, "csv"), filepath.Join(in, "more"))
+	csvFiles = map[string]string{"A.csv": "n,at,sym\n1,2026-02-01,A\n"}
 	if got := filesIn(t, filepath.Join(out, "csv")); !equalMaps(got, csvFiles) {
-		t.Errorf("split --force: files %q, want %q", got, csvFiles)
+		t.Errorf("split --replace: files %q, want %q", got, csvFiles)
 	}
 }
 
@@ -406,5 +407,84 @@ func TestSortMerge(t *testing.T) {
 	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a failed merge has written its output")
+	}
+}
+
+// TestSplitAgain checks what split does with the files of earlier runs, and that it leaves other files alone.
+func TestSplitAgain(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		mustSucceed(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		return path
+	}
+	a, b := write("a.csv", "k,v\na,1\n,2\n"), write("b.csv", "k,v\n,3\n_c,4\n")
+	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
+		out := filepath.Join(dir, format)
+		split := func(args ...string) string {
+			_, stderr, code := command(t, "", append([]string{"split", "--by", "k", "--to-format", format, "-o", out}, args...)...)
+			if code == 0 {
+				return ""
+			}
+			return stderr
+		}
+		rows := func(name string) string {
+			return mustRun(t, "", "convert", filepath.Join(out, name+"."+format), "--to-format", "csv")
+		}
+		mustRun(t, "", "split", "--by", "k", "--to-format", format, "-o", out, a)
+		mine := []string{write(format+"/mine.txt", ""), write(format+"/_x."+format, ""), write(format+"/sub/a."+format, "")}
+		if got := split("--append", b); got != "" || rows("%null") != "k,v\n,2\n,3\n" || rows("a") != "k,v\na,1\n" || rows("%5Fc") != "k,v\n_c,4\n" {
+			t.Errorf("%s: split --append: %s; null has %q", format, got, rows("%null"))
+		}
+		if got := split("--append", write("other.csv", "k,w\n,3\n")); !strings.Contains(got, "%null."+format) || rows("%null") != "k,v\n,2\n,3\n" {
+			t.Errorf("%s: split --append with other columns: %s, null has %q", format, got, rows("%null"))
+		}
+		if got := split("--force", a); !strings.Contains(got, "%5Fc."+format+": it is a file of another key") || !strings.Contains(got, "use --append to add to the files of earlier runs, or --replace") {
+			t.Errorf("%s: split --force: %s", format, got)
+		}
+		if got := split("--replace", b); got != "" || rows("%null") != "k,v\n,3\n" {
+			t.Errorf("%s: split --replace: %s; null has %q", format, got, rows("%null"))
+		}
+		if _, err := os.Stat(filepath.Join(out, "a."+format)); err == nil {
+			t.Errorf("%s: split --replace has kept the file of a key that it does not have", format)
+		}
+		for _, path := range mine {
+			if _, err := os.Stat(path); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if _, stderr, code := command(t, "", "split", "--by", "k", "--append", "--force", "-o", dir, a); code != cliutil.ExitUsage || !strings.Contains(stderr, "only one of --append, --replace and --force") {
+		t.Errorf("--append --force: exit code %d, %s", code, stderr)
+	}
+}
+
+// TestSplitHiveAgain checks that --append adds files to the layout of Hive, and that --replace removes them.
+func TestSplitHiveAgain(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "in.csv"), filepath.Join(dir, "out")
+	mustSucceed(t, os.WriteFile(in, []byte("k,n,v\na=b,1,x\n,2,y\n"), 0o666))
+	run := func(flag, where string, files ...string) {
+		t.Helper()
+		mustRun(t, where, "split", "--by", "k,n", "--hive", "--to-format", "csv", flag, "-o", out, "--from", "csv", "-")
+		got := slices.Sorted(maps.Keys(filesIn(t, out)))
+		if !slices.Equal(got, files) {
+			t.Errorf("%s: files %q, want %q", flag, got, files)
+		}
+	}
+	first, second, null := "k=a%3Db/n=1/data.csv", "k=a%3Db/n=1/data-2.csv", "k=__HIVE_DEFAULT_PARTITION__/n=2/data.csv"
+	all := "k,n,v\na=b,1,x\n,2,y\n"
+	run("--append", all, null, first)
+	run("--append", "k,n,v\na=b,1,z\n", null, second, first)
+	run("--append", "k,n,v\na=b,1,z\n", null, second, "k=a%3Db/n=1/data-3.csv", first)
+	mine := []string{"k=a%3Db/n=1/data-02.csv", "k=a%3Db/n=1/mine.csv", "other/data.csv"}
+	for _, name := range mine {
+		mustSucceed(t, os.MkdirAll(filepath.Dir(filepath.Join(out, name)), 0o777))
+		mustSucceed(t, os.WriteFile(filepath.Join(out, name), nil, 0o666))
+	}
+	run("--replace", "k,n,v\nc,1,x\n", mine[0], mine[1], "k=c/n=1/data.csv", mine[2])
+	if _, err := os.Stat(filepath.Join(out, "k=__HIVE_DEFAULT_PARTITION__")); err == nil {
+		t.Error("split --replace has left an empty directory")
 	}
 }

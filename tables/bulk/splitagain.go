@@ -1,0 +1,159 @@
+package bulk
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/apache/arrow-go/v18/arrow"
+
+	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/tables/internal/faces/formats"
+	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/rows/schema"
+)
+
+// createFile creates the file of a key. old is the path of the key's file from an earlier run if its rows must be copied
+// first, or "".
+func (s *splitter) createFile(texts []*string) (f *os.File, old string, err error) {
+	ext := "." + string(s.format)
+	if s.Hive {
+		dir, err := hivePath(s.By, texts)
+		if err != nil {
+			return nil, "", err
+		}
+		name := dir + "/data" + ext
+		for n := 2; s.Append && s.dir.Existing(name) != ""; n++ {
+			name = dir + "/data-" + strconv.Itoa(n) + ext
+		}
+		f, err := s.dir.CreateAt(name)
+		return f, "", err
+	}
+	name := nullName
+	if len(texts) == 1 && texts[0] == nil {
+		f, err = s.dir.CreateAt(nullName + ext)
+	} else {
+		f, name, err = s.dir.CreateFile(plainName(texts), ext)
+	}
+	if err == nil && s.Append {
+		old = s.dir.Existing(name + ext)
+	}
+	if old != "" {
+		err = s.dir.CheckCase(name + ext)
+	}
+	return f, old, err
+}
+
+// copyRows writes the rows of a file from an earlier run, which must have the same columns.
+func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) error {
+	r, err := formats.ReadFiles(ctx, []string{old}, func(name string) (*formats.Input, error) {
+		f, err := os.Open(name)
+		return &formats.Input{Name: name, File: f, Format: s.format, Known: s.columns}, err
+	})
+	if err != nil {
+		return err
+	}
+	defer r.Release()
+	if err := s.checkColumns(r.Schema()); err != nil {
+		return fmt.Errorf("%s: its columns differ from those of the rows to append: %w", old, err)
+	}
+	for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plainSchema(s.columns)) }) {
+		if err != nil {
+			return err
+		}
+		for out, err := range encoded(b.Columns(), b.NumRows(), s.columns) {
+			if err == nil {
+				err = w.Write(out)
+				out.Release()
+			}
+			if err != nil {
+				b.Release()
+				return err
+			}
+		}
+		b.Release()
+	}
+	return nil
+}
+
+// checkColumns returns an error unless a file with the given columns could have been written by this run.
+func (s *splitter) checkColumns(old *arrow.Schema) error {
+	if old.NumFields() != s.columns.NumFields() {
+		return fmt.Errorf("%d columns instead of %d", old.NumFields(), s.columns.NumFields())
+	}
+	for i, f := range s.columns.Fields() {
+		o := old.Field(i)
+		if o.Name != f.Name {
+			return fmt.Errorf("column %d is %q instead of %q", i+1, o.Name, f.Name)
+		}
+		if !arrow.TypeEqual(schema.DecodedType(o.Type), schema.DecodedType(f.Type)) {
+			return fmt.Errorf("column %q is %s instead of %s", f.Name, o.Type, f.Type)
+		}
+	}
+	return nil
+}
+
+// isKeyFile reports whether a split with these columns and this format could have written a file or, with Hive, a
+// directory of files.
+func (s *splitter) isKeyFile(name string, isDir bool) bool {
+	base, ok := strings.CutSuffix(path.Base(name), "."+string(s.format))
+	if !s.Hive {
+		return ok && !isDir && !strings.Contains(name, "/") && isPlainName(base)
+	}
+	dir := name
+	if !isDir {
+		n := 2
+		if base != "data" {
+			number, isNumbered := strings.CutPrefix(base, "data-")
+			n, _ = strconv.Atoi(number)
+			ok = ok && isNumbered && strconv.Itoa(n) == number
+		}
+		if !ok || n < 2 {
+			return false
+		}
+		dir = path.Dir(name)
+	}
+	parts := strings.Split(dir, "/")
+	if len(parts) > len(s.By) || !isDir && len(parts) < len(s.By) {
+		return false
+	}
+	for i, part := range parts {
+		value, ok := strings.CutPrefix(part, s.By[i]+"=")
+		if !ok || value != hiveNull && !isHiveValue(value) {
+			return false
+		}
+	}
+	return true
+}
+
+func isHiveValue(value string) bool {
+	text, err := url.PathUnescape(value)
+	if err != nil {
+		return false
+	}
+	again, err := hiveValue(text)
+	return err == nil && again == value
+}
+
+// isPlainName reports whether a name without extension is that of a key's file.
+func isPlainName(name string) bool {
+	if name == nullName {
+		return true
+	}
+	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+		return false
+	}
+	for _, scheme := range []names.Scheme{{}, {FoldsCase: true}} {
+		for escape, first := range map[string]string{"": "", "%2E": ".", "%5F": "_"} {
+			rest, ok := strings.CutPrefix(name, escape)
+			if _, kind := scheme.Parse(first + rest); ok && (kind == names.Short || kind == names.Long) {
+				return true
+			}
+		}
+	}
+	return false
+}
