@@ -48,6 +48,8 @@ type SplitOptions struct {
 type SplitResult struct {
 	Rows  int64 `json:"rows"`
 	Files int   `json:"files"`
+	// Finished reports whether Split first moved the files of an earlier run that was stopped.
+	Finished bool `json:"finished,omitempty"`
 }
 
 // ErrOtherKeys is wrapped by the error of Split for files of other keys in the directory.
@@ -99,7 +101,12 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	} else if err := w.Close(); err != nil {
 		return result, err
 	}
-	if err := output.CheckDir(o.Dir); err != nil && !((o.Force || o.Append || o.Replace) && errors.Is(err, ErrNotEmpty)) {
+	err = output.CheckDir(o.Dir)
+	result.Finished = errors.Is(err, output.ErrFinished)
+	switch {
+	case result.Finished && !o.Force && !o.Replace:
+		return result, fmt.Errorf("%w: run again only to add these rows once more", err)
+	case err != nil && !result.Finished && !((o.Force || o.Append || o.Replace) && errors.Is(err, ErrNotEmpty)):
 		return result, err
 	}
 	s.dir, err = output.CreateDir(o.Dir)
@@ -121,7 +128,8 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if err != nil {
 		return result, errors.Join(err, s.dir.Abort())
 	}
-	return SplitResult{Rows: read, Files: s.dir.Files()}, s.dir.Commit()
+	result.Rows, result.Files = read, s.dir.Files()
+	return result, s.dir.Commit()
 }
 
 type splitter struct {

@@ -43,7 +43,7 @@ func (s *splitter) createFile(texts []*string) (f *os.File, old string, err erro
 		old = s.dir.Existing(name + ext)
 	}
 	if old != "" {
-		err = s.dir.CheckCase(name + ext)
+		err = s.dir.Continue(name + ext)
 	}
 	return f, old, err
 }

@@ -41,6 +41,11 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 	switch {
 	case errors.Is(err, output.ErrIsFile):
 		return OptionErrorf("--dir %s is a file, not a directory", s.Dir)
+	case errors.Is(err, output.ErrFinished) && (j.Force || s.Replace):
+		j.Notes = append(j.Notes, err.Error())
+		return nil
+	case errors.Is(err, output.ErrFinished):
+		return fmt.Errorf("%w: run again only to add these records once more", err)
 	case errors.Is(err, output.ErrNotEmpty) && (j.Force || s.Append || s.Replace):
 		return nil
 	case errors.Is(err, output.ErrNotEmpty):

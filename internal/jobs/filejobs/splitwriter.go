@@ -137,6 +137,9 @@ func (w *splitWriter) checkHeader(old *os.File) error {
 
 func (w *splitWriter) startPart() error {
 	w.part++
+	if existing := w.dir.Existing(w.partName(w.part)); w.append && existing != "" {
+		return fmt.Errorf("%s exists, but the part before it, %s, is missing: restore it, or rename the parts after it", existing, w.partName(w.part-1))
+	}
 	f, err := w.dir.CreateAt(w.partName(w.part))
 	if err != nil {
 		return err

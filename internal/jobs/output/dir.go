@@ -40,11 +40,14 @@ type Dir struct {
 	mu      sync.Mutex
 	names   []string
 	parents map[string]bool // directories of files
+
+	continued map[string]bool // existing files that new ones contain
+	realDirs  map[string]bool // parents of files that Commit has checked
 }
 
 // CheckDir returns an error that wraps [ErrNotEmpty] if a directory contains files, and one that wraps [ErrIsFile] if
-// it is a file. It completes the commit of a killed run, and removes what other killed runs have left behind. The directory
-// need not exist.
+// it is a file. It completes the commit of a killed run, and then returns an error that wraps [ErrFinished]. It removes the
+// leftover files of other killed runs. The directory need not exist.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -56,11 +59,15 @@ func CheckDir(dir string) error {
 		return fmt.Errorf("%s: %w", dir, ErrIsFile)
 	}
 	lock, err := lockDir(dir)
-	if err == nil {
-		err = errors.Join(finishCommit(dir), lock.Close())
-	}
 	if err != nil {
 		return err
+	}
+	hasFinished, err := finishCommit(dir)
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return err
+	}
+	if hasFinished {
+		return fmt.Errorf("%s: %w", dir, ErrFinished)
 	}
 	if _, err := tempdir.New([]string{dir}, nil); err != nil {
 		return err
@@ -75,7 +82,7 @@ func CheckDir(dir string) error {
 // CreateDir prepares to fill a directory, and creates its missing parents. The caller must call [Dir.Commit] or
 // [Dir.Abort].
 func CreateDir(path string) (d *Dir, err error) {
-	d = &Dir{path: path, parents: map[string]bool{}}
+	d = &Dir{path: path, parents: map[string]bool{}, continued: map[string]bool{}, realDirs: map[string]bool{}}
 	_, err = os.Stat(path)
 	d.exists = err == nil
 	d.undo, err = makeDirs(d.Parent())
@@ -194,7 +201,8 @@ func (d *Dir) Files() int {
 	return len(d.names)
 }
 
-// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced. If the process
+// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced, unless
+// Others is [KeepOthers]. If the process
 // is killed, the directory stays unchanged, or the next call of CheckDir completes the commit.
 func (d *Dir) Commit() error {
 	err := d.publish()

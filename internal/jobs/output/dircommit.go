@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -16,13 +17,17 @@ type Others uint8
 
 // The values of Others.
 const (
-	KeepOthers   Others = iota
-	RefuseOthers        // Commit fails if there are such files
+	KeepOthers   Others = iota // Commit replaces no files, except those of [Dir.Continue]
+	RefuseOthers               // Commit fails if there are such files
 	RemoveOthers
 )
 
 // ErrOtherKeys is wrapped by the error of [Dir.Commit] for files of other keys.
 var ErrOtherKeys = errors.New("it is a file of another key, or another part, from an earlier run")
+
+// ErrFinished is wrapped by the error of [CheckDir] after it has completed the commit of a killed run. A run that adds
+// records must then end: if it repeats the killed run, it would add all records twice.
+var ErrFinished = errors.New("an earlier run was stopped while it moved its files; they are now all in place")
 
 // A commit begins when a directory with this name appears in the directory to fill. It contains the directory
 // commitFiles with the new files, and the file commitRemoved with a JSON array of the names to remove. No key has this
@@ -48,10 +53,12 @@ func lockDir(path string) (*os.File, error) {
 // commit moves the files to the directory, which exists.
 func (d *Dir) commit() error {
 	written := map[string]bool{}
+	folded := map[string][]string{} // written names by their form without case
 	for _, name := range d.names {
 		written[name] = true
-		if info, err := os.Lstat(filepath.Join(d.path, name)); err == nil && info.IsDir() {
-			return fmt.Errorf("%s is a directory, so a file of this name cannot be written", filepath.Join(d.path, name))
+		folded[foldCase(name)] = append(folded[foldCase(name)], name)
+		if err := d.checkTarget(name); err != nil {
+			return err
 		}
 	}
 	removed := []string{}
@@ -66,6 +73,8 @@ func (d *Dir) commit() error {
 				return nil
 			case d.Others == RefuseOthers:
 				return fmt.Errorf("%s: %w", filepath.Join(d.path, name), ErrOtherKeys)
+			case slices.ContainsFunc(folded[foldCase(name)], func(other string) bool { return d.isSameFile(name, other) }):
+				return nil // a new file replaces it, because the file system ignores case
 			}
 			removed = append(removed, name)
 			return nil
@@ -85,15 +94,70 @@ func (d *Dir) commit() error {
 	if err := os.Rename(parent, filepath.Join(d.path, commitName)); err != nil {
 		return err
 	}
-	return finishCommit(d.path)
+	_, err = finishCommit(d.path)
+	return err
 }
 
-// finishCommit completes a commit that has begun, if there is one.
-func finishCommit(dir string) error {
+func foldCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+
+// isSameFile reports whether two names in the directory refer to the same file.
+func (d *Dir) isSameFile(a, b string) bool {
+	infoA, errA := os.Lstat(filepath.Join(d.path, a))
+	infoB, errB := os.Lstat(filepath.Join(d.path, b))
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// checkTarget returns an error if a new file cannot be moved to its name, or would replace a file that this run does
+// not know.
+func (d *Dir) checkTarget(name string) error {
+	for i, c := range name {
+		if c != '/' || d.realDirs[name[:i]] {
+			continue
+		}
+		parent := filepath.Join(d.path, name[:i])
+		info, err := os.Lstat(parent)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return err
+		case !info.IsDir():
+			return fmt.Errorf("%s is not a directory, so files cannot be written below it: remove or rename it", parent)
+		}
+		d.realDirs[name[:i]] = true
+	}
+	exists, err := d.checkRegular(name)
+	if err == nil && exists && d.Others == KeepOthers && !d.continued[name] {
+		err = fmt.Errorf("%s already exists, and would be replaced instead of continued", filepath.Join(d.path, name))
+	}
+	return err
+}
+
+// checkRegular reports whether a file exists in the directory, and returns an error if it is not a regular file.
+func (d *Dir) checkRegular(name string) (exists bool, err error) {
+	path := filepath.Join(d.path, name)
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case info.IsDir():
+		return true, fmt.Errorf("%s is a directory, so a file of this name cannot be written", path)
+	case !info.Mode().IsRegular():
+		return true, fmt.Errorf("%s is not a regular file, so it cannot be replaced: remove or rename it", path)
+	}
+	return true, nil
+}
+
+// finishCommit completes a commit that has begun, if there is one, which hasBegun reports.
+func finishCommit(dir string) (hasBegun bool, err error) {
 	commit := filepath.Join(dir, commitName)
+	if _, err := os.Lstat(commit); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	list, err := os.ReadFile(filepath.Join(commit, commitRemoved))
 	if errors.Is(err, fs.ErrNotExist) {
-		return os.RemoveAll(commit) // there is none, or only its removal remains
+		return true, os.RemoveAll(commit) // only its removal remains
 	}
 	var removed []string
 	if err == nil {
@@ -114,9 +178,9 @@ func finishCommit(dir string) error {
 		err = os.Remove(filepath.Join(commit, commitRemoved))
 	}
 	if err != nil {
-		return fmt.Errorf("%w (only some of the new files are in place: the next run with this directory moves the others)", err)
+		return true, fmt.Errorf("%w (only some of the new files are in place: the next run with this directory moves the others and, with --append, adds no records)", err)
 	}
-	return os.RemoveAll(commit)
+	return true, os.RemoveAll(commit)
 }
 
 // moveFiles moves all files in a directory and its subdirectories to another one.
@@ -150,27 +214,32 @@ func (d *Dir) Existing(name string) string {
 	return path
 }
 
-// CheckCase returns an error if the file system ignores case, so that an existing file may belong to another key.
-func (d *Dir) CheckCase(name string) error {
-	parent := filepath.Dir(d.temp)
-	if _, err := os.Lstat(filepath.Join(filepath.Dir(parent), strings.ToUpper(filepath.Base(parent)))); err != nil {
-		return nil
+// Continue allows a new file to replace an existing one, which it must contain. It returns an error if the existing
+// file is not a regular one, or may belong to another key because the file system ignores case.
+func (d *Dir) Continue(name string) error {
+	if _, err := d.checkRegular(name); err != nil {
+		return err
 	}
-	return fmt.Errorf("%s: the file system ignores case, so this file may belong to another key: files cannot be added to", filepath.Join(d.path, name))
+	parent := filepath.Dir(d.temp)
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(parent), strings.ToUpper(filepath.Base(parent)))); err == nil {
+		return fmt.Errorf("%s: the file system ignores case, so this file may belong to another key: files cannot be added to", filepath.Join(d.path, name))
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.continued[name] = true
+	return nil
 }
 
 // OpenLastPart opens the last part of a file for a key, from an earlier run, and makes the new file of this name, which
 // must be closed, that part. It returns nil if there is none. part returns the name of a part.
 func (d *Dir) OpenLastPart(part func(number int) string) (f *os.File, number int, err error) {
-	for number = 0; ; number++ {
-		if d.Existing(part(number+1)) == "" {
-			break
-		}
+	for d.Existing(part(number+1)) != "" {
+		number++
 	}
 	if number == 0 {
 		return nil, 0, nil
 	}
-	if err := d.CheckCase(part(number)); err != nil {
+	if err := d.Continue(part(number)); err != nil {
 		return nil, 0, err
 	}
 	if number > 1 {

@@ -246,6 +246,9 @@ and next to the output; if a run is killed, the next one removes them.`,
 		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and next to the directory named by -o", func(rows []array.RecordReader, by []string) (err error) {
 			o.By, o.Memory = by, b.memory.Bytes
 			result, err = bulk.Split(cmd.Context(), rows[0], o)
+			if result.Finished {
+				_, _ = fmt.Fprintln(a.err, "an earlier run was stopped while it moved its files; this run has moved the others first")
+			}
 			return err
 		})
 		switch {

@@ -1,0 +1,148 @@
+//go:build unix
+
+package output
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// fill returns a directory with files, whose contents are their names.
+func fill(t *testing.T, names ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(name), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// writeNew creates new files in a directory, and returns a Dir that can commit them. All files named *.csv are those
+// of keys.
+func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
+	t.Helper()
+	d, err := CreateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Others = others
+	d.IsKeyFile = func(name string, isDir bool) bool { return isDir || filepath.Ext(name) == ".csv" }
+	for _, name := range names {
+		f, err := d.CreateAt(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = f.WriteString("new")
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// list returns the names and contents in a directory.
+func list(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, e := range entries {
+		if e.Type().IsRegular() {
+			all = append(all, e.Name()+"="+readContent(t, filepath.Join(dir, e.Name())))
+		} else {
+			all = append(all, e.Name())
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// TestReplacedCase checks that Commit does not remove the file that it has just written if the file system ignores case.
+// A hard link gives a file two names, as such a file system does.
+func TestReplacedCase(t *testing.T) {
+	dir := fill(t, "oslo.csv", "other.csv", "OTHER2.csv", "other2.csv")
+	if err := os.Link(filepath.Join(dir, "oslo.csv"), filepath.Join(dir, "Oslo.csv")); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeNew(t, dir, RemoveOthers, "Oslo.csv", "OTHER2.csv").Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := list(t, dir), "OTHER2.csv=new Oslo.csv=new oslo.csv=oslo.csv"; got != want {
+		t.Errorf("the directory has %q, want %q", got, want)
+	}
+}
+
+// TestRefusedTargets checks that Commit fails before it changes anything if a file cannot be moved to its name.
+func TestRefusedTargets(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(dir string) error
+		others  Others
+		want    string
+	}{
+		"link":            {func(dir string) error { return os.Symlink("a.csv", filepath.Join(dir, "k=1.csv")) }, RemoveOthers, "k=1.csv is not a regular file"},
+		"pipe":            {func(dir string) error { return syscall.Mkfifo(filepath.Join(dir, "k=1.csv"), 0o666) }, RemoveOthers, "k=1.csv is not a regular file"},
+		"directory":       {func(dir string) error { return os.Mkdir(filepath.Join(dir, "k=1.csv"), 0o777) }, RefuseOthers, "k=1.csv is a directory"},
+		"parent is file":  {func(dir string) error { return os.WriteFile(filepath.Join(dir, "k=1"), nil, 0o666) }, KeepOthers, "k=1 is not a directory"},
+		"parent is link":  {func(dir string) error { return os.Symlink(t.TempDir(), filepath.Join(dir, "k=1")) }, RemoveOthers, "k=1 is not a directory"},
+		"file not copied": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "k=1.csv"), nil, 0o666) }, KeepOthers, "k=1.csv already exists"},
+	} {
+		dir := fill(t, "a.csv")
+		if err := c.prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+		before := entryNames(t, dir)
+		err := writeNew(t, dir, c.others, "k=1/data.csv", "k=1.csv", "b.csv").Commit()
+		if c.others == RefuseOthers {
+			err = writeNew(t, dir, c.others, "a.csv", "k=1.csv").Commit()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %s", name, err, c.want)
+		}
+		if after := entryNames(t, dir); !slices.Equal(after, before) {
+			t.Errorf("%s: the directory has %q, want %q", name, after, before)
+		}
+	}
+}
+
+// TestPipeNotOpened checks that a run that continues files does not wait for the writer of a pipe.
+func TestPipeNotOpened(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mkfifo(filepath.Join(dir, "a.csv"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	d := writeNew(t, dir, KeepOthers, "a.csv")
+	if _, _, err := d.OpenLastPart(func(n int) string { return []string{"", "a.csv", "a~2.csv"}[n] }); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("OpenLastPart: %v, want an error for a pipe", err)
+	}
+	if err := d.Abort(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFinishedCommit checks that the completion of an earlier commit is reported once, even if only the removal of its
+// directory was missing.
+func TestFinishedCommit(t *testing.T) {
+	for _, names := range [][]string{{".partd~commit/files/a.csv"}, {".partd~commit/files/a.csv", ".partd~commit/removed"}} {
+		dir := fill(t, names...)
+		if len(names) > 1 {
+			if err := os.WriteFile(filepath.Join(dir, names[1]), []byte("[]"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := CheckDir(dir); !errors.Is(err, ErrFinished) {
+			t.Errorf("CheckDir: %v, want ErrFinished", err)
+		}
+		if err := CheckDir(dir); errors.Is(err, ErrFinished) {
+			t.Errorf("CheckDir again: %v", err)
+		}
+	}
+}

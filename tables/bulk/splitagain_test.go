@@ -1,0 +1,64 @@
+package bulk_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/tables/bulk"
+)
+
+func splitRows(t *testing.T, o bulk.SplitOptions) (bulk.SplitResult, error) {
+	t.Helper()
+	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"k":"a","v":1},{"k":"b","v":2}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.By = []string{"k"}
+	return bulk.Split(t.Context(), r, &o)
+}
+
+// TestSplitAfterStop checks runs after one that was killed while it moved its files: Append must not add the rows twice.
+func TestSplitAfterStop(t *testing.T) {
+	for _, isReplace := range []bool{false, true} {
+		dir := t.TempDir()
+		commit := filepath.Join(dir, ".partd~commit")
+		if err := errors.Join(os.MkdirAll(filepath.Join(commit, "files"), 0o777), os.WriteFile(filepath.Join(commit, "removed"), []byte("[]"), 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		result, err := splitRows(t, bulk.SplitOptions{Dir: dir, Append: !isReplace, Replace: isReplace})
+		if isReplace && (err != nil || !result.Finished || result.Rows != 2) || !isReplace && (err == nil || !strings.Contains(err.Error(), "run again only to add these rows once more")) {
+			t.Errorf("replace %t: %+v, %v", isReplace, result, err)
+		}
+		if result, err := splitRows(t, bulk.SplitOptions{Dir: dir, Append: true}); err != nil || result.Finished || result.Files != 2 {
+			t.Errorf("second run: %+v, %v", result, err)
+		}
+	}
+}
+
+// TestSplitIntoLink checks that a link in place of a directory is an error before any file is moved.
+func TestSplitIntoLink(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "k=b")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Append: true})
+	if err == nil || !strings.Contains(err.Error(), "k=b is not a directory") {
+		t.Errorf("error %v, want one for k=b", err)
+	}
+	if got := files(t, dir); slices.Contains(got, "k=a/data.parquet") {
+		t.Errorf("the directory has %q, want no new files", got)
+	}
+}
