@@ -113,7 +113,7 @@ func Split(ctx context.Context, r array.RecordReader, o *SplitOptions) (result S
 	if err != nil {
 		return result, err
 	}
-	s.dir.Visible, s.dir.IsKeyFile = true, s.isKeyFile
+	s.dir.Visible, s.dir.IsKeyFile, s.dir.Durable = true, s.isKeyFile, o.Append || o.Replace
 	switch {
 	case o.Replace:
 		s.dir.Others = output.RemoveOthers

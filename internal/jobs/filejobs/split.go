@@ -67,7 +67,7 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 		}
 	}()
 	w := newSplitWriter(s, j, dir)
-	dir.IsKeyFile = w.isKeyFile
+	dir.IsKeyFile, dir.Durable = w.isKeyFile, s.Append || s.Replace
 	switch {
 	case s.Replace:
 		dir.Others = output.RemoveOthers

@@ -30,6 +30,9 @@ type Dir struct {
 	// IsKeyFile reports whether this job could give a path to the file of a key or, for directories, to a directory with
 	// such files. The path is relative and has slashes.
 	IsKeyFile func(path string, isDir bool) bool
+	// Durable makes Commit sync the files if the directory existed. After a power loss, it has either the earlier files or
+	// the new ones.
+	Durable bool
 
 	path   string
 	exists bool
@@ -62,7 +65,7 @@ func CheckDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	hasFinished, err := finishCommit(dir)
+	hasFinished, err := finishCommit(dir, syncDir)
 	if err := errors.Join(err, lock.Close()); err != nil {
 		return err
 	}

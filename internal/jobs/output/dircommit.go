@@ -8,8 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/go-partd/partd/internal/disk/vfs"
 )
 
 // Others says what to do with files of other keys, which earlier runs have written.
@@ -88,14 +93,75 @@ func (d *Dir) commit() error {
 		return err
 	}
 	parent := filepath.Dir(d.temp)
-	if err := os.WriteFile(filepath.Join(parent, commitRemoved), list, 0o666); err != nil {
+	listPath := filepath.Join(parent, commitRemoved)
+	if err := os.WriteFile(listPath, list, 0o666); err != nil {
 		return err
 	}
-	if err := os.Rename(parent, filepath.Join(d.path, commitName)); err != nil {
-		return err
+	err = errors.Join(d.sealFiles(), d.seal(listPath, nil))
+	syncWith := func(string) error { return nil }
+	if d.Durable {
+		syncWith = syncDir
 	}
-	_, err = finishCommit(d.path)
+	for name := range d.parents {
+		err = errors.Join(err, syncWith(filepath.Join(d.temp, name)))
+	}
+	err = errors.Join(err, syncWith(d.temp), syncWith(parent))
+	if err == nil {
+		err = os.Rename(parent, filepath.Join(d.path, commitName))
+	}
+	if err == nil {
+		_, err = finishCommit(d.path, syncWith)
+	}
 	return err
+}
+
+// syncDir and syncFile are replaced by tests.
+var (
+	syncFile = (*os.File).Sync
+	syncDir  = func(dir string) error {
+		err := vfs.OS{}.SyncDir(dir)
+		if runtime.GOOS == "windows" || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+			return nil // not all systems and file systems can sync directories
+		}
+		return err
+	}
+)
+
+// sealFiles seals the new files, several at a time because file systems can sync them together.
+func (d *Dir) sealFiles() error {
+	errs := make([]error, 16)
+	var group sync.WaitGroup
+	for i := range errs {
+		group.Go(func() {
+			for j := i; j < len(d.names) && errs[i] == nil; j += len(errs) {
+				old, err := os.Lstat(filepath.Join(d.path, d.names[j]))
+				if err != nil {
+					old = nil // there is none: checkTarget would have found other errors
+				}
+				errs[i] = d.seal(filepath.Join(d.temp, d.names[j]), old)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// seal gives a new file the permissions of the file that it replaces, which may be nil, and syncs it if d.Durable is set.
+func (d *Dir) seal(path string, old fs.FileInfo) error {
+	if old == nil && !d.Durable {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		err = f.Chmod(old.Mode().Perm())
+	}
+	if err == nil && d.Durable {
+		err = syncFile(f)
+	}
+	return errors.Join(err, f.Close())
 }
 
 func foldCase(name string) string { return strings.ToLower(strings.ToUpper(name)) }
@@ -149,8 +215,9 @@ func (d *Dir) checkRegular(name string) (exists bool, err error) {
 	return true, nil
 }
 
-// finishCommit completes a commit that has begun, if there is one, which hasBegun reports.
-func finishCommit(dir string) (hasBegun bool, err error) {
+// finishCommit completes a commit that has begun, if there is one, which hasBegun reports. A power loss can at any
+// time only repeat some of its steps.
+func finishCommit(dir string, syncDir func(string) error) (hasBegun bool, err error) {
 	commit := filepath.Join(dir, commitName)
 	if _, err := os.Lstat(commit); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -163,8 +230,13 @@ func finishCommit(dir string) (hasBegun bool, err error) {
 	if err == nil {
 		err = json.Unmarshal(list, &removed)
 	}
+	if err != nil {
+		return true, fmt.Errorf("%s: the list of files to remove is damaged: %w: write [] to it, so that the next run moves the new files and removes none", filepath.Join(commit, commitRemoved), err)
+	}
+	changed := map[string]bool{} // directories
+	err = syncDir(dir)
 	if err == nil {
-		err = moveFiles(filepath.Join(commit, commitFiles), dir)
+		err = moveFiles(filepath.Join(commit, commitFiles), dir, changed)
 	}
 	for _, name := range removed {
 		if err == nil && filepath.IsLocal(name) {
@@ -172,6 +244,15 @@ func finishCommit(dir string) (hasBegun bool, err error) {
 		}
 		for parent := filepath.Dir(name); err == nil && parent != "." && filepath.IsLocal(parent); parent = filepath.Dir(parent) {
 			_ = os.Remove(filepath.Join(dir, parent)) // ignore the error: the directory may not be empty
+			changed[filepath.Join(dir, parent)] = true
+		}
+	}
+	for name := range changed {
+		if err == nil {
+			err = syncDir(name)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil // it was removed
 		}
 	}
 	if err == nil {
@@ -183,14 +264,16 @@ func finishCommit(dir string) (hasBegun bool, err error) {
 	return true, os.RemoveAll(commit)
 }
 
-// moveFiles moves all files in a directory and its subdirectories to another one.
-func moveFiles(from, to string) error {
+// moveFiles moves all files in a directory and its subdirectories to another one. It adds the changed directories to
+// changed.
+func moveFiles(from, to string, changed map[string]bool) error {
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		target := filepath.Join(to, strings.TrimPrefix(path, from))
 		if e.IsDir() {
+			changed[target] = true
 			return os.MkdirAll(target, 0o777)
 		}
 		return os.Rename(path, target)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -34,7 +35,7 @@ func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 		t.Fatal(err)
 	}
 	d.Others = others
-	d.IsKeyFile = func(name string, isDir bool) bool { return isDir || filepath.Ext(name) == ".csv" }
+	d.IsKeyFile = func(name string, isDir bool) bool { return !strings.HasPrefix(name, "partd-tmp") && isDir == (filepath.Ext(name) != ".csv") }
 	for _, name := range names {
 		f, err := d.CreateAt(name)
 		if err != nil {
@@ -143,6 +144,85 @@ func TestFinishedCommit(t *testing.T) {
 		}
 		if err := CheckDir(dir); errors.Is(err, ErrFinished) {
 			t.Errorf("CheckDir again: %v", err)
+		}
+	}
+}
+
+// TestDurableCommit checks what is synced, and when.
+func TestDurableCommit(t *testing.T) {
+	dir := fill(t, "a.csv", "k=1/old.csv", "k=2/old.csv")
+	d := writeNew(t, dir, RemoveOthers, "a.csv", "k=1/new.csv")
+	d.Durable = true
+	formerFile, formerDir := syncFile, syncDir
+	defer func() { syncFile, syncDir = formerFile, formerDir }()
+	var mu sync.Mutex
+	var steps []string
+	note := func(path string) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, err := os.Stat(filepath.Join(dir, commitName, commitRemoved))
+		path = strings.TrimPrefix(strings.TrimPrefix(path, filepath.Dir(d.temp)), dir) + "/"
+		step := path + " before the commit"
+		if err == nil && readContent(t, filepath.Join(dir, "a.csv")) == "new" {
+			step = path + " after the moves"
+		} else if err == nil {
+			step = path + " after the commit"
+		}
+		steps = append(steps, step)
+	}
+	syncFile = func(f *os.File) error { note(f.Name()); return nil }
+	syncDir = func(dir string) error { note(dir); return formerDir(dir) }
+	if err := d.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	isAfter := func(step string) bool { return strings.HasSuffix(step, "after the commit") }
+	if i := slices.IndexFunc(steps, isAfter); i != 6 || !slices.IsSortedFunc(steps[i:], func(a, b string) int { return strings.Compare(a[strings.Index(a, " "):], b[strings.Index(b, " "):]) }) {
+		t.Errorf("the order is %q", steps)
+	}
+	slices.Sort(steps)
+	want := []string{
+		"/ after the commit", "/ after the moves", "/ before the commit", "/files/ before the commit", "/files/a.csv/ before the commit", "/files/k=1/ before the commit",
+		"/files/k=1/new.csv/ before the commit", "/k=1/ after the moves", "/k=2/ after the moves", "/removed/ before the commit",
+	}
+	if !slices.Equal(steps, want) {
+		t.Errorf("synced: %q, want %q", steps, want)
+	}
+}
+
+// TestDamagedList checks that a damaged list of files to remove is an error that names it.
+func TestDamagedList(t *testing.T) {
+	dir := fill(t, ".partd~commit/files/a.csv")
+	list := filepath.Join(dir, commitName, commitRemoved)
+	for _, content := range []string{"", `["b.c`} {
+		if err := os.WriteFile(list, []byte(content), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckDir(dir); err == nil || !strings.Contains(err.Error(), list+": the list of files to remove is damaged") {
+			t.Errorf("list %q: error %v", content, err)
+		}
+	}
+	if err := os.WriteFile(list, []byte("[]"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckDir(dir); !errors.Is(err, ErrFinished) {
+		t.Errorf("CheckDir after the repair: %v", err)
+	}
+}
+
+// TestKeptMode checks that a new file has the permissions of the file that it replaces.
+func TestKeptMode(t *testing.T) {
+	dir := fill(t, "a.csv", "b.csv")
+	if err := errors.Join(os.Chmod(filepath.Join(dir, "a.csv"), 0o600), os.Chmod(filepath.Join(dir, "b.csv"), 0o440)); err != nil {
+		t.Fatal(err)
+	}
+	d := writeNew(t, dir, RemoveOthers, "a.csv", "b.csv")
+	d.Durable = true
+	if err := d.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]os.FileMode{"a.csv": 0o600, "b.csv": 0o440} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v, want mode %v", name, info.Mode(), err, want)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func TestSplitInterrupted(t *testing.T) {
 				}()
 				if isWriting {
 					waitUntil(t, "no temporary file appeared", func() bool {
-						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "files", "*"))
+						files, err := filepath.Glob(filepath.Join(parent, "partd-tmp-*", "*", "new", "files", "*"))
 						return err == nil && len(files) > 0
 					})
 				} else {
