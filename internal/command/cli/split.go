@@ -25,16 +25,20 @@ DIR must be empty, or not exist, unless one of these is set:
   --append   add the records to the files of earlier runs: to the last part of a
              file with several parts. The files must have the same header
   --replace  replace the files of earlier runs, and remove those for keys that
-             this run does not have
+             this run does not have: if the input has no records, all of them
   --force    replace files with the same names. If files of other keys would
              remain, the run fails, because it would mix two results
 Files of other keys are files with the same extension whose names split could have
-written. Other files in DIR are never changed.
+written. Other files in DIR are never changed. --append and --replace fail if DIR
+has such files of the same format with another extension. A new file keeps the
+permissions of the file that it continues or replaces.
 
 The files appear only when all of them are complete: a run that fails leaves DIR
 unchanged. Until then they are in a temporary directory in DIR or, if DIR does not
 exist yet, next to it. If a run is killed while it moves them to DIR, the next run
-with this DIR first completes this. --append copies the files that it adds to.
+with this DIR first moves the others. It then continues only with --replace or
+--force; otherwise it fails, because it might add the same records twice. --append
+copies the files that it adds to.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`

@@ -85,6 +85,11 @@ func (s *splitEngine) Run(ctx context.Context, j *Job) (err error) {
 	if err != nil {
 		return err
 	}
+	if s.Append || s.Replace {
+		if err := w.checkExtensions(s.Dir); err != nil {
+			return err
+		}
+	}
 	j.Bar.Wait("writing the files", nil)
 	if err := w.writeAll(ctx, sorter); err != nil {
 		return JoinErrors(adviseSpace(err, "set --dir to a directory on a disk with more space", dir.Parent()), w.end())

@@ -3,8 +3,10 @@ package filejobs
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,6 +35,9 @@ type splitWriter struct {
 	size      int64 // file size in bytes, including buf
 	buf       *bufio.Writer
 	recordBuf bytes.Buffer // a converted record
+
+	oldFields int    // number of fields in the first record of oldName if it is not yet compared, or 0
+	oldName   string // path of the continued file
 
 	expected    int64 // total size that the files must have
 	written     int64 // total size written
@@ -80,10 +85,14 @@ func (w *splitWriter) partName(number int) string {
 
 // isKeyFile reports whether a split with the same extension could have written a file.
 func (w *splitWriter) isKeyFile(file string, isDir bool) bool {
-	if isDir {
-		return false
-	}
-	base, ok := strings.CutSuffix(file, w.ext)
+	return !isDir && isKeyName(file, w.ext)
+}
+
+// isKeyName reports whether a split could have written a file with a name and an extension. Without an extension, names
+// with a period are not those of keys, because they could have any extension.
+func isKeyName(file, ext string) bool {
+	base, ok := strings.CutSuffix(file, ext)
+	ok = ok && (ext != "" || !strings.Contains(file, "."))
 	name, number, isPart := strings.Cut(base, "~")
 	if isPart {
 		n, err := strconv.Atoi(number)
@@ -94,6 +103,48 @@ func (w *splitWriter) isKeyFile(file string, isDir bool) bool {
 		_, kind = names.Scheme{FoldsCase: true}.Parse(name)
 	}
 	return ok && (kind == names.Short || kind == names.Long)
+}
+
+// checkExtensions returns an error if the directory has a key's file in the format of this run with another extension. Such
+// a file would neither be continued nor replaced. The header must be known.
+func (w *splitWriter) checkExtensions(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if ext == w.ext || !e.Type().IsRegular() || !isKeyName(e.Name(), ext) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		isSame := w.layout.Format != records.Text && records.FormatOf(e.Name()) == w.layout.Format
+		if header := bytes.TrimRight(w.header.Bytes(), "\r\n"); !isSame && len(header) > 0 {
+			isSame, err = beginsWithLine(path, header)
+			if err != nil {
+				return err
+			}
+		}
+		if isSame {
+			return fmt.Errorf("%s: it has the format of this run, but another extension than %q, which is that of the first FILE or of --to-format: rename the earlier files or the first FILE, or use another --dir", path, w.ext)
+		}
+	}
+	return nil
+}
+
+// beginsWithLine reports whether a file begins with a line.
+func beginsWithLine(path string, line []byte) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	start := make([]byte, len(line)+1)
+	n, err := io.ReadFull(f, start)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	rest, ok := bytes.CutPrefix(start[:n], line)
+	return ok && len(bytes.Trim(rest, "\r\n")) == 0, errors.Join(err, f.Close())
 }
 
 // continueFile copies the last part of the current key's file from an earlier run to f, which becomes the current file. If
@@ -107,22 +158,63 @@ func (w *splitWriter) continueFile(f *os.File) (err error) {
 		return JoinErrors(err, f.Close())
 	}
 	defer func() { _ = old.Close() }() // it was only read
-	err = w.checkHeader(old)
+	err = w.checkColumns(old)
 	if err != nil {
 		return JoinErrors(err, f.Close())
 	}
 	w.file, w.part = f, part
 	w.buf.Reset(w)
-	w.size, err = output.CopyAll(w.buf, old)
+	var quotes quoteScanner
+	to := io.Writer(w.buf)
+	if w.layout.Format == records.CSV {
+		quotes.separator = w.layout.Separator()[0]
+		to = io.MultiWriter(w.buf, &quotes)
+	}
+	w.size, err = output.CopyAll(to, old)
 	w.expected += w.size
+	if err == nil && quotes.isOpen {
+		err = fmt.Errorf("%s: its end is damaged: a quoted field is never closed, so records cannot be added", old.Name())
+	}
 	return err
 }
 
-// checkHeader returns an error if a file has another header than this run writes.
-func (w *splitWriter) checkHeader(old *os.File) error {
+// quoteScanner finds out whether CSV ends within a quoted field. Quotes in fields without quotes are data.
+type quoteScanner struct {
+	separator     byte
+	isOpen        bool
+	isWithinField bool // the field has begun
+	wasQuoted     bool // the last byte is in a quoted field or its closing quote
+}
+
+func (q *quoteScanner) Write(p []byte) (int, error) {
+	for _, c := range p {
+		switch {
+		case c == '"' && q.isWithinField && !q.isOpen && q.wasQuoted:
+			q.isOpen = true // the second of two quotes in a quoted field
+		case q.isOpen:
+			q.isOpen = c != '"'
+		case c == '"' && !q.isWithinField:
+			q.isOpen, q.isWithinField, q.wasQuoted = true, true, true
+		default:
+			q.isWithinField = c != q.separator && c != '\n'
+			q.wasQuoted = false
+		}
+	}
+	return len(p), nil
+}
+
+// checkColumns returns an error if a file has another header than this run writes or, without headers, if its first
+// record has another number of fields.
+func (w *splitWriter) checkColumns(old *os.File) error {
 	start, err := records.ReadStart(old.Name(), old, w.layout, w.maxRecord)
 	if err != nil {
 		return err
+	}
+	if !w.layout.HasHeader() {
+		if len(start.Read) < records.StartSize { // it is the whole file, whose end may have no newline
+			start.Read = append(start.Read, '\n')
+		}
+		w.oldFields, w.oldName = fieldCount(w.layout, start.Read), old.Name()
 	}
 	want, err := records.ReadStart(old.Name(), bytes.NewReader(w.header.Bytes()), w.layout, w.maxRecord)
 	if err != nil {
@@ -133,6 +225,24 @@ func (w *splitWriter) checkHeader(old *os.File) error {
 	}
 	_, err = old.Seek(0, io.SeekStart)
 	return err
+}
+
+// fieldCount returns the number of fields in the first record of CSV or TSV, or 0 if data has no complete record.
+func fieldCount(layout records.Layout, data []byte) int {
+	if layout.Format != records.CSV && layout.Format != records.TSV {
+		return 0
+	}
+	s := records.NewFieldSplitter(layout, nil)
+	s.Feed(data, false)
+	for {
+		switch s.Next() {
+		case records.Data:
+			return len(s.Values)
+		case records.Blank:
+		default:
+			return 0
+		}
+	}
 }
 
 func (w *splitWriter) startPart() error {
@@ -170,6 +280,12 @@ func (w *splitWriter) add(record []byte) error {
 			return err
 		}
 		out = w.recordBuf.Bytes()
+	}
+	if w.oldFields > 0 {
+		if n := fieldCount(w.layout, out); n != w.oldFields {
+			return fmt.Errorf("%s: its first record has %d fields, but the first record to append has %d", w.oldName, w.oldFields, n)
+		}
+		w.oldFields = 0
 	}
 	w.expected += int64(len(out))
 	if w.limit > 0 && w.size+int64(len(out)) > w.limit && w.size > int64(w.header.Len()) {

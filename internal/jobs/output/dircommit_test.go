@@ -35,7 +35,9 @@ func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 		t.Fatal(err)
 	}
 	d.Others = others
-	d.IsKeyFile = func(name string, isDir bool) bool { return !strings.HasPrefix(name, "partd-tmp") && isDir == (filepath.Ext(name) != ".csv") }
+	d.IsKeyFile = func(name string, isDir bool) bool {
+		return !strings.HasPrefix(name, "partd-tmp") && isDir == (filepath.Ext(name) != ".csv")
+	}
 	for _, name := range names {
 		f, err := d.CreateAt(name)
 		if err != nil {

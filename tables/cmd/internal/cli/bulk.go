@@ -209,13 +209,16 @@ COLUMN=__HIVE_DEFAULT_PARTITION__.
 The directory must be empty or not exist, unless --append, --replace or --force is set. --append adds
 to the files of earlier runs, which must have the same columns: with --hive, it adds files named
 data-2 and so on; otherwise it copies the rows of each file that it adds to. --replace removes the
-files of earlier runs for keys that this run does not have. With --force, such files are an error.
+files of earlier runs for keys that this run does not have, which are all if the input has no rows.
+With --force, such files are an error.
 Other files than those that split could have written in this format are never changed.
 
 The files appear only when all of them are complete, and only if the number of rows in them is the
 number of rows read. A run that fails leaves the directory unchanged. If a run is killed while it
-moves the files to the directory, the next run with this directory first completes this. Temporary files are in $TMPDIR
-and next to the output; if a run is killed, the next one removes them.`,
+moves the files to the directory, the next run with this directory first moves the others. It then
+continues only with --replace or --force; otherwise it fails, because it might add the same rows
+twice. Temporary files are in $TMPDIR and next to the output; if a run is killed, the next one
+removes them.`,
 		Example: `  partd-tables split --by sym -o by-symbol trades-*.parquet
   partd-tables split --by year,month --hive -o dataset trades.parquet
   zcat trades.csv.gz | partd-tables split --by sym --from csv --to-format arrow -o by-symbol -`,
