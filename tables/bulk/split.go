@@ -37,6 +37,9 @@ type SplitOptions struct {
 	// Split could have written for a key in this format are never changed. Append adds to the files of earlier runs: it
 	// copies their rows to new files or, with Hive, adds files named data-2 and so on. Replace removes files of earlier
 	// runs that this run does not write. With Force, such files are an error.
+	//
+	// If an earlier run was killed while it moved its files, Split first moves the others. It then continues only with
+	// Replace or Force; otherwise it returns an error, because it might add the same rows twice.
 	Append, Replace, Force bool
 
 	Format string // parquet, arrow (a stream if columns have dictionaries), csv or jsonl; "" means parquet
