@@ -365,6 +365,8 @@ func (s *splitter) create(ctx context.Context, f *file, rows arrow.RecordBatch, 
 		f.writer, err = s.small.NewWriter(f)
 	case s.format == formats.Parquet:
 		f.writer, err = s.layout.NewWriter(f)
+	case old != "" && s.format != formats.Arrow:
+		return s.continueText(ctx, f, old)
 	default:
 		f.writer, err = formats.NewWriter(s.format, f, s.columns, false)
 	}

@@ -1,6 +1,7 @@
 package bulk
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/url"
@@ -10,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -48,19 +51,56 @@ func (s *splitter) createFile(texts []*string) (f *os.File, old string, err erro
 	return f, old, err
 }
 
-// copyRows writes the rows of a file from an earlier run, which must have the same columns.
-func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) error {
+// continueText copies a CSV or JSON lines file from an earlier run, and sets f.writer, which writes after it. The values are
+// not parsed, because that could change them: 007 would become 7 if the column has only numbers in this run.
+func (s *splitter) continueText(ctx context.Context, f *file, old string) error {
+	r, err := s.openOld(ctx, old) // reads the whole file, and so finds damage
+	if err != nil {
+		return err
+	}
+	r.Release()
+	from, err := os.Open(old)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	if _, err := output.CopyAll(f, from); err != nil {
+		return err
+	}
+	var header bytes.Buffer
+	w, err := formats.NewWriter(s.format, &header, s.columns, false)
+	if err == nil {
+		err = w.Close()
+	}
+	if err == nil {
+		f.writer, err = formats.NewWriter(s.format, &formats.Skipper{Writer: f, N: header.Len()}, s.columns, false)
+	}
+	return err
+}
+
+// openOld returns a reader of the rows of a file from an earlier run, which must have the same columns.
+func (s *splitter) openOld(ctx context.Context, old string) (array.RecordReader, error) {
 	r, err := formats.ReadFiles(ctx, []string{old}, func(name string) (*formats.Input, error) {
 		f, err := os.Open(name)
-		return &formats.Input{Name: name, File: f, Format: s.format, Known: s.columns}, err
+		return &formats.Input{Name: name, File: f, Format: s.format}, err
 	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkColumns(r.Schema()); err != nil {
+		r.Release()
+		return nil, fmt.Errorf("%s: its columns differ from those of the rows to append: %w", old, err)
+	}
+	return r, nil
+}
+
+// copyRows writes the rows of a Parquet or Arrow file from an earlier run.
+func (s *splitter) copyRows(ctx context.Context, w formats.Writer, old string) error {
+	r, err := s.openOld(ctx, old)
 	if err != nil {
 		return err
 	}
 	defer r.Release()
-	if err := s.checkColumns(r.Schema()); err != nil {
-		return fmt.Errorf("%s: its columns differ from those of the rows to append: %w", old, err)
-	}
 	for b, err := range arrowsafe.Each(r, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return schema.Convert(b, plainSchema(s.columns)) }) {
 		if err != nil {
 			return err
@@ -90,7 +130,8 @@ func (s *splitter) checkColumns(old *arrow.Schema) error {
 		if o.Name != f.Name {
 			return fmt.Errorf("column %d is %q instead of %q", i+1, o.Name, f.Name)
 		}
-		if !arrow.TypeEqual(schema.DecodedType(o.Type), schema.DecodedType(f.Type)) {
+		hasTypes := s.format == formats.Parquet || s.format == formats.Arrow
+		if hasTypes && !arrow.TypeEqual(schema.DecodedType(o.Type), schema.DecodedType(f.Type)) {
 			return fmt.Errorf("column %q is %s instead of %s", f.Name, o.Type, f.Type)
 		}
 	}
@@ -117,13 +158,9 @@ func (s *splitter) isKeyFile(name string, isDir bool) bool {
 		}
 		dir = path.Dir(name)
 	}
-	parts := strings.Split(dir, "/")
-	if len(parts) > len(s.By) || !isDir && len(parts) < len(s.By) {
-		return false
-	}
-	for i, part := range parts {
-		value, ok := strings.CutPrefix(part, s.By[i]+"=")
-		if !ok || value != hiveNull && !isHiveValue(value) {
+	for part := range strings.SplitSeq(dir, "/") { // of any columns: another run may have had other keys
+		column, value, ok := strings.Cut(part, "=")
+		if !ok || column == "" || value != hiveNull && !isHiveValue(value) {
 			return false
 		}
 	}

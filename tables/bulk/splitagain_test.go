@@ -62,3 +62,53 @@ func TestSplitIntoLink(t *testing.T) {
 		t.Errorf("the directory has %q, want no new files", got)
 	}
 }
+
+// TestSplitAppendsText checks that rows of an earlier run keep their text, even if another type is inferred for a column of
+// this run.
+func TestSplitAppendsText(t *testing.T) {
+	for format, want := range map[string]string{
+		"csv":   "k,v\na,007\na,1.50\na,7\n",
+		"jsonl": "{\"k\":\"a\",\"v\":\"007\"}\n{\"k\":\"a\",\"v\":\"1.50\"}\n{\"k\":\"a\",\"v\":7}\n",
+	} {
+		dir := t.TempDir()
+		for _, rows := range []struct {
+			v    arrow.DataType
+			json string
+		}{{arrow.BinaryTypes.String, `[{"k":"a","v":"007"},{"k":"a","v":"1.50"}]`}, {arrow.PrimitiveTypes.Int64, `[{"k":"a","v":7}]`}} {
+			columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: rows.v}}, nil)
+			b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.json))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format, Append: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := os.ReadFile(filepath.Join(dir, "a."+format))
+		if err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v; want %q", format, text, err, want)
+		}
+	}
+}
+
+// TestSplitReplacesOtherColumns checks that files of a run with other key columns are replaced, too.
+func TestSplitReplacesOtherColumns(t *testing.T) {
+	dir := t.TempDir()
+	old := filepath.Join(dir, "year=2024", "month=1", "data.parquet")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(old), 0o777), os.WriteFile(old, nil, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Force: true}); !errors.Is(err, bulk.ErrOtherKeys) {
+		t.Errorf("with Force: %v, want ErrOtherKeys", err)
+	}
+	if _, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); err == nil {
+		t.Error("a file of other keys is left")
+	}
+}

@@ -27,10 +27,10 @@ count twice.
 --merge merges FILEs that are sorted by these fields already, without temporary
 files. A record in the wrong place is an error with file and line. All files are
 open at the same time. With more files than the process may open, or than memory
-allows (about two per MiB of --memory, at most 1000, or one per 50 MiB if files are
-compressed), groups of them are first merged to temporary files. Each of the open files has an
-equal share of three fifths of --memory, and a record may be as long as a tenth
-of this share.
+allows (about two per MiB of --memory, at most 1000, or one per 50 MiB if files
+are compressed), groups of them are first merged to temporary files. Each of the
+open files has an equal share of three fifths of --memory, and a record may be as
+long as a tenth of this share.
 
 At the end, the number, the bytes and a checksum (a sum of xxh3-128 hashes) of
 the records written are compared with those of the records read.`

@@ -37,6 +37,11 @@ func (s *splitEngine) Plan(j *Job) (err error) {
 	if err != nil {
 		return err
 	}
+	if j.Force || s.Append || s.Replace {
+		if err := output.CheckInputs(s.Dir, j.Files); err != nil {
+			return err
+		}
+	}
 	err = output.CheckDir(s.Dir)
 	switch {
 	case errors.Is(err, output.ErrIsFile):

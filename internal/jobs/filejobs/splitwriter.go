@@ -119,7 +119,7 @@ func (w *splitWriter) checkExtensions(dir string) error {
 		}
 		path := filepath.Join(dir, e.Name())
 		isSame := w.layout.Format != records.Text && records.FormatOf(e.Name()) == w.layout.Format
-		if header := bytes.TrimRight(w.header.Bytes(), "\r\n"); !isSame && len(header) > 0 {
+		if header := bytes.TrimRight(w.header.Bytes(), "\r\n"); !isSame && len(header) > 0 && w.ext != "" {
 			isSame, err = beginsWithLine(path, header)
 			if err != nil {
 				return err

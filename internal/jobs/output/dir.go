@@ -220,9 +220,22 @@ func (d *Dir) publish() error {
 	if d.exists {
 		return d.commit()
 	}
-	err := os.Rename(d.temp, d.path)
+	syncWith, err := d.syncer(), error(nil)
+	if d.Durable {
+		err = d.sealFiles()
+	}
+	for name := range d.parents {
+		err = errors.Join(err, syncWith(filepath.Join(d.temp, name)))
+	}
+	err = errors.Join(err, syncWith(d.temp))
+	if err == nil {
+		err = os.Rename(d.temp, d.path)
+	}
 	if errors.Is(err, fs.ErrExist) { // another run has meanwhile created it
 		err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
+	}
+	if err == nil {
+		err = syncWith(filepath.Dir(filepath.Clean(d.path)))
 	}
 	return err
 }

@@ -98,10 +98,7 @@ func (d *Dir) commit() error {
 		return err
 	}
 	err = errors.Join(d.sealFiles(), d.seal(listPath, nil))
-	syncWith := func(string) error { return nil }
-	if d.Durable {
-		syncWith = syncDir
-	}
+	syncWith := d.syncer()
 	for name := range d.parents {
 		err = errors.Join(err, syncWith(filepath.Join(d.temp, name)))
 	}
@@ -113,6 +110,46 @@ func (d *Dir) commit() error {
 		_, err = finishCommit(d.path, syncWith)
 	}
 	return err
+}
+
+// syncer returns the function that syncs directories.
+func (d *Dir) syncer() func(dir string) error {
+	if d.Durable {
+		return syncDir
+	}
+	return func(string) error { return nil }
+}
+
+// CheckInputs returns an error if one of the input files, or of the directories with inputs, is where a job that fills a
+// directory could replace it.
+func CheckInputs(dir string, files []string) error {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		return nil //nolint:nilerr // the directory does not exist, so no file is in it
+	}
+	for _, file := range files {
+		path, err := filepath.EvalSymlinks(file)
+		if err == nil {
+			path, err = filepath.Abs(path)
+		}
+		if err != nil {
+			continue // such as the standard input; opening the file reports other errors
+		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			path = filepath.Join(path, "file")
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil || !filepath.IsLocal(rel) {
+			continue
+		}
+		if parent := filepath.Dir(rel); parent == "." || strings.Contains(parent, "=") { // = as with --hive
+			return fmt.Errorf("the input %s is in the directory for the files, which could replace it: use another directory", file)
+		}
+	}
+	return nil
 }
 
 // syncDir and syncFile are replaced by tests.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/progress"
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/jobs/output"
 	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
@@ -244,6 +245,11 @@ removes them.`,
 		}
 		if err := checkFormat("to-format", formats.Format(o.Format), true); err != nil || o.Format == string(formats.Table) {
 			return cliutil.Usagef("--to-format %q: use parquet, arrow, csv or jsonl", o.Format)
+		}
+		if o.Append || o.Replace || o.Force {
+			if err := output.CheckInputs(o.Dir, args); err != nil {
+				return err
+			}
 		}
 		var result bulk.SplitResult
 		err := b.run(cmd.Context(), args, b.memory.Bytes, "$TMPDIR and next to the directory named by -o", func(rows []array.RecordReader, by []string) (err error) {

@@ -298,19 +298,6 @@ func (f *follower) beginStream(columns *arrow.Schema) error {
 	if err != nil {
 		return err
 	}
-	f.stream = ipc.NewWriter(&skipper{f, begin.Len()}, ipc.WithSchema(columns))
+	f.stream = ipc.NewWriter(&formats.Skipper{Writer: f, N: begin.Len()}, ipc.WithSchema(columns))
 	return nil
-}
-
-// skipper does not write the first n bytes.
-type skipper struct {
-	io.Writer
-	n int
-}
-
-func (s *skipper) Write(p []byte) (int, error) {
-	skipped := min(s.n, len(p))
-	s.n -= skipped
-	n, err := s.Writer.Write(p[skipped:])
-	return skipped + n, err
 }

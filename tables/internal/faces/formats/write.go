@@ -44,6 +44,20 @@ func NewWriter(f Format, w io.Writer, columns *arrow.Schema, stream bool) (Write
 
 func isDictionary(t arrow.DataType) bool { return t.ID() == arrow.DICTIONARY }
 
+// Skipper does not write the first N bytes.
+type Skipper struct {
+	io.Writer
+	N int
+}
+
+// Write implements io.Writer.
+func (s *Skipper) Write(p []byte) (int, error) {
+	skipped := min(s.N, len(p))
+	s.N -= skipped
+	n, err := s.Writer.Write(p[skipped:])
+	return skipped + n, err
+}
+
 // keepOpen hides a writer's Close method, which Arrow's library would call.
 type keepOpen struct{ io.Writer }
 
