@@ -491,8 +491,8 @@ class Tables(Operations, Shown):
         only with an error, such as NotFound if a version that was not read has expired. To continue later, pass the
         version and uuid of the last changes.
 
-            for rows, version, uuid in tables.follow("trades", since=41):
-                apply(rows)
+            changes = tables.follow("trades")
+            rows, version, uuid = next(changes)
         """
         last = None
         while True:
