@@ -487,16 +487,17 @@ class Tables(Operations, Shown):
         timeout: float | None = None,
     ) -> Iterator[Changes]:
         """Yields the changes since an earlier state of a table, as changes() returns them, and then each later change.
-        The iterator looks at the table every so many seconds; reading changes moves small appends into files. It ends
-        only with an error, such as NotFound if a version that was not read has expired. To continue later, pass the
-        version and uuid of the last changes.
+        every is the number of seconds between two looks at the table; reading changes moves small appends into files.
+        The iterator ends only with an error, such as NotFound if a version that was not read has expired. To continue
+        later, pass the version and uuid of the last changes.
 
             changes = tables.follow("trades")
             rows, version, uuid = next(changes)
         """
-        last = None
+        last, version = None, -1
         while True:
-            if last is None or self.describe(name, bucket, timeout=timeout)["Version"] != last:
+            info = self.describe(name, bucket, timeout=timeout)
+            if (info["Version"], info["Updated"]) != last:
                 changes = self.changes(
                     name,
                     bucket,
@@ -507,9 +508,10 @@ class Tables(Operations, Shown):
                     as_=as_,
                     timeout=timeout,
                 )
-                if changes.version != last:
+                if changes.version != version:
                     yield changes
-                since, since_snapshot, uuid, last = changes.version, "", changes.uuid, changes.version
+                last, version = (info["Version"], info["Updated"]), changes.version
+                since, since_snapshot, uuid = version, "", changes.uuid
             time.sleep(every)
 
     def scan_polars(
