@@ -204,9 +204,9 @@ func (d *Dir) Files() int {
 	return len(d.names)
 }
 
-// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced, unless
-// Others is [KeepOthers]. If the process
-// is killed, the directory stays unchanged, or the next call of CheckDir completes the commit.
+// Commit moves the files, which must be closed, to the directory. Files of the same names are replaced, unless Others is
+// [KeepOthers]. If the process is killed, the directory stays unchanged, or the next call of CheckDir completes the
+// commit.
 func (d *Dir) Commit() error {
 	err := d.publish()
 	if err != nil {

@@ -273,7 +273,7 @@ func (j *job) cutAgain(ctx context.Context, b *Buckets, c *content, bucket int) 
 	return j.runPart(ctx, commonInputs, true)
 }
 
-// filter yields the rows whose keys have hashes for which keep returns true.
+// filter yields a row if keep returns true for the hash of its key.
 func (j *job) filter(rows sorted.Batches, input int, keep func(hash uint64) bool) sorted.Batches {
 	return func(yield func(arrow.RecordBatch, error) bool) {
 		for b, err := range rows {
@@ -287,7 +287,7 @@ func (j *job) filter(rows sorted.Batches, input int, keep func(hash uint64) bool
 	}
 }
 
-// filterBatch returns the rows for which keep returns true, or nil. It takes ownership of b.
+// filterBatch returns such rows, or nil if there are none. It takes ownership of b.
 func (j *job) filterBatch(b arrow.RecordBatch, input int, keep func(hash uint64) bool) (arrow.RecordBatch, error) {
 	numbers, err := NumberRows(b, j.inputs[input].by, sorted.SQLKeyAppender, func(key []byte, _ int) int {
 		if keep(Hash(key)) {

@@ -20,7 +20,7 @@ import (
 // DefaultEvery is the default of Options.Every.
 const DefaultEvery = 10 * time.Second
 
-// Options says what to follow, and from which state on.
+// Options selects the changes.
 type Options struct {
 	Since tables.At // nil means that all rows are changes
 	UUID  string    // as in tables.ChangesOptions

@@ -109,7 +109,8 @@ func (q *Request) Serve(name string, isPublic bool, maxPublicBody int64, keepsEr
 	return err
 }
 
-// Follow makes the request count as one that follows a table, instead of towards MaxRequests, and removes its time limit.
+// Follow must be called by a request that follows a table. The request then has no time limit, and no longer counts
+// towards MaxRequests.
 func (q *Request) Follow() error {
 	release, ok := q.limits.follow.Acquire(q.RemoteAddr, nil)
 	if !ok {
