@@ -27,7 +27,8 @@ const mergeCost = 8 << 20 // approximate memory of an input in bytes
 // first row that comes before the previous one of its input is an error that wraps [ErrNotSorted]. All inputs must have
 // the same schema. Rows with equal keys keep the order of the inputs. Merge reads all inputs at the same time, without
 // temporary files. Only if there are more inputs than fit in memory, where each takes 8 MiB, or than half of the files
-// that the process may open, it first merges groups of them to temporary files. The caller must release the reader, and may release the inputs only afterwards.
+// that the process may open, it first merges groups of them to temporary files. The caller must release the reader, and
+// may release the inputs only afterwards.
 func Merge(ctx context.Context, inputs []MergeInput, o *SortOptions) (array.RecordReader, error) {
 	if len(inputs) == 0 {
 		return nil, errors.New("bulk: merge: there are no inputs")

@@ -30,8 +30,7 @@ type Dir struct {
 	// IsKeyFile reports whether this job could give a path to the file of a key or, for directories, to a directory with
 	// such files. The path is relative and has slashes.
 	IsKeyFile func(path string, isDir bool) bool
-	// Durable makes Commit sync the files if the directory existed. After a power loss, it has either the earlier files or
-	// the new ones.
+	// Durable makes Commit sync the files. After a power loss, the directory has either the earlier files or the new ones.
 	Durable bool
 
 	path   string
@@ -220,14 +219,7 @@ func (d *Dir) publish() error {
 	if d.exists {
 		return d.commit()
 	}
-	syncWith, err := d.syncer(), error(nil)
-	if d.Durable {
-		err = d.sealFiles()
-	}
-	for name := range d.parents {
-		err = errors.Join(err, syncWith(filepath.Join(d.temp, name)))
-	}
-	err = errors.Join(err, syncWith(d.temp))
+	err := d.sealFiles()
 	if err == nil {
 		err = os.Rename(d.temp, d.path)
 	}
@@ -235,7 +227,7 @@ func (d *Dir) publish() error {
 		err = fmt.Errorf("%s: %w", d.path, ErrNotEmpty)
 	}
 	if err == nil {
-		err = syncWith(filepath.Dir(filepath.Clean(d.path)))
+		err = d.syncer()(filepath.Dir(filepath.Clean(d.path)))
 	}
 	return err
 }

@@ -97,12 +97,8 @@ func (d *Dir) commit() error {
 	if err := os.WriteFile(listPath, list, 0o666); err != nil {
 		return err
 	}
-	err = errors.Join(d.sealFiles(), d.seal(listPath, nil))
 	syncWith := d.syncer()
-	for name := range d.parents {
-		err = errors.Join(err, syncWith(filepath.Join(d.temp, name)))
-	}
-	err = errors.Join(err, syncWith(d.temp), syncWith(parent))
+	err = errors.Join(d.sealFiles(), d.seal(listPath, nil), syncWith(parent))
 	if err == nil {
 		err = os.Rename(parent, filepath.Join(d.path, commitName))
 	}
@@ -164,7 +160,8 @@ var (
 	}
 )
 
-// sealFiles seals the new files, several at a time because file systems can sync them together.
+// sealFiles seals the new files, several at a time because file systems can sync them together. It then syncs their
+// directories.
 func (d *Dir) sealFiles() error {
 	errs := make([]error, 16)
 	var group sync.WaitGroup
@@ -180,7 +177,11 @@ func (d *Dir) sealFiles() error {
 		})
 	}
 	group.Wait()
-	return errors.Join(errs...)
+	err := errors.Join(errs...)
+	for name := range d.parents {
+		err = errors.Join(err, d.syncer()(filepath.Join(d.temp, name)))
+	}
+	return errors.Join(err, d.syncer()(d.temp))
 }
 
 // seal gives a new file the permissions of the file that it replaces, which may be nil, and syncs it if d.Durable is set.
