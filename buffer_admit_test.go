@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -38,10 +39,9 @@ func TestBufferFullReportsFailure(t *testing.T) {
 	}
 	wantValue(t, b, fmt.Sprint(stored), "")
 	slow.set(nil)
-	must(t, b.Append(ctx, Entry{fmt.Sprint(stored), value}))
-	must(t, b.Flush(ctx))
-	st, err := Stat(ctx, slow.Dict)
-	must(t, err)
+	must.Do(t, b.Append(ctx, Entry{fmt.Sprint(stored), value}))
+	must.Do(t, b.Flush(ctx))
+	st := must.Get(Stat(ctx, slow.Dict))(t)
 	if st.Keys != int64(stored+1) || st.Bytes != int64((stored+1)*len(value)) {
 		t.Errorf("the slow store has %d keys with %d bytes, want %d with %d", st.Keys, st.Bytes, stored+1, (stored+1)*len(value))
 	}
@@ -65,14 +65,13 @@ func TestBufferKeepsBudget(t *testing.T) {
 			entries = append(entries, Entry{fmt.Sprint(i/1000, rng.IntN(200<<(i/1000*3))), make([]byte, size)})
 			sum += int64(size)
 		}
-		must(t, b.Append(ctx, entries...))
+		must.Do(t, b.Append(ctx, entries...))
 		if used := b.MemoryUsed(); used > memory+memory/8 {
 			t.Fatalf("MemoryUsed() = %d, want at most an eighth more than the budget of %d", used, memory)
 		}
 	}
-	must(t, b.Flush(ctx))
-	st, err := Stat(ctx, slow.Dict)
-	must(t, err)
+	must.Do(t, b.Flush(ctx))
+	st := must.Get(Stat(ctx, slow.Dict))(t)
 	if st.Bytes != sum {
 		t.Errorf("the slow store has %d bytes, want %d", st.Bytes, sum)
 	}
@@ -94,28 +93,26 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 	pieces := map[int]int64{}
 	for _, batch := range []int{100, 1_000, 20_000} {
 		slow := &countingDict{Dict: NewDict()}
-		b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: memory})
-		must(t, err)
+		b := must.Get(NewBuffer(NewDict(), slow, &BufferOptions{Memory: memory}))(t)
 		entries := make([]Entry, batch)
 		for start := 0; start < total; start += batch {
 			for i := range entries {
 				entries[i] = Entry{fmt.Sprint((start + i) % keys), fmt.Appendf(nil, "%0*d", size, start+i)}
 			}
-			must(t, b.Append(t.Context(), entries...))
+			must.Do(t, b.Append(t.Context(), entries...))
 			if used := b.MemoryUsed(); used > memory+memory/4 {
 				t.Fatalf("batches of %d: MemoryUsed() = %d, want at most a quarter more than the budget of %d", batch, used, memory)
 			}
 		}
-		must(t, b.Flush(t.Context()))
+		must.Do(t, b.Flush(t.Context()))
 		pieces[batch] = slow.pieces.Load()
-		got, err := slow.Get(t.Context(), "7")
-		must(t, err)
+		got := must.Get(slow.Get(t.Context(), "7"))(t)
 		for i := range total / keys {
 			if want := fmt.Sprintf("%0*d", size, 7+i*keys); string(got[0][i*size:][:size]) != want {
 				t.Fatalf("batches of %d: row %d of key 7 differs from %s", batch, i, want)
 			}
 		}
-		must(t, b.Close())
+		must.Do(t, b.Close())
 	}
 	if pieces[20_000] > 2*pieces[100] {
 		t.Errorf("pieces in the slow store by batch size: %v, want at most twice as many for 20,000 as for 100", pieces)
@@ -127,11 +124,10 @@ func TestBufferGathersLargeBatches(t *testing.T) {
 // go directly to the slow store.
 func TestBufferCrowdedKey(t *testing.T) {
 	slow := &countingDict{Dict: NewDict()}
-	b, err := NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20})
-	must(t, err)
-	must(t, b.Append(t.Context(), Entry{"a", []byte("first, ")}, Entry{"b", []byte("other")}))
+	b := must.Get(NewBuffer(NewDict(), slow, &BufferOptions{Memory: 8 << 20}))(t)
+	must.Do(t, b.Append(t.Context(), Entry{"a", []byte("first, ")}, Entry{"b", []byte("other")}))
 	large := slices.Repeat([]Entry{{"a", bytes.Repeat([]byte{'x'}, 50_000)}}, 20)
-	must(t, b.Append(t.Context(), large...))
+	must.Do(t, b.Append(t.Context(), large...))
 	if n := slow.pieces.Load(); n != 1+20 {
 		t.Errorf("the slow store received %d pieces, want 21", n)
 	}
@@ -140,7 +136,7 @@ func TestBufferCrowdedKey(t *testing.T) {
 	}
 	wantValue(t, b, "a", "first, "+strings.Repeat("x", 20*50_000))
 	wantValue(t, b, "b", "other")
-	must(t, b.Close())
+	must.Do(t, b.Close())
 }
 
 // gatedStore is a store whose Set waits until the key's channel in gates is closed.
@@ -161,8 +157,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		gates := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{}), "c": make(chan struct{})}
-		b, err := NewBuffer(NewDict(), gatedStore{NewDict(), gates}, &BufferOptions{Memory: 128 << 10})
-		must(t, err)
+		b := must.Get(NewBuffer(NewDict(), gatedStore{NewDict(), gates}, &BufferOptions{Memory: 128 << 10}))(t)
 		var wg sync.WaitGroup
 		begin := func(op func() error) {
 			wg.Go(func() {
@@ -187,7 +182,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 		}
 		wg.Wait()
 		wantValue(t, b, "a", "set"+string(half)+string(half))
-		must(t, b.Close())
+		must.Do(t, b.Close())
 	})
 }
 
@@ -212,8 +207,7 @@ func TestBufferRealMemory(t *testing.T) {
 		return smallest
 	}
 	before := liveHeap() // memory of other tests
-	b, err := NewBuffer(NewDict(), discardingStore{}, &BufferOptions{Memory: memory})
-	must(t, err)
+	b := must.Get(NewBuffer(NewDict(), discardingStore{}, &BufferOptions{Memory: memory}))(t)
 	check := func(label string) {
 		t.Helper()
 		if n := liveHeap() - before; n > memory+memory/4 {
@@ -225,17 +219,17 @@ func TestBufferRealMemory(t *testing.T) {
 		for j := range tiny {
 			tiny[j] = Entry{fmt.Sprint(i, "-", j), []byte("0123456789")}
 		}
-		must(t, b.Append(ctx, tiny...))
+		must.Do(t, b.Append(ctx, tiny...))
 	}
 	check("after 400,000 tiny keys")
 	for i := range 4000 {
-		must(t, b.Append(ctx, Entry{fmt.Sprint(i % 30), make([]byte, 50_000)}))
+		must.Do(t, b.Append(ctx, Entry{fmt.Sprint(i % 30), make([]byte, 50_000)}))
 		if i%500 == 0 {
 			check("after 30 large keys")
 		}
 	}
 	for i := range 3000 {
-		must(t, b.Append(ctx, Entry{fmt.Sprintf("%064000d", i), []byte("x")}))
+		must.Do(t, b.Append(ctx, Entry{fmt.Sprintf("%064000d", i), []byte("x")}))
 		if i%500 == 0 {
 			check("after long keys")
 		}
@@ -244,10 +238,10 @@ func TestBufferRealMemory(t *testing.T) {
 	for i := range many {
 		many[i] = Entry{fmt.Sprint("many", i), []byte("0123456789")}
 	}
-	must(t, b.Append(ctx, many...))
+	must.Do(t, b.Append(ctx, many...))
 	many = nil
 	check("after a batch of 200,000")
-	must(t, b.Close())
+	must.Do(t, b.Close())
 }
 
 type discardingStore struct{}

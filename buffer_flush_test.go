@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBufferDropExcludes starts operations while Drop waits and while it runs, and cancels some. None may hang, and
@@ -17,9 +19,8 @@ func TestBufferDropExcludes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-		pinned, err := b.pins.pin(ctx, "get", []string{"x"})
-		must(t, err)
+		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
 		proceed := make(chan struct{})
 		var isDropping atomic.Bool
 		slow.set(func(op string) (error, error) {
@@ -64,8 +65,8 @@ func TestBufferDropExcludes(t *testing.T) {
 		default:
 		}
 		close(proceed)
-		must(t, <-dropped)
-		must(t, <-later)
+		must.Do(t, <-dropped)
+		must.Do(t, <-later)
 		wantValue(t, b, "x", "after")
 	})
 }
@@ -74,16 +75,15 @@ func TestBufferDropExcludes(t *testing.T) {
 func TestBufferDropCanceled(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-	pinned, err := b.pins.pin(ctx, "get", []string{"x"})
-	must(t, err)
+	must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
+	pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
 	shortCtx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	if err := b.Drop(shortCtx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Drop of a buffer with a pinned key: error %v, want DeadlineExceeded", err)
 	}
 	b.pins.release(pinned)
-	must(t, b.Append(ctx, Entry{"x", []byte("2")}))
+	must.Do(t, b.Append(ctx, Entry{"x", []byte("2")}))
 	wantValue(t, b, "x", "12")
 }
 
@@ -109,13 +109,13 @@ func TestBufferDropDuringChanges(t *testing.T) {
 		})
 	}
 	for range 100 {
-		must(t, b.Drop(ctx))
+		must.Do(t, b.Drop(ctx))
 	}
 	wg.Wait()
-	must(t, b.Drop(ctx))
-	must(t, b.Append(ctx, Entry{"k", []byte("v")}))
+	must.Do(t, b.Drop(ctx))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("v")}))
 	wantValue(t, b, "k", "v")
-	must(t, b.Close())
+	must.Do(t, b.Close())
 }
 
 // TestBufferDropBetweenSteps drops between two appends of a background flush. The second append
@@ -141,7 +141,7 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 			return len(ops) > 0
 		}
 		for i := 0; !started(); i++ {
-			must(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
+			must.Do(t, b.Append(ctx, Entry{fmt.Sprint(i), make([]byte, 40_000)}))
 		}
 		dropped := make(chan error, 1)
 		go func() { dropped <- b.Drop(ctx) }()
@@ -154,11 +154,10 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 		}
 		mu.Unlock()
 		close(proceed)
-		must(t, <-dropped)
+		must.Do(t, <-dropped)
 		synctest.Wait()
-		must(t, b.Flush(ctx))
-		st, err := Stat(ctx, slow.Dict)
-		must(t, err)
+		must.Do(t, b.Flush(ctx))
+		st := must.Get(Stat(ctx, slow.Dict))(t)
 		if st.Keys != 0 {
 			t.Errorf("the slow store has %d keys after the drop, want 0", st.Keys)
 		}
@@ -169,7 +168,7 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 func TestBufferFlushFails(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })
 	if err := b.Flush(ctx); !errors.Is(err, errDisk) {
 		t.Fatalf("Flush: error %v, want %v", err, errDisk)
@@ -178,19 +177,19 @@ func TestBufferFlushFails(t *testing.T) {
 		t.Fatalf("Close: error %v, want %v", err, errDisk)
 	}
 	wantValue(t, b, "k", "one")
-	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("two")}))
 	slow.set(nil)
-	must(t, b.Flush(ctx))
+	must.Do(t, b.Flush(ctx))
 	wantValue(t, slow, "k", "onetwo")
 	wantValue(t, slow, "l", "uno")
-	must(t, b.Close())
+	must.Do(t, b.Close())
 }
 
 // TestBufferCloseReportsDoubt checks that Close returns an error if it is unknown whether the slow store has all data.
 func TestBufferCloseReportsDoubt(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
 	if err := b.Flush(ctx); err == nil {
 		t.Fatal("Flush: no error, want one, because its outcome is unknown")
@@ -207,8 +206,7 @@ func (failingFlusher) Flush(context.Context) error { return errDisk }
 
 // TestBufferSlowFlushFails checks that Flush returns the error of the slow store's Flush.
 func TestBufferSlowFlushFails(t *testing.T) {
-	b, err := NewBuffer(NewDict(), failingFlusher{NewDict()}, nil)
-	must(t, err)
+	b := must.Get(NewBuffer(NewDict(), failingFlusher{NewDict()}, nil))(t)
 	if err := b.Flush(context.Background()); !errors.Is(err, errDisk) {
 		t.Fatalf("Flush: error %v, want %v", err, errDisk)
 	}
@@ -218,7 +216,7 @@ func TestBufferSlowFlushFails(t *testing.T) {
 func TestBufferDropFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })
 	if err := b.Drop(ctx); !errors.Is(err, errDisk) {
 		t.Fatalf("Drop while the slow store fails: error %v, want %v", err, errDisk)
@@ -231,15 +229,15 @@ func TestBufferDropFails(t *testing.T) {
 		}
 		return nil, nil
 	})
-	must(t, b.Drop(ctx))
+	must.Do(t, b.Drop(ctx))
 	wantValue(t, b, "k", "")
-	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("two")}))
 	wantValue(t, b, "k", "two")
-	must(t, b.Flush(ctx))
+	must.Do(t, b.Flush(ctx))
 	wantValue(t, slow, "k", "two")
 
 	fast.set(nil)
-	must(t, b.Append(ctx, Entry{"k", []byte("three")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("three")}))
 	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
 	if err := b.Drop(ctx); !errors.Is(err, ErrUnknownOutcome) {
 		t.Fatalf("Drop of unknown outcome: error %v, want ErrUnknownOutcome", err)

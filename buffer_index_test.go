@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBufferIsFair keeps two keys busy with gets and sets. Appends, deletes and flushes must still be served.
@@ -24,7 +26,7 @@ func TestBufferIsFair(t *testing.T) {
 		return nil, nil
 	})
 	for i := range 10 {
-		must(t, b.Append(ctx, Entry{fmt.Sprint(i), []byte("x")}))
+		must.Do(t, b.Append(ctx, Entry{fmt.Sprint(i), []byte("x")}))
 	}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -45,9 +47,9 @@ func TestBufferIsFair(t *testing.T) {
 		})
 	}
 	for range 5 {
-		must(t, b.Append(ctx, Entry{"0", []byte("q")}, Entry{"1", []byte("q")}))
-		must(t, b.Delete(ctx, "0", "1"))
-		must(t, b.Flush(ctx))
+		must.Do(t, b.Append(ctx, Entry{"0", []byte("q")}, Entry{"1", []byte("q")}))
+		must.Do(t, b.Delete(ctx, "0", "1"))
+		must.Do(t, b.Flush(ctx))
 	}
 	stop.Store(true)
 	wg.Wait()
@@ -58,9 +60,8 @@ func TestBufferServesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"x", []byte("1")}))
-		pinned, err := b.pins.pin(ctx, "get", []string{"x"})
-		must(t, err)
+		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
+		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
 		done := make(chan error, 2)
 		go func() { done <- b.Set(ctx, "x", []byte("2")) }()
 		synctest.Wait()
@@ -70,8 +71,8 @@ func TestBufferServesInOrder(t *testing.T) {
 		}()
 		synctest.Wait()
 		b.pins.release(pinned)
-		must(t, <-done)
-		must(t, <-done)
+		must.Do(t, <-done)
+		must.Do(t, <-done)
 	})
 }
 
@@ -81,7 +82,7 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"k", []byte("x")}))
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("x")}))
 		proceed := make(chan struct{})
 		slow.set(func(string) (error, error) { <-proceed; return nil, nil })
 		done := make(chan error, 2)
@@ -94,8 +95,8 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 		go func() { done <- b.Delete(ctx, keys...) }()
 		synctest.Wait()
 		close(proceed)
-		must(t, <-done)
-		must(t, <-done)
+		must.Do(t, <-done)
+		must.Do(t, <-done)
 		wantValue(t, b, "k", "")
 		if b.pins.index.Len() != 0 || b.pins.activeOps != 0 {
 			t.Errorf("the buffer still has %d keys and %d operations, want none", b.pins.index.Len(), b.pins.activeOps)
@@ -129,13 +130,12 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 			}
 		})
 		for range 200 {
-			got, err := b.Get(ctx, "k")
-			must(t, err)
+			got := must.Get(b.Get(ctx, "k"))(t)
 			if len(got[0])%size != 0 {
 				t.Fatalf("Get returned %d bytes, want a multiple of the append's %d", len(got[0]), size)
 			}
 			for c, err := range b.Scan(ctx) {
-				must(t, err)
+				must.Do(t, err)
 				if n := int(c.Offset) + len(c.Data); c.Last && n%size != 0 {
 					t.Fatalf("Scan yielded %d bytes, want a multiple of the append's %d", n, size)
 				}
@@ -163,14 +163,13 @@ func (d unsureStore) Append(ctx context.Context, e ...Entry) error {
 func TestBufferMoveHonorsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
-		b, err := NewBuffer(NewDict(), unsureStore{NewDict()}, nil)
-		must(t, err)
+		b := must.Get(NewBuffer(NewDict(), unsureStore{NewDict()}, nil))(t)
 		for i, op := range []func(ctx context.Context) error{
 			func(ctx context.Context) error { _, err := b.Stat(ctx); return err },
 			b.Flush,
 			func(ctx context.Context) error { _, err := b.Open(ctx, "k"); return err },
 		} {
-			must(t, b.Append(ctx, Entry{"k", []byte{byte('a' + i)}}))
+			must.Do(t, b.Append(ctx, Entry{"k", []byte{byte('a' + i)}}))
 			shortCtx, cancel := context.WithTimeout(ctx, time.Millisecond)
 			start := time.Now()
 			if err := op(shortCtx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnknownOutcome) {
@@ -182,7 +181,7 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 			cancel()
 			wantValue(t, b, "k", "abc"[:i+1])
 		}
-		must(t, b.Close())
+		must.Do(t, b.Close())
 	})
 }
 
@@ -191,20 +190,18 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 func TestBufferEmptyKeys(t *testing.T) {
 	ctx := context.Background()
 	fast := NewDict()
-	must(t, fast.Set(ctx, "e", nil))
-	b, err := NewBuffer(fast, NewDict(), nil)
-	must(t, err)
+	must.Do(t, fast.Set(ctx, "e", nil))
+	b := must.Get(NewBuffer(fast, NewDict(), nil))(t)
 	var keys []string
 	for info, err := range b.Keys(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		keys = append(keys, info.Key)
 	}
 	if len(keys) != 1 || keys[0] != "e" {
 		t.Errorf("Keys() = %q, want only the empty key %q of the fast store", keys, "e")
 	}
-	held, err := b.pins.hold(ctx, "test", []string{"k"}, false)
-	must(t, err)
-	must(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
+	held := must.Get(b.pins.hold(ctx, "test", []string{"k"}, false))(t)
+	must.Do(t, b.Append(ctx, Entry{"new", []byte("n")}, Entry{"k", nil}))
 	b.pins.release(held)
 }
 
@@ -214,9 +211,8 @@ func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"k", []byte("v")}))
-		first, err := b.pins.pin(ctx, "get", []string{"k"})
-		must(t, err)
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("v")}))
+		first := must.Get(b.pins.pin(ctx, "get", []string{"k"}))(t)
 		shortCtx, cancel := context.WithCancel(ctx)
 		set, get := make(chan error, 1), make(chan error, 1)
 		go func() { set <- b.Set(shortCtx, "k", []byte("w")) }()
@@ -232,7 +228,7 @@ func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 		if err := <-set; !errors.Is(err, context.Canceled) {
 			t.Errorf("canceled Set: error %v, want Canceled", err)
 		}
-		must(t, <-get)
+		must.Do(t, <-get)
 		b.pins.release(first)
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBufferUnderFaults runs random operations in several goroutines while both stores
@@ -35,7 +37,7 @@ func TestBufferUnderFaults(t *testing.T) {
 	wg.Wait()
 	fast.set(nil)
 	slow.set(nil)
-	must(t, b.Flush(ctx))
+	must.Do(t, b.Flush(ctx))
 	for _, model := range models {
 		for key, want := range model {
 			wantValue(t, slow, key, string(want))

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // faultyDict is a Dict whose operations fail with the errors that fail returns. An operation with the error before
@@ -57,10 +59,7 @@ func (f *faultyDict) set(fail func(op string) (before, after error)) {
 func newFaultyBuffer(t *testing.T, memory int64) (b *Buffer, fast, slow *faultyDict) {
 	t.Helper()
 	fast, slow = &faultyDict{Dict: NewDict()}, &faultyDict{Dict: NewDict()}
-	b, err := NewBuffer(fast, slow, &BufferOptions{Memory: memory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b = must.Get(NewBuffer(fast, slow, &BufferOptions{Memory: memory}))(t)
 	return b, fast, slow
 }
 
@@ -80,7 +79,7 @@ var errDisk = errors.New("the disk is full")
 func TestBufferDeleteFails(t *testing.T) {
 	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	fast.set(func(op string) (error, error) {
 		if op == "delete" {
 			return errDisk, nil
@@ -94,20 +93,20 @@ func TestBufferDeleteFails(t *testing.T) {
 		wantValue(t, b, "k", "one")
 		wantValue(t, slow, "k", "one")
 	}
-	must(t, b.Append(ctx, Entry{"k", []byte("two")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("two")}))
 	wantValue(t, b, "k", "onetwo")
-	must(t, b.Delete(ctx, "k"))
+	must.Do(t, b.Delete(ctx, "k"))
 	if exists, err := b.HasKey(ctx, "k"); err != nil || exists {
 		t.Errorf("HasKey of a deleted key = %v, %v, want false", exists, err)
 	}
-	must(t, b.SetOnce(ctx, "k", []byte("once")))
+	must.Do(t, b.SetOnce(ctx, "k", []byte("once")))
 	wantValue(t, b, "k", "once")
-	must(t, b.Set(ctx, "k", []byte("new")))
+	must.Do(t, b.Set(ctx, "k", []byte("new")))
 	wantValue(t, b, "k", "new")
-	must(t, b.Append(ctx, Entry{"k", []byte("er")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("er")}))
 	wantValue(t, b, "k", "newer")
 	fast.set(nil)
-	must(t, b.Flush(ctx))
+	must.Do(t, b.Flush(ctx))
 	wantValue(t, slow, "k", "newer")
 	wantValue(t, fast, "k", "")
 }
@@ -118,7 +117,7 @@ func TestBufferUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	for _, applied := range []bool{false, true} {
 		b, _, slow := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 		slow.set(func(string) (error, error) {
 			if applied {
 				return nil, ErrUnknownOutcome
@@ -139,11 +138,11 @@ func TestBufferUnknownOutcome(t *testing.T) {
 			t.Fatalf("Append: error %v, want errInDoubt", err)
 		}
 		wantValue(t, slow, "k", strings.Repeat("one", map[bool]int{true: 1}[applied]))
-		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
-		must(t, b.Delete(ctx, "k"))
+		must.Do(t, b.Append(ctx, Entry{"other", []byte("x")}))
+		must.Do(t, b.Delete(ctx, "k"))
 		wantValue(t, b, "k", "")
-		must(t, b.Append(ctx, Entry{"k", []byte("two")}))
-		must(t, b.Close())
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("two")}))
+		must.Do(t, b.Close())
 	}
 }
 
@@ -152,7 +151,7 @@ func TestBufferUnknownOutcome(t *testing.T) {
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
-	must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
 	if err := b.Set(ctx, "k", []byte("new")); !errors.Is(err, ErrUnknownOutcome) {
 		t.Fatalf("Set: error %v, want ErrUnknownOutcome", err)
@@ -161,19 +160,18 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 	if v, err := b.Get(ctx, "k"); !errors.Is(err, errInDoubt) {
 		t.Fatalf("Get = %q, %v, want errInDoubt, because it is unknown which value the store has", v, err)
 	}
-	must(t, b.Set(ctx, "k", []byte("newer")))
+	must.Do(t, b.Set(ctx, "k", []byte("newer")))
 	wantValue(t, b, "k", "newer")
 }
 
 func TestNewBufferKeepsFastData(t *testing.T) {
 	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
-	must(t, slow.Append(ctx, Entry{"k", []byte("old")}))
-	must(t, fast.Append(ctx, Entry{"k", []byte("new")}))
-	b, err := NewBuffer(fast, slow, nil)
-	must(t, err)
+	must.Do(t, slow.Append(ctx, Entry{"k", []byte("old")}))
+	must.Do(t, fast.Append(ctx, Entry{"k", []byte("new")}))
+	b := must.Get(NewBuffer(fast, slow, nil))(t)
 	wantValue(t, b, "k", "oldnew")
-	must(t, b.Flush(ctx))
+	must.Do(t, b.Flush(ctx))
 	wantValue(t, slow, "k", "oldnew")
 }
 
@@ -195,13 +193,13 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
-		must(t, b.Append(ctx, Entry{"k", []byte("one")}))
+		must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 		proceed := make(chan struct{})
 		slow.set(func(string) (error, error) { <-proceed; return nil, nil })
 		done := make(chan error, 2)
 		go func() { done <- b.Flush(ctx) }()
 		synctest.Wait()
-		must(t, b.Append(ctx, Entry{"other", []byte("x")}))
+		must.Do(t, b.Append(ctx, Entry{"other", []byte("x")}))
 		wantValue(t, b, "other", "x")
 		shortCtx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
@@ -211,32 +209,24 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 		go func() { done <- b.Append(ctx, Entry{"k", []byte("two")}) }()
 		synctest.Wait()
 		close(proceed)
-		must(t, <-done)
-		must(t, <-done)
+		must.Do(t, <-done)
+		must.Do(t, <-done)
 		wantValue(t, b, "k", "onetwo")
-		must(t, b.Close())
+		must.Do(t, b.Close())
 	})
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestBufferSetWaits checks that Set waits until no other operation uses its key.
 func TestBufferSetWaits(t *testing.T) {
 	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
-	must(t, b.Append(ctx, Entry{Key: "k", Value: []byte("v")}))
-	parts, err := b.pins.pin(ctx, "test", []string{"k"})
-	must(t, err)
+	must.Do(t, b.Append(ctx, Entry{Key: "k", Value: []byte("v")}))
+	parts := must.Get(b.pins.pin(ctx, "test", []string{"k"}))(t)
 	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
 	defer cancel()
 	if err := b.Set(short, "k", []byte("w")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Set of a key in use = %v, want DeadlineExceeded", err)
 	}
 	b.pins.release(parts)
-	must(t, b.Set(ctx, "k", []byte("w")))
+	must.Do(t, b.Set(ctx, "k", []byte("w")))
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // tamperingStore is a target that changes entries before it stores them, or fails.
@@ -39,9 +40,7 @@ func (s *tamperingStore) Append(ctx context.Context, entries ...partd.Entry) err
 func twoKeys(t *testing.T) partd.Partd {
 	t.Helper()
 	d := partd.NewDict()
-	if err := d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1111")}, partd.Entry{Key: "b", Value: []byte("2222")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1111")}, partd.Entry{Key: "b", Value: []byte("2222")}))
 	return d
 }
 
@@ -56,9 +55,7 @@ func TestCopy(t *testing.T) {
 	}
 	for key, value := range want {
 		total += int64(len(value))
-		if err := errors.Join(source.SetOnce(t.Context(), key, nil), source.Append(t.Context(), partd.Entry{Key: key, Value: value})); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(source.SetOnce(t.Context(), key, nil), source.Append(t.Context(), partd.Entry{Key: key, Value: value})))
 	}
 	var stages []partd.CopyStage
 	lastBytes := int64(-1)
@@ -116,9 +113,7 @@ func TestCopyFindsDamage(t *testing.T) {
 // TestCopyAppend checks that a target with keys requires CopyOptions.Append, and that Copy then counts the added bytes.
 func TestCopyAppend(t *testing.T) {
 	target := &tamperingStore{Dict: partd.NewDict()}
-	if err := target.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, target.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("old")}))
 	if result, err := partd.Copy(t.Context(), target, twoKeys(t), nil); err == nil || result.Changed || errors.Is(err, partd.ErrCopyDiffers) {
 		t.Errorf("Copy to a target with keys = %v, error %v, want an error and no change", result, err)
 	}
@@ -143,9 +138,7 @@ func TestCopyFails(t *testing.T) {
 		t.Errorf("Copy to a failing target = %v, error %v, want %v and Changed", result, err, broken)
 	}
 	closed := partd.NewDict()
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, closed.Close())
 	result, err := partd.Copy(t.Context(), partd.NewDict(), closed, &partd.CopyOptions{From: "S"})
 	if !errors.Is(err, partd.ErrClosed) || !strings.HasPrefix(err.Error(), "reading S: ") || result.Changed {
 		t.Errorf("Copy from a closed store = %v, error %v, want ErrClosed and no change", result, err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestDictScanWhileKeysChange checks that a running Scan omits deleted keys, and yields keys set to an empty value.
@@ -13,9 +15,7 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 	const n = 2000
 	for i := range n {
 		value := bytes.Repeat([]byte("x"), i%2)
-		if err := d.Set(t.Context(), strconv.Itoa(i), value); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, d.Set(t.Context(), strconv.Itoa(i), value))
 	}
 	seen := map[string]bool{}
 	for c, err := range d.Scan(t.Context()) {
@@ -50,9 +50,7 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 func TestCopyValue(t *testing.T) {
 	d := NewDict()
 	value := bytes.Repeat([]byte("value"), 30_000)
-	if err := d.Append(t.Context(), Entry{"k", value[:7]}, Entry{"k", value[7:]}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Append(t.Context(), Entry{"k", value[:7]}, Entry{"k", value[7:]}))
 	for _, size := range []int{0, len(value) - 1, len(value), len(value) + 1} {
 		dst := bytes.Repeat([]byte{'-'}, size)
 		want := bytes.Clone(dst)
@@ -66,9 +64,7 @@ func TestCopyValue(t *testing.T) {
 	if n, err := d.CopyValue(t.Context(), nil, "absent"); n != 0 || err != nil {
 		t.Errorf("CopyValue of an absent key = %d, %v; want 0", n, err)
 	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Close())
 	if _, err := d.CopyValue(t.Context(), nil, "k"); !errors.Is(err, ErrClosed) {
 		t.Errorf("CopyValue after Close = %v, want ErrClosed", err)
 	}

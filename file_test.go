@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/partdtest"
 )
 
@@ -21,10 +22,7 @@ func TestFileKeepsPromises(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dirs := map[partd.Partd]string{}
 			openIn := func(t *testing.T, dir string) partd.Partd {
-				f, err := partd.OpenFile(dir, opts)
-				if err != nil {
-					t.Fatal(err)
-				}
+				f := must.Get(partd.OpenFile(dir, opts))(t)
 				dirs[f] = dir
 				return f
 			}
@@ -35,9 +33,7 @@ func TestFileKeepsPromises(t *testing.T) {
 				},
 				Dir: func(store partd.Partd) string { return dirs[store] },
 				Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
-					if err := store.(*partd.File).Close(); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, store.(*partd.File).Close())
 					return openIn(t, dirs[store])
 				},
 				InternalNames: []string{".lock", "%undo", "%sessions", "%tmp", "%2Elock", "%", "%h", "%k", "%25undo"},
@@ -64,18 +60,12 @@ func TestFileKeepsPromises(t *testing.T) {
 func TestFileRefusesForeignDirectories(t *testing.T) {
 	base := t.TempDir()
 	home := filepath.Join(base, "home")
-	if err := os.Mkdir(home, 0o777); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(home, 0o777))
 	letter := filepath.Join(home, "letter")
-	if err := os.WriteFile(letter, []byte("dear"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(letter, []byte("dear"), 0o666))
 	link := filepath.Join(base, "link")
 	empty := t.TempDir()
-	if err := os.Symlink(empty, link); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Symlink(empty, link))
 	for _, c := range []struct {
 		dir  string
 		opts *partd.FileOptions

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/partdtest"
 )
@@ -50,9 +51,6 @@ func TestBufferOverBufferKeepsPromises(t *testing.T) {
 }
 
 func newBuffer(t *testing.T, fast, slow partd.Partd, memory int64) partd.Partd {
-	b, err := partd.NewBuffer(fast, slow, &partd.BufferOptions{Memory: memory})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(partd.NewBuffer(fast, slow, &partd.BufferOptions{Memory: memory}))(t)
 	return b
 }

@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -51,9 +52,7 @@ func fillNumbered(t *testing.T, store partd.Partd, n int) {
 	for i := range n {
 		batch = append(batch, partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")})
 	}
-	if err := store.Append(t.Context(), batch...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Append(t.Context(), batch...))
 }
 
 // TestFallbackOpensOnlyThePart checks that ScanPart of a store that cannot scan opens only the keys of the requested
@@ -109,9 +108,7 @@ func TestPartsNeverChange(t *testing.T) {
 	want := map[string]int{"": 957, "a": 10, "b": 243, "key 1": 593, "key 2": 937, "\xff": 309, strings.Repeat("long", 100): 971}
 	d := partd.NewDict()
 	for key := range want {
-		if err := d.Append(t.Context(), partd.Entry{Key: key, Value: []byte("1")}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, d.Append(t.Context(), partd.Entry{Key: key, Value: []byte("1")}))
 	}
 	for name, store := range map[string]partd.Partd{"by Scan": scanOnlyStore{d, d}, "by Keys and Open": &listStore{Partd: d, Lister: d}} {
 		got := map[string]int{}
@@ -133,28 +130,21 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 	opened := map[string]bool{}
 	mem := vfstest.NewMem()
 	open := func() *partd.File {
-		f, err := partd.OpenFileOn(vfstest.Inject(mem, func(op vfstest.Op, path string) error {
+		f := must.Get(partd.OpenFileOn(vfstest.Inject(mem, func(op vfstest.Op, path string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if name := filepath.Base(path); op == vfstest.OpOpen && name[0] != '.' && !strings.HasPrefix(name, "%undo") {
 				opened[name] = true
 			}
 			return nil
-		}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		})))(t)
 		return f
 	}
 	f := open()
 	fillNumbered(t, f, 100)
 	longKey := strings.Repeat("long", 100) // a separate file stores the text of a long key
-	if err := f.Append(t.Context(), partd.Entry{Key: longKey, Value: []byte("value")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Append(t.Context(), partd.Entry{Key: longKey, Value: []byte("value")}))
+	must.Do(t, f.Close())
 	first, second := open(), open()
 	defer first.Close()
 	defer second.Close()
@@ -185,10 +175,7 @@ func TestFileOpensOnlyThePart(t *testing.T) {
 func TestBufferPartsHaveBufferedData(t *testing.T) {
 	slow := partd.NewDict()
 	fillNumbered(t, slow, 10)
-	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 	defer b.Close()
 	fillNumbered(t, b, 20)
 	n := 0

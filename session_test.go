@@ -6,14 +6,12 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/base/sessiontab"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSessionFlood issues more sessions than a store keeps. The used session and the newest one must survive.
 func TestSessionFlood(t *testing.T) {
-	file, err := OpenFile(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(OpenFile(t.TempDir(), nil))(t)
 	defer file.Close()
 	for name, store := range map[string]interface {
 		Applier
@@ -23,10 +21,7 @@ func TestSessionFlood(t *testing.T) {
 			ctx := context.Background()
 			op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
 			session := func() uint64 {
-				id, err := store.NewSession(ctx)
-				if err != nil {
-					t.Fatal(err)
-				}
+				id := must.Get(store.NewSession(ctx))(t)
 				return id
 			}
 			apply := func(id, n uint64) error {
@@ -34,9 +29,7 @@ func TestSessionFlood(t *testing.T) {
 				return err
 			}
 			usedSession := session()
-			if err := apply(usedSession, 1); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, apply(usedSession, 1))
 			var ids []uint64
 			for range sessiontab.MaxSessions + 100 {
 				ids = append(ids, session())
@@ -57,26 +50,14 @@ func TestSessionFlood(t *testing.T) {
 func TestSessionTokens(t *testing.T) {
 	ctx := context.Background()
 	dir := t.TempDir()
-	file, err := OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(OpenFile(dir, nil))(t)
 	defer file.Close()
-	reopened, err := OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reopened := must.Get(OpenFile(dir, nil))(t)
 	defer reopened.Close()
 	dict := NewDict()
 	for name, stores := range map[string][2]SessionGuard{"dict": {dict, dict}, "file": {file, reopened}} {
-		id, err := stores[0].(Applier).NewSession(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		token, err := stores[0].SessionToken(ctx, id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		id := must.Get(stores[0].(Applier).NewSession(ctx))(t)
+		token := must.Get(stores[0].SessionToken(ctx, id))(t)
 		if err := stores[1].CheckSession(ctx, id, token); err != nil {
 			t.Errorf("%s: CheckSession with the session's token: %v", name, err)
 		}
@@ -109,8 +90,7 @@ func (c *endedAfterOneCheck) Err() error {
 func TestDictRetryAfterFailure(t *testing.T) {
 	ctx := context.Background()
 	d := NewDict()
-	session, err := d.NewSession(ctx)
-	must(t, err)
+	session := must.Get(d.NewSession(ctx))(t)
 	tag := Tag{Session: session, Number: 1}
 	op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
 	if applied, err := d.Apply(&endedAfterOneCheck{Context: ctx}, tag, op); applied || !errors.Is(err, context.Canceled) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress/blosc"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -31,10 +32,8 @@ func needsPython(t *testing.T) {
 
 func runPython(t *testing.T, script string, args ...string) string {
 	t.Helper()
-	p, err := interpreter()
-	must(t, err)
-	out, err := p.Run(script, args...)
-	must(t, err)
+	p := must.Get(interpreter())(t)
+	out := must.Get(p.Run(script, args...))(t)
 	return out
 }
 
@@ -96,7 +95,7 @@ func TestPython(t *testing.T) {
 			var store partd.Partd
 			reopen := func() {
 				if store != nil {
-					must(t, partd.Close(ctx, store))
+					must.Do(t, partd.Close(ctx, store))
 				}
 				var err error
 				if store, err = New(openFile(t, dir), format, nil); err != nil {
@@ -107,7 +106,7 @@ func TestPython(t *testing.T) {
 			var want []byte
 			for turn := 0; turn < len(values); turn += 3 {
 				for _, v := range values[turn : turn+3] {
-					must(t, store.Append(ctx, partd.Entry{Key: "k", Value: v}, partd.Entry{Key: "only Go", Value: v}))
+					must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: v}, partd.Entry{Key: "only Go", Value: v}))
 				}
 				runPython(t, noise+`
 import sys, partd
@@ -122,10 +121,9 @@ p.iset('once', b'second')
 					want = append(want, bytes.Join(values[turn:turn+3], nil)...)
 				}
 			}
-			must(t, errors.Join(partd.SetOnce(ctx, store, "once", []byte("third")), partd.Set(ctx, store, "set", values[2])))
+			must.Do(t, errors.Join(partd.SetOnce(ctx, store, "once", []byte("third")), partd.Set(ctx, store, "set", values[2])))
 			reopen()
-			got, err := store.Get(ctx, "k", "once", "nothing")
-			must(t, err)
+			got := must.Get(store.Get(ctx, "k", "once", "nothing"))(t)
 			if !bytes.Equal(got[0], want) || string(got[1]) != "first" || len(got[2]) > 0 {
 				t.Errorf("Go read %d bytes, %q and %q, want %d bytes, first and nothing", len(got[0]), got[1], got[2], len(want))
 			}
@@ -152,7 +150,7 @@ p.delete(['only Go'])
 			if got, err := store.Get(ctx, "only Go"); err != nil || len(got[0]) > 0 {
 				t.Errorf("Get after Python's delete = %q, %v, want nothing", got, err)
 			}
-			must(t, partd.Close(ctx, store))
+			must.Do(t, partd.Close(ctx, store))
 		})
 	}
 }
@@ -163,7 +161,7 @@ func TestPythonBlosc(t *testing.T) {
 	needsPython(t)
 	expressions, values := pieces()
 	dir := filepath.Join(t.TempDir(), "store")
-	must(t, openFile(t, dir).(*partd.File).Close())
+	must.Do(t, openFile(t, dir).(*partd.File).Close())
 	out := runPython(t, noise+`
 import sys, partd, blosc, itertools
 from partd.utils import frame
@@ -178,8 +176,7 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
     print(key)
 `, dir)
 	want := bytes.Join(values, nil)
-	store, err := New(openFile(t, dir), Blosc, nil)
-	must(t, err)
+	store := must.Get(New(openFile(t, dir), Blosc, nil))(t)
 	keys := strings.Split(strings.TrimSpace(out), "\n")
 	if len(keys) < 6*3*12 {
 		t.Fatalf("Python wrote %d keys, want at least %d", len(keys), 6*3*12)
@@ -190,7 +187,7 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 			t.Errorf("Get of %s (codec, shuffle, type size, level, threads) = %d bytes, want %d, %v", key, len(got[0]), len(want), err)
 		}
 	}
-	must(t, store.Drop(t.Context()))
+	must.Do(t, store.Drop(t.Context()))
 	var written []string
 	for _, codec := range []blosc.Compressor{blosc.LZ4, blosc.Zstd, blosc.Copy} {
 		for _, shuffle := range []blosc.Shuffle{blosc.ByteShuffle, blosc.BitShuffle, blosc.NoShuffle} {
@@ -199,14 +196,13 @@ for n, (cname, shuffle, size, level, threads) in enumerate(itertools.product(
 					if codec == blosc.Copy && level > 0 || level > 0 && size > 0 && size != 8 {
 						continue
 					}
-					layer, err := New(store.Unwrap(), Blosc, &Options{
+					layer := must.Get(New(store.Unwrap(), Blosc, &Options{
 						Inner: codec, Shuffle: shuffle, TypeSize: size, Level: level,
-					})
-					must(t, err)
+					}))(t)
 					key := fmt.Sprint(codec, shuffle, size, level)
 					written = append(written, key)
 					for _, v := range values {
-						must(t, layer.Append(t.Context(), partd.Entry{Key: key, Value: v}))
+						must.Do(t, layer.Append(t.Context(), partd.Entry{Key: key, Value: v}))
 					}
 					if got, err := layer.Get(t.Context(), key); err != nil || !bytes.Equal(got[0], want) {
 						t.Errorf("Get of %s (codec, shuffle, type size, level) returned %d values that differ from the %d bytes that Go wrote, %v", key, len(got), len(want), err)
@@ -222,5 +218,5 @@ want = b''.join([`+strings.Join(expressions, ", ")+`])
 for key in sys.argv[2:]:
     assert p.get(key) == want, key
 `, append([]string{dir}, written...)...)
-	must(t, store.Close())
+	must.Do(t, store.Close())
 }

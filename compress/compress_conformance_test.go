@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
@@ -46,14 +47,11 @@ func stores() []storeKind {
 // openClient returns a client of a server over Dict that runs until the test ends.
 func openClient(t *testing.T, _ string) partd.Partd {
 	t.Helper()
-	server, err := remote.NewServer(partd.NewDict(), nil)
-	must(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	server := must.Get(remote.NewServer(partd.NewDict(), nil))(t)
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(context.Background(), listener) }()
-	client, err := remote.Dial(t.Context(), remote.URL(listener.Addr()), nil)
-	must(t, err)
+	client := must.Get(remote.Dial(t.Context(), remote.URL(listener.Addr()), nil))(t)
 	t.Cleanup(func() {
 		if err := errors.Join(client.Close(), server.Shutdown(context.Background()), <-done); err != nil {
 			t.Error(err)
@@ -64,15 +62,13 @@ func openClient(t *testing.T, _ string) partd.Partd {
 
 func openFile(t *testing.T, dir string) partd.Partd {
 	t.Helper()
-	f, err := partd.OpenFile(dir, nil)
-	must(t, err)
+	f := must.Get(partd.OpenFile(dir, nil))(t)
 	return f
 }
 
 func openLog(t *testing.T, dir string) partd.Partd {
 	t.Helper()
-	s, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
-	must(t, err)
+	s := must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
 	return s
 }
 
@@ -88,7 +84,7 @@ func addLayers(t *testing.T, store partd.Partd, layers string) partd.Partd {
 		} else {
 			store, err = New(store, Format(name), nil)
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	return store
 }

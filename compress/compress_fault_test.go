@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -29,18 +30,12 @@ var layerStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
 }
 
 func withZstd(t *testing.T, p partd.Partd) partd.Partd {
-	s, err := compress.New(p, compress.Zstd, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(compress.New(p, compress.Zstd, nil))(t)
 	return s
 }
 
 func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
-	b, err := partd.NewBuffer(partd.NewDict(), slow, &partd.BufferOptions{Memory: 64 << 10})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, &partd.BufferOptions{Memory: 64 << 10}))(t)
 	return b
 }
 
@@ -180,10 +175,7 @@ func runOpsWithFault(t *testing.T, newLayer func(*testing.T, partd.Partd) partd.
 	ctx := t.Context()
 	mem := vfstest.NewMem()
 	fault := &layerFault{firstCall: firstCall, n: n, err: errno}
-	file, err := openOn(vfstest.Inject(mem, fault.check), opts, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(openOn(vfstest.Inject(mem, fault.check), opts, 1))(t)
 	defer file.Close()
 	store := newLayer(t, file)
 	var trace []string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // countingDict is a Dict that counts its appends and pops.
@@ -44,7 +45,7 @@ func TestDamagedPop(t *testing.T) {
 	good := frame.Append(nil, pack(t, Snappy, []byte("good")))
 	set := func(key string, value []byte) {
 		t.Helper()
-		must(t, dict.Set(t.Context(), key, value))
+		must.Do(t, dict.Set(t.Context(), key, value))
 	}
 	set("good", good)
 	set("bad", []byte("rubbish"))
@@ -103,9 +104,9 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 		if format == BZ2 {
 			n = 100_000
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}))
 		r, err := s.Open(t.Context(), "k")
-		must(t, err)
+		must.Do(t, err)
 		_, err = io.ReadAll(r)
 		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("%s: reading = %v, want only the store's error", format, err)
@@ -113,7 +114,7 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 		if _, nextErr := r.Read(make([]byte, 1)); nextErr == nil || nextErr == io.EOF {
 			t.Errorf("%s: Read after the error = %v, want the error again", format, nextErr)
 		}
-		must(t, r.Close())
+		must.Do(t, r.Close())
 		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
 		}
@@ -124,7 +125,7 @@ func TestErrorsOfUnderlyingStore(t *testing.T) {
 // operation with one value, for which the layer starts no goroutine.
 func TestCauseOfCancellation(t *testing.T) {
 	s := newStore(t, partd.NewDict(), Zstd, nil)
-	must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("canceled by the test")
 	cancel(cause)
@@ -141,9 +142,9 @@ func TestCauseOfCancellation(t *testing.T) {
 func TestCanceledDamagedPop(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	dict := &countingDict{Dict: partd.NewDict(), cancel: cancel}
-	dict.damage = func() { must(t, dict.Set(ctx, "k", []byte("rubbish"))) }
+	dict.damage = func() { must.Do(t, dict.Set(ctx, "k", []byte("rubbish"))) }
 	s := newStore(t, dict, Snappy, nil)
-	must(t, s.Append(ctx, partd.Entry{Key: "k", Value: []byte("good")}))
+	must.Do(t, s.Append(ctx, partd.Entry{Key: "k", Value: []byte("good")}))
 	if v, err := s.Pop(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("Pop of a damaged value = %q, %v, want a CorruptError", v, err)
 	}

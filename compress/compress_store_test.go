@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // listing is a store that can list its keys, but not scan.
@@ -26,9 +27,9 @@ func TestKeysWithoutScan(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, listing{dict, dict}, format, nil)
 		for _, n := range []int{1, 1000, 70_000} {
-			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}))
 		}
-		must(t, dict.Set(t.Context(), "0", nil))
+		must.Do(t, dict.Set(t.Context(), "0", nil))
 		keyCount := 0
 		for info, err := range s.Keys(t.Context()) {
 			if err != nil || fmt.Sprint(info.Size) != info.Key {
@@ -110,7 +111,7 @@ func TestPooledStateIsNotShared(t *testing.T) {
 			}
 			damaged := frame.Append(nil, pack(t, format, randomText(5000)))
 			damaged = damaged[:len(damaged)-5]
-			must(t, partd.Set(t.Context(), s.Unwrap(), "damaged", damaged))
+			must.Do(t, partd.Set(t.Context(), s.Unwrap(), "damaged", damaged))
 			var wg sync.WaitGroup
 			for g := range 6 {
 				wg.Go(func() {
@@ -154,9 +155,8 @@ func TestLimitSplitsValues(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, &Options{Limit: 1000})
 		value := randomText(4321)
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
-		stored, err := dict.Get(t.Context(), "k")
-		must(t, err)
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+		stored := must.Get(dict.Get(t.Context(), "k"))(t)
 		pieces := 0
 		for _, err := range frame.Split(stored[0]) {
 			if pieces++; err != nil {
@@ -178,11 +178,10 @@ func TestLimitSplitsValues(t *testing.T) {
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 24 << 20
 	for _, format := range []Format{S2, Zstd, LZ4, Zlib, Gzip} {
-		file, err := partd.OpenFile(t.TempDir(), nil)
-		must(t, err)
+		file := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 		s := newStore(t, file, format, nil)
 		value := bytes.Repeat(randomText(1<<20), size>>20)
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 		for method, read := range streamingReads(t.Context(), s) {
 			if method == "Get" {
 				continue
@@ -197,7 +196,7 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 				t.Errorf("%s: %s of %d MiB allocated %d bytes, want at most 16 MiB", format, method, size>>20, used)
 			}
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -242,8 +241,7 @@ func TestLevels(t *testing.T) {
 		sizes := map[int]int{}
 		for level := 1; level <= maxLevel; level++ {
 			s := newStore(t, partd.NewDict(), format, &Options{Level: level})
-			piece, err := s.codec.encode(nil, value)
-			must(t, err)
+			piece := must.Get(s.codec.encode(nil, value))(t)
 			got, err := s.codec.decode(t.Context(), nil, piece)
 			if err != nil || !bytes.Equal(got, value) {
 				t.Errorf("%s, level %d: decoding returned %d bytes, error %v; want the %d encoded bytes", format, level, len(got), err, len(value))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/klauspost/compress/zstd"
 )
 
@@ -44,14 +45,11 @@ func makeBombs(t *testing.T) map[string][]byte {
 	var out bytes.Buffer
 	for _, window := range []int{128 << 10, 1 << 20, 8 << 20} {
 		out.Reset()
-		w, err := zstd.NewWriter(&out, zstd.WithWindowSize(window))
-		must(t, err)
+		w := must.Get(zstd.NewWriter(&out, zstd.WithWindowSize(window)))(t)
 		for range size >> 20 {
-			if _, err := w.Write(zeros[:1<<20]); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(w.Write(zeros[:1<<20]))(t)
 		}
-		must(t, w.Close())
+		must.Do(t, w.Close())
 		bombs[fmt.Sprintf("zstd, window of %d KiB", window>>10)] = slices.Clone(out.Bytes())
 	}
 	// A bomb that contains a bomb, for two layers.
@@ -69,7 +67,7 @@ func TestBombs(t *testing.T) {
 			if name == "gzip twice" {
 				s = newStore(t, s, Gzip, &Options{Limit: 1 << 20})
 			}
-			must(t, dict.Set(t.Context(), "k", frame.Append(nil, bomb)))
+			must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, bomb)))
 			t.Logf("%d bytes", len(bomb))
 			allowed := int64(2<<20) + 4*int64(len(bomb))
 			switch {
@@ -146,7 +144,7 @@ func TestFalseLengths(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, Format(name), &Options{Limit: 1<<30 + 1000})
-			must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
+			must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
 			for method, read := range readMethods(s) {
 				var err error
 				if used := allocatedBytes(func() { _, err = read() }); used > 1<<20 {
@@ -173,7 +171,7 @@ func TestManyFalseLengths(t *testing.T) {
 			dict := partd.NewDict()
 			s := newStore(t, dict, Format(name), nil)
 			stored := bytes.Repeat(frame.Append(nil, piece), pieces)
-			must(t, dict.Set(t.Context(), "k", stored))
+			must.Do(t, dict.Set(t.Context(), "k", stored))
 			var err error
 			used := allocatedBytes(func() { _, err = s.Get(t.Context(), "k") })
 			if !errors.As(err, new(*partd.CorruptError)) {
@@ -195,7 +193,7 @@ func TestIncompressiblePieces(t *testing.T) {
 			value := make([]byte, 2*limit)
 			random := rand.NewChaCha8([32]byte{byte(limit)})
 			_, _ = random.Read(value)
-			must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 			for method, read := range readMethods(s) {
 				if got, err := read(); err != nil || !bytes.Equal(got, value) {
 					t.Errorf("%s: %s of incompressible pieces of %d bytes = %d bytes, %v", format, method, limit, len(got), err)
@@ -217,7 +215,7 @@ func TestPieceOfFalseSize(t *testing.T) {
 			piece[checksumAt] = byte(checksum)
 			dict := partd.NewDict()
 			s := newStore(t, dict, LZ4, nil)
-			must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
+			must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
 			for method, read := range readMethods(s) {
 				got, err := read()
 				if err == nil && bytes.Equal(got, data) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // fuzzLimit is the Limit of the layers in fuzz tests.
@@ -40,8 +41,7 @@ func FuzzBZ2(f *testing.F) {
 func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Reader, error)) {
 	s := newStore(f, partd.NewDict(), format, &Options{Limit: fuzzLimit})
 	good := randomText(500)
-	goodPiece, err := s.codec.encode(nil, good)
-	must(f, err)
+	goodPiece := must.Get(s.codec.encode(nil, good))(f)
 	f.Add(goodPiece)
 	f.Add(goodPiece[:len(goodPiece)/2])
 	f.Add(pack(f, format, make([]byte, fuzzLimit+1)))
@@ -50,7 +50,7 @@ func fuzzDecode(f *testing.F, format Format, newStdReader func(io.Reader) (io.Re
 			return
 		}
 		stored := frame.Append(frame.Append(frame.Append(nil, goodPiece), content), goodPiece)
-		must(t, partd.Set(t.Context(), s.Unwrap(), "k", stored))
+		must.Do(t, partd.Set(t.Context(), s.Unwrap(), "k", stored))
 		values := map[string][]byte{}
 		errs := map[string]error{}
 		for method, read := range readMethods(s) {
@@ -111,14 +111,14 @@ func FuzzRoundTrip(f *testing.F) {
 		want := append(bytes.Clone(value), value...)
 		for _, s := range stores {
 			for range 2 {
-				must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+				must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 			}
 			for method, read := range readMethods(s) {
 				if got, err := read(); err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("format %s: %s = %d bytes, %v, want the %d appended bytes", s.format, method, len(got), err, len(want))
 				}
 			}
-			must(t, s.Drop(t.Context()))
+			must.Do(t, s.Drop(t.Context()))
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -22,17 +23,9 @@ var unchecked = []Format{Snappy, Blosc}
 
 func TestMain(m *testing.M) { procs.Main(m) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
 	t.Helper()
-	s, err := New(inner, format, opts)
-	must(t, err)
+	s := must.Get(New(inner, format, opts))(t)
 	return s
 }
 
@@ -48,8 +41,7 @@ func randomText(n int) []byte {
 // pack compresses data into a piece.
 func pack(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
-	p, err := newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data)
-	must(t, err)
+	p := must.Get(newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data))(t)
 	return p
 }
 
@@ -115,7 +107,7 @@ func TestDamage(t *testing.T) {
 				t.Helper()
 				stored := frame.Append(slices.Clone(intact), content)
 				stored = append(stored, intact...)
-				must(t, dict.Set(t.Context(), "k", stored))
+				must.Do(t, dict.Set(t.Context(), "k", stored))
 				wantCorrupt(t, s, label, int64(len(intact)), slices.Concat(first, data))
 			}
 			for _, n := range []int{0, 1, 2, 3, 4, 8, 15, 16, 17, 20, len(piece) / 2, len(piece) - 4, len(piece) - 1} {
@@ -134,12 +126,12 @@ func TestDamage(t *testing.T) {
 			}
 			// Plain bytes without frames, and a truncated value.
 			for _, stored := range []string{"plain", "plain bytes, more than a header\n"} {
-				must(t, dict.Set(t.Context(), "k", []byte(stored)))
+				must.Do(t, dict.Set(t.Context(), "k", []byte(stored)))
 				wantCorrupt(t, s, "no frame", 0, nil)
 			}
 			untruncated := frame.Append(slices.Clone(intact), piece)
 			for _, n := range []int{1, 7, 8, 9, len(piece)} {
-				must(t, dict.Set(t.Context(), "k", untruncated[:len(intact)+n]))
+				must.Do(t, dict.Set(t.Context(), "k", untruncated[:len(intact)+n]))
 				wantCorrupt(t, s, "a truncated value", int64(len(intact)), slices.Concat(first, data))
 				for info, err := range s.Keys(t.Context()) {
 					if !errors.As(err, new(*partd.CorruptError)) {
@@ -168,7 +160,7 @@ func TestFlippedBits(t *testing.T) {
 			for i := range len(piece) * 8 {
 				flipped := slices.Clone(piece)
 				flipped[i/8] ^= 1 << (i % 8)
-				must(t, dict.Set(t.Context(), "k", frame.Append(nil, flipped)))
+				must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, flipped)))
 				methods := readMethods(s)
 				for n, method := range slices.Sorted(maps.Keys(methods)) {
 					if n != i%len(methods) && !allMethods {
@@ -221,7 +213,7 @@ func TestFlippedBitsOfLargeValue(t *testing.T) {
 			} else {
 				changed = changed[:at]
 			}
-			must(t, dict.Set(t.Context(), "k", frame.Append(nil, changed)))
+			must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, changed)))
 			wantCorrupt(t, s, fmt.Sprintf("%s, change %d at %d of %d", format, i, at, len(piece)), 0, data)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestS2HeaderDamage checks that a flipped bit before the data of a long piece is detected by every read.
@@ -20,7 +21,7 @@ func TestS2HeaderDamage(t *testing.T) {
 	for bit := range 8 * (len(s2Identifier) + s2HeaderLen + 8 + s2ChecksumLen) {
 		damaged := bytes.Clone(piece)
 		damaged[bit/8] ^= 1 << (bit % 8)
-		must(t, dict.Set(t.Context(), "k", frame.Append(nil, damaged)))
+		must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, damaged)))
 		wantCorrupt(t, s, fmt.Sprintf("bit %d flipped", bit), 0, good)
 	}
 }
@@ -36,7 +37,7 @@ func TestS2OfFalseSize(t *testing.T) {
 		s := newStore(t, dict, S2, nil)
 		binary.LittleEndian.PutUint64(length, uint64(claimed))
 		binary.LittleEndian.PutUint32(length[8:], s.codec.(*s2Codec).checksum(length[:8]))
-		must(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
+		must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
 		for method, read := range readMethods(s) {
 			got, err := read()
 			if claimed == len(data) && (err != nil || !bytes.Equal(got, data)) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -27,8 +28,7 @@ func (w windows) Next() ([]byte, error) {
 // TestReadingCopiesLittle checks that readers copy each stored byte only a few times before they decompress it,
 // whatever the sizes of the pieces and of the reads from the underlying store.
 func TestReadingCopiesLittle(t *testing.T) {
-	file, err := partd.OpenFile(t.TempDir(), nil)
-	must(t, err)
+	file := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 	defer file.Close()
 	const total = 2 << 20
 	value := make([]byte, total)
@@ -43,13 +43,12 @@ func TestReadingCopiesLittle(t *testing.T) {
 					length = min(length, total/8) // writing is slow
 				}
 				for start := 0; start < length; start += pieceSize {
-					must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value[start:min(start+pieceSize, length)]}))
+					must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value[start:min(start+pieceSize, length)]}))
 				}
 				// Incompressible data takes up to a quarter more space. Growing memory copies each byte up to four
 				// times.
 				limit := int64(length) * 6
-				r, err := partd.Open(t.Context(), inner, "k")
-				must(t, err)
+				r := must.Get(partd.Open(t.Context(), inner, "k"))(t)
 				value := s.decompress(t.Context(), "k", windows{r, make([]byte, chunkBytes)}).(*valueReader)
 				if n, err := io.Copy(io.Discard, value); err != nil || n != int64(length) {
 					t.Fatalf("reading returned %d bytes, %v, want %d", n, err, length)
@@ -57,7 +56,7 @@ func TestReadingCopiesLittle(t *testing.T) {
 				if copied := value.copied; copied > limit {
 					t.Errorf("%s on %s: reading %d bytes in pieces of %d copied %d, want at most %d", format, name, length, pieceSize, copied, limit)
 				}
-				must(t, errors.Join(r.Close(), s.Drop(t.Context())))
+				must.Do(t, errors.Join(r.Close(), s.Drop(t.Context())))
 			}
 		}
 	}
@@ -73,8 +72,7 @@ func TestReadingCopiesLittle(t *testing.T) {
 				return data, nil
 			}}
 			for {
-				data, err := src.peek(n)
-				must(t, err)
+				data := must.Get(src.peek(n))(t)
 				if len(data) == 0 {
 					break
 				}
@@ -106,7 +104,7 @@ func TestReadingStopsWithContext(t *testing.T) {
 		dict := partd.NewDict()
 		s := newStore(t, dict, format, nil)
 		value := make([]byte, 33<<20) // most formats decompress it from a single window
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
 		for name, read := range map[string]func(ctx context.Context) error{
 			"get": func(ctx context.Context) error { _, err := s.Get(ctx, "k"); return err },
 			"pop": func(ctx context.Context) error { _, err := s.Pop(ctx, "k"); return err },
@@ -155,23 +153,19 @@ func TestReadingStopsWithContext(t *testing.T) {
 func TestRewindInsideValue(t *testing.T) {
 	value := randomText(300_000)
 	for _, format := range Formats() {
-		file, err := partd.OpenFile(t.TempDir(), nil)
-		must(t, err)
+		file := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 		s := newStore(t, file, format, &Options{Limit: 100_000})
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
-		r, err := s.Open(t.Context(), "k")
-		must(t, err)
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
+		r := must.Get(s.Open(t.Context(), "k"))(t)
 		for _, n := range []int64{10, 100_000, 150_000, 300_000} {
-			if _, err := io.CopyN(io.Discard, r, n); err != nil {
-				t.Fatal(err)
-			}
-			must(t, r.(storekit.Rewinder).Rewind())
+			must.Get(io.CopyN(io.Discard, r, n))(t)
+			must.Do(t, r.(storekit.Rewinder).Rewind())
 			got, err := io.ReadAll(io.LimitReader(r, 400_000))
 			if err != nil || !bytes.Equal(got, value) {
 				t.Errorf("%s: after %d bytes and Rewind, the reader returns %d bytes, %v", format, n, len(got), err)
 			}
-			must(t, r.(storekit.Rewinder).Rewind())
+			must.Do(t, r.(storekit.Rewinder).Rewind())
 		}
-		must(t, errors.Join(r.Close(), s.Close()))
+		must.Do(t, errors.Join(r.Close(), s.Close()))
 	}
 }

@@ -7,15 +7,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestAnswers checks that each figure in the sentences of docs/answers.md is in one of the pages that their sections
 // link to. A figure is a number with its unit; a command is not checked.
 func TestAnswers(t *testing.T) {
-	text, err := os.ReadFile("docs/answers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile("docs/answers.md"))(t)
 	link := regexp.MustCompile(`\]\(([^)#]+)`)
 	sections := strings.Split(string(text), "\n## ")[1:]
 	if len(sections) != 5 {
@@ -25,10 +24,7 @@ func TestAnswers(t *testing.T) {
 		title, _, _ := strings.Cut(section, "\n")
 		var sources, sentence []string
 		for _, m := range link.FindAllStringSubmatch(section, -1) {
-			source, err := os.ReadFile("docs/" + m[1])
-			if err != nil {
-				t.Fatal(err)
-			}
+			source := must.Get(os.ReadFile("docs/" + m[1]))(t)
 			before := ""
 			for block := range strings.SplitSeq(string(source), "\n\n") {
 				unit := ""

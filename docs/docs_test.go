@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -44,10 +45,7 @@ type block struct {
 // part of a test. "text" and "ini" blocks are not run.
 func blocksOf(t *testing.T, name string) (blocks []block) {
 	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(name))(t)
 	var current *block
 	blank, n := true, 0
 	for line := range strings.Lines(string(text)) {
@@ -123,10 +121,7 @@ func scriptOf(page string, blocks []block, python bool) (script string, want []s
 // TestDocs runs the commands and programs in README.md and docs, and compares their output.
 func TestDocs(t *testing.T) {
 	procs.LookPath(t, "bash")
-	root, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := must.Get(os.Getwd())(t)
 	programDir := buildCommands(t)
 	hasPython := exec.Command("/usr/bin/python3", "-c", "import partd, zmq").Run() == nil
 	if !hasPython {
@@ -140,9 +135,7 @@ func TestDocs(t *testing.T) {
 			}
 			dir, address := t.TempDir(), freeAddress(t)
 			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t))
-			if err := os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")))
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "bash", "-c", preamble+replacer.Replace(script))
@@ -181,10 +174,7 @@ func buildCommands(t *testing.T) string {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer l.Close()
 	return l.Addr().String()
 }
@@ -194,10 +184,7 @@ func freeAddress(t *testing.T) string {
 func TestDocsGo(t *testing.T) {
 	var source string
 	for _, name := range []string{"docs/docs_test.go", "shuffle/example_test.go", "shuffle/example_join_test.go", "encode/example_test.go"} {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := must.Get(os.ReadFile(name))(t)
 		source += string(text)
 	}
 	flat := strings.ReplaceAll(source, "\n\t", "\n")

@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // comparison is a row of the table of figures. It compares our result for one job in a file of
@@ -107,16 +108,11 @@ func comparisonTable(t *testing.T, ours string, list []comparison) string {
 // results returns our result and the other tools' results, best first.
 func (c comparison) results(t *testing.T) (ours, others string) {
 	t.Helper()
-	data, err := os.ReadFile("bench/figures/" + c.file + ".jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile("bench/figures/" + c.file + ".jsonl"))(t)
 	var all []benchdata.Figure
 	for line := range bytes.Lines(data) {
 		var f benchdata.Figure
-		if err := json.Unmarshal(line, &f); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal(line, &f))
 		isOurs := strings.HasPrefix(f.Contender, "partd") || strings.HasPrefix(f.Contender, "tables") || f.Contender == "logstore"
 		switch {
 		case f.Job != c.job || f.X != c.x || strings.Contains(f.Problem, "not installed"):
@@ -171,10 +167,7 @@ func formatResult(f benchdata.Figure) string {
 func checkGenerated(t *testing.T, page, test, want string) {
 	t.Helper()
 	begin, end := "<!-- go test -run "+test+" ./docs -update -->\n", "<!-- end -->\n"
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(page))(t)
 	before, rest, hasBegin := strings.Cut(string(text), begin)
 	_, after, hasEnd := strings.Cut(rest, end)
 	if !hasBegin || !hasEnd {
@@ -187,7 +180,5 @@ func checkGenerated(t *testing.T, page, test, want string) {
 	if !*update {
 		t.Fatalf("%s is not up to date: run go test -run %s ./docs -update", page, test)
 	}
-	if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(page, []byte(want), 0o644))
 }

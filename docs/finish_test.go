@@ -14,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // finishTools are the columns of the tables in docs/finish.md.
@@ -29,10 +30,7 @@ var finishEvents = [][2]string{
 
 // finishPage returns the generated part of docs/finish.md.
 func finishPage(t *testing.T) string {
-	data, err := os.ReadFile("bench/figures/finish.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile("bench/figures/finish.jsonl"))(t)
 	var header struct {
 		Header struct {
 			Input, Machine, Date string
@@ -42,9 +40,7 @@ func finishPage(t *testing.T) string {
 	cells := map[string]benchdata.Figure{} // later figures replace earlier ones
 	for line := range bytes.Lines(data) {
 		var f benchdata.Figure
-		if err := errors.Join(json.Unmarshal(line, &header), json.Unmarshal(line, &f)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(json.Unmarshal(line, &header), json.Unmarshal(line, &f)))
 		cells[fmt.Sprint(f.Contender, f.Job, f.X)] = f
 	}
 	commands := map[string][]string{} // by tool

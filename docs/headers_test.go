@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHeaders checks that no header of an if or switch statement in the product changes state: it may only declare
@@ -43,10 +45,7 @@ func TestHeaders(t *testing.T) {
 // changingHeaders returns the positions of headers that change state. src is nil for the content of the file.
 func changingHeaders(t *testing.T, path string, src any) (found []token.Position) {
 	files := token.NewFileSet()
-	file, err := parser.ParseFile(files, path, src, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(parser.ParseFile(files, path, src, 0))(t)
 	ast.Inspect(file, func(node ast.Node) bool {
 		var init ast.Stmt
 		switch statement := node.(type) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/layering"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const module = "github.com/go-partd/partd"
@@ -23,6 +24,7 @@ var partdLayering = layering.Layering{Module: module, Root: "partd", MayUseTesti
 		"internal/testutil/benchdata":   nil,
 		"internal/testutil/hostile":     nil,
 		"internal/testutil/layering":    nil,
+		"internal/testutil/must":        nil,
 		"internal/testutil/nettest":     nil,
 		"internal/testutil/procs":       nil,
 		"internal/testutil/storetest":   {"partdtest", "internal/testutil/procs"},
@@ -140,10 +142,7 @@ func TestWeight(t *testing.T) {
 // TestTablesAreApart checks that no other module requires tables, whose requirements are large.
 func TestTablesAreApart(t *testing.T) {
 	for name, want := range map[string]bool{"go.mod": false, "bench/go.mod": false, "objstore/go.mod": false, "tables/go.mod": true} {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := must.Get(os.ReadFile(name))(t)
 		if strings.Contains(string(text), "./tables") || strings.Contains(string(text), module+"/tables") != want {
 			t.Errorf("%s mentions the tables module: %v, want %v", name, !want, want)
 		}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var (
@@ -31,10 +33,7 @@ var invariantPackages = map[string][]string{
 // packages. Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or
 // the mutant must be marked as surviving. Package comments must name all invariants.
 func TestInvariants(t *testing.T) {
-	data, err := os.ReadFile("docs/dev/invariants.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile("docs/dev/invariants.md"))(t)
 	page := string(data)
 	last := map[string]int{}
 	for _, m := range invariantID.FindAllStringSubmatch(page, -1) {
@@ -45,7 +44,7 @@ func TestInvariants(t *testing.T) {
 	}
 	finders := mutantFinders(t)
 	testDirs, referred := map[string][]string{}, map[string]bool{}
-	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -67,10 +66,7 @@ func TestInvariants(t *testing.T) {
 			}
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	for i, item := range strings.Split(page, "\n- **") {
 		if i == 0 {
 			continue

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var (
@@ -33,10 +35,7 @@ func checkNames(t *testing.T, programs string) {
 		return helpTexts[key]
 	}
 	for _, page := range append(docPages(t), "CONTRIBUTING.md") {
-		data, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := must.Get(os.ReadFile(page))(t)
 		for _, m := range command.FindAllStringSubmatch(string(data), -1) {
 			for _, name := range flagName.FindAllString(m[3], -1) {
 				if !strings.Contains(help(m[1], m[2]), name+" ") {

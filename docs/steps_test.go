@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var (
@@ -134,10 +136,7 @@ func unmatchedAlternatives(pattern string, tests []string) (unmatched []string) 
 // testsIn returns the names of the tests, fuzz targets and examples of a directory.
 func testsIn(t *testing.T, dir string) (names []string) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	paths := must.Get(filepath.Glob(filepath.Join(dir, "*_test.go")))(t)
 	for _, path := range paths {
 		for _, m := range namedInTest.FindAllStringSubmatch(readFile(t, path), -1) {
 			names = append(names, m[1])
@@ -148,10 +147,7 @@ func testsIn(t *testing.T, dir string) (names []string) {
 
 func readFile(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(name))(t)
 	return string(text)
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/dustin/go-humanize"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // suiteResult is what bench/suites/run writes about a suite of another project.
@@ -27,13 +28,8 @@ type suiteResult struct {
 // suiteResults returns the names of suites in the order of bench/suites/results.json, and their results.
 func suiteResults(t *testing.T) (names []string, results map[string]suiteResult) {
 	t.Helper()
-	data, err := os.ReadFile("bench/suites/results.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(data, &results); err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile("bench/suites/results.json"))(t)
+	must.Do(t, json.Unmarshal(data, &results))
 	for name := range results {
 		names = append(names, name)
 	}
@@ -92,10 +88,7 @@ func mutantFinders(t *testing.T) map[string]string {
 	}
 	finders := map[string]string{}
 	for _, name := range lists {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := must.Get(os.ReadFile(name))(t)
 		for _, m := range mutantResult.FindAllSubmatch(text, -1) {
 			finders[string(m[1])] = string(m[2])
 		}
@@ -106,10 +99,7 @@ func mutantFinders(t *testing.T) map[string]string {
 // TestProof compares the table in docs/proof.md with .ci/long, bench/mutants and the results of suites, or
 // rewrites it with -update.
 func TestProof(t *testing.T) {
-	long, err := os.ReadFile(".ci/long")
-	if err != nil {
-		t.Fatal(err)
-	}
+	long := must.Get(os.ReadFile(".ci/long"))(t)
 	// step returns text with %s replaced by the number that follows word in a step of .ci/long. It appends the step's
 	// command.
 	step := func(name, word, text string) string {

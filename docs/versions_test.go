@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
@@ -207,9 +208,7 @@ func TestVersions(t *testing.T) {
 		for name, kind := range versionKinds {
 			t.Run(filepath.Join(dir, name), func(t *testing.T) {
 				old, current := filepath.Join(t.TempDir(), "old"), filepath.Join(t.TempDir(), "new")
-				if err := os.CopyFS(old, os.DirFS(filepath.Join(dir, "root", name))); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.CopyFS(old, os.DirFS(filepath.Join(dir, "root", name))))
 				useVersion(t, kind, current, 1, nil)
 				for n := range 2 { // the second time, after today's program has changed it
 					useVersion(t, kind, old, n+2, func(store partd.Partd) {
@@ -228,10 +227,7 @@ func TestVersions(t *testing.T) {
 				})
 			})
 		}
-		users, err := os.ReadFile(filepath.Join(dir, "root", "users"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		users := must.Get(os.ReadFile(filepath.Join(dir, "root", "users")))(t)
 		private := filepath.Join(t.TempDir(), "users")
 		if err := os.WriteFile(private, users, 0o600); err != nil { // git keeps no permissions, and a umask may let the group write
 			t.Fatal(err)
@@ -265,9 +261,7 @@ func useVersion(t *testing.T, kind versionKind, dir string, n int, check func(pa
 	if n > 0 {
 		err = kind.change(t.Context(), store, n)
 	}
-	if err := errors.Join(err, partd.Close(t.Context(), store)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, partd.Close(t.Context(), store)))
 }
 
 func writeVersions(t *testing.T, dir string) {
@@ -279,13 +273,8 @@ func writeVersions(t *testing.T, dir string) {
 			continue
 		}
 		source := filepath.Join(t.TempDir(), "log")
-		running, err := logstore.Open(source, &logstore.Options{Memory: 4 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(kind.change(t.Context(), running, 1), os.CopyFS(target, os.DirFS(source)), running.Close()); err != nil {
-			t.Fatal(err)
-		}
+		running := must.Get(logstore.Open(source, &logstore.Options{Memory: 4 << 20}))(t)
+		must.Do(t, errors.Join(kind.change(t.Context(), running, 1), os.CopyFS(target, os.DirFS(source)), running.Close()))
 	}
 	grant, _, err := tokens.NewGrant("etl", tokens.AllNamespaces, remote.RightRead, false)
 	if err == nil {

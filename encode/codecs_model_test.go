@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // typed has the methods that Store and NumPy share.
@@ -143,7 +144,7 @@ func tryCodec[T ~[]E, E any](t *testing.T, stores []opener, codec func() ValueCo
 			t.Parallel()
 			p := inner.open(t)
 			rapid.Check(t, func(t *rapid.T) {
-				requireNoError(t, p.Drop(context.Background()))
+				must.Do(t, p.Drop(context.Background()))
 				m := &model[T, E]{New(p, codec()), values, text, false, map[string][]T{}}
 				m.run(t)
 			})
@@ -157,17 +158,11 @@ func tryArrays[E Element](t *testing.T, stores []opener, elements *rapid.Generat
 		p := inner.open(t)
 		t.Run(fmt.Sprintf("%T/%s", *new(E), inner.name), func(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
-				requireNoError(t, p.Drop(context.Background()))
+				must.Do(t, p.Drop(context.Background()))
 				m := &model[[]E, E]{NewNumPy[E](p), rapid.SliceOf(elements), func(v []E) string { return fmt.Sprint(v) }, true, map[string][][]E{}}
 				m.run(t)
 			})
 		})
-	}
-}
-
-func requireNoError(t *rapid.T, err error) {
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // The following functions return the same values as testdata/interop.py.
@@ -70,11 +71,10 @@ func arrayCheck[T Element](name string, values ...T) func(t *testing.T, inner pa
 		t.Helper()
 		store, key, ctx := NewNumPy[T](inner), "np_"+name, t.Context()
 		if write {
-			must(t, store.Append(ctx, Entry[[]T]{key, values[:1]}))
-			must(t, store.Append(ctx, Entry[[]T]{key, nil}, Entry[[]T]{key, values[1:]}))
+			must.Do(t, store.Append(ctx, Entry[[]T]{key, values[:1]}))
+			must.Do(t, store.Append(ctx, Entry[[]T]{key, nil}, Entry[[]T]{key, values[1:]}))
 		}
-		got, err := store.Get(ctx, key)
-		must(t, err)
+		got := must.Get(store.Get(ctx, key))(t)
 		if fmt.Sprint(got[0]) != fmt.Sprint(values) {
 			t.Errorf("the array %s is %v, want %v", name, got[0], values)
 		}
@@ -136,13 +136,13 @@ func TestPythonReadsGo(t *testing.T) { forEachStore(t, pythonReadsGo) }
 
 func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 	for key, s := range pythonStores(t, inner) {
-		must(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
+		must.Do(t, s.store.Append(t.Context(), Entry[[]any]{key, s.values[:3]}, Entry[[]any]{key, s.values[3:]}))
 	}
 	for _, a := range allArrays {
 		a(t, inner, true)
 	}
 	for name, dtype := range map[string]string{"i8": ">i8", "u2": ">u2", "f4": ">f4", "c16": ">c16", "M8(ns)": ">M8[ns]"} {
-		must(t, partd.SetOnce(t.Context(), inner, "np_big_"+name+".dtype", []byte(dtype)))
+		must.Do(t, partd.SetOnce(t.Context(), inner, "np_big_"+name+".dtype", []byte(dtype)))
 	}
 	for _, a := range bigArrays {
 		a(t, inner, true)
@@ -157,8 +157,7 @@ func TestGoReadsPython(t *testing.T) { forEachStore(t, goReadsPython) }
 func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 	runInterop(t, "write", dir)
 	for key, s := range pythonStores(t, inner) {
-		got, err := s.store.Get(t.Context(), key)
-		must(t, err)
+		got := must.Get(s.store.Get(t.Context(), key))(t)
 		if plainText(got[0]) != plainText(s.values) {
 			t.Errorf("Get(%s) = %v, want %v", key, got[0], s.values)
 		}
@@ -170,12 +169,11 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 		"us": "1600-02-03T04:05:06.789012Z", "ms": "1969-12-31T23:59:59.999Z", "s": "3000-01-01T00:00:01Z",
 		"m": "1900-01-01T00:59:00Z", "h": "1900-01-01T23:00:00Z", "D": "1900-02-03T00:00:00Z", "W": "2024-01-04T00:00:00Z",
 	} {
-		parsed, err := time.Parse(time.RFC3339Nano, want)
-		must(t, err)
+		parsed := must.Get(time.Parse(time.RFC3339Nano, want))(t)
 		arrayCheck("M8("+unit+")", parsed, time.Time{})(t, inner, false)
 	}
 	got, err := New(inner, Python()).Get(t.Context(), "intkeys")
-	must(t, err)
+	must.Do(t, err)
 	if want := []any{PyDict{{Key: 1, Value: "one"}, {Key: nil, Value: 2.5}}}; plainText(got[0]) != plainText(want) {
 		t.Errorf("Get of a dict with integer keys = %v, want %v", got[0], want)
 	}
@@ -192,18 +190,16 @@ func TestPythonAndGoAppendInTurn(t *testing.T) { forEachStore(t, pythonAndGoAppe
 func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
 	runInterop(t, "write", dir)
 	for key, s := range pythonStores(t, inner) {
-		must(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
-		got, err := s.store.Get(ctx, key)
-		must(t, err)
+		must.Do(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
+		got := must.Get(s.store.Get(ctx, key))(t)
 		if n := len(got[0]); n != len(s.values)+1 || got[0][n-1] != "from Go" {
 			t.Errorf("Get(%s) = %v, want Python's values and Go's", key, got[0])
 		}
 	}
 	n := NewNumPy[float32](inner)
 	for _, key := range []string{"np_f4", "np_big_f4"} {
-		must(t, n.Append(ctx, Entry[[]float32]{key, []float32{7.5}}))
-		got, err := n.Get(ctx, key)
-		must(t, err)
+		must.Do(t, n.Append(ctx, Entry[[]float32]{key, []float32{7.5}}))
+		got := must.Get(n.Get(ctx, key))(t)
 		if fmt.Sprint(got[0]) != "[0.5 -2.25 1e+38 7.5]" {
 			t.Errorf("the array %s is %v, want Python's elements and 7.5", key, got[0])
 		}
@@ -226,8 +222,8 @@ func TestFloat16AgainstNumPy(t *testing.T) {
 			math.Float32frombits(math.Float32bits(widened[rng.IntN(len(widened))])+rng.Uint32N(0x2000)))
 	}
 	ctx := t.Context()
-	must(t, NewNumPy[Float16](inner).Append(ctx, Entry[[]Float16]{"all", halves}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
-	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
+	must.Do(t, NewNumPy[Float16](inner).Append(ctx, Entry[[]Float16]{"all", halves}, Entry[[]Float16]{"rounded", toFloat16s(singles...)}))
+	must.Do(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"widened", widened}, Entry[[]float32]{"singles", singles}))
 	if out := runInterop(t, "halves", dir); out != "done\n" {
 		t.Fatalf("interop.py halves printed %s", out)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHalfwayNumbers checks that a number exactly between two 16-bit numbers is rounded to the one with an even
@@ -35,14 +36,14 @@ func TestNumPyAfterDrop(t *testing.T) {
 		func() error { return n.Delete(t.Context(), "k") },
 		func() error { _, err := n.Pop(t.Context(), "k"); return err },
 	} {
-		must(t, removal())
-		must(t, n.Append(t.Context(), Entry[[]int32]{"k", []int32{1, 2}}))
+		must.Do(t, removal())
+		must.Do(t, n.Append(t.Context(), Entry[[]int32]{"k", []int32{1, 2}}))
 		if a, err := NewNumPy[int32](d).Get(t.Context(), "k"); err != nil || len(a[0]) != 2 {
 			t.Errorf("another reader gets %v, %v, want two elements", a, err)
 		}
 		var keys []string
 		for info, err := range n.Keys(t.Context()) {
-			must(t, err)
+			must.Do(t, err)
 			keys = append(keys, info.Key)
 		}
 		if len(keys) != 1 || keys[0] != "k" {

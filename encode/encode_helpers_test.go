@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
@@ -28,11 +29,8 @@ var stores = []opener{
 	{"dict", func(testing.TB) partd.Partd { return partd.NewDict() }},
 	{"file", func(t testing.TB) partd.Partd { return openFile(t, t.TempDir()) }},
 	{"logstore", func(t testing.TB) partd.Partd {
-		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: 4 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { must(t, s.Close()) })
+		s := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: 4 << 20}))(t)
+		t.Cleanup(func() { must.Do(t, s.Close()) })
 		return s
 	}},
 	{"client", func(t testing.TB) partd.Partd { return dial(t, serve(t)) }},
@@ -41,21 +39,18 @@ var stores = []opener{
 // serve runs a server over a Dict until the test ends, and returns its URL.
 func serve(t testing.TB) (url string) {
 	t.Helper()
-	server, err := remote.NewServer(partd.NewDict(), nil)
-	must(t, err)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	server := must.Get(remote.NewServer(partd.NewDict(), nil))(t)
+	listener := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(context.Background(), listener) }()
-	t.Cleanup(func() { must(t, errors.Join(server.Shutdown(context.Background()), <-done)) })
+	t.Cleanup(func() { must.Do(t, errors.Join(server.Shutdown(context.Background()), <-done)) })
 	return remote.URL(listener.Addr())
 }
 
 func dial(t testing.TB, url string) *remote.Client {
 	t.Helper()
-	client, err := remote.Dial(context.Background(), url, nil)
-	must(t, err)
-	t.Cleanup(func() { must(t, client.Close()) })
+	client := must.Get(remote.Dial(context.Background(), url, nil))(t)
+	t.Cleanup(func() { must.Do(t, client.Close()) })
 	return client
 }
 
@@ -72,26 +67,15 @@ var layered = []opener{
 // withCompression returns a compressing layer over a store.
 func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
-	s, err := compress.New(p, format, nil)
-	must(t, err)
+	s := must.Get(compress.New(p, format, nil))(t)
 	return s
 }
 
 func openFile(t testing.TB, dir string) *partd.File {
 	t.Helper()
-	f, err := partd.OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { must(t, f.Close()) })
+	f := must.Get(partd.OpenFile(dir, nil))(t)
+	t.Cleanup(func() { must.Do(t, f.Close()) })
 	return f
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // python is Debian's Python, which finds Debian's packages.
@@ -110,10 +94,8 @@ func runInterop(t *testing.T, args ...string) string {
 	if err != nil {
 		procs.Skip(t, "needs Python's partd with its requirements under %s: %v", python, err)
 	}
-	script, err := os.ReadFile("testdata/interop.py")
-	must(t, err)
-	out, err := p.Run(string(script), args...)
-	must(t, err)
+	script := must.Get(os.ReadFile("testdata/interop.py"))(t)
+	out := must.Get(p.Run(string(script), args...))(t)
 	return out
 }
 
@@ -142,8 +124,7 @@ func TestMain(m *testing.M) {
 // readTestdata reads a frame in testdata that Python's partd 1.4.2 wrote.
 func readTestdata(t testing.TB, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile("testdata/pandas/" + name)
-	must(t, err)
+	data := must.Get(os.ReadFile("testdata/pandas/" + name))(t)
 	return data
 }
 

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func put(t *testing.T, inner partd.Partd, key, value string) {
 	t.Helper()
-	must(t, partd.Set(ctx, inner, key, []byte(value)))
+	must.Do(t, partd.Set(ctx, inner, key, []byte(value)))
 }
 
 // readBoth reads a key with Get and with All, which must agree.
@@ -39,7 +40,7 @@ func readBoth[T Element](t *testing.T, n *NumPy[T], key string) ([]T, error) {
 func TestNumPyErrors(t *testing.T) {
 	inner := partd.NewDict()
 	ints, floats, texts := NewNumPy[int64](inner), NewNumPy[float64](inner), NewNumPy[string](inner)
-	must(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
+	must.Do(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
 	put(t, inner, "odd.dtype", "<i8")
 	put(t, inner, "odd", "123456789012")
 	put(t, inner, "none.dtype", "no dtype")
@@ -96,8 +97,8 @@ func TestNumPyErrors(t *testing.T) {
 		t.Errorf("refused operations changed the store from\n%q to\n%q", before, after)
 	}
 	// Delete removes the data that Python's delete leaves.
-	must(t, ints.Delete(ctx, "bare", "odd", "none"))
-	must(t, ints.Append(ctx, Entry[[]int64]{"bare", []int64{7}}))
+	must.Do(t, ints.Delete(ctx, "bare", "odd", "none"))
+	must.Do(t, ints.Append(ctx, Entry[[]int64]{"bare", []int64{7}}))
 	if got, err := readBoth(t, ints, "bare"); err != nil || !slices.Equal(got, []int64{7}) {
 		t.Errorf("after Delete and Append, the array is %v, %v, want [7]", got, err)
 	}
@@ -114,9 +115,8 @@ func reader[T Element](t *testing.T, n *NumPy[T]) func(string) error {
 func contents(t *testing.T, p partd.Partd) (all []string) {
 	t.Helper()
 	for info, err := range partd.Keys(ctx, p) {
-		must(t, err)
-		value, err := p.Get(ctx, info.Key)
-		must(t, err)
+		must.Do(t, err)
+		value := must.Get(p.Get(ctx, info.Key))(t)
 		all = append(all, info.Key+"="+string(value[0]))
 	}
 	slices.Sort(all)
@@ -126,11 +126,11 @@ func contents(t *testing.T, p partd.Partd) (all []string) {
 func TestNumPyRemovesBothKeys(t *testing.T) {
 	inner := partd.NewDict()
 	n := NewNumPy[int16](inner)
-	fill := func() { must(t, n.Append(ctx, Entry[[]int16]{"a", []int16{1, 2}}, Entry[[]int16]{"b", []int16{3}})) }
+	fill := func() { must.Do(t, n.Append(ctx, Entry[[]int16]{"a", []int16{1, 2}}, Entry[[]int16]{"b", []int16{3}})) }
 	fill()
 	var keys []string
 	for info, err := range n.Keys(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		keys = append(keys, fmt.Sprint(info.Key, info.Size))
 	}
 	if slices.Sort(keys); fmt.Sprint(keys) != "[a4 b2]" {
@@ -139,7 +139,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	for range n.Keys(ctx) {
 		break
 	}
-	must(t, n.Delete(ctx, "a", "nothing"))
+	must.Do(t, n.Delete(ctx, "a", "nothing"))
 	if got := fmt.Sprint(contents(t, inner)); got != "[b.dtype=<i2 b=\x03\x00]" {
 		t.Errorf("after Delete, the store has %q, want only the array b", got)
 	}
@@ -149,13 +149,13 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 		t.Errorf("Pop = %v, %v, and the store still has %q", got, err, contents(t, inner))
 	}
 	// A removed key may get another type.
-	must(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
+	must.Do(t, NewNumPy[float32](inner).Append(ctx, Entry[[]float32]{"a", []float32{1}}))
 	if err := n.Append(ctx, Entry[[]int16]{"a", []int16{1}}); !errors.Is(err, ErrDtype) {
 		t.Errorf("Append to a key of another type = %v, want ErrDtype", err)
 	}
-	must(t, n.Drop(ctx))
-	must(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
-	must(t, n.Set(ctx, "set", nil))
+	must.Do(t, n.Drop(ctx))
+	must.Do(t, n.Append(ctx, Entry[[]int16]{"none", nil}))
+	must.Do(t, n.Set(ctx, "set", nil))
 	if got := contents(t, inner); fmt.Sprint(got) != "[set=]" {
 		t.Errorf("after appending and setting empty arrays, the store has %q, want only the set key", got)
 	}
@@ -223,7 +223,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 	} {
 		for writes := 0; ; writes++ {
 			store := &failingStore{partd.NewDict(), 1 << 30}
-			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"old", []int32{9}}))
+			must.Do(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"old", []int32{9}}))
 			store.writes = writes
 			err := op(NewNumPy[int32](store))
 			store.writes = 1 << 30
@@ -233,7 +233,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 				t.Errorf("%s, interrupted after %d writes: error %v and the arrays %s, want the old or the new elements", name, writes, err, after)
 			}
 			// The keys must remain usable.
-			must(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))
+			must.Do(t, NewNumPy[int32](store).Append(ctx, Entry[[]int32]{"new", []int32{5}}))
 			if err == nil {
 				break
 			}
@@ -246,8 +246,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 
 func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	t.Helper()
-	got, err := NewNumPy[int32](store).Get(ctx, keys...)
-	must(t, err)
+	got := must.Get(NewNumPy[int32](store).Get(ctx, keys...))(t)
 	return got
 }
 
@@ -296,7 +295,7 @@ func TestNumPyLimitsCachedDtypes(t *testing.T) {
 		for i := range batch {
 			batch[i] = Entry[[]uint8]{fmt.Sprint(round, i), []uint8{1}}
 		}
-		must(t, n.Append(ctx, batch...))
+		must.Do(t, n.Append(ctx, batch...))
 	}
 	if len(n.cachedDtypes) > maxCachedDtypes {
 		t.Errorf("%d dtypes are cached, want at most %d", len(n.cachedDtypes), maxCachedDtypes)

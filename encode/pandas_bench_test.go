@@ -3,28 +3,25 @@ package encode
 import (
 	"fmt"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func benchCodec[T any](b *testing.B, name string, c ValueCodec[T], v T) {
-	data, err := c.Encode(nil, v)
-	must(b, err)
+	data := must.Get(c.Encode(nil, v))(b)
 	b.Run(name+"/encode", func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		b.ReportAllocs()
 		buf := make([]byte, 0, 2*len(data))
 		for b.Loop() {
-			if _, err := c.Encode(buf, v); err != nil {
-				b.Fatal(err)
-			}
+			must.Get(c.Encode(buf, v))(b)
 		}
 	})
 	b.Run(name+"/decode", func(b *testing.B) {
 		b.SetBytes(int64(len(data)))
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := c.Decode(data); err != nil {
-				b.Fatal(err)
-			}
+			must.Get(c.Decode(data))(b)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestPandasTestdata(t *testing.T) {
@@ -16,8 +17,7 @@ func TestPandasTestdata(t *testing.T) {
 		"3.1.1-compressed": testdataFrame(Texts{Values: []string{"a", "", "é"}, Null: []bool{false, true, false}},
 			Texts{Values: []string{"x", "y"}}),
 	} {
-		got, err := PandasBlocks(nil).Decode(readTestdata(t, name))
-		must(t, err)
+		got := must.Get(PandasBlocks(nil).Decode(readTestdata(t, name)))(t)
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("Decode of %s = \n%v, want\n%v", name, got, want)
 		}
@@ -27,8 +27,7 @@ func TestPandasTestdata(t *testing.T) {
 // TestPandasRangeWithoutStep checks that a range with a step of 0, which Python does not allow, is written with the
 // step 1.
 func TestPandasRangeWithoutStep(t *testing.T) {
-	data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}})
-	must(t, err)
+	data := must.Get(PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", []int64{}}}, Index: Column{nil, Range{}}}))(t)
 	if got, err := PandasBlocks(nil).Decode(data); err != nil || got.Index.Values != (Range{0, 0, 1}) {
 		t.Errorf("Decode = %v, %v, want an index with the step 1", got, err)
 	}
@@ -46,9 +45,8 @@ func TestPandasRoundTrip(t *testing.T) {
 		s := New(partd.NewDict(), PandasBlocks(o))
 		for i, f := range frames {
 			key := fmt.Sprint(i)
-			must(t, s.Append(t.Context(), Entry[DataFrame]{key, f}))
-			got, err := s.Get(t.Context(), key)
-			must(t, err)
+			must.Do(t, s.Append(t.Context(), Entry[DataFrame]{key, f}))
+			got := must.Get(s.Get(t.Context(), key))(t)
 			if !reflect.DeepEqual(got[0], f) {
 				t.Errorf("options %+v: frame %d is\n%#v, want\n%#v", o, i, got[0], f)
 			}

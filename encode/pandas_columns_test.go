@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/pyvalue/pickle"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestPandasColumnsErrors(t *testing.T) {
@@ -32,12 +33,12 @@ func TestPandasColumnsErrors(t *testing.T) {
 	for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
 		t.Errorf("after failed appends, Keys yields %v, %v, want nothing", info, err)
 	}
-	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "left-|-a", Value: make([]byte, 3)}))
+	must.Do(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "left-|-a", Value: make([]byte, 3)}))
 	err := s.Append(t.Context(), Entry[DataFrame]{"left", DataFrame{Columns: []Column{{"a", []int64{1}}}}})
 	if !errors.Is(err, ErrDtype) || !strings.Contains(err.Error(), "the key holds data") {
 		t.Errorf("Append to a column without a dtype = %v, want ErrDtype", err)
 	}
-	must(t, s.Append(t.Context(), Entry[DataFrame]{"k", DataFrame{Columns: []Column{{"a", []int64{1}}}}}))
+	must.Do(t, s.Append(t.Context(), Entry[DataFrame]{"k", DataFrame{Columns: []Column{{"a", []int64{1}}}}}))
 	for _, f := range []DataFrame{
 		{Columns: []Column{{"a", []float64{1}}}},
 		{Columns: []Column{{"b", []int64{1}}}},
@@ -53,14 +54,13 @@ func TestPandasColumnsErrors(t *testing.T) {
 	if f, err := s.Get(t.Context(), "never"); err != nil || len(f.Columns) != 0 {
 		t.Errorf("Get of a missing key = %v, %v, want no columns", f, err)
 	}
-	list, err := pickle.Append(nil, []any{[]any{"x"}})
-	must(t, err)
-	must(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "list-|-.columns", Value: list}, partd.Entry{Key: "list-|-.index-name", Value: []byte("N.")}))
+	list := must.Get(pickle.Append(nil, []any{[]any{"x"}}))(t)
+	must.Do(t, s.Unwrap().Append(t.Context(), partd.Entry{Key: "list-|-.columns", Value: list}, partd.Entry{Key: "list-|-.index-name", Value: []byte("N.")}))
 	if _, err := s.Get(t.Context(), "k", "a", "a"); err == nil || !strings.Contains(err.Error(), "column a is requested twice") {
 		t.Errorf("Get of the same column twice = %v, want an error", err)
 	}
 	if _, err := s.Get(t.Context(), "list"); err == nil || !strings.Contains(err.Error(), "names of type list") {
 		t.Errorf("Get of a column whose name is a list = %v, want an error", err)
 	}
-	must(t, s.Drop(t.Context()))
+	must.Do(t, s.Drop(t.Context()))
 }

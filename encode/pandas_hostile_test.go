@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/pyvalue/pickle"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // encodeHostile returns a frame of one column, whose block has the given header and data.
@@ -26,7 +27,7 @@ func encodeHostile(t *testing.T, header any, data []byte) []byte {
 	} {
 		var err error
 		b, err = appendPickle(b, v)
-		must(t, err)
+		must.Do(t, err)
 	}
 	return frame.Append(b, data)
 }
@@ -38,7 +39,7 @@ func hostileIndex(t *testing.T, labels, index any) []byte {
 	for _, v := range []any{[]any{nil, nil}, labels, index} {
 		var err error
 		b, err = appendPickle(b, v)
-		must(t, err)
+		must.Do(t, err)
 	}
 	return b
 }
@@ -57,8 +58,7 @@ func TestPandasHostileFrames(t *testing.T) {
 	}
 	otherBlock := PyTuple{[]any{0}, o, PyTuple{1}, PyTuple{"other", PyTuple{}}}
 	pickled := func(v any) []byte {
-		b, err := pickle.Append(nil, v)
-		must(t, err)
+		b := must.Get(pickle.Append(nil, v))(t)
 		return b
 	}
 	arrow := func(length, offset int64, valid, ends, text any) []byte {
@@ -82,8 +82,7 @@ func TestPandasHostileFrames(t *testing.T) {
 		index := pickle.Call("pandas", "Index", []any{"x"}, nil, false, nil, false)
 		return encodeHostile(t, PyTuple{[]any{0}, pickle.Call("numpy", "dtype", dtype), PyTuple{1}, PyTuple{"categorical_type", PyTuple{ordered, index}}}, data)
 	}
-	huge, err := appendContainer(nil, make([]byte, 65<<20), 1)
-	must(t, err)
+	huge := must.Get(appendContainer(nil, make([]byte, 65<<20), 1))(t)
 	emptyBlock := func(dtype string, shape ...any) any {
 		return PyTuple{[]any{}, pickle.Call("numpy", "dtype", dtype), PyTuple(shape), PyTuple{"numpy_type", PyTuple{}}}
 	}
@@ -175,11 +174,10 @@ func TestPandasHostileFrames(t *testing.T) {
 // TestPandasCategoriesLimit checks that every column's copy of its categories counts against the
 // limit. Otherwise, a small frame whose columns share categories could need much memory.
 func TestPandasCategoriesLimit(t *testing.T) {
-	numbers, err := Range{0, 1000, 1}.numbers()
-	must(t, err)
+	numbers := must.Get(Range{0, 1000, 1}.numbers())(t)
 	for _, values := range []any{numbers, Texts{Values: []string{strings.Repeat("x", 9000)}}, Range{0, math.MaxInt64, 1}} {
 		data, err := PandasBlocks(nil).Encode(nil, DataFrame{Columns: []Column{{"a", Categorical{[]int32{0}, values, false}}}})
-		must(t, err)
+		must.Do(t, err)
 		_, err = (&blocksReader{remaining: 8000}).readFrame(data)
 		if want := "column a (category): categories of "; err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "over the limit") {
 			t.Errorf("readFrame = %v, want an error with %q", err, want)
@@ -209,8 +207,7 @@ func FuzzPandasBlocks(f *testing.F) {
 		f.Add(readTestdata(f, name))
 	}
 	for _, o := range pandasWriters {
-		data, err := PandasBlocks(o).Encode(nil, testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"}))
-		must(f, err)
+		data := must.Get(PandasBlocks(o).Encode(nil, testdataFrame([]any{"a", nil, 2.5}, []any{"x", "y"})))(f)
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

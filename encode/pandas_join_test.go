@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestPandasJoin(t *testing.T) {
@@ -25,7 +26,7 @@ func TestPandasJoin(t *testing.T) {
 		{Categorical{[]int32{0}, []any{"x"}, true}, Categorical{[]int32{0}, []any{"y"}, true}, "category of 1"},
 	} {
 		s := New(partd.NewDict(), PandasBlocks(nil))
-		must(t, s.Append(t.Context(), Entry[DataFrame]{"k", column(c.first)}, Entry[DataFrame]{"k", DataFrame{}}, Entry[DataFrame]{"k", column(c.second)}))
+		must.Do(t, s.Append(t.Context(), Entry[DataFrame]{"k", column(c.first)}, Entry[DataFrame]{"k", DataFrame{}}, Entry[DataFrame]{"k", column(c.second)}))
 		got, err := s.Get(t.Context(), "k")
 		if want, fails := c.want.(string); fails {
 			want = strings.Replace(want, "append 2", "append 3", 1)
@@ -34,7 +35,7 @@ func TestPandasJoin(t *testing.T) {
 			}
 			continue
 		}
-		must(t, err)
+		must.Do(t, err)
 		if !reflect.DeepEqual(got[0].Columns[0].Values, c.want) {
 			t.Errorf("the joined values are %v, want %v", got[0].Columns[0].Values, c.want)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -38,12 +39,10 @@ func withPandas(t *testing.T, peers []string, test func(t *testing.T, p *pandasP
 
 func startPandas(t *testing.T, python string) *pandasProgram {
 	t.Helper()
-	interpreter, err := procs.StartPython(python, "pandas", "partd")
-	must(t, err)
+	interpreter := must.Get(procs.StartPython(python, "pandas", "partd"))(t)
 	p := &pandasProgram{python: interpreter}
 	p.packages = p.run(t, "has")
-	p.written, err = os.MkdirTemp("", "partd-pandas-")
-	must(t, err)
+	p.written = must.Get(os.MkdirTemp("", "partd-pandas-"))(t)
 	removeAfterTests = append(removeAfterTests, p.written)
 	p.run(t, "write", p.written)
 	return p
@@ -52,8 +51,7 @@ func startPandas(t *testing.T, python string) *pandasProgram {
 // run runs a command of blocks.py, and returns its output.
 func (p *pandasProgram) run(t *testing.T, args ...string) string {
 	t.Helper()
-	script, err := os.ReadFile("testdata/blocks.py")
-	must(t, err)
+	script := must.Get(os.ReadFile("testdata/blocks.py"))(t)
 	output, err := p.python.Run(string(script), args...)
 	if err != nil {
 		t.Fatalf("blocks.py %v: %v\n%s", args, err, output)
@@ -72,7 +70,7 @@ func TestPandasBlocks(t *testing.T) {
 		goDir := t.TempDir()
 		source, target := pandasStore(t, p.written, p.packages), pandasStore(t, goDir, p.packages)
 		for info, err := range partd.Keys(t.Context(), source.Unwrap()) {
-			must(t, err)
+			must.Do(t, err)
 			if strings.HasPrefix(info.Key, "refused ") {
 				continue
 			}
@@ -82,10 +80,9 @@ func TestPandasBlocks(t *testing.T) {
 					t.Fatal(err)
 				}
 				n += f.Rows()
-				must(t, target.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
+				must.Do(t, target.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
 			}
-			frame, err := source.Get(t.Context(), info.Key)
-			must(t, err)
+			frame := must.Get(source.Get(t.Context(), info.Key))(t)
 			if frame[0].Rows() != n {
 				t.Errorf("%s: Get returns %d rows, but All yields %d", info.Key, frame[0].Rows(), n)
 			}
@@ -128,22 +125,20 @@ func TestPandasColumns(t *testing.T) {
 		s := NewPandasColumns(dial(t, url), &PandasOptions{Msgpack: strings.Contains(p.packages, "msgpack")})
 		names := map[string]bool{}
 		for info, err := range partd.Keys(t.Context(), s.Unwrap()) {
-			must(t, err)
+			must.Do(t, err)
 			name, _, _ := strings.Cut(info.Key, "-|-")
 			names[name] = true
 		}
 		for name := range names {
-			f, err := s.Get(t.Context(), name)
-			must(t, err)
-			must(t, s.Append(t.Context(), Entry[DataFrame]{"go_" + name, f}, Entry[DataFrame]{"go_" + name, f}))
-			must(t, s.Append(t.Context(), Entry[DataFrame]{name, firstRow(f)}))
+			f := must.Get(s.Get(t.Context(), name))(t)
+			must.Do(t, s.Append(t.Context(), Entry[DataFrame]{"go_" + name, f}, Entry[DataFrame]{"go_" + name, f}))
+			must.Do(t, s.Append(t.Context(), Entry[DataFrame]{name, firstRow(f)}))
 		}
 		p.run(t, "columns-check", url)
 		if len(names) < 10 {
 			t.Fatalf("the server has %d frames, want at least 10", len(names))
 		}
-		columns, err := s.Get(t.Context(), "wide", "d", "a")
-		must(t, err)
+		columns := must.Get(s.Get(t.Context(), "wide", "d", "a"))(t)
 		if want := (DataFrame{[]Column{{"d", []float64{0.5, 1.5, 2.5, 0.5}}, {"a", []int64{1, 2, 3, 1}}}, Column{nil, []int64{0, 1, 2, 0}}}); !reflect.DeepEqual(columns, want) {
 			t.Errorf("Get of two columns = %v, want %v", columns, want)
 		}

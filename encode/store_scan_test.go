@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // readGroups collects the values of groups by key.
@@ -38,8 +39,7 @@ func readGroups[T any](groups iter.Seq2[Group[T], error]) (map[string][]T, error
 
 // TestScan checks that Scan and ScanPart yield all values, even if a chunk ends in the middle of a value.
 func TestScan(t *testing.T) {
-	file, err := partd.OpenTemp(t.TempDir())
-	must(t, err)
+	file := must.Get(partd.OpenTemp(t.TempDir()))(t)
 	s := New(file, JSON[[]string]())
 	defer s.Close()
 	want := map[string][][]string{}
@@ -47,11 +47,11 @@ func TestScan(t *testing.T) {
 		key := fmt.Sprint("key ", i)
 		for j := range 1 + i%3 {
 			v := []string{strings.Repeat(fmt.Sprint(i, j, ","), 1+i*i*20)}
-			must(t, s.Append(ctx, Entry[[]string]{key, v}))
+			must.Do(t, s.Append(ctx, Entry[[]string]{key, v}))
 			want[key] = append(want[key], v)
 		}
 	}
-	must(t, file.Set(ctx, "empty", nil))
+	must.Do(t, file.Set(ctx, "empty", nil))
 	want["empty"] = nil
 	wantValues := func(label string, got map[string][][]string, err error) {
 		t.Helper()
@@ -68,7 +68,7 @@ func TestScan(t *testing.T) {
 	wantValues("Scan", got, err)
 	keys := 0
 	for g, err := range s.Scan(ctx) { // without reading the values
-		must(t, err)
+		must.Do(t, err)
 		if keys++; want[g.Key] == nil && g.Key != "empty" {
 			t.Errorf("Scan yielded key %q, which does not exist", g.Key)
 		}
@@ -78,8 +78,7 @@ func TestScan(t *testing.T) {
 	}
 	allParts := map[string][][]string{}
 	for part := range 4 {
-		partEntries, err := readGroups(s.ScanPart(ctx, part, 4))
-		must(t, err)
+		partEntries := must.Get(readGroups(s.ScanPart(ctx, part, 4)))(t)
 		if len(partEntries) < 5 {
 			t.Errorf("part %d has %d keys, want at least 5", part, len(partEntries))
 		}
@@ -98,15 +97,15 @@ func TestScanSkipsValues(t *testing.T) {
 	s := New(partd.NewDict(), Bytes())
 	for i := range 20 {
 		key := fmt.Sprint("key ", i)
-		must(t, s.Append(ctx, Entry[[]byte]{key, []byte(key)}, Entry[[]byte]{key, []byte("second")}))
+		must.Do(t, s.Append(ctx, Entry[[]byte]{key, []byte(key)}, Entry[[]byte]{key, []byte("second")}))
 	}
 	n := 0
 	var groups []Group[[]byte]
 	for g, err := range s.Scan(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		if n++; n%2 == 0 {
 			for v, err := range g.Values {
-				if must(t, err); string(v) != g.Key {
+				if must.Do(t, err); string(v) != g.Key {
 					t.Errorf("the first value of key %q is %q, want the key itself", g.Key, v)
 				}
 				break
@@ -131,7 +130,7 @@ func TestScanSkipsValues(t *testing.T) {
 	next, stop := iter.Pull2(s.Scan(ctx))
 	defer stop()
 	g, err, _ := next()
-	must(t, err)
+	must.Do(t, err)
 	steps := 0
 	for _, err := range g.Values {
 		if steps++; steps == 2 && !strings.Contains(fmt.Sprint(err), "only until the scan yields the next key") {
@@ -169,13 +168,13 @@ func (f failing) Scan(context.Context) iter.Seq2[partd.Chunk, error] {
 func TestScanDamage(t *testing.T) {
 	good := frame.Append(nil, []byte("[1]"))
 	inner := partd.NewDict()
-	must(t, inner.Append(ctx, partd.Entry{Key: "k", Value: append(slices.Clone(good), "not a frame"...)}))
+	must.Do(t, inner.Append(ctx, partd.Entry{Key: "k", Value: append(slices.Clone(good), "not a frame"...)}))
 	for i := range 10 {
-		must(t, inner.Append(ctx, partd.Entry{Key: fmt.Sprint("good ", i), Value: good}))
+		must.Do(t, inner.Append(ctx, partd.Entry{Key: fmt.Sprint("good ", i), Value: good}))
 	}
 	keys, errorCount := 0, 0
 	for g, err := range New(inner, JSON[[]int]()).Scan(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		keys++
 		for _, err := range g.Values {
 			if err != nil {
@@ -241,9 +240,9 @@ func TestScanMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	n := 0
 	for g, err := range store.Scan(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		for _, err := range g.Values {
-			must(t, err)
+			must.Do(t, err)
 			n++
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var ctx = context.Background()
@@ -17,11 +18,11 @@ var ctx = context.Background()
 // TestStoredBytes checks that the stored bytes are those that Python also writes and reads.
 func TestStoredBytes(t *testing.T) {
 	inner := partd.NewDict()
-	must(t, New(inner, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
-	must(t, New(inner, Python()).Append(ctx, Entry[[]any]{"pickled", []any{PySet{}}}))
-	must(t, New(inner, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
-	must(t, New(inner, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
-	must(t, NewNumPy[uint16](inner).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
+	must.Do(t, New(inner, Python()).Append(ctx, Entry[[]any]{"python", []any{1, "a"}}, Entry[[]any]{"python", []any{}}))
+	must.Do(t, New(inner, Python()).Append(ctx, Entry[[]any]{"pickled", []any{PySet{}}}))
+	must.Do(t, New(inner, Bytes()).Append(ctx, Entry[[]byte]{"bytes", []byte("abc")}))
+	must.Do(t, New(inner, JSON[map[string]string]()).Append(ctx, Entry[map[string]string]{"json", map[string]string{"<": ">"}}))
+	must.Do(t, NewNumPy[uint16](inner).Append(ctx, Entry[[]uint16]{"numpy", []uint16{1, 256}}))
 	for key, want := range map[string]string{
 		"python":      "\x04\x00\x00\x00\x00\x00\x00\x00\x92\x01\xa1a" + "\x01\x00\x00\x00\x00\x00\x00\x00\x90",
 		"pickled":     "\x07\x00\x00\x00\x00\x00\x00\x00\x80\x05](\x8fe.",
@@ -30,8 +31,7 @@ func TestStoredBytes(t *testing.T) {
 		"numpy":       "\x01\x00\x00\x01",
 		"numpy.dtype": "<u2",
 	} {
-		got, err := inner.Get(ctx, key)
-		must(t, err)
+		got := must.Get(inner.Get(ctx, key))(t)
 		if string(got[0]) != want {
 			t.Errorf("the stored bytes of %s are %q, want %q", key, got[0], want)
 		}
@@ -54,7 +54,7 @@ func TestDamageIsLocated(t *testing.T) {
 		"bytes without a frame": {"[1]", 0, "truncated"},
 	} {
 		inner := partd.NewDict()
-		must(t, inner.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
+		must.Do(t, inner.Append(ctx, partd.Entry{Key: "k", Value: []byte(c.data)}))
 		s := New(inner, JSON[[]int]())
 		_, err := s.Get(ctx, "other", "k")
 		checkDamage(t, name+", Get", err, c.offset, c.want)
@@ -108,17 +108,16 @@ func TestJoin(t *testing.T) {
 	inner := partd.NewDict()
 	points := New(inner, JSON[point]())
 	got, err := points.Get(ctx, "none")
-	must(t, err)
+	must.Do(t, err)
 	if got[0] != (point{}) {
 		t.Errorf("Get without values = %v, want the zero value", got)
 	}
-	must(t, points.Append(ctx, Entry[point]{"p", point{1, 2}}))
-	got, err = points.Get(ctx, "p")
-	must(t, err)
+	must.Do(t, points.Append(ctx, Entry[point]{"p", point{1, 2}}))
+	got = must.Get(points.Get(ctx, "p"))(t)
 	if got[0] != (point{1, 2}) {
 		t.Errorf("Get of one value = %v, want {1 2}", got)
 	}
-	must(t, points.Append(ctx, Entry[point]{"p", point{3, 4}}))
+	must.Do(t, points.Append(ctx, Entry[point]{"p", point{3, 4}}))
 	if _, err = points.Get(ctx, "p"); !errors.Is(err, ErrNoJoin) || !strings.Contains(err.Error(), "2 values of type encode.point") {
 		t.Errorf("Get of two values without a join = %v, want ErrNoJoin", err)
 	}
@@ -130,16 +129,14 @@ func TestJoin(t *testing.T) {
 		}
 		return total, nil
 	}
-	got, err = New(inner, sum).Get(ctx, "p")
-	must(t, err)
+	got = must.Get(New(inner, sum).Get(ctx, "p"))(t)
 	if got[0] != (point{4, 6}) {
 		t.Errorf("Get with a Join that adds = %v, want {4 6}", got)
 	}
 	type name string
 	names := New(inner, Gob[name]())
-	must(t, names.Append(ctx, Entry[name]{"n", "a"}, Entry[name]{"n", "b"}))
-	joined, err := names.Get(ctx, "n", "none")
-	must(t, err)
+	must.Do(t, names.Append(ctx, Entry[name]{"n", "a"}, Entry[name]{"n", "b"}))
+	joined := must.Get(names.Get(ctx, "n", "none"))(t)
 	if joined[0] != "ab" || joined[1] != "" {
 		t.Errorf("Get of strings = %q, want ab and nothing", joined)
 	}
@@ -163,14 +160,12 @@ func TestDecodeDoesNotRetainData(t *testing.T) {
 
 func checkNotRetained[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 	t.Helper()
-	data, err := c.Encode([]byte("before"), v)
-	must(t, err)
+	data := must.Get(c.Encode([]byte("before"), v))(t)
 	if string(data[:6]) != "before" {
 		t.Errorf("%s: Encode did not append to dst", name)
 	}
 	data = data[6:]
-	got, err := c.Decode(data)
-	must(t, err)
+	got := must.Get(c.Decode(data))(t)
 	for i := range data {
 		data[i] = 0xff
 	}
@@ -183,8 +178,7 @@ func checkNotRetained[T any](t *testing.T, name string, c ValueCodec[T], v T) {
 func TestTrailingAndTruncatedPieces(t *testing.T) {
 	v := []string{"one", "two"}
 	for name, c := range map[string]ValueCodec[[]string]{"JSON": JSON[[]string](), "Gob": Gob[[]string]()} {
-		data, err := c.Encode(nil, v)
-		must(t, err)
+		data := must.Get(c.Encode(nil, v))(t)
 		if _, err := c.Decode(append(data, data...)); err == nil {
 			t.Errorf("%s: Decode of two concatenated values succeeded", name)
 		}
@@ -235,8 +229,8 @@ func TestAllInBoundedMemory(t *testing.T) {
 	piece, array := make([]byte, size), make([]int32, size/4+1)
 	for i := range pieces {
 		piece[0], array[0] = byte(i), int32(i)
-		must(t, s.Append(ctx, Entry[[]byte]{"k", piece}))
-		must(t, n.Append(ctx, Entry[[]int32]{"n", array}))
+		must.Do(t, s.Append(ctx, Entry[[]byte]{"k", piece}))
+		must.Do(t, n.Append(ctx, Entry[[]int32]{"n", array}))
 	}
 	measure := func(name string, read func(record func())) {
 		var m runtime.MemStats
@@ -255,7 +249,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 	measure("Store", func(record func()) {
 		count := 0
 		for v, err := range s.All(ctx, "k") {
-			must(t, err)
+			must.Do(t, err)
 			if v[0] != byte(count) || len(v) != size {
 				t.Fatalf("piece %d has %d bytes and begins with %d, want %d bytes that begin with %d", count, len(v), v[0], size, byte(count))
 			}
@@ -266,7 +260,7 @@ func TestAllInBoundedMemory(t *testing.T) {
 	measure("NumPy", func(record func()) {
 		position := 0
 		for part, err := range n.All(ctx, "n") {
-			must(t, err)
+			must.Do(t, err)
 			for i, v := range part {
 				if i, want := (position+i)%len(array), int32((position+i)/len(array)); i == 0 && v != want || i != 0 && v != 0 {
 					t.Fatalf("All yields a wrong element %d: %d", position+i, v)
@@ -303,18 +297,18 @@ func TestAbilities(t *testing.T) {
 		Sync(context.Context) error
 		Unwrap() partd.Partd
 	}{New(inner, Bytes()), NewNumPy[int8](inner)} {
-		must(t, s.Sync(ctx))
+		must.Do(t, s.Sync(ctx))
 		if s.Unwrap() != partd.Partd(inner) {
 			t.Error("Unwrap does not return the underlying store")
 		}
 	}
 	pages := New(inner, Bytes())
-	must(t, pages.SetOnce(ctx, "once", []byte("first")))
-	must(t, pages.SetOnce(ctx, "once", []byte("second")))
+	must.Do(t, pages.SetOnce(ctx, "once", []byte("first")))
+	must.Do(t, pages.SetOnce(ctx, "once", []byte("second")))
 	if got, err := pages.Get(ctx, "once"); err != nil || string(got[0]) != "first" {
 		t.Errorf("Get after two calls of SetOnce = %q, %v, want first", got, err)
 	}
-	must(t, pages.Close())
+	must.Do(t, pages.Close())
 	if err := pages.Append(ctx, Entry[[]byte]{"k", []byte("x")}); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("Append after Close = %v, want ErrClosed", err)
 	}
@@ -325,9 +319,8 @@ func TestJoinKeepsPieces(t *testing.T) {
 	codec := JSON[any]()
 	codec.Join = func(pieces []any) (any, error) { return pieces, nil }
 	s := New(partd.NewDict(), codec)
-	must(t, s.Append(t.Context(), Entry[any]{"a", "first"}, Entry[any]{"b", "x"}, Entry[any]{"a", "second"}))
-	got, err := s.Get(t.Context(), "a", "b")
-	must(t, err)
+	must.Do(t, s.Append(t.Context(), Entry[any]{"a", "first"}, Entry[any]{"b", "x"}, Entry[any]{"a", "second"}))
+	got := must.Get(s.Get(t.Context(), "a", "b"))(t)
 	if text := fmt.Sprint(got); text != "[[first second] [x]]" {
 		t.Errorf("Get = %s, want [[first second] [x]]", text)
 	}

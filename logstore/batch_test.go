@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestAddShort(t *testing.T) {
@@ -25,7 +26,7 @@ func TestAddShort(t *testing.T) {
 			entries = append(entries, partd.Entry{Key: k, Value: v})
 		}
 		fast.reset()
-		must(t, s.encodeAppend(fast, entries))
+		must.Do(t, s.encodeAppend(fast, entries))
 		general.reset()
 		for _, e := range entries {
 			if len(e.Value) > 0 {
@@ -37,6 +38,6 @@ func TestAddShort(t *testing.T) {
 			!slices.Equal(fast.offsets, general.offsets) || !slices.Equal(fast.parts, general.parts) {
 			t.Fatalf("addShort and add encode %d entries differently", len(entries))
 		}
-		must(t, general.ledger.Diff(fast.ledger))
+		must.Do(t, general.ledger.Diff(fast.ledger))
 	}
 }

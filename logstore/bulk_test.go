@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -32,7 +33,7 @@ func TestLargeSetOnce(t *testing.T) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, v := range []string{"first", "second"} {
-		must(t, s.SetOnce(t.Context(), hugeKey, []byte(v)))
+		must.Do(t, s.SetOnce(t.Context(), hugeKey, []byte(v)))
 		wantValue(t, s, hugeKey, "first")
 	}
 	session := newSession(t, s)
@@ -43,7 +44,7 @@ func TestLargeSetOnce(t *testing.T) {
 		t.Fatalf("Apply of a SetOnce = %v, %v, want true", applied, err)
 	}
 	wantValue(t, s, hugeKey, "first")
-	must(t, s.Set(t.Context(), hugeKey, []byte("fourth")))
+	must.Do(t, s.Set(t.Context(), hugeKey, []byte("fourth")))
 	wantValue(t, s, hugeKey, "fourth")
 }
 
@@ -55,13 +56,12 @@ func TestLargePop(t *testing.T) {
 	for i := range 300 {
 		keys = append(keys, fmt.Sprint("a key that is rather long ", i))
 	}
-	must(t, s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: keys[7], Value: []byte("seven")}))
 	if (&popOp{deleteOp: deleteOp{keys: keys}}).size(&s.encoder) <= int64(s.maxBatch) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, want := range []string{"seven", ""} {
-		values, err := s.Pop(t.Context(), keys...)
-		must(t, err)
+		values := must.Get(s.Pop(t.Context(), keys...))(t)
 		for i, v := range values {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
@@ -98,7 +98,7 @@ func TestLargeRetry(t *testing.T) {
 		wantValue(t, s, "a", strings.Repeat(value, 20))
 	}
 	killed := mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	h := crashHooks
 	for _, fs := range []*vfstest.Mem{killed, mem} {
 		h.fs = fs
@@ -107,7 +107,7 @@ func TestLargeRetry(t *testing.T) {
 			t.Fatalf("retry after reopening: Apply = %v, %v, want false", applied, err)
 		}
 		wantValue(t, s, "a", strings.Repeat(value, 20))
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -124,7 +124,7 @@ func TestMemoryOfShortEntries(t *testing.T) {
 	sum := 0
 	for _, n := range []int{len(entries), len(entries) / 2, s.maxBatch / (entryLen + entryOverhead + 6)} {
 		for range cap(s.batches) {
-			must(t, s.Append(t.Context(), entries[:n]...))
+			must.Do(t, s.Append(t.Context(), entries[:n]...))
 			sum += n
 		}
 		total := 0
@@ -156,20 +156,19 @@ func TestLargeBatch(t *testing.T) {
 		batch = append(batch, partd.Entry{Key: k, Value: v})
 		want[k] = append(want[k], v...)
 	}
-	must(t, s.Append(t.Context(), batch...))
+	must.Do(t, s.Append(t.Context(), batch...))
 	mustAppend(t, s, "k0", " after")
 	want["k0"] = append(want["k0"], " after"...)
 	for range 2 {
 		for k, v := range want {
 			wantValue(t, s, k, string(v))
-			r, err := s.Open(t.Context(), k)
-			must(t, err)
+			r := must.Get(s.Open(t.Context(), k))(t)
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, v) {
 				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)
 			}
-			must(t, r.Close())
+			must.Do(t, r.Close())
 		}
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -24,7 +25,7 @@ func TestDropWithoutNewFile(t *testing.T) {
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "old")
 	fails.Store(true)
-	must(t, s.Drop(t.Context()))
+	must.Do(t, s.Drop(t.Context()))
 	err := s.Set(t.Context(), "k", []byte("v"))
 	if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "disk is full") {
 		t.Errorf("Set without a write-ahead file: error %v, want EMFILE, and no mention of a full disk", err)

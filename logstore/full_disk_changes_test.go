@@ -15,21 +15,20 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func diskUsage(t *testing.T, fsys vfs.FS, dir string) int64 {
 	t.Helper()
-	d, err := fsys.ReadDir(dir)
-	must(t, err)
+	d := must.Get(fsys.ReadDir(dir))(t)
 	entries, err := d.Next(-1)
 	if err = errors.Join(err, d.Close()); err != nil && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	var n int64
 	for _, e := range entries {
-		info, err := fsys.Info(filepath.Join(dir, e.Name()))
-		must(t, err)
+		info := must.Get(fsys.Info(filepath.Join(dir, e.Name())))(t)
 		n += info.Disk
 	}
 	return n
@@ -71,12 +70,10 @@ func flushedStore(t *testing.T, dir string, opts *Options, h hooks) (*Store, par
 	s := openWith(t, dir, opts, h)
 	t.Cleanup(func() { _ = s.Close() })
 	tag := partd.Tag{Session: newSession(t, s), Number: 1}
-	if _, err := s.Apply(t.Context(), tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "there", Value: make([]byte, 64<<10)}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Apply(t.Context(), tag, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "there", Value: make([]byte, 64<<10)}}}))(t)
 	for range 3 { // use each of the three write-ahead files
 		mustAppend(t, s, "there", "v")
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 	}
 	return s, tag
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -23,12 +24,12 @@ func TestSpaceAfterDrop(t *testing.T) {
 		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "k", "v")
 		if c.openedFull {
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			full.Store(true)
 			s = openWith(t, crashDir, nil, h)
 		}
 		full.Store(true)
-		must(t, s.Drop(t.Context()))
+		must.Do(t, s.Drop(t.Context()))
 		for range 3 {
 			if c.dropAgain { // may fail, because the first drop used the spare file
 				if err := s.Drop(t.Context()); err != nil && !errors.Is(err, syscall.ENOSPC) {
@@ -44,14 +45,14 @@ func TestSpaceAfterDrop(t *testing.T) {
 		wantValue(t, s, "k", "")
 		full.Store(false)
 		if c.dropAgain {
-			must(t, s.Drop(t.Context()))
+			must.Do(t, s.Drop(t.Context()))
 		}
 		mustAppend(t, s, "k", "new")
 		wantValue(t, s, "k", "new")
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		s = openWith(t, crashDir, nil, h)
 		wantValue(t, s, "k", "new")
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -64,14 +65,14 @@ func TestFullDiskCopyOnOpen(t *testing.T) {
 	for range 30 {
 		mustAppend(t, s, "k", strings.Repeat("v", 3000)) // creates segments and blobs
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	h.fs = copyOnOpen{mem}
 	s = openWith(t, crashDir, nil, h)
 	wantValue(t, s, "k", strings.Repeat("v", 90_000))
 	if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Append: error %v, want ENOSPC", err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	wantContent(t, mem, map[string][]byte{"k": bytes.Repeat([]byte("v"), 90_000)})
 }
 
@@ -119,7 +120,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 			}
 			wantValue(t, s, "k", want)
 			killed := mem.KillClone()
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			full.Store(false)
 			for _, fs := range []*vfstest.Mem{mem, killed} {
 				h.fs = fs
@@ -128,7 +129,7 @@ func TestDiskFillsBeforeDrop(t *testing.T) {
 				if applied, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, op); err != nil || applied {
 					t.Fatalf("retry of the drop after reopening = %v, %v, want false", applied, err)
 				}
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			}
 		}
 	}
@@ -156,10 +157,10 @@ func TestFullDiskDropRestoresSpare(t *testing.T) {
 	for range 3 {
 		mustAppend(t, s, "k", "v")
 		full.Store(true)
-		must(t, s.Drop(t.Context()))
+		must.Do(t, s.Drop(t.Context()))
 		wantValue(t, s, "k", "")
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestFullDiskDropLeavesFiles checks that a Drop on a full disk succeeds even if it cannot remove
@@ -174,7 +175,7 @@ func TestFullDiskDropLeavesFiles(t *testing.T) {
 	mustBeFull(t, "Flush", s.Flush(t.Context())) // begins the next write-ahead file
 	mustAppend(t, s, "k", "v")
 	full.Store(true)
-	must(t, s.Drop(t.Context()))
+	must.Do(t, s.Drop(t.Context()))
 	segmentsFail.Store(false)
 	mustAppend(t, s, "k", "new")
 	killed := mem.KillClone()

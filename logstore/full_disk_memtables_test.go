@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -35,7 +36,7 @@ func fill(t *testing.T, s *Store) int {
 		if errors.Is(err, syscall.ENOSPC) {
 			return i
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	t.Fatal("100 appends did not fill the tables")
 	return 0
@@ -70,9 +71,9 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 	s, _, _ := fullStore(t)
 	n := 0
 	for c, err := range s.Scan(t.Context()) {
-		must(t, err)
+		must.Do(t, err)
 		if n == 0 {
-			must(t, s.Drop(shortContext(t)))
+			must.Do(t, s.Drop(shortContext(t)))
 			mustAppend(t, s, "after", "dropped")
 		}
 		if c.Key == "after" {
@@ -87,26 +88,25 @@ func TestDropWithinScanOfAFullStore(t *testing.T) {
 		t.Fatalf("after Drop and an append, the store has %d keys (error %v), want 1", len(got), err)
 	}
 	wantValue(t, s, "full0", "")
-	must(t, s.Drop(shortContext(t)))
+	must.Do(t, s.Drop(shortContext(t)))
 	wantMemory(t, s)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestAppendWithinScanOfAFullStore checks that a Scan that retains both tables does not block appends when the disk
 // has space again.
 func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	s, _, full := fullStore(t)
-	before, err := contents(s)
-	must(t, err)
+	before := must.Get(contents(s))(t)
 	n := 0
 	for _, err := range s.Scan(t.Context()) {
-		must(t, err)
+		must.Do(t, err)
 		if n == 0 {
 			full.Store(false)
 			for i := range 200 {
-				must(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}))
+				must.Do(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 300)}))
 			}
-			must(t, s.Flush(shortContext(t)))
+			must.Do(t, s.Flush(shortContext(t)))
 			// The disk is full again, so no more tables may be retained.
 			full.Store(true)
 			mustAppend(t, s, "last", "value")
@@ -115,7 +115,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 			}
 			wantValue(t, s, "last", "value")
 			full.Store(false)
-			must(t, s.Flush(shortContext(t)))
+			must.Do(t, s.Flush(shortContext(t)))
 		}
 		n++
 	}
@@ -126,7 +126,7 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	if got, err := contents(s); err != nil || len(got) != len(before)+201 {
 		t.Fatalf("the store has %d keys (error %v), want %d", len(got), err, len(before)+201)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestAppendAfterAFailedDrop checks that data appended after a failed Drop is not lost, even if the process dies.
@@ -149,7 +149,7 @@ func TestAppendAfterAFailedDrop(t *testing.T) {
 	refuse.Store(false)
 	mustAppend(t, s, "after", "2")
 	killed := mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	for _, fs := range []*vfstest.Mem{killed, mem} {
 		wantContent(t, fs, map[string][]byte{"before": []byte("1"), "after": []byte("2")})
 	}
@@ -165,21 +165,20 @@ func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	for range maxOpenCopy/len(piece) + 2 {
 		mustAppend(t, s, "large", piece)
 	}
-	r, err := s.Open(t.Context(), "large")
-	must(t, err)
+	r := must.Get(s.Open(t.Context(), "large"))(t)
 	if s.tables.slowReaders != 1 {
 		t.Fatalf("the store has %d slow readers, want 1", s.tables.slowReaders)
 	}
 	full.Store(false)
 	for i := range 400 {
-		must(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}))
+		must.Do(t, s.Append(shortContext(t), partd.Entry{Key: fmt.Sprint(i), Value: []byte(piece)}))
 	}
-	must(t, s.Flush(shortContext(t)))
+	must.Do(t, s.Flush(shortContext(t)))
 	n, err := io.Copy(io.Discard, r)
 	if want := int64(len(piece) * (maxOpenCopy/len(piece) + 2)); err != nil || n != want {
 		t.Fatalf("the reader returned %d bytes, want %d; error %v", n, want, err)
 	}
-	must(t, r.Close())
+	must.Do(t, r.Close())
 	wantMemory(t, s)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -94,7 +95,7 @@ func TestFullDiskDrop(t *testing.T) {
 				mem = mem.KillClone()
 				h.fs = diskFull(mem, &full, true)
 			}
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			full.Store(true)
 			for range 2 { // opening must not change the store
 				s = openWith(t, crashDir, opts, h)
@@ -103,16 +104,15 @@ func TestFullDiskDrop(t *testing.T) {
 				if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "full") {
 					t.Fatalf("Append: error %v, want ENOSPC with a message about the full disk", err)
 				}
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			}
 			s = openWith(t, crashDir, opts, h)
-			r, err := s.Open(t.Context(), "k")
-			must(t, err)
+			r := must.Get(s.Open(t.Context(), "k"))(t)
 			if err := s.Drop(t.Context()); err != nil {
 				t.Fatalf("killed %t, Sync option %t: Drop on a full disk: %v", killed, sync, err)
 			}
 			wantValue(t, s, "k", "")
-			must(t, errors.Join(r.Close(), s.Close()))
+			must.Do(t, errors.Join(r.Close(), s.Close()))
 			full.Store(false)
 			s = openWith(t, crashDir, opts, h)
 			wantValue(t, s, "k", "")
@@ -121,7 +121,7 @@ func TestFullDiskDrop(t *testing.T) {
 				t.Fatalf("Apply in the old session after Drop = %v, %v, want true", applied, err)
 			}
 			wantValue(t, s, "k", "new")
-			must(t, s.Close())
+			must.Do(t, s.Close())
 		}
 	}
 }
@@ -133,14 +133,14 @@ func TestFullDiskDropFails(t *testing.T) {
 	h := crashHooksOn(diskFull(mem, &full, false))
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	full.Store(true)
 	s = openWith(t, crashDir, nil, h)
 	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Drop: error %v, want ENOSPC", err)
 	}
 	wantValue(t, s, "k", "v")
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	full.Store(false)
 	wantContent(t, mem, map[string][]byte{"k": []byte("v")})
 }
@@ -164,7 +164,7 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 	old := strings.Repeat("v", 300)
 	mustAppend(t, first, "k", old)
 	killed := mem.KillClone()
-	must(t, first.Close())
+	must.Do(t, first.Close())
 	var full atomic.Bool
 	full.Store(true)
 	h.fs = diskFull(killed, &full, true)
@@ -173,11 +173,10 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 		t.Fatal("open recovered no records into memory, so the test would prove nothing")
 	}
 	wantContents(t, s, map[string][]byte{"k": []byte(old)})
-	r, err := s.Open(t.Context(), "k")
-	must(t, err)
+	r := must.Get(s.Open(t.Context(), "k"))(t)
 	full.Store(false)
 	for range 3 {
-		must(t, s.Drop(t.Context()))
+		must.Do(t, s.Drop(t.Context()))
 		wantContents(t, s, map[string][]byte{})
 		want := map[string][]byte{}
 		for range 40 { // more than a table can contain
@@ -189,8 +188,8 @@ func TestDropAfterReadOnlyRecovery(t *testing.T) {
 	if b, err := io.ReadAll(r); err != nil || string(b) != old {
 		t.Fatalf("the reader returned %d bytes (error %v), want %d", len(b), err, len(old))
 	}
-	must(t, r.Close())
-	must(t, s.Close())
+	must.Do(t, r.Close())
+	must.Do(t, s.Close())
 	if n := killed.OpenCount(); n > 0 {
 		t.Fatalf("%d files are still open after Close", n)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -50,13 +51,13 @@ func prepareGet(tb testing.TB, zstd bool, parts [2]int) func() {
 		entries[i] = partd.Entry{Key: fmt.Sprint("key ", i), Value: fmt.Appendf(nil, "%0100d", i)}
 	}
 	for _, n := range parts {
-		must(tb, partd.Flush(ctx, store))
+		must.Do(tb, partd.Flush(ctx, store))
 		for range n {
-			must(tb, store.Append(ctx, entries...))
+			must.Do(tb, store.Append(ctx, entries...))
 		}
 	}
 	if parts[1] == 0 {
-		must(tb, partd.Flush(ctx, store))
+		must.Do(tb, partd.Flush(ctx, store))
 	}
 	return func() {
 		if values, err := store.Get(ctx, "key 500"); err != nil || len(values[0]) != 100*(parts[0]+parts[1]) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -17,7 +18,7 @@ func TestSpans(t *testing.T) {
 	for seed := range uint64(10) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		s, err := openHooked("/s", &Options{Compression: Compression(seed % 2)}, hooks{fs: vfstest.NewMem(), tableBytes: 1 << 20, blobBytes: 4 << 10})
-		must(t, err)
+		must.Do(t, err)
 		hotKeys, maxLen := 1+rnd.IntN(40), 20+rnd.IntN(300)
 		for s.tables.active.size < 700<<10 {
 			var entries []partd.Entry
@@ -30,24 +31,20 @@ func TestSpans(t *testing.T) {
 			}
 			entries[0].Value = make([]byte, 5<<10) // in a blob file
 			key := entries[1].Key
-			must(t, s.Append(t.Context(), entries...))
+			must.Do(t, s.Append(t.Context(), entries...))
 			if rnd.IntN(20) == 0 {
 				err = s.Delete(t.Context(), key)
 			} else if rnd.IntN(20) == 0 {
 				err = s.Set(t.Context(), key, []byte("new"))
 			}
-			must(t, err)
+			must.Do(t, err)
 		}
-		f, err := s.sealer.fileFor()
-		must(t, err)
+		f := must.Get(s.sealer.fileFor())(t)
 		s.mu.Lock()
 		seal := func() (b []byte, hot []segment.HotRun) {
-			seg, err := s.sealer.append(f, s.tables.active)
-			must(t, err)
+			seg := must.Get(s.sealer.append(f, s.tables.active))(t)
 			b = make([]byte, seg.End-seg.Start)
-			if _, err := f.f.ReadAt(b, seg.Start); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(f.f.ReadAt(b, seg.Start))(t)
 			return b, seg.Hot
 		}
 		s.sealer.spans = []byte{}
@@ -68,9 +65,9 @@ func TestSpans(t *testing.T) {
 			}
 		}
 		s.mu.Unlock()
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 		mustVerify(t, s)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 

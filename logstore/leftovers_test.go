@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -23,10 +24,10 @@ func TestForeignWriteAheadFile(t *testing.T) {
 	mem, _ := killedStore(t, true)
 	h := crashHooksOn(mem)
 	f, err := mem.OpenFile(walName(crashDir, 1), os.O_RDWR, 0) // the newest file
-	must(t, err)
+	must.Do(t, err)
 	b := append(walHeader{epoch: 2, firstSeq: 9}.encode(&segment.Format{ID: 99, Seed: 77}), bytes.Repeat([]byte{7}, 1000)...)
 	_, err = f.WriteAt(b, 0)
-	must(t, errors.Join(err, f.Close()))
+	must.Do(t, errors.Join(err, f.Close()))
 	for _, opts := range []*Options{{}, {ReadOnly: true}} {
 		var corrupt *partd.CorruptError
 		if s, err := openHooked(crashDir, opts, h); !errors.As(err, &corrupt) || !errors.Is(err, errForeign) {
@@ -81,19 +82,17 @@ func TestFalseRecordLength(t *testing.T) {
 			}
 			dir, copied := t.TempDir(), t.TempDir()
 			s, err := Open(dir, &Options{Memory: MinMemory})
-			must(t, err)
-			must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
+			must.Do(t, err)
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: longValue}))
 			w := s.tables.active.wal
 			rec := (&recordHeader{seq: s.journal.seq, epoch: w.epoch}).put(make([]byte, recordPrefix), &s.format, w.end)
 			binary.LittleEndian.PutUint32(rec[4:], claim)
 			binary.LittleEndian.PutUint32(rec[8:], crc)
 			binary.LittleEndian.PutUint32(rec, s.format.SaltedCRC(walFileNumber, w.end, rec[4:recordHeaderLen]))
-			if _, err := w.f.WriteAt(rec, w.end); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(w.f.WriteAt(rec, w.end))(t)
 			copyDir(t, dir, copied)
-			must(t, os.Truncate(walName(copied, 0), int64(claim)+100<<20))
-			must(t, s.Close())
+			must.Do(t, os.Truncate(walName(copied, 0), int64(claim)+100<<20))
+			must.Do(t, s.Close())
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			s, err = Open(copied, &Options{Memory: MinMemory, ReadOnly: true})
@@ -126,7 +125,7 @@ func crcOfZeros(n int) (crc uint32) {
 func TestForeignDataFileIsIgnored(t *testing.T) {
 	dir := t.TempDir()
 	s := openWith(t, dir, nil, hooks{fs: osFS})
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	files := map[string]string{
 		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
 		"seg-00000077": string((&segment.File{Format: &segment.Format{ID: 99, Seed: 99}, Kind: segment.SegmentFile, Number: 77}).EncodeHeader()),
@@ -137,7 +136,7 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 	}
 	for _, m := range []map[string]string{files, leftovers} {
 		for name, content := range m {
-			must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+			must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
 		}
 	}
 	s = openWith(t, dir, nil, hooks{fs: osFS})
@@ -147,9 +146,9 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 		}
 	}
 	for _, v := range [][]byte{longValue, make([]byte, 1<<20)} {
-		must(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: v}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "a", Value: v}))
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	for name, content := range files {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != content {
 			t.Errorf("the foreign file %s was changed to %d bytes, or removed: %v", name, len(b), err)

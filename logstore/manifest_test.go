@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // FuzzManifest checks that parseManifest does not panic, and accepts only encodings of the right length.
@@ -66,7 +67,7 @@ func TestOtherFormatVersions(t *testing.T) {
 			for _, opts := range []*Options{{}, {ReadOnly: true}} {
 				s, err := openHooked(crashDir, opts, h)
 				if err == nil {
-					must(t, s.Close())
+					must.Do(t, s.Close())
 				}
 				var corrupt *partd.CorruptError
 				want := fmt.Sprintf("format version %d, but this program supports only version %d", version, supported)

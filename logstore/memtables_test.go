@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -20,7 +21,7 @@ func TestLentMemory(t *testing.T) {
 	appendKeys := func(n int) {
 		t.Helper()
 		for i := range n {
-			must(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%100), Value: value}))
+			must.Do(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%100), Value: value}))
 		}
 	}
 	arenas := func() (n, tables int64, lent bool) {
@@ -40,10 +41,10 @@ func TestLentMemory(t *testing.T) {
 	full, _, _ := arenas()
 	const count = 8000
 	appendKeys(count)
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	total, seals := 0, s.journal.counters.seals.Load()
 	for c, err := range s.Scan(t.Context()) {
-		must(t, err)
+		must.Do(t, err)
 		if total == 0 {
 			appendKeys(count)
 			if n := s.journal.counters.seals.Load() - seals; n < 3 {
@@ -59,7 +60,7 @@ func TestLentMemory(t *testing.T) {
 		t.Errorf("the scan returned %d bytes, want %d", total, count*len(value))
 	}
 	appendKeys(count)
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	if n, tables, lent := arenas(); n != full || tables != 2 || lent {
 		t.Errorf("after the scan, %d tables have %d bytes, and lent is %v, want 2 with %d bytes", tables, n, lent, full)
 	}
@@ -122,19 +123,19 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		for _, err := range s.Scan(ctx) {
-			must(t, err)
+			must.Do(t, err)
 			s.mu.Lock()
 			if s.tables.lent != c.lends {
 				t.Errorf("with batches of %d bytes, lent is %v, want %v", c.maxBatch, s.tables.lent, c.lends)
 			}
 			s.mu.Unlock()
 			for range 5 {
-				must(t, s.Append(ctx, batch...))
+				must.Do(t, s.Append(ctx, batch...))
 			}
 			break
 		}
 		cancel()
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -143,7 +144,7 @@ func TestLargeBatchesWhileLent(t *testing.T) {
 func TestTableTakenDuringTakeBack(t *testing.T) {
 	var mu sync.Mutex
 	ts := &memtables{mu: &mu, bytes: 16 << 20, free: make(chan *memtable, 2)}
-	must(t, ts.allocate())
+	must.Do(t, ts.allocate())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -36,8 +37,7 @@ func TestMergeWithReaders(t *testing.T) {
 	h.fs = fs
 	h.minMerge = -1
 	s := openWith(t, "/s", nil, h)
-	r, err := s.Open(t.Context(), "k1")
-	must(t, err)
+	r := must.Get(s.Open(t.Context(), "k1"))(t)
 	for round := range 3 {
 		seen := 0
 		for c, err := range s.Scan(t.Context()) {
@@ -56,7 +56,7 @@ func TestMergeWithReaders(t *testing.T) {
 			want[k] = append(v, "more"...)
 			mustAppend(t, s, k, "more")
 		}
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 		waitMerged(t, s)
 	}
 	b, err := io.ReadAll(r)
@@ -104,7 +104,7 @@ func TestMergeDropped(t *testing.T) {
 		s := openWith(t, "/s", nil, h)
 		<-blocked // the new segment is complete, but not yet committed
 		if end == "drop" {
-			must(t, s.Drop(t.Context()))
+			must.Do(t, s.Drop(t.Context()))
 			clear(want)
 			want["k"] = []byte("v")
 			mustAppend(t, s, "k", "v")
@@ -114,7 +114,7 @@ func TestMergeDropped(t *testing.T) {
 			s.mu.Unlock()
 		}
 		time.AfterFunc(20*time.Millisecond, func() { close(proceed) })
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		wantSegments := 10
 		if end == "drop" {
 			wantSegments = 1
@@ -125,7 +125,7 @@ func TestMergeDropped(t *testing.T) {
 			t.Errorf("after %s: the store has %d segments, want %d", end, s.SegmentCount(), wantSegments)
 		}
 		wantMerged(t, s, want)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		if end == "drop" {
 			return
 		}
@@ -170,7 +170,7 @@ func TestMergeFullDisk(t *testing.T) {
 		if err != nil || len(names) > len(s.catalog.files.files())+1 {
 			t.Errorf("fault in call %d: the reopened store has leftover files: %q, error %v", call, names, err)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		if !fault.Hit() {
 			if call < 5 {
 				t.Errorf("only %d calls were tried, want at least 5", call)
@@ -193,12 +193,12 @@ func TestMergeCutsFile(t *testing.T) {
 		want["big"] = append(want["big"], strings.Repeat("b", 500)...)
 	}
 	for range 6 {
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 		mustAppend(t, s, "small", "small")
 		want["small"] = append(want["small"], "small"...)
 	}
 	first := s.segments.list[0].End
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	h.minMerge = 4
 	killed := mem.KillClone()
 	for i, fs := range []vfs.FS{mem, vfstest.Inject(killed, func(op vfstest.Op, name string) error {
@@ -215,7 +215,7 @@ func TestMergeCutsFile(t *testing.T) {
 			t.Errorf("case %d: the store has %d segments after the merge, want 2", i, s.SegmentCount())
 		}
 		wantMerged(t, s, want)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		info, err := fs.Info("/s/seg-00000001")
 		if err != nil || (info.Size == first) != (i != 1) {
 			t.Errorf("case %d: the file has %d bytes, want %d only if it could be truncated; error %v", i, info.Size, first, err)
@@ -241,7 +241,7 @@ func TestMergeOfDamage(t *testing.T) {
 	if _, err := s.verify(context.Background()); !errors.As(err, &corrupt) {
 		t.Errorf("Verify: error %v, want a CorruptError", err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestMergeChecksLedger checks that a merge fails if the data that it wrote does not match the
@@ -256,5 +256,5 @@ func TestMergeChecksLedger(t *testing.T) {
 	if n := s.SegmentCount(); n != 12 {
 		t.Errorf("the store has %d segments after a merge that lost a piece, want 12", n)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -52,7 +53,7 @@ func testMergeOfUnknownOutcome(t *testing.T, isRenamed bool) {
 	h.fs = mem
 	s = openWith(t, "/s", nil, h)
 	wantMerged(t, s, want)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestMergeWithReaderOfClosedStore checks that a reader that was opened before Close returns the
@@ -67,14 +68,14 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 			mustAppend(t, s, "big", strings.Repeat("b", 500))
 		}
 		for range 6 {
-			must(t, s.Flush(t.Context()))
+			must.Do(t, s.Flush(t.Context()))
 			mustAppend(t, s, "small", "small")
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		s = openWith(t, "/s", &Options{ReadOnly: readOnly}, h)
 		end := s.segments.list[0].End
 		r, err := s.Open(t.Context(), "small")
-		must(t, errors.Join(err, s.Close()))
+		must.Do(t, errors.Join(err, s.Close()))
 		h.minMerge = 4
 		for i := range 2 { // the second Open would also truncate the file
 			s = openWith(t, "/s", nil, h)
@@ -83,14 +84,14 @@ func TestMergeWithReaderOfClosedStore(t *testing.T) {
 			if n := s.SegmentCount(); n != 2 {
 				t.Fatalf("after open %d and a merge, the store has %d segments, want 2", i, n)
 			}
-			must(t, s.Close())
+			must.Do(t, s.Close())
 		}
 		b, err := io.ReadAll(r)
 		if err := errors.Join(err, r.Close()); err != nil || string(b) != strings.Repeat("small", 6) {
 			t.Fatalf("read-only %t: the reader returned %q, %v, want 6 pieces", readOnly, b, err)
 		}
 		s = openWith(t, "/s", nil, h)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		if info, err := mem.Info("/s/seg-00000001"); err != nil || info.Size != end {
 			t.Errorf("after the reader was closed, the file has %d bytes, want %d; error %v", info.Size, end, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -39,7 +40,7 @@ func TestMergePowerLoss(t *testing.T) {
 		return nil
 	})
 	s := openWith(t, "/s", nil, h)
-	must(t, s.Sync(t.Context()))
+	must.Do(t, s.Sync(t.Context()))
 	mu.Lock()
 	armed = true
 	mu.Unlock()
@@ -50,7 +51,7 @@ func TestMergePowerLoss(t *testing.T) {
 		t.Error("the merge made no file system call")
 	}
 	mu.Unlock()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestPowerLossDuringRecovery checks that synced data is not lost if a process is killed with
@@ -61,12 +62,12 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 		h := crashHooksOn(mem)
 		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "synced", "value")
-		must(t, s.Sync(t.Context()))
+		must.Do(t, s.Sync(t.Context()))
 		for i := 0; i < 100 && (i < 5 || frozen && s.tables.frozen == nil); i++ {
 			mustAppend(t, s, "unsynced", "a value that is not synced")
 		}
 		killed := mem.KillClone()
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		rnd := rand.New(rand.NewPCG(3, 4))
 		lossHooks := crashHooks
 		h.fs = vfstest.Inject(killed, func(op vfstest.Op, _ string) error {
@@ -85,6 +86,6 @@ func TestPowerLossDuringRecovery(t *testing.T) {
 			return nil
 		})
 		s = openWith(t, crashDir, nil, h)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }

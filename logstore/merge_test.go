@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -43,7 +44,7 @@ func TestMergeContent(t *testing.T) {
 				h := mergeHooks
 				h.fs, h.mergeBytes = mem, maxBytes
 				s, err := openHooked("/s", &Options{Compression: c}, h)
-				must(t, err)
+				must.Do(t, err)
 				want := map[string][]byte{}
 				rnd := rand.New(rand.NewPCG(seed, 9))
 				for round := range 40 {
@@ -67,11 +68,11 @@ func TestMergeContent(t *testing.T) {
 							want[k] = append(want[k], v...)
 							err = s.Append(t.Context(), partd.Entry{Key: k, Value: v})
 						}
-						must(t, err)
+						must.Do(t, err)
 					}
-					must(t, s.Flush(t.Context()))
+					must.Do(t, s.Flush(t.Context()))
 					if round%20 == 19 {
-						must(t, s.Close())
+						must.Do(t, s.Close())
 						s = openWith(t, "/s", &Options{Compression: c}, h)
 					}
 				}
@@ -80,10 +81,10 @@ func TestMergeContent(t *testing.T) {
 					t.Errorf("the store has %d segments after merging, want at most 10", n)
 				}
 				wantMerged(t, s, want)
-				must(t, s.Close())
+				must.Do(t, s.Close())
 				s = openWith(t, "/s", nil, h)
 				wantMerged(t, s, want)
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			}
 		}
 	}
@@ -117,9 +118,9 @@ func manySessions(t *testing.T, fs vfs.FS, n int) map[string][]byte {
 		for k := range 3 {
 			key, v := fmt.Sprint("k", k), fmt.Appendf(nil, "%d,", i)
 			want[key] = append(want[key], v...)
-			must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: v}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: v}))
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 	return want
 }
@@ -142,11 +143,11 @@ func TestMergeShortSessions(t *testing.T) {
 	h.fs, h.minMerge, h.smallLen = fs, 0, 0
 	for i := range sessions {
 		s := openWith(t, "/s", nil, h)
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Appendf(nil, "%d,", i)}))
 		if n := s.SegmentCount(); n > 2*minMerge {
 			t.Fatalf("the store has %d segments after it was opened %d times, want at most %d", n, i, 2*minMerge)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 	if limit := int64(sessions*3/2 + 20); written > limit {
 		t.Errorf("the store made %d writes to segment files, want at most %d", written, limit)
@@ -164,15 +165,13 @@ func TestMergeForGets(t *testing.T) {
 	for i := range 20_000 {
 		k, v := fmt.Sprint(i%500), fmt.Appendf(nil, "%099d,", i)
 		want[k] = append(want[k], v...)
-		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	before := s.SegmentCount()
 	gets := 0
 	for ; gets < 5000 && s.SegmentCount() >= 4; gets++ {
-		if _, err := s.Get(t.Context(), fmt.Sprint(gets%500)); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Get(t.Context(), fmt.Sprint(gets%500)))(t)
 		waitMerged(t, s)
 	}
 	if before < 20 || s.SegmentCount() >= 4 || gets < 2 {
@@ -190,7 +189,7 @@ func TestNoMergeOfFullSegments(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(1, 2))
 			for i := range 2500 {
 				v := bytes.Repeat(fmt.Append(nil, rnd.Uint64(), rnd.Uint64(), rnd.Uint64(), rnd.Uint64()), 50)
-				must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % keys), Value: v}))
+				must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i % keys), Value: v}))
 			}
 			waitMerged(t, s)
 			if n := s.SegmentCount(); n < minMerge {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -44,13 +45,12 @@ func TestEveryBitAndCut(t *testing.T) {
 		}
 		for cut := int64(0); cut < size; cut += step {
 			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, cut at %d", name, cut), func(m *vfstest.Mem) {
-				f, err := m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0)
-				must(t, err)
-				must(t, errors.Join(f.Truncate(cut), f.Close()))
+				f := must.Get(m.OpenFile(crashDir+"/"+name, syscall.O_RDWR, 0))(t)
+				must.Do(t, errors.Join(f.Truncate(cut), f.Close()))
 			})
 		}
 		checkDamaged(t, mem, want, withoutLast, name+", missing", func(m *vfstest.Mem) {
-			must(t, m.Remove(crashDir+"/"+name))
+			must.Do(t, m.Remove(crashDir+"/"+name))
 		})
 	}
 	if damagedFiles < 4 {
@@ -69,12 +69,12 @@ func fileSize(m *vfstest.Mem, name string) int64 {
 func changeByte(t *testing.T, m *vfstest.Mem, name string, off int64, f func(byte) byte) {
 	t.Helper()
 	file, err := m.OpenFile(name, syscall.O_RDWR, 0)
-	must(t, err)
+	must.Do(t, err)
 	b := make([]byte, 1)
 	_, err = file.ReadAt(b, off)
 	b[0] = f(b[0])
 	_, err2 := file.WriteAt(b, off)
-	must(t, errors.Join(err, err2, file.Close()))
+	must.Do(t, errors.Join(err, err2, file.Close()))
 }
 
 // changeChecked replaces bytes of a segment at an offset in its file, and corrects the checksum of their block,
@@ -83,24 +83,20 @@ func changeChecked(t *testing.T, seg *storedSegment, off int64, data ...byte) (r
 	t.Helper()
 	for start := seg.Start; ; {
 		head := make([]byte, 12)
-		_, err := seg.file.ReadAt(head, start)
-		must(t, err)
+		must.Get(seg.file.ReadAt(head, start))(t)
 		end := start + int64(len(head)) + int64(binary.LittleEndian.Uint32(head[4:])&(1<<24-1))
 		if end <= off {
 			start = end
 			continue
 		}
 		block := make([]byte, end-start)
-		_, err = seg.file.ReadAt(block, start)
-		must(t, err)
+		must.Get(seg.file.ReadAt(block, start))(t)
 		changed := bytes.Clone(block)
 		copy(changed[off-start:], data)
 		binary.LittleEndian.PutUint32(changed, seg.file.SaltedCRC(seg.file.Number, start, changed[4:]))
-		_, err = seg.file.f.WriteAt(changed, start)
-		must(t, err)
+		must.Get(seg.file.f.WriteAt(changed, start))(t)
 		return func() {
-			_, err := seg.file.f.WriteAt(block, start)
-			must(t, err)
+			must.Get(seg.file.f.WriteAt(block, start))(t)
 		}
 	}
 }
@@ -114,20 +110,20 @@ func smallKilledStore(t *testing.T) (mem *vfstest.Mem, want, withoutLast map[str
 	s := openWith(t, crashDir, nil, h)
 	want = map[string][]byte{}
 	add := func(k string, v []byte) {
-		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 		want[k] = append(bytes.Clone(want[k]), v...)
 	}
 	for i := range 4 {
 		add(fmt.Sprint("key", i), []byte(strings.Repeat("v", i*3+1)))
 	}
 	add("large", bytes.Repeat([]byte("0123456789"), 15))
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	add("key1", []byte("more"))
 	add("late", []byte("value"))
 	withoutLast = maps.Clone(want)
 	add("last", []byte("value"))
 	killed := live.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	return killed, want, withoutLast
 }
 
@@ -168,7 +164,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 	h := hooks{fs: vfstest.NewMem(), blobBytes: 1000}
 	s := openWith(t, "/s", nil, h)
 	defer s.Close()
-	must(t, errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 2000)}), s.Flush(t.Context())))
+	must.Do(t, errors.Join(s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 2000)}), s.Flush(t.Context())))
 	files := s.catalog.files.list.Load()
 	without := slices.DeleteFunc(slices.Clone(*files), func(f *dataFile) bool { return f.Kind == segment.BlobFile })
 	s.catalog.files.list.Store(&without)
@@ -205,13 +201,11 @@ func TestSwappedLargeValues(t *testing.T) {
 	}
 	f := s.blobs.file
 	b := make([]byte, 2*stored)
-	_, err := f.ReadAt(b, segment.HeaderLen)
-	must(t, err)
+	must.Get(f.ReadAt(b, segment.HeaderLen))(t)
 	if !bytes.HasPrefix(b, []byte("aaa")) || !bytes.HasPrefix(b[stored:], []byte("bbb")) {
 		t.Fatal("the blob file does not begin with the two values, so the test would prove nothing")
 	}
-	_, err = f.f.WriteAt(slices.Concat(b[stored:], b[:stored]), segment.HeaderLen)
-	must(t, err)
+	must.Get(f.f.WriteAt(slices.Concat(b[stored:], b[:stored]), segment.HeaderLen))(t)
 	if v, err := s.Get(t.Context(), "a"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("Get(a) = %.10q, %v, want a CorruptError", v, err)
 	}
@@ -224,11 +218,11 @@ func TestDamageBeforeSyncedRecord(t *testing.T) {
 	h := crashHooksOn(mem)
 	opts := &Options{Sync: true}
 	s, err := openHooked(crashDir, opts, h)
-	must(t, err)
+	must.Do(t, err)
 	mustAppend(t, s, "a", "1")
 	mustAppend(t, s, "b", "2")
 	damagedWAL, damaged := s.tables.active.wal.path, mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	changeByte(t, damaged, damagedWAL, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
 	h.fs = damaged
 	if s, err = openHooked(crashDir, opts, h); err == nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var makeGolden = flag.Bool("make-golden", false, "rewrite testdata/golden; allowed only until the first release")
@@ -30,13 +31,13 @@ func goldenContent() map[string]string {
 // each compression format, runs of hot keys, resets, a large value, a session, and
 // records that are only in a write-ahead file.
 func makeGoldenStore(t *testing.T, dir string) {
-	must(t, os.RemoveAll(dir))
+	must.Do(t, os.RemoveAll(dir))
 	want := goldenContent()
 	h := hooks{fs: osFS, tableBytes: 128 << 10, walStep: 4096}
 	for i, c := range []Compression{None, S2, Zstd} {
 		s := openWith(t, dir, &Options{Compression: c}, h)
 		add := func(key, value string) {
-			must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 		}
 		add("pieces", []string{"one", "two", "three"}[i])
 		add("hot", want["hot"][:19*300])
@@ -56,29 +57,27 @@ func makeGoldenStore(t *testing.T, dir string) {
 			for _, err := range []error{
 				s.Set(t.Context(), "set", []byte("newer")), s.Set(t.Context(), "set to nothing", nil), s.Delete(t.Context(), "gone"),
 			} {
-				must(t, err)
+				must.Do(t, err)
 			}
-			if _, err := s.NewSession(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			must(t, s.Flush(t.Context()))
+			must.Get(s.NewSession(t.Context()))(t)
+			must.Do(t, s.Flush(t.Context()))
 			add("hot", want["hot"])
 			// A copy at this point looks like the store after a kill.
 			copyDir(t, dir, dir+"-copy")
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
-	must(t, os.RemoveAll(dir))
-	must(t, os.Rename(dir+"-copy", dir))
+	must.Do(t, os.RemoveAll(dir))
+	must.Do(t, os.Rename(dir+"-copy", dir))
 	for _, name := range []string{lockName, spareName} {
-		must(t, os.Remove(filepath.Join(dir, name)))
+		must.Do(t, os.Remove(filepath.Join(dir, name)))
 	}
 }
 
 func copyDir(t *testing.T, source, target string) {
 	t.Helper()
-	must(t, os.RemoveAll(target))
-	must(t, os.CopyFS(target, os.DirFS(source)))
+	must.Do(t, os.RemoveAll(target))
+	must.Do(t, os.CopyFS(target, os.DirFS(source)))
 }
 
 // TestGolden checks that this version reads the golden store.
@@ -91,8 +90,7 @@ func TestGolden(t *testing.T) {
 	want := goldenContent()
 	for _, opts := range []*Options{{ReadOnly: true, Memory: 8 << 20}, {Memory: 8 << 20}, {ReadOnly: true}} {
 		s := openWith(t, dir, opts, hooks{fs: osFS, walStep: 4096})
-		got, err := contents(s)
-		must(t, err)
+		got := must.Get(contents(s))(t)
 		if len(got) != len(want) {
 			t.Errorf("Scan yielded %d keys, want %d", len(got), len(want))
 		}
@@ -106,7 +104,7 @@ func TestGolden(t *testing.T) {
 		if n := uint32(s.journal.sessions.issued); n != 1 { // the upper half is random
 			t.Errorf("the last issued session ends with %d, want 1", n)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -137,36 +135,30 @@ func TestGoldenBytes(t *testing.T) {
 		case 300:
 			op = partd.Operation{Change: partd.ChangeDelete, Keys: []string{"key1", "key2"}}
 		}
-		if _, err := s.Apply(t.Context(), partd.Tag{Session: session, Number: uint64(i + 1), CRC: uint32(i)}, op); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Apply(t.Context(), partd.Tag{Session: session, Number: uint64(i + 1), CRC: uint32(i)}, op))(t)
 		if i%1000 == 999 {
-			must(t, s.Flush(t.Context()))
+			must.Do(t, s.Flush(t.Context()))
 		}
 	}
-	if _, err := s.Pop(t.Context(), "key3", "key5", "nothing"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Pop(t.Context(), "key3", "key5", "nothing"))(t)
 	check("while the store is open", goldenOpen)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	check("after the store is closed", goldenClosed)
 	h.minMerge, h.smallLen = 2, 1<<20
 	s = openWith(t, dir, &Options{Memory: 8 << 20}, h) // starts a merge
-	must(t, s.Close())                                 // waits for the merge
+	must.Do(t, s.Close())                              // waits for the merge
 	check("after segments are merged", goldenMerged)
 }
 
 // fileSums returns the names, sizes and checksums of the store's files, one file per line.
 func fileSums(t *testing.T, dir string) string {
-	entries, err := os.ReadDir(dir)
-	must(t, err)
+	entries := must.Get(os.ReadDir(dir))(t)
 	var list strings.Builder
 	for _, e := range entries {
 		if e.Name() == lockName || e.Name() == spareName {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		must(t, err)
+		b := must.Get(os.ReadFile(filepath.Join(dir, e.Name())))(t)
 		fmt.Fprintf(&list, "%s %d %.8x\n", e.Name(), len(b), sha256.Sum256(b))
 	}
 	return list.String()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -35,7 +36,7 @@ func TestDeleteWithoutEffect(t *testing.T) {
 			before = end
 		}
 	}
-	must(t, s.Delete(ctx, append(missing, "there")...))
+	must.Do(t, s.Delete(ctx, append(missing, "there")...))
 	wantValue(t, s, "there", "")
 	if wrote := s.tables.active.wal.end - before; wrote > 100 {
 		t.Errorf("Delete of one existing key and %d missing keys wrote %d bytes, want at most 100", len(missing), wrote)
@@ -56,8 +57,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 		}
 	}
 	disk := int64(0)
-	files, err := os.ReadDir(dir)
-	must(t, err)
+	files := must.Get(os.ReadDir(dir))(t)
 	for _, f := range files {
 		if info, err := os.Stat(filepath.Join(dir, f.Name())); err == nil {
 			disk += info.Size()
@@ -78,9 +78,7 @@ func TestDeleteRepeatsLookup(t *testing.T) {
 	mustAppend(t, s, "old", "v")
 	op := s.newDeleteOp(t.Context(), []string{"new", "old", "none"})
 	mustAppend(t, s, "new", "v")
-	if _, err := s.change(t.Context(), "delete", partd.Tag{}, op); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.change(t.Context(), "delete", partd.Tag{}, op))(t)
 	for _, k := range []string{"old", "new"} {
 		wantValue(t, s, k, "")
 	}
@@ -101,11 +99,10 @@ func TestDeleteDuringLookup(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := openHooked(crashDir, nil, h)
-	must(t, err)
+	s = must.Get(openHooked(crashDir, nil, h))(t)
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	armed = true
 	if err := s.Delete(t.Context(), "old", "new"); err != nil || armed {
 		t.Fatalf("Delete: error %v; its lookup read no file: %v", err, armed)
@@ -154,15 +151,12 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 		}
 		mustAppend(t, s, keys[0], "v")
 		op := s.newDeleteOp(t.Context(), keys)
-		must(t, s.Append(t.Context(), entries...))
+		must.Do(t, s.Append(t.Context(), entries...))
 		for i := range fill {
 			mustAppend(t, s, "other", fmt.Sprintf("%300d", i))
 		}
-		if _, err := s.change(t.Context(), "delete", partd.Tag{}, op); err != nil {
-			t.Fatal(err)
-		}
-		values, err := s.Get(t.Context(), keys...)
-		must(t, err)
+		must.Get(s.change(t.Context(), "delete", partd.Tag{}, op))(t)
+		values := must.Get(s.Get(t.Context(), keys...))(t)
 		for i, v := range values {
 			if len(v) > 0 {
 				t.Errorf("after filling the table with %d values, %s was not deleted", fill, keys[i])

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -111,9 +112,9 @@ func appendPieces(t *testing.T, s *Store, n int) {
 	t.Helper()
 	for i := range n {
 		piece := []byte(strings.Repeat("x", 100+i%1500))
-		must(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%50), Value: piece}))
+		must.Do(t, s.Append(context.Background(), partd.Entry{Key: fmt.Sprint("k", i%50), Value: piece}))
 	}
-	must(t, s.Flush(context.Background()))
+	must.Do(t, s.Flush(context.Background()))
 }
 
 // TestScarceCache checks that a store writes and evicts its segments at once after the system has
@@ -143,7 +144,7 @@ func TestScarceCache(t *testing.T) {
 	if n, _ := c.pages(s, "evict"); n < (all-old)*9/10 || n > all-old*3/4 {
 		t.Errorf("%d pages of %d were evicted, want those after the first %d", n, all, old)
 	}
-	must(t, s.Drop(t.Context()))
+	must.Do(t, s.Drop(t.Context()))
 	c.evicting = false
 	fill(4)
 	if n, _ := c.pages(s, "write back"); n != 0 {
@@ -171,7 +172,7 @@ func TestScanPrefetches(t *testing.T) {
 	s.scans.memory.Add(2 * s.scans.readBytes)
 	defer s.scans.memory.Add(-2 * s.scans.readBytes)
 	for _, err := range s.Scan(context.Background()) {
-		must(t, err)
+		must.Do(t, err)
 	}
 	if n, all := c.pages(s, "prefetch"); n < all*9/10 { // footers and hot runs are not prefetched
 		t.Errorf("%d of %d pages were prefetched", n, all)
@@ -189,7 +190,7 @@ func TestRecordsFillPages(t *testing.T) {
 	for n := range 200 { // some files have an end record that begins on one page and ends on the next
 		s.sealer.rotate.Store(true) // begin another file
 		e := partd.Entry{Key: "k", Value: make([]byte, pageLen-200+n)}
-		must(t, s.Append(t.Context(), e))
+		must.Do(t, s.Append(t.Context(), e))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // churn runs many short jobs on a store. Each job appends to its own keys and reads them, and a
@@ -137,7 +138,7 @@ func TestChurn(t *testing.T) {
 	if readable, err := c.s.verify(t.Context()); err != nil || readable.Bytes < c.liveBytes {
 		t.Errorf("Verify counts %d bytes, want at least %d; error %v", readable.Bytes, c.liveBytes, err)
 	}
-	must(t, c.s.Close())
+	must.Do(t, c.s.Close())
 	if used := disk(t, c.dir, ""); used > 2*c.liveBytes+c.s.reclaim.slack*2 {
 		t.Errorf("the closed store uses %d bytes of disk for %d live bytes, want about twice as many", used, c.liveBytes)
 	}

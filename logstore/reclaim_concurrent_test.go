@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -26,13 +27,10 @@ func TestReclaimDuringRead(t *testing.T) {
 		for i := range 20_000_000 / size {
 			mustAppend(t, s, fmt.Sprint(i%10), value)
 		}
-		r, err := s.Open(t.Context(), "3")
-		must(t, err)
-		if _, err := io.ReadFull(r, make([]byte, 10)); err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(s.Open(t.Context(), "3"))(t)
+		must.Get(io.ReadFull(r, make([]byte, 10)))(t)
 		for i := range 9 { // delete all keys except 9
-			must(t, s.Delete(t.Context(), fmt.Sprint(i)))
+			must.Do(t, s.Delete(t.Context(), fmt.Sprint(i)))
 		}
 		reclaimNow(t, s, 1<<18)
 		sizeWithReader := disk(t, dir, "blob-")
@@ -40,14 +38,14 @@ func TestReclaimDuringRead(t *testing.T) {
 		if err != nil || string(b) != strings.Repeat(value, 2_000_000/size)[10:] {
 			t.Fatalf("the reader returned %d bytes, %v, want the rest of the value", len(b), err)
 		}
-		must(t, r.Close())
+		must.Do(t, r.Close())
 		settle(t, s)
 		if n := disk(t, dir, "seg-") + disk(t, dir, "blob-"); n > 7<<20 {
 			t.Errorf("values of %d bytes: with an open reader, blob files used %d bytes; after it was closed, all data files use %d, want at most 7 MiB", size, sizeWithReader, n)
 		}
 		wantValue(t, s, "9", strings.Repeat(value, 2_000_000/size))
 		mustVerify(t, s)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -87,7 +85,7 @@ func TestReclaimInterrupted(t *testing.T) {
 			reclaimNow(t, s, 1<<10)
 			armed.Store(false)
 			if !ended.Load() {
-				must(t, s.Close())
+				must.Do(t, s.Close())
 				break
 			}
 			if err := <-done; err != nil {
@@ -100,7 +98,7 @@ func TestReclaimInterrupted(t *testing.T) {
 					t.Fatalf("Append after a drop at call %d: %v", call, err)
 				}
 				waitMerged(t, s)
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			}
 			if n := mem.OpenCount(); n != 0 {
 				t.Fatalf("%[2]s at call %[1]d: %[3]d files are still open", call, end, n)
@@ -135,7 +133,7 @@ func TestReclaimDuringAppend(t *testing.T) {
 	s := opener(t, "/s", &Options{Memory: MinMemory, FileSize: 1 << 20}, h)()
 	for i := range 20 {
 		mustAppend(t, s, fmt.Sprint(i), strings.Repeat("dead", 5000))
-		must(t, s.Delete(t.Context(), fmt.Sprint(i)))
+		must.Do(t, s.Delete(t.Context(), fmt.Sprint(i)))
 	}
 	armed.Store(true)
 	done := make(chan error, 1)
@@ -144,10 +142,10 @@ func TestReclaimDuringAppend(t *testing.T) {
 	<-blocked
 	time.AfterFunc(30*time.Millisecond, func() { close(proceed) })
 	reclaimNow(t, s, 1<<10)
-	must(t, <-done)
+	must.Do(t, <-done)
 	wantValue(t, s, "slow", value)
 	reclaimNow(t, s, 1<<10)
 	wantValue(t, s, "slow", value)
 	mustVerify(t, s)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

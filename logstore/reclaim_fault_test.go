@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -30,23 +31,21 @@ func makeWasteful(t *testing.T, fs vfs.FS, h hooks) map[string][]byte {
 		}
 		mustAppend(t, s, k, string(v))
 		if want[k] = append(want[k], v...); i%3 == 0 && i%9 != 0 {
-			must(t, s.Delete(t.Context(), k))
+			must.Do(t, s.Delete(t.Context(), k))
 			delete(want, k)
 		}
 		if i%50 == 49 {
 			for k := range want {
 				if k != "key0" && k != "key8" {
-					if _, err := s.Pop(t.Context(), k); err != nil {
-						t.Fatal(err)
-					}
+					must.Get(s.Pop(t.Context(), k))(t)
 					delete(want, k)
 				}
 			}
-			must(t, s.Set(t.Context(), "key8", v))
+			must.Do(t, s.Set(t.Context(), "key8", v))
 			want["key8"] = v
 		}
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	return want
 }
 
@@ -65,8 +64,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 
 func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	t.Helper()
-	names, err := s.listStoreFiles()
-	must(t, err)
+	names := must.Get(s.listStoreFiles())(t)
 	for _, name := range names {
 		if info, err := fs.Info("/s/" + name); err == nil && !strings.HasPrefix(name, "wal-") {
 			n += info.Disk
@@ -130,7 +128,7 @@ func TestReclaimFault(t *testing.T) {
 				reclaimNow(t, s, slack)
 				after := dataBytesOf(t, mem, s)
 				check()
-				must(t, s.Close())
+				must.Do(t, s.Close())
 				if n := mem.OpenCount(); n != 0 {
 					t.Fatalf("%s: %d files are still open", desc, n)
 				}
@@ -139,7 +137,7 @@ func TestReclaimFault(t *testing.T) {
 				if reopened := dataBytesOf(t, mem, s); reopened > before*2/3 || after > reopened+8<<10 && !removeFailed.Load() {
 					t.Fatalf("%s: the data files had %d bytes before reclaiming, %d after it, and %d after reopening, want at most two thirds after reopening, and about as few before", desc, before, after, reopened)
 				}
-				must(t, s.Close())
+				must.Do(t, s.Close())
 				if !fault.Hit() {
 					t.Logf("fault %v (persists %t): %d calls, %d bytes before reclaiming, %d after", errno, persists, call, before, after)
 					break
@@ -186,8 +184,8 @@ func TestReclaimLittleRoom(t *testing.T) {
 			live += size
 		}
 	}
-	must(t, s.Delete(t.Context(), "dead0", "dead1", "dead2", "dead3", "dead4", "large0", "large1", "large2", "large3", "large4"))
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Delete(t.Context(), "dead0", "dead1", "dead2", "dead3", "dead4", "large0", "large1", "large2", "large3", "large4"))
+	must.Do(t, s.Flush(t.Context()))
 	const room = 4 << 20
 	d.peak.Store(0)
 	before := d.used()
@@ -199,5 +197,5 @@ func TestReclaimLittleRoom(t *testing.T) {
 		t.Errorf("with %d live bytes and %d free bytes: disk usage %d before, %d at its peak, %d after; want a peak within the free space, and less waste after", live, room, before, d.peak.Load(), after)
 	}
 	mustVerify(t, s)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -25,9 +26,9 @@ func TestReclaimAfterSets(t *testing.T) {
 			for i := range 20 << 10 {
 				mustAppend(t, s, fmt.Sprint(i%256), strings.Repeat("v", 1000))
 			}
-			must(t, s.Flush(t.Context()))
+			must.Do(t, s.Flush(t.Context()))
 			for i := range 20_000 {
-				must(t, s.Set(t.Context(), fmt.Sprint("key ", i%keys), fmt.Append(nil, i)))
+				must.Do(t, s.Set(t.Context(), fmt.Sprint("key ", i%keys), fmt.Append(nil, i)))
 			}
 			settle(t, s)
 			s.mu.Lock()
@@ -41,7 +42,7 @@ func TestReclaimAfterSets(t *testing.T) {
 			}
 			s.mu.Unlock()
 			for i := range 256 {
-				must(t, s.Delete(t.Context(), fmt.Sprint(i)))
+				must.Do(t, s.Delete(t.Context(), fmt.Sprint(i)))
 			}
 			settle(t, s)
 			if keys > 1 { // simulate that time has passed
@@ -56,7 +57,7 @@ func TestReclaimAfterSets(t *testing.T) {
 				}
 			}
 			settle(t, s)
-			must(t, s.Close())
+			must.Do(t, s.Close())
 		})
 	}
 }
@@ -98,7 +99,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	}
 	for i := range 20 {
 		if i%4 < 3 { // keep the last value of each file
-			must(t, s.Delete(t.Context(), fmt.Sprint(i)))
+			must.Do(t, s.Delete(t.Context(), fmt.Sprint(i)))
 		}
 	}
 	reclaimNow(t, s, 1<<10)
@@ -110,7 +111,7 @@ func TestReclaimWithoutHoles(t *testing.T) {
 	if first == 0 || copies > first {
 		t.Errorf("blob files were copied %d times at first and %d times later, want at least once and then never", first, copies-first)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestReclaimAfterFullDisk deletes keys while a full disk prevents flushing. Their space must be freed later.
@@ -129,10 +130,10 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	for i := range 100 {
 		mustAppend(t, s, fmt.Sprint(i%10), strings.Repeat("v", 500))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	full.Store(true)
 	for i := range 10 {
-		must(t, s.Delete(t.Context(), fmt.Sprint(i)))
+		must.Do(t, s.Delete(t.Context(), fmt.Sprint(i)))
 	}
 	reclaimNow(t, s, 1<<10)
 	full.Store(false)
@@ -144,7 +145,7 @@ func TestReclaimAfterFullDisk(t *testing.T) {
 	if n := dataBytesOf(t, mem, s); n > 8<<10 {
 		t.Errorf("data files still use %d bytes, want at most 8 KiB", n)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestMeasureAfterDrop checks that a measurement without segments fails and keeps the expected share of dead bytes.

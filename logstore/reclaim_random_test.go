@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -89,7 +90,7 @@ func TestReclaimDuringFailures(t *testing.T) {
 		disk.FS = mem
 		s = reopen()
 		wantMerged(t, s, all)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		if n := mem.OpenCount(); n != 0 {
 			t.Errorf("seed %d: %d files are still open", seed, n)
 		}

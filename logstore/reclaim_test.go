@@ -15,6 +15,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // reclaimHooks make a store reclaim space almost constantly.
@@ -130,7 +131,7 @@ func TestReclaimContent(t *testing.T) {
 			end()
 		}
 		waitMerged(t, s)
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 		all, removed := s.ledgers()
 		if err := changes.Diff(all); err != nil {
 			t.Errorf("seed %d: the ledgers of live and removed data do not add up to all changes: %v", seed, err)
@@ -139,10 +140,10 @@ func TestReclaimContent(t *testing.T) {
 			t.Errorf("seed %d: of all data %+v, only %+v was removed, want at least half", seed, changes, removed)
 		}
 		wantMerged(t, s, want)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		s = reopen()
 		wantMerged(t, s, want)
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -154,7 +155,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 	if errors.Is(err, os.ErrNotExist) || err == nil && r == nil {
 		return func() {}
 	}
-	must(t, err)
+	must.Do(t, err)
 	return func() {
 		t.Helper()
 		b, err := io.ReadAll(r)
@@ -167,8 +168,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 // disk returns the disk space of a directory's files whose names have the given prefix.
 func disk(t *testing.T, dir, prefix string) (n int64) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, prefix+"*"))
-	must(t, err)
+	names := must.Get(filepath.Glob(filepath.Join(dir, prefix+"*")))(t)
 	for _, name := range names {
 		if info, err := (vfs.OS{}).Info(name); err == nil { // another goroutine may have removed the file
 			n += info.Disk
@@ -197,7 +197,7 @@ func TestReclaimAll(t *testing.T) {
 						batch = append(batch, partd.Entry{Key: fmt.Sprint(i), Value: []byte(value)})
 						n += len(value)
 					}
-					must(t, s.Append(t.Context(), batch...))
+					must.Do(t, s.Append(t.Context(), batch...))
 				}
 				before := disk(t, dir, "")
 				for i := range 256 {
@@ -210,7 +210,7 @@ func TestReclaimAll(t *testing.T) {
 					case "pop":
 						_, err = s.Pop(t.Context(), k)
 					}
-					must(t, err)
+					must.Do(t, err)
 				}
 				settle(t, s)
 				after := disk(t, dir, "seg-") + disk(t, dir, "blob-")
@@ -219,10 +219,10 @@ func TestReclaimAll(t *testing.T) {
 					t.Errorf("the store used %d bytes, and after the removals still %d, want at most 4 MiB", before, after)
 				}
 				mustAppend(t, s, "after", "v")
-				must(t, s.Flush(t.Context()))
+				must.Do(t, s.Flush(t.Context()))
 				wantValue(t, s, "after", "v")
 				mustVerify(t, s)
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			})
 		}
 	}

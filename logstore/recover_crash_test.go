@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -334,11 +335,9 @@ func TestCrashes(t *testing.T) {
 // same crashes. A merge may overlap with the end of an operation in one run and not in the next, so it tries often.
 func TestCrashesAreReproducible(t *testing.T) {
 	for kind := range numCrashKinds {
-		first, err := runLives(t, kind, 2)
-		must(t, err)
+		first := must.Get(runLives(t, kind, 2))(t)
 		for attempts := 1; ; attempts++ {
-			r, err := runLives(t, kind, 2)
-			must(t, err)
+			r := must.Get(runLives(t, kind, 2))(t)
 			if r.calls == first.calls && maps.Equal(r.crashedAt, first.crashedAt) {
 				break
 			}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -26,7 +27,7 @@ func eachCall(t *testing.T, mem *vfstest.Mem, opts *Options, do func(s *Store), 
 	})
 	s := openWith(t, crashDir, opts, h)
 	do(s)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestPowerLossAfterKill kills a store with the option Sync before each sync of a directory or, if PARTD_KILLS is set,
@@ -47,7 +48,7 @@ func TestPowerLossAfterKill(t *testing.T) {
 		step.want(after)
 		var killed []*vfstest.Mem
 		mem := start.KillClone()
-		eachCall(t, mem, opts, func(s *Store) { must(t, step.do(t.Context(), s)) }, func(op vfstest.Op) {
+		eachCall(t, mem, opts, func(s *Store) { must.Do(t, step.do(t.Context(), s)) }, func(op vfstest.Op) {
 			if op == vfstest.OpSyncDir || killsEverywhere {
 				killed = append(killed, mem.KillClone())
 			}

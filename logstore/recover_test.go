@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -32,7 +33,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 		if frozen && errors.Is(err, syscall.ENOSPC) {
 			break
 		}
-		must(t, err)
+		must.Do(t, err)
 		want[key] = longValue
 	}
 	if inUse := s.tables.frozen != nil; inUse != frozen {
@@ -40,7 +41,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	}
 	killed := mem.KillClone()
 	full.Store(false)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	return killed, want
 }
 
@@ -61,7 +62,7 @@ func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 		t.Errorf("the store has wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestRecoveryFailsRepeatedly checks that no data is lost if recovery fails repeatedly on a full disk.
@@ -83,7 +84,7 @@ func TestRecoveryFailsRepeatedly(t *testing.T) {
 				if got, err := contents(s); err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 					t.Fatalf("open %d: the store has wrong contents: %d keys, want %d; error %v", i, len(got), len(want), err)
 				}
-				must(t, s.Close())
+				must.Do(t, s.Close())
 			}
 			wantContent(t, mem, want)
 		})
@@ -114,7 +115,7 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 					t.Fatalf("frozen=%v, recovery killed at call %d: opening the store: %v", frozen, n, err)
 				}
 				opened := killed == nil
-				must(t, s.Close())
+				must.Do(t, s.Close())
 				if opened {
 					break
 				}
@@ -133,15 +134,15 @@ func TestSyncCoversKilledProcess(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, nil, h)
-	must(t, s.Sync(t.Context()))
-	must(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
+	must.Do(t, s.Sync(t.Context()))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
 	killed := mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	h.fs = killed
 	s = openWith(t, crashDir, nil, h)
-	must(t, s.Sync(t.Context()))
+	must.Do(t, s.Sync(t.Context()))
 	crashed := killed.Crash(nil)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	wantContent(t, crashed, map[string][]byte{"b": largeValue})
 }
 
@@ -161,15 +162,15 @@ func TestUnacknowledgedLargeValue(t *testing.T) {
 	opts := &Options{Sync: true}
 	s := openWith(t, crashDir, opts, h)
 	for _, e := range []partd.Entry{{Key: "a", Value: largeValue}, {Key: "b", Value: largeValue}} {
-		must(t, s.Append(t.Context(), e))
+		must.Do(t, s.Append(t.Context(), e))
 		armed.Store(true)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	h.fs = killed
 	s = openWith(t, crashDir, opts, h)
-	must(t, s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}))
 	crashed := killed.Crash(nil)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	wantContent(t, crashed, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
 }
 
@@ -181,7 +182,7 @@ func TestTornFileIsErased(t *testing.T) {
 	h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "a", "1")
-	must(t, s.Sync(t.Context()))
+	must.Do(t, s.Sync(t.Context()))
 	full.Store(true)
 	if err := s.Flush(t.Context()); !errors.Is(err, syscall.ENOSPC) { // begins the next write-ahead file
 		t.Fatalf("Flush on a full disk: error %v, want ENOSPC", err)
@@ -191,12 +192,12 @@ func TestTornFileIsErased(t *testing.T) {
 	newest := s.tables.active.wal.path
 	torn := mem.KillClone()
 	full.Store(false)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	changeByte(t, torn, newest, walHeaderLen+recordHeaderLen, func(b byte) byte { return ^b })
 	h.fs = torn
 	s = openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "d", "4") // as long as the torn record
 	killed := torn.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	wantContent(t, killed, map[string][]byte{"a": []byte("1"), "d": []byte("4")})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -30,7 +31,7 @@ func TestScanStops(t *testing.T) {
 				if n++; n > stop {
 					break
 				}
-				must(t, err)
+				must.Do(t, err)
 			}
 			func() {
 				defer func() { _ = recover() }()
@@ -61,7 +62,7 @@ func TestScanStops(t *testing.T) {
 		if used := s.scans.memory.Load(); used != 0 {
 			t.Errorf("%d bytes of scan memory were not freed", used)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -86,8 +87,7 @@ func TestScanReadFails(t *testing.T) {
 			return nil
 		})
 		s, _ := rangesStore(t, h)
-		all, err := collectParts(s.Scan(t.Context()))
-		must(t, err)
+		all := must.Get(collectParts(s.Scan(t.Context())))(t)
 		failures := 0
 		for read := 0; ; read++ {
 			mu.Lock()
@@ -116,7 +116,7 @@ func TestScanReadFails(t *testing.T) {
 		mu.Lock()
 		remaining = -1
 		mu.Unlock()
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 
@@ -194,8 +194,7 @@ func TestDamageInParts(t *testing.T) {
 				}
 			}
 			b := make([]byte, 1)
-			_, err := seg.file.ReadAt(b, seg.Start+off)
-			must(t, err)
+			must.Get(seg.file.ReadAt(b, seg.Start+off))(t)
 			changeByte(t, mem, seg.file.Path, seg.Start+off, func(b byte) byte { return b ^ 4 })
 			restore := changeChecked(t, seg, seg.Start+off, b...)
 			for p := range parts {

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -58,7 +59,7 @@ func TestScanHeavyHash(t *testing.T) {
 			entries = append(entries, partd.Entry{Key: key, Value: v})
 			want[key] = append(want[key], v...)
 		}
-		must(t, s.Append(t.Context(), entries...))
+		must.Do(t, s.Append(t.Context(), entries...))
 	}
 	check := func() {
 		t.Helper()
@@ -80,12 +81,12 @@ func TestScanHeavyHash(t *testing.T) {
 	for i := range 60 {
 		add(fmt.Sprint("other", i), 200, 1)
 		if i%10 == 0 {
-			must(t, s.Flush(t.Context()))
+			must.Do(t, s.Flush(t.Context()))
 		}
 	}
 	add("x tiny", 1, 300)
 	add("x hot", 200, 1)
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	add("x hot", 290, 20)
 	check()
 	if len(s.segments.list[len(s.segments.list)-1].Hot) != 1 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -49,7 +50,7 @@ func readAll(t *testing.T, s *Store, keys int, bytes int64) {
 	var gotKeys int
 	var gotBytes int64
 	for c, err := range s.Scan(context.Background()) {
-		must(t, err)
+		must.Do(t, err)
 		gotBytes += int64(len(c.Data))
 		if c.Last {
 			gotKeys++
@@ -68,7 +69,7 @@ func TestScanMemoryOfLongKeys(t *testing.T) {
 	const keys, limit = 2500, 48 << 20
 	longKey := strings.Repeat("k", 50_000)
 	for i := range keys {
-		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}))
+		must.Do(t, s.Append(ctx, partd.Entry{Key: fmt.Sprintf("%08d", i) + longKey, Value: []byte("v")}))
 	}
 	if n := heapPeak(func() { readAll(t, s, keys, keys) }); n > limit {
 		t.Errorf("Scan used %d MiB, want at most %d", n>>20, limit>>20)
@@ -94,12 +95,12 @@ func TestScanMemoryOfUnevenRanges(t *testing.T) {
 	const keys, segments, limit = 5000, 600, 12 << 20
 	value := make([]byte, 40<<10)
 	for i := range keys {
-		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}))
+		must.Do(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: value[:1000]}))
 	}
-	must(t, s.Flush(ctx))
+	must.Do(t, s.Flush(ctx))
 	for range segments {
-		must(t, s.Append(ctx, partd.Entry{Key: "one", Value: value}))
-		must(t, s.Flush(ctx))
+		must.Do(t, s.Append(ctx, partd.Entry{Key: "one", Value: value}))
+		must.Do(t, s.Flush(ctx))
 	}
 	if s.segments.list[1].Bits >= s.segments.list[0].Bits || len(s.segments.list[1].Hot) > 0 {
 		t.Fatalf("the first segment has %d bits and the second %d, with %d hot keys, want fewer bits and no hot keys", s.segments.list[0].Bits, s.segments.list[1].Bits, len(s.segments.list[1].Hot))
@@ -129,7 +130,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 			defer s.Close()
 			large := make([]byte, 5<<10)
 			for i := range 16 {
-				must(t, errors.Join(s.Append(ctx, partd.Entry{Key: fmt.Sprint("large", i), Value: large}), s.Flush(ctx)))
+				must.Do(t, errors.Join(s.Append(ctx, partd.Entry{Key: fmt.Sprint("large", i), Value: large}), s.Flush(ctx)))
 			}
 			entries := make([]partd.Entry, perSegment)
 			for i := range segments {
@@ -137,7 +138,7 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 					n := (i*perSegment + j) % keys
 					entries[j] = partd.Entry{Key: string([]byte{byte(n >> 16), byte(n >> 8), byte(n)}), Value: []byte("v")}
 				}
-				must(t, errors.Join(s.Append(ctx, entries...), s.Flush(ctx)))
+				must.Do(t, errors.Join(s.Append(ctx, entries...), s.Flush(ctx)))
 			}
 			for _, seg := range s.segments.list {
 				if seg.Bits > 0 {
@@ -171,7 +172,7 @@ func TestMuchMoreThanMemory(t *testing.T) {
 		if i%211 == 0 {
 			v = bytes.Repeat([]byte{byte(i)}, 700)
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 		want[k] = append(want[k], v...)
 	}
 	got, err := contents(s)
@@ -193,5 +194,5 @@ func TestMuchMoreThanMemory(t *testing.T) {
 	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
 		t.Fatalf("Keys yielded %d keys, and Stat() = %+v, %v, want %d keys and a size on disk", n, st, err, len(want))
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

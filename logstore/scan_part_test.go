@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -77,7 +78,7 @@ func TestPartsEqualScan(t *testing.T) {
 			h.hash = func(randomKey string) uint64 { return uint64(randomKey[3])<<59 | uint64(len(randomKey))<<54 }
 		}
 		s, err := openHooked("/s", nil, h)
-		must(t, err)
+		must.Do(t, err)
 		defer func() {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -85,7 +86,7 @@ func TestPartsEqualScan(t *testing.T) {
 		}()
 		model := map[string][]byte{}
 		reopen := func(h hooks) {
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			s = openWith(t, "/s", nil, h)
 		}
 		randomKey := rapid.Custom(func(t *rapid.T) string {
@@ -113,7 +114,7 @@ func TestPartsEqualScan(t *testing.T) {
 					model[k] = append(model[k], v...)
 				}
 			}
-			must(t, err)
+			must.Do(t, err)
 		}
 		first, err := collectParts(s.Scan(t.Context()))
 		if err != nil || !maps.EqualFunc(first.values, model, bytes.Equal) {
@@ -165,8 +166,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 	}
 	joined := scanned{values: map[string][]byte{}}
 	for _, p := range chosen {
-		got, err := collectParts(s.ScanPart(t.Context(), p, parts))
-		must(t, err)
+		got := must.Get(collectParts(s.ScanPart(t.Context(), p, parts)))(t)
 		joined.keys = append(joined.keys, got.keys...)
 		maps.Copy(joined.values, got.values)
 	}
@@ -178,8 +178,7 @@ func checkParts(t *rapid.T, s *Store, fullScan scanned, parts int) {
 // rangesStore returns a store with keys in many ranges, one hot key, and large values.
 func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	t.Helper()
-	s, err := openHooked("/s", nil, h)
-	must(t, err)
+	s = must.Get(openHooked("/s", nil, h))(t)
 	want = map[string][]byte{}
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for i := range 600 {
@@ -191,10 +190,10 @@ func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 		if i%50 == 0 {
 			v = bytes.Repeat(v, 1+h.blobBytes/len(v))
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 		want[k] = append(want[k], v...)
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	return s, want
 }
 
@@ -207,8 +206,7 @@ func TestPartLedgers(t *testing.T) {
 	for _, parts := range []int{1, 2, 3, 7, 64} {
 		var sum segment.Ledger
 		for p := range parts {
-			v, err := s.scanView(t.Context())
-			must(t, err)
+			v := must.Get(s.scanView(t.Context()))(t)
 			sc := s.scans.run(t.Context(), v, scanRequest{hashes: partHashes(p, parts), parts: parts})
 			for part := range sc.partitions {
 				for b := range part.batches {
@@ -219,9 +217,9 @@ func TestPartLedgers(t *testing.T) {
 					t.Fatal(part.err)
 				}
 			}
-			must(t, sc.verify())
+			must.Do(t, sc.verify())
 			sum.Add(sc.ledger())
-			must(t, sc.close())
+			must.Do(t, sc.close())
 		}
 		var storeLedger segment.Ledger
 		for _, seg := range s.segments.list {
@@ -262,5 +260,5 @@ func TestConcurrentParts(t *testing.T) {
 	if used := s.scans.memory.Load(); used != 0 {
 		t.Errorf("%d bytes of scan memory were not freed", used)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

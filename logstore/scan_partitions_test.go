@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -78,16 +79,11 @@ func TestLargeValuesAreSpread(t *testing.T) {
 	for i := range 100 {
 		key := fmt.Sprint("key", i)
 		want[key] = bytes.Repeat([]byte(key), 40_000)
-		if err := s.Append(t.Context(), partd.Entry{Key: key, Value: want[key]}, partd.Entry{Key: key, Value: []byte("end")}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: want[key]}, partd.Entry{Key: key, Value: []byte("end")}))
 		want[key] = append(want[key], "end"...)
 	}
 	for _, keysOnly := range []bool{false, true} {
-		v, err := s.scanView(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := must.Get(s.scanView(t.Context()))(t)
 		sc := s.scans.run(t.Context(), v, scanRequest{hashes: allHashes, parts: 1, keysOnly: keysOnly})
 		partitions, keys := 0, 0
 		for p := range sc.partitions {
@@ -101,17 +97,12 @@ func TestLargeValuesAreSpread(t *testing.T) {
 				t.Fatal(p.err)
 			}
 		}
-		if err := errors.Join(sc.verify(), sc.close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(sc.verify(), sc.close()))
 		if keysOnly && (partitions != 1 || keys != len(want)) || !keysOnly && (partitions < 8 || partitions > 64) {
 			t.Errorf("with keysOnly=%t, a scan of 20 MB had %d partitions and %d items", keysOnly, partitions, keys)
 		}
 	}
-	got, err := collectParts(s.Scan(t.Context()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := must.Get(collectParts(s.Scan(t.Context())))(t)
 	for key, value := range want {
 		if !bytes.Equal(got.values[key], value) {
 			t.Errorf("Scan() yielded %d bytes for %s, want %d equal bytes", len(got.values[key]), key, len(value))

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -40,8 +41,7 @@ func TestCanceledScanStopsReading(t *testing.T) {
 			})
 			s := openWith(t, "/s", nil, h)
 			defer s.Close()
-			err := errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context()))
-			must(t, err)
+			must.Do(t, errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context())))
 			scan := func() (n int64, err error) {
 				var ctx context.Context
 				ctx, cancel = context.WithCancel(t.Context())

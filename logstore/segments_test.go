@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestFootersWithinMemory checks that the index of many segments stays within its limit, for many keys and hot keys.
@@ -29,7 +30,7 @@ func TestFootersWithinMemory(t *testing.T) {
 				for i := range entries {
 					entries[i] = partd.Entry{Key: fmt.Sprint((n + i) % keys), Value: value}
 				}
-				must(t, s.Append(ctx, entries...))
+				must.Do(t, s.Append(ctx, entries...))
 			}
 			check := func(s *Store) {
 				t.Helper()
@@ -46,12 +47,12 @@ func TestFootersWithinMemory(t *testing.T) {
 				readAll(t, s, keys, int64(n)*int64(size))
 				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))
 			}
-			must(t, s.Flush(ctx))
+			must.Do(t, s.Flush(ctx))
 			check(s)
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			s = openWith(t, dir, opts, h)
 			check(s)
-			must(t, s.Close())
+			must.Do(t, s.Close())
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -62,7 +63,7 @@ func TestRetryWaitsForSync(t *testing.T) {
 		t.Errorf("retried operation: %+v, want not applied and no error", a)
 	}
 	wantValue(t, s, "a", "v")
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // racingOp is an append that calls race after its tag was checked for the first time.
@@ -101,7 +102,7 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 	h := crashHooksOn(mem)
 	opts := &Options{MaxSessions: 5}
 	s, err := openHooked(crashDir, opts, h)
-	must(t, err)
+	must.Do(t, err)
 	mustAppend(t, s, "a", "v")
 	var session uint64
 	first, maxSize := s.tables.active.wal.epoch, int64(0)
@@ -121,16 +122,15 @@ func TestSessionRecordsAreBounded(t *testing.T) {
 		t.Errorf("the store began %d new write-ahead files, want 4 to 20", n)
 	}
 	h.fs = mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	for _, fs := range []vfs.FS{h.fs, mem} {
 		h.fs = fs
-		k, err := openHooked(crashDir, opts, h)
-		must(t, err)
+		k := must.Get(openHooked(crashDir, opts, h))(t)
 		wantValue(t, k, "a", "v")
 		if applied, err := k.Apply(t.Context(), partd.Tag{Session: session, Number: 1}, partd.Operation{Change: partd.ChangeAppend}); err != nil || applied {
 			t.Fatalf("retry after reopening = %v, %v, want false", applied, err)
 		}
-		must(t, k.Close())
+		must.Do(t, k.Close())
 	}
 }
 
@@ -161,7 +161,7 @@ func TestSessions(t *testing.T) {
 	mustAppend(t, s, "k", "after")
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	wantValue(t, s, "k", "after")
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	s = mustOpen(t, dir, &Options{MaxSessions: 2})
 	try(s, partd.Tag{Session: a, Number: 4, CRC: 5}, partd.Operation{Change: partd.ChangeDrop}, false, nil)
 	b, err := s.NewSession(ctx)
@@ -176,13 +176,11 @@ func TestSessions(t *testing.T) {
 	try(s, partd.Tag{Session: b + 1, Number: 1, CRC: 5}, piece, true, nil)
 	try(s, partd.Tag{Session: a, Number: 5, CRC: 5}, piece, true, nil)
 	// Next, the least recently used session must be forgotten, even after reopening.
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	s = mustOpen(t, dir, &Options{MaxSessions: 2})
-	if _, err := s.NewSession(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.NewSession(ctx))(t)
 	try(s, partd.Tag{Session: b + 1, Number: 2, CRC: 5}, piece, false, partd.ErrSessionExpired)
 	try(s, partd.Tag{Session: a, Number: 6, CRC: 5}, piece, true, nil)
-	must(t, s.EndSession(ctx, a))
+	must.Do(t, s.EndSession(ctx, a))
 	try(s, partd.Tag{Session: a, Number: 7, CRC: 5}, piece, false, partd.ErrSessionExpired)
 }

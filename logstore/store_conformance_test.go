@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/partdtest"
 )
@@ -57,8 +58,7 @@ func TestKeepsPromises(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dirs := map[partd.Partd]string{}
 			openIn := func(t *testing.T, dir string) partd.Partd {
-				s, err := openHooked(dir, &c.opts, c.h)
-				must(t, err)
+				s := must.Get(openHooked(dir, &c.opts, c.h))(t)
 				dirs[s] = dir
 				return s
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -81,7 +82,7 @@ func checkPowerLossAfterFault(t *testing.T, mem *vfstest.Mem, opts *Options, fau
 	}
 	if fault.Hit() && errors.Is(err, partd.ErrUnknownOutcome) && !maps.EqualFunc(before, after, bytes.Equal) {
 		got, e := seen.read(mem.KillClone(), opts)
-		must(t, e)
+		must.Do(t, e)
 		// The store cannot know whether a failed rename took effect, so it may report an unknown
 		// outcome even if the rename had no effect.
 		if !maps.EqualFunc(got, after, bytes.Equal) && !strings.HasPrefix(desc, "rename ") {
@@ -118,7 +119,7 @@ func TestFullDiskOutcomesAreKnown(t *testing.T) {
 	h := crashHooksOn(mem)
 	s := openWith(t, crashDir, nil, h)
 	mustAppend(t, s, "k", "v")
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	failed := map[string]bool{}
 	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		switch {
@@ -156,10 +157,10 @@ func TestUnreadableBlob(t *testing.T) {
 			mem := vfstest.NewMem()
 			h := crashHooksOn(mem)
 			s, err := openHooked(crashDir, &Options{Sync: true}, h)
-			must(t, err)
+			must.Do(t, err)
 			mustAppend(t, s, "a", string(largeValue))
 			killed := mem.KillClone()
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
 				return op == kind && strings.Contains(name, "blob-")
 			}}
@@ -178,7 +179,7 @@ func TestUnreadableBlob(t *testing.T) {
 			h.fs = killed
 			s = openWith(t, crashDir, nil, h)
 			wantValue(t, s, "a", string(largeValue))
-			must(t, s.Close())
+			must.Do(t, s.Close())
 			if !fault.Hit() {
 				break
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -132,12 +133,12 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	want := map[string][]byte{}
 	for i := range 20 {
 		for k, v := range map[string][]byte{"a": longValue, "b": largeValue, fmt.Sprint(i): []byte("v")} {
-			must(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
 			want[k] = append(want[k], v...)
 		}
 	}
 	killed := mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%d files are still open after Close", n)
 	}

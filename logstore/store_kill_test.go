@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -137,7 +138,7 @@ func checkKilled(t *testing.T, dir string, acked int64, kill int) {
 		t.Fatalf("kill %d: opening the store: %v", kill, err)
 	}
 	defer func() {
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}()
 	got, err := contents(s)
 	if err != nil {

@@ -14,23 +14,16 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 var osFS = vfs.OS{}
 
-func must(t rapid.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // openWith opens a store that the caller must close.
 func openWith(t rapid.TB, dir string, opts *Options, h hooks) *Store {
 	t.Helper()
-	s, err := openHooked(dir, opts, h)
-	must(t, err)
+	s := must.Get(openHooked(dir, opts, h))(t)
 	return s
 }
 
@@ -48,20 +41,18 @@ func mustOpen(t *testing.T, dir string, opts *Options) *Store {
 
 func newSession(t testing.TB, s *Store) uint64 {
 	t.Helper()
-	session, err := s.NewSession(t.Context())
-	must(t, err)
+	session := must.Get(s.NewSession(t.Context()))(t)
 	return session
 }
 
 func mustAppend(t *testing.T, s *Store, key, value string) {
 	t.Helper()
-	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 }
 
 func mustVerify(t *testing.T, s *Store) {
 	t.Helper()
-	_, err := s.verify(t.Context())
-	must(t, err)
+	must.Get(s.verify(t.Context()))(t)
 }
 
 func wantValue(t *testing.T, s *Store, key, want string) {
@@ -97,15 +88,14 @@ func TestLock(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
-	host, err := os.Hostname()
-	must(t, err)
+	host := must.Get(os.Hostname())(t)
 	for _, o := range []*Options{nil, {ReadOnly: true}} {
 		_, err := Open(dir, o)
 		if !errors.Is(err, partd.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d on %s (logstore.test, since ", os.Getpid(), host)) {
 			t.Fatalf("second Open: error %v, want ErrInUse with this process", err)
 		}
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	r1 := mustOpen(t, dir, &Options{ReadOnly: true})
 	r2 := mustOpen(t, dir, &Options{ReadOnly: true})
 	wantValue(t, r1, "a", "1")
@@ -126,10 +116,9 @@ func TestLock(t *testing.T) {
 // must notice the deletion before it changes files that the other process may have changed.
 func TestLockFileRemoved(t *testing.T) {
 	dir := t.TempDir()
-	s, err := Open(dir, nil)
-	must(t, err)
+	s := must.Get(Open(dir, nil))(t)
 	mustAppend(t, s, "a", "1")
-	must(t, os.Remove(filepath.Join(dir, lockName)))
+	must.Do(t, os.Remove(filepath.Join(dir, lockName)))
 	if err := s.Flush(t.Context()); !errors.Is(err, errLockLost) {
 		t.Fatalf("Flush without the lock file: error %v, want errLockLost", err)
 	}
@@ -148,15 +137,15 @@ func TestForeignFiles(t *testing.T) {
 	dir := t.TempDir()
 	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
 	for _, n := range names {
-		must(t, os.WriteFile(filepath.Join(dir, n), []byte(n), 0o666))
+		must.Do(t, os.WriteFile(filepath.Join(dir, n), []byte(n), 0o666))
 	}
 	s := mustOpen(t, dir, nil)
 	mustAppend(t, s, "a", "1")
 	for _, err := range []error{s.Flush(t.Context()), s.Drop(t.Context()), s.Close()} {
-		must(t, err)
+		must.Do(t, err)
 	}
 	s = mustOpen(t, dir, nil)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	for _, n := range names {
 		if b, err := os.ReadFile(filepath.Join(dir, n)); err != nil || string(b) != n {
 			t.Errorf("foreign file %s contains %q (error %v), want its name as before", n, b, err)
@@ -176,12 +165,12 @@ func TestOpenWithoutStore(t *testing.T) {
 		t.Errorf("Open for reading left %v in the directory (error %v), want nothing, not even a lock file", entries, err)
 	}
 	file := filepath.Join(dir, "file")
-	must(t, os.WriteFile(file, nil, 0o666))
+	must.Do(t, os.WriteFile(file, nil, 0o666))
 	if _, err := Open(file, nil); err == nil {
 		t.Error("Open accepted a file as a store")
 	}
 	link := filepath.Join(dir, "link")
-	must(t, os.Symlink(t.TempDir(), link))
+	must.Do(t, os.Symlink(t.TempDir(), link))
 	if _, err := Open(link, nil); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 		t.Errorf("Open of a symbolic link: error %v, want an error about the link", err)
 	}
@@ -195,7 +184,7 @@ func TestChangeOfDirectory(t *testing.T) {
 	s := mustOpen(t, "a/b", nil)
 	t.Chdir(t.TempDir())
 	mustAppend(t, s, "k", "v")
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	wantValue(t, s, "k", "v")
 	if entries, err := os.ReadDir("."); err != nil || len(entries) > 0 {
 		t.Fatalf("the new working directory contains %v (error %v), want nothing", entries, err)
@@ -204,22 +193,20 @@ func TestChangeOfDirectory(t *testing.T) {
 
 func TestMetrics(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	s, err := Open(dir, &Options{Memory: MinMemory})
-	must(t, err)
+	s := must.Get(Open(dir, &Options{Memory: MinMemory}))(t)
 	metrics := func() Metrics {
 		t.Helper()
-		f, err := s.Metrics()
-		must(t, err)
+		f := must.Get(s.Metrics())(t)
 		return f
 	}
 	if f := metrics(); f.Seals+f.Stalls+f.SealFailures+f.UnsealedBytes+f.DeadBytes != 0 || f.Segments != 0 || f.Refusal != nil {
 		t.Errorf("metrics of a new store: %+v, want zero", f)
 	}
-	must(t, s.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
+	must.Do(t, s.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
 	if f := metrics(); f.UnsealedBytes < 1000 || f.UnsealedBytes > 1100 || f.UnsealedBytes != s.UnsealedBytes() || f.Seals != 0 {
 		t.Errorf("metrics after an append of 1000 bytes: %+v, want 1000 to 1100 unsealed bytes and no seals", f)
 	}
-	must(t, s.Flush(ctx))
+	must.Do(t, s.Flush(ctx))
 	if f := metrics(); f.UnsealedBytes != 0 || f.Seals != 1 || f.Segments != 1 || f.DiskBytes < 1000 || f.MemoryUsed <= 0 {
 		t.Errorf("metrics after a flush: %+v, want one segment", f)
 	}
@@ -241,7 +228,7 @@ func TestMetrics(t *testing.T) {
 	if f := metrics(); f.Stalls == 0 || f.StallTime <= 0 || f.Seals < 5 {
 		t.Errorf("metrics after appends of 16 MB with 4 MiB of memory: %+v, want stalls and seals", f)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	if _, err := s.Metrics(); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("Metrics of a closed store: error %v, want ErrClosed", err)
 	}
@@ -264,8 +251,7 @@ func TestZeroValues(t *testing.T) {
 			return errorOf(Open(t.TempDir(), &Options{Compression: 200}))
 		},
 	})
-	s, err := OpenTemp("", nil)
-	must(t, err)
+	s := must.Get(OpenTemp("", nil))(t)
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

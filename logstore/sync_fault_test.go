@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -197,9 +198,9 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		go func() { synced <- s.Sync(t.Context()) }()
 		time.Sleep(50 * time.Millisecond) // wait until Sync syncs the existing files
 		close(proceed)
-		must(t, <-synced)
+		must.Do(t, <-synced)
 		wantValue(t, afterPowerLoss(t, mem, nil), "a", "v")
 		close(written)
-		must(t, errors.Join(<-appended, s.Close()))
+		must.Do(t, errors.Join(<-appended, s.Close()))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -17,16 +18,16 @@ func TestKilledInFirstSync(t *testing.T) {
 		s := openWith(t, crashDir, &Options{Memory: MinMemory}, h)
 		mustAppend(t, s, "key", "value")
 		s.durable.Store(true) // as at the start of the first Sync
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 		killed := mem.KillClone()
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		h.fs = killed
 		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
-		must(t, s.Sync(t.Context()))
+		must.Do(t, s.Sync(t.Context()))
 		h.fs = killed.Crash(rand.New(rand.NewPCG(seed, 1)))
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
 		wantValue(t, s, "key", "value")
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -17,19 +18,16 @@ func TestLedger(t *testing.T) {
 	for k, v := range map[string]string{"key1": "value one", "key2": "value two", "key3": "value 333"} {
 		mustAppend(t, s, k, v)
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	ledger, err := s.verify(t.Context())
 	if err != nil || ledger.Pieces != 3 || ledger.Bytes != 27 {
 		t.Fatalf("Verify() = %+v, %v, want 3 pieces and 27 bytes", ledger, err)
 	}
-	if _, err := contents(s); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(contents(s))(t)
 	// Swap two values, and correct the checksums, so that only the ledger can detect the change.
 	seg := s.segments.list[0]
 	b := make([]byte, seg.StoredLen())
-	_, err = seg.file.ReadAt(b, seg.Start)
-	must(t, err)
+	must.Get(seg.file.ReadAt(b, seg.Start))(t)
 	firstOffset, secondOffset := bytes.Index(b, []byte("value one")), bytes.Index(b, []byte("value two"))
 	for off, v := range map[int]string{firstOffset: "value two", secondOffset: "value one"} {
 		changeChecked(t, seg, seg.Start+int64(off), []byte(v)...)
@@ -41,7 +39,7 @@ func TestLedger(t *testing.T) {
 	if _, err := s.verify(t.Context()); !errors.As(err, &corrupt) || corrupt.Path != "/s/seg-00000001" {
 		t.Fatalf("Verify of swapped values: error %v, want a CorruptError for the segment file", err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestScanComparesLedgers checks that a Scan compares the data with the ledger (counts and sums of hashes).
@@ -68,7 +66,5 @@ func TestScanComparesLedgers(t *testing.T) {
 		}
 		s.segments.list[0].ledger = right
 	}
-	if _, err := collectParts(s.Scan(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(collectParts(s.Scan(t.Context())))(t)
 }

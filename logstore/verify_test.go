@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -58,7 +59,7 @@ func TestVerifyHotRuns(t *testing.T) {
 				wantCorrupt(t, err, test.open)
 				return
 			}
-			must(t, err)
+			must.Do(t, err)
 			defer s.Close()
 			ledger, err := s.verify(t.Context())
 			if test.verify != "" {
@@ -78,9 +79,9 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	s := openWith(t, dir, &Options{Memory: MinMemory}, hooks{fs: osFS})
 	for range pieces {
 		value := make([]byte, pieceLen)
-		must(t, s.Append(t.Context(), partd.Entry{Key: "hot", Value: value}, partd.Entry{Key: "too", Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "hot", Value: value}, partd.Entry{Key: "too", Value: value}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	g := *s.segments.list[0]
 	if len(s.segments.list) != 1 || len(g.Hot) != 2 {
 		t.Fatalf("the store has %d segments, and the first has %d hot keys, want 1 and 2", len(s.segments.list), len(g.Hot))
@@ -89,13 +90,12 @@ func rewriteFooter(t *testing.T, dir string, pieces, pieceLen int, change func(s
 	g.Hot = slices.Clone(g.Hot)
 	change(&g)
 	footer := g.EncodeFooter(&g.file.File, g.ledger.Append(nil), off)
-	must(t, s.Close())
-	f, err := os.OpenFile(g.file.Path, os.O_WRONLY, 0)
-	must(t, err)
+	must.Do(t, s.Close())
+	f := must.Get(os.OpenFile(g.file.Path, os.O_WRONLY, 0))(t)
 	if _, err := f.WriteAt(footer, off); err != nil {
 		t.Error(err)
 	}
-	must(t, f.Close())
+	must.Do(t, f.Close())
 }
 
 func wantCorrupt(t *testing.T, err error, text string) {
@@ -120,7 +120,7 @@ func TestMaxHotPerPart(t *testing.T) {
 		keys++
 		mustAppend(t, s, key, strings.Repeat("v", 5000+100*keys))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	hot := s.segments.list[0].Hot
 	if len(hot) != maxHotPerPart {
 		t.Errorf("%d of %d hot keys have runs, want %d", len(hot), keys, maxHotPerPart)

@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -57,7 +58,7 @@ func TestFailedRecordIsErased(t *testing.T) {
 		t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
 	}
 	killed := mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	wantContent(t, killed, map[string][]byte{"a": []byte("1")})
 }
 
@@ -79,7 +80,7 @@ func TestOperationLostAfterSeal(t *testing.T) {
 	s := openWith(t, crashDir, nil, h)
 	session := newSession(t, s)
 	mustAppend(t, s, "a", "1")
-	must(t, s.Sync(ctx))
+	must.Do(t, s.Sync(ctx))
 	armed.Store(true)
 	flushed := make(chan error, 1)
 	go func() { flushed <- s.Flush(ctx) }()
@@ -90,15 +91,15 @@ func TestOperationLostAfterSeal(t *testing.T) {
 		t.Fatalf("Apply = %v, %v, want true", applied, err)
 	}
 	close(proceed)
-	must(t, <-flushed)
+	must.Do(t, <-flushed)
 	h.fs = mem.Crash(nil)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	s = openWith(t, crashDir, nil, h)
 	wantValue(t, s, "b", "")
 	if applied, err := s.Apply(ctx, tag, op); err != nil || !applied {
 		t.Errorf("retry of an operation that a power failure has lost = %v, %v, want true", applied, err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestMissingSegmentIsDamage removes a segment file from the manifest. Open must report the damage.
@@ -106,12 +107,12 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 	mem := vfstest.NewMem()
 	h := crashHooksOn(mem)
 	s, err := openHooked(crashDir, nil, h)
-	must(t, err)
+	must.Do(t, err)
 	mustAppend(t, s, "a", "1")
-	must(t, s.Flush(t.Context()))
-	must(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
+	must.Do(t, s.Flush(t.Context()))
+	must.Do(t, s.catalog.edit(func(m *manifest) { m.files = nil }))
 	h.fs = mem.KillClone()
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	if s, err = openHooked(crashDir, nil, h); !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("open without a segment: error %v, want a CorruptError", err)
 	}
@@ -135,17 +136,16 @@ func TestErasedRecordStaysErased(t *testing.T) {
 	for seed := range uint64(50) {
 		wantContent(t, mem.Crash(rand.New(rand.NewPCG(seed, 1))), map[string][]byte{"a": []byte("1")})
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestRemovedFileIsDetected checks that Open rejects a store without one of its files, and names the file.
 func TestRemovedFileIsDetected(t *testing.T) {
 	for _, frozen := range []bool{false, true} {
 		start, want := killedStore(t, frozen)
-		d, err := start.ReadDir(crashDir)
-		must(t, err)
+		d := must.Get(start.ReadDir(crashDir))(t)
 		names, _ := d.Next(100)
-		must(t, d.Close())
+		must.Do(t, d.Close())
 		removed := 0
 		for _, n := range names {
 			name := n.Name()
@@ -153,7 +153,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 				continue
 			}
 			mem := start.KillClone()
-			must(t, mem.Remove(crashDir+"/"+name))
+			must.Do(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
 				h := crashHooksOn(mem)
 				s, err := openHooked(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
@@ -195,10 +195,10 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 				newest, last = walName(crashDir, i), w.epoch
 			}
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		f, err := mem.OpenFile(newest, 2, 0)
-		must(t, err)
-		must(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
+		must.Do(t, err)
+		must.Do(t, errors.Join(f.Truncate(0), f.Truncate(size), f.Close()))
 		s, err = openHooked(crashDir, nil, h)
 		if size == 0 {
 			var corrupt *partd.CorruptError
@@ -210,7 +210,7 @@ func TestNewestFileWithoutHeader(t *testing.T) {
 		if err != nil {
 			t.Fatalf("open with a newest file of %d zeros: %v", size, err)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestSetOnceIsBounded(t *testing.T) {
@@ -32,7 +33,7 @@ func TestSetOnceIsBounded(t *testing.T) {
 func TestClosingWithOldSegments(t *testing.T) {
 	for _, inline := range []int64{-1, 1 << 20} {
 		s := open(t, new(Memory), Options{hooks: hooks{maxInline: inline, segmentAge: sweepAge}})
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 		err := s.Close()
 		if old := errors.Is(err, errTooOld); old != (inline < 0) || !old && err != nil {
 			t.Errorf("maxInline %d: Close() error = %v; want %v only without inline data", inline, err, errTooOld)
@@ -50,7 +51,7 @@ func TestClosingWithOldSegments(t *testing.T) {
 func TestOneOldSegment(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1, hooks: hooks{maxInline: -1}})
 	for len(s.buffer.pending) == 0 {
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 50<<10)}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, 50<<10)}))
 	}
 	s.buffer.pending[0].createdAt = time.Now().Add(-sweepAge/2 - time.Minute)
 	if err := s.Flush(t.Context()); !errors.Is(err, errTooOld) {
@@ -62,18 +63,14 @@ func TestOneOldSegment(t *testing.T) {
 func TestLongSetOnce(t *testing.T) {
 	s := open(t, new(Memory), Options{})
 	long := bytes.Repeat([]byte("v"), 3*segment.MaxInline)
-	err := errors.Join(s.Set(t.Context(), "set", long), s.SetOnce(t.Context(), "new", long),
-		s.Set(t.Context(), "kept", []byte("short")), s.SetOnce(t.Context(), "kept", long))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(s.Set(t.Context(), "set", long), s.SetOnce(t.Context(), "new", long),
+		s.Set(t.Context(), "kept", []byte("short")), s.SetOnce(t.Context(), "kept", long)))
 	for key, want := range map[string][]byte{"set": long, "new": long, "kept": []byte("short")} {
 		v, err := s.Get(t.Context(), key)
 		if err != nil || !bytes.Equal(v[0], want) {
 			t.Errorf("Get(%s) returned %d bytes (error %v), want %d", key, len(v[0]), err, len(want))
 		}
-		r, err := s.Open(t.Context(), key)
-		must(t, err)
+		r := must.Get(s.Open(t.Context(), key))(t)
 		b, err := io.ReadAll(r)
 		if err = errors.Join(err, r.Close()); err != nil || !bytes.Equal(b, want) {
 			t.Errorf("Open(%s) returned %d bytes (error %v), want %d", key, len(b), err, len(want))
@@ -123,7 +120,7 @@ func TestCloseDuringAppends(t *testing.T) {
 		}
 	}()
 	<-started
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	n := <-appendCount
 	if v, err := readValue(t, mem, "k"); err != nil || len(v) != n*len(piece) {
 		t.Errorf("the value has %d bytes (error %v) after %d appends, want %d", len(v), err, n, n*len(piece))

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // faultyBucket is a bucket that gives wrong answers.
@@ -219,9 +220,9 @@ func TestBucketIgnoresIfNoneMatch(t *testing.T) {
 func fill(t testing.TB, s *Store, n int) {
 	t.Helper()
 	for i := range n {
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("value")}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 }
 
 func countKeys(ctx context.Context, s *Store) (n int, err error) {
@@ -234,17 +235,9 @@ func countKeys(ctx context.Context, s *Store) (n int, err error) {
 	return n, nil
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func mustCountKeys(t *testing.T, s *Store) int {
 	t.Helper()
-	n, err := countKeys(t.Context(), s)
-	must(t, err)
+	n := must.Get(countKeys(t.Context(), s))(t)
 	return n
 }
 

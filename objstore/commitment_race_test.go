@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // racingBucket returns a bucket that first checks whether an object exists and then creates it. So several
@@ -172,7 +173,7 @@ func TestReadingBackFails(t *testing.T) {
 		}
 		return data, nil
 	}
-	must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
 	if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBucketOutage checks that appends that were acknowledged during an outage are committed after the outage, and that
@@ -61,11 +62,11 @@ func TestUnknownOutcomes(t *testing.T) {
 			}
 			return errServer
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
 		if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}))
 		b.create = nil
 		values, err := s.Get(t.Context(), "k")
 		if err != nil || !strings.HasSuffix(string(values[0]), "12") || len(values[0])%2 != 0 {
@@ -102,7 +103,7 @@ func TestRefusedButCreated(t *testing.T) {
 				}
 				return fmt.Errorf("403: %w", ErrRefused)
 			}
-			must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}))
 			if err := s.Flush(t.Context()); (err != nil) == created || err != nil && (!errors.Is(err, ErrRefused) || errors.Is(err, partd.ErrUnknownOutcome)) {
 				t.Errorf("%s, created %v: Flush() error = %v, want ErrRefused only if the record was not created", prefix, created, err)
 			}

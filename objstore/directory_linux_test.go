@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -18,10 +19,7 @@ func TestDirectoryIsDurable(t *testing.T) {
 		procs.SkipUntraced(t, string(out))
 		t.Fatalf("%v: %s", err, out)
 	}
-	calls, err := os.ReadFile(log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	calls := must.Get(os.ReadFile(log))(t)
 	for _, suffix := range []string{"/a/b/seg/" + tempPrefix, "/a/b/seg>", "/a/b>", "/a>", ">"} {
 		if !strings.Contains(string(calls), "<"+dir+suffix) {
 			t.Errorf("no fsync of %s%s; the calls were:\n%s", dir, suffix, calls)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestDamagedObjects(t *testing.T) {
@@ -20,7 +21,7 @@ func TestDamagedObjects(t *testing.T) {
 		for range 3 {
 			fill(t, s, 50)
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		for name, o := range mem.objects {
 			for _, c := range []struct {
 				desc   string
@@ -124,7 +125,7 @@ func TestRecordsOutOfOrder(t *testing.T) {
 		s := open(t, b, Options{})
 		appendAndFlush(t, s, "k", "1;")
 		r := record{number: 1, op: opDrop, writer: s.writer, seq: s.committer.lastSeq + step}
-		must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
+		must.Do(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
 		if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("after record +%d, the value is %q (error %v), want a CorruptError", step, v, err)
 		}
@@ -165,10 +166,9 @@ func TestLedgersAreCompared(t *testing.T) {
 	for _, o := range optionVariants(hooks{maxInline: -1}) {
 		s := open(t, new(Memory), o)
 		fill(t, s, 10)
-		v, err := s.flushAndRefresh(t.Context())
-		must(t, err)
+		v := must.Get(s.flushAndRefresh(t.Context()))(t)
 		g := v.segments[0]
-		must(t, s.checkSegment(t.Context(), g))
+		must.Do(t, s.checkSegment(t.Context(), g))
 		g.ledger.Pieces++
 		if err := s.checkSegment(t.Context(), g); !errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("with one more entry in the ledger: checkSegment() error = %v, want a CorruptError", err)
@@ -184,7 +184,7 @@ func TestLedgersAreCompared(t *testing.T) {
 func TestHighestLogNumber(t *testing.T) {
 	b := new(Memory)
 	appendAndFlush(t, open(t, b, Options{}), "k", "1;")
-	must(t, b.Create(t.Context(), logName(math.MaxUint64), nil))
+	must.Do(t, b.Create(t.Context(), logName(math.MaxUint64), nil))
 	if v, err := readValue(t, b, "k"); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("reading returned %q, error %v; want a CorruptError", v, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestPlanMatchesRequests checks that jobs make the planned numbers of requests, with a tolerance of a tenth, or of one
@@ -26,8 +27,7 @@ func TestPlanMatchesRequests(t *testing.T) {
 	} {
 		o := Options{Memory: MinMemory, Disk: c.disk, DiskDir: t.TempDir()}
 		j := Job{Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry, Options: o}
-		p, err := j.Plan()
-		must(t, err)
+		p := must.Get(j.Plan())(t)
 		counter := NewCounter(new(Memory))
 		keys := runJob(t, j, func() partd.Partd { return open(t, counter, o) })
 		if want := int(j.Bytes / c.entry / int64(c.writers)); keys != want {
@@ -67,8 +67,7 @@ func TestPlanRefuses(t *testing.T) {
 func TestCostOfLargeJob(t *testing.T) {
 	dollars := func(bytes, memory int64) float64 {
 		j := Job{Writers: 1000, Readers: 1000, Bytes: bytes, EntryBytes: 100, Options: Options{Memory: memory, SegmentSize: memory, Disk: 100e9}}
-		p, err := j.Plan()
-		must(t, err)
+		p := must.Get(j.Plan())(t)
 		return p.RequestDollars
 	}
 	for memory, limit := range map[int64]float64{4 << 30: 15, 1 << 30: 30} {
@@ -86,9 +85,9 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	for range j.Writers {
 		s := open()
 		for i := range j.Bytes / j.EntryBytes / int64(j.Writers) {
-			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", i), Value: value}))
 		}
-		must(t, errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)))
+		must.Do(t, errors.Join(partd.Flush(t.Context(), s), partd.Close(t.Context(), s)))
 	}
 	for i := range j.Readers {
 		s := open()
@@ -100,7 +99,7 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 				keys++
 			}
 		}
-		must(t, partd.Close(t.Context(), s))
+		must.Do(t, partd.Close(t.Context(), s))
 	}
 	return keys
 }

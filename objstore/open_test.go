@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
@@ -76,7 +77,7 @@ func TestDataLargerThanMemory(t *testing.T) {
 						errs = append(errs, store.Append(t.Context(), partd.Entry{Key: key, Value: value}, partd.Entry{Key: "hot", Value: value}))
 					}
 				}
-				must(t, errors.Join(errs...))
+				must.Do(t, errors.Join(errs...))
 			}
 			requireEqual(t, d, s)
 		})
@@ -90,8 +91,8 @@ func TestTwoInstances(t *testing.T) {
 	first, second := open(t, b, Options{}), open(t, b, Options{})
 	for i := range 5 {
 		for _, s := range []*Store{first, second} {
-			must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
-			must(t, s.Flush(t.Context()))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
+			must.Do(t, s.Flush(t.Context()))
 		}
 	}
 	if v, err := second.Get(t.Context(), "k"); err != nil || string(v[0]) != "0011223344" {
@@ -112,7 +113,7 @@ func TestTwoInstances(t *testing.T) {
 	if err != nil || err2 != nil || len(v[0]) != 1 || string(v[0]) != string(w[0]) {
 		t.Errorf("the two stores return %q (error %v) and %q (error %v), want the same byte from both", v, err, w, err2)
 	}
-	must(t, first.Drop(t.Context()))
+	must.Do(t, first.Drop(t.Context()))
 	if n := mustCountKeys(t, second); n != 0 {
 		t.Errorf("the other store has %d keys after Drop, want 0", n)
 	}
@@ -129,9 +130,9 @@ func TestRequestCounts(t *testing.T) {
 	}
 	value := make([]byte, 100)
 	for i := range 50_000 { // 6 segments of 1 MiB
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	afterFlush := c.Requests()
 	if afterFlush != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
 		t.Errorf("after the flush, the total requests are %v", afterFlush)
@@ -155,10 +156,10 @@ func TestDropWhileReading(t *testing.T) {
 	s := open(t, b, Options{hooks: hooks{maxInline: -1}})
 	fill(t, s, 100)
 	v, err := s.flushAndRefresh(t.Context())
-	must(t, err)
-	must(t, s.Drop(t.Context()))
+	must.Do(t, err)
+	must.Do(t, s.Drop(t.Context()))
 	for _, g := range v.segments {
-		must(t, b.Delete(t.Context(), g.object))
+		must.Do(t, b.Delete(t.Context(), g.object))
 	}
 	sc := &scanner{view: v}
 	err = sc.loadAll(t.Context(), 0, len(v.segments), partOf(0, 1), v.segments[0].StoredLen()).err
@@ -171,9 +172,9 @@ func appendAll(t *testing.T, s *Store, n, length int) {
 	t.Helper()
 	value := make([]byte, length)
 	for i := range n {
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 }
 
 // subBucket is the part of a bucket below a prefix.
@@ -246,7 +247,7 @@ func TestRequestsOfOpeningAndFlushing(t *testing.T) {
 	wantRequests("first flush", Requests{Put: 1, Get: 1, List: 1})
 	appendAndFlush(t, first, "k", "2")
 	wantRequests("next flush", Requests{Put: 1, Get: 1})
-	must(t, first.Flush(t.Context()))
+	must.Do(t, first.Flush(t.Context()))
 	wantRequests("empty flush", Requests{})
 	second := open(t, c, Options{})
 	wantRequests("second Open", Requests{Put: 13, Get: 1, Delete: 3})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -139,7 +140,7 @@ func TestRegroupOnBadDisks(t *testing.T) {
 			}
 			s := open(t, b, Options{Disk: 1 << 30, DiskDir: dir, hooks: hooks{fs: c.fs}})
 			if name == "missing directory" {
-				must(t, os.Remove(dir))
+				must.Do(t, os.Remove(dir))
 			}
 			_, err := countKeys(t.Context(), s)
 			if !errors.Is(err, c.err) || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "disk=0") {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -69,7 +70,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 				key := fmt.Sprint("key ", random.IntN(keys))
 				value := large[random.IntN(9):][:random.IntN(3000)]
 				change := func(f func(store partd.Partd) error) {
-					must(t, errors.Join(f(s), f(d)))
+					must.Do(t, errors.Join(f(s), f(d)))
 				}
 				switch n := random.IntN(40); {
 				case n == 0:
@@ -90,7 +91,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 					change(func(store partd.Partd) error { return store.Append(t.Context(), entries...) })
 				}
 				if i%20 == 19 {
-					must(t, s.Flush(t.Context()))
+					must.Do(t, s.Flush(t.Context()))
 				}
 			}
 			want := map[string]string{}
@@ -164,9 +165,9 @@ func filledBucket(t testing.TB) *Memory {
 		s := open(t, b, Options{Memory: 512 << 20, SegmentSize: 64 << 20})
 		value := make([]byte, 1000)
 		for n := range filledKeys / 3 {
-			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", n, i), Value: value}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint("key ", n, i), Value: value}))
 		}
-		must(t, s.Close())
+		must.Do(t, s.Close())
 	}
 	return b
 }
@@ -180,9 +181,7 @@ func TestRegroupRequestsOnce(t *testing.T) {
 		s := open(t, r, Options{Disk: 1 << 30})
 		for part := range parts {
 			clear(r.ranges)
-			if _, err := readPart(t.Context(), s, part, parts); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(readPart(t.Context(), s, part, parts))(t)
 			if len(r.ranges) != 3 {
 				t.Fatalf("read %d segments, want 3", len(r.ranges))
 			}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -34,8 +35,7 @@ func TestPeakMemory(t *testing.T) {
 		}
 		return
 	}
-	d, err := OpenDirectory(dir)
-	must(t, err)
+	d := must.Get(OpenDirectory(dir))(t)
 	o := Options{Memory: memory}
 	if os.Getenv("PARTD_PEAK_DISK") != "" {
 		o.Disk, o.hooks.alwaysRegroup = 1<<30, true
@@ -48,7 +48,7 @@ func TestPeakMemory(t *testing.T) {
 		for i := range entries {
 			entries[i] = partd.Entry{Key: fmt.Sprint("key ", random.IntN(keys)), Value: value}
 		}
-		must(t, s.Append(t.Context(), entries...))
+		must.Do(t, s.Append(t.Context(), entries...))
 	}
 	n := mustCountKeys(t, s)
 	if n < keys*9/10 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // slowBucket is a bucket whose responses fail after their context ends, and, as with a real service,
@@ -64,9 +65,9 @@ func TestSlowReaders(t *testing.T) {
 		for i := range want {
 			want[i] = byte(rand.Uint32())
 		}
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: want}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: want}))
 		r, err := s.Open(t.Context(), "k")
-		must(t, err)
+		must.Do(t, err)
 		got, buf := []byte{}, make([]byte, 200<<10)
 		for err == nil {
 			var n int
@@ -86,7 +87,7 @@ func TestSlowReaders(t *testing.T) {
 // TestCanceledReaders checks that a reader whose context ends does not wait for another reader of the log.
 func TestCanceledReaders(t *testing.T) {
 	b := &slowBucket{Bucket: new(Memory)}
-	must(t, open(t, b, Options{}).Close())
+	must.Do(t, open(t, b, Options{}).Close())
 	s := open(t, b, Options{ReadOnly: true})
 	b.hangingPrefixes = make(chan string)
 	ctx, stop := context.WithCancel(t.Context())

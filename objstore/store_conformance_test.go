@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/partdtest"
 )
 
@@ -27,8 +28,7 @@ func open(t testing.TB, b Bucket, o Options) *Store {
 	if o.Memory == 0 {
 		o.Memory = MinMemory
 	}
-	s, err := Open(t.Context(), b, &o)
-	must(t, err)
+	s := must.Get(Open(t.Context(), b, &o))(t)
 	return s
 }
 
@@ -58,7 +58,7 @@ func TestKeepsPromises(t *testing.T) {
 			opts := &partdtest.Options{
 				Require: abilities, InternalNames: []string{"STORE", logName(0), "seg/00/x"},
 				Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
-					must(t, s.(*Store).Close())
+					must.Do(t, s.(*Store).Close())
 					return openTracked(t, buckets[s])
 				},
 			}
@@ -66,8 +66,7 @@ func TestKeepsPromises(t *testing.T) {
 				if !c.disk {
 					return openTracked(t, new(Memory))
 				}
-				d, err := OpenDirectory(t.TempDir())
-				must(t, err)
+				d := must.Get(OpenDirectory(t.TempDir()))(t)
 				return openTracked(t, d)
 			}
 			if c.disk {

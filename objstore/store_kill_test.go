@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -64,10 +65,7 @@ func writeUntilKilled(args []string) error {
 // other writers may commit. All pieces that they reported as acknowledged must exist once, and in order.
 func TestKilledWriters(t *testing.T) {
 	dir := t.TempDir()
-	b, err := OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(OpenDirectory(dir))(t)
 	const workers, processes = 5, 4
 	var mu sync.Mutex
 	acknowledged := map[string]int{} // number of pieces by writer
@@ -102,10 +100,7 @@ func TestKilledWriters(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	all, err := readValue(t, b, "all")
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := must.Get(readValue(t, b, "all"))(t)
 	counts := map[string]int{}
 	for piece := range strings.SplitSeq(strings.TrimSuffix(all, ";"), ";") {
 		writer, i, _ := strings.Cut(piece, ".")

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // writeVersion is set by packaging/versions only.
@@ -17,30 +18,19 @@ var writeVersion = flag.String("write-version", "", "write a store into this dir
 // --write-version, it writes the store instead.
 func TestReleasedVersions(t *testing.T) {
 	use := func(dir string, want string) {
-		bucket, err := OpenDirectory(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := Open(t.Context(), bucket, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bucket := must.Get(OpenDirectory(dir))(t)
+		s := must.Get(Open(t.Context(), bucket, nil))(t)
 		values, err := s.Get(t.Context(), "k", "deleted", "grouped")
 		if err != nil || string(values[0]) != want || len(values[1]) != 0 || string(values[2]) != want[:min(len(want), len("piece"))] {
 			t.Errorf("%s: Get returned %q, %v, want %q, nothing and the beginning of %q", dir, values, err, want, want)
 		}
 		err = s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("piece")}, partd.Entry{Key: "deleted", Value: []byte("piece")})
-		if err := errors.Join(err, partd.Delete(t.Context(), s, "deleted"), s.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, partd.Delete(t.Context(), s, "deleted"), s.Close()))
 	}
 	if *writeVersion != "" {
 		dir := filepath.Join(*writeVersion, "objstore")
 		use(dir, "")
-		bucket, err := OpenDirectory(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		bucket := must.Get(OpenDirectory(dir))(t)
 		appendAndFlush(t, contendedStore(t, bucket, Options{}, nil), "grouped", "piece")
 		return
 	}
@@ -50,9 +40,7 @@ func TestReleasedVersions(t *testing.T) {
 	}
 	for _, version := range versions {
 		dir := t.TempDir()
-		if err := os.CopyFS(dir, os.DirFS(version)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.CopyFS(dir, os.DirFS(version)))
 		use(dir, "piece")
 		use(dir, "piecepiece")
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSweep checks that Sweep deletes the objects that dead writers and drops left behind once they
@@ -27,9 +28,9 @@ func TestSweep(t *testing.T) {
 	fill(t, s, 10)
 	dead := open(t, b, Options{SegmentSize: 144 << 10, hooks: noInline})
 	for range 4 { // segments that are never committed
-		must(t, dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}))
+		must.Do(t, dead.Append(t.Context(), partd.Entry{Key: "dead", Value: make([]byte, 100<<10)}))
 	}
-	must(t, dead.buffer.mu.lock(t.Context()))
+	must.Do(t, dead.buffer.mu.lock(t.Context()))
 	err := dead.buffer.uploads.wait(t.Context(), 0)
 	dead.buffer.mu.unlock()
 	if n := countObjects(); err != nil || n != 4 {
@@ -54,7 +55,7 @@ func TestSweep(t *testing.T) {
 	if n := mustCountKeys(t, s); n != 10 {
 		t.Errorf("the store has %d keys, want 10", n)
 	}
-	must(t, s.Drop(t.Context()))
+	must.Do(t, s.Drop(t.Context()))
 	sweep(0, 0, 2)
 	sweep(sweepAge+time.Minute, 2, 0)
 }

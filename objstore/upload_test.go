@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/segment"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSegmentSizeLimits checks that the largest entry fits into the smallest segment, and that offsets in the largest
@@ -21,7 +22,7 @@ import (
 func TestSegmentSizeLimits(t *testing.T) {
 	s := open(t, new(Memory), Options{SegmentSize: 1})
 	large := partd.Entry{Key: strings.Repeat("k", partd.MaxKeyLen), Value: bytes.Repeat([]byte("v"), 3*segment.MaxInline+1)}
-	must(t, s.Append(t.Context(), large, partd.Entry{Key: "b", Value: []byte("b")}))
+	must.Do(t, s.Append(t.Context(), large, partd.Entry{Key: "b", Value: []byte("b")}))
 	values, err := s.Get(t.Context(), large.Key, "b")
 	if err != nil || !bytes.Equal(values[0], large.Value) || string(values[1]) != "b" {
 		t.Errorf("Get() returned values that differ from the appended ones (error %v)", err)
@@ -40,9 +41,9 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 	value := make([]byte, 1000)
 	const n = 40_000
 	for i := range n {
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: value}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: value}))
 	}
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	for o := range b.List(t.Context(), "log/", "") {
 		if o.Size > 2*maxFooterBytes {
 			t.Errorf("%s has %d bytes, want at most %d", o.Name, o.Size, 2*maxFooterBytes)
@@ -113,7 +114,7 @@ func TestCommitKeepsLaterPieces(t *testing.T) {
 	}
 	appendPieces()
 	isFirst.Store(true)
-	must(t, s.Flush(t.Context()))
+	must.Do(t, s.Flush(t.Context()))
 	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != 2*n*size {
 		t.Errorf("the value has %d bytes (error %v), want %d", len(v[0]), err, 2*n*size)
 	}
@@ -180,9 +181,9 @@ func TestCompressedBlocks(t *testing.T) {
 	value := bytes.Repeat([]byte("value "), 100)
 	for range 3 {
 		for i := range 1000 {
-			must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: value}))
+			must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: value}))
 		}
-		must(t, s.Flush(t.Context()))
+		must.Do(t, s.Flush(t.Context()))
 	}
 	if n, err := countKeys(t.Context(), s); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("counted %d keys, error = %v, want a CorruptError", n, err)

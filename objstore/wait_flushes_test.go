@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // simulatedS3 is a bucket that simulates the latency of S3 in a synctest bubble: about 100 ms
@@ -122,13 +123,12 @@ func flushConcurrently(t *testing.T, writers int) (elapsed time.Duration, r Requ
 		var wg sync.WaitGroup
 		for w := range stores {
 			// Open the stores without the simulation, so that the measurement contains only flushes.
-			s, err := Open(t.Context(), mem, &Options{Memory: MinMemory, SegmentSize: 1, hooks: h})
-			must(t, err)
+			s := must.Get(Open(t.Context(), mem, &Options{Memory: MinMemory, SegmentSize: 1, hooks: h}))(t)
 			s.bucket = c
 			stores[w] = s
 			for i := range 3 {
 				e := partd.Entry{Key: "all", Value: fmt.Appendf(nil, "%d.%d;", w, i)}
-				must(t, s.Append(t.Context(), e))
+				must.Do(t, s.Append(t.Context(), e))
 			}
 		}
 		start := time.Now()
@@ -147,11 +147,9 @@ func flushConcurrently(t *testing.T, writers int) (elapsed time.Duration, r Requ
 				t.Error(err)
 			}
 		}
-		s, err := Open(t.Context(), mem, nil)
-		must(t, err)
+		s := must.Get(Open(t.Context(), mem, nil))(t)
 		defer s.Close()
-		v, err := s.Get(t.Context(), "all")
-		must(t, err)
+		v := must.Get(s.Get(t.Context(), "all"))(t)
 		pieces := map[string]int{} // number of pieces by writer
 		for piece := range strings.SplitSeq(strings.TrimSuffix(string(v[0]), ";"), ";") {
 			w, i, _ := strings.Cut(piece, ".")

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // contendedStore opens a store that always loses the race for a log number, so its records wait for a group
@@ -33,7 +34,7 @@ func contendedStore(t *testing.T, b Bucket, o Options, beforeGroup func()) *Stor
 func appendAndFlush(t testing.TB, s *Store, key, value string) {
 	t.Helper()
 	err := s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)})
-	must(t, errors.Join(err, s.Flush(t.Context())))
+	must.Do(t, errors.Join(err, s.Flush(t.Context())))
 }
 
 // wantValue checks a key's value with a newly opened store.
@@ -69,7 +70,7 @@ func abandonedStore(t *testing.T, b Bucket, o Options, key, value string) *Store
 		}
 		return err
 	}
-	must(t, s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
+	must.Do(t, s.Append(ctx, partd.Entry{Key: key, Value: []byte(value)}))
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 		t.Fatalf("Flush() error = %v, want both %v and %v", err, partd.ErrUnknownOutcome, context.Canceled)
 	}
@@ -174,8 +175,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, isEarly bool, beforeRead func(b
 // that readers have already applied.
 func TestRecordInSeveralGroups(t *testing.T) {
 	b := new(Memory)
-	first, err := commitInOthersGroup(t, b, false, func(*faultyBucket) {})
-	must(t, err)
+	first := must.Get(commitInOthersGroup(t, b, false, func(*faultyBucket) {}))(t)
 	attempts := 0
 	last := contendedStore(t, b, Options{}, func() {
 		if attempts++; attempts == 1 {
@@ -225,7 +225,7 @@ func TestGroupOfEarlierRecord(t *testing.T) {
 	appendAndFlush(t, s, "k", "1;")
 	earlier := member{1, 100, s.writer, s.committer.lastSeq}
 	r := record{number: 1, op: opGroup, writer: s.writer, seq: s.committer.lastSeq, members: []member{earlier}}
-	must(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
+	must.Do(t, b.Create(t.Context(), logName(1), r.encode(s.format)))
 	c := &commitment{objects: &s.objects, seq: s.committer.lastSeq + 1, number: 1, member: member{1, 100, s.writer, s.committer.lastSeq + 1}}
 	if isMember, err := c.holdsRecord(t.Context()); err != nil || isMember {
 		t.Errorf("holdsRecord() = %v, %v; want false", isMember, err)
@@ -244,7 +244,7 @@ func TestNumberThatCannotBeRead(t *testing.T) {
 		}
 		return create(ctx, name, data)
 	}
-	must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1;")}))
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	if err := s.Flush(ctx); !errors.Is(err, partd.ErrUnknownOutcome) || ctx.Err() != nil || !strings.Contains(err.Error(), "cannot be read yet") {

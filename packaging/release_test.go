@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestReleaseNamesWhatIsMissing checks that packaging/release names everything that a machine lacks, with Debian's
@@ -17,9 +19,7 @@ func TestReleaseNamesWhatIsMissing(t *testing.T) {
 		if err != nil {
 			t.Skip(err)
 		}
-		if err := os.Symlink(path, filepath.Join(bin, program)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Symlink(path, filepath.Join(bin, program)))
 	}
 	cmd := exec.Command("bash", "release", "v0.1.0", out)
 	cmd.Env = append(os.Environ(), "PATH="+bin)

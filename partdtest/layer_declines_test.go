@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -116,10 +117,7 @@ func TestLayerDeclinesEachAbility(t *testing.T) {
 	for _, ability := range allAbilities {
 		t.Run(string(ability), func(t *testing.T) {
 			StateMachine(t, func(t *testing.T) partd.Partd {
-				file, err := partd.OpenFile(t.TempDir(), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				file := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 				return declining{newHexLayer(file), ability}
 			}, &Options{Without: []Ability{ability, CanFlush}, MachineRuns: 3})
 		})

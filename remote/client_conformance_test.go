@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
@@ -17,51 +18,38 @@ var stores = map[string]func(t *testing.T) partd.Partd{
 	"dict": func(*testing.T) partd.Partd { return partd.NewDict() },
 	"file": func(t *testing.T) partd.Partd { return openFile(t) },
 	"log": func(t *testing.T) partd.Partd {
-		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
-		must(t, err)
+		s := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
 		return s
 	},
 	"buffer": func(t *testing.T) partd.Partd {
-		b, err := partd.NewBuffer(partd.NewDict(), openFile(t), &partd.BufferOptions{Memory: 64 << 10})
-		must(t, err)
+		b := must.Get(partd.NewBuffer(partd.NewDict(), openFile(t), &partd.BufferOptions{Memory: 64 << 10}))(t)
 		return b
 	},
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func openFile(t *testing.T) partd.Partd {
-	f, err := partd.OpenFile(t.TempDir(), nil)
-	must(t, err)
+	f := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 	return f
 }
 
 // serve runs a server with a store until the test ends, and returns the server and its URL.
 func serve(t testing.TB, store partd.Partd, opts *ServerOptions) (*Server, string) {
 	t.Helper()
-	s, err := NewServer(store, opts)
-	must(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(store, opts))(t)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(context.Background(), l) }()
 	t.Cleanup(func() {
-		must(t, s.Shutdown(context.Background()))
-		must(t, <-done)
+		must.Do(t, s.Shutdown(context.Background()))
+		must.Do(t, <-done)
 	})
 	return s, URL(l.Addr())
 }
 
 func dial(t testing.TB, url string, opts *ClientOptions) *Client {
 	t.Helper()
-	c, err := Dial(context.Background(), url, opts)
-	must(t, err)
-	t.Cleanup(func() { must(t, c.Close()) })
+	c := must.Get(Dial(context.Background(), url, opts))(t)
+	t.Cleanup(func() { must.Do(t, c.Close()) })
 	return c
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shards"
 )
 
@@ -20,13 +21,12 @@ func TestLargestValue(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
 	key, value := strings.Repeat("k", partd.MaxKeyLen), bytes.Repeat([]byte("a large value, "), 256<<20/15+1)[:256<<20]
-	must(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
-	must(t, c.Append(ctx, entry("k", "v")))
+	must.Do(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
+	must.Do(t, c.Append(ctx, entry("k", "v")))
 	if used := s.memoryUsed(); used > 2<<20 {
 		t.Errorf("the server still holds %d bytes, want at most 2 MiB", used)
 	}
-	r, err := c.Open(ctx, key)
-	must(t, err)
+	r := must.Get(c.Open(ctx, key))(t)
 	defer r.Close()
 	buf := make([]byte, 1<<20)
 	for rest := value; len(rest) > 0; rest = rest[len(buf):] {
@@ -47,9 +47,8 @@ func TestTooLargeChanges(t *testing.T) {
 	_, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, &ClientOptions{RetryFor: time.Second})
 	largest := bytes.Repeat([]byte("v"), 1<<20+headerRoom-headRoom-4-entryHeaderLen-1)
-	must(t, c.Append(ctx, partd.Entry{Key: "l", Value: largest}))
-	session, err := c.NewSession(ctx)
-	must(t, err)
+	must.Do(t, c.Append(ctx, partd.Entry{Key: "l", Value: largest}))
+	session := must.Get(c.NewSession(ctx))(t)
 	tooLarge := partd.Entry{Key: "x", Value: append(largest, 'v')}
 	for name, change := range map[string]func() error{
 		"append":       func() error { return c.Append(ctx, tooLarge) },
@@ -64,9 +63,9 @@ func TestTooLargeChanges(t *testing.T) {
 			t.Errorf("%s = %v, want ErrTooLarge with the limit", name, err)
 		}
 	}
-	must(t, c.Append(ctx, entry("l", "end")))
+	must.Do(t, c.Append(ctx, entry("l", "end")))
 	v, err := store.Get(ctx, "l", "x")
-	if must(t, err); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
+	if must.Do(t, err); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
 		t.Errorf("the values have %d and %d bytes, want %d and 0", len(v[0]), len(v[1]), len(largest)+3)
 	}
 }
@@ -77,20 +76,18 @@ func TestSmallMessages(t *testing.T) {
 	ctx := t.Context()
 	source := partd.NewDict()
 	for i := range 200 {
-		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key", i), Value: bytes.Repeat([]byte{byte(i)}, 10_000)}))
+		must.Do(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key", i), Value: bytes.Repeat([]byte{byte(i)}, 10_000)}))
 	}
 	long := strings.Repeat("k", partd.MaxKeyLen-1)
 	for i := range 3 {
-		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint(long, i), Value: bytes.Repeat([]byte("v"), 300_000)}))
+		must.Do(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint(long, i), Value: bytes.Repeat([]byte("v"), 300_000)}))
 	}
 	open := func() *Client {
 		_, url := serve(t, partd.NewDict(), &ServerOptions{MaxMessage: minMessage})
 		return dial(t, url, nil)
 	}
-	buffer, err := partd.NewBuffer(partd.NewDict(), open(), &partd.BufferOptions{Memory: 64 << 20})
-	must(t, err)
-	sharded, err := shards.New([]string{"a", "b"}, []partd.Partd{open(), open()})
-	must(t, err)
+	buffer := must.Get(partd.NewBuffer(partd.NewDict(), open(), &partd.BufferOptions{Memory: 64 << 20}))(t)
+	sharded := must.Get(shards.New([]string{"a", "b"}, []partd.Partd{open(), open()}))(t)
 	for name, target := range map[string]partd.Partd{"client": open(), "buffer": buffer, "shards": sharded} {
 		if _, err := partd.Copy(ctx, target, source, nil); err != nil {
 			t.Errorf("Copy to the %s = %v", name, err)
@@ -98,11 +95,11 @@ func TestSmallMessages(t *testing.T) {
 	}
 	value := bytes.Repeat([]byte("v"), 50_000)
 	for i := range 100 { // more than a message, for each of two keys and for all others together
-		must(t, buffer.Append(ctx, partd.Entry{Key: long, Value: value}, partd.Entry{Key: "short", Value: value}, partd.Entry{Key: fmt.Sprint("other", i), Value: value}))
+		must.Do(t, buffer.Append(ctx, partd.Entry{Key: long, Value: value}, partd.Entry{Key: "short", Value: value}, partd.Entry{Key: fmt.Sprint("other", i), Value: value}))
 	}
-	must(t, buffer.Flush(ctx))
+	must.Do(t, buffer.Flush(ctx))
 	v, err := buffer.Unwrap().Get(ctx, long, "short", "other99")
-	if must(t, err); len(v[0]) != 100*len(value) || len(v[1]) != 100*len(value) || len(v[2]) != len(value) {
+	if must.Do(t, err); len(v[0]) != 100*len(value) || len(v[1]) != 100*len(value) || len(v[2]) != len(value) {
 		t.Errorf("the values have %d, %d and %d bytes, want %d, %d and %d", len(v[0]), len(v[1]), len(v[2]), 100*len(value), 100*len(value), len(value))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/storekit"
 )
@@ -28,26 +29,24 @@ func TestLargeValues(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, url := serve(t, stores[name](t), nil)
 			c := dial(t, url, nil)
-			must(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, entry("small", "s")))
-			v, err := c.Get(ctx, "small", "large", "none", "large", "small")
-			must(t, err)
+			must.Do(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, entry("small", "s")))
+			v := must.Get(c.Get(ctx, "small", "large", "none", "large", "small"))(t)
 			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
 				t.Error("Get: the values differ from the appended ones")
 			}
-			r, err := c.Open(ctx, "large")
-			must(t, err)
+			r := must.Get(c.Open(ctx, "large"))(t)
 			got, err := io.ReadAll(r)
-			if must(t, err); !bytes.Equal(got, value) {
+			if must.Do(t, err); !bytes.Equal(got, value) {
 				t.Error("Open: the value differs from the appended one")
 			}
-			must(t, r.Close())
+			must.Do(t, r.Close())
 			// The server closes readers that the client closes early, and limits the number of open ones.
 			for i := range maxHandles + 6 {
 				r, err := c.Open(ctx, "large")
 				if err != nil {
 					t.Fatalf("Open of reader %d: %v", i, err)
 				}
-				must(t, r.Close())
+				must.Do(t, r.Close())
 			}
 			var open []io.Closer
 			for err = nil; err == nil && len(open) <= maxHandles; {
@@ -60,10 +59,10 @@ func TestLargeValues(t *testing.T) {
 				t.Errorf("Open with %d open readers = %v, want ErrBusy", len(open), err)
 			}
 			for _, r := range open {
-				must(t, r.Close())
+				must.Do(t, r.Close())
 			}
 			v, err = c.Pop(ctx, "large", "none", "small")
-			if must(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
+			if must.Do(t, err); !bytes.Equal(v[0], value) || len(v[1]) > 0 || string(v[2]) != "s" {
 				t.Error("Pop: the values differ from the appended ones")
 			}
 			if v, err = c.Get(ctx, "large"); err != nil || len(v[0]) > 0 {
@@ -82,18 +81,18 @@ func TestLongListings(t *testing.T) {
 	for i := range 300 {
 		key := fmt.Sprint(i, long)
 		want[key] = i + 1
-		must(t, store.Append(ctx, partd.Entry{Key: key, Value: make([]byte, i+1)}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: key, Value: make([]byte, i+1)}))
 	}
 	_, url := serve(t, store, nil)
 	c := dial(t, url, nil)
 	keys := map[string]int{}
 	for k, err := range c.Keys(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		keys[k.Key] = int(k.Size)
 	}
 	scanned := map[string]int{}
 	for k, err := range c.Scan(ctx) {
-		must(t, err)
+		must.Do(t, err)
 		scanned[k.Key] += len(k.Data)
 	}
 	for key, n := range want {
@@ -106,7 +105,7 @@ func TestLongListings(t *testing.T) {
 	}
 	for range maxHandles + 6 {
 		for _, err := range c.Keys(ctx) {
-			must(t, err)
+			must.Do(t, err)
 			break
 		}
 	}
@@ -134,7 +133,7 @@ func TestGetStartsAgain(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
 	value := bytes.Repeat([]byte("value"), defaultPage/2)
-	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: value}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: value}))
 	_, url := serve(t, store, nil)
 	var connections atomic.Int64
 	p := newProxy(t, url, func() int64 {
@@ -144,7 +143,7 @@ func TestGetStartsAgain(t *testing.T) {
 		return nettest.CutNever()
 	})
 	values, err := dial(t, p.URL(), nil).Get(ctx, "k")
-	if must(t, err); !bytes.Equal(values[0], value) || p.Cuts() == 0 {
+	if must.Do(t, err); !bytes.Equal(values[0], value) || p.Cuts() == 0 {
 		t.Errorf("Get = %d bytes after %d broken connections, want %d bytes after one", len(values[0]), p.Cuts(), len(value))
 	}
 }
@@ -192,12 +191,12 @@ func TestServerScansOnlyThePart(t *testing.T) {
 	store := &scanRecorder{Dict: partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 200 {
-		must(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
+		must.Do(t, store.Append(ctx, entry(fmt.Sprint("key ", i), "value")))
 	}
 	c, keys := dial(t, url, nil), 0
 	for part := range 4 {
 		for chunk, err := range c.ScanPart(ctx, part, 4) {
-			if must(t, err); chunk.Last {
+			if must.Do(t, err); chunk.Last {
 				keys++
 			}
 		}

@@ -15,14 +15,14 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // minCuts returns the number of connections to cut: PARTD_CUTS, or fallback if that is not set.
 func minCuts(t *testing.T, fallback int64) int64 {
 	if s := os.Getenv("PARTD_CUTS"); s != "" {
-		n, err := strconv.ParseInt(s, 10, 64)
-		must(t, err)
+		n := must.Get(strconv.ParseInt(s, 10, 64))(t)
 		return n
 	}
 	return fallback
@@ -57,15 +57,13 @@ func startRestarting(t *testing.T, store partd.Partd, limit func() int64) *resta
 	r := &restartingServer{store: store}
 	url := r.start(t)
 	r.proxy = newProxy(t, url, limit)
-	t.Cleanup(func() { must(t, r.server.Shutdown(context.Background())) })
+	t.Cleanup(func() { must.Do(t, r.server.Shutdown(context.Background())) })
 	return r
 }
 
 func (r *restartingServer) start(t *testing.T) string {
-	s, err := NewServer(r.store, &r.opts)
-	must(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(r.store, &r.opts))(t)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	r.server = s
 	go s.Serve(context.Background(), l) // returns when the server is killed
 	return URL(l.Addr())
@@ -80,9 +78,8 @@ func (r *restartingServer) restart(t *testing.T) {
 // newProxy returns a proxy that cuts connections to a server after limit bytes.
 func newProxy(t testing.TB, url string, limit func() int64) *nettest.Proxy {
 	t.Helper()
-	p, err := nettest.NewProxy("tcp", strings.TrimPrefix(url, "tcp://"), limit)
-	must(t, err)
-	t.Cleanup(func() { must(t, p.Close()) })
+	p := must.Get(nettest.NewProxy("tcp", strings.TrimPrefix(url, "tcp://"), limit))(t)
+	t.Cleanup(func() { must.Do(t, p.Close()) })
 	return p
 }
 
@@ -216,8 +213,7 @@ func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery ti
 		t.Errorf("%d connections were cut, want at least %d", n, cuts)
 	}
 	for _, w := range writerList {
-		values, err := r.store.Get(context.Background(), "all", "writer"+strconv.Itoa(w.id))
-		must(t, err)
+		values := must.Get(r.store.Get(context.Background(), "all", "writer"+strconv.Itoa(w.id)))(t)
 		if err := w.check(string(values[0]), string(values[1])); err != nil {
 			return 0, 0, err
 		}
@@ -233,23 +229,20 @@ func TestResendOverLimit(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(ctx, entry("k", "1")))
-	req, err := newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil)
-	must(t, err)
+	must.Do(t, c.Append(ctx, entry("k", "1")))
+	req := must.Get(newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil))(t)
 	req.isNumbered = true
-	l, err := c.acquireLink(ctx)
-	must(t, err)
-	_, err = c.assignNumbers(ctx, l, req)
-	must(t, err)
+	l := must.Get(c.acquireLink(ctx))(t)
+	must.Get(c.assignNumbers(ctx, l, req))(t)
 	limit := l.maxMessage
 	l.maxMessage = minMessage
-	must(t, c.resend(l, req))
+	must.Do(t, c.resend(l, req))
 	l.maxMessage = limit
 	<-l.writeToken
 	if err := c.wait(ctx, req); !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("a resent change over the limit = %v, want ErrUnknownOutcome and ErrTooLarge", err)
 	}
-	must(t, c.Append(ctx, entry("k", "2")))
+	must.Do(t, c.Append(ctx, entry("k", "2")))
 	if v, err := c.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
 		t.Errorf("the value is %q, %v, want 12", v, err)
 	}
@@ -261,7 +254,7 @@ func dialRepeatedly(t testing.TB, url string) *Client {
 	for range 100 {
 		c, err := Dial(context.Background(), url, nil)
 		if err == nil {
-			t.Cleanup(func() { must(t, c.Close()) })
+			t.Cleanup(func() { must.Do(t, c.Close()) })
 			return c
 		}
 	}
@@ -279,7 +272,7 @@ func TestCutConnections(t *testing.T) {
 			t.Parallel()
 			r := startRestarting(t, open(t), afterBytes(200, 30_000))
 			unknown, _, err := writeThrough(t, r, minCuts(t, 100), 0)
-			must(t, err)
+			must.Do(t, err)
 			if unknown > 0 {
 				t.Errorf("%d outcomes are unknown although the server was not restarted", unknown)
 			}
@@ -296,7 +289,7 @@ func TestRestartedServer(t *testing.T) {
 			t.Parallel()
 			r := startRestarting(t, open(t), afterBytes(500, 200_000))
 			unknown, unknownAppends, err := writeThrough(t, r, minCuts(t, 20), 30*time.Millisecond)
-			must(t, err)
+			must.Do(t, err)
 			if _, canApply := r.store.(partd.Applier); canApply && unknownAppends > 0 {
 				t.Errorf("the outcomes of %d appends are unknown although the store keeps their numbers", unknownAppends)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
@@ -68,9 +69,9 @@ func TestErrors(t *testing.T) {
 				t.Errorf("the error %q contains %q %d times, want once", err, part, strings.Count(err.Error(), part))
 			}
 		}
-		must(t, c.Append(ctx, entry("k", "w")))
+		must.Do(t, c.Append(ctx, entry("k", "w")))
 		v, err := c.Get(ctx, "k")
-		if must(t, err); string(v[0]) != "w" {
+		if must.Do(t, err); string(v[0]) != "w" {
 			t.Errorf("after the error %v: Get(k) = %q, want w", want, v[0])
 		}
 	}
@@ -153,10 +154,9 @@ func TestContexts(t *testing.T) {
 	store.unblock = nil
 	store.mu.Unlock()
 	ctx := context.Background()
-	must(t, c.Append(ctx, entry("b", "3")))
-	must(t, c.Append(ctx, entry("b", "4")))
-	v, err := c.Get(ctx, "a", "b")
-	must(t, err)
+	must.Do(t, c.Append(ctx, entry("b", "3")))
+	must.Do(t, c.Append(ctx, entry("b", "4")))
+	v := must.Get(c.Get(ctx, "a", "b"))(t)
 	if got := string(v[0][:min(len(v[0]), 4)]); got != "" && got != "1" && got != "12" && !strings.HasPrefix(got, "12") || string(v[1]) != "34" {
 		t.Errorf("key a begins with %q and key b is %q, want the pieces of a in order, and 34", got, v[1])
 	}
@@ -199,7 +199,7 @@ func TestCloseIsBounded(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(ctx, entry("k", "v")))
+	must.Do(t, c.Append(ctx, entry("k", "v")))
 	c.mu.Lock()
 	s := &stuckConn{Conn: c.link.nc, closed: make(chan struct{})}
 	s.full.Store(true)
@@ -209,11 +209,11 @@ func TestCloseIsBounded(t *testing.T) {
 	go func() { done <- c.Close() }()
 	select {
 	case err := <-done:
-		must(t, err)
+		must.Do(t, err)
 	case <-time.After(10 * closeTimeout):
 		t.Error("Close still waits for a server that does not read, after ten times closeTimeout")
-		must(t, s.Close())
-		must(t, <-done)
+		must.Do(t, s.Close())
+		must.Do(t, <-done)
 	}
 }
 
@@ -222,8 +222,7 @@ func TestReconnectingHasJitter(t *testing.T) {
 	o := outage{backoff: lastBackoff}
 	waits := map[time.Duration]bool{}
 	for range 100 {
-		wait, err := o.pause(time.Hour)
-		must(t, err)
+		wait := must.Get(o.pause(time.Hour))(t)
 		if waits[wait] = true; wait < lastBackoff/2 || wait > lastBackoff {
 			t.Errorf("pause = %v, want %v to %v", wait, lastBackoff/2, lastBackoff)
 		}
@@ -236,14 +235,12 @@ func TestReconnectingHasJitter(t *testing.T) {
 // TestNoServer checks that a client stops trying to connect after its time limit.
 func TestNoServer(t *testing.T) {
 	ctx := context.Background()
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(partd.NewDict(), nil))(t)
+	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	go s.Serve(ctx, l)
 	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: 200 * time.Millisecond})
-	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, s.Shutdown(ctx))
+	must.Do(t, c.Append(ctx, entry("k", "v")))
+	must.Do(t, s.Shutdown(ctx))
 	for range 2 {
 		begin := time.Now()
 		if _, err := c.Get(ctx, "k"); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -299,16 +296,16 @@ func TestAbandonedChangeIsNotResent(t *testing.T) {
 	l := currentLink(c)
 	l.abort() // the next connection is a lossyConn
 	<-l.done
-	must(t, c.Append(ctx, entry("k", "first ")))
+	must.Do(t, c.Append(ctx, entry("k", "first ")))
 	lose.Store(true)
 	err := c.Append(changeCtx, entry("k", "second "))
 	if !errors.Is(err, partd.ErrUnknownOutcome) || !errors.Is(err, context.Canceled) {
 		t.Errorf("Append whose caller gives up = %v, want ErrUnknownOutcome and Canceled", err)
 	}
 	close(abandoned)
-	must(t, c.Append(ctx, entry("k", "third")))
+	must.Do(t, c.Append(ctx, entry("k", "third")))
 	values, err := c.Get(ctx, "k")
-	if must(t, err); string(values[0]) != "first third" {
+	if must.Do(t, err); string(values[0]) != "first third" {
 		t.Errorf("the store has %q, want the first and the third value", values[0])
 	}
 }

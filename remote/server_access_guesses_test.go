@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/ratelimit"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestGuessesFromSameAddress checks that clients from an address with very many wrong guesses are
@@ -20,22 +21,20 @@ func TestGuessesFromSameAddress(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")
-	reader, err := ca.Issue("reader", time.Hour)
-	must(t, err)
+	reader := must.Get(ca.Issue("reader", time.Hour))(t)
 	u := &users{rights: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
-	l, err := ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven})
-	must(t, err)
+	l := must.Get(ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven}))(t)
 	go s.Serve(ctx, l)
-	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	must.Do(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
 	for range 10 * ratelimit.Burst {
 		s.logins.RecordFailure("127.0.0.1")
 	}
 	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
 		t.Errorf("Dial with another wrong guess = %v, want ErrBusy", err)
 	}
-	must(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
-	must(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
+	must.Do(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	must.Do(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }
 
 // TestRefusalIsLoggedOnce checks that a refused request and a refused client are logged with one line each.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // users maps each credential (a token, or "cert:" and a common name) to its rights in each namespace.
@@ -106,12 +107,9 @@ func TestDeniedRequests(t *testing.T) {
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")
 	_, foreign := authority(t, "another")
-	reader, err := ca.Issue("reader", time.Hour)
-	must(t, err)
-	unknownUser, err := ca.Issue("nobody", time.Hour)
-	must(t, err)
-	expired, err := ca.Issue("gone", -time.Hour)
-	must(t, err)
+	reader := must.Get(ca.Issue("reader", time.Hour))(t)
+	unknownUser := must.Get(ca.Issue("nobody", time.Hour))(t)
+	expired := must.Get(ca.Issue("gone", -time.Hour))(t)
 	userTable := &users{rights: map[string]map[string]Rights{
 		"cert:reader": {"": RightRead}, "cert:gone": {"": AllRights},
 		"tokenOfElsewhere": {"other": AllRights}, "tokenOfAdmin": {"": RightAdmin, "job": RightAdmin},
@@ -122,12 +120,11 @@ func TestDeniedRequests(t *testing.T) {
 	spaces := &memSpaces{}
 	defaultStore := partd.NewDict()
 	jobStore, _ := spaces.Acquire("job")
-	s, err := NewServer(defaultStore, &ServerOptions{Authorizer: userTable, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	must(t, err)
-	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
+	s := must.Get(NewServer(defaultStore, &ServerOptions{Authorizer: userTable, Namespaces: spaces, Logger: slog.New(slog.NewTextHandler(log, nil))}))(t)
+	t.Cleanup(func() { must.Do(t, s.Shutdown(ctx)) })
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
-	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must.Do(t, err)
+	t.Cleanup(func() { must.Do(t, os.RemoveAll(dir)) })
 	urls := map[string]string{}
 	for _, scheme := range []string{"tcp", "tls", "ipc"} {
 		var l net.Listener
@@ -139,7 +136,7 @@ func TestDeniedRequests(t *testing.T) {
 		default:
 			l, err = Listen("ipc://" + filepath.Join(dir, "s"))
 		}
-		must(t, err)
+		must.Do(t, err)
 		go s.Serve(ctx, l)
 		urls[scheme] = URL(l.Addr())
 	}
@@ -153,13 +150,13 @@ func TestDeniedRequests(t *testing.T) {
 		return o
 	}
 	resetStore := func() {
-		must(t, store.Drop(ctx))
-		must(t, store.Append(ctx, entry("a", "secret")))
+		must.Do(t, store.Drop(ctx))
+		must.Do(t, store.Append(ctx, entry("a", "secret")))
 	}
 	expectUnchanged := func(peer string) {
 		t.Helper()
 		values, err := store.Get(ctx, "a", "new")
-		if must(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
+		if must.Do(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
 			t.Errorf("%s changed the store to %q", peer, values)
 		}
 	}
@@ -243,17 +240,15 @@ func TestDeniedRequests(t *testing.T) {
 			continue
 		}
 		for _, command := range [][]string{{"append", "a", "x"}, {"iset", "new", "x"}, {"delete", "a"}, {"drop"}, {"close"}} {
-			p, err := hostile.Open(ctx, network, address, 10*time.Second)
-			must(t, err)
-			must(t, p.Send(command...))
+			p := must.Get(hostile.Open(ctx, network, address, 10*time.Second))(t)
+			must.Do(t, p.Send(command...))
 			if got, err := p.Receive(); err != nil || !strings.HasPrefix(got[0], "error: ") {
 				t.Errorf("Python's %s over %s: got the answer %q, %v, want an error frame", command[0], scheme, got, err)
 			}
 			_ = p.Close()
 		}
-		p, err := hostile.Open(ctx, network, address, 10*time.Second)
-		must(t, err)
-		must(t, p.Send("get", "a"))
+		p := must.Get(hostile.Open(ctx, network, address, 10*time.Second))(t)
+		must.Do(t, p.Send("get", "a"))
 		if got, err := p.Receive(); err == nil {
 			t.Errorf("Python's get over %s: got the answer %q, want a closed connection", scheme, got)
 		}
@@ -280,14 +275,12 @@ func TestRevokedRights(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
 	reconnected := dial(t, url, &ClientOptions{Token: "first"})
-	session, err := first.NewSession(ctx)
-	must(t, err)
-	token, err := first.SessionToken(ctx, session)
-	must(t, err)
+	session := must.Get(first.NewSession(ctx))(t)
+	token := must.Get(first.SessionToken(ctx, session))(t)
 	if err := second.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession of another user's session = %v, want ErrSessionExpired", err)
 	}
-	must(t, reconnected.CheckSession(ctx, session, token))
+	must.Do(t, reconnected.CheckSession(ctx, session, token))
 	u.mu.Lock()
 	u.rights["first"] = map[string]Rights{"": RightRead}
 	u.mu.Unlock()
@@ -298,11 +291,9 @@ func TestRevokedRights(t *testing.T) {
 
 // TestTokenOverTCP checks that a token is sent only to this machine, unless InsecureToken is set.
 func TestTokenOverTCP(t *testing.T) {
-	c, err := newClient("tcp://127.0.0.1:1", &ClientOptions{Token: "t"})
-	must(t, err)
+	c := must.Get(newClient("tcp://127.0.0.1:1", &ClientOptions{Token: "t"}))(t)
 	for address, exposed := range map[string]bool{"127.0.0.1:1": false, "[::1]:1": false, "10.0.0.1:1": true, "[2001:db8::1]:1": true, "0.0.0.0:1": true} {
-		a, err := net.ResolveTCPAddr("tcp", address)
-		must(t, err)
+		a := must.Get(net.ResolveTCPAddr("tcp", address))(t)
 		if IsExposed(a) != exposed {
 			t.Errorf("IsExposed(%s) = %v, want %v", address, !exposed, exposed)
 		}
@@ -311,27 +302,24 @@ func TestTokenOverTCP(t *testing.T) {
 		}
 	}
 	c.opts.InsecureToken = true
-	must(t, c.checkTokenExposure(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
+	must.Do(t, c.checkTokenExposure(&net.TCPAddr{IP: net.IPv4(10, 0, 0, 1)}))
 }
 
 // TestTrustedSocket checks that a trusted listener serves clients without credentials.
 func TestTrustedSocket(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	s, err := NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}})
-	must(t, err)
-	t.Cleanup(func() { must(t, s.Shutdown(ctx)) })
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}}))(t)
+	t.Cleanup(func() { must.Do(t, s.Shutdown(ctx)) })
+	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	go s.ServeWith(ctx, l, &ServeOptions{Trusted: true})
-	p, err := hostile.Open(ctx, "tcp", l.Addr().String(), 10*time.Second)
-	must(t, err)
+	p := must.Get(hostile.Open(ctx, "tcp", l.Addr().String(), 10*time.Second))(t)
 	defer p.Close()
-	must(t, p.Ask([]string{"ack"}, "append", "k", "v"))
-	must(t, p.Ask([]string{"v"}, "get", "k"))
-	must(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and the one to syn
+	must.Do(t, p.Ask([]string{"ack"}, "append", "k", "v"))
+	must.Do(t, p.Ask([]string{"v"}, "get", "k"))
+	must.Do(t, p.Ask([]string{"ack"}, "syn")) // the second answer to get, and the one to syn
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.Append(ctx, entry("k", "w")))
+	must.Do(t, c.Append(ctx, entry("k", "w")))
 	if _, err := Dial(ctx, URL(l.Addr()), &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Dial with a wrong token to a trusted listener = %v, want ErrPermission", err)
 	}
@@ -345,7 +333,7 @@ func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
 	for _, token := range []string{"jobAdmin", "default"} {
 		c := dial(t, url+"/job7", &ClientOptions{Token: token})
-		must(t, c.link.write([][]byte{message("close")}))
+		must.Do(t, c.link.write([][]byte{message("close")}))
 		_, _ = c.Get(ctx, "k") // the answer to close ends the connection
 		select {
 		case <-s.CloseRequested():

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestAuditOfNothing checks that messages of a few bytes that do nothing, such as empty ones, cannot fill the disk with
@@ -35,7 +36,7 @@ func TestAuditOfNothing(t *testing.T) {
 			}
 			p.send(message("get", "k"))
 			p.wantBytes(joinBytes(message(""), acked))
-			must(t, s.Shutdown(t.Context()))
+			must.Do(t, s.Shutdown(t.Context()))
 			if n := bytes.Count(lines.Bytes(), []byte{'\n'}); n > 100 || !bytes.Contains(lines.Bytes(), []byte(`"operation":"get"`)) {
 				t.Errorf("500 messages and a get have %d lines, want few, and one for the get", n)
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func (s *Server) memoryUsed() int64 {
@@ -22,7 +23,7 @@ func (s *Server) memoryUsed() int64 {
 // takeAll takes all memory of a server. The returned function gives it back.
 func takeAll(t *testing.T, s *Server) (giveBack func()) {
 	a := s.budget.newAccount(s.budget.acquire("another"), time.Minute, func() {})
-	must(t, a.take(t.Context(), s.opts.Memory, finish))
+	must.Do(t, a.take(t.Context(), s.opts.Memory, finish))
 	return func() { a.give(s.opts.Memory) }
 }
 
@@ -30,9 +31,8 @@ func takeAll(t *testing.T, s *Server) (giveBack func()) {
 // value read nothing. A busy machine may need several seconds.
 func TestStuckReaders(t *testing.T) {
 	ctx := t.Context()
-	store, err := partd.OpenFile(t.TempDir(), nil)
-	must(t, err)
-	must(t, store.Append(ctx, entry("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
+	store := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
+	must.Do(t, store.Append(ctx, entry("small", "v"), partd.Entry{Key: "large", Value: make([]byte, 12<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
 	sameAddress, otherAddress := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
 	for range 60 {
@@ -63,7 +63,7 @@ func TestStoppedHolderIsEvicted(t *testing.T) {
 			close(evicted)
 			holder.give(12 << 20)
 		})
-		must(t, holder.take(t.Context(), 12<<20, admission))
+		must.Do(t, holder.take(t.Context(), 12<<20, admission))
 		holder.sent.Add(6 << 20)
 		ctx, cancel := context.WithTimeout(t.Context(), timeout)
 		if err := q.newAccount(q.acquire(name), time.Minute, func() {}).take(ctx, 8<<20, admission); err != nil {
@@ -84,7 +84,7 @@ func TestSlowHolderIsNotEvicted(t *testing.T) {
 	q := newQuotas(16 << 20)
 	sender := q.acquire("peer")
 	holder := q.newAccount(sender, time.Minute, func() { t.Error("the connection was evicted") })
-	must(t, holder.take(t.Context(), 12<<20, admission))
+	must.Do(t, holder.take(t.Context(), 12<<20, admission))
 	ctx, cancel := context.WithCancel(t.Context())
 	got := make(chan error, 1)
 	go func() { got <- q.newAccount(sender, time.Minute, func() {}).take(ctx, 8<<20, admission) }()
@@ -169,7 +169,7 @@ func TestMemoryIsReturned(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for _, p := range peers {
-		must(t, p.Close())
+		must.Do(t, p.Close())
 	}
 	for begin := time.Now(); residentHeap() > before+48<<20; time.Sleep(50 * time.Millisecond) {
 		if time.Since(begin) > 5*releaseAfter {
@@ -220,7 +220,7 @@ func TestLargeChangesTakeTurns(t *testing.T) {
 func TestGetWaitsForMemory(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
-	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1<<20)}))
 	s, url := serve(t, store, &ServerOptions{Memory: 4 << 20, StallTimeout: 100 * time.Millisecond})
 	c := dial(t, url, nil)
 	giveBack := takeAll(t, s)
@@ -228,8 +228,7 @@ func TestGetWaitsForMemory(t *testing.T) {
 		t.Errorf("Get without memory = %v, want ErrBusy", err)
 	}
 	giveBack()
-	_, err := c.Get(ctx, "k")
-	must(t, err)
+	must.Get(c.Get(ctx, "k"))(t)
 }
 
 // TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for
@@ -244,16 +243,16 @@ func TestListsWithLittleMemory(t *testing.T) {
 			for i := range 4000 {
 				entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: value})
 			}
-			must(t, store.Append(ctx, entries...))
+			must.Do(t, store.Append(ctx, entries...))
 			_, url := serve(t, store, &ServerOptions{Memory: 8 << 20})
 			c := dial(t, url, nil)
 			keys, bytes := 0, 0
 			for _, err := range c.Keys(ctx) {
-				must(t, err)
+				must.Do(t, err)
 				keys++
 			}
 			for chunk, err := range c.Scan(ctx) {
-				must(t, err)
+				must.Do(t, err)
 				bytes += len(chunk.Data)
 			}
 			if keys != len(entries) || bytes != len(entries)*len(value) {
@@ -278,8 +277,8 @@ func TestManyTinyItems(t *testing.T) {
 			t.Errorf("%s of %d empty items = %v, want ErrTooLarge", op, n, err)
 		}
 	}
-	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, c.Close())
+	must.Do(t, c.Append(ctx, entry("k", "v")))
+	must.Do(t, c.Close())
 	if used := s.memoryUsed(); used > 3<<20 {
 		t.Errorf("%d bytes of memory are in use, want at most 3 MiB", used)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // greeting returns the greeting of a peer with the mechanism NULL.
@@ -50,10 +51,9 @@ type peer struct {
 
 func rawPeer(t *testing.T, url string) *peer {
 	t.Helper()
-	c, err := net.Dial("tcp", strings.TrimPrefix(url, "tcp://"))
-	must(t, err)
+	c := must.Get(net.Dial("tcp", strings.TrimPrefix(url, "tcp://")))(t)
 	t.Cleanup(func() { _ = c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	must.Do(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 	return &peer{c, t}
 }
 
@@ -75,8 +75,7 @@ func readyOfServer() []byte {
 
 func (p *peer) send(parts ...[]byte) {
 	p.t.Helper()
-	_, err := p.Write(joinBytes(parts...))
-	must(p.t, err)
+	must.Get(p.Write(joinBytes(parts...)))(p.t)
 }
 
 func (p *peer) wantBytes(b []byte) {
@@ -92,18 +91,15 @@ func (p *peer) wantBytes(b []byte) {
 func (p *peer) wantError() string {
 	p.t.Helper()
 	var h [2]byte
-	_, err := io.ReadFull(p, h[:])
-	must(p.t, err)
+	must.Get(io.ReadFull(p, h[:]))(p.t)
 	text := make([]byte, h[1])
 	if h[0] == 2 { // a long frame
 		var size [8]byte
 		size[0] = h[1]
-		_, err = io.ReadFull(p, size[1:])
-		must(p.t, err)
+		must.Get(io.ReadFull(p, size[1:]))(p.t)
 		h[0], text = 0, make([]byte, binary.BigEndian.Uint64(size[:]))
 	}
-	_, err = io.ReadFull(p, text)
-	must(p.t, err)
+	must.Get(io.ReadFull(p, text))(p.t)
 	p.wantBytes(acked)
 	if h[0] != 0 || !bytes.HasPrefix(text, []byte("error: ")) {
 		p.t.Fatalf("read a frame with flags %d and content %q, want an error", h[0], text)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestProtocolViolations checks that a connection that breaks the protocol is closed without
@@ -22,8 +23,7 @@ func TestProtocolViolations(t *testing.T) {
 	}
 	endlessFrames := bytes.Repeat(zmtp.AppendFrame(nil, nil, true), 1<<20)
 	noise := make([]byte, 4096)
-	_, err := rand.Read(noise)
-	must(t, err)
+	must.Get(rand.Read(noise))(t)
 	for _, c := range []struct {
 		name string
 		send []byte
@@ -67,7 +67,7 @@ func TestProtocolViolations(t *testing.T) {
 			go p.Write(c.send) // fails if the server closes the connection
 			p.wantClosed()
 			st, err := store.Stat(context.Background())
-			if must(t, err); st.Keys > 0 {
+			if must.Do(t, err); st.Keys > 0 {
 				t.Errorf("the connection changed the store: %+v", st)
 			}
 			honestPeer.send(message("append", "k", "v"), message("get", "k"))
@@ -119,7 +119,7 @@ func TestEqualIdentities(t *testing.T) {
 func TestPeerThatNeverReads(t *testing.T) {
 	t.Parallel()
 	store := partd.NewDict()
-	must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
+	must.Do(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 4<<20)}))
 	_, url := serve(t, store, &ServerOptions{StallTimeout: 300 * time.Millisecond})
 	p := openPeer(t, url)
 	for range 20 {
@@ -130,7 +130,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 	c := dial(t, url, nil)
 	for range 20 {
 		begin := time.Now()
-		must(t, c.Append(context.Background(), partd.Entry{Key: "x", Value: []byte("1")}))
+		must.Do(t, c.Append(context.Background(), partd.Entry{Key: "x", Value: []byte("1")}))
 		if d := time.Since(begin); d > 5*time.Second {
 			t.Errorf("an append of another client took %v, want at most 5 s", d)
 		}
@@ -158,11 +158,11 @@ func TestTooManyConnections(t *testing.T) {
 	}
 	peers[0].send(message("syn"))
 	peers[0].wantBytes(acked)
-	must(t, peers[1].Close())
+	must.Do(t, peers[1].Close())
 	for begin := time.Now(); ; {
 		c, err := Dial(context.Background(), url, nil)
 		if err == nil {
-			must(t, c.Close())
+			must.Do(t, c.Close())
 			return
 		}
 		if time.Since(begin) > 10*time.Second {
@@ -179,7 +179,6 @@ func TestSlowHandshakes(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c, err := Dial(ctx, url, nil)
-	must(t, err)
-	must(t, c.Close())
+	c := must.Get(Dial(ctx, url, nil))(t)
+	must.Do(t, c.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
@@ -38,7 +39,7 @@ func (s *fullStore) Drop(ctx context.Context) error {
 func TestDropWithoutSession(t *testing.T) {
 	ctx := t.Context()
 	store := &fullStore{Dict: partd.NewDict(), wait: make(chan struct{})}
-	must(t, store.Append(ctx, entry("k", "v")))
+	must.Do(t, store.Append(ctx, entry("k", "v")))
 	_, url := serve(t, store, nil)
 	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
@@ -57,7 +58,7 @@ func TestDropWithoutSession(t *testing.T) {
 		t.Errorf("Drop over a broken connection = %v, want ErrUnknownOutcome", err)
 	}
 	close(store.wait)
-	must(t, c.Drop(ctx))
+	must.Do(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
 	if n := store.drops.Load(); err != nil || n != 2 || len(v[0]) > 0 {
 		t.Errorf("after %d drops, want 2, the store has %q, %v", n, v, err)
@@ -73,11 +74,11 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	store.sessions.Store(1)
 	_, url := serve(t, store, nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(ctx, entry("k", "v")))
-	must(t, store.EndSession(ctx, c.calls.ops.session))
-	must(t, c.Drop(ctx))
+	must.Do(t, c.Append(ctx, entry("k", "v")))
+	must.Do(t, store.EndSession(ctx, c.calls.ops.session))
+	must.Do(t, c.Drop(ctx))
 	v, err := store.Get(ctx, "k")
-	if must(t, err); len(v[0]) > 0 {
+	if must.Do(t, err); len(v[0]) > 0 {
 		t.Errorf("after Drop, the store has %q, want no value", v)
 	}
 }

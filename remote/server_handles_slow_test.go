@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // queuedConn is one end of a pipe that buffers writes, as a socket does.
@@ -62,37 +63,34 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 			entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: []byte("v")})
 		}
 		entries = append(entries, partd.Entry{Key: "large", Value: make([]byte, 4*defaultPage)})
-		must(t, store.Append(ctx, entries...))
-		s, err := NewServer(store, nil)
-		must(t, err)
-		c, err := newClient("tcp://pipe:1", nil)
-		must(t, err)
+		must.Do(t, store.Append(ctx, entries...))
+		s := must.Get(NewServer(store, nil))(t)
+		c := must.Get(newClient("tcp://pipe:1", nil))(t)
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			s.admit(newQueued(theirs), ServeOptions{})
 			return newQueued(ours), nil
 		}
-		must(t, c.begin(ctx))
-		reader, err := c.Open(ctx, "large")
-		must(t, err)
+		must.Do(t, c.begin(ctx))
+		reader := must.Get(c.Open(ctx, "large"))(t)
 		keys, chunks := 0, 0
 		for _, err := range c.Keys(ctx) {
-			must(t, err)
+			must.Do(t, err)
 			if keys++; keys%3000 == 0 {
 				time.Sleep(time.Hour)
 			}
 		}
 		for _, err := range c.Scan(ctx) {
-			must(t, err)
+			must.Do(t, err)
 			if chunks++; chunks%3000 == 0 {
 				time.Sleep(time.Hour)
 			}
 		}
 		n, err := io.Copy(io.Discard, reader)
-		if must(t, err); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
+		if must.Do(t, err); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
 			t.Errorf("got %d keys, %d chunks and a value of %d bytes, want %d keys and %d bytes", keys, chunks, n, len(entries), 4*defaultPage)
 		}
-		must(t, reader.Close())
+		must.Do(t, reader.Close())
 		for range 3 { // these listings end early, and must be closed
 			for range c.Keys(ctx) {
 				break
@@ -108,8 +106,8 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 			c.handles.mu.Unlock()
 		}
 		s.mu.Unlock()
-		must(t, c.Close())
-		must(t, s.Shutdown(ctx))
+		must.Do(t, c.Close())
+		must.Do(t, s.Shutdown(ctx))
 	})
 }
 
@@ -118,8 +116,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 func TestSlowReaderIsServed(t *testing.T) {
 	for rate, served := range map[int]bool{17 << 10: true, 12 << 10: false} {
 		synctest.Test(t, func(t *testing.T) {
-			s, err := NewServer(partd.NewDict(), nil)
-			must(t, err)
+			s := must.Get(NewServer(partd.NewDict(), nil))(t)
 			ours, theirs := net.Pipe()
 			c := newConn(s, ours, 1)
 			done := make(chan error, 1)
@@ -136,7 +133,7 @@ func TestSlowReaderIsServed(t *testing.T) {
 			if err := <-done; served != (err == nil) {
 				t.Errorf("write to a reader of %d bytes per second = %v after %d of %d bytes, want success: %t", rate, err, got, size, served)
 			}
-			must(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
+			must.Do(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHandleLife checks that a handle is not evicted while its page is read, that no page can be read twice, and that
@@ -22,15 +23,14 @@ func TestHandleLife(t *testing.T) {
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		idle := func() bool { return table.leastRecentlyUsed(nil, 0) != nil }
 		var closed atomic.Int32 // several timers close handles at once
-		id, err := h.add(ctx, false, func(*answerBuilder) (bool, error) {
+		id := must.Get(h.add(ctx, false, func(*answerBuilder) (bool, error) {
 			time.Sleep(time.Second)
 			if idle() {
 				t.Error("a handle counts as idle while its page is read")
 			}
 			return true, nil
-		}, func() error { closed.Add(1); return nil })
-		must(t, err)
-		must(t, h.read(&answerBuilder{}, id, 1))
+		}, func() error { closed.Add(1); return nil }))(t)
+		must.Do(t, h.read(&answerBuilder{}, id, 1))
 		time.Sleep(time.Second)
 		if !idle() {
 			t.Error("a handle does not count as idle after its page was read")
@@ -38,8 +38,7 @@ func TestHandleLife(t *testing.T) {
 		if err := h.read(&answerBuilder{}, id, 1); !errors.Is(err, ErrLost) {
 			t.Errorf("reading a page again = %v, want ErrLost", err)
 		}
-		_, err = h.add(ctx, false, nil, func() error { closed.Add(1); return nil })
-		must(t, err)
+		must.Get(h.add(ctx, false, nil, func() error { closed.Add(1); return nil }))(t)
 		time.Sleep(handleIdle)
 		synctest.Wait()
 		if closed.Load() != 2 || len(h.open) > 0 {
@@ -62,16 +61,14 @@ func TestWaitingHandleStaysOpen(t *testing.T) {
 		peer := q.acquire("peer")
 		h := handles{table: table, tenant: peer, space: &space{store: partd.NewDict()}, open: map[uint64]*openHandle{}}
 		closer := func() error { return nil }
-		first, err := h.add(t.Context(), false, func(*answerBuilder) (bool, error) {
+		first := must.Get(h.add(t.Context(), false, func(*answerBuilder) (bool, error) {
 			time.Sleep(3 * slowAfter)
 			return false, nil
-		}, closer)
-		must(t, err)
+		}, closer))(t)
 		go func() { _ = h.read(&answerBuilder{}, first, 1) }()
 		synctest.Wait()
 		begin := time.Now()
-		_, err = h.add(t.Context(), false, nil, closer)
-		must(t, err)
+		must.Get(h.add(t.Context(), false, nil, closer))(t)
 		if waited := time.Since(begin); waited < slowAfter || table.leastRecentlyUsed(nil, slowAfter) != nil {
 			t.Errorf("after a wait of %v, the new handle counts as idle; want a wait of at least %v, and a handle that is not idle", waited, slowAfter)
 		}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestURLs(t *testing.T) {
@@ -50,44 +51,37 @@ func TestURLErrorsHideSecrets(t *testing.T) {
 // TestSocketFiles checks that Listen replaces a stale socket, but neither a socket in use nor a file.
 func TestSocketFiles(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // short: the length of a socket's path is limited
-	must(t, err)
-	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	must.Do(t, err)
+	t.Cleanup(func() { must.Do(t, os.RemoveAll(dir)) })
 	path := filepath.Join(dir, "s")
-	l, err := Listen("ipc://" + path)
-	must(t, err)
+	l := must.Get(Listen("ipc://" + path))(t)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket's mode is %v, %v, want 0600", info.Mode(), err)
 	}
 	if _, err := Listen("ipc://" + path); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("Listen on a socket in use = %v, want EADDRINUSE", err)
 	}
-	must(t, l.(*unixListener).Listener.Close()) // leaves the socket file, as kill -9 does
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal(err)
-	}
-	l, err = Listen("ipc://" + path)
-	must(t, err)
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
+	must.Do(t, l.(*unixListener).Listener.Close()) // leaves the socket file, as kill -9 does
+	must.Get(os.Stat(path))(t)
+	l = must.Get(Listen("ipc://" + path))(t)
+	s := must.Get(NewServer(partd.NewDict(), nil))(t)
 	go s.Serve(context.Background(), l)
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}))
-	must(t, c.Close())
-	must(t, s.Shutdown(context.Background()))
+	must.Do(t, c.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, c.Close())
+	must.Do(t, s.Shutdown(context.Background()))
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Lstat of the socket after Shutdown = %v, want ErrNotExist", err)
 	}
-	l, err = Listen("ipc://" + path)
-	must(t, err)
-	must(t, os.Rename(path, path+"2"))
-	other, err := Listen("ipc://" + path)
-	must(t, err)
-	must(t, l.Close())
+	l = must.Get(Listen("ipc://" + path))(t)
+	must.Do(t, os.Rename(path, path+"2"))
+	other := must.Get(Listen("ipc://" + path))(t)
+	must.Do(t, l.Close())
 	if _, err := net.Dial("unix", path); err != nil {
 		t.Errorf("Dial after closing the listener whose socket was replaced: %v", err)
 	}
-	must(t, other.Close())
-	must(t, os.WriteFile(path, []byte("a file"), 0o600))
+	must.Do(t, other.Close())
+	must.Do(t, os.WriteFile(path, []byte("a file"), 0o600))
 	if _, err := Listen("ipc://" + path); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Errorf("Listen on a file = %v, want an error", err)
 	}
@@ -100,10 +94,9 @@ func TestSocketFiles(t *testing.T) {
 func TestLockedDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	f, err := os.Open(dir)
-	must(t, err)
+	f := must.Get(os.Open(dir))(t)
 	defer f.Close()
-	must(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	must.Do(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
 	done := make(chan error, 1)
 	go func() {
 		l, err := Listen("ipc://" + dir + "/s")

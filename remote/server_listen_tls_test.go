@@ -13,27 +13,24 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // authority returns a certificate authority, and a certificate that it issued for this machine.
 func authority(t testing.TB, name string) (*nettest.Authority, *nettest.Pair) {
 	t.Helper()
-	ca, err := nettest.NewAuthority(t.TempDir(), name)
-	must(t, err)
-	pair, err := ca.Issue("server", time.Hour, "127.0.0.1", "localhost")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(t.TempDir(), name))(t)
+	pair := must.Get(ca.Issue("server", time.Hour, "127.0.0.1", "localhost"))(t)
 	return ca, pair
 }
 
 func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerOptions) string {
 	t.Helper()
-	s, err := NewServer(store, opts)
-	must(t, err)
-	l, err := ListenTLS("tls://127.0.0.1:0", config)
-	must(t, err)
+	s := must.Get(NewServer(store, opts))(t)
+	l := must.Get(ListenTLS("tls://127.0.0.1:0", config))(t)
 	go s.Serve(context.Background(), l)
-	t.Cleanup(func() { must(t, s.Shutdown(context.Background())) })
+	t.Cleanup(func() { must.Do(t, s.Shutdown(context.Background())) })
 	return URL(l.Addr())
 }
 
@@ -43,19 +40,17 @@ func TestTLS(t *testing.T) {
 	ctx := context.Background()
 	ca, pair := authority(t, "ours")
 	other, foreign := authority(t, "another")
-	expired, err := ca.Issue("expired", -time.Hour, "127.0.0.1")
-	must(t, err)
-	wrongName, err := ca.Issue("wrong name", time.Hour, "elsewhere.example")
-	must(t, err)
+	expired := must.Get(ca.Issue("expired", -time.Hour, "127.0.0.1"))(t)
+	wrongName := must.Get(ca.Issue("wrong name", time.Hour, "elsewhere.example"))(t)
 	url := serveTLS(t, partd.NewDict(), &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 300 * time.Millisecond})
 	if !strings.HasPrefix(url, "tls://127.0.0.1:") {
 		t.Fatalf("the server's URL is %s, want tls://127.0.0.1:PORT", url)
 	}
 	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
 	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
-	must(t, c.Append(ctx, entry("large", large), entry("small", "v")))
+	must.Do(t, c.Append(ctx, entry("large", large), entry("small", "v")))
 	values, err := c.Get(ctx, "small", "large")
-	if must(t, err); string(values[0]) != "v" || string(values[1]) != large {
+	if must.Do(t, err); string(values[0]) != "v" || string(values[1]) != large {
 		t.Errorf("Get = %q and %d bytes, want v and %d bytes", values[0], len(values[1]), len(large))
 	}
 	for name, config := range map[string]*tls.Config{
@@ -80,9 +75,8 @@ func TestTLS(t *testing.T) {
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
 		t.Error("Dial with TLS 1.2 succeeded")
 	}
-	silentConn, err := net.Dial("tcp", address)
-	must(t, err)
-	must(t, silentConn.SetReadDeadline(time.Now().Add(20*time.Second)))
+	silentConn := must.Get(net.Dial("tcp", address))(t)
+	must.Do(t, silentConn.SetReadDeadline(time.Now().Add(20*time.Second)))
 	if n, err := silentConn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Read by a silent peer = %d, %v, want a closed connection", n, err)
 	}

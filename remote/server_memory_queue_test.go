@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestLargeMessagesTogether concurrently sends more large messages than fit in memory, some
@@ -39,8 +40,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 			p := openPeer(t, url)
 			wg.Go(func() {
 				for range 3 {
-					_, err := p.Write(multiFrame)
-					must(t, err)
+					must.Get(p.Write(multiFrame))(t)
 					p.wantBytes(acked)
 				}
 			})
@@ -49,7 +49,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 		return nil
 	})
 	st, err := store.Stat(t.Context())
-	if must(t, err); st.Bytes != 8*3*(6<<20+60*100<<10) {
+	if must.Do(t, err); st.Bytes != 8*3*(6<<20+60*100<<10) {
 		t.Errorf("the store has %d bytes, want %d", st.Bytes, 8*3*(6<<20+60*100<<10))
 	}
 	if n := log.count.Load(); n > 0 {
@@ -85,7 +85,7 @@ func TestUnfinishedMessages(t *testing.T) {
 		sendUnfinishedMessages(t, s, url, 3<<20)
 		requireWithin(t, 5*time.Second, "an append by another peer", func() error { return honest.Append(ctx, large) })
 		requireWithin(t, 5*time.Second, "a get by another peer", func() error { _, err := honest.Get(ctx, "k"); return err })
-		must(t, sameAddress.Append(ctx, large))
+		must.Do(t, sameAddress.Append(ctx, large))
 	}
 }
 
@@ -122,7 +122,7 @@ func TestTurnBehindUnfinishedMessages(t *testing.T) {
 			q.mu.Unlock()
 			begin := time.Now()
 			honest := q.newAccount(sender, time.Minute, func() { t.Error("the honest connection was evicted") })
-			must(t, honest.take(t.Context(), size, admission))
+			must.Do(t, honest.take(t.Context(), size, admission))
 			turns := time.Duration(waiting)/time.Duration(holders) + 1
 			if waited, limit := time.Since(begin), turns*(slowTimeout+3*tickInterval); waited > limit {
 				t.Errorf("round %d: a request behind %d others of its peer, of which %d fit, waited %v, want at most %v", round, waiting, holders, waited, limit)

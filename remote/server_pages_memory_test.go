@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestReadersShareLittleMemory checks that several clients, of one peer or of several, finish reading and writing long
@@ -19,8 +20,7 @@ func TestReadersShareLittleMemory(t *testing.T) {
 		"zstd": compress.Zstd, "lz4, six peers": compress.LZ4,
 	} {
 		t.Run(name, func(t *testing.T) {
-			store, err := compress.New(stores["log"](t), format, nil)
-			must(t, err)
+			store := must.Get(compress.New(stores["log"](t), format, nil))(t)
 			s, url := serve(t, store, &ServerOptions{Memory: 32 << 20, MaxMessage: 8 << 20})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()

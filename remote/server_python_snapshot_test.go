@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/storekit"
 )
 
@@ -66,10 +67,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 		"file": stores["file"],
 		"log":  stores["log"],
 		"zstd+log": func(t *testing.T) partd.Partd {
-			s, err := compress.New(stores["log"](t), compress.Zstd, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := must.Get(compress.New(stores["log"](t), compress.Zstd, nil))(t)
 			return s
 		},
 		"dict":   stores["dict"], // its readers cannot rewind
@@ -83,7 +81,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 			t.Run(name+"/"+label, func(t *testing.T) {
 				oldValue, newValue := bytes.Repeat([]byte("o"), size), bytes.Repeat([]byte("n"), 2*size)
 				store := &replacingStore{open(t), threshold, newValue}
-				must(t, store.Append(ctx, partd.Entry{Key: "k", Value: oldValue}))
+				must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: oldValue}))
 				_, url := serve(t, store, nil)
 				p := openPeer(t, url)
 				p.send(message("get", "k", "none", "k"))

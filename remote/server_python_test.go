@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestInvalidPythonRequests(t *testing.T) {
@@ -35,7 +36,7 @@ func TestInvalidPythonRequests(t *testing.T) {
 			p.send(message(c.frames...))
 			p.wantError()
 			st, err := store.Stat(context.Background())
-			if must(t, err); st.Keys > 0 {
+			if must.Do(t, err); st.Keys > 0 {
 				t.Errorf("the invalid request changed the store: %+v", st)
 			}
 			p.send(message("syn"))
@@ -105,7 +106,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 			p.wantBytes(acked)
 		}
 		v, err := store.Get(t.Context(), "k", "k2", "small")
-		if must(t, err); strings.Join(toStrings(v), "") != "vvvvv" {
+		if must.Do(t, err); strings.Join(toStrings(v), "") != "vvvvv" {
 			t.Errorf("the store has %.100q, want only the small values", v)
 		}
 		p.send(message("get", "small"))

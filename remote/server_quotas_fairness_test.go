@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func newQuotas(limit int64) *budget {
@@ -72,7 +74,7 @@ func TestMemoryForSmallPeer(t *testing.T) {
 	}
 	shortCtx, stop := context.WithTimeout(t.Context(), 2*time.Second)
 	defer stop()
-	must(t, q.newAccount(q.acquire("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
+	must.Do(t, q.newAccount(q.acquire("honest"), time.Minute, func() {}).take(shortCtx, 6<<20, admission))
 }
 
 // TestOneAnswerPerConnectionWaits checks that only one answer of a connection waits for memory at
@@ -84,7 +86,7 @@ func TestOneAnswerPerConnectionWaits(t *testing.T) {
 	sender := q.acquire("peer")
 	open := func() *account { return q.newAccount(sender, time.Minute, func() {}) }
 	holder := open()
-	must(t, holder.take(ctx, 6<<20, admission))
+	must.Do(t, holder.take(ctx, 6<<20, admission))
 	startAnswers := func(a *account, n int) (granted chan struct{}) {
 		granted = make(chan struct{}, n)
 		for range n {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -42,16 +43,14 @@ func dialFrom(t testing.TB, url, ip string) *Client {
 	if runtime.GOOS != "linux" {
 		procs.Skip(t, "only Linux has many loopback addresses")
 	}
-	target, err := parseURL(url)
-	must(t, err)
-	c, err := newClient(url, nil)
-	must(t, err)
+	target := must.Get(parseURL(url))(t)
+	c := must.Get(newClient(url, nil))(t)
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
 	c.dial = func(ctx context.Context) (net.Conn, error) {
 		return dialer.DialContext(ctx, target.network, target.address)
 	}
-	must(t, c.begin(context.Background()))
-	t.Cleanup(func() { must(t, c.Close()) })
+	must.Do(t, c.begin(context.Background()))
+	t.Cleanup(func() { must.Do(t, c.Close()) })
 	return c
 }
 
@@ -74,7 +73,7 @@ func TestConnectionShares(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)
-	must(t, worker.Append(ctx, entry("k", "1")))
+	must.Do(t, worker.Append(ctx, entry("k", "1")))
 	first := currentLink(worker)
 	for range 25 {
 		p := rawPeer(t, url)
@@ -92,7 +91,7 @@ func TestConnectionShares(t *testing.T) {
 			return errors.Join(c.Append(ctx, entry("k", "3")), c.Close())
 		}
 	})
-	must(t, worker.Append(ctx, entry("k", "4")))
+	must.Do(t, worker.Append(ctx, entry("k", "4")))
 	if currentLink(worker) != first {
 		t.Error("the server closed the connection that sends requests instead of an unused one")
 	}
@@ -111,8 +110,7 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 		},
 		"Python's delete": func(c *conn) error { return c.handlePython(python) },
 	} {
-		s, err := NewServer(partd.NewDict(), nil)
-		must(t, err)
+		s := must.Get(NewServer(partd.NewDict(), nil))(t)
 		ours, theirs := net.Pipe()
 		c := newConn(s, theirs, 1)
 		go io.Copy(io.Discard, ours)
@@ -133,9 +131,9 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 			t.Errorf("%s: the connection of the waiting request counts as unused or may be evicted", name)
 		}
 		other.give(s.opts.Memory)
-		must(t, <-done)
+		must.Do(t, <-done)
 		c.abort()
-		must(t, s.Shutdown(t.Context()))
+		must.Do(t, s.Shutdown(t.Context()))
 	}
 }
 
@@ -144,12 +142,11 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 // longest.
 func TestHandleShares(t *testing.T) {
 	ctx := context.Background()
-	store, err := partd.OpenFile(t.TempDir(), nil)
-	must(t, err)
+	store := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 	for i := range 200 {
-		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i), Value: make([]byte, 100<<10)}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i), Value: make([]byte, 100<<10)}))
 	}
-	must(t, store.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 2*defaultPage)}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 2*defaultPage)}))
 	s, url := serve(t, store, &ServerOptions{MaxHandles: 100})
 	before := descriptors(t)
 	greedy := dial(t, url, nil)
@@ -158,12 +155,11 @@ func TestHandleShares(t *testing.T) {
 		req := newCall(opScan)
 		req.u32(uint32(i % 2))
 		req.u32(2)
-		must(t, greedy.do(ctx, req))
+		must.Do(t, greedy.do(ctx, req))
 	}
 	secondGreedy := dial(t, url, nil)
 	for range maxHandles - 20 {
-		_, err := secondGreedy.Open(ctx, "large")
-		must(t, err)
+		must.Get(secondGreedy.Open(ctx, "large"))(t)
 	}
 	if n := descriptors(t) - before; n > 100*scanFiles+50 {
 		t.Errorf("100 handles use %d file descriptors, want at most %d", n, 100*scanFiles+50)
@@ -182,7 +178,7 @@ func TestHandleShares(t *testing.T) {
 	if used := s.openHandles(); used > 100 {
 		t.Errorf("%d handles are open, want at most 100", used)
 	}
-	must(t, errors.Join(greedy.Close(), secondGreedy.Close()))
+	must.Do(t, errors.Join(greedy.Close(), secondGreedy.Close()))
 }
 
 // openHandles returns the number of open readers and listings.
@@ -209,15 +205,15 @@ func TestListingsAfterDrop(t *testing.T) {
 	ctx := context.Background()
 	store := partd.NewDict()
 	for i := range 100 {
-		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i, strings.Repeat("k", 60_000)), Value: []byte("v")}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i, strings.Repeat("k", 60_000)), Value: []byte("v")}))
 	}
 	s, url := serve(t, store, nil)
 	c := dial(t, url, nil)
-	must(t, c.do(ctx, newCall(opKeys)))
+	must.Do(t, c.do(ctx, newCall(opKeys)))
 	if used := s.openHandles(); used != 1 {
 		t.Fatalf("%d listings are open before the drop, want 1", used)
 	}
-	must(t, c.Drop(ctx))
+	must.Do(t, c.Drop(ctx))
 	s.handles.closeDropped(s.space, time.Unix(0, s.dropped.Load()), 0) // the server makes this call some time after a drop, or when the disk is full
 	if used := s.openHandles(); used != 0 {
 		t.Errorf("%d listings are open after the drop, want 0", used)
@@ -231,11 +227,11 @@ func TestPopShares(t *testing.T) {
 	_, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
 	greedy, honest := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
 	for i := range 20 {
-		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 1<<20)}))
 	}
-	must(t, store.Append(ctx, entry("honest", "value")))
+	must.Do(t, store.Append(ctx, entry("honest", "value")))
 	session, err := greedy.NewSession(ctx)
-	must(t, err)
+	must.Do(t, err)
 	var pops int
 	for i := range 20 {
 		req := newCall(opPop)
@@ -251,18 +247,17 @@ func TestPopShares(t *testing.T) {
 		t.Errorf("a pop after %d unconfirmed pops = %v, want ErrBusy", pops, err)
 	}
 	v, err := honest.Pop(ctx, "honest")
-	if must(t, err); string(v[0]) != "value" {
+	if must.Do(t, err); string(v[0]) != "value" {
 		t.Errorf("Pop by another peer = %q, want value", v[0])
 	}
 	// Pops of a missing key in many other sessions must not make the server discard this session's retained result.
 	for range maxConnSessions - 1 {
-		id, err := greedy.NewSession(ctx)
-		must(t, err)
+		id := must.Get(greedy.NewSession(ctx))(t)
 		req := newCall(opPop)
 		req.session, req.seq = id, 1
 		req.u64(greedy.instance)
 		req.buf = appendKeys(req.buf, []string{"none"})
-		must(t, greedy.do(ctx, req))
+		must.Do(t, greedy.do(ctx, req))
 	}
 	req := newCall(opPopRead)
 	req.session, req.seq = session, 1
@@ -274,18 +269,16 @@ func TestPopShares(t *testing.T) {
 
 // TestSocketUsersArePeers checks that the user at the other end of a Unix socket counts as a peer.
 func TestSocketUsersArePeers(t *testing.T) {
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
-	l, err := Listen("ipc://" + filepath.Join(t.TempDir(), "s"))
-	must(t, err)
+	s := must.Get(NewServer(partd.NewDict(), nil))(t)
+	l := must.Get(Listen("ipc://" + filepath.Join(t.TempDir(), "s")))(t)
 	go s.Serve(t.Context(), l)
 	c := dial(t, URL(l.Addr()), nil)
-	must(t, c.simpleCall(t.Context(), opPing))
+	must.Do(t, c.simpleCall(t.Context(), opPing))
 	s.budget.mu.Lock()
 	user := fmt.Sprint("user ", os.Getuid())
 	if runtime.GOOS == "linux" && s.budget.tenants[user] == nil {
 		t.Errorf("the server has no tenant %q", user)
 	}
 	s.budget.mu.Unlock()
-	must(t, errors.Join(c.Close(), s.Shutdown(t.Context())))
+	must.Do(t, errors.Join(c.Close(), s.Shutdown(t.Context())))
 }

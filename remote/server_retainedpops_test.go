@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
@@ -53,10 +54,10 @@ func TestPopThatNeverArrived(t *testing.T) {
 	l.abort() // the next connections work normally
 	<-l.done
 	for _, value := range []string{"first", "second", "third"} {
-		must(t, c.Append(ctx, entry("k", value)))
+		must.Do(t, c.Append(ctx, entry("k", value)))
 		lose.Store(true)
 		values, err := c.Pop(ctx, "k")
-		if must(t, err); string(values[0]) != value {
+		if must.Do(t, err); string(values[0]) != value {
 			t.Errorf("Pop = %q, want %q", values[0], value)
 		}
 	}
@@ -70,8 +71,7 @@ func TestExpiredPopResult(t *testing.T) {
 		peer, lost := q.acquire("peer"), &lostPops{}
 		var oldPops, newPops retainedPops
 		oldPops.init(&q, lost)
-		r, err := oldPops.claim(peer, 1, 1, false)
-		must(t, err)
+		r := must.Get(oldPops.claim(peer, 1, 1, false))(t)
 		oldPops.finish(1, 1, r, nil, nil)
 		time.Sleep(keepPop)
 		synctest.Wait()
@@ -101,15 +101,13 @@ func TestExpiredPopResult(t *testing.T) {
 func TestPopOfEndedSession(t *testing.T) {
 	ctx := t.Context()
 	store := partd.NewDict()
-	must(t, store.Append(ctx, entry("k", "v")))
+	must.Do(t, store.Append(ctx, entry("k", "v")))
 	s, url := serve(t, store, nil)
 	older, c := dial(t, url, nil), dial(t, url, nil)
-	session, err := older.NewSession(ctx)
-	must(t, err)
-	token, err := older.SessionToken(ctx, session)
-	must(t, err)
-	must(t, c.CheckSession(ctx, session, token))
-	must(t, c.EndSession(ctx, session))
+	session := must.Get(older.NewSession(ctx))(t)
+	token := must.Get(older.SessionToken(ctx, session))(t)
+	must.Do(t, c.CheckSession(ctx, session, token))
+	must.Do(t, c.EndSession(ctx, session))
 	s.space.pops.mu.Lock()
 	if s.space.pops.sessions[session] != nil {
 		t.Error("the server keeps the pops of a session that has ended")
@@ -123,7 +121,7 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
 	values, err := store.Get(ctx, "k")
-	if must(t, err); string(values[0]) != "v" {
+	if must.Do(t, err); string(values[0]) != "v" {
 		t.Errorf("the store has %q, want v", values[0])
 	}
 }
@@ -133,8 +131,7 @@ func TestPopOfEndedSession(t *testing.T) {
 func TestPopCountsAsUse(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	_, err := c.Pop(t.Context(), "k")
-	must(t, err)
+	must.Get(c.Pop(t.Context(), "k"))(t)
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
 	if x := s.sessions.table[c.calls.ops.session]; x == nil || !x.used || x.list != nil {
@@ -146,9 +143,8 @@ func TestPopCountsAsUse(t *testing.T) {
 func TestPopIsConfirmed(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, nil)
-	must(t, c.Append(t.Context(), entry("k", "v")))
-	_, err := c.Pop(t.Context(), "k")
-	must(t, err)
+	must.Do(t, c.Append(t.Context(), entry("k", "v")))
+	must.Get(c.Pop(t.Context(), "k"))(t)
 	retained := func() int64 {
 		s.pops.mu.Lock()
 		defer s.pops.mu.Unlock()
@@ -169,8 +165,7 @@ func TestForgottenPops(t *testing.T) {
 	peer := q.acquire("peer")
 	for _, session := range []uint64{1, 2} {
 		p.begin(session)
-		r, err := p.claim(peer, session, 1, false)
-		must(t, err)
+		r := must.Get(p.claim(peer, session, 1, false))(t)
 		p.finish(session, 1, r, [][]byte{[]byte("v")}, nil)
 	}
 	p.end(2)
@@ -190,8 +185,7 @@ func TestForgottenPops(t *testing.T) {
 		t.Errorf("claim of a pop that was confirmed = %v, want ErrUnknownOutcome", err)
 	}
 	p.begin(4)
-	running, err := p.claim(peer, 4, 1, false)
-	must(t, err)
+	running := must.Get(p.claim(peer, 4, 1, false))(t)
 	p.end(4)
 	p.finish(4, 1, running, [][]byte{[]byte("v")}, nil)
 	if p.keptBytes != 0 {
@@ -216,7 +210,7 @@ func TestRefusedPops(t *testing.T) {
 	var keys []string
 	for i := range 6 {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
-		must(t, c.Append(ctx, entry(keys[i], "v")))
+		must.Do(t, c.Append(ctx, entry(keys[i], "v")))
 	}
 	req := newCall(opPop)
 	req.u64(0)
@@ -231,7 +225,7 @@ func TestRefusedPops(t *testing.T) {
 		t.Errorf("the next pop = %q, %v, want v", values, err)
 	}
 	values, err := store.Get(ctx, keys...)
-	if must(t, err); string(bytes.Join(values, nil)) != "vvvvv" {
+	if must.Do(t, err); string(bytes.Join(values, nil)) != "vvvvv" {
 		t.Errorf("the store has the values %q, want those of the five keys that were not popped", values)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // uncertainStore is a store that applies an operation, but returns ErrUnknownOutcome together
@@ -37,7 +38,7 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 		if err := c.Append(ctx, entry("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", joinedErr, err)
 		}
-		must(t, c.Append(ctx, entry("k", "2")))
+		must.Do(t, c.Append(ctx, entry("k", "2")))
 		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
 			t.Errorf("after an unknown outcome and %q, the store has %q, %v, want 12", joinedErr, v, err)
 		}
@@ -49,8 +50,7 @@ func TestResentOperationGetsFirstAnswer(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, &faultyStore{Partd: partd.NewDict(), errs: []error{partd.ErrUnknownOutcome}}, nil)
 	c := dial(t, url, nil)
-	session, err := c.NewSession(ctx)
-	must(t, err)
+	session := must.Get(c.NewSession(ctx))(t)
 	for _, step := range []struct {
 		number uint64
 		want   error
@@ -71,8 +71,7 @@ func TestChainServesManyClients(t *testing.T) {
 		_, backURL := serve(t, partd.NewDict(), nil)
 		_, frontURL := serve(t, dial(t, backURL, nil), nil)
 		for i := range maxConnSessions + 10 {
-			c, err := Dial(ctx, frontURL, nil)
-			must(t, err)
+			c := must.Get(Dial(ctx, frontURL, nil))(t)
 			if err := c.Append(ctx, entry("k", "v")); err != nil {
 				t.Fatalf("Append by client %d: %v", i, err)
 			}
@@ -81,7 +80,7 @@ func TestChainServesManyClients(t *testing.T) {
 				l.abort()
 				<-l.done
 			}
-			must(t, c.Close())
+			must.Do(t, c.Close())
 		}
 	}
 }
@@ -91,8 +90,7 @@ func TestRetryOfFailedOperation(t *testing.T) {
 	ctx := t.Context()
 	_, url := serve(t, &faultyStore{Partd: partd.NewDict(), errs: []error{syscall.ENOSPC}}, nil)
 	c := dial(t, url, nil)
-	session, err := c.NewSession(ctx)
-	must(t, err)
+	session := must.Get(c.NewSession(ctx))(t)
 	tag, op := partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}}
 	if applied, err := c.Apply(ctx, tag, op); applied || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Apply to a full store = %v, %v, want ENOSPC", applied, err)

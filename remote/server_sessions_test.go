@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/storekit"
 )
@@ -22,8 +23,7 @@ func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
 		"buffer": func() partd.Partd {
-			b, err := partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil)
-			must(t, err)
+			b := must.Get(partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil))(t)
 			return b
 		},
 		"dict": func() partd.Partd { return partd.NewDict() },
@@ -31,8 +31,8 @@ func TestTooManySessions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, url := serve(t, open(), nil)
 			c, idle := dial(t, url, nil), dial(t, url, nil)
-			must(t, c.Append(ctx, entry("k", "1")))
-			must(t, idle.Append(ctx, entry("k", "2")))
+			must.Do(t, c.Append(ctx, entry("k", "1")))
+			must.Do(t, idle.Append(ctx, entry("k", "2")))
 			original := c.calls.ops.session
 			l := currentLink(idle)
 			l.abort()
@@ -40,21 +40,20 @@ func TestTooManySessions(t *testing.T) {
 			for range 11 {
 				flooder := dial(t, url, nil)
 				for range maxConnSessions {
-					_, err := flooder.NewSession(ctx)
-					must(t, err)
+					must.Get(flooder.NewSession(ctx))(t)
 				}
 				if _, err := flooder.NewSession(ctx); !errors.Is(err, ErrBusy) {
 					t.Errorf("NewSession number %d of a connection = %v, want ErrBusy", maxConnSessions+1, err)
 				}
-				must(t, flooder.Close())
+				must.Do(t, flooder.Close())
 			}
-			must(t, c.Append(ctx, entry("k", "3")))
-			must(t, idle.Append(ctx, entry("k", "4")))
+			must.Do(t, c.Append(ctx, entry("k", "3")))
+			must.Do(t, idle.Append(ctx, entry("k", "4")))
 			if c.calls.ops.session != original {
 				t.Error("the server forgot a session in use")
 			}
 			v, err := c.Get(ctx, "k")
-			if must(t, err); string(v[0]) != "1234" {
+			if must.Do(t, err); string(v[0]) != "1234" {
 				t.Errorf("the store has %q, want 1234", v[0])
 			}
 			op := partd.Operation{Entries: []partd.Entry{entry("flood", "v")}}
@@ -64,16 +63,15 @@ func TestTooManySessions(t *testing.T) {
 				for i := 0; i < maxConnSessions && !busy; i++ {
 					id, err := flooder.NewSession(ctx)
 					if busy = errors.Is(err, ErrBusy); !busy {
-						must(t, err)
-						_, err = flooder.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
-						must(t, err)
+						must.Do(t, err)
+						must.Get(flooder.Apply(ctx, partd.Tag{Session: id, Number: 1}, op))(t)
 					}
 				}
 			}
 			if !busy {
 				t.Errorf("NewSession succeeded with more than %d open sessions, want ErrBusy", maxSessions)
 			}
-			must(t, c.Append(ctx, entry("k", "5")))
+			must.Do(t, c.Append(ctx, entry("k", "5")))
 			s.sessions.mu.Lock()
 			defer s.sessions.mu.Unlock()
 			if n := len(s.sessions.table); n > maxSessions {
@@ -91,7 +89,7 @@ func TestGuessedSession(t *testing.T) {
 			store := open(t)
 			_, url := serve(t, store, nil)
 			victim, attacker := dial(t, url, nil), dial(t, url, nil)
-			must(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
+			must.Do(t, victim.Append(ctx, entry("k", "1"), entry("p", "popped")))
 			for n := uint64(2); n < 4; n++ {
 				_, err := attacker.Apply(ctx, partd.Tag{Session: victim.calls.ops.session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("x", "evil")}})
 				if !errors.Is(err, partd.ErrSessionExpired) {
@@ -101,8 +99,8 @@ func TestGuessedSession(t *testing.T) {
 			if err := attacker.CheckSession(ctx, victim.calls.ops.session, partd.SessionToken{1}); !errors.Is(err, partd.ErrSessionExpired) {
 				t.Errorf("CheckSession with a wrong token = %v, want ErrSessionExpired", err)
 			}
-			must(t, attacker.EndSession(ctx, victim.calls.ops.session)) // has no effect
-			must(t, victim.Append(ctx, entry("k", "2")))
+			must.Do(t, attacker.EndSession(ctx, victim.calls.ops.session)) // has no effect
+			must.Do(t, victim.Append(ctx, entry("k", "2")))
 			req := newCall(opPop)
 			req.session, req.seq = victim.calls.ops.session, 1
 			req.u64(attacker.instance)
@@ -111,7 +109,7 @@ func TestGuessedSession(t *testing.T) {
 				t.Error("a pop in another client's session succeeded")
 			}
 			v, err := victim.Pop(ctx, "p")
-			if must(t, err); string(v[0]) != "popped" {
+			if must.Do(t, err); string(v[0]) != "popped" {
 				t.Errorf("the victim popped %q, want popped", v[0])
 			}
 			read := newCall(opPopRead)
@@ -121,7 +119,7 @@ func TestGuessedSession(t *testing.T) {
 				t.Error("the attacker could read the victim's popped value")
 			}
 			v, err = victim.Get(ctx, "k", "x")
-			if must(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
+			if must.Do(t, err); string(v[0]) != "12" || len(v[1]) > 0 {
 				t.Errorf("the store has %q, want 12 and nothing", v)
 			}
 		})
@@ -166,25 +164,23 @@ func TestSupersededConnection(t *testing.T) {
 	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)
 	older, newer := dial(t, url, nil), dial(t, url, nil)
-	session, err := older.NewSession(ctx)
-	must(t, err)
+	session := must.Get(older.NewSession(ctx))(t)
 	apply := func(c *Client, ctx context.Context, n uint64) error {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: n}, partd.Operation{Entries: []partd.Entry{entry("k", fmt.Sprint(n))}})
 		return err
 	}
-	must(t, apply(older, ctx, 1))
-	token, err := older.SessionToken(ctx, session)
-	must(t, err)
-	must(t, newer.CheckSession(ctx, session, token))
-	must(t, apply(newer, ctx, 2))
+	must.Do(t, apply(older, ctx, 1))
+	token := must.Get(older.SessionToken(ctx, session))(t)
+	must.Do(t, newer.CheckSession(ctx, session, token))
+	must.Do(t, apply(newer, ctx, 2))
 	// The server closes the older connection, and the client sends the operation over a new one.
 	l := currentLink(older)
-	must(t, apply(older, ctx, 3))
+	must.Do(t, apply(older, ctx, 3))
 	if currentLink(older) == l {
 		t.Error("the server applied an operation over the older connection")
 	}
 	v, err := newer.Get(ctx, "k")
-	if must(t, err); string(v[0]) != "123" {
+	if must.Do(t, err); string(v[0]) != "123" {
 		t.Errorf("the store has %q, want 123", v[0])
 	}
 }
@@ -197,8 +193,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
-	session, err := c.NewSession(ctx)
-	must(t, err)
+	session := must.Get(c.NewSession(ctx))(t)
 	done := make(chan error, 1)
 	go func() {
 		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
@@ -219,8 +214,7 @@ func TestResentOperationOfEndedSession(t *testing.T) {
 // ended. The client would mistake the answer for the request's own error, although it gets the
 // result over another connection.
 func TestAbortedRequests(t *testing.T) {
-	s, err := NewServer(partd.NewDict(), nil)
-	must(t, err)
+	s := must.Get(NewServer(partd.NewDict(), nil))(t)
 	defer s.Shutdown(t.Context()) //nolint:errcheck // the store is empty
 	for label, do := range map[string]func(c *conn, err error) error{
 		"a request":        func(c *conn, err error) error { return c.fail(request{op: opPop, number: 1}, err) },
@@ -235,7 +229,7 @@ func TestAbortedRequests(t *testing.T) {
 		c := newConn(s, ours, 1)
 		c.cancel() // as abort does before it closes the connection
 		err := do(c, c.ctx.Err())
-		must(t, ours.Close())
+		must.Do(t, ours.Close())
 		if n := <-answered; err == nil || n > 0 {
 			t.Errorf("%s on an aborted connection was answered with %d bytes, %v, want an error and no answer", label, n, err)
 		}

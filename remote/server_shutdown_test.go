@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestShutdown checks that Shutdown waits for requests in progress.
@@ -16,10 +17,8 @@ func TestShutdown(t *testing.T) {
 	ctx := context.Background()
 	inner := partd.NewDict()
 	store := &faultyStore{Partd: inner, unblock: make(chan struct{})}
-	s, err := NewServer(store, nil)
-	must(t, err)
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(store, nil))(t)
+	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()
 	c := dial(t, URL(l.Addr()), nil)
@@ -34,13 +33,12 @@ func TestShutdown(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(store.unblock)
-	must(t, <-appended)
-	must(t, <-ended)
-	must(t, <-served)
-	must(t, s.Shutdown(ctx))
-	late, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
-	must(t, s.Serve(ctx, late)) // a program cannot know whether its goroutine calls Serve before Shutdown
+	must.Do(t, <-appended)
+	must.Do(t, <-ended)
+	must.Do(t, <-served)
+	must.Do(t, s.Shutdown(ctx))
+	late := must.Get(Listen("tcp://127.0.0.1:0"))(t)
+	must.Do(t, s.Serve(ctx, late)) // a program cannot know whether its goroutine calls Serve before Shutdown
 	if _, err := late.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Serve, Accept = %v, want a closed listener", err)
 	}
@@ -52,10 +50,8 @@ func TestShutdown(t *testing.T) {
 // TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store hangs.
 func TestShutdownIsBounded(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
-	s, err := NewServer(store, nil)
-	must(t, err)
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	s := must.Get(NewServer(store, nil))(t)
+	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	go s.Serve(context.Background(), l)
 	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: time.Millisecond})
 	appended := make(chan error, 1)
@@ -84,7 +80,7 @@ func TestShutdownOfSilentPeers(t *testing.T) {
 	half.send(greeting())
 	dial(t, url, nil)
 	begin := time.Now()
-	must(t, s.Shutdown(context.Background()))
+	must.Do(t, s.Shutdown(context.Background()))
 	if d := time.Since(begin); d > 5*time.Second {
 		t.Errorf("Shutdown took %v, want at most 5 s", d)
 	}
@@ -97,8 +93,7 @@ func slowReader(t *testing.T, url string) *peer {
 	p.wantBytes(acked)
 	p.send(message("get", "large", "large", "large", "large"))
 	var firstBytes [9]byte
-	_, err := p.Read(firstBytes[:])
-	must(t, err)
+	must.Get(p.Read(firstBytes[:]))(t)
 	return p
 }
 
@@ -110,11 +105,11 @@ func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 	go func() { done <- s.Shutdown(context.Background()) }()
 	select {
 	case err := <-done:
-		must(t, err)
+		must.Do(t, err)
 	case <-time.After(20 * time.Second):
 		t.Error("20 s after it was called, Shutdown is still waiting for a peer that does not read")
-		must(t, p.Close())
-		must(t, <-done)
+		must.Do(t, p.Close())
+		must.Do(t, <-done)
 	}
 }
 
@@ -122,16 +117,15 @@ func TestSlowReaderDoesNotBlockShutdown(t *testing.T) {
 func TestShutdownFlushesFirst(t *testing.T) {
 	ctx := t.Context()
 	slow := partd.NewDict()
-	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-	must(t, err)
+	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 	s, url := serve(t, b, &ServerOptions{DrainTimeout: time.Hour, StallTimeout: time.Hour})
 	p := slowReader(t, url)
-	must(t, dial(t, url, nil).Append(ctx, entry("k", "v")))
+	must.Do(t, dial(t, url, nil).Append(ctx, entry("k", "v")))
 	done := make(chan error, 1)
 	go func() { done <- s.Shutdown(context.Background()) }()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		v, err := slow.Get(ctx, "k")
-		if must(t, err); string(v[0]) == "v" {
+		if must.Do(t, err); string(v[0]) == "v" {
 			break
 		}
 		if time.Now().After(end) {
@@ -144,6 +138,6 @@ func TestShutdownFlushesFirst(t *testing.T) {
 		t.Error("Shutdown has returned although a peer has not read its answer, so the test proves nothing")
 	default:
 	}
-	must(t, p.Close())
-	must(t, <-done)
+	must.Do(t, p.Close())
+	must.Do(t, <-done)
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
@@ -39,12 +40,11 @@ func TestSpaceLimit(t *testing.T) {
 			store, limit := open(t), &switchedLimit{}
 			s, url := serve(t, store, &ServerOptions{SpaceLimit: limit})
 			c := dial(t, url, nil)
-			must(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
+			must.Do(t, errors.Join(c.Append(ctx, entry("k", "1"), entry("p", "2")), c.Set(ctx, "s", []byte("3"))))
 			id, err := c.NewSession(ctx)
-			must(t, err)
+			must.Do(t, err)
 			op := func(value string) partd.Operation { return partd.Operation{Entries: []partd.Entry{entry("k", value)}} }
-			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4"))
-			must(t, err)
+			must.Get(c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op("4")))(t)
 			if n := limit.admitted.Load(); n != 8 || limit.pending.Load() != 0 {
 				t.Errorf("%d bytes were admitted and %d are pending, want 8 and 0", n, limit.pending.Load())
 			}
@@ -68,20 +68,19 @@ func TestSpaceLimit(t *testing.T) {
 			if v, err := c.Pop(ctx, "p"); err != nil || string(v[0]) != "2" {
 				t.Errorf("Pop without space = %q, %v, want 2", v, err)
 			}
-			must(t, c.Delete(ctx, "s"))
+			must.Do(t, c.Delete(ctx, "s"))
 			v, err := c.Get(ctx, "k", "s", "new", "p")
-			if must(t, err); string(v[0]) != "14" || len(v[1])+len(v[2])+len(v[3]) > 0 {
+			if must.Do(t, err); string(v[0]) != "14" || len(v[1])+len(v[2])+len(v[3]) > 0 {
 				t.Errorf("without space, the store has %q, want 14", v)
 			}
 			limit.full.Store(false)
-			must(t, errors.Join(other.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
-			_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8"))
-			must(t, err)
+			must.Do(t, errors.Join(other.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
+			must.Get(c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8")))(t)
 			if v, err = c.Get(ctx, "k"); err != nil || string(v[0]) != "14678" {
 				t.Errorf("with space again, the store has %q, %v, want 14678", v, err)
 			}
 			limit.full.Store(true)
-			must(t, c.Drop(ctx))
+			must.Do(t, c.Drop(ctx))
 			if n := s.meters.storeErrors.Load(); n != 0 {
 				t.Errorf("%d refused requests count as errors of the store, want 0", n)
 			}
@@ -97,10 +96,8 @@ func TestSpaceLimitAfterRestart(t *testing.T) {
 	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	op := partd.Operation{Entries: []partd.Entry{entry("k", "1")}}
-	id, err := c.NewSession(ctx)
-	must(t, err)
-	_, err = c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op)
-	must(t, err)
+	id := must.Get(c.NewSession(ctx))(t)
+	must.Get(c.Apply(ctx, partd.Tag{Session: id, Number: 1}, op))(t)
 	limit := &switchedLimit{}
 	limit.full.Store(true)
 	_, nextURL := serve(t, store, &ServerOptions{SpaceLimit: limit})

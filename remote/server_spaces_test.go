@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 type memSpaces struct {
@@ -66,28 +67,26 @@ func TestNamespaces(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
 	base, a, b := dial(t, url, nil), dial(t, url+"/a", nil), dial(t, url, &ClientOptions{Namespace: "b"})
 	for i, c := range []*Client{base, a, b} {
-		must(t, c.Append(ctx, entry("k", strings.Repeat(fmt.Sprint(i), i+1))))
+		must.Do(t, c.Append(ctx, entry("k", strings.Repeat(fmt.Sprint(i), i+1))))
 	}
-	must(t, b.Drop(ctx))
-	must(t, b.Append(ctx, entry("k", "again")))
+	must.Do(t, b.Drop(ctx))
+	must.Do(t, b.Append(ctx, entry("k", "again")))
 	for i, c := range []*Client{base, a, b} {
 		values, err := c.Get(ctx, "k")
-		if must(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
+		if must.Do(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
 			t.Errorf("Get by client %d = %q, want %q", i, values[0], []string{"0", "11", "again"}[i])
 		}
 		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
 			t.Errorf("Stat by client %d = %+v, %v, want %d bytes", i, st, err, len(values[0]))
 		}
 	}
-	session, err := a.NewSession(ctx)
-	must(t, err)
-	token, err := a.SessionToken(ctx, session)
-	must(t, err)
+	session := must.Get(a.NewSession(ctx))(t)
+	token := must.Get(a.SessionToken(ctx, session))(t)
 	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession in another namespace = %v, want ErrSessionExpired", err)
 	}
 	values, err := a.Pop(ctx, "k")
-	if must(t, err); string(values[0]) != "11" {
+	if must.Do(t, err); string(values[0]) != "11" {
 		t.Errorf("Pop = %q, want 11", values[0])
 	}
 	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
@@ -96,15 +95,15 @@ func TestNamespaces(t *testing.T) {
 		}
 	}
 	list, err := base.Namespaces(ctx)
-	if must(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
+	if must.Do(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
 		t.Errorf("Namespaces = %+v, want a and b", list)
 	}
 	_, plain := serve(t, partd.NewDict(), nil)
 	if _, err := Dial(ctx, plain+"/a", nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Dial with a namespace to a server without namespaces = %v, want ErrUnsupported", err)
 	}
-	must(t, a.Close())
-	must(t, b.Close())
+	must.Do(t, a.Close())
+	must.Do(t, b.Close())
 	for range 200 {
 		s.spaces.mu.Lock()
 		n := len(s.spaces.named)
@@ -113,9 +112,9 @@ func TestNamespaces(t *testing.T) {
 			break
 		}
 		reconnected := dial(t, url+"/c", nil)
-		must(t, reconnected.Close())
+		must.Do(t, reconnected.Close())
 	}
-	must(t, s.Shutdown(ctx))
+	must.Do(t, s.Shutdown(ctx))
 	for name, n := range spaces.refs {
 		if n != 0 && name != "c" || !spaces.closed {
 			t.Errorf("after Shutdown, the namespace %s has %d uses, and closed is %t, want no uses and true", name, n, spaces.closed)
@@ -140,7 +139,7 @@ func TestManyNamespacesListed(t *testing.T) {
 	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}, "owner": {"n0003": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
 	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
-	if must(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
+	if must.Do(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
 		t.Errorf("Namespaces returned %d namespaces, want every third of %d", len(list), 3*listPageSize)
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {
@@ -148,7 +147,7 @@ func TestManyNamespacesListed(t *testing.T) {
 	}
 	req := newCall(opNamespaces)
 	req.buf = appendText(req.buf, "")
-	must(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, req))
+	must.Do(t, dial(t, url+"/n0003", &ClientOptions{Token: "owner"}).do(ctx, req))
 	if others := strings.ReplaceAll(string(req.reply), "n0003", ""); strings.Contains(others, "n0") {
 		t.Errorf("the answer reveals other namespaces: %q", others)
 	}
@@ -161,21 +160,18 @@ func TestListenerOfANamespace(t *testing.T) {
 	ctx := context.Background()
 	spaces := &memSpaces{}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
-	l, err := Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
 	go s.ServeWith(ctx, l, &ServeOptions{Namespace: "job7"})
 	p := openPeer(t, URL(l.Addr()))
-	if _, err := p.Write(message("append", "k", "python")); err != nil {
-		t.Fatal(err)
-	}
-	must(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
+	must.Get(p.Write(message("append", "k", "python")))(t)
+	must.Do(t, dial(t, URL(l.Addr()), nil).Append(ctx, entry("g", "go")))
 	if _, err := Dial(ctx, URL(l.Addr())+"/other", nil); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Dial with another namespace = %v, want ErrPermission", err)
 	}
 	c := dial(t, url+"/job7", nil)
 	for range 1000 {
 		values, err := c.Get(ctx, "k", "g")
-		if must(t, err); string(values[0])+string(values[1]) == "pythongo" {
+		if must.Do(t, err); string(values[0])+string(values[1]) == "pythongo" {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // statCounter is a store that counts calls to Stat.
@@ -48,19 +49,17 @@ func TestStatIsCached(t *testing.T) {
 		}
 	}
 	check("the first call")
-	must(t, c.Append(ctx, entry("a", "v")))
+	must.Do(t, c.Append(ctx, entry("a", "v")))
 	keys = 1
 	check("after an append")
 	p.send(message("append", "b", "v"))
 	p.wantBytes(acked)
 	keys = 2
 	check("after Python's append")
-	_, err := c.Apply(ctx, partd.Tag{Session: requireSession(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("c", "v")}})
-	must(t, err)
+	must.Get(c.Apply(ctx, partd.Tag{Session: requireSession(c.NewSession(ctx)), Number: 1}, partd.Operation{Change: partd.ChangeSet, Entries: []partd.Entry{entry("c", "v")}}))(t)
 	keys = 3
 	check("after an operation of a session")
-	_, err = c.Pop(ctx, "a")
-	must(t, err)
+	must.Get(c.Pop(ctx, "a"))(t)
 	keys = 2
 	check("after a pop")
 	if st, err := c.Stat(ctx); err != nil || st.Changes != 4 {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // pipedConn returns a connection of the server that no peer uses.
@@ -31,12 +32,11 @@ func TestReusedAnswerBuffers(t *testing.T) {
 	want := make([][]byte, len(sizes))
 	for i, n := range sizes {
 		keys[i], want[i] = fmt.Sprint(n), bytes.Repeat([]byte{byte('a' + i)}, n)
-		must(t, c.Append(t.Context(), partd.Entry{Key: keys[i], Value: want[i]}))
+		must.Do(t, c.Append(t.Context(), partd.Entry{Key: keys[i], Value: want[i]}))
 	}
 	check := func(keys []string, want [][]byte) {
 		t.Helper()
-		got, err := c.Get(t.Context(), keys...)
-		must(t, err)
+		got := must.Get(c.Get(t.Context(), keys...))(t)
 		for i := range want {
 			if !bytes.Equal(got[i], want[i]) {
 				t.Errorf("Get of %s returned %d wrong bytes", keys[i], len(got[i]))
@@ -54,7 +54,7 @@ func TestReusedAnswerBuffers(t *testing.T) {
 // TestLongValuesAreNotCopied checks that copyValue allocates nothing for a value that is longer than a page.
 func TestLongValuesAreNotCopied(t *testing.T) {
 	d := partd.NewDict()
-	must(t, d.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 100_000)}))
+	must.Do(t, d.Append(context.Background(), partd.Entry{Key: "k", Value: make([]byte, 100_000)}))
 	a := &allowance{}
 	for _, size := range []int{16, 200_000} {
 		if v, ok, err := copyValue(t.Context(), d, "k", make([]byte, 8, size), 99_999, a); ok || err != nil || v.buf != nil {
@@ -78,7 +78,7 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 	keys := make([]string, count)
 	for i := range keys {
 		keys[i] = fmt.Sprint(i)
-		must(t, d.Append(t.Context(), partd.Entry{Key: keys[i], Value: make([]byte, size)}))
+		must.Do(t, d.Append(t.Context(), partd.Entry{Key: keys[i], Value: make([]byte, size)}))
 	}
 	_ = newBuilder()
 	unused := builder{buf: make([]byte, 0, keepBuffer)}
@@ -86,9 +86,8 @@ func TestValuesOfAnswersAreCharged(t *testing.T) {
 	a := c.newAnswer()
 	defer a.drop()
 	a.minFirstRaise = 0 // reserve nothing in advance
-	f, err := c.get(request{}, &decoder{b: appendKeys(nil, keys)})
-	must(t, err)
-	must(t, f(a))
+	f := must.Get(c.get(request{}, &decoder{b: appendKeys(nil, keys)}))(t)
+	must.Do(t, f(a))
 	for _, when := range []string{"before", "while"} {
 		if a.size() < count*size || s.memoryUsed() < count*size-freeBytes || cap(a.buf) > keepBuffer {
 			t.Errorf("%s it is written, an answer of %d bytes has %d bytes charged and a buffer of %d, want at least %d, %d and at most %d",
@@ -106,7 +105,7 @@ func TestCopiedValuesAreCharged(t *testing.T) {
 	c := pipedConn(t, s)
 	for _, size := range []int{70_000, 250_000, keepBuffer - 100} {
 		key := fmt.Sprint(size)
-		must(t, d.Append(t.Context(), partd.Entry{Key: key, Value: make([]byte, size)}))
+		must.Do(t, d.Append(t.Context(), partd.Entry{Key: key, Value: make([]byte, size)}))
 		before := s.memoryUsed()
 		a := c.newAllowance()
 		buf := make([]byte, 8, 20_000)

@@ -12,16 +12,16 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/zmtp"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // converse sends bytes to a server over an open connection, waits until the server has closed the
 // connection, and checks that the server has released all memory.
 func converse(t testing.TB, store partd.Partd, data []byte) {
-	s, err := NewServer(store, &ServerOptions{
+	s := must.Get(NewServer(store, &ServerOptions{
 		Memory: 4 << 20, MaxMessage: 1 << 20, AllowClose: true,
 		HandshakeTimeout: 5 * time.Second, StallTimeout: 5 * time.Second,
-	})
-	must(t, err)
+	}))(t)
 	ours, theirs := net.Pipe()
 	c := newConn(s, theirs, s.lastID.Add(1))
 	ended := make(chan struct{})
@@ -33,7 +33,7 @@ func converse(t testing.TB, store partd.Partd, data []byte) {
 	_ = ours.Close()
 	<-ended
 	<-drained
-	must(t, s.Shutdown(context.Background()))
+	must.Do(t, s.Shutdown(context.Background()))
 	if used := s.memoryUsed(); used != 0 || s.pops.keptBytes != 0 {
 		t.Fatalf("%d bytes of memory and %d bytes of popped values were not released", used, s.pops.keptBytes)
 	}
@@ -60,7 +60,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, op, flags uint8, session, seq uint64, body []byte) {
 		store := partd.NewDict()
-		must(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
+		must.Do(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}, partd.Entry{Key: "large", Value: make([]byte, 300_000)}))
 		r := request{op: operation(op), flags: flags, number: 7, session: session, seq: seq}
 		converse(t, store, joinBytes(
 			requestFrame(request{op: opHello, number: 1}, append([]byte{2, 0, 2, 0, 0, 0, 1, 0}, make([]byte, 8+16+4+4)...)),
@@ -120,14 +120,13 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status, flags uint8, body []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
-		c, err := newClient("tcp://pipe:1", &ClientOptions{RetryFor: time.Millisecond})
-		must(t, err)
+		c := must.Get(newClient("tcp://pipe:1", &ClientOptions{RetryFor: time.Millisecond}))(t)
 		c.dial = func(context.Context) (net.Conn, error) {
 			ours, theirs := net.Pipe()
 			go serveFixedReply(newQueued(theirs), status, flags, body)
 			return newQueued(ours), nil
 		}
-		must(t, c.begin(context.Background()))
+		must.Do(t, c.begin(context.Background()))
 		defer c.Close()
 		if values, err := c.Get(ctx, "a"); err == nil && len(values) != 1 {
 			t.Fatalf("Get of one key returned %d values", len(values))

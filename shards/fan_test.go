@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // faultyStore is a store whose operations run and then, if err is set, return it as their error.
@@ -75,10 +76,10 @@ func TestFailingShard(t *testing.T) {
 		}
 	}
 	stores[1].err.Store(nil)
-	must(t, s.Append(ctx, batch("a", "b", "c")...))
+	must.Do(t, s.Append(ctx, batch("a", "b", "c")...))
 	stores[1].err.Store(&downErr)
 	newClient := shardsOver(t, abc, []partd.Partd{stores[0], stores[1], stores[2]})
-	must(t, newClient.Append(ctx, batch("a", "c")...)) // the other shards still work
+	must.Do(t, newClient.Append(ctx, batch("a", "c")...)) // the other shards still work
 	for name, err := range map[string]error{
 		"append": s.Append(ctx, batch("a", "b", "c")...),
 		"delete": s.Delete(ctx, keyOf(s, "a"), keyOf(s, "b"), keyOf(s, "c")),
@@ -136,16 +137,15 @@ func TestAbilities(t *testing.T) {
 	if errors.Is(err, errors.ErrUnsupported) || !errors.Is(err, partd.ErrUnknownOutcome) || !strings.Contains(err.Error(), "shard a: ") {
 		t.Errorf("Delete that only one store supports = %v, want ErrUnknownOutcome of shard a", err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	if err := shardsOver(t, abc[:1], []partd.Partd{bare{partd.NewDict()}}).Append(ctx, partd.Entry{Key: "k"}); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Append to a store that cannot set = %v, want ErrUnsupported", err)
 	}
 	// A failed flush must not look like an unsupported flush.
-	b, err := partd.NewBuffer(partd.NewDict(), &faultyStore{Dict: partd.NewDict()}, nil)
-	must(t, err)
+	b := must.Get(partd.NewBuffer(partd.NewDict(), &faultyStore{Dict: partd.NewDict()}, nil))(t)
 	s = shardsOver(t, abc[:2], []partd.Partd{partd.NewDict(), b})
 	fill(t, s, 10)
-	must(t, s.Flush(ctx))
+	must.Do(t, s.Flush(ctx))
 	fill(t, s, 10)
 	downErr := errors.New("no route to host")
 	b.Unwrap().(*faultyStore).err.Store(&downErr)
@@ -153,7 +153,7 @@ func TestAbilities(t *testing.T) {
 		t.Errorf("Flush = %v, want %v", err, downErr)
 	}
 	b.Unwrap().(*faultyStore).err.Store(nil)
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 type bareLister struct{ *Shards }

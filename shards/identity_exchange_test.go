@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func openShards(t *testing.T, stores []partd.Partd) *Shards {
-	s, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
+	s := must.Get(Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
 		return stores[slices.Index(abc, name)], nil
-	})
-	must(t, err)
+	}))(t)
 	return s
 }
 
@@ -21,13 +21,12 @@ func openShards(t *testing.T, stores []partd.Partd) *Shards {
 func TestOpenSharesIdentifiers(t *testing.T) {
 	_, stores := restartable(3)
 	for i, sh := range shardsOver(t, abc, stores).shards {
-		must(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.signature())))
+		must.Do(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.signature())))
 	}
 	s := openShards(t, stores)
-	must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 	for i, sh := range s.shards {
-		text, err := readList(t.Context(), stores[i])
-		must(t, err)
+		text := must.Get(readList(t.Context(), stores[i]))(t)
 		if id, ok := sh.parseList(text); !ok || len(id.otherIDs) != 2 {
 			t.Errorf("after an append, the list of %s is %q, want three identifiers", sh.name, text)
 		}
@@ -55,7 +54,7 @@ func TestListWrittenAfterDrop(t *testing.T) {
 	s := shardsOver(t, abc, stores)
 	fill(t, s, 30)
 	for range 3 {
-		must(t, s.Drop(t.Context()))
+		must.Do(t, s.Drop(t.Context()))
 		want := fill(t, openShards(t, stores), 30)
 		if got, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
 			t.Fatalf("scan = %d keys, %v, want %d", len(got), err, len(want))

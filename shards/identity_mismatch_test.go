@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/stores"
 )
@@ -20,7 +21,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 	c := startCluster(t)
 	store := open(t, c.url())
 	for i := range 30 {
-		must(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
 	}
 	serverOf := c.serverOf(t)
 	key := ""
@@ -37,7 +38,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 		}
 	}
 	restartWith := func(args []string) {
-		must(t, c.servers[1].Stop(time.Minute))
+		must.Do(t, c.servers[1].Stop(time.Minute))
 		c.args[1] = args
 		c.restart(t, 1)
 	}
@@ -53,7 +54,7 @@ func TestServerWithAnotherStore(t *testing.T) {
 		}
 	}
 	restartWith([]string{"--store", "log:" + t.TempDir() + "/data", "--listen"})
-	must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
+	must.Do(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[1]))
 	for k, i := range serverOf {
 		if i == 1 {
 			delete(serverOf, k)
@@ -62,11 +63,11 @@ func TestServerWithAnotherStore(t *testing.T) {
 	if got, err := scan(ctx, store, 0, 1); err != nil || len(got) == 0 || len(got) != len(serverOf)-1 {
 		t.Errorf("scan after Adopt = %d keys, %v, want %d", len(got), err, len(serverOf)-1)
 	}
-	must(t, store.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "new", Value: []byte("x")}))
 	restartWith(originalArgs)
 	_, err := scan(ctx, store, 0, 1)
 	expectRefused("scan with the original store after Adopt", err)
-	must(t, partd.Close(ctx, store))
+	must.Do(t, partd.Close(ctx, store))
 	for _, name := range []string{"elsewhere:1", ""} {
 		if err := stores.NewSet().Adopt(ctx, c.url(), name); !errors.As(err, new(*stores.URLError)) {
 			t.Errorf("Adopt(%q) = %v, want a URLError", name, err)

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // fullStore has all the interfaces of a store that operations calls.
@@ -108,7 +109,7 @@ func TestStoreMismatch(t *testing.T) {
 					s := shardsOver(t, abc, stores)
 					fill(t, s, 30)
 					key := keyOf(s, "b")
-					must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
+					must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 					original := servers[1].fullStore
 					servers[1].useStore(newStore(t))
 					if !inUse {
@@ -151,7 +152,7 @@ func TestStoreReplacedDuringOperation(t *testing.T) {
 	fill(t, s, 30)
 	original := servers[1].fullStore
 	key := keyOf(s, "b")
-	must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte("x")}))
 	for _, c := range []struct {
 		name    string
 		during  fullStore // the store during the operation; nil for an empty one
@@ -267,18 +268,16 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("Adopt of an unknown shard = %v, want an error", err)
 	}
 	idle := shardsOver(t, abc, stores) // used before and after the adoption, but not during it
-	if _, err := scan(idle, 0, 1); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(scan(idle, 0, 1))(t)
 	originals := []fullStore{servers[0].fullStore, servers[1].fullStore}
 	servers[0].useStore(partd.NewDict())
 	servers[1].useStore(partd.NewDict())
-	must(t, adopt("a"))
+	must.Do(t, adopt("a"))
 	if _, err := scan(s, 0, 1); !errors.Is(err, ErrStoreMismatch) || strings.Contains(err.Error(), "shard a: ") {
 		t.Errorf("scan after adopting one of two empty stores = %v, want ErrStoreMismatch of the other store", err)
 	}
 	for range 2 {
-		must(t, adopt("b"))
+		must.Do(t, adopt("b"))
 	}
 	for key := range want {
 		if name := s.shards[s.indexOf(key)].name; name != "c" {
@@ -344,12 +343,10 @@ func TestClientsStartingDuringDrop(t *testing.T) {
 	for {
 		select {
 		case err := <-done:
-			must(t, err)
+			must.Do(t, err)
 			return
 		default:
 		}
-		if _, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(scan(shardsOver(t, abc, stores), 0, 1))(t)
 	}
 }

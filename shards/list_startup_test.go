@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -25,7 +26,7 @@ func TestWaitersShareAttempt(t *testing.T) {
 	const readers = 20
 	var opened atomic.Int64
 	attempts := make(chan struct{}, readers+1)
-	s, err := Open(t.Context(), abc[:2], func(_ context.Context, name string) (partd.Partd, error) {
+	s := must.Get(Open(t.Context(), abc[:2], func(_ context.Context, name string) (partd.Partd, error) {
 		if name == "a" {
 			return partd.NewDict(), nil
 		}
@@ -34,8 +35,7 @@ func TestWaitersShareAttempt(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		return nil, refused
-	})
-	must(t, err)
+	}))(t)
 	errs := make(chan error, readers)
 	for range readers {
 		go func() { _, err := s.Get(t.Context(), keyOf(s, "b")); errs <- err }()
@@ -48,14 +48,14 @@ func TestWaitersShareAttempt(t *testing.T) {
 	if n := len(attempts); n == readers {
 		t.Errorf("%d readers made %d attempts to open the shard, want fewer", readers, n)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }
 
 // TestCloseWhileOpening checks that Close cancels the opening of a shard.
 func TestCloseWhileOpening(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	reopened, opening := false, make(chan struct{})
-	s, err := Open(t.Context(), abc[:2], func(ctx context.Context, name string) (partd.Partd, error) {
+	s := must.Get(Open(t.Context(), abc[:2], func(ctx context.Context, name string) (partd.Partd, error) {
 		if name == "a" {
 			return partd.NewDict(), nil
 		}
@@ -66,12 +66,11 @@ func TestCloseWhileOpening(t *testing.T) {
 		close(opening)
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
-	})
-	must(t, err)
+	}))(t)
 	done := make(chan error)
 	go func() { _, err := s.Get(context.Background(), keyOf(s, "b")); done <- err }()
 	<-opening
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	if err := <-done; !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("Get during Close = %v, want ErrClosed", err)
 	}
@@ -100,7 +99,7 @@ func TestConcurrentFirstChanges(t *testing.T) {
 			}()
 		}
 		for range 8 {
-			must(t, <-errs)
+			must.Do(t, <-errs)
 		}
 		s := shardsOver(t, abc, stores)
 		stats, err := s.Stat(t.Context())
@@ -124,7 +123,7 @@ func TestInterruptedFirstChange(t *testing.T) {
 		stores := dicts(3)
 		s := shardsOver(t, abc, stores)
 		for _, sh := range s.shards[:done] {
-			must(t, s.ensure(t.Context(), sh, change))
+			must.Do(t, s.ensure(t.Context(), sh, change))
 		}
 		want := fill(t, shardsOver(t, abc, stores), 50)
 		if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
@@ -218,7 +217,7 @@ func TestListWrittenDuringFirstChange(t *testing.T) {
 // syscall.Errno implements net.Error, but is not a network error.
 func TestPermanentFailure(t *testing.T) {
 	dir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(dir, "b"), nil, 0o600))
+	must.Do(t, os.WriteFile(filepath.Join(dir, "b"), nil, 0o600))
 	_, err := Open(t.Context(), []string{"a", "b"}, func(_ context.Context, name string) (partd.Partd, error) {
 		return logstore.Open(filepath.Join(dir, name, "store"), nil)
 	})
@@ -235,5 +234,5 @@ func TestPermanentFailure(t *testing.T) {
 	if err != nil {
 		t.Fatal("Open with a server that is down:", err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -53,7 +54,7 @@ func TestListMismatch(t *testing.T) {
 		t.Errorf("scan with the list in another order = %d keys, %v, want %d", len(got), err, len(want))
 	}
 	// After Drop, the stores still have their list.
-	must(t, shardsOver(t, abc, stores[:3]).Drop(t.Context()))
+	must.Do(t, shardsOver(t, abc, stores[:3]).Drop(t.Context()))
 	if err := shardsOver(t, abc[:2], stores[:2]).Append(t.Context(), partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("Append with another list after Drop = %v, want ErrListMismatch", err)
 	}
@@ -72,7 +73,7 @@ func TestMistakenStores(t *testing.T) {
 		t.Errorf("Append to a store with two names = %v, want ErrListMismatch", err)
 	}
 	stores := dicts(2)
-	must(t, partd.SetOnce(t.Context(), stores[0], listKey, []byte(s.shards[0].list)))
+	must.Do(t, partd.SetOnce(t.Context(), stores[0], listKey, []byte(s.shards[0].list)))
 	if err := shardsOver(t, ab, stores).Append(t.Context(), partd.Entry{Key: "k"}); !errors.Is(err, ErrListMismatch) || !strings.Contains(err.Error(), "an earlier version wrote it") {
 		t.Errorf("Append to a store whose list has no identifier = %v, want ErrListMismatch", err)
 	}
@@ -85,7 +86,7 @@ func TestMistakenStores(t *testing.T) {
 
 func TestStoreWithKeysButNoList(t *testing.T) {
 	stores := dicts(3)
-	must(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
+	must.Do(t, stores[1].Append(t.Context(), partd.Entry{Key: "mine", Value: []byte("x")}))
 	s := shardsOver(t, abc, stores)
 	for i := range 20 { // appends must fail even for keys of other shards
 		err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")})
@@ -96,7 +97,7 @@ func TestStoreWithKeysButNoList(t *testing.T) {
 	if _, err := s.Stat(t.Context()); !errors.Is(err, ErrListMismatch) {
 		t.Errorf("Stat = %v, want ErrListMismatch", err)
 	}
-	must(t, stores[1].Drop(t.Context()))
+	must.Do(t, stores[1].Drop(t.Context()))
 	fill(t, s, 20)
 }
 
@@ -108,9 +109,9 @@ func TestListIsHidden(t *testing.T) {
 	for i := range 4 {
 		key := listKey + strings.Repeat("\x00", i)
 		want[key] = fmt.Sprint(i)
-		must(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(want[key])}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(want[key])}))
 	}
-	must(t, s.Delete(t.Context(), listKey+"\x00"))
+	must.Do(t, s.Delete(t.Context(), listKey+"\x00"))
 	delete(want, listKey+"\x00")
 	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("scan = %q, %v, want %q", got, err, want)
@@ -136,15 +137,15 @@ func TestCheck(t *testing.T) {
 	}
 	s := open()
 	fill(t, s, 1000)
-	must(t, s.Sync(t.Context()))
+	must.Do(t, s.Sync(t.Context()))
 	if result, err := s.Check(t.Context()); err != nil || result.Records != 1006 {
 		t.Errorf("Check = %+v, %v, want 1,006 records: 1,000 values and, in each of the three shards, its list of shards and its identifiers", result, err)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	s = open() // moves the write-ahead log into a segment
-	must(t, s.Close())
+	must.Do(t, s.Close())
 	damaged := 0
-	must(t, rewriteFiles(dir+"/b", func(path string, data []byte) []byte {
+	must.Do(t, rewriteFiles(dir+"/b", func(path string, data []byte) []byte {
 		if i := bytes.Index(data, []byte("value ")); i >= 0 {
 			data[i] ^= 1
 			damaged++
@@ -205,11 +206,10 @@ func TestOpen(t *testing.T) {
 		t.Errorf("Open with a shard that denies access = %v, want ErrPermission", err)
 	}
 	stores["c"] = partd.NewDict() // the failed Open has closed c
-	must(t, shardsOver(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
+	must.Do(t, shardsOver(t, abc, []partd.Partd{stores["a"], stores["b"], stores["c"]}).Drop(ctx))
 	setErrors(map[string]error{"b": refused})
-	s, err := Open(ctx, abc, open)
-	must(t, err)
-	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
+	s := must.Get(Open(ctx, abc, open))(t)
+	must.Do(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "a"), Value: []byte("x")}))
 	if err := s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}); !errors.Is(err, refused) || !strings.Contains(err.Error(), "shard b: ") {
 		t.Errorf("Append to an unreachable shard = %v, want %v for shard b", err, refused)
 	}
@@ -220,12 +220,12 @@ func TestOpen(t *testing.T) {
 		t.Errorf("scan of the part on shard a = %v, %v, want 1 key", got, err)
 	}
 	setErrors(nil)
-	must(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}))
+	must.Do(t, s.Append(ctx, partd.Entry{Key: keyOf(s, "b"), Value: []byte("x")}))
 	if got, err := scan(s, 0, 1); err != nil || len(got) != 2 {
 		t.Errorf("scan once all shards are reachable = %v, %v, want 2 keys", got, err)
 	}
-	must(t, s.Close())
-	must(t, s.Close())
+	must.Do(t, s.Close())
+	must.Do(t, s.Close())
 	for name, store := range stores {
 		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("Append to store %s after Close = %v, want ErrClosed", name, err)

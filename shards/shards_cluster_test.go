@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
@@ -18,17 +19,9 @@ func TestMain(m *testing.M) {
 	procs.Roles{"server": procs.Program(servercli.Main), "partd": procs.Program(cli.Main)}.Main(m)
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func start(t testing.TB, args ...string) *procs.Server {
 	t.Helper()
-	p, err := procs.StartServer(context.Background(), procs.Command("server", args...), 1)
-	must(t, err)
+	p := must.Get(procs.StartServer(context.Background(), procs.Command("server", args...), 1))(t)
 	t.Cleanup(p.Kill)
 	return p
 }
@@ -63,18 +56,17 @@ func (c *cluster) serverOf(t testing.TB) map[string]int {
 	for i, address := range c.addresses {
 		store := open(t, "tcp://"+address)
 		for info, err := range partd.Keys(context.Background(), store) {
-			must(t, err)
+			must.Do(t, err)
 			servers[info.Key] = i
 		}
-		must(t, partd.Close(context.Background(), store))
+		must.Do(t, partd.Close(context.Background(), store))
 	}
 	return servers
 }
 
 func open(t testing.TB, url string) partd.Partd {
 	t.Helper()
-	s, err := stores.Open(context.Background(), url)
-	must(t, err)
+	s := must.Get(stores.Open(context.Background(), url))(t)
 	return s
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shards"
 	"github.com/go-partd/partd/shuffle"
@@ -129,7 +130,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 	wg.Wait()
 	last := open(t, c.url())
 	got, err := countCommitted(ctx, last)
-	must(t, errors.Join(err, partd.Close(ctx, last)))
+	must.Do(t, errors.Join(err, partd.Close(ctx, last)))
 	want := 0
 	for task := range tasks.Range {
 		want++
@@ -175,15 +176,15 @@ func TestAddServer(t *testing.T) {
 		value := make([]byte, 512<<10)
 		_, _ = random.Read(value)
 		want[fmt.Sprint("key ", i)] = string(value)
-		must(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
+		must.Do(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key ", i), Value: value}))
 	}
 	target := open(t, newURL)
-	must(t, partd.Set(ctx, target, "k", nil)) // creates the namespace, so that Stat works
+	must.Do(t, partd.Set(ctx, target, "k", nil)) // creates the namespace, so that Stat works
 	startCopy := func(url string, flags ...string) (*exec.Cmd, *bytes.Buffer) {
 		cmd := procs.Command("partd", append([]string{"copy", "--from", oldURL, "--to", url, "--progress", "never", "--memory", "16MiB"}, flags...)...)
 		output := &bytes.Buffer{}
 		cmd.Stdout, cmd.Stderr = output, output
-		must(t, cmd.Start())
+		must.Do(t, cmd.Start())
 		return cmd, output
 	}
 	for name, kill := range map[string]func(cmd *exec.Cmd){
@@ -193,7 +194,7 @@ func TestAddServer(t *testing.T) {
 	} {
 		killed := false
 		for try := 0; !killed && try < 20; try++ { // a copy may finish before it can be killed
-			must(t, target.Drop(ctx))
+			must.Do(t, target.Drop(ctx))
 			cmd, output := startCopy(newURL)
 			ended := make(chan error, 1)
 			go func() { ended <- cmd.Wait() }()
@@ -204,7 +205,7 @@ func TestAddServer(t *testing.T) {
 					running = false
 				case <-time.After(time.Millisecond):
 					stats, statErr := partd.Stat(ctx, target)
-					must(t, statErr)
+					must.Do(t, statErr)
 					if !killed && stats.Bytes > 0 && stats.Bytes < 24<<20 {
 						kill(cmd)
 						killed = true
@@ -245,12 +246,12 @@ func TestAddServer(t *testing.T) {
 	if _, err := withOldList.Get(ctx, "key 1"); !errors.Is(err, shards.ErrListMismatch) {
 		t.Errorf("Get from the new store with the old list = %v, want ErrListMismatch", err)
 	}
-	must(t, source.Drop(ctx))
+	must.Do(t, source.Drop(ctx))
 	if got, err := scan(ctx, target, 0, 1); err != nil || !maps.Equal(got, want) {
 		t.Errorf("after dropping the source, the target has %d keys, %v, want %d", len(got), err, len(want))
 	}
 	for _, store := range []partd.Partd{source, target, withOldList} {
-		must(t, partd.Close(ctx, store))
+		must.Do(t, partd.Close(ctx, store))
 	}
 }
 
@@ -269,8 +270,8 @@ func TestClientKilledDuringDrop(t *testing.T) {
 		for i := range keys {
 			entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", i), Value: []byte("x")})
 		}
-		must(t, store.Drop(ctx))
-		must(t, store.Append(ctx, entries...))
+		must.Do(t, store.Drop(ctx))
+		must.Do(t, store.Append(ctx, entries...))
 		serverOf, counts := c.serverOf(t), [3]int{}
 		delete(serverOf, "partd-shards") // every server has this key
 		for _, i := range serverOf {
@@ -304,10 +305,10 @@ func TestClientKilledDuringDrop(t *testing.T) {
 				t.Fatalf("round %d: scan = %v, want no error or ErrStoreMismatch of a server", round, err)
 			}
 			adopted++
-			must(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[i]))
+			must.Do(t, stores.NewSet().Adopt(ctx, c.url(), c.addresses[i]))
 			got, err = scanAsNewClient()
 		}
-		must(t, err)
+		must.Do(t, err)
 		var remaining [3]int
 		for key := range got {
 			remaining[serverOf[key]]++
@@ -320,7 +321,7 @@ func TestClientKilledDuringDrop(t *testing.T) {
 				t.Errorf("round %d: %s has %d keys, want all %d keys or none", round, c.addresses[i], n, counts[i])
 			}
 		}
-		must(t, partd.Close(ctx, store))
+		must.Do(t, partd.Close(ctx, store))
 	}
 	t.Logf("%d of 15 clients were killed; %d times a server still had keys; %d servers were adopted", killed, withKeys, adopted)
 	if killed == 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestServerKilled kills a server under load and restarts it. While the server is down, operations
@@ -53,9 +54,7 @@ func TestServerKilled(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	serverOf := c.serverOf(t)
-	if _, err := probe.Get(ctx, key(0)); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(probe.Get(ctx, key(0)))(t)
 	for round := range 2 {
 		const victim = 1
 		c.servers[victim].Kill()
@@ -96,17 +95,16 @@ func TestServerKilled(t *testing.T) {
 		if got, err := scan(ctx, newClient, 0, 1); err != nil || len(got) != keys {
 			t.Errorf("round %d: scan by the new client = %d keys, %v, want %d", round, len(got), err, keys)
 		}
-		must(t, partd.Close(ctx, newClient))
+		must.Do(t, partd.Close(ctx, newClient))
 	}
 	stopped.Store(true)
 	wg.Wait()
 	got := map[string]string{}
 	for part := range 2 {
-		partValues, err := scan(ctx, probe, part, 2)
-		must(t, err)
+		partValues := must.Get(scan(ctx, probe, part, 2))(t)
 		maps.Copy(got, partValues)
 	}
-	must(t, partd.Close(ctx, probe))
+	must.Do(t, partd.Close(ctx, probe))
 	if len(got) != keys {
 		t.Errorf("both parts have %d keys, want %d", len(got), keys)
 	}

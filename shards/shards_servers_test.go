@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
@@ -44,7 +45,7 @@ func TestListsOfServers(t *testing.T) {
 	ctx := t.Context()
 	c := startCluster(t)
 	threeServers := open(t, c.url()+"/job1")
-	must(t, threeServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, threeServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	rotated := []string{c.addresses[2], c.addresses[0], c.addresses[1]}
 	reordered := open(t, "tcp://"+strings.Join(rotated, ",")+"/job1?insecure=true")
 	if v, err := reordered.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
@@ -56,17 +57,17 @@ func TestListsOfServers(t *testing.T) {
 		t.Errorf("Append with two of three servers = %v, want an error with the whole list", err)
 	}
 	job2 := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job2")
-	must(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
+	must.Do(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
 	for _, s := range []partd.Partd{threeServers, reordered, twoServers, job2} {
-		must(t, partd.Close(ctx, s))
+		must.Do(t, partd.Close(ctx, s))
 	}
 	finalClient := open(t, c.url()+"/job1")
-	must(t, finalClient.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, finalClient.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	for _, p := range c.servers {
-		must(t, p.Stop(time.Minute))
+		must.Do(t, p.Stop(time.Minute))
 	}
 	start := time.Now()
-	must(t, finalClient.(io.Closer).Close())
+	must.Do(t, finalClient.(io.Closer).Close())
 	if elapsed := time.Since(start); elapsed > 20*time.Second {
 		t.Errorf("Close took %v after the servers had stopped, want at most 20 s", elapsed)
 	}
@@ -80,16 +81,13 @@ func TestListsOfServers(t *testing.T) {
 func TestServersWithUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
-	ca, err := nettest.NewAuthority(dir, "authority")
-	must(t, err)
-	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(dir, "authority"))(t)
+	pair := must.Get(ca.Issue("server", time.Hour, "127.0.0.1"))(t)
 	var addresses []string
 	for _, users := range []string{"users", "users", "others"} {
 		if _, err := os.Stat(dir + "/" + users); errors.Is(err, os.ErrNotExist) {
-			token, err := procs.Command("server", "token", "add", "worker", "--tokens-file", dir+"/"+users, "--rights", "append,read,change").Output()
-			must(t, err)
-			must(t, os.WriteFile(dir+"/token-"+users, token, 0o600))
+			token := must.Get(procs.Command("server", "token", "add", "worker", "--tokens-file", dir+"/"+users, "--rights", "append,read,change").Output())(t)
+			must.Do(t, os.WriteFile(dir+"/token-"+users, token, 0o600))
 		}
 		p := start(t, "--store", "mem:", "--listen", "tls://127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--tokens-file", dir+"/"+users)
 		addresses = append(addresses, strings.TrimPrefix(p.URL(), "tls://"))
@@ -97,13 +95,13 @@ func TestServersWithUsers(t *testing.T) {
 	options := "?ca=" + ca.File + "&token-file=" + dir + "/token-users"
 	s := open(t, "tls://"+strings.Join(addresses[:2], ",")+options)
 	for i := range 20 {
-		must(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
+		must.Do(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(i), Value: []byte("x")}))
 	}
 	stats, err := partd.Stat(ctx, s)
 	if err != nil || stats.Keys != 20 || stats.Bytes != 20 {
 		t.Errorf("Stat = %+v, %v, want 20 keys with 20 bytes", stats, err)
 	}
-	must(t, partd.Close(ctx, s))
+	must.Do(t, partd.Close(ctx, s))
 	if _, err := stores.Open(ctx, "tls://"+strings.Join(addresses, ",")+options); !errors.Is(err, os.ErrPermission) || !strings.Contains(err.Error(), addresses[2]) {
 		t.Errorf("Open with a server that rejects the token = %v, want ErrPermission of that server", err)
 	}

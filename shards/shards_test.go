@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
@@ -30,13 +31,6 @@ var (
 	_ io.Closer         = (*Shards)(nil)
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 var abc = []string{"a", "b", "c"}
 
 func dicts(n int) (stores []partd.Partd) {
@@ -48,8 +42,7 @@ func dicts(n int) (stores []partd.Partd) {
 
 func shardsOver(t testing.TB, names []string, stores []partd.Partd) *Shards {
 	t.Helper()
-	s, err := New(names, stores)
-	must(t, err)
+	s := must.Get(New(names, stores))(t)
 	return s
 }
 
@@ -62,7 +55,7 @@ func fill(t testing.TB, s partd.Partd, n int) map[string]string {
 		want[key] = fmt.Sprint("value ", i)
 		batch = append(batch, partd.Entry{Key: key, Value: []byte(want[key])})
 	}
-	must(t, s.Append(t.Context(), batch...))
+	must.Do(t, s.Append(t.Context(), batch...))
 	return want
 }
 
@@ -79,8 +72,7 @@ func scan(s partd.Partd, part, parts int) (map[string]string, error) {
 
 func openLog(t testing.TB, dir string) partd.Partd {
 	t.Helper()
-	l, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
-	must(t, err)
+	l := must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
 	return l
 }
 
@@ -108,7 +100,7 @@ func TestKeepsPromises(t *testing.T) {
 		o := &partdtest.Options{
 			Require: append(require, partdtest.CanFlush, partdtest.CanSync), InternalNames: internalNames, MachineRuns: 3, Pieces: 60,
 			Reopen: func(t *testing.T, store partd.Partd) partd.Partd {
-				must(t, partd.Close(t.Context(), store))
+				must.Do(t, partd.Close(t.Context(), store))
 				return open(t, dirs[store])
 			},
 		}
@@ -204,8 +196,7 @@ func TestPartsDivideShards(t *testing.T) {
 		for _, parts := range []int{1, 2, 3, 4, 5, 6, 7, 12, 100} {
 			got, pieces := map[string]string{}, map[string]float64{}
 			for part := range parts {
-				partValues, err := scan(s, part, parts)
-				must(t, err)
+				partValues := must.Get(scan(s, part, parts))(t)
 				for k, v := range partValues {
 					got[k] += v
 				}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -56,14 +57,13 @@ func TestAggregate(t *testing.T) {
 		}
 	}
 	check(mustCollect(t, shuffle.Aggregate(t.Context(), shuffle.Values(in...), rareKey, recTotals, minMemory[rec](t))))
-	a, err := shuffle.NewAggregator(t.Context(), rareKey, recTotals, minMemory[rec](t))
-	must(t, err)
+	a := must.Get(shuffle.NewAggregator(t.Context(), rareKey, recTotals, minMemory[rec](t)))(t)
 	feedInParts(t, a.Feed, in, 5)
 	check(mustCollect(t, a.Results()))
 	if st := a.Stats(); st.Records != manyRecords || st.Groups != int64(len(want)) || st.Spilled == 0 {
 		t.Errorf("Stats() = %+v, want %d records, %d groups and spilled data", st, manyRecords, len(want))
 	}
-	must(t, a.Close())
+	must.Do(t, a.Close())
 }
 
 func TestAggregateLists(t *testing.T) {
@@ -80,7 +80,7 @@ func TestAggregateLists(t *testing.T) {
 	}
 	// Only one goroutine feeds, so merged lists are in order.
 	for r, err := range shuffle.Aggregate(t.Context(), shuffle.Values(in...), text, lists, minMemory[rec](t)) {
-		must(t, err)
+		must.Do(t, err)
 		if len(r.Value) != want[r.Key] || !slices.IsSorted(r.Value) || in[r.Value[0]].Text != r.Key {
 			t.Fatalf("key %q has the numbers %v, want %d numbers in order", r.Key, r.Value, want[r.Key])
 		}
@@ -116,11 +116,10 @@ func TestDistinct(t *testing.T) {
 		}
 	}
 	checkKeys("Distinct", mustCollect(t, shuffle.Distinct(t.Context(), shuffle.Values(keys...), minMemory[[2]string](t))))
-	deduplicator, err := shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t))
-	must(t, err)
+	deduplicator := must.Get(shuffle.NewDeduplicator(t.Context(), minMemory[[2]string](t)))(t)
 	feedInParts(t, deduplicator.Feed, keys, 4)
 	checkKeys("Deduplicator with several feeds", mustCollect(t, deduplicator.Records()))
-	must(t, deduplicator.Close())
+	must.Do(t, deduplicator.Close())
 	recs := mustCollect(t, shuffle.DistinctBy(t.Context(), shuffle.Values(in...), rareKey, minMemory[rec](t)))
 	if len(recs) != len(firsts) {
 		t.Errorf("DistinctBy() yields %d records, want %d", len(recs), len(firsts))
@@ -130,13 +129,12 @@ func TestDistinct(t *testing.T) {
 			t.Fatalf("DistinctBy() yields %v, but the first record of this key is %v", r, firsts[rareKey(r)])
 		}
 	}
-	d, err := shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t))
-	must(t, err)
+	d := must.Get(shuffle.NewDeduplicatorBy(t.Context(), rareKey, minMemory[rec](t)))(t)
 	feedInParts(t, d.Feed, in, 4)
 	if recs := mustCollect(t, d.Records()); len(recs) != len(firsts) || d.Stats().Spilled == 0 {
 		t.Errorf("DeduplicatorBy with several feeds yields %d records, want %d; stats %+v, want spilled data", len(recs), len(firsts), d.Stats())
 	}
-	must(t, d.Close())
+	must.Do(t, d.Close())
 }
 
 func TestTopK(t *testing.T) {
@@ -158,8 +156,7 @@ func TestTopK(t *testing.T) {
 			t.Fatalf("of records with equal keys, result %d is record %d, want the input order", i, r.N)
 		}
 	}
-	top, err := shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t))
-	must(t, err)
+	top := must.Get(shuffle.NewTop(t.Context(), 100, shuffle.By(shuffle.Desc(func(r rec) int { return r.N })), minMemory[rec](t)))(t)
 	feedInParts(t, top.Feed, in, 2)
 	for i, r := range mustCollect(t, top.Records()) {
 		if r.N != manyRecords-1-i {
@@ -169,5 +166,5 @@ func TestTopK(t *testing.T) {
 	if st := top.Stats(); st.Records != manyRecords || st.Spilled != 0 {
 		t.Errorf("Stats() = %+v, want %d records and no spilled data", st, manyRecords)
 	}
-	must(t, top.Close())
+	must.Do(t, top.Close())
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestDamagedOrMissingPieces(t *testing.T) {
@@ -20,7 +21,7 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 		return store
 	}
 	store := newStore()
-	must(t, store.Delete(t.Context(), "a"))
+	must.Do(t, store.Delete(t.Context(), "a"))
 	c := mustReadCommitted(t, store)
 	if _, err := collectPieces(c.Scan(t.Context())); !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), `task "t"`) {
 		t.Errorf("Scan() with a missing key: error = %v, want %v, with the task's name", err, ErrNotVerified)
@@ -30,13 +31,13 @@ func TestDamagedOrMissingPieces(t *testing.T) {
 		"huge length": "\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "invalid length": strings.Repeat("\xff", 11), "unknown kind": "\x01\x09", "earlier list of tasks": "\x01\x04",
 	} {
 		store := newStore()
-		must(t, store.Append(t.Context(), entries("a", value)...))
+		must.Do(t, store.Append(t.Context(), entries("a", value)...))
 		var e *partd.Error
 		if _, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); !errors.Is(err, errFrame) || !errors.As(err, &e) || e.Key != "a" {
 			t.Errorf("%s: error = %v, want %v for key a", name, err, errFrame)
 		}
 		store = newStore()
-		must(t, store.Append(t.Context(), entries(controlKey, value)...))
+		must.Do(t, store.Append(t.Context(), entries(controlKey, value)...))
 		if _, err := ReadCommitted(t.Context(), store); !errors.Is(err, errFrame) && name != "commit elsewhere" {
 			t.Errorf("%s in the control key: error = %v, want %v", name, err, errFrame)
 		}
@@ -49,8 +50,7 @@ func TestFrameBytes(t *testing.T) {
 	w := mustBegin(t, store, "t", "a1")
 	mustAppend(t, w, "k", "piece", "k", "")
 	mustCommit(t, w)
-	values, err := store.Get(t.Context(), "k", controlKey)
-	must(t, err)
+	values := must.Get(store.Get(t.Context(), "k", controlKey))(t)
 	for i, want := range []string{
 		"0d 01 0174 026131 01 00 7069656365" + "08 01 0174 026131 01 01",
 		"19 02 0174 026131 01 02 05" + sumOf("k", "piece", "k", ""),
@@ -109,7 +109,7 @@ func TestPieceInManyChunks(t *testing.T) {
 	for len(data) > 0 {
 		part := data[:min(chunk, len(data))]
 		data = data[len(part):]
-		must(t, f.feed("k", part, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }))
+		must.Do(t, f.feed("k", part, len(data) == 0, func(_ byte, rest []byte) error { n += len(rest); return nil }))
 	}
 	if elapsed := time.Since(start); n < size || elapsed > 5*time.Second {
 		t.Errorf("read %d bytes in %v, want at least %d bytes in at most 5 s", n, elapsed, size)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/servercli"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
@@ -98,10 +99,7 @@ const killedTasks = 8
 
 func startServer(t *testing.T, dir, url string) *procs.Server {
 	t.Helper()
-	p, err := procs.StartServer(context.Background(), procs.Command("server", "--store", "log:"+dir, "--listen", url), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(procs.StartServer(context.Background(), procs.Command("server", "--store", "log:"+dir, "--listen", url), 1))(t)
 	t.Cleanup(p.Kill)
 	return p
 }
@@ -240,21 +238,13 @@ func TestKillWorkers(t *testing.T) {
 	equalContents := func(got map[string][]string) bool { return maps.EqualFunc(got, want, slices.Equal) }
 	for i := range 2 * runs { // with one server, and with three servers that share the keys
 		url, stop := runWithKills(t, rnd.Uint64(), 1+i%2*2)
-		store, err := stores.Open(t.Context(), url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := WaitCommitted(t.Context(), store, &WaitOptions{Tasks: names, Timeout: time.Minute})
-		if err != nil {
-			t.Fatal(err)
-		}
+		store := must.Get(stores.Open(t.Context(), url))(t)
+		c := must.Get(WaitCommitted(t.Context(), store, &WaitOptions{Tasks: names, Timeout: time.Minute}))(t)
 		got := map[string][]string{}
 		var sums []Checksum
 		for part := range 3 {
 			var s Checksum
-			if err := collectSorted(c.ScanPart(t.Context(), part, 3, &s), got); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, collectSorted(c.ScanPart(t.Context(), part, 3, &s), got))
 			sums = append(sums, s)
 		}
 		if err := c.Verify(sums...); err != nil || !equalContents(got) {

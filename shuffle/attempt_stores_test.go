@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/attempttest"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 	"github.com/go-partd/partd/stores"
 )
@@ -21,8 +22,7 @@ func TestAttemptsOnStores(t *testing.T) {
 			if strings.Contains(url, "%s") {
 				url = fmt.Sprintf(url, t.TempDir()+"/store")
 			}
-			store, err := stores.Open(t.Context(), url)
-			must(t, err)
+			store := must.Get(stores.Open(t.Context(), url))(t)
 			attempttest.Run(t, store)
 			if err := partd.Close(t.Context(), store); err != nil && !errors.Is(err, errors.ErrUnsupported) {
 				t.Error(err)

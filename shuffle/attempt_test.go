@@ -17,19 +17,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 func mustBegin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
 	t.Helper()
-	w, err := Begin(t.Context(), store, task, attempt)
-	must(t, err)
+	w := must.Get(Begin(t.Context(), store, task, attempt))(t)
 	return w
 }
 
@@ -42,18 +35,17 @@ func entries(pairs ...string) (all []partd.Entry) {
 
 func mustAppend(t *testing.T, w *Writer, pairs ...string) {
 	t.Helper()
-	must(t, w.Append(t.Context(), entries(pairs...)...))
+	must.Do(t, w.Append(t.Context(), entries(pairs...)...))
 }
 
 func mustCommit(t *testing.T, w *Writer) {
 	t.Helper()
-	must(t, w.Commit(t.Context()))
+	must.Do(t, w.Commit(t.Context()))
 }
 
 func mustReadCommitted(t *testing.T, store partd.Partd) *Committed {
 	t.Helper()
-	c, err := ReadCommitted(t.Context(), store)
-	must(t, err)
+	c := must.Get(ReadCommitted(t.Context(), store))(t)
 	return c
 }
 
@@ -108,8 +100,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	parts := map[string]string{}
 	for part := range 3 {
 		var s Checksum
-		entriesOfPart, err := collectPieces(c.ScanPart(t.Context(), part, 3, &s))
-		must(t, err)
+		entriesOfPart := must.Get(collectPieces(c.ScanPart(t.Context(), part, 3, &s)))(t)
 		maps.Copy(parts, entriesOfPart)
 		sums = append(sums, s)
 	}
@@ -126,18 +117,18 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	for key := range want {
 		text := ""
 		for v, err := range c.Values(t.Context(), key, &byKey) {
-			must(t, err)
+			must.Do(t, err)
 			text += string(v) + ";"
 		}
 		if text != want[key] {
 			t.Errorf("Values(%q) yields %q, want %q", key, text, want[key])
 		}
 	}
-	must(t, c.Verify(byKey))
+	must.Do(t, c.Verify(byKey))
 	for range c.ScanPart(t.Context(), 0, 1, &byKey) {
 		break // a reader that stops early adds nothing to the sum
 	}
-	must(t, c.Verify(byKey))
+	must.Do(t, c.Verify(byKey))
 	if _, err := collectPieces(c.ScanPart(t.Context(), 0, 2, nil)); err == nil {
 		t.Error("ScanPart() without a checksum returned no error")
 	}
@@ -214,7 +205,7 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	}
 	long := strings.Repeat("k", partd.MaxKeyLen)
 	mustAppend(t, w, long, "v")
-	must(t, w.Append(t.Context()))
+	must.Do(t, w.Append(t.Context()))
 	mustCommit(t, w)
 	got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context()))
 	if err != nil || got[long] != "v;" {
@@ -296,8 +287,7 @@ func TestBatchesAfterTheCommit(t *testing.T) {
 func TestAttemptsThroughBuffers(t *testing.T) {
 	slow := partd.NewDict()
 	for i := range 3 {
-		b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-		must(t, err)
+		b := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 		w := mustBegin(t, b, fmt.Sprint("task", i), "1")
 		mustAppend(t, w, "k", fmt.Sprint(i))
 		mustCommit(t, w)
@@ -360,7 +350,7 @@ func TestValuesOfManyTasks(t *testing.T) {
 			t.Fatalf("read %d pieces, want 1", n)
 		}
 		if i == 19 {
-			must(t, c.Verify(all))
+			must.Do(t, c.Verify(all))
 		}
 	}
 	runtime.ReadMemStats(&after)

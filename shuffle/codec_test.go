@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 type gapped struct {
@@ -34,7 +35,7 @@ func checkRoundTrip[T any](t *testing.T, v T) {
 	t.Helper()
 	for _, forKeys := range []bool{false, true} {
 		c, _, err := newCodec[T](forKeys)
-		must(t, err)
+		must.Do(t, err)
 		b, err := c.Encode([]byte("x"), v)
 		if err != nil || b[0] != 'x' {
 			t.Fatal(err)
@@ -118,8 +119,7 @@ func TestKeyCodec(t *testing.T) {
 		F float64
 		G float32
 	}
-	c, err := newKeyCodec[mixed]()
-	must(t, err)
+	c := must.Get(newKeyCodec[mixed]())(t)
 	zero := math.Copysign(0, -1)
 	for _, pair := range [][2]mixed{
 		{{true, 0, 0}, {true, zero, float32(zero)}},
@@ -134,11 +134,9 @@ func TestKeyCodec(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	c, err := DefaultCodec[nested]()
-	must(f, err)
+	c := must.Get(DefaultCodec[nested]())(f)
 	for _, v := range []nested{{}, {Name: "n", Array: [2]string{"a"}, hidden: true}} {
-		b, err := c.Encode(nil, v)
-		must(f, err)
+		b := must.Get(c.Encode(nil, v))(f)
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -146,8 +144,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		b, err := c.Encode(nil, v)
-		must(t, err)
+		b := must.Get(c.Encode(nil, v))(t)
 		second, err := c.Decode(b)
 		// A damaged encoding can set bits in a time.Time that its methods ignore.
 		_, offset := v.at.Zone()
@@ -172,9 +169,8 @@ func TestAccumulators(t *testing.T) {
 	}}
 	words := make([]uint64, 1)
 	for i, list := range [][]int{{1, 2}, {3}, nil} {
-		data, err := codec.Encode(nil, list)
-		must(t, err)
-		must(t, l.Merge(words, i == 0, data))
+		data := must.Get(codec.Encode(nil, list))(t)
+		must.Do(t, l.Merge(words, i == 0, data))
 	}
 	got := *l.get(words, false)
 	if !slices.Equal(got, []int{1, 2, 3}) || l.totalSize != 8*3 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -67,7 +68,7 @@ func TestCallersPanic(t *testing.T) {
 // lost.
 func TestUseAfterPanic(t *testing.T) {
 	adds := 0
-	a, err := shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
+	a := must.Get(shuffle.NewAggregator(t.Context(), func(r rec) int { return r.N }, shuffle.Accumulator[rec, int]{
 		Add: func(total *int, _ rec) {
 			if adds++; adds == 100 {
 				panic("once")
@@ -75,10 +76,8 @@ func TestUseAfterPanic(t *testing.T) {
 			*total++
 		},
 		Merge: func(total, other *int) { *total += *other },
-	}, minMemory[rec](t))
-	must(t, err)
-	f, err := a.Feed()
-	must(t, err)
+	}, minMemory[rec](t)))(t)
+	f := must.Get(a.Feed())(t)
 	var addErr error
 	for range 1000 {
 		func() {
@@ -89,7 +88,7 @@ func TestUseAfterPanic(t *testing.T) {
 	if addErr == nil || f.Close() == nil {
 		t.Error("Add or Close returned no error after a panic")
 	}
-	must(t, a.Close())
+	must.Do(t, a.Close())
 }
 
 // breakingCodec returns a codec that encodes goodRecords records, and then fails once.
@@ -107,8 +106,7 @@ func breakingCodec(c encode.ValueCodec[rec], goodRecords int) encode.ValueCodec[
 // TestRecordsBeforeAFailure checks that a record that cannot be encoded does not affect earlier records.
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
-	codec, err := shuffle.DefaultCodec[rec]()
-	must(t, err)
+	codec := must.Get(shuffle.DefaultCodec[rec]())(t)
 	type feeder interface {
 		Feed() (*shuffle.Feed[rec], error)
 		Close() error
@@ -126,9 +124,8 @@ func TestRecordsBeforeAFailure(t *testing.T) {
 		o := minMemory[rec](t)
 		o.Codec = breakingCodec(codec, goodRecords)
 		s, out, err := start(t.Context(), o)
-		must(t, err)
-		f, err := s.Feed()
-		must(t, err)
+		must.Do(t, err)
+		f := must.Get(s.Feed())(t)
 		for i, r := range randomRecs(1, goodRecords+1) {
 			if err := f.Add(r); i < goodRecords && err != nil || i == goodRecords && !errors.Is(err, errCodec) {
 				t.Errorf("%s: Add() of record %d: error = %v; want %v only for record %d", name, i, err, errCodec, goodRecords)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -46,8 +47,7 @@ func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 
 func checkEmpty(t *testing.T, dir string) {
 	t.Helper()
-	remaining, err := os.ReadDir(dir)
-	must(t, err)
+	remaining := must.Get(os.ReadDir(dir))(t)
 	for _, e := range remaining {
 		t.Errorf("%s was not removed from the directory for temporary data", e.Name())
 	}
@@ -81,17 +81,9 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 	wg.Wait()
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func mustCollect[T any](t *testing.T, seq iter.Seq2[T, error]) []T {
 	t.Helper()
-	all, err := shuffle.Collect(seq)
-	must(t, err)
+	all := must.Get(shuffle.Collect(seq))(t)
 	return all
 }
 
@@ -114,7 +106,7 @@ func TestGroupBy(t *testing.T) {
 		want[r.Text] = append(want[r.Text], r)
 	}
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(in...), text, minMemory[rec](t)) {
-		must(t, err)
+		must.Do(t, err)
 		if got := mustCollect(t, g.Values); !slices.Equal(got, want[g.Key]) {
 			t.Fatalf("group %q has wrong content: %d records, want %d", g.Key, len(got), len(want[g.Key]))
 		}
@@ -129,13 +121,12 @@ func TestGroupBy(t *testing.T) {
 // requested.
 func TestGroupsReadInPart(t *testing.T) {
 	in := randomRecs(4, manyRecords)
-	g, err := shuffle.NewGrouper(t.Context(), text, minMemory[rec](t))
-	must(t, err)
+	g := must.Get(shuffle.NewGrouper(t.Context(), text, minMemory[rec](t)))(t)
 	feedInParts(t, g.Feed, in, 3)
 	var previousValues iter.Seq2[rec, error]
 	groups := make(map[string]bool)
 	for group, err := range g.Groups() {
-		must(t, err)
+		must.Do(t, err)
 		if previousValues != nil {
 			if _, err := shuffle.Collect(previousValues); err == nil {
 				t.Fatal("reading the values of an earlier group returned no error")
@@ -156,14 +147,14 @@ func TestGroupsReadInPart(t *testing.T) {
 	if st := g.Stats(); st.Records != manyRecords || st.Groups != int64(len(groups)) {
 		t.Errorf("Stats() = %+v, want %d records and %d groups", st, manyRecords, len(groups))
 	}
-	must(t, g.Close())
+	must.Do(t, g.Close())
 }
 
 // TestGroupsAfterTheLoop checks that reading a group's values after the loop is an error, even for the last group.
 func TestGroupsAfterTheLoop(t *testing.T) {
 	var groups []shuffle.Group[string, rec]
 	for g, err := range shuffle.GroupBy(t.Context(), shuffle.Values(randomRecs(1, 1000)...), text, minMemory[rec](t)) {
-		must(t, err)
+		must.Do(t, err)
 		groups = append(groups, g)
 	}
 	for i, g := range groups {

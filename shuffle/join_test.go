@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -39,7 +40,7 @@ func TestJoin(t *testing.T) {
 		for row, err := range shuffle.Join(t.Context(), shuffle.Values(orders...), shuffle.Values(customers...),
 			func(o order) string { return o.Customer }, func(c customer) string { return c.Name },
 			&shuffle.JoinOptions[order, customer]{Kind: kind}) {
-			must(t, err)
+			must.Do(t, err)
 			left, right := "-", "-"
 			if row.HasLeft {
 				left = fmt.Sprint(row.Left.ID)
@@ -105,10 +106,9 @@ func TestJoinMemory(t *testing.T) {
 		Text [100]byte
 	}
 	key := func(r row) int64 { return r.Key }
-	j, err := shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}})
-	must(t, err)
+	j := must.Get(shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}}))(t)
 	defer func() {
-		must(t, j.Close())
+		must.Do(t, j.Close())
 	}()
 	var feeds sync.WaitGroup
 	for worker := range 4 {
@@ -143,7 +143,7 @@ func TestJoinMemory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	rows := 0
 	for _, err := range j.Rows() {
-		must(t, err)
+		must.Do(t, err)
 		if rows++; rows == n {
 			runtime.GC()
 			runtime.ReadMemStats(&after)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -33,17 +34,15 @@ func TestFeedAll(t *testing.T) {
 	slices.SortFunc(sorted, compareRecs)
 	feed := func(t *testing.T, feeder shuffle.Feeder[rec], n int) {
 		t.Helper()
-		must(t, shuffle.FeedAll(t.Context(), feeder, n, splitRecords(in, 7)...))
+		must.Do(t, shuffle.FeedAll(t.Context(), feeder, n, splitRecords(in, 7)...))
 	}
 	for _, n := range []int{0, 1, 3, 7, 1024} {
-		sorter, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
-		must(t, err)
+		sorter := must.Get(shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t)))(t)
 		feed(t, sorter, n)
 		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()))
-		counts, err := shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
+		counts := must.Get(shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
 			Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o },
-		}, minMemory[rec](t))
-		must(t, err)
+		}, minMemory[rec](t)))(t)
 		feed(t, counts, n)
 		results := mustCollect(t, counts.Results())
 		for _, r := range results {
@@ -55,7 +54,7 @@ func TestFeedAll(t *testing.T) {
 			t.Errorf("got %d results, want %d", len(results), len(texts))
 		}
 		for _, s := range []interface{ Close() error }{sorter, counts} {
-			must(t, s.Close())
+			must.Do(t, s.Close())
 		}
 	}
 }
@@ -92,8 +91,7 @@ func TestFeedAllFails(t *testing.T) {
 	}
 	mustNotRun := func(func(rec, error) bool) { t.Error("FeedAll() started a sequence that it must not start") }
 	newGrouper := func(t *testing.T) *shuffle.Grouper[rec, string] {
-		g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t))
-		must(t, err)
+		g := must.Get(shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t)))(t)
 		t.Cleanup(func() {
 			if err := g.Close(); err != nil {
 				t.Error(err)
@@ -131,14 +129,13 @@ func TestFeedAllFails(t *testing.T) {
 // newGroups returns a grouper by text that contains all records. One group has half of the records.
 func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
 	t.Helper()
-	g, err := shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o)
-	must(t, err)
+	g := must.Get(shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o))(t)
 	t.Cleanup(func() {
 		if err := g.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	must(t, shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)))
+	must.Do(t, shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)))
 	return g
 }
 
@@ -181,7 +178,7 @@ func TestForEach(t *testing.T) {
 			return nil
 		}
 		g := newGroups(t, in, minMemory[rec](t))
-		must(t, g.ForEach(t.Context(), n, check))
+		must.Do(t, g.ForEach(t.Context(), n, check))
 		if len(seen) != len(want) {
 			t.Errorf("%d goroutines: %d groups, want %d", n, len(seen), len(want))
 		}
@@ -272,7 +269,7 @@ func TestForEachFails(t *testing.T) {
 	o := minMemory[rec](t)
 	o.Store = store
 	g = newGroups(t, in, o)
-	must(t, partd.Delete(t.Context(), store, "half"))
+	must.Do(t, partd.Delete(t.Context(), store, "half"))
 	err = g.ForEach(t.Context(), 3, func(context.Context, shuffle.Group[string, rec]) error { return nil })
 	if !errors.Is(err, shuffle.ErrNotVerified) {
 		t.Errorf("ForEach() with a missing group: error = %v, want %v", err, shuffle.ErrNotVerified)
@@ -285,12 +282,11 @@ func TestForEachFails(t *testing.T) {
 // TestForEachPartition checks that ForEach can read partitions several times.
 func TestForEachPartition(t *testing.T) {
 	in := randomRecs(11, manyRecords)
-	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t))
-	must(t, err)
+	p := must.Get(shuffle.Partition(t.Context(), shuffle.Values(in...), 16, func(r rec) string { return r.Text }, minMemory[rec](t)))(t)
 	defer p.Close()
 	for range 2 {
 		var records [16]atomic.Int64
-		err := p.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[int, rec]) error {
+		must.Do(t, p.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[int, rec]) error {
 			for _, err := range g.Values {
 				if err != nil {
 					return err
@@ -298,8 +294,7 @@ func TestForEachPartition(t *testing.T) {
 				records[g.Key].Add(1)
 			}
 			return nil
-		})
-		must(t, err)
+		}))
 		all := int64(0)
 		for i := range records {
 			n := int64(len(mustCollect(t, p.Records(i))))

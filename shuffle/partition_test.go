@@ -4,13 +4,13 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
 func TestPartition(t *testing.T) {
 	in := randomRecs(9, manyRecords)
-	p, err := shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t))
-	must(t, err)
+	p := must.Get(shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t)))(t)
 	partitionOf := make(map[string]int)
 	all := 0
 	for i := range 7 {
@@ -30,17 +30,16 @@ func TestPartition(t *testing.T) {
 	if all != manyRecords {
 		t.Errorf("the partitions have %d records, want %d", all, manyRecords)
 	}
-	must(t, p.Verify())
+	must.Do(t, p.Verify())
 	if _, err := shuffle.Collect(p.Records(7)); err == nil {
 		t.Error("Records(7) of 7 partitions returned no error")
 	}
-	must(t, p.Close())
+	must.Do(t, p.Close())
 }
 
 func TestPartitionBy(t *testing.T) {
 	in := randomRecs(10, 5000)
-	p, err := shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t))
-	must(t, err)
+	p := must.Get(shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t)))(t)
 	feedInParts(t, p.Feed, in, 1)
 	want := make(map[string][]rec)
 	for _, r := range in {
@@ -58,6 +57,6 @@ func TestPartitionBy(t *testing.T) {
 	if got := mustCollect(t, p.Records("none such")); got != nil {
 		t.Errorf("Records() of an unknown key = %v, want none", got)
 	}
-	must(t, p.Verify())
-	must(t, p.Close())
+	must.Do(t, p.Verify())
+	must.Do(t, p.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -124,16 +125,14 @@ func TestProgressOfSeveralGoroutines(t *testing.T) {
 		}
 		return r.Text
 	}
-	g, err := shuffle.NewGrouper(t.Context(), slow, o)
-	must(t, err)
+	g := must.Get(shuffle.NewGrouper(t.Context(), slow, o))(t)
 	defer g.Close()
 	w.stats = g.Stats
-	must(t, shuffle.FeedAll(t.Context(), g, 4, splitRecords(in, 4)...))
+	must.Do(t, shuffle.FeedAll(t.Context(), g, 4, splitRecords(in, 4)...))
 	if w.last.RecordsIn != int64(len(in)) || w.calls <= 4 {
 		t.Errorf("%d calls of Progress, the last with %+v; want more than 4 calls and %d records in", w.calls, w.last, len(in))
 	}
-	err = g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return readAll(g.Values) })
-	must(t, err)
+	must.Do(t, g.ForEach(t.Context(), 4, func(_ context.Context, g shuffle.Group[string, rec]) error { return readAll(g.Values) }))
 	if w.last.RecordsOut != int64(len(in)) || w.last.BytesOut != w.last.BytesIn {
 		t.Errorf("last report %+v, want %d records out and as many bytes out as in", w.last, len(in))
 	}
@@ -164,13 +163,11 @@ func TestProgressOutsideLocks(t *testing.T) {
 			w := &progressRecorder{t: t}
 			o := minMemory[rec](t)
 			o.Progress, o.Threads = w.record, 1 // one thread, so that all feeds of an aggregator share a table
-			s, err := start(o)
-			must(t, err)
+			s := must.Get(start(o))(t)
 			defer s.Close()
 			feeds := make([]*shuffle.Feed[rec], 2)
 			for i := range feeds {
-				feeds[i], err = s.Feed()
-				must(t, err)
+				feeds[i] = must.Get(s.Feed())(t)
 			}
 			first := rec{Text: "added by Progress"}
 			w.stats = func() shuffle.Stats {
@@ -198,7 +195,7 @@ func TestProgressOutsideLocks(t *testing.T) {
 			all.Wait()
 			calls := w.calls
 			for _, f := range feeds {
-				must(t, f.Close())
+				must.Do(t, f.Close())
 			}
 			if calls == 0 || w.last.RecordsIn != 4096+1 {
 				t.Errorf("%d calls of Progress before the end, the last of all with %+v; want some, and 4097 records in", calls, w.last)

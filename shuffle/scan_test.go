@@ -7,24 +7,23 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestReadAheadOfTinyGroups checks that the data read ahead for many goroutines stays within the memory for reading,
 // even if each group has only a few bytes and its bookkeeping takes more.
 func TestReadAheadOfTinyGroups(t *testing.T) {
 	o := &Options[uint32]{Memory: 64 << 20, TempDirs: []string{t.TempDir()}}
-	g, err := NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o)
-	must(t, err)
+	g := must.Get(NewGrouper(t.Context(), func(v uint32) uint32 { return v }, o))(t)
 	defer g.Close()
-	err = FeedAll(t.Context(), g, 1, func(yield func(uint32, error) bool) {
+	must.Do(t, FeedAll(t.Context(), g, 1, func(yield func(uint32, error) bool) {
 		for v := range uint32(1_000_000) {
 			if !yield(v, nil) {
 				return
 			}
 		}
-	})
-	must(t, err)
-	must(t, g.keyed.spool.startReading())
+	}))
+	must.Do(t, g.keyed.spool.startReading())
 	const readers = 32
 	sc := g.keyed.spool.scan(readers)
 	defer sc.close()
@@ -55,8 +54,7 @@ func TestLongRecordInManyChunks(t *testing.T) {
 	}
 	for offset := 0; offset < len(value); offset += chunkSize {
 		part := value[offset:min(offset+chunkSize, len(value))]
-		err := sc.addChunk(partd.Chunk{Key: "k", Offset: int64(offset), Data: part, Last: offset+chunkSize >= len(value)})
-		must(t, err)
+		must.Do(t, sc.addChunk(partd.Chunk{Key: "k", Offset: int64(offset), Data: part, Last: offset+chunkSize >= len(value)}))
 		for _, c := range []chan *batch{sc.full, sc.continuation} {
 			for len(c) > 0 {
 				sc.empty <- <-c // a reader returns the batch

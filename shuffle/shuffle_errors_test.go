@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -63,7 +64,7 @@ func TestClosed(t *testing.T) {
 	groups, err4 := shuffle.NewGrouper(ctx, identity, o)
 	sums, err5 := shuffle.NewAggregator(ctx, identity, counts, o)
 	parts, err6 := shuffle.NewPartitionsBy(ctx, identity, o)
-	must(t, errors.Join(err1, err2, err3, err4, err5, err6))
+	must.Do(t, errors.Join(err1, err2, err3, err4, err5, err6))
 	check := func(name string, err error) {
 		t.Helper()
 		for _, want := range []error{shuffle.ErrClosed, partd.ErrClosed, fs.ErrClosed} {
@@ -77,10 +78,10 @@ func TestClosed(t *testing.T) {
 		"group": groups, "aggregate": sums, "partition": parts,
 	} {
 		f, err := s.Feed()
-		must(t, err)
-		must(t, f.Close())
+		must.Do(t, err)
+		must.Do(t, f.Close())
 		check(name+", a closed feed", f.Add("x"))
-		must(t, s.Close())
+		must.Do(t, s.Close())
 		_, err = s.Feed()
 		check(name+", a feed", err)
 	}
@@ -120,7 +121,7 @@ func TestErrorsNameShuffle(t *testing.T) {
 	_, noName := shuffle.Begin(ctx, partd.NewDict(), "", "")
 	_, noTasks := shuffle.WaitCommitted(ctx, partd.NewDict(), nil)
 	full := partd.NewDict()
-	must(t, full.Append(ctx, partd.Entry{Key: "k", Value: []byte("1")}))
+	must.Do(t, full.Append(ctx, partd.Entry{Key: "k", Value: []byte("1")}))
 	_, notEmpty := shuffle.NewGrouper(ctx, identity, options(func(o *shuffle.Options[string]) { o.Store = full }))
 	for name, err := range map[string]error{
 		"memory": noMemory, "threads": noThreads, "no sort key": noKey, "no function": noFunction, "no codec": noCodec, "no name": noName,
@@ -129,19 +130,18 @@ func TestErrorsNameShuffle(t *testing.T) {
 		checkShuffleError(t, name, err, shuffle.ErrArgument, "")
 	}
 
-	parts, err := shuffle.Partition(ctx, shuffle.Values("a"), 4, identity, valid)
-	must(t, err)
+	parts := must.Get(shuffle.Partition(ctx, shuffle.Values("a"), 4, identity, valid))(t)
 	noPartition := lastError(parts.Records(4))
 	checkShuffleError(t, "no partition", noPartition, shuffle.ErrArgument, "there is no partition 4")
 	if strings.Count(fmt.Sprint(noPartition), "shuffle: ") != 1 {
 		t.Errorf("the error %v has the prefix twice", noPartition)
 	}
-	must(t, parts.Close())
+	must.Do(t, parts.Close())
 
 	sorter, err1 := shuffle.NewSorter(ctx, by, valid)
 	distinct, err2 := shuffle.NewDeduplicator(ctx, valid)
 	groups, err3 := shuffle.NewGrouper(ctx, identity, valid)
-	must(t, errors.Join(err1, err2, err3))
+	must.Do(t, errors.Join(err1, err2, err3))
 	for name, c := range map[string]struct {
 		feeder interface {
 			Feed() (*shuffle.Feed[string], error)
@@ -155,19 +155,18 @@ func TestErrorsNameShuffle(t *testing.T) {
 	} {
 		var feeds []*shuffle.Feed[string]
 		for range 5 {
-			f, err := c.feeder.Feed()
-			must(t, err)
+			f := must.Get(c.feeder.Feed())(t)
 			feeds = append(feeds, f)
 		}
 		checkShuffleError(t, name, c.results(), shuffle.ErrOpenFeeds, "not closed: 5")
 		for _, f := range feeds {
-			must(t, f.Close())
+			must.Do(t, f.Close())
 		}
 		if name == "distinct" {
-			must(t, c.results())
+			must.Do(t, c.results())
 			checkShuffleError(t, name+", a second time", c.results(), nil, "only once")
 		}
-		must(t, c.feeder.Close())
+		must.Do(t, c.feeder.Close())
 		if _, err := c.feeder.Feed(); name != "sort" { // a sorter returns its first error again
 			checkShuffleError(t, name+", closed", err, shuffle.ErrClosed, "closed")
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -210,21 +211,20 @@ func TestDamagedStore(t *testing.T) {
 		"huge length": func(v []byte) []byte { return append([]byte{255, 255, 255, 255, 255, 255, 255, 255, 1}, v...) },
 	} {
 		dict := partd.NewDict()
-		p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: dict})
-		must(t, err)
+		p := must.Get(shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: dict}))(t)
 		key := "half"
 		values, err := dict.Get(t.Context(), key)
 		if err != nil || len(values[0]) == 0 {
 			t.Fatal(err)
 		}
-		must(t, dict.Set(t.Context(), key, damage(values[0])))
+		must.Do(t, dict.Set(t.Context(), key, damage(values[0])))
 		if _, err := shuffle.Collect(p.Records(key)); err == nil {
 			t.Errorf("%s: Records() of the damaged partition yields no error", name)
 		}
 		if err := p.Verify(); err == nil {
 			t.Errorf("%s: Verify() returned no error", name)
 		}
-		must(t, p.Close())
+		must.Do(t, p.Close())
 	}
 }
 
@@ -307,8 +307,7 @@ func (b *breakingStore) Open(ctx context.Context, key string) (io.ReadCloser, er
 // TestReaderBrokenConnection checks that a broken connection is an error, not the end of the data.
 func TestReaderBrokenConnection(t *testing.T) {
 	store := &breakingStore{Dict: partd.NewDict()}
-	p, err := shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store})
-	must(t, err)
+	p := must.Get(shuffle.PartitionBy(t.Context(), shuffle.Values(randomRecs(1, 100)...), text, &shuffle.Options[rec]{Store: store}))(t)
 	defer p.Close()
 	store.broken = true
 	if got, err := shuffle.Collect(p.Records("half")); !errors.Is(err, errBroken) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shuffle"
 )
@@ -114,9 +115,8 @@ func wideInput(yield func(wideRecord, error) bool) {
 func TestMemory(t *testing.T) {
 	if name := os.Getenv(childEnv); name != "" {
 		debug.SetMemoryLimit(wideMemory/4 + 20<<20)
-		must(t, memoryOps[name](t.Context(), wideInput, &shuffle.Options[wideRecord]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}))
-		status, err := os.ReadFile("/proc/self/status")
-		must(t, err)
+		must.Do(t, memoryOps[name](t.Context(), wideInput, &shuffle.Options[wideRecord]{Memory: wideMemory, Threads: 2, TempDirs: []string{t.TempDir()}}))
+		status := must.Get(os.ReadFile("/proc/self/status"))(t)
 		fmt.Println(string(status))
 		return
 	}
@@ -158,11 +158,9 @@ func peakOf(t *testing.T, name string) int64 {
 
 // TestPartitionKeepsKeyBuffer checks that a feed reuses the buffer of a long key.
 func TestPartitionKeepsKeyBuffer(t *testing.T) {
-	p, err := shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil)
-	must(t, err)
+	p := must.Get(shuffle.NewPartitions(t.Context(), 4, func(s string) string { return s }, nil))(t)
 	defer p.Close()
-	f, err := p.Feed()
-	must(t, err)
+	f := must.Get(p.Feed())(t)
 	defer f.Close()
 	v := strings.Repeat("long", 100)
 	if n := testing.AllocsPerRun(200, func() { _ = f.Add(v) }); n >= 1 {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/shuffle"
 )
@@ -33,14 +34,11 @@ func TestNilArguments(t *testing.T) {
 	text := func(key shuffle.Key[string]) error {
 		return storetest.FirstError(shuffle.Sort(ctx, shuffle.Values("b", "a"), shuffle.By(key), nil))
 	}
-	sorter, err := shuffle.NewSorter(ctx, key, o)
-	must(t, err)
+	sorter := must.Get(shuffle.NewSorter(ctx, key, o))(t)
 	defer sorter.Close()
-	grouper, err := shuffle.NewGrouper(ctx, identity, o)
-	must(t, err)
+	grouper := must.Get(shuffle.NewGrouper(ctx, identity, o))(t)
 	defer grouper.Close()
-	committed, err := shuffle.ReadCommitted(ctx, partd.NewDict())
-	must(t, err)
+	committed := must.Get(shuffle.ReadCommitted(ctx, partd.NewDict()))(t)
 	errorOf := func(_ any, err error) error { return err }
 	storetest.CheckErrors(t, map[string]func() error{
 		"Sort(nil)":          func() error { return storetest.FirstError(shuffle.Sort(ctx, nil, key, o)) },

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -54,8 +55,7 @@ func TestSort(t *testing.T) {
 
 func TestSortFromSeveralFeeds(t *testing.T) {
 	in := randomRecs(2, manyRecords)
-	s, err := shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t))
-	must(t, err)
+	s := must.Get(shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t)))(t)
 	feedInParts(t, s.Feed, in, 3)
 	got := mustCollect(t, s.Sorted())
 	if !slices.IsSortedFunc(got, compareRecs) {
@@ -76,5 +76,5 @@ func TestSortFromSeveralFeeds(t *testing.T) {
 	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
 		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
 	}
-	must(t, s.Close())
+	must.Do(t, s.Close())
 }

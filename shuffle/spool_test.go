@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -37,8 +38,8 @@ func TestBatchesFitTheMemory(t *testing.T) {
 		}
 	}
 	for g, err := range shuffle.GroupBy(t.Context(), in, func(r [14]uint64) uint64 { return r[0] }, o) {
-		must(t, err)
-		must(t, readAll(g.Values))
+		must.Do(t, err)
+		must.Do(t, readAll(g.Values))
 	}
 	const limit = shuffle.MinMemory * 3 / 4 / 32
 	if s.appends < 10 || s.maxCost >= limit {

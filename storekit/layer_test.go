@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/storekit"
@@ -38,10 +39,7 @@ var errRefused = errors.New("refused")
 // one without hooks.
 func TestLayersKeepPromises(t *testing.T) {
 	openLog := func(t *testing.T) partd.Partd {
-		s, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
 		return s
 	}
 	all := []partdtest.Ability{
@@ -74,10 +72,7 @@ func TestHooksSeeEveryByte(t *testing.T) {
 	m := newMeter(newHexLayer(dict))
 	value := bytes.Repeat([]byte("0123456789"), 20_000) // more than a window
 	entry := partd.Entry{Key: "k", Value: value}
-	session, err := m.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := must.Get(m.NewSession(ctx))(t)
 	apply := func(number uint64, op partd.Operation) error {
 		_, err := partd.Apply(ctx, m, partd.Tag{Session: session, Number: number}, op)
 		return err
@@ -150,9 +145,7 @@ func TestHooksSeeEveryByte(t *testing.T) {
 func TestLayerOverBareStore(t *testing.T) {
 	ctx := t.Context()
 	m := newHexLayer(struct{ partd.Partd }{partd.NewDict()})
-	if err := m.Append(ctx, partd.Entry{Key: "k", Value: []byte("value")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, m.Append(ctx, partd.Entry{Key: "k", Value: []byte("value")}))
 	first := func(errs ...error) error { return errs[len(errs)-1] }
 	var scanErr, keysErr, partErr error
 	for _, scanErr = range m.Scan(ctx) {
@@ -175,10 +168,7 @@ func TestLayerOverBareStore(t *testing.T) {
 			t.Errorf("%s = %v, want ErrUnsupported", name, err)
 		}
 	}
-	r, err := m.Open(ctx, "k")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(m.Open(ctx, "k"))(t)
 	if data, err := io.ReadAll(r); err != nil || string(data) != "value" {
 		t.Errorf("reading with Open = %q, %v, want the value", data, err)
 	}
@@ -204,9 +194,7 @@ func TestErrorsOfHooks(t *testing.T) {
 	if st, err := dict.Stat(ctx); err != nil || st.Keys != 0 {
 		t.Errorf("after errors of In, the store has %d keys, %v, want none", st.Keys, err)
 	}
-	if err := dict.Append(ctx, partd.Entry{Key: "bad", Value: []byte("61626")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, dict.Append(ctx, partd.Entry{Key: "bad", Value: []byte("61626")}))
 	_, err := l.Get(ctx, "bad")
 	check("get", err, io.ErrUnexpectedEOF)
 	_, err = l.Pop(ctx, "bad")
@@ -233,15 +221,10 @@ func TestLayerIgnoresEmptyAppends(t *testing.T) {
 	l := storekit.NewLayer(dict, storekit.Hooks{In: func(_ context.Context, _ string, dst, value []byte) ([]byte, error) {
 		return append(append(append(dst, '<'), value...), '>'), nil
 	}})
-	session, err := l.NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := must.Get(l.NewSession(ctx))(t)
 	entries := []partd.Entry{{Key: "none"}, {Key: "k", Value: []byte("1")}, {Key: "k"}, {Key: "k", Value: []byte("2")}}
 	_, applyErr := l.Apply(ctx, partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: entries})
-	if err := errors.Join(applyErr, l.Append(ctx, entries...), l.Set(ctx, "set", nil)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(applyErr, l.Append(ctx, entries...), l.Set(ctx, "set", nil)))
 	values, err := dict.Get(ctx, "k", "set")
 	if err != nil || string(values[0]) != "<1><2><1><2>" || string(values[1]) != "<>" {
 		t.Errorf("the store has %q, %v, want <1><2><1><2> and <>", values, err)
@@ -267,9 +250,7 @@ func TestScanClosesReaders(t *testing.T) {
 	l := storekit.NewLayer(partd.NewDict(), storekit.Hooks{Out: func(_ context.Context, _ string, stored io.Reader) io.Reader {
 		return closeCounter{stored, &closed}
 	}})
-	if err := l.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}, partd.Entry{Key: "b", Value: []byte("2")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, l.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}, partd.Entry{Key: "b", Value: []byte("2")}))
 	for _, err := range l.Scan(t.Context()) {
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
@@ -87,10 +88,7 @@ var (
 // TestAs checks that As finds an ability beneath a layer without methods for it, and prefers the layer's own ability.
 func TestAs(t *testing.T) {
 	dict := partd.NewDict()
-	layer, err := compress.New(dict, compress.Zstd, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	layer := must.Get(compress.New(dict, compress.Zstd, nil))(t)
 	if m, ok := partd.As[partd.MemoryUser](layer); !ok || m != partd.MemoryUser(dict) {
 		t.Errorf("As returned %v, %v, want the MemoryUser beneath the layer", m, ok)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -37,8 +38,7 @@ func helpListing() string {
 }
 
 func TestPackageCommentListsEverything(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "stores.go", nil, parser.ParseComments|parser.PackageClauseOnly)
-	must(t, err)
+	file := must.Get(parser.ParseFile(token.NewFileSet(), "stores.go", nil, parser.ParseComments|parser.PackageClauseOnly))(t)
 	if want := helpListing(); !strings.Contains(file.Doc.Text(), want) {
 		t.Errorf("the package comment lacks this list:\n//\n// %s", strings.ReplaceAll(strings.ReplaceAll(want, "\n", "\n// "), "// \t", "//\t"))
 	}
@@ -72,11 +72,9 @@ func TestFallbacks(t *testing.T) {
 		text = fmt.Appendf(text, "%d bottles of beer, ", i*i%7919)
 	}
 	stored := func(url string) string {
-		store, err := Open(t.Context(), url)
-		must(t, err)
-		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: text}))
-		values, err := store.(partd.Unwrapper).Unwrap().Get(t.Context(), "k")
-		must(t, err)
+		store := must.Get(Open(t.Context(), url))(t)
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: text}))
+		values := must.Get(store.(partd.Unwrapper).Unwrap().Get(t.Context(), "k"))(t)
 		return string(values[0])
 	}
 	for _, format := range compress.Formats() {

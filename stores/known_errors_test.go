@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/compress/blosc"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
@@ -23,27 +24,16 @@ func TestErrorsNameTheirStore(t *testing.T) {
 	cancel()
 	entry := partd.Entry{Key: "a", Value: []byte("1")}
 	dict := partd.NewDict()
-	buffer, err := partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	buffer := must.Get(partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil))(t)
 	defer buffer.Close()
-	layer, err := compress.New(partd.NewDict(), compress.Zstd, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	layer := must.Get(compress.New(partd.NewDict(), compress.Zstd, nil))(t)
 	dir := t.TempDir()
-	file, err := partd.OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(partd.OpenFile(dir, nil))(t)
 	defer file.Close()
 	_, fileErr := file.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
 	closedDict := partd.NewDict()
 	_, sessionErr := dict.Apply(t.Context(), partd.Tag{Session: 9, Number: 1}, partd.Operation{Change: partd.ChangeDrop})
-	if err := closedDict.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, closedDict.Close())
 	_, closedErr := closedDict.Get(t.Context(), "a")
 	_, zeroErr := new(partd.Buffer).Get(t.Context(), "a")
 	var damagedErr error
@@ -116,9 +106,7 @@ func TestNilStore(t *testing.T) {
 func TestNilArguments(t *testing.T) {
 	ctx := t.Context()
 	var d partd.Dict
-	if err := d.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Append(ctx, partd.Entry{Key: "a", Value: []byte("1")}))
 	if got, err := d.Get(ctx, "a"); err != nil || string(got[0]) != "1" {
 		t.Errorf("Get(a) from a zero Dict = %q, %v, want 1", got, err)
 	}
@@ -151,9 +139,7 @@ func TestNilArguments(t *testing.T) {
 func TestHelpersOnABareStore(t *testing.T) {
 	ctx := context.Background()
 	store := struct{ partd.Partd }{partd.NewDict()}
-	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	errs := map[string]error{
 		"Set": partd.Set(ctx, store, "k", nil), "SetOnce": partd.SetOnce(ctx, store, "k", nil), "Delete": partd.Delete(ctx, store, "k"),
 		"Flush": partd.Flush(ctx, store), "Sync": partd.Sync(ctx, store), "Close": partd.Close(ctx, store),
@@ -175,11 +161,6 @@ func TestHelpersOnABareStore(t *testing.T) {
 			t.Errorf("%s: error %v, want an error that wraps errors.ErrUnsupported", name, err)
 		}
 	}
-	r, err := partd.Open(ctx, store, "k")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(partd.Open(ctx, store, "k"))(t)
+	must.Do(t, r.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/partdtest"
@@ -20,13 +21,6 @@ import (
 func TestMain(m *testing.M) {
 	procs.AllowParallel()
 	procs.Main(m)
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // layers has functions that put layers over a store. able lists the abilities that the layers have
@@ -59,27 +53,22 @@ var layers = map[string]struct {
 
 func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
-	s, err := compress.New(p, format, nil)
-	must(t, err)
+	s := must.Get(compress.New(p, format, nil))(t)
 	return s
 }
 
 func withBuffer(t *testing.T, slow partd.Partd) partd.Partd {
-	b, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-	must(t, err)
+	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 	return b
 }
 
 // withServer returns a client of a server with a store.
 func withServer(t *testing.T, store partd.Partd) partd.Partd {
-	s, err := remote.NewServer(store, nil)
-	must(t, err)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	s := must.Get(remote.NewServer(store, nil))(t)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(context.Background(), l) }()
-	c, err := remote.Dial(t.Context(), remote.URL(l.Addr()), nil)
-	must(t, err)
+	c := must.Get(remote.Dial(t.Context(), remote.URL(l.Addr()), nil))(t)
 	t.Cleanup(func() {
 		if err := errors.Join(c.Close(), s.Shutdown(context.Background()), <-done); err != nil {
 			t.Error(err)
@@ -98,7 +87,7 @@ func TestGroupOverLayers(t *testing.T) {
 				words := shuffle.Values("one", "two", "two", "three", "three", "three")
 				n := 0
 				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
-					must(t, err)
+					must.Do(t, err)
 					list, err := shuffle.Collect(g.Values)
 					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
 						t.Fatalf("group %s has the values %q, error %v, want one: 1, two: 2, three: 3 values", g.Key, list, err)
@@ -109,7 +98,7 @@ func TestGroupOverLayers(t *testing.T) {
 					t.Fatalf("GroupBy yielded %d groups, want 3", n)
 				}
 				typed := encode.New(l.addLayer(t, partialStores[abilities](partd.NewDict())), encode.JSON[[]int]())
-				must(t, typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}))
+				must.Do(t, typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}))
 				for k, err := range typed.Keys(t.Context()) {
 					if err != nil || k.Key != "k" {
 						t.Fatalf("Keys yielded %v, %v, want k", k, err)

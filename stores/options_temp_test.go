@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -24,13 +25,8 @@ var temporaryStores = map[string]func(dir string) (partd.Partd, error){
 // removes the directories of dead processes.
 func TestTemporaryStore(t *testing.T) {
 	if kind := os.Getenv("PARTD_TEST_TEMP"); kind != "" {
-		store, err := temporaryStores[kind](os.Getenv("PARTD_TEST_DIR"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-			t.Fatal(err)
-		}
+		store := must.Get(temporaryStores[kind](os.Getenv("PARTD_TEST_DIR")))(t)
+		must.Do(t, store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}))
 		os.Exit(0) // without Close
 	}
 	for kind, open := range temporaryStores {
@@ -46,21 +42,14 @@ func TestTemporaryStore(t *testing.T) {
 			if len(leftovers) != 2 {
 				t.Fatalf("a process that did not close its store left %q, want a directory and its lock", leftovers)
 			}
-			store, err := open(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := must.Get(open(dir))(t)
 			for _, name := range entries(t, dir) {
 				if strings.TrimSuffix(name, ".lock") == strings.TrimSuffix(leftovers[0], ".lock") {
 					t.Errorf("opening a store did not remove %s of a dead process", name)
 				}
 			}
-			if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-				t.Fatal(err)
-			}
-			if err := partd.Close(ctx, store); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+			must.Do(t, partd.Close(ctx, store))
 			if rest := entries(t, dir); len(rest) > 0 {
 				t.Errorf("after Close, the directory contains %q, want nothing", rest)
 			}
@@ -76,10 +65,7 @@ func TestTemporaryStore(t *testing.T) {
 
 func entries(t *testing.T, dir string) (names []string) {
 	t.Helper()
-	list, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	list := must.Get(os.ReadDir(dir))(t)
 	for _, e := range list {
 		names = append(names, e.Name())
 	}

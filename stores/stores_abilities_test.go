@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 30_000), "": "no key"}
@@ -17,7 +18,7 @@ var abilityValues = map[string]string{"a": "one", "b": strings.Repeat("two", 30_
 func fillSome(t *testing.T, store partd.Partd) {
 	t.Helper()
 	for key, value := range abilityValues {
-		must(t, store.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: key, Value: []byte(value)}))
 	}
 }
 

@@ -11,16 +11,10 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestOpen opens URLs of each kind, and checks the types of the layers and the store.
 func TestOpen(t *testing.T) {
@@ -145,7 +139,7 @@ func TestAmbiguousOption(t *testing.T) {
 		t.Errorf("setOptions with an ambiguous option = %v, want an error", err)
 	}
 	u.layerOptions = nil
-	must(t, u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}))
+	must.Do(t, u.setOptions("b.level=3", map[string]string{"level": "1", "none": "x"}))
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
@@ -157,11 +151,10 @@ func TestFailedLayerCloses(t *testing.T) {
 	if _, err := Open(context.Background(), "buffer+log:"+dir+"?readonly=true"); err == nil {
 		t.Fatal("Open for reading succeeded although the store does not exist")
 	}
-	store, err := Open(context.Background(), "zstd+s2+log:"+dir)
-	must(t, err)
-	must(t, partd.Close(context.Background(), store))
+	store := must.Get(Open(context.Background(), "zstd+s2+log:"+dir))(t)
+	must.Do(t, partd.Close(context.Background(), store))
 	u, err := NewSet().parse("zstd+log:"+dir, nil)
-	must(t, err)
+	must.Do(t, err)
 	wrapErr := errors.New("the layer failed")
 	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, wrapErr }
 	if _, err := u.openAll(context.Background()); !errors.Is(err, wrapErr) {
@@ -170,7 +163,7 @@ func TestFailedLayerCloses(t *testing.T) {
 	if store, err = Open(context.Background(), "log:"+dir); err != nil {
 		t.Fatalf("Open after the failure, which must have closed the store: %v", err)
 	}
-	must(t, partd.Close(context.Background(), store))
+	must.Do(t, partd.Close(context.Background(), store))
 }
 
 func TestOpenWithDefaults(t *testing.T) {
@@ -182,7 +175,7 @@ func TestOpenWithDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatalf("OpenWithDefaults used the default although the URL has a value: %v", err)
 	}
-	must(t, partd.Close(ctx, store))
+	must.Do(t, partd.Close(ctx, store))
 }
 
 func TestExists(t *testing.T) {
@@ -192,9 +185,8 @@ func TestExists(t *testing.T) {
 			t.Errorf("Exists(%s) = %v, %v, want false", url, exists, err)
 		}
 	}
-	store, err := Open(context.Background(), "file:"+dir)
-	must(t, err)
-	must(t, errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)))
+	store := must.Get(Open(context.Background(), "file:"+dir))(t)
+	must.Do(t, errors.Join(store.Append(context.Background(), partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(context.Background(), store)))
 	if exists, err := Exists("buffer+file:" + dir); !exists || err != nil {
 		t.Errorf("Exists of an existing store = %v, %v, want true", exists, err)
 	}
@@ -207,10 +199,8 @@ func TestServer(t *testing.T) {
 	ctx := context.Background()
 	socket := filepath.Join(t.TempDir(), "s?%")
 	for _, listen := range []string{"tcp://127.0.0.1:0", "ipc://" + strings.ReplaceAll(socket, "%", "%25")} {
-		server, err := remote.NewServer(partd.NewDict(), nil)
-		must(t, err)
-		l, err := remote.Listen(listen)
-		must(t, err)
+		server := must.Get(remote.NewServer(partd.NewDict(), nil))(t)
+		l := must.Get(remote.Listen(listen))(t)
 		go server.Serve(ctx, l)
 		url := remote.URL(l.Addr())
 		if exists, err := Exists(url); !exists || err != nil {
@@ -223,7 +213,7 @@ func TestServer(t *testing.T) {
 		if err := errors.Join(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}), partd.Close(ctx, store)); err != nil {
 			t.Errorf("Append to %s, and Close: %v", url, err)
 		}
-		must(t, server.Shutdown(ctx))
+		must.Do(t, server.Shutdown(ctx))
 		if _, err := Open(ctx, url); err == nil || !strings.Contains(err.Error(), "connect") {
 			t.Errorf("Open(%s) without a server = %v, want an error about connecting", url, err)
 		}
@@ -247,8 +237,7 @@ func TestKeepsPromises(t *testing.T) {
 		runs, parts = 0, 0 // the default, or -rapid.checks
 	}
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
-		store, err := Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB")
-		must(t, err)
+		store := must.Get(Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB"))(t)
 		return store
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
@@ -271,11 +260,10 @@ func Example() {
 // TestEscapedOption checks that the values of options are unescaped: a directory may have any name.
 func TestEscapedOption(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "100% a+b&c=d")
-	must(t, os.Mkdir(dir, 0o777))
-	s, err := Open(t.Context(), "file:?temp="+url.QueryEscape(dir))
-	must(t, err)
+	must.Do(t, os.Mkdir(dir, 0o777))
+	s := must.Get(Open(t.Context(), "file:?temp="+url.QueryEscape(dir)))(t)
 	if files, err := os.ReadDir(dir); err != nil || len(files) == 0 {
 		t.Errorf("the directory has no temporary store, %v", err)
 	}
-	must(t, partd.Close(t.Context(), s))
+	must.Do(t, partd.Close(t.Context(), s))
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
@@ -25,22 +26,17 @@ func TestBackupInterrupted(t *testing.T) {
 	errInterrupted := errors.New("interrupted")
 	for attempt := 2; ; attempt += 2 {
 		commits := 0
-		b, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		b := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
 				if commits++; commits > attempt/2-1 {
 					return errInterrupted
 				}
 			}
 			return nil
-		})})
-		if err != nil {
-			t.Fatal(err)
-		}
+		})}))(t)
 		_, backupErr := s.Backup(ctx, b, "one")
 		got := tabletest.BackupNames(t, b)
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Close())
 		if backupErr == nil {
 			if got != `one of "": 1;one of "one": 3;` || attempt == 2 {
 				t.Errorf("attempt %d succeeded with backups %q, want a failure in the first attempt, and then backups of both buckets", attempt, got)
@@ -60,9 +56,7 @@ func TestExpireInterruptedBackup(t *testing.T) {
 	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
 	for _, name := range []string{tables.WorkName + "backup to killed", "kept"} {
-		if _, err := s.Bucket("b").Snapshot(ctx, name); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Bucket("b").Snapshot(ctx, name))(t)
 	}
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutReplace, 2)
 	expire := func(grace time.Duration, want ...string) {
@@ -101,9 +95,7 @@ func TestListDroppedSnapshot(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
-	if _, err := s.Bucket("b").Snapshot(ctx, "large"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("b").Snapshot(ctx, "large"))(t)
 	tabletest.ExecInCatalog(t, s.Dir(), `INSERT INTO partd_snapshot_tables WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<1500)
 		SELECT namespace, snapshot, name||i, metadata_location, uuid, rows, bytes, files, version, updated_ms, metadata FROM partd_snapshot_tables, n`)
 	listed := 0
@@ -140,22 +132,20 @@ func TestBackupMissingFiles(t *testing.T) {
 					if damage == "bucket" {
 						to = tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
 					}
-					_, err := do(to, "first")
-					tabletest.Succeed(t, err)
+					must.Get(do(to, "first"))(t)
 					files := sampleFiles(t, to, "", "t")
-					files["metadata"], err = to.Catalog().Location(ctx, tables.NamespaceOf(""), "t")
-					tabletest.Succeed(t, err)
+					files["metadata"] = must.Get(to.Catalog().Location(ctx, tables.NamespaceOf(""), "t"))(t)
 					path, inDirectory := strings.CutPrefix(files[kind], "file://")
 					switch {
 					case !inDirectory:
 						replaceObject(t, b, strings.TrimPrefix(path, "s3://bucket/house/"), nil)
 					case damage == "missing":
-						tabletest.Succeed(t, os.Remove(path))
+						must.Do(t, os.Remove(path))
 					default:
-						tabletest.Succeed(t, os.Truncate(path, 0))
+						must.Do(t, os.Truncate(path, 0))
 					}
 					copied, err := do(to, "second")
-					tabletest.Succeed(t, err)
+					must.Do(t, err)
 					want := map[string]int{"data": 1}[kind]
 					if unchanged, sent := tabletest.Totals(copied); unchanged != 0 || sent != want {
 						t.Errorf("after the loss: %+v, want %d sent files of a changed table", copied, want)
@@ -172,8 +162,7 @@ func TestBackupMissingFiles(t *testing.T) {
 						return
 					}
 					restored := tabletest.Open(t, t.TempDir(), nil)
-					_, err = restored.RestoreFrom(ctx, to, "second")
-					tabletest.Succeed(t, err)
+					must.Get(restored.RestoreFrom(ctx, to, "second"))(t)
 					tabletest.WantRows(t, restored.Bucket(""), "t", 0, 1, 2)
 				})
 			}
@@ -194,8 +183,7 @@ func TestRestoreRaced(t *testing.T) {
 		}
 	}}
 	dir := t.TempDir()
-	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict()}, h)
-	tabletest.Succeed(t, err)
+	s := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict()}, h))(t)
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
 	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
@@ -207,7 +195,7 @@ func TestRestoreRaced(t *testing.T) {
 		tabletest.Put(t, otherStore.Bucket(""), "b", tables.PutAppend, 2)
 		tabletest.Put(t, otherStore.Bucket(""), "c", tables.PutAppend, 2)
 	}
-	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
+	must.Do(t, b.Restore(t.Context(), "x"))
 	for _, name := range []string{"a", "b"} {
 		tabletest.WantRows(t, b, name, 1)
 	}
@@ -216,7 +204,7 @@ func TestRestoreRaced(t *testing.T) {
 	}
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	beforeCommit = func() {
-		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		must.Do(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
 		tabletest.SweepAll(t, otherStore)
 	}
 	if err := b.Restore(t.Context(), "x"); !errors.Is(err, tables.ErrNotFound) {
@@ -226,11 +214,11 @@ func TestRestoreRaced(t *testing.T) {
 	tabletest.Snapshot(t, b, "x")
 	tabletest.Put(t, b, "a", tables.PutReplace, 3)
 	beforeCommit = func() { // deletes the snapshot, and then takes another one of the same name
-		tabletest.Succeed(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
+		must.Do(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
 		tabletest.Put(t, otherStore.Bucket(""), "a", tables.PutAppend, 4)
 		tabletest.Snapshot(t, otherStore.Bucket(""), "x")
 	}
-	tabletest.Succeed(t, b.Restore(t.Context(), "x"))
+	must.Do(t, b.Restore(t.Context(), "x"))
 	tabletest.WantRows(t, b, "a", 3, 4)
 }
 
@@ -259,62 +247,55 @@ func TestRestoreIDs(t *testing.T) {
 		"backup, restored elsewhere": func(s *tables.Store) *tables.Store {
 			b, to := open(), open()
 			for _, name := range []string{"first", "second"} { // the first has other IDs
-				_, err := s.Backup(ctx, b, name)
-				tabletest.Succeed(t, err)
+				must.Get(s.Backup(ctx, b, name))(t)
 				put(s, "later", 9)
 			}
-			tabletest.Succeed(t, s.Bucket("").Delete(ctx, "t"))
+			must.Do(t, s.Bucket("").Delete(ctx, "t"))
 			tabletest.Put(t, s.Bucket(""), "other", tables.PutAppend, 1)
 			_, err := s.Backup(ctx, b, "third") // deletes the table
-			tabletest.Succeed(t, err)
-			_, err = to.RestoreFrom(ctx, b, "first")
-			tabletest.Succeed(t, err)
+			must.Do(t, err)
+			must.Get(to.RestoreFrom(ctx, b, "first"))(t)
 			return to
 		},
 		"backup, restored in place": func(s *tables.Store) *tables.Store {
 			b := open()
-			_, err := s.Backup(ctx, b, "monday")
-			tabletest.Succeed(t, err)
+			must.Get(s.Backup(ctx, b, "monday"))(t)
 			put(s, "later", 9)
-			_, err = s.RestoreFrom(ctx, b, "monday")
-			tabletest.Succeed(t, err)
+			must.Get(s.RestoreFrom(ctx, b, "monday"))(t)
 			return s
 		},
 		"unchanged since the backup": func(s *tables.Store) *tables.Store {
 			b := open()
-			_, err := s.Backup(ctx, b, "monday")
-			tabletest.Succeed(t, err)
-			_, err = s.RestoreFrom(ctx, b, "monday")
-			tabletest.Succeed(t, err)
+			must.Get(s.Backup(ctx, b, "monday"))(t)
+			must.Get(s.RestoreFrom(ctx, b, "monday"))(t)
 			return s
 		},
 		"copy": func(s *tables.Store) *tables.Store {
 			to := open()
-			_, err := s.CopyTo(ctx, to)
-			tabletest.Succeed(t, err)
+			must.Get(s.CopyTo(ctx, to))(t)
 			return to
 		},
 		"snapshot of a deleted table": func(s *tables.Store) *tables.Store {
 			tabletest.Snapshot(t, s.Bucket(""), "before")
 			put(s, "later", 9)
 			tabletest.Fold(t, s)
-			tabletest.Succeed(t, s.Bucket("").Delete(ctx, "t"))
+			must.Do(t, s.Bucket("").Delete(ctx, "t"))
 			put(s, "later", 9)
-			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			must.Do(t, s.Bucket("").Restore(ctx, "before"))
 			return s
 		},
 		"snapshots in place": func(s *tables.Store) *tables.Store {
 			tabletest.Snapshot(t, s.Bucket(""), "before")
 			put(s, "later", 9)
 			tabletest.Snapshot(t, s.Bucket(""), "after")
-			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			must.Do(t, s.Bucket("").Restore(ctx, "before"))
 			put(s, "lost", 8)
-			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "after"))
+			must.Do(t, s.Bucket("").Restore(ctx, "after"))
 			put(s, "later", 9)
 			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4, 9)
 			put(s, "lost", 8)
 			tabletest.WantRows(t, s.Bucket(""), "t", 1, 2, 3, 4, 8, 9)
-			tabletest.Succeed(t, s.Bucket("").Restore(ctx, "before"))
+			must.Do(t, s.Bucket("").Restore(ctx, "before"))
 			return s
 		},
 	} {

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -34,10 +35,7 @@ func (c *changesCase) put(columns, rows string) tables.Version {
 func wantVersion(t testing.TB, b *tables.Bucket) tables.Version {
 	t.Helper()
 	tabletest.Fold(t, b.Store())
-	infos, err := b.Table("t").Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	infos := must.Get(b.Table("t").Versions(t.Context()))(t)
 	return infos[len(infos)-1].Version
 }
 
@@ -286,14 +284,9 @@ func createForeign(t *testing.T, b *tables.Bucket, format string, columns ...str
 	for i, name := range columns {
 		fields = append(fields, iceberg.NestedField{ID: i + 1, Name: name, Type: iceberg.PrimitiveTypes.Int64})
 	}
-	meta, err := table.NewMetadata(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, b.Store().Catalog().NewLocation(), iceberg.Properties{"format-version": format})
-	if err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(table.NewMetadata(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, b.Store().Catalog().NewLocation(), iceberg.Properties{"format-version": format}))(t)
 	change := &icecat.Change{Namespace: tables.NamespaceOf(b.Name()), Name: "t", New: meta, IOs: []*icecat.FileIO{b.Store().Catalog().NewIO()}}
-	if err := b.Store().Catalog().Commit(t.Context(), nil, change); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Store().Catalog().Commit(t.Context(), nil, change))
 }
 
 // deleteByKey adds an equality delete of the rows whose first column, with the given name, has the value key.
@@ -368,10 +361,7 @@ func TestChangesAfterRollback(t *testing.T) {
 
 func snapshotIDs(t *testing.T, b *tables.Bucket) (ids []int64) {
 	t.Helper()
-	v, err := tableAt(t, b, "t", nil).View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(tableAt(t, b, "t", nil).View(t.Context(), false))(t)
 	for _, s := range v.Table().Metadata().Snapshots() {
 		ids = append(ids, s.SnapshotID)
 	}
@@ -390,17 +380,12 @@ func TestChangesAfterExpire(t *testing.T) {
 	}
 	open := func() *tables.Changes {
 		t.Helper()
-		r, err := b.Table("t").Changes(ctx, tables.AtVersion(1), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(b.Table("t").Changes(ctx, tables.AtVersion(1), nil))(t)
 		return r
 	}
 	complete, early := open(), open()
 	tabletest.PutRows(t, b, "t", longRows("newer", 1, 0, 1), tables.PutReplace, nil)
-	if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}))(t)
 	count := int64(0)
 	for complete.Next() {
 		count += complete.RecordBatch().NumRows()

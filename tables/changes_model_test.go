@@ -17,6 +17,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -177,9 +178,7 @@ func rowsByNumber(t *testing.T, r array.RecordReader, columns map[int]string) (r
 			rows = append(rows, values)
 		}
 	}
-	if err := r.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, r.Err())
 	return rows
 }
 
@@ -242,10 +241,7 @@ func (m *changesModel) versions() (versions []tables.Version) {
 // tableAt returns a table in the state that a selects.
 func tableAt(t testing.TB, b *tables.Bucket, name string, a tables.At) *tables.Table {
 	t.Helper()
-	tab, err := b.Table(name).At(t.Context(), a)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tab := must.Get(b.Table(name).At(t.Context(), a))(t)
 	return tab
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/sorted"
@@ -28,10 +29,7 @@ import (
 // changesText returns the changes of a table as sorted lines of cells, and the version that they lead to.
 func changesText(t testing.TB, tab *tables.Table, since tables.At, o *tables.ChangesOptions) (string, tables.Version) {
 	t.Helper()
-	r, err := tab.Changes(t.Context(), since, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tab.Changes(t.Context(), since, o))(t)
 	defer r.Release()
 	var lines []string
 	for r.Next() {
@@ -44,9 +42,7 @@ func changesText(t testing.TB, tab *tables.Table, since tables.At, o *tables.Cha
 			lines = append(lines, strings.Join(cells, " "))
 		}
 	}
-	if err := r.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, r.Err())
 	slices.Sort(lines)
 	return strings.Join(lines, "; "), r.Version
 }
@@ -80,9 +76,7 @@ func TestChanges(t *testing.T) {
 	afterSnapshot := time.Now()
 	time.Sleep(5 * time.Millisecond)
 	second := wantChanges(t, b, tables.AtVersion(first), nil, "3 null insert")
-	if _, err := b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Upsert(ctx, rowsOfJSON(t, `[{"k":1,"v":"A"},{"k":2,"v":"b"},{"k":4,"v":"d"}]`, fields...), &tables.UpsertOptions{Keys: []string{"k"}}))(t)
 	changed := "1 A insert; 1 a delete; 2 b delete; 4 d insert"
 	third := wantChanges(t, b, tables.AtVersion(second), nil, changed)
 	wantChanges(t, b, tables.AtSnapshot("s"), nil, changed)
@@ -121,15 +115,10 @@ func TestChangesOfNewTable(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	tabletest.Put(t, b, "t", tables.PutAppend, 2)
 	tabletest.Snapshot(t, b, "s")
-	r, err := tableAt(t, b, "t", nil).Changes(ctx, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tableAt(t, b, "t", nil).Changes(ctx, nil, nil))(t)
 	cursor, uuid := r.Version, r.UUID
 	r.Release()
-	if err := b.Table("t").Delete(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").Delete(ctx))
 	for n := range int64(3) {
 		tabletest.Put(t, b, "t", tables.PutAppend, n)
 	}
@@ -158,10 +147,7 @@ func TestChangesOfNewTable(t *testing.T) {
 func TestChangesColumnName(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	putJSON(t, b, "t", `[{"_CHANGE":1,"_change_":2}]`, tabletest.Nullable("_CHANGE", arrow.PrimitiveTypes.Int64), tabletest.Nullable("_change_", arrow.PrimitiveTypes.Int64))
-	r, err := tableAt(t, b, "t", nil).Changes(t.Context(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tableAt(t, b, "t", nil).Changes(t.Context(), nil, nil))(t)
 	defer r.Release()
 	if f := r.Schema().Field(2); r.Schema().NumFields() != 3 || f.Name != "_change__" {
 		t.Errorf("the columns are %v, want a third one named _change__", r.Schema())
@@ -192,9 +178,7 @@ func TestChangesAfterWidening(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, tabletest.Nullable("n", arrow.PrimitiveTypes.Int64))
 	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
-	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}))
 	wantChanges(t, b, tables.AtVersion(first), nil, "")
 }
 
@@ -202,10 +186,7 @@ func TestChangesAfterWidening(t *testing.T) {
 // most about as many bytes as two files have.
 func TestChangesRead(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
 	defer s.Close()
 	b := s.Bucket("")
 	for i := range int64(100) {
@@ -216,9 +197,7 @@ func TestChangesRead(t *testing.T) {
 	if err != nil || info.Files != 100 {
 		t.Fatalf("the table has %d files, want 100; error: %v", info.Files, err)
 	}
-	if _, err := b.Table("t").Upsert(t.Context(), longRows("new", 1, 30_000, 1000), &tables.UpsertOptions{Keys: []string{"n"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Upsert(t.Context(), longRows("new", 1, 30_000, 1000), &tables.UpsertOptions{Keys: []string{"n"}}))(t)
 	bytesRead.Store(0)
 	text, _ := changesText(t, tab, tables.AtVersion(info.Version), nil)
 	if n := strings.Count(text, "insert"); n != 1000 || strings.Count(text, "delete") != 1000 {
@@ -257,20 +236,14 @@ func TestChangesMemory(t *testing.T) {
 	}
 	put("old")
 	tab := tableAt(t, b, "t", nil)
-	info, err := tab.Info(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	info := must.Get(tab.Info(t.Context()))(t)
 	put("new")
 	defer debug.SetGCPercent(debug.SetGCPercent(5)) // little garbage adds to the measured memory
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	before, peak := stats.HeapAlloc, uint64(0)
-	r, err := tab.Changes(t.Context(), tables.AtVersion(info.Version), &tables.ChangesOptions{Keys: []string{"n"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tab.Changes(t.Context(), tables.AtVersion(info.Version), &tables.ChangesOptions{Keys: []string{"n"}}))(t)
 	defer r.Release()
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -327,7 +300,7 @@ func TestChangesOfLists(t *testing.T) {
 		tabletest.PutRows(t, small, "t", boolLists(1, 1<<18, i == 1), mode, nil)
 	}
 	read := int64(0)
-	err := b.Table("t").EncodeRows(t.Context(), 1, func(encoded sorted.Batches) error {
+	must.Do(t, b.Table("t").EncodeRows(t.Context(), 1, func(encoded sorted.Batches) error {
 		for batch, err := range encoded {
 			if err != nil {
 				return err
@@ -340,17 +313,11 @@ func TestChangesOfLists(t *testing.T) {
 			batch.Release()
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	if read != rows {
 		t.Errorf("encoded %d rows, want %d", read, rows)
 	}
-	r, err := small.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(small.Table("t").Changes(t.Context(), tables.AtVersion(1), nil))(t)
 	defer r.Release()
 	if r.Next() || !errors.Is(r.Err(), partd.ErrTooLarge) {
 		t.Errorf("changes of a list that needs 512 KiB, with 1 MiB of memory: error = %v, want ErrTooLarge", r.Err())
@@ -366,10 +333,7 @@ func TestChangesOfWideRows(t *testing.T) {
 	wide.Field(0).(*array.Int64Builder).AppendValues(make([]int64, count), nil)
 	wide.Field(1).(*array.StringBuilder).AppendValues(slices.Repeat([]string{strings.Repeat("x", width)}, count), nil)
 	tabletest.PutRows(t, b, "t", tabletest.OneBatch(wide.NewRecordBatch()), tables.PutReplace, nil)
-	r, err := b.Table("t").Changes(t.Context(), tables.AtVersion(1), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(b.Table("t").Changes(t.Context(), tables.AtVersion(1), nil))(t)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {

@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -38,9 +39,7 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 			rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1e15 + i*1000))
 			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", i%100))
 			rb.Field(2).(*array.Float64Builder).Append(1 / float64(i+1))
-			if err := rb.Field(3).AppendValueFromString(fmt.Sprint(i, ".25")); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, rb.Field(3).AppendValueFromString(fmt.Sprint(i, ".25")))
 		}
 		tabletest.PutRows(t, b, "t", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
 	}
@@ -71,47 +70,25 @@ func TestCompactReencodesOldFiles(t *testing.T) {
 // package.
 func rewriteWithOldEncodings(t *testing.T, path string) {
 	t.Helper()
-	old, err := pqfile.OpenParquetFile(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	old := must.Get(pqfile.OpenParquetFile(path, false))(t)
 	defer old.Close() //nolint:errcheck // it was only read
-	r, err := pqarrow.NewFileReader(old, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := r.ReadTable(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqarrow.NewFileReader(old, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
+	all := must.Get(r.ReadTable(t.Context()))(t)
 	defer all.Release()
-	out, err := os.Create(path + ".new")
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := must.Get(os.Create(path + ".new"))(t)
 	o := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd), parquet.WithDictionaryCostFallbackFor("price", false))
-	if err := pqarrow.WriteTable(all, out, all.NumRows(), o, pqarrow.DefaultWriterProps()); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, pqarrow.WriteTable(all, out, all.NumRows(), o, pqarrow.DefaultWriterProps()))
+	must.Do(t, os.Rename(path+".new", path))
 }
 
 // columnEncodings returns a description of the encodings of a file's columns.
 func columnEncodings(t *testing.T, path string) string {
 	t.Helper()
-	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false))(t)
 	defer r.Close() //nolint:errcheck // it was only read
 	var encodings strings.Builder
 	for i := range r.MetaData().Schema.NumColumns() {
-		chunk, err := r.MetaData().RowGroup(0).ColumnChunk(i)
-		if err != nil {
-			t.Fatal(err)
-		}
+		chunk := must.Get(r.MetaData().RowGroup(0).ColumnChunk(i))(t)
 		for _, e := range chunk.Encodings() {
 			encodings.WriteString(e.String() + " ")
 		}
@@ -127,10 +104,7 @@ func columnEncodings(t *testing.T, path string) string {
 // columnTypes returns the physical and logical type of each column of a file.
 func columnTypes(t *testing.T, path string) string {
 	t.Helper()
-	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqfile.OpenParquetFile(strings.TrimPrefix(path, "file://"), false))(t)
 	defer r.Close() //nolint:errcheck // it was only read
 	var all []string
 	for i := range r.MetaData().Schema.NumColumns() {
@@ -209,16 +183,13 @@ func whileCommitting(t *testing.T, b *tables.Bucket, change func() error) *table
 func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tables.Bucket, *int) {
 	t.Helper()
 	attempts := new(int)
-	s, err := tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	s := must.Get(tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if *attempts++; *attempts == 1 {
 			if err := change(); err != nil {
 				t.Error(err)
 			}
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -230,10 +201,7 @@ func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tab
 func wantValues(t *testing.T, b *tables.Bucket, name string, want ...int64) {
 	t.Helper()
 	table := b.Table(name)
-	rows, err := ticksFrom(table.Scan(t.Context(), nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(ticksFrom(table.Scan(t.Context(), nil)))(t)
 	var got []int64
 	for _, r := range rows {
 		got = append(got, r.v)
@@ -249,14 +217,10 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	for _, rows := range [][]tick{{{ts: 3, v: 3}, {ts: 5, v: 5}}, {{ts: 1, v: 1}, {ts: 4, v: 4}}} {
-		if _, err := b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(b.Table("t").Put(t.Context(), ticksOf(rows, 10), tables.PutAppend, o))(t)
 	}
 	otherBucket := whileCommitting(t, b, func() error { return b.Table("t").SetSettings(t.Context(), tables.Settings{}) })
-	if _, err := otherBucket.Store().Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(otherBucket.Store().Compact(t.Context(), nil))(t)
 	wantValues(t, b, "t", 3, 5, 1, 4)
 }
 
@@ -265,16 +229,12 @@ func TestCompactDuringSettingsChange(t *testing.T) {
 func TestCorrectDuringSettingsChange(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
-	if _, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(t.Context(), ticksOf([]tick{{ts: 1, v: 1}, {ts: 9, v: 9}}, 10), tables.PutAppend, o))(t)
 	otherBucket := whileCommitting(t, b, func() error {
 		return b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", OnDuplicate: tables.KeepLast})
 	})
 	rows := ticksOf([]tick{{ts: 5, v: 5}, {ts: 5, v: 6}}, 10)
-	if _, err := otherBucket.Table("t").ReplaceRange(t.Context(), time.Unix(4, 0), time.Unix(6, 0), rows, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(otherBucket.Table("t").ReplaceRange(t.Context(), time.Unix(4, 0), time.Unix(6, 0), rows, nil))(t)
 	wantValues(t, b, "t", 1, 6, 9)
 }
 
@@ -301,10 +261,7 @@ func TestCompression(t *testing.T) {
 				t.Errorf("table %s, column %d: encoding is %s, want %s", name, i, encodings[i], codec)
 			}
 		}
-		stat, err := os.Stat(strings.TrimPrefix(path, "file://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stat := must.Get(os.Stat(strings.TrimPrefix(path, "file://")))(t)
 		return stat.Size()
 	}
 	put("default", nil)
@@ -315,9 +272,7 @@ func TestCompression(t *testing.T) {
 	if 4*small > 3*fast {
 		t.Errorf("the small file has %d bytes, want at most three quarters of %d", small, fast)
 	}
-	if err := b.Table("small").SetSettings(t.Context(), tables.Settings{}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("small").SetSettings(t.Context(), tables.Settings{}))
 	check("small", "ZSTD", "ZSTD") // existing files stay as they are
 	put("small", nil)
 	check("small", "UNCOMPRESSED", "SNAPPY")

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
@@ -82,10 +83,7 @@ func TestCopyToConcurrentPut(t *testing.T) {
 			tabletest.Put(t, dest.Bucket("one"), "plain", tables.PutAppend, 44)
 		}
 	}}
-	dest, err := tables.OpenHooked(ctx, t.TempDir(), &tables.Options{NoTail: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	dest = must.Get(tables.OpenHooked(ctx, t.TempDir(), &tables.Options{NoTail: true}, h))(t)
 	bucket := "one"
 	if _, err := source.CopyTo(ctx, dest, bucket); !hasPut || !errors.Is(err, tables.ErrConflict) {
 		t.Errorf("CopyTo with a concurrent put (called: %v): error = %v, want ErrConflict", hasPut, err)
@@ -129,9 +127,7 @@ func TestCopyToInterrupted(t *testing.T) {
 		if copyErr == nil {
 			tabletest.WantState(t, dest, want)
 		}
-		if err := dest.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, dest.Close())
 		if copyErr == nil {
 			break
 		}
@@ -154,9 +150,7 @@ func TestCopyToABucket(t *testing.T) {
 	source, b := tabletest.FullStore(t), new(objstore.Memory)
 	want := tabletest.StateOf(t, source)
 	bucket := tabletest.Open(t, "s3://bucket/house", tabletest.MemoryWarehouse(t, b))
-	if _, err := source.CopyTo(t.Context(), bucket); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(source.CopyTo(t.Context(), bucket))(t)
 	tabletest.WantState(t, bucket, want)
 	for kind, path := range sampleFiles(t, bucket, "one", "twice") {
 		name := strings.TrimPrefix(path, "s3://bucket/house/")
@@ -182,13 +176,9 @@ func TestCopyToABucket(t *testing.T) {
 	if findings, r := tabletest.VerifyAll(t, bucket, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 {
 		t.Fatalf("Verify reported %+v with result %+v, want no findings and Tables 4", findings, r)
 	}
-	if _, err := bucket.Backup(t.Context(), tabletest.Open(t, t.TempDir(), nil), "monday"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(bucket.Backup(t.Context(), tabletest.Open(t, t.TempDir(), nil), "monday"))(t)
 	copiedBack := tabletest.Open(t, t.TempDir(), nil)
-	if _, err := bucket.CopyTo(t.Context(), copiedBack); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(bucket.CopyTo(t.Context(), copiedBack))(t)
 	tabletest.WantState(t, copiedBack, want)
 }
 
@@ -201,28 +191,16 @@ func flipBit(b []byte) []byte {
 // sampleFiles returns one file of each kind of a table.
 func sampleFiles(t *testing.T, s *tables.Store, bucket, name string) map[string]string {
 	t.Helper()
-	tb, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(bucket), name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	tb := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf(bucket), name))(t)
 	version := tb.Metadata().CurrentSnapshot()
-	manifests, err := version.Manifests(s.Catalog().NewIO())
-	if err != nil {
-		t.Fatal(err)
-	}
-	entries, err := content.Entries(s.Catalog().NewIO(), manifests[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	manifests := must.Get(version.Manifests(s.Catalog().NewIO()))(t)
+	entries := must.Get(content.Entries(s.Catalog().NewIO(), manifests[0]))(t)
 	return map[string]string{"list": version.ManifestList, "manifest": manifests[0].FilePath(), "data": entries[0].DataFile().FilePath()}
 }
 
 func readObject(t *testing.T, b objstore.Bucket, name string) []byte {
 	t.Helper()
-	r, err := b.ReadRange(t.Context(), name, 0, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(b.ReadRange(t.Context(), name, 0, -1))(t)
 	defer r.Close()
 	var data bytes.Buffer
 	if _, err := data.ReadFrom(r); err != nil {
@@ -234,13 +212,9 @@ func readObject(t *testing.T, b objstore.Bucket, name string) []byte {
 // replaceObject replaces an object, or deletes it if data is nil.
 func replaceObject(t *testing.T, b objstore.Bucket, name string, data []byte) {
 	t.Helper()
-	if err := b.Delete(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Delete(t.Context(), name))
 	if data == nil {
 		return
 	}
-	if err := b.Create(t.Context(), name, data); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Create(t.Context(), name, data))
 }

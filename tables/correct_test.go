@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -22,14 +23,8 @@ import (
 
 func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.RewriteResult {
 	t.Helper()
-	cond, err := filter.Parse(where)
-	if err != nil {
-		t.Fatal(err)
-	}
-	result, err := b.Table(name).DeleteRows(t.Context(), cond)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cond := must.Get(filter.Parse(where))(t)
+	result := must.Get(b.Table(name).DeleteRows(t.Context(), cond))(t)
 	return result
 }
 
@@ -85,10 +80,7 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	var reads atomic.Int64
-	countingStore, err := tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{b.Store().HooksInUse().FS, &reads}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	countingStore := must.Get(tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{b.Store().HooksInUse().FS, &reads}}))(t)
 	defer countingStore.Close()
 	if result := deleteWhere(t, countingStore.Bucket("b"), "t", "n < 20"); result.Deleted != 20 || result.Files != 2 {
 		t.Errorf("DeleteRows = %+v, want Deleted 20 and Files 2", result)
@@ -118,10 +110,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 		name := fmt.Sprint("t", trial)
 		var all []string
 		isKept := map[string]bool{}
-		cond, err := filter.Parse(where)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cond := must.Get(filter.Parse(where))(t)
 		// Some files have one value, so their bounds decide the condition; others have several values.
 		for _, group := range [][]*float64{values[:1], values[1:2], values[2:3], values[3:], values[:2], {values[0], nil}, {values[0], &nan}, values} {
 			rb := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -138,14 +127,8 @@ func TestDeleteRowsUnknown(t *testing.T) {
 			}
 			batch := rb.NewRecordBatch()
 			tabletest.PutRows(t, b, name, tabletest.OneBatch(batch), tables.PutAppend, nil)
-			bound, err := cond.Bind(batch.Schema())
-			if err != nil {
-				t.Fatal(err)
-			}
-			mask, err := bound.Holds(int(batch.NumRows()), func(name string) arrow.Array { return batch.Column(batch.Schema().FieldIndices(name)[0]) })
-			if err != nil {
-				t.Fatal(err)
-			}
+			bound := must.Get(cond.Bind(batch.Schema()))(t)
+			mask := must.Get(bound.Holds(int(batch.NumRows()), func(name string) arrow.Array { return batch.Column(batch.Schema().FieldIndices(name)[0]) }))(t)
 			for i, isDeleted := range mask {
 				row := fmt.Sprint(len(all), " ", batch.Column(1).ValueStr(i))
 				all = append(all, row)
@@ -209,10 +192,7 @@ func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
 func numbersByHour(t testing.TB, b *tables.Bucket, name string) []string {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	var all []string
 	for r.Next() {
@@ -373,13 +353,8 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 		}
 	}
 	close(proceed)
-	if err := <-upsertErr; err != nil {
-		t.Fatal(err)
-	}
-	table, err := b.Table("t").At(t.Context(), tables.AtTime(time.Now()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, <-upsertErr)
+	table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(time.Now())))(t)
 	if got, err := ticksFrom(table.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
 		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1003 rows", len(got), err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -23,18 +24,9 @@ import (
 // wantInOrder checks that a table has the given number of files, all marked as sorted in the order of its settings.
 func wantInOrder(t *testing.T, b *tables.Bucket, name string, files int) {
 	t.Helper()
-	n, err := b.Check(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	current, err := b.Store().Catalog().Load(t.Context(), n.Namespace, n.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := series.ForTable(current, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := must.Get(b.Check(name))(t)
+	current := must.Get(b.Store().Catalog().Load(t.Context(), n.Namespace, n.Name))(t)
+	o := must.Get(series.ForTable(current, 0))(t)
 	all, err := datafile.Files(t.Context(), current)
 	if err != nil || len(all) != files {
 		t.Errorf("table %q has %d files, want %d; error: %v", name, len(all), files, err)
@@ -58,9 +50,7 @@ func TestEvolveSeries(t *testing.T) {
 	}
 	evolve := func(c tables.ColumnChange) {
 		t.Helper()
-		if err := b.Table("t").Evolve(ctx, c); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Table("t").Evolve(ctx, c))
 	}
 	put(columns, rows, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}})
 	evolve(tables.ColumnChange{Op: "widen", Column: "k", Type: "int64"}) // the tail's rows are folded first
@@ -89,15 +79,13 @@ func TestEvolveSeries(t *testing.T) {
 	}
 	// A migration gives all rows one time: among rows with equal keys, the last is kept.
 	put("when timestamp[us]; key float64; v int32", `{"when":"2026-01-02 00:00:00","key":1,"v":6}`, nil)
-	if _, err := b.Table("t").Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
+	must.Get(b.Table("t").Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
 		at := array.NewBuilder(memory.DefaultAllocator, b.Column(0).DataType()).(*array.TimestampBuilder)
 		for range b.NumRows() {
 			at.Append(0)
 		}
 		return array.NewRecordBatch(b.Schema(), []arrow.Array{at.NewArray(), b.Column(1), b.Column(2)}, b.NumRows()), nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	tabletest.WantText(t, b, "t", "when timestamp[us]; key float64; v int32 | 1970-01-01T00:00:00,1,6 | 1970-01-01T00:00:00,2,4")
 	wantInOrder(t, b, "t", 2) // the row from the tail has a separate file
 	if _, err := b.Table("t").Migrate(ctx, 2, func(b arrow.RecordBatch) (arrow.RecordBatch, error) {
@@ -125,9 +113,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 		t.Fatal(err)
 	}
 	tabletest.WantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
-	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}))
 	oneRow := func() array.RecordReader { return tabletest.JSONRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
 	err = b.Store().Update(ctx, func(x *tables.Txn) error {
 		return errors.Join(x.Put("b", "t", oneRow(), tables.PutAppend, nil), x.Put("b", "t", oneRow(), tables.PutAppend, nil))
@@ -147,22 +133,17 @@ func TestReplacedRowsStayAway(t *testing.T) {
 			for range 2 { // the first put creates the table, and the second goes to the tail
 				tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil)
 			}
-			err := s.Update(t.Context(), func(x *tables.Txn) (err error) {
+			must.Do(t, s.Update(t.Context(), func(x *tables.Txn) (err error) {
 				if deletes {
 					err = x.Delete("b", "t")
 				}
 				return errors.Join(err,
 					x.Put("b", "t", tabletest.JSONRows(t, "a int32", `{"a":9}`), tables.PutReplace, nil),
 					x.Evolve("b", "t", tables.ColumnChange{Op: tables.AddColumn, Column: "c", Type: "int32"}))
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}))
 			const want = "a int32; c int32 | 9,(null)"
 			tabletest.WantText(t, s.Bucket("b"), "t", want)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, s.Close())
 			tabletest.WantText(t, tabletest.Open(t, dir, nil).Bucket("b"), "t", want)
 		}
 	}
@@ -175,16 +156,10 @@ func TestCorrectWithRules(t *testing.T) {
 	ctx := t.Context()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
-		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Evolution: tables.Compatible}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-01 00:00:00","k":1},{"at":"2026-01-02 00:00:00","k":2},{"at":"2026-01-03 00:00:00","k":3}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", Evolution: tables.Compatible}}))(t)
+	must.Do(t, b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}, {Name: "few", Kind: "range", Column: "k", Max: "9"}}}))
+	must.Do(t, b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}))
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
 	replace := func(columns, rows string) error {
 		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil)
@@ -214,10 +189,8 @@ func TestCorrectWithRules(t *testing.T) {
 	const want = "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,2 | 2026-01-03T00:00:00,3"
 	tabletest.WantText(t, b, "t", want)
 	// Rules ignore rows that the correction replaces.
-	if err := errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
-		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(replace(columns, `{"at":"2026-01-01 00:00:00","k":2},{"at":"2026-01-02 00:00:00","k":1}`),
+		upsert("at timestamp[us]; k int8", `{"at":"2026-01-02 00:00:00","k":5},{"at":"2026-01-01 00:00:00","k":1}`)))
 	tabletest.WantText(t, b, "t", "at timestamp[us]; k int32 | 2026-01-01T00:00:00,1 | 2026-01-02T00:00:00,5 | 2026-01-03T00:00:00,3")
 	// Rules consider rows that another Store puts before the commit.
 	dir := s.Dir()
@@ -241,19 +214,12 @@ func TestRestoreSettings(t *testing.T) {
 	const columns = "at timestamp[us]; k int32"
 	ctx := t.Context()
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
-	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
-		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1},{"at":"2026-01-01 00:00:00","k":2}`),
+		tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "at", OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}}))(t)
+	must.Do(t, b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "k", Max: "9"}}}))
 	tabletest.Snapshot(t, b, "one")
 	table := b.Table("t")
-	want, err := table.Settings(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	want := must.Get(table.Settings(ctx))(t)
 	for _, change := range []func() error{
 		func() error {
 			_, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{}})
@@ -261,9 +227,7 @@ func TestRestoreSettings(t *testing.T) {
 		},
 		func() error { return b.Delete(ctx, "t") },
 	} {
-		if err := errors.Join(change(), b.Restore(ctx, "one", "t")); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(change(), b.Restore(ctx, "one", "t")))
 		if got, err := table.Settings(ctx); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("Settings = %+v, want %+v; error: %v", got, want, err)
 		}
@@ -281,10 +245,7 @@ func TestRestoreSettings(t *testing.T) {
 // openWithHook opens a store that calls beforeCommit after it has prepared a commit.
 func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
 	t.Helper()
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit}))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

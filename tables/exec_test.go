@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -339,10 +340,7 @@ func twoParameters(t *testing.T) arrow.RecordBatch {
 }
 
 func TestQueryWithoutEngine(t *testing.T) {
-	s, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), t.TempDir(), nil))(t)
 	defer s.Close()
 	if _, err := s.Query(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("Query without an engine: error = %v, want ErrUnsupported", err)

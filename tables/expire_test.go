@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -29,9 +30,7 @@ func TestExpireFailedTable(t *testing.T) {
 		tabletest.Put(t, b, name, tables.PutAppend, 1)
 		tabletest.Put(t, b, name, tables.PutReplace, 2)
 	}
-	if err := b.Delete(ctx, "deleted"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Delete(ctx, "deleted"))
 	tabletest.ExecInCatalog(t, s.Dir(), `CREATE TRIGGER fail BEFORE UPDATE ON iceberg_tables WHEN OLD.table_name='bad' BEGIN SELECT RAISE(ABORT, 'no space'); END`)
 	r, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1})
 	if err == nil || errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), `"bad"`) || strings.Contains(err.Error(), "good") {
@@ -79,10 +78,7 @@ func TestGracePeriodRestarts(t *testing.T) {
 			recorded += r.FilesWaiting
 		}
 	}}
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h))(t)
 	defer s.Close() //nolint:errcheck // the test is over
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
@@ -97,16 +93,9 @@ func TestGracePeriodRestarts(t *testing.T) {
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
 		table := b.Table("a")
-		r, err := table.Scan(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := drop(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(table.Scan(t.Context(), nil))(t)
+		must.Do(t, drop())
+		must.Get(s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 		if !r.Next() || r.RecordBatch().NumRows() != 1 {
 			t.Fatalf("the scan returned no batch of one row; error: %v", r.Err())
 		}
@@ -128,20 +117,13 @@ func TestExpireDuringExpire(t *testing.T) {
 			}
 		}
 	}}
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s = must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h))(t)
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	armed = true
-	if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
+	must.Do(t, s.Close())
 	tabletest.WantRows(t, tabletest.Open(t, s.Dir(), nil).Bucket(""), "a", 1, 2)
 }
 
@@ -156,11 +138,9 @@ func TestMaintainExpires(t *testing.T) {
 	}
 	update := func(name string, updates ...table.Update) {
 		t.Helper()
-		cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), name)
-		tabletest.Succeed(t, err)
-		meta, err := table.UpdateTableMetadata(cur.Metadata(), updates, "")
-		tabletest.Succeed(t, err)
-		tabletest.Succeed(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf(""), Name: name, Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
+		cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf(""), name))(t)
+		meta := must.Get(table.UpdateTableMetadata(cur.Metadata(), updates, ""))(t)
+		must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf(""), Name: name, Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
 	}
 	for name, o := range settings {
 		tabletest.PutRows(t, b, name, tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: o})
@@ -170,8 +150,7 @@ func TestMaintainExpires(t *testing.T) {
 	}
 	update("gc", table.NewSetPropertiesUpdate(iceberg.Properties{table.GCEnabledKey: "false"}))
 	update("property", table.NewSetPropertiesUpdate(iceberg.Properties{table.MinSnapshotsToKeepKey: "4"}))
-	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf(""), "tag")
-	tabletest.Succeed(t, err)
+	cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf(""), "tag"))(t)
 	update("tag", table.NewSetSnapshotRefUpdate("t", cur.Metadata().Snapshots()[1].SnapshotID, table.TagRef, -1, -1, -1))
 	check := func(want map[string]int) {
 		t.Helper()
@@ -204,9 +183,9 @@ func TestMaintainSweeps(t *testing.T) {
 	b := s.Bucket("")
 	tabletest.Put(t, b, "kept", tables.PutAppend, 1)
 	tabletest.Put(t, b, "deleted", tables.PutAppend, 1)
-	tabletest.Succeed(t, b.Delete(t.Context(), "deleted"))
+	must.Do(t, b.Delete(t.Context(), "deleted"))
 	stray := tabletest.TableFiles(t, s, "", "kept")["data"][0] + ".old"
-	tabletest.Succeed(t, os.WriteFile(stray, []byte("x"), 0o600))
+	must.Do(t, os.WriteFile(stray, []byte("x"), 0o600))
 	if r := tabletest.Maintain(t, s, nil); r.FilesRemoved != 0 || r.FilesWaiting < 2 {
 		t.Errorf("the first pass = %+v, want waiting files", r)
 	}
@@ -218,7 +197,7 @@ func TestMaintainSweeps(t *testing.T) {
 	}
 	tabletest.ExecInCatalog(t, s.Dir(), `UPDATE partd_orphans SET seen_ms=seen_ms-129600000`)         // 36 h
 	for _, at := range []time.Time{time.Now().Add(-7 * time.Hour), time.Now().Add(240 * time.Hour)} { // the second is from before somebody set the clock
-		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", at))
+		must.Do(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", at))
 		r := tabletest.Maintain(t, s, nil)
 		if at.Before(time.Now()) && r.FilesRemoved < 2 || r.FilesWaiting != 0 {
 			t.Errorf("the last search was at %v: Maintain = %+v, want removed files", at, r)
@@ -238,8 +217,7 @@ func TestMaintainSweepsReplacedFiles(t *testing.T) {
 	b := s.Bucket("")
 	dirs := map[string]string{}
 	count := func(name, pattern string) int {
-		files, err := filepath.Glob(filepath.Join(dirs[name], pattern))
-		tabletest.Succeed(t, err)
+		files := must.Get(filepath.Glob(filepath.Join(dirs[name], pattern)))(t)
 		return len(files)
 	}
 	for _, name := range []string{"kept", "expiring"} {
@@ -247,9 +225,9 @@ func TestMaintainSweepsReplacedFiles(t *testing.T) {
 			tabletest.PutRows(t, b, name, tabletest.Rows(i), tables.PutReplace, nil)
 		}
 		dirs[name] = filepath.Dir(filepath.Dir(tabletest.TableFiles(t, s, "", name)["data"][0]))
-		tabletest.Succeed(t, os.WriteFile(filepath.Join(dirs[name], "data", "stray"), []byte("x"), 0o600))
+		must.Do(t, os.WriteFile(filepath.Join(dirs[name], "data", "stray"), []byte("x"), 0o600))
 	}
-	tabletest.Succeed(t, b.Table("expiring").SetSettings(t.Context(), tables.Settings{KeepVersions: 1}))
+	must.Do(t, b.Table("expiring").SetSettings(t.Context(), tables.Settings{KeepVersions: 1}))
 	tabletest.Maintain(t, s, nil)
 	for _, c := range []struct {
 		after    time.Duration
@@ -261,7 +239,7 @@ func TestMaintainSweepsReplacedFiles(t *testing.T) {
 		if c.kept < 4 {
 			last = 7 * time.Hour // only the strays wait, so there is no hurry
 		}
-		tabletest.Succeed(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", time.Now().Add(-last)))
+		must.Do(t, s.Catalog().SetMoment(t.Context(), "maintenance swept", time.Now().Add(-last)))
 		tabletest.Maintain(t, s, nil)
 		for name, want := range map[string]int{"kept": c.kept, "expiring": c.expiring} {
 			if metadata, data := count(name, "metadata/*.metadata.json"), count(name, "data/*"); data != want || (metadata == 1) != (c.after > time.Hour) {

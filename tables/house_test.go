@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/layering"
-	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var update = flag.Bool("update", false, "rewrite the table of packages in docs/dev/tables-design.md")
@@ -18,13 +18,9 @@ var update = flag.Bool("update", false, "rewrite the table of packages in docs/d
 // tablesLayering lists the layers of the module, top first. Add each new package to a layer above all packages that it
 // imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/dev/tables-design.md.
 var tablesLayering = layering.Layering{
-	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/tabletest", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
 	Layers: []layering.Layer{
-		{Name: "for tests", Packages: map[string][]string{
-			"bench":                       {"internal/testutil/tabletest", "github.com/apache/iceberg-go", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
-			"internal/testutil/tabletest": {"github.com/apache/iceberg-go", "github.com/jackc/pgx", "modernc.org/sqlite"},
-		}},
+		{Name: "for tests", Packages: map[string][]string{}},
 		{Name: "programs", Packages: map[string][]string{
 			"cmd/partd-tables":  nil,
 			"examples/airports": nil,
@@ -132,10 +128,7 @@ func TestAliases(t *testing.T) { tablesLayering.CheckAliases(t) }
 // TestNoIcebergTypes checks that the exported API of package tables has no types of iceberg-go: package iceberg has
 // them.
 func TestNoIcebergTypes(t *testing.T) {
-	doc, err := exec.CommandContext(t.Context(), "go", "doc", "-all", ".").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	doc := must.Get(exec.CommandContext(t.Context(), "go", "doc", "-all", ".").Output())(t)
 	_, api, _ := strings.Cut(string(doc), "\nCONSTANTS\n") // omit the package's comment
 	if !strings.Contains(api, "\nfunc Open(") {
 		t.Fatalf("go doc does not show the function Open: %.500s", doc)
@@ -156,7 +149,7 @@ func TestHouse(t *testing.T) {
 	count := map[string]int{}
 	var tests []string
 	code := map[string]bool{"example": true, "house": true, "internals": true}
-	tabletest.Succeed(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		dir, file := filepath.Split(path)
 		name, isGo := strings.CutSuffix(file, ".go")
 		if !isGo || d.IsDir() {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -77,17 +78,9 @@ func TestUnfoldableTable(t *testing.T) {
 		}
 	}
 	tabletest.Fold(t, s)
-	cur, err := s.Catalog().Load(t.Context(), tables.NamespaceOf("a"), "bad")
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.DefaultWriteMetricsModeKey: "x"})}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
-		t.Fatal(err)
-	}
+	cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf("a"), "bad"))(t)
+	meta := must.Get(table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.DefaultWriteMetricsModeKey: "x"})}, ""))(t)
+	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
 	tabletest.Put(t, s.Bucket("a"), "bad", tables.PutAppend, 2)
 	tabletest.Put(t, s.Bucket("a"), "good", tables.PutAppend, 2)
 	tabletest.Put(t, s.Bucket("b"), "good", tables.PutAppend, 2)
@@ -117,17 +110,14 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tailSize := func() (sum int64) {
 		t.Helper()
-		err := fs.WalkDir(os.DirFS(filepath.Join(dir, "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
+		must.Do(t, fs.WalkDir(os.DirFS(filepath.Join(dir, "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				info, err := d.Info()
 				sum += info.Size()
 				return err
 			}
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))
 		return sum
 	}
 	row := 0
@@ -165,9 +155,8 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 				}
 				return nil
 			})
-			s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
-			tabletest.Succeed(t, err)
-			t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+			s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs}))(t)
+			t.Cleanup(func() { must.Do(t, s.Close()) })
 			b, n := s.Bucket(""), int64(8)
 			if name == "expire" {
 				n = 3 // too few files to merge
@@ -176,7 +165,7 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 			for i := range n {
 				tabletest.Put(t, b, "t", tables.PutAppend, n+i)
 			}
-			tabletest.Succeed(t, b.Table("t").SetSettings(t.Context(), settings))
+			must.Do(t, b.Table("t").SetSettings(t.Context(), settings))
 			put := func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 				defer cancel()
@@ -209,12 +198,9 @@ func TestEvolveDuringMerge(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, 8)
 		return err
 	})
-	err := changing.Store().Update(t.Context(), func(txn *tables.Txn) error {
+	must.Do(t, changing.Store().Update(t.Context(), func(txn *tables.Txn) error {
 		return txn.Evolve(b.Name(), "t", tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	info, err := b.Table("t").Info(t.Context())
 	if err != nil || info.Rows != 9 {
 		t.Errorf("the table has %d rows, error %v; want 9", info.Rows, err)
@@ -260,14 +246,13 @@ func TestMaintainAllPeriods(t *testing.T) {
 			put(i % 2)
 		}
 		merges := 0
-		s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+		s := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 			merges++
 			for range 6 {
 				put(busy)
 			}
-		}})
-		tabletest.Succeed(t, err)
-		t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+		}}))(t)
+		t.Cleanup(func() { must.Do(t, s.Close()) })
 		if r := tabletest.Maintain(t, s, nil); merges != 2 || r.FilesBefore < 16 || r.FilesAfter != 2 {
 			t.Errorf("with appends to day %d: Maintain = %+v after %d merges; want at least 16 files merged into 2 in 2 merges", busy+1, r, merges)
 		}
@@ -279,9 +264,8 @@ func TestMaintainAllPeriods(t *testing.T) {
 func TestMaintainDeleteFiles(t *testing.T) {
 	for _, kind := range []string{"positions", "deletion vectors", "equal rows", "equal rows last"} {
 		t.Run(kind, func(t *testing.T) {
-			s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000})
-			tabletest.Succeed(t, err)
-			t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+			s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
+			t.Cleanup(func() { must.Do(t, s.Close()) })
 			b, engine := s.Bucket(""), tabletest.NewEngine(t, s, "", "t")
 			want := tabletest.Sequence(0, 100_000)
 			tabletest.Put(t, b, "t", tables.PutAppend, want...)

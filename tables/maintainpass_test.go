@@ -18,6 +18,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -90,9 +91,8 @@ func TestPayingRuns(t *testing.T) {
 // without settings, also between merged files and the files that it leaves alone.
 func TestMaintainKeepsOrder(t *testing.T) {
 	t.Parallel()
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000})
-	tabletest.Succeed(t, err)
-	t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	b, next, merged := s.Bucket(""), int64(0), 0
 	for i := range 60 {
 		count := int64(1)
@@ -138,7 +138,7 @@ func TestMaintainLease(t *testing.T) {
 	tabletest.ExecInCatalog(t, dir, `INSERT INTO partd_info VALUES ('lease maintenance', '99999999999999 other')`)
 	tabletest.Maintain(t, two, nil)
 	take("other")
-	tabletest.Succeed(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
+	must.Do(t, one.Catalog().DropLease(t.Context(), "maintenance", "another"))
 	if ok, err := one.Catalog().TakeLease(t.Context(), "maintenance", "x", 15*time.Second); ok || err != nil {
 		t.Errorf("TakeLease of a lease that only its holder may drop = %v, %v", ok, err)
 	}
@@ -178,9 +178,7 @@ func TestMaintainGivesWay(t *testing.T) {
 	for i := range int64(8) {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)
 	}
-	if _, err := tables.LoadIceberg(t.Context(), b.Table("t")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(tables.LoadIceberg(t.Context(), b.Table("t")))(t)
 	if r := tabletest.Maintain(t, s, nil); r.FilesBefore != 0 || !strings.Contains(tabletest.MaintenanceOf(t, b, "t").Reason, "engine") {
 		t.Errorf("after an engine loaded the table: Maintain = %+v, state %+v", r, tabletest.MaintenanceOf(t, b, "t"))
 	}
@@ -222,7 +220,7 @@ func TestMergeIsHarmless(t *testing.T) {
 				tabletest.PutRows(t, b, "t", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Keys: c.order}})
 				tabletest.NewEngine(t, b.Store(), b.Name(), "t").Commit(func(tx *table.Transaction) error {
 					if c.version > 2 {
-						tabletest.Succeed(t, tx.UpgradeFormatVersion(c.version))
+						must.Do(t, tx.UpgradeFormatVersion(c.version))
 					}
 					return tx.SetProperties(c.props)
 				})
@@ -230,11 +228,11 @@ func TestMergeIsHarmless(t *testing.T) {
 					tabletest.Put(t, b, "t", tables.PutAppend, n+2)
 				}
 				if c.want[0] == 1 {
-					tabletest.Succeed(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}))
+					must.Do(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}))
 				}
 				merge := func() error { _, err := b.Store().Compact(t.Context(), nil); return err }
 				if before {
-					tabletest.Succeed(t, merge())
+					must.Do(t, merge())
 					merge = func() error { return nil }
 				}
 				changing, attempts := countingAttempts(t, b, merge)
@@ -305,9 +303,8 @@ func TestMaintainFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
-	tabletest.Succeed(t, err)
-	t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs}))(t)
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	b := s.Bucket("")
 	for i := range int64(8) {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)
@@ -342,8 +339,7 @@ func TestMaintainWeek(t *testing.T) {
 }
 
 func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int) {
-	s, err := tables.Open(t.Context(), dir, &tables.Options{NoTail: true})
-	tabletest.Succeed(t, err)
+	s := must.Get(tables.Open(t.Context(), dir, &tables.Options{NoTail: true}))(t)
 	defer s.Close()
 	b := s.Bucket("")
 	settings := &tables.Settings{KeepAge: "1h"}
@@ -367,8 +363,7 @@ func maintainWeek(t *testing.T, dir string, isOrdered bool, hours, foldRows int)
 		worst.SmallFiles, worst.Files = max(worst.SmallFiles, state.SmallFiles), max(worst.Files, state.Files)
 		worst.Versions, worst.MetadataBytes = max(worst.Versions, state.Versions), max(worst.MetadataBytes, state.MetadataBytes)
 	}
-	info, err := b.Table("t").Info(t.Context())
-	tabletest.Succeed(t, err)
+	info := must.Get(b.Table("t").Info(t.Context()))(t)
 	if want := int64(hours*60*foldRows + 1); info.Rows != want || worst.SmallFiles > 20 || worst.MetadataBytes > 1<<20 {
 		t.Errorf("%d rows, at most %+v; want %d rows, at most 20 small files, and 1 MiB of metadata", info.Rows, worst, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -22,8 +23,8 @@ func TestMetadataExact(t *testing.T) {
 	for i, n := range []string{"3.14159265358979323846", "0.10000000000000000001", "12345678901234567890123", "1e400", "-0", "1.0", "1E-400", "1e999999999999"} {
 		want[fmt.Sprint(i)] = json.Number(n)
 	}
-	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: want}))
-	tabletest.Succeed(t, b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: want}))
+	must.Do(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: want}))
+	must.Do(t, b.Table("a").ChangeMetadata(t.Context(), tables.MetadataChange{Set: want}))
 	bucketMetadata, err := b.Metadata(t.Context())
 	if err != nil || fmt.Sprint(bucketMetadata) != fmt.Sprint(want) {
 		t.Errorf("bucket metadata = %v, want %v; error: %v", bucketMetadata, want, err)
@@ -55,7 +56,7 @@ func TestMetadataExact(t *testing.T) {
 	} {
 		n := 0
 		for _, err := range b.Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{c.key: json.Number(c.number)}}) {
-			tabletest.Succeed(t, err)
+			must.Do(t, err)
 			n++
 		}
 		if n != c.count {
@@ -66,10 +67,10 @@ func TestMetadataExact(t *testing.T) {
 	for i := range 1000 {
 		many[fmt.Sprint("key ", i)] = i
 	}
-	tabletest.Succeed(t, b.Table("a").SetMetadata(t.Context(), many))
+	must.Do(t, b.Table("a").SetMetadata(t.Context(), many))
 	n := 0
 	for _, err := range b.Tables(t.Context(), &tables.Filter{Metadata: many}) {
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		n++
 	}
 	if n != 1 {
@@ -82,7 +83,7 @@ func TestMetadataExact(t *testing.T) {
 	if err := b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deep)}); err != nil {
 		t.Error(err)
 	}
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	b = tabletest.Open(t, dir, nil).Bucket("b")
 	tabletest.WantRows(t, b, "a", 1)
 	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
@@ -91,10 +92,9 @@ func TestMetadataExact(t *testing.T) {
 	}
 	tabletest.WantRows(t, b, "a", 1)
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
-	_, err = b.Store().Fold(t.Context(), nil)
-	tabletest.Succeed(t, err)
+	must.Get(b.Store().Fold(t.Context(), nil))(t)
 	for _, err := range b.Tables(t.Context(), nil) {
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 	}
 }
 

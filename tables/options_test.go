@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -71,19 +72,11 @@ func TestObserver(t *testing.T) {
 		t.Fatal("Scan of a missing column succeeded, want an error")
 	}
 	n.want(t, `scan "B" "t" within "": 0 rows, failed`)
-	r, err := table.Scan(ctx, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(ctx, nil))(t)
 	r.Release() // without reading a row
 	n.want(t, `scan "B" "t" within "": 0 rows`)
-	where, err := filter.Parse("n = 2")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Table("t").DeleteRows(ctx, where); err != nil {
-		t.Fatal(err)
-	}
+	where := must.Get(filter.Parse("n = 2"))(t)
+	must.Get(b.Table("t").DeleteRows(ctx, where))(t)
 	n.want(t, `fold "B" "t" within "rewrite": 3 rows`, `rewrite "B" "t" within "": 1 rows`)
 	if err := s.Update(ctx, func(*tables.Txn) error { return context.Canceled }); err == nil {
 		t.Fatal("Update succeeded, want the error from its function")

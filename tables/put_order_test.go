@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -25,10 +26,7 @@ import (
 // wantTicks checks that a table contains the given rows in order.
 func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 	t.Helper()
-	got, err := ticksFrom(s.Bucket("b").Table(name).Scan(t.Context(), nil))
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := must.Get(ticksFrom(s.Bucket("b").Table(name).Scan(t.Context(), nil)))(t)
 	for i := range max(len(got), len(want)) {
 		if i >= len(got) || i >= len(want) || got[i] != want[i] {
 			t.Fatalf("%s: %d rows, want %d; row %d differs: got %v, want %v", name, len(got), len(want), i,
@@ -42,10 +40,7 @@ func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
-		s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 10_000})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 10_000}))(t)
 		defer s.Close() //nolint:errcheck // nothing is lost
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: time}}
 		var rows []tick
@@ -74,10 +69,7 @@ func TestArrivalWithinPut(t *testing.T) {
 // TestArrivalAcrossCompaction checks that compaction keeps the order of rows with equal times if the last
 // time in a small file equals the first time in a later, large file.
 func TestArrivalAcrossCompaction(t *testing.T) {
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
 	defer s.Close() //nolint:errcheck // nothing is lost
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	large := make([]tick, 40_000)
@@ -114,10 +106,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
 			t.Errorf("%s: Put with Over: error = %v, want ErrConflict, or a DuplicateError for RefuseDuplicate", rule, err)
 		}
-		rows, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil))
-		if err != nil {
-			t.Fatal(err)
-		}
+		rows := must.Get(ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)))(t)
 		for i := 1; i < len(rows); i++ {
 			if rows[i].ts == rows[i-1].ts {
 				t.Errorf("%s: two rows have the same key: %v", rule, rows)
@@ -130,10 +119,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 // goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := openWith(t, &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(openWith(t, &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{}))(t)
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
@@ -144,10 +130,7 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	wantTicks(t, s, "t", want)
 	table := s.Bucket("b").Table("t")
 	before := runtime.NumGoroutine()
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	if !r.Next() {
 		t.Fatalf("got no rows; error: %v", r.Err())
@@ -182,9 +165,7 @@ func TestCorrectionKeepsArrival(t *testing.T) {
 	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
 		tabletest.PutRows(t, b, "t", ticksOf(rows, 10), tables.PutAppend, o)
 	}
-	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")))(t)
 	wantTicks(t, s, "t", []tick{{5, "a", 1, 0}, {5, "b", 2, 0}, {5, "c", 3, 0}})
 }
 
@@ -219,10 +200,7 @@ var _ io.ReaderAt = countingFile{}
 // from tables with many files.
 func TestBytesReadByScans(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
 	defer s.Close() //nolint:errcheck // nothing is lost
 	const files, rowsPerFile = 20, 10_000
 	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts", OnDuplicate: tables.KeepLast}, "unordered": nil} {
@@ -239,15 +217,9 @@ func TestBytesReadByScans(t *testing.T) {
 			lastTime = files*rowsPerFile - 1
 		}
 		table := s.Bucket("b").Table(name)
-		info, err := table.Info(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		info := must.Get(table.Info(t.Context()))(t)
 		fileBytes := info.Bytes / files
-		secondHalf, err := filter.Parse(fmt.Sprintf("v >= %d", rowsPerFile/2))
-		if err != nil {
-			t.Fatal(err)
-		}
+		secondHalf := must.Get(filter.Parse(fmt.Sprintf("v >= %d", rowsPerFile/2)))(t)
 		for scanName, c := range map[string]struct {
 			scan  func() (array.RecordReader, error)
 			rows  int
@@ -286,10 +258,7 @@ func TestBytesReadByScans(t *testing.T) {
 // TestRowGroups checks that a read of the first or last rows of one large file skips the other row groups.
 func TestRowGroups(t *testing.T) {
 	var bytesRead atomic.Int64
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
 	defer s.Close() //nolint:errcheck // nothing is lost
 	const n = 1_200_000
 	rows := make([]tick, n)
@@ -299,10 +268,7 @@ func TestRowGroups(t *testing.T) {
 	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts"}, "unordered": nil} {
 		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 100_000), tables.PutAppend, &tables.PutOptions{Settings: settings})
 		table := s.Bucket("b").Table(name)
-		info, err := table.Info(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		info := must.Get(table.Info(t.Context()))(t)
 		for scanName, c := range map[string]struct {
 			o    *tables.ScanOptions
 			want []tick
@@ -387,8 +353,7 @@ func TestSnapshotInOrder(t *testing.T) {
 		tabletest.PutRows(t, b, "t", ticksOf(ticks, 10), tables.PutAppend, o)
 	}
 	tabletest.Snapshot(t, b, "x")
-	table, err := b.Table("t").At(t.Context(), tables.AtSnapshot("x"))
-	tabletest.Succeed(t, err)
+	table := must.Get(b.Table("t").At(t.Context(), tables.AtSnapshot("x")))(t)
 	rows, err := ticksFrom(table.Scan(t.Context(), nil))
 	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
 		t.Errorf("scan returned rows %+v, error %v; want 5 rows, sorted by time", rows, err)

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/state/commit"
@@ -71,10 +72,7 @@ func TestReplaceAll(t *testing.T) {
 				c.change(t, b)
 			}
 			tabletest.Put(t, b, "other", tables.PutAppend, 4, 5, 6, 7)
-			v, err := b.Table("other").View(t.Context(), false)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := must.Get(b.Table("other").View(t.Context(), false))(t)
 			files, err := datafile.Files(t.Context(), v.Table())
 			if err != nil {
 				t.Fatal(err)
@@ -89,24 +87,12 @@ func TestReplaceAll(t *testing.T) {
 			if s := v.Table().CurrentSnapshot(); s != nil {
 				c.updates = append(c.updates, table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, 0, 1e9, 5))
 			}
-			meta, err := table.UpdateTableMetadata(v.Table().Metadata(), c.updates, "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			meta := must.Get(table.UpdateTableMetadata(v.Table().Metadata(), c.updates, ""))(t)
 			a := hourOldAttempt(t, b)
 			cur := a.Table(meta)
-			old, err := datafile.Files(t.Context(), cur)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want, err := commit.ReplaceFiles(t.Context(), cur, old, files, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := a.ReplaceAll(t.Context(), cur, files)
-			if err != nil {
-				t.Fatal(err)
-			}
+			old := must.Get(datafile.Files(t.Context(), cur))(t)
+			want := must.Get(commit.ReplaceFiles(t.Context(), cur, old, files, nil))(t)
+			got := must.Get(a.ReplaceAll(t.Context(), cur, files))(t)
 			wantText, _ := describeVersion(t, a, cur.Metadata(), want)
 			gotText, manifests := describeVersion(t, a, cur.Metadata(), got)
 			if gotText != wantText {
@@ -143,10 +129,7 @@ func describeVersion(t *testing.T, a *commit.Attempt, before, meta table.Metadat
 	t.Helper()
 	s := meta.CurrentSnapshot()
 	lines := []string{}
-	list, err := s.Manifests(a.IO)
-	if err != nil {
-		t.Fatal(err)
-	}
+	list := must.Get(s.Manifests(a.IO))(t)
 	number := func(n *int64) int64 {
 		if n == nil {
 			return -1
@@ -192,17 +175,10 @@ var readers = map[string]func(t *testing.T, b *tables.Bucket, ns ...int64) array
 		var stream bytes.Buffer
 		w, r := ipc.NewWriter(&stream, ipc.WithSchema(tabletest.Numbers)), tabletest.Rows(ns...)
 		for r.Next() {
-			if err := w.Write(r.RecordBatch()); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, w.Write(r.RecordBatch()))
 		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		out, err := ipc.NewReader(&stream, ipc.WithAllocator(memory.DefaultAllocator))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Close())
+		out := must.Get(ipc.NewReader(&stream, ipc.WithAllocator(memory.DefaultAllocator)))(t)
 		return out
 	},
 	"iter": func(_ *testing.T, _ *tables.Bucket, ns ...int64) array.RecordReader {
@@ -224,19 +200,13 @@ var readers = map[string]func(t *testing.T, b *tables.Bucket, ns ...int64) array
 		for i, n := range ns {
 			rows[i].N = n
 		}
-		r, err := tables.Records(rows)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(tables.Records(rows))(t)
 		return r
 	},
 	"scan": func(t *testing.T, b *tables.Bucket, ns ...int64) array.RecordReader {
 		tabletest.PutRows(t, b, "source", tabletest.Rows(ns...), tables.PutReplace, nil)
 		source := b.Table("source")
-		r, err := source.Scan(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(source.Scan(t.Context(), nil))(t)
 		return r
 	},
 }
@@ -392,10 +362,7 @@ func TestCustomReader(t *testing.T) {
 	type row struct {
 		N int64 `arrow:"n"`
 	}
-	rows, err := tables.Records([]row{{1}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(tables.Records([]row{{1}}))(t)
 	b, custom := tablestest.Open(t, nil).Bucket("b"), &customReader{RecordReader: rows}
 	put := func() {
 		t.Helper()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -44,25 +45,17 @@ func TestSameIDDuringCommit(t *testing.T) {
 			put(other, n)
 		}
 	}
-	withTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+	withTail := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
 		if !done {
 			putOther()
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}))(t)
 	defer withTail.Close() //nolint:errcheck // the test is over
 	put(withTail, 1)
 	next = 1
-	if _, err := withTail.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(withTail.Fold(t.Context(), nil))(t)
 	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1)
-	withoutTail, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: putOther})
-	if err != nil {
-		t.Fatal(err)
-	}
+	withoutTail := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: putOther}))(t)
 	defer withoutTail.Close() //nolint:errcheck // the test is over
 	next = 2
 	put(withoutTail, 2)
@@ -103,14 +96,12 @@ func TestPutIDs(t *testing.T) {
 				tabletest.PutRows(t, b, "t", tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: id})
 			}
 			put(c.firstID, 1)
-			if err := b.Store().Update(t.Context(), func(x *tables.Txn) (err error) {
+			must.Do(t, b.Store().Update(t.Context(), func(x *tables.Txn) (err error) {
 				for _, change := range c.changes {
 					err = errors.Join(err, change(x))
 				}
 				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
+			}))
 			put("x", 9)
 			if ns, _, err := tabletest.Read(t.Context(), b, "t"); err != nil || !slices.Equal(ns, c.want) {
 				t.Errorf("%s, with NoTail %v: rows %v, error %v; want %v", name, noTail, ns, err, c.want)
@@ -167,25 +158,15 @@ func TestForeignSchema(t *testing.T) {
 	}
 	put()
 	put()
-	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
 	field := base.Schema().Field(0)
 	field.Name = "n"
-	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+	meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
 		table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1),
-	}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
-		t.Fatal(err)
-	}
+	}, ""))(t)
+	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
 	tabletest.WantRows(t, b, "a", 1, 1)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 	tabletest.Fold(t, s)
@@ -199,20 +180,12 @@ func TestReplaceUnreadableTail(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
-	base, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+	base := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
+	meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
 		table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Bool})),
 		table.NewSetCurrentSchemaUpdate(-1),
-	}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
-		t.Fatal(err)
-	}
+	}, ""))(t)
+	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
 	if _, _, err := tabletest.Read(t.Context(), b, "a"); err == nil {
 		t.Fatal("the rows in the tail can be read, although the column has another type")
 	}
@@ -230,10 +203,7 @@ func TestSharedSchema(t *testing.T) {
 		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1)
 		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 2)
 		tab := s.Bucket("").Table(name)
-		v, err := tab.View(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := must.Get(tab.View(t.Context(), false))(t)
 		schemas = append(schemas, v.Definition().Stored)
 	}
 	if schemas[0] != schemas[1] {
@@ -266,9 +236,7 @@ func TestTailIdentity(t *testing.T) {
 		if s.Tail().ID() != first {
 			t.Fatalf("the tail's ID is %q, want %q", s.Tail().ID(), first)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 	}
 }
 
@@ -284,10 +252,7 @@ func TestDirectoryRemoved(t *testing.T) {
 		}
 		return nil
 	})}
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), nil, h)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), nil, h))(t)
 	defer s.Close() //nolint:errcheck // the test is over
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1)
@@ -307,23 +272,15 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		_, err = s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
 		return err
 	}
-	if err := put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`); err != nil {
-		t.Fatal(err)
-	}
-	if err := put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Partition: tables.PartitionDay, OnDuplicate: tables.KeepLast}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`))
+	must.Do(t, put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`))
+	must.Do(t, a.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Partition: tables.PartitionDay, OnDuplicate: tables.KeepLast}))
 	for range 2 {
 		got, err := ticksFrom(b.Bucket("b").Table("t").Scan(t.Context(), nil))
 		if err != nil || len(got) != 3 {
 			t.Errorf("scan of store b returned rows %v, error %v; want 3 rows", got, err)
 		}
-		if _, err := b.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(b.Fold(t.Context(), nil))(t)
 	}
 	if got, err := ticksFrom(a.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || len(got) != 3 {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -84,9 +85,7 @@ func TestAppendDifferentValueKind(t *testing.T) {
 	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {
 		name := "t" + kinds[0] + "," + kinds[1]
 		for range 2 {
-			if err := put(name, kinds[0]); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, put(name, kinds[0]))
 		}
 		if err := put(name, kinds[1]); err == nil || !strings.Contains(err.Error(), "values are of kind") {
 			t.Errorf("put of values of kind %q into a column of kind %q: error = %v, want an error about the kinds", kinds[1], kinds[0], err)
@@ -106,10 +105,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	src, err := datafile.Gather(nullsOf(n), 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	src := must.Get(datafile.Gather(nullsOf(n), 1<<20))(t)
 	defer src.Release()
 	attempts, lastErr := 0, make(chan error, 1)
 	_, _, err = e.Append(t.Context(), src, "", func(*schema.Caster) error {
@@ -160,19 +156,12 @@ func TestCreateInTail(t *testing.T) {
 	put(2, "")
 	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	tabletest.WantRows(t, otherStore.Bucket(""), "a")
-	cur, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	cur := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
 	file := cur.MetadataLocation()[len("file://"):]
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	// A power loss may remove or truncate a file that was not synced.
 	for _, loseFile := range []func() error{func() error { return os.Remove(file) }, func() error { return os.Truncate(file, 100) }} {
-		if err := loseFile(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, loseFile())
 		s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b = s.Bucket("")
 		tabletest.WantRows(t, b, "a", 1, 2)
@@ -181,12 +170,8 @@ func TestCreateInTail(t *testing.T) {
 				t.Fatalf("listing yielded %+v, error %v; want 2 rows, version 1 and metadata k of the first put", info, err)
 			}
 		}
-		if _, err := os.Stat(file); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(os.Stat(file))(t)
+		must.Do(t, s.Close())
 	}
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b = s.Bucket("")
@@ -230,9 +215,7 @@ func TestRejectsNulls(t *testing.T) {
 					t.Errorf("put of a null in column %s: error = %v, want a SchemaError", column, err)
 				}
 			}
-			if err := put(`[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1}]`); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, put(`[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1}]`))
 		}
 		got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil))
 		if err != nil || len(got) != 2 {
@@ -252,10 +235,7 @@ func TestReleaseReaderEarly(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
-		r, err := table.Scan(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(table.Scan(ctx, nil))(t)
 		r.Next()
 		cancel()
 		r.Release()
@@ -340,10 +320,7 @@ func TestPutToFullDisk(t *testing.T) {
 		if i == 2 {
 			rows = rows[:10] // they are written only when the file is closed
 		}
-		s, err := openWith(t, &tables.Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(openWith(t, &tables.Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}}))(t)
 		for range 4 {
 			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {
@@ -359,14 +336,8 @@ func TestSnapshotAfterClockChange(t *testing.T) {
 	t.Parallel()
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	createIceberg(t, b, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}), nil, 2)
-	v, err := b.Table("t").View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := hourOldAttempt(t, b).AddSnapshot(v.Table().Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(b.Table("t").View(t.Context(), false))(t)
+	meta := must.Get(hourOldAttempt(t, b).AddSnapshot(v.Table().Metadata(), 1, &table.Summary{Operation: table.OpDelete}, nil))(t)
 	if got, least := meta.CurrentSnapshot().TimestampMs, v.Table().Metadata().LastUpdatedMillis(); got < least {
 		t.Errorf("the snapshot's timestamp is %d, want at least %d, the metadata's", got, least)
 	}

@@ -15,16 +15,14 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
 func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes}))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -37,14 +35,8 @@ func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
 func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
 	t.Helper()
 	table := b.Table(name)
-	v, err := table.View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := v.Series().Files(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(table.View(t.Context(), false))(t)
+	files := must.Get(v.Series().Files(t.Context()))(t)
 	for _, f := range files {
 		if f.Bounds == nil || !v.Series().InOrder(f.Data()) {
 			t.Fatal("a file has no bounds, or its rows are not in order")
@@ -218,15 +210,12 @@ func TestPartitionDuringDelete(t *testing.T) {
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
 	tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o)
 	pending := true
-	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	s := must.Get(tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 		if pending {
 			pending = false
 			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
 		}
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}))(t)
 	defer s.Close()
 	if result, err := s.Bucket("b").Table("t").Partition(ctx, tables.PartitionDay); err != nil || pending || result.FilesAfter != 0 {
 		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
@@ -241,10 +230,7 @@ func TestPartitionDuringDelete(t *testing.T) {
 func timestampsOf(t testing.TB, b *tables.Bucket, name string) (all []int64) {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	for r.Next() {
 		for i := range int(r.RecordBatch().NumRows()) {
@@ -288,17 +274,11 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 		t.Fatalf("got %d files, want one for each of 12 days", n)
 	}
 	var bytesRead atomic.Int64
-	s, err := tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
 	defer s.Close()
 	table := s.Bucket("b").Table("t")
 	start := hour(5*24 + 13)
-	r, err := table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(time.Hour)}))(t)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {
@@ -307,10 +287,7 @@ func TestScanHourOfPartitionedTable(t *testing.T) {
 	if r.Err() != nil || rows != 3600 {
 		t.Fatalf("got %d rows, want 3600; error: %v", rows, r.Err())
 	}
-	m, err := table.ScanPlan(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := must.Get(table.ScanPlan(ctx))(t)
 	defer m.Close()
 	maxFileBytes := m.Files[0].Bytes
 	for _, f := range m.Files {

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -76,19 +77,12 @@ func TestRewriteDuringCommits(t *testing.T) {
 					}
 				}
 			}
-			s, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, h)
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, h))(t)
 			defer s.Close()
-			if err := c.rewrite(s.Bucket("")); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, c.rewrite(s.Bucket("")))
 			tabletest.WantRows(t, otherStore.Bucket(""), "t", c.want...)
 			before := len(parquetFiles(t, dir))
-			if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 100}); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 100}))(t)
 			if after := len(parquetFiles(t, dir)); after != before {
 				t.Errorf("failed attempts left %d data files, which Expire removed; want 0", before-after)
 			}
@@ -99,13 +93,10 @@ func TestRewriteDuringCommits(t *testing.T) {
 		otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 		tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 		attempts := 0
-		s, err := tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: otherStore.HooksInUse().FS, OnPrepared: func() {
+		s := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: otherStore.HooksInUse().FS, OnPrepared: func() {
 			attempts++
 			tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutReplace, 1, 2, 3)
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}}))(t)
 		defer s.Close()
 		if err := deleteRows(s.Bucket("")); !errors.Is(err, tables.ErrConflict) || attempts != tables.MaxRewrites {
 			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, tables.MaxRewrites)
@@ -229,9 +220,7 @@ func TestConcurrentCorrections(t *testing.T) {
 		var rows []correctedRow
 		put := correction{op: "append", ns: []int64{0, 1, 2, 3}}
 		rows = put.onModel(rows)
-		if err := put.onTable(t, s.Bucket("")); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, put.onTable(t, s.Bucket("")))
 		tabletest.Fold(t, s)
 		var changes []correction
 		for i := range 4 {
@@ -284,9 +273,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, FoldBytes: 1}).Bucket("")
-			if err := (correction{op: "append", ns: []int64{0, 1}}).onTable(t, b); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, (correction{op: "append", ns: []int64{0, 1}}).onTable(t, b))
 			rows := correction{op: "upsert", x: 1, ns: []int64{1, 5}}.rows()
 			changed := false
 			interrupted := array.ReaderFromIter(lineageFields, func(yield func(arrow.RecordBatch, error) bool) {
@@ -364,9 +351,7 @@ func TestAppendDuringDelete(t *testing.T) {
 			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
 			return err
 		}
-		if err := put(tick{ts: 1, v: 1}, tick{ts: 2, v: 2}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, put(tick{ts: 1, v: 1}, tick{ts: 2, v: 2}))
 		deleting, attempts := countingAttempts(t, b, func() error { return put(tick{ts: ts, v: 3}) })
 		tabletest.DeleteRows(t, deleting, "t", "v = 2")
 		wantValues(t, b, "t", 1, 3)

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -47,10 +48,7 @@ type lineage struct{ id, sequence int64 }
 func lineageOf(t *testing.T, b *tables.Bucket) map[int64]lineage {
 	t.Helper()
 	tab := b.Table("t")
-	v, err := tab.View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(tab.View(t.Context(), false))(t)
 	columns, rows, err := v.Table().Scan(table.WithRowLineage()).ToArrowRecords(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -166,9 +164,7 @@ func TestRowIDs(t *testing.T) {
 					for _, l := range before {
 						nextID = max(nextID, l.id+1)
 					}
-					if err := op.do(b); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, op.do(b))
 					after := lineageOf(t, b)
 					for n, l := range after {
 						if old, exists := before[n]; exists && !slices.Contains(op.new, n) {
@@ -204,10 +200,7 @@ func TestRowIDs(t *testing.T) {
 func mustSchema(t *testing.T, b *tables.Bucket) *arrow.Schema {
 	t.Helper()
 	tab := b.Table("t")
-	r, err := tab.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tab.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	return r.Schema()
 }
@@ -215,14 +208,9 @@ func mustSchema(t *testing.T, b *tables.Bucket) *arrow.Schema {
 // createIceberg creates table "t" as another program would.
 func createIceberg(t *testing.T, b *tables.Bucket, columns *iceberg.Schema, spec *iceberg.PartitionSpec, formatVersion int) {
 	t.Helper()
-	meta, err := table.NewMetadata(columns, spec, table.UnsortedSortOrder, b.Store().Catalog().NewLocation(), iceberg.Properties{"format-version": strconv.Itoa(formatVersion)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(table.NewMetadata(columns, spec, table.UnsortedSortOrder, b.Store().Catalog().NewLocation(), iceberg.Properties{"format-version": strconv.Itoa(formatVersion)}))(t)
 	change := &icecat.Change{Namespace: tables.NamespaceOf(b.Name()), Name: "t", New: meta, IOs: []*icecat.FileIO{b.Store().Catalog().NewIO()}}
-	if err := b.Store().Catalog().Commit(t.Context(), nil, change); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Store().Catalog().Commit(t.Context(), nil, change))
 }
 
 // TestRowIDsAfterUpgrade checks that rows have unique IDs after a column change upgrades their table to format version
@@ -252,12 +240,8 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 				setProperty(t, b, "commit.manifest.min-count-to-merge", "2")
 			}
 			tabletest.Snapshot(t, b, "old")
-			if err := b.Table("t").Evolve(t.Context(), add); err != nil {
-				t.Fatal(err)
-			}
-			if err := change(b); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, b.Table("t").Evolve(t.Context(), add))
+			must.Do(t, change(b))
 			lineageOf(t, b)
 			tabletest.Put(t, b, "t", tables.PutAppend, 21, 22, 23, 24)
 			tabletest.Put(t, b, "t", tables.PutAppend, 31)
@@ -269,18 +253,10 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 // setProperty sets a property of b's table as another program would.
 func setProperty(t *testing.T, b *tables.Bucket, key, value string) {
 	t.Helper()
-	v, err := b.Table("t").View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	meta, err := table.UpdateTableMetadata(v.Table().Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{key: value})}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(b.Table("t").View(t.Context(), false))(t)
+	meta := must.Get(table.UpdateTableMetadata(v.Table().Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{key: value})}, ""))(t)
 	change := &icecat.Change{Namespace: tables.NamespaceOf(b.Name()), Name: "t", Base: v.Table(), New: meta, IOs: []*icecat.FileIO{b.Store().Catalog().NewIO()}}
-	if err := b.Store().Catalog().Commit(t.Context(), nil, change); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Store().Catalog().Commit(t.Context(), nil, change))
 }
 
 // TestNoRowIDs checks that below format version 3, files have only the table's columns after an operation moved rows to
@@ -297,26 +273,14 @@ func TestNoRowIDs(t *testing.T) {
 			t.Fatalf("version %d: Compact = %+v, %v; want one file", version, r, err)
 		}
 		tabletest.DeleteRows(t, b, "t", "n = 1")
-		v, err := b.Table("t").View(t.Context(), false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := must.Get(b.Table("t").View(t.Context(), false))(t)
 		if v.Table().Metadata().Version() != version {
 			t.Errorf("the table has format version %d, want %d", v.Table().Metadata().Version(), version)
 		}
 		for _, path := range tabletest.FilesOf(t, b, "t") {
-			in, err := v.Table().FS(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			f, err := in.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := file.NewParquetReader(f)
-			if err != nil {
-				t.Fatal(err)
-			}
+			in := must.Get(v.Table().FS(t.Context()))(t)
+			f := must.Get(in.Open(path))(t)
+			r := must.Get(file.NewParquetReader(f))(t)
 			if n := r.MetaData().Schema.NumColumns(); n != 2 {
 				t.Errorf("version %d: a file has the columns %v, want n and s", version, r.MetaData().Schema)
 			}
@@ -343,10 +307,7 @@ func TestFormat1Versions(t *testing.T) {
 		tabletest.Fold(t, s)
 	}
 	for i, moment := range moments {
-		old, err := table.At(t.Context(), tables.AtTime(moment))
-		if err != nil {
-			t.Fatal(err)
-		}
+		old := must.Get(table.At(t.Context(), tables.AtTime(moment)))(t)
 		if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || len(ns) != i+1 {
 			t.Errorf("AtTime after %d puts read rows %v, error %v", i+1, ns, err)
 		}

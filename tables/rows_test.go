@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -92,9 +93,7 @@ func TestRows(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("")
 	want := trades()
-	if _, err := tables.Append(t.Context(), b.Table("trades"), want); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(tables.Append(t.Context(), b.Table("trades"), want))(t)
 	table := b.Table("trades")
 	for _, source := range []string{"tail", "files"} {
 		var got []trade
@@ -109,10 +108,7 @@ func TestRows(t *testing.T) {
 		}
 		tabletest.Fold(t, s)
 	}
-	schema, err := table.Schema(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := must.Get(table.Schema(t.Context()))(t)
 	structSchema, err := tables.SchemaOf[trade]()
 	if err != nil || !schema.Equal(structSchema) {
 		t.Fatalf("SchemaOf = %v, %v; want the table's schema %v", structSchema, err, schema)
@@ -345,10 +341,7 @@ func TestRowsOfReaderTwice(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutReplace, tabletest.Sequence(0, 10)...)
 	table := b.Table("t")
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	rows := tables.RowsOf[row](r)
 	func() {
 		defer func() { _ = recover() }()
@@ -385,9 +378,7 @@ func TestDateOutOfRange(t *testing.T) {
 // and matches SchemaError, wherever it is found.
 func TestRowsNameTheField(t *testing.T) {
 	table := tabletest.Open(t, t.TempDir(), nil).Bucket("").Table("trades")
-	if _, err := tables.Append(t.Context(), table, []struct{ Host string }{{"a"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(tables.Append(t.Context(), table, []struct{ Host string }{{"a"}}))(t)
 	type misnamed struct{ Hosts string }
 	type mistyped struct{ Host time.Time }
 	onlyHost := &tables.ScanOptions{Columns: []string{"Host"}}

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/iceberg-go"
 	icebergtable "github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -45,17 +46,11 @@ func putJSON(t testing.TB, b *tables.Bucket, name, text string, fields ...arrow.
 func scanJSON(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), o))(t)
 	defer r.Release()
 	var out bytes.Buffer
 	for r.Next() {
-		text, err := r.RecordBatch().MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := must.Get(r.RecordBatch().MarshalJSON())(t)
 		out.Write(bytes.Trim(bytes.ReplaceAll(text, []byte("\n"), nil), "[]"))
 		out.WriteByte(',')
 	}
@@ -105,9 +100,7 @@ func TestColumnsAfterNested(t *testing.T) {
 	wantEqual(t, "a whole row", scanJSON(t, b, "t", tabletest.Where(t, "b = 'u'")), first)
 	wantEqual(t, "s is null", scanJSON(t, b, "t", tabletest.Where(t, "s is null", "b")), `{"b":"v"}`)
 	tabletest.DeleteRows(t, b, "t", "b = 'v'")
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &tables.UpsertOptions{Keys: []string{"a"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"id":9,"a":3,"b":"w"},{"id":10,"a":4,"b":"z"}]`, fields[0], fields[4], fields[5]), &tables.UpsertOptions{Keys: []string{"a"}}))(t)
 	wantEqual(t, "after an upsert", scanJSON(t, b, "t", tabletest.Where(t, "", "id", "b", "l")), `{"b":"w","id":9,"l":null},{"b":"z","id":10,"l":null},{"b":"u","id":1,"l":[{"x":1},null]}`)
 	wantEqual(t, "the first row", scanJSON(t, b, "t", tabletest.Where(t, "a = 1")), first)
 }
@@ -122,11 +115,9 @@ func TestReadAfterEvolution(t *testing.T) {
 		tabletest.Nullable("d", &arrow.Decimal128Type{Precision: 5, Scale: 2}), tabletest.Nullable("t", arrow.BinaryTypes.String),
 	}
 	putJSON(t, b, "t", `[{"n":1,"f":0.5,"d":"1.25","t":"a"},{"n":-2,"f":null,"d":"-1.25","t":"b"},{"n":null,"f":3,"d":null,"t":"c"}]`, fields...)
-	if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "n", Type: "int64"}, tables.ColumnChange{Op: "widen", Column: "f", Type: "float64"},
+	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "n", Type: "int64"}, tables.ColumnChange{Op: "widen", Column: "f", Type: "float64"},
 		tables.ColumnChange{Op: "widen", Column: "d", Type: "decimal(20, 2)"}, tables.ColumnChange{Op: "rename", Column: "t", To: "s"}, tables.ColumnChange{Op: "add", Column: "x", Type: "int32"},
-		tables.ColumnChange{Op: "add", Column: "y", Type: "utf8"}); err != nil {
-		t.Fatal(err)
-	}
+		tables.ColumnChange{Op: "add", Column: "y", Type: "utf8"}))
 	newFields := []arrow.Field{tabletest.Nullable("n", arrow.PrimitiveTypes.Int64), tabletest.Nullable("f", arrow.PrimitiveTypes.Float64), tabletest.Nullable("s", arrow.BinaryTypes.String), tabletest.Nullable("x", arrow.PrimitiveTypes.Int32)}
 	putJSON(t, b, "t", `[{"n":5000000000,"f":1e300,"s":"d","x":7}]`, newFields...)
 	check := func(when string) {
@@ -146,9 +137,7 @@ func TestReadAfterEvolution(t *testing.T) {
 	tabletest.Compact(t, b.Store())
 	check("after the compaction")
 	putJSON(t, b, "t", `[{"n":6}]`, newFields[0])
-	if _, err := b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &tables.UpsertOptions{Keys: []string{"n"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Upsert(t.Context(), rowsOfJSON(t, `[{"n":1,"s":"A"}]`, newFields[0], newFields[2]), &tables.UpsertOptions{Keys: []string{"n"}}))(t)
 	tabletest.DeleteRows(t, b, "t", "x = 7")
 	tabletest.DeleteRows(t, b, "t", "n < 0")
 	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", tabletest.Where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
@@ -169,23 +158,13 @@ func TestLargeDecimals(t *testing.T) {
 func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*icebergtable.Transaction) error) {
 	t.Helper()
 	tab := s.Bucket("").Table(name)
-	v, err := tab.View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(tab.View(t.Context(), false))(t)
 	defer take.Release(v.Rows())
 	io := s.Catalog().NewIO()
 	tx := s.Catalog().Staged(tables.DefaultNamespace, name, v.Table().Metadata(), v.Table().MetadataLocation(), io).NewTransaction()
-	if err := do(tx); err != nil {
-		t.Fatal(err)
-	}
-	meta, err := commit.MetadataOf(tx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: name, Base: v.Table(), New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, do(tx))
+	meta := must.Get(commit.MetadataOf(tx))(t)
+	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: name, Base: v.Table(), New: meta, IOs: []*icecat.FileIO{io}}))
 }
 
 // TestForeignDeletes checks that no reader returns rows that another program deleted with delete files, and
@@ -223,10 +202,7 @@ func TestForeignDeletes(t *testing.T) {
 				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
 			})
 			tab := b.Table("t")
-			v, err := tab.View(t.Context(), false)
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := must.Get(tab.View(t.Context(), false))(t)
 			tasks, err := datafile.Tasks(t.Context(), v.Table())
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
 				t.Fatalf("the commit wrote no delete files: tasks %v, error %v", tasks, err)
@@ -266,10 +242,7 @@ func wantFailureNotCached(t *testing.T, f datafile.File) {
 	if _, err := f.Deletes(canceled); err == nil {
 		t.Fatal("Deletes with a canceled context succeeded, want an error")
 	}
-	drop, err := f.Deletes(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	drop := must.Get(f.Deletes(t.Context()))(t)
 	keep := []bool{true, true, true, true}
 	if err := drop.MarkDeleted(0, keep, nil); err != nil || !slices.Equal(keep, []bool{true, false, true, true}) {
 		t.Errorf("after a failed read, MarkDeleted kept rows %v, error %v; want all except the second", keep, err)
@@ -283,10 +256,7 @@ func wantFailureNotCached(t *testing.T, f datafile.File) {
 // TestForeignSeries checks that pyiceberg reads a corrected, partitioned table, and that rows it appends are read in
 // order.
 func TestForeignSeries(t *testing.T) {
-	python, err := procs.StartPython(procs.Python(t, "pyiceberg"), "pyarrow", "pyiceberg.catalog")
-	if err != nil {
-		t.Fatal(err)
-	}
+	python := must.Get(procs.StartPython(procs.Python(t, "pyiceberg"), "pyarrow", "pyiceberg.catalog"))(t)
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay}}
@@ -298,9 +268,7 @@ func TestForeignSeries(t *testing.T) {
 	put(tick{2 * day, "a", 1, 0}, tick{0, "b", 2, 0}, tick{day, "a", 3, 0}, tick{0, "a", 4, 0})
 	tabletest.Fold(t, s)
 	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
-	if _, err := b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")))(t)
 	const script = `
 import sys, datetime, pyarrow as pa
 from pyiceberg.catalog import load_catalog
@@ -348,10 +316,7 @@ if sys.argv[2] == "append":
 
 func filterOf(t testing.TB, text string) *filter.Expr {
 	t.Helper()
-	cond, err := filter.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cond := must.Get(filter.Parse(text))(t)
 	return cond
 }
 
@@ -364,8 +329,7 @@ func TestPartsWithNullTimes(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
 	tabletest.Fold(t, s)
 	engine := tabletest.NewEngine(t, s, "b", "t")
-	loaded, err := engine.LoadTable(t.Context(), nil)
-	tabletest.Succeed(t, err)
+	loaded := must.Get(engine.LoadTable(t.Context(), nil))(t)
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
 	tabletest.PutRows(t, b, "t", ticksOf([]tick{{0, "a", 1, 0}}, 10), tables.PutReplace, o)
 	engine.Commit(func(tx *icebergtable.Transaction) error {
@@ -377,13 +341,11 @@ func TestPartsWithNullTimes(t *testing.T) {
 	}
 	table := b.Table("t")
 	read := func(o *tables.ScanOptions) string {
-		r, err := table.Scan(t.Context(), o)
-		tabletest.Succeed(t, err)
+		r := must.Get(table.Scan(t.Context(), o))(t)
 		_, rows, _ := strings.Cut(tabletest.ReaderText(t, r)+" | ", " | ")
 		return rows
 	}
-	count, err := table.Parts(t.Context())
-	tabletest.Succeed(t, err)
+	count := must.Get(table.Parts(t.Context()))(t)
 	parts := ""
 	for part := range count {
 		parts += read(&tables.ScanOptions{Part: int64(part + 1)})

@@ -19,6 +19,7 @@ import (
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -70,9 +71,7 @@ func TestAgeAfterReopen(t *testing.T) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 2)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: 20 * time.Millisecond})
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		l, err := s.Catalog().Get(t.Context(), tables.DefaultNamespace, "a")
@@ -98,10 +97,7 @@ func TestScanPlan(t *testing.T) {
 	plan := func(files int, tail int64, scanned bool) *tables.ScanPlan {
 		t.Helper()
 		tab := b.Table("a")
-		m, err := tab.ScanPlan(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		m := must.Get(tab.ScanPlan(t.Context()))(t)
 		t.Cleanup(m.Close)
 		rows := int64(0)
 		for _, r := range m.Tail {
@@ -132,30 +128,18 @@ func TestScanPlan(t *testing.T) {
 	}
 
 	l := libraryCatalog{s.Catalog()}
-	base, err := l.LoadTable(t.Context(), table.Identifier{"x", "a"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := must.Get(l.LoadTable(t.Context(), table.Identifier{"x", "a"}))(t)
 	tx := base.NewTransaction()
-	if err := tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead}); err != nil {
-		t.Fatal(err)
-	}
-	if err := tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("n"), int64(2)), nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Commit(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead}))
+	must.Do(t, tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("n"), int64(2)), nil))
+	must.Get(tx.Commit(context.Background()))(t)
 	m := plan(1, 2, true)
 	for maxBytes, want := range map[int64]string{7: "[]", 8: "[[2]]"} { // the second row is deleted
 		if got, err := m.DeletedRows(t.Context(), maxBytes); err != nil || fmt.Sprint(got) != want || !m.OnlyDeletes || !m.Files[0].HasDeletes {
 			t.Errorf("DeletedRows(%d) = %v, error %v, OnlyDeletes %v, HasDeletes %v; want %s, nil, true, true", maxBytes, got, err, m.OnlyDeletes, m.Files[0].HasDeletes, want)
 		}
 	}
-	r, err := m.Rows(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(m.Rows(t.Context()))(t)
 	defer r.Release()
 	var got []int64
 	for r.Next() {
@@ -235,14 +219,8 @@ func TestCachedTail(t *testing.T) {
 		if put(1); isCached() || !isCached() {
 			t.Errorf("%s: the cache was not replaced after a put", rule)
 		}
-		allRows, err := ticksFrom(table.Scan(t.Context(), nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := filter.Parse("v > 90")
-		if err != nil {
-			t.Fatal(err)
-		}
+		allRows := must.Get(ticksFrom(table.Scan(t.Context(), nil)))(t)
+		where := must.Get(filter.Parse("v > 90"))(t)
 		for i := range 30 {
 			start := random.Int64N(n)
 			end := start + random.Int64N(n/3)
@@ -284,9 +262,7 @@ func TestScanInt96(t *testing.T) {
 		x := tabletest.Nullable("x", &arrow.TimestampType{Unit: c.unit})
 		putJSON(t, b, "t", `[{"t":null,"l":null}]`, tabletest.Nullable("t", x.Type), tabletest.Nullable("l", arrow.ListOf(arrow.StructOf(x))))
 		path, content := filepath.Join(filepath.Dir(tabletest.FilesOf(t, b, "t")[0]), "int96.parquet"), tabletest.Int96File(t, day1, c.last)
-		if err := os.WriteFile(path, content, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, content, 0o666))
 		foreignCommit(t, s, "t", func(tx *table.Transaction) error {
 			file, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "file://"+path, iceberg.ParquetFile, nil, nil, nil, 2, int64(len(content)))
 			if err != nil {
@@ -323,10 +299,7 @@ func TestLongValues(t *testing.T) {
 	texts.AppendValues([]string{long, "7", ""}, nil)
 	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("s", arrow.BinaryTypes.String)}, nil)
 	tabletest.PutRows(t, b, "t", tabletest.OneBatch(array.NewRecordBatch(columns, []arrow.Array{texts.NewArray()}, 3)), tables.PutAppend, nil)
-	v, err := b.Table("t").View(t.Context(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(b.Table("t").View(t.Context(), false))(t)
 	tasks, err := v.Table().Scan().PlanFiles(t.Context())
 	if err != nil || len(tasks) != 1 {
 		t.Fatalf("PlanFiles returned %d files, %v; want one", len(tasks), err)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -58,9 +59,7 @@ func newCrashRun(t testing.TB, seed uint64) *crashRun {
 		callsPerCrash: 12, crashedAt: map[string]int{},
 		dir: t.TempDir(), mem: vfstest.NewMem(), acknowledged: rowsByTable{}, inFlight: rowsByTable{},
 	}
-	if err := makeDurable(r.mem, r.dir); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, makeDurable(r.mem, r.dir))
 	r.tail = &tabletest.MemTail{Values: map[string][]byte{}, Around: func() { r.maybeCheck("tail") }}
 	r.hooks.FS = vfstest.Inject(r.mem, func(op vfstest.Op, name string) error {
 		if op.Changes() {

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
@@ -223,9 +224,7 @@ func (m *model) run(t *testing.T, seed uint64, count int) {
 	for _, name := range m.names {
 		m.tables[name] = m.newTable()
 	}
-	if err := m.open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, m.open(t.Context()))
 	defer func() {
 		if err := m.s.Close(); err != nil {
 			t.Error(err)
@@ -247,13 +246,9 @@ func (m *model) run(t *testing.T, seed uint64, count int) {
 	}
 	for _, name := range m.names {
 		t.Log(name, len(m.tables[name].rows), "rows")
-		if err := m.check(t.Context(), name); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, m.check(t.Context(), name))
 	}
-	if err := errors.Join(m.reopen(t.Context(), tables.TableName{}), m.verify(t.Context(), tables.TableName{})); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(m.reopen(t.Context(), tables.TableName{}), m.verify(t.Context(), tables.TableName{})))
 }
 
 // TestModelOnPostgresAndS3 runs TestModel's operations on a bucket with the catalog in PostgreSQL. PARTD_REMOTE_STEPS

@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
@@ -39,33 +40,21 @@ func TestForeignTable(t *testing.T) {
 	o := &tables.Options{Tail: partd.NewDict(), FoldAge: -1}
 	s := tabletest.Open(t, dir, o)
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64}, iceberg.NestedField{ID: 2, Name: "s", Type: iceberg.PrimitiveTypes.String})
-	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.Catalog().NewLocation(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}); err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, s.Catalog().NewLocation(), nil))(t)
+	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: "x", Name: "a", New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
 	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 1)
 	tabletest.Put(t, s.Bucket("x"), "kept", tables.PutAppend, 5)
 	reopen := func() {
 		t.Helper()
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 		s = tabletest.Open(t, dir, o)
 	}
 	reopen()
 	tabletest.WantRows(t, s.Bucket("x"), "a", 1)
 	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 2)
-	db, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := must.Get(sql.Open("sqlite", filepath.Join(dir, "catalog.db")))(t)
 	defer db.Close() //nolint:errcheck // the test is over
-	if _, err := db.Exec(`UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(db.Exec(`UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`))(t)
 	if _, ok, err := tabletest.Read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
 		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
@@ -86,7 +75,7 @@ func TestCatalogFormat(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s := tabletest.Open(t, dir, nil)
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='3' WHERE key='format'`)
 	if _, err := tables.Open(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer version") {
 		t.Errorf(`Open error = %v, want an error with the text "use a newer version"`, err)
@@ -97,10 +86,7 @@ func TestCatalogFormat(t *testing.T) {
 func TestTerminatedSession(t *testing.T) {
 	server := procs.StartPostgres(t)
 	dir, terminate := t.TempDir(), false
-	conn, err := pgx.Connect(t.Context(), server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := must.Get(pgx.Connect(t.Context(), server.URL()))(t)
 	defer conn.Close(context.Background()) //nolint:errcheck // only cleanup
 	s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{Catalog: server.URL(), NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
 		if terminate && !done {
@@ -138,13 +124,8 @@ func TestForeignCommits(t *testing.T) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 0)
-	if _, err := s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"); err != nil {
-		t.Fatal(err)
-	}
-	foreign, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
+	foreign := must.Get(icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer foreign.Close() //nolint:errcheck // the test is over
 	const putsPerWriter = 10
 	var g sync.WaitGroup
@@ -175,13 +156,8 @@ func TestForeignCommits(t *testing.T) {
 	// When another program drops a table, the table's rows in the tail (rows not yet in data files) must also be gone.
 	tabletest.Put(t, b, "a", tables.PutAppend, 1000)
 	tabletest.Put(t, s.Bucket("other"), "b", tables.PutAppend, 1)
-	cur, err := foreign.Load(t.Context(), tables.DefaultNamespace, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}); err != nil {
-		t.Fatal(err)
-	}
+	cur := must.Get(foreign.Load(t.Context(), tables.DefaultNamespace, "a"))(t)
+	must.Do(t, foreign.Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: cur, IOs: []*icecat.FileIO{foreign.NewIO()}}))
 	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("Table error = %v, want ErrNotFound", err)
 	}
@@ -236,29 +212,25 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 	b := s.Bucket("")
 	setRequired := func(required bool) {
 		t.Helper()
-		base, err := other.Catalog().Load(t.Context(), tables.DefaultNamespace, "a")
-		tabletest.Succeed(t, err)
+		base := must.Get(other.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
 		field := base.Schema().Field(0)
 		list := *field.Type.(*iceberg.ListType)
 		list.ElementRequired = required
 		field.Type = &list
-		meta, err := table.UpdateTableMetadata(base.Metadata(), []table.Update{
+		meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
 			table.NewAddSchemaUpdate(iceberg.NewSchema(base.Schema().ID+1, field)), table.NewSetCurrentSchemaUpdate(-1),
-		}, "")
-		tabletest.Succeed(t, err)
-		tabletest.Succeed(t, other.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{other.Catalog().NewIO()}}))
+		}, ""))(t)
+		must.Do(t, other.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{other.Catalog().NewIO()}}))
 	}
 	put := func(rows string) {
 		t.Helper()
 		columns := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}}, nil)
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
-		tabletest.Succeed(t, err)
-		_, err = b.Table("a").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
+		must.Get(b.Table("a").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil))(t)
 	}
 	put(`[{"l":[1]}]`)
-	_, err := s.Fold(t.Context(), nil)
-	tabletest.Succeed(t, err)
+	must.Get(s.Fold(t.Context(), nil))(t)
 	put(`[{"l":[2,null,3]},{"l":[4]}]`)
 	tabletest.Put(t, b, "good", tables.PutAppend, 1)
 	setRequired(true)
@@ -275,9 +247,7 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 		t.Errorf("%d rows are in the tail, want 2: those of the other table are folded", n)
 	}
 	setRequired(false)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Fold(t.Context(), nil))(t)
 	for _, s := range []*tables.Store{s, other} {
 		if got := tabletest.TableText(t, s.Bucket(""), "a", nil); !strings.HasSuffix(got, rows) {
 			t.Errorf("after the fold, the rows are %s, want %s", got, rows)
@@ -333,9 +303,7 @@ func TestCopyStableErrors(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := os.WriteFile(filepath.Join(dir, tables.CatalogFile), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(filepath.Join(dir, tables.CatalogFile), nil, 0o600))
 	if _, err := tables.CatalogFingerprint(ctx, dir); !errors.Is(err, context.Canceled) {
 		t.Errorf("catalogFingerprint with a canceled context: error = %v, want context.Canceled", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -94,15 +95,12 @@ func TestUpsertManyKeys(t *testing.T) {
 				}
 			}
 			isDeleted := false
-			upserting, err := tables.OpenHooked(t.Context(), s.Dir(), &tables.Options{NoTail: true, Memory: 1 << 20}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+			upserting := must.Get(tables.OpenHooked(t.Context(), s.Dir(), &tables.Options{NoTail: true, Memory: 1 << 20}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
 				if !isDeleted {
 					isDeleted = true
 					tabletest.DeleteRows(t, b, "t", "n = 7")
 				}
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}}))(t)
 			defer upserting.Close() //nolint:errcheck // the test is over
 			delete(model, 7)
 			keys := []string{"s", "n"}
@@ -124,10 +122,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			}
 			got := map[int64]int32{}
 			tab := b.Table("t")
-			r, err := tab.Scan(t.Context(), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(tab.Scan(t.Context(), nil))(t)
 			defer r.Release()
 			count := int64(0)
 			for r.Next() {
@@ -141,10 +136,7 @@ func TestUpsertManyKeys(t *testing.T) {
 			}
 			repeated := read(0, 1, rows+1, 3)
 			repeated.Next()
-			twice, err := array.NewRecordReader(repeated.Schema(), []arrow.RecordBatch{repeated.RecordBatch(), repeated.RecordBatch().NewSlice(700, 701)})
-			if err != nil {
-				t.Fatal(err)
-			}
+			twice := must.Get(array.NewRecordReader(repeated.Schema(), []arrow.RecordBatch{repeated.RecordBatch(), repeated.RecordBatch().NewSlice(700, 701)}))(t)
 			if _, err := b.Table("t").Upsert(t.Context(), twice, &tables.UpsertOptions{Keys: keys}); err == nil || !strings.Contains(err.Error(), "rows 701 and 20002 have the same key: remove") {
 				t.Errorf("an upsert with a repeated key returned the error %v, want one with the rows' numbers, and without the key, because the keys are in a temporary file", err)
 			}
@@ -212,10 +204,7 @@ func TestUpsertNullKeys(t *testing.T) {
 			if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1", "null 1")), &tables.UpsertOptions{Keys: keys, NullKeys: true}); err == nil || !strings.Contains(err.Error(), "rows 1 and 2 have the same key") {
 				t.Errorf("%s: an upsert with the same null key twice: error %v", keyType, err)
 			}
-			r, err := b.Table("t").Scan(t.Context(), &tables.ScanOptions{Columns: []string{"k", "l", "v"}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(b.Table("t").Scan(t.Context(), &tables.ScanOptions{Columns: []string{"k", "l", "v"}}))(t)
 			var got []string
 			for r.Next() {
 				c := r.RecordBatch()
@@ -316,9 +305,7 @@ func TestUpsertWidens(t *testing.T) {
 func TestUpsertUnderEvolutions(t *testing.T) {
 	for e, want := range map[tables.Evolution]string{"": `column "v": it has type int64`, tables.Strict: `column "v": it has type int64`, tables.AddOnly: `column "v": it has type int64`, tables.Compatible: "", tables.Flexible: ""} {
 		b := tabletest.BucketWithoutTail(t)
-		if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "k int64; v int32", `{"k":1,"v":1}`), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "k int64; v int32", `{"k":1,"v":1}`), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}}))(t)
 		wantUpsert(t, b, "k int64; v int64", `{"k":1,"v":5000000000}`, want)
 	}
 	b := tabletest.BucketWithoutTail(t)

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -46,20 +47,11 @@ func TestVerifyManifest(t *testing.T) {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 			tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 			ctx := t.Context()
-			cur, err := s.Catalog().Load(ctx, tables.DefaultNamespace, "t")
-			if err != nil {
-				t.Fatal(err)
-			}
+			cur := must.Get(s.Catalog().Load(ctx, tables.DefaultNamespace, "t"))(t)
 			io := s.Catalog().NewIO()
-			files, err := datafile.Files(ctx, cur)
-			if err != nil {
-				t.Fatal(err)
-			}
+			files := must.Get(datafile.Files(ctx, cur))(t)
 			f := files[0]
-			b, err := datafile.Rebuild(cur.Spec(), f, f.FilePath())
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := must.Get(datafile.Rebuild(cur.Spec(), f, f.FilePath()))(t)
 			wrong := b.Build()
 			rows, size := f.Count(), f.FileSizeBytes()
 			switch c.name {
@@ -71,20 +63,12 @@ func TestVerifyManifest(t *testing.T) {
 				wrong = c.change(b, f)
 			}
 			if rows != f.Count() || size != f.FileSizeBytes() {
-				nb, err := iceberg.NewDataFileBuilder(cur.Spec(), f.ContentType(), f.FilePath(), f.FileFormat(), nil, nil, nil, rows, size)
-				if err != nil {
-					t.Fatal(err)
-				}
+				nb := must.Get(iceberg.NewDataFileBuilder(cur.Spec(), f.ContentType(), f.FilePath(), f.FileFormat(), nil, nil, nil, rows, size))(t)
 				wrong = nb.Build()
 			}
 			staged := s.Catalog().Staged(tables.DefaultNamespace, "wrong", cur.Metadata(), "", io)
-			meta, err := commit.AddFiles(ctx, staged, []iceberg.DataFile{wrong}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Catalog().Commit(ctx, nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}); err != nil {
-				t.Fatal(err)
-			}
+			meta := must.Get(commit.AddFiles(ctx, staged, []iceberg.DataFile{wrong}, nil))(t)
+			must.Do(t, s.Catalog().Commit(ctx, nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "t", Base: cur, New: meta, IOs: []*icecat.FileIO{io}}))
 			// The previous version's manifest has the correct entry of the same file.
 			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{})
 			if len(findings) != 1 || findings[0].State != tables.Damaged || !strings.Contains(findings[0].Problem, c.want) || findings[0].Table != "t" {
@@ -117,8 +101,8 @@ func TestVerifyDuringSweep(t *testing.T) {
 			return nil
 		})
 		s, err := tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
-		tabletest.Succeed(t, err)
-		t.Cleanup(func() { tabletest.Succeed(t, s.Close()) })
+		must.Do(t, err)
+		t.Cleanup(func() { must.Do(t, s.Close()) })
 		armed.Store(true)
 		_, err = s.Verify(t.Context(), &tables.VerifyOptions{Report: func(f tables.Finding) { t.Errorf("table %s changed: %+v", changed, f) }})
 		if err != nil || armed.Load() {
@@ -141,17 +125,11 @@ func TestVerifyEachFile(t *testing.T) {
 			tabletest.Snapshot(t, b, "snap")
 		}
 	}
-	if err := b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("folded").Evolve(ctx, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}))
 	needed := neededFiles(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	good := filepath.Join(t.TempDir(), "good")
-	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.CopyFS(good, os.DirFS(s.Dir())))
 	copied := tabletest.Open(t, good, nil)
 	files, damagedMetadata := 0, 0
 	err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(path string, d fs.DirEntry, err error) error {
@@ -206,10 +184,7 @@ func TestVerifyEachFile(t *testing.T) {
 func neededFiles(t *testing.T, s *tables.Store) map[string]bool {
 	t.Helper()
 	ctx, needed := t.Context(), map[string]bool{}
-	used, err := s.Catalog().References(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	used := must.Get(s.Catalog().References(ctx))(t)
 	for path := range used {
 		needed[path] = true
 	}
@@ -218,10 +193,7 @@ func neededFiles(t *testing.T, s *tables.Store) map[string]bool {
 		t.Fatalf("States = %+v, %v; want 4 elements", states, err)
 	}
 	for _, l := range states {
-		after, err := s.Catalog().LoadAt(ctx, "b", l.Name, l.Location)
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := must.Get(s.Catalog().LoadAt(ctx, "b", l.Name, l.Location))(t)
 		for old := range after.Metadata().PreviousFiles() {
 			path, _, err := s.Catalog().Local(old.MetadataFile)
 			if err != nil {

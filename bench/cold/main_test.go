@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/bench/internal/appendload"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -12,10 +13,7 @@ import (
 func TestJobsCheckAllValues(t *testing.T) {
 	for _, dist := range []string{"uniform", "zipf"} {
 		for _, name := range strings.Split(goStores, ",") {
-			l, err := appendload.NewLoad(300, 20_000, valueLen, batchLen, dist)
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := must.Get(appendload.NewLoad(300, 20_000, valueLen, batchLen, dist))(t)
 			t.Chdir(t.TempDir())
 			r, err := measure(name, l, &logstore.Options{Memory: logstore.MinMemory})
 			if err != nil {

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestField(t *testing.T) {
@@ -56,9 +58,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 	in := &input{path: filepath.Join(dir, "in.csv"), keyColumn: "key", values: "text", sum: "v"}
 	rows := "id,key,v,text\n1,b,10,x\n2,a,20,y\n3,b,-5,z\n"
 	write(t, in.path, rows)
-	if err := (&flags{}).prepare(in); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, (&flags{}).prepare(in))
 	for _, c := range []struct {
 		job, name, content string
 		isCorrect          bool
@@ -81,16 +81,11 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 	} {
 		out := t.TempDir()
 		if c.job == "split" {
-			if err := os.Mkdir(filepath.Join(out, "files"), 0o777); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Mkdir(filepath.Join(out, "files"), 0o777))
 			write(t, filepath.Join(out, "files", "a.csv"), "id,key,v,text\n2,a,20,y\n")
 		}
 		write(t, filepath.Join(out, c.name), c.content)
-		list, err := selectedJobs(c.job)
-		if err != nil {
-			t.Fatal(err)
-		}
+		list := must.Get(selectedJobs(c.job))(t)
 		if err := list[0].check(list[0].contenders[0], in, out); (err == nil) != c.isCorrect {
 			t.Errorf("check of job %s with output %q: error = %v, want an error: %t", c.job, c.content, err, !c.isCorrect)
 		}
@@ -99,9 +94,7 @@ func TestWrongOutputsAreDetected(t *testing.T) {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(content), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte(content), 0o666))
 }
 
 func TestLinesOfAnyLength(t *testing.T) {
@@ -125,9 +118,7 @@ func TestFigures(t *testing.T) {
 		succeeded.runs = append(succeeded.runs, run{Round: i + 1, Bytes: in.bytes, Seconds: seconds, VmHWM: int64(10 * seconds), trace: [][2]float64{{0, seconds}}})
 	}
 	failed := &contenderRuns{c: contender{label: "other"}, runs: []run{{Round: 1, Bytes: in.bytes, Problem: "out of memory"}}, skip: "failed"}
-	if err := f.writeFigures(in, job{name: "sort"}, []*contenderRuns{succeeded, failed}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.writeFigures(in, job{name: "sort"}, []*contenderRuns{succeeded, failed}))
 	got, err := os.ReadFile(f.figures)
 	want := `{"bench":"files","job":"sort","who":"partd sort","x":7,"value":3,"least":2,"most":6,"unit":"MB/s","runs":3,"peak_bytes":30,"trace":[[0,2]]}
 {"bench":"files","job":"sort","who":"other","x":7,"value":0,"unit":"MB/s","runs":0,"problem":"out of memory"}

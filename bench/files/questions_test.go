@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -41,10 +42,7 @@ func TestQuestions(t *testing.T) {
 			f := tables
 			f.missingPercent, f.sortedInput = c.missing, c.sorted
 			for _, j := range questionJobs() {
-				in, err := f.questionInput(context.Background(), j.question)
-				if err != nil {
-					t.Fatal(err)
-				}
+				in := must.Get(f.questionInput(context.Background(), j.question))(t)
 				out := t.TempDir()
 				if b, err := j.contenders[0].command(&f, in, out).CombinedOutput(); err != nil {
 					t.Fatalf("running partd for question %s: %v: %s", j.name, err, b)
@@ -61,10 +59,7 @@ func TestQuestions(t *testing.T) {
 // corruptOutput damages an output in several ways, and checks that each is detected.
 func corruptOutput(t *testing.T, j job, in *input, out string) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(out, "result.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(os.ReadFile(filepath.Join(out, "result.csv")))(t)
 	lines := strings.SplitAfter(strings.TrimSuffix(string(b), "\n"), "\n")
 	if len(lines) < 10 {
 		t.Fatalf("the output of question %s has too few lines to damage it: %d", j.name, len(lines))
@@ -116,10 +111,7 @@ func TestQuestionsOfPeers(t *testing.T) {
 				}
 				continue
 			}
-			in, err := f.questionInput(context.Background(), j.question)
-			if err != nil {
-				t.Fatal(err)
-			}
+			in := must.Get(f.questionInput(context.Background(), j.question))(t)
 			out := t.TempDir()
 			if b, err := c.command(&f, in, out).CombinedOutput(); err != nil {
 				t.Errorf("running %s for question %s: %v: %s", c.label, j.name, err, b)
@@ -147,9 +139,7 @@ func TestQuestionsTable(t *testing.T) {
 	}
 	var b strings.Builder
 	f := defaults()
-	if err := f.writeQuestions(&b, answered); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.writeQuestions(&b, answered))
 	const want = `
 9 rows; partd with --memory 256MiB, DuckDB and DataFusion with 488MiB, the other programs without a limit; 2 threads. Seconds / CPU seconds / peak MiB:
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -25,19 +26,12 @@ func TestTools(t *testing.T) {
 	for _, tool := range tools {
 		names = append(names, tool.name)
 	}
-	if err := b.run(t.Context(), []string{"split-30", "list"}, names); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(b.figures)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.run(t.Context(), []string{"split-30", "list"}, names))
+	text := must.Get(os.ReadFile(b.figures))(t)
 	finished := 0
 	for line := range bytes.Lines(text) {
 		var f benchdata.Figure
-		if err := json.Unmarshal(line, &f); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal(line, &f))
 		if f.Runs != 1 {
 			t.Errorf("%s by %s: %s", f.Job, f.Contender, f.Problem)
 		}
@@ -52,16 +46,9 @@ func TestTools(t *testing.T) {
 func TestLedger(t *testing.T) {
 	b := small(t)
 	input, out := filepath.Join(b.dir, "input"), filepath.Join(b.dir, "out")
-	if err := errors.Join(os.Mkdir(input, 0o777), os.Mkdir(out, 0o777)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.data(t.Context(), "make", input, "rows.csv"); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(filepath.Join(input, "rows.csv"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.Mkdir(input, 0o777), os.Mkdir(out, 0o777)))
+	must.Get(b.data(t.Context(), "make", input, "rows.csv"))(t)
+	text := must.Get(os.ReadFile(filepath.Join(input, "rows.csv")))(t)
 	rows := strings.SplitAfter(string(text), "\n")
 	for want, change := range map[string]func(rows []string) []string{
 		"":                            func(rows []string) []string { return rows },
@@ -71,17 +58,10 @@ func TestLedger(t *testing.T) {
 		"1 rows damaged, 1 rows lost": func(rows []string) []string { rows[3] = rows[3][:len(rows[3])-9] + "\n"; return rows },
 		"1 rows doubled, 1 rows lost": func(rows []string) []string { rows[8] = rows[4]; return rows },
 	} {
-		if err := os.WriteFile(filepath.Join(out, "data.csv"), []byte(strings.Join(change(slices.Clone(rows)), "")), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		found, err := b.data(t.Context(), "check", out, "split-30")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(out, "data.csv"), []byte(strings.Join(change(slices.Clone(rows)), "")), 0o666))
+		found := must.Get(b.data(t.Context(), "check", out, "split-30"))(t)
 		var l ledger
-		if err := json.Unmarshal(found, &l); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal(found, &l))
 		if got := l.problem(); got != want {
 			t.Errorf("the ledger finds %q, want %q", got, want)
 		}

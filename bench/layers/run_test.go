@@ -8,15 +8,13 @@ import (
 
 	"github.com/go-partd/partd/bench/internal/program"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestEveryFormatIsChecked checks that a small run of each format reads back the same data, also with Python's partd.
 func TestEveryFormatIsChecked(t *testing.T) {
 	const data = "../../testdata/birdstrikes.csv"
-	text, err := os.ReadFile(data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(data))(t)
 	sums := map[string]bool{}
 	for _, format := range compress.Formats() {
 		f, err := runFormat(format, text, 100, 1000, 200_000)

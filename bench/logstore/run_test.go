@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/bench/internal/appendload"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -11,10 +12,7 @@ import (
 func TestEveryStoreIsChecked(t *testing.T) {
 	for _, dist := range []string{"uniform", "zipf", "hot"} {
 		for _, name := range appendload.Names {
-			l, err := appendload.NewLoad(300, 20_000, 100, 1000, dist)
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := must.Get(appendload.NewLoad(300, 20_000, 100, 1000, dist))(t)
 			r, err := measure(name, t.TempDir(), l, &logstore.Options{Memory: 16 << 20})
 			if err != nil {
 				t.Errorf("measure(%s) with %s keys: %v", name, dist, err)
@@ -28,7 +26,5 @@ func TestEveryStoreIsChecked(t *testing.T) {
 // TestCompareScans checks with little data that the compared scans read all values.
 func TestCompareScans(t *testing.T) {
 	f := flags{bytes: 1 << 20, memory: 16 << 20, value: 100, batch: 1000, rounds: 1, dir: t.TempDir()}
-	if err := f.compareScans(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.compareScans())
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const root = "../.."
@@ -15,10 +17,7 @@ const root = "../.."
 // TestLists checks that each mutant is complete and changes the current source, and that its tests
 // exist. It compiles and runs nothing.
 func TestLists(t *testing.T) {
-	mutants, err := readLists(root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	mutants := must.Get(readLists(root))(t)
 	names := map[string]bool{}
 	tests := map[string]string{} // for each directory, the source of its tests
 	survivors := 0
@@ -71,19 +70,13 @@ func TestNoTestMatches(t *testing.T) {
 
 func testSource(t *testing.T, dir string) string {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	paths := must.Get(filepath.Glob(filepath.Join(dir, "*_test.go")))(t)
 	if strings.HasSuffix(dir, ".py") {
 		paths = []string{dir}
 	}
 	var all strings.Builder
 	for _, path := range paths {
-		source, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		source := must.Get(os.ReadFile(path))(t)
 		all.Write(source)
 	}
 	return all.String()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/metrics"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -29,22 +30,14 @@ func TestMetrics(t *testing.T) {
 		t.Fatalf("building partd-server: %v\n%s", err, out)
 	}
 	cmd := exec.Command(program, "--listen", "tcp://127.0.0.1:0", "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--store", "log:"+t.TempDir())
-	p, err := procs.StartServer(t.Context(), cmd, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(procs.StartServer(t.Context(), cmd, 1))(t)
 	t.Cleanup(p.Kill)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	c, err := remote.Dial(ctx, p.URL(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(remote.Dial(ctx, p.URL(), nil))(t)
 	defer func() { _ = c.Close() }()
 	for range 5 {
-		if err := c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
 	}
 	address := regexp.MustCompile(`address=(http://\S+)`).FindStringSubmatch(p.Stderr())
 	if address == nil {
@@ -98,7 +91,5 @@ func TestMetrics(t *testing.T) {
 	if series > 100 {
 		t.Errorf("after one client's appends, there are %d series, want at most 100", series)
 	}
-	if err := p.Stop(30 * time.Second); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, p.Stop(30*time.Second))
 }

@@ -15,16 +15,10 @@ import (
 	"github.com/go-zeromq/zmq4"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/remote"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // transports maps each transport that both implementations support to a function that returns an address.
 var transports = map[string]func(t testing.TB) string{
@@ -34,24 +28,21 @@ var transports = map[string]func(t testing.TB) string{
 
 func openLog(t testing.TB) partd.Partd {
 	t.Helper()
-	store, err := logstore.Open(t.TempDir(), &logstore.Options{Memory: 64 << 20})
-	must(t, err)
-	t.Cleanup(func() { must(t, store.Close()) })
+	store := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: 64 << 20}))(t)
+	t.Cleanup(func() { must.Do(t, store.Close()) })
 	return store
 }
 
 // serve runs our server with a store until the end of the test, and returns its URL.
 func serve(t testing.TB, store partd.Partd, url string) string {
 	t.Helper()
-	s, err := remote.NewServer(store, &remote.ServerOptions{AllowClose: true, Memory: 1 << 30})
-	must(t, err)
-	l, err := remote.Listen(url)
-	must(t, err)
+	s := must.Get(remote.NewServer(store, &remote.ServerOptions{AllowClose: true, Memory: 1 << 30}))(t)
+	l := must.Get(remote.Listen(url))(t)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(context.Background(), l) }()
 	t.Cleanup(func() {
-		must(t, s.Shutdown(context.Background()))
-		must(t, <-done)
+		must.Do(t, s.Shutdown(context.Background()))
+		must.Do(t, <-done)
 	})
 	return remote.URL(l.Addr())
 }
@@ -73,7 +64,7 @@ func dial(t testing.TB, url string) *dealer {
 	t.Helper()
 	d := &dealer{Socket: zmq4.NewDealer(context.Background(), quietOptions...), t: t, sentOperations: map[byte]bool{}}
 	t.Cleanup(func() { _ = d.Close() })
-	must(t, d.Dial(url))
+	must.Do(t, d.Dial(url))
 	return d
 }
 
@@ -91,8 +82,7 @@ func (d *dealer) receive() [][]byte {
 	d.t.Helper()
 	timeout := time.AfterFunc(time.Minute, func() { _ = d.Close() })
 	defer timeout.Stop()
-	m, err := d.Recv()
-	must(d.t, err)
+	m := must.Get(d.Recv())(d.t)
 	return m.Frames
 }
 
@@ -117,7 +107,7 @@ func (d *dealer) requestPython(message [][]byte, vectored bool) {
 	if vectored {
 		send = d.SendMulti
 	}
-	must(d.t, send(zmq4.NewMsgFrom(message...)))
+	must.Do(d.t, send(zmq4.NewMsgFrom(message...)))
 }
 
 // header holds the fields of a request other than its operation and its body.
@@ -141,7 +131,7 @@ func (d *dealer) send(op byte, h header, number uint64, body ...[]byte) {
 	b = le.AppendUint64(b, h.seq)
 	b = le.AppendUint32(b, h.check)
 	b = append(b, 0, 0, 0, 0)
-	must(d.t, d.Send(zmq4.NewMsg(append(b, bytes.Join(body, nil)...))))
+	must.Do(d.t, d.Send(zmq4.NewMsg(append(b, bytes.Join(body, nil)...))))
 }
 
 // request sends a request, and returns the flags and the body of its reply, which must have status.

@@ -9,6 +9,7 @@ import (
 	"github.com/go-zeromq/zmq4"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
 )
@@ -27,7 +28,7 @@ type relay struct {
 func startRelay(t testing.TB, url, serverURL string) string {
 	t.Helper()
 	r := &relay{t: t, serverURL: serverURL, router: zmq4.NewRouter(context.Background(), quietOptions...), dealers: map[string]zmq4.Socket{}}
-	must(t, r.router.Listen(url))
+	must.Do(t, r.router.Listen(url))
 	t.Cleanup(r.close)
 	go func() {
 		for {
@@ -91,8 +92,7 @@ func TestClientKeepsPromises(t *testing.T) {
 	for transport, address := range transports {
 		t.Run(transport, func(t *testing.T) {
 			newClient := func(t *testing.T) partd.Partd {
-				c, err := remote.Dial(t.Context(), startRelay(t, address(t), serve(t, partd.NewDict(), address(t))), nil)
-				must(t, err)
+				c := must.Get(remote.Dial(t.Context(), startRelay(t, address(t), serve(t, partd.NewDict(), address(t))), nil))(t)
 				t.Cleanup(func() { _ = c.Close() })
 				return c
 			}

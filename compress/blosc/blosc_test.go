@@ -6,14 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-)
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+	"github.com/go-partd/partd/internal/testutil/must"
+)
 
 // numbers returns n bytes of increasing 8-byte numbers.
 func numbers(n int) []byte {
@@ -68,12 +63,10 @@ func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
 		for _, size := range []int{1, 3, 8} {
-			e, err := NewEncoder(&Options{Compressor: codec, TypeSize: size})
-			must(t, err)
+			e := must.Get(NewEncoder(&Options{Compressor: codec, TypeSize: size}))(t)
 			for _, n := range []int{1, 2, 3, 7, 8, 9, 127, 128, 129, blockBytes - 1, blockBytes, blockBytes + 1, 3*blockBytes + 1001} {
 				data := numbers(n)
-				c, err := e.Append(nil, data)
-				must(t, err)
+				c := must.Get(e.Append(nil, data))(t)
 				got, err := d.Append(nil, c)
 				if err != nil || !bytes.Equal(got, data) {
 					t.Errorf("codec %d, type size %d: decoding returned %d bytes, error %v; want the %d encoded bytes", codec, size, len(got), err, n)
@@ -129,10 +122,8 @@ func TestBloscLZ(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	e, err := NewEncoder(nil)
-	must(t, err)
-	good, err := e.Append(nil, numbers(5000))
-	must(t, err)
+	e := must.Get(NewEncoder(nil))(t)
+	good := must.Get(e.Append(nil, numbers(5000)))(t)
 	d := NewDecoder(5000)
 	for i := range HeaderLen {
 		for _, b := range []byte{0, 1, 0x7f, 0x80, 0xff} {

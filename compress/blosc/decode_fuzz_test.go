@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const fuzzLimit = 1 << 20
@@ -11,10 +13,8 @@ const fuzzLimit = 1 << 20
 // FuzzDecode checks that decoded data has the length that the header claims, within the limit.
 func FuzzDecode(f *testing.F) {
 	for _, codec := range []Compressor{LZ4, Zstd, Copy} {
-		e, err := NewEncoder(&Options{Compressor: codec, TypeSize: 4})
-		must(f, err)
-		c, err := e.Append(nil, bytes.Repeat([]byte("some numbers"), 100))
-		must(f, err)
+		e := must.Get(NewEncoder(&Options{Compressor: codec, TypeSize: 4}))(f)
+		c := must.Get(e.Append(nil, bytes.Repeat([]byte("some numbers"), 100)))(f)
 		f.Add(c)
 		// The same streams, labeled as another codec, as split, or as shuffled.
 		for _, flags := range []byte{0x00, 0x01, 0x04, 0x20, 0x41, 0x61, 0x84} {
@@ -66,8 +66,7 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(make([]byte, 1000), byte(17), byte(2), byte(2))
 	d := NewDecoder(fuzzLimit)
 	f.Fuzz(func(t *testing.T, data []byte, size, shuffle, codec byte) {
-		e, err := NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Compressor: Compressor(codec % 3)})
-		must(t, err)
+		e := must.Get(NewEncoder(&Options{TypeSize: int(size), Shuffle: Shuffle(shuffle % 3), Compressor: Compressor(codec % 3)}))(t)
 		container, err := e.Append([]byte("before"), data)
 		if len(data) == 0 {
 			if err == nil {

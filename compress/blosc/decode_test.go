@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // container returns a container of raw blocks of numbers of typeSize bytes. Each stream is stored after its length.
@@ -50,13 +52,11 @@ func TestBlockInOffsets(t *testing.T) {
 // than one number.
 func TestBitShuffledBlocks(t *testing.T) {
 	for _, size := range []int{1, 3, 8, 200} {
-		e, err := NewEncoder(&Options{Shuffle: BitShuffle, TypeSize: size})
-		must(t, err)
+		e := must.Get(NewEncoder(&Options{Shuffle: BitShuffle, TypeSize: size}))(t)
 		block := blockBytes / size * size
 		for _, n := range []int{1, 7, size, 8*size + 1, block - 1, block, block + 1, block + size - 1, block + size + 1} {
 			data := bytes.Repeat([]byte("no byte of these numbers is 0. "), n/31+1)[:n]
-			c, err := e.Append(nil, data)
-			must(t, err)
+			c := must.Get(e.Append(nil, data))(t)
 			if got, err := NewDecoder(10<<20).Append(nil, c); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("type size %d: decoding %d bytes = %d bytes, %v, and equal: %v", size, n, len(got), err, bytes.Equal(got, data))
 			}

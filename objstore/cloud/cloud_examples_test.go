@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // withClouds is a source file that makes an example open stores in buckets. docs/cluster.md quotes it.
@@ -32,21 +34,18 @@ func init() {
 // buildExample builds an example together with the source file withClouds.
 func buildExample(t *testing.T, bin, name string) {
 	t.Helper()
-	source, err := filepath.Abs("../../examples/" + name)
-	must(t, err)
+	source := must.Get(filepath.Abs("../../examples/" + name))(t)
 	page, err := os.ReadFile("../../docs/cluster.md")
 	if err != nil || !strings.Contains(string(page), "```go\n"+withClouds+"```\n") {
 		t.Fatalf("docs/cluster.md does not contain the source file withClouds (error %v)", err)
 	}
 	opener := filepath.Join(t.TempDir(), "clouds.go")
-	must(t, os.WriteFile(opener, []byte(withClouds), 0o600))
-	workDir, err := os.Getwd()
-	must(t, err)
+	must.Do(t, os.WriteFile(opener, []byte(withClouds), 0o600))
+	workDir := must.Get(os.Getwd())(t)
 	dir := filepath.Join(workDir, "cmd", "example-"+name) // this directory does not exist
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}})
-	must(t, err)
+	overlay := must.Get(json.Marshal(map[string]any{"Replace": map[string]string{dir + "/main.go": source + "/main.go", dir + "/clouds.go": opener}}))(t)
 	file := filepath.Join(t.TempDir(), "overlay.json")
-	must(t, os.WriteFile(file, overlay, 0o600))
+	must.Do(t, os.WriteFile(file, overlay, 0o600))
 	cmd := exec.Command("go", "build", "-overlay", file, "-o", filepath.Join(bin, name), "./cmd/example-"+name)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building the example: %v\n%s", err, out)
@@ -63,10 +62,9 @@ func TestExamples(t *testing.T) {
 		for j := range 1000 {
 			fmt.Fprintf(&text, "w%d of%d x%d\n", (i+1)*j*7919%900, j%30, j)
 		}
-		must(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), []byte(text.String()), 0o600))
+		must.Do(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("a%d.txt", i)), []byte(text.String()), 0o600))
 	}
-	scripts, err := filepath.Abs("../../examples/tasks")
-	must(t, err)
+	scripts := must.Get(filepath.Abs("../../examples/tasks"))(t)
 	for name, c := range map[string]struct{ needs, command, want string }{
 		"count": {"sh", scripts + "/count.sh a?.txt | sort", `cat a?.txt | tr -s ' ' '\n' | sort | uniq -c | awk '{print $1, $2}' | sort`},
 		"join":  {"parallel", scripts + "/join.sh a1.txt a2.txt | sort", "sort a1.txt >l; sort a2.txt >r; join -t ' ' l r | sort"},
@@ -86,8 +84,7 @@ func TestExamples(t *testing.T) {
 				cmd.Dir = dir
 				cmd.Stderr = os.Stderr
 				cmd.Env = append(os.Environ(), "LC_ALL=C", "SERVER="+g.url(name, ""), "PATH="+bin+":"+os.Getenv("PATH"))
-				out, err := cmd.Output()
-				must(t, err)
+				out := must.Get(cmd.Output())(t)
 				return out
 			}
 			if got, want := sh(c.command), sh(c.want); !bytes.Equal(got, want) || len(want) < 1000 {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/shuffle"
 	"github.com/go-partd/partd/stores"
@@ -119,10 +120,7 @@ func TestKills(t *testing.T) {
 	}
 	store := openURL(t, url)
 	defer partd.Close(context.Background(), store)
-	c, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks}))(t)
 	var share shuffle.Checksum
 	last := map[string]int{} // number of the last piece, by key and task
 	seen := map[string]int{}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 )
 
@@ -23,15 +24,13 @@ func TestPlanOverGateway(t *testing.T) {
 				Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry,
 				Options: objstore.Options{Memory: objstore.MinMemory, Disk: disk},
 			}
-			p, err := j.Plan()
-			must(t, err)
+			p := must.Get(j.Plan())(t)
 			url := g.url(fmt.Sprintf("plan%d-%d", i, disk), fmt.Sprintf("&disk=%d&disk-dir=%s", disk, t.TempDir()))
 			var got objstore.Requests
 			withStore := func(f func(s partd.Partd) error) {
 				t.Helper()
 				s := openURL(t, url)
-				err := errors.Join(f(s), partd.Close(t.Context(), s))
-				must(t, err)
+				must.Do(t, errors.Join(f(s), partd.Close(t.Context(), s)))
 				r := s.(*Store).Requests()
 				got.Put, got.Get, got.List = got.Put+r.Put, got.Get+r.Get, got.List+r.List
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/attempttest"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/shuffle"
 	"github.com/go-partd/partd/stores"
@@ -20,11 +21,9 @@ import (
 // Each call of open returns a separate instance, as on another machine.
 func forEachBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)) {
 	t.Run("directory", func(t *testing.T) {
-		d, err := objstore.OpenDirectory(t.TempDir())
-		must(t, err)
+		d := must.Get(objstore.OpenDirectory(t.TempDir()))(t)
 		run(t, func() partd.Partd {
-			s, err := objstore.Open(t.Context(), d, &objstore.Options{Memory: objstore.MinMemory})
-			must(t, err)
+			s := must.Get(objstore.Open(t.Context(), d, &objstore.Options{Memory: objstore.MinMemory}))(t)
 			return s
 		})
 	})
@@ -88,8 +87,7 @@ func joinLines(name string, n int) (entries []partd.Entry) {
 }
 
 func waitCommitted(t *testing.T, store partd.Partd, tasks int) *shuffle.Committed {
-	committed, err := shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks})
-	must(t, err)
+	committed := must.Get(shuffle.WaitCommitted(t.Context(), store, &shuffle.WaitOptions{Count: tasks}))(t)
 	return committed
 }
 

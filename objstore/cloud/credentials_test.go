@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestLend checks that issued credentials belong to the role, expire, and are restricted to one location.
@@ -26,8 +28,7 @@ func TestLend(t *testing.T) {
 		fmt.Fprintf(w, answer, len(requests))
 	}))
 	defer sts.Close()
-	l, err := NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader")
-	must(t, err)
+	l := must.Get(NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader"))(t)
 	if s := l.Settings(); s["s3.region"] != "eu-central-1" || s["s3.endpoint"] != sts.URL || len(s) != 4 {
 		t.Errorf("Settings() = %v, want the region, the endpoint and two more settings", s)
 	}
@@ -52,7 +53,7 @@ func TestLend(t *testing.T) {
 				Resource string
 			}
 		}
-		must(t, json.Unmarshal([]byte(requests[i]), &policy))
+		must.Do(t, json.Unmarshal([]byte(requests[i]), &policy))
 		first := policy.Statement[0]
 		if strings.Contains(requests[i], "PutObject") != canWrite || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
 			t.Errorf("the policy of request %d is wrong: %s", i, requests[i])

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 )
 
@@ -140,23 +141,17 @@ func TestGCSCredentials(t *testing.T) {
 		fmt.Fprint(w, `{"access_token":"secret","token_type":"Bearer","expires_in":3600}`)
 	}))
 	t.Cleanup(tokens.Close)
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	must(t, err)
-	encoded, err := x509.MarshalPKCS8PrivateKey(key)
-	must(t, err)
-	account, err := json.Marshal(map[string]string{
+	key := must.Get(rsa.GenerateKey(rand.Reader, 2048))(t)
+	encoded := must.Get(x509.MarshalPKCS8PrivateKey(key))(t)
+	account := must.Get(json.Marshal(map[string]string{
 		"type": "service_account", "client_email": "a@example.org", "token_uri": tokens.URL, "quota_project_id": "payer",
 		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	file := filepath.Join(t.TempDir(), "account.json")
-	must(t, os.WriteFile(file, account, 0o600))
+	must.Do(t, os.WriteFile(file, account, 0o600))
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", file)
 	ctx, cancel := context.WithCancel(t.Context())
-	b, err := openGCS(ctx, "bucket", "a/", "")
-	must(t, err)
+	b := must.Get(openGCS(ctx, "bucket", "a/", ""))(t)
 	cancel() // the bucket must not use the context of opening
 	b.api = server.URL + "/storage/v1/"
 	if err := b.Create(t.Context(), "x", []byte("y")); err != nil || billed != "payer" {
@@ -172,9 +167,8 @@ func TestGCSCredentials(t *testing.T) {
 func TestGCSEmulator(t *testing.T) {
 	server := fakeGCS(t)
 	t.Setenv("STORAGE_EMULATOR_HOST", strings.TrimPrefix(server.URL, "http://"))
-	b, err := openGCS(t.Context(), "bucket", "", "")
-	must(t, err)
-	must(t, b.Create(t.Context(), "a b/ü?#%", []byte("y")))
+	b := must.Get(openGCS(t.Context(), "bucket", "", ""))(t)
+	must.Do(t, b.Create(t.Context(), "a b/ü?#%", []byte("y")))
 	for o, err := range b.List(t.Context(), "a b/", "") {
 		if err != nil || o.Name != "a b/ü?#%" || o.Size != 1 {
 			t.Errorf("List() yields %+v (error %v)", o, err)
@@ -190,8 +184,7 @@ func TestGCSEmulator(t *testing.T) {
 
 // TestDependencies checks that package cloud depends on no packages that make a program large.
 func TestDependencies(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", ".").Output()
-	must(t, err)
+	out := must.Get(exec.Command("go", "list", "-deps", ".").Output())(t)
 	packages := strings.Fields(string(out))
 	for _, heavy := range []string{"google.golang.org/grpc", "google.golang.org/protobuf", "go.opentelemetry.io/", "github.com/envoyproxy/"} {
 		if i := slices.IndexFunc(packages, func(p string) bool { return strings.HasPrefix(p, heavy) }); i >= 0 {
@@ -205,8 +198,7 @@ func TestDependencies(t *testing.T) {
 
 func TestGCS(t *testing.T) {
 	server := fakeGCS(t)
-	b, err := openGCS(t.Context(), "bucket", "a/", server.URL+"/storage/v1/")
-	must(t, err)
+	b := must.Get(openGCS(t.Context(), "bucket", "a/", server.URL+"/storage/v1/"))(t)
 	checkBucket(t, b)
 	if err := b.Close(); err != nil {
 		t.Error(err)
@@ -214,7 +206,7 @@ func TestGCS(t *testing.T) {
 	endpoint := url.QueryEscape(server.URL + "/storage/v1/")
 	for i := range 2 {
 		s := openURL(t, "gs://bucket/store?memory=16MiB&endpoint="+endpoint)
-		must(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: fmt.Append(nil, i)}))
 		values, err := s.Get(t.Context(), "k")
 		if want := "01"[:i+1]; err != nil || string(values[0]) != want {
 			t.Errorf("the value is %q (error %v), want %q", values, err, want)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/partdtest"
@@ -30,8 +31,7 @@ func (g *gateway) url(prefix, options string) string {
 
 func openURL(t testing.TB, url string) partd.Partd {
 	t.Helper()
-	s, err := stores.NewSet(Schemes()...).Open(t.Context(), url, nil)
-	must(t, err)
+	s := must.Get(stores.NewSet(Schemes()...).Open(t.Context(), url, nil))(t)
 	return s
 }
 
@@ -47,7 +47,7 @@ func TestGatewayKeepsPromises(t *testing.T) {
 		Require:     []partdtest.Ability{partdtest.CanSet, partdtest.CanDelete, partdtest.CanList, partdtest.CanScan, partdtest.CanFlush, partdtest.CanClose},
 		MachineRuns: 3, Pieces: 50,
 		Reopen: func(t *testing.T, s partd.Partd) partd.Partd {
-			must(t, partd.Close(t.Context(), s))
+			must.Do(t, partd.Close(t.Context(), s))
 			return openTracked(t, urls[s])
 		},
 	}
@@ -113,7 +113,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
 	}
 	for _, name := range []string{"dir/two", "dir/three", "other"} {
-		must(t, b.Create(ctx, name, nil))
+		must.Do(t, b.Create(ctx, name, nil))
 	}
 	list := func(prefix, after string) (names []string) {
 		for o, err := range b.List(ctx, prefix, after) {
@@ -146,12 +146,11 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 func TestS3(t *testing.T) {
 	g := startGateway(t)
 	for _, prefix := range []string{"a/b/", "c/"} {
-		b, err := openS3("bucket", prefix, "us-east-1", "http://"+g.Addr)
-		must(t, err)
+		b := must.Get(openS3("bucket", prefix, "us-east-1", "http://"+g.Addr))(t)
 		checkBucket(t, b)
 	}
 	missingBucket, err := openS3("no-such-bucket", "", "us-east-1", "http://"+g.Addr)
-	must(t, err)
+	must.Do(t, err)
 	if err := missingBucket.Create(t.Context(), "x", nil); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Create() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
 	}
@@ -167,18 +166,15 @@ func TestVerifyOverGateway(t *testing.T) {
 	g := startGateway(t)
 	s := openURL(t, g.url("v", ""))
 	for i := range 3000 {
-		must(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 200)}))
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(i), Value: make([]byte, 200)}))
 	}
-	must(t, partd.Flush(t.Context(), s))
-	if _, err := s.(partd.Checker).Check(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, partd.Flush(t.Context(), s))
+	must.Get(s.(partd.Checker).Check(t.Context()))(t)
 	files, err := filepath.Glob(filepath.Join(g.Dir, "bucket/v/seg/*/*"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("found the segments %q (error %v), want one", files, err)
 	}
-	b, err := os.ReadFile(files[0])
-	must(t, err)
+	b := must.Get(os.ReadFile(files[0]))(t)
 	b[len(b)/2] ^= 1
 	f, err := os.OpenFile(files[0], os.O_WRONLY, 0)
 	if err == nil {
@@ -208,20 +204,12 @@ func TestDeleteOfMissing(t *testing.T) {
 	defer s.Close()
 	t.Setenv("AWS_ACCESS_KEY_ID", "user")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secretsecret")
-	bucket, err := OpenBucket(t.Context(), "s3://bucket/jobs?endpoint="+s.URL)
-	must(t, err)
+	bucket := must.Get(OpenBucket(t.Context(), "s3://bucket/jobs?endpoint="+s.URL))(t)
 	if err := bucket.Delete(t.Context(), "segment"); err != nil {
 		t.Errorf("Delete() of a missing object: error = %v, want none", err)
 	}
 	code = "NoSuchBucket"
 	if err := bucket.Delete(t.Context(), "segment"); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Delete() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/spf13/cobra"
 )
 
@@ -29,18 +30,14 @@ func TestManualPages(t *testing.T) {
 			}
 			var b bytes.Buffer
 			cmd.SetOut(&b)
-			if err := cmd.Help(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, cmd.Help())
 			help[cmd] = b.String()
 			for _, c := range cmd.Commands() {
 				visit(c)
 			}
 		}
 		visit(root)
-		if err := writePages(root, dir); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, writePages(root, dir))
 		for cmd, text := range help {
 			name := strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".1"
 			page, err := os.ReadFile(filepath.Join(dir, name))

@@ -12,21 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 func add(t *testing.T, file, user, namespace string, rights remote.Rights, byCert bool) (token string) {
 	t.Helper()
 	g, token, err := NewGrant(user, namespace, rights, byCert)
-	must(t, err)
-	must(t, Edit(file, func(all []Grant) ([]Grant, error) { return append(all, g), nil }))
+	must.Do(t, err)
+	must.Do(t, Edit(file, func(all []Grant) ([]Grant, error) { return append(all, g), nil }))
 	return token
 }
 
@@ -36,10 +30,8 @@ func TestUsers(t *testing.T) {
 	jobToken := add(t, file, "ann", "job7", remote.RightAppend, false)
 	defaultToken := add(t, file, "bob", DefaultNamespace, remote.AllRights, false)
 	add(t, file, "cert", "job7", remote.RightChange, true)
-	u, err := Load(file)
-	must(t, err)
-	text, err := os.ReadFile(file)
-	must(t, err)
+	u := must.Get(Load(file))(t)
+	text := must.Get(os.ReadFile(file))(t)
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the file's mode is %v, %v, want 0600", info.Mode(), err)
@@ -73,13 +65,12 @@ func TestUsers(t *testing.T) {
 			t.Error("the file contains a token")
 		}
 	}
-	identity, err := u.Authenticate(defaultToken, nil)
-	must(t, err)
-	must(t, os.WriteFile(file, []byte(fileHeader+"bob . read\n"), 0o600))
+	identity := must.Get(u.Authenticate(defaultToken, nil))(t)
+	must.Do(t, os.WriteFile(file, []byte(fileHeader+"bob . read\n"), 0o600))
 	if err := u.Reload(); err == nil || u.Rights(identity, "") != remote.AllRights {
 		t.Errorf("Reload of a damaged file = %v, and the user has the rights %v, want an error and all rights", err, u.Rights(identity, ""))
 	}
-	must(t, os.WriteFile(file, nil, 0o600))
+	must.Do(t, os.WriteFile(file, nil, 0o600))
 	if err := u.Reload(); err != nil || u.Rights(identity, "") != 0 {
 		t.Errorf("Reload after the token was removed = %v, and the user has the rights %v, want none", err, u.Rights(identity, ""))
 	}
@@ -88,7 +79,7 @@ func TestUsers(t *testing.T) {
 func TestDamagedFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	g, secret, err := NewGrant("ann", AllNamespaces, remote.RightRead, false)
-	must(t, err)
+	must.Do(t, err)
 	good := g.String()
 	for _, c := range []struct{ text, want string }{
 		{good + "\n\n# a comment\n" + good[:len(good)-1] + "\n", "line 4: field 5"},
@@ -104,7 +95,7 @@ func TestDamagedFiles(t *testing.T) {
 		{good + "\n\xef\xbb\xbf" + good, "line 2: field 1"},
 		{good + "\n" + strings.ReplaceAll(good, "", "\x00"), "line 2: a control character"},
 	} {
-		must(t, os.WriteFile(file, []byte(c.text), 0o600))
+		must.Do(t, os.WriteFile(file, []byte(c.text), 0o600))
 		if _, err := Read(file); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) || strings.Contains(err.Error(), secret) {
 			t.Errorf("Read of %.60q = %v, want an error with %q", c.text, err, c.want)
 		}
@@ -112,7 +103,7 @@ func TestDamagedFiles(t *testing.T) {
 			t.Errorf("Edit of %.60q succeeded", c.text)
 		}
 	}
-	must(t, os.Chmod(file, 0o622))
+	must.Do(t, os.Chmod(file, 0o622))
 	if _, err := Read(file); err == nil || !strings.Contains(err.Error(), "chmod") {
 		t.Errorf("Read of a file that others may write = %v, want an error", err)
 	}
@@ -142,8 +133,7 @@ func TestConcurrentEdits(t *testing.T) {
 func TestLongTokens(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "users")
 	add(t, file, "ann", AllNamespaces, remote.RightRead, false)
-	u, err := Load(file)
-	must(t, err)
+	u := must.Get(Load(file))(t)
 	k := u.grants.Load()
 	for len(k.grants) < 20_000 {
 		k.grants = append(k.grants, k.grants[0])
@@ -172,12 +162,11 @@ func TestLinkedFile(t *testing.T) {
 // TestMap checks that users from a map are admitted with their tokens, but not with certificates.
 func TestMap(t *testing.T) {
 	const etl, report = "0123456789abcdef", "a token of the reports"
-	u, err := New(map[string]Grant{
+	u := must.Get(New(map[string]Grant{
 		etl:    {User: "etl", Namespace: AllNamespaces, Rights: remote.RightRead | remote.RightAppend},
 		report: {User: "report", Namespace: "job7", Rights: remote.RightRead},
-	})
-	must(t, err)
-	must(t, u.Reload())
+	}))(t)
+	must.Do(t, u.Reload())
 	for _, c := range []struct {
 		token, namespace string
 		want             remote.Rights

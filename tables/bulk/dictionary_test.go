@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -32,18 +33,13 @@ func TestFullDictionaries(t *testing.T) {
 			b.Field(0).(*array.StringBuilder).Append("x")
 			b.Field(1).(*array.Int64Builder).Append(int64(n))
 			for _, f := range b.Fields()[2:] {
-				if err := f.(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint("word ", n)); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, f.(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint("word ", n)))
 			}
 		}
 		batches = append(batches, b.NewRecordBatch())
 	}
 	rows := func() array.RecordReader {
-		r, err := array.NewRecordReader(columns, batches)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(columns, batches))(t)
 		return r
 	}
 	want, _ := read(t, rows(), nil)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -21,10 +22,7 @@ func TestMerge(t *testing.T) {
 				r, err := bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By})
 				rows, _ := read(t, r, err)
 				all = append(all, rows...)
-				r, err = bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By})
-				if err != nil {
-					t.Fatal(err)
-				}
+				r = must.Get(bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By}))(t)
 				defer r.Release()
 				inputs = append(inputs, bulk.MergeInput{Name: "input", Rows: r})
 			}
@@ -55,10 +53,7 @@ func TestMergeRefuses(t *testing.T) {
 	}
 	unsorted := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 10)
 	defer unsorted.Release()
-	r, err := bulk.Merge(t.Context(), []bulk.MergeInput{{Name: "x.csv", Rows: unsorted}}, &bulk.SortOptions{By: []string{"word", "n"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(bulk.Merge(t.Context(), []bulk.MergeInput{{Name: "x.csv", Rows: unsorted}}, &bulk.SortOptions{By: []string{"word", "n"}}))(t)
 	defer r.Release()
 	for r.Next() {
 	}

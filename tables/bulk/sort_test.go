@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -64,9 +65,7 @@ func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
 	first, second := write("1.csv", "a,b\n1.5,x\n"), write("2.csv", "b,a\ny,2\n")
@@ -74,10 +73,7 @@ func TestOpen(t *testing.T) {
 	if rows, _ := read(t, r, err); !slices.Equal(rows, []string{"a=1.5 b=x ", "a=2 b=y "}) {
 		t.Errorf("got %q", rows)
 	}
-	r, err = bulk.Open(t.Context(), first, write("3.csv", "a,c\n1,x\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r = must.Get(bulk.Open(t.Context(), first, write("3.csv", "a,c\n1,x\n")))(t)
 	defer r.Release()
 	for r.Next() {
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/file"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -18,13 +19,8 @@ func TestMaxBlock(t *testing.T) {
 	*bulk.MaxBlock = 8 << 10
 	const size, rows = 16 << 10, 160 << 10
 	dir := filepath.Join(t.TempDir(), "out")
-	if _, err := bulk.Split(t.Context(), numbers(memory.DefaultAllocator, rows, size, nil), &bulk.SplitOptions{By: []string{"k"}, Dir: dir}); err != nil {
-		t.Fatal(err)
-	}
-	r, err := file.OpenParquetFile(filepath.Join(dir, "0.parquet"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(bulk.Split(t.Context(), numbers(memory.DefaultAllocator, rows, size, nil), &bulk.SplitOptions{By: []string{"k"}, Dir: dir}))(t)
+	r := must.Get(file.OpenParquetFile(filepath.Join(dir, "0.parquet"), false))(t)
 	defer r.Close()
 	if r.NumRows() != rows || r.NumRowGroups() != 10 {
 		t.Errorf("the file has %d rows in %d row groups, want %d in 10", r.NumRows(), r.NumRowGroups(), rows)
@@ -56,9 +52,7 @@ func TestSmallBatches(t *testing.T) {
 				peak = max(peak, n)
 			}
 		})
-		if err := run(r); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, run(r))
 		if peak > maxBatches*first {
 			t.Errorf("%s: up to %d batches of one row were in memory, want at most %d", name, peak/first, maxBatches)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -51,10 +52,7 @@ func testRows(t *testing.T, rnd *rand.Rand, rows, keys int) array.RecordReader {
 		}
 		batches = append(batches, b)
 	}
-	r, err := array.NewRecordReader(testColumns, batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(testColumns, batches))(t)
 	return r
 }
 
@@ -149,13 +147,9 @@ func TestSplit(t *testing.T) {
 func TestHive(t *testing.T) {
 	dir := t.TempDir()
 	rows := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
-	if _, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "hive"), Hive: true}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "hive"), Hive: true}))(t)
 	rows = testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
-	if _, err := bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "plain")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "plain")}))(t)
 	hive, plain := files(t, filepath.Join(dir, "hive")), files(t, filepath.Join(dir, "plain"))
 	for _, want := range []string{"key=key%200/word=w1/data.parquet", "key=__HIVE_DEFAULT_PARTITION__/word=w13/data.parquet", "key=a%2Fb%25/word=w0/data.parquet"} {
 		if !slices.ContainsFunc(hive, func(path string) bool { return filepath.Dir(filepath.Dir(path)) == filepath.Dir(filepath.Dir(want)) }) {
@@ -176,9 +170,7 @@ func TestSplitFails(t *testing.T) {
 	dir, tmp := t.TempDir(), t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	kept := filepath.Join(dir, "kept")
-	if err := os.WriteFile(kept, nil, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(kept, nil, 0o666))
 	broken := errors.New("broken")
 	failing := func() array.RecordReader {
 		good := testRows(t, rand.New(rand.NewPCG(1, 0)), 100, 5)
@@ -238,14 +230,9 @@ func TestSplitColumns(t *testing.T) {
 	arrays[2] = array.NewDictionaryArray(columns.Field(2).Type, indices, array.NewSlice(arrays[2], 0, 1))
 	b = array.NewRecordBatch(columns, arrays, b.NumRows())
 	for _, hive := range []bool{false, true} {
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b, b})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b, b}))(t)
 		dir := filepath.Join(t.TempDir(), "out")
-		if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: "arrow", Hive: hive}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: "arrow", Hive: hive}))(t)
 		name, want := "1.arrow", []string{"k=1 v=2 v=a v=3 ", "k=1 v=6 v=a v=7 "}
 		if hive {
 			name, want = "k=1/data.arrow", []string{"v=2 v=a v=3 ", "v=6 v=a v=7 "}

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 	"github.com/go-partd/partd/tables/internal/files/parquetfile"
 )
@@ -104,10 +105,7 @@ func TestSplitNestedMetadata(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := bulk.Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(bulk.Open(t.Context(), path))(t)
 	defer file.Release()
 	result, err := bulk.Split(t.Context(), file, &bulk.SplitOptions{By: []string{"k"}, Dir: filepath.Join(t.TempDir(), "out"), Format: "arrow"})
 	if err != nil || result.Files != 500 {
@@ -126,25 +124,16 @@ func TestSortNestedMetadata(t *testing.T) {
 	}, nil)
 	const batches, size = 40, 4 << 20 // more than half of the memory
 	path := filepath.Join(t.TempDir(), "in.parquet")
-	_, err := parquetfile.Write(t.Context(), path, false, array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
+	must.Get(parquetfile.Write(t.Context(), path, false, array.ReaderFromIter(columns, func(yield func(arrow.RecordBatch, error) bool) {
 		for i := range batches {
 			if !yield(rowsOf(t, columns, fmt.Sprintf(`[{"k":%d,"v":[{"n":"x"}],"t":"%s"}]`, -i, strings.Repeat("x", size))), nil) {
 				return
 			}
 		}
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := bulk.Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	})))(t)
+	file := must.Get(bulk.Open(t.Context(), path))(t)
 	defer file.Release()
-	sorted, err := bulk.Sort(t.Context(), file, &bulk.SortOptions{By: []string{"k"}, Memory: 64 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	sorted := must.Get(bulk.Sort(t.Context(), file, &bulk.SortOptions{By: []string{"k"}, Memory: 64 << 20}))(t)
 	defer sorted.Release()
 	rows := int64(0)
 	for sorted.Next() {

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
 )
 
@@ -22,10 +23,7 @@ func splitRows(t *testing.T, o bulk.SplitOptions) (bulk.SplitResult, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b}))(t)
 	o.By = []string{"k"}
 	return bulk.Split(t.Context(), r, &o)
 }
@@ -35,9 +33,7 @@ func TestSplitAfterStop(t *testing.T) {
 	for _, isReplace := range []bool{false, true} {
 		dir := t.TempDir()
 		commit := filepath.Join(dir, ".partd~commit")
-		if err := errors.Join(os.MkdirAll(filepath.Join(commit, "files"), 0o777), os.WriteFile(filepath.Join(commit, "removed"), []byte("[]"), 0o666)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(os.MkdirAll(filepath.Join(commit, "files"), 0o777), os.WriteFile(filepath.Join(commit, "removed"), []byte("[]"), 0o666)))
 		result, err := splitRows(t, bulk.SplitOptions{Dir: dir, Append: !isReplace, Replace: isReplace})
 		if isReplace && (err != nil || !result.Finished || result.Rows != 2) || !isReplace && (err == nil || !strings.Contains(err.Error(), "run again only to add these rows once more")) {
 			t.Errorf("replace %t: %+v, %v", isReplace, result, err)
@@ -51,9 +47,7 @@ func TestSplitAfterStop(t *testing.T) {
 // TestSplitIntoLink checks that a link in place of a directory is an error before any file is moved.
 func TestSplitIntoLink(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Symlink(t.TempDir(), filepath.Join(dir, "k=b")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Symlink(t.TempDir(), filepath.Join(dir, "k=b")))
 	_, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Append: true})
 	if err == nil || !strings.Contains(err.Error(), "k=b is not a directory") {
 		t.Errorf("error %v, want one for k=b", err)
@@ -80,13 +74,8 @@ func TestSplitAppendsText(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format, Append: true}); err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b}))(t)
+			must.Get(bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format, Append: true}))(t)
 		}
 		text, err := os.ReadFile(filepath.Join(dir, "a."+format))
 		if err != nil || string(text) != want {
@@ -99,15 +88,11 @@ func TestSplitAppendsText(t *testing.T) {
 func TestSplitReplacesOtherColumns(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, "year=2024", "month=1", "data.parquet")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(old), 0o777), os.WriteFile(old, nil, 0o666)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.MkdirAll(filepath.Dir(old), 0o777), os.WriteFile(old, nil, 0o666)))
 	if _, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Force: true}); !errors.Is(err, bulk.ErrOtherKeys) {
 		t.Errorf("with Force: %v, want ErrOtherKeys", err)
 	}
-	if _, err := splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Replace: true}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(splitRows(t, bulk.SplitOptions{Dir: dir, Hive: true, Replace: true}))(t)
 	if _, err := os.Stat(old); err == nil {
 		t.Error("a file of other keys is left")
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -38,15 +39,9 @@ func openStore(t testing.TB, dir string, o *duck.Options, storeOptions tables.Op
 		o.TempDir = t.TempDir()
 	}
 	o.Processes = o.Processes || os.Getenv("PARTD_TABLES_TEST_PROCESSES") != "" // set to run all tests with processes
-	engine, err := duck.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(duck.New(o))(t)
 	storeOptions.Engine = engine
-	s, err := tables.Open(t.Context(), dir, &storeOptions)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), dir, &storeOptions))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -79,14 +74,9 @@ func put(t testing.TB, s *tables.Store, bucket, name string, batches ...arrow.Re
 
 func putWith(t testing.TB, s *tables.Store, bucket, name string, o *tables.PutOptions, batches ...arrow.RecordBatch) {
 	t.Helper()
-	r, err := array.NewRecordReader(batches[0].Schema(), batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 	defer r.Release()
-	if _, err := s.Bucket(bucket).Table(name).Put(t.Context(), r, tables.PutAppend, o); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket(bucket).Table(name).Put(t.Context(), r, tables.PutAppend, o))(t)
 }
 
 // rows runs a statement and returns its result as text, one line per row.
@@ -132,9 +122,7 @@ func expectError(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptio
 
 func snapshot(t *testing.T, s *tables.Store, bucket, name string) {
 	t.Helper()
-	if _, err := s.Bucket(bucket).Snapshot(t.Context(), name); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket(bucket).Snapshot(t.Context(), name))(t)
 }
 
 func TestCloseNil(t *testing.T) {

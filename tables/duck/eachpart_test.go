@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/duck"
 )
 
@@ -94,10 +95,7 @@ func eachRows(ctx context.Context, t *testing.T, sql string, inputs map[string]a
 		if inputs[name] == nil || name == "r" && !strings.Contains(sql, "r.") && !strings.Contains(sql, "JOIN r") {
 			continue
 		}
-		r, err := array.NewRecordReader(inputs[name].Schema(), []arrow.RecordBatch{inputs[name]})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(inputs[name].Schema(), []arrow.RecordBatch{inputs[name]}))(t)
 		defer r.Release()
 		in = append(in, duck.EachInput{Name: name, Rows: r, By: by[name]})
 	}
@@ -196,10 +194,7 @@ func TestEachResultError(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, err := array.NewRecordReader(l.Schema(), []arrow.RecordBatch{l})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(l.Schema(), []arrow.RecordBatch{l}))(t)
 	defer r.Release()
 	n := 0
 	for _, err := range duck.Each(ctx, "SELECT * FROM l", []duck.EachInput{{Name: "l", Rows: r, By: []string{"a"}}}, &duck.EachOptions{Parts: 50, Temp: t.TempDir()}) {

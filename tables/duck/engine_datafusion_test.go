@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
@@ -45,10 +46,7 @@ func TestDataFusion(t *testing.T) {
 	}
 	cmd := exec.Command(python, "testdata/datafusion_peer.py")
 	cmd.Stdin = strings.NewReader(strings.Join(statements, "\n"))
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := must.Get(cmd.Output())(t)
 	want := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if len(want) != len(statements) {
 		t.Fatalf("DataFusion returned %d results for %d statements", len(want), len(statements))

@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -233,10 +234,7 @@ func TestExecTouchesOnlyMatchingFiles(t *testing.T) {
 		fold(t, s)
 	}
 	files := func() (paths []string) {
-		p, err := s.Bucket("b").Table("t").ScanPlan(context.Background())
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := must.Get(s.Bucket("b").Table("t").ScanPlan(context.Background()))(t)
 		defer p.Close()
 		for _, f := range p.Files {
 			paths = append(paths, f.Path)
@@ -245,9 +243,7 @@ func TestExecTouchesOnlyMatchingFiles(t *testing.T) {
 	}
 	before := files()
 	for _, sql := range []string{"UPDATE t SET s = 'x' WHERE k = 15", "DELETE FROM t WHERE k = 15", "MERGE INTO t USING (SELECT 15 AS i) ON k = i WHEN NOT MATCHED THEN INSERT VALUES (15, 'y')", "DELETE FROM t WHERE k BETWEEN 20 AND 29"} {
-		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}))(t)
 	}
 	after := files()
 	for i, path := range before {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -114,10 +115,7 @@ func TestExecKill(t *testing.T) {
 			killed = !c.exec(fmt.Sprint("statement", next), sql)
 		}
 		c.WaitKilled(t)
-		s, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1}))(t)
 		in := &tables.QueryOptions{Bucket: "b"}
 		after := p.text(allRows)
 		if exists, err := s.Bucket("b").Exists(t.Context()); err != nil {
@@ -138,9 +136,7 @@ func TestExecKill(t *testing.T) {
 		if have := onlyValue(t, s, allRows, in); have != after {
 			t.Fatalf("round %d: %s, killed and sent again, left\n%s\nwant\n%s", round, sql, have, after)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 	}
 	t.Logf("%d statements; of the killed ones, %d had taken effect and %d had not", next, effects[true], effects[false])
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
@@ -31,9 +32,7 @@ type execKind struct {
 func withSettings(settings tables.Settings) func(*testing.T, *tables.Store, *tables.Table) {
 	return func(t *testing.T, _ *tables.Store, table *tables.Table) {
 		t.Helper()
-		if err := table.SetSettings(t.Context(), settings); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, table.SetSettings(t.Context(), settings))
 	}
 }
 
@@ -44,10 +43,7 @@ func execKinds() map[string]execKind {
 		"partitioned":  {configure: withSettings(tables.Settings{Time: "ts", Keys: []string{"id"}, Partition: tables.PartitionDay})},
 		"deduplicated": {configure: withSettings(tables.Settings{Time: "ts", Keys: []string{"id"}, OnDuplicate: tables.KeepLast})},
 		"ruled": {configure: func(t *testing.T, _ *tables.Store, table *tables.Table) {
-			err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "unique", Kind: "unique", Columns: []string{"id"}, InTable: true}}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "unique", Kind: "unique", Columns: []string{"id"}, InTable: true}}}))
 		}},
 		"remote": {open: remoteExecStore},
 		"with deletion vectors": {
@@ -78,9 +74,7 @@ func foldOrCompact(t *testing.T, s *tables.Store, r *randomStatements) {
 	case 0, 1:
 		fold(t, s)
 	case 2:
-		if _, err := s.Compact(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Compact(t.Context(), nil))(t)
 	}
 }
 
@@ -96,9 +90,7 @@ func deleteAsIceberg(t *testing.T, s *tables.Store, p *plainDuckDB, r *randomSta
 	id := iceberg.Reference("id") // not k: iceberg-go misses rows of files with nulls in the column
 	tabletest.NewEngine(t, s, "b", "t").Delete(iceberg.NewAnd(iceberg.GreaterThanEqual(id, first), iceberg.LessThan(id, first+4)))
 	where := fmt.Sprintf("id BETWEEN %d AND %d", first, first+3)
-	if _, err := p.exec("DELETE FROM t WHERE " + where); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(p.exec("DELETE FROM t WHERE " + where))(t)
 	return "another program's deletion of " + where
 }
 

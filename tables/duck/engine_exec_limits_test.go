@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -34,15 +35,9 @@ func TestExecFullDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := vfstest.Mount(t, "tmpfs", 64<<20)
-			engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-			if err != nil {
-				t.Fatal(err)
-			}
+			engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
 			defer engine.Close() //nolint:errcheck // only cleanup
-			s, err := tables.Open(t.Context(), filepath.Join(dir, "house"), &tables.Options{Engine: engine, FoldAge: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := must.Get(tables.Open(t.Context(), filepath.Join(dir, "house"), &tables.Options{Engine: engine, FoldAge: -1}))(t)
 			defer s.Close() //nolint:errcheck // only cleanup
 			change(t, s, fmt.Sprintf("CREATE TABLE t AS SELECT i AS k, md5(i::VARCHAR) AS s FROM range(%d) r(i)", rowCount), rowCount)
 			failures := 0
@@ -87,15 +82,12 @@ func isFullDatabase(err error) bool {
 
 func countFiles(t *testing.T, dir string) (n int) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && filepath.Ext(path) == ".parquet" {
 			n++
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	return n
 }
 
@@ -103,13 +95,9 @@ func countFiles(t *testing.T, dir string) (n int) {
 func fillExcept(t *testing.T, dir string, space int64) (free func()) {
 	t.Helper()
 	reserve := filepath.Join(dir, "reserve")
-	if err := os.WriteFile(reserve, make([]byte, space), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(reserve, make([]byte, space), 0o600))
 	free = vfstest.Fill(t, dir)
-	if err := os.Remove(reserve); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(reserve))
 	return free
 }
 

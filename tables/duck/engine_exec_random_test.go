@@ -14,6 +14,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
@@ -34,9 +35,7 @@ func newPlainDuckDB(t testing.TB) *plainDuckDB {
 		duckdb.Disconnect(&p.conn)
 		duckdb.Close(&p.db)
 	})
-	if _, err := p.exec("SET TimeZone='UTC'"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(p.exec("SET TimeZone='UTC'"))(t)
 	return p
 }
 
@@ -124,10 +123,7 @@ func TestRandomExec(t *testing.T) {
 				}
 				condition, total := r.condition("t"), int64(0)
 				for _, format := range []string{"%s", "NOT (%s)", "(%s) IS NULL"} {
-					result, err := s.Exec(t.Context(), "DELETE FROM t WHERE "+fmt.Sprintf(format, condition), &tables.ExecOptions{Bucket: "b", DryRun: true})
-					if err != nil {
-						t.Fatal(err)
-					}
+					result := must.Get(s.Exec(t.Context(), "DELETE FROM t WHERE "+fmt.Sprintf(format, condition), &tables.ExecOptions{Bucket: "b", DryRun: true}))(t)
 					total += result.Rows
 				}
 				expect(t, s, "SELECT count(*) FROM b.t", nil, fmt.Sprint(total))
@@ -170,10 +166,7 @@ func wantRows(t *testing.T, s *tables.Store, p *plainDuckDB, after string) {
 // onlyValue returns the only value of a query, as text.
 func onlyValue(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions) string {
 	t.Helper()
-	lines, err := rows(t, s, sql, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	lines := must.Get(rows(t, s, sql, o))(t)
 	return strings.Join(lines, "\n")
 }
 
@@ -344,12 +337,8 @@ func FuzzExec(f *testing.F) {
 		}
 		p := newPlainDuckDB(t)
 		const table = "CREATE OR REPLACE TABLE t AS SELECT * FROM (VALUES (1, 'a'), (2, 'b'), (3, NULL), (NULL, 'it''s')) AS v(a, b)"
-		if _, err := p.exec(table); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Exec(t.Context(), table, &tables.ExecOptions{Bucket: "b"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(p.exec(table))(t)
+		must.Get(s.Exec(t.Context(), table, &tables.ExecOptions{Bucket: "b"}))(t)
 		got, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"})
 		if err != nil {
 			return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -74,9 +75,7 @@ func TestExecDuplicates(t *testing.T) {
 	for _, rule := range []tables.OnDuplicate{tables.KeepFirst, tables.KeepLast, tables.RefuseDuplicate} {
 		s := newStore(t, nil)
 		change(t, s, "CREATE TABLE t AS SELECT TIMESTAMP '2026-01-01' AS ts, unnest(['A', 'B']) AS sym", 2)
-		if err := s.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Keys: []string{"sym"}, OnDuplicate: rule}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Bucket("b").Table("t").SetSettings(t.Context(), tables.Settings{Time: "ts", Keys: []string{"sym"}, OnDuplicate: rule}))
 		for _, sql := range []string{
 			"UPDATE t SET sym = 'X' WHERE sym IN ('A', 'B')",
 			"MERGE INTO t USING (VALUES ('A'), ('B')) AS u(s) ON sym = s WHEN MATCHED THEN UPDATE SET sym = 'X'",
@@ -145,10 +144,7 @@ func TestParameterForms(t *testing.T) {
 		"MERGE INTO t USING (VALUES ($1, $2)) b(id, s) ON t.id = b.id WHEN MATCHED THEN UPDATE SET s = b.s WHEN NOT MATCHED THEN INSERT BY NAME", "DELETE FROM t USING (SELECT $1 AS id, $2 AS s) q WHERE t.id = q.id",
 	} {
 		createIn(t, s, p, "FROM (VALUES (5, 'five', [5]), (1, NULL, NULL)) v(id, s, l)")
-		want, err := p.exec(strings.NewReplacer("$1", "5", "$2", "'x'").Replace(sql))
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := must.Get(p.exec(strings.NewReplacer("$1", "5", "$2", "'x'").Replace(sql)))(t)
 		named := strings.NewReplacer("$1", "$a", "$2", "$b").Replace(sql)
 		for _, o := range []*tables.ExecOptions{{Bucket: "b", Parameters: parameters("a", "b"), DryRun: true}, {Bucket: "b", Parameters: parameters("1", "2")}} {
 			text := sql
@@ -196,9 +192,7 @@ func TestMergeForms(t *testing.T) {
 func createIn(t *testing.T, s *tables.Store, p *plainDuckDB, query string) {
 	t.Helper()
 	change(t, s, "CREATE OR REPLACE TABLE t AS "+query, 2)
-	if _, err := p.exec("CREATE OR REPLACE TABLE t AS " + query); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(p.exec("CREATE OR REPLACE TABLE t AS " + query))(t)
 }
 
 func errorText(err error) string {
@@ -230,9 +224,7 @@ func TestReplaceStartsFresh(t *testing.T) {
 		change(t, s, "CREATE OR REPLACE TABLE t "+replacement, 5)
 		expect(t, s, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}, "5")
 	}
-	if err := table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "positive", Kind: "range", Column: "v", Min: "0"}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, table.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "positive", Kind: "range", Column: "v", Min: "0"}}}))
 	sql := "CREATE OR REPLACE TABLE t AS SELECT -1::BIGINT AS v"
 	if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); !strings.Contains(errorText(err), "positive") {
 		t.Errorf("%s: error = %v, want an error that names the rule", sql, err)

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 )
@@ -17,10 +18,7 @@ import (
 // TestBucketFiles checks that DuckDB reads local copies of a bucket's files. The copies must remain while DuckDB reads
 // them, although the cache is too small for any of them.
 func TestBucketFiles(t *testing.T) {
-	engine, err := New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(New(nil))(t)
 	defer func() {
 		if err := engine.Close(); err != nil {
 			t.Error(err)
@@ -28,13 +26,10 @@ func TestBucketFiles(t *testing.T) {
 	}()
 	bucket := objstore.NewCounter(new(objstore.Memory))
 	ctx := t.Context()
-	s, err := tables.Open(ctx, "s3://memory/house", &tables.Options{
+	s := must.Get(tables.Open(ctx, "s3://memory/house", &tables.Options{
 		Engine: engine, Catalog: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
 		OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return bucket, nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	defer func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -45,10 +40,7 @@ func TestBucketFiles(t *testing.T) {
 		putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, schema, fmt.Sprintf(`[{"k":%d}]`, n)))
 	}
 	before := bucket.Requests()
-	r, err := s.Query(ctx, "SELECT count(*) AS n, sum(a.k)::BIGINT AS k FROM t AS a, t AS b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(ctx, "SELECT count(*) AS n, sum(a.k)::BIGINT AS k FROM t AS a, t AS b", nil))(t)
 	defer r.Release()
 	if !r.Next() {
 		t.Fatalf("the query returned no rows; error: %v", r.Err())

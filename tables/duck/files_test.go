@@ -12,6 +12,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/duck"
 )
 
@@ -104,9 +105,7 @@ func TestDescribedFiles(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	for _, sql := range []string{"SELECT count(*) FROM b.t WHERE random() < 2", "SELECT k FROM b.t"} {
-		if _, err := s.Describe(t.Context(), sql, nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Describe(t.Context(), sql, nil))(t)
 		descriptors, _ := filepath.Glob("/proc/self/fd/*")
 		for _, d := range descriptors {
 			if path, _ := os.Readlink(d); strings.HasSuffix(path, ".parquet") {

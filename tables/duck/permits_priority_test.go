@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -44,10 +45,7 @@ func TestLongStatementsYield(t *testing.T) {
 	if hasNiceWorker(t) {
 		t.Error("the process of a small statement has low priority, want normal priority")
 	}
-	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000000)", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(1000000000000)", nil))(t)
 	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return hasNiceWorker(t) })
 	r.Release()
 	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // a long statement that completes
@@ -68,10 +66,7 @@ func TestCallerWithOthers(t *testing.T) {
 	var readers []array.RecordReader
 	query := func() {
 		t.Helper()
-		r, err := s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil))(t)
 		readers = append(readers, r)
 	}
 	for range max(2, runtime.GOMAXPROCS(0)/2) {

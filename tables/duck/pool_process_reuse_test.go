@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -35,10 +36,7 @@ func run(t *testing.T, s *tables.Store, sql string) error {
 func newEngine(t *testing.T, o *Options) (*Engine, *tables.Store) {
 	t.Helper()
 	o.TempDir = t.TempDir()
-	e, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(New(o))(t)
 	t.Cleanup(func() { _ = e.Close() })
 	return e, tablestest.Open(t, &tables.Options{Engine: e})
 }
@@ -69,14 +67,10 @@ func waitForGrown(t *testing.T, e *Engine, count int) leases {
 func TestWarmProcess(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
 	e.pool.prepareWait = time.Minute // on a busy machine, preparing a process for its next statement takes long
-	if err := run(t, s, growing); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, run(t, s, growing))
 	first := waitForGrown(t, e, 1)[0].db
 	for range 5 { // without a pause, because a grown process is kept only for a short time
-		if err := run(t, s, growing); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, run(t, s, growing))
 	}
 	if got := waitForGrown(t, e, 1)[0].db; got != first {
 		t.Error("a statement ran in another process, want the warm one")
@@ -93,9 +87,7 @@ func TestWarmProcess(t *testing.T) {
 func TestWarmProcessesHaveALimit(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true, Queries: 1})
 	e.pool.prepareWait = time.Minute // as in TestWarmProcess
-	if err := run(t, s, growing); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, run(t, s, growing))
 	first := waitForGrown(t, e, 1)[0].db
 	r, err := s.Query(t.Context(), "SELECT * FROM range(10000000)", &tables.QueryOptions{Memory: 64 << 20}) // its options differ, so it cannot use the idle process
 	if err != nil {
@@ -121,9 +113,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 			kept.Store(kept.Load() || len(e.grownLeases()) > 0)
 		}
 	}()
-	if err := run(t, s, strings.Replace(growing, "2000000", "500000", 1)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, run(t, s, strings.Replace(growing, "2000000", "500000", 1)))
 	e.pool.background.Wait()
 	cancel()
 	<-done
@@ -145,9 +135,7 @@ func (failing) Reuse() database.Reuse { return database.Reuse{} }
 // memory for it. The fresh process must run it without Job.Spills, which would prevent the reuse of the process.
 func TestWarmProcessLacksMemory(t *testing.T) {
 	e, s := newEngine(t, &Options{Processes: true})
-	if err := run(t, s, growing); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, run(t, s, growing))
 	waitForGrown(t, e, 1)
 	e.pool.mu.Lock()
 	for i, d := range e.pool.idle {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -22,10 +23,7 @@ import (
 // workerPIDs returns the IDs of running child processes.
 func workerPIDs(t *testing.T) (pids []int) {
 	t.Helper()
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
+	stats := must.Get(filepath.Glob("/proc/[0-9]*/stat"))(t)
 	for _, path := range stats {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -135,15 +133,9 @@ func TestUninterruptible(t *testing.T) {
 func TestProcessIsolation(t *testing.T) {
 	t.Setenv("PARTD_TEST_SECRET", "hunter2")
 	s := newStore(t, &duck.Options{Processes: true})
-	file, err := os.Open(os.Args[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(os.Open(os.Args[0]))(t)
 	defer file.Close()
-	r, err := s.Query(t.Context(), "SELECT * FROM range(100000000)", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(100000000)", nil))(t)
 	defer r.Release()
 	pids := workerPIDs(t)
 	if len(pids) == 0 {
@@ -154,10 +146,7 @@ func TestProcessIsolation(t *testing.T) {
 		if err != nil || strings.Contains(string(environment), "SECRET") {
 			t.Errorf("process environment is %q, want no SECRET; error: %v", environment, err)
 		}
-		openFiles, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		if err != nil {
-			t.Fatal(err)
-		}
+		openFiles := must.Get(filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid)))(t)
 		sockets := 0
 		for _, fd := range openFiles {
 			target, err := os.Readlink(fd)
@@ -181,10 +170,7 @@ func TestProcessIsolation(t *testing.T) {
 // TestKilledProcesses checks that killing a process makes its running statement fail, but no later statement.
 func TestKilledProcesses(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true})
-	r, err := s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil))(t)
 	r.Next()
 	kill := func() {
 		for _, pid := range workerPIDs(t) {

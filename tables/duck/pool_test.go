@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -19,14 +20,8 @@ func TestFewDatabases(t *testing.T) {
 		separateProcesses, hasOthers := i%2 == 1, i >= 2
 		t.Run(fmt.Sprintf("separate processes %v, others %v", separateProcesses, hasOthers), func(t *testing.T) {
 			ctx := worker.WithCaller(t.Context(), "a", func() bool { return hasOthers })
-			e, err := New(&Options{Processes: separateProcesses})
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e})
-			if err != nil {
-				t.Fatal(err)
-			}
+			e := must.Get(New(&Options{Processes: separateProcesses}))(t)
+			s := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: e}))(t)
 			state := func() (openCount, idle int, hasUsed bool) {
 				e.pool.mu.Lock()
 				defer e.pool.mu.Unlock()
@@ -34,10 +29,7 @@ func TestFewDatabases(t *testing.T) {
 			}
 			const statements = 12
 			for range statements {
-				r, err := s.Query(ctx, "SELECT 1", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := must.Get(s.Query(ctx, "SELECT 1", nil))(t)
 				for r.Next() {
 				}
 				r.Release()
@@ -125,10 +117,7 @@ func TestLeases(t *testing.T) {
 
 // TestPermits checks that statements wait for others of their caller that have just begun, but not for long ones.
 func TestPermits(t *testing.T) {
-	e, err := New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(New(nil))(t)
 	defer e.Close()
 	ctx := worker.WithCaller(t.Context(), "a", func() bool { return true })
 	for range cap(e.pool.permits.held) {
@@ -152,10 +141,7 @@ func TestPermits(t *testing.T) {
 // TestBorrow checks that queries get equal limits while enough memory is unused, and never more than Options.Total.
 func TestBorrow(t *testing.T) {
 	const total, memory, queries = 1 << 30, 300 << 20, 8
-	e, err := New(&Options{Total: total, Memory: memory, Queries: queries})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(New(&Options{Total: total, Memory: memory, Queries: queries}))(t)
 	defer e.Close()
 	var sum int64
 	for i := range queries {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -33,10 +34,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			expectColumns := func(o *tables.QueryOptions, want string) {
 				t.Helper()
 				for range 2 {
-					d, err := s.Describe(ctx, sql, o)
-					if err != nil {
-						t.Fatal(err)
-					}
+					d := must.Get(s.Describe(ctx, sql, o))(t)
 					got := ""
 					for _, f := range d.Result.Fields() {
 						got += f.Name + ":" + f.Type.String() + " "
@@ -58,19 +56,12 @@ func TestPreparedAfterChange(t *testing.T) {
 			expect(t, s, sql, o, "0|s0", "1|s1")
 
 			expectColumns(o, "k:int64 s:utf8 ")
-			if err := bucket.Table("t").Evolve(ctx, tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, bucket.Table("t").Evolve(ctx, tables.ColumnChange{Op: tables.RenameColumn, Column: "k", To: "n"}, tables.ColumnChange{Op: tables.DropColumn, Column: "s"}))
 			expect(t, s, sql, o, "0", "1")
 			expectColumns(o, "n:int64 ")
 
-			r, err := array.NewRecordReader(floatBatch.Schema(), []arrow.RecordBatch{floatBatch})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := bucket.Table("t").Put(ctx, r, tables.PutReplace, nil); err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(array.NewRecordReader(floatBatch.Schema(), []arrow.RecordBatch{floatBatch}))(t)
+			must.Get(bucket.Table("t").Put(ctx, r, tables.PutReplace, nil))(t)
 			expect(t, s, sql, o, "0.5")
 			expectColumns(o, "k:float64 ")
 
@@ -84,9 +75,7 @@ func TestPreparedAfterChange(t *testing.T) {
 			if _, err := s.Describe(tables.WithBuckets(ctx, []string{"c"}), sql, o); !errors.Is(err, fs.ErrPermission) {
 				t.Errorf("Describe of an inaccessible bucket: error = %v, want fs.ErrPermission", err)
 			}
-			if err := bucket.Delete(ctx, "t"); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, bucket.Delete(ctx, "t"))
 			if _, err := s.Describe(ctx, sql, o); !errors.Is(err, tables.ErrNotFound) {
 				t.Errorf("Describe of a deleted table: error = %v, want ErrNotFound", err)
 			}

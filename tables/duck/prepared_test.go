@@ -11,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -41,10 +42,7 @@ func (c countingRunner) Start(ctx context.Context, j *database.Job) (database.Ro
 // calls that the statements after it make.
 func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
 	t.Helper()
-	e, err := New(&Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(New(&Options{TempDir: t.TempDir()}))(t)
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -52,10 +50,7 @@ func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
 	})
 	s = tablestest.Open(t, &tables.Options{Engine: e, FoldAge: -1})
 	for range maxIdle {
-		db, err := e.pool.opener.open(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		db := must.Get(e.pool.opener.open(t.Context()))(t)
 		e.pool.idle = append(e.pool.idle, lease{db: db})
 	}
 	return s, func() *[]string {
@@ -83,14 +78,9 @@ func TestPreparedOnce(t *testing.T) {
 	s, record := openCounting(t)
 	calls := record()
 	for range 3 {
-		if _, err := s.Describe(t.Context(), "SELECT 1 AS a", nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Describe(t.Context(), "SELECT 1 AS a", nil))(t)
 	}
-	r, err := s.Query(t.Context(), "SELECT 1 AS a", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT 1 AS a", nil))(t)
 	r.Release()
 	if got := strings.Join(*calls, ", "); got != "names, prepare, start" {
 		t.Errorf("the statement made the calls %q, want \"names, prepare, start\"", got)

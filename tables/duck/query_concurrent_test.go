@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -93,10 +94,7 @@ func TestQueriesDuringWrites(t *testing.T) {
 
 func TestConcurrentQueries(t *testing.T) {
 	s := newStore(t, &duck.Options{Queries: 1})
-	r, err := s.Query(t.Context(), "SELECT * FROM range(100000)", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(100000)", nil))(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Query(ctx, "SELECT 1", nil); !errors.Is(err, context.DeadlineExceeded) {
@@ -178,28 +176,18 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		t.Errorf("only %d queries were canceled, want at least 3", canceledCount)
 	}
 	for _, batchesToRead := range []int{0, 1} { // batches to read before the release
-		r, err := s.Query(ctx, "SELECT * FROM t, range(20000)", &tables.QueryOptions{Bucket: "b"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(s.Query(ctx, "SELECT * FROM t, range(20000)", &tables.QueryOptions{Bucket: "b"}))(t)
 		for range batchesToRead {
 			r.Next()
 		}
 		r.Release()
 	}
-	if err := s.Bucket("b").Delete(ctx, "t"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	err := filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
+	must.Do(t, s.Bucket("b").Delete(ctx, "t"))
+	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
+	must.Do(t, filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(path, ".parquet") {
 			t.Errorf("the unused file %s still exists", path)
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 }

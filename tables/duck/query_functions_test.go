@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -77,23 +78,14 @@ func literalOf(r *rand.Rand, typ string) string {
 // arguments, separated by NULs.
 func signatures(t *testing.T) (all [][]string) {
 	t.Helper()
-	d, err := database.Open(&database.Options{Memory: 256 << 20, MaxTemp: 1 << 20, Threads: 1}, t.TempDir()+"/spill")
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(database.Open(&database.Options{Memory: 256 << 20, MaxTemp: 1 << 20, Threads: 1}, t.TempDir()+"/spill"))(t)
 	defer d.Close()
-	rows, err := d.Start(t.Context(), &database.Job{Memory: 256 << 20, SQL: `SELECT DISTINCT function_name || chr(1) || coalesce(
+	rows := must.Get(d.Start(t.Context(), &database.Job{Memory: 256 << 20, SQL: `SELECT DISTINCT function_name || chr(1) || coalesce(
 		array_to_string(list_transform(parameter_types, lambda p: coalesce(p, 'ANY')), chr(1)), '') AS f FROM duckdb_functions()
-		WHERE function_type IN ('scalar', 'aggregate', 'macro') ORDER BY f`})
-	if err != nil {
-		t.Fatal(err)
-	}
+		WHERE function_type IN ('scalar', 'aggregate', 'macro') ORDER BY f`}))(t)
 	defer rows.End()
 	for {
-		b, err := rows.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := must.Get(rows.Next())(t)
 		if b == nil {
 			return all
 		}
@@ -112,9 +104,7 @@ func TestFunctionsWithExtremes(t *testing.T) {
 	change(t, s, "CREATE TABLE t AS SELECT range AS i FROM range(3)", 3)
 	rounds := 0
 	if text := os.Getenv("PARTD_FUNCTION_ROUNDS"); text != "" {
-		if _, err := fmt.Sscan(text, &rounds); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(fmt.Sscan(text, &rounds))(t)
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -72,10 +73,7 @@ func TestDescribe(t *testing.T) {
 	s := newStore(t, nil)
 	put(t, s, "b", "t", numbers(0, 10))
 	sql := "SELECT k, s, sum(k) AS total FROM t WHERE k > $least AND s = $s GROUP BY ALL"
-	d, err := s.Describe(t.Context(), sql, &tables.QueryOptions{Bucket: "b"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(s.Describe(t.Context(), sql, &tables.QueryOptions{Bucket: "b"}))(t)
 	want := arrow.NewSchema([]arrow.Field{{Name: "least", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	if !d.Parameters.Equal(want) {
 		t.Errorf("Describe: parameters are %v, want %v", d.Parameters, want)

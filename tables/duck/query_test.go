@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 )
@@ -25,9 +26,7 @@ func TestAtSnapshot(t *testing.T) {
 		snapshot(t, s, bucket, "a \"b\"'")
 		put(t, s, bucket, "t", numbers(100, 105))
 	}
-	if err := s.Bucket("it's").Delete(t.Context(), "t"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Bucket("it's").Delete(t.Context(), "t"))
 	o := &tables.QueryOptions{At: tables.AtSnapshot("a \"b\"'")}
 	expect(t, s, `SELECT (SELECT count(*) FROM t) + 10 * (SELECT count(*) FROM "it's".T) AS n`, o, "22")
 	for sql, want := range map[string]string{"SELECT * FROM c.t": "no snapshot of that name", "SELECT * FROM nothing": `"nothing"`} {
@@ -173,9 +172,7 @@ func TestQueryChanges(t *testing.T) {
 	put(t, s, "b", "t", numbers(0, 10))
 	snapshot(t, s, "b", "kept")
 	put(t, s, "b", "t", numbers(10, 12)) // into the tail
-	if _, err := s.Bucket("b").Table("t").DeleteRows(t.Context(), filter.Lt("k", int64(2))); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("b").Table("t").DeleteRows(t.Context(), filter.Lt("k", int64(2))))(t)
 	put(t, s, "changes", "t", numbers(0, 1)) // a bucket with this name can still be used
 	o := &tables.QueryOptions{Bucket: "b", Before: tables.AtSnapshot("kept")}
 	expect(t, s, `SELECT k || _change FROM changes.b.t ORDER BY k`, o, "0delete", "1delete", "10insert", "11insert")

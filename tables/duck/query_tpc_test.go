@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -36,19 +37,11 @@ func TestTPC(t *testing.T) {
 				t.Fatalf("got %d queries, want %d; error: %v", len(queries), count, err)
 			}
 			s := newStore(t, nil)
-			if err := tabletest.PutTPC(t.Context(), s.Bucket("b"), dir); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, tabletest.PutTPC(t.Context(), s.Bucket("b"), dir))
 			passed := 0
 			for i, sql := range queries {
-				f, err := os.Open(filepath.Join(dir, "answers", fmt.Sprint(i+1, ".arrow")))
-				if err != nil {
-					t.Fatal(err)
-				}
-				reader, err := ipc.NewReader(f)
-				if err != nil {
-					t.Fatal(err)
-				}
+				f := must.Get(os.Open(filepath.Join(dir, "answers", fmt.Sprint(i+1, ".arrow"))))(t)
+				reader := must.Get(ipc.NewReader(f))(t)
 				want, err := cellsOf(reader)
 				if err != nil || f.Close() != nil {
 					t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/duck"
 )
 
@@ -20,10 +21,7 @@ func TestSpills(t *testing.T) {
 	})
 	t.Run("texts in a separate process", func(t *testing.T) {
 		s := newStore(t, &duck.Options{Processes: true, Memory: 128 << 20, Threads: 2})
-		r, err := s.Query(t.Context(), fmt.Sprintf("SELECT 'key ' || range AS name, sum(range) FROM range(%d) GROUP BY name", keys), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(s.Query(t.Context(), fmt.Sprintf("SELECT 'key ' || range AS name, sum(range) FROM range(%d) GROUP BY name", keys), nil))(t)
 		defer r.Release()
 		n := int64(0)
 		for r.Next() {

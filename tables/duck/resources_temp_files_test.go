@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -62,10 +63,7 @@ func TestScratch(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{TempDir: temp})
 	fileCount := func() int {
-		files, err := filepath.Glob(filepath.Join(temp, "*", "*", "rows-*.parquet"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		files := must.Get(filepath.Glob(filepath.Join(temp, "*", "*", "rows-*.parquet")))(t)
 		return len(files)
 	}
 	put(t, s, "b", "t", numbers(0, 10))

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -60,37 +61,24 @@ func withColumns(b arrow.RecordBatch, names ...string) arrow.RecordBatch {
 // fold moves the tail's rows into a file.
 func fold(t testing.TB, s *tables.Store) {
 	t.Helper()
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Fold(t.Context(), nil))(t)
 }
 
 // wantAsScanned checks that SQL reads the rows of a table that Scan returns. It puts these rows into another table, and
 // compares the results of statements on both tables.
 func wantAsScanned(t *testing.T, s *tables.Store, name string, o *tables.QueryOptions, version ...tables.At) {
 	t.Helper()
-	opened, err := s.Bucket("b").Table(name).At(t.Context(), version...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := opened.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	opened := must.Get(s.Bucket("b").Table(name).At(t.Context(), version...))(t)
+	r := must.Get(opened.Scan(t.Context(), nil))(t)
 	defer r.Release()
-	if _, err := s.Bucket("copies").Table("t").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("copies").Table("t").Put(t.Context(), r, tables.PutReplace, nil))(t)
 	for _, sql := range []string{
 		"SELECT * FROM %s ORDER BY ALL", "SELECT count(*) FROM %s", "SELECT count(*), sum(k) FROM %s WHERE k > 300 AND k < 700",
 		"SELECT k FROM %s WHERE s = 's7' ORDER BY k", "SELECT s, count(*), max(x) FROM %s GROUP BY s ORDER BY ALL",
 		"SELECT k, s FROM %s ORDER BY k DESC, s LIMIT 5", "SELECT count(*) FROM %s AS a JOIN %[1]s AS b ON a.k = b.k WHERE a.s IS NULL",
 		"SELECT count(*) FROM %s WHERE isnan(x) OR x = 0",
 	} {
-		want, err := rows(t, s, fmt.Sprintf(sql, "copies.t"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := must.Get(rows(t, s, fmt.Sprintf(sql, "copies.t"), nil))(t)
 		got, err := rows(t, s, fmt.Sprintf(sql, "b."+name), o)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s of %s: got %d rows, error %v; want %d rows as in the copy\ngot  %.500s\nwant %.500s", sql, name, len(got), err, len(want), got, want)
@@ -101,10 +89,7 @@ func wantAsScanned(t *testing.T, s *tables.Store, name string, o *tables.QueryOp
 // readsFiles reports whether SQL reads a table's files without a copy of all rows.
 func readsFiles(t *testing.T, s *tables.Store, name string, o *tables.QueryOptions) bool {
 	t.Helper()
-	plan, err := rows(t, s, "EXPLAIN SELECT * FROM b."+name, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := must.Get(rows(t, s, "EXPLAIN SELECT * FROM b."+name, o))(t)
 	return strings.Contains(fmt.Sprint(plan), "partd_keep")
 }
 
@@ -142,14 +127,9 @@ func TestDeletes(t *testing.T) {
 			}
 		}
 		changes := []tables.ColumnChange{{Op: "rename", Column: "s", To: "old"}, {Op: "add", Column: "s", Type: "utf8"}}
-		if err := s.Bucket("b").Table(name).Evolve(t.Context(), changes...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Bucket("b").Table(name).Evolve(t.Context(), changes...))
 		wantAsScanned(t, s, name, nil)
-		versions, err := s.Bucket("b").Table(name).Versions(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		versions := must.Get(s.Bucket("b").Table(name).Versions(t.Context()))(t)
 		for _, v := range versions[len(versions)-3:] {
 			wantAsScanned(t, s, name, &tables.QueryOptions{At: tables.AtVersion(v.Version)}, tables.AtVersion(v.Version))
 		}
@@ -317,10 +297,7 @@ func TestDeletesBefore(t *testing.T) {
 		var states []tables.At // state i lacks rows 0 to i
 		for i := range int64(3) {
 			f.Delete(iceberg.EqualTo(iceberg.Reference("k"), i))
-			versions, err := s.Bucket("b").Table("t").Versions(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			versions := must.Get(s.Bucket("b").Table("t").Versions(t.Context()))(t)
 			states = append(states, tables.AtVersion(versions[len(versions)-1].Version))
 		}
 		snapshot(t, s, "b", "snapshot")

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/tablestest"
 )
@@ -33,17 +34,9 @@ func TestScratchOfForbiddenNulls(t *testing.T) {
 	stored := arrow.NewSchema([]arrow.Field{{Name: "l", Type: list, Nullable: true}}, nil)
 	plan := &tables.ScanPlan{Stored: stored, Tail: []arrow.RecordBatch{array.NewRecordBatch(stored, []arrow.Array{withHiddenValue}, 3)}}
 	f := &scratchFile{path: filepath.Join(t.TempDir(), "rows")}
-	if err := f.writeRows(t.Context(), plan, true); err != nil {
-		t.Fatal(err)
-	}
-	raw, err := os.ReadFile(f.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(raw), parquet.NewReaderProperties(nil), pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.writeRows(t.Context(), plan, true))
+	raw := must.Get(os.ReadFile(f.path))(t)
+	got := must.Get(pqarrow.ReadTable(t.Context(), bytes.NewReader(raw), parquet.NewReaderProperties(nil), pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
 	defer got.Release()
 	if text := got.Column(0).Data().Chunk(0).String(); text != "[[1 (null)] (null) [3]]" {
 		t.Errorf("the file contains %s, want [[1 (null)] (null) [3]]", text)
@@ -60,33 +53,21 @@ func TestReplacedTail(t *testing.T) {
 		putBatch(t, store.Bucket("b").Table("t"), rowsFromJSON(t, schema, `[{"k":1}]`))
 	}
 	put()
-	if _, err := store.Fold(ctx, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(store.Fold(ctx, nil))(t)
 	put()
 	table := store.Bucket("b").Table("t")
-	m, err := table.ScanPlan(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := must.Get(table.ScanPlan(ctx))(t)
 	defer m.Close()
 	s := &scratch{dir: t.TempDir()}
 	f, _ := s.acquire(m.UUID, m.TailMark)
 	newer, _ := s.acquire(m.UUID, "newer")
 	newer.release()
-	if err := f.writeRows(ctx, m, true); err != nil {
-		t.Fatal(err)
-	}
-	written, err := file.OpenParquetFile(f.path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.writeRows(ctx, m, true))
+	written := must.Get(file.OpenParquetFile(f.path, false))(t)
 	if n := written.NumRows(); n != 1 {
 		t.Errorf("the scratch file has %d rows, want 1", n)
 	}
-	if err := written.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, written.Close())
 	f.release()
 	if _, err := os.Stat(f.path); !os.IsNotExist(err) {
 		t.Errorf("after the release, Stat of the scratch file = %v, want it removed", err)

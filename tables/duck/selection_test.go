@@ -17,6 +17,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -66,9 +67,7 @@ func TestRandomSelections(t *testing.T) {
 			}
 			exec := func(sql string) func() {
 				return func() {
-					if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
-						t.Fatal(err)
-					}
+					must.Get(s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}))(t)
 				}
 			}
 			other := tabletest.NewEngine(t, s, "b", "t")
@@ -106,9 +105,7 @@ func TestSelectionsAfterChange(t *testing.T) {
 		expect(t, s, "SELECT s FROM t WHERE k = 1", o, "s1")
 	}
 	for _, sql := range []string{"ALTER TABLE t ADD COLUMN x INTEGER", "INSERT INTO t VALUES (2, 'a', 5)", "ALTER TABLE t RENAME s TO y"} {
-		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}))(t)
 	}
 	expect(t, s, "SELECT * FROM t", o, "0|s0|(null)", "1|s1|(null)", "2|a|5")
 	if got, err := rows(t, s, "SELECT s FROM t WHERE k = 2", o); err == nil {
@@ -214,10 +211,7 @@ const needsDuckDB = " /* ' */"
 // wantSameSelections compares the results of n random statements on the table t, without and with DuckDB.
 func wantSameSelections(t *testing.T, s *tables.Store, r *randomStatements, n int, hasKeys bool) {
 	t.Helper()
-	versions, err := s.Bucket("b").Table("t").Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	versions := must.Get(s.Bucket("b").Table("t").Versions(t.Context()))(t)
 	for range n {
 		sql, parameters := r.selection()
 		o := &tables.QueryOptions{Bucket: "b", Parameters: parameters, Recycle: r.IntN(2) == 0}

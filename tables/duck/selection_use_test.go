@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -31,14 +32,9 @@ func rowsFromJSON(t *testing.T, s *arrow.Schema, rows string) arrow.RecordBatch 
 // putBatch appends a batch to a table.
 func putBatch(t *testing.T, table *tables.Table, batch arrow.RecordBatch) {
 	t.Helper()
-	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch}))(t)
 	defer r.Release()
-	if _, err := table.Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(table.Put(t.Context(), r, tables.PutAppend, nil))(t)
 }
 
 // TestSelectionsNeedNoDatabase checks which statements need no DuckDB after a statement that differs only in literals
@@ -59,9 +55,7 @@ func TestSelectionsNeedNoDatabase(t *testing.T) {
 		}
 		putBatch(t, bucket.Table(name), batch)
 		if i == 0 {
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(s.Fold(t.Context(), nil))(t)
 		}
 	}
 	one := rowsFromJSON(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"p": 2}]`)
@@ -158,9 +152,7 @@ func TestCountOfDeletedRows(t *testing.T) {
 	}
 	for range 2 {
 		put()
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Fold(t.Context(), nil))(t)
 	}
 	f := tabletest.NewEngine(t, s, "b", "t")
 	f.MergeOnRead(3)
@@ -169,10 +161,7 @@ func TestCountOfDeletedRows(t *testing.T) {
 		put()
 		for range 2 {
 			calls := record()
-			r, err := s.Query(t.Context(), "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(s.Query(t.Context(), "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"}))(t)
 			want := []string{"11", "14"}[i] // 6 + 5 and 4 + 10
 			if !r.Next() || rowText(r.RecordBatch(), 0) != want {
 				t.Errorf("the count is %v, want %s", r.RecordBatch(), want)
@@ -191,18 +180,13 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
 	for i := range 17 {
 		putBatch(t, s.Bucket("b").Table("t"), rowsFromJSON(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i)))
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Fold(t.Context(), nil))(t)
 		for _, condition := range []string{"name = 'a'", "id = 5"} {
 			var calls *[]string
 			count := int64(0)
 			for range 2 {
 				calls, count = record(), 0
-				r, err := s.Query(t.Context(), "SELECT id FROM t WHERE "+condition, &tables.QueryOptions{Bucket: "b"})
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := must.Get(s.Query(t.Context(), "SELECT id FROM t WHERE "+condition, &tables.QueryOptions{Bucket: "b"}))(t)
 				for r.Next() {
 					count += r.RecordBatch().NumRows()
 				}
@@ -227,9 +211,7 @@ func TestSelectionsCacheNoLiterals(t *testing.T) {
 	putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, columns, `[{"name": "a"}]`))
 	for _, sql := range []string{"SELECT name FROM t WHERE name = '%s'", "SELECT name FROM t WHERE name = '%s' -- comment"} {
 		sql = fmt.Sprintf(sql, strings.Repeat("x", 100_000))
-		if err := run(t, s, sql); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, run(t, s, sql))
 		st := e.statements.entries[len(e.statements.entries)-1]
 		kept, err := json.Marshal([]any{st.names, st.selection})
 		if err != nil || len(kept)+len(st.sql) > st.size {
@@ -251,9 +233,7 @@ func TestLargeSelections(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
 	batch := array.NewRecordBatch(columns, []arrow.Array{ids.NewArray(), names.NewArray()}, n)
 	putBatch(t, s.Bucket("b").Table("t"), batch)
-	if _, err := s.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Fold(t.Context(), nil))(t)
 	for _, c := range []struct {
 		sql                  string
 		recycle, needsDuckDB bool
@@ -267,10 +247,7 @@ func TestLargeSelections(t *testing.T) {
 	} {
 		for first := true; ; first = false {
 			calls, count := record(), int64(0)
-			r, err := s.Query(t.Context(), c.sql, &tables.QueryOptions{Bucket: "b", Recycle: c.recycle})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(s.Query(t.Context(), c.sql, &tables.QueryOptions{Bucket: "b", Recycle: c.recycle}))(t)
 			for r.Next() {
 				count += r.RecordBatch().NumRows()
 			}
@@ -285,10 +262,7 @@ func TestLargeSelections(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := record()
-	r, err := s.Query(ctx, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", Recycle: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(ctx, "SELECT * FROM t", &tables.QueryOptions{Bucket: "b", Recycle: true}))(t)
 	if !r.Next() {
 		t.Errorf("the statement has no rows, error %v", r.Err())
 	}

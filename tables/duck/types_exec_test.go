@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -105,9 +106,7 @@ func TestTypesOfSQL(t *testing.T) {
 		both(t, s, p, "MERGE INTO t USING (SELECT "+strings.Join(casts, ", ")+") s ON t.v0 IS NULL WHEN MATCHED THEN UPDATE BY NAME WHEN NOT MATCHED THEN INSERT BY NAME")
 	}
 	for _, sql := range []string{"INSERT INTO t VALUES ('x')", "UPDATE t SET v = 'x'"} {
-		if _, err := s.Exec(t.Context(), "CREATE OR REPLACE TABLE t AS SELECT NULL::INTEGER AS i", &tables.ExecOptions{Bucket: "b"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Exec(t.Context(), "CREATE OR REPLACE TABLE t AS SELECT NULL::INTEGER AS i", &tables.ExecOptions{Bucket: "b"}))(t)
 		change(t, s, "CREATE OR REPLACE TABLE t (v UUID)", 0)
 		change(t, s, "INSERT INTO t VALUES (NULL)", 1)
 		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err == nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
@@ -23,10 +24,7 @@ import (
 func TestExtremes(t *testing.T) {
 	s := newStore(t, nil)
 	decimal38 := &arrow.Decimal128Type{Precision: 38, Scale: 10}
-	huge, err := decimal128.FromString("9999999999999999999999999999.9999999999", 38, 10)
-	if err != nil {
-		t.Fatal(err)
-	}
+	huge := must.Get(decimal128.FromString("9999999999999999999999999999.9999999999", 38, 10))(t)
 	nested := arrow.StructOf(
 		arrow.Field{Name: "l", Type: arrow.ListOf(arrow.MapOf(arrow.BinaryTypes.String, arrow.PrimitiveTypes.Uint64)), Nullable: true},
 		arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Int8, Nullable: true})
@@ -75,14 +73,10 @@ func TestExtremes(t *testing.T) {
 		b.Field(12).(*array.TimestampBuilder).Append(arrow.Timestamp(micros[i]))
 		b.Field(13).(*array.Date32Builder).Append([]arrow.Date32{-719162, 2932896, -1}[i])
 		b.Field(14).(*array.Time64Builder).Append([]arrow.Time64{0, 86_399_999_999, 1}[i])
-		if err := b.Field(15).(*array.BinaryDictionaryBuilder).AppendString([]string{"", "z", "\x00"}[i]); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Field(15).(*array.BinaryDictionaryBuilder).AppendString([]string{"", "z", "\x00"}[i]))
 		b.Field(16).(*array.StringBuilder).Append([]string{"", "ä\x00🙂", "NULL"}[i])
 		b.Field(17).(*array.BinaryBuilder).Append([][]byte{{}, {0, 0xff, 0}, []byte("(null)")}[i])
-		if err := b.Field(18).AppendValueFromString([]string{`{"l":null,"x":null}`, `{"l":[null,[],[{"key":"","value":null},{"key":"k","value":18446744073709551615}]],"x":-128}`, `{"l":[],"x":1}`}[i]); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Field(18).AppendValueFromString([]string{`{"l":null,"x":null}`, `{"l":[null,[],[{"key":"","value":null},{"key":"k","value":18446744073709551615}]],"x":-128}`, `{"l":[],"x":1}`}[i]))
 	}
 	for i := range fields {
 		b.Field(i).AppendNull()
@@ -182,17 +176,10 @@ func TestNaN(t *testing.T) {
 	expectNaN(t, s, "rows in the tail")
 	fold(t, s)
 	expectNaN(t, s, "folded rows")
-	if _, err := s.Compact(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Compact(t.Context(), nil))(t)
 	expectNaN(t, s, "compacted rows")
-	r, err := s.Query(t.Context(), "SELECT * FROM b.t", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM b.t", nil))(t)
+	must.Get(s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutReplace, nil))(t)
 	expectNaN(t, s, "rows put as one file")
 }
 
@@ -226,10 +213,7 @@ t.append(pa.Table.from_pylist([{"k": 2, **row(float("nan"))}, {"k": 3, **row(Non
 func planOf(t *testing.T, s *tables.Store) *tables.ScanPlan {
 	t.Helper()
 	table := s.Bucket("b").Table("t")
-	plan, err := table.ScanPlan(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := must.Get(table.ScanPlan(t.Context()))(t)
 	t.Cleanup(plan.Close)
 	return plan
 }

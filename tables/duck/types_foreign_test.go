@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -40,19 +41,13 @@ func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error
 func truncateFile(t *testing.T, s *tables.Store) *os.File {
 	t.Helper()
 	path := ""
-	err := filepath.WalkDir(s.Dir(), func(name string, _ fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(s.Dir(), func(name string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(name) == ".parquet" {
 			path = name
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
+	f := must.Get(os.Create(path))(t)
 	return f
 }
 
@@ -69,10 +64,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 	w := file.NewParquetWriter(truncateFile(t, s), schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{
 		schema.MustPrimitive(schema.NewPrimitiveNodeLogical("v", parquet.Repetitions.Required, schema.StringLogicalType{}, parquet.Types.ByteArray, 0, 1)),
 	}, -1)))
-	group, err := w.AppendRowGroupChecked()
-	if err != nil {
-		t.Fatal(err)
-	}
+	group := must.Get(w.AppendRowGroupChecked())(t)
 	column, err := group.NextColumn()
 	if err != nil {
 		t.Fatal(err)
@@ -100,10 +92,7 @@ func TestOldListsInFiles(t *testing.T) {
 		inner := schema.MustGroup(schema.NewGroupNodeLogical("array", parquet.Repetitions.Repeated, schema.FieldList{schema.NewInt32Node("array", parquet.Repetitions.Repeated, ids+3)}, schema.NewListLogicalType(), ids+2))
 		outer := schema.MustGroup(schema.NewGroupNodeLogical("v", parquet.Repetitions.Optional, schema.FieldList{inner}, schema.NewListLogicalType(), ids+1))
 		w := file.NewParquetWriter(f, schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{outer}, -1)))
-		group, err := w.AppendRowGroupChecked()
-		if err != nil {
-			t.Fatal(err)
-		}
+		group := must.Get(w.AppendRowGroupChecked())(t)
 		column, err := group.NextColumn()
 		if err != nil {
 			t.Fatal(err)

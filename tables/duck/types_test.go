@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestTypes(t *testing.T) {
@@ -53,10 +54,7 @@ func TestTypes(t *testing.T) {
 	}
 	put(t, s, "b", "t", jsonBatch(t, arrow.NewSchema(fields, nil), "{"+strings.Join(line, ",")+"}"))
 	for _, source := range []string{"tail", "files"} {
-		r, err := s.Query(t.Context(), "SELECT * FROM b.t", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(s.Query(t.Context(), "SELECT * FROM b.t", nil))(t)
 		if !r.Next() {
 			t.Fatalf("got no rows; error: %v", r.Err())
 		}

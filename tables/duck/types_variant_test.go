@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
@@ -56,10 +57,7 @@ func TestVariant(t *testing.T) {
 		expectRefusal("describe", err)
 		batch := numbers(0, 1)
 		columns := arrow.NewSchema(batch.Schema().Fields()[:1], nil)
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{array.NewRecordBatch(columns, batch.Columns()[:1], 1)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{array.NewRecordBatch(columns, batch.Columns()[:1], 1)}))(t)
 		_, err = s.Bucket("b").Table(name).Put(t.Context(), r, tables.PutAppend, nil)
 		expectRefusal("append", err)
 		if it, err := partdiceberg.Load(t.Context(), s.Bucket("b").Table(name), nil); err != nil || it.Schema().NumFields() != 2 {

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -160,18 +161,12 @@ func TestHostileNames(t *testing.T) {
 	ctx, seed := t.Context(), uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
 	defer engine.Close() //nolint:errcheck // the test has ended
 	dir, accepted := t.TempDir(), 0
 	open := func() *tables.Store {
 		t.Helper()
-		s, err := tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: -1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: -1}))(t)
 		return s
 	}
 	s := open()
@@ -213,9 +208,7 @@ func TestHostileNames(t *testing.T) {
 				t.Errorf("fold of %q: %v", schema, err)
 			}
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 		s = open()
 		bucket = s.Bucket("b")
 		check := func(operation string, got array.RecordReader, err error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
@@ -29,9 +30,7 @@ func TestEvolved(t *testing.T) {
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int16, "s", "gone"), `{"i":1,"s":"x","gone":"g"}`))
 	evolve := func(changes ...tables.ColumnChange) {
 		t.Helper()
-		if err := s.Bucket("b").Table("t").Evolve(t.Context(), changes...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Bucket("b").Table("t").Evolve(t.Context(), changes...))
 	}
 	evolve(tables.ColumnChange{Op: "widen", Column: "i", Type: "int64"}, tables.ColumnChange{Op: "rename", Column: "s", To: "text"}, tables.ColumnChange{Op: "drop", Column: "gone"}, tables.ColumnChange{Op: "add", Column: "gone", Type: "utf8"})
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int64, "text"), `{"i":5000000000,"text":"y"}`))
@@ -71,18 +70,11 @@ func TestUpsertWidened(t *testing.T) {
 		return arrow.NewSchema(fields, nil)
 	}
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int32, arrow.PrimitiveTypes.Float32, arrow.Null, arrow.PrimitiveTypes.Int64), `{"k":1,"i":1,"f":0.5,"n":null,"v":1},{"k":2,"i":2,"f":1.5,"n":null,"v":2}`))
-	if err := s.Bucket("b").Table("t").SetEvolution(t.Context(), tables.Flexible); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Bucket("b").Table("t").SetEvolution(t.Context(), tables.Flexible))
 	upsert := func(columns *arrow.Schema, rows string) {
 		t.Helper()
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{jsonBatch(t, columns, rows)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Bucket("b").Table("t").Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"k"}}); err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{jsonBatch(t, columns, rows)}))(t)
+		must.Get(s.Bucket("b").Table("t").Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"k"}}))(t)
 	}
 	upsert(columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":3,"i":5000000000,"f":1e300,"n":"x","v":3}`)
 	put(t, s, "b", "t", jsonBatch(t, columns(arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Float64, arrow.BinaryTypes.String, arrow.PrimitiveTypes.Int64), `{"k":4,"i":4,"f":4,"n":"tail","v":4}`))

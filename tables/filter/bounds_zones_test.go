@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -18,20 +19,11 @@ func TestZones(t *testing.T) {
 	matches := func(zone string, unit arrow.TimeUnit, utc, text string) (bool, error) {
 		typ := &arrow.TimestampType{Unit: unit, TimeZone: zone}
 		schema := arrow.NewSchema([]arrow.Field{{Name: "at", Type: typ}}, nil)
-		at, err := time.Parse(time.RFC3339, utc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := arrow.TimestampFromTime(at, unit)
-		if err != nil {
-			t.Fatal(err)
-		}
+		at := must.Get(time.Parse(time.RFC3339, utc))(t)
+		value := must.Get(arrow.TimestampFromTime(at, unit))(t)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 		b.Field(0).(*array.TimestampBuilder).Append(value)
-		e, err := filter.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(text))(t)
 		rows, err := e.Filter(t.Context(), b.NewRecordBatch())
 		if err != nil {
 			return false, err

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -152,10 +153,7 @@ func TestLikeOfBounds(t *testing.T) {
 		{"bc%", "bb", "bd", true},
 		{"bc", "bd", "bz", false},
 	} {
-		cond, err := filter.Like("s", c.pattern).Bind(schema)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cond := must.Get(filter.Like("s", c.pattern).Bind(schema))(t)
 		mayHold, mayFail := cond.May(func(string) filter.Bounds {
 			return filter.Bounds{Min: []byte(c.minBound), Max: []byte(c.maxBound), Rows: 2}
 		})
@@ -184,10 +182,7 @@ func TestLikeOfManyPatterns(t *testing.T) {
 	for range 5000 {
 		pattern, value := text("ab%_ä", 8), text("abä", 10)
 		want := regexp.MustCompile("(?s)^" + strings.NewReplacer("%", ".*", "_", ".").Replace(pattern) + "$").MatchString(value)
-		cond, err := filter.Like("s", pattern).Bind(schema)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cond := must.Get(filter.Like("s", pattern).Bind(schema))(t)
 		b := array.NewStringBuilder(memory.DefaultAllocator)
 		b.Append(value)
 		column := b.NewArray()
@@ -243,14 +238,8 @@ func TestCodes(t *testing.T) {
 			}
 			plain = append(plain, value)
 		}
-		texts, err := array.Concatenate(plain, memory.DefaultAllocator)
-		if err != nil {
-			t.Fatal(err)
-		}
-		otherColumn, err := array.Concatenate(slices.Repeat([]arrow.Array{otherDictionary}, codes.Len()/2), memory.DefaultAllocator)
-		if err != nil {
-			t.Fatal(err)
-		}
+		texts := must.Get(array.Concatenate(plain, memory.DefaultAllocator))(t)
+		otherColumn := must.Get(array.Concatenate(slices.Repeat([]arrow.Array{otherDictionary}, codes.Len()/2), memory.DefaultAllocator))(t)
 		numbers := array.NewInt64Builder(memory.DefaultAllocator)
 		for i := range codes.Len() {
 			numbers.Append(int64(i))

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -192,10 +193,7 @@ func TestBindErrors(t *testing.T) {
 		"ok = 1": "compare it with true or false", "x = true": "with a number, not with true", "day = 5": "single quotes", "day = 'soon'": "is not a date or time",
 		"at = '2026-01-31 12:00Z'": "has an offset from UTC", "clock = '25:00'": "is not a time of day", "list = 1": "supports only is null", "sym = A": `0 columns have the name "A"`, "x > sym": `column "x" of type float64 and column "sym" of type utf8 cannot be compared`, "list = id": "cannot be compared", "id in (1, 'a')": "position 11",
 	} {
-		e, err := filter.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(text))(t)
 		if _, err := e.Bind(allTypes); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Bind of %s: error = %v, want %s", text, err, want)
 		}
@@ -369,10 +367,7 @@ func FuzzParse(f *testing.F) {
 		if _, err := e.Bind(allTypes); err != nil {
 			return
 		}
-		out, err := e.Filter(t.Context(), batch)
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(e.Filter(t.Context(), batch))(t)
 		out.Release()
 	})
 }
@@ -388,10 +383,7 @@ func TestNilExpr(t *testing.T) {
 	if err != nil || matching.NumRows() != 2 {
 		t.Errorf("Filter of a nil Expr = %v, error %v; want both rows", matching, err)
 	}
-	c, err := expr.Bind(batch.Schema())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(expr.Bind(batch.Schema()))(t)
 	if mayHold, mayFail := c.May(nil); !mayHold || mayFail {
 		t.Errorf("May = %+v, %+v; want true and false", mayHold, mayFail)
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -37,9 +38,7 @@ func TestSettingsOfTwoClients(t *testing.T) {
 	stale, readErr := b.Settings(ctx, "", "t")
 	setErr := a.SetSettings(ctx, "", "t", tables.Settings{KeepAge: "1h"}, "keep_age")
 	stale.KeepVersions = 3
-	if err := errors.Join(err, readErr, setErr, b.SetSettings(ctx, "", "t", stale, "keep_versions"), b.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, readErr, setErr, b.SetSettings(ctx, "", "t", stale, "keep_versions"), b.Close()))
 	if s, err := a.Settings(ctx, "", "t"); err != nil || s.KeepAge != "1h" || s.KeepVersions != 3 {
 		t.Errorf("settings are %+v, error %v, want the changes of both clients", s, err)
 	}
@@ -53,9 +52,7 @@ func TestProtocolVersions(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
 	old := tables.Settings{Keys: []string{"n"}, KeepVersions: 3}
-	if _, err := store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Settings: &old}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Settings: &old}))(t)
 	in := &operations.TableSettings{Name: "t", Settings: tables.Settings{KeepAge: "2h"}, Only: []string{"keep_age"}}
 	var err error
 	for _, err = range c.Do(ctx, "partd.set_settings", in) {
@@ -70,10 +67,7 @@ func TestProtocolVersions(t *testing.T) {
 		t.Fatalf("the client and the server have the same version: error %v", err)
 	}
 	const wire = "../internal/faces/operations/wire.go"
-	text, err := os.ReadFile(wire)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(wire))(t)
 	older := strings.Replace(string(text), "ProtocolVersion = 2\n", "ProtocolVersion = 1\n", 1)
 	if older == string(text) {
 		t.Fatalf("%s does not set ProtocolVersion to 2: change this test", wire)
@@ -81,12 +75,8 @@ func TestProtocolVersions(t *testing.T) {
 	original, _ := filepath.Abs(wire)
 	source, overlay := filepath.Join(t.TempDir(), "older.go"), filepath.Join(t.TempDir(), "overlay.json")
 	replaced, _ := json.Marshal(map[string]map[string]string{"Replace": {original: source}})
-	if err := os.WriteFile(source, []byte(older), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(overlay, replaced, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(source, []byte(older), 0o600))
+	must.Do(t, os.WriteFile(overlay, replaced, 0o600))
 	cmd := exec.CommandContext(ctx, "go", "test", "-vet=off", "-count=1", "-overlay="+overlay, "-run=^TestProtocolVersions$", "-v", ".")
 	cmd.Env = append(os.Environ(), variable+"=1")
 	out, err := cmd.CombinedOutput()
@@ -109,10 +99,7 @@ func serverAddress(t *testing.T) string {
 // client unlocks it.
 func TestLock(t *testing.T) {
 	c, store, _ := serve(t)
-	l, err := c.Lock(t.Context(), "b", "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(c.Lock(t.Context(), "b", "t"))(t)
 	withTimeout := func(f func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -127,10 +114,7 @@ func TestLock(t *testing.T) {
 	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
 		t.Error(err)
 	}
-	local, err := store.Bucket("b").Table("t").Lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	local := must.Get(store.Bucket("b").Table("t").Lock(t.Context()))(t)
 	if err := local.Unlock(); err != nil {
 		t.Error(err)
 	}
@@ -139,10 +123,7 @@ func TestLock(t *testing.T) {
 // TestLease checks that a lease that is not renewed expires, and cannot be renewed afterwards.
 func TestLease(t *testing.T) {
 	c, store, _ := serve(t)
-	raw, err := flight.NewClientWithMiddleware(serverAddress(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := must.Get(flight.NewClientWithMiddleware(serverAddress(t), nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials())))(t)
 	defer raw.Close() //nolint:errcheck // the test is over
 	doAction := func(action, body string) (string, error) {
 		stream, err := raw.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte(body)})
@@ -155,10 +136,7 @@ func TestLease(t *testing.T) {
 		}
 		return string(r.Body), nil
 	}
-	answer, err := doAction("partd.lock", `{"name":"t","seconds":0.2}`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	answer := must.Get(doAction("partd.lock", `{"name":"t","seconds":0.2}`))(t)
 	start := time.Now()
 	for range 4 {
 		time.Sleep(100 * time.Millisecond)

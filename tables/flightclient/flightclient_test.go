@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
@@ -26,10 +27,7 @@ import (
 
 func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func()) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store = must.Get(tables.Open(t.Context(), t.TempDir(), nil))(t)
 	server, err := flightd.New(store, &flightd.Options{Grace: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
@@ -75,9 +73,7 @@ func batches(count int, err error) array.RecordReader {
 func TestErrors(t *testing.T) {
 	c, _, stop := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil))(t)
 	_, err := c.Put(ctx, "b", "t", batches(1, nil), tables.PutError, nil)
 	if !errors.Is(err, tables.ErrExists) || !errors.Is(err, fs.ErrExist) {
 		t.Errorf("Put of an existing table = %v, want ErrExists", err)
@@ -135,14 +131,8 @@ func TestVersions(t *testing.T) {
 	}
 	var moments []time.Time
 	for n := range int64(4) {
-		one, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch(1)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := c.Put(ctx, "b", "t", one, tables.PutAppend, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		one := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{batch(1)}))(t)
+		v := must.Get(c.Put(ctx, "b", "t", one, tables.PutAppend, nil))(t)
 		moments = append(moments, moment())
 		if n%2 == 1 {
 			continue
@@ -198,16 +188,11 @@ func TestChanges(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
 	for _, mode := range []tables.PutMode{tables.PutError, tables.PutReplace} {
-		if _, err := c.Put(ctx, "b", "t", batches(int(mode)+1, nil), mode, nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(c.Put(ctx, "b", "t", batches(int(mode)+1, nil), mode, nil))(t)
 	}
 	count := func(at, since tables.At, o *tables.ChangesOptions) (rows int64, changes *tables.Changes) {
 		t.Helper()
-		r, err := c.Changes(ctx, "b", "t", at, since, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(c.Changes(ctx, "b", "t", at, since, o))(t)
 		defer r.Release()
 		for r.Next() {
 			rows += r.RecordBatch().NumRows()
@@ -235,9 +220,7 @@ func TestChanges(t *testing.T) {
 func TestScan(t *testing.T) {
 	c, _, _ := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "", "t", batches(10, nil), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.Put(ctx, "", "t", batches(10, nil), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}))(t)
 	r, err := c.Scan(ctx, "", "t", nil, &tables.ScanOptions{Limit: 350_000, Columns: []string{"n"}})
 	if err != nil {
 		t.Fatal(err)
@@ -286,10 +269,7 @@ func TestInvalidNames(t *testing.T) {
 			b.Field(i).AppendEmptyValue()
 		}
 		record := b.NewRecordBatch()
-		r, err := array.NewRecordReader(record.Schema(), []arrow.RecordBatch{record})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(record.Schema(), []arrow.RecordBatch{record}))(t)
 		if _, err := c.Put(ctx, "b", "t", r, tables.PutAppend, nil); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("column %q", fields[0].Name)) {
 			t.Errorf("Put with columns %v = %v, want an error that names the column", fields, err)
 		}
@@ -303,19 +283,13 @@ func TestInvalidNames(t *testing.T) {
 func TestDamaged(t *testing.T) {
 	c, store, _ := serve(t)
 	ctx := t.Context()
-	if _, err := c.Put(ctx, "b", "bad", batches(1, nil), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.Put(ctx, "b", "bad", batches(1, nil), tables.PutReplace, nil))(t)
 	lists, err := filepath.Glob(filepath.Join(store.Dir(), "data", "*", "metadata", "snap-*.avro"))
 	if err != nil || len(lists) != 1 {
 		t.Fatalf("found the manifest lists %q (error %v), want one", lists, err)
 	}
-	if _, err := c.Put(ctx, "b", "good", batches(1, nil), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(lists[0], []byte("no list"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.Put(ctx, "b", "good", batches(1, nil), tables.PutReplace, nil))(t)
+	must.Do(t, os.WriteFile(lists[0], []byte("no list"), 0o666))
 	if r, err := c.Scan(ctx, "b", "bad", nil, nil); err == nil {
 		for r.Next() {
 			t.Error("a damaged table was read")
@@ -327,10 +301,7 @@ func TestDamaged(t *testing.T) {
 	} else if !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), filepath.Base(lists[0])) || strings.Contains(err.Error(), store.Dir()) {
 		t.Errorf("Scan of a damaged table = %v, want ErrDamaged with the file's name, but not the store's directory", err)
 	}
-	r, err := c.Scan(ctx, "b", "good", nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(c.Scan(ctx, "b", "good", nil, nil))(t)
 	defer r.Release()
 	for r.Next() {
 	}
@@ -357,9 +328,7 @@ func TestReadReaders(t *testing.T) {
 		_, err := c.Put(t.Context(), "b", "t", r, m, nil)
 		return err
 	}
-	if err := put(r, tables.PutAppend); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(r, tables.PutAppend))
 	for range 2 {
 		if err := put(r, tables.PutReplace); err == nil || !strings.Contains(err.Error(), "already been read to the end") {
 			t.Errorf("Put of a reader that has been read = %v, want an error that says so", err)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -25,8 +26,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	count := func(bucket, name string) int64 {
 		t.Helper()
 		table := s.store.Bucket(bucket).Table(name)
-		info, err := table.Info(ctx)
-		must(t, err)
+		info := must.Get(table.Info(ctx))(t)
 		return info.Rows
 	}
 	for _, c := range []struct {
@@ -81,15 +81,14 @@ func TestListActions(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c := dialTest(t, address)
 	for range 5 {
-		st, err := c.ListActions(t.Context(), &flight.Empty{})
-		must(t, err)
+		st := must.Get(c.ListActions(t.Context(), &flight.Empty{}))(t)
 		var names []string
 		for {
 			a, err := st.Recv()
 			if err == io.EOF {
 				break
 			}
-			must(t, err)
+			must.Do(t, err)
 			if _, ok := actions[a.Type]; ok {
 				names = append(names, a.Type)
 			}

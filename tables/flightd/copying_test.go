@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 )
@@ -26,9 +27,7 @@ import (
 func TestCallTimeout(t *testing.T) {
 	_, _, address := serveTest(t, &Options{CallTimeout: 300 * time.Millisecond})
 	client := dialTest(t, address)
-	if _, err := doAction(t.Context(), client, "partd.lock", `{"name":"t"}`); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(doAction(t.Context(), client, "partd.lock", `{"name":"t"}`))(t)
 	if _, err := doAction(t.Context(), client, "partd.lock", `{"name":"t"}`); status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "longer than the server allows") {
 		t.Errorf("a call that waits for a lock: %v, want DeadlineExceeded", err)
 	}
@@ -47,7 +46,7 @@ func TestCopyCanceled(t *testing.T) {
 	if err == nil {
 		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
 	}
-	must(t, err)
+	must.Do(t, err)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		answer, err := doAction(ctx, client, "partd.backup", `{"dir":"d","name":"slow","rate":1}`)
@@ -97,7 +96,7 @@ func TestCopiesDirectory(t *testing.T) {
 	if err == nil {
 		err = errors.Join(os.Mkdir(backups, 0o777), os.Mkdir(filepath.Join(root, "other"), 0o777), os.WriteFile(filepath.Join(backups, "file"), nil, 0o666))
 	}
-	must(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { _ = store.Close() })
 	if err := errors.Join(os.Symlink(filepath.Join(dir, "data"), filepath.Join(backups, "inside")), os.Symlink(filepath.Join(root, "other"), filepath.Join(backups, "outside"))); err != nil {
 		t.Skip(err)
@@ -106,10 +105,9 @@ func TestCopiesDirectory(t *testing.T) {
 	if err == nil {
 		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
 	}
-	must(t, err)
+	must.Do(t, err)
 	client := func(o *Options) flight.Client {
-		s, err := New(store, o)
-		must(t, err)
+		s := must.Get(New(store, o))(t)
 		address, _ := nettest.Serve(t, s.Serve)
 		return dialTest(t, address)
 	}
@@ -119,9 +117,7 @@ func TestCopiesDirectory(t *testing.T) {
 			t.Errorf("a backup to %q: %v, want FailedPrecondition", name, err)
 		}
 	}
-	if _, err := doAction(t.Context(), c, "partd.backup", `{"dir":"good","name":"x"}`); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(doAction(t.Context(), c, "partd.backup", `{"dir":"good","name":"x"}`))(t)
 	for fields, want := range map[string]codes.Code{
 		`"tables":["t"]`: codes.InvalidArgument, `"tables":["t"],"buckets":["",""]`: codes.InvalidArgument,
 		`"tables":["none"],"buckets":[""]`: codes.NotFound, `"tables":["t"],"buckets":[""]`: codes.OK, `"unknown":1`: codes.OK,
@@ -143,7 +139,7 @@ func TestCopiesDirectory(t *testing.T) {
 			return status.Code(err) == want
 		})
 	}
-	must(t, errors.Join(os.Rename(backups, backups+" moved"), os.Symlink(dir, backups)))
+	must.Do(t, errors.Join(os.Rename(backups, backups+" moved"), os.Symlink(dir, backups)))
 	waitFor(t, "the error of a replaced directory for copies", func() bool {
 		_, err = doAction(t.Context(), c, "partd.backup", `{"dir":"x","name":"x"}`)
 		return err != nil && strings.Contains(err.Error(), "must neither contain")

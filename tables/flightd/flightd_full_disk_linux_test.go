@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
@@ -31,24 +32,20 @@ var isFull = regexp.MustCompile("(no space left on device|database or disk is fu
 func TestFullDisk(t *testing.T) {
 	disk := vfstest.Mount(t, "tmpfs", 64<<20)
 	dir := filepath.Join(disk, "house")
-	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	must(t, err)
-	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1})
-	must(t, err)
+	engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
+	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{Engine: engine, FoldAge: -1}))(t)
 	var log strings.Builder
-	s, err := New(store, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	must(t, err)
+	s := must.Get(New(store, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}))(t)
 	address, _ := nettest.Serve(t, s.Serve, store, engine)
 	c, ctx := dialTest(t, address), t.Context()
-	client, err := flightclient.Dial("grpc://"+address, nil)
-	must(t, err)
+	client := must.Get(flightclient.Dial("grpc://"+address, nil))(t)
 	t.Cleanup(func() { _ = client.Close() })
 	sql := &flightsql.Client{Client: c}
 	const rows = 100_000
 	put := func(mode tables.PutMode) error {
 		b := floatBatch(rows)
 		r, err := array.NewRecordReader(floats, []arrow.RecordBatch{b})
-		must(t, err)
+		must.Do(t, err)
 		defer r.Release()
 		_, err = client.Put(ctx, "", "native", r, mode, nil)
 		return err
@@ -72,10 +69,8 @@ func TestFullDisk(t *testing.T) {
 		"resample":       action("resample", `{"source":"t","source_bucket":"b","target":"r","sql":"SELECT random() AS x FROM t"}`),
 	}
 	for range 2 { // two files of b.t; rows of small in the tail
-		must(t, errors.Join(putTest(ctx, c, `{"name":"t","bucket":"b","mode":"append"}`, 3, rows), putTest(ctx, c, `{"name":"small","mode":"append"}`, 1, 10)))
-		if _, err := store.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(putTest(ctx, c, `{"name":"t","bucket":"b","mode":"append"}`, 3, rows), putTest(ctx, c, `{"name":"small","mode":"append"}`, 1, 10)))
+		must.Get(store.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}}))(t)
 	}
 	free := vfstest.Fill(t, disk)
 	if err := s.Ready(); err == nil || strings.Contains(err.Error(), disk) {

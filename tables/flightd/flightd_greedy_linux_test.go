@@ -22,6 +22,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -71,14 +72,12 @@ func (s *greedyServer) start(t *testing.T) *greedyServer {
 	t.Helper()
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
-	must(t, os.WriteFile(secret, testSecret, 0o600))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	must.Do(t, os.WriteFile(secret, testSecret, 0o600))
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	web := l.Addr().String()
 	_ = l.Close()
-	p, err := procs.StartServer(t.Context(), exec.Command(s.program, "serve", "--listen", "grpc://127.0.0.1:0", "--http", web, "--dir", filepath.Join(dir, "tables"),
-		"--secret-file", secret, "--insecure", "--memory", "1GiB", "--drain-timeout", "5s"), 1)
-	must(t, err)
+	p := must.Get(procs.StartServer(t.Context(), exec.Command(s.program, "serve", "--listen", "grpc://127.0.0.1:0", "--http", web, "--dir", filepath.Join(dir, "tables"),
+		"--secret-file", secret, "--insecure", "--memory", "1GiB", "--drain-timeout", "5s"), 1))(t)
 	return &greedyServer{p, s.program, web}
 }
 
@@ -146,8 +145,7 @@ func TestGreedyClients(t *testing.T) {
 	_, idleAddress := idleServer.Address()
 	idleClient := newHonest(t, idleAddress, idleServer.http)
 	idleClient.round(t.Context())
-	before, err := s.usageWithMetrics()
-	must(t, err)
+	before := must.Get(s.usageWithMetrics())(t)
 	if before.server > idleServerMemory || before.processes > max(soleProcessMemory, int64(before.children*newProcessMemory)) {
 		t.Errorf("before the attack, the server uses more than docs/security.md promises: %v", before)
 	}

@@ -18,6 +18,7 @@ import (
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 	flatbuffers "github.com/google/flatbuffers/go"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -137,10 +138,8 @@ func falseParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 // packedCommand returns a Flight SQL command as bytes.
 func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
-	packed, err := anypb.New(m)
-	must(t, err)
-	b, err := proto.Marshal(packed)
-	must(t, err)
+	packed := must.Get(anypb.New(m))(t)
+	b := must.Get(proto.Marshal(packed))(t)
 	return b
 }
 
@@ -149,8 +148,7 @@ func packedCommand(t *testing.T, m proto.Message) []byte {
 func cancelMany(t *testing.T) func(ctx context.Context, c flight.Client) {
 	t.Helper()
 	ticket := packedCommand(t, &pb.TicketStatementQuery{StatementHandle: []byte(`{"id":"x"}`)})
-	endpoint, err := proto.Marshal(&flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: ticket}})
-	must(t, err)
+	endpoint := must.Get(proto.Marshal(&flight.FlightEndpoint{Ticket: &flight.Ticket{Ticket: ticket}}))(t)
 	request := func(endpoint []byte) []byte {
 		field := append([]byte{0x1a, byte(len(endpoint))}, endpoint...) // FlightInfo.endpoint
 		body := bytes.Repeat(field, 2_000_000/len(field))

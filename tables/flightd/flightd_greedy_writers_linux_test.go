@@ -18,13 +18,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // metadataAttacks returns attacks on the Iceberg catalog, by clients with a token for one bucket.
 func metadataAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
-	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
-	must(t, err)
+	token := must.Get(NewToken(testSecret, Admin, t.Name(), time.Hour, "b"))(t)
 	hosts := []string{"127.0.1.9", "127.0.1.10", "127.0.1.11", "127.0.1.12"}
 	clients := map[string]*http.Client{}
 	for _, host := range hosts {
@@ -65,13 +65,12 @@ func metadataAttacks(t *testing.T, web string) []attacker {
 // bucketsAttacks returns attacks by a client with a token for one bucket.
 func bucketsAttacks(t *testing.T, web string) []attacker {
 	t.Helper()
-	token, err := NewToken(testSecret, Admin, t.Name(), time.Hour, "b")
-	must(t, err)
+	token := must.Get(NewToken(testSecret, Admin, t.Name(), time.Hour, "b"))(t)
 	nulls := array.NewNull(1 << 53)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.Null, Nullable: true}}, nil)
 	var stream bytes.Buffer
 	w := ipc.NewWriter(&stream, ipc.WithSchema(schema))
-	must(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()))
+	must.Do(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{nulls}, 1<<53)), w.Close()))
 	const host = "127.0.1.7"
 	client := httpClientFrom(host)
 	put := func(format, body string) func(context.Context, string) {
@@ -90,8 +89,7 @@ func bucketsAttacks(t *testing.T, web string) []attacker {
 	}
 	hostile := map[string]string{}
 	for _, name := range []string{"bomb", "broken"} {
-		b, err := os.ReadFile(filepath.Join("..", "page", "testdata", name+".parquet"))
-		must(t, err)
+		b := must.Get(os.ReadFile(filepath.Join("..", "page", "testdata", name+".parquet")))(t)
 		hostile[name] = string(b)
 	}
 	var sparse strings.Builder

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
@@ -115,13 +116,8 @@ func TestKill(t *testing.T) {
 		time.Sleep(time.Duration(100+37*(round%10)) * time.Millisecond)
 		p.Kill()
 		wg.Wait()
-		store, err := tables.Open(t.Context(), dir, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Fatal(err)
-		}
+		store := must.Get(tables.Open(t.Context(), dir, nil))(t)
+		must.Do(t, store.Close())
 	}
 	_, address := start()
 	c := dialTest(t, address)

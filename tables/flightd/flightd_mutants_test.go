@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -47,7 +48,7 @@ func seeds(t *testing.T) (all []mutant) {
 	add := func(kind int, command, body []byte) { all = append(all, mutant{kind, command, body}) }
 	var rows bytes.Buffer
 	w := ipc.NewWriter(&rows, ipc.WithSchema(floats))
-	must(t, errors.Join(w.Write(floatBatch(3)), w.Close()))
+	must.Do(t, errors.Join(w.Write(floatBatch(3)), w.Close()))
 	for _, command := range []string{
 		`{"name":"t","bucket":"b"}`, `{"name":"t","sql":"select x from t where x > 1"}`, `{"partd":"scan","name":"t","columns":["x"],"limit":1}`,
 		`{"partd":"resample","Source":{"Name":"t"},"Rule":"s","TimeColumn":"t","Functions":["size"]}`,
@@ -81,10 +82,8 @@ func seeds(t *testing.T) (all []mutant) {
 		&pb.CommandStatementUpdate{Query: "delete from t"}, &pb.ActionCreatePreparedStatementRequest{Query: "select 1"},
 		&pb.TicketStatementQuery{StatementHandle: []byte(`{"sql":"select 1"}`)},
 	} {
-		packed, err := anypb.New(m)
-		must(t, err)
-		command, err := proto.Marshal(packed)
-		must(t, err)
+		packed := must.Get(anypb.New(m))(t)
+		command := must.Get(proto.Marshal(packed))(t)
 		add(callInfo, command, nil)
 		add(callGet, command, nil)
 		add(callPut, command, rows.Bytes())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
@@ -37,8 +38,7 @@ type rawClient struct {
 func dialFrom(t *testing.T, host, address string) net.Conn {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}, Timeout: 10 * time.Second}
-	conn, err := d.Dial("tcp", address)
-	must(t, err)
+	conn := must.Get(d.Dial("tcp", address))(t)
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -87,8 +87,7 @@ func (c *rawClient) status(t *testing.T, stream uint32) codes.Code {
 	t.Helper()
 	_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	for {
-		f, err := c.framer.ReadFrame()
-		must(t, err)
+		f := must.Get(c.framer.ReadFrame())(t)
 		switch f := f.(type) {
 		case *http2.RSTStreamFrame:
 			if f.StreamID == stream {
@@ -169,9 +168,8 @@ func (c *rawClient) sendZeros(stream uint32, timeout time.Duration) (sent int) {
 func clientFrom(t *testing.T, host, address string) flight.Client {
 	t.Helper()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(host)}}
-	c, err := flight.NewClientWithMiddleware("passthrough:///"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return d.DialContext(ctx, "tcp", a) }))
-	must(t, err)
+	c := must.Get(flight.NewClientWithMiddleware("passthrough:///"+address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, a string) (net.Conn, error) { return d.DialContext(ctx, "tcp", a) })))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -179,8 +177,7 @@ func clientFrom(t *testing.T, host, address string) flight.Client {
 // withToken returns a context for calls with a new token, and the token.
 func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) {
 	t.Helper()
-	token, err := NewToken(secret, r, t.Name(), time.Hour)
-	must(t, err)
+	token := must.Get(NewToken(secret, r, t.Name(), time.Hour))(t)
 	return metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), token
 }
 

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/server/ratelimit"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 )
@@ -35,18 +36,15 @@ func serveTest(t *testing.T, o *Options) (*Server, *tables.Store, string) {
 
 func serveTables(t *testing.T, storeOptions *tables.Options, o *Options) (*Server, *tables.Store, string) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), t.TempDir(), storeOptions)
-	must(t, err)
-	s, err := New(store, o)
-	must(t, err)
+	store := must.Get(tables.Open(t.Context(), t.TempDir(), storeOptions))(t)
+	s := must.Get(New(store, o))(t)
 	address, _ := nettest.Serve(t, s.Serve, store)
 	return s, store, address
 }
 
 func dialTest(t *testing.T, address string) flight.Client {
 	t.Helper()
-	c, err := flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	c := must.Get(flight.NewClientWithMiddleware(address, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials())))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -110,9 +108,9 @@ func doAction(ctx context.Context, c flight.Client, kind, body string) (string, 
 func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
-	must(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
+	must.Do(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "large", Kind: "range", Column: "x", Min: "1"}}}
-	must(t, store.Bucket("").EditRules(ctx, rule))
+	must.Do(t, store.Bucket("").EditRules(ctx, rule))
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
 		if err := putTest(ctx, c, command, 1, 2); err == nil || !strings.Contains(err.Error(), `rule "large": 2 rows violate it`) {
 			t.Errorf("put %s returned %v, want an error about rule large", command, err)
@@ -137,15 +135,13 @@ func TestTokens(t *testing.T) {
 	s, store, address := serveTest(t, &Options{Secret: secret})
 	c := dialTest(t, address)
 	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
-		token, err := jwt.NewWithClaims(method, claims).SignedString(key)
-		must(t, err)
+		token := must.Get(jwt.NewWithClaims(method, claims).SignedString(key))(t)
 		return token
 	}
 	expiry := time.Now().Add(time.Hour).Unix()
 	withCrit := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"exp": expiry, "type": "admin"})
 	withCrit.Header["crit"] = []string{"x"}
-	critical, err := withCrit.SignedString(secret)
-	must(t, err)
+	critical := must.Get(withCrit.SignedString(secret))(t)
 	badTokens := map[string]string{
 		"garbage": "garbage", "empty": "", "three dots": "a.b.c",
 		"expired":      sign(jwt.SigningMethodHS256, secret, jwt.MapClaims{"exp": 1, "type": "admin"}),
@@ -185,10 +181,8 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	time.Sleep(2 * time.Second / ratelimit.Rate) // the server slows down clients after many wrong tokens
-	readToken, err := NewToken(secret, Read, "", time.Hour)
-	must(t, err)
-	admin, err := NewToken(secret, Admin, "", time.Hour)
-	must(t, err)
+	readToken := must.Get(NewToken(secret, Read, "", time.Hour))(t)
+	admin := must.Get(NewToken(secret, Admin, "", time.Hour))(t)
 	for header, ctx := range contexts(readToken) {
 		if _, err := doAction(ctx, c, "ping", ""); err != nil {
 			t.Errorf("read token as %s: ping failed: %v", header, err)
@@ -248,7 +242,7 @@ func TestHostileCommands(t *testing.T) {
 			t.Errorf("a put with the command %.20q succeeded, want an error", body)
 		}
 	}
-	must(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 1))
+	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 1))
 	if err := readAll(t.Context(), c, `{"partd":"unknown","name":"t"}`, 0); err == nil || !strings.Contains(err.Error(), "upgrade the server") {
 		t.Errorf("a ticket of an unknown call: error %v, want advice", err)
 	}
@@ -305,12 +299,5 @@ func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
 	case <-time.After(d):
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

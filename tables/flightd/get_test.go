@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -48,12 +49,9 @@ func TestConcurrentGets(t *testing.T) {
 	want := make([]arrow.RecordBatch, 2)
 	for i := range want {
 		want[i] = tableOf(i, rows)
-		in, err := array.NewRecordReader(want[i].Schema(), []arrow.RecordBatch{want[i].NewSlice(0, rows/2), want[i].NewSlice(rows/2, rows)})
-		must(t, err)
+		in := must.Get(array.NewRecordReader(want[i].Schema(), []arrow.RecordBatch{want[i].NewSlice(0, rows/2), want[i].NewSlice(rows/2, rows)}))(t)
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: []string{"", "at"}[i]}}
-		if _, err := store.Bucket("").Table(fmt.Sprint("t", i)).Put(t.Context(), in, tables.PutError, o); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(store.Bucket("").Table(fmt.Sprint("t", i)).Put(t.Context(), in, tables.PutError, o))(t)
 	}
 	get := func(ticket string, table int, pause time.Duration) error {
 		st, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(ticket)})

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -23,10 +24,9 @@ func TestCanceledCall(t *testing.T) {
 	const id = "an id of thirty-two bytes, about"
 	ctx := metadata.AppendToOutgoingContext(t.Context(), callHeader, id)
 	st, _, err := beginPut(ctx, c, `{"name":"t"}`, 1, 10)
-	must(t, err)
+	must.Do(t, err)
 	cancel := func(id string) bool {
-		answer, err := doAction(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id))
-		must(t, err)
+		answer := must.Get(doAction(t.Context(), c, "partd.cancel", fmt.Sprintf(`{"id":%q}`, id)))(t)
 		return strings.Contains(answer, "true")
 	}
 	if cancel(strings.Repeat("x", 32)) {

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -45,7 +46,7 @@ func bomb(t *testing.T, parts int) []byte {
 	if _, err := z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)); err != nil { // FlightDescriptor.path
 		t.Fatal(err)
 	}
-	must(t, z.Close())
+	must.Do(t, z.Close())
 	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(compressed.Len())), compressed.Bytes()...)
 }
 
@@ -64,7 +65,7 @@ func TestCompressedRequests(t *testing.T) {
 				for rest := message; err == nil && len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
 					err = c.framer.WriteData(stream, false, rest[:min(len(rest), 16<<10)])
 				}
-				must(t, err)
+				must.Do(t, err)
 				code = c.status(t, stream)
 			})
 			if code != codes.Unimplemented || used > 16<<20 {
@@ -109,7 +110,7 @@ func TestUnfinishedMessages(t *testing.T) {
 				if err == nil {
 					err = r.claim(stream, c.size)
 				}
-				must(t, err)
+				must.Do(t, err)
 				senders.Go(func() {
 					if c.size < claimed {
 						if code := r.status(t, stream); code != c.want {
@@ -137,8 +138,7 @@ func TestUnfinishedMessages(t *testing.T) {
 func TestOneHostsConnections(t *testing.T) {
 	const attackers = 1041
 	s, _, address := serveTest(t, &Options{Secret: testSecret})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	web := &http.Server{ReadHeaderTimeout: time.Minute, ConnState: s.Conns.SetState, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") })}
 	go func() { _ = web.Serve(s.Conns.Listener(l)) }()
 	defer web.Close()
@@ -239,7 +239,7 @@ func TestConnectionLimits(t *testing.T) {
 		headers = append(headers, fmt.Sprint("x-", i), strings.Repeat("x", 1000))
 	}
 	stream, err := c.begin("Handshake", headers...)
-	must(t, err)
+	must.Do(t, err)
 	if code := c.status(t, stream); code != resetCode {
 		t.Errorf("a call with headers of 17 KB: got %v, want a reset", code)
 	}
@@ -291,8 +291,7 @@ func TestCostlyRequests(t *testing.T) {
 		used := peak(func() {
 			for range clients {
 				c := dialRaw(t, "127.0.0.1", address)
-				stream, err := c.begin("GetFlightInfo", "authorization", "Bearer "+token)
-				must(t, err)
+				stream := must.Get(c.begin("GetFlightInfo", "authorization", "Bearer "+token))(t)
 				senders.Go(func() {
 					defer c.Close() //nolint:errcheck // otherwise, unread data stays in memory
 					_ = c.SetDeadline(time.Now().Add(3 * time.Second))

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -42,7 +43,7 @@ func TestCutPut(t *testing.T) {
 	s, store, address := serveTest(t, nil)
 	for range 20 {
 		c := dialTest(t, address)
-		must(t, putTest(t.Context(), c, `{"name":"kept","mode":"replace"}`, 1, 10))
+		must.Do(t, putTest(t.Context(), c, `{"name":"kept","mode":"replace"}`, 1, 10))
 		for _, command := range []string{`{"name":"cut"}`, `{"name":"kept","mode":"append"}`, `{"name":"kept","mode":"replace"}`} {
 			ctx, cancel := context.WithCancel(t.Context())
 			if _, _, err := beginPut(ctx, c, command, 3, 100_000); err != nil {
@@ -70,7 +71,7 @@ func TestCutPut(t *testing.T) {
 func TestStalled(t *testing.T) {
 	s, _, address := serveTest(t, &Options{IdleTimeout: 500 * time.Millisecond, Queries: 4, Puts: 4})
 	good := dialTest(t, address)
-	must(t, putTest(t.Context(), good, `{"name":"t"}`, 20, 200_000))
+	must.Do(t, putTest(t.Context(), good, `{"name":"t"}`, 20, 200_000))
 	greedy := dialTest(t, address)
 	for range 10 {
 		if _, err := greedy.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
@@ -65,7 +66,7 @@ func putWide(ctx context.Context, c flight.Client, rows, columns int) error {
 func TestOneMessage(t *testing.T) {
 	const rows, columns = 500_000, 50
 	_, store, address := serveTest(t, nil)
-	must(t, putWide(t.Context(), dialTest(t, address), rows, columns))
+	must.Do(t, putWide(t.Context(), dialTest(t, address), rows, columns))
 	table := store.Bucket("").Table("wide")
 	if info, err := table.Info(t.Context()); err != nil || info.Rows != rows {
 		t.Errorf("table wide has %d rows, want %d; error: %v", info.Rows, rows, err)
@@ -84,11 +85,10 @@ func TestManyConnections(t *testing.T) {
 	n := envCount("PARTD_CONNECTIONS", 1500)
 	s, _, address := serveTest(t, nil)
 	good := dialTest(t, address)
-	must(t, putTest(t.Context(), good, `{"name":"t"}`, 1, 10))
+	must.Do(t, putTest(t.Context(), good, `{"name":"t"}`, 1, 10))
 	before, goroutines, longest := usedMemory(), runtime.NumGoroutine(), time.Duration(0)
 	for i := range n {
-		c, err := net.Dial("tcp", address)
-		must(t, err)
+		c := must.Get(net.Dial("tcp", address))(t)
 		defer c.Close()
 		_, _ = c.Write([]byte(hello)) // fails if the server closed c in favor of another connection
 		if i%100 == 0 {
@@ -123,13 +123,11 @@ func TestNeverRead(t *testing.T) {
 	idle := 500 * time.Millisecond
 	s, _, address := serveTest(t, &Options{IdleTimeout: idle})
 	good := dialTest(t, address)
-	must(t, putTest(t.Context(), good, `{"name":"t"}`, batches, rows))
-	must(t, putTest(t.Context(), good, `{"name":"small"}`, 1, 10))
+	must.Do(t, putTest(t.Context(), good, `{"name":"t"}`, batches, rows))
+	must.Do(t, putTest(t.Context(), good, `{"name":"small"}`, 1, 10))
 	before := usedMemory()
 	for range n {
-		if _, err := dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(dialTest(t, address).DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}))(t)
 	}
 	waitFor(t, "no query runs", func() bool { running, _ := s.Queries.Counts(); return running > 0 })
 	turns := n/s.Queries.PerHost + 1 // rounds of stalled calls that each use all slots of the host; all of them arrived before the other client's call

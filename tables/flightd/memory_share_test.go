@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
@@ -81,7 +82,7 @@ func TestDecompressedRowsShareMemory(t *testing.T) {
 func TestHalfReadResults(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Queries: 8, IdleTimeout: 6 * time.Second})
 	c := dialTest(t, address)
-	must(t, putTest(t.Context(), c, `{"name":"t"}`, 10, 400_000))
+	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 10, 400_000))
 	get := func() (flight.FlightService_DoGetClient, error) {
 		st, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)})
 		if err == nil {
@@ -90,9 +91,7 @@ func TestHalfReadResults(t *testing.T) {
 		return st, err
 	}
 	for range 2 {
-		if _, err := get(); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(get())(t)
 	}
 	_, err := get()
 	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "read or close one of them") {

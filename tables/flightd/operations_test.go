@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -16,11 +17,8 @@ import (
 func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	rows := tableOf(0, 10)
-	in, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
-	must(t, err)
-	if _, err := store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	in := must.Get(array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows}))(t)
+	must.Get(store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil))(t)
 	for _, fields := range []string{
 		`"Rule":"s"`, `"Rule":"s","Functions":["avg"]`, `"Rule":"s","Functions":["ffill","sum"]`, `"Rule":"-1s","Functions":["size"]`, `"Rule":"s","SQL":"SELECT 1"`,
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 )
@@ -65,7 +66,7 @@ func messagesOf(t *testing.T, r *rand.Rand, columns *arrow.Schema) []*flight.Fli
 		options = append(options, ipc.WithZstd())
 	}
 	w := ipc.NewWriter(&rows, options...)
-	must(t, errors.Join(w.Write(batch), w.Write(batch.NewSlice(3, 9)), w.Close()))
+	must.Do(t, errors.Join(w.Write(batch), w.Write(batch.NewSlice(3, 9)), w.Close()))
 	return flightMessages(t, &rows)
 }
 
@@ -73,7 +74,7 @@ func messagesOf(t *testing.T, r *rand.Rand, columns *arrow.Schema) []*flight.Fli
 func flightMessages(t *testing.T, stream io.Reader) (all []*flight.FlightData) {
 	t.Helper()
 	for m, err := range arrowsafe.Forward(stream, 1<<20) {
-		must(t, err)
+		must.Do(t, err)
 		all = append(all, &flight.FlightData{DataHeader: bytes.Clone(m.Header), DataBody: bytes.Clone(m.Body)})
 	}
 	return all
@@ -169,7 +170,7 @@ func TestMutatedPuts(t *testing.T) {
 			}
 			t.Fatalf("the rows of put %d cannot be folded and read: %v; its messages:%s", puts, err, text)
 		}
-		must(t, store.Bucket("b").Delete(t.Context(), "t"))
+		must.Do(t, store.Bucket("b").Delete(t.Context(), "t"))
 	}
 	t.Logf("%d puts, %d acknowledged", puts, acknowledged)
 	if acknowledged == 0 {
@@ -234,7 +235,7 @@ func TestLongColumn(t *testing.T) {
 	batch := array.NewRecordBatch(columns, []arrow.Array{long, array.NewSlice(long, 0, 2)}, 2)
 	var rows bytes.Buffer
 	w := ipc.NewWriter(&rows, ipc.WithSchema(columns))
-	must(t, errors.Join(w.Write(batch), w.Close()))
+	must.Do(t, errors.Join(w.Write(batch), w.Close()))
 	_, err := putMessages(t.Context(), dialTest(t, address), flightMessages(t, &rows))
 	if err == nil || !strings.Contains(err.Error(), `column "x": the column has 3 values in a batch of 2 rows`) {
 		t.Errorf("a put with a long column returned %v, want an error that names the column", err)

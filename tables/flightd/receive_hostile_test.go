@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -27,10 +28,8 @@ import (
 // ingestCommand returns a Flight SQL command that puts rows into a table.
 func ingestCommand(t *testing.T, name string) string {
 	t.Helper()
-	message, err := anypb.New(&pb.CommandStatementIngest{Table: name})
-	must(t, err)
-	command, err := proto.Marshal(message)
-	must(t, err)
+	message := must.Get(anypb.New(&pb.CommandStatementIngest{Table: name}))(t)
+	command := must.Get(proto.Marshal(message))(t)
 	return string(command)
 }
 
@@ -55,7 +54,7 @@ func TestFalseDecompressedSize(t *testing.T) {
 	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
 		for _, size := range []uint64{1 << 40, 1 << 62, 1<<64 - 2, 1 << 30} {
 			st, err := c.DoPut(t.Context())
-			must(t, err)
+			must.Do(t, err)
 			w := flight.NewRecordWriter(falseSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
@@ -97,11 +96,10 @@ func TestNamesThatAreNotUTF8(t *testing.T) {
 func TestTransformationsUseSlots(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1, Puts: 1})
 	c := dialTest(t, address)
-	must(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 10))
+	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 10))
 	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
-	release, err := serving.AcquireQuery(ctx)
-	must(t, err)
+	release := must.Get(serving.AcquireQuery(ctx))(t)
 	const calls = 6
 	done := make(chan error, calls)
 	for i := range calls {
@@ -162,7 +160,7 @@ func TestRowsLargerThanMessages(t *testing.T) {
 		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
 			before := allocated()
 			st, err := c.DoPut(t.Context())
-			must(t, err)
+			must.Do(t, err)
 			w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
 			if err := errors.Join(w.Write(batch), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
@@ -218,11 +216,9 @@ func TestLongRequests(t *testing.T) {
 		t.Errorf("GetTables with a long pattern = %.200v, want an error about the limit", err)
 	}
 	ids := make([]flightsql.SqlInfo, 200_000)
-	info, err := sql.GetSqlInfo(t.Context(), ids)
-	must(t, err)
+	info := must.Get(sql.GetSqlInfo(t.Context(), ids))(t)
 	before := allocated()
-	r, err := sql.DoGet(t.Context(), info.Endpoint[0].Ticket)
-	must(t, err)
+	r := must.Get(sql.DoGet(t.Context(), info.Endpoint[0].Ticket))(t)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -32,10 +33,8 @@ func TestSlowReaders(t *testing.T) {
 		wide, _ = wide.AddField(i, arrow.Field{Name: fmt.Sprint("x", i), Type: column.DataType()})
 		columns[i] = column
 	}
-	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, columns, int64(column.Len()))})
-	must(t, err)
-	_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
-	must(t, err)
+	r := must.Get(array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, columns, int64(column.Len()))}))(t)
+	must.Get(store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil))(t)
 	var readers sync.WaitGroup
 	for range 4 {
 		readers.Go(func() {

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
@@ -53,20 +54,18 @@ func TestSendRows(t *testing.T) {
 			b.Release()
 			part := full.NewSlice(c.rows-c.part, c.rows)
 			want := part.NewSlice(0, c.part)
-			r, err := array.NewRecordReader(schema, []arrow.RecordBatch{part})
-			must(t, err)
+			r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{part}))(t)
 			s := &Server{unsent: unsentLimit{limit: 1 << 30}}
 			stream := &sentMessages{call: new(call), unsent: &s.unsent}
-			must(t, s.unsent.sendRows(stream, r))
+			must.Do(t, s.unsent.sendRows(stream, r))
 			r.Release()
 			var messages []*flight.FlightData
 			for _, data := range stream.sent {
 				m := new(flight.FlightData)
-				must(t, encoding.GetCodecV2(proto.Name).Unmarshal(data, m))
+				must.Do(t, encoding.GetCodecV2(proto.Name).Unmarshal(data, m))
 				messages = append(messages, m)
 			}
-			got, err := flight.NewRecordReader(&receivedMessages{messages: messages}, ipc.WithAllocator(memory.DefaultAllocator))
-			must(t, err)
+			got := must.Get(flight.NewRecordReader(&receivedMessages{messages: messages}, ipc.WithAllocator(memory.DefaultAllocator)))(t)
 			if !got.Next() || !array.RecordEqual(got.RecordBatch(), want) {
 				t.Errorf("the messages do not contain the rows: %v", got.Err())
 			}
@@ -117,11 +116,10 @@ func TestSizeOfWideMessages(t *testing.T) {
 		values := memory.NewBufferBytes(make([]byte, 8*rows))
 		arrays[i] = array.NewFloat64Data(array.NewData(arrow.PrimitiveTypes.Float64, rows, []*memory.Buffer{nil, values}, nil, 0, 0))
 	}
-	r, err := array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)})
-	must(t, err)
+	r := must.Get(array.NewRecordReader(wide, []arrow.RecordBatch{array.NewRecordBatch(wide, arrays, rows)}))(t)
 	s := &Server{unsent: unsentLimit{limit: 1 << 30}}
 	stream := &sentMessages{call: new(call), unsent: &s.unsent}
-	must(t, s.unsent.sendRows(stream, r))
+	must.Do(t, s.unsent.sendRows(stream, r))
 	for i, data := range stream.sent {
 		if data.Len() > 4<<20 {
 			t.Errorf("message %d has %d bytes, more than many programs accept", i, data.Len())

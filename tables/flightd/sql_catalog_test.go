@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
@@ -43,8 +44,7 @@ func TestUnreadableTables(t *testing.T) {
 			t.Errorf("the list of %s is %q, want at least before and zebra", list, got)
 		}
 	}
-	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
-	must(t, err)
+	info := must.Get(s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true}))(t)
 	var names []string
 	_, all, err := s.fetch(t, info)
 	for _, b := range all {
@@ -56,8 +56,7 @@ func TestUnreadableTables(t *testing.T) {
 		t.Error("listing tables with their schemas: ", err)
 	}
 	checkNames("tables with their schemas", names)
-	st, err := s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)})
-	must(t, err)
+	st := must.Get(s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)}))(t)
 	names = nil
 	for {
 		info, err := st.Recv()

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"google.golang.org/grpc/codes"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -36,8 +37,7 @@ func TestSQLIngest(t *testing.T) {
 	}
 	rows := func() int64 {
 		table := s.store.Bucket("b").Table("t")
-		info, err := table.Info(ctx)
-		must(t, err)
+		info := must.Get(table.Info(ctx))(t)
 		return info.Rows
 	}
 	_, err := ingest(optionsFor(missingFails, existsAppends))
@@ -86,7 +86,7 @@ func TestSQLIngest(t *testing.T) {
 		t.Errorf("after refused ingestions, Table = %v, want ErrNotFound", err)
 	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
-	must(t, s.store.Bucket("b").EditRules(ctx, rule))
+	must.Do(t, s.store.Bucket("b").EditRules(ctx, rule))
 	before := rows()
 	_, err = ingest(optionsFor(missingCreates, existsAppends))
 	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)

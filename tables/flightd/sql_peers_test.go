@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -22,8 +23,7 @@ import (
 // serveDuck starts a server that runs statements with DuckDB.
 func serveDuck(t *testing.T) *sqlTest {
 	t.Helper()
-	engine, err := duck.New(nil)
-	must(t, err)
+	engine := must.Get(duck.New(nil))(t)
 	t.Cleanup(func() {
 		if err := engine.Close(); err != nil {
 			t.Error(err)
@@ -69,7 +69,7 @@ func TestSQLPeerADBC(t *testing.T) {
 		"objects": `[["partd", "b", "u", ["n", "s"]], ["partd", "default", "t", ["n", "s"]]]`,
 	} {
 		var value any
-		must(t, json.Unmarshal([]byte(want), &value))
+		must.Do(t, json.Unmarshal([]byte(want), &value))
 		if !reflect.DeepEqual(output[name], value) {
 			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
 		}
@@ -153,12 +153,9 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}, nil)
 	const timestamp = "2020-01-01 12:34:56.789"
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"us":"`+timestamp+`","ns":"`+timestamp+`","zoned":"`+timestamp+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
-	must(t, err)
-	rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
-	must(t, err)
-	if _, err := s.store.Bucket("").Table("stamped").Put(t.Context(), rows, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	rows := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{batch}))(t)
+	must.Get(s.store.Bucket("").Table("stamped").Put(t.Context(), rows, tables.PutAppend, nil))(t)
 	got, failures, _ := strings.Cut(runJava(t, java, jar, "JdbcPeer.java", s), "wrong ")
 	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\n" +
 		"times 1577882096789000,true,1577882096789000000,1577882096789000,45296000000,2020;\ncompared " + timestamp + ";\n" +

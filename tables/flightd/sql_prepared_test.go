@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -29,8 +30,7 @@ func sharedTexts(n int) arrow.RecordBatch {
 
 func preparedStatement(t *testing.T, c *flightsql.Client, sql string) *flightsql.PreparedStatement {
 	t.Helper()
-	handle, err := statement{operations.StatementHandle{SQL: sql}}.handle()
-	must(t, err)
+	handle := must.Get(statement{operations.StatementHandle{SQL: sql}}.handle())(t)
 	return flightsql.NewPreparedStatement(c, handle)
 }
 
@@ -74,8 +74,7 @@ func TestBindUsesSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret, Queries: 1})
 	ctx, end := s.NewCall(t.Context(), &serving.Caller{Rights: serving.Admin}, "")
 	defer end(nil)
-	release, err := serving.AcquireQuery(ctx)
-	must(t, err)
+	release := must.Get(serving.AcquireQuery(ctx))(t)
 	client, _ := dialSQL(t, address, Read)
 	p := preparedStatement(t, client, "SELECT ?")
 	p.SetParameters(numbers(1))

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -77,8 +78,7 @@ func numbers(n int) arrow.RecordBatch {
 
 func reader(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	t.Helper()
-	r, err := array.NewRecordReader(batches[0].Schema(), batches)
-	must(t, err)
+	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 	return r
 }
 
@@ -117,20 +117,16 @@ func serveEngine(t *testing.T, rights Rights, e tables.Engine, f *fakeEngine) *s
 // dialSQL returns a client of a server, and the client's token, which grants the given rights.
 func dialSQL(t *testing.T, address string, rights Rights) (*flightsql.Client, string) {
 	t.Helper()
-	signed, err := NewToken(testSecret, rights, "", time.Hour)
-	must(t, err)
-	client, err := flightsql.NewClient(address, nil, nil,
-		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(token(signed)))
-	must(t, err)
+	signed := must.Get(NewToken(testSecret, rights, "", time.Hour))(t)
+	client := must.Get(flightsql.NewClient(address, nil, nil,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithPerRPCCredentials(token(signed))))(t)
 	t.Cleanup(func() { client.Close() })
 	return client, signed
 }
 
 func (s *sqlTest) put(t *testing.T, bucket, name string, rows int) {
 	t.Helper()
-	if _, err := s.store.Bucket(bucket).Table(name).Put(t.Context(), reader(t, numbers(rows)), tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.store.Bucket(bucket).Table(name).Put(t.Context(), reader(t, numbers(rows)), tables.PutError, nil))(t)
 }
 
 // fetch returns the rows of all endpoints.
@@ -160,12 +156,11 @@ func (s *sqlTest) fetch(t *testing.T, info *flight.FlightInfo) (schema *arrow.Sc
 // values returns the rows of fetch as text.
 func (s *sqlTest) values(t *testing.T, info *flight.FlightInfo, err error) (rows []string) {
 	t.Helper()
-	must(t, err)
+	must.Do(t, err)
 	gotSchema, all, err := s.fetch(t, info)
-	must(t, err)
+	must.Do(t, err)
 	if info.Schema != nil { // it is nil for statements with parameters
-		output, err := flight.DeserializeSchema(info.Schema, memory.DefaultAllocator)
-		must(t, err)
+		output := must.Get(flight.DeserializeSchema(info.Schema, memory.DefaultAllocator))(t)
 		if !output.Equal(gotSchema) {
 			t.Errorf("the info's schema is %v, but the rows have the schema %v", output, gotSchema)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -56,14 +57,12 @@ func TestSQLTicketsAreStateless(t *testing.T) {
 	a, b := serveSQL(t, Read), serveSQL(t, Read)
 	a.put(t, "", "t", 1)
 	b.put(t, "", "t", 5)
-	info, err := a.client.Execute(t.Context(), "SELECT * FROM t")
-	must(t, err)
+	info := must.Get(a.client.Execute(t.Context(), "SELECT * FROM t"))(t)
 	if _, all, err := b.fetch(t, info); err != nil || len(all) != 1 || all[0].NumRows() != 5 {
 		t.Errorf("the other server returned %v, error %v; want one batch of 5 rows", all, err)
 	}
 	for _, handle := range []string{"", "{", `{"sql":7}`, `{"sql":"SELECT ?","parameters":"////"}`, `{"sql":"SELECT ?","parameters":""}`} {
-		ticket, err := flightsql.CreateStatementQueryTicket([]byte(handle))
-		must(t, err)
+		ticket := must.Get(flightsql.CreateStatementQueryTicket([]byte(handle)))(t)
 		r, err := a.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 		if err == nil {
 			for r.Next() {
@@ -80,7 +79,7 @@ func TestSQLPrepared(t *testing.T) {
 	s := serveSQL(t, Read)
 	ctx := t.Context()
 	p, err := s.client.Prepare(ctx, "SELECT ?")
-	must(t, err)
+	must.Do(t, err)
 	if p.ParameterSchema().NumFields() != 1 || p.DatasetSchema().NumFields() != 2 {
 		t.Errorf("Prepare returned parameters %v and result %v, want 1 and 2 columns", p.ParameterSchema(), p.DatasetSchema())
 	}
@@ -117,24 +116,21 @@ func TestSQLPrepared(t *testing.T) {
 func TestSQLCancel(t *testing.T) {
 	s := serveSQL(t, Read)
 	ctx := t.Context()
-	info, err := s.client.Execute(ctx, "SELECT forever")
-	must(t, err)
+	info := must.Get(s.client.Execute(ctx, "SELECT forever"))(t)
 	cancel := func() flight.CancelStatus {
-		r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info})
-		must(t, err)
+		r := must.Get(s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))(t)
 		return r.Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling before the query runs returned %v, want NotCancellable", got)
 	}
-	r, err := s.client.DoGet(ctx, info.Endpoint[0].Ticket)
-	must(t, err)
+	r := must.Get(s.client.DoGet(ctx, info.Endpoint[0].Ticket))(t)
 	if !r.Next() {
 		t.Fatal(r.Err())
 	}
 	// This execution is not running, because no client reads its rows, although another one of the same statement is.
 	notRunning, err := s.client.Execute(ctx, "SELECT forever")
-	must(t, err)
+	must.Do(t, err)
 	if r, err := s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: notRunning}); err != nil || r.Status != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling an execution that is not running returned %v, error %v; want NotCancellable", r, err)
 	}
@@ -167,11 +163,8 @@ func TestSQLCancel(t *testing.T) {
 // TestSQLClientGone checks that a query is canceled when its client disconnects.
 func TestSQLClientGone(t *testing.T) {
 	s := serveSQL(t, Read)
-	info, err := s.client.Execute(t.Context(), "SELECT forever")
-	must(t, err)
-	if _, err := s.client.DoGet(t.Context(), info.Endpoint[0].Ticket); err != nil {
-		t.Fatal(err)
-	}
+	info := must.Get(s.client.Execute(t.Context(), "SELECT forever"))(t)
+	must.Get(s.client.DoGet(t.Context(), info.Endpoint[0].Ticket))(t)
 	s.client.Close()
 	select {
 	case <-s.engine.queryEnded:
@@ -184,8 +177,7 @@ func TestSQLClientGone(t *testing.T) {
 func TestSQLWideRows(t *testing.T) {
 	s := serveSQL(t, Read)
 	s.put(t, "", "t", 1<<18)
-	info, err := s.client.Execute(t.Context(), "SELECT * FROM t")
-	must(t, err)
+	info := must.Get(s.client.Execute(t.Context(), "SELECT * FROM t"))(t)
 	_, all, err := s.fetch(t, info) // gRPC accepts 4 MiB by default
 	rows := int64(0)
 	for _, b := range all {
@@ -241,10 +233,9 @@ func TestSQLCatalog(t *testing.T) {
 			t.Errorf("GetTables returned %q, want %q", got, c.want)
 		}
 	}
-	info, err := s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")})
-	must(t, err)
+	info := must.Get(s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")}))(t)
 	_, all, err := s.fetch(t, info)
-	must(t, err)
+	must.Do(t, err)
 	schema, err := flight.DeserializeSchema(all[0].Column(4).(interface{ Value(int) []byte }).Value(0), memory.DefaultAllocator)
 	if err != nil || !arrow.TypeEqual(schema.Field(0).Type, arrow.PrimitiveTypes.Int64) {
 		t.Errorf("GetTables included the schema %v, error %v; want an int64 column first", schema, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -48,7 +49,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 			kind = arrow.BinaryTypes.String
 		}
 		row, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: kind}}, nil), strings.NewReader(`[{"1":`+c.value+`}]`))
-		must(t, err)
+		must.Do(t, err)
 		p.SetParameters(row)
 		info, err := p.Execute(ctx)
 		if err != nil || info.Schema != nil {
@@ -129,16 +130,12 @@ func TestSQLViewTypes(t *testing.T) {
 		{Name: "l", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
 	}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"s":"x","b":"eA==","l":["y"]}]`))
-	must(t, err)
-	if _, err := s.store.Bucket("").Table("views").Put(t.Context(), reader(t, batch), tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
-	info, err := s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true})
-	must(t, err)
+	must.Do(t, err)
+	must.Get(s.store.Bucket("").Table("views").Put(t.Context(), reader(t, batch), tables.PutError, nil))(t)
+	info := must.Get(s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true}))(t)
 	_, all, err := s.fetch(t, info)
-	must(t, err)
-	listed, err := flight.DeserializeSchema(all[0].Column(4).(*array.Binary).Value(0), memory.DefaultAllocator)
-	must(t, err)
+	must.Do(t, err)
+	listed := must.Get(flight.DeserializeSchema(all[0].Column(4).(*array.Binary).Value(0), memory.DefaultAllocator))(t)
 	got := ""
 	for _, f := range listed.Fields() {
 		got += fmt.Sprintf("%s %v, ", f.Name, f.Type)
@@ -152,7 +149,7 @@ func TestSQLViewTypes(t *testing.T) {
 func TestDeletedNone(t *testing.T) {
 	_, _, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
-	must(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
+	must.Do(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
 	got, err := doAction(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
 	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
 		t.Errorf("partd.delete_rows returned %s, error %v; want %s", got, err, want)

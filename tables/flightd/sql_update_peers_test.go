@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -31,7 +32,7 @@ func TestSQLWritesADBC(t *testing.T) {
 		"millions":    `1000000`,
 	} {
 		var value any
-		must(t, json.Unmarshal([]byte(want), &value))
+		must.Do(t, json.Unmarshal([]byte(want), &value))
 		if !reflect.DeepEqual(output[name], value) {
 			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
 		}

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -71,8 +72,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 		info, err := s.client.Execute(ctx, "SELECT count(*) FROM t")
 		return s.values(t, info, err)[0]
 	}
-	info, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
-	must(t, err)
+	info := must.Get(s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t"))(t)
 	if info.Schema != nil {
 		t.Error("the info of a write has a schema, so a client may end the call before the write is complete")
 	}
@@ -117,8 +117,7 @@ func TestSQLUpdateID(t *testing.T) {
 		},
 		"prepared": func(id string) int64 {
 			ctx := metadata.AppendToOutgoingContext(t.Context(), "id", id)
-			p, err := s.client.Prepare(ctx, insert)
-			must(t, err)
+			p := must.Get(s.client.Prepare(ctx, insert))(t)
 			n, err := p.ExecuteUpdate(ctx)
 			if err != nil {
 				t.Error(err)
@@ -152,8 +151,7 @@ func TestSQLUpdateID(t *testing.T) {
 func TestSQLUpdateCancel(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
-	info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", "load of 5 May"), "DELETE FROM t")
-	must(t, err)
+	info := must.Get(s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", "load of 5 May"), "DELETE FROM t"))(t)
 	handle, _, _ := statementHandle(info.Endpoint[0].Ticket)
 	st, err := parseStatement(handle)
 	if err != nil || st.WriteID != "load of 5 May" || st.ID == st.WriteID || len(st.ID) < minIDLength {
@@ -164,10 +162,9 @@ func TestSQLUpdateCancel(t *testing.T) {
 // TestSQLUpdateIDOfQuery checks that a SELECT with an id is refused, because the id would have no effect.
 func TestSQLUpdateIDOfQuery(t *testing.T) {
 	s := serveDuck(t)
-	handle, err := statement{operations.StatementHandle{SQL: "SELECT 1", WriteID: "a"}}.handle()
-	must(t, err)
+	handle := must.Get(statement{operations.StatementHandle{SQL: "SELECT 1", WriteID: "a"}}.handle())(t)
 	ticket, err := flightsql.CreateStatementQueryTicket(handle)
-	must(t, err)
+	must.Do(t, err)
 	_, err = s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 	wantCode(t, err, codes.InvalidArgument, "only a statement that writes can have an id")
 }
@@ -176,8 +173,7 @@ func TestSQLUpdatePrepared(t *testing.T) {
 	s := serveDuck(t)
 	ctx := t.Context()
 	s.put(t, "", "t", 0)
-	p, err := s.client.Prepare(ctx, "INSERT INTO t VALUES (?, ?)")
-	must(t, err)
+	p := must.Get(s.client.Prepare(ctx, "INSERT INTO t VALUES (?, ?)"))(t)
 	if isUpdate, ok := p.IsUpdate(); !isUpdate || !ok || p.ParameterSchema().NumFields() != 2 {
 		t.Errorf("Prepare returned IsUpdate %v and the parameters %v, want an update with 2 parameters", isUpdate, p.ParameterSchema())
 	}
@@ -206,13 +202,11 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	s.put(t, "", "t", 0)
 	stream := &bytes.Buffer{}
 	w := ipc.NewWriter(stream, ipc.WithSchema(numbers(1).Schema()))
-	must(t, errors.Join(w.Write(numbers(1)), w.Close()))
-	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle()
-	must(t, err)
+	must.Do(t, errors.Join(w.Write(numbers(1)), w.Close()))
+	handle := must.Get(statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle())(t)
 	var command anypb.Any
-	must(t, command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}))
-	ticket, err := proto.Marshal(&command)
-	must(t, err)
+	must.Do(t, command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}))
+	ticket := must.Get(proto.Marshal(&command))(t)
 	r, err := s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 	for err == nil && r.Next() {
 	}
@@ -269,7 +263,7 @@ func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
 	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
-	must(t, err)
+	must.Do(t, err)
 	p := flightsql.NewPreparedStatement(client, handle)
 	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 7)...))
 	_, err = p.ExecuteUpdate(t.Context())
@@ -283,10 +277,9 @@ func TestSQLUpdateRights(t *testing.T) {
 	ctx := t.Context()
 	admin.put(t, "", "t", 3)
 	const sql = "DELETE FROM t"
-	info, err := admin.client.Execute(ctx, sql)
-	must(t, err)
+	info := must.Get(admin.client.Execute(ctx, sql))(t)
 	prepared, err := admin.client.Prepare(ctx, sql)
-	must(t, err)
+	must.Do(t, err)
 	reader, _ := dialSQL(t, strings.TrimPrefix(admin.url, "grpc://"), Read)
 	for name, call := range map[string]func() error{
 		"update":  func() error { _, err := reader.ExecuteUpdate(ctx, sql); return err },

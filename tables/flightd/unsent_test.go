@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,8 +17,7 @@ import (
 // ask sends a complete message, and returns when the server begins its answer or closes the connection.
 func (c *rawClient) ask(t *testing.T, method string, m proto.Message, headers ...string) {
 	t.Helper()
-	body, err := proto.Marshal(m)
-	must(t, err)
+	body := must.Get(proto.Marshal(m))(t)
 	stream, err := c.begin(method, headers...)
 	if err == nil {
 		err = c.claim(stream, uint32(len(body)))
@@ -45,7 +45,7 @@ func TestUnsentAnswers(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: limit, MaxMessage: 8 << 20})
 	ctx, _ := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	must(t, putTest(ctx, honest, `{"name":"t"}`, 1, 10))
+	must.Do(t, putTest(ctx, honest, `{"name":"t"}`, 1, 10))
 	_, token := withToken(t, testSecret, Read)
 	question := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","more":"` + strings.Repeat("x", 900<<10) + `"}`)}
 	used := peak(func() {
@@ -70,7 +70,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 64 << 20, MaxMessage: 8 << 20, Queries: 4})
 	ctx, token := withToken(t, testSecret, Admin)
 	honest := clientFrom(t, "127.0.0.3", address)
-	must(t, putTest(ctx, honest, `{"name":"t"}`, 20, 200_000))
+	must.Do(t, putTest(ctx, honest, `{"name":"t"}`, 20, 200_000))
 	for range 3 {
 		dialRaw(t, "127.0.0.2", address).ask(t, "DoGet", &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}, "authorization", "Bearer "+token)
 	}
@@ -100,7 +100,7 @@ func TestWaitingRequestsAndPuts(t *testing.T) {
 func TestDescribingNeedsSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
-	must(t, putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000))
+	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000))
 	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
 		t.Fatal(err)
 	}
@@ -115,10 +115,8 @@ func TestDescribingNeedsSlot(t *testing.T) {
 
 func countRows(t *testing.T, ctx context.Context, c flight.Client, name string) (rows int64) { //nolint:revive // like the other helpers
 	t.Helper()
-	st, err := c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)})
-	must(t, err)
-	r, err := flight.NewRecordReader(st)
-	must(t, err)
+	st := must.Get(c.DoGet(ctx, &flight.Ticket{Ticket: []byte(`{"name":"` + name + `"}`)}))(t)
+	r := must.Get(flight.NewRecordReader(st))(t)
 	defer r.Release()
 	for r.Next() {
 		rows += r.RecordBatch().NumRows()

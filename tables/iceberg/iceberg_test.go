@@ -7,6 +7,7 @@ import (
 	icebergtypes "github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -16,21 +17,11 @@ import (
 func TestPinned(t *testing.T) {
 	ctx, store := t.Context(), tablestest.Open(t, nil)
 	columns := icebergtypes.NewSchema(0, icebergtypes.NestedField{ID: 1, Name: "n", Type: icebergtypes.PrimitiveTypes.Int64})
-	meta, err := iceberg.NewMetadata(store, columns, icebergtypes.UnpartitionedSpec, table.UnsortedSortOrder, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := iceberg.Commit(ctx, store, iceberg.Change{Bucket: "b", Table: "t", New: meta}); err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(iceberg.NewMetadata(store, columns, icebergtypes.UnpartitionedSpec, table.UnsortedSortOrder, nil))(t)
+	must.Get(iceberg.Commit(ctx, store, iceberg.Change{Bucket: "b", Table: "t", New: meta}))(t)
 	b := store.Bucket("b")
-	if _, err := b.Snapshot(ctx, "s"); err != nil {
-		t.Fatal(err)
-	}
-	pinned, err := b.Table("t").At(ctx, tables.AtSnapshot("s"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Snapshot(ctx, "s"))(t)
+	pinned := must.Get(b.Table("t").At(ctx, tables.AtSnapshot("s")))(t)
 	load := func(table *tables.Table) error { _, err := iceberg.Load(ctx, table, nil); return err }
 	stage := func(table *tables.Table) error { return iceberg.Stage(ctx, table, meta) }
 	if err := load(b.Table("t")); err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
@@ -15,8 +16,7 @@ import (
 // names, and that docs/dev/tables-wire.md describes them.
 func TestOperations(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "dev", "tables-wire.md"))
-	must(t, err)
+	docs := must.Get(os.ReadFile(filepath.Join("..", "..", "docs", "dev", "tables-wire.md")))(t)
 	_, list, _ := strings.Cut(string(docs), "## `POST /api/action`")
 	for _, o := range operations.All() {
 		if isOffered := slices.ContainsFunc(actions, func(a action) bool { return a.Entry == o }); isOffered != o.Page {

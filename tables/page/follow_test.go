@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -18,8 +19,7 @@ func (s *testServer) events(ctx context.Context, path, lastID string) func() str
 	if lastID != "" {
 		r.Header.Set("Last-Event-ID", lastID)
 	}
-	a, err := http.DefaultClient.Do(r)
-	must(s.t, err)
+	a := must.Get(http.DefaultClient.Do(r))(s.t)
 	s.t.Cleanup(func() { _ = a.Body.Close() })
 	if a.StatusCode != http.StatusOK || a.Header.Get("Content-Type") != "text/event-stream" {
 		s.t.Fatalf("%s: status %d, headers %v", path, a.StatusCode, a.Header)
@@ -76,7 +76,7 @@ func TestFollow(t *testing.T) {
 	for query, status := range map[string]int{"&every=0s": 400, "&every=x": 400, "&since=99": 404, "&since=x": 400, "&keys=y": 400, "&uuid=x": 404} {
 		s.wantGet("/api/follow?bucket=B&table=t"+query, status)
 	}
-	must(t, s.store.Bucket("B").Delete(t.Context(), "t"))
+	must.Do(t, s.store.Bucket("B").Delete(t.Context(), "t"))
 	want(next, `event: failed|data: {"error":"`, "end")
 }
 
@@ -95,8 +95,7 @@ func TestFollowLimits(t *testing.T) {
 		}
 	}
 	s.wantGet("/api/table?bucket=B&table=t", 200)
-	token, err := flightd.NewToken(secret, flightd.Read, "", 3*time.Second)
-	must(t, err)
+	token := must.Get(flightd.NewToken(secret, flightd.Read, "", 3*time.Second))(t)
 	s.token = token
 	next := s.events(ctx, "/api/follow?bucket=B&table=t&every=1s", "")
 	next()

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/lineprotocol"
@@ -19,8 +20,7 @@ import (
 // write sends lines as a client of InfluxDB does, with headers "Name: value", and checks the answer like expect.
 func (s *testServer) write(query, lines string, status int, headers []string, words ...string) *http.Response {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+query, strings.NewReader(lines))
-	must(s.t, err)
+	r := must.Get(http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.url+query, strings.NewReader(lines)))(s.t)
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
 		r.Header.Set(name, value)
@@ -123,8 +123,7 @@ func TestWriteLinesErrorsShort(t *testing.T) {
 		"m v=1 " + long, "m v=1 1 " + long, "m v=1 " + strings.Repeat("1", 1_000_000), "m v=" + strings.Repeat("1", 1_000_000) + "e", "m," + long + " v=1", "m " + long + ",", "m " + long + "=1u,v=1" + strings.Repeat("1", 30) + "i",
 		long + " time=1", "m " + long + "=1," + long + "=2", "m," + long + "=1 " + long + "=2", "m " + long + "=1\nm " + long + "=t", "m " + long[:2000] + "=t", long + " v=1 1",
 	} {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(body))
-		must(t, err)
+		r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(body)))(t)
 		a, text := s.do(r)
 		if a.StatusCode != 400 || len(text) > 4<<10 {
 			t.Errorf("%.20q…: got status %d with %d bytes, %.100s", body, a.StatusCode, len(text), text)
@@ -190,9 +189,8 @@ func packed(t *testing.T, text string) string {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	_, err := w.Write([]byte(text))
-	must(t, err)
-	must(t, w.Close())
+	must.Get(w.Write([]byte(text)))(t)
+	must.Do(t, w.Close())
 	return b.String()
 }
 
@@ -216,8 +214,7 @@ func TestWriteLinesTokens(t *testing.T) {
 		s.write("/api/v2/write", line, 204, []string{"Authorization: " + authorization})
 	}
 	s.write("/write?u=anyone&p="+admin.token, line, 204, nil)
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(line))
-	must(t, err)
+	r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader(line)))(t)
 	r.SetBasicAuth("anyone", admin.token)
 	a, text := s.do(r)
 	s.expect(a, text, 204)
@@ -238,13 +235,11 @@ func TestWriteLinesOtherMachines(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.write("/write", "m v=1 1", 403, []string{"Origin: " + s.url}, "the header Origin")
 	s.write("/write", "m v=1 1", 403, []string{"Sec-Fetch-Site: cross-site"}, "another site")
-	rebound, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader("m v=1 1"))
-	must(t, err)
+	rebound := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/write", strings.NewReader("m v=1 1")))(t)
 	rebound.Host = "evil.example"
 	answer, text := s.do(rebound)
 	s.expect(answer, text, 403, "its header Host")
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/write", strings.NewReader("m v=1 1"))
-	must(t, err)
+	r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, "/write", strings.NewReader("m v=1 1")))(t)
 	r.RemoteAddr = "192.0.2.7:1234"
 	h := Handler(s.server.Core, s.store, Options{})
 	a := httptest.NewRecorder()
@@ -262,7 +257,7 @@ func TestWriteLinesColumns(t *testing.T) {
 	s.write("/write?precision=s", "known,host=b v=2 1", 204, nil)
 	s.write("/write?precision=s", "known,host=b other=2 1", 400, nil, `line 1: measurement \"known\", field \"other\"`)
 	settings := tables.Settings{Time: "time", Keys: []string{"host"}, OnDuplicate: tables.KeepLast}
-	must(t, s.store.Bucket("").Table("known").SetSettings(t.Context(), settings))
+	must.Do(t, s.store.Bucket("").Table("known").SetSettings(t.Context(), settings))
 	for range 2 { // a client that repeats a batch
 		s.write("/write?precision=s", "known,host=b v=3 1\nknown,host=c v=4 1", 204, nil)
 	}

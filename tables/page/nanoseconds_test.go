@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -44,17 +45,12 @@ func TestNanosecondsWithZone(t *testing.T) {
 		}
 		rows.WriteString(`{"k":40,"ts":"1969-12-31 23:59:59.999999999Z"}{"k":41}`)
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.String()), array.WithMultipleDocs())
-		must(t, err)
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-		must(t, err)
-		if _, err := s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
+		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
+		must.Get(s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil))(t)
 	}
 	put("files")
-	if _, err := s.store.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.store.Fold(t.Context(), nil))(t)
 	put("tail")
 	get := func(path, table string, more ...string) (text, total string) {
 		t.Helper()
@@ -127,25 +123,18 @@ func TestKeepsZones(t *testing.T) {
 	}, nil)
 	text := `{"here":"2023-01-31 01:02:03Z","utc":"2023-01-31 01:02:03Z","plain":"2023-01-31 01:02:03"}`
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+text+"]"))
-	must(t, err)
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-	must(t, err)
-	if _, err := s.store.Bucket("B").Table("t").Put(t.Context(), r, tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
+	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
+	must.Get(s.store.Bucket("B").Table("t").Put(t.Context(), r, tables.PutError, nil))(t)
 	for _, path := range []string{"rows?bucket=B&table=t", "rows?bucket=B&table=t&sort=-here&filter=here+%3E+%272020-01-01%27", "download?bucket=B&table=t&format=parquet", "download?bucket=B&table=t&format=arrow"} {
 		_, body := s.get("/api/" + path)
 		var got *arrow.Schema
 		if strings.Contains(path, "parquet") {
-			file, err := file.NewParquetReader(strings.NewReader(body))
-			must(t, err)
-			reader, err := pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-			must(t, err)
-			got, err = reader.Schema()
-			must(t, err)
+			file := must.Get(file.NewParquetReader(strings.NewReader(body)))(t)
+			reader := must.Get(pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
+			got = must.Get(reader.Schema())(t)
 		} else {
-			stream, err := ipc.NewReader(strings.NewReader(body))
-			must(t, err)
+			stream := must.Get(ipc.NewReader(strings.NewReader(body)))(t)
 			got = stream.Schema()
 		}
 		for i, f := range columns.Fields() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -37,8 +38,7 @@ func TestSignIn(t *testing.T) {
 	if s.expect(a, text, 200, `"signed_in":false`); a.Cookies()[0].MaxAge >= 0 {
 		t.Errorf("sign-out: got cookies %v, want the cookie deleted", a.Cookies())
 	}
-	foreignToken, err := flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40)
-	must(t, err)
+	foreignToken := must.Get(flightd.NewToken([]byte("another secret"), flightd.Admin, "", 1<<40))(t)
 	s.token = foreignToken
 	_, text = s.wantGet("/api/tree", 401)
 	if strings.Contains(text, foreignToken) {
@@ -54,9 +54,7 @@ func TestRights(t *testing.T) {
 		s.putQuery(bucket, "t", "SELECT 1 AS x")
 		s.putQuery(bucket, "hidden in "+bucket, "SELECT 1 AS x")
 	}
-	if _, err := s.store.Bucket("A").Snapshot(t.Context(), "kept"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.store.Bucket("A").Snapshot(t.Context(), "kept"))(t)
 	b := s.withToken(flightd.Admin, "B")
 	a, text := b.get("/api/tree")
 	if b.expect(a, text, 200, `"name":"B"`); strings.Contains(text, `"A"`) || strings.Contains(text, `"name":""`) {
@@ -187,8 +185,7 @@ func TestCrossSiteRequests(t *testing.T) {
 
 func TestFiles(t *testing.T) {
 	s := serve(t, flightd.Options{})
-	index, err := dist.ReadFile("dist/index.html")
-	must(t, err)
+	index := must.Get(dist.ReadFile("dist/index.html"))(t)
 	r := s.request(t.Context(), http.MethodGet, "/", nil)
 	r.Header.Set("Accept-Encoding", "identity")
 	a, text := s.do(r)

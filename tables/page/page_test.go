@@ -15,6 +15,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
@@ -41,12 +42,9 @@ func serve(t testing.TB, o flightd.Options) *testServer {
 
 func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 	t.Helper()
-	engine, err := duck.New(&duck.Options{Memory: 128 << 20})
-	must(t, err)
-	store, err := tables.Open(t.Context(), dir, &tables.Options{Engine: engine})
-	must(t, err)
-	server, err := flightd.New(store, &o)
-	must(t, err)
+	engine := must.Get(duck.New(&duck.Options{Memory: 128 << 20}))(t)
+	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{Engine: engine}))(t)
+	server := must.Get(flightd.New(store, &o))(t)
 	address, _ := nettest.Serve(t, func(ctx context.Context, l net.Listener) error {
 		return Serve(ctx, l, server.Core, Handler(server.Core, store, Options{URL: "grpc://localhost:8081"}))
 	}, store, engine)
@@ -56,8 +54,7 @@ func serveDir(t testing.TB, dir string, o flightd.Options) *testServer {
 // withToken returns a client with a token for the given rights and buckets.
 func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer {
 	s.t.Helper()
-	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
-	must(s.t, err)
+	token := must.Get(flightd.NewToken(secret, r, "", time.Hour, buckets...))(s.t)
 	client := *s
 	client.token = token
 	return &client
@@ -65,8 +62,7 @@ func (s *testServer) withToken(r flightd.Rights, buckets ...string) *testServer 
 
 func (s *testServer) request(ctx context.Context, method, path string, body io.Reader) *http.Request {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(ctx, method, s.url+path, body)
-	must(s.t, err)
+	r := must.Get(http.NewRequestWithContext(ctx, method, s.url+path, body))(s.t)
 	if method != http.MethodGet {
 		r.Header.Set("X-Partd", "1")
 	}
@@ -78,11 +74,9 @@ func (s *testServer) request(ctx context.Context, method, path string, body io.R
 
 func (s *testServer) do(r *http.Request) (*http.Response, string) {
 	s.t.Helper()
-	a, err := http.DefaultClient.Do(r)
-	must(s.t, err)
+	a := must.Get(http.DefaultClient.Do(r))(s.t)
 	defer a.Body.Close()
-	text, err := io.ReadAll(a.Body)
-	must(s.t, err)
+	text := must.Get(io.ReadAll(a.Body))(s.t)
 	return a, string(text)
 }
 
@@ -137,8 +131,7 @@ func (s *testServer) wantPost(path, body string, status int, words ...string) (*
 // putQuery puts the rows of a statement into a table.
 func (s *testServer) putQuery(bucket, table, sql string) {
 	s.t.Helper()
-	r, err := s.store.Query(s.t.Context(), sql, nil)
-	must(s.t, err)
+	r := must.Get(s.store.Query(s.t.Context(), sql, nil))(s.t)
 	defer r.Release()
 	if _, err := s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil); err != nil {
 		s.t.Fatal(err)
@@ -231,11 +224,4 @@ func TestHeaders(t *testing.T) {
 func TestMain(m *testing.M) {
 	worker.Main()
 	os.Exit(m.Run())
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -22,8 +23,7 @@ import (
 // panic in a separate goroutine.
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name + ".parquet")
-	must(t, err)
+	b := must.Get(os.ReadFile("testdata/" + name + ".parquet"))(t)
 	return string(b)
 }
 
@@ -67,6 +67,6 @@ func TestHostileArrow(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	var body bytes.Buffer
 	w := ipc.NewWriter(&body, ipc.WithSchema(schema), ipc.WithZstd())
-	must(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()))
+	must.Do(t, errors.Join(w.Write(array.NewRecordBatch(schema, []arrow.Array{zeros}, rows)), w.Close()))
 	s.wantPost("/api/put?table=t&format=arrow", body.String(), 400, "the body: ", "of memory")
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -91,12 +92,9 @@ func (endlessBody) Read(p []byte) (int, error) {
 // TestStalledBody checks that a client that stops sending its body is disconnected, and that its slot becomes free.
 func TestStalledBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, IdleTimeout: 5 * time.Second})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	must(t, err)
+	conn := must.Get(net.Dial("tcp", strings.TrimPrefix(s.url, "http://")))(t)
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\nx\n1\n"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\nx\n1\n"))(t)
 	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	answer, err := io.ReadAll(conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
@@ -168,7 +166,7 @@ func TestActions(t *testing.T) {
 	} {
 		_, text := s.wantPost("/api/action?dry=1", c.action, 200)
 		var dryRun, performed struct{ Command string }
-		must(t, json.Unmarshal([]byte(text), &dryRun))
+		must.Do(t, json.Unmarshal([]byte(text), &dryRun))
 		_, text = s.wantPost("/api/action", c.action, 200, c.result)
 		if err := json.Unmarshal([]byte(text), &performed); err != nil || performed != dryRun || dryRun.Command == "" {
 			t.Errorf("got command %q after the action, %q from the dry run, error %v; want the same command", performed, dryRun, err)
@@ -226,12 +224,9 @@ func isSafeFileName(disposition string) bool {
 // TestSlowBody checks that a request whose body arrives very slowly ends at the call's time limit.
 func TestSlowBody(t *testing.T) {
 	s := serve(t, flightd.Options{Puts: 1, CallTimeout: 3 * time.Second})
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-	must(t, err)
+	conn := must.Get(net.Dial("tcp", strings.TrimPrefix(s.url, "http://")))(t)
 	defer conn.Close()
-	if _, err := io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000000\r\n\r\nx\n"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(io.WriteString(conn, "POST /api/put?table=t&format=csv HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000000\r\n\r\nx\n"))(t)
 	go func() {
 		for {
 			if _, err := io.WriteString(conn, "1\n"); err != nil {

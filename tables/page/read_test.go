@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -23,17 +24,15 @@ func TestTree(t *testing.T) {
 	s.putQuery("", hostileName, "SELECT 1 AS x")
 	s.putQuery(hostileName, "one", "SELECT 1 AS x")
 	ctx := t.Context()
-	must(t, s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}))
-	if _, err := s.store.Bucket("B").Snapshot(ctx, "before"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.store.Bucket("B").Table("t3").SetMetadata(ctx, tables.Metadata{"Exchange": "Nyse", "n": 7}))
+	must.Get(s.store.Bucket("B").Snapshot(ctx, "before"))(t)
 	read := func(query string) (names []string, next *treePosition, snapshots int) {
 		_, text := s.wantGet("/api/tree?"+query, 200)
 		var out struct {
 			Buckets []bucketJSON
 			Next    *treePosition
 		}
-		must(t, json.Unmarshal([]byte(text), &out))
+		must.Do(t, json.Unmarshal([]byte(text), &out))
 		for _, b := range out.Buckets {
 			snapshots += len(b.Snapshots)
 			for _, i := range b.Tables {
@@ -69,7 +68,7 @@ func TestTree(t *testing.T) {
 		s.wantGet("/api/tree?"+bad, 400, "limit")
 	}
 	// A snapshot contains the tables that existed when it was created, including tables deleted since then.
-	must(t, s.store.Bucket("B").Delete(ctx, "t0"))
+	must.Do(t, s.store.Bucket("B").Delete(ctx, "t0"))
 	s.putQuery("B", "t1", "SELECT 1 AS x UNION ALL SELECT 2")
 	s.putQuery("B", "t9", "SELECT 1 AS x")
 	for query, want := range map[string]string{
@@ -92,9 +91,7 @@ func TestTable(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	s.putQuery("B", hostileName, "SELECT 1 AS x, 'a' AS \"a,\"\"b\"")
 	s.putQuery("B", hostileName, "SELECT 2 AS x, 'a' AS \"a,\"\"b\" UNION ALL SELECT 3, 'b'")
-	if _, err := s.store.Bucket("B").Snapshot(t.Context(), "kept"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.store.Bucket("B").Snapshot(t.Context(), "kept"))(t)
 	path := "/api/table?" + url.Values{"bucket": {"B"}, "table": {hostileName}}.Encode()
 	_, text := s.wantGet(path, 200, `"rows":2`, `"type":"int32"`, `"name":"a,\"b"`, `"current":true`, `"name":"kept"`, `"settings":{}`)
 	if strings.Contains(text, "<script>") {
@@ -164,8 +161,7 @@ func TestRows(t *testing.T) {
 
 func jsonOf(t testing.TB, v any) string {
 	t.Helper()
-	text, err := json.Marshal(v)
-	must(t, err)
+	text := must.Get(json.Marshal(v))(t)
 	return string(text)
 }
 
@@ -187,7 +183,7 @@ func TestProfile(t *testing.T) {
 	} {
 		_, text := s.wantGet("/api/profile?table=t&column="+url.QueryEscape(name), 200, words...)
 		var out struct{ Histogram []binJSON }
-		must(t, json.Unmarshal([]byte(text), &out))
+		must.Do(t, json.Unmarshal([]byte(text), &out))
 		sum := int64(0)
 		for _, b := range out.Histogram {
 			sum += b.Count
@@ -237,9 +233,7 @@ func TestVersionsInTail(t *testing.T) {
 		t.Errorf("changes since version 1: %s, version %s; want row 9 and version 2", text, a.Header.Get("Partd-Version"))
 	}
 	s.putQuery("B", "t", "SELECT 7 AS n")
-	if _, err := s.store.Expire(t.Context(), &tables.MaintainOptions{OlderThan: 1, Keep: 1}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.store.Expire(t.Context(), &tables.MaintainOptions{OlderThan: 1, Keep: 1}))(t)
 	for path, status := range map[string]int{"rows?bucket=B&table=t&version=2": 404, "changes?bucket=B&table=t&format=csv&since=2": 404, "rows?bucket=B&table=t&version=3": 200} {
 		s.wantGet("/api/"+path, status)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -30,16 +31,12 @@ func (l *outOfDescriptors) Accept() (net.Conn, error) {
 
 // TestOutOfDescriptors checks that a server with TLS continues after it has run out of file descriptors.
 func TestOutOfDescriptors(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	e := listenTLSOrPlain(&outOfDescriptors{Listener: l}, &tls.Config{MinVersion: tls.VersionTLS13})
 	defer e.Close()
-	conn, err := net.Dial("tcp", l.Addr().String())
-	must(t, err)
+	conn := must.Get(net.Dial("tcp", l.Addr().String()))(t)
 	defer conn.Close()
-	if _, err := conn.Write([]byte("G")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(conn.Write([]byte("G")))(t)
 	if _, err := e.Accept(); err != nil {
 		t.Error(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -38,8 +39,7 @@ func TestUnfinishedSignIns(t *testing.T) {
 	token := s.withToken(flightd.Read).token
 	var conns []net.Conn
 	for range 300 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		must(t, err)
+		conn := must.Get(net.Dial("tcp", strings.TrimPrefix(s.url, "http://")))(t)
 		defer conn.Close()
 		_, _ = io.WriteString(conn, "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 1000\r\n\r\n{")
 		conns = append(conns, conn)
@@ -86,8 +86,7 @@ func TestGuessedSignIns(t *testing.T) {
 	}
 	answers := map[int]int{}
 	for i := range 60 {
-		status, err := s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i))
-		must(t, err)
+		status := must.Get(s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i)))(t)
 		answers[status]++
 	}
 	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
@@ -107,15 +106,14 @@ func TestUnfinishedRequests(t *testing.T) {
 	reader := s.withToken(flightd.Read)
 	for _, address := range []string{"127.0.0.2", "127.0.0.3"} {
 		for range serving.MaxRequests / 2 {
-			conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-			must(t, err)
+			conn := must.Get((&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", strings.TrimPrefix(s.url, "http://")))(t)
 			defer conn.Close()
 			_, _ = io.WriteString(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer "+reader.token+"\r\nContent-Length: 1000\r\n\r\n{")
 		}
 	}
 	time.Sleep(500 * time.Millisecond)
 	a, err := clientAt("127.0.0.4").Do(reader.request(t.Context(), http.MethodGet, "/api/tree", nil))
-	must(t, err)
+	must.Do(t, err)
 	if _ = a.Body.Close(); a.StatusCode != http.StatusOK {
 		t.Errorf("request from a third host: got status %d, want 200", a.StatusCode)
 	}
@@ -134,8 +132,7 @@ func TestLargeBodies(t *testing.T) {
 	reader := s.withToken(flightd.Read)
 	large := queryBody("SELECT 1 --" + strings.Repeat("x", largeBody))
 	for range serving.MaxLargeRequests / 4 {
-		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://"))
-		must(t, err)
+		conn := must.Get((&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.2")}}).Dial("tcp", strings.TrimPrefix(s.url, "http://")))(t)
 		defer conn.Close()
 		_, _ = fmt.Fprintf(conn, "POST /api/query HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", reader.token, len(large)+1, large)
 	}
@@ -148,8 +145,7 @@ func TestLargeBodies(t *testing.T) {
 		{"127.0.0.2", queryBody("SELECT 1"), http.StatusOK},
 		{"127.0.0.3", large, http.StatusOK},
 	} {
-		a, err := clientAt(c.address).Do(reader.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body)))
-		must(t, err)
+		a := must.Get(clientAt(c.address).Do(reader.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(c.body))))(t)
 		if _ = a.Body.Close(); a.StatusCode != c.want {
 			t.Errorf("body of %d bytes from %s: got status %d, want %d", len(c.body), c.address, a.StatusCode, c.want)
 		}

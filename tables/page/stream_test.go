@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -43,8 +44,7 @@ func TestFailedStream(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	r := s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(
 		"SELECT CASE WHEN i < 900000 THEN i ELSE error('this is why') END AS x FROM range(1000000) t(i)")))
-	a, err := http.DefaultClient.Do(r)
-	must(t, err)
+	a := must.Get(http.DefaultClient.Do(r))(t)
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
 		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
@@ -71,8 +71,7 @@ func (s *testServer) waitIdle() {
 func TestCancel(t *testing.T) {
 	s := serve(t, flightd.Options{IdleTimeout: 2 * time.Second})
 	startQuery := func(ctx context.Context, sql string) *http.Response {
-		a, err := http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
-		must(t, err)
+		a := must.Get(http.DefaultClient.Do(s.request(ctx, http.MethodPost, "/api/query", strings.NewReader(queryBody(sql)))))(t)
 		t.Cleanup(func() { _ = a.Body.Close() })
 		return a
 	}
@@ -123,8 +122,7 @@ func TestSlowReader(t *testing.T) {
 	s := serve(t, flightd.Options{})
 	debug.FreeOSMemory() // memory of other tests must not count
 	sql := fmt.Sprintf("SELECT i, i + 1 AS j, i + 2 AS k, i + 3 AS l FROM range(%d) t(i)", size/32)
-	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(sql))))
-	must(t, err)
+	a := must.Get(http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(sql)))))(t)
 	defer a.Body.Close()
 	before, _ := ownMemory(t)
 	peak, read := int64(0), int64(0)
@@ -136,7 +134,7 @@ func TestSlowReader(t *testing.T) {
 		if err == io.EOF {
 			break
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	if read < size || peak-before > 160<<20 {
 		t.Errorf("read %d MiB, and the process's memory grew by %d MiB, want at most 160", read>>20, (peak-before)>>20)
@@ -147,8 +145,7 @@ func TestSlowReader(t *testing.T) {
 // TestSharedLimits checks that queries share the server's slots, and wait for a free one.
 func TestSharedLimits(t *testing.T) {
 	s := serve(t, flightd.Options{Queries: 1, IdleTimeout: time.Hour})
-	a, err := http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(endlessQuery))))
-	must(t, err)
+	a := must.Get(http.DefaultClient.Do(s.request(t.Context(), http.MethodPost, "/api/query", strings.NewReader(queryBody(endlessQuery)))))(t)
 	defer a.Body.Close()
 	const otherID = "fedcba9876543210"
 	waiting := make(chan string, 1)
@@ -179,11 +176,9 @@ func metricsText(h http.Handler) string {
 
 // TestManyFailures checks that a client can get the error of its own stream after many other streams have failed.
 func TestManyFailures(t *testing.T) {
-	store, err := tables.Open(t.Context(), t.TempDir(), nil)
-	must(t, err)
+	store := must.Get(tables.Open(t.Context(), t.TempDir(), nil))(t)
 	defer store.Close()
-	server, err := serving.New(store, nil)
-	must(t, err)
+	server := must.Get(serving.New(store, nil))(t)
 	h := &handler{server: server}
 	for i := range maxFailures + 1 {
 		h.rememberFailure(strconv.Itoa(i), invalid("failure"))

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
@@ -40,7 +41,7 @@ func TestBackupHostile(t *testing.T) {
 	} {
 		name := fmt.Sprint(i)
 		text := []byte(`{"tables":[` + tables + `]}`)
-		must(t, bucket.Create(t.Context(), backupObject(name), text))
+		must.Do(t, bucket.Create(t.Context(), backupObject(name), text))
 		var err error
 		size := allocated(func() { _, err = a.Restore(t.Context(), bucket, name) })
 		if err == nil || !strings.Contains(err.Error(), "is invalid") || size > 10*uint64(len(text))+16<<20 {
@@ -101,8 +102,7 @@ func (zeroReader) Read(p []byte) (int, error) {
 
 func TestFetchMemory(t *testing.T) {
 	f := content.HashNamed{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
-	d, err := openDisk(t.TempDir())
-	must(t, err)
+	d := must.Get(openDisk(t.TempDir()))(t)
 	size := allocated(func() {
 		if err := d.Fetch(t.Context(), f, backupBucket(new(zeroBucket))); err != nil {
 			t.Error(err)
@@ -131,11 +131,10 @@ func TestHostileHolder(t *testing.T) {
 			}
 		}
 	})
-	must(t, n.reg.nats.put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")))
+	must.Do(t, n.reg.nats.put(t.Context(), "h."+keyOf("x")+".other", []byte("99999999999999999999 no")))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r, err := n.Load(ctx, "x", noBound, noBound)
-	must(t, err)
+	r := must.Get(n.Load(ctx, "x", noBound, noBound))(t)
 	if got, err := formatRows(r); err != nil || got != "0 1\n" {
 		t.Errorf("rows = %q, %v, want %q", got, err, "0 1\n")
 	}

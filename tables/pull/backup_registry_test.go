@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
@@ -22,9 +23,9 @@ func TestBackupRecordLost(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	must(t, a.reg.nats.delete(t.Context(), "t."+keyOf("x")))
+	must.Do(t, a.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	for _, n := range []*Node{a, b} {
-		must(t, n.reg.sync(t.Context(), time.Minute))
+		must.Do(t, n.reg.sync(t.Context(), time.Minute))
 	}
 	bucket := new(objstore.Memory)
 	if done := mustBackup(t, a, bucket, "one"); len(done) != 1 || done[0].Version != 1 {
@@ -45,8 +46,8 @@ func TestBackupIsNotStale(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
-	must(t, a.Close())
-	must(t, b.reg.sync(t.Context(), time.Minute))
+	must.Do(t, a.Close())
+	must.Do(t, b.reg.sync(t.Context(), time.Minute))
 	wantRows(t, b, "x", "0 1\n")
 	if done, err := b.Backup(t.Context(), new(objstore.Memory), "one", false); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Backup = %+v, %v, want ErrSyncFailed", done, err)
@@ -63,8 +64,7 @@ func TestBackupNamesAndDirectory(t *testing.T) {
 	for _, name := range []string{"x", "y"} {
 		mustSave(t, a, name, 0, "a=1")
 	}
-	d, err := objstore.OpenDirectory(a.disk.dir)
-	must(t, err)
+	d := must.Get(objstore.OpenDirectory(a.disk.dir))(t)
 	b := objstore.NewCounter(d)
 	for _, name := range []string{".new-x", strings.Repeat("é", 127)} {
 		if _, err := a.backup(t.Context(), content.Bucket{Bucket: b, Prefix: backupFiles}, name, false); err == nil || b.Requests().Put != 0 {
@@ -90,19 +90,17 @@ func TestSweepDuringRestore(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=2")
 	load(t, b, "x", noBound, noBound)
 	for _, n := range []*Node{a, b} { // remove the backup's version from the head, and make its files old
-		h, err := n.disk.head(keyOf("x"))
-		must(t, err)
+		h := must.Get(n.disk.head(keyOf("x")))(t)
 		h.Old = nil
 		text, err := json.Marshal(h)
 		if err == nil {
 			err = n.disk.replace(n.disk.headFile(keyOf("x")), text)
 		}
-		must(t, err)
-		entries, err := filepath.Glob(n.disk.Path("*"))
-		must(t, err)
+		must.Do(t, err)
+		entries := must.Get(filepath.Glob(n.disk.Path("*")))(t)
 		for _, path := range entries {
 			past := time.Now().Add(-2 * orphanAge)
-			must(t, os.Chtimes(path, past, past))
+			must.Do(t, os.Chtimes(path, past, past))
 		}
 	}
 	var swept atomic.Int64
@@ -112,9 +110,7 @@ func TestSweepDuringRestore(t *testing.T) {
 		}
 		http.NotFound(w, r)
 	})
-	if _, err := a.Restore(t.Context(), bucket, "one"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(a.Restore(t.Context(), bucket, "one"))(t)
 	v, _, err := b.fetchBase(t.Context(), "x")
 	if err == nil {
 		err = b.disk.sweep(nil)
@@ -143,9 +139,9 @@ func TestRestoreKeepsNewerVersion(t *testing.T) {
 	mustSave(t, a, "x", 2, "a=3")
 	bucket := new(objstore.Memory)
 	mustBackup(t, a, bucket, "one")
-	must(t, a.Close())
-	must(t, b.Forget(t.Context(), "x"))
-	must(t, b.reg.sync(t.Context(), time.Minute))
+	must.Do(t, a.Close())
+	must.Do(t, b.Forget(t.Context(), "x"))
+	must.Do(t, b.reg.sync(t.Context(), time.Minute))
 	done, err := b.Restore(t.Context(), bucket, "one")
 	if err != nil || done[0].Version != 3 {
 		t.Errorf("Restore = %+v, %v, want version 3", done, err)

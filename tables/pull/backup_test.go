@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/objstore/cloud"
@@ -28,8 +29,7 @@ func sentFiles(done []Copied) (files int) {
 
 func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied {
 	t.Helper()
-	done, err := n.Backup(t.Context(), b, name, false)
-	must(t, err)
+	done := must.Get(n.Backup(t.Context(), b, name, false))(t)
 	return done
 }
 
@@ -37,14 +37,12 @@ func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied 
 // empty registry restores all tables with the same versions.
 func TestBackup(t *testing.T) {
 	t.Run("directory", func(t *testing.T) {
-		b, err := objstore.OpenDirectory(t.TempDir())
-		must(t, err)
+		b := must.Get(objstore.OpenDirectory(t.TempDir()))(t)
 		testBackup(t, b)
 	})
 	t.Run("S3", func(t *testing.T) {
 		g := procs.StartGateway(t)
-		b, err := cloud.OpenBucket(t.Context(), fmt.Sprintf("s3://bucket/vault?endpoint=http://%s", g.Addr))
-		must(t, err)
+		b := must.Get(cloud.OpenBucket(t.Context(), fmt.Sprintf("s3://bucket/vault?endpoint=http://%s", g.Addr)))(t)
 		testBackup(t, b)
 	})
 }
@@ -82,7 +80,7 @@ func testBackup(t *testing.T, bucket objstore.Bucket) {
 			t.Errorf("Restore of x = %+v, %v, want version 4 and no files", done, err)
 		}
 	}
-	must(t, second.reg.sync(t.Context(), time.Minute))
+	must.Do(t, second.reg.sync(t.Context(), time.Minute))
 	for _, n := range []*Node{a, second} {
 		wantRows(t, n, "x", x)
 	}
@@ -120,8 +118,7 @@ func TestBackupDamaged(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1,2")
 	want := load(t, a, "x", noBound, noBound)
 	dir := t.TempDir()
-	b, err := objstore.OpenDirectory(dir)
-	must(t, err)
+	b := must.Get(objstore.OpenDirectory(dir))(t)
 	mustBackup(t, a, b, "one")
 	hash := filepath.Base(parquetFiles(t, a)[0])
 	_, emptyRegistry := startRegistry(t)
@@ -129,7 +126,7 @@ func TestBackupDamaged(t *testing.T) {
 	for _, damage := range []func(path string){
 		func(path string) { flipBit(t, path) },
 		func(path string) {
-			must(t, os.Truncate(path, 5))
+			must.Do(t, os.Truncate(path, 5))
 		},
 	} {
 		damage(filepath.Join(dir, backupFiles, hash))
@@ -144,9 +141,7 @@ func TestBackupDamaged(t *testing.T) {
 			t.Errorf("Backup with verify = %+v, %v, want 1 replaced file", done, err)
 		}
 	}
-	if _, err := empty.Restore(t.Context(), b, "one"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(empty.Restore(t.Context(), b, "one"))(t)
 	flipBit(t, parquetFiles(t, empty)[0])
 	if done, err := empty.Restore(t.Context(), b, "one"); err != nil || sentFiles(done) != 1 {
 		t.Errorf("Restore to a node with a damaged file = %+v, %v, want 1 file", done, err)
@@ -226,16 +221,14 @@ func TestSweepKeepsVersionWithoutHead(t *testing.T) {
 	_, url := startRegistry(t)
 	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1,2")
-	must(t, os.Remove(a.disk.headFile(keyOf("x"))))
-	stray, err := a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err })
-	must(t, err)
-	entries, err := os.ReadDir(filepath.Join(a.disk.dir, "files"))
-	must(t, err)
+	must.Do(t, os.Remove(a.disk.headFile(keyOf("x"))))
+	stray := must.Get(a.disk.Create(func(w io.Writer) error { _, err := io.WriteString(w, "unreferenced"); return err }))(t)
+	entries := must.Get(os.ReadDir(filepath.Join(a.disk.dir, "files")))(t)
 	for _, e := range entries {
 		past := time.Now().Add(-2 * orphanAge)
-		must(t, os.Chtimes(a.disk.Path(e.Name()), past, past))
+		must.Do(t, os.Chtimes(a.disk.Path(e.Name()), past, past))
 	}
-	must(t, a.reg.sync(t.Context(), time.Minute))
+	must.Do(t, a.reg.sync(t.Context(), time.Minute))
 	a.audit(t.Context())
 	if _, err := os.Stat(a.disk.Path(stray.Hash)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("stat of the unreferenced file: got error %v, want fs.ErrNotExist", err)

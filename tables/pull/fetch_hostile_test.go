@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
@@ -23,17 +24,15 @@ func TestServesOnlyFiles(t *testing.T) {
 	_, url := startRegistry(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url, Token: "right"})
 	mustSave(t, n, "x", 0, "a=1,2")
-	must(t, os.WriteFile(filepath.Join(n.disk.dir, "secret"), []byte("secret"), 0o600))
+	must.Do(t, os.WriteFile(filepath.Join(n.disk.dir, "secret"), []byte("secret"), 0o600))
 	hash := filepath.Base(parquetFiles(t, n)[0])
 	ask := func(path, token string) (int, string) {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.Address(), nil)
-		must(t, err)
+		r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodGet, n.Address(), nil))(t)
 		r.URL.Opaque = path // an opaque path is sent unchanged
 		if token != "" {
 			r.Header.Set("Authorization", "Bearer "+token)
 		}
-		a, err := http.DefaultTransport.RoundTrip(r)
-		must(t, err)
+		a := must.Get(http.DefaultTransport.RoundTrip(r))(t)
 		defer a.Body.Close()
 		b, _ := io.ReadAll(a.Body)
 		return a.StatusCode, string(b)
@@ -76,8 +75,7 @@ func TestHostilePeers(t *testing.T) {
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	want := load(t, good, "x", noBound, noBound)
 	rec := good.reg.table(keyOf("x")).record
-	raw, err := readAll(good.disk.Open(rec.manifestFile()))
-	must(t, err)
+	raw := must.Get(readAll(good.disk.Open(rec.manifestFile())))(t)
 	endless := func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			if _, err := w.Write(make([]byte, 1<<20)); err != nil {
@@ -126,8 +124,8 @@ func TestHostilePeers(t *testing.T) {
 			}
 			for range 3 { // the order of the peers is random
 				wantRows(t, n, "x", want)
-				must(t, os.RemoveAll(filepath.Join(n.disk.dir, "files")))
-				must(t, os.Mkdir(filepath.Join(n.disk.dir, "files"), 0o777))
+				must.Do(t, os.RemoveAll(filepath.Join(n.disk.dir, "files")))
+				must.Do(t, os.Mkdir(filepath.Join(n.disk.dir, "files"), 0o777))
 			}
 		})
 	}
@@ -168,8 +166,7 @@ func TestFetchResumes(t *testing.T) {
 	good := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, good, "x", 0, "a=1,2,3")
 	path := parquetFiles(t, good)[0]
-	data, err := os.ReadFile(path)
-	must(t, err)
+	data := must.Get(os.ReadFile(path))(t)
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	half := len(data) / 2
 	interrupting := addHostilePeer(t, n, func(w http.ResponseWriter, _ *http.Request) {
@@ -181,7 +178,7 @@ func TestFetchResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := n.Stats().Bytes
-	must(t, n.fetch(t.Context(), content.HashNamed{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}))
+	must.Do(t, n.fetch(t.Context(), content.HashNamed{Hash: hash, Size: int64(len(data))}, []peer{{"good", good.Address()}}))
 	if received := n.Stats().Bytes - before; received != int64(len(data)-half) || before != int64(half) {
 		t.Errorf("received %d bytes and then %d bytes of a file of %d bytes, want each byte once", before, received, len(data))
 	}
@@ -198,22 +195,21 @@ func TestInvalidManifests(t *testing.T) {
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, n, "x", 0, "a=1,2,3")
 	rec := n.reg.table(keyOf("x")).record
-	m, err := n.manifest(t.Context(), rec)
-	must(t, err)
+	m := must.Get(n.manifest(t.Context(), rec))(t)
 	for step, valid := range map[int64]bool{0: false, 1: true} {
 		second := m.files[0]
 		second.Min, second.Max = m.files[0].Max+step, m.files[0].Max+5
 		forged := *m
 		forged.files = []dataFile{m.files[0], second}
 		var b bytes.Buffer
-		must(t, forged.encode(&b))
+		must.Do(t, forged.encode(&b))
 		if _, err := readManifest(b.Bytes(), rec); (err == nil) != valid {
 			t.Errorf("the second file begins %d after the first: error %v, want valid: %v", step, err, valid)
 		}
 	}
 	var b bytes.Buffer
 	m.Format = 2
-	must(t, m.encode(&b))
+	must.Do(t, m.encode(&b))
 	if _, err := readManifest(b.Bytes(), rec); err == nil || !strings.Contains(err.Error(), "format 2, which this program does not know: upgrade this node") {
 		t.Errorf("a manifest in format 2: error %v, want advice", err)
 	}

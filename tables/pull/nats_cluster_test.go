@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // startCluster starts a cluster of three NATS servers. start restarts server i.
@@ -22,11 +23,10 @@ func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i
 	t.Helper()
 	var ports []int
 	for range 6 { // each server has a port for clients and one for the cluster
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
+		l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 		defer l.Close() //nolint:errcheck // it only reserves the port until all six are known
 		ports = append(ports, portOf(t, l.Addr().String()))
-		must(t, l.Close())
+		must.Do(t, l.Close())
 	}
 	var routes []*url.URL
 	var clients []string
@@ -37,11 +37,10 @@ func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i
 	all = make([]*server.Server, 3)
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	start = func(i int) {
-		s, err := server.NewServer(&server.Options{
+		s := must.Get(server.NewServer(&server.Options{
 			ServerName: fmt.Sprint("s", i), Host: "127.0.0.1", Port: ports[i], JetStream: true, StoreDir: dirs[i], NoSigs: true, NoLog: true,
 			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[3+i]}, Routes: routes,
-		})
-		must(t, err)
+		}))(t)
 		all[i] = s
 		go s.Start()
 	}
@@ -93,8 +92,7 @@ func TestCluster(t *testing.T) {
 		return err == nil
 	}
 	waitFor(t, "the first save", func() bool { return save(nodes[0]) })
-	status, err := nodes[0].reg.nats.kv.Status(t.Context())
-	must(t, err)
+	status := must.Get(nodes[0].reg.nats.kv.Status(t.Context()))(t)
 	if c := status.(*jetstream.KeyValueBucketStatus).StreamInfo().Config; c.Replicas != 3 {
 		t.Errorf("the bucket has %d replicas, want 3", c.Replicas)
 	}

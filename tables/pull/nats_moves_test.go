@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 )
 
@@ -20,10 +21,9 @@ import (
 // registry, in one case with an outdated copy of the registry on its disk. Loads must return the
 // saved rows.
 func TestRegistryMoves(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	port := portOf(t, l.Addr().String())
-	must(t, l.Close())
+	must.Do(t, l.Close())
 	children := make([]*child, 3)
 	for i := range children {
 		children[i] = &child{dir: t.TempDir(), port: port}
@@ -41,9 +41,7 @@ func TestRegistryMoves(t *testing.T) {
 			began := time.Now()
 			text, err := c.ask("x")
 			if err == nil {
-				if _, err := h.check(text, began); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(h.check(text, began))(t)
 				_, err = h.check(text, began.Add(killLease))
 			} else if !strings.Contains(err.Error(), ErrSyncFailed.Error()) {
 				t.Fatal(err)
@@ -80,8 +78,7 @@ func TestRegistryMoves(t *testing.T) {
 // listed.
 func TestBackupKilled(t *testing.T) {
 	t.Parallel()
-	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
-	must(t, err)
+	s := must.Get(startServer(t.TempDir(), server.RANDOM_PORT, ""))(t)
 	defer s.Shutdown()
 	c := &child{dir: t.TempDir(), url: s.ClientURL()}
 	c.start(t)
@@ -97,11 +94,8 @@ func TestBackupKilled(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := c.ask("backup " + directory + " last"); err != nil {
-		t.Fatal(err)
-	}
-	b, err := objstore.OpenDirectory(directory)
-	must(t, err)
+	must.Get(c.ask("backup " + directory + " last"))(t)
+	b := must.Get(objstore.OpenDirectory(directory))(t)
 	all, err := Backups(t.Context(), b)
 	if err != nil || len(all) == 0 || all[len(all)-1].Name != "last" {
 		t.Fatalf("Backups = %+v, %v, want the newest to be %q", all, err, "last")

@@ -14,13 +14,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 func startRegistry(t *testing.T) (*server.Server, string) {
 	t.Helper()
-	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
-	must(t, err)
+	s := must.Get(startServer(t.TempDir(), server.RANDOM_PORT, ""))(t)
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	return s, s.ClientURL()
 }
@@ -33,8 +33,7 @@ func openNode(t *testing.T, dir string, o Options) *Node {
 	if o.Lease == 0 {
 		o.Lease = time.Hour // no regular heartbeats during the test
 	}
-	n, err := Open(t.Context(), dir, &o)
-	must(t, err)
+	n := must.Get(Open(t.Context(), dir, &o))(t)
 	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
@@ -57,20 +56,18 @@ func rowsOf(t *testing.T, firstDay int, columns string) array.RecordReader {
 	for i := range values[0] {
 		b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(day(firstDay + i).UnixMicro()))
 		for j := range values {
-			must(t, b.Field(j+1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)))
+			must.Do(t, b.Field(j+1).AppendValueFromString(strings.ReplaceAll(values[j][i], "-", array.NullValueStr)))
 		}
 	}
 	batch := b.NewRecordBatch()
 	defer batch.Release()
-	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
-	must(t, err)
+	r := must.Get(array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch}))(t)
 	return r
 }
 
 func mustSave(t *testing.T, n *Node, name string, first int, columns string) int64 {
 	t.Helper()
-	v, err := n.Save(t.Context(), name, rowsOf(t, first, columns))
-	must(t, err)
+	v := must.Get(n.Save(t.Context(), name, rowsOf(t, first, columns)))(t)
 	return v
 }
 
@@ -94,10 +91,8 @@ func formatRows(r array.RecordReader) (string, error) {
 
 func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	t.Helper()
-	r, err := n.Load(t.Context(), name, from, to)
-	must(t, err)
-	text, err := formatRows(r)
-	must(t, err)
+	r := must.Get(n.Load(t.Context(), name, from, to))(t)
+	text := must.Get(formatRows(r))(t)
 	return text
 }
 
@@ -123,8 +118,7 @@ func waitFor(t *testing.T, event string, f func() bool) {
 
 func parquetFiles(t *testing.T, n *Node) (paths []string) {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(n.disk.dir, "files"))
-	must(t, err)
+	entries := must.Get(os.ReadDir(filepath.Join(n.disk.dir, "files")))(t)
 	for _, e := range entries {
 		path := n.disk.Path(e.Name())
 		if b, err := os.ReadFile(path); err == nil && strings.HasPrefix(string(b), "PAR1") {
@@ -136,35 +130,26 @@ func parquetFiles(t *testing.T, n *Node) (paths []string) {
 
 func flipBit(t *testing.T, path string) {
 	t.Helper()
-	b, err := os.ReadFile(path)
-	must(t, err)
+	b := must.Get(os.ReadFile(path))(t)
 	b[len(b)/2] ^= 4
-	must(t, os.WriteFile(path, b, 0o666))
+	must.Do(t, os.WriteFile(path, b, 0o666))
 }
 
 func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	must(t, n.reg.sync(t.Context(), time.Minute))
+	must.Do(t, n.reg.sync(t.Context(), time.Minute))
 	err := n.reg.nats.put(t.Context(), "n.hostile", fmt.Appendf(nil, `{"address":%q}`, s.URL))
 	if err == nil {
 		err = n.reg.sync(t.Context(), time.Minute)
 	}
-	must(t, err)
+	must.Do(t, err)
 	return s
 }
 
 func portOf(t *testing.T, address string) int {
 	t.Helper()
-	a, err := net.ResolveTCPAddr("tcp", address)
-	must(t, err)
+	a := must.Get(net.ResolveTCPAddr("tcp", address))(t)
 	return a.Port
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
@@ -118,9 +119,7 @@ func (c *child) ask(line string) (string, error) {
 
 func (c *child) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
-	if err := c.Cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, c.Cmd.Process.Signal(s))
 	c.paused = s == syscall.SIGSTOP
 }
 
@@ -186,10 +185,7 @@ func (h *history) check(text string, began time.Time) (newest int, err error) {
 func TestKill(t *testing.T) {
 	t.Parallel()
 	rounds := procs.Kills(t, 30)
-	s, err := startServer(t.TempDir(), server.RANDOM_PORT, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(startServer(t.TempDir(), server.RANDOM_PORT, ""))(t)
 	defer s.Shutdown()
 	children := make([]*child, 5)
 	for i := range children {

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestUpsert checks that the columns of a new frame replace values, that other columns
@@ -29,7 +30,7 @@ func TestUpsert(t *testing.T) {
 	}
 	want := "0 1 10 -\n1 - 20 5\n2 33 30 6\n3 44 - 7\n"
 	for _, n := range []*Node{a, b} {
-		must(t, n.reg.sync(t.Context(), time.Minute))
+		must.Do(t, n.reg.sync(t.Context(), time.Minute))
 		wantRows(t, n, "x", want)
 	}
 	if got := load(t, a, "x", day(1), day(3)); got != "1 - 20 5\n2 33 30 6\n" {
@@ -68,8 +69,7 @@ func TestSaveAtEndOfFile(t *testing.T) {
 // tableFiles returns the files of the newest version of a table.
 func tableFiles(t *testing.T, n *Node, name string) []dataFile {
 	t.Helper()
-	m, err := n.manifest(t.Context(), n.reg.table(keyOf(name)).record)
-	must(t, err)
+	m := must.Get(n.manifest(t.Context(), n.reg.table(keyOf(name)).record))(t)
 	return m.files
 }
 
@@ -96,8 +96,7 @@ func TestSaveRejects(t *testing.T) {
 				}
 			}
 		}
-		r, err := array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()})
-		must(t, err)
+		r := must.Get(array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
 		return r
 	}
 	at := arrow.Field{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}
@@ -171,7 +170,7 @@ func TestConflict(t *testing.T) {
 		counts[<-outcomes]++
 	}
 	n := nodes[0]
-	must(t, n.reg.sync(t.Context(), time.Minute))
+	must.Do(t, n.reg.sync(t.Context(), time.Minute))
 	rows := strings.Count(load(t, n, "x", noBound, noBound), "\n")
 	if counts["saved"] != rows || counts["saved"]+counts["conflict"] != 40 || counts["conflict"] == 0 {
 		t.Errorf("outcomes of 40 saves: %v, and the table has %d rows, want one per successful save", counts, rows)
@@ -222,8 +221,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 		mustSaveFile(t, a, "x", 100*i)
 	}
 	saved := a.reg.table(keyOf("x"))
-	r, err := a.Load(t.Context(), "x", noBound, noBound)
-	must(t, err)
+	r := must.Get(a.Load(t.Context(), "x", noBound, noBound))(t)
 	r.Release()
 	m, err := a.manifest(t.Context(), saved.record)
 	if err != nil || len(m.files) != 4 {
@@ -252,7 +250,7 @@ func TestLoadFetchesOnlyMissing(t *testing.T) {
 
 	// If a new version has one new file, Load must fetch only that file and the manifest.
 	mustSaveFile(t, a, "x", 900)
-	must(t, b.reg.sync(t.Context(), time.Minute))
+	must.Do(t, b.reg.sync(t.Context(), time.Minute))
 	if got := load(t, b, "x", noBound, noBound); strings.Count(got, "\n") != 5*savedFileRows {
 		t.Errorf("Load returned %d rows, want %d", strings.Count(got, "\n"), 5*savedFileRows)
 	}
@@ -305,8 +303,7 @@ func TestFlippedBit(t *testing.T) {
 	wantRows(t, b, "x", want)
 	flipBit(t, parquetFiles(t, a)[0])
 	flipBit(t, parquetFiles(t, b)[0])
-	r, err := b.Load(t.Context(), "x", noBound, noBound)
-	must(t, err)
+	r := must.Get(b.Load(t.Context(), "x", noBound, noBound))(t)
 	if text, err := formatRows(r); !errors.Is(err, ErrSyncFailed) || text != "" {
 		t.Errorf("Load with all copies damaged = %q, %v, want ErrSyncFailed", text, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestRegistryLosesRecord removes or damages a record, or replaces it with an older one. The
@@ -35,7 +37,7 @@ func TestRegistryLosesRecord(t *testing.T) {
 			default:
 				err = a.reg.nats.put(t.Context(), key, []byte("{\x00"))
 			}
-			must(t, err)
+			must.Do(t, err)
 			b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 			wantRows(t, b, c, want)
 			wantRows(t, a, c, want)
@@ -59,13 +61,13 @@ func TestRegistryOlder(t *testing.T) {
 	for _, n := range []*Node{b, c} {
 		load(t, n, "x", noBound, noBound)
 	}
-	must(t, c.Close())
+	must.Do(t, c.Close())
 	old := a.reg.table(keyOf("x")).record
 	mustSave(t, a, "x", 1, "a=2")
-	must(t, b.reg.sync(t.Context(), time.Minute))
-	must(t, b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision))
+	must.Do(t, b.reg.sync(t.Context(), time.Minute))
+	must.Do(t, b.reg.set(t.Context(), old, b.reg.table(keyOf("x")).revision))
 	for _, n := range []*Node{b, openNode(t, c.disk.dir, Options{Registry: url})} {
-		must(t, n.reg.sync(t.Context(), time.Minute))
+		must.Do(t, n.reg.sync(t.Context(), time.Minute))
 		if v := n.reg.table(keyOf("x")).Version; v != 1 {
 			t.Fatalf("the registry has version %d, want 1", v)
 		}
@@ -90,8 +92,7 @@ func TestRegistryReplaced(t *testing.T) {
 	}
 	s.Shutdown()
 	s.WaitForShutdown()
-	replacement, err := startServer(t.TempDir(), portOf(t, port), "")
-	must(t, err)
+	replacement := must.Get(startServer(t.TempDir(), portOf(t, port), ""))(t)
 	t.Cleanup(func() { replacement.Shutdown(); replacement.WaitForShutdown() })
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	waitFor(t, "both tables to be in the registry", func() bool { all, err := b.List(t.Context()); return err == nil && len(all) == 2 })
@@ -122,8 +123,7 @@ func TestNewest(t *testing.T) {
 // arrives late by delay.
 func delayAnswers(t *testing.T, server string, delay time.Duration) (address string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -161,7 +161,7 @@ func TestStaleness(t *testing.T) {
 	dir := t.TempDir()
 	a := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Minute})
 	mustSave(t, a, "x", 0, "a=1")
-	must(t, a.Close())
+	must.Do(t, a.Close())
 	s.Shutdown()
 	s.WaitForShutdown()
 	strict := openNode(t, dir, Options{Registry: url, Lease: lease, SyncTimeout: time.Second})
@@ -186,13 +186,13 @@ func TestHoldersGone(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
 	b := openNode(t, t.TempDir(), Options{Registry: url})
-	must(t, a.Close())
+	must.Do(t, a.Close())
 	var failed *SyncError
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.As(err, &failed) || len(failed.Causes) != 1 || failed.Causes[0].Address != a.Address() {
 		t.Errorf("Load without its holder: got error %v, want a SyncError with only %s", err, a.Address())
 	}
 	reopened := openNode(t, a.disk.dir, Options{Registry: url}) // on another port
-	must(t, reopened.reg.sync(t.Context(), time.Minute))
+	must.Do(t, reopened.reg.sync(t.Context(), time.Minute))
 	wantRows(t, b, "x", "0 1\n")
 }
 

@@ -11,22 +11,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables/internal/files/content"
 )
 
 func newAuthority(t *testing.T, name string) *nettest.Authority {
 	t.Helper()
-	a, err := nettest.NewAuthority(t.TempDir(), name)
-	must(t, err)
+	a := must.Get(nettest.NewAuthority(t.TempDir(), name))(t)
 	return a
 }
 
 // configOf returns the TLS configuration of a node with a certificate of the authority.
 func configOf(t *testing.T, a *nettest.Authority) *tls.Config {
 	t.Helper()
-	p, err := a.Issue("node", time.Hour, "127.0.0.1")
-	must(t, err)
+	p := must.Get(a.Issue("node", time.Hour, "127.0.0.1"))(t)
 	return &tls.Config{
 		Certificates: []tls.Certificate{p.TLS}, RootCAs: a.Pool, ClientCAs: a.Pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
@@ -53,7 +52,7 @@ func TestCertificates(t *testing.T) {
 	foreign.RootCAs = trusted.Pool // so that this node trusts the certificates of the other nodes
 	for name, c := range map[string]*tls.Config{"no certificate": bare, "certificate of another authority": foreign} {
 		n, err := Open(t.Context(), t.TempDir(), &Options{Registry: url, TLS: c, Token: "secret", Lease: time.Hour}) // serves nothing
-		must(t, err)
+		must.Do(t, err)
 		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s: Load: got error %v, want an ErrSyncFailed about the certificate", name, err)
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestRecordLostHolderDead deletes a table's record from the registry after the only node with the table's files
@@ -15,9 +17,9 @@ func TestRecordLostHolderDead(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url})
 	b := openNode(t, t.TempDir(), Options{Registry: url})
 	mustSave(t, a, "x", 0, "a=1")
-	must(t, a.Close())
-	must(t, b.reg.sync(t.Context(), time.Minute))
-	must(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
+	must.Do(t, a.Close())
+	must.Do(t, b.reg.sync(t.Context(), time.Minute))
+	must.Do(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
 	}
@@ -36,7 +38,7 @@ func TestBranchIsKept(t *testing.T) {
 	a := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, a, "x", 0, "a=1")
 	mustSave(t, a, "x", 1, "a=2")
-	must(t, a.Close())
+	must.Do(t, a.Close())
 	s.Shutdown()
 	s.WaitForShutdown()
 	_, url = startRegistry(t)
@@ -71,11 +73,11 @@ func TestDivergedHistories(t *testing.T) {
 		mustSave(t, a, "x", 0, "a=1")
 		b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 		load(t, b, "x", noBound, noBound)
-		must(t, a.Close())
+		must.Do(t, a.Close())
 		for i := range savesOfB {
 			mustSave(t, b, "x", 10+i, "a=1")
 		}
-		must(t, b.Close())
+		must.Do(t, b.Close())
 		s.Shutdown()
 		s.WaitForShutdown()
 		_, url = startRegistry(t)
@@ -129,7 +131,7 @@ func TestForget(t *testing.T) {
 	}
 	mustSave(t, a, "x", 1, "a=2")
 	mustSave(t, a, "y", 0, "a=3")
-	must(t, a.Close())
+	must.Do(t, a.Close())
 	for _, name := range []string{"x", "y"} {
 		if _, err := b.Save(t.Context(), name, rowsOf(t, 5, "a=5")); !errors.Is(err, ErrSyncFailed) {
 			t.Errorf("Save(%q): got error %v, want ErrSyncFailed", name, err)
@@ -161,8 +163,8 @@ func TestRecordLostOlderAlive(t *testing.T) {
 	mustSave(t, a, "x", 0, "a=1")
 	load(t, b, "x", noBound, noBound)
 	mustSave(t, a, "x", 1, "a=2")
-	must(t, a.Close())
-	must(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
+	must.Do(t, a.Close())
+	must.Do(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
 	n := openNode(t, t.TempDir(), Options{Registry: url})
 	if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
 		t.Errorf("Load: got error %v, want ErrSyncFailed", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/iceberg"
 )
@@ -37,8 +38,7 @@ func (c *catalog) putEmpty(name string) bool {
 	for _, f := range b.Fields() {
 		f.AppendEmptyValue()
 	}
-	rows, err := array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()})
-	must(c, err)
+	rows := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()}))(c)
 	_, err = table.Put(c.Context(), rows, tables.PutAppend, nil)
 	return err == nil
 }
@@ -119,8 +119,7 @@ func TestMetadataCodec(t *testing.T) {
 		if !c.try("t", object{"action": "set-properties", "updates": object{"write.metadata.compression-codec": codec}}) || !c.putEmpty("t") {
 			t.Errorf("a commit of the codec %q, or the next put, failed", codec)
 		}
-		loaded, err := iceberg.Load(t.Context(), c.store.Bucket("ns").Table("t"), nil)
-		must(t, err)
+		loaded := must.Get(iceberg.Load(t.Context(), c.store.Bucket("ns").Table("t"), nil))(t)
 		if name := loaded.MetadataLocation(); strings.Count(path.Base(name), ".") != 2 {
 			t.Errorf("with the codec %q, the metadata is in %s, want no suffix of a codec", codec, name)
 		}

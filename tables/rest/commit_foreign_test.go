@@ -23,6 +23,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/twmb/avro/ocf"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -32,11 +33,9 @@ import (
 func recordedTables(t testing.TB) *catalog {
 	t.Helper()
 	dir := t.TempDir()
-	f, err := os.Open("testdata/engines.tar.gz")
-	must(t, err)
+	f := must.Get(os.Open("testdata/engines.tar.gz"))(t)
 	defer f.Close()
-	z, err := gzip.NewReader(f)
-	must(t, err)
+	z := must.Get(gzip.NewReader(f))(t)
 	for r := tar.NewReader(z); ; {
 		h, err := r.Next()
 		if err == io.EOF {
@@ -47,7 +46,7 @@ func recordedTables(t testing.TB) *catalog {
 		if err = errors.Join(err, readErr); err == nil && h.Typeflag == tar.TypeReg {
 			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, b, 0o666))
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 }
 
@@ -134,11 +133,9 @@ func TestRecordedEngines(t *testing.T) {
 func TestFalseBounds(t *testing.T) {
 	c := recordedTables(t)
 	at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
-	inserted, err := c.store.Bucket("").Table("duckdb_v3").At(t.Context(), tables.AtVersion(3))
-	must(t, err)
+	inserted := must.Get(c.store.Bucket("").Table("duckdb_v3").At(t.Context(), tables.AtVersion(3)))(t)
 	for _, o := range []*tables.ScanOptions{{Filter: tables.Eq("ts", at)}, {TimeColumn: "ts", From: at, To: at.Add(1)}} {
-		r, err := inserted.Scan(t.Context(), o)
-		must(t, err)
+		r := must.Get(inserted.Scan(t.Context(), o))(t)
 		count := int64(0)
 		for r.Next() {
 			count += r.RecordBatch().NumRows()
@@ -174,8 +171,7 @@ func TestMutatedManifests(t *testing.T) {
 		value := mutations[field][random.IntN(len(mutations[field]))]
 		description := fmt.Sprintf("PARTD_SEED=%d, %s, manifest %d, %s = %v", seed, name, i, field, value)
 		base := c.load("", name)
-		before, err := c.tryRows(name)
-		must(t, err)
+		before := must.Get(c.tryRows(name))(t)
 		s, changed := c.mutatedSnapshot(base, manifests[name], i, field, value)
 		if !changed {
 			continue
@@ -220,8 +216,7 @@ var mutations = map[string][]any{
 
 func mustManifests(t testing.TB, base *table.Table) []iceberg.ManifestFile {
 	t.Helper()
-	manifests, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
-	must(t, err)
+	manifests := must.Get(base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context()))))(t)
 	return manifests
 }
 
@@ -233,17 +228,14 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 		return filepath.Join(c.dir, location[strings.Index(location, "/data/"):]) // Spark writes file:/ with one slash
 	}
 	m := manifests[i]
-	content, err := os.ReadFile(local(m.FilePath()))
-	must(c, err)
-	r, err := ocf.NewReader(bytes.NewReader(content))
-	must(c, err)
+	content := must.Get(os.ReadFile(local(m.FilePath())))(c)
+	r := must.Get(ocf.NewReader(bytes.NewReader(content)))(c)
 	defer r.Close()
 	metadata := r.Metadata()
 	delete(metadata, "avro.schema")
 	delete(metadata, "avro.codec")
 	var mutated bytes.Buffer
-	w, err := ocf.NewWriter(&mutated, r.Schema(), ocf.WithMetadata(metadata))
-	must(c, err)
+	w := must.Get(ocf.NewWriter(&mutated, r.Schema(), ocf.WithMetadata(metadata)))(c)
 	for first := true; ; first = false {
 		var entry map[string]any
 		if err := r.Decode(&entry); err == io.EOF {
@@ -266,7 +258,7 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 			return nil, false // the engine's schema does not permit the value
 		}
 	}
-	must(c, w.Close())
+	must.Do(c, w.Close())
 	meta := base.Metadata()
 	sequence, id := meta.LastSequenceNumber()+1, meta.LastUpdatedMillis()*1000+int64(i)
 	path := fmt.Sprintf("%s/metadata/mutated-%d-m0.avro", base.Location(), sequence)
@@ -284,9 +276,9 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 		first = meta.NextRowID()
 		s.FirstRowID, s.AddedRows = &first, new(int64(100))
 	}
-	must(c, iceberg.WriteManifestList(meta.Version(), &list, id, nil, &sequence, first, files))
+	must.Do(c, iceberg.WriteManifestList(meta.Version(), &list, id, nil, &sequence, first, files))
 	for location, b := range map[string][]byte{path: mutated.Bytes(), s.ManifestList: list.Bytes()} {
-		must(c, os.WriteFile(local(location), b, 0o666))
+		must.Do(c, os.WriteFile(local(location), b, 0o666))
 	}
 	return s, true
 }
@@ -305,7 +297,7 @@ func TestUnreadableTable(t *testing.T) {
 		if err == nil {
 			err = os.WriteFile(path, bytes.Repeat([]byte("x"), len(b)), 0o666)
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	wantError := func(op string, err error) {
 		t.Helper()
@@ -318,8 +310,7 @@ func TestUnreadableTable(t *testing.T) {
 	if r, err := c.store.Fold(ctx, nil); err != nil {
 		t.Errorf("Fold = %+v, %v", r, err)
 	}
-	dest, err := tables.Open(ctx, t.TempDir(), nil)
-	must(t, err)
+	dest := must.Get(tables.Open(ctx, t.TempDir(), nil))(t)
 	t.Cleanup(func() { _ = dest.Close() })
 	copied, err := c.store.Backup(ctx, dest, "before")
 	wantError("backup", err)

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/avro"
 	"github.com/twmb/avro/ocf"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -35,8 +36,7 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 	c.Helper()
 	location, snapshot, sequence := base.Location(), int64(77), int64(1)
 	data := location + "/data/x.parquet"
-	d, err := iceberg.NewDataFileBuilder(b.spec, b.content, data, b.format, b.partition, nil, nil, 1, 100)
-	must(c, err)
+	d := must.Get(iceberg.NewDataFileBuilder(b.spec, b.content, data, b.format, b.partition, nil, nil, 1, 100))(c)
 	if b.equality != nil {
 		d.EqualityFieldIDs(b.equality)
 	}
@@ -62,7 +62,7 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 	if err == nil {
 		err = iceberg.WriteManifestList(2, &list, snapshot, nil, &sequence, 0, []iceberg.ManifestFile{entry})
 	}
-	must(c, err)
+	must.Do(c, err)
 	c.write(data, []byte("data"))
 	c.write(location+"/metadata/"+b.manifest, manifest.Bytes())
 	c.write(location+"/metadata/"+b.list, list.Bytes())
@@ -75,15 +75,14 @@ func (c *catalog) writeSnapshot(base *table.Table, b engineSnapshot) *table.Snap
 func (c *catalog) write(location string, content []byte) {
 	c.Helper()
 	path := fileAt(location)
-	must(c, os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o777))
-	must(c, os.WriteFile(path, content, 0o666))
+	must.Do(c, os.MkdirAll(path[:strings.LastIndex(path, "/")], 0o777))
+	must.Do(c, os.WriteFile(path, content, 0o666))
 }
 
 // manifestWithoutDataFile returns a manifest whose entries have only a status.
 func manifestWithoutDataFile(t *testing.T) []byte {
 	t.Helper()
-	schema, err := avro.Parse(`{"type": "record", "name": "manifest_entry", "fields": [{"name": "status", "type": "int", "field-id": 0}]}`)
-	must(t, err)
+	schema := must.Get(avro.Parse(`{"type": "record", "name": "manifest_entry", "fields": [{"name": "status", "type": "int", "field-id": 0}]}`))(t)
 	var b bytes.Buffer
 	w, err := ocf.NewWriter(&b, schema, ocf.WithMetadata(map[string][]byte{"format-version": []byte("2"), "content": []byte("data"), "schema": []byte("{}"), "partition-spec": []byte("[]"), "partition-spec-id": []byte("0")}))
 	if err == nil {
@@ -92,7 +91,7 @@ func manifestWithoutDataFile(t *testing.T) []byte {
 	if err == nil {
 		err = w.Close()
 	}
-	must(t, err)
+	must.Do(t, err)
 	return b.Bytes()
 }
 
@@ -161,15 +160,14 @@ func TestFalseKnownManifest(t *testing.T) {
 	c.put("ns", "t", nil, 1, 2)
 	c.send("GET", "namespaces/ns/tables/t", nil, 200)
 	base := c.load("ns", "t")
-	manifests, err := base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context())))
-	must(t, err)
+	manifests := must.Get(base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context()))))(t)
 	commit := func(id int64, claimed int32, code int) {
 		t.Helper()
 		sequence := base.Metadata().LastSequenceNumber() + 1
 		entry := iceberg.NewManifestFile(2, manifests[0].FilePath(), manifests[0].Length(), 0, manifests[0].SnapshotID()).SequenceNum(manifests[0].SequenceNum(), manifests[0].MinSequenceNum()).
 			AddedFiles(manifests[0].AddedDataFiles()).AddedRows(manifests[0].AddedRows()).ExistingFiles(claimed).Build()
 		var list bytes.Buffer
-		must(t, iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{entry}, 1)))
+		must.Do(t, iceberg.WriteManifestList(2, &list, id, nil, &sequence, 0, slices.Repeat([]iceberg.ManifestFile{entry}, 1)))
 		location := base.Location() + "/metadata/list.avro"
 		c.write(location, list.Bytes())
 		s := &table.Snapshot{SnapshotID: id, SequenceNumber: sequence, TimestampMs: base.Metadata().LastUpdatedMillis() + 1, ManifestList: location, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}

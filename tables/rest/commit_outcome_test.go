@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
@@ -22,8 +23,7 @@ import (
 // the commit's files after any other error.
 func TestUnknownOutcome(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
-	server, err := flightd.New(c.store, nil)
-	must(t, err)
+	server := must.Get(flightd.New(c.store, nil))(t)
 	h := &handler{server: server.Core, store: c.store, opts: server.Options(), requests: server.NewRequests()}
 	h.requests.All = serving.NewCallLimit(1, 1)
 	for _, disconnected := range []bool{false, true} {

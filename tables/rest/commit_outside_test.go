@@ -12,6 +12,7 @@ import (
 
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // fileAt returns the file path of a location, which is a file URL.
@@ -22,8 +23,7 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	c.Helper()
 	const id = 77
 	meta := base.Metadata()
-	b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, data, iceberg.ParquetFile, nil, nil, nil, 1, 100)
-	must(c, err)
+	b := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, data, iceberg.ParquetFile, nil, nil, nil, 1, 100))(c)
 	snapshot, sequence := int64(id), int64(1)
 	var manifestData, listData bytes.Buffer
 	m, err := iceberg.WriteManifest(manifest, &manifestData, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), id, []iceberg.ManifestEntry{
@@ -32,11 +32,11 @@ func (c *catalog) forge(base *table.Table, list, manifest, data string, status i
 	if err == nil {
 		err = iceberg.WriteManifestList(2, &listData, id, nil, &sequence, 0, []iceberg.ManifestFile{m})
 	}
-	must(c, err)
+	must.Do(c, err)
 	for location, content := range map[string]*bytes.Buffer{manifest: &manifestData, list: &listData} {
 		if strings.HasPrefix(location, "file://"+c.dir) || strings.HasPrefix(location, "/") {
 			_ = os.MkdirAll(filepath.Dir(fileAt(location)), 0o777)
-			must(c, os.WriteFile(fileAt(location), content.Bytes(), 0o666))
+			must.Do(c, os.WriteFile(fileAt(location), content.Bytes(), 0o666))
 		}
 	}
 	return &table.Snapshot{SnapshotID: id, SequenceNumber: 1, TimestampMs: meta.LastUpdatedMillis() + 1, ManifestList: list, SchemaID: new(int), Summary: &table.Summary{Operation: table.OpAppend}}
@@ -49,13 +49,13 @@ func TestLocationOutsideTable(t *testing.T) {
 	base, victim := c.load("ns", "t"), c.load("ns", "victim")
 	outsideDir := t.TempDir()
 	secret := filepath.Join(outsideDir, "secret.parquet")
-	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	must.Do(t, os.WriteFile(secret, []byte("secret"), 0o600))
 	tableLocation := base.Location()
 	good := fileAt(tableLocation) + "/data/good.parquet"
-	must(t, os.MkdirAll(filepath.Dir(good), 0o777))
-	must(t, os.WriteFile(good, []byte("good"), 0o600))
+	must.Do(t, os.MkdirAll(filepath.Dir(good), 0o777))
+	must.Do(t, os.WriteFile(good, []byte("good"), 0o600))
 	for name, target := range map[string]string{"link.parquet": secret, "dir": outsideDir} {
-		must(t, os.Symlink(target, fileAt(tableLocation)+"/data/"+name))
+		must.Do(t, os.Symlink(target, fileAt(tableLocation)+"/data/"+name))
 	}
 	up := strings.Repeat("../", 30)
 	outside := []string{
@@ -124,10 +124,9 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		}
 		register(location, 400, "ValidationException")
 	}
-	text, err := os.ReadFile(fileAt(victim.MetadataLocation()))
-	must(t, err)
+	text := must.Get(os.ReadFile(fileAt(victim.MetadataLocation())))(t)
 	var doc object
-	must(t, json.Unmarshal(text, &doc))
+	must.Do(t, json.Unmarshal(text, &doc))
 	root := strings.TrimSuffix(victim.Location(), filepath.Base(victim.Location()))
 	dir := root + "mine"
 	write := func(name string, change func(object)) string {
@@ -138,11 +137,10 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		}
 		metadata["location"], metadata["table-uuid"] = dir, "11111111-2222-3333-4444-555555555555"
 		change(metadata)
-		b, err := json.Marshal(metadata)
-		must(t, err)
+		b := must.Get(json.Marshal(metadata))(t)
 		file := fileAt(dir) + "/metadata/" + name
-		must(t, os.MkdirAll(filepath.Dir(file), 0o777))
-		must(t, os.WriteFile(file, b, 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(file), 0o777))
+		must.Do(t, os.WriteFile(file, b, 0o666))
 		return dir + "/metadata/" + name
 	}
 	register(write("a.json", func(o object) { o["location"] = victim.Location() }), 400)
@@ -155,9 +153,9 @@ func (c *catalog) checkRegister(t *testing.T, outside []string, victim *table.Ta
 		o["snapshots"] = []any{object{"snapshot-id": 5, "sequence-number": 1, "timestamp-ms": o["last-updated-ms"], "manifest-list": "file:///etc/passwd", "summary": object{"operation": "append"}, "schema-id": 0}}
 	}), 400)
 	register(write("f.json", func(o object) { o["schemas"] = "nonsense" }), 400)
-	must(t, os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"))
+	must.Do(t, os.Symlink(fileAt(victim.MetadataLocation()), fileAt(dir)+"/metadata/g.json"))
 	register(dir+"/metadata/g.json", 400)
-	must(t, os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"))
+	must.Do(t, os.Symlink(fileAt(victim.Location()), fileAt(root)+"linked"))
 	register(root+"linked/metadata/"+filepath.Base(victim.MetadataLocation()), 400)
 	register(write("ok.json", func(object) {}), 200)
 }
@@ -173,7 +171,7 @@ func TestManifestLimits(t *testing.T) {
 		if err == nil {
 			err = os.WriteFile(fileAt(location), content.Bytes(), 0o666)
 		}
-		must(t, err)
+		must.Do(t, err)
 	}
 	manifest, list := tableLocation+"/metadata/m.avro", tableLocation+"/metadata/l.avro"
 	s := c.forge(base, list, manifest, tableLocation+"/data/x.parquet", iceberg.EntryStatusADDED)
@@ -193,8 +191,7 @@ func TestManifestLimits(t *testing.T) {
 	writeList(m.KeyMetadata(make([]byte, 1<<20)).Build(), 65)
 	checkRefused()
 
-	d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, tableLocation+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
-	must(t, err)
+	d := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, tableLocation+"/data/x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100))(t)
 	e := iceberg.NewManifestEntry(iceberg.EntryStatusDELETED, &snapshot, &sequence, &sequence, d.KeyMetadata(make([]byte, 8<<20)).Build())
 	var b bytes.Buffer
 	manifestFile, err := iceberg.WriteManifest(manifest, &b, 2, *iceberg.UnpartitionedSpec, meta.CurrentSchema(), snapshot, slices.Repeat([]iceberg.ManifestEntry{e}, 129))

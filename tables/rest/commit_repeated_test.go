@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/iceberg-go/table"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestRepeatedCommit checks that a commit without a key is recognized by its snapshot.
@@ -25,10 +26,9 @@ func TestRepeatedCommit(t *testing.T) {
 	c.wantRows("ns", "t", 1, 2)
 	c.wantRows("ns", "u", 3)
 	other := c.appendCommit(c.load("ns", "t"), 4)
-	text, err := json.Marshal(other)
-	must(t, err)
+	text := must.Get(json.Marshal(other))(t)
 	var changed map[string]any
-	must(t, json.Unmarshal(text, &changed))
+	must.Do(t, json.Unmarshal(text, &changed))
 	id := c.load("ns", "t").CurrentSnapshot().SnapshotID
 	changed["updates"].([]any)[0].(map[string]any)["snapshot"].(map[string]any)["snapshot-id"] = id
 	changed["updates"].([]any)[1].(map[string]any)["snapshot-id"] = id
@@ -56,8 +56,7 @@ func TestPartlyRepeatedCommit(t *testing.T) {
 	toBranch := func(text string) string { return strings.Replace(text, `"ref-name":"main"`, `"ref-name":"b"`, 1) }
 	prepare := func(t *testing.T) (*catalog, string) {
 		c := serveTables(t, "t")
-		text, err := json.Marshal(c.appendCommit(c.load("ns", "t"), 1))
-		must(t, err)
+		text := must.Get(json.Marshal(c.appendCommit(c.load("ns", "t"), 1)))(t)
 		return c, string(text)
 	}
 	t.Run("branch", func(t *testing.T) {
@@ -84,8 +83,7 @@ func TestPartlyRepeatedCommit(t *testing.T) {
 		rollback := `{"action":"set-snapshot-ref","ref-name":"main","type":"branch","snapshot-id":` + id + `}`
 		send(c, `{"requirements":[],"updates":[`+rollback+`]}`, 200)
 		c.wantRows("ns", "t", 1)
-		later, err := json.Marshal(c.appendCommit(c.load("ns", "t"), 3))
-		must(t, err)
+		later := must.Get(json.Marshal(c.appendCommit(c.load("ns", "t"), 3)))(t)
 		send(c, string(later), 200)
 		send(c, with(string(later), rollback), 409)
 		c.wantRows("ns", "t", 1, 3)
@@ -96,10 +94,8 @@ func TestPartlyRepeatedCommit(t *testing.T) {
 func TestRepeatedCreation(t *testing.T) {
 	c := serveTables(t)
 	staged, _ := c.send("POST", "namespaces/ns/tables", object{"name": "t", "schema": json.RawMessage(schemaN), "stage-create": true, "properties": object{"k": "v"}}, 200)
-	meta, err := json.Marshal(staged["metadata"])
-	must(t, err)
-	m, err := table.ParseMetadataBytes(meta)
-	must(t, err)
+	meta := must.Get(json.Marshal(staged["metadata"]))(t)
+	m := must.Get(table.ParseMetadataBytes(meta))(t)
 	updates := []any{
 		object{"action": "assign-uuid", "uuid": m.TableUUID()},
 		object{"action": "upgrade-format-version", "format-version": 2},
@@ -116,10 +112,9 @@ func TestRepeatedCreation(t *testing.T) {
 	c.send("POST", "namespaces/ns/tables/t", create, 200)
 	first := c.appendCommit(c.load("ns", "t"), 1)
 	drop(c, "t")
-	text, err := json.Marshal(first["updates"])
-	must(t, err)
+	text := must.Get(json.Marshal(first["updates"]))(t)
 	var added []json.RawMessage
-	must(t, json.Unmarshal(text, &added))
+	must.Do(t, json.Unmarshal(text, &added))
 	for _, u := range added {
 		updates = append(updates, u)
 	}

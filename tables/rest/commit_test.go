@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -159,9 +160,7 @@ func TestCommit(t *testing.T) {
 func TestForeignCommitKeepsTail(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.put("ns", "t", nil, 1)
-	if _, err := c.store.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.store.Fold(t.Context(), nil))(t)
 	base := c.load("ns", "t")
 	c.put("ns", "t", nil, 2)
 	c.send("POST", "namespaces/ns/tables/t", c.appendCommit(base, 3), 200)
@@ -245,11 +244,9 @@ func TestRules(t *testing.T) {
 	c.put("ns", "t", nil, 1)
 	c.putBatch("ns", "ordered", &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"n"}, OnDuplicate: tables.RefuseDuplicate}}, timedBatch(1))
 	b := c.store.Bucket("ns")
-	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
+	must.Do(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "10"}, {Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true},
-	}}); err != nil {
-		t.Fatal(err)
-	}
+	}}))
 	commit := func(name string, code int, text string, ns ...int64) {
 		t.Helper()
 		c.send("GET", "namespaces/ns/tables/"+name, nil, 200)

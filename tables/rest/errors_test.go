@@ -10,17 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
 // TestRefusalCodes checks that failures caused by the client do not count as server errors, which would fire an alert.
 func TestRefusalCodes(t *testing.T) {
-	store, err := tables.Open(t.Context(), t.TempDir(), nil)
-	must(t, err)
+	store := must.Get(tables.Open(t.Context(), t.TempDir(), nil))(t)
 	defer store.Close()
-	server, err := flightd.New(store, &flightd.Options{Secret: secret, IdleTimeout: 2 * time.Second})
-	must(t, err)
+	server := must.Get(flightd.New(store, &flightd.Options{Secret: secret, IdleTimeout: 2 * time.Second}))(t)
 	h := httptest.NewServer(Handler(server.Core, store, Options{}))
 	defer h.Close()
 	c := (&catalog{TB: t, store: store, url: h.URL}).withToken(flightd.Admin)
@@ -63,12 +62,11 @@ func TestRefusalCodes(t *testing.T) {
 		}
 	}
 	for _, body := range []string{"{", ""} { // the client stalls, or disconnects
-		conn, err := net.Dial("tcp", strings.TrimPrefix(h.URL, "http://"))
-		must(t, err)
+		conn := must.Get(net.Dial("tcp", strings.TrimPrefix(h.URL, "http://")))(t)
 		defer conn.Close()
 		fmt.Fprintf(conn, "POST /v1/tables/rename HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nContent-Length: 100\r\n\r\n%s", c.token, body)
 		if body == "" {
-			must(t, conn.(*net.TCPConn).CloseWrite())
+			must.Do(t, conn.(*net.TCPConn).CloseWrite())
 		}
 		a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || a.StatusCode != 503 {

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -43,8 +44,7 @@ func newKeyedClient(c *catalog) *keyedClient {
 // must sends a request with a new key, and checks the status.
 func (k *keyedClient) must(method, path string, body any, code int) (answer map[string]any) {
 	k.Helper()
-	text, err := json.Marshal(body)
-	must(k, err)
+	text := must.Get(json.Marshal(body))(k)
 	r := k.request(method, path, nil)
 	r.Header.Set(keyHeader, newKey())
 	got, out := k.send(r, text)
@@ -52,7 +52,7 @@ func (k *keyedClient) must(method, path string, body any, code int) (answer map[
 		k.Fatalf("cycle %d: %s %s: %d %.600s, want status %d", k.cycles, method, path, got, out, code)
 	}
 	if len(out) > 0 {
-		must(k, json.Unmarshal(out, &answer))
+		must.Do(k, json.Unmarshal(out, &answer))
 	}
 	return answer
 }
@@ -101,11 +101,10 @@ func (k *keyedClient) check() {
 			k.Errorf("after %d cycles, %d rows with values from %v, want each of 0 to %d once", k.cycles, len(rows), rows[:min(3, len(rows))], want-1)
 		}
 	}
-	names, err := k.store.Bucket("ns").IcebergNames(k.Context(), "", 1000)
-	must(k, err)
+	names := must.Get(k.store.Bucket("ns").IcebergNames(k.Context(), "", 1000))(k)
 	buckets := 0
 	for _, err := range k.store.Buckets(k.Context()) {
-		must(k, err)
+		must.Do(k, err)
 		buckets++
 	}
 	if len(names) != len(k.logs) || buckets != 1 {
@@ -117,8 +116,7 @@ func (k *keyedClient) check() {
 func resend(t testing.TB, r *http.Request, body []byte, urls func(attempt int) string) (int, []byte) {
 	t.Helper()
 	for attempt := range 100 {
-		again, err := http.NewRequestWithContext(t.Context(), r.Method, urls(attempt)+r.URL.RequestURI(), bytes.NewReader(body))
-		must(t, err)
+		again := must.Get(http.NewRequestWithContext(t.Context(), r.Method, urls(attempt)+r.URL.RequestURI(), bytes.NewReader(body)))(t)
 		again.Header = r.Header
 		a, err := http.DefaultClient.Do(again)
 		if err != nil {
@@ -140,8 +138,7 @@ func TestLostAnswers(t *testing.T) {
 	k := newKeyedClient(c)
 	var dropped atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		must(t, err)
+		body := must.Get(io.ReadAll(r.Body))(t)
 		code, out := resend(t, r, body, func(int) string { return c.url })
 		if rand.IntN(3) > 0 {
 			dropped.Add(1)
@@ -202,8 +199,7 @@ func catalogChild(args []string) error {
 // how many servers are killed.
 func TestKeyKill(t *testing.T) {
 	dir := t.TempDir()
-	store, err := tables.Open(t.Context(), dir, &tables.Options{NoTail: true})
-	must(t, err)
+	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{NoTail: true}))(t)
 	defer store.Close()
 	var child *procs.Process
 	c := &catalog{t, dir, store, "", ""}
@@ -244,20 +240,18 @@ func TestKeyKill(t *testing.T) {
 func TestKeyTwoServers(t *testing.T) {
 	pg, dir := procs.StartPostgres(t), t.TempDir()
 	open := func(readOnly bool) *tables.Store {
-		store, err := tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true, ReadOnly: readOnly})
-		must(t, err)
+		store := must.Get(tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true, ReadOnly: readOnly}))(t)
 		return store
 	}
-	must(t, open(false).Close())
+	must.Do(t, open(false).Close())
 	db, err := sql.Open("pgx", pg.URL())
-	must(t, err)
+	must.Do(t, err)
 	_, err = db.ExecContext(t.Context(), `DROP TABLE partd_keys`)
-	must(t, errors.Join(err, db.Close(), open(true).Close()))
+	must.Do(t, errors.Join(err, db.Close(), open(true).Close()))
 	var servers []*catalog
 	for range 2 {
 		store := open(false)
-		server, err := flightd.New(store, nil)
-		must(t, err)
+		server := must.Get(flightd.New(store, nil))(t)
 		h := httptest.NewServer(Handler(server.Core, store, Options{}))
 		t.Cleanup(func() { h.Close(); _ = store.Close() })
 		servers = append(servers, &catalog{t, dir, store, h.URL, ""})

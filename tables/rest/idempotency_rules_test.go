@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -69,14 +70,11 @@ func TestKeyOfMovedTable(t *testing.T) {
 		key, body := newKey(), object{"name": "t", "schema": json.RawMessage(schemaN), "stage-create": stage}
 		created := c.sendKey(key, "POST", "namespaces/ns/tables", body, 200)
 		if stage {
-			meta, err := json.Marshal(created["metadata"])
-			must(t, err)
-			m, err := table.ParseMetadataBytes(meta)
-			must(t, err)
-			_, err = partdiceberg.Commit(t.Context(), c.store, partdiceberg.Change{Bucket: "ns", Table: "t", New: m})
-			must(t, err)
+			meta := must.Get(json.Marshal(created["metadata"]))(t)
+			m := must.Get(table.ParseMetadataBytes(meta))(t)
+			must.Get(partdiceberg.Commit(t.Context(), c.store, partdiceberg.Change{Bucket: "ns", Table: "t", New: m}))(t)
 		}
-		must(t, c.store.Bucket("ns").Table("t").Rename(t.Context(), c.store.Bucket("other"), fmt.Sprint(stage)))
+		must.Do(t, c.store.Bucket("ns").Table("t").Rename(t.Context(), c.store.Bucket("other"), fmt.Sprint(stage)))
 		c.sendKey(key, "POST", "namespaces/ns/tables", body, 403, "does not cover bucket")
 	}
 }
@@ -98,14 +96,13 @@ func TestKeyConcurrently(t *testing.T) {
 func TestKeyPatience(t *testing.T) {
 	s := turns{running: map[string]chan struct{}{}}
 	end, err := s.begin(t.Context(), "key", time.Minute)
-	must(t, err)
+	must.Do(t, err)
 	_, err = s.begin(t.Context(), "key", time.Millisecond)
 	if p := problemOf(err); p.Code != http.StatusServiceUnavailable {
 		t.Errorf("got %+v, want status 503", p)
 	}
 	time.AfterFunc(10*time.Millisecond, end)
-	end, err = s.begin(t.Context(), "key", time.Minute)
-	must(t, err)
+	end = must.Get(s.begin(t.Context(), "key", time.Minute))(t)
 	end()
 	if len(s.running) > 0 {
 		t.Errorf("%d keys are in use after the last request, want 0", len(s.running))

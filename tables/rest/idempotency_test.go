@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -23,7 +24,7 @@ func (c *catalog) sendKey(key, method, path string, body any, code int, texts ..
 	if body != nil {
 		var err error
 		text, err = json.Marshal(body)
-		must(c, err)
+		must.Do(c, err)
 	}
 	r := c.request(method, path, strings.NewReader(string(text)))
 	r.Header.Set("Content-Type", "application/json")
@@ -47,7 +48,7 @@ func exists(c *catalog, name string) bool {
 	return err == nil
 }
 
-func drop(c *catalog, name string) { must(c, c.store.Bucket("ns").Delete(c.Context(), name)) }
+func drop(c *catalog, name string) { must.Do(c, c.store.Bucket("ns").Delete(c.Context(), name)) }
 
 func sameUUID(a, b map[string]any) bool {
 	id := func(m map[string]any) any { return m["metadata"].(map[string]any)["table-uuid"] }
@@ -64,13 +65,13 @@ func keyedRequests() []keyedRequest {
 	return []keyedRequest{
 		{
 			name: "create namespace", method: "POST", path: "namespaces", code: 200, body: always(object{"namespace": []string{"new"}, "properties": object{"k": "v"}}),
-			undo:  func(c *catalog) { must(c, c.store.DeleteBucket(c.Context(), "new", false)) },
+			undo:  func(c *catalog) { must.Do(c, c.store.DeleteBucket(c.Context(), "new", false)) },
 			check: func(c *catalog) bool { ok, err := c.store.Bucket("new").Exists(c.Context()); return !ok && err == nil },
 		},
 		{
 			name: "properties", method: "POST", path: "namespaces/ns/properties", code: 200, body: always(object{"updates": object{"k": "v"}, "removals": []string{"old", "none"}}),
 			undo: func(c *catalog) {
-				must(c, c.store.Bucket("ns").SetMetadata(c.Context(), tables.Metadata{"k": "later"}))
+				must.Do(c, c.store.Bucket("ns").SetMetadata(c.Context(), tables.Metadata{"k": "later"}))
 			},
 			check: func(c *catalog) bool {
 				m, err := c.store.Bucket("ns").Metadata(c.Context())
@@ -79,7 +80,7 @@ func keyedRequests() []keyedRequest {
 		},
 		{
 			name: "drop namespace", method: "DELETE", path: "namespaces/empty", code: 204,
-			undo:  func(c *catalog) { must(c, c.store.Bucket("empty").Create(c.Context(), nil)) },
+			undo:  func(c *catalog) { must.Do(c, c.store.Bucket("empty").Create(c.Context(), nil)) },
 			check: func(c *catalog) bool { ok, err := c.store.Bucket("empty").Exists(c.Context()); return ok && err == nil },
 		},
 		{
@@ -103,7 +104,7 @@ func keyedRequests() []keyedRequest {
 		{
 			name: "commit before a rename", method: "POST", path: "namespaces/ns/tables/t", code: 200, body: func(c *catalog) any { return c.appendCommit(c.load("ns", "t"), 1) },
 			undo: func(c *catalog) {
-				must(c, c.store.Bucket("ns").Table("t").Rename(c.Context(), c.store.Bucket("ns"), "renamed"))
+				must.Do(c, c.store.Bucket("ns").Table("t").Rename(c.Context(), c.store.Bucket("ns"), "renamed"))
 				c.create("ns", "t")
 			},
 			check: func(c *catalog) bool { return fmt.Sprint(c.rows("ns", "renamed"), c.rows("ns", "t")) == "[1] []" }, same: sameUUID,
@@ -122,7 +123,7 @@ func keyedRequests() []keyedRequest {
 		{
 			name: "rename", method: "POST", path: "tables/rename", code: 204, body: always(object{"source": object{"namespace": []string{"ns"}, "name": "t"}, "destination": object{"namespace": []string{"ns"}, "name": "renamed"}}),
 			undo: func(c *catalog) {
-				must(c, c.store.Bucket("ns").Table("renamed").Rename(c.Context(), c.store.Bucket("ns"), "t"))
+				must.Do(c, c.store.Bucket("ns").Table("renamed").Rename(c.Context(), c.store.Bucket("ns"), "t"))
 			}, check: func(c *catalog) bool { return exists(c, "t") && !exists(c, "renamed") },
 		},
 		{
@@ -156,8 +157,7 @@ func TestKeyReplay(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			token := func(name string) string {
-				token, err := flightd.NewNamedToken(secret, name, flightd.Admin, time.Hour)
-				must(t, err)
+				token := must.Get(flightd.NewNamedToken(secret, name, flightd.Admin, time.Hour))(t)
 				return token
 			}
 			open := func(t *testing.T) *catalog {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -72,8 +73,7 @@ func TestTokens(t *testing.T) {
 		if basic {
 			r.SetBasicAuth("me", admin.token)
 		}
-		a, err := http.DefaultClient.Do(r)
-		must(t, err)
+		a := must.Get(http.DefaultClient.Do(r))(t)
 		defer a.Body.Close()
 		if a.StatusCode != code {
 			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
@@ -112,8 +112,7 @@ func TestTokens(t *testing.T) {
 			reader.send(e.method, path, `{"namespace": ["b"], "source": {"namespace": ["a"], "name": "t"}, "table-changes": [{"identifier": {"namespace": ["a"], "name": "t"}}]}`, 403, "ForbiddenException")
 		}
 	}
-	expired, err := flightd.NewToken(secret, flightd.Admin, "", -time.Minute)
-	must(t, err)
+	expired := must.Get(flightd.NewToken(secret, flightd.Admin, "", -time.Minute))(t)
 	c.token = expired
 	c.send("GET", "namespaces", nil, 401)
 }
@@ -179,10 +178,8 @@ func TestForeignSnapshots(t *testing.T) {
 	admin.create("hidden", "t")
 	admin.send("POST", "namespaces/hidden/tables/t", c.appendCommit(c.load("hidden", "t"), 1, 2), 200)
 	base := c.load("hidden", "t")
-	if _, err := c.store.Bucket("hidden").Snapshot(t.Context(), "s"); err != nil {
-		t.Fatal(err)
-	}
-	must(t, c.store.Bucket("hidden").Delete(t.Context(), "t"))
+	must.Get(c.store.Bucket("hidden").Snapshot(t.Context(), "s"))(t)
+	must.Do(t, c.store.Bucket("hidden").Delete(t.Context(), "t"))
 	admin.send("POST", "namespaces", object{"namespace": []string{"own"}}, 200)
 	ownBucket := c.withToken(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}

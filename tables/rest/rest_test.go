@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -34,10 +35,8 @@ type catalog struct {
 
 func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	t.Helper()
-	store, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly, Memory: fo.Memory / 4})
-	must(t, err)
-	server, err := flightd.New(store, &fo)
-	must(t, err)
+	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1, ReadOnly: fo.ReadOnly, Memory: fo.Memory / 4}))(t)
+	server := must.Get(flightd.New(store, &fo))(t)
 	h := httptest.NewServer(Handler(server.Core, store, o))
 	t.Cleanup(func() {
 		h.Close()
@@ -62,8 +61,7 @@ func serveTables(t testing.TB, names ...string) *catalog {
 // withToken returns a client with a token for the given rights and buckets.
 func (c *catalog) withToken(r flightd.Rights, buckets ...string) *catalog {
 	c.Helper()
-	token, err := flightd.NewToken(secret, r, "", time.Hour, buckets...)
-	must(c, err)
+	token := must.Get(flightd.NewToken(secret, r, "", time.Hour, buckets...))(c)
 	d := *c
 	d.token = token
 	return &d
@@ -78,7 +76,7 @@ func (c *catalog) send(method, path string, body any, code int, texts ...string)
 		if text, ok := body.(string); ok {
 			b, err = []byte(text), nil
 		}
-		must(c, err)
+		must.Do(c, err)
 		in = bytes.NewReader(b)
 	}
 	r := c.request(method, path, in)
@@ -89,8 +87,7 @@ func (c *catalog) send(method, path string, body any, code int, texts ...string)
 // request returns a request with the client's token.
 func (c *catalog) request(method, path string, body io.Reader) *http.Request {
 	c.Helper()
-	r, err := http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, body)
-	must(c, err)
+	r := must.Get(http.NewRequestWithContext(c.Context(), method, c.url+"/v1/"+path, body))(c)
 	if c.token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
@@ -99,11 +96,9 @@ func (c *catalog) request(method, path string, body io.Reader) *http.Request {
 
 func (c *catalog) do(r *http.Request, code int, texts ...string) (map[string]any, http.Header) {
 	c.Helper()
-	a, err := http.DefaultClient.Do(r)
-	must(c, err)
+	a := must.Get(http.DefaultClient.Do(r))(c)
 	defer a.Body.Close()
-	b, err := io.ReadAll(a.Body)
-	must(c, err)
+	b := must.Get(io.ReadAll(a.Body))(c)
 	response := fmt.Sprintf("%s %s: %d %.600s", r.Method, r.URL.Path, a.StatusCode, b)
 	if a.StatusCode != code {
 		c.Fatalf("%s, want status %d", response, code)
@@ -161,15 +156,14 @@ func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.Re
 	if err == nil {
 		_, err = c.store.Bucket(bucket).Table(name).Put(c.Context(), r, tables.PutAppend, o)
 	}
-	must(c, err)
+	must.Do(c, err)
 }
 
 // rows returns the rows that the store reads.
 func (c *catalog) rows(bucket, name string) (ns []int64) {
 	c.Helper()
 	t := c.store.Bucket(bucket).Table(name)
-	r, err := t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}})
-	must(c, err)
+	r := must.Get(t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}}))(c)
 	defer r.Release()
 	for r.Next() {
 		ns = append(ns, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
@@ -202,8 +196,7 @@ func totalRecords(answer map[string]any) string {
 // load loads a table as an engine would, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
-	t, err := partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil)
-	must(c, err)
+	t := must.Get(partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil))(c)
 	return t
 }
 
@@ -238,7 +231,7 @@ func (c *catalog) appendCommitBatch(base *table.Table, b arrow.RecordBatch) obje
 	if err == nil {
 		staged, err = tx.StagedTable()
 	}
-	must(c, err)
+	must.Do(c, err)
 	return commitOf(base, staged.CurrentSnapshot())
 }
 
@@ -253,28 +246,19 @@ func firstOf[A, B any](a A, _ B) A { return a }
 
 func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
 	t.Helper()
-	must(t, json.NewDecoder(r).Decode(&out))
+	must.Do(t, json.NewDecoder(r).Decode(&out))
 	return out
 }
 
 // post sends a commit to a table, and returns the response's status.
 func (c *catalog) post(namespace, name string, commit object) int {
 	c.Helper()
-	b, err := json.Marshal(commit)
-	must(c, err)
+	b := must.Get(json.Marshal(commit))(c)
 	r := c.request("POST", "namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
-	a, err := http.DefaultClient.Do(r)
-	must(c, err)
+	a := must.Get(http.DefaultClient.Do(r))(c)
 	defer a.Body.Close()
 	if text, err := io.ReadAll(a.Body); err != nil || a.StatusCode >= 500 {
 		c.Errorf("commit %s: %d %s, error %v", b, a.StatusCode, text, err)
 	}
 	return a.StatusCode
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 )
@@ -84,9 +85,7 @@ func TestStagedDirectory(t *testing.T) {
 	commit["updates"] = append(reordered, updates[3]) // set-current-schema comes last
 	c.send("POST", "namespaces/ns/tables/t", commit, 200)
 	for range 2 {
-		if _, err := c.store.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(c.store.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 	}
 	if _, err := os.Stat(unused); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the directory of a staged table that was never created still exists:", err)
@@ -101,21 +100,20 @@ func TestStagedDirectory(t *testing.T) {
 func TestReregisterTable(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{}, Options{})
 	c.putBatch("ns", "t", &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}, timedBatch(1, 2))
-	must(t, c.store.Bucket("ns").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}))
+	must.Do(t, c.store.Bucket("ns").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "small", Kind: "range", Column: "n", Max: "9"}}}))
 	for i := range 3 {
 		c.send("GET", "namespaces/ns/tables/t", nil, 200) // folds the tail
 		location := c.load("ns", "t").MetadataLocation()
 		c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
-		text, err := os.ReadFile(fileAt(location))
-		must(t, err)
+		text := must.Get(os.ReadFile(fileAt(location)))(t)
 		for key, value := range map[string]string{
 			"partd.tail-epoch.x": "9223372036854775807", "partd.rules": "no rules", "partd.settings": `{"time": "none"}`, "partd.arrow-schema.0": "AAAA",
 		} {
 			var meta map[string]any
-			must(t, json.Unmarshal(text, &meta))
+			must.Do(t, json.Unmarshal(text, &meta))
 			meta["properties"].(map[string]any)[key] = value
 			forged := strings.Replace(location, "/metadata/", "/metadata/forged", 1)
-			must(t, os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600))
+			must.Do(t, os.WriteFile(fileAt(forged), []byte(jsonOf(meta)), 0o600))
 			c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": forged}, 400, "ValidationException")
 		}
 		c.send("POST", "namespaces/ns/register", object{"name": "t", "metadata-location": location}, 200)
@@ -143,7 +141,7 @@ func TestErrorsHideDirectory(t *testing.T) {
 	missing := c.appendCommit(base, 3)
 	missing["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = base.Location() + "/metadata/none.avro"
 	directoryPath := base.Location() + "/metadata/directory.avro"
-	must(t, os.Mkdir(fileAt(directoryPath), 0o700))
+	must.Do(t, os.Mkdir(fileAt(directoryPath), 0o700))
 	directory := c.appendCommit(base, 4)
 	directory["updates"].([]any)[0].(object)["snapshot"].(*table.Snapshot).ManifestList = directoryPath
 	relocation := object{"requirements": []any{}, "updates": []any{object{"action": "set-location", "location": base.Location() + "/x"}}}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 )
 
@@ -25,8 +26,7 @@ func TestMetadataSize(t *testing.T) {
 	c.send("POST", "namespaces/ns/tables/t", setProperty("b", 1<<20), 200)
 	base := c.load("ns", "t")
 
-	b, err := json.Marshal(base.Metadata())
-	must(t, err)
+	b := must.Get(json.Marshal(base.Metadata()))(t)
 	c.send("DELETE", "namespaces/ns/tables/t", nil, 204)
 	large := base.Location() + "/metadata/large.metadata.json"
 	c.write(large, []byte(strings.Replace(string(b), `"xxx`, `"`+strings.Repeat("x", 8<<20), 1)))
@@ -90,13 +90,10 @@ func TestLargeBodiesShareMemory(t *testing.T) {
 	c := serve(t, t.TempDir(), flightd.Options{Memory: 64 << 20, MaxMessage: 1 << 20, IdleTimeout: 3 * time.Second}, Options{})
 	c.send("POST", "namespaces", object{"namespace": []string{"ns"}}, 200)
 	c.create("ns", "t")
-	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
-	must(t, err)
+	slow := must.Get(net.Dial("tcp", strings.TrimPrefix(c.url, "http://")))(t)
 	defer slow.Close()
 	start := time.Now()
-	if _, err := fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(fmt.Fprintf(slow, "POST /v1/namespaces/ns/tables/t HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%*s", 15<<20, 512<<10, " "))(t)
 	go func() {
 		for err := error(nil); err == nil; time.Sleep(50 * time.Millisecond) {
 			_, err = slow.Write([]byte(" "))
@@ -125,13 +122,10 @@ func TestLoadsShareMemory(t *testing.T) {
 	c.send("POST", "namespaces/ns/tables/dropped", setProperty("a", 1<<20), 200)
 	dropped := c.load("ns", "dropped").MetadataLocation()
 	c.send("DELETE", "namespaces/ns/tables/dropped", nil, 204)
-	slow, err := net.Dial("tcp", strings.TrimPrefix(c.url, "http://"))
-	must(t, err)
+	slow := must.Get(net.Dial("tcp", strings.TrimPrefix(c.url, "http://")))(t)
 	defer slow.Close()
-	must(t, slow.(*net.TCPConn).SetReadBuffer(4096))
-	if _, err := fmt.Fprint(slow, "GET /v1/namespaces/ns/tables/large HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, slow.(*net.TCPConn).SetReadBuffer(4096))
+	must.Get(fmt.Fprint(slow, "GET /v1/namespaces/ns/tables/large HTTP/1.1\r\nHost: localhost\r\n\r\n"))(t)
 	if _, err := slow.Read(make([]byte, 1)); err != nil { // the response has begun
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -23,22 +24,19 @@ import (
 func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) {
 	tb.Helper()
 	ctx := context.Background()
-	cat, err := icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}})
-	must(tb, err)
+	cat := must.Get(icecat.Open(ctx, dir, icecat.Options{FS: vfs.OS{}}))(tb)
 	defer cat.Close()
 	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
-	meta, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
-	must(tb, err)
+	meta := must.Get(table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil))(tb)
 	var changes []*icecat.Change
 	for i := range emptyTables {
-		empty, err := table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil)
-		must(tb, err)
+		empty := must.Get(table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, cat.NewLocation(), nil))(tb)
 		changes = append(changes, &icecat.Change{Namespace: "ns", Name: fmt.Sprintf("t%05d", i), New: empty, IOs: []*icecat.FileIO{cat.NewIO()}})
 	}
 	text, err := json.Marshal(meta)
-	must(tb, err)
+	must.Do(tb, err)
 	var doc object
-	must(tb, json.Unmarshal(text, &doc))
+	must.Do(tb, json.Unmarshal(text, &doc))
 	var snaps, log []any
 	for i := range snapshots {
 		at := meta.LastUpdatedMillis() - int64(snapshots-i)
@@ -57,16 +55,15 @@ func createManySnapshots(tb testing.TB, dir string, snapshots, emptyTables int) 
 	if text, err = json.Marshal(doc); err == nil {
 		meta, err = table.ParseMetadataBytes(text)
 	}
-	must(tb, err)
+	must.Do(tb, err)
 	changes = append(changes, &icecat.Change{Namespace: "ns", Name: "many", New: meta, IOs: []*icecat.FileIO{cat.NewIO()}, Info: &icecat.Info{Updated: time.Now()}})
-	must(tb, cat.Commit(ctx, nil, changes...))
+	must.Do(tb, cat.Commit(ctx, nil, changes...))
 }
 
 // get sends a request, and discards the response.
 func (c *catalog) get(path string) {
 	c.Helper()
-	a, err := http.Get(c.url + "/v1/" + path)
-	must(c, err)
+	a := must.Get(http.Get(c.url + "/v1/" + path))(c)
 	defer a.Body.Close()
 	if n, err := io.Copy(io.Discard, a.Body); err != nil || a.StatusCode != http.StatusOK || n < 500 {
 		c.Fatalf("GET %s: got status %s and %d bytes, want 200 and at least 500 bytes; error: %v", path, a.Status, n, err)

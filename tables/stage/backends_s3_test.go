@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/stage"
 )
@@ -78,10 +79,7 @@ func TestS3Damaged(t *testing.T) {
 	}
 	maxDamages := procs.Number(t, "PARTD_KILLS", 2) // of six
 	for _, path := range objects {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		content := must.Get(os.ReadFile(path))(t)
 		flip := func(position int) []byte {
 			b := bytes.Clone(content)
 			b[position] ^= 1
@@ -95,9 +93,7 @@ func TestS3Damaged(t *testing.T) {
 			if damages++; damages > maxDamages {
 				break // a map's order is random, so that other runs choose other damages
 			}
-			if err := os.WriteFile(path, damaged, 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(path, damaged, 0o666))
 			c.Cache = t.TempDir()
 			o, closeTables, err := c.options(t.Context())
 			if err == nil {
@@ -118,9 +114,7 @@ func TestS3Damaged(t *testing.T) {
 				t.Errorf("%s damaged (%s): no run failed", path, damage)
 			}
 		}
-		if err := os.WriteFile(path, content, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, content, 0o666))
 	}
 	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wantResult {
 		t.Errorf("after all objects were restored, the pipeline returned %s, want %s", got, wantResult)

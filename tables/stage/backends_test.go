@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -25,10 +26,7 @@ import (
 func TestMissingData(t *testing.T) {
 	dir := t.TempDir()
 	r := open(t, dir, nil)
-	store, err := partd.OpenFile(filepath.Join(dir, "results"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(partd.OpenFile(filepath.Join(dir, "results"), nil))(t)
 	defer store.Close() //nolint:errcheck // tests only
 	computed := 0
 	s := stage.Define("computed", func(context.Context, *stage.Inputs) (arrow.Table, error) {
@@ -56,14 +54,10 @@ func TestMissingData(t *testing.T) {
 		return data, infos
 	}
 	data, infos := keys()
-	if err := store.Delete(t.Context(), data...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Delete(t.Context(), data...))
 	run(2)
 	run(2)
-	if err := store.Delete(t.Context(), infos...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Delete(t.Context(), infos...))
 	run(3)
 	run(3)
 	unreferenced := len(infos)
@@ -108,10 +102,7 @@ func TestDamagedResult(t *testing.T) {
 			}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 			run := func() string {
 				t.Helper()
-				r, err := stage.Open(dir, &stage.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := must.Get(stage.Open(dir, &stage.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}))(t)
 				defer r.Close() //nolint:errcheck // tests only
 				got, err := s.Run(t.Context(), r)
 				if err != nil {
@@ -155,10 +146,7 @@ func TestNotUTF8(t *testing.T) {
 	}, stage.Spec[arrow.Table]{Version: "1", Cache: true})
 	dir := t.TempDir()
 	for range 2 {
-		r, err := stage.Open(dir, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(stage.Open(dir, nil))(t)
 		if got, err := s.Run(t.Context(), r); err != nil || fmt.Sprint(valuesOf(got)) != "[7]" || computed > 1 {
 			t.Errorf("the stage was computed %d times, and Run returned %v, error %v", computed, got, err)
 		}

@@ -4,22 +4,19 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestUnfinishedHashFile checks that GC removes the unfinished hash file of a killed process immediately, but
 // not the file that a running process is writing.
 func TestUnfinishedHashFile(t *testing.T) {
-	r, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(Open(t.TempDir(), nil))(t)
 	defer r.Close()
 	unfinished := r.path(tmpDir, "hashes.1")
 	collect := func(want int) {
 		t.Helper()
-		if err := os.WriteFile(unfinished, nil, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(unfinished, nil, 0o666))
 		if _, err := r.GC(t.Context(), nil); err != nil {
 			t.Errorf("GC failed: %v", err)
 		}
@@ -54,9 +51,7 @@ func TestUnfinishedHashFile(t *testing.T) {
 // may leave the file's stamp the same.
 func TestRecentHashIsNotCached(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw")
-	if err := os.WriteFile(path, []byte("1"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte("1"), 0o666))
 	h := openHashes(filepath.Join(t.TempDir(), "hashes.json"))
 	if _, err := h.sum(path); err != nil || len(h.byPath) > 0 || h.isDirty {
 		t.Errorf("sum of a new file: %v, and the cache contains %v, want nothing", err, h.byPath)

@@ -12,15 +12,13 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/stage"
 )
 
 func storedStages(t testing.TB, r *stage.Results) string {
 	t.Helper()
-	results, err := r.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	results := must.Get(r.List(t.Context()))(t)
 	var names []string
 	for _, i := range results {
 		names = append(names, i.Stage)

@@ -6,21 +6,17 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // keyOf returns the key of a stage without ancestors.
 func keyOf(t testing.TB, n *node) *stageKey {
 	t.Helper()
-	r, err := Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(Open(t.TempDir(), nil))(t)
 	defer r.Close()
 	n.name, n.version, n.result = "x", "1", tableType
-	k, err := r.hashStage(n)
-	if err != nil {
-		t.Fatal(err)
-	}
+	k := must.Get(r.hashStage(n))(t)
 	k.setKey(nil)
 	return k
 }
@@ -32,10 +28,7 @@ func TestBuildSettings(t *testing.T) {
 		readBuildInfo = func() (*debug.BuildInfo, bool) {
 			return &debug.BuildInfo{Deps: []*debug.Module{{Path: ownModule, Version: "v1", Sum: "s"}}, Settings: settings}, true
 		}
-		sum, err := hashModules(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		sum := must.Get(hashModules(nil))(t)
 		return sum
 	}
 	plain := hash(debug.BuildSetting{Key: "GOARCH", Value: "amd64"})
@@ -58,9 +51,7 @@ func TestChangedWithSameStamp(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raw")
 	change := func(text string) {
 		t.Helper()
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 	}
 	change("1")
 	k := keyOf(t, &node{patterns: []string{path}})
@@ -114,9 +105,7 @@ func TestFileOrder(t *testing.T) {
 	dir := t.TempDir()
 	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	for _, path := range []string{a, b} {
-		if err := os.WriteFile(path, []byte("x"), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte("x"), 0o666))
 	}
 	key := func(patterns ...string) *stageKey { return keyOf(t, &node{patterns: patterns}) }
 	forward, backward := key(a, b), key(b, a)

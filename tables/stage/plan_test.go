@@ -8,6 +8,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -51,20 +52,14 @@ func TestChanges(t *testing.T) {
 		{"raw byte", func() { write(t, file, "1\n12\n") }, "double 1, last 1, load 1, text 1", "load runs file " + file + " changed; double may run if the result of load differs"},
 		{"raw byte, with the same time and size", func() {
 			write(t, file, "1\n13\n")
-			if err := os.Chtimes(file, old, old); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Chtimes(file, old, old))
 		}, "double 1, last 1, load 1, text 1", "load runs file"},
 		{"another raw byte, with the same time and size", func() {
 			write(t, file, "1\n14\n")
-			if err := os.Chtimes(file, old, old); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Chtimes(file, old, old))
 		}, "double 1, last 1, load 1, text 1", "load runs file"},
 		{"time of a raw file", func() {
-			if err := os.Chtimes(file, time.Now(), time.Now()); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Chtimes(file, time.Now(), time.Now()))
 		}, "", "load kept"},
 		{"new raw file", func() { write(t, strings.Replace(recipe.raw, "*", "2", 1), "5") }, "double 1, last 1, load 1, text 1", "load runs file " + strings.Replace(recipe.raw, "*", "2", 1) + " was added"},
 		{"old parameter", func() { recipe.factor = 2 }, "double 1, last 1", "double runs parameters changed"},
@@ -101,10 +96,7 @@ func TestHashCache(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	cacheFile := filepath.Join(dir, "hashes.json")
-	b, err := os.ReadFile(cacheFile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(os.ReadFile(cacheFile))(t)
 	// A wrong hash in the cache changes the key, which shows that the cache is used.
 	write(t, cacheFile, strings.ReplaceAll(string(b), `"Sum":"`, `"Sum":"x`))
 	recipe.runs.take()

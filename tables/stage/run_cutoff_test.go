@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -128,21 +129,14 @@ func TestResultDiffers(t *testing.T) {
 	if rows, err := last.Run(t.Context(), r); err != nil || fmt.Sprint(valuesOf(rows)) != "[1 1]" {
 		t.Fatal(rows, err)
 	}
-	results, err := r.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	results := must.Get(r.List(t.Context()))(t)
 	for _, i := range results {
 		if i.Stage == "right" { // it has to run again, and needs the result of one
-			if err := os.RemoveAll(infoPath(t, dir, i.Key, "info")); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.RemoveAll(infoPath(t, dir, i.Key, "info")))
 		}
 		if i.Stage == "one" {
 			path := infoPath(t, dir, i.Key, "data")
-			if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(path, []byte("garbage"), 0o600))
 		}
 	}
 	runs.take()
@@ -274,13 +268,8 @@ func TestReplacedDuringLoad(t *testing.T) {
 	dir := t.TempDir()
 	r, second := open(t, dir, nil), open(t, dir, nil)
 	last := changing(&runs, "1")
-	if _, err := last.Run(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
-	results, err := r.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(last.Run(t.Context(), r))(t)
+	results := must.Get(r.List(t.Context()))(t)
 	stage.WrapStore(r, func(s partd.Partd) partd.Partd {
 		store := &replacingStore{File: s.(*partd.File)}
 		for _, i := range results {

@@ -16,6 +16,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
@@ -95,10 +96,7 @@ func TestMain(m *testing.M) {
 // start starts this test program as a child process.
 func (c child) start(t testing.TB) *procs.Process {
 	t.Helper()
-	b, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(json.Marshal(c))(t)
 	return procs.Start(t, procs.Command("child", string(b)))
 }
 
@@ -131,9 +129,7 @@ func testComputedOnce(t *testing.T, name string, newChild func(testing.TB) child
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := closeTables(); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, closeTables())
 			}
 			first := c.start(t)
 			first.WaitFor(t, "ran text")
@@ -215,16 +211,12 @@ func TestKills(t *testing.T) {
 				if b, err := json.Marshal(run(t, r, changed.pipeline())); err != nil || !strings.Contains(string(b), fmt.Sprint(22*c.Factor)) {
 					t.Fatalf("round %d: the run with changed code returned %s, %v", c.Factor, b, err)
 				}
-				if _, err := r.GC(t.Context(), nil); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(r.GC(t.Context(), nil))(t)
 				checkNoLeftovers(t, c.Dir)
 				if lockFiles, err := filepath.Glob(filepath.Join(c.Dir, "locks", "*")); err != nil || len(lockFiles) > 0 {
 					t.Fatalf("the lock files %q remain, want none; error: %v", lockFiles, err)
 				}
-				if err := closeTables(); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, closeTables())
 			}
 			t.Logf("%d of %d processes were killed", killed, c.Factor)
 		})

@@ -21,6 +21,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/stage"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -100,9 +101,7 @@ func newRecipe(t testing.TB) *recipe {
 
 func write(t testing.TB, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 }
 
 // specOf returns a stage's spec with the fields that all stages set.
@@ -201,23 +200,14 @@ const wantResult = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
 
 func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
-	got, err := s.Run(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(got)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := must.Get(s.Run(t.Context(), r))(t)
+	b := must.Get(json.Marshal(got))(t)
 	return string(b)
 }
 
 func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 	t.Helper()
-	r, err := stage.Open(dir, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(stage.Open(dir, o))(t)
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -237,10 +227,7 @@ var backends = map[string]func(testing.TB) *stage.Options{
 // plan returns the steps that a pipeline's plan contains, as text.
 func plan(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
-	steps, err := s.Plan(t.Context(), r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps := must.Get(s.Plan(t.Context(), r))(t)
 	var lines []string
 	for _, s := range steps {
 		line := fmt.Sprintf("%s %s", s.Stage, s.Action)

@@ -7,16 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestCompareLwdp checks the claims about lwdp in testdata/lwdp.md, which docs/stage.md sums up.
 func TestCompareLwdp(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("testdata/lwdp.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := must.Get(os.ReadFile("testdata/lwdp.md"))(t)
 	var want []string
 	_, table, _ := strings.Cut(string(page), "| what changes between two runs |")
 	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \| (right|wrong)\b`).FindAllStringSubmatch(table, -1) {

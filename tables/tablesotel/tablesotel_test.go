@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/tablesotel"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -20,12 +21,9 @@ import (
 func TestObserver(t *testing.T) {
 	spans, metrics := tracetest.NewInMemoryExporter(), sdkmetric.NewManualReader()
 	traces := trace.NewTracerProvider(trace.WithSyncer(spans))
-	observer, err := tablesotel.New(&tablesotel.Options{
+	observer := must.Get(tablesotel.New(&tablesotel.Options{
 		Tracer: traces, Meter: sdkmetric.NewMeterProvider(sdkmetric.WithReader(metrics)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	s := tablestest.Open(t, &tables.Options{Observer: observer, FoldAge: -1})
 	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	tablestest.Put(t, s.Bucket("B"), "t", columns, `[{"n":1},{"n":2}]`)
@@ -63,9 +61,7 @@ func TestObserver(t *testing.T) {
 	}
 
 	var collected metricdata.ResourceMetrics
-	if err := metrics.Collect(context.Background(), &collected); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, metrics.Collect(context.Background(), &collected))
 	counts := map[string]float64{}
 	for _, m := range collected.ScopeMetrics[0].Metrics {
 		switch d := m.Data.(type) {

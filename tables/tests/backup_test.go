@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -22,10 +23,7 @@ func TestBackup(t *testing.T) {
 	b, bucketOne := tabletest.Open(t, t.TempDir(), nil), s.Bucket("one")
 	backup := func(name string, unchanged, files int) map[string]string {
 		t.Helper()
-		copied, err := s.Backup(ctx, b, name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		copied := must.Get(s.Backup(ctx, b, name))(t)
 		if u, f := tabletest.Totals(copied); u != unchanged || f != files {
 			t.Errorf("%s: got %d unchanged tables and %d sent files, want %d and %d: %+v", name, u, f, unchanged, files, copied)
 		}
@@ -34,18 +32,12 @@ func TestBackup(t *testing.T) {
 	monday := backup("monday", 0, 8)
 	backup("nothing", 4, 0)
 	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 10)
-	if err := bucketOne.Delete(ctx, "plain"); err != nil {
-		t.Fatal(err)
-	}
-	if err := bucketOne.EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bucketOne.Delete(ctx, "plain"))
+	must.Do(t, bucketOne.EditRules(ctx, tables.RuleEdit{Remove: []string{"few"}}))
 	tabletest.Put(t, bucketOne, "new", tables.PutAppend, 1)
 	tuesday := backup("tuesday", 2, 2)
 	// Backing up a change of metadata copies no data.
-	if err := bucketOne.Table("new").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, bucketOne.Table("new").ChangeMetadata(ctx, tables.MetadataChange{Set: tables.Metadata{"a": "b"}}))
 	backup("metadata", 3, 0)
 	if _, err := s.Backup(ctx, b, "monday"); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Backup with an existing name: error = %v, want ErrExists", err)
@@ -61,17 +53,11 @@ func TestBackup(t *testing.T) {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}
 	// Expire keeps the old versions that backups need.
-	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
+	must.Get(b.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
 	for name, want := range map[string]map[string]string{"monday": monday, "tuesday": tuesday} {
 		empty := tabletest.Open(t, t.TempDir(), nil)
-		if _, err := empty.RestoreFrom(ctx, b, name); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(empty.RestoreFrom(ctx, b, name))(t)
 		tabletest.WantState(t, empty, want)
 	}
 	// The source store still has most of the files, so a restore sends few.
@@ -82,9 +68,7 @@ func TestBackup(t *testing.T) {
 	}
 	tabletest.WantState(t, s, tuesday)
 	bucketName := "one"
-	if _, err := s.RestoreFrom(ctx, b, "monday", bucketName); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.RestoreFrom(ctx, b, "monday", bucketName))(t)
 	tabletest.WantState(t, s, monday)
 	if _, err := s.RestoreFrom(ctx, b, "sunday"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("RestoreFrom of a missing backup: error = %v, want fs.ErrNotExist", err)
@@ -106,9 +90,7 @@ func TestBackupChild(t *testing.T) {
 	}
 	s, b := tabletest.Open(t, sourceDir, nil), tabletest.Open(t, backupDir, nil)
 	fmt.Println("ready")
-	if _, err := s.Backup(t.Context(), b, "killed"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Backup(t.Context(), b, "killed"))(t)
 	fmt.Println("done")
 }
 
@@ -121,21 +103,14 @@ func TestBackupKill(t *testing.T) {
 		tabletest.Put(t, s.Bucket("two"), fmt.Sprint("t", i), tables.PutAppend, int64(i))
 	}
 	want := tabletest.StateOf(t, s)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	dir := filepath.Join(t.TempDir(), "backup")
 	killed := 0
 	for delay := 20 * time.Millisecond; ; delay *= 2 {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBackupChild$", "-test.v")
 		cmd.Env = append(os.Environ(), backupKillEnv+"="+s.Dir()+","+dir)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(cmd.StdoutPipe())(t)
+		must.Do(t, cmd.Start())
 		output := waitFor(t, out, "ready")
 		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
 		output += waitFor(t, out, "done")
@@ -148,9 +123,7 @@ func TestBackupKill(t *testing.T) {
 				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)
 			}
 			restored := tabletest.Open(t, t.TempDir(), nil)
-			if _, err := restored.RestoreFrom(t.Context(), b, "killed"); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(restored.RestoreFrom(t.Context(), b, "killed"))(t)
 			tabletest.WantState(t, restored, want)
 			if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
 				t.Errorf("Verify reported %+v; want none", findings)
@@ -161,9 +134,7 @@ func TestBackupKill(t *testing.T) {
 			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", delay, output)
 		}
 		killed++
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Close())
 	}
 }
 
@@ -188,10 +159,9 @@ func TestBackupLostEverywhere(t *testing.T) {
 	for _, name := range []string{"lost", "other"} {
 		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1)
 	}
-	_, err := s.Backup(ctx, to, "first")
-	tabletest.Succeed(t, err)
+	must.Get(s.Backup(ctx, to, "first"))(t)
 	for _, store := range []*tables.Store{s, to} {
-		tabletest.Succeed(t, os.Remove(tabletest.TableFiles(t, store, "", "lost")["data"][0]))
+		must.Do(t, os.Remove(tabletest.TableFiles(t, store, "", "lost")["data"][0]))
 	}
 	tabletest.Put(t, s.Bucket(""), "other", tables.PutAppend, 2)
 	copied, err := s.Backup(ctx, to, "second")
@@ -219,10 +189,9 @@ func TestBackupOrigin(t *testing.T) {
 			}
 			return
 		}
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		restored := tabletest.Open(t, t.TempDir(), nil)
-		_, err = restored.RestoreFrom(ctx, to, fmt.Sprint(n))
-		tabletest.Succeed(t, err)
+		must.Get(restored.RestoreFrom(ctx, to, fmt.Sprint(n)))(t)
 		tabletest.WantRows(t, restored.Bucket("b"), "t", int64(n))
 	}
 	s, b, other := open("store"), open("backups"), open("other")
@@ -235,17 +204,16 @@ func TestBackupOrigin(t *testing.T) {
 
 	restored, fromRestored := open("restored"), open("backups of restored")
 	_, err := restored.RestoreFrom(ctx, b, "1")
-	tabletest.Succeed(t, err)
+	must.Do(t, err)
 	backup(restored, b, true)
 	backup(restored, fromRestored, true)
 	backup(s, fromRestored, false)
 	_, err = other.RestoreFrom(ctx, b, "1", "b") // only one bucket
-	tabletest.Succeed(t, err)
+	must.Do(t, err)
 	backup(other, b, false)
 	for _, from := range []*tables.Store{s, restored} {
 		copied := tabletest.Open(t, t.TempDir(), nil)
-		_, err = from.CopyTo(ctx, copied)
-		tabletest.Succeed(t, err)
+		must.Get(from.CopyTo(ctx, copied))(t)
 		backup(copied, b, true)
 		_, err = copied.CopyTo(ctx, other, "b") // other has tables already
 		if err == nil {
@@ -256,9 +224,9 @@ func TestBackupOrigin(t *testing.T) {
 	backup(other, b, false)
 
 	backup(s, b, true)
-	tabletest.Succeed(t, s.Close())
-	tabletest.Succeed(t, os.CopyFS(filepath.Join(root, "plain copy"), os.DirFS(filepath.Join(root, "store"))))
-	tabletest.Succeed(t, os.Rename(filepath.Join(root, "store"), filepath.Join(root, "moved")))
+	must.Do(t, s.Close())
+	must.Do(t, os.CopyFS(filepath.Join(root, "plain copy"), os.DirFS(filepath.Join(root, "store"))))
+	must.Do(t, os.Rename(filepath.Join(root, "store"), filepath.Join(root, "moved")))
 	backup(open("moved"), b, true)
 	backup(open("plain copy"), b, true)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -34,16 +35,11 @@ func BenchmarkPutMany(b *testing.B) {
 	s := tabletest.Open(b, b.TempDir(), nil)
 	before := tabletest.CPU()
 	for b.Loop() {
-		if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(batch), tables.PutReplace, nil); err != nil {
-			b.Fatal(err)
-		}
+		must.Get(s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(batch), tables.PutReplace, nil))(b)
 	}
 	b.ReportMetric(float64((tabletest.CPU()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 	t := s.Bucket("").Table("t")
-	info, err := t.Info(b.Context())
-	if err != nil {
-		b.Fatal(err)
-	}
+	info := must.Get(t.Info(b.Context()))(b)
 	b.ReportMetric(float64(info.Bytes)/1e6, "MB")
 }
 
@@ -71,12 +67,8 @@ func BenchmarkRead(b *testing.B) {
 				rb.Field(4).(*array.StringBuilder).Append(fmt.Sprintf("note %x", random.Uint32()))
 				rb.Field(5).(*array.Int64Builder).Append(int64(f*rows/files+i) * 7_777_777_777 % 1_000_003)
 			}
-			if _, err := s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := s.Fold(b.Context(), nil); err != nil {
-				b.Fatal(err)
-			}
+			must.Get(s.Bucket("").Table("t").Put(b.Context(), tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil))(b)
+			must.Get(s.Fold(b.Context(), nil))(b)
 		}
 		table := s.Bucket("").Table("t")
 		for _, c := range []struct {
@@ -108,10 +100,7 @@ func BenchmarkRead(b *testing.B) {
 					b.ReportMetric(float64((tabletest.CPU()-before).Microseconds())/1000/float64(b.N), "cpu-ms/op")
 				}()
 				for b.Loop() {
-					r, err := table.Scan(b.Context(), &tables.ScanOptions{Filter: where, Columns: c.columns})
-					if err != nil {
-						b.Fatal(err)
-					}
+					r := must.Get(table.Scan(b.Context(), &tables.ScanOptions{Filter: where, Columns: c.columns}))(b)
 					n := int64(0)
 					for r.Next() {
 						n += r.RecordBatch().NumRows()
@@ -136,15 +125,10 @@ func scanThousand(tb testing.TB) func() {
 		ns[i] = int64(i)
 	}
 	tabletest.Put(tb, b, "t", tables.PutAppend, ns...)
-	if _, err := s.Fold(tb.Context(), nil); err != nil {
-		tb.Fatal(err)
-	}
+	must.Get(s.Fold(tb.Context(), nil))(tb)
 	return func() {
 		t := b.Table("t")
-		r, err := t.Scan(tb.Context(), nil)
-		if err != nil {
-			tb.Fatal(err)
-		}
+		r := must.Get(t.Scan(tb.Context(), nil))(tb)
 		defer r.Release()
 		n := int64(0)
 		for r.Next() {

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -74,17 +75,12 @@ func TestColumnBounds(t *testing.T) {
 	} {
 		var rows []string
 		var values []json.RawMessage
-		if err := json.Unmarshal([]byte(c.values), &values); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal([]byte(c.values), &values))
 		for _, v := range values {
 			rows = append(rows, fmt.Sprintf(`{"k": null, "x": %s}`, v))
 		}
 		s := partitioned(t, c.typ, c.arrow, "["+strings.Join(rows, ",")+"]")
-		current, err := partdiceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		current := must.Get(partdiceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil))(t)
 		files, err := datafile.Files(t.Context(), current)
 		if err != nil || len(files) != 1 {
 			t.Fatalf("got files %v, error %v", files, err)
@@ -138,18 +134,9 @@ func partitioned(t *testing.T, typ iceberg.Type, arrowType arrow.DataType, text 
 func manifestBounds(t *testing.T, s *tables.Store) string {
 	t.Helper()
 	var bounds []string
-	current, err := partdiceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fileIO, err := current.FS(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifests, err := current.CurrentSnapshot().Manifests(fileIO)
-	if err != nil {
-		t.Fatal(err)
-	}
+	current := must.Get(partdiceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil))(t)
+	fileIO := must.Get(current.FS(t.Context()))(t)
+	manifests := must.Get(current.CurrentSnapshot().Manifests(fileIO))(t)
 	for _, m := range manifests {
 		for _, p := range m.Partitions() {
 			if p.LowerBound == nil || p.UpperBound == nil {

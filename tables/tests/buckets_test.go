@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -43,18 +44,12 @@ func TestBucketLifecycle(t *testing.T) {
 		t.Fatalf("DeleteBucket of a bucket with tables: error = %v, want ErrNotEmpty", err)
 	}
 	tabletest.WantRows(t, b, "t", 1)
-	if err := b.Delete(ctx, "t", "u"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Delete(ctx, "t", "u"))
 	if got := bucketNames(t, s); !slices.Equal(got, []string{"b", "c"}) {
 		t.Fatalf("after b was emptied, the buckets are %q, want b and c", got)
 	}
-	if err := s.DeleteBucket(ctx, "b", false); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.DeleteBucket(ctx, "c", true); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.DeleteBucket(ctx, "b", false))
+	must.Do(t, s.DeleteBucket(ctx, "c", true))
 	if got := bucketNames(t, s); len(got) != 0 {
 		t.Fatalf("after both buckets were deleted, the buckets are %q, want none", got)
 	}

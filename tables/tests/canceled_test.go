@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -41,15 +42,9 @@ func TestCanceledContext(t *testing.T) {
 	b := s.Bucket("b")
 	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
 	tabletest.Put(t, b, "u", tables.PutError, tabletest.Sequence(0, 10)...)
-	name, err := b.Snapshot(t.Context(), "s")
-	if err != nil {
-		t.Fatal(err)
-	}
+	name := must.Get(b.Snapshot(t.Context(), "s"))(t)
 	table := b.Table("t")
-	where, err := filter.Parse("n < 5")
-	if err != nil {
-		t.Fatal(err)
-	}
+	where := must.Get(filter.Parse("n < 5"))(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errSibling)
 	for call, do := range map[string]func() error{
@@ -139,10 +134,7 @@ func TestContextCanceledDuringCall(t *testing.T) {
 	table := b.Table("long")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
-	r, err := table.Scan(ctx, &tables.ScanOptions{ChunkRows: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(ctx, &tables.ScanOptions{ChunkRows: 10}))(t)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {

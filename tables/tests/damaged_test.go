@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -93,9 +94,7 @@ func TestOpenDamaged(t *testing.T) {
 			wantDamaged(t, b)
 			tabletest.WantRows(t, b, "bad", 0, 1, 2, 3, 4, 5)
 			tabletest.Put(t, b, "bad", tables.PutAppend, 6)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, s.Close())
 			s = tabletest.Open(t, s.Dir(), nil)
 			tabletest.WantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5, 6)
 			if r, err := s.Fold(ctx, nil); err != nil || r.Rows != 3 {
@@ -140,9 +139,7 @@ func TestCompactDamagedFile(t *testing.T) {
 func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 	t.Parallel()
 	s, copied, file := tabletest.CorruptedStore(t, "metadata", tabletest.Corruptions["zeroed"])
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: 10 * time.Millisecond})
 	folded := func(name string, want int64) bool {
 		l, err := s.Bucket("one").Table(name).Info(t.Context())
@@ -157,10 +154,7 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 		}
 	}
 	await("good", 6)
-	rel, err := filepath.Rel(s.Dir(), file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	rel := must.Get(filepath.Rel(s.Dir(), file))(t)
 	b, err := os.ReadFile(filepath.Join(copied.Dir(), rel))
 	if err == nil {
 		err = os.WriteFile(file, b, 0o666)
@@ -192,9 +186,7 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 					err = s.DeleteBucket(ctx, "one", true)
 				case "restore":
 					dest := tabletest.Open(t, t.TempDir(), nil)
-					if _, err := copied.Backup(ctx, dest, "monday"); err != nil {
-						t.Fatal(err)
-					}
+					must.Get(copied.Backup(ctx, dest, "monday"))(t)
 					_, err = s.RestoreFrom(ctx, dest, "monday")
 				}
 				if err != nil {
@@ -217,9 +209,7 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 							t.Error(err)
 						}
 					}
-					if err := s.Close(); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, s.Close())
 					s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})
 				}
 			})

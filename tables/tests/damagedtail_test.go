@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/iceberg"
@@ -29,31 +30,19 @@ func TestDamagedTail(t *testing.T) {
 		tabletest.Put(t, b, "bad", tables.PutAppend, rows...)
 		tabletest.Put(t, b, "good", tables.PutAppend, rows...)
 	}
-	l, err := iceberg.Load(ctx, b.Table("bad"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(iceberg.Load(ctx, b.Table("bad"), nil))(t)
 	uuid := l.Metadata().TableUUID().String()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	log, err := logstore.Open(filepath.Join(dir, "tail"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
+	log := must.Get(logstore.Open(filepath.Join(dir, "tail"), nil))(t)
 	for k, err := range partd.Keys(ctx, log) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(k.Key, uuid) {
-			if err := log.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, log.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}))
 		}
 	}
-	if err := log.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, log.Close())
 	for range 2 {
 		s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b = s.Bucket("one")
@@ -68,14 +57,10 @@ func TestDamagedTail(t *testing.T) {
 		if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 1 || findings[0].Table != "bad" {
 			t.Errorf(`Verify reported %+v; want 1 element with Table "bad"`, findings)
 		}
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 	}
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
-	if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Bucket("one").Delete(ctx, "bad"))
 	tabletest.Put(t, s.Bucket("one"), "bad", tables.PutError, 1)
 	tabletest.WantRows(t, s.Bucket("one"), "bad", 1)
 }
@@ -124,9 +109,7 @@ func TestInvalidMetadataLocation(t *testing.T) {
 	t.Parallel()
 	for _, loc := range []any{nil, "", "nowhere", "s3://bucket/x.metadata.json", "file:///nowhere/x.metadata.json"} {
 		s, _, _ := tabletest.CorruptedStore(t, "metadata", func(b, _ []byte) []byte { return b })
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 		tabletest.ExecInCatalog(t, s.Dir(), `UPDATE iceberg_tables SET metadata_location=? WHERE table_name='bad'`, loc)
 		s = tabletest.Open(t, s.Dir(), nil)
 		ctx, b := t.Context(), s.Bucket("one")
@@ -182,15 +165,10 @@ func TestDeepFile(t *testing.T) {
 	if _, _, err := tabletest.Read(t.Context(), b, "bad"); err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("read error = %v, want %q", err, want)
 	}
-	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := must.Get(sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db")))(t)
 	defer db.Close() //nolint:errcheck // the test is over
 	// Make the catalog forget the checksum, as if another program had written the file.
-	if _, err := db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, file); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, file))(t)
 	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) != 1 || findings[0].Problem != want {
 		t.Errorf("Verify reported %+v, want the problem %q", findings, want)
 	}

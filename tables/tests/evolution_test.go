@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -101,9 +102,7 @@ func TestEvolve(t *testing.T) {
 	}
 	evolve := func(changes ...tables.ColumnChange) {
 		t.Helper()
-		if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Table("t").Evolve(t.Context(), changes...))
 	}
 	put("a int16; b utf8; c int64", `{"a":1,"b":"x","c":3}`)
 	evolve(tables.ColumnChange{Op: "rename", Column: "b", To: "text"}, tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "d", Type: "timestamp[ns, tz=UTC]"}, tables.ColumnChange{Op: "widen", Column: "a", Type: "int32"})
@@ -119,10 +118,7 @@ func TestEvolve(t *testing.T) {
 	for where, want := range map[string]string{
 		"c is null": " | 1,x,(null) | 70000,y,(null)", "c > 5": " | 3,(null),7", "c < 5": "", "a > 2.5 and b = 'y'": " | 70000,y,(null)", "b = 'x'": " | 1,x,(null)", "not c = 0": " | 3,(null),7",
 	} {
-		e, err := filter.Parse(where)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(where))(t)
 		if got := tabletest.TableText(t, b, "t", &tables.ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
 			t.Errorf("scan with the condition %s: got %s, want%s", where, got, want)
 		}
@@ -149,9 +145,7 @@ func TestEvolve(t *testing.T) {
 		}
 	}
 	for e, ops := range map[tables.Evolution]string{tables.Strict: "", tables.AddOnly: "add", tables.Compatible: "add widen", tables.Flexible: "add widen rename drop"} {
-		if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: e}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Table("t").SetSettings(t.Context(), tables.Settings{Evolution: e}))
 		for _, op := range []string{"add", "widen", "rename", "drop"} {
 			change := tables.ColumnChange{Op: tables.ColumnOp(op), Column: "a", Type: "int16"}
 			if op == "add" {
@@ -190,14 +184,10 @@ func TestWidenReplaced(t *testing.T) {
 		b := s.Bucket("")
 		options := &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}
 		for _, row := range []string{`{"t":"2026-01-01T00:00:00","a":9007199254740993}`, `{"t":"2026-01-01T00:00:00","a":2}`} {
-			if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; a int64", row), tables.PutAppend, options); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; a int64", row), tables.PutAppend, options))(t)
 			options = nil
 		}
-		if err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}))
 		tabletest.WantText(t, b, "t", "t timestamp[us]; a float64 | 2026-01-01T00:00:00,2")
 	}
 }
@@ -213,14 +203,9 @@ func TestColumnTypes(t *testing.T) {
 	for i, typ := range want {
 		changes = append(changes, tables.ColumnChange{Op: tables.AddColumn, Column: string(rune('A' + i)), Type: tables.ColumnTypeOf(typ)})
 	}
-	if err := b.Table("t").Evolve(t.Context(), changes...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").Evolve(t.Context(), changes...))
 	table := b.Table("t")
-	schema, err := table.Schema(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	schema := must.Get(table.Schema(t.Context()))(t)
 	for i, typ := range want {
 		if f, _ := schema.FieldsByName(string(rune('A' + i))); len(f) != 1 || !arrow.TypeEqual(f[0].Type, typ) {
 			t.Errorf("added column is %v, want type %s", f, typ)

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -22,19 +23,10 @@ import (
 // parquetNumbers returns column n of a Parquet file, and how many row groups the file has.
 func parquetNumbers(t *testing.T, path string) (ns []int64, groups int) {
 	t.Helper()
-	f, err := file.OpenParquetFile(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(file.OpenParquetFile(path, false))(t)
 	defer f.Close() //nolint:errcheck // it was only read
-	r, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := r.ReadTable(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
+	all := must.Get(r.ReadTable(t.Context()))(t)
 	defer all.Release()
 	for _, chunk := range all.Column(all.Schema().FieldIndices("n")[0]).Data().Chunks() {
 		ns = append(ns, chunk.(*array.Int64).Int64Values()...)
@@ -51,21 +43,12 @@ func TestExport(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 100)...)
 	tabletest.Fold(t, s)
 	current := b.Table("t")
-	info, err := current.Info(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	info := must.Get(current.Info(ctx))(t)
 	for n := range int64(50) {
 		tabletest.Put(t, b, "t", tables.PutAppend, 100+n)
 	}
-	old, err := b.Table("t").At(ctx, tables.AtVersion(info.Version))
-	if err != nil {
-		t.Fatal(err)
-	}
-	where, err := filter.Parse("n >= 95")
-	if err != nil {
-		t.Fatal(err)
-	}
+	old := must.Get(b.Table("t").At(ctx, tables.AtVersion(info.Version)))(t)
+	where := must.Get(filter.Parse("n >= 95"))(t)
 	for name, c := range map[string]struct {
 		t    *tables.Table
 		scan *tables.ScanOptions

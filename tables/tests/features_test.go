@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -105,15 +106,12 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 	if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
 		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 	}
-	err := filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			t.Errorf("failed puts left the file %s", path)
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 }
 
 func TestSchemaErrorsNameTheColumn(t *testing.T) {
@@ -144,10 +142,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
 	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
 	rb.Field(0).(*array.Int32Builder).Append(2)
-	r, err := array.NewRecordReader(narrow, []arrow.RecordBatch{rb.NewRecordBatch()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(narrow, []arrow.RecordBatch{rb.NewRecordBatch()}))(t)
 	tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
 	for range 2 {
 		table := b.Table("a")
@@ -179,9 +174,7 @@ func TestPutIDsSurviveRestart(t *testing.T) {
 	put(tables.PutReplace, "z", 4) // y is still in the tail
 	put(tables.PutAppend, "y", 3)
 	put(tables.PutAppend, "w", 5)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, nil)
 	b = s.Bucket("")
 	for _, id := range []string{"make", "w", "x", "y", "z"} {
@@ -218,9 +211,7 @@ func TestInUse(t *testing.T) {
 		t.Fatal("Open with another directory's tail succeeded, want an error")
 	}
 	nonEmpty := partd.NewDict()
-	if err := nonEmpty.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, nonEmpty.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 	if _, err := tables.Open(t.Context(), dir, &tables.Options{Tail: nonEmpty}); err == nil {
 		t.Fatal("Open with a tail store that contains another key succeeded, want an error")
 	}
@@ -237,10 +228,7 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 		tabletest.Put(t, b, "a", tables.PutReplace, tabletest.Sequence(0, 100)...)
 	}
 	table := b.Table("a")
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	tabletest.Put(t, b, "a", tables.PutReplace, 7)
 	res, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
 	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
@@ -261,9 +249,7 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 		t.Fatalf("Expire = %+v, %v; want FilesRemoved above 0 and FilesWaiting 0", res, err)
 	}
 	tabletest.WantRows(t, b, "a", 7)
-	if err := b.Delete(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Delete(t.Context(), "a"))
 	if _, err = s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
 		t.Fatal(err)
 	}

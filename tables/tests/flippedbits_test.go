@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -84,7 +85,7 @@ func fillFlipStore(t *testing.T, s *tables.Store) {
 		}
 	}
 	tabletest.Snapshot(t, b, "s1")
-	tabletest.Succeed(t, b.Table("t1").SetMetadata(t.Context(), map[string]any{"k": "v"}))
+	must.Do(t, b.Table("t1").SetMetadata(t.Context(), map[string]any{"k": "v"}))
 	for i := range 4 {
 		tabletest.Put(t, b, fmt.Sprint("t", i), tables.PutAppend, 1000)
 	}
@@ -109,20 +110,19 @@ func TestFlippedBits(t *testing.T) {
 	closed, killed, remote := filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed"), filepath.Join(t.TempDir(), "remote")
 	s := tabletest.Open(t, closed, &tables.Options{FoldAge: -1})
 	fillFlipStore(t, s)
-	tabletest.Succeed(t, os.CopyFS(killed, os.DirFS(closed)))
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, os.CopyFS(killed, os.DirFS(closed)))
+	must.Do(t, s.Close())
 
 	o := tables.Options{FoldAge: -1}
 	inBucket(&o, remote)
-	s, err := tables.Open(t.Context(), bucketURL, &o)
-	tabletest.Succeed(t, err)
+	s = must.Get(tables.Open(t.Context(), bucketURL, &o))(t)
 	fillFlipStore(t, s)
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, source := range []string{killed, closed, remote} {
 		kinds := map[string][]string{}
-		tabletest.Succeed(t, filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
+		must.Do(t, filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
 			if info, infoErr := d.Info(); err == nil && infoErr == nil && info.Mode().IsRegular() && info.Size() > 0 {
 				name, _ := filepath.Rel(source, path)
 				kind := name
@@ -134,7 +134,7 @@ func TestFlippedBits(t *testing.T) {
 			return err
 		}))
 		intact := filepath.Join(t.TempDir(), "intact")
-		tabletest.Succeed(t, os.CopyFS(intact, os.DirFS(source)))
+		must.Do(t, os.CopyFS(intact, os.DirFS(source)))
 		want, _ := flipState(t, intact, tables.Options{})
 		if n := strings.Count(want, "\n"); n != 13 || strings.Contains(want, "error") {
 			t.Fatalf("the state of %s is\n%s", source, want)
@@ -144,9 +144,8 @@ func TestFlippedBits(t *testing.T) {
 			for range flips {
 				name := names[random.IntN(len(names))]
 				dir := filepath.Join(t.TempDir(), "flipped")
-				tabletest.Succeed(t, os.CopyFS(dir, os.DirFS(source)))
-				content, err := os.ReadFile(filepath.Join(dir, name))
-				tabletest.Succeed(t, err)
+				must.Do(t, os.CopyFS(dir, os.DirFS(source)))
+				content := must.Get(os.ReadFile(filepath.Join(dir, name)))(t)
 				used := len(bytes.TrimRight(content, "\x00")) // log files end with zeros
 				if used == 0 {
 					continue
@@ -154,7 +153,7 @@ func TestFlippedBits(t *testing.T) {
 				offset, bit := random.IntN(used), byte(1)<<random.IntN(8)
 				tabletest.Damage(t, filepath.Join(dir, name), func(b []byte) []byte { b[offset] ^= bit; return b })
 				if strings.HasPrefix(kind, "objects") {
-					tabletest.Succeed(t, os.RemoveAll(filepath.Join(dir, "cache")))
+					must.Do(t, os.RemoveAll(filepath.Join(dir, "cache")))
 				}
 				got, log := flipState(t, dir, tables.Options{})
 				outcome := "error"
@@ -175,7 +174,7 @@ func TestFlippedBits(t *testing.T) {
 					}
 				}
 				outcomes[kind+" "+outcome]++
-				tabletest.Succeed(t, os.RemoveAll(dir))
+				must.Do(t, os.RemoveAll(dir))
 			}
 		}
 		t.Log(filepath.Base(source), outcomes)

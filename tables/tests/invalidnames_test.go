@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -63,15 +64,12 @@ func TestInvalidColumnNames(t *testing.T) {
 			}
 			countFiles := func() (n int) {
 				t.Helper()
-				err := filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(_ string, d fs.DirEntry, err error) error {
+				must.Do(t, filepath.WalkDir(filepath.Join(s.Dir(), "data"), func(_ string, d fs.DirEntry, err error) error {
 					if err == nil && !d.IsDir() {
 						n++
 					}
 					return err
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				}))
 				return n
 			}
 			for _, m := range []tables.PutMode{tables.PutAppend, tables.PutReplace, tables.PutError} {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore/cloud"
 	"github.com/go-partd/partd/tables"
@@ -100,9 +101,7 @@ func TestKill(t *testing.T) {
 			t.Fatalf("round %d: the tables are %v, want %v or %v", round, got, acknowledged, inFlight)
 		}
 		acknowledged = got
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 	}
 }
 
@@ -288,10 +287,7 @@ func TestKillRemote(t *testing.T) {
 		}
 	}
 	waitForProgress()
-	s, err := tables.Open(t.Context(), w.URL, &w.Options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), w.URL, &w.Options))(t)
 	defer s.Close() //nolint:errcheck // the test is over
 	rnd := rand.New(rand.NewPCG(1, 2))
 	snapshots := 0
@@ -318,9 +314,7 @@ func TestKillRemote(t *testing.T) {
 	}
 	want := map[string][]int64{}
 	for _, p := range processes {
-		if err := p.In.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, p.In.Close())
 		p.outputReaders.Wait()
 		if err := p.Wait(); err != nil {
 			t.Fatalf("writer process failed: %v", err)
@@ -352,38 +346,24 @@ func checkAll(t *testing.T, w *tabletest.Warehouse, s *tables.Store, want map[st
 			}
 		}
 		table := uncached.Bucket("").Table(name)
-		versions, err := table.Versions(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		versions := must.Get(table.Versions(t.Context()))(t)
 		rand.Shuffle(len(versions), func(i, j int) { versions[i], versions[j] = versions[j], versions[i] })
 		if os.Getenv("PARTD_KILLS") == "" {
 			versions = versions[:min(len(versions), 12)]
 		}
 		for _, v := range versions {
-			old, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtVersion(v.Version))
-			if err != nil {
-				t.Fatal(err)
-			}
+			old := must.Get(uncached.Bucket("").Table(name).At(t.Context(), tables.AtVersion(v.Version)))(t)
 			if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != v.Rows {
 				t.Fatalf("version %d has %d rows, want %d; error: %v", v.Version, len(got), v.Rows, err)
 			}
 		}
 		t.Logf("table %s: %d rows, %d versions", name, len(rows), len(versions))
 	}
-	snapshots, err := uncached.Bucket("").Snapshots(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	snapshots := must.Get(uncached.Bucket("").Snapshots(t.Context()))(t)
 	for _, snap := range snapshots {
 		for name := range want {
-			table, err := uncached.Bucket("").Table(name).At(t.Context(), tables.AtSnapshot(snap.Name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := tabletest.ReadAll(t.Context(), table, nil); err != nil {
-				t.Fatal(err)
-			}
+			table := must.Get(uncached.Bucket("").Table(name).At(t.Context(), tables.AtSnapshot(snap.Name)))(t)
+			must.Get(tabletest.ReadAll(t.Context(), table, nil))(t)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -162,8 +163,7 @@ func TestMaintainSmallFiles(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)
 	}
 	tabletest.PutRows(t, b, "ordered", tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Keys: []string{"n"}}})
-	before, err := b.Table("t").Versions(t.Context())
-	tabletest.Succeed(t, err)
+	before := must.Get(b.Table("t").Versions(t.Context()))(t)
 	start, slowest, done := time.Now(), time.Duration(0), make(chan struct{})
 	writers := sync.WaitGroup{}
 	writers.Go(func() {
@@ -191,8 +191,7 @@ func TestMaintainSmallFiles(t *testing.T) {
 		t.Errorf("rows %v, error %v; want 0 to %d in order", got, err, n-1)
 	}
 	for _, v := range []int{0, len(before) / 2, len(before) - 1} {
-		old, err := b.Table("t").At(t.Context(), tables.AtVersion(before[v].Version))
-		tabletest.Succeed(t, err)
+		old := must.Get(b.Table("t").At(t.Context(), tables.AtVersion(before[v].Version)))(t)
 		if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(got)) != before[v].Rows {
 			t.Errorf("version %d: %d rows, error %v; want %d", before[v].Version, len(got), err, before[v].Rows)
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -18,9 +19,7 @@ func TestManyTables(t *testing.T) {
 	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, Memory: 1 << 30})
 	b := s.Bucket("b")
 	for i := range n {
-		if _, err := b.Table(fmt.Sprintf("table %05d", i)).Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"i": i, "group": i % 100}}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(b.Table(fmt.Sprintf("table %05d", i)).Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"i": i, "group": i % 100}}))(t)
 	}
 	logTime := func(label string, f func()) {
 		t.Helper()
@@ -32,7 +31,7 @@ func TestManyTables(t *testing.T) {
 	for range 3 {
 		logTime("snapshot", func() { tabletest.Snapshot(t, b, "") })
 	}
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -40,7 +39,7 @@ func TestManyTables(t *testing.T) {
 	b = s.Bucket("b")
 	count := func(f *tables.Filter) (n int) {
 		for _, err := range b.Tables(t.Context(), f) {
-			tabletest.Succeed(t, err)
+			must.Do(t, err)
 			n++
 		}
 		return n
@@ -62,12 +61,12 @@ func TestManyTables(t *testing.T) {
 	}
 	logTime("list a snapshot", func() { wantCount(count(&tables.Filter{Snapshot: all[0].Name}), n) })
 	tabletest.Put(t, b, "table 00007", tables.PutAppend, 2)
-	tabletest.Succeed(t, b.Delete(t.Context(), "table 00009"))
-	logTime("restore, with two tables changed", func() { tabletest.Succeed(t, b.Restore(t.Context(), all[0].Name)) })
+	must.Do(t, b.Delete(t.Context(), "table 00009"))
+	logTime("restore, with two tables changed", func() { must.Do(t, b.Restore(t.Context(), all[0].Name)) })
 	tabletest.WantRows(t, b, "table 00007", 1)
 	tabletest.WantRows(t, b, "table 00009", 1)
 	wantCount(count(nil), n)
-	logTime("delete the snapshots", func() { tabletest.Succeed(t, b.DeleteSnapshots(t.Context())) })
+	logTime("delete the snapshots", func() { must.Do(t, b.DeleteSnapshots(t.Context())) })
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	t.Logf("memory held: %d KiB", (int64(after.HeapAlloc)-int64(before.HeapAlloc))>>10)

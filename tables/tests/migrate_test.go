@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/compute"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -96,14 +97,9 @@ func TestEvolveDuringAppends(t *testing.T) {
 	})
 	for range tabletest.Rounds(t, "PARTD_EVOLVE_ROUNDS", 6) {
 		for _, c := range []tables.ColumnChange{{Op: "rename", Column: "s", To: "n2"}, {Op: "add", Column: "s", Type: "utf8"}, {Op: "drop", Column: "s"}, {Op: "rename", Column: "n2", To: "s"}} {
-			if err := b.Table("t").Evolve(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, b.Table("t").Evolve(t.Context(), c))
 		}
-		version, err := b.Table("t").SchemaVersion(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		version := must.Get(b.Table("t").SchemaVersion(t.Context()))(t)
 		if migrated, err := b.Table("t").Migrate(t.Context(), version+1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }); !migrated || err != nil {
 			t.Fatalf("Migrate = %+v, %v; want true", migrated, err)
 		}
@@ -137,23 +133,14 @@ func TestEvolveWithAnotherTail(t *testing.T) {
 	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
 	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	err := b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
-		tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), tables.PutAppend, nil))(t)
+	must.Get(withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), tables.PutAppend, nil))(t)
+	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
+		tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"}))
 	const want = "a float64; text utf8; c int32 | 1,x,(null)"
 	tabletest.WantText(t, b, "t", want)
 	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
-	if _, err := withTail.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(withTail.Fold(t.Context(), nil))(t)
 	tabletest.WantText(t, b, "t", want+" | 2,y,(null)")
 }
 
@@ -164,20 +151,12 @@ func TestReplaceWithAnotherTail(t *testing.T) {
 	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
 	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	b := withoutTail.Bucket("")
-	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":1,"c":1}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":2,"c":2}`), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":1,"c":1}`), tables.PutAppend, nil))(t)
+	must.Get(withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":2,"c":2}`), tables.PutAppend, nil))(t)
+	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil))(t)
 	const want = "a int16; d utf8 | 3,x"
 	tabletest.WantText(t, b, "t", want)
 	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
-	if _, err := withTail.Fold(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(withTail.Fold(t.Context(), nil))(t)
 	tabletest.WantText(t, b, "t", want+" | 2,(null)")
 }

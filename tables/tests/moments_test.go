@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -29,10 +30,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	wantRowsAt := func(b *tables.Bucket, when time.Time, want ...int64) {
 		t.Helper()
-		table, err := b.Table("t").At(t.Context(), tables.AtTime(when))
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(when)))(t)
 		ns, err := tabletest.ReadAll(t.Context(), table, nil)
 		if err != nil || !slices.Equal(ns, want) {
 			t.Fatalf("AtTime read rows %v, error %v; want rows %v", ns, err, want)
@@ -78,18 +76,13 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 		t.Fatalf("At a future time: error %v, want a MomentError without a later moment", err)
 	}
 	tabletest.Put(t, b, "t", tables.PutAppend, 10)
-	pinned, err := b.Table("t").At(t.Context(), tables.AtTime(pause()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pinned := must.Get(b.Table("t").At(t.Context(), tables.AtTime(pause())))(t)
 	tabletest.Put(t, b, "t", tables.PutAppend, 11)
 	if ns, err := tabletest.ReadAll(t.Context(), pinned, nil); err != nil || !slices.Equal(ns, []int64{9, 10}) {
 		t.Fatalf("after a later put, AtTime read rows %v, error %v; want [9 10]", ns, err)
 	}
 	now := pause()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	// A read-only store cannot fold, and reads the rows from the tail.
 	readOnly := tabletest.Open(t, dir, &tables.Options{ReadOnly: true})
 	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
@@ -197,14 +190,8 @@ func TestAtTimeBeforeFoldedRow(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, 2)
 	read := func(when time.Time) []int64 {
 		t.Helper()
-		table, err := b.Table("t").At(t.Context(), tables.AtTime(when))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ns, err := tabletest.ReadAll(t.Context(), table, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(when)))(t)
+		ns := must.Get(tabletest.ReadAll(t.Context(), table, nil))(t)
 		return ns
 	}
 	before := read(between)
@@ -224,35 +211,23 @@ func TestReturnedVersions(t *testing.T) {
 	table := s.Bucket("").Table("t")
 	append1 := func(n int64) tables.Version {
 		t.Helper()
-		v, err := table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		v := must.Get(table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil))(t)
 		return v
 	}
 	read := func(v tables.Version, want ...int64) {
 		t.Helper()
-		old, err := table.At(t.Context(), tables.AtVersion(v))
-		if err != nil {
-			t.Fatal(err)
-		}
+		old := must.Get(table.At(t.Context(), tables.AtVersion(v)))(t)
 		if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(ns, want) {
 			t.Fatalf("version %d has rows %v, error %v; want rows %v", v, ns, err, want)
 		}
 	}
 	listed := func(want ...tables.Version) {
 		t.Helper()
-		versions, err := table.Versions(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		versions := must.Get(table.Versions(t.Context()))(t)
 		var got []tables.Version
 		for _, i := range versions {
 			got = append(got, i.Version)
-			old, err := table.At(t.Context(), tables.AtVersion(i.Version))
-			if err != nil {
-				t.Fatal(err)
-			}
+			old := must.Get(table.At(t.Context(), tables.AtVersion(i.Version)))(t)
 			if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || int64(len(ns)) != i.Rows {
 				t.Errorf("version %d has rows %v, error %v; Versions says %d rows", i.Version, ns, err, i.Rows)
 			}
@@ -272,25 +247,17 @@ func TestReturnedVersions(t *testing.T) {
 	read(v, 1, 2, 3, 4)
 	read(1, 1, 2, 3)
 	v = append1(5)
-	replaced, err := table.Put(t.Context(), tabletest.Rows(9), tables.PutReplace, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	replaced := must.Get(table.Put(t.Context(), tabletest.Rows(9), tables.PutReplace, nil))(t)
 	read(v, 1, 2, 3, 4, 5)
 	read(replaced, 9)
 	listed(1, 2, 3, 4)
 	v = append1(10)
-	over, err := table.Put(t.Context(), tabletest.Rows(11), tables.PutReplace, &tables.PutOptions{Over: &v})
-	if err != nil {
-		t.Fatal(err)
-	}
+	over := must.Get(table.Put(t.Context(), tabletest.Rows(11), tables.PutReplace, &tables.PutOptions{Over: &v}))(t)
 	read(v, 9, 10)
 	read(over, 11)
 	v = append1(12)
 	widen := tables.ColumnChange{Op: tables.AddColumn, Column: "w", Type: "int64"}
-	if err := table.Evolve(t.Context(), widen); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, table.Evolve(t.Context(), widen))
 	read(v, 11, 12)
 	v = append1(13)
 	if err := table.Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "w", Type: "float64"}); err != nil { // rewrites the files
@@ -350,14 +317,8 @@ func TestReturnedVersionsConcurrent(t *testing.T) {
 	}
 	writers.Wait()
 	for v, puts := range returned {
-		old, err := table.At(t.Context(), tables.AtVersion(v))
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows, err := tabletest.ReadAll(t.Context(), old, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		old := must.Get(table.At(t.Context(), tables.AtVersion(v)))(t)
+		rows := must.Get(tabletest.ReadAll(t.Context(), old, nil))(t)
 		slices.Sort(rows)
 		for _, n := range puts {
 			if _, ok := slices.BinarySearch(rows, n); !ok {

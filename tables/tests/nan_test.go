@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -42,18 +43,12 @@ func TestNaNCounts(t *testing.T) {
 			nested.FieldBuilder(0).(*array.Float64Builder).Append(v)
 			b.Field(3).(*array.Int64Builder).Append(int64(i))
 		}
-		r, err := array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
 		tabletest.PutRows(t, s.Bucket("b"), "t", r, mode, nil)
 	}
 	wantCounts := func(operation string, want ...int64) {
 		t.Helper()
-		cur, err := iceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cur := must.Get(iceberg.Load(t.Context(), s.Bucket("b").Table("t"), nil))(t)
 		files, err := datafile.Files(t.Context(), cur)
 		if err != nil || len(files) != len(want) {
 			t.Fatalf("%s: got %d files, want %d; error: %v", operation, len(files), len(want), err)

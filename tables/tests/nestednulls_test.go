@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -36,10 +37,7 @@ func batchOf(rows int64, columns ...arrow.Array) arrow.RecordBatch {
 
 func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	t.Helper()
-	r, err := array.NewRecordReader(batches[0].Schema(), batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 	return r
 }
 
@@ -47,10 +45,7 @@ func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 func rowTexts(t *testing.T, b *tables.Bucket, name string) (all []string) {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	for r.Next() {
 		for i := range int(r.RecordBatch().NumRows()) {
@@ -78,10 +73,7 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 		tabletest.PutRows(t, b, "t", readerOf(t, good), tables.PutError, nil)
 		want := rowTexts(t, b, "t")
 		table := b.Table("t")
-		vs, err := table.Versions(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		vs := must.Get(table.Versions(ctx))(t)
 		operations := map[string]func() error{
 			"append":  func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), tables.PutAppend, nil); return err },
 			"replace": func() error { _, err := b.Table("t").Put(ctx, readerOf(t, bad), tables.PutReplace, nil); return err },

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -33,9 +34,7 @@ func TestParts(t *testing.T) {
 		if name == "ordered" {
 			o.Settings = &tables.Settings{Time: "t"}
 		}
-		if _, err := b.Table(name).Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), tables.PutAppend, o); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(b.Table(name).Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), tables.PutAppend, o))(t)
 	}
 	for _, name := range []string{"ordered", "plain", "empty"} {
 		put(name)
@@ -51,15 +50,9 @@ func TestParts(t *testing.T) {
 		if want := map[string]int{"ordered": 3, "plain": 3, "empty": 1}[name]; err != nil || n != want {
 			t.Errorf("%s: Parts = %d, want %d; error: %v", name, n, want, err)
 		}
-		where, err := filter.Parse("n > 2")
-		if err != nil {
-			t.Fatal(err)
-		}
+		where := must.Get(filter.Parse("n > 2"))(t)
 		for _, o := range []tables.ScanOptions{{}, {Columns: []string{"n"}}, {Filter: where}} {
-			want, err := tabletest.ReadAll(t.Context(), table, &o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			want := must.Get(tabletest.ReadAll(t.Context(), table, &o))(t)
 			var got []int64
 			for o.Part = 1; o.Part <= int64(n); o.Part++ {
 				part, err := tabletest.ReadAll(t.Context(), table, &o)

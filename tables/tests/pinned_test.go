@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -62,8 +63,7 @@ func TestPinnedTable(t *testing.T) {
 	}
 	reads := []string{"At", "Batches", "Bucket", "Changes", "ChangesPlan", "Info", "Name", "Parts", "Rules", "Scan", "ScanPlan", "Schema", "SchemaAsPut", "SchemaVersion", "Settings", "Versions"}
 	for _, at := range []tables.At{tables.AtVersion(1), tables.AtSnapshot("s")} {
-		pinned, err := b.Table("t").At(ctx, at)
-		tabletest.Succeed(t, err)
+		pinned := must.Get(b.Table("t").At(ctx, at))(t)
 		for m := range reflect.TypeFor[*tables.Table]().Methods() {
 			write := writes[m.Name]
 			if (write != nil) == slices.Contains(reads, m.Name) {
@@ -78,7 +78,7 @@ func TestPinnedTable(t *testing.T) {
 		}
 		wantNumbers(t, ctx, pinned, 1)
 		current, err := pinned.At(ctx, nil) // ignores the selection
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		wantNumbers(t, ctx, current, 2)
 	}
 	info, err := b.Table("t").Info(ctx)
@@ -105,8 +105,7 @@ func TestPinnedConcurrently(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	tabletest.Put(t, b, "t", tables.PutReplace, 1)
 	tabletest.Snapshot(t, b, "s")
-	pinned, err := b.Table("t").At(ctx, tables.AtSnapshot("s"))
-	tabletest.Succeed(t, err)
+	pinned := must.Get(b.Table("t").At(ctx, tables.AtSnapshot("s")))(t)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -119,7 +118,7 @@ func TestPinnedConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 	tabletest.Put(t, b, "t", tables.PutReplace, 2)
-	tabletest.Succeed(t, b.DeleteSnapshot(ctx, "s"))
+	must.Do(t, b.DeleteSnapshot(ctx, "s"))
 	tabletest.Snapshot(t, b, "s")
 	if info, err := pinned.Info(ctx); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Info of a table in a replaced snapshot = %+v, %v; want ErrNotFound", info, err)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -84,9 +85,7 @@ func wantAtLeast(t *testing.T, dir string, o *tables.Options, want [2][]int64) {
 			}
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 }
 
 // powerTail is a tail in memory that simulates a power loss. Its field durable is the state that a power loss would
@@ -133,9 +132,7 @@ func TestPowerLossDuringWrites(t *testing.T) {
 	}
 	cancel()
 	<-done
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	for _, l := range losses {
 		wantAtLeast(t, dir, &tables.Options{Tail: l.durable, FoldAge: -1}, l.acknowledged)
 	}
@@ -154,9 +151,7 @@ func TestPowerLossAfterCreate(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "t0", tables.PutAppend, 1)
 	tabletest.Put(t, s.Bucket(""), "t1", tables.PutAppend, 2)
 	durable := p.durable.Load()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	wantAtLeast(t, dir, &tables.Options{Tail: durable, FoldAge: -1}, [2][]int64{{1}, {2}})
 }
 
@@ -174,9 +169,7 @@ func TestCloseDuringWrites(t *testing.T) {
 			close(done)
 		}()
 		time.Sleep(100 * time.Millisecond)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 		<-done
 		wantAtLeast(t, dir, &tables.Options{FoldAge: -1}, acknowledged.copyRows())
 	}
@@ -208,9 +201,7 @@ func TestKillDuringWrites(t *testing.T) {
 		before := len(acknowledged)
 		for line := range p.Lines() {
 			var table, row int64
-			if _, err := fmt.Sscan(line, &table, &row); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(fmt.Sscan(line, &table, &row))(t)
 			acknowledged[[2]int64{table, row}] = true
 			if len(acknowledged) == before+200 {
 				p.KillAfter(0)
@@ -233,13 +224,8 @@ func TestFirstOpenSynced(t *testing.T) {
 	cmd := procs.Strace(t, procs.Command("synced writes", dir), calls, "-e", "trace=fsync,fdatasync,renameat,renameat2,rename")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	out := must.Get(cmd.StdoutPipe())(t)
+	must.Do(t, cmd.Start())
 	killTimer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	_, _ = out.Read(make([]byte, 1)) // the store is open, and the writer prints its first row
 	text, err := os.ReadFile(calls)

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -33,24 +34,16 @@ func TestPutAndScan(t *testing.T) {
 	tabletest.Put(t, b, "a", tables.PutReplace, 7, 8)
 	tabletest.WantRows(t, b, "a", 7, 8)
 	tabletest.Put(t, b, "a", tables.PutAppend, 9)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, nil)
 	b = s.Bucket("")
 	tabletest.WantRows(t, b, "a", 7, 8, 9)
 	table := b.Table("a")
-	vs, err := table.Versions(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	vs := must.Get(table.Versions(t.Context()))(t)
 	var rows []int64
 	for _, v := range vs {
 		rows = append(rows, v.Rows)
-		old, err := b.Table("a").At(t.Context(), tables.AtVersion(v.Version))
-		if err != nil {
-			t.Fatal(err)
-		}
+		old := must.Get(b.Table("a").At(t.Context(), tables.AtVersion(v.Version)))(t)
 		got, err := tabletest.ReadAll(t.Context(), old, nil)
 		if err != nil || int64(len(got)) != v.Rows {
 			t.Fatalf("version %d: read rows %v, error %v; want %d rows", v.Version, got, err, v.Rows)
@@ -59,9 +52,7 @@ func TestPutAndScan(t *testing.T) {
 	if !slices.Equal(rows, []int64{2, 4, 2, 3}) {
 		t.Fatalf("Versions = %+v, want row counts 2, 4, 2 and 3", vs)
 	}
-	if err := b.Delete(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Delete(t.Context(), "a"))
 	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
 	}
@@ -125,9 +116,7 @@ func TestPutMustExist(t *testing.T) {
 			if err := put(mustExist, func() {}); !errors.Is(err, tables.ErrNotFound) {
 				t.Errorf("%s, mode %d: put to a missing table: error = %v, want ErrNotFound", name, mode, err)
 			}
-			if err := put(nil, func() {}); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, put(nil, func() {}))
 			if err := put(mustExist, func() {}); err != nil {
 				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)
 			}
@@ -284,15 +273,12 @@ func TestDeleteAndPutInTxn(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
-	err := s.Update(t.Context(), func(x *tables.Txn) error {
+	must.Do(t, s.Update(t.Context(), func(x *tables.Txn) error {
 		if err := x.Delete("", "a"); err != nil {
 			return err
 		}
 		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	tabletest.WantRows(t, s.Bucket(""), "a", 2)
 	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
 		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))

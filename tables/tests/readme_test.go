@@ -9,16 +9,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // textBetween returns the text of a page between the first occurrence of start and the next occurrence of end.
 func textBetween(t *testing.T, file, start, end string) string {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(file))(t)
 	_, rest, ok := strings.Cut(string(text), start)
 	inner, _, hasEnd := strings.Cut(rest, end)
 	if !ok || !hasEnd {
@@ -49,14 +47,9 @@ func TestReadmeTour(t *testing.T) {
 	t.Chdir("..")
 	bin, dir, readmeDir := filepath.Dir(tabletest.Program(t)), t.TempDir(), t.TempDir()
 	for _, name := range []string{"birdstrikes.csv", "airports.csv"} {
-		path, err := filepath.Abs(filepath.Join("..", "testdata", name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		path := must.Get(filepath.Abs(filepath.Join("..", "testdata", name)))(t)
 		for _, dir := range []string{dir, readmeDir} {
-			if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Symlink(path, filepath.Join(dir, name)))
 		}
 	}
 	path := "PATH=" + bin + ":" + os.Getenv("PATH")
@@ -98,10 +91,7 @@ func TestReadmeTour(t *testing.T) {
 	backup := `printf 'sym,price\nA,1.5\n' | partd-tables put trades - --format csv --bucket NYSE
 partd-tables backup --to /mnt/backup --name sunday
 `
-	page, err := os.ReadFile("docs/backup.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := must.Get(os.ReadFile("docs/backup.md"))(t)
 	for _, part := range strings.Split(string(page), "```sh\n")[1:] {
 		inner, _, _ := strings.Cut(part, "```")
 		if strings.Contains(inner, "--server") {
@@ -113,14 +103,9 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 		backup += inner
 	}
 	mnt := t.TempDir()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(net.Listen("tcp", "localhost:0"))(t)
 	backup = strings.ReplaceAll(backup, "localhost:8081", l.Addr().String())
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, l.Close())
 	out = shell(t, t.TempDir(), strings.ReplaceAll(backup, "/mnt", mnt)+"partd-tables get trades --bucket NYSE --dir elsewhere\n", path)
 	for _, want := range []string{"copied\tNYSE\ttrades\t1 row\n", "sunday", "unchanged\tNYSE\ttrades", "tuesday", "A,1.5\n"} {
 		if !strings.Contains(out, want) {
@@ -156,10 +141,7 @@ until [ -s /mnt/ready ]; do sleep 0.1; done
 // shows: with a workspace, which go refuses together with -mod=mod, and with the clone's go.mod.
 func TestReadmeModule(t *testing.T) {
 	t.Chdir("..")
-	clone, err := filepath.Abs("..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	clone := must.Get(filepath.Abs(".."))(t)
 	tour := func(before string) string {
 		return strings.ReplaceAll(textBetween(t, "docs/tour.md", before+":\n\n```sh\n", "```"), "../partd", "'"+clone+"'")
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -26,10 +27,7 @@ import (
 func TestReadOnly(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	t.Setenv("TMPDIR", t.TempDir())
-	s, err := tables.Open(ctx, dir, &tables.Options{FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(ctx, dir, &tables.Options{FoldAge: -1}))(t)
 	b := s.Bucket("")
 	put := func(n ...int64) {
 		t.Helper()
@@ -39,20 +37,14 @@ func TestReadOnly(t *testing.T) {
 	tabletest.Fold(t, s)
 	put(100)
 	before := tabletest.ListFiles(t, dir)
-	r, err := tables.Open(ctx, dir, &tables.Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(tables.Open(ctx, dir, &tables.Options{ReadOnly: true}))(t)
 	if !r.ReadOnly() || s.ReadOnly() {
 		t.Errorf("ReadOnly = %v for the read-only Store and %v for the other, want true and false", r.ReadOnly(), s.ReadOnly())
 	}
 	read := func() []int64 {
 		t.Helper()
 		table := r.Bucket("").Table("t")
-		ns, err := tabletest.ReadAll(ctx, table, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ns := must.Get(tabletest.ReadAll(ctx, table, nil))(t)
 		slices.Sort(ns)
 		return ns
 	}
@@ -107,12 +99,10 @@ func TestReadOnlyKeepsLocks(t *testing.T) {
 	dir := t.TempDir()
 	s := tabletest.Open(t, dir, nil)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
-	r, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
-	tabletest.Succeed(t, err)
-	tabletest.Succeed(t, r.Close())
-	tabletest.Succeed(t, exec.Command(program, filepath.Join(dir, "catalog.db"), "SELECT * FROM iceberg_tables").Run())
-	_, err = os.Stat(filepath.Join(dir, "catalog.db-wal"))
-	tabletest.Succeed(t, err)
+	r := must.Get(tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true}))(t)
+	must.Do(t, r.Close())
+	must.Do(t, exec.Command(program, filepath.Join(dir, "catalog.db"), "SELECT * FROM iceberg_tables").Run())
+	must.Get(os.Stat(filepath.Join(dir, "catalog.db-wal")))(t)
 }
 
 // readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments
@@ -190,10 +180,7 @@ func startChild(t *testing.T, operation, dir string, o *tables.Options) (printed
 func readOnlyRows(t *testing.T, dir string, o tables.Options) (rows int64, seesTail bool) {
 	t.Helper()
 	o.ReadOnly = true
-	s, err := tables.Open(t.Context(), dir, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), dir, &o))(t)
 	defer s.Close() //nolint:errcheck // it was only read
 	got, _, err := tabletest.Read(t.Context(), s.Bucket(""), "t")
 	if err != nil {
@@ -329,10 +316,7 @@ func TestReadOnlyGivenTail(t *testing.T) {
 	tail := partd.NewDict()
 	s := tabletest.Open(t, dir, &tables.Options{Tail: tail, FoldAge: -1})
 	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0, 1)
-	before, err := partd.Stat(ctx, tail)
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := must.Get(partd.Stat(ctx, tail))(t)
 	r := tabletest.Open(t, dir, &tables.Options{Tail: tail, ReadOnly: true})
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1)
 	tabletest.Fold(t, s)
@@ -353,9 +337,7 @@ func TestReadOnlyRestoresNoFiles(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 0)
 	for _, file := range tabletest.ListFiles(t, dir) {
 		if path, _, _ := strings.Cut(file, ".metadata.json"); path != file {
-			if err := os.Remove(path + ".metadata.json"); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Remove(path+".metadata.json"))
 		}
 	}
 	before := tabletest.ListFiles(t, dir)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -31,8 +32,8 @@ func TestRebuild(t *testing.T) {
 			t.Fatal("no checkpoint within a minute")
 		}
 	}
-	tabletest.Succeed(t, os.CopyFS(killed, os.DirFS(closed)))
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, os.CopyFS(killed, os.DirFS(closed)))
+	must.Do(t, s.Close())
 	for _, c := range []struct {
 		name, source string
 		damage       func(dir string) error
@@ -57,20 +58,19 @@ func TestRebuild(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "d")
-			tabletest.Succeed(t, os.CopyFS(dir, os.DirFS(c.source)))
-			tabletest.Succeed(t, c.damage(dir))
+			must.Do(t, os.CopyFS(dir, os.DirFS(c.source)))
+			must.Do(t, c.damage(dir))
 			for range 2 {
 				if _, err := tables.Open(t.Context(), dir, nil); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") || !strings.Contains(err.Error(), "--rebuild") {
 					t.Fatalf("Open returned %v; want ErrDamaged, which names the catalog", err)
 				}
 			}
-			s, err := tables.Open(t.Context(), dir, &tables.Options{Rebuild: true, FoldAge: -1})
-			tabletest.Succeed(t, err)
-			defer func() { tabletest.Succeed(t, s.Close()) }()
+			s := must.Get(tables.Open(t.Context(), dir, &tables.Options{Rebuild: true, FoldAge: -1}))(t)
+			defer func() { must.Do(t, s.Close()) }()
 			found := 0
 			for _, bucket := range []string{"b", "recovered"} { // without the log, the catalog may not know the table
 				for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
-					tabletest.Succeed(t, err)
+					must.Do(t, err)
 					tabletest.WantRows(t, s.Bucket(bucket), info.Name, 1, 2, 3)
 					found++
 				}
@@ -92,10 +92,9 @@ func TestRebuildBucket(t *testing.T) {
 	t.Parallel()
 	var bucket objstore.Memory
 	o := tables.Options{Catalog: t.TempDir(), CacheDir: t.TempDir(), FoldAge: -1, OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return &bucket, nil }}
-	s, err := tables.Open(t.Context(), "s3://bucket/prefix", &o)
-	tabletest.Succeed(t, err)
+	s := must.Get(tables.Open(t.Context(), "s3://bucket/prefix", &o))(t)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	o.Catalog = t.TempDir()
 	for range 2 {
 		if _, err := tables.Open(t.Context(), "s3://bucket/prefix", &o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") {
@@ -103,11 +102,10 @@ func TestRebuildBucket(t *testing.T) {
 		}
 	}
 	o.Rebuild = true
-	s, err = tables.Open(t.Context(), "s3://bucket/prefix", &o)
-	tabletest.Succeed(t, err)
-	defer func() { tabletest.Succeed(t, s.Close()) }()
+	s = must.Get(tables.Open(t.Context(), "s3://bucket/prefix", &o))(t)
+	defer func() { must.Do(t, s.Close()) }()
 	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2)
 	}
 }
@@ -122,8 +120,7 @@ func TestDamageWhileOpen(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutReplace, 1)
 	}
 	tabletest.Damage(t, filepath.Join(dir, "catalog.db-wal"), func(b []byte) []byte { b[20] ^= 1; return b })
-	r, err := s.Verify(t.Context(), &tables.VerifyOptions{})
-	tabletest.Succeed(t, err)
+	r := must.Get(s.Verify(t.Context(), &tables.VerifyOptions{}))(t)
 	if r.Damaged != 1 || s.Damage() == nil {
 		t.Errorf("Verify found %+v, and Damage returned %v", r, s.Damage())
 	}
@@ -148,14 +145,14 @@ func TestRebuildInUse(t *testing.T) {
 	for _, f := range files {
 		err = errors.Join(err, os.Remove(f))
 	}
-	tabletest.Succeed(t, err)
+	must.Do(t, err)
 	if _, err := tables.Open(t.Context(), dir, &tables.Options{Rebuild: true}); !errors.Is(err, tables.ErrInUse) {
 		t.Errorf("Open returned %v, want ErrInUse", err)
 	}
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, &tables.Options{Rebuild: true, FoldAge: -1})
 	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2, 3)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -51,10 +52,7 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 			if err != nil || !slices.Equal(got, c.want) {
 				t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, len(got), len(c.want), err)
 			}
-			r, err := table.Scan(t.Context(), &c.o)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(table.Scan(t.Context(), &c.o))(t)
 			var values [][]int64
 			var retained []arrow.RecordBatch
 			for r.Next() {
@@ -108,10 +106,7 @@ func dated(first, count int64) array.RecordReader {
 }
 
 func countRows(t *testing.T, table *tables.Table, o *tables.ScanOptions) (n int64) {
-	r, err := table.Scan(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), o))(t)
 	defer r.Release()
 	for r.Next() {
 		n += r.RecordBatch().NumRows()

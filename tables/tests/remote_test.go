@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
@@ -123,15 +124,12 @@ func TestDamagedObjects(t *testing.T) {
 	}
 	b.read = nil
 	// A damaged file in the cache is fetched again.
-	err := filepath.WalkDir(filepath.Join(o.CacheDir, "files"), func(path string, d os.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(filepath.Join(o.CacheDir, "files"), func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			err = os.Truncate(path, 10)
 		}
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	tabletest.WantRows(t, tabletest.Open(t, memoryURL, o).Bucket(""), "a", tabletest.Sequence(0, 200)...)
 
 	b.create = func(name string, upload func() error) error {
@@ -193,10 +191,7 @@ func TestRequests(t *testing.T) {
 // connection, and whether to do so before the COMMIT is forwarded. If the connection is cut later, only the response
 // to the COMMIT is lost.
 func losingProxy(t *testing.T, addr string, onCommit func() (cut, beforeForward bool)) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {

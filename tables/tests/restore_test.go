@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -31,7 +32,7 @@ func TestRestoreOne(t *testing.T) {
 	tabletest.Put(t, b, "b", tables.PutAppend, 2)
 	tabletest.Put(t, b, "empty", tables.PutAppend, 2)
 	tabletest.Snapshot(t, b, "y")
-	tabletest.Succeed(t, b.Restore(t.Context(), "x", "a", "empty"))
+	must.Do(t, b.Restore(t.Context(), "x", "a", "empty"))
 	tabletest.WantRows(t, b, "a", 1)
 	tabletest.WantRows(t, b, "b", 1, 2)
 	tabletest.WantRows(t, b, "empty")
@@ -39,7 +40,7 @@ func TestRestoreOne(t *testing.T) {
 	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "" {
 		t.Errorf(`Settings = %+v, %v; want Time ""`, settings, err)
 	}
-	tabletest.Succeed(t, b.Restore(t.Context(), "y", "a"))
+	must.Do(t, b.Restore(t.Context(), "y", "a"))
 	schema, err := table.Schema(t.Context())
 	if err != nil || !schema.Equal(newSchema) {
 		t.Errorf("Schema = %+v, %v; want %v", schema, err, newSchema)
@@ -47,12 +48,11 @@ func TestRestoreOne(t *testing.T) {
 	if settings, err := table.Settings(t.Context()); err != nil || settings.Time != "at" {
 		t.Errorf(`Settings = %+v, %v; want Time "at"`, settings, err)
 	}
-	info, err := table.Info(t.Context())
-	tabletest.Succeed(t, err)
+	info := must.Get(table.Info(t.Context()))(t)
 	if v, ok := info.Metadata["k"]; !ok || v != nil || info.Rows != 1 {
 		t.Errorf("Info = %+v, want one row and a null for k", info)
 	}
-	tabletest.Succeed(t, b.Restore(t.Context(), "y", "a"))
+	must.Do(t, b.Restore(t.Context(), "y", "a"))
 	if restored, err := table.Info(t.Context()); err != nil || restored.Version != info.Version+1 {
 		t.Errorf("Info = %+v, %v; want a new version although the rows are the same", restored, err)
 	}
@@ -71,8 +71,8 @@ func TestRestoredByEngine(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
 	tabletest.Put(t, b, "t", tables.PutAppend, 3, 4)
 	tabletest.Snapshot(t, b, "s")
-	tabletest.Succeed(t, b.Delete(t.Context(), "t"))
-	tabletest.Succeed(t, b.Restore(t.Context(), "s"))
+	must.Do(t, b.Delete(t.Context(), "t"))
+	must.Do(t, b.Restore(t.Context(), "s"))
 	for _, n := range []int64{1, 3} {
 		tabletest.NewEngine(t, s, "b", "t").Delete(iceberg.EqualTo(iceberg.Reference("n"), n))
 	}
@@ -101,24 +101,15 @@ func TestRestoreDamaged(t *testing.T) {
 					tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1, 2, 3)
 				}
 				b := tabletest.Open(t, t.TempDir(), nil)
-				if _, err := s.Backup(ctx, b, "monday"); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(s.Backup(ctx, b, "monday"))(t)
 				if snapshots, err := s.Bucket("").Snapshots(ctx); err != nil || len(snapshots) > 0 {
 					t.Errorf("after the backup, the source has snapshots %v, want none; error: %v", snapshots, err)
 				}
 				path := tabletest.TableFiles(t, s, "", "a")[kind][0]
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				if err := damage(path); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, s.Close())
+				must.Do(t, damage(path))
 				s = tabletest.Open(t, s.Dir(), &tables.Options{NoTail: true})
-				restored, err := s.RestoreFrom(ctx, b, "monday")
-				if err != nil {
-					t.Fatal(err)
-				}
+				restored := must.Get(s.RestoreFrom(ctx, b, "monday"))(t)
 				if unchanged, _ := tabletest.Totals(restored); unchanged != 1 {
 					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
 				}
@@ -146,13 +137,9 @@ func TestBackupOverOtherTables(t *testing.T) {
 			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
 		}
 		tabletest.WantRows(t, dest.Bucket(""), name, 2)
-		if err := dest.Bucket("").Delete(ctx, name); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, dest.Bucket("").Delete(ctx, name))
 	}
-	if _, err := s.Backup(ctx, dest, "monday"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Backup(ctx, dest, "monday"))(t)
 }
 
 // TestRestoreTablesFrom checks that a restore of single tables changes no others, and changes nothing if the backup
@@ -164,13 +151,12 @@ func TestRestoreTablesFrom(t *testing.T) {
 	for _, name := range []string{"a", "deleted", "other"} {
 		tabletest.Put(t, b, name, tables.PutAppend, 1)
 	}
-	_, err := s.Backup(ctx, to, "monday")
-	tabletest.Succeed(t, err)
+	must.Get(s.Backup(ctx, to, "monday"))(t)
 	for _, name := range []string{"a", "other", "later"} {
 		tabletest.Put(t, b, name, tables.PutAppend, 2)
 	}
-	tabletest.Succeed(t, b.Delete(ctx, "deleted"))
-	tabletest.Succeed(t, b.ChangeMetadata(ctx, tables.MetadataChange{Set: map[string]any{"k": "later"}}))
+	must.Do(t, b.Delete(ctx, "deleted"))
+	must.Do(t, b.ChangeMetadata(ctx, tables.MetadataChange{Set: map[string]any{"k": "later"}}))
 	want := func(a ...int64) {
 		t.Helper()
 		tabletest.WantRows(t, b, "a", a...)
@@ -183,11 +169,10 @@ func TestRestoreTablesFrom(t *testing.T) {
 	if _, err := s.RestoreTablesFrom(ctx, to, "monday", "b", "a", "later"); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("restoring a table that the backup lacks: %v, want ErrNotFound", err)
 	}
-	_, err = s.RestoreTablesFrom(ctx, to, "monday", "b")
-	tabletest.Succeed(t, err)
+	must.Get(s.RestoreTablesFrom(ctx, to, "monday", "b"))(t)
 	want(1, 2)
 	copied, err := s.RestoreTablesFrom(ctx, to, "monday", "b", "a", "deleted")
-	if tabletest.Succeed(t, err); len(copied) != 2 {
+	if must.Do(t, err); len(copied) != 2 {
 		t.Errorf("RestoreTablesFrom reports %v, want two tables", copied)
 	}
 	want(1)

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -68,20 +69,14 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 	}
 	add := tables.RuleEdit{Add: []tables.Rule{rule}}
 	if ofBucket {
-		if err := editRules(add); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, editRules(add))
 	}
 	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, ruleColumns, good), tables.PutAppend, nil)
 	if !ofBucket {
-		if err := editRules(add); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, editRules(add))
 	}
 	if mode == "reopened" {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 		if s, err = tables.Open(ctx, dir, o); err != nil {
 			t.Fatal(err)
 		}
@@ -113,15 +108,11 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 	if _, err := b.Table("t").Put(ctx, tabletest.JSONRows(t, ruleColumns, `{"at":"2026-03-01 00:00:00","n":50,"s":"GH","x":100}`), tables.PutAppend, nil); err != nil {
 		t.Errorf("put of a row that satisfies the rule: %v", err)
 	}
-	if err := editRules(tables.RuleEdit{Disable: []string{"the rule"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, editRules(tables.RuleEdit{Disable: []string{"the rule"}}))
 	if err := put(); err != nil {
 		t.Errorf("put with the rule disabled: %v", err)
 	}
-	if err := editRules(tables.RuleEdit{Remove: []string{"the rule"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, editRules(tables.RuleEdit{Remove: []string{"the rule"}}))
 	readRules := b.Table("t").Rules
 	if ofBucket {
 		readRules = b.Rules
@@ -150,10 +141,7 @@ func TestRulesOfAStream(t *testing.T) {
 			r.Next()
 			all = append(all, r.RecordBatch())
 		}
-		r, err := array.NewRecordReader(tabletest.Numbers, all)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(tabletest.Numbers, all))(t)
 		return r
 	}
 	_, err = b.Table("t").Put(t.Context(), stream(tabletest.Sequence(0, 500), tabletest.Sequence(499, 600), tabletest.Sequence(1100, 50)), tables.PutAppend, nil)
@@ -176,21 +164,15 @@ func TestRulesOfAStream(t *testing.T) {
 func TestRuleSets(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
-	if err := b.EditRules(t.Context(), tables.RuleEdit{Sets: []string{"time_series"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.EditRules(t.Context(), tables.RuleEdit{Sets: []string{"time_series"}}))
 	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
 	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
 	put := func(day, o, h, l, c, v int) error {
 		_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), tables.PutAppend, nil)
 		return err
 	}
-	if err := put(1, 2, 3, 1, 2, 10); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Sets: []string{"prices"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(1, 2, 3, 1, 2, 10))
+	must.Do(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Sets: []string{"prices"}}))
 	for want, err := range map[string]error{
 		"": put(2, 2, 3, 1, 2, 10), `"high is highest"`: put(3, 4, 3, 1, 2, 10), `"low is lowest"`: put(3, 2, 3, 3, 2, 10),
 		`"open is not negative"`: put(3, -2, 3, -5, 2, 10), `"volume is not negative"`: put(3, 2, 3, 1, 2, -1),
@@ -232,9 +214,7 @@ func TestUniqueOfTwoStores(t *testing.T) {
 	dir := t.TempDir()
 	withTail, withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1}), tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	tabletest.Put(t, withTail.Bucket(""), "t", tables.PutAppend, 0)
-	if err := withoutTail.Bucket("").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, withoutTail.Bucket("").Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"n"}, InTable: true}}}))
 	for n := int64(1); n < 10; n++ {
 		errs := make(chan error)
 		for _, s := range []*tables.Store{withTail, withoutTail} {
@@ -281,9 +261,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 					if err := put(`{"k":3,"v":7,"n":1}`); !errors.As(err, new(*tables.RuleError)) {
 						t.Errorf("%s of a repeated value: error = %v, want a RuleError", mode, err)
 					}
-					if err := put(`{"k":3,"v":8,"n":1}`); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, put(`{"k":3,"v":8,"n":1}`))
 					if got := tabletest.TableText(t, b, "t", nil); strings.Count(got, " | ") != 3 || !strings.HasPrefix(got, columns) {
 						t.Errorf("table is %s, want columns %s and 3 rows", got, columns)
 					}
@@ -299,9 +277,7 @@ func TestUniqueWithUncheckedTail(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, "v int32", `{"v":7}`), tables.PutAppend, nil)
-	if err := b.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}))
 	err := s.Update(t.Context(), func(x *tables.Txn) error {
 		if err := x.Evolve("b", "t", tables.ColumnChange{Op: "widen", Column: "v", Type: "int64"}); err != nil {
 			return err

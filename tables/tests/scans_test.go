@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -34,25 +35,17 @@ func TestScanOptions(t *testing.T) {
 	for d := range 10 {
 		rb := array.NewRecordBuilder(memory.DefaultAllocator, sc)
 		for h := range 24 {
-			if err := rb.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(h % 2)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, rb.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(h%2)))
 			rb.Field(1).(*array.TimestampBuilder).AppendTime(day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour))
 			rb.Field(2).(*array.Uint32Builder).Append(uint32(d*24 + h))
 		}
-		r, err := array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()}))(t)
 		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
 		if d%4 == 3 {
 			tabletest.Fold(t, s)
 		}
 	}
-	where, err := filter.Parse(`s = '1' and n >= 100`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	where := must.Get(filter.Parse(`s = '1' and n >= 100`))(t)
 	table := b.Table("a")
 	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
 		t.Fatal(err)
@@ -125,10 +118,7 @@ func TestListAndTime(t *testing.T) {
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
 	tabletest.Put(t, b, "a1", tables.PutReplace, 2)
-	old, err := b.Table("a1").At(t.Context(), tables.AtTime(before))
-	if err != nil {
-		t.Fatal(err)
-	}
+	old := must.Get(b.Table("a1").At(t.Context(), tables.AtTime(before)))(t)
 	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
 		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
 	}
@@ -187,10 +177,7 @@ func TestScanHalfNulls(t *testing.T) {
 	tabletest.PutRows(t, b, "t", tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil)
 	table := b.Table("t")
 	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
-		cond, err := filter.Parse(where)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cond := must.Get(filter.Parse(where))(t)
 		got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Filter: cond})
 		if err != nil || !slices.Equal(got, []int64{1}) {
 			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
@@ -207,8 +194,7 @@ func TestChunks(t *testing.T) {
 	}
 	table := b.Table("a")
 	for rows, want := range map[int64]string{1: "", 7: "[7 7 7 7 7 7 7 1]", 10: "[10 10 10 10 10]", 25: "[25 25]", 49: "[49 1]", 1000: "[50]"} {
-		r, err := table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: rows})
-		tabletest.Succeed(t, err)
+		r := must.Get(table.Scan(t.Context(), &tables.ScanOptions{ChunkRows: rows}))(t)
 		var sizes, got []int64
 		for r.Next() {
 			sizes = append(sizes, r.RecordBatch().NumRows())
@@ -252,10 +238,7 @@ func TestSourceFilesOfScan(t *testing.T) {
 		run(program, append([]string{coverDir}, c.args...)...)
 		list := filepath.Join(coverDir, "list")
 		run("go", "tool", "covdata", "textfmt", "-i="+coverDir, "-o="+list)
-		text, err := os.ReadFile(list)
-		if err != nil {
-			t.Fatal(err)
-		}
+		text := must.Get(os.ReadFile(list))(t)
 		files := map[string]bool{}
 		for line := range strings.Lines(string(text)) {
 			file, _, _ := strings.Cut(line, ":")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -29,22 +30,14 @@ func TestSettings(t *testing.T) {
 		}
 	}
 	first := tables.Settings{Keys: []string{"n"}}
-	if err := put(tables.PutAppend, &tables.PutOptions{Settings: &first}, 1, 2); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(tables.PutAppend, &tables.PutOptions{Settings: &first}, 1, 2))
 	wantSettings(first)
-	if err := put(tables.PutReplace, nil, 3); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(tables.PutReplace, nil, 3))
 	wantSettings(first)
 	second := tables.Settings{Keys: []string{"s", "n"}, OnDuplicate: tables.KeepAll}
-	if err := put(tables.PutReplace, &tables.PutOptions{Settings: &second}, 4); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put(tables.PutReplace, &tables.PutOptions{Settings: &second}, 4))
 	wantSettings(second)
-	if err := b.Table("t").SetSettings(ctx, first); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").SetSettings(ctx, first))
 	wantSettings(first)
 	for _, bad := range []tables.Settings{
 		{Time: "n"}, {Time: "missing"}, {Keys: []string{"n", "n"}}, {OnDuplicate: "most"}, {OnDuplicate: tables.KeepLast},
@@ -58,20 +51,12 @@ func TestSettings(t *testing.T) {
 	}
 	wantSettings(first)
 	tabletest.WantRows(t, b, "t", 4)
-	if err := b.Table("t").SetSettings(ctx, tables.Settings{}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").SetSettings(ctx, tables.Settings{}))
 	wantSettings(tables.Settings{})
-	if err := b.Table("t").SetSettings(ctx, tables.Settings{Keys: []string{"n"}, KeepVersions: 3}); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.Table("t").SetSettings(ctx, tables.Settings{KeepAge: "1h", Evolution: tables.Strict}, "keep_age", "keys"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").SetSettings(ctx, tables.Settings{Keys: []string{"n"}, KeepVersions: 3}))
+	must.Do(t, b.Table("t").SetSettings(ctx, tables.Settings{KeepAge: "1h", Evolution: tables.Strict}, "keep_age", "keys"))
 	wantSettings(tables.Settings{KeepVersions: 3, KeepAge: "1h"})
-	if err := b.Table("t").SetSettings(ctx, tables.Settings{}, []string{}...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").SetSettings(ctx, tables.Settings{}, []string{}...))
 	wantSettings(tables.Settings{KeepVersions: 3, KeepAge: "1h"})
 	if err := b.Table("t").SetSettings(ctx, tables.Settings{}, "keep_ages"); err == nil || !strings.Contains(err.Error(), `did you mean "keep_age"?`) {
 		t.Errorf("SetSettings with only keep_ages: error = %v, want a suggestion", err)
@@ -89,10 +74,7 @@ func TestUnknownSettings(t *testing.T) {
 		t.Errorf("Unmarshal error = %v, want an unknown setting and a suggestion", err)
 	}
 	all := tables.Settings{Time: "t", Keys: []string{"k"}, OnDuplicate: tables.KeepLast, Partition: tables.PartitionDay, Evolution: tables.Strict}
-	text, err := json.Marshal(all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(json.Marshal(all))(t)
 	if err := json.Unmarshal(text, &s); err != nil || !reflect.DeepEqual(s, all) {
 		t.Errorf("Unmarshal of marshaled settings = %+v, %v, want %+v", s, err, all)
 	}

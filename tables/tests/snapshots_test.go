@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -33,16 +34,16 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		tabletest.Put(t, b, name, tables.PutAppend, 2) // stays in the tail
 	}
 	tabletest.Put(t, b, "none", tables.PutError) // a table without rows or synced metadata
-	tabletest.Succeed(t, b.Table("deleted").SetMetadata(t.Context(), tables.Metadata{"k": "v", "n": 5}))
-	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"of": []any{"bucket"}}}))
+	must.Do(t, b.Table("deleted").SetMetadata(t.Context(), tables.Metadata{"k": "v", "n": 5}))
+	must.Do(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"of": []any{"bucket"}}}))
 	tabletest.Snapshot(t, b, "one")
 
 	tabletest.Put(t, b, "replaced", tables.PutReplace, 3)
 	tabletest.Put(t, b, "replaced", tables.PutAppend, 4)
-	tabletest.Succeed(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
+	must.Do(t, b.Delete(t.Context(), "deleted", "recreated", "none"))
 	tabletest.Put(t, b, "recreated", tables.PutError, 5)
 	tabletest.Put(t, b, "later", tables.PutError, 6)
-	tabletest.Succeed(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"more": true}}))
+	must.Do(t, b.ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"more": true}}))
 	tabletest.SweepAll(t, s)
 	check := func(s *tables.Store) {
 		t.Helper()
@@ -56,7 +57,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 		var names []string
 		for info, err := range b.Tables(t.Context(), &tables.Filter{Snapshot: "one", Pattern: "*e*"}) {
-			tabletest.Succeed(t, err)
+			must.Do(t, err)
 			if want := map[bool]int64{true: 0, false: 2}[info.Name == "none"]; info.Rows != want {
 				t.Errorf("table %s has %d rows in the snapshot, want %d", info.Name, info.Rows, want)
 			}
@@ -67,7 +68,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		}
 	}
 	check(s)
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 	check(s)
 	b = s.Bucket("b")
@@ -75,9 +76,8 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 
 	tabletest.Put(t, b, "same", tables.PutAppend, 7) // stays in the tail
 	table := b.Table("replaced")
-	infoBefore, err := table.Info(t.Context())
-	tabletest.Succeed(t, err)
-	tabletest.Succeed(t, b.Restore(t.Context(), "one"))
+	infoBefore := must.Get(table.Info(t.Context()))(t)
+	must.Do(t, b.Restore(t.Context(), "one"))
 	checkRestored := func(s *tables.Store) {
 		t.Helper()
 		b := s.Bucket("b")
@@ -98,14 +98,13 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	if err != nil || infoAfter.Version <= infoBefore.Version {
 		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", infoAfter.Version, infoBefore.Version, err)
 	}
-	old, err := b.Table("replaced").At(t.Context(), tables.AtVersion(infoBefore.Version))
-	tabletest.Succeed(t, err)
+	old := must.Get(b.Table("replaced").At(t.Context(), tables.AtVersion(infoBefore.Version)))(t)
 	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3, 4}) {
 		t.Errorf("rows of the version before the restore = %v, error %v; want [3 4]", got, err)
 	}
 	count := 0
 	for info, err := range b.Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"n": 5.0}}) {
-		tabletest.Succeed(t, err)
+		must.Do(t, err)
 		if count++; info.Name != "deleted" || info.Metadata["k"] != "v" {
 			t.Errorf("found table %+v, want deleted with k = v", info)
 		}
@@ -114,17 +113,16 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		t.Errorf("found %d tables by metadata, want 1", count)
 	}
 	// A restored table can be appended to, folded and compacted, and does not need the snapshot.
-	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
-	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "one"))
+	must.Do(t, b.DeleteSnapshot(t.Context(), "one"))
+	must.Do(t, b.DeleteSnapshot(t.Context(), "one"))
 	tabletest.SweepAll(t, s)
 	checkRestored(s)
 	for _, name := range []string{"replaced", "deleted", "recreated", "same", "none"} {
 		tabletest.Put(t, b, name, tables.PutAppend, 9)
 	}
-	_, err = s.Fold(t.Context(), nil)
-	tabletest.Succeed(t, err)
+	must.Get(s.Fold(t.Context(), nil))(t)
 	tabletest.SweepAll(t, s)
-	tabletest.Succeed(t, s.Close())
+	must.Do(t, s.Close())
 	b = tabletest.Open(t, dir, nil).Bucket("b")
 	for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
 		tabletest.WantRows(t, b, name, 1, 2, 9)
@@ -153,14 +151,13 @@ func TestDeleteSnapshots(t *testing.T) {
 	if err != nil || len(all) != 3 || all[0].Name != "x" || all[2].Name != unnamed[1] || all[0].Tables != 1 {
 		t.Errorf("Snapshots = %+v, %v; want x with one table, and two unnamed snapshots", all, err)
 	}
-	table, err := b.Table("a").At(t.Context(), tables.AtSnapshot("x"))
-	tabletest.Succeed(t, err)
-	tabletest.Succeed(t, b.Delete(t.Context(), "a"))
+	table := must.Get(b.Table("a").At(t.Context(), tables.AtSnapshot("x")))(t)
+	must.Do(t, b.Delete(t.Context(), "a"))
 	tabletest.SweepAll(t, s)
 	if err := s.DeleteBucket(t.Context(), "b", false); !errors.Is(err, tables.ErrNotEmpty) {
 		t.Errorf("DeleteBucket of a bucket with snapshots: error = %v, want ErrNotEmpty", err)
 	}
-	tabletest.Succeed(t, b.DeleteSnapshots(t.Context()))
+	must.Do(t, b.DeleteSnapshots(t.Context()))
 	if _, err := tabletest.ReadAll(t.Context(), table, nil); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("read of a deleted snapshot: error = %v, want ErrNotFound", err)
 	}
@@ -176,7 +173,7 @@ func TestDeleteSnapshots(t *testing.T) {
 	}
 	tabletest.Put(t, b, "a", tables.PutError, 1)
 	tabletest.Snapshot(t, b, "x")
-	tabletest.Succeed(t, s.DeleteBucket(t.Context(), "b", true))
+	must.Do(t, s.DeleteBucket(t.Context(), "b", true))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) > 0 {
 		t.Errorf("Snapshots = %+v, %v; want none", all, err)
 	}
@@ -211,10 +208,8 @@ func TestSnapshotConsistency(t *testing.T) {
 	})
 	for i := range tabletest.Rounds(t, "PARTD_SNAPSHOTS", 12) {
 		name := tabletest.Snapshot(t, b, "")
-		x, err := tabletest.ReadSnapshot(t.Context(), b, name, "x")
-		tabletest.Succeed(t, err)
-		y, err := tabletest.ReadSnapshot(t.Context(), b, name, "y")
-		tabletest.Succeed(t, err)
+		x := must.Get(tabletest.ReadSnapshot(t.Context(), b, name, "x"))(t)
+		y := must.Get(tabletest.ReadSnapshot(t.Context(), b, name, "y"))(t)
 		got := slices.Sorted(slices.Values(append(x, y...)))
 		if !slices.Equal(got, tabletest.Sequence(0, int64(len(got)))) || len(got)%4 == 3 {
 			t.Fatalf("snapshot %d has rows %v and %v, want consecutive numbers that end with a complete commit", i, x, y)
@@ -258,10 +253,10 @@ func TestSnapshotNames(t *testing.T) {
 			t.Errorf("Snapshot(%q) succeeded, want an error for the name", name)
 		}
 	}
-	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), "%"))
-	tabletest.Succeed(t, b.DeleteSnapshot(t.Context(), ""))
+	must.Do(t, b.DeleteSnapshot(t.Context(), "%"))
+	must.Do(t, b.DeleteSnapshot(t.Context(), ""))
 	if all, err := b.Snapshots(t.Context()); err != nil || len(all) != 6 {
 		t.Errorf("got %d snapshots (error %v), want 6", len(all), err)
 	}
-	tabletest.Succeed(t, b.Restore(t.Context(), "it's"))
+	must.Do(t, b.Restore(t.Context(), "it's"))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -76,24 +77,16 @@ func TestRangeOfSettingsColumn(t *testing.T) {
 		}
 		return tabletest.OneBatch(rb.NewRecordBatch())
 	}
-	_, err := b.Table("t").Put(t.Context(), rows(0, 10), tables.PutError, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(b.Table("t").Put(t.Context(), rows(0, 10), tables.PutError, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}))(t)
 	start, end := day(5).ToTime(arrow.Microsecond), day(8).ToTime(arrow.Microsecond)
 	count := func(column string) (n int64) {
 		table := b.Table("t")
-		r, err := table.Scan(t.Context(), &tables.ScanOptions{From: start, To: end, TimeColumn: column})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(table.Scan(t.Context(), &tables.ScanOptions{From: start, To: end, TimeColumn: column}))(t)
 		defer r.Release()
 		for r.Next() {
 			n += r.RecordBatch().NumRows()
 		}
-		if err := r.Err(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, r.Err())
 		return n
 	}
 	if n, byCreated := count(""), count("created"); n != 3 || byCreated != 0 {

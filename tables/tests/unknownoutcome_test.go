@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -77,9 +78,7 @@ func TestUnknownOutcome(t *testing.T) {
 	if retries < 20 {
 		t.Fatalf("only %d puts were retried, want at least 20", retries)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	b = tabletest.Open(t, dir, o).Bucket("")
 	tabletest.WantRows(t, b, "a", tabletest.Sequence(0, 30)...)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -33,9 +34,7 @@ func TestUpsertKeys(t *testing.T) {
 			rows := func(n int64, keys ...string) array.RecordReader {
 				b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
 				for _, k := range keys {
-					if err := b.Field(0).AppendValueFromString(k); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, b.Field(0).AppendValueFromString(k))
 					b.Field(1).(*array.Int64Builder).Append(n)
 				}
 				return tabletest.OneBatch(b.NewRecordBatch())
@@ -84,9 +83,7 @@ func TestUpsertManyKeysUnderRule(t *testing.T) {
 	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true, Memory: 1 << 20}).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
 	rule := tables.Rule{Name: "u", Kind: "unique", Columns: []string{"s"}, InTable: true}
-	if err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{rule}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{rule}}))
 	keys := &tables.UpsertOptions{Keys: []string{"n"}}
 	if _, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(tabletest.Sequence(0, 20_000)...), keys); !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("Upsert of many keys: error = %v, want ErrTooLarge", err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -21,9 +22,7 @@ import (
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	s := tabletest.FullStore(t)
-	if _, err := s.Bucket("one").Snapshot(t.Context(), "before"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("one").Snapshot(t.Context(), "before"))(t)
 	tabletest.Put(t, s.Bucket("one"), "twice", tables.PutReplace, 1)
 	if err := s.Bucket("one").Delete(t.Context(), "plain"); err != nil { // the snapshot still has it
 		t.Fatal(err)
@@ -32,21 +31,14 @@ func TestVerify(t *testing.T) {
 	if findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 || r.Tables != 4 || r.Files < 20 || r.Bytes == 0 {
 		t.Fatalf("Verify reported %+v with result %+v, want no findings, Tables 4, Files at least 20 and Bytes above 0", findings, r)
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close())
 	good := filepath.Join(t.TempDir(), "good")
-	if err := os.CopyFS(good, os.DirFS(s.Dir())); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.CopyFS(good, os.DirFS(s.Dir())))
 	s, copied := tabletest.Open(t, s.Dir(), nil), tabletest.Open(t, good, nil)
 	for kind, paths := range tabletest.TableFiles(t, s, "one", "twice") {
 		for damageName, f := range tabletest.Damages {
 			path := paths[0] // the data file belongs to an old version
-			before, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			before := must.Get(os.ReadFile(path))(t)
 			tabletest.Damage(t, path, f)
 			findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{})
 			if len(findings) != 1 || findings[0].File != path || findings[0].Table != "twice" || findings[0].Bucket != "one" || findings[0].State != tables.Damaged {
@@ -67,10 +59,7 @@ func TestVerify(t *testing.T) {
 	// A damaged copy is not used for a repair, and leaves no file.
 	data := tabletest.TableFiles(t, s, "one", "twice")["data"]
 	path := data[len(data)-1] // the other data files are equal, so they could repair each other
-	relPath, err := filepath.Rel(s.Dir(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	relPath := must.Get(filepath.Rel(s.Dir(), path))(t)
 	tabletest.Damage(t, path, tabletest.Damages["truncated"])
 	tabletest.Damage(t, filepath.Join(good, relPath), tabletest.Damages["flipped"])
 	listPaths := func() (all []string) {
@@ -104,15 +93,10 @@ func TestVerifyForeign(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 	parts := tabletest.TableFiles(t, s, "", "t")
-	db, err := sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := must.Get(sql.Open("sqlite", filepath.Join(s.Dir(), "catalog.db")))(t)
 	defer db.Close() //nolint:errcheck // the test is over
 	for _, kind := range []string{"metadata", "list", "manifest", "data"} {
-		if _, err := db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, parts[kind][0]); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(db.Exec(`DELETE FROM partd_files WHERE path='file://' || ?`, parts[kind][0]))(t)
 	}
 	findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
 	if len(findings) != 4 || r.Unverified != 4 || findings[0].State != tables.Unverified {
@@ -123,19 +107,14 @@ func TestVerifyForeign(t *testing.T) {
 			if damageName == "flipped" || kind == "manifest" && damageName == "longer" || kind == "list" && damageName == "longer" {
 				continue // without a checksum, this damage is undetectable
 			}
-			before, err := os.ReadFile(parts[kind][0])
-			if err != nil {
-				t.Fatal(err)
-			}
+			before := must.Get(os.ReadFile(parts[kind][0]))(t)
 			tabletest.Damage(t, parts[kind][0], f)
 			findings, r := tabletest.VerifyAll(t, s, tables.VerifyOptions{Repair: s.Copies()})
 			last := findings[len(findings)-1]
 			if r.Damaged != 1 || last.State != tables.Damaged || last.File != parts[kind][0] || last.Table != "t" {
 				t.Errorf("%s %s: Verify reported %+v, want one damaged file", kind, damageName, findings)
 			}
-			if err := os.WriteFile(parts[kind][0], before, 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(parts[kind][0], before, 0o666))
 		}
 	}
 }
@@ -156,10 +135,7 @@ func TestVerifyAfterExpire(t *testing.T) {
 	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 		t.Errorf("Verify reported %+v; want none", findings)
 	}
-	snap, err := b.Table("t").At(ctx, tables.AtSnapshot("snap"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	snap := must.Get(b.Table("t").At(ctx, tables.AtSnapshot("snap")))(t)
 	if rows, err := tabletest.ReadAll(ctx, snap, nil); err != nil || len(rows) != 1 || rows[0] != 2 {
 		t.Errorf("rows in the snapshot = %v, error %v; want [2]", rows, err)
 	}

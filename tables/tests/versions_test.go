@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -40,14 +41,9 @@ func trades(n int) []trade {
 
 func putTrades(t *testing.T, table *tables.Table, n int) {
 	t.Helper()
-	rows, err := tables.Records(trades(n))
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(tables.Records(trades(n)))(t)
 	defer rows.Release()
-	if _, err := table.Put(t.Context(), rows, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(table.Put(t.Context(), rows, tables.PutAppend, nil))(t)
 }
 
 func readTrades(t *testing.T, table *tables.Table, want ...int) {
@@ -69,29 +65,20 @@ func readTrades(t *testing.T, table *tables.Table, want ...int) {
 
 func openTables(t *testing.T, dir string) *tables.Store {
 	t.Helper()
-	s, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1}))(t)
 	return s
 }
 
 // startNode returns a node in dir with a new registry, so that the node must register its tables again.
 func startNode(t *testing.T, dir string) *pull.Node {
 	t.Helper()
-	registry, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	registry := must.Get(server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true}))(t)
 	registry.Start()
 	t.Cleanup(func() { registry.Shutdown(); registry.WaitForShutdown() })
 	if !registry.ReadyForConnections(time.Minute) {
 		t.Fatal("the registry did not start")
 	}
-	n, err := pull.Open(t.Context(), dir, &pull.Options{Registry: registry.ClientURL(), Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := must.Get(pull.Open(t.Context(), dir, &pull.Options{Registry: registry.ClientURL(), Listen: "127.0.0.1:0"}))(t)
 	return n
 }
 
@@ -113,10 +100,7 @@ func saveTrades(t *testing.T, n *pull.Node, day int) {
 
 func loadTrades(t *testing.T, n *pull.Node, want int64) {
 	t.Helper()
-	rows, err := n.Load(t.Context(), "trades", time.Time{}, time.Time{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(n.Load(t.Context(), "trades", time.Time{}, time.Time{}))(t)
 	defer rows.Release()
 	var got int64
 	for rows.Next() {
@@ -152,25 +136,17 @@ func writeIceberg(t *testing.T, s *tables.Store, version int) {
 
 func openBackups(t *testing.T, dir string) objstore.Bucket {
 	t.Helper()
-	b, err := objstore.OpenDirectory(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(objstore.OpenDirectory(dir))(t)
 	return b
 }
 
 // runStage returns the stored words, or those that it stores.
 func runStage(t *testing.T, dir string, words ...string) []string {
 	t.Helper()
-	results, err := stage.Open(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	results := must.Get(stage.Open(dir, nil))(t)
 	run := func(context.Context, *stage.Inputs) ([]string, error) { return words, nil }
 	got, err := stage.Define("words", run, stage.Spec[[]string]{Version: "1", Cache: true, Codec: encode.JSON[[]string](), CodecName: "json"}).Run(t.Context(), results)
-	if err := errors.Join(err, results.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, results.Close()))
 	return got
 }
 
@@ -189,26 +165,19 @@ func TestReleasedVersions(t *testing.T) {
 	for _, version := range versions {
 		t.Run(filepath.Base(version), func(t *testing.T) {
 			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(filepath.Join(version, "tables"))); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.CopyFS(dir, os.DirFS(filepath.Join(version, "tables"))))
 			for n := 3; n <= 4; n++ { // the second time, after today's program has changed them
 				s := openTables(t, filepath.Join(dir, "store"))
 				b := s.Bucket("b")
 				putTrades(t, b.Table("trades"), n)
 				readTrades(t, b.Table("trades"), []int{1, 2, 3, 4}[:n]...)
-				before, err := b.Table("trades").At(t.Context(), tables.AtSnapshot("before"))
-				if err != nil {
-					t.Fatal(err)
-				}
+				before := must.Get(b.Table("trades").At(t.Context(), tables.AtSnapshot("before")))(t)
 				readTrades(t, before, 1)
 				info, err := b.Table("trades").Info(t.Context())
 				if err != nil || info.Metadata["exchange"] != "nyse" {
 					t.Errorf("the table has the metadata %v, error %v", info.Metadata, err)
 				}
-				if _, err := s.Fold(t.Context(), nil); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(s.Fold(t.Context(), nil))(t)
 				if result, err := s.Verify(t.Context(), nil); err != nil {
 					t.Errorf("Verify returned %+v, %v", result, err)
 				}
@@ -219,30 +188,20 @@ func TestReleasedVersions(t *testing.T) {
 				}
 				_, foldErr := deletes.Fold(t.Context(), nil)
 				_, verifyErr := deletes.Verify(t.Context(), nil)
-				if err := errors.Join(foldErr, verifyErr, deletes.Close(), s.Close()); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, errors.Join(foldErr, verifyErr, deletes.Close(), s.Close()))
 
 				node := startNode(t, filepath.Join(dir, "pull"))
 				saveTrades(t, node, n-1)
 				loadTrades(t, node, int64(n-1))
-				if err := node.Close(); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, node.Close())
 			}
 			backup, restored := openTables(t, filepath.Join(dir, "backup")), openTables(t, t.TempDir())
-			if _, err := restored.RestoreFrom(t.Context(), backup, "monday"); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(restored.RestoreFrom(t.Context(), backup, "monday"))(t)
 			readTrades(t, restored.Bucket("b").Table("trades"), 1, 2)
 			node := startNode(t, t.TempDir())
-			if _, err := node.Restore(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday"); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(node.Restore(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday"))(t)
 			loadTrades(t, node, 1)
-			if err := errors.Join(backup.Close(), restored.Close(), node.Close()); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, errors.Join(backup.Close(), restored.Close(), node.Close()))
 			if got := runStage(t, filepath.Join(dir, "stage"), "computed again"); !slices.Equal(got, []string{"kept"}) {
 				t.Errorf("the stage returned %q, want the kept result", got)
 			}
@@ -267,7 +226,5 @@ func writeTables(t *testing.T, dir string) {
 	saveTrades(t, node, 1)
 	_, nodeErr := node.Backup(t.Context(), openBackups(t, filepath.Join(dir, "pull-backup")), "monday", false)
 	runStage(t, filepath.Join(dir, "stage"), "kept")
-	if err := errors.Join(foldErr, snapshotErr, metadataErr, backupErr, nodeErr, s.Close(), deletes.Close(), backup.Close(), node.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(foldErr, snapshotErr, metadataErr, backupErr, nodeErr, s.Close(), deletes.Close(), backup.Close(), node.Close()))
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -116,9 +117,7 @@ func TestTwoTails(t *testing.T) {
 	for n := int64(1); n < 20; n++ {
 		tabletest.Put(t, stores[n%2].Bucket(""), "a", tables.PutAppend, n)
 		if n%3 == 0 {
-			if _, err := stores[n/3%2].Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(stores[n/3%2].Fold(t.Context(), nil))(t)
 		}
 	}
 	for _, s := range stores {
@@ -223,15 +222,9 @@ func TestLateAppend(t *testing.T) {
 	if err := put(); err == nil {
 		t.Fatal("the delayed put succeeded, want ErrUnknownOutcome")
 	}
-	if err := put(); err != nil {
-		t.Fatal(err)
-	}
-	if err := tail.MemTail.Append(t.Context(), tail.heldBack...); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, put())
+	must.Do(t, tail.MemTail.Append(t.Context(), tail.heldBack...))
+	must.Do(t, s.Close())
 	s = tabletest.Open(t, dir, o)
 	tabletest.WantRows(t, s.Bucket(""), "a", 0, 1)
 	tabletest.Fold(t, s)
@@ -268,17 +261,15 @@ func TestLock(t *testing.T) {
 	}
 	workers.Wait()
 	s := tabletest.Open(t, dir, &tables.Options{NoTail: true})
-	l, err := s.Bucket("b").Table("a").Lock(t.Context())
-	tabletest.Succeed(t, err)
-	otherLock, err := s.Bucket("").Table("a").Lock(t.Context())
-	tabletest.Succeed(t, err)
-	tabletest.Succeed(t, otherLock.Unlock())
+	l := must.Get(s.Bucket("b").Table("a").Lock(t.Context()))(t)
+	otherLock := must.Get(s.Bucket("").Table("a").Lock(t.Context()))(t)
+	must.Do(t, otherLock.Unlock())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	if _, err := s.Bucket("b").Table("a").Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Lock error = %v, want context.DeadlineExceeded", err)
 	}
-	tabletest.Succeed(t, l.Unlock())
+	must.Do(t, l.Unlock())
 }
 
 // gatedTail counts appends and syncs. A sync waits for its outcome if gate is set.
@@ -374,7 +365,7 @@ func TestAppendsInGroups(t *testing.T) {
 	}
 	// Another process adds a rule after the group's rows were checked.
 	gate, first, group := startGroup()
-	tabletest.Succeed(t, other.Bucket("").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "15"}}}))
+	must.Do(t, other.Bucket("").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "15"}}}))
 	tail.gate.Store(nil)
 	gate <- nil
 	if err := <-first; err != nil {
@@ -385,7 +376,7 @@ func TestAppendsInGroups(t *testing.T) {
 			t.Errorf("a put after the rule: %v, want an error that names the rule", err)
 		}
 	}
-	tabletest.Succeed(t, other.Bucket("").EditRules(t.Context(), tables.RuleEdit{Remove: []string{"few"}}))
+	must.Do(t, other.Bucket("").EditRules(t.Context(), tables.RuleEdit{Remove: []string{"few"}}))
 	if err := <-put(t.Context()); err != nil {
 		t.Errorf("a put after another process removed the rule: %v", err)
 	}

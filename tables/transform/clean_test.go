@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -39,9 +40,7 @@ func TestClean(t *testing.T) {
 	} {
 		put(t, s, "in", tables.PutReplace, batch.NewSlice(0, 2))
 		put(t, s, "in", tables.PutAppend, batch.NewSlice(2, 5)) // stays in the tail
-		if err := s.Bucket("").Table("in").SetMetadata(t.Context(), tables.Metadata{"x": "y"}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Bucket("").Table("in").SetMetadata(t.Context(), tables.Metadata{"x": "y"}))
 		_, wantTypes := text(t, s, "in")
 		c.o.Source = tableName("in")
 		to := tableName("out")
@@ -125,9 +124,7 @@ func TestCleanDuringPuts(t *testing.T) {
 		s, _ := hookedStore(t, func(s *tables.Store, _ int) {
 			put(t, s, "in", tables.PutAppend, laterRow)
 			if fold {
-				if _, err := s.Fold(t.Context(), nil); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(s.Fold(t.Context(), nil))(t)
 				put(t, s, "in", tables.PutAppend, laterRow)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -21,15 +22,9 @@ import (
 // limit: neither the engine, which cannot use temporary files here, nor the put may buffer all rows.
 func TestUnionStreams(t *testing.T) {
 	const limit, sources, rowsPerSource, textSize = 32 << 20, 3, 500_000, 400
-	engine, err := duck.New(&duck.Options{Memory: limit, MaxTemp: 1, TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(duck.New(&duck.Options{Memory: limit, MaxTemp: 1, TempDir: t.TempDir()}))(t)
 	defer engine.Close() //nolint:errcheck // the store is discarded
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, NoTail: true, Memory: limit})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine, FoldAge: -1, NoTail: true, Memory: limit}))(t)
 	defer s.Close() //nolint:errcheck // the store is discarded
 	needSQL(t, s)
 	o := &transform.CombineOptions{How: "union", Target: tableName("out")}

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -156,9 +157,7 @@ func TestFillLargeRow(t *testing.T) {
 	s := newStore(t)
 	largeText := strings.Repeat("x", 1<<20)
 	put(t, s, "in", tables.PutReplace, rows(t, `[{"t":"2026-01-01 00:00:00","x":"`+largeText+`"},{"t":"2026-01-01 00:01:40","x":"y"}]`, timeField(arrow.Microsecond, ""), arrow.Field{Name: "x", Type: arrow.BinaryTypes.String}))
-	if _, err := transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(transform.Resample(t.Context(), s, &transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), Rule: "s", TimeColumn: "t", Functions: []string{"ffill"}}))(t)
 	_, batches := scan(t, s, "out")
 	n := 0
 	for _, b := range batches {

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/transform"
@@ -31,9 +32,7 @@ func putByTime(t testing.TB, s *tables.Store, batches ...arrow.RecordBatch) {
 	for i, b := range batches {
 		putWith(t, s, "in", m, byTime, b)
 		if i+1 < len(batches) {
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(s.Fold(t.Context(), nil))(t)
 		}
 		m = tables.PutAppend
 	}
@@ -44,9 +43,7 @@ func almostEqual(t *testing.T, a, b string) bool {
 	t.Helper()
 	var rows [2][]map[string]any
 	for i, text := range []string{a, b} {
-		if err := json.Unmarshal([]byte("["+text+"]"), &rows[i]); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal([]byte("["+text+"]"), &rows[i]))
 	}
 	return slices.EqualFunc(rows[0], rows[1], func(a, b map[string]any) bool {
 		return maps.EqualFunc(a, b, func(a, b any) bool {
@@ -77,10 +74,7 @@ func TestResampleInOrderLikeSQL(t *testing.T) {
 		for i := range hasTime {
 			hasTime[i] = batch.Column(0).IsValid(i)
 		}
-		batch, err := take.Where(batch, hasTime)
-		if err != nil {
-			t.Fatal(err)
-		}
+		batch = must.Get(take.Where(batch, hasTime))(t)
 		if batch.NumRows() == 0 {
 			continue
 		}
@@ -146,9 +140,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 	if _, err := transform.Resample(t.Context(), noSQL, &o); err == nil || !strings.Contains(err.Error(), `column "x": the sum of a bin's values overflows int64`) {
 		t.Errorf("Resample() of an overflowing sum: error = %v, want an error that names the column", err)
 	}
-	if _, err := engine.Bucket("").Table("in").Put(t.Context(), categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(engine.Bucket("").Table("in").Put(t.Context(), categories(t, 0, "low high", 1, 0), tables.PutReplace, &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}))(t)
 	o.Functions = []string{"max"}
 	if got, _ := resample(t, engine, o); got != `{"c":"high","t":"1970-01-01T00:00:00"}` {
 		t.Errorf("the maximum of ordered categories is %s, want high", got)
@@ -163,10 +155,7 @@ func TestResampleInOrderLimits(t *testing.T) {
 // is resampled within about this limit.
 func TestResampleMemory(t *testing.T) {
 	const limit, files, rowsPerFile = 32 << 20, 12, 400_000
-	s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true, Memory: limit})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true, Memory: limit}))(t)
 	defer s.Close() //nolint:errcheck // the store is discarded
 	schema := arrow.NewSchema([]arrow.Field{timeField(arrow.Microsecond, ""), {Name: "x", Type: integer}, {Name: "s", Type: arrow.BinaryTypes.String}}, nil)
 	random := rand.New(rand.NewPCG(1, 2))

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -152,20 +153,13 @@ func dropUnfillable(b arrow.RecordBatch) arrow.RecordBatch {
 
 func writeArrow(t *testing.T, path string, schema *arrow.Schema, batches ...arrow.RecordBatch) {
 	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(path))(t)
 	defer f.Close() //nolint:errcheck // Python reads it
 	w := ipc.NewWriter(f, ipc.WithSchema(schema))
 	for _, b := range batches {
-		if err := w.Write(b); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Write(b))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.Close())
 }
 
 // TestResampleLikePandas compares every rule and function with pandas. PARTD_RESAMPLE_SEED selects the random series,
@@ -234,13 +228,8 @@ func TestResampleLikePandas(t *testing.T) {
 			cases = append(cases, map[string]any{"rule": rule, "zone": zone, "unit": unit.String(), "functions": functions})
 		}
 	}
-	text, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "cases.json"), text, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(json.Marshal(cases))(t)
+	must.Do(t, os.WriteFile(filepath.Join(dir, "cases.json"), text, 0o600))
 	out, err := exec.CommandContext(t.Context(), python, "-W", "ignore", filepath.Join("testdata", "resample_peer.py"), dir).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil || len(lines) > 1 {

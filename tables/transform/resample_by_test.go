@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -23,9 +24,7 @@ func TestResampleByKeys(t *testing.T) {
 		{Name: "sym", Type: dictionary}, timeField(arrow.Microsecond, ""), {Name: "x", Type: integer, Nullable: true}, {Name: "venue", Type: arrow.BinaryTypes.String, Nullable: true},
 	}, nil))
 	for i, row := range []string{"B0", "A1X", "B1Y", "A1Y", "A4X", "B2X"} { // symbol, hour, and venue or null
-		if err := b.Field(0).(*array.BinaryDictionaryBuilder).AppendString(row[:1]); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, b.Field(0).(*array.BinaryDictionaryBuilder).AppendString(row[:1]))
 		b.Field(1).(*array.TimestampBuilder).Append(arrow.Timestamp(time.Duration(row[1]-'0') * time.Hour / time.Microsecond))
 		b.Field(2).(*array.Int64Builder).Append(int64(i))
 		if row[2:] == "" {
@@ -50,9 +49,7 @@ func TestResampleByKeys(t *testing.T) {
 		target := fmt.Sprint("bars", i)
 		o := transform.ResampleOptions{Source: tableName("in"), Target: tableName(target), TimeColumn: "t", Rule: c.rule, By: c.by, Functions: c.functions}
 		read, types := readResampled(t, s, o)
-		if _, err := transform.Resample(t.Context(), s, &o); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(transform.Resample(t.Context(), s, &o))(t)
 		if put, putTypes := text(t, s, target); put != read || putTypes != types {
 			t.Errorf("%+v: Resample() puts\n%s\nof types %s, want the rows of Resampled()\n%s\nof types %s", o, put, putTypes, read, types)
 		}
@@ -66,10 +63,7 @@ func TestResampleByKeys(t *testing.T) {
 			}
 			got = append(got, strings.Join(texts, " "))
 		}
-		settings, err := s.Bucket("").Table(target).Settings(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		settings := must.Get(s.Bucket("").Table(target).Settings(t.Context()))(t)
 		if keys := fmt.Sprint(settings.Keys); strings.Join(got, ", ") != c.want || keys != c.keys {
 			t.Errorf("%+v: bins are %q, with keys %s, want %q with keys %s", o, got, keys, c.want, c.keys)
 		}

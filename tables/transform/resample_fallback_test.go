@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/transform"
@@ -51,10 +52,7 @@ func TestResampleLateRow(t *testing.T) {
 		for i := range hasTime {
 			hasTime[i] = batch.Column(0).IsValid(i)
 		}
-		withTimes, err := take.Where(batch, hasTime)
-		if err != nil {
-			t.Fatal(err)
-		}
+		withTimes := must.Get(take.Where(batch, hasTime))(t)
 		putByTime(t, ordered, withTimes)
 		for _, split := range []int64{0, count} { // all in the tail, or all in a file
 			for _, s := range []*tables.Store{engine, noSQL} {

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -63,14 +64,9 @@ func TestResampled(t *testing.T) {
 // readResampled puts the rows of Resampled into a table, and returns the table's content.
 func readResampled(t *testing.T, s *tables.Store, o transform.ResampleOptions) (json, types string) {
 	t.Helper()
-	r, err := transform.Resampled(t.Context(), s, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(transform.Resampled(t.Context(), s, &o))(t)
 	defer r.Release()
-	if _, err := s.Bucket("").Table("read").Put(t.Context(), r, tables.PutReplace, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("").Table("read").Put(t.Context(), r, tables.PutReplace, nil))(t)
 	return text(t, s, "read")
 }
 
@@ -114,10 +110,7 @@ func TestResampledOutOfRange(t *testing.T) {
 	if _, err := transform.Resample(t.Context(), s, &o); err == nil {
 		t.Error("Resample() returned no error")
 	}
-	r, err := transform.Resampled(t.Context(), s, &o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(transform.Resampled(t.Context(), s, &o))(t)
 	defer r.Release()
 	rows := int64(0)
 	for r.Next() {

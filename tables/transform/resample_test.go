@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/transform"
 )
@@ -38,10 +39,7 @@ func text(t testing.TB, s *tables.Store, name string) (json, types string) {
 	schema, batches := scan(t, s, name)
 	var parts, columnTypes []string
 	for _, b := range batches {
-		j, err := array.RecordToStructArray(b).MarshalJSON()
-		if err != nil {
-			t.Fatal(err)
-		}
+		j := must.Get(array.RecordToStructArray(b).MarshalJSON())(t)
 		parts = append(parts, strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(string(j), "["), "]"), "\n", ""))
 	}
 	for _, f := range schema.Fields() {
@@ -179,9 +177,7 @@ func TestResampleNames(t *testing.T) {
 		if got, _ := text(t, s, name); r != (transform.Result{SourceRows: 2, TargetRows: 1}) || got != `{"a\"0":4,"bin":"2026-01-01T00:00:00","c0":3,"k":2,"r":5,"t":1}` {
 			t.Errorf("Resample() of table %q = %+v, and the rows are %s; want one row with the last values", name, r, got)
 		}
-		if err := s.Bucket("").Delete(t.Context(), name); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Bucket("").Delete(t.Context(), name))
 	}
 }
 
@@ -261,9 +257,7 @@ func TestZonedNanoseconds(t *testing.T) {
 				in := []arrow.Field{timeField(arrow.Nanosecond, zone), {Name: "u", Type: timeField(arrow.Nanosecond, zone).Type}}
 				put(t, s, "in", tables.PutReplace, rows(t, first, in...))
 				if fold {
-					if _, err := s.Fold(t.Context(), nil); err != nil {
-						t.Fatal(err)
-					}
+					must.Get(s.Fold(t.Context(), nil))(t)
 				}
 				put(t, s, "in", tables.PutAppend, rows(t, second, in...))
 				json, _ := resample(t, s, transform.ResampleOptions{Rule: rule, Functions: []string{"first", "last", "min", "max", "count", "nunique"}})

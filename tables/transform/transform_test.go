@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/tablestest"
@@ -19,10 +20,7 @@ import (
 )
 
 func newEngine(t testing.TB) *duck.Engine {
-	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
 	t.Cleanup(func() {
 		if err := engine.Close(); err != nil {
 			t.Error(err)
@@ -78,32 +76,22 @@ var byTime = &tables.PutOptions{Settings: &tables.Settings{Time: "t"}}
 
 func putWith(t testing.TB, s *tables.Store, name string, m tables.PutMode, o *tables.PutOptions, batches ...arrow.RecordBatch) {
 	t.Helper()
-	r, err := array.NewRecordReader(batches[0].Schema(), batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 	defer r.Release()
-	if _, err := s.Bucket("").Table(name).Put(t.Context(), r, m, o); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("").Table(name).Put(t.Context(), r, m, o))(t)
 }
 
 func scan(t testing.TB, s *tables.Store, name string) (*arrow.Schema, []arrow.RecordBatch) {
 	t.Helper()
 	table := s.Bucket("").Table(name)
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	var batches []arrow.RecordBatch
 	for r.Next() {
 		r.RecordBatch().Retain()
 		batches = append(batches, r.RecordBatch())
 	}
-	if err := r.Err(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, r.Err())
 	return r.Schema(), batches
 }
 
@@ -144,10 +132,7 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 		times.Append(arrow.Timestamp(start + int64(i)))
 	}
 	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexBuilder.NewArray(), words.NewArray())}, int64(len(indices)))
-	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b}))(t)
 	return r
 }
 

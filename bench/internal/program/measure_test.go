@@ -8,16 +8,15 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestProcessTreeMemory checks that the measured memory includes all processes of a pipeline, but not the test process.
 func TestProcessTreeMemory(t *testing.T) {
 	pages := bytes.Repeat([]byte{1}, 300<<20)
-	u, err := RunMeasured(t.Context(), time.Minute, 0,
-		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | tail -c 49000000 | tail -c1 >/dev/null; sleep 0.3`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := must.Get(RunMeasured(t.Context(), time.Minute, 0,
+		exec.Command("sh", "-c", `head -c 50000000 /dev/zero | tail -c 49000000 | tail -c1 >/dev/null; sleep 0.3`)))(t)
 	if u.Memory < 20<<20 || u.Memory > 250<<20 {
 		t.Errorf("the measured memory of a tail of 49 MB is %d bytes, want 20 MiB to 250 MiB", u.Memory)
 	}

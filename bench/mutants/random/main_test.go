@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const source = `package larger
@@ -58,9 +60,7 @@ func TestMeasure(t *testing.T) {
 	}{{sourceTest, 0}, {sourceTest + describeTest, 2}} {
 		dir := t.TempDir()
 		for name, content := range map[string]string{"go.mod": "module larger\n\ngo 1.26\n", "larger.go": source, "larger_test.go": tc.tests} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o666))
 		}
 		found, n, err := measure(dir, ".")
 		if err != nil || found != tc.found || planted >= 0 && n != planted {

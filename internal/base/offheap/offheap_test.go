@@ -1,14 +1,15 @@
 package offheap
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
+)
 
 func TestAllocate(t *testing.T) {
 	for _, allocate := range []func(int) ([]byte, error){Allocate, AllocateSmallPages} {
 		for _, n := range []int{1, 4096, 9 << 20} {
-			b, err := allocate(n)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := must.Get(allocate(n))(t)
 			if len(b) != n || b[0] != 0 || b[n-1] != 0 {
 				t.Fatalf("got %d bytes, want %d zero bytes", len(b), n)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // fake is a store in memory whose operations can be replaced.
@@ -70,9 +71,7 @@ func (f *fake) Keys(ctx context.Context) iter.Seq2[partd.KeyInfo, error] {
 func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "x.csv")
-	if err := os.WriteFile(file, []byte("k,v\na,1\nb,2\na,3\n"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, []byte("k,v\na,1\nb,2\na,3\n"), 0o666))
 	var out, errs bytes.Buffer
 	a := &app{out: &out, err: &errs, open: func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }}
 	code = run(ctx, append([]string{"shuffle", "--store=file:S", "--by=k", file}, flags...), a)
@@ -85,9 +84,7 @@ func TestOutcomes(t *testing.T) {
 	fails := func() error { return broken }
 	storeWithKeys := func() *fake {
 		d := partd.NewDict()
-		if err := d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}))
 		return &fake{Dict: d}
 	}
 	for _, c := range []struct {
@@ -186,9 +183,7 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 		defer cancel()
 		proceed := make(chan struct{})
 		store := &fake{Dict: partd.NewDict(), flush: func() error { cancel(); <-proceed; return nil }}
-		if err := store.Dict.Append(ctx, partd.Entry{Key: "a", Value: []byte("old")}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Dict.Append(ctx, partd.Entry{Key: "a", Value: []byte("old")}))
 		code, _, stderr := shuffleInto(t, ctx, store, "--replace", "--progress=never")
 		want := "partd: interrupted, without waiting for work in progress: its output may be incomplete\n" +
 			"The content of file:S was dropped; the new content is incomplete. Run the command again with --replace\n"
@@ -221,9 +216,7 @@ func TestNoteAboutManyKeys(t *testing.T) {
 // not change.
 func TestRefusedDrop(t *testing.T) {
 	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
-	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}))
 	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
 	if code != 1 || errs != "partd: permission denied\n" {
 		t.Errorf("shuffle --replace: exit code %d, stderr %q, want only \"permission denied\"", code, errs)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
 )
@@ -174,10 +175,7 @@ func TestDocsNameDefaultStore(t *testing.T) {
 // TestDocsListCommands checks that docs/cli.md names every command, and that the help of each flag ends with its
 // environment variable, as the page says.
 func TestDocsListCommands(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/cli.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := must.Get(os.ReadFile("../../../docs/cli.md"))(t)
 	for _, c := range newRoot(&app{}).Commands() {
 		if c.Name() != "help" && c.Name() != "completion" && c.Name() != "version" && !strings.Contains(string(page), "`"+c.Name()+"`") {
 			t.Errorf("docs/cli.md does not name partd %s", c.Name())
@@ -214,19 +212,13 @@ func TestFlagVariables(t *testing.T) {
 					if onCommandLine {
 						args = []string{"--" + f.Name + "=" + v[1]}
 					}
-					if err := cmd.ParseFlags(args); err != nil {
-						t.Fatal(err)
-					}
-					if err := env.Apply(cmd); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, cmd.ParseFlags(args))
+					must.Do(t, env.Apply(cmd))
 					return cmd.Flags()
 				}
 				parsed := *parseFlags().Lookup(f.Name)
 				want := unsetFlag(c.Name(), f.Name)
-				if err := want.Set(v[map[bool]int{false: 0, true: 1}[onCommandLine]]); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, want.Set(v[map[bool]int{false: 0, true: 1}[onCommandLine]]))
 				if got := parsed.Value.String(); got != want.String() {
 					t.Errorf("%s --%s is %s, want %s (on the command line: %v)", c.Name(), f.Name, got, want, onCommandLine)
 				}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
@@ -32,13 +33,8 @@ func copyInto(t *testing.T, ctx context.Context, target *fake, flags ...string) 
 
 func fillStore(t *testing.T, url string, entries ...partd.Entry) {
 	t.Helper()
-	store, err := stores.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(store.Append(t.Context(), entries...), partd.Close(t.Context(), store)); err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), url))(t)
+	must.Do(t, errors.Join(store.Append(t.Context(), entries...), partd.Close(t.Context(), store)))
 }
 
 // TestCopyOutcomes checks that copy detects every failure of the target, and that its message describes the
@@ -100,9 +96,7 @@ func TestCopyOutcomes(t *testing.T) {
 			defer cancel()
 			target := &fake{Dict: partd.NewDict()}
 			if c.flags != "" {
-				if err := target.Dict.Append(ctx, partd.Entry{Key: "b", Value: []byte("old")}); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, target.Dict.Append(ctx, partd.Entry{Key: "b", Value: []byte("old")}))
 			}
 			c.set(target, func() error { cancel(); return ctx.Err() })
 			code, out, errs := copyInto(t, ctx, target, strings.Fields(c.flags)...)
@@ -124,22 +118,15 @@ func TestCopyMemory(t *testing.T) {
 	}
 	dir := t.TempDir()
 	source, target := "zlib+log:"+dir+"/from?zlib.level=1&memory=8MiB", "zstd+file:"+dir+"/to"
-	store, err := stores.Open(t.Context(), source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), source))(t)
 	piece := make([]byte, 8<<20)
 	random := rand.NewChaCha8([32]byte{})
 	for i := range size / len(piece) {
 		_, _ = random.Read(piece[:len(piece)/4])
 		copy(piece[len(piece)/4:], bytes.Repeat(fmt.Appendf(nil, "%d bottles of beer, ", i), len(piece))[:len(piece)/2])
-		if err := store.Append(t.Context(), partd.Entry{Key: "large", Value: piece}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "large", Value: piece}))
 	}
-	if err := partd.Close(t.Context(), store); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, partd.Close(t.Context(), store))
 	var out bytes.Buffer
 	cmd := program(t, "copy", "--from", source, "--to", target, "--memory", fmt.Sprint(memory), "--json")
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -196,17 +183,11 @@ func TestKilledCopy(t *testing.T) {
 // serve runs a server for a store, with two addresses, until the end of the test.
 func serve(t *testing.T, store partd.Partd) (first, second string) {
 	t.Helper()
-	server, err := remote.NewServer(store, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := must.Get(remote.NewServer(store, nil))(t)
 	var urls []string
 	done := make(chan error, 2)
 	for range 2 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 		urls = append(urls, remote.URL(l.Addr()))
 		go func() { done <- server.Serve(context.Background(), l) }()
 	}
@@ -228,10 +209,7 @@ func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
 
 func valueOf(t *testing.T, url, key string) string {
 	t.Helper()
-	store, err := stores.Open(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), url))(t)
 	values, err := store.Get(t.Context(), key)
 	if err = errors.Join(err, partd.Close(t.Context(), store)); err != nil {
 		t.Fatal(err)
@@ -271,14 +249,8 @@ func TestCopyServers(t *testing.T) {
 // drop or duplicate its content.
 func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	slow, err := partd.OpenFile(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	buffer, err := partd.NewBuffer(partd.NewDict(), slow, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	slow := must.Get(partd.OpenFile(dir, nil))(t)
+	buffer := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 	t.Cleanup(func() {
 		if err := buffer.Close(); err != nil {
 			t.Error(err)
@@ -286,9 +258,7 @@ func TestCopyOntoItself(t *testing.T) {
 	})
 	first, second := serve(t, buffer)
 	fillStore(t, "snappy+"+first, partd.Entry{Key: "k", Value: []byte("value")})
-	if err := buffer.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, buffer.Flush(t.Context()))
 	for _, c := range [][2]string{
 		{first, first},
 		{"snappy+" + first, "zstd+" + second},
@@ -306,18 +276,13 @@ func TestCopyOntoItself(t *testing.T) {
 			if got := valueOf(t, "snappy+"+first, "k"); got != "value" {
 				t.Fatalf("copy from %s to %s %s changed the value to %q", c[0], c[1], flag, got)
 			}
-			store, err := stores.Open(t.Context(), first)
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := must.Get(stores.Open(t.Context(), first))(t)
 			for info, err := range partd.Keys(t.Context(), store) {
 				if err != nil || info.Key != "k" {
 					t.Errorf("Keys yields %q (error %v), want only k", info.Key, err)
 				}
 			}
-			if err := partd.Close(t.Context(), store); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, partd.Close(t.Context(), store))
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHeaderThatIsData checks that a file without a header is not read silently as if it had one, and that a number
@@ -16,9 +18,7 @@ func TestHeaderThatIsData(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
 	numbers, words := file("n.csv", "7,2,1\n3,5,9\n1,8,4\n"), file("w.tsv", "x\tal\ny\tbo\nx\tc\n")
@@ -78,21 +78,13 @@ func TestFewSegmentsWithLittleMemory(t *testing.T) {
 	for i := range 300_000 {
 		fmt.Fprintf(&data, "%d,%d\n", i, i*7919%100_003)
 	}
-	if err := os.WriteFile(file, data.Bytes(), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, data.Bytes(), 0o666))
 	check := func(store string) {
 		t.Helper()
-		names, err := filepath.Glob(filepath.Join(store, "seg-*"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		names := must.Get(filepath.Glob(filepath.Join(store, "seg-*")))(t)
 		segments := 0
 		for _, name := range names {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := must.Get(os.ReadFile(name))(t)
 			segments += bytes.Count(b, []byte("partdSEG"))
 		}
 		if segments == 0 || segments > 8 {
@@ -141,18 +133,13 @@ func TestSelectionByColumns(t *testing.T) {
 		var results []string
 		for name, text := range map[string]string{"plain.csv": plain.String(), "quoted.csv": quoted.String()} {
 			file := filepath.Join(dir, name)
-			if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(file, []byte(text), 0o666))
 			out := filepath.Join(dir, "out.csv")
 			summary, err := program(t, append([]string{"group", "--agg", "count,sum(v)", "--skip-bad", "--stats", "--force", "-o", out, file}, args...)...).CombinedOutput()
 			if err != nil {
 				t.Fatalf("partd group %q: %v\n%s", args, err, summary)
 			}
-			rows, err := os.ReadFile(out)
-			if err != nil {
-				t.Fatal(err)
-			}
+			rows := must.Get(os.ReadFile(out))(t)
 			for line := range strings.Lines(string(summary)) {
 				if word, _, _ := strings.Cut(line, " "); word == "skipped" || word == "filtered" || word == "groups" {
 					rows = append(rows, line...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -18,9 +19,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	disk := vfstest.Mount(t, "tmpfs", 4<<20)
 	var large bytes.Buffer
-	if err := benchdata.WriteCSV(&large, benchdata.CSVOptions{Rows: 200_000, Keys: 10, Seed: 5}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, benchdata.WriteCSV(&large, benchdata.CSVOptions{Rows: 200_000, Keys: 10, Seed: 5}))
 	rows := map[string]*strings.Builder{} // the full value of each key
 	for line := range strings.SplitAfterSeq(large.String(), "\n") {
 		if fields := strings.Split(line, ","); len(fields) > 1 {
@@ -55,9 +54,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		for dec := json.NewDecoder(bytes.NewReader(list)); dec.More(); {
 			var k struct{ Key string }
-			if err := dec.Decode(&k); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, dec.Decode(&k))
 			value, err := program(t, "get", "--store", store, k.Key).Output()
 			if err != nil || !bytes.HasSuffix(value, []byte("\n")) || !strings.HasPrefix(rows[k.Key].String(), string(value)) {
 				t.Errorf("%s: the value of %s (%d bytes) is not the beginning of its rows (%v)", kind, k.Key, len(value), err)
@@ -96,9 +93,7 @@ func TestFullDisk(t *testing.T) {
 func TestFullDiskFiles(t *testing.T) {
 	disk, roomyDisk := vfstest.Mount(t, "tmpfs", 4<<20), t.TempDir()
 	var rows bytes.Buffer
-	if err := benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 200_000, Keys: 1000, Seed: 5}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, benchdata.WriteCSV(&rows, benchdata.CSVOptions{Rows: 200_000, Keys: 1000, Seed: 5}))
 	for name, args := range fileCommands {
 		for label, dirs := range map[string][2]string{"temporary data": {disk, roomyDisk}, "output": {roomyDisk, disk}} {
 			if name == "top" && label == "output" {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -19,9 +20,7 @@ func TestLongRecords(t *testing.T) {
 	file := filepath.Join(dir, "long.csv")
 	write := func(n int) {
 		data := append([]byte("k,v\na,1\nb,"), bytes.Repeat([]byte("x"), n-3)...)
-		if err := os.WriteFile(file, append(data, "\na,2\n"...), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(file, append(data, "\na,2\n"...), 0o666))
 	}
 	const limit = 16 << 20 / 4
 	write(limit)
@@ -56,9 +55,7 @@ func TestDistinctOfLongValues(t *testing.T) {
 		data.WriteString(line + line)
 		want.WriteString(line)
 	}
-	if err := os.WriteFile(file, data.Bytes(), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, data.Bytes(), 0o666))
 	for _, threads := range []string{"1", "8"} {
 		out, err := program(t, "distinct", "--by", "1", "--memory", "16MiB", "--threads", threads, "-q", file).Output()
 		if err != nil || !bytes.Equal(out, want.Bytes()) {
@@ -72,9 +69,7 @@ func TestDistinctOfLongValues(t *testing.T) {
 func TestListAtTheLimit(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "list.txt")
 	const n = 16<<20/32/2 + 1 // number of values "x;", of which the last exceeds the limit
-	if err := os.WriteFile(file, bytes.Repeat([]byte("k x\n"), n), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, bytes.Repeat([]byte("k x\n"), n), 0o666))
 	list := strings.Repeat(";x", n)[1:]
 	for format, want := range map[string]string{
 		"text": "k " + list + "\n", "tsv": "k\t" + list + "\n", "csv": `k,"` + list + "\"\n",

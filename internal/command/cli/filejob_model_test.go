@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -26,27 +27,16 @@ func rowsFile(t *testing.T, o benchdata.CSVOptions) (file string, rows [][]strin
 		o.Rows /= 5
 	}
 	file = filepath.Join(t.TempDir(), "rows.csv")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(benchdata.WriteCSV(f, o), f.Close()); err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(file))(t)
+	must.Do(t, errors.Join(benchdata.WriteCSV(f, o), f.Close()))
 	return file, readCSV(t, file)[1:]
 }
 
 func readCSV(t *testing.T, file string) [][]string {
 	t.Helper()
-	f, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Open(file))(t)
 	defer f.Close()
-	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(csv.NewReader(f).ReadAll())(t)
 	return rows
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -40,10 +41,7 @@ func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.Wri
 	cmd = program(t, append(append(args, "--format", "csv", "--memory", "16MiB", "--tmp", dir, "-"), more...)...)
 	stderr = new(bytes.Buffer)
 	cmd.Stderr = stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	in = must.Get(cmd.StdinPipe())(t)
 	return cmd, in, dir, stderr
 }
 
@@ -59,9 +57,7 @@ func manyRows(t *testing.T, keys int64) []byte {
 	defer rowsMu.Unlock()
 	if rowsByKeys[keys] == nil {
 		var b bytes.Buffer
-		if err := benchdata.WriteCSV(&b, benchdata.CSVOptions{Rows: 150_000, Keys: keys, Seed: 1}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, benchdata.WriteCSV(&b, benchdata.CSVOptions{Rows: 150_000, Keys: keys, Seed: 1}))
 		rowsByKeys[keys] = b.Bytes()
 	}
 	return rowsByKeys[keys]
@@ -94,18 +90,12 @@ func TestInterruptFiles(t *testing.T) {
 	for name, args := range fileCommands {
 		out := t.TempDir()
 		cmd, in, tmp, stderr := feed(t, args, "-o", filepath.Join(out, "out.csv.gz"))
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := in.Write(manyRows(t, 1000)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Start())
+		must.Get(in.Write(manyRows(t, 1000)))(t)
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
 			t.Errorf("%s: the running command has the output files %v and the temporary files %v, want one output file and some temporary files", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
 		}
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(os.Interrupt))
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
 			t.Errorf("%s: after the interrupt, exit code %d, stderr %q; want code 130 and \"partd: interrupted\"", name, code, stderr)
 		}
@@ -121,15 +111,9 @@ func TestKillFiles(t *testing.T) {
 		dir := t.TempDir()
 		out := filepath.Join(dir, "out[1]*.csv")
 		cmd, in, tmp, _ := feed(t, args, "-o", out)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := in.Write(manyRows(t, 1000)); err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Start())
+		must.Get(in.Write(manyRows(t, 1000)))(t)
+		must.Do(t, cmd.Process.Kill())
 		_ = cmd.Wait() // returns an error, because the process was killed
 		if _, err := os.Stat(out); err == nil {
 			t.Errorf("%s: the output exists after a kill", name)
@@ -137,9 +121,7 @@ func TestKillFiles(t *testing.T) {
 		leftovers := leftoverFiles(t, dir, tmp)
 		for _, f := range leftovers { // give unfinished output files some content, as if the process had died later
 			if strings.HasSuffix(f, ".tmp") {
-				if err := os.WriteFile(f, []byte("begun"), 0o666); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.WriteFile(f, []byte("begun"), 0o666))
 			}
 		}
 		if len(leftovers) < 2 {
@@ -204,9 +186,7 @@ func TestEndlessLine(t *testing.T) {
 func TestInterruptBeforeInput(t *testing.T) {
 	t.Parallel()
 	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, syscall.Mkfifo(pipe, 0o600))
 	commands := map[string][]string{"split": {"split", "--by", "2", "--dir", "out"}, "shuffle": {"shuffle", "--by", "2", "--store", "log:out"}}
 	maps.Copy(commands, fileCommands)
 	for name, args := range commands {
@@ -216,17 +196,11 @@ func TestInterruptBeforeInput(t *testing.T) {
 			cmd.Env = append(cmd.Env, "TMPDIR="+dir)
 			var stderr bytes.Buffer
 			cmd.Stderr = &stderr
-			if _, err := cmd.StdinPipe(); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(cmd.StdinPipe())(t)
+			must.Do(t, cmd.Start())
 			time.Sleep(300 * time.Millisecond) // wait until the process handles signals
 			start := time.Now()
-			if err := cmd.Process.Signal(os.Interrupt); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, cmd.Process.Signal(os.Interrupt))
 			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 				t.Errorf("%s %s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, file, code, time.Since(start), stderr.String())
 			}
@@ -243,20 +217,11 @@ func TestInterruptOutput(t *testing.T) {
 	for name, args := range fileCommands {
 		cmd, _, tmp, stderr := feed(t, args)
 		cmd.Stdin = bytes.NewReader(manyRows(t, 150_000))
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
-			t.Fatal(err)
-		}
+		stdout := must.Get(cmd.StdoutPipe())(t)
+		must.Do(t, cmd.Start())
+		must.Get(io.ReadFull(stdout, make([]byte, 5)))(t)
 		start := time.Now()
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(os.Interrupt))
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr)
 		}
@@ -272,18 +237,12 @@ func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
 		cmd, in, tmp, _ := feed(t, []string{"split", "--by", "2", "--dir", filepath.Join(dir, "out")})
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := in.Write(manyRows(t, 1000)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Start())
+		must.Get(in.Write(manyRows(t, 1000)))(t)
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
 			t.Errorf("the running command has the files %v and the temporary files %v, want some of both", leftoverFiles(t, dir), leftoverFiles(t, tmp))
 		}
-		if err := cmd.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(signal))
 		code := exitCode(t, cmd.Wait())
 		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
 			t.Errorf("interrupted split: exit code %d, leftover files %v, want code 130 and no files", code, leftoverFiles(t, dir, tmp))
@@ -333,17 +292,12 @@ func TestDamagedInput(t *testing.T) {
 		if out, err := program(t, "sort", "--by", "key", "-o", intact, file).CombinedOutput(); err != nil {
 			t.Fatalf("partd sort: %v\n%s", err, out)
 		}
-		data, err := os.ReadFile(intact)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := must.Get(os.ReadFile(intact))(t)
 		damaged := bytes.Clone(data)
 		damaged[len(data)*2/3] ^= 0x40
 		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "trailing-data": append(bytes.Clone(data), "more"...)} {
 			bad := filepath.Join(dir, label+".csv."+ext)
-			if err := os.WriteFile(bad, content, 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(bad, content, 0o666))
 			out := filepath.Join(dir, "out.csv")
 			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
 			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
@@ -363,9 +317,7 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
-	if err := errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)))
 	commands := map[string][]string{
 		"append":  {"append", "key", pipe},
 		"join":    {"join", "--on", "a", input, pipe},
@@ -380,14 +332,10 @@ func TestInterruptUnopenedPipe(t *testing.T) {
 		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Start())
 		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
 		start := time.Now()
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(os.Interrupt))
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
 			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr.String())
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -249,9 +250,7 @@ func TestHugeGroupFiles(t *testing.T) {
 		fmt.Fprintf(&text, "a,%d\n", r.IntN(1<<40))
 	}
 	file := filepath.Join(t.TempDir(), "huge.csv")
-	if err := os.WriteFile(file, []byte(text.String()), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, []byte(text.String()), 0o666))
 	cmd := program(t, "group", "--by", "k", "--agg", "median(x)", "--memory", "16MiB", "--threads", "2", "-o", filepath.Join(t.TempDir(), "out.csv"), file)
 	cmd.Args = append([]string{"sh", "-c", `ulimit -n 300 && exec "$0" "$@"`}, cmd.Args...)
 	cmd.Path = "/bin/sh"

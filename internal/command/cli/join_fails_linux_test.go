@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -21,9 +22,7 @@ func TestJoinFails(t *testing.T) {
 			text.WriteString(line(i))
 		}
 		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(file, []byte(text.String()), 0o600))
 		return file
 	}
 	const rows = 100_000
@@ -37,10 +36,7 @@ func TestJoinFails(t *testing.T) {
 	})
 	named := write("named.jsonl", rows, func(i int) string { return fmt.Sprintf(`{"1":"%d","a\tb":"%d"}`+"\n", i%5000, i) })
 	join := []string{"join", "--on", "1", "--memory", "16MiB", "--threads", "4", "--no-header"}
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	full := must.Get(os.OpenFile("/dev/full", os.O_WRONLY, 0))(t)
 	defer full.Close()
 	const tabError = "cannot be written as tsv: it contains a tab"
 	for name, c := range map[string]struct {

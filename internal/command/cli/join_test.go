@@ -13,20 +13,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func writeRows(t *testing.T, name string, rows [][]string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(file))(t)
 	w := csv.NewWriter(f)
-	if err := errors.Join(w.WriteAll(rows), f.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(w.WriteAll(rows), f.Close()))
 	return file
 }
 
@@ -148,10 +144,7 @@ func TestJoinModel(t *testing.T) {
 			var stdin *os.File
 			for _, file := range c.files {
 				if piped, isPiped := strings.CutPrefix(file, "piped "); isPiped {
-					f, err := os.Open(piped)
-					if err != nil {
-						t.Fatal(err)
-					}
+					f := must.Get(os.Open(piped))(t)
 					defer f.Close()
 					args, stdin, file = append(args, "--format", "csv"), f, "-"
 				}
@@ -182,14 +175,8 @@ func TestJoinModel(t *testing.T) {
 
 func gzipFile(t *testing.T, file string) string {
 	t.Helper()
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(file + ".gz")
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(file))(t)
+	f := must.Get(os.Create(file + ".gz"))(t)
 	w := gzip.NewWriter(f)
 	if _, err := w.Write(data); errors.Join(err, w.Close(), f.Close()) != nil {
 		t.Fatal(err)
@@ -207,15 +194,10 @@ func TestJoinSeparator(t *testing.T) {
 			text.WriteString(row[0] + ";" + row[1] + "\n")
 		}
 		files = append(files, filepath.Join(t.TempDir(), "lines.txt"))
-		if err := os.WriteFile(files[len(files)-1], []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(files[len(files)-1], []byte(text.String()), 0o600))
 	}
 	for _, kind := range []string{"inner", "full", "anti"} {
-		out, err := program(t, "join", "--on", "1", "--sep", ";", "--how", kind, files[0], files[1]).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(program(t, "join", "--on", "1", "--sep", ";", "--how", kind, files[0], files[1]).Output())(t)
 		got := strings.Split(strings.TrimSuffix(strings.ReplaceAll(string(out), ";", "|"), "\n"), "\n")
 		if slices.Sort(got); !slices.Equal(got, joinModel(l, r, kind, false)) {
 			t.Errorf("%s join: the %d rows differ from the model's", kind, len(got))
@@ -242,9 +224,7 @@ func TestJoinWithinMemory(t *testing.T) {
 			}
 			fmt.Fprintf(&text, "%d,%090d\n", key, i)
 		}
-		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(file, []byte(text.String()), 0o600))
 		return file
 	}
 	left := newSide("l.csv", 200_000)

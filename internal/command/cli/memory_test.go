@@ -15,6 +15,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -28,9 +29,7 @@ func startMeasured(t *testing.T, cmd *exec.Cmd) func() (peak int64, err error) {
 	if cmd.Stderr == nil {
 		cmd.Stderr = &stderr
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, cmd.Start())
 	ended, done := make(chan error, 1), make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	peak := int64(0)
@@ -85,9 +84,7 @@ func TestLongWindow(t *testing.T) {
 				err = pack(f, window, rows)
 			}
 		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, f.Close()))
 		return path
 	}
 	long, second, usual := writeFrames("long.zst", 128<<20), writeFrames("second.zst", 1<<20, 128<<20), writeFrames("usual.zst", 8<<20)

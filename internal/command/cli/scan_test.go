@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -19,33 +20,21 @@ func TestScanLines(t *testing.T) {
 	for _, scheme := range []string{"file:", "log:", "zstd+file:"} {
 		t.Run(scheme, func(t *testing.T) {
 			url := scheme + t.TempDir() + "/store"
-			store, err := stores.Open(t.Context(), url)
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := must.Get(stores.Open(t.Context(), url))(t)
 			want := map[string][]byte{}
 			for key, size := range sizes {
 				want[key] = bytes.Repeat([]byte(key+"0123456789"), size/10+1)[:size]
-				if err := partd.Set(t.Context(), store, key, want[key]); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, partd.Set(t.Context(), store, key, want[key]))
 			}
-			if err := partd.Close(t.Context(), store); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, partd.Close(t.Context(), store))
 			seen, got := map[string]int{}, map[string][]byte{}
 			for part := range 3 {
-				out, err := program(t, "scan", "--store", url, "--part", fmt.Sprintf("%d/3", part)).Output()
-				if err != nil {
-					t.Fatal(err)
-				}
+				out := must.Get(program(t, "scan", "--store", url, "--part", fmt.Sprintf("%d/3", part)).Output())(t)
 				for line := range bytes.Lines(out) {
 					var r scanRecord
 					d := json.NewDecoder(bytes.NewReader(line))
 					d.DisallowUnknownFields()
-					if err := d.Decode(&r); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, d.Decode(&r))
 					key := string(r.KeyBase64)
 					if r.Key != nil {
 						key = *r.Key

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to two kinds of stores or, if
@@ -26,17 +27,9 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "rows.csv")
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 300_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()); err != nil {
-		t.Fatal(err)
-	}
-	f, err = os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(file))(t)
+	must.Do(t, errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 300_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()))
+	f = must.Get(os.Open(file))(t)
 	defer f.Close()
 	r := csv.NewReader(f)
 	r.ReuseRecord = true
@@ -64,10 +57,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 			t.Fatalf("partd shuffle: %v\n%s", err, out)
 		}
 		for key, ids := range want {
-			rows, err := program(t, "get", "--store", kind+":"+store, key).Output()
-			if err != nil {
-				t.Fatal(err)
-			}
+			rows := must.Get(program(t, "get", "--store", kind+":"+store, key).Output())(t)
 			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
 			if err != nil || len(got) != len(ids) {
 				t.Fatalf("%s: key %s has %d rows, want %d (%v)", kind, key, len(got), len(ids), err)
@@ -90,17 +80,9 @@ func TestPrintedCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a.csv")
-	if err := os.WriteFile(file, []byte("k,v\na b,1\n"), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	root, err := filepath.Abs("../../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	goTool, err := exec.LookPath("go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, []byte("k,v\na b,1\n"), 0o666))
+	root := must.Get(filepath.Abs("../../.."))(t)
+	goTool := must.Get(exec.LookPath("go"))(t)
 	path := "PATH=" + filepath.Dir(goTool) + ":/usr/bin:/bin" // a PATH that has no partd
 	goRun := exec.Command("go", "run", "./cmd/partd", "shuffle", "--by", "k", "--store", "log:"+filepath.Join(dir, "store"), file)
 	goRun.Dir, goRun.Env = root, append(os.Environ(), "PARTD_QUIET=")
@@ -148,26 +130,17 @@ func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
 		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
-		stdin, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
+		stdin := must.Get(cmd.StdinPipe())(t)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Start())
 		// Write more than is read ahead, so that some records are stored. Then the input hangs.
-		if err := benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}))
 		waitFor(t, func() bool {
 			files, _ := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
 			return len(files) == 10
 		})
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(os.Interrupt))
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
 			t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
 		}
@@ -208,20 +181,11 @@ func waitFor(t *testing.T, condition func() bool) {
 func TestInterruptAppend(t *testing.T) {
 	t.Parallel()
 	cmd := program(t, "append", "key")
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stdin.Write([]byte("half a value")); err != nil {
-		t.Fatal(err)
-	}
+	stdin := must.Get(cmd.StdinPipe())(t)
+	must.Do(t, cmd.Start())
+	must.Get(stdin.Write([]byte("half a value")))(t)
 	time.Sleep(300 * time.Millisecond) // wait until the process handles signals
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
 		t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
 	}
@@ -235,9 +199,7 @@ func TestInterruptAppend(t *testing.T) {
 func TestBrokenPipe(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "large")
-	if err := os.WriteFile(file, bytes.Repeat([]byte("0123456789\n"), 1<<19), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, bytes.Repeat([]byte("0123456789\n"), 1<<19), 0o666))
 	url := "file:" + filepath.Join(dir, "store")
 	if out, err := program(t, "append", "--store", url, "key", file).CombinedOutput(); err != nil {
 		t.Fatalf("partd append: %v\n%s", err, out)
@@ -255,16 +217,9 @@ func TestBrokenPipe(t *testing.T) {
 // leaveEarly stops reading a command's output after some bytes. quiet reports whether SIGPIPE ended the command.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(stdout, make([]byte, 5)); err != nil {
-		t.Fatal(err)
-	}
+	stdout := must.Get(cmd.StdoutPipe())(t)
+	must.Do(t, cmd.Start())
+	must.Get(io.ReadFull(stdout, make([]byte, 5)))(t)
 	stdout.Close()
 	err = cmd.Wait()
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)

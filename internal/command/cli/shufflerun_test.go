@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 )
 
@@ -23,16 +24,10 @@ func TestShuffleProof(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := store.Append(t.Context(), partd.Entry{Key: "before", Value: []byte("x")}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "before", Value: []byte("x")}))
 		var p shuffleProof
-		if err := p.begin(t.Context(), true, store); err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Append(t.Context(), stored...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, p.begin(t.Context(), true, store))
+		must.Do(t, store.Append(t.Context(), stored...))
 		var list entryList
 		for i := range good {
 			list.addToSum(&good[i])
@@ -41,8 +36,6 @@ func TestShuffleProof(t *testing.T) {
 		if wantErr := label != "" && label != "reversed"; wantErr != (err != nil) {
 			t.Errorf("%q: compare = %v, want an error: %v", label, err, wantErr)
 		}
-		if err := store.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Close())
 	}
 }

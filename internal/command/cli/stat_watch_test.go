@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestStatWatch checks that partd stat --watch shows the content and the growth of a store every second, for a server
@@ -23,10 +24,7 @@ func TestStatWatch(t *testing.T) {
 	t.Parallel()
 	ctx, served := t.Context(), partd.NewDict()
 	url, _ := serve(t, served)
-	writer, err := openStore(ctx, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	writer := must.Get(openStore(ctx, url, nil))(t)
 	defer func() { _ = partd.Close(ctx, writer) }()
 	grow := func() {
 		if err := writer.Append(ctx, partd.Entry{Key: "fruit", Value: make([]byte, 1000)}, partd.Entry{Key: "nut", Value: []byte("n")}); err != nil {
@@ -41,21 +39,14 @@ func TestStatWatch(t *testing.T) {
 		cmd := program(t, append([]string{"stat", "--watch", "--top", "1"}, args...)...)
 		var errs bytes.Buffer
 		cmd.Stderr = &errs
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(cmd.StdoutPipe())(t)
+		must.Do(t, cmd.Start())
 		watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 		defer watchdog.Stop()
 		scanner := bufio.NewScanner(out)
 		for scanner.Scan() && !hasEnough(scanner.Text()) {
 		}
-		if err := cmd.Process.Signal(os.Interrupt); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, cmd.Process.Signal(os.Interrupt))
 		_, _ = io.Copy(io.Discard, out)
 		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || errs.String() != "partd: interrupted\n" {
 			t.Errorf("stat --watch %s after Ctrl-C: exit code %d, %s", args, code, errs.String())
@@ -71,9 +62,7 @@ func TestStatWatch(t *testing.T) {
 	var previous record
 	watch(func(line string) bool {
 		var r record
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal([]byte(line), &r))
 		if r.Keys != 2 || r.Bytes != 1001*r.Changes || len(r.Largest) != 1 || r.Largest[0].Key != "fruit" {
 			t.Errorf("a line has the wrong content: %s", line)
 		}
@@ -105,9 +94,7 @@ func TestStatWatchOnTerminal(t *testing.T) {
 	w := watch{app: &app{out: &out}, url: "log:x", isTerminal: true}
 	r := watchRecord{Changes: 7, BytesPerSecond: 1.5e6, ChangesPerSecond: 300}
 	r.statRecord = statRecord{Keys: 1, Bytes: 5, largestKeys: []partd.KeyInfo{{Key: "k", Size: 5}}}
-	if err := w.show(r); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.show(r))
 	for _, words := range []string{"\x1b[H\x1b[2J", "store  log:x\n", "keys   1\n", "largest keys\n  k  5  ###", "+1.500 MB/s  300 changes/s\n"} {
 		if !strings.Contains(out.String(), words) {
 			t.Errorf("the page %q does not contain %q", out.String(), words)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -23,16 +24,11 @@ func TestTornEnd(t *testing.T) {
 		for _, isTorn := range []bool{false, true} {
 			file := filepath.Join(killed, "wal-0")
 			if isTorn {
-				log, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
+				log := must.Get(os.ReadFile(file))(t)
 				flipBit(t, file, len(bytes.TrimRight(log, "\x00"))-1)
 			}
 			store := filepath.Join(t.TempDir(), "store")
-			if err := os.CopyFS(store, os.DirFS(killed)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.CopyFS(store, os.DirFS(killed)))
 			var out, errs bytes.Buffer
 			code := run(t.Context(), append(args, "--store", "log:"+store), &app{in: os.Stdin, out: &out, err: &errs, open: openStore})
 			if code != cliutil.ExitOK || strings.Contains(errs.String(), "partd: warning: skipped an incomplete record") != isTorn || isTorn && !strings.Contains(errs.String(), store) {
@@ -49,10 +45,7 @@ func TestCommandsOnShards(t *testing.T) {
 	var urls, addresses []string
 	var servedStores []partd.Partd
 	for i := range 3 {
-		store, err := stores.Open(t.Context(), fmt.Sprintf("log:%s/%d?memory=16MiB", dir, i))
-		if err != nil {
-			t.Fatal(err)
-		}
+		store := must.Get(stores.Open(t.Context(), fmt.Sprintf("log:%s/%d?memory=16MiB", dir, i)))(t)
 		url, _ := serve(t, store)
 		servedStores, urls, addresses = append(servedStores, store), append(urls, url), append(addresses, strings.TrimPrefix(url, "tcp://"))
 	}
@@ -71,9 +64,7 @@ func TestCommandsOnShards(t *testing.T) {
 		fmt.Fprintf(&rows, "city %d,%d\n", i%50, i)
 	}
 	csv := filepath.Join(dir, "sales.csv")
-	if err := os.WriteFile(csv, []byte(rows.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(csv, []byte(rows.String()), 0o600))
 	command(cliutil.ExitOK, "shuffle", "--by", "city", "--quiet", "--store", url, csv)
 	if _, stderr := command(cliutil.ExitFailed, "shuffle", "--by", "city", "--quiet", "--store", url, csv); !strings.Contains(stderr, "already has keys") {
 		t.Errorf("a second shuffle prints %s, want \"already has keys\"", stderr)
@@ -129,15 +120,11 @@ func TestCommandsOnShards(t *testing.T) {
 	}
 
 	for _, store := range servedStores {
-		if err := partd.Flush(t.Context(), store); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, partd.Flush(t.Context(), store))
 	}
 	verify := func(code int) (v verification) {
 		text, _ := command(code, "verify", "--json", "--store", url)
-		if err := json.Unmarshal([]byte(text), &v); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, json.Unmarshal([]byte(text), &v))
 		return v
 	}
 	if v := verify(cliutil.ExitOK); !v.OK || v.Keys != 49 || v.Segments < 3 {
@@ -148,23 +135,16 @@ func TestCommandsOnShards(t *testing.T) {
 		t.Fatal(files, err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		data := must.Get(os.ReadFile(file))(t)
 		data[len(data)/2] ^= 1
-		if err := os.WriteFile(file, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(file, data, 0o600))
 	}
 	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
 		t.Errorf("verify of a damaged store = %+v, want damage in a file of %s", v, addresses[1])
 	}
 
 	// If a server's store is lost, every command fails until the user confirms the loss with adopt.
-	if err := servedStores[1].Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, servedStores[1].Drop(t.Context()))
 	for _, args := range [][]string{
 		{"keys"},
 		{"get", "city 1"},

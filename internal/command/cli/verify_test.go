@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/stores"
 )
 
@@ -33,37 +34,23 @@ func verify(t *testing.T, dir string) (v verification, code int, stderr string) 
 func smallStores(t *testing.T) (closed, killed string) {
 	t.Helper()
 	closed, killed = filepath.Join(t.TempDir(), "closed"), filepath.Join(t.TempDir(), "killed")
-	store, err := stores.Open(t.Context(), "log:"+closed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), "log:"+closed))(t)
 	for _, value := range []string{"first", strings.Repeat("large ", 20_000), "last"} {
-		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: []byte(value)}, partd.Entry{Key: value[:2], Value: []byte(value)}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "key", Value: []byte(value)}, partd.Entry{Key: value[:2], Value: []byte(value)}))
 	}
-	if err := os.CopyFS(killed, os.DirFS(closed)); err != nil {
-		t.Fatal(err)
-	}
-	if err := partd.Close(t.Context(), store); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.CopyFS(killed, os.DirFS(closed)))
+	must.Do(t, partd.Close(t.Context(), store))
 	return closed, killed
 }
 
 // flipBit inverts a bit of the byte at offset in a file, and returns a function that restores it.
 func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(path))(t)
 	flipped := bytes.Clone(data)
 	flipped[offset] ^= 1 << (offset % 8)
 	write := func(data []byte) {
-		if err := os.WriteFile(path, data, 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, data, 0o666))
 	}
 	write(flipped)
 	return func() { write(data) }
@@ -81,10 +68,7 @@ func TestVerifyNamesFile(t *testing.T) {
 		}
 	}
 	wal := filepath.Join(killed, "wal-0")
-	data, err := os.ReadFile(wal)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(wal))(t)
 	for path, offset := range map[string]int{
 		filepath.Join(closed, "MANIFEST"): 11, filepath.Join(closed, "seg-00000002"): 80, filepath.Join(closed, "blob-00000001"): 99_730, wal: bytes.Index(data, []byte("first")),
 	} {
@@ -111,25 +95,15 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	const sessions = 3
 	for i := range sessions {
-		store, err := stores.Open(t.Context(), "log:"+dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: fmt.Appendf(nil, "needle %d", i)}); err != nil {
-			t.Fatal(err)
-		}
-		if err := partd.Close(t.Context(), store); err != nil {
-			t.Fatal(err)
-		}
+		store := must.Get(stores.Open(t.Context(), "log:"+dir))(t)
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "key", Value: fmt.Appendf(nil, "needle %d", i)}))
+		must.Do(t, partd.Close(t.Context(), store))
 	}
 	if v, code, text := verify(t, dir); code != cliutil.ExitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
 		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 	}
 	path := filepath.Join(dir, "seg-00000001")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(path))(t)
 	for _, i := range []int{0, 2} {
 		flipBit(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
 	}
@@ -149,23 +123,15 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 // open for writing, other processes cannot open it, and their error must name the first process.
 func TestReadersOfLog(t *testing.T) {
 	dir, _ := smallStores(t)
-	reader, err := stores.Open(t.Context(), "log:"+dir+"?readonly=true")
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := must.Get(stores.Open(t.Context(), "log:"+dir+"?readonly=true"))(t)
 	reading := [][]string{{"get", "key"}, {"keys"}, {"stat"}, {"verify"}}
 	for _, args := range reading {
 		if out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput(); err != nil {
 			t.Errorf("%s while another process reads: %v, output %s; want success", args[0], err, out)
 		}
 	}
-	if err := partd.Close(t.Context(), reader); err != nil {
-		t.Fatal(err)
-	}
-	writer, err := stores.Open(t.Context(), "log:"+dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, partd.Close(t.Context(), reader))
+	writer := must.Get(stores.Open(t.Context(), "log:"+dir))(t)
 	want := fmt.Sprintf("partd: open %s: the store is in use by process %d on ", dir, os.Getpid())
 	for _, args := range append(reading, []string{"delete", "key"}, []string{"drop"}, []string{"append", "key", os.Args[0], "--memory=1GiB"}) {
 		out, err := program(t, append(args, "--store", "log:"+dir)...).CombinedOutput()
@@ -173,18 +139,13 @@ func TestReadersOfLog(t *testing.T) {
 			t.Errorf("%s while another process writes: %v, output %s; want exit code 1 and %q", args[0], err, out, want)
 		}
 	}
-	if err := partd.Close(t.Context(), writer); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, partd.Close(t.Context(), writer))
 }
 
 // TestReadAfterKill checks that commands read the data that a killed process left, even if it is too large for memory.
 func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
-	store, err := stores.Open(t.Context(), "log:"+dir+"?memory=32MiB")
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), "log:"+dir+"?memory=32MiB"))(t)
 	defer func() {
 		if err := partd.Close(t.Context(), store); err != nil {
 			t.Error(err)
@@ -192,13 +153,9 @@ func TestReadAfterKill(t *testing.T) {
 	}()
 	const pieces, size = 200, 50_000
 	for range pieces {
-		if err := store.Append(t.Context(), partd.Entry{Key: "key", Value: make([]byte, size)}); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "key", Value: make([]byte, size)}))
 	}
-	if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.CopyFS(killed, os.DirFS(dir)))
 	out, err := program(t, "get", "--store", "log:"+killed+"?memory=4MiB", "key").Output()
 	if err != nil || len(out) != pieces*size {
 		t.Errorf("get returns %d bytes, %v, want %d bytes", len(out), err, pieces*size)
@@ -228,12 +185,8 @@ func TestVerifyThroughServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Append(t.Context(), partd.Entry{Key: "a", Value: randomBytes(100_000)}, partd.Entry{Key: "b", Value: randomBytes(3000)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := partd.Flush(t.Context(), store); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, store.Append(t.Context(), partd.Entry{Key: "a", Value: randomBytes(100_000)}, partd.Entry{Key: "b", Value: randomBytes(3000)}))
+	must.Do(t, partd.Flush(t.Context(), store))
 	url, _ := serve(t, store)
 	verifyURL := func(url string) (v verification, code int, stderr string) {
 		var out, errs bytes.Buffer
@@ -256,18 +209,10 @@ func TestVerifyThroughServer(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatal(files, err)
 	}
-	data, err := os.ReadFile(files[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(files[0]))(t)
+	f := must.Get(os.OpenFile(files[0], os.O_RDWR, 0))(t)
 	defer f.Close()
-	if _, err := f.WriteAt([]byte{^data[50_000]}, 50_000); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.WriteAt([]byte{^data[50_000]}, 50_000))(t)
 	v, code, stderr = verifyURL(url)
 	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
 		t.Errorf("verify after damage to %s: exit code %d, %+v, %s; want damage to this file with its offset", files[0], code, v, stderr)

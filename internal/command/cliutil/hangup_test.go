@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestCatchHangups checks that a SIGHUP before a server is ready does not end the process, and that the server reloads
@@ -16,15 +18,10 @@ func TestCatchHangups(t *testing.T) {
 	}
 	start, stop := CatchHangups()
 	defer stop()
-	p, err := os.FindProcess(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(os.FindProcess(os.Getpid()))(t)
 	reloads := make(chan struct{})
 	for range 2 {
-		if err := p.Signal(syscall.SIGHUP); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, p.Signal(syscall.SIGHUP))
 		if start != nil {
 			start(func() { reloads <- struct{}{} })
 			start = nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/spf13/cobra"
 )
 
@@ -61,9 +62,7 @@ func TestHelpWraps(t *testing.T) {
 	root.AddCommand(cmd)
 	root = (&Program{Env: env, Out: &out, Err: &out}).Root(root)
 	root.SetArgs([]string{"put", "--help"})
-	if err := root.Execute(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, root.Execute())
 	for line := range strings.Lines(out.String()) {
 		if len(line) > 121 {
 			t.Errorf("a line of the help has %d characters: %s", len(line)-1, line)

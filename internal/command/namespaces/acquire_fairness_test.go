@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestFairness checks that an operation gets its store even while other operations constantly use all open stores.
@@ -37,7 +38,7 @@ func TestFairness(t *testing.T) {
 	var longest time.Duration
 	for range 20 {
 		start := time.Now()
-		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 		longest = max(longest, time.Since(start))
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -60,15 +61,13 @@ func TestSlowOpening(t *testing.T) {
 		}
 		return originalOpen(ctx, dir)
 	}
-	s, err := New(t.TempDir(), opts)
-	must(t, err)
+	s := must.Get(New(t.TempDir(), opts))(t)
 	var readers []func() error
 	for _, name := range []string{"a", "b"} {
 		store, release := s.Acquire(name)
 		defer release()
-		must(t, store.Append(ctx, entry))
-		r, err := partd.Open(ctx, store, "k")
-		must(t, err)
+		must.Do(t, store.Append(ctx, entry))
+		r := must.Get(partd.Open(ctx, store, "k"))(t)
 		readers = append(readers, r.Close)
 	}
 	slow, slowDone := s.Acquire("slow")
@@ -83,7 +82,7 @@ func TestSlowOpening(t *testing.T) {
 	}
 	time.Sleep(2 * minOpenTime) // both appends wait, and the other stores have been open for long enough to be closed
 	for _, closeReader := range readers {
-		must(t, closeReader())
+		must.Do(t, closeReader())
 	}
 	time.Sleep(minOpenTime)
 	short, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -97,18 +96,17 @@ func TestSlowOpening(t *testing.T) {
 	}
 	close(proceed)
 	wg.Wait()
-	must(t, s.Close(ctx))
+	must.Do(t, s.Close(ctx))
 }
 
 // TestOpenedWhileClosing checks that Close closes a store that was being opened.
 func TestOpenedWhileClosing(t *testing.T) {
 	opening, proceed := make(chan struct{}), make(chan struct{})
-	s, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
+	s := must.Get(New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
 		close(opening)
 		<-proceed
 		return partd.NewDict(), nil
-	}})
-	must(t, err)
+	}}))(t)
 	store, release := s.Acquire("a")
 	defer release()
 	failed := make(chan error)
@@ -117,7 +115,7 @@ func TestOpenedWhileClosing(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, func() { close(proceed) })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	must(t, s.Close(ctx))
+	must.Do(t, s.Close(ctx))
 	if err := <-failed; !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("Append = %v, want %v", err, partd.ErrClosed)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/shuffle"
 )
@@ -20,7 +21,7 @@ func TestTTL(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	dir := t.TempDir()
-	must(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
+	must.Do(t, os.MkdirAll(filepath.Join(dir, removedPrefix+"half", "x"), 0o700))
 	s := open(t, dir, 2, 100*time.Millisecond, nil)
 	if _, err := os.Stat(filepath.Join(dir, removedPrefix+"half")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the half-removed namespace still exists: %v", err)
@@ -29,20 +30,20 @@ func TestTTL(t *testing.T) {
 	defer usedDone()
 	unused, unusedDone := s.Acquire("unused")
 	for _, store := range []partd.Partd{used, unused} {
-		must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+		must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	}
 	unusedDone()
 	var list []remote.NamespaceInfo
 	for begin := time.Now(); time.Since(begin) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
 		var err error
 		if list, err = s.List(ctx, "", 10); err != nil || len(list) < 2 {
-			must(t, err)
+			must.Do(t, err)
 			break
 		}
 	}
 	time.Sleep(300 * time.Millisecond)
 	list, err := s.List(ctx, "", 10)
-	if must(t, err); len(list) != 1 || list[0].Name != "used" {
+	if must.Do(t, err); len(list) != 1 || list[0].Name != "used" {
 		t.Fatalf("the namespaces are %v, want only \"used\"", list)
 	}
 	unused, unusedDone = s.Acquire("unused")
@@ -51,9 +52,8 @@ func TestTTL(t *testing.T) {
 		t.Errorf("Has in an expired namespace = %t, %v, want false, nil", exists, err)
 	}
 	// A reader must not take the namespace for an empty one, before and after a restart.
-	again, err := New(dir, s.opts)
-	must(t, err)
-	t.Cleanup(func() { must(t, again.Close(ctx)) })
+	again := must.Get(New(dir, s.opts))(t)
+	t.Cleanup(func() { must.Do(t, again.Close(ctx)) })
 	restarted, done := again.Acquire("unused")
 	defer done()
 	never, done := s.Acquire("never")
@@ -78,15 +78,15 @@ func TestTTL(t *testing.T) {
 			}
 		}
 	}
-	must(t, unused.Append(ctx, partd.Entry{Key: "new", Value: []byte("v")}))
+	must.Do(t, unused.Append(ctx, partd.Entry{Key: "new", Value: []byte("v")}))
 	for k, err := range partd.Keys(ctx, unused) {
-		if must(t, err); k.Key != "new" {
+		if must.Do(t, err); k.Key != "new" {
 			t.Errorf("after an append, the namespace has the key %q, want only new", k.Key)
 		}
 	}
 	old := time.Now().Add(-2 * expiredTime)
-	must(t, os.WriteFile(s.expiredPath("old"), nil, 0o600))
-	must(t, os.Chtimes(s.expiredPath("old"), old, old))
+	must.Do(t, os.WriteFile(s.expiredPath("old"), nil, 0o600))
+	must.Do(t, os.Chtimes(s.expiredPath("old"), old, old))
 	for begin := time.Now(); s.expiredError("old") != nil; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > 20*time.Second {
 			t.Fatal("the record of an expired namespace is never removed")
@@ -102,23 +102,20 @@ func TestTTLStartsAtRelease(t *testing.T) {
 	const ttl = 2 * time.Second
 	makeOld := func(name string) {
 		longAgo := time.Now().Add(-10 * ttl)
-		must(t, os.Chtimes(filepath.Join(dir, name), longAgo, longAgo))
+		must.Do(t, os.Chtimes(filepath.Join(dir, name), longAgo, longAgo))
 	}
-	s, err := New(dir, open(t, t.TempDir(), 1, ttl, nil).opts)
-	must(t, err)
+	s := must.Get(New(dir, open(t, t.TempDir(), 1, ttl, nil).opts))(t)
 	store, release := s.Acquire("quiet")
-	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	makeOld("quiet")
 	release()
 	time.Sleep(ttl / 2)
-	_, err = os.Stat(filepath.Join(dir, "quiet"))
-	must(t, err)
-	must(t, s.Close(ctx))
+	must.Get(os.Stat(filepath.Join(dir, "quiet")))(t)
+	must.Do(t, s.Close(ctx))
 	makeOld("quiet")
 	open(t, dir, 1, ttl, nil)
 	time.Sleep(ttl / 2)
-	_, err = os.Stat(filepath.Join(dir, "quiet"))
-	must(t, err)
+	must.Get(os.Stat(filepath.Join(dir, "quiet")))(t)
 }
 
 // TestIdleReaders checks that if only idle readers keep a store open, the store is closed when
@@ -126,27 +123,21 @@ func TestTTLStartsAtRelease(t *testing.T) {
 func TestIdleReaders(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	set, err := New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts)
-	must(t, err)
-	server, err := remote.NewServer(partd.NewDict(), &remote.ServerOptions{Namespaces: set})
-	must(t, err)
-	l, err := remote.Listen("tcp://127.0.0.1:0")
-	must(t, err)
+	set := must.Get(New(t.TempDir(), open(t, t.TempDir(), 2, 0, nil).opts))(t)
+	server := must.Get(remote.NewServer(partd.NewDict(), &remote.ServerOptions{Namespaces: set}))(t)
+	l := must.Get(remote.Listen("tcp://127.0.0.1:0"))(t)
 	go server.Serve(ctx, l)
-	t.Cleanup(func() { must(t, server.Shutdown(ctx)) })
+	t.Cleanup(func() { must.Do(t, server.Shutdown(ctx)) })
 	for _, name := range []string{"a", "b", "c"} {
-		c, err := remote.Dial(ctx, remote.URL(l.Addr())+"/"+name, nil)
-		must(t, err)
-		t.Cleanup(func() { must(t, c.Close()) })
+		c := must.Get(remote.Dial(ctx, remote.URL(l.Addr())+"/"+name, nil))(t)
+		t.Cleanup(func() { must.Do(t, c.Close()) })
 		begin := time.Now()
-		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
+		must.Do(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 32<<20)}))
 		if d := time.Since(begin); d > maxWait/2 {
 			t.Errorf("an append to the namespace %s waited for %v", name, d)
 		}
-		r, err := c.Open(ctx, "k")
-		must(t, err)
+		r := must.Get(c.Open(ctx, "k"))(t)
 		t.Cleanup(func() { _ = r.Close() })
-		_, err = r.Read(make([]byte, 1))
-		must(t, err)
+		must.Get(r.Read(make([]byte, 1)))(t)
 	}
 }

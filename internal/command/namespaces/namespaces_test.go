@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, dir string, maxOpen int, ttl time.Duration, opened *atomic.Int64) *Set {
 	t.Helper()
-	s, err := New(dir, Options{
+	s := must.Get(New(dir, Options{
 		MaxOpen: maxOpen, TTL: ttl, Logger: slog.New(slog.DiscardHandler), ReaderMemory: 256 << 10, ListingMemory: 5 << 20,
 		Open: func(_ context.Context, dir string) (partd.Partd, error) {
 			store, err := logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory})
@@ -40,17 +41,9 @@ func open(t testing.TB, dir string, maxOpen int, ttl time.Duration, opened *atom
 			}
 			return store, nil
 		},
-	})
-	must(t, err)
-	t.Cleanup(func() { must(t, s.Close(context.Background())) })
+	}))(t)
+	t.Cleanup(func() { must.Do(t, s.Close(context.Background())) })
 	return s
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestKeepsPromises runs partdtest's state machine on a namespace whose store is closed after nearly
@@ -93,7 +86,7 @@ func TestManyNamespaces(t *testing.T) {
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
 		var err error
 		count, err = strconv.Atoi(s)
-		must(t, err)
+		must.Do(t, err)
 	}
 	ctx := context.Background()
 	const maxOpen = 4
@@ -125,13 +118,13 @@ func TestManyNamespaces(t *testing.T) {
 		t.Errorf("%d goroutines ran at a time, want at most %d", n, 25*maxOpen)
 	}
 	list, err := s.List(ctx, "", count+1)
-	if must(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
+	if must.Do(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
 		t.Errorf("List returns %d namespaces, want %d that use disk space and were used recently", len(list), count)
 	}
 	for i := 0; i < count; i += 1 + count/50 {
 		store, release := s.Acquire(fmt.Sprint("Job", i))
 		values, err := store.Get(ctx, "k")
-		if must(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
+		if must.Do(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
 			t.Errorf("namespace %d has the value %q, want its own value", i, values[0])
 		}
 		release()
@@ -151,12 +144,12 @@ func TestMissingNamespace(t *testing.T) {
 	store, release := s.Acquire("missing")
 	defer release()
 	values, err := store.Get(ctx, "a", "b")
-	if must(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
+	if must.Do(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
 		t.Errorf("a missing namespace has values %q", values)
 	}
-	must(t, store.Drop(ctx))
-	must(t, partd.Delete(ctx, store, "a"))
-	must(t, partd.Flush(ctx, store))
+	must.Do(t, store.Drop(ctx))
+	must.Do(t, partd.Delete(ctx, store, "a"))
+	must.Do(t, partd.Flush(ctx, store))
 	for range partd.Keys(ctx, store) {
 		t.Error("a missing namespace has keys")
 	}
@@ -180,16 +173,15 @@ func TestStoreInUse(t *testing.T) {
 	b, bDone := s.Acquire("b")
 	defer aDone()
 	defer bDone()
-	must(t, a.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	r, err := partd.Open(ctx, a, "k")
-	must(t, err)
+	must.Do(t, a.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	r := must.Get(partd.Open(ctx, a, "k"))(t)
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := b.Append(short, partd.Entry{Key: "k", Value: []byte("w")}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Append while the only store that can be open is in use = %v, want a timeout", err)
 	}
 	time.AfterFunc(20*time.Millisecond, func() { _ = r.Close() })
-	must(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
+	must.Do(t, b.Append(ctx, partd.Entry{Key: "k", Value: []byte("w")}))
 }
 
 func TestFileNames(t *testing.T) {
@@ -210,17 +202,16 @@ func TestFileNames(t *testing.T) {
 func TestReopen(t *testing.T) {
 	ctx := context.Background()
 	var opened atomic.Int64
-	set, err := New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
+	set := must.Get(New(t.TempDir(), Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: func(context.Context, string) (partd.Partd, error) {
 		return &failing{partd.NewDict(), opened.Add(1) == 1}, nil
-	}})
-	must(t, err)
-	t.Cleanup(func() { must(t, set.Close(ctx)) })
+	}}))(t)
+	t.Cleanup(func() { must.Do(t, set.Close(ctx)) })
 	store, release := set.Acquire("a")
 	defer release()
 	if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrNeedsReopen) {
 		t.Errorf("Append = %v, want %v", err, partd.ErrNeedsReopen)
 	}
-	must(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 }
 
 type failing struct {
@@ -243,7 +234,7 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	s.opts.Measure = func(partd.Partd) (disk, pending int64, err error) { return 1, 1, nil }
 	for _, name := range []string{"first", "second", "third"} {
 		store, release := s.Acquire(name)
-		must(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 		release()
 	}
 	if n := s.pending(); n != 3 {
@@ -255,7 +246,7 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		s.pending()
 		list, err := s.List(t.Context(), "", 3)
-		if must(t, err); len(list) == 0 {
+		if must.Do(t, err); len(list) == 0 {
 			break
 		}
 		if time.Since(start) > 8*time.Second {
@@ -276,21 +267,20 @@ func TestSessionsSurviveRestart(t *testing.T) {
 		return compress.New(s, compress.Zstd, nil)
 	}
 	with := func(f func(*lazy)) {
-		set, err := New(dir, Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: openStore})
-		must(t, err)
+		set := must.Get(New(dir, Options{MaxOpen: 1, Logger: slog.New(slog.DiscardHandler), Open: openStore}))(t)
 		store, release := set.Acquire("a")
 		f(store.(*lazy))
 		release()
-		must(t, set.Close(context.Background()))
+		must.Do(t, set.Close(context.Background()))
 	}
 	var session uint64
 	var token partd.SessionToken
 	with(func(l *lazy) {
 		var err error
 		session, err = l.NewSession(t.Context())
-		must(t, err)
+		must.Do(t, err)
 		token, err = l.SessionToken(t.Context(), session)
-		must(t, err)
+		must.Do(t, err)
 	})
 	with(func(l *lazy) {
 		if err := l.CheckSession(t.Context(), session, token); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )
@@ -23,29 +24,25 @@ func TestAudit(t *testing.T) {
 	tokenFile, token := addToken(t, dir, users, "ann", "--rights", "read,append", "--namespace", "job7")
 	p := startChild(t, "server", "--listen", "tcp://127.0.0.1:0", "--listen", "ipc://"+dir+"/s", "--trust-sockets", "--store", "log:"+dir+"/data",
 		"--tokens-file", users, "--audit-log", file)
-	store, err := stores.Open(ctx, p.URL()+"/job7?token-file="+tokenFile)
-	must(t, err)
-	must(t, store.Append(ctx, partd.Entry{Key: "secretkey1", Value: []byte("secretvalue")}, partd.Entry{Key: "secretkey2", Value: []byte("v")}))
+	store := must.Get(stores.Open(ctx, p.URL()+"/job7?token-file="+tokenFile))(t)
+	must.Do(t, store.Append(ctx, partd.Entry{Key: "secretkey1", Value: []byte("secretvalue")}, partd.Entry{Key: "secretkey2", Value: []byte("v")}))
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) { // records are written a little later
 		if text, err := os.ReadFile(file); err != nil || strings.Contains(string(text), "append") || time.Since(begin) > 20*time.Second {
 			break
 		}
 	}
-	must(t, os.Rename(file, file+".1"))
-	must(t, p.Signal(syscall.SIGHUP))
+	must.Do(t, os.Rename(file, file+".1"))
+	must.Do(t, p.Signal(syscall.SIGHUP))
 	waitFor(t, p, "users reloaded")
-	if _, err := store.Get(ctx, "secretkey1", "secretkey2", "k3"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(store.Get(ctx, "secretkey1", "secretkey2", "k3"))(t)
 	if err := partd.Delete(ctx, store, "secretkey1"); err == nil {
 		t.Error("a user without the right change deleted a key")
 	}
 	if _, err := remote.Dial(ctx, p.URL(), &remote.ClientOptions{Token: token + "x"}); err == nil {
 		t.Error("a wrong token was accepted")
 	}
-	python, err := stores.Open(ctx, "ipc://"+dir+"/s")
-	must(t, err)
-	must(t, python.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	python := must.Get(stores.Open(ctx, "ipc://"+dir+"/s"))(t)
+	must.Do(t, python.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 	_ = store.(*remote.Client).Close()
 	_ = python.(*remote.Client).Close()
 	stop(t, p)
@@ -57,8 +54,7 @@ func TestAudit(t *testing.T) {
 	}
 	seen := map[outcome]int{}
 	for name, first := range map[string]string{file + ".1": "hello", file: "get"} {
-		text, err := os.ReadFile(name)
-		must(t, err)
+		text := must.Get(os.ReadFile(name))(t)
 		for i, line := range strings.Split(strings.TrimSpace(string(text)), "\n") {
 			var r audit.Entry
 			if err := json.Unmarshal([]byte(line), &r); err != nil {
@@ -96,8 +92,8 @@ func TestAudit(t *testing.T) {
 func TestAuditPython(t *testing.T) {
 	p := start(t, "--store", "mem:", "--audit-log", "-")
 	peer := openPeer(t, p)
-	must(t, peer.Ask([]string{"ack"}, "append", "secretkey", "v", "k2", "v"))
-	must(t, peer.Send("secretcommand"))
+	must.Do(t, peer.Ask([]string{"ack"}, "append", "secretkey", "v", "k2", "v"))
+	must.Do(t, peer.Send("secretcommand"))
 	waitFor(t, p, `"operation":"append","keys":2,"received":19,"sent":5,`)
 	waitFor(t, p, `"operation":"unknown","received":13,`)
 	for line := range strings.Lines(p.Stderr()) {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/stores"
 )
@@ -42,8 +43,7 @@ func TestReadOnlyCommands(t *testing.T) {
 	}
 	run("copy", "--quiet", "--from", url, "--to", "log:"+dir+"/copy")
 	run("__complete", "get", "--store", url, "")
-	store, err := stores.Open(t.Context(), url)
-	must(t, err)
+	store := must.Get(stores.Open(t.Context(), url))(t)
 	if _, err := store.Get(t.Context(), "k"); err != nil {
 		t.Error(err)
 	}
@@ -62,11 +62,9 @@ func TestRotation(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := nettest.NewAuthority(dir, "authority")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(dir, "authority"))(t)
 	issue := func(name string, hosts ...string) nettest.Pair {
-		pair, err := ca.Issue(name, time.Hour, hosts...)
-		must(t, err)
+		pair := must.Get(ca.Issue(name, time.Hour, hosts...))(t)
 		return *pair
 	}
 	pair, client := issue("server", "127.0.0.1"), issue("carol")
@@ -145,7 +143,7 @@ func TestRotation(t *testing.T) {
 	reload := func() {
 		t.Helper()
 		reloads++
-		must(t, p.Signal(syscall.SIGHUP))
+		must.Do(t, p.Signal(syscall.SIGHUP))
 		for begin := time.Now(); strings.Count(p.Stderr(), "users reloaded") < reloads; time.Sleep(5 * time.Millisecond) {
 			if time.Since(begin) > 20*time.Second {
 				t.Fatalf("the server did not reload: %s", p.Stderr())
@@ -154,12 +152,11 @@ func TestRotation(t *testing.T) {
 	}
 	replace := func(file string, text string) {
 		t.Helper()
-		must(t, os.WriteFile(file+".new", []byte(text), 0o600))
-		must(t, os.Rename(file+".new", file))
+		must.Do(t, os.WriteFile(file+".new", []byte(text), 0o600))
+		must.Do(t, os.Rename(file+".new", file))
 	}
 	waitForClients()
-	oldToken, err := os.ReadFile(filepath.Join(dir, "ann.token"))
-	must(t, err)
+	oldToken := must.Get(os.ReadFile(filepath.Join(dir, "ann.token")))(t)
 	for range 3 {
 		newTokens := map[string]string{"ann": token("rotate", "ann"), "bob": token("rotate", "bob")}
 		reload()
@@ -168,7 +165,7 @@ func TestRotation(t *testing.T) {
 		}
 		newPair := issue("server", "127.0.0.1")
 		for from, to := range map[string]string{newPair.Key: pair.Key, newPair.Cert: pair.Cert} {
-			must(t, os.Rename(from, to))
+			must.Do(t, os.Rename(from, to))
 		}
 		waitForClients()
 		token("remove", "--old", "ann")

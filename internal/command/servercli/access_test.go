@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
@@ -26,7 +27,7 @@ func addToken(t *testing.T, dir, users string, args ...string) (file, token stri
 		t.Fatalf("token add %q: %s", args, errs)
 	}
 	file = filepath.Join(dir, args[0]+".token")
-	must(t, os.WriteFile(file, []byte(out), 0o600))
+	must.Do(t, os.WriteFile(file, []byte(out), 0o600))
 	return file, strings.TrimSpace(out)
 }
 
@@ -37,12 +38,9 @@ func TestUsers(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := nettest.NewAuthority(dir, "authority")
-	must(t, err)
-	pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-	must(t, err)
-	client, err := ca.Issue("carol", time.Hour)
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(dir, "authority"))(t)
+	pair := must.Get(ca.Issue("server", time.Hour, "127.0.0.1"))(t)
+	client := must.Get(ca.Issue("carol", time.Hour))(t)
 	writer, token := addToken(t, dir, users, "writer", "--rights", "append,read,change", "--namespace", "job7")
 	admin, _ := addToken(t, dir, users, "admin", "--rights", "admin,read")
 	addToken(t, dir, users, "carol", "--rights", "read", "--certificate", "--namespace", "job7")
@@ -54,11 +52,9 @@ func TestUsers(t *testing.T) {
 		t.Fatalf("the server's URL is %s, want one with tls://", url)
 	}
 	open := func(rest string) (partd.Partd, error) { return stores.Open(ctx, url+rest+"&ca="+ca.File) }
-	job7, err := open("/job7?token-file=" + writer)
-	must(t, err)
-	must(t, job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("of job7")}))
-	byCert, err := open("/job7?cert=" + client.Cert + "&key=" + client.Key)
-	must(t, err)
+	job7 := must.Get(open("/job7?token-file=" + writer))(t)
+	must.Do(t, job7.Append(ctx, partd.Entry{Key: "k", Value: []byte("of job7")}))
+	byCert := must.Get(open("/job7?cert=" + client.Cert + "&key=" + client.Key))(t)
 	if values, err := byCert.Get(ctx, "k"); err != nil || string(values[0]) != "of job7" {
 		t.Errorf("Get(k) with a client certificate = %q, %v, want the value of job7", values, err)
 	}
@@ -70,14 +66,12 @@ func TestUsers(t *testing.T) {
 	if _, err := os.Stat(dir + "/data/namespaces/job8"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a user without rights created a namespace: Stat returned %v, want ErrNotExist", err)
 	}
-	python, err := hostile.Open(ctx, "unix", socket, 10*time.Second)
-	must(t, err)
+	python := must.Get(hostile.Open(ctx, "unix", socket, 10*time.Second))(t)
 	defer python.Close()
 	if err := python.Ask([]string{"of job7"}, "get", "k"); err != nil {
 		t.Errorf("get through the socket of a namespace: %v", err)
 	}
-	admins, err := open("?token-file=" + admin)
-	must(t, err)
+	admins := must.Get(open("?token-file=" + admin))(t)
 	list, err := admins.(*remote.Client).Namespaces(ctx)
 	if err != nil || len(list) != 1 || list[0].Name != "job7" || list[0].DiskBytes == 0 {
 		t.Errorf("Namespaces() = %+v, %v, want job7 with its size", list, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
@@ -40,8 +41,7 @@ func TestAlerts(t *testing.T) {
 	}
 	// fill appends until the server refuses even small values.
 	fill := func(t *testing.T, p *procs.Server) {
-		c, err := remote.Dial(t.Context(), p.URL(), nil)
-		must(t, err)
+		c := must.Get(remote.Dial(t.Context(), p.URL(), nil))(t)
 		defer c.Close() //nolint:errcheck // only cleanup
 		for size := 100_000; size > 0; {
 			err := c.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, size)})
@@ -56,8 +56,7 @@ func TestAlerts(t *testing.T) {
 	connect := func(t *testing.T, p *procs.Server, n int, text string) {
 		network, address := p.Address()
 		for range n {
-			conn, err := net.Dial(network, address)
-			must(t, err)
+			conn := must.Get(net.Dial(network, address))(t)
 			_, _ = io.WriteString(conn, text)
 			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
 			_, _ = conn.Read(make([]byte, 100))
@@ -69,7 +68,7 @@ func TestAlerts(t *testing.T) {
 		check(t, p, func() {
 			c := dialServer(t, p)
 			for range 100 {
-				must(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+				must.Do(t, c.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
 			}
 			_, _ = c.Get(t.Context(), strings.Repeat("k", 1<<20)) // a fault of the client
 		})
@@ -103,10 +102,8 @@ func TestAlerts(t *testing.T) {
 	})
 	t.Run("TLS", func(t *testing.T) {
 		dir := t.TempDir()
-		ca, err := nettest.NewAuthority(dir, "authority")
-		must(t, err)
-		pair, err := ca.Issue("server", time.Hour, "127.0.0.1")
-		must(t, err)
+		ca := must.Get(nettest.NewAuthority(dir, "authority"))(t)
+		pair := must.Get(ca.Issue("server", time.Hour, "127.0.0.1"))(t)
 		p := startChild(t, "server", "--listen", "tls://127.0.0.1:0", "--store", "mem:", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--http", "127.0.0.1:0", "--insecure")
 		check(t, p, func() {
 			if c, err := tls.Dial("tcp", strings.TrimPrefix(p.URL(), "tls://"), &tls.Config{}); err == nil { // does not trust the authority
@@ -119,8 +116,7 @@ func TestAlerts(t *testing.T) {
 		check(t, p, func() {
 			network, address := p.Address()
 			for range 12 {
-				conn, err := net.Dial(network, address)
-				must(t, err)
+				conn := must.Get(net.Dial(network, address))(t)
 				defer conn.Close()
 			}
 			time.Sleep(300 * time.Millisecond)

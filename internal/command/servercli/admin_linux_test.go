@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -21,15 +22,13 @@ func TestAdmin(t *testing.T) {
 	p := start(t, "--store", "log:"+t.TempDir(), "--http", "127.0.0.1:0", "--max-bytes", "1GiB", "--min-free", "4KiB")
 	admin, ctx, c := adminURL(t, p), boundedContext(t, 0), dialServer(t, p)
 	for range 3 {
-		must(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
+		must.Do(t, c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 1000)}))
 	}
-	must(t, c.Flush(ctx))
+	must.Do(t, c.Flush(ctx))
 	peer := openPeer(t, p)
-	must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
-	must(t, peer.Send("made up"))
-	if _, err := peer.Receive(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
+	must.Do(t, peer.Send("made up"))
+	must.Get(peer.Receive())(t)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		if code, body := httpGet(t, admin+path); code != 200 || body != "ok\n" {
 			t.Errorf("GET %s: status %d, body %s, want 200 and ok", path, code, body)
@@ -61,8 +60,7 @@ func TestAdmin(t *testing.T) {
 	if t.Failed() {
 		t.Log(body)
 	}
-	page, err := os.ReadFile("../../../docs/operations.md")
-	must(t, err)
+	page := must.Get(os.ReadFile("../../../docs/operations.md"))(t)
 	served, documented := map[string]bool{}, map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(body, -1) {
 		served[m[1]] = true
@@ -115,7 +113,7 @@ func TestNoInodes(t *testing.T) {
 	disk := vfstest.Mount(t, "tmpfs", 64<<20)
 	p := start(t, "--store", "log:"+disk+"/store", "--http", "127.0.0.1:0")
 	admin := adminURL(t, p)
-	must(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "nr_inodes=200"))
+	must.Do(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "nr_inodes=200"))
 	var err error
 	for i := 0; err == nil; i++ {
 		err = os.WriteFile(fmt.Sprint(disk, "/", i), nil, 0o600)
@@ -123,7 +121,7 @@ func TestNoInodes(t *testing.T) {
 	if code, body := httpGet(t, admin+"/readyz"); code != 503 || !strings.Contains(body, "the disk has no free inodes") {
 		t.Errorf("GET /readyz without inodes: status %d, body %s, want 503 and the reason; %v", code, body, err)
 	}
-	must(t, os.Remove(disk+"/0"))
+	must.Do(t, os.Remove(disk+"/0"))
 	if code, body := httpGet(t, admin+"/readyz"); code != 200 {
 		t.Errorf("GET /readyz with an inode: status %d, body %s, want 200", code, body)
 	}
@@ -158,16 +156,12 @@ func TestHealth(t *testing.T) {
 // TestExitOnStdinClose checks that the server exits when its standard input is closed, as when its parent ends.
 func TestExitOnStdinClose(t *testing.T) {
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--store", "log:"+t.TempDir(), "--exit-on-stdin-close")
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	p, err := procs.StartServer(t.Context(), cmd, 1)
-	must(t, err)
+	in := must.Get(cmd.StdinPipe())(t)
+	p := must.Get(procs.StartServer(t.Context(), cmd, 1))(t)
 	t.Cleanup(p.Kill)
-	if _, err := fmt.Fprintln(in, "the server ignores this text"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(fmt.Fprintln(in, "the server ignores this text"))(t)
 	ctx, c := boundedContext(t, 0), dialServer(t, p)
-	must(t, c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	must(t, in.Close())
+	must.Do(t, c.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+	must.Do(t, in.Close())
 	waitFor(t, p, "msg=ended")
 }

@@ -7,18 +7,18 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestMonitoring checks that each metric in a dashboard, an alert or the status page is listed in
 // docs/operations.md, which TestAdmin compares with the server. The tables module tests its own metrics.
 func TestMonitoring(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../../docs/operations.md")
-	must(t, err)
+	page := must.Get(os.ReadFile("../../../docs/operations.md"))(t)
 	const dir = "../../../packaging/monitoring/"
 	for _, name := range []string{"partd-server.json", "alerts.yml", "../../internal/server/adminhttp/status.html"} {
-		text, err := os.ReadFile(dir + name)
-		must(t, err)
+		text := must.Get(os.ReadFile(dir + name))(t)
 		metrics := regexp.MustCompile(`partd_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 10 {
 			t.Errorf("%s uses the metrics %v, want at least 10", name, metrics)
@@ -30,15 +30,14 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	board, err := os.ReadFile(dir + "partd-server.json")
-	must(t, err)
+	must.Do(t, err)
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
 			t.Errorf("partd-server.json has no panel for the metric %s", m[1])
 		}
 	}
 	for _, name := range []string{"partd-server.json", "partd-tables.json"} {
-		text, err := os.ReadFile(dir + name)
-		must(t, err)
+		text := must.Get(os.ReadFile(dir + name))(t)
 		var board struct {
 			Panels []struct {
 				Title   string
@@ -73,8 +72,7 @@ func checkAlertPages(t *testing.T, dir string) {
 	t.Helper()
 	var texts [4]string
 	for i, name := range []string{"alerts.yml", "alerts_test.yml", "../../docs/operations.md", "../../tables/docs/flight.md"} {
-		text, err := os.ReadFile(dir + name)
-		must(t, err)
+		text := must.Get(os.ReadFile(dir + name))(t)
 		texts[i] = string(text)
 	}
 	rules, tests, pages := texts[0], texts[1], texts[2]+texts[3]
@@ -97,20 +95,19 @@ func checkExpressions(t *testing.T, files ...string) {
 	t.Helper()
 	var text []byte
 	for _, file := range files {
-		board, err := os.ReadFile(file)
-		must(t, err)
+		board := must.Get(os.ReadFile(file))(t)
 		text = append(text, board...)
 	}
 	rules := "groups:\n- name: dashboard\n  rules:\n"
 	for _, m := range regexp.MustCompile(`"expr": ("[^\n]*")`).FindAllStringSubmatch(string(text), -1) {
 		var expr string
-		must(t, json.Unmarshal([]byte(m[1]), &expr))
+		must.Do(t, json.Unmarshal([]byte(m[1]), &expr))
 		expr = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*").Replace(expr)
 		rules += "  - record: a\n    expr: '" + expr + "'\n"
 	}
 	// promtool must not lint the rules, because they have the same name and may be identical.
 	path := t.TempDir() + "/rules.yml"
-	must(t, os.WriteFile(path, []byte(rules), 0o600))
+	must.Do(t, os.WriteFile(path, []byte(rules), 0o600))
 	if out, err := exec.Command("promtool", "check", "rules", "--lint=none", path).CombinedOutput(); err != nil {
 		t.Errorf("promtool rejects an expression of %s: %v: %s", files, err, out)
 	}

@@ -10,15 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // adminURL returns the address of a server's HTTP endpoint, from its log.
 func adminURL(t testing.TB, p *procs.Server) string {
@@ -36,11 +30,9 @@ func adminURL(t testing.TB, p *procs.Server) string {
 
 func httpGet(t testing.TB, url string) (code int, body string) {
 	t.Helper()
-	r, err := http.Get(url)
-	must(t, err)
+	r := must.Get(http.Get(url))(t)
 	defer r.Body.Close()
-	text, err := io.ReadAll(r.Body)
-	must(t, err)
+	text := must.Get(io.ReadAll(r.Body))(t)
 	return r.StatusCode, string(text)
 }
 
@@ -58,12 +50,11 @@ func usageOf(t testing.TB, p *procs.Server, admin string) (u usage) {
 		if m == nil {
 			t.Fatalf("/metrics lacks %s: %s", name, body)
 		}
-		n, err := strconv.ParseFloat(m[1], 64)
-		must(t, err)
+		n := must.Get(strconv.ParseFloat(m[1], 64))(t)
 		*count = int(n)
 	}
 	files, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.Pid()))
-	must(t, err)
+	must.Do(t, err)
 	u.descriptors = len(files)
 	if u.memory, _, err = procs.Memory(p.Pid()); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestPackaging checks the options in the systemd unit, the container file and the sample for Kubernetes, and the
@@ -13,8 +15,7 @@ import (
 func TestPackaging(t *testing.T) {
 	_, help, _ := runCommand(t, nil, "--help")
 	for _, file := range []string{"../../../packaging/partd-server.service", "../../../packaging/Containerfile", "../../../packaging/kubernetes/partd-server.yaml"} {
-		text, err := os.ReadFile(file)
-		must(t, err)
+		text := must.Get(os.ReadFile(file))(t)
 		names := regexp.MustCompile(`PARTD_SERVER_[A-Z_]+`).FindAllString(string(text), -1)
 		if len(names) < 3 {
 			t.Errorf("%s sets the variables %s, want at least 3", file, names)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
@@ -19,7 +21,7 @@ func runCommand(t *testing.T, env []string, args ...string) (code int, stdout, s
 	cmd.Dir = t.TempDir()
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	must(t, cmd.Start())
+	must.Do(t, cmd.Start())
 	stuck := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
 	err := cmd.Wait()
@@ -125,11 +127,10 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 
 // TestCannotStart checks that errors of the environment cause exit code 1.
 func TestCannotStart(t *testing.T) {
-	busy, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	busy := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer busy.Close()
 	foreignDir := t.TempDir()
-	must(t, os.WriteFile(filepath.Join(foreignDir, "somebody's"), []byte("file"), 0o600))
+	must.Do(t, os.WriteFile(filepath.Join(foreignDir, "somebody's"), []byte("file"), 0o600))
 	for _, c := range []struct{ name, args, words string }{
 		{"address in use", "--listen tcp://" + busy.Addr().String(), "in use"},
 		{"no directory for the socket", "--listen ipc:///nonexistent/partd.sock", "/nonexistent"},

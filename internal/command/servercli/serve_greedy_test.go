@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -57,7 +58,7 @@ func TestGreedyPeers(t *testing.T) {
 	if s := os.Getenv("PARTD_GREEDY"); s != "" {
 		var err error
 		duration, err = time.ParseDuration(s)
-		must(t, err)
+		must.Do(t, err)
 		conns, memory = 1000, 512<<20
 	}
 	p, quiet := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0"), start(t, "--store", "log:"+t.TempDir())
@@ -67,16 +68,15 @@ func TestGreedyPeers(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	open := func(localIP, address string) *remote.Client {
-		c, err := remote.Dial(ctx, forward(t, localIP, address), &remote.ClientOptions{RetryFor: 10 * time.Minute})
-		must(t, err)
+		c := must.Get(remote.Dial(ctx, forward(t, localIP, address), &remote.ClientOptions{RetryFor: 10 * time.Minute}))(t)
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
 	janitor := open("127.0.0.3", address)
 	for i := range 200 {
-		must(t, janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}))
+		must.Do(t, janitor.Append(ctx, partd.Entry{Key: fmt.Sprint("listed", i, string(make([]byte, 30_000))), Value: make([]byte, 30_000)}))
 	}
-	must(t, janitor.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 8<<20)}))
+	must.Do(t, janitor.Append(ctx, partd.Entry{Key: "large", Value: make([]byte, 8<<20)}))
 	clients := []*remote.Client{open("127.0.0.2", address), open("127.0.0.1", address), open("127.0.0.2", quietAddress)}
 
 	before := usageOf(t, p, admin)
@@ -131,7 +131,7 @@ func TestGreedyPeers(t *testing.T) {
 		t.Errorf("the p99 wait of the client at another address is %v, want at most %v", p99, limit)
 	}
 	now, peak, err := procs.Memory(p.Pid())
-	must(t, err)
+	must.Do(t, err)
 	t.Logf("the server uses %d MiB, at its peak %d", now>>20, peak>>20)
 	if peak > memory+memory/5+30<<20 && !procs.RaceEnabled {
 		t.Errorf("the server used %d MiB at its peak, want at most a fifth and 30 MiB more than its limit of %d MiB", peak>>20, memory>>20)
@@ -143,8 +143,7 @@ func TestGreedyPeers(t *testing.T) {
 // forward starts a proxy that connects to serverAddress from localIP, so that a client can use another
 // address. It returns the proxy's URL.
 func forward(t *testing.T, localIP, serverAddress string) (url string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	t.Cleanup(func() { _ = l.Close() })
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(localIP)}, Timeout: 5 * time.Second}
 	go func() {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -26,10 +27,7 @@ func serverAt(ctx context.Context, store, address string) (p *procs.Server, err 
 
 // check checks the store's content with a new client, over a direct connection.
 func check(ctx context.Context, t *testing.T, f *fleet, url string) error {
-	c, err := remote.Dial(ctx, url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(remote.Dial(ctx, url, nil))(t)
 	return errors.Join(f.check(ctx, c), c.Close())
 }
 
@@ -38,10 +36,7 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 	ctx := boundedContext(t, 20*kills)
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 1<<40))
-	p, err := serverAt(ctx, store, "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(serverAt(ctx, store, "127.0.0.1:0"))(t)
 	_, address := p.Address() // the next servers use the same address
 	defer func() { p.Kill() }()
 	url := p.URL() + namespace
@@ -79,9 +74,7 @@ func TestKillServer(t *testing.T) {
 	kills := procs.Kills(t, 10)
 	for _, c := range []struct{ store, namespace string }{{"log:", ""}, {"log:", "/job7"}, {"file:", ""}} {
 		t.Run(c.store+c.namespace, func(t *testing.T) {
-			if err := runWithKills(t, c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, runWithKills(t, c.store+t.TempDir()+"/data", c.namespace, max(1, kills/2)))
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
@@ -216,10 +217,7 @@ func TestLinearizable(t *testing.T) {
 			network, address := p.Address()
 			target := p.URL()
 			if c.cuts {
-				proxy, err := nettest.NewProxy(network, address, nettest.CutAnywhere)
-				if err != nil {
-					t.Fatal(err)
-				}
+				proxy := must.Get(nettest.NewProxy(network, address, nettest.CutAnywhere))(t)
 				defer proxy.Close()
 				target = proxy.URL()
 			}
@@ -238,17 +236,12 @@ func TestLinearizable(t *testing.T) {
 			}
 			if !c.cuts {
 				for i := range 2 { // the Python protocol has no retries
-					peer, err := hostile.Open(ctx, network, address, 10*time.Minute)
-					if err != nil {
-						t.Fatal(err)
-					}
+					peer := must.Get(hostile.Open(ctx, network, address, 10*time.Minute))(t)
 					defer peer.Close()
 					clients[i] = pythonPeer{clients[i].(*remote.Client), peer}
 				}
 			}
-			if err := checkLinearizable(ctx, t, clients, max(1, histories/6)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, checkLinearizable(ctx, t, clients, max(1, histories/6)))
 		})
 	}
 }

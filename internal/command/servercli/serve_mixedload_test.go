@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
@@ -115,10 +116,8 @@ func TestMixedLoad(t *testing.T) {
 	const tenants, reliable, memory = 12, 4, 256 << 20
 	dir := t.TempDir()
 	users := filepath.Join(dir, "users")
-	ca, err := nettest.NewAuthority(dir, "authority")
-	must(t, err)
-	pair, err := ca.Issue("server", time.Hour*24, "127.0.0.1")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(dir, "authority"))(t)
+	pair := must.Get(ca.Issue("server", time.Hour*24, "127.0.0.1"))(t)
 	options := func(name string) *remote.ClientOptions {
 		_, token := addToken(t, dir, users, name, "--rights", "read,append,change", "--namespace", name)
 		return &remote.ClientOptions{Namespace: name, Token: token, RetryFor: 10 * time.Minute, TLS: &tls.Config{RootCAs: ca.Pool}}
@@ -134,8 +133,7 @@ func TestMixedLoad(t *testing.T) {
 	_, address := p.Address()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	proxy, err := nettest.NewProxy("tcp", address, nettest.CutAnywhere)
-	must(t, err)
+	proxy := must.Get(nettest.NewProxy("tcp", address, nettest.CutAnywhere))(t)
 	defer proxy.Close() //nolint:errcheck // the connections break anyway
 	all := make([]*tenant, tenants)
 	for i := range all {
@@ -147,7 +145,7 @@ func TestMixedLoad(t *testing.T) {
 		for try := 0; err != nil && try < 100; try++ { // the proxy may also cut the first connection
 			c, err = remote.Dial(ctx, "tls://"+url, clientOptions[i])
 		}
-		must(t, err)
+		must.Do(t, err)
 		all[i] = &tenant{c: c, written: map[string][]byte{}}
 	}
 	// The same load on another, idle server measures the machine's speed at the same time.

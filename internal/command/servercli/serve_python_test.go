@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -61,8 +62,7 @@ func TestPythonClient(t *testing.T) {
 func TestGoClientOfPythonServer(t *testing.T) {
 	t.Parallel()
 	py := requirePython(t, "partd, zmq")
-	p, err := procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1)
-	must(t, err)
+	p := must.Get(procs.StartServer(context.Background(), exec.Command(py, "testdata/server.py"), 1))(t)
 	t.Cleanup(p.Kill)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -186,12 +186,10 @@ func TestPythonAfterRestart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // Python's client may wait forever
 	defer cancel()
 	client := exec.CommandContext(ctx, py, "-c", restartScript, listen)
-	in, err := client.StdinPipe()
-	must(t, err)
-	out, err := client.StdoutPipe()
-	must(t, err)
+	in := must.Get(client.StdinPipe())(t)
+	out := must.Get(client.StdoutPipe())(t)
 	client.Stderr = os.Stderr
-	must(t, client.Start())
+	must.Do(t, client.Start())
 	lines := bufio.NewScanner(out)
 	expectLine := func(want string) {
 		t.Helper()
@@ -200,8 +198,7 @@ func TestPythonAfterRestart(t *testing.T) {
 		}
 	}
 	nextStep := func() {
-		_, err := in.Write([]byte("\n"))
-		must(t, err)
+		must.Get(in.Write([]byte("\n")))(t)
 	}
 	expectLine("before")
 	server.Kill()
@@ -210,7 +207,7 @@ func TestPythonAfterRestart(t *testing.T) {
 	server = startAgain()
 	nextStep()
 	expectLine("123")
-	must(t, server.Signal(syscall.SIGSTOP))
+	must.Do(t, server.Signal(syscall.SIGSTOP))
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
 		if err != nil || strings.Contains(string(stat), ") T ") {
@@ -225,5 +222,5 @@ func TestPythonAfterRestart(t *testing.T) {
 	server.Kill()
 	startAgain()
 	expectLine("no answer")
-	must(t, client.Wait())
+	must.Do(t, client.Wait())
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -19,18 +20,16 @@ func TestReady(t *testing.T) {
 	dir := t.TempDir()
 	cmd := command("server", "--listen", "tcp://127.0.0.1:0", "--listen", "tcp://[::1]:0", "--listen", "ipc://"+dir+"/s.sock", "--log-format", "json")
 	cmd.Dir = dir
-	p, err := procs.StartServer(t.Context(), cmd, 3)
-	must(t, err)
+	p := must.Get(procs.StartServer(t.Context(), cmd, 3))(t)
 	t.Cleanup(p.Kill)
 	for i, url := range p.URLs {
 		network, address := "tcp", strings.TrimPrefix(url, "tcp://")
 		if i == 2 {
 			network, address = "unix", strings.TrimPrefix(url, "ipc://")
 		}
-		peer, err := hostile.Open(t.Context(), network, address, 10*time.Second)
-		must(t, err)
-		must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
-		must(t, peer.Close())
+		peer := must.Get(hostile.Open(t.Context(), network, address, 10*time.Second))(t)
+		must.Do(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
+		must.Do(t, peer.Close())
 	}
 	if info, err := os.Stat(dir + "/s.sock"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("Stat of the socket = %v, %v, want permissions 0600", info, err)
@@ -64,8 +63,7 @@ func TestEnvironment(t *testing.T) {
 	cmd.Env = append(cmd.Env, "PARTD_SERVER_LISTEN=tcp://0.0.0.0:0", "PARTD_SERVER_STORE=file:"+dir+"/data", "PARTD_SERVER_LOG_FORMAT=json",
 		"PARTD_SERVER_MAX_MESSAGE=1MiB", "PARTD_SERVER_MAX_CONNECTIONS=1", "PARTD_SERVER_MEMORY=64MiB", "PARTD_SERVER_ALLOW_CLOSE=true",
 		"PARTD_STORE=nonsense:")
-	p, err := procs.StartServer(t.Context(), cmd, 1)
-	must(t, err)
+	p := must.Get(procs.StartServer(t.Context(), cmd, 1))(t)
 	t.Cleanup(p.Kill)
 	peer := openPeer(t, p)
 	network, address := p.Address()
@@ -73,11 +71,11 @@ func TestEnvironment(t *testing.T) {
 		second.Close()
 		t.Error("with PARTD_SERVER_MAX_CONNECTIONS=1, the server served a second connection")
 	}
-	must(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
+	must.Do(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
 	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
 		t.Errorf("key k has the value %q (error %v), want v", text, err)
 	}
-	must(t, peer.Ask([]string{"ack"}, "close"))
+	must.Do(t, peer.Ask([]string{"ack"}, "close"))
 	if err := p.Wait(30 * time.Second); err != nil {
 		t.Fatalf("the server did not end after the close request: %v\nserver log:\n%s", err, p.Stderr())
 	}
@@ -97,7 +95,7 @@ func TestSignalDrains(t *testing.T) {
 			acked := 0
 			for i := range 1_000_000 {
 				if i == 1000 {
-					must(t, p.Signal(sig))
+					must.Do(t, p.Signal(sig))
 				}
 				if peer.Ask([]string{"ack"}, "append", "k", "x") != nil {
 					break
@@ -122,7 +120,7 @@ func TestHangup(t *testing.T) {
 	p := start(t, "--store", "mem:")
 	peer := openPeer(t, p)
 	for range 3 {
-		must(t, p.Signal(syscall.SIGHUP))
+		must.Do(t, p.Signal(syscall.SIGHUP))
 	}
 	waitFor(t, p, "SIGHUP")
 	if err := peer.Ask([]string{"ack"}, "append", "k", "v"); err != nil {
@@ -141,22 +139,21 @@ func TestSecondSignal(t *testing.T) {
 		t.Run(sig.String(), func(t *testing.T) {
 			dir := t.TempDir() + "/data"
 			p := start(t, "--store", "file:"+dir)
-			lock, err := os.Open(dir + "/.lock")
-			must(t, err)
+			lock := must.Get(os.Open(dir + "/.lock"))(t)
 			defer lock.Close()
-			must(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
+			must.Do(t, syscall.Flock(int(lock.Fd()), syscall.LOCK_EX))
 			peer := openPeer(t, p)
-			must(t, peer.Ask([]string{"ack"}, "syn"))
-			must(t, peer.Send("append", "k", "v"))
+			must.Do(t, peer.Ask([]string{"ack"}, "syn"))
+			must.Do(t, peer.Send("append", "k", "v"))
 			time.Sleep(200 * time.Millisecond) // wait until the request has arrived
-			must(t, p.Signal(sig))
+			must.Do(t, p.Signal(sig))
 			waitFor(t, p, "stopping")
-			must(t, p.Signal(sig))
+			must.Do(t, p.Signal(sig))
 			time.Sleep(1200 * time.Millisecond)
 			if p.HasExited() {
 				t.Fatalf("the server exited while a request was in progress: %s", p.Stderr())
 			}
-			must(t, p.Signal(sig))
+			must.Do(t, p.Signal(sig))
 			var exit *exec.ExitError
 			if err := p.Wait(10 * time.Second); !errors.As(err, &exit) || exit.ExitCode() != want {
 				t.Errorf("after the second signal, the server exited with %v, want exit code %d", err, want)

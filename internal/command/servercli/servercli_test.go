@@ -12,6 +12,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cli"
 	"github.com/go-partd/partd/internal/command/servercli"
 	"github.com/go-partd/partd/internal/testutil/hostile"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/remote"
 )
@@ -38,19 +39,14 @@ func start(t testing.TB, args ...string) *procs.Server {
 // startChild starts a child program that is a server. It is killed when the test ends.
 func startChild(t testing.TB, child string, args ...string) *procs.Server {
 	t.Helper()
-	p, err := procs.StartServer(context.Background(), command(child, args...), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(procs.StartServer(context.Background(), command(child, args...), 1))(t)
 	t.Cleanup(p.Kill)
 	return p
 }
 
 func stop(t testing.TB, p *procs.Server) {
 	t.Helper()
-	if err := p.Stop(30 * time.Second); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, p.Stop(30*time.Second))
 }
 
 // require skips the test unless ok is set. If PARTD_REQUIRE_ALL is set, it fails the test instead.
@@ -76,10 +72,7 @@ func requirePython(t testing.TB, modules string) string {
 // dialServer returns a client of a server. The optional namespace is written as /NAME.
 func dialServer(t *testing.T, p *procs.Server, namespace ...string) *remote.Client {
 	t.Helper()
-	c, err := remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(remote.Dial(t.Context(), p.URL()+strings.Join(namespace, ""), nil))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -94,10 +87,7 @@ func randomBytes(seed, n int) []byte {
 func openPeer(t *testing.T, p *procs.Server) *hostile.Peer {
 	t.Helper()
 	network, address := p.Address()
-	peer, err := hostile.Open(t.Context(), network, address, time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	peer := must.Get(hostile.Open(t.Context(), network, address, time.Minute))(t)
 	t.Cleanup(func() { _ = peer.Close() })
 	return peer
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -30,7 +31,7 @@ func TestFullDisk(t *testing.T) {
 				t.Parallel()
 				disk := vfstest.Mount(t, "tmpfs", 40<<20)
 				ballast := disk + "/somebody's"
-				must(t, os.WriteFile(ballast, make([]byte, 8<<20), 0o600))
+				must.Do(t, os.WriteFile(ballast, make([]byte, 8<<20), 0o600))
 				args := []string{"--store", scheme + disk + "/data", "--memory", "32MiB"}
 				p := start(t, args...)
 				ctx := boundedContext(t, 0)
@@ -78,9 +79,9 @@ func TestFullDisk(t *testing.T) {
 					t.Fatalf("after the error, got reply %.200q (error %v), want ack", got, err)
 				}
 				check("on the full disk")
-				must(t, os.Remove(ballast))
-				must(t, add(1, write))
-				must(t, add(1, python))
+				must.Do(t, os.Remove(ballast))
+				must.Do(t, add(1, write))
+				must.Do(t, add(1, python))
 				check("with space again")
 				vfstest.Fill(t, disk)
 				switch client {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestQuota checks that stores of any kind stay within their quota, and accept appends right after a drop.
@@ -49,7 +50,7 @@ func TestQuota(t *testing.T) {
 				if err != nil || len(v[0]) != (stored+9)/10*50_000 {
 					t.Errorf("round %d: Get(k0) = %d bytes, %v, want %d", round, len(v[0]), err, (stored+9)/10*50_000)
 				}
-				must(t, c.Drop(ctx))
+				must.Do(t, c.Drop(ctx))
 			}
 			stop(t, p)
 		})
@@ -115,7 +116,7 @@ func TestQuotaOfANamespace(t *testing.T) {
 	if size := diskUsage(filepath.Join(dir, "namespaces/a")); size > quota {
 		t.Errorf("after a restart, namespace a uses %d bytes, want at most %d", size, quota)
 	}
-	must(t, dialServer(t, p, "/a").Drop(ctx))
+	must.Do(t, dialServer(t, p, "/a").Drop(ctx))
 	if n, err := fill("/a"); n*50_000 < quota/8 {
 		t.Errorf("after a drop, namespace a accepts only %d appends: %v", n, err)
 	}
@@ -138,7 +139,7 @@ func TestDeletesFreeSpace(t *testing.T) {
 					return c.Append(ctx, partd.Entry{Key: fmt.Sprint("k", n%10), Value: randomBytes(n, 50_000)})
 				}
 				closeStore := func() {
-					must(t, other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
+					must.Do(t, other.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
 					time.Sleep(50 * time.Millisecond)
 				}
 				for refused := 0; refused < 20; { // until all pending data has been written
@@ -150,7 +151,7 @@ func TestDeletesFreeSpace(t *testing.T) {
 					}
 				}
 				for i := range 9 {
-					must(t, c.Delete(ctx, fmt.Sprint("k", i)))
+					must.Do(t, c.Delete(ctx, fmt.Sprint("k", i)))
 				}
 				closeStore()
 				for start := time.Now(); ; closeStore() {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -107,7 +108,7 @@ func TestOtherProgramFillsDisk(t *testing.T) {
 					t.Errorf("Get on a full disk = %d bytes, %v, want at least %d", len(v[0]), err, 50*500)
 				}
 				freeSpace()
-				must(t, os.Remove(ballast))
+				must.Do(t, os.Remove(ballast))
 			}
 			waitForAll("writing after space was freed", &written, 50)
 			cancel()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 	"github.com/go-partd/partd/stores"
 )
@@ -23,13 +24,11 @@ func TestBackupUnderLoad(t *testing.T) {
 	ctx := boundedContext(t, 0)
 	dial := func() *remote.Client {
 		t.Helper()
-		c, err := remote.Dial(ctx, p.URL(), nil)
-		must(t, err)
+		c := must.Get(remote.Dial(ctx, p.URL(), nil))(t)
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	target, err := stores.Open(ctx, "zstd+log:"+dir+"/backup")
-	must(t, err)
+	target := must.Get(stores.Open(ctx, "zstd+log:"+dir+"/backup"))(t)
 	defer func() { _ = partd.Close(context.Background(), target) }()
 	value := strings.Repeat("v", 2000)
 	var acked [writers]int
@@ -63,8 +62,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		t.Fatalf("Copy under load: %v", err)
 	}
 	for w := range writers {
-		v, err := target.Get(ctx, fmt.Sprint(w, " ", 0), fmt.Sprint(w, " ", 1))
-		must(t, err)
+		v := must.Get(target.Get(ctx, fmt.Sprint(w, " ", 0), fmt.Sprint(w, " ", 1)))(t)
 		n := 0
 		for parts := [2]string{string(v[0]), string(v[1])}; ; n++ {
 			rest, found := strings.CutPrefix(parts[n%2], fmt.Sprintf("%d%s\n", n, value))
@@ -80,7 +78,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			t.Errorf("writer %d: the copy has %d pieces, want at least the %d acknowledged before the copy, and at most the %d acknowledged in total", w, n, ackedBefore[w], acked[w])
 		}
 	}
-	must(t, source.Drop(ctx))
+	must.Do(t, source.Drop(ctx))
 	restored, err := partd.Copy(ctx, source, target, nil)
 	if err != nil || restored.Keys != copied.Keys || restored.Bytes != copied.Bytes || restored.Checksum != copied.Checksum {
 		t.Errorf("the backup is %+v, but restoring it returned %+v, %v", copied, restored, err)

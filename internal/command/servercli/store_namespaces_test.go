@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/command/namespaces"
 	"github.com/go-partd/partd/internal/disk/space"
 	"github.com/go-partd/partd/internal/server/metrics"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -27,14 +28,8 @@ func TestNamespaceDir(t *testing.T) {
 // TestRefusedChangesAreCounted checks that the metric counts refused changes in namespaces too.
 func TestRefusedChangesAreCounted(t *testing.T) {
 	fullDisk := space.Limits{MinFree: 1 << 20, Free: func() (int64, error) { return 0, nil }}
-	own, err := space.New(fullDisk)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := namespaces.New(t.TempDir(), namespaces.Options{MinFree: fullDisk.MinFree, Free: fullDisk.Free, MaxOpen: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	own := must.Get(space.New(fullDisk))(t)
+	set := must.Get(namespaces.New(t.TempDir(), namespaces.Options{MinFree: fullDisk.MinFree, Free: fullDisk.Free, MaxOpen: 1}))(t)
 	for _, r := range []remote.SpaceLimit{own, set.SpaceLimit("a"), set.SpaceLimit("b")} {
 		if _, err := r.Admit(1, 1); err == nil {
 			t.Fatal("Admit accepted a change on a full disk")

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
@@ -84,9 +85,7 @@ func fileRunWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, f
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Get(t.Context(), "a", "c"); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.Get(t.Context(), "a", "c"))(t)
 	enabled = true
 	err = do(t.Context(), f)
 	hit := fault.Hit()
@@ -229,7 +228,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 			fileCutAt(t, start, nil, step.do, func(cut *vfstest.Mem, n int) {
 				opened := false
 				calls := 0
-				f, err := storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f := must.Get(storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || opened {
 						return nil
 					}
@@ -242,10 +241,7 @@ func TestFileEveryKillWhileReplaying(t *testing.T) {
 						fileStart, fileContentAfter(step.want))
 					reopened.Close()
 					return nil
-				}), fileMemDir, nil, fileNoKeptLock)
-				if err != nil {
-					t.Fatal(err)
-				}
+				}), fileMemDir, nil, fileNoKeptLock))(t)
 				opened = true
 				f.Close()
 			})

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
@@ -168,9 +169,7 @@ func TestFileKill(t *testing.T) {
 		if batches, err = fileCheckKilled(f, acked); err != nil {
 			t.Fatalf("round %d: wrong content after a kill: %v", round, err)
 		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Close())
 		total += acked
 	}
 	t.Logf("%d kills, of which %d were within an append; %d acknowledged appends", rounds, interrupted, total)
@@ -183,10 +182,7 @@ func TestFileKill(t *testing.T) {
 // operation with the same number. No operation may be applied twice.
 func TestFileKillTagged(t *testing.T) {
 	rounds := procs.Kills(t, 20)
-	retries, err := fileRunTaggedKills(t, rounds)
-	if err != nil {
-		t.Fatal(err)
-	}
+	retries := must.Get(fileRunTaggedKills(t, rounds))(t)
 	if retries < rounds/6 {
 		t.Errorf("only %d of %d writers were killed between applying and acknowledging an operation, want at least a sixth", retries, rounds)
 	}

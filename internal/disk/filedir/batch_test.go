@@ -10,27 +10,22 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func openDir(t *testing.T, fsys vfs.FS, dir string, opts Options) *Dir {
 	t.Helper()
-	d, err := Open(fsys, dir, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(Open(fsys, dir, opts))(t)
 	t.Cleanup(func() { d.Close() })
 	return d
 }
 
 func appendAll(t *testing.T, d *Dir, keys []string, values [][]byte) {
 	t.Helper()
-	err := d.Write(t.Context(), func(tx Tx) error {
+	must.Do(t, d.Write(t.Context(), func(tx Tx) error {
 		return tx.Append(t.Context(), Entries{Len: len(keys), At: func(i int) (string, []byte) { return keys[i], values[i] }})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 }
 
 // checkContent checks that a store contains exactly the given values.
@@ -100,9 +95,7 @@ func TestLargeBatch(t *testing.T) {
 	if cap(d.batch.nextEntry) > maxReusedEntries || cap(d.batch.record) > maxReusedBuffer {
 		t.Fatalf("the store keeps buffers for %d entries and %d bytes, want smaller ones", cap(d.batch.nextEntry), cap(d.batch.record))
 	}
-	if err := d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Write(t.Context(), func(tx Tx) error { return tx.Drop(t.Context()) }))
 	checkContent(t, d, map[string]string{})
 	if info, err := os.Stat(filepath.Join(dir, names.Journal)); err != nil || info.Size() != 0 {
 		t.Fatalf("the journal has %d bytes after Drop (error %v), want 0", info.Size(), err)

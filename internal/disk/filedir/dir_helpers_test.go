@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
@@ -23,19 +24,14 @@ var fileNoKeptLock = filedir.Hooks{KeepLock: -1}
 
 func fileOpen(t testing.TB, fsys vfs.FS, dir string, opts *partd.FileOptions, hooks filedir.Hooks) *storetest.Dir {
 	t.Helper()
-	f, err := storetest.OpenDir(fsys, dir, opts, hooks)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(storetest.OpenDir(fsys, dir, opts, hooks))(t)
 	t.Cleanup(func() { f.Close() })
 	return f
 }
 
 func fileAppend(t testing.TB, f *storetest.Dir, keyValue ...string) {
 	t.Helper()
-	if err := f.Append(t.Context(), fileEntries(keyValue...)...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Append(t.Context(), fileEntries(keyValue...)...))
 }
 
 func fileEntries(keyValue ...string) []partd.Entry {
@@ -95,10 +91,7 @@ func fileContent(f *storetest.Dir) (map[string]string, error) {
 
 func fileWantContent(t testing.TB, f *storetest.Dir, want map[string]string) {
 	t.Helper()
-	got, err := fileContent(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	got := must.Get(fileContent(f))(t)
 	if diff := fileDiff(got, want); diff != "" {
 		t.Fatal(diff)
 	}
@@ -164,13 +157,6 @@ func fileWithin(t testing.TB, d time.Duration, label string, done <-chan error) 
 	}
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 var fileOS vfs.FS = vfs.OS{}
 
 // Constants of the formats of "%undo" and "%sessions", as in package filedir.
@@ -184,18 +170,13 @@ const (
 
 func fileRead(t testing.TB, path string) []byte {
 	t.Helper()
-	p, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := must.Get(os.ReadFile(path))(t)
 	return p
 }
 
 func fileWrite(t testing.TB, path string, p []byte) {
 	t.Helper()
-	if err := os.WriteFile(path, p, 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, p, 0o666))
 }
 
 type fileStep struct {
@@ -274,13 +255,9 @@ func fileFilled(t *testing.T, opts *partd.FileOptions) *vfstest.Mem {
 	mem := vfstest.NewMem()
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	for _, e := range fileMapEntries(fileStart) {
-		if err := f.Append(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Append(t.Context(), e))
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Close())
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%d files are still open after Close", n)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -60,9 +61,7 @@ func TestFileDiskFull(t *testing.T) {
 	fileWantContent(t, fileOpen(t, fileOS, filepath.Join(dir, "store"), nil, filedir.Hooks{}), want)
 	for k := range 25 {
 		key := fmt.Sprint("key", k)
-		if err := f.Delete(t.Context(), key); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Delete(t.Context(), key))
 		delete(want, key)
 	}
 	fileAppend(t, f, "key1", piece, "key40", piece)
@@ -77,12 +76,8 @@ func TestFileReadOnly(t *testing.T) {
 	store := filepath.Join(dir, "store")
 	f := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := fileRemountReadOnly(dir); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Close())
+	must.Do(t, fileRemountReadOnly(dir))
 	readOnly := fileOpen(t, fileOS, store, nil, fileNoKeptLock)
 	fileWantContent(t, readOnly, map[string]string{"a": "1"})
 	for range 2 {
@@ -110,12 +105,8 @@ func TestFileNoPermission(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1", "b", "1")
-	if err := os.Chmod(filepath.Join(dir, "b"), 0o444); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Chmod(filepath.Join(dir, "b"), 0o444))
+	must.Do(t, f.Close())
 	f = fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	err = f.Append(t.Context(), fileEntries("a", "2", "b", "2")...)
 	fileWantErr(t, err, os.ErrPermission)
@@ -124,9 +115,7 @@ func TestFileNoPermission(t *testing.T) {
 		t.Fatalf("error %v, want one of the key b", err)
 	}
 	fileWantContent(t, f, map[string]string{"a": "1", "b": "1"})
-	if err := os.Chmod(dir, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Chmod(dir, 0))
 	defer os.Chmod(dir, 0o777)
 	_, err = storetest.OpenDir(fileOS, dir, nil, filedir.Hooks{})
 	fileWantErr(t, err, os.ErrPermission)
@@ -148,17 +137,13 @@ func TestFileOutOfDescriptors(t *testing.T) {
 				entries = append(entries, partd.Entry{Key: key, Value: fmt.Append(nil, n, i)})
 				want[key] += fmt.Sprint(n, i)
 			}
-			if err := s.Append(t.Context(), entries...); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, s.Append(t.Context(), entries...))
 		}
 	}
 	fileWantContent(t, g, want)
 	fileWantContent(t, f, want)
 	for _, s := range []*storetest.Dir{f, g} {
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, s.Close())
 	}
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%d files are still open after Close", n)
@@ -174,9 +159,7 @@ func TestFileAppendAllocates(t *testing.T) {
 	}
 	ctx := t.Context()
 	fill := func() {
-		if err := f.Append(ctx, entries...); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Append(ctx, entries...))
 	}
 	fill()
 	// In the rare case that the lock is released between two runs, the next run allocates for each file.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
@@ -32,8 +33,7 @@ func fileNeedsPython(t *testing.T) {
 
 func filePythonRun(t testing.TB, script string, args ...string) string {
 	t.Helper()
-	p, err := fileInterpreter()
-	must(t, err)
+	p := must.Get(fileInterpreter())(t)
 	out, err := p.Run(script, args...)
 	if err != nil {
 		t.Errorf("the Python script failed: %v", err)
@@ -53,9 +53,7 @@ func TestFilePythonReadsGo(t *testing.T) {
 		fileAppend(t, f, key, fmt.Sprint("one", i), "not for python!", "x", key, fmt.Sprint("two", i))
 		fmt.Fprintf(&want, "%s=one%dtwo%d\n", key, i, i)
 	}
-	if err := f.SetOnce(t.Context(), "a", []byte("not set")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.SetOnce(t.Context(), "a", []byte("not set")))
 	got := filePythonRun(t, `
 import sys, partd
 p = partd.File(sys.argv[1])
@@ -87,9 +85,7 @@ p.iset('once', b'2')
 		want[key] = "one\x00two"
 	}
 	fileWantContent(t, f, want)
-	if err := f.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Drop(t.Context()))
 	if _, err := os.Stat(filepath.Join(dir, "tuple")); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("Drop did not remove the directory of a tuple: Stat returned %v", err)
 	}
@@ -142,10 +138,7 @@ for n in range(batches):
 		})
 	}
 	wg.Wait()
-	content, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := must.Get(fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{})))(t)
 	for k := range keys {
 		next := map[string]int{}
 		for _, piece := range strings.SplitAfter(content[fmt.Sprint("k", k)], ">") {
@@ -195,9 +188,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 			fileWantContent(t, f, map[string]string{"a": "0"})
 			fileAppend(t, f, "a", "1")
 			fileWantContent(t, f, map[string]string{"a": "01"})
-			if err := f.Drop(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, f.Drop(t.Context()))
 		}
 	}
 	fileAppend(t, f, "c", "3")
@@ -206,9 +197,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	fileWantContent(t, f, map[string]string{})
 	fileAppend(t, f, "d", "4")
 	fileWantContent(t, f, map[string]string{"d": "4"})
-	if _, err := os.Stat(filepath.Join(dir, ".lock")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(os.Stat(filepath.Join(dir, ".lock")))(t)
 }
 
 // TestFilePythonChangesOpenFiles checks appends to files that a Go store has open and Python deletes, replaces or
@@ -232,7 +221,7 @@ p.append({'longer': b'py', 'again': b'py'})
 func TestFilePandasColumns(t *testing.T) {
 	fileNeedsPython(t)
 	python, err := fileInterpreter()
-	must(t, err)
+	must.Do(t, err)
 	_, err = python.Run("import pandas")
 	fileRequire(t, err == nil, "python3-pandas under "+filePython)
 	dir, copied := t.TempDir(), t.TempDir()
@@ -245,15 +234,11 @@ p = partd.PandasColumns(partd.File(sys.argv[1]))
 	if got, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{})); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
 		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
 	}
-	source, err := partd.OpenFile(dir, nil)
-	must(t, err)
+	source := must.Get(partd.OpenFile(dir, nil))(t)
 	defer source.Close()
-	target, err := partd.OpenFile(copied, nil)
-	must(t, err)
+	target := must.Get(partd.OpenFile(copied, nil))(t)
 	defer target.Close()
-	if _, err := partd.Copy(t.Context(), target, source, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(partd.Copy(t.Context(), target, source, nil))(t)
 	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {
 		t.Errorf("Python printed %s, want True, because the copy equals the data frames", got)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestFileCreatesDirectories checks that OpenFile creates missing directories, and that a later change of the working
@@ -38,16 +39,12 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 		fileWrite(t, filepath.Join(dir, name), []byte("foreign"))
 	}
 	for _, name := range []string{"sub", "sub2!"} {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o777); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Mkdir(filepath.Join(dir, name), 0o777))
 		fileWrite(t, filepath.Join(dir, name, "mine"), []byte("foreign"))
 	}
 	outside := filepath.Join(t.TempDir(), "outside")
 	fileWrite(t, outside, []byte("outside"))
-	if err := os.Symlink(outside, filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Symlink(outside, filepath.Join(dir, "link")))
 	wantNamed := func(name string) {
 		t.Helper()
 		_, scan := fileContent(f)
@@ -73,17 +70,13 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	for _, name := range foreign { // move all foreign files away except this one
 		for _, other := range foreign {
 			if other != name {
-				if err := os.Rename(filepath.Join(dir, other), filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other))); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.Rename(filepath.Join(dir, other), filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other))))
 			}
 		}
 		wantNamed(name)
 		for _, other := range foreign {
 			if other != name {
-				if err := os.Rename(filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other)), filepath.Join(dir, other)); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.Rename(filepath.Join(asideDir, filepath.Base(other)+filepath.Dir(other)), filepath.Join(dir, other)))
 			}
 		}
 	}
@@ -102,14 +95,9 @@ func TestFileLeavesForeignFilesAlone(t *testing.T) {
 	}
 	wantValues(map[string]string{"mine": "1", strings.Repeat("long", 100): "2"})
 
-	if err := f.Drop(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Drop(t.Context()))
 	wantValues(map[string]string{"mine": "", strings.Repeat("long", 100): "", "sub-|-mine": ""})
-	leftovers, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	leftovers := must.Get(os.ReadDir(dir))(t)
 	var own []string
 	for _, e := range leftovers {
 		if strings.HasPrefix(e.Name(), "%k") || strings.HasPrefix(e.Name(), "%tmp") || e.Name() == "mine" {

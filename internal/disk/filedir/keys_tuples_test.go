@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
@@ -34,12 +35,8 @@ p.delete([('del', 'eted')])
 			t.Errorf("Stat returns %d keys and %d bytes, error %v, want 5 and 16", keyCount, byteCount, err)
 		}
 		fileAppend(t, f, "a-|-1", "go", "new-|-tuple-|-2", "new", "a", "", "k-|-1", "beside k")
-		if err := f.Set(t.Context(), "set-|-1", []byte("set")); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Delete(t.Context(), "x-|-y", "none-|-1"); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Set(t.Context(), "set-|-1", []byte("set")))
+		must.Do(t, f.Delete(t.Context(), "x-|-y", "none-|-1"))
 		got := filePythonRun(t, `
 import sys, partd
 p = partd.File(sys.argv[1])
@@ -62,15 +59,11 @@ p.delete([('set', 1)])
 		if sync {
 			break
 		}
-		if err := f.Drop(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Drop(t.Context()))
 		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) != 2 { // want .lock and %undo
 			t.Errorf("after Drop, the directory contains %v (error %v), want only .lock and %%undo", leftovers, err)
 		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Close())
 		filePythonRun(t, `
 import sys, partd
 p = partd.File(sys.argv[1])
@@ -87,9 +80,7 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 	fileWrite(t, filepath.Join(dir, "a-%7C-b"), []byte("earlier"))
 	fileAppend(t, f, "a-|-b", "+")
 	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
-	if err := os.Mkdir(filepath.Join(dir, "a"), 0o777); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(filepath.Join(dir, "a"), 0o777))
 	fileWantContent(t, f, map[string]string{"a-|-b": "earlier+"})
 	fileWrite(t, filepath.Join(dir, "a", "b"), []byte("Python's"))
 	_, getErr := f.Get(t.Context(), "a-|-b")
@@ -103,9 +94,7 @@ func TestFileTuplesInFlatFiles(t *testing.T) {
 		t.Errorf("after a failed batch, Get(x) = %q, %v, want an empty value", v, err)
 	}
 	outside := t.TempDir()
-	if err := errors.Join(os.Remove(filepath.Join(dir, "a", "b")), os.Symlink(outside, filepath.Join(dir, "link"))); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.Remove(filepath.Join(dir, "a", "b")), os.Symlink(outside, filepath.Join(dir, "link"))))
 	fileAppend(t, f, "link-|-b", "1", "..-|-b", "2", ".lock-|-b", "3", "-|-b", "4", "/-|-etc", "5")
 	if leftovers, err := os.ReadDir(outside); err != nil || len(leftovers) != 0 {
 		t.Errorf("the target of a link contains %v (error %v), want no files", leftovers, err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -95,7 +96,7 @@ func fileRunKeptLock(t *testing.T, opts *partd.FileOptions, fault *vfstest.Fault
 	hit := fault.Hit()
 	enabled.Store(false)
 	check("the same store", f)
-	must(t, f.Close())
+	must.Do(t, f.Close())
 	check("a reopened store", fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock))
 	return hit
 }

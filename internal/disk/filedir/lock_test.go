@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -71,10 +72,7 @@ func TestFileLockDeletedDuringSet(t *testing.T) {
 	fileAppend(t, f, "a", "1")
 	enabled = true
 	fileWantInErr(t, f.Set(t.Context(), "a", []byte("2")), ".lock")
-	file, err := mem.OpenFile(fileMemDir+"/.lock", os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(mem.OpenFile(fileMemDir+"/.lock", os.O_RDWR|os.O_CREATE, 0o666))(t)
 	file.Close()
 	fileWantContent(t, f, map[string]string{"a": "1"})
 }
@@ -87,9 +85,7 @@ func TestFileDropByPythonUnderKeptLock(t *testing.T) {
 	for range 50 { // repeat, because the store may release the lock before .lock is removed
 		fileAppend(t, f, "a", "1")
 		for _, name := range []string{"a", names.Journal, ".lock"} {
-			if err := mem.Remove(fileMemDir + "/" + name); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, mem.Remove(fileMemDir+"/"+name))
 		}
 	}
 	fileAppend(t, f, "b", "2")
@@ -103,15 +99,11 @@ func TestFileCloseReleasesKeptLock(t *testing.T) {
 	for range 20 { // repeat, because the store may release the lock before Close
 		f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 		fileAppend(t, f, "a", "1")
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Close())
 		if locked, err := other.TryLock(true); err != nil || !locked {
 			t.Fatalf("TryLock after Close = %v, %v, want true", locked, err)
 		}
-		if err := other.Unlock(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, other.Unlock())
 	}
 }
 
@@ -124,12 +116,8 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 		fileAppend(t, f, "a", "1")
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()
-		if err := fileWithin(t, 10*time.Second, "locking while the store is idle", got); err != nil {
-			t.Fatal(err)
-		}
-		if err := other.Unlock(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, fileWithin(t, 10*time.Second, "locking while the store is idle", got))
+		must.Do(t, other.Unlock())
 	}
 	// A busy store must also release the lock from time to time.
 	stop := make(chan struct{})
@@ -150,12 +138,8 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 	for range 5 {
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()
-		if err := fileWithin(t, 30*time.Second, "locking while the store is busy", got); err != nil {
-			t.Fatal(err)
-		}
-		if err := other.Unlock(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, fileWithin(t, 30*time.Second, "locking while the store is busy", got))
+		must.Do(t, other.Unlock())
 	}
 	close(stop)
 	wg.Wait()
@@ -167,9 +151,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
-	if err := other.Lock(true); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, other.Lock(true))
 	cause := errors.New("called off")
 	for name, op := range map[string]func(ctx context.Context) error{
 		"Append": func(ctx context.Context) error { return f.Append(ctx, fileEntries("a", "2")...) },
@@ -192,37 +174,25 @@ func TestFileContextEndsWait(t *testing.T) {
 			t.Fatalf("%s: error %v, want only the context's cause", name, err)
 		}
 	}
-	if err := other.Unlock(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, other.Unlock())
 	// If canceled operations acquired the lock nevertheless, they must release it.
 	for range 2 {
 		got := make(chan error, 1)
 		go func() { got <- other.Lock(true) }()
-		if err := fileWithin(t, 10*time.Second, "locking after canceled operations", got); err != nil {
-			t.Fatal(err)
-		}
-		if err := other.Unlock(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, fileWithin(t, 10*time.Second, "locking after canceled operations", got))
+		must.Do(t, other.Unlock())
 		time.Sleep(5 * time.Millisecond)
 	}
 	fileAppend(t, f, "a", "3")
 	fileWantContent(t, f, map[string]string{"a": "13"})
 
 	// Close must not wait for the lock.
-	if err := other.Lock(true); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, other.Lock(true))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	fileWantErr(t, f.Append(ctx, fileEntries("a", "4")...), context.DeadlineExceeded)
 	done := make(chan error, 1)
 	go func() { done <- f.Close() }()
-	if err := fileWithin(t, 10*time.Second, "Close", done); err != nil {
-		t.Fatal(err)
-	}
-	if err := other.Unlock(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, fileWithin(t, 10*time.Second, "Close", done))
+	must.Do(t, other.Unlock())
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -19,13 +20,8 @@ func TestFileClosed(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "a", "value")
-	r, err := f.Open(ctx, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(f.Open(ctx, "a"))(t)
+	must.Do(t, f.Close())
 	if err := f.Close(); err != nil {
 		t.Fatal("second Close:", err)
 	}
@@ -57,9 +53,7 @@ func TestFileClosed(t *testing.T) {
 	if p, err := io.ReadAll(r); err != nil || string(p) != "value" {
 		t.Fatalf("ReadAll from a reader opened before Close = %q, %v, want %q", p, err, "value")
 	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, r.Close())
 	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
 		t.Fatalf("Read from a closed reader: error %v, want ErrClosed", err)
 	}
@@ -71,14 +65,9 @@ func TestFileClosed(t *testing.T) {
 func TestFileSetKeepsReaders(t *testing.T) {
 	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("old", 1000))
-	r, err := f.Open(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(f.Open(t.Context(), "a"))(t)
 	defer r.Close()
-	if err := f.Set(t.Context(), "a", []byte("new")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Set(t.Context(), "a", []byte("new")))
 	if p, err := io.ReadAll(r); err != nil || string(p) != strings.Repeat("old", 1000) {
 		t.Fatalf("ReadAll from a reader of the old value = %.20q, %v, want the old value", p, err)
 	}
@@ -91,14 +80,9 @@ func TestFileCutWhileRead(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "a", strings.Repeat("x", 1_000_000), "b", strings.Repeat("y", 1_000_000))
-	r, err := f.Open(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(f.Open(t.Context(), "a"))(t)
 	defer r.Close()
-	if err := os.Truncate(filepath.Join(dir, "a"), 10); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Truncate(filepath.Join(dir, "a"), 10))
 	if _, err := io.ReadAll(r); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Fatalf("ReadAll of a truncated value: error %v, want ErrUnexpectedEOF", err)
 	}
@@ -110,9 +94,7 @@ func TestFileCutWhileRead(t *testing.T) {
 			return
 		}
 		if c.Offset == 0 && !c.Last {
-			if err := os.Truncate(filepath.Join(dir, c.Key), 10); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.Truncate(filepath.Join(dir, c.Key), 10))
 		}
 	}
 	t.Fatal("Scan did not detect that a value was truncated")
@@ -147,13 +129,9 @@ func TestFileHardLink(t *testing.T) {
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
 	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
-	if err := os.Link(filepath.Join(dir, "a"), backup); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Link(filepath.Join(dir, "a"), backup))
 	fileAppend(t, f, "b", "1")
-	if err := os.Remove(filepath.Join(dir, "a")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(filepath.Join(dir, "a")))
 	fileAppend(t, f, "a", "2")
 	fileWantContent(t, f, map[string]string{"a": "2", "b": "1"})
 	if got := string(fileRead(t, backup)); got != "1" {
@@ -174,9 +152,7 @@ func TestFileLongKeyDamaged(t *testing.T) {
 		func() error { return os.WriteFile(names[0], make([]byte, partd.MaxKeyLen+1), 0o666) },
 		func() error { return os.Remove(names[0]) },
 	} {
-		if err := damage(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, damage())
 		_, err := fileContent(f)
 		var corrupt *partd.CorruptError
 		if !errors.As(err, &corrupt) || corrupt.Path != names[0] {

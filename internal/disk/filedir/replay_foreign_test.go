@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -42,9 +43,7 @@ func fileForeignAppend(t *testing.T, mem *vfstest.Mem, key, value string) int64 
 	if err == nil {
 		_, err = file.WriteAt([]byte(value), info.Size)
 	}
-	if err := errors.Join(err, file.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, file.Close()))
 	return info.Size
 }
 
@@ -73,10 +72,7 @@ func TestFileReplayKeepsEqualBytes(t *testing.T) {
 	fileCutAt(t, fileFilled(t, nil), nil, func(ctx context.Context, f *storetest.Dir) error {
 		return f.Append(ctx, fileEntries("a", added, "c", added)...)
 	}, func(cut *vfstest.Mem, n int) {
-		info, err := cut.Info(fileMemDir + "/c")
-		if err != nil {
-			t.Fatal(err)
-		}
+		info := must.Get(cut.Info(fileMemDir + "/c"))(t)
 		recovered := fileOpen(t, cut.KillClone(), fileMemDir, nil, fileNoKeptLock)
 		if v, err := recovered.Get(t.Context(), "a"); err != nil || string(v[0]) != "1" || info.Size == int64(len(fileLarge)) {
 			return // the append has not reached its last file, or is complete

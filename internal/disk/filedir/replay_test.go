@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
@@ -37,9 +38,7 @@ func fileMakeTorn(t *testing.T, opts *partd.FileOptions, boot uint64, old, added
 		}
 	}
 	fileAppend(t, f, "torn", added)
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Close())
 	path = filepath.Join(dir, "torn")
 	fileWrite(t, filepath.Join(dir, names.Journal), journal)
 	fileWrite(t, path, append([]byte(old), tail...))
@@ -164,9 +163,7 @@ func TestFileReplayMismatch(t *testing.T) {
 					t.Fatal("OpenFile changed the undo record")
 				}
 				// Follow the error's advice.
-				if err := os.Truncate(path, int64(l.old)); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, os.Truncate(path, int64(l.old)))
 				fileWantContent(t, fileOpen(t, fileOS, dir, nil, filedir.Hooks{Boot: 2}), fileTornContent(old))
 			})
 		}
@@ -206,10 +203,7 @@ func TestFileReplayTornRecord(t *testing.T) {
 			if err != nil {
 				t.Fatalf("undo record with %s at byte %d: OpenFile: %v", damage, n, err)
 			}
-			got, err := fileContent(f)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := must.Get(fileContent(f))(t)
 			if n >= 36 && n < 40 && damage == "flip" { // these bytes have no meaning, so the record is valid
 				fileWrite(t, path, []byte("oldadded"))
 			} else if got["torn"] != "oldadded" {

@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -29,17 +30,12 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		return err
 	}
 	newSession := func(f *storetest.Dir) uint64 {
-		s, err := f.NewSession(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(f.NewSession(ctx))(t)
 		return s
 	}
 	unsynced, synced := newSession(open(false, 5)), newSession(open(true, 5))
 	for _, s := range []uint64{unsynced, synced} {
-		if err := apply(open(false, 5), s, 1); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, apply(open(false, 5), s, 1))
 	}
 	afterRestart := open(true, 6)
 	fileWantErr(t, apply(afterRestart, unsynced, 2), partd.ErrSessionExpired)
@@ -49,14 +45,9 @@ func TestFileSessionsOfAnotherBoot(t *testing.T) {
 		t.Fatalf("session %d, issued after %d and %d, is not new or cannot be used after a restart", second, unsynced, synced)
 	}
 	// After a store without Sync has used the session, a power failure must not bring back its earlier, synced state.
-	if err := apply(open(false, 7), second, 3); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, apply(open(false, 7), second, 3))
 	for seed := range uint64(50) {
-		f, err := storetest.OpenDir(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8})
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := must.Get(storetest.OpenDir(mem.Crash(rand.New(rand.NewPCG(seed, 0))), fileMemDir, nil, filedir.Hooks{KeepLock: -1, Boot: 8}))(t)
 		fileWantErr(t, apply(f, second, 3), partd.ErrSessionExpired)
 		f.Close()
 	}
@@ -76,10 +67,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 	}
 	issue := func() uint64 {
 		t.Helper()
-		s, err := f.NewSession(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(f.NewSession(ctx))(t)
 		return s
 	}
 	endSession := func(s uint64) error {
@@ -91,9 +79,7 @@ func TestFileSessionsAreBounded(t *testing.T) {
 		if !isKnown(s) || !isKnown(first) {
 			t.Fatalf("sessions %d and %d are known: %v and %v, want true and true", s, first, isKnown(s), isKnown(first))
 		}
-		if err := endSession(s); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, endSession(s))
 		if isKnown(s) {
 			t.Fatalf("session %d is still known after EndSession", s)
 		}
@@ -141,10 +127,7 @@ func TestFileSessionsOfManyProcesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	session, err := stores[0].NewSession(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := must.Get(stores[0].NewSession(ctx))(t)
 	want := ""
 	for n := range uint64(20) {
 		for _, f := range stores {
@@ -191,10 +174,8 @@ func TestFileSessionsDamaged(t *testing.T) {
 			t.Fatalf("NewSession = %d after the damaged session %d, error %v, want a new session", second, s, err)
 		}
 	}
-	must(t, os.Remove(path))
-	if err := os.Symlink("/nonexistent/elsewhere", path); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(path))
+	must.Do(t, os.Symlink("/nonexistent/elsewhere", path))
 	if _, err := f.NewSession(ctx); err == nil {
 		t.Fatal("NewSession followed a symbolic link")
 	}

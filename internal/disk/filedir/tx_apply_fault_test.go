@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -48,16 +49,11 @@ func fileFilledTagged(t *testing.T, opts *partd.FileOptions) (mem *vfstest.Mem, 
 	t.Helper()
 	mem = fileFilled(t, opts)
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
-	session, err := f.NewSession(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := must.Get(f.NewSession(t.Context()))(t)
 	if applied, err := f.Apply(t.Context(), partd.Tag{Session: session, Number: 1, CRC: 11}, partd.Operation{}); err != nil || !applied {
 		t.Fatalf("Apply of operation 1 = %v, %v, want true", applied, err)
 	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Close())
 	return mem, partd.Tag{Session: session, Number: 2, CRC: 22}
 }
 
@@ -163,7 +159,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 				return err
 			}, func(cut *vfstest.Mem, n int) {
 				enabled := false
-				f, err := storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
+				f := must.Get(storetest.OpenDir(vfstest.Inject(cut, func(op vfstest.Op, _ string) error {
 					if !op.Changes() || enabled {
 						return nil
 					}
@@ -176,10 +172,7 @@ func TestFileApplyEveryCutWhileReplaying(t *testing.T) {
 						t.Fatalf("after a kill before call %d, and another during recovery: %v", n, err)
 					}
 					return nil
-				}), fileMemDir, nil, fileNoKeptLock)
-				if err != nil {
-					t.Fatal(err)
-				}
+				}), fileMemDir, nil, fileNoKeptLock))(t)
 				enabled = true
 				f.Close()
 			})
@@ -213,15 +206,12 @@ func TestFileApplyEveryFault(t *testing.T) {
 func fileApplyWithFault(t *testing.T, mem *vfstest.Mem, opts *partd.FileOptions, fault *vfstest.Fault, tag partd.Tag, op partd.Operation, after map[string]string) bool {
 	t.Helper()
 	enabled := false
-	f, err := storetest.OpenDir(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	f := must.Get(storetest.OpenDir(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if !enabled {
 			return nil
 		}
 		return fault.Check(op, name)
-	}), fileMemDir, opts, fileNoKeptLock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	}), fileMemDir, opts, fileNoKeptLock))(t)
 	enabled = true
 	applied, opErr := f.Apply(t.Context(), tag, op)
 	hit := fault.Hit()

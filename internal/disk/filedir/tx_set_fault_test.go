@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -64,12 +65,12 @@ func fileSetWithFault(t *testing.T, label string, opts *partd.FileOptions, hooks
 	appendErr := f.Append(t.Context(), fileEntries("a", "x")...)
 	if appendErr == nil {
 		got["a"] += "x"
-		must(t, f.Sync(t.Context()))
+		must.Do(t, f.Sync(t.Context()))
 	} else if !errors.Is(appendErr, partd.ErrNeedsReopen) {
 		t.Fatalf("%s: the operation returned %v, and the next append %v, want nil or ErrNeedsReopen", label, err, appendErr)
 	}
 	fileWantContent(t, f, got)
-	must(t, f.Close())
+	must.Do(t, f.Close())
 	if n := mem.OpenCount(); n != 0 {
 		t.Fatalf("%s: %d files are still open after Close", label, n)
 	}
@@ -78,7 +79,7 @@ func fileSetWithFault(t *testing.T, label string, opts *partd.FileOptions, hooks
 	}
 	reopened := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileWantContent(t, reopened, got)
-	must(t, reopened.Close())
+	must.Do(t, reopened.Close())
 	return hit
 }
 

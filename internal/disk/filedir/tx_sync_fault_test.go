@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -90,16 +91,12 @@ func fileSyncAfterFault(t *testing.T, opts *partd.FileOptions, synced bool, faul
 		syncFailed = syncFailed || err != nil && (op == vfstest.OpSync || op == vfstest.OpSyncDir)
 		return err
 	}), fileMemDir, opts, fileNoKeptLock)
-	must(t, err)
+	must.Do(t, err)
 	for _, e := range fileMapEntries(fileStart) {
-		if err := f.Append(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Append(t.Context(), e))
 	}
 	if synced {
-		if err := f.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Sync(t.Context()))
 	}
 	enabled = true
 	err = step.do(t.Context(), f)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
@@ -62,25 +63,15 @@ func TestFileSyncSurvivesPowerLoss(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/sync=%v", step.name, opts.Sync), func(t *testing.T) {
 				mem := fileFilled(t, opts)
 				f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
-				if err := step.do(t.Context(), f); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, step.do(t.Context(), f))
 				if !opts.Sync {
 					// The method Sync covers only writes since this store was opened, so rewrite everything.
-					if err := f.Drop(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, f.Drop(t.Context()))
 					for _, e := range fileMapEntries(fileContentAfter(step.want)) {
-						if err := f.SetOnce(t.Context(), e.Key, nil); err != nil {
-							t.Fatal(err)
-						}
-						if err := f.Append(t.Context(), e); err != nil {
-							t.Fatal(err)
-						}
+						must.Do(t, f.SetOnce(t.Context(), e.Key, nil))
+						must.Do(t, f.Append(t.Context(), e))
 					}
-					if err := f.Sync(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					must.Do(t, f.Sync(t.Context()))
 				}
 				for range 20 {
 					fileCheckCrash(t, mem.Crash(rnd), opts, -1, fileContentAfter(step.want))

@@ -13,15 +13,14 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func fileCheckSyncKeeps(t *testing.T, f *storetest.Dir, mem *vfstest.Mem, want map[string]string) {
 	t.Helper()
-	if err := f.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Sync(t.Context()))
 	fileCheckCrash(t, mem.Crash(nil), nil, -1, want)
 }
 
@@ -31,16 +30,9 @@ func TestFileSyncAfterLockWasReplaced(t *testing.T) {
 	f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
 	fileAppend(t, f, "a", "1", "b!", "2")
 	lock := fileMemDir + "/.lock"
-	if err := mem.Remove(lock); err != nil {
-		t.Fatal(err)
-	}
-	l, err := mem.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, mem.Remove(lock))
+	l := must.Get(mem.OpenFile(lock, os.O_RDWR|os.O_CREATE, 0o666))(t)
+	must.Do(t, l.Close())
 	fileCheckSyncKeeps(t, f, mem, map[string]string{"a": "1", "b!": "2"})
 }
 
@@ -52,16 +44,9 @@ func TestFileSyncOfAFileThatWasReplaced(t *testing.T) {
 			mem := vfstest.NewMem()
 			f := fileOpen(t, mem, fileMemDir, nil, fileNoKeptLock)
 			fileAppend(t, f, "a", "12345")
-			tmp, err := mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := tmp.WriteAt([]byte("12345"), 0); err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(tmp.Close(), mem.Rename(fileMemDir+"/%tmp", fileMemDir+"/a")); err != nil {
-				t.Fatal(err)
-			}
+			tmp := must.Get(mem.OpenFile(fileMemDir+"/%tmp", os.O_RDWR|os.O_CREATE, 0o666))(t)
+			must.Get(tmp.WriteAt([]byte("12345"), 0))(t)
+			must.Do(t, errors.Join(tmp.Close(), mem.Rename(fileMemDir+"/%tmp", fileMemDir+"/a")))
 			want := map[string]string{"a": "12345"}
 			if appendFirst {
 				fileAppend(t, f, "a", "6")
@@ -160,10 +145,7 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 					t.Errorf("operation %d succeeded, although a concurrent sync failed", i)
 				}
 			}
-			got, err := fileContent(f)
-			if err != nil {
-				t.Fatal(err)
-			}
+			got := must.Get(fileContent(f))(t)
 			if want := map[string]string{"a": "0", "b": "0"}; opts.Sync && !maps.Equal(got, want) {
 				t.Error(fileDiff(got, want))
 			}
@@ -202,10 +184,7 @@ func TestFileFailedSetLeavesNoKey(t *testing.T) {
 
 func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 	t.Helper()
-	d, err := mem.ReadDir(fileMemDir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(mem.ReadDir(fileMemDir))(t)
 	entries, err := d.Next(100)
 	if err != nil && err != io.EOF {
 		t.Fatal(err)
@@ -216,9 +195,7 @@ func fileNames(t *testing.T, mem *vfstest.Mem) map[string]bool {
 			all[e.Name()] = true
 		}
 	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Close())
 	return all
 }
 
@@ -230,16 +207,10 @@ func TestFileSyncOfARecreatedDirectory(t *testing.T) {
 	f := fileOpen(t, mem, fileMemDir, opts, fileNoKeptLock)
 	fileAppend(t, f, "a", "1")
 	for _, name := range []string{"a", "%undo", ".lock"} {
-		if err := mem.Remove(fileMemDir + "/" + name); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, mem.Remove(fileMemDir+"/"+name))
 	}
-	if err := mem.Remove(fileMemDir); err != nil {
-		t.Fatal(err)
-	}
-	if err := mem.SyncDir("/"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, mem.Remove(fileMemDir))
+	must.Do(t, mem.SyncDir("/"))
 	fileAppend(t, f, "b", "2")
 	fileCheckCrash(t, mem.Crash(nil), opts, -1, map[string]string{"b": "2"})
 }

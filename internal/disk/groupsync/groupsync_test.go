@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var errDisk = errors.New("the disk failed")
@@ -79,9 +81,7 @@ func TestNextRound(t *testing.T) {
 	d.awaitSync(t)
 	second, third := d.write(t.Context()), d.write(t.Context())
 	d.outcome <- nil
-	if err := <-first; err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, <-first)
 	d.awaitSync(t)
 	expectWaiting(t, second)
 	expectWaiting(t, third)
@@ -112,9 +112,7 @@ func TestFailure(t *testing.T) {
 	d.awaitSync(t)
 	expectWaiting(t, later)
 	d.outcome <- nil
-	if err := <-later; err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, <-later)
 }
 
 // TestContextEnds checks that if one caller's context ends, only that caller fails, even if it is syncing for others.
@@ -144,9 +142,7 @@ func TestContextEnds(t *testing.T) {
 	d.awaitSync(t)
 	expectWaiting(t, staying)
 	d.outcome <- nil
-	if err := <-staying; err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, <-staying)
 }
 
 // TestPanic checks that if a sync panics, a caller that waits for it starts another sync.
@@ -173,9 +169,7 @@ func TestPanic(t *testing.T) {
 	}
 	d.awaitSync(t)
 	d.outcome <- nil
-	if err := <-waiter; err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, <-waiter)
 }
 
 // TestManyWriters uses many writers, failing syncs and callers whose context ends. It checks that

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // disk simulates a disk with a store, which writes accepted data immediately, and pending bytes again later.
@@ -35,10 +37,7 @@ func (d *disk) limits(minFree, maxBytes int64) Limits {
 
 func newGuard(t *testing.T, l Limits) *Guard {
 	t.Helper()
-	g, err := New(l)
-	if err != nil {
-		t.Fatal(err)
-	}
+	g := must.Get(New(l))(t)
 	return g
 }
 

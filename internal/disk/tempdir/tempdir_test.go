@@ -10,15 +10,13 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 func names(t *testing.T, dir string) (names []string) {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	entries := must.Get(os.ReadDir(dir))(t)
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
@@ -27,10 +25,7 @@ func names(t *testing.T, dir string) (names []string) {
 
 func mustNew(t *testing.T, parents ...string) *Set {
 	t.Helper()
-	s, err := New(parents, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(New(parents, nil))(t)
 	return s
 }
 
@@ -42,13 +37,8 @@ func TestFilesAndDirectories(t *testing.T) {
 	}
 	var files []vfs.File
 	for range 4 {
-		f, err := s.Create()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.Write([]byte("data")); err != nil {
-			t.Fatal(err)
-		}
+		f := must.Get(s.Create())(t)
+		must.Get(f.Write([]byte("data")))(t)
 		files = append(files, f)
 	}
 	for i, parent := range parents { // files have no names
@@ -57,16 +47,9 @@ func TestFilesAndDirectories(t *testing.T) {
 		}
 	}
 	for range 2 {
-		d, err := s.Mkdir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Join(d, "a", "b"), 0o777); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(d, "a", "file"), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		d := must.Get(s.Mkdir())(t)
+		must.Do(t, os.MkdirAll(filepath.Join(d, "a", "b"), 0o777))
+		must.Do(t, os.WriteFile(filepath.Join(d, "a", "file"), nil, 0o600))
 	}
 	for i, parent := range parents {
 		if got := names(t, parent); len(got) != 2 || !strings.HasPrefix(got[0], prefix) {
@@ -103,20 +86,13 @@ func TestFilesAndDirectories(t *testing.T) {
 func TestDeadProcess(t *testing.T) {
 	if parent := os.Getenv("PARTD_TEST_DIE_IN"); parent != "" {
 		s := mustNew(t, parent)
-		d, err := s.Mkdir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(d, "file"), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		d := must.Get(s.Mkdir())(t)
+		must.Do(t, os.WriteFile(filepath.Join(d, "file"), nil, 0o600))
 		os.Exit(3)
 	}
 	parent, elsewhere := t.TempDir(), t.TempDir()
 	alive := mustNew(t, parent)
-	if _, err := alive.Mkdir(); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(alive.Mkdir())(t)
 	foreign := map[string]string{
 		prefix + "0123456789abcdef.lock":      "something else", // not the content that lockNew writes
 		prefix + "0123456789abcdef0.lock":     mark,             // not a name of a lock file
@@ -125,25 +101,17 @@ func TestDeadProcess(t *testing.T) {
 		filepath.Base(elsewhere) + "-is-mine": "",
 	}
 	for name, content := range foreign {
-		if err := os.WriteFile(filepath.Join(parent, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(parent, name), []byte(content), 0o600))
 	}
 	// Create a directory without a lock file, one with a foreign lock file, and a link in place of one.
 	for _, name := range []string{prefix + "fedcba9876543210", prefix + "0123456789abcdef"} {
-		if err := os.Mkdir(filepath.Join(parent, name), 0o777); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.Mkdir(filepath.Join(parent, name), 0o777))
 	}
 	precious := filepath.Join(elsewhere, "precious")
 	link := filepath.Join(parent, prefix+"1111111111111111")
-	if err := errors.Join(os.WriteFile(precious, nil, 0o600), os.Symlink(elsewhere, link), os.WriteFile(link+lockSuffix, []byte(mark), 0o600)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.WriteFile(precious, nil, 0o600), os.Symlink(elsewhere, link), os.WriteFile(link+lockSuffix, []byte(mark), 0o600)))
 	// Create the lock file of a process that died before it created its directory.
-	if err := os.WriteFile(filepath.Join(parent, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(filepath.Join(parent, prefix+"2222222222222222.lock"), []byte(mark[:9]), 0o600))
 	before := names(t, parent)
 
 	cmd := exec.Command(os.Args[0], "-test.run=^TestDeadProcess$")
@@ -156,9 +124,7 @@ func TestDeadProcess(t *testing.T) {
 	if n := len(names(t, parent)); n != len(before)+2 {
 		t.Fatalf("the directory has %d names, want %d", n, len(before)+2)
 	}
-	if err := mustNew(t, parent).Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, mustNew(t, parent).Close())
 	if after := names(t, parent); !slices.Equal(after, before) {
 		t.Errorf("after New, the directory has %q, want %q", after, before)
 	}
@@ -172,22 +138,16 @@ func TestDeadProcess(t *testing.T) {
 
 func TestWrongParents(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, nil, 0o600))
 	for _, parent := range []string{file, file + "-none"} {
 		if _, err := New([]string{parent}, nil); err == nil || !strings.Contains(err.Error(), parent) {
 			t.Errorf("New(%s) = %v, want an error that names it", parent, err)
 		}
 	}
 	removedDir := filepath.Join(t.TempDir(), "gone")
-	if err := os.Mkdir(removedDir, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(removedDir, 0o700))
 	s := mustNew(t, removedDir)
-	if err := os.Remove(removedDir); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(removedDir))
 	if _, err := s.Create(); err == nil || strings.Contains(err.Error(), "remove") {
 		t.Errorf("Create in a removed directory = %v, want an error that is not about removing a directory", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHolder checks that a note is trusted only while its process runs.
@@ -15,27 +17,20 @@ func TestHolder(t *testing.T) {
 	if runtime.GOOS != "linux" && runtime.GOOS != "darwin" {
 		t.Skip("this system does not distinguish processes")
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
-	}
+	host := must.Get(os.Hostname())(t)
 	name := filepath.Join(t.TempDir(), "LOCK")
 	l := OS{}.NewLock(name)
 	if got, err := l.TryLock(true); !got || err != nil {
 		t.Fatalf("TryLock() = %v, %v, want true", got, err)
 	}
 	defer l.Unlock() //nolint:errcheck // test
-	if err := RecordHolder(OS{}, name); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, RecordHolder(OS{}, name))
 	ownNote := fmt.Sprintf("process %d on %s (%s, since 20", os.Getpid(), host, filepath.Base(os.Args[0]))
 	if got := Holder(OS{}, name); !strings.HasPrefix(got, ownNote) {
 		t.Errorf("Holder() = %q, want prefix %q", got, ownNote)
 	}
 	ended := exec.Command("true")
-	if err := ended.Run(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, ended.Run())
 	const unknown = "another process"
 	own := processStart(os.Getpid())
 	for noteName, c := range map[string]struct{ note, want string }{
@@ -49,19 +44,13 @@ func TestHolder(t *testing.T) {
 		"empty":                               {"", unknown},
 		"very long":                           {strings.Repeat("process ", 1000), unknown},
 	} {
-		if err := writeNote(OS{}, name, c.note); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, writeNote(OS{}, name, c.note))
 		if got := Holder(OS{}, name); got != c.want {
 			t.Errorf("note %s: Holder() = %q, want %q", noteName, got, c.want)
 		}
 	}
-	if err := RecordHolder(OS{}, name); err != nil {
-		t.Fatal(err)
-	}
-	if err := ClearHolder(OS{}, name); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, RecordHolder(OS{}, name))
+	must.Do(t, ClearHolder(OS{}, name))
 	if got := Holder(OS{}, name); got != unknown {
 		t.Errorf("after ClearHolder: Holder() = %q, want %q", got, unknown)
 	}

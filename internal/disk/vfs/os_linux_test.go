@@ -6,22 +6,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"golang.org/x/sys/unix"
 )
 
 // TestPageCache checks that a file's pages leave the page cache and return as the hints say, and
 // that Evicted counts only pages that the system removed to free memory.
 func TestPageCache(t *testing.T) {
-	file, err := OS{}.OpenFile(filepath.Join(t.TempDir(), "file"), os.O_RDWR|os.O_CREATE, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := must.Get(OS{}.OpenFile(filepath.Join(t.TempDir(), "file"), os.O_RDWR|os.O_CREATE, 0o666))(t)
 	defer file.Close()
 	f, n := file.(osFile), int64(1<<20)
 	cached := func() int64 { return int64(f.cacheStats(0, n).cached) * int64(os.Getpagesize()) }
-	if _, err := f.WriteAt(make([]byte, n), 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.WriteAt(make([]byte, n), 0))(t)
 	switch got := cached(); got {
 	case n:
 	case 0:

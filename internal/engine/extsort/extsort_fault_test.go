@@ -14,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -82,9 +83,7 @@ func TestFaults(t *testing.T) {
 	broken := errors.New("broken")
 	o := Options{Memory: MinMemory, Threads: 2}
 	counter := &vfstest.Fault{}
-	if _, err := sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs))(t)
 	step := max(counter.Calls()/20, 1)
 	if os.Getenv("PARTD_FAULTS") != "" {
 		step = 1
@@ -104,9 +103,7 @@ func TestFaults(t *testing.T) {
 			if err != nil && !errors.Is(err, broken) {
 				t.Errorf("call %d failed: the sort returned %v, want %v", call, err, broken)
 			}
-			if _, err := tempdir.New([]string{dir}, nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(tempdir.New([]string{dir}, nil))(t)
 			if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) > 0 {
 				t.Errorf("call %d failed: leftover files %v, %v", call, leftovers, err)
 			}
@@ -145,9 +142,7 @@ func TestBitRot(t *testing.T) {
 	pairs := longPairs(300)
 	fsys := &vfstest.Flip{}
 	o := Options{Memory: MinMemory, Threads: 1}
-	if _, err := sortPairsIn(t.Context(), fsys, t.TempDir(), o, pairs); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(sortPairsIn(t.Context(), fsys, t.TempDir(), o, pairs))(t)
 	reads := fsys.Calls
 	if reads < 10 {
 		t.Fatalf("the sort made only %d reads, want at least 10", reads)
@@ -173,14 +168,12 @@ func TestNotVerified(t *testing.T) {
 		},
 	} {
 		s := newTestSorter(t, &Options{})
-		w, err := s.Writer()
-		must(t, err)
+		w := must.Get(s.Writer())(t)
 		for _, p := range randomPairs(rand.New(rand.NewPCG(1, 1)), 1000, "few") {
-			must(t, w.Add(p.key, p.rec))
+			must.Do(t, w.Add(p.key, p.rec))
 		}
-		must(t, w.Close())
-		cursors, err := s.prepare()
-		must(t, err)
+		must.Do(t, w.Close())
+		cursors := must.Get(s.prepare())(t)
 		damage(s)
 		out := s.startMerge(cursors)
 		var counted ledger.Count
@@ -196,17 +189,14 @@ func TestNotVerified(t *testing.T) {
 
 func TestMisuse(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: MinMemory})
-	if _, err := s.Writer(); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Writer())(t)
 	for _, err := range s.Sorted() {
 		if err == nil {
 			t.Error("Sorted returned no error while a writer was open")
 		}
 	}
 	s = newTestSorter(t, &Options{Memory: MinMemory})
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	if err := w.Add(nil, make([]byte, MinMemory)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Add of a record as large as the memory = %v, want %v", err, ErrTooLarge)
 	}

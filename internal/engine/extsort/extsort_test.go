@@ -11,17 +11,11 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func TestMain(m *testing.M) { procs.Main(m) }
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 type pair struct{ key, rec []byte }
 
@@ -76,7 +70,7 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 	t.Helper()
 	i := 0
 	for b, err := range s.Sorted() {
-		must(t, err)
+		must.Do(t, err)
 		for j := range b.Len() {
 			if i == len(want) {
 				t.Fatalf("Sorted yields more than %d records", len(want))
@@ -100,11 +94,9 @@ func checkSorted(t *testing.T, s *Sorter, want []pair) {
 
 func newTestSorter(t *testing.T, o *Options) *Sorter {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	must(t, err)
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
 	o.Temp = temp
-	s, err := New(t.Context(), o)
-	must(t, err)
+	s := must.Get(New(t.Context(), o))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -126,12 +118,11 @@ func TestSortIsStable(t *testing.T) {
 					}
 					pairs := randomPairs(rand.New(rand.NewPCG(uint64(n), 1)), n, kind)
 					s := newTestSorter(t, &o)
-					w, err := s.Writer()
-					must(t, err)
+					w := must.Get(s.Writer())(t)
 					for _, p := range pairs {
-						must(t, w.Add(p.key, p.rec))
+						must.Do(t, w.Add(p.key, p.rec))
 					}
-					must(t, w.Close())
+					must.Do(t, w.Close())
 					checkSorted(t, s, sortedPairs(pairs))
 					stats := s.Stats()
 					if stats.Records != int64(n) {
@@ -150,8 +141,7 @@ func TestSortIsStable(t *testing.T) {
 func TestVeryLongKeys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := newTestSorter(t, &Options{Memory: 32 << 20})
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	var pairs []pair
 	for i := range 100 {
 		k := bytes.Repeat([]byte("x"), maxRefLen-5+r.IntN(10))
@@ -160,9 +150,9 @@ func TestVeryLongKeys(t *testing.T) {
 		}
 		p := pair{k, []byte{byte(i)}}
 		pairs = append(pairs, p)
-		must(t, w.Add(p.key, p.rec))
+		must.Do(t, w.Add(p.key, p.rec))
 	}
-	must(t, w.Close())
+	must.Do(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 }
 
@@ -170,24 +160,21 @@ func TestVeryLongKeys(t *testing.T) {
 // use memory that is not counted.
 func TestMergeCopiesNoKeys(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: 16 << 20, Threads: 1})
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	const records, keyLen = 300, 300 << 10
 	key := bytes.Repeat([]byte("k"), keyLen)
 	for i := range records {
 		binary.BigEndian.PutUint32(key[keyLen-4:], uint32(i*7919%records))
-		must(t, w.Add(key, nil))
+		must.Do(t, w.Add(key, nil))
 	}
-	must(t, w.Close())
-	cursors, err := s.prepare()
-	must(t, err)
+	must.Do(t, w.Close())
+	cursors := must.Get(s.prepare())(t)
 	if len(s.runs) < 10 {
 		t.Fatalf("the sorter has %d runs, want at least 10", len(s.runs))
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	m, err := newMerger(cursors)
-	must(t, err)
+	m := must.Get(newMerger(cursors))(t)
 	for i := range uint32(records + 1) {
 		h, _, err := m.next()
 		switch {
@@ -212,8 +199,7 @@ func TestManyPasses(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
 	var pairs []pair
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	for i := range 60_000 {
 		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
 		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(80))...)}
@@ -221,9 +207,9 @@ func TestManyPasses(t *testing.T) {
 			p.rec = append(p.rec, make([]byte, s.sizes.maxRecord-200)...)
 		}
 		pairs = append(pairs, p)
-		must(t, w.Add(p.key, p.rec))
+		must.Do(t, w.Add(p.key, p.rec))
 	}
-	must(t, w.Close())
+	must.Do(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 	if stats := s.Stats(); stats.Passes < 3 {
 		t.Errorf("Stats = %+v, want at least 3 passes", stats)
@@ -259,7 +245,7 @@ func TestManyWriters(t *testing.T) {
 		wg.Wait()
 		n := 0
 		for b, err := range s.Sorted() {
-			must(t, err)
+			must.Do(t, err)
 			n += b.Len()
 		}
 		if n != writers*each {
@@ -308,21 +294,20 @@ func TestOpenRuns(t *testing.T) {
 	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
 	limit := s.sizes.slot / s.sizes.block * maxSlots
 	var pairs []pair
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	open := 0
 	for i := range 60_000 {
 		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
 		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(400))...)}
 		pairs = append(pairs, p)
-		must(t, w.Add(p.key, p.rec))
+		must.Do(t, w.Add(p.key, p.rec))
 		s.Mu.Lock()
 		if !s.merging {
 			open = max(open, len(s.runs))
 		}
 		s.Mu.Unlock()
 	}
-	must(t, w.Close())
+	must.Do(t, w.Close())
 	checkSorted(t, s, sortedPairs(pairs))
 	t.Logf("%d runs were open; at most %d are merged early; %+v", open, limit, s.Stats())
 	if runs := int(s.Stats().Runs); runs < limit+limit/2 {

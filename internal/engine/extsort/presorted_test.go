@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestMerge checks that inputs with equal keys, long records and no records are merged in order, with and without runs.
@@ -24,11 +26,8 @@ func TestMerge(t *testing.T) {
 		}
 		slices.SortStableFunc(want, func(a, b [2]string) int { return bytes.Compare([]byte(a[0]), []byte(b[0])) })
 		for _, open := range []int{2, 5, 60} {
-			s, err := New(t.Context(), &Options{Memory: MinMemory, Threads: 2})
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = s.Merge(MergeOptions{Inputs: inputs, Open: open, Block: 500, MaxRecord: 3000, Read: func(input int, p *Presorted) error {
+			s := must.Get(New(t.Context(), &Options{Memory: MinMemory, Threads: 2}))(t)
+			must.Do(t, s.Merge(MergeOptions{Inputs: inputs, Open: open, Block: 500, MaxRecord: 3000, Read: func(input int, p *Presorted) error {
 				return p.Work(func() error {
 					for _, r := range records[input] {
 						if err := p.Add([]byte(r[0]), []byte(r[1])); err != nil {
@@ -37,10 +36,7 @@ func TestMerge(t *testing.T) {
 					}
 					return nil
 				})
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			}}))
 			n := 0
 			for b, err := range s.Sorted() {
 				if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -75,9 +76,7 @@ func TestFaults(t *testing.T) {
 		if err != nil && !errors.Is(err, broken) {
 			t.Errorf("call %d failed: the aggregation returned %v, want %v", call, err, broken)
 		}
-		if _, err := tempdir.New([]string{dir}, nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(tempdir.New([]string{dir}, nil))(t)
 		if leftovers, err := os.ReadDir(dir); err != nil || len(leftovers) > 0 {
 			t.Errorf("call %d failed: leftover files %v, %v", call, leftovers, err)
 		}
@@ -87,9 +86,7 @@ func TestFaults(t *testing.T) {
 // TestBitRot checks that a flipped bit in a temporary file causes an error.
 func TestBitRot(t *testing.T) {
 	fsys := &vfstest.Flip{}
-	if _, err := countRecordsIn(t.Context(), fsys, t.TempDir()); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(countRecordsIn(t.Context(), fsys, t.TempDir()))(t)
 	if fsys.Calls < 40 {
 		t.Fatalf("the aggregation made only %d reads, want at least 40", fsys.Calls)
 	}
@@ -110,14 +107,13 @@ func TestNotVerified(t *testing.T) {
 		"missing group": func(table *Table) { table.used -= table.size(4) },
 	} {
 		a := newTestAggregator(t, Options{Memory: 1 << 20, Threads: 1, Words: 1, Merge: sumWords})
-		table, err := a.Table()
-		must(t, err)
+		table := must.Get(a.Table())(t)
 		for i := range uint32(1000) {
 			if _, _, err := table.Get(binary.LittleEndian.AppendUint32(nil, i)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		must(t, table.Close())
+		must.Do(t, table.Close())
 		damage(table)
 		var last error
 		for _, err := range a.Groups() {
@@ -136,8 +132,7 @@ func TestMisuse(t *testing.T) {
 		}
 	}
 	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1})
-	table, err := a.Table()
-	must(t, err)
+	table := must.Get(a.Table())(t)
 	if _, err := a.Table(); err == nil {
 		t.Error("Table returned no error although a table was open for each thread")
 	}

@@ -9,25 +9,17 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func TestMain(m *testing.M) { procs.Main(m) }
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func newTestAggregator(t *testing.T, o Options) *Aggregator {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	must(t, err)
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
 	o.Temp = temp
-	a, err := New(t.Context(), o)
-	must(t, err)
+	a := must.Get(New(t.Context(), o))(t)
 	t.Cleanup(func() {
 		if err := errors.Join(a.Close(), temp.Close()); err != nil {
 			t.Error(err)
@@ -64,7 +56,7 @@ func TestSums(t *testing.T) {
 			var wg sync.WaitGroup
 			for n := range c.threads {
 				table, err := a.Table() // while the other goroutines use their tables
-				must(t, err)
+				must.Do(t, err)
 				wg.Go(func() {
 					r := rand.New(rand.NewPCG(uint64(n), 1))
 					own := make(map[string][2]uint64)
@@ -96,7 +88,7 @@ func TestSums(t *testing.T) {
 			}
 			wg.Wait()
 			for g, err := range a.Groups() {
-				must(t, err)
+				must.Do(t, err)
 				if w := want[string(g.Key)]; g.State[0] != w[0] || g.State[1] != w[1] || g.Records != w[0] {
 					t.Fatalf("group %q has the state %d and %d records, want %d", g.Key, g.State, g.Records, w)
 				}
@@ -173,7 +165,7 @@ func TestStates(t *testing.T) {
 				seen := make([]bool, records)
 				groups := 0
 				for g, err := range a.Groups() {
-					must(t, err)
+					must.Do(t, err)
 					groups++
 					v := g.States.(*texts).list[g.State[0]]
 					for ; len(v) > 0; v = v[4:] {

@@ -9,17 +9,18 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestGetManyStaysInTable checks that GetMany does not read beyond the table, even if the last entry has an empty
 // key, which needs no words.
 func TestGetManyStaysInTable(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 1<<20 + 1<<12, Threads: 1, Words: 1, Merge: sumWords})
-	table, err := a.Table()
-	must(t, err)
+	table := must.Get(a.Table())(t)
 	defer table.Close()
 	add := func(key []byte) {
-		must(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
+		must.Do(t, table.GetMany([][]byte{key, key}, func(_ int, state []uint64, _ bool) { state[0]++ }))
 	}
 	for i := uint64(0); ; i++ {
 		free := len(table.words) - table.used - table.size(0)
@@ -47,8 +48,7 @@ func TestGetManyStaysInTable(t *testing.T) {
 // repeat, records no longer bypass the table.
 func TestBypassOfNewKeys(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: 256 << 20, Threads: 1, Words: 1, Merge: sumWords})
-	table, err := a.Table()
-	must(t, err)
+	table := must.Get(a.Table())(t)
 	table.AllowBypass()
 	const records = 3_000_000
 	var sums [records / 2]uint64 // by key
@@ -85,7 +85,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 		}
 		keys = nil
 	}
-	must(t, errors.Join(table.drain(), table.Close()))
+	must.Do(t, errors.Join(table.drain(), table.Close()))
 	if bypassed[0] < records*3/8 || bypassed[1] > bypassFactor*recheckEntries {
 		t.Errorf("%d records with new keys bypassed the table, want most; and %d with repeated keys, want few", bypassed[0], bypassed[1])
 	}
@@ -107,8 +107,7 @@ func TestBypassOfNewKeys(t *testing.T) {
 // table, and that earlier states are then complete.
 func TestGetStates(t *testing.T) {
 	a := newTestAggregator(t, Options{Memory: MinMemory, Threads: 1, Words: 1, Merge: sumWords})
-	table, err := a.Table()
-	must(t, err)
+	table := must.Get(a.Table())(t)
 	sums, want := map[string]uint64{}, map[string]uint64{}
 	drains := 0
 	table.DrainTo(func() error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -22,31 +23,28 @@ func TestReadsAreLarge(t *testing.T) {
 		}
 		return nil
 	})
-	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
-	must(t, err)
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, fsys))(t)
 	defer temp.Close()
-	a, err := New(t.Context(), Options{Memory: 40 << 20, Threads: threads, Temp: temp, Words: 5, Merge: sumWords})
-	must(t, err)
+	a := must.Get(New(t.Context(), Options{Memory: 40 << 20, Threads: threads, Temp: temp, Words: 5, Merge: sumWords}))(t)
 	defer a.Close()
 	var tables []*Table
 	for range threads {
-		table, err := a.Table()
-		must(t, err)
+		table := must.Get(a.Table())(t)
 		tables = append(tables, table)
 	}
 	for i := range uint64(threads * records) {
 		state, _, err := tables[i%threads].Get(binary.LittleEndian.AppendUint64(nil, i*0x9e3779b97f4a7c15))
-		must(t, err)
+		must.Do(t, err)
 		state[0]++
 	}
 	errs := make([]error, 0, threads)
 	for _, table := range tables {
 		errs = append(errs, table.Close())
 	}
-	must(t, errors.Join(errs...))
+	must.Do(t, errors.Join(errs...))
 	groups := 0
 	for _, err := range a.Groups() {
-		must(t, err)
+		must.Do(t, err)
 		groups++
 	}
 	if groups != threads*records {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/base/ledger"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const threads = 4
@@ -62,9 +63,7 @@ func indexedTable(t *testing.T, all []pair) *Table {
 	if len(in) != len(all) {
 		t.Fatalf("only %d of %d records fit in the table", len(in), len(all))
 	}
-	if err := table.Index(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, table.Index())
 	return table
 }
 
@@ -219,9 +218,7 @@ func TestKeysIndexedAtOnce(t *testing.T) {
 				}
 			}
 		}
-		if err := table.Index(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, table.Index())
 		f := Finder{Table: table}
 		for i := range keys {
 			key[1] = byte(i)
@@ -230,8 +227,6 @@ func TestKeysIndexedAtOnce(t *testing.T) {
 				t.Fatalf("round %d: the records of key %d are of the workers %b, %v, want all %d workers", round, i, sum, err, threads)
 			}
 		}
-		if err := table.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, table.Close())
 	}
 }

@@ -11,14 +11,8 @@ import (
 
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/engine/extsort"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 type pair struct{ key, record string }
 
@@ -50,26 +44,23 @@ func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 
 func newSorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
 	t.Helper()
-	s, err := extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true})
-	must(t, err)
+	s := must.Get(extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true}))(t)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	w, err := s.Writer()
-	must(t, err)
+	w := must.Get(s.Writer())(t)
 	for _, r := range records {
-		must(t, w.Add([]byte(r.key), []byte(r.record)))
+		must.Do(t, w.Add([]byte(r.key), []byte(r.record)))
 	}
-	must(t, w.Close())
+	must.Do(t, w.Close())
 	return s
 }
 
 func newTemp(t *testing.T) *tempdir.Set {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	must(t, err)
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
 	t.Cleanup(func() {
 		if err := temp.Close(); err != nil {
 			t.Error(err)
@@ -104,7 +95,7 @@ func TestJoinsMatchModel(t *testing.T) {
 				for _, memory := range []int64{64, 1000, 1 << 20} {
 					temp := newTemp(t)
 					var rows []string
-					stats, err := Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right),
+					stats := must.Get(Join(t.Context(), newSorter(t, temp, left), newSorter(t, temp, right),
 						Options{Kind: kind, MatchEmpty: matchEmpty, Memory: memory, Temp: temp},
 						func(l, r []byte) error {
 							sep := "+"
@@ -113,8 +104,7 @@ func TestJoinsMatchModel(t *testing.T) {
 							}
 							rows = append(rows, string(l)+sep+string(r))
 							return nil
-						})
-					must(t, err)
+						}))(t)
 					slices.Sort(rows)
 					if want := model(left, right, kind, matchEmpty); !slices.Equal(rows, want) || stats.Rows != int64(len(want)) {
 						t.Fatalf("trial %d, kind %d, match empty %v, memory %d: %d rows, want %d: %q, want %q", trial, kind, matchEmpty, memory, len(rows), len(want), rows, want)

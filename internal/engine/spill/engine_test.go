@@ -12,20 +12,13 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
-	must(t, err)
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, fsys))(t)
 	t.Cleanup(func() {
 		if err := temp.Close(); err != nil {
 			t.Error(err)
@@ -38,19 +31,18 @@ func newTemp(t *testing.T, fsys vfs.FS) *tempdir.Set {
 func write(t *testing.T, f *File, lengths ...int) (all []byte) {
 	t.Helper()
 	for i, n := range lengths {
-		must(t, f.Room(n))
+		must.Do(t, f.Room(n))
 		record := bytes.Repeat([]byte{byte('a' + i)}, n)
 		f.Buf = append(f.Buf, record...)
 		all = append(all, record...)
 	}
-	must(t, f.Finish())
+	must.Do(t, f.Finish())
 	return all
 }
 
 // TestBlocks checks that a long record has its own block, and later blocks have the usual length.
 func TestBlocks(t *testing.T) {
-	f, err := Create(newTemp(t, nil), "records", 100)
-	must(t, err)
+	f := must.Get(Create(newTemp(t, nil), "records", 100))(t)
 	for _, lengths := range [][]int{{60, 30, 60, 1000, 60, 30, 60}, {10}, {}} {
 		all := write(t, f, lengths...)
 		want := map[int][]int{7: {90, 60, 1000, 90, 60}, 1: {10}, 0: nil}[len(lengths)]
@@ -75,22 +67,19 @@ func TestBlocks(t *testing.T) {
 	if err := f.Room(partd.MaxValueLen + 1); !errors.Is(err, partd.ErrTooLarge) {
 		t.Errorf("Room for more than MaxValueLen bytes = %v, want %v", err, partd.ErrTooLarge)
 	}
-	must(t, f.Close())
+	must.Do(t, f.Close())
 }
 
 // TestDrop checks that Drop frees the disk space of blocks, and keeps later ones intact.
 func TestDrop(t *testing.T) {
-	file, err := vfstest.NewMem().OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666)
-	must(t, err)
+	file := must.Get(vfstest.NewMem().OpenFile("/f", os.O_RDWR|os.O_CREATE, 0o666))(t)
 	f := New(file, "records", 300_000)
 	defer f.Close()
 	all := write(t, f, slices.Repeat([]int{300_000}, 10)...)
-	before, err := f.file.Info()
-	must(t, err)
+	before := must.Get(f.file.Info())(t)
 	for _, n := range []int{0, 1, 4, 4, 3, 9, 10} {
 		f.Drop(n)
-		info, err := f.file.Info()
-		must(t, err)
+		info := must.Get(f.file.Info())(t)
 		freed := map[int]int64{0: 0, 1: 0, 4: 1 << 20, 3: 1 << 20, 9: 2 << 20, 10: 2 << 20}[n]
 		if before.Disk-info.Disk != freed || info.Size != before.Size {
 			t.Errorf("after Drop(%d), %d bytes are freed, want %d; the size is %d", n, before.Disk-info.Disk, freed, info.Size)
@@ -110,12 +99,10 @@ func TestDrop(t *testing.T) {
 // TestDamaged checks that the error for a flipped bit contains the file and the offset.
 func TestDamaged(t *testing.T) {
 	f, err := Create(newTemp(t, &vfstest.Flip{Target: 2}), "records", 100)
-	must(t, err)
+	must.Do(t, err)
 	defer f.Close()
 	write(t, f, 80, 80, 80)
-	if _, err := f.Read(nil, 0, 1); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.Read(nil, 0, 1))(t)
 	var corrupt *partd.CorruptError
 	_, err = f.Read(nil, 1, 2)
 	if !errors.As(err, &corrupt) || !errors.Is(err, ErrDamaged) || corrupt.Path == "" || corrupt.Offset != 80 && corrupt.Offset != 160 {
@@ -155,7 +142,7 @@ func TestEngine(t *testing.T) {
 	}
 	released := 0
 	for range 2 {
-		must(t, e.Close(func() error { released++; return nil }))
+		must.Do(t, e.Close(func() error { released++; return nil }))
 	}
 	if released != 1 {
 		t.Errorf("Close called release %d times, want once", released)

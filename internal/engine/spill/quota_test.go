@@ -7,14 +7,14 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/tempdir"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestQuota checks that files share a quota and release their bytes.
 func TestQuota(t *testing.T) {
 	var q Quota
 	create := func() vfs.File {
-		f, err := tempdir.Create()
-		must(t, err)
+		f := must.Get(tempdir.Create())(t)
 		t.Cleanup(func() { _ = f.Close() })
 		return f
 	}
@@ -35,7 +35,7 @@ func TestQuota(t *testing.T) {
 	if n := q.used.Load(); n != f.Size() || n < 700 {
 		t.Errorf("the quota counts %d bytes, but the file has %d", n, f.Size())
 	}
-	must(t, f.Close())
+	must.Do(t, f.Close())
 	if n := q.used.Load(); n != 0 {
 		t.Errorf("after Close, the quota counts %d bytes, want 0", n)
 	}

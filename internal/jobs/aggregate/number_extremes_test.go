@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestLongDecimals checks that decimals around the limit of exact integers are parsed as the nearest float.
@@ -15,10 +17,7 @@ func TestLongDecimals(t *testing.T) {
 		m := strconv.FormatUint(1<<53-1000+random.Uint64N(1<<54), 10)
 		i := random.IntN(len(m) + 1)
 		text := m[:i] + "." + m[i:]
-		want, err := strconv.ParseFloat(text, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := must.Get(strconv.ParseFloat(text, 64))(t)
 		if n, ok := ParseNumber([]byte(text)); !ok || !n.Float || n.Float64() != want {
 			t.Fatalf("ParseNumber(%q) = %v, %v, want %v", text, n.Float64(), ok, want)
 		}

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestParse(t *testing.T) {
@@ -233,10 +235,7 @@ func TestCompareIsExact(t *testing.T) {
 // results computes all aggregates of values, which it divides into parts and merges.
 func results(t *testing.T, values []string, parts int) map[string]string {
 	t.Helper()
-	specs, err := Parse("count,count(x),sum(x),mean(x),min(x),max(x),stddev(x)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	specs := must.Get(Parse("count,count(x),sum(x),mean(x),min(x),max(x),stddev(x)"))(t)
 	p := NewProgram(specs, []Columns{{-1, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}, {0, -1}})
 	states := make([][]uint64, parts)
 	for i := range states {

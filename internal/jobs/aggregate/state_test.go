@@ -7,16 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // aggregateRecords computes the aggregates in list of the fields y, x and b. It divides the records into
 // parts and merges the results.
 func aggregateRecords(t *testing.T, list string, records [][]string, parts int) (texts []string) {
 	t.Helper()
-	specs, err := Parse(list)
-	if err != nil {
-		t.Fatal(err)
-	}
+	specs := must.Get(Parse(list))(t)
 	var columns []Columns
 	for _, s := range specs {
 		columns = append(columns, Columns{strings.Index("yxb", s.Field), strings.Index("yxb", s.Second+"?"[len(s.Second):])})
@@ -165,10 +164,7 @@ func TestQuantile(t *testing.T) {
 		{"0.5", "-1.5e308 1.7e308", "9.999999999999999e+306"},
 		{"0.5", "1 1.0", "1"},
 	} {
-		specs, err := Parse("quantile(x," + c.fraction + ")")
-		if err != nil {
-			t.Fatal(err)
-		}
+		specs := must.Get(Parse("quantile(x," + c.fraction + ")"))(t)
 		p := NewProgram(specs, []Columns{{0, -1}})
 		state, sorted := make([]uint64, p.Words), strings.Fields(c.numbers)
 		for _, text := range sorted {

@@ -9,18 +9,13 @@ import (
 
 	"github.com/go-partd/partd/internal/base/where"
 	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func conditionOf(t *testing.T, text string, columns ...string) *condition {
 	t.Helper()
-	root, err := where.ParseWithParts(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := newCondition(root, func(_ *where.Node, column string) (int, error) { return slices.Index(columns, column), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := must.Get(where.ParseWithParts(text))(t)
+	c := must.Get(newCondition(root, func(_ *where.Node, column string) (int, error) { return slices.Index(columns, column), nil }))(t)
 	return c
 }
 

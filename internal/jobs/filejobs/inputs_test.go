@@ -12,43 +12,28 @@ import (
 	"github.com/go-partd/partd/internal/engine/extsort"
 	"github.com/go-partd/partd/internal/jobs/records"
 	"github.com/go-partd/partd/internal/jobs/zfile"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestCompressedFileGrows checks that a compressed file that grows between the check and the reading causes an error,
 // even if it is valid.
 func TestCompressedFileGrows(t *testing.T) {
 	var packed bytes.Buffer
-	w, err := zfile.NewWriter(compress.Gzip, &packed, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, "k,v\na,1\n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	w := must.Get(zfile.NewWriter(compress.Gzip, &packed, 1))(t)
+	must.Get(io.WriteString(w, "k,v\na,1\n"))(t)
+	must.Do(t, w.Close())
 	for _, grows := range []bool{false, true} {
 		name := filepath.Join(t.TempDir(), "rows.csv.gz")
-		if err := os.WriteFile(name, packed.Bytes(), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		in, err := OpenInputs(t.Context(), nil, []string{name}, records.Layout{Format: records.CSV}, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(name, packed.Bytes(), 0o666))
+		in := must.Get(OpenInputs(t.Context(), nil, []string{name}, records.Layout{Format: records.CSV}, 1<<20))(t)
 		if grows {
-			if err := os.WriteFile(name, append(bytes.Clone(packed.Bytes()), packed.Bytes()...), 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(name, append(bytes.Clone(packed.Bytes()), packed.Bytes()...), 0o666))
 		}
 		r, err := in.Files[0].Open()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.ReadAll(r); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(io.ReadAll(r))(t)
 		err = r.Close()
 		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed during reading") {
 			t.Errorf("Close = %v, want an error: %v", err, grows)

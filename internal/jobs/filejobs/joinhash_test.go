@@ -8,6 +8,7 @@ import (
 	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/engine/mergejoin"
 	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestJoinProof checks that the proof's verify returns an error if a record is read but not joined, is joined with
@@ -40,9 +41,7 @@ func TestJoinProof(t *testing.T) {
 	o := &joinOutput{job: j, left: &joinSide{kind: mergejoin.Semi}, converter: &converter{}}
 	w := o.newWriter(t.Context(), 0)
 	for range 2 {
-		if err := w.writeWhole([]byte("a,b\n")); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.writeWhole([]byte("a,b\n")))
 	}
 	if o.verifyRows(2, w) == nil {
 		t.Error("verifyRows returned no error for rows that were not yet written")

@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/jobs/aggregate"
 	"github.com/go-partd/partd/internal/jobs/filejobs"
 	"github.com/go-partd/partd/internal/jobs/output"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -52,30 +53,18 @@ func TestRowBatch(t *testing.T) {
 // TestNumberColumnKeepsParts checks that a number column does not change the parts that it is given, because their
 // memory belongs to the sorter. (An integer that no float can represent once caused such a change.)
 func TestNumberColumnKeepsParts(t *testing.T) {
-	temp, err := tempdir.New([]string{t.TempDir()}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
 	defer temp.Close()
-	c, err := newNumberColumn(&rowBuilder{engine: &engine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(newNumberColumn(&rowBuilder{engine: &engine{job: &filejobs.Job{Ctx: t.Context(), TempSet: temp}}}, 1<<20))(t)
 	defer c.close()
 	const wide = "9007199254740993"
 	part := []byte(wide)
-	if err := c.addWide(part); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, c.addWide(part))
+	must.Do(t, c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))))
 	if string(part) != wide {
 		t.Errorf("the part %s was changed to %s", wide, part)
 	}
-	if err := c.writer.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, c.writer.Close())
 }
 
 // TestNumberOfZero checks that -0 becomes 0, so that a median does not depend on whether the
@@ -83,9 +72,7 @@ func TestNumberColumnKeepsParts(t *testing.T) {
 func TestNumberOfZero(t *testing.T) {
 	w := &worker{lists: numberLists{numbers: make([]float64, minListCap)}}
 	var list uint64
-	if err := w.addNumber(0, &list, nil, aggregate.Float(math.Copysign(0, -1))); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.addNumber(0, &list, nil, aggregate.Float(math.Copysign(0, -1))))
 	if got := w.lists.get(list); len(got) != 1 || math.Signbit(got[0]) {
 		t.Errorf("after adding -0, the list has %v, want 0", got)
 	}
@@ -94,15 +81,9 @@ func TestNumberOfZero(t *testing.T) {
 // TestProofOfGroups checks that filling a row returns an error if a group lacks a value for a quantile or a mode,
 // and that verify returns an error if the groups aggregate other records or keys than were read.
 func TestProofOfGroups(t *testing.T) {
-	specs, err := aggregate.Parse("median(x),mode(x)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	specs := must.Get(aggregate.Parse("median(x),mode(x)"))(t)
 	columns := []aggregate.Columns{{First: 0, Second: -1}, {First: 0, Second: -1}}
-	tables, err := hashagg.New(t.Context(), hashagg.Options{Memory: 1 << 20, Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	tables := must.Get(hashagg.New(t.Context(), hashagg.Options{Memory: 1 << 20, Threads: 1}))(t)
 	defer tables.Close()
 	g := &engine{
 		job: &filejobs.Job{}, specs: specs, specColumns: columns, keyCount: 1, quantileColumns: []int{0}, modeColumns: []int{0}, numbers: tables,
@@ -113,10 +94,7 @@ func TestProofOfGroups(t *testing.T) {
 			engine: g, complete: true, words: make([]uint64, g.program.Words), row: make([]output.Value, 3),
 			modes: make([]countedColumn, 1), quantiles: make([]quantile, 2),
 		}
-		c, err := newNumberColumn(r, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := must.Get(newNumberColumn(r, 1<<20))(t)
 		defer c.close()
 		r.numbers = []*numberColumn{c}
 		numbers := g.program.NewValues(1)
@@ -125,32 +103,23 @@ func TestProofOfGroups(t *testing.T) {
 			g.program.Parse(numbers, 0, values)
 			g.program.Add([][]uint64{r.words}, numbers, 0)
 			if lossySpec != 0 || i > 0 {
-				if err := c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, c.addFloats(binary.LittleEndian.AppendUint64(nil, math.Float64bits(7))))
 			}
 			if lossySpec != 1 || i > 0 {
-				if err := r.addModeValue([]byte{0, 0, 0, '7'}, i > 0); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, r.addModeValue([]byte{0, 0, 0, '7'}, i > 0))
 			}
 		}
 		if err := errors.Join(r.findQuantiles(), r.fill()); (err != nil) != (lossySpec >= 0) {
 			t.Errorf("with a missing value for spec %d, the row's error is %v", lossySpec, err)
 		}
 	}
-	table, err := tables.Table()
-	if err != nil {
-		t.Fatal(err)
-	}
+	table := must.Get(tables.Table())(t)
 	for _, key := range []string{"a", "b", "b"} {
 		if _, _, err := table.Get([]byte(key)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := table.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, table.Close())
 	g.job.Tally.Records = 3
 	a, b := tables.Hash([]byte("a")), tables.Hash([]byte("b"))
 	for keySum, isCorrect := range map[uint64]bool{a + 2*b: true, 2*a + b: false} {
@@ -183,9 +152,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 			word := fmt.Appendf(nil, "%d;", i*i)
 			want = append(want, word...)
 			s.buf = append(s.buf, word...)
-			if err := s.moveToDisk(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, s.moveToDisk())
 		}
 		err := s.pieces(func(p []byte) error {
 			if len(p) == 0 {

@@ -9,19 +9,15 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/names"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestIgnoredCase checks names that differ only in case on a file system that ignores case. The test creates the names
 // that such a file system would find.
 func TestIgnoredCase(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "out")
-	d, err := CreateDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(os.WriteFile(filepath.Join(d.temp, "A.csv"), []byte("rows"), 0o666), os.Mkdir(filepath.Join(d.temp, "k=A"), 0o777)); err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(CreateDir(dir))(t)
+	must.Do(t, errors.Join(os.WriteFile(filepath.Join(d.temp, "A.csv"), []byte("rows"), 0o666), os.Mkdir(filepath.Join(d.temp, "k=A"), 0o777)))
 	f, name, err := d.CreateFile("A", ".csv")
 	if err != nil || name != "%41" {
 		t.Fatalf("CreateFile = %q, %v, want %%41", name, err)
@@ -36,15 +32,10 @@ func TestIgnoredCase(t *testing.T) {
 		t.Errorf("A.csv has %q, want its first rows", got)
 	}
 	for _, path := range []string{"k=C/n=1/data.csv", "k=C/n=2/data.csv"} {
-		f, err := d.CreateAt(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := must.Get(d.CreateAt(path))(t)
 		_ = f.Close()
 	}
-	if err := d.Abort(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Abort())
 }
 
 // TestLongNames checks that a number, as split --max-file-size adds it, fits into the names of files.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // fill returns a directory with files, whose contents are their names.
@@ -19,9 +21,7 @@ func fill(t *testing.T, names ...string) string {
 	dir := t.TempDir()
 	for _, name := range names {
 		path := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(name), 0o666)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(os.MkdirAll(filepath.Dir(path), 0o777), os.WriteFile(path, []byte(name), 0o666)))
 	}
 	return dir
 }
@@ -30,10 +30,7 @@ func fill(t *testing.T, names ...string) string {
 // of keys.
 func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 	t.Helper()
-	d, err := CreateDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(CreateDir(dir))(t)
 	d.Others = others
 	d.IsKeyFile = func(name string, isDir bool) bool {
 		return !strings.HasPrefix(name, "partd-tmp") && isDir == (filepath.Ext(name) != ".csv")
@@ -44,9 +41,7 @@ func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 			t.Fatal(err)
 		}
 		_, err = f.WriteString("new")
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, f.Close()))
 	}
 	return d
 }
@@ -54,10 +49,7 @@ func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 // list returns the names and contents in a directory.
 func list(t *testing.T, dir string) string {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	entries := must.Get(os.ReadDir(dir))(t)
 	var all []string
 	for _, e := range entries {
 		if e.Type().IsRegular() {
@@ -73,12 +65,8 @@ func list(t *testing.T, dir string) string {
 // A hard link gives a file two names, as such a file system does.
 func TestReplacedCase(t *testing.T) {
 	dir := fill(t, "oslo.csv", "other.csv", "OTHER2.csv", "other2.csv")
-	if err := os.Link(filepath.Join(dir, "oslo.csv"), filepath.Join(dir, "Oslo.csv")); err != nil {
-		t.Fatal(err)
-	}
-	if err := writeNew(t, dir, RemoveOthers, "Oslo.csv", "OTHER2.csv").Commit(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Link(filepath.Join(dir, "oslo.csv"), filepath.Join(dir, "Oslo.csv")))
+	must.Do(t, writeNew(t, dir, RemoveOthers, "Oslo.csv", "OTHER2.csv").Commit())
 	if got, want := list(t, dir), "OTHER2.csv=new Oslo.csv=new oslo.csv=oslo.csv"; got != want {
 		t.Errorf("the directory has %q, want %q", got, want)
 	}
@@ -99,9 +87,7 @@ func TestRefusedTargets(t *testing.T) {
 		"file not copied": {func(dir string) error { return os.WriteFile(filepath.Join(dir, "k=1.csv"), nil, 0o666) }, KeepOthers, "k=1.csv already exists"},
 	} {
 		dir := fill(t, "a.csv")
-		if err := c.prepare(dir); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.prepare(dir))
 		before := entryNames(t, dir)
 		err := writeNew(t, dir, c.others, "k=1/data.csv", "k=1.csv", "b.csv").Commit()
 		if c.others == RefuseOthers {
@@ -119,16 +105,12 @@ func TestRefusedTargets(t *testing.T) {
 // TestPipeNotOpened checks that a run that continues files does not wait for the writer of a pipe.
 func TestPipeNotOpened(t *testing.T) {
 	dir := t.TempDir()
-	if err := syscall.Mkfifo(filepath.Join(dir, "a.csv"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, syscall.Mkfifo(filepath.Join(dir, "a.csv"), 0o666))
 	d := writeNew(t, dir, KeepOthers, "a.csv")
 	if _, _, err := d.OpenLastPart(func(n int) string { return []string{"", "a.csv", "a~2.csv"}[n] }); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("OpenLastPart: %v, want an error for a pipe", err)
 	}
-	if err := d.Abort(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Abort())
 }
 
 // TestFinishedCommit checks that the completion of an earlier commit is reported once, even if only the removal of its
@@ -137,9 +119,7 @@ func TestFinishedCommit(t *testing.T) {
 	for _, names := range [][]string{{".partd~commit/files/a.csv"}, {".partd~commit/files/a.csv", ".partd~commit/removed"}} {
 		dir := fill(t, names...)
 		if len(names) > 1 {
-			if err := os.WriteFile(filepath.Join(dir, names[1]), []byte("[]"), 0o666); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(filepath.Join(dir, names[1]), []byte("[]"), 0o666))
 		}
 		if err := CheckDir(dir); !errors.Is(err, ErrFinished) {
 			t.Errorf("CheckDir: %v, want ErrFinished", err)
@@ -174,9 +154,7 @@ func TestDurableCommit(t *testing.T) {
 	}
 	syncFile = func(f *os.File) error { note(f.Name()); return nil }
 	syncDir = func(dir string) error { note(dir); return formerDir(dir) }
-	if err := d.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Commit())
 	isAfter := func(step string) bool { return strings.HasSuffix(step, "after the commit") }
 	if i := slices.IndexFunc(steps, isAfter); i != 6 || !slices.IsSortedFunc(steps[i:], func(a, b string) int { return strings.Compare(a[strings.Index(a, " "):], b[strings.Index(b, " "):]) }) {
 		t.Errorf("the order is %q", steps)
@@ -196,16 +174,12 @@ func TestDamagedList(t *testing.T) {
 	dir := fill(t, ".partd~commit/files/a.csv")
 	list := filepath.Join(dir, commitName, commitRemoved)
 	for _, content := range []string{"", `["b.c`} {
-		if err := os.WriteFile(list, []byte(content), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(list, []byte(content), 0o666))
 		if err := CheckDir(dir); err == nil || !strings.Contains(err.Error(), list+": the list of files to remove is damaged") {
 			t.Errorf("list %q: error %v", content, err)
 		}
 	}
-	if err := os.WriteFile(list, []byte("[]"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(list, []byte("[]"), 0o666))
 	if err := CheckDir(dir); !errors.Is(err, ErrFinished) {
 		t.Errorf("CheckDir after the repair: %v", err)
 	}
@@ -214,14 +188,10 @@ func TestDamagedList(t *testing.T) {
 // TestKeptMode checks that a new file has the permissions of the file that it replaces.
 func TestKeptMode(t *testing.T) {
 	dir := fill(t, "a.csv", "b.csv")
-	if err := errors.Join(os.Chmod(filepath.Join(dir, "a.csv"), 0o600), os.Chmod(filepath.Join(dir, "b.csv"), 0o440)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.Chmod(filepath.Join(dir, "a.csv"), 0o600), os.Chmod(filepath.Join(dir, "b.csv"), 0o440)))
 	d := writeNew(t, dir, RemoveOthers, "a.csv", "b.csv")
 	d.Durable = true
-	if err := d.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.Commit())
 	for name, want := range map[string]os.FileMode{"a.csv": 0o600, "b.csv": 0o440} {
 		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v, want mode %v", name, info.Mode(), err, want)

@@ -7,28 +7,20 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSweep checks that Create removes the temporary files of dead processes, and nothing else.
 func TestSweep(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
-	alive, err := Create(t.Context(), path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := alive.Write([]byte("begun")); err != nil {
-		t.Fatal(err)
-	}
+	alive := must.Get(Create(t.Context(), path, false))(t)
+	must.Get(alive.Write([]byte("begun")))(t)
 	for name, text := range map[string]string{".out.partd-A.tmp": "begun", ".out.partd-B.tmp": "", ".other.partd-D.tmp": "x", ".out.partd-E": "x"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
 	}
-	next, err := Create(t.Context(), path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	next := must.Get(Create(t.Context(), path, false))(t)
 	got := entryNames(t, dir)
 	for _, name := range []string{".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
 		if !slices.Contains(got, name) {

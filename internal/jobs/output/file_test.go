@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func write(t *testing.T, path string, replace bool, text string) error {
@@ -24,27 +25,19 @@ func write(t *testing.T, path string, replace bool, text string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.Write([]byte(text)))(t)
 	return f.Commit()
 }
 
 func readContent(t *testing.T, path string) string {
 	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(os.ReadFile(path))(t)
 	return string(data)
 }
 
 func entryNames(t *testing.T, dir string) (all []string) {
 	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	entries := must.Get(os.ReadDir(dir))(t)
 	for _, e := range entries {
 		all = append(all, e.Name())
 	}
@@ -58,15 +51,11 @@ func TestFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write([]byte("one")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.Write([]byte("one")))(t)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the file exists before it is committed")
 	}
-	if err := f.Commit(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, f.Commit())
 	if readContent(t, path) != "one" || len(entryNames(t, dir)) != 1 {
 		t.Errorf("after Commit, the file contains %q and the directory %v, want one and only the file", readContent(t, path), entryNames(t, dir))
 	}
@@ -99,13 +88,8 @@ func TestFile(t *testing.T) {
 // TestConcurrentlyCreatedFile checks that a file that another process has created in the meantime is not replaced.
 func TestConcurrentlyCreatedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
-	f, err := Create(t.Context(), path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("theirs"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(Create(t.Context(), path, false))(t)
+	must.Do(t, os.WriteFile(path, []byte("theirs"), 0o666))
 	if err := f.Commit(); !errors.Is(err, ErrExists) || readContent(t, path) != "theirs" || len(entryNames(t, filepath.Dir(path))) != 1 {
 		t.Errorf("Commit = %v, want %v; the directory contains %v", err, ErrExists, entryNames(t, filepath.Dir(path)))
 	}
@@ -115,9 +99,7 @@ func TestConcurrentlyCreatedFile(t *testing.T) {
 func TestLinkAndMode(t *testing.T) {
 	dir := t.TempDir()
 	real, link := filepath.Join(dir, "real"), filepath.Join(dir, "link")
-	if err := errors.Join(os.WriteFile(real, nil, 0o640), os.Chmod(real, 0o606), os.Symlink("real", link), write(t, link, true, "new")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(os.WriteFile(real, nil, 0o640), os.Chmod(real, 0o606), os.Symlink("real", link), write(t, link, true, "new")))
 	info, err := os.Lstat(real)
 	if linkTarget, _ := os.Readlink(link); err != nil || linkTarget != "real" || info.Mode().Perm() != 0o606 || readContent(t, real) != "new" {
 		t.Errorf("after replacing a linked file: error %v, mode %v, content %q; want an unchanged link and mode", err, info.Mode(), readContent(t, real))
@@ -140,9 +122,7 @@ func TestWriter(t *testing.T) {
 	for i := range 3000 {
 		p := bytes.Repeat([]byte{byte(i)}, i)
 		want.Write(p)
-		if _, err := w.Write(p); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(w.Write(p))(t)
 	}
 	if err := w.Close(); err != nil || !bytes.Equal(b.Bytes(), want.Bytes()) || w.Bytes() != int64(want.Len()) {
 		t.Errorf("Close = %v, and %d bytes were written, want %d", err, b.Len(), want.Len())
@@ -209,15 +189,9 @@ func TestRowsCSV(t *testing.T) {
 }
 
 func TestRowsJSON(t *testing.T) {
-	r, err := NewRows(records.Layout{Format: records.JSONL}, []string{"a \"b\"", "n", "m"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(NewRows(records.Layout{Format: records.JSONL}, []string{"a \"b\"", "n", "m"}))(t)
 	for _, text := range unusualFields {
-		out, err := r.Append(nil, []Value{{Text: []byte(text)}, {Text: []byte("1.5"), JSON: true}, {Missing: true}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(r.Append(nil, []Value{{Text: []byte(text)}, {Text: []byte("1.5"), JSON: true}, {Missing: true}}))(t)
 		var got map[string]any
 		if err := json.Unmarshal(out, &got); err != nil || got["a \"b\""] != text || got["n"] != 1.5 || got["m"] != nil || len(got) != 3 {
 			t.Errorf("Append of %q = %s; decoding it: %v", text, out, err)
@@ -246,10 +220,7 @@ func TestRowsReject(t *testing.T) {
 		{records.Layout{Format: records.Text}, []string{"", "a b", "a\tb", "a\nb"}, []string{"x", "\"q\"", "é"}, "x \"q\" é\n"},
 		{records.Layout{Format: records.Text, Sep: "::"}, []string{"a::b", "\n"}, []string{"", "a b", ":"}, "::a b:::\n"},
 	} {
-		r, err := NewRows(c.layout, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(NewRows(c.layout, nil))(t)
 		for _, bad := range c.bad {
 			if _, err := r.Append(nil, []Value{{Text: []byte(bad)}}); err == nil || !strings.Contains(err.Error(), "field 1 cannot be written as "+c.layout.Format.String()) {
 				t.Errorf("%s: Append of %q = %v, want an error", c.layout.Format, bad, err)
@@ -273,9 +244,7 @@ func (shortWriter) Write(p []byte) (int, error) { return len(p) - 1, nil }
 // TestShortWrite checks that a short write is an error even if the underlying writer returns none.
 func TestShortWrite(t *testing.T) {
 	w := NewWriter(t.Context(), shortWriter{})
-	if _, err := w.Write([]byte("abc")); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(w.Write([]byte("abc")))(t)
 	if err := w.Close(); err == nil || err.Error() != "2 of 3 bytes were written" {
 		t.Errorf("Close = %v, want an error about the missing byte", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/jobs/records"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestQuotes checks that a CSV field is quoted if and only if it contains a special byte, at any place and in fields of
@@ -38,10 +39,7 @@ func TestSeparatorsInValues(t *testing.T) {
 		if c == '"' {
 			continue
 		}
-		r, err := NewRows(records.Layout{Format: records.CSV, Sep: string(c)}, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(NewRows(records.Layout{Format: records.CSV, Sep: string(c)}, nil))(t)
 		if p := r.Plain(); p != nil && strings.ContainsRune(values, c) {
 			t.Errorf("rows with the separator %q are plain, although numbers can contain it", c)
 		} else if c == ';' && (p == nil || p.Sep != ';' || p.Holds([]byte("a;b")) || !p.Holds([]byte("a,b"))) {

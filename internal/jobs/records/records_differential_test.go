@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // referenceCSV reads CSV with encoding/csv. It returns the bytes and the fields of each record.
@@ -106,9 +108,7 @@ func TestWrittenCSV(t *testing.T) {
 			for i := range row {
 				row[i] = values[r.IntN(len(values))]
 			}
-			if err := w.Write(row); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, w.Write(row))
 		}
 		w.Flush()
 		compareCSV(t, b.String(), 16+r.IntN(100))

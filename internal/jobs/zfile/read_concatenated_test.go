@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestConcatenated checks that concatenated compressed files read as one, and that other data after them is an error.
@@ -18,23 +19,13 @@ func TestConcatenated(t *testing.T) {
 		var packed bytes.Buffer
 		want := ""
 		for _, part := range []string{"first\n", "second\n", "third\n"} {
-			w, err := NewWriter(format, &packed, 1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.WriteString(w, part); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
+			w := must.Get(NewWriter(format, &packed, 1))(t)
+			must.Get(io.WriteString(w, part))(t)
+			must.Do(t, w.Close())
 			want += part
 		}
 		for _, rest := range []string{"", "other data"} {
-			r, err := NewReader("file", format, io.MultiReader(bytes.NewReader(packed.Bytes()), bytes.NewReader([]byte(rest))), MinWindow)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(NewReader("file", format, io.MultiReader(bytes.NewReader(packed.Bytes()), bytes.NewReader([]byte(rest))), MinWindow))(t)
 			got, err := io.ReadAll(r)
 			if string(got) != want || (err != nil) != (rest != "") || err != nil && !errors.As(err, new(*Error)) {
 				t.Errorf("%s: reading three parts and %q = %q, %v, want %q", format, rest, got, err, want)
@@ -55,9 +46,7 @@ func TestLibraryStopsAfterFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = io.WriteString(w, "second")
-	if err := errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(err, w.Close()))
 	skippable := []byte("\x50\x2a\x4d\x18\x01\x00\x00\x00x")
 	for _, c := range []struct {
 		format compress.Format

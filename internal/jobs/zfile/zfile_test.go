@@ -12,6 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/go-partd/partd/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -32,16 +33,9 @@ func randomText(n int) []byte {
 func pack(t *testing.T, kind compress.Format, data []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	w, err := NewWriter(kind, &b, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	w := must.Get(NewWriter(kind, &b, 1))(t)
+	must.Get(w.Write(data))(t)
+	must.Do(t, w.Close())
 	return b.Bytes()
 }
 
@@ -125,10 +119,7 @@ func TestSkippableFrames(t *testing.T) {
 		} {
 			file := bytes.Join(c.parts, nil)
 			want := bytes.Repeat(data, bytes.Count(file, packed))
-			r, err := NewReader(name, Detect(file), bytes.NewReader(file), 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(NewReader(name, Detect(file), bytes.NewReader(file), 0))(t)
 			got, err := io.ReadAll(r)
 			if err != nil || !bytes.Equal(got, want) || r.Format() != kind {
 				t.Errorf("%s in %d parts: read as %s, %d bytes of %d, %v", kind, len(c.parts), r.Format(), len(got), len(want), err)
@@ -166,10 +157,7 @@ func TestUsualPrograms(t *testing.T) {
 			path := procs.LookPath(t, program)
 			cmd := exec.Command(path, "-c")
 			cmd.Stdin = bytes.NewReader(data)
-			packed, err := cmd.Output()
-			if err != nil {
-				t.Fatal(err)
-			}
+			packed := must.Get(cmd.Output())(t)
 			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
 				t.Errorf("reading a file of %s returns %d bytes, %v, want the original data", program, len(got), err)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd/internal/pyvalue"
 	"github.com/go-partd/partd/internal/pyvalue/pickle"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -26,10 +27,7 @@ func TestSameBytesAsPython(t *testing.T) {
 		procs.Skip(t, "this test needs python3-msgpack: %v", err)
 	}
 	const count = 5000
-	out, err := exec.Command(python, "testdata/values.py", "1", fmt.Sprint(count)).Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	out := must.Get(exec.Command(python, "testdata/values.py", "1", fmt.Sprint(count)).Output())(t)
 	for n := range count {
 		size := binary.LittleEndian.Uint32(out)
 		data := out[4:][:size]

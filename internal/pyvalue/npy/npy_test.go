@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestParse(t *testing.T) {
@@ -54,14 +56,8 @@ func TestByteOrder(t *testing.T) {
 func TestTimes(t *testing.T) {
 	d := DType{Kind: 'M', Size: 8, Unit: "ns"}
 	good := []time.Time{time.Unix(0, math.MaxInt64), time.Unix(0, math.MinInt64+1), time.Unix(0, -1), {}}
-	b, err := AppendTimes(nil, d, good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := DecodeTimes(d, b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(AppendTimes(nil, d, good))(t)
+	got := must.Get(DecodeTimes(d, b))(t)
 	for i := range good {
 		if !got[i].Equal(good[i]) || got[i].Location() != time.UTC {
 			t.Errorf("%v is decoded as %v, want the same time in UTC", good[i], got[i])

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -36,17 +37,9 @@ func TestAgainstPython(t *testing.T) {
 	cmd := exec.Command(python, "testdata/values.py", seed, fmt.Sprint(count))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	in := must.Get(cmd.StdinPipe())(t)
+	out := must.Get(cmd.StdoutPipe())(t)
+	must.Do(t, cmd.Start())
 	failed := compareAll(out, in, count)
 	if failed != nil {
 		_ = cmd.Process.Kill()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/pyvalue"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // pushFunction returns the instructions that push a function.
@@ -138,10 +139,7 @@ func TestDecodeAlternativeForms(t *testing.T) {
 
 // TestSharedContainer checks that a container with two references is shared: later additions appear in both places.
 func TestSharedContainer(t *testing.T) {
-	v, err := Decode([]byte("](]\x94h\x00K\x01ae."))
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(Decode([]byte("](]\x94h\x00K\x01ae.")))(t)
 	list := v.([]any)
 	if describe(v) != "[[i1],[i1]]" {
 		t.Fatalf("Decode = %s, want [[i1],[i1]]", describe(v))
@@ -250,10 +248,7 @@ func TestMemoryIsBounded(t *testing.T) {
 }
 
 func TestDecodeTruncated(t *testing.T) {
-	data, err := Append(nil, []any{1, "text", pyvalue.Dict{{Key: "a", Value: 2.5}}, pyvalue.Tuple{1, 2, 3, 4}, big.NewInt(0).Lsh(big.NewInt(1), 90), pyvalue.Set{"x"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := must.Get(Append(nil, []any{1, "text", pyvalue.Dict{{Key: "a", Value: 2.5}}, pyvalue.Tuple{1, 2, 3, 4}, big.NewInt(0).Lsh(big.NewInt(1), 90), pyvalue.Set{"x"}}))(t)
 	for n := range data {
 		if v, err := Decode(data[:n]); err == nil {
 			t.Errorf("Decode(%q) = %v, want an error", data[:n], v)

@@ -11,18 +11,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestServe(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	var notReady error
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
 	ctx, stop := context.WithCancel(t.Context())
@@ -30,8 +24,7 @@ func TestServe(t *testing.T) {
 	go func() { done <- Serve(ctx, l, Handler(func() error { return notReady }, metrics)) }()
 	get := func(path string, code int, words string) {
 		t.Helper()
-		r, err := http.Get("http://" + l.Addr().String() + path)
-		must(t, err)
+		r := must.Get(http.Get("http://" + l.Addr().String() + path))(t)
 		defer r.Body.Close()
 		body, err := io.ReadAll(r.Body)
 		if err != nil || r.StatusCode != code || !strings.Contains(string(body), words) {
@@ -46,7 +39,7 @@ func TestServe(t *testing.T) {
 	get("/readyz", 503, "the disk is full")
 	get("/healthz", 200, "ok")
 	stop()
-	must(t, <-done)
+	must.Do(t, <-done)
 }
 
 func TestStatus(t *testing.T) {
@@ -77,15 +70,13 @@ func TestProfiles(t *testing.T) {
 
 // TestManyConnections checks that idle connections do not use up descriptors, and that a new client is served.
 func TestManyConnections(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, Handler(func() error { return nil }, nil)) }()
 	var open []net.Conn
 	for range 3 * MaxConnections {
-		conn, err := net.Dial("tcp", l.Addr().String())
-		must(t, err)
+		conn := must.Get(net.Dial("tcp", l.Addr().String()))(t)
 		defer conn.Close()
 		open = append(open, conn)
 	}

@@ -14,14 +14,9 @@ import (
 	"sync"
 	"testing"
 	"time"
-)
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+	"github.com/go-partd/partd/internal/testutil/must"
+)
 
 type buffer struct {
 	mu   sync.Mutex
@@ -47,9 +42,8 @@ func record(l *Log, id string) {
 
 func TestReopen(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit")
-	must(t, os.WriteFile(file, []byte(`{"torn":`), 0o600))
-	l, err := Open(file, io.Discard, slog.New(slog.DiscardHandler))
-	must(t, err)
+	must.Do(t, os.WriteFile(file, []byte(`{"torn":`), 0o600))
+	l := must.Get(Open(file, io.Discard, slog.New(slog.DiscardHandler)))(t)
 	write := func(id, into string) {
 		t.Helper()
 		record(l, id)
@@ -64,15 +58,14 @@ func TestReopen(t *testing.T) {
 		}
 	}
 	write("first", file)
-	must(t, os.Rename(file, file+".1"))
+	must.Do(t, os.Rename(file, file+".1"))
 	write("second", file+".1")
-	must(t, os.WriteFile(file, []byte("torn"), 0o600))
+	must.Do(t, os.WriteFile(file, []byte("torn"), 0o600))
 	l.Reopen()
 	write("third", file)
-	must(t, l.Close())
+	must.Do(t, l.Close())
 	for name, want := range map[string]string{file + ".1": "first second ", file: "third "} {
-		text, err := os.ReadFile(name)
-		must(t, err)
+		text := must.Get(os.ReadFile(name))(t)
 		got := ""
 		for line := range strings.Lines(string(text)) {
 			var e Entry
@@ -117,15 +110,14 @@ func (f *flaky) Write(p []byte) (int, error) {
 // TestErrors checks that an error is reported, and that the lines after it are whole.
 func TestErrors(t *testing.T) {
 	out, report := &flaky{full: true}, &buffer{}
-	l, err := Open("-", out, slog.New(slog.NewTextHandler(report, nil)))
-	must(t, err)
+	l := must.Get(Open("-", out, slog.New(slog.NewTextHandler(report, nil))))(t)
 	record(l, "lost")
 	for !strings.Contains(report.String(), "no space left") {
 		time.Sleep(time.Millisecond)
 	}
 	out.full = false
 	record(l, "written")
-	must(t, l.Close())
+	must.Do(t, l.Close())
 	var e Entry
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &e); err != nil || e.RequestID != "written" {
@@ -159,8 +151,7 @@ func TestStrangers(t *testing.T) {
 func TestBlocked(t *testing.T) {
 	r, w := io.Pipe()
 	report := &buffer{}
-	l, err := Open("-", w, slog.New(slog.NewTextHandler(report, nil)))
-	must(t, err)
+	l := must.Get(Open("-", w, slog.New(slog.NewTextHandler(report, nil))))(t)
 	const lines = 10 * maxQueue
 	start := time.Now()
 	for range lines {

@@ -8,26 +8,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 )
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestPeers checks that two nodes accept each other's certificates, before and after the files of
 // both are replaced, and that a node without a certificate is rejected.
 func TestPeers(t *testing.T) {
-	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(t.TempDir(), "ours"))(t)
 	load := func(name string) *Certificates {
-		pair, err := ca.Issue(name, time.Hour, "localhost")
-		must(t, err)
-		c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12})
-		must(t, err)
+		pair := must.Get(ca.Issue(name, time.Hour, "localhost"))(t)
+		c := must.Get(Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12}))(t)
 		return c
 	}
 	a, b := load("a"), load("b")
@@ -51,7 +42,7 @@ func TestPeers(t *testing.T) {
 		return string(c.ConnectionState().PeerCertificates[0].Raw), string(s.ConnectionState().PeerCertificates[0].Raw), nil
 	}
 	byA, byB, err := handshake(client)
-	must(t, err)
+	must.Do(t, err)
 	load("a") // replaces the files
 	load("b")
 	a.Reload()
@@ -68,38 +59,34 @@ func TestPeers(t *testing.T) {
 // TestReloadOnChange checks that a server uses changed files without a call of Reload, and keeps its certificate if a
 // changed file cannot be used.
 func TestReloadOnChange(t *testing.T) {
-	ca, err := nettest.NewAuthority(t.TempDir(), "ours")
-	must(t, err)
-	pair, err := ca.Issue("a", time.Hour, "localhost")
-	must(t, err)
+	ca := must.Get(nettest.NewAuthority(t.TempDir(), "ours"))(t)
+	pair := must.Get(ca.Issue("a", time.Hour, "localhost"))(t)
 	c, err := Load(Options{Cert: pair.Cert, Key: pair.Key, MinVersion: tls.VersionTLS12})
-	must(t, err)
+	must.Do(t, err)
 	current := func() string {
 		t.Helper()
 		c.checkedAt = time.Time{} // as if checkInterval had passed
-		config, err := c.ServerConfig().GetConfigForClient(nil)
-		must(t, err)
+		config := must.Get(c.ServerConfig().GetConfigForClient(nil))(t)
 		return string(config.Certificates[0].Certificate[0])
 	}
 	first := current()
 	_, err = ca.Issue("a", 2*time.Hour, "localhost") // replaces the files
-	must(t, err)
+	must.Do(t, err)
 	second := current()
 	if second == first {
 		t.Error("the server uses the certificate of a replaced file")
 	}
 	for _, name := range []string{pair.Cert, pair.Key} {
-		valid, err := os.ReadFile(name)
-		must(t, err)
+		valid := must.Get(os.ReadFile(name))(t)
 		for _, invalid := range []string{"no certificate", ""} {
-			must(t, os.WriteFile(name, []byte(invalid), 0o600))
+			must.Do(t, os.WriteFile(name, []byte(invalid), 0o600))
 			if current() != second {
 				t.Errorf("with the text %q in %s, the server does not use the last valid certificate", invalid, name)
 			}
 		}
-		must(t, os.WriteFile(name, valid, 0o600))
+		must.Do(t, os.WriteFile(name, valid, 0o600))
 	}
-	must(t, os.Remove(pair.Cert))
+	must.Do(t, os.Remove(pair.Cert))
 	if current() != second {
 		t.Error("without the file, the server does not use the last valid certificate")
 	}

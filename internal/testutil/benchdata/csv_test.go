@@ -8,18 +8,15 @@ import (
 	"io"
 	"strconv"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func generate(t *testing.T, o CSVOptions) (data []byte, rows [][]string) {
 	t.Helper()
 	var b bytes.Buffer
-	if err := WriteCSV(&b, o); err != nil {
-		t.Fatal(err)
-	}
-	rows, err := csv.NewReader(bytes.NewReader(b.Bytes())).ReadAll()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, WriteCSV(&b, o))
+	rows = must.Get(csv.NewReader(bytes.NewReader(b.Bytes())).ReadAll())(t)
 	return b.Bytes(), rows[1:]
 }
 

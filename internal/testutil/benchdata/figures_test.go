@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestAppendFigures(t *testing.T) {
@@ -11,9 +13,7 @@ func TestAppendFigures(t *testing.T) {
 	figure := Figure{Bench: "b", Job: "sort", Contender: "partd", Unit: "s"}.WithRuns([]float64{3, 1, 2})
 	other := Figure{Bench: "b", Job: "sort", Contender: "other", Unit: "s", Problem: "out of memory"}.WithRuns(nil)
 	for _, f := range []Figure{figure, other} {
-		if err := AppendFigures(path, f); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, AppendFigures(path, f))
 	}
 	got, err := os.ReadFile(path)
 	want := `{"bench":"b","job":"sort","who":"partd","value":2,"least":1,"most":3,"unit":"s","runs":3}

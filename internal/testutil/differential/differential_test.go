@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cli"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -60,9 +61,7 @@ func requirePackers(t *testing.T) {
 // TestDifferential checks that commands on random inputs write the same output as the model.
 func TestDifferential(t *testing.T) {
 	requirePackers(t)
-	if err := compareCommands("partd", *seed, *duration); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, compareCommands("partd", *seed, *duration))
 }
 
 // TestFaultIsDetected checks that a missing line is reported as a difference.

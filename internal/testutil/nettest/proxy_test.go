@@ -7,14 +7,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestProxy checks that the proxy cuts connections that reach their limit, and no others.
 func TestProxy(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
 	defer l.Close()
 	go func() { // echoes what it receives
 		for {
@@ -29,25 +28,17 @@ func TestProxy(t *testing.T) {
 		}
 	}()
 	var isStopped atomic.Bool
-	p, err := NewProxy("tcp", l.Addr().String(), func() int64 {
+	p := must.Get(NewProxy("tcp", l.Addr().String(), func() int64 {
 		if isStopped.Load() {
 			return CutNever()
 		}
 		return CutAnywhere()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	const sent = 300_000 // more than any connection forwards before a cut
 	echo := func() int64 {
-		c, err := net.Dial("tcp", strings.TrimPrefix(p.URL(), "tcp://"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := must.Get(net.Dial("tcp", strings.TrimPrefix(p.URL(), "tcp://")))(t)
 		defer c.Close()
-		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.SetDeadline(time.Now().Add(20*time.Second)))
 		go func() { _, _ = c.Write(make([]byte, sent)) }() // may be cut
 		n, _ := io.Copy(io.Discard, io.LimitReader(c, sent))
 		return n
@@ -61,7 +52,5 @@ func TestProxy(t *testing.T) {
 	if got := echo(); got != sent || p.Cuts() != 50 {
 		t.Fatalf("without a limit, a connection returned %d bytes, want %d; %d connections were cut, want 50", got, sent, p.Cuts())
 	}
-	if err := p.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, p.Close())
 }

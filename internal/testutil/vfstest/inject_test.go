@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // everyCall makes calls of every kind until one fails, and returns its error.
@@ -63,7 +64,7 @@ func TestInjectAtEveryCall(t *testing.T) {
 	counter := &Fault{}
 	kinds := map[Op]bool{}
 	m := NewMem()
-	must(t, everyCall(Inject(m, func(op Op, name string) error {
+	must.Do(t, everyCall(Inject(m, func(op Op, name string) error {
 		kinds[op] = true
 		return counter.Check(op, name)
 	})))
@@ -86,7 +87,7 @@ func TestInjectAtEveryCall(t *testing.T) {
 
 func TestInjectIsLink(t *testing.T) {
 	link := filepath.Join(t.TempDir(), "link")
-	must(t, os.Symlink("nowhere", link))
+	must.Do(t, os.Symlink("nowhere", link))
 	fault := &Fault{Call: 2, Err: syscall.EIO}
 	fsys := Inject(vfs.OS{}, fault.Check).(vfs.LinkChecker)
 	if isLink, err := fsys.IsLink(link); !isLink || err != nil {
@@ -103,18 +104,15 @@ func TestInjectIsLink(t *testing.T) {
 func TestInjectedWriteIsShort(t *testing.T) {
 	m := NewMem()
 	fault := &Fault{Call: 2, Err: syscall.ENOSPC, ShortWrite: true, Match: func(op Op, _ string) bool { return op == OpWrite }}
-	f, err := Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
-	must(t, err)
-	_, err = f.Write([]byte("whole "))
-	must(t, err)
+	f := must.Get(Inject(m, fault.Check).OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666))(t)
+	must.Get(f.Write([]byte("whole ")))(t)
 	if n, err := f.Write([]byte("halffull")); n != 4 || !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("Write with an injected short write = %d, %v, want 4 and ENOSPC", n, err)
 	}
 	if text, _ := read(m, "/f"); text != "whole half" {
 		t.Fatalf("the file contains %q, want %q", text, "whole half")
 	}
-	_, err = f.Write([]byte("!"))
-	must(t, err)
+	must.Get(f.Write([]byte("!")))(t)
 }
 
 func TestInjectedFaultPersists(t *testing.T) {
@@ -122,10 +120,8 @@ func TestInjectedFaultPersists(t *testing.T) {
 	fault := &Fault{Call: 3, Err: died, ShortWrite: true, Persists: true}
 	m := NewMem()
 	fsys := Inject(m, fault.Check)
-	f, err := fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666)
-	must(t, err)
-	_, err = f.Write([]byte("1234"))
-	must(t, err)
+	f := must.Get(fsys.OpenFile("/f", os.O_CREATE|os.O_WRONLY, 0o666))(t)
+	must.Get(f.Write([]byte("1234")))(t)
 	for range 3 {
 		if _, err := f.Write([]byte("1234")); !errors.Is(err, died) {
 			t.Fatalf("Write after the fault: error %v, want %v", err, died)
@@ -165,11 +161,10 @@ func TestFailedSyncLoses(t *testing.T) {
 		return nil
 	})
 	f := create(t, fsys, "/f", strings.Repeat("a", 3*pageSize), true)
-	must(t, fsys.SyncDir("/"))
+	must.Do(t, fsys.SyncDir("/"))
 	write := func(page int64, c string) {
 		t.Helper()
-		_, err := f.WriteAt([]byte(strings.Repeat(c, pageSize)), page*pageSize)
-		must(t, err)
+		must.Get(f.WriteAt([]byte(strings.Repeat(c, pageSize)), page*pageSize))(t)
 	}
 	write(0, "b")
 	write(1, "b")
@@ -189,13 +184,13 @@ func TestFailedSyncLoses(t *testing.T) {
 	wantPages(mem, "bca")
 	wantPages(mem.Crash(nil), "aaa")
 	killed := mem.KillClone()
-	must(t, f.Sync())
+	must.Do(t, f.Sync())
 	wantPages(mem, "bca")
 	wantPages(mem.Crash(nil), "aca")
 	write(2, "d")
-	must(t, f.Sync())
+	must.Do(t, f.Sync())
 	wantPages(mem.Crash(nil), "acd")
 	wantPages(killed, "bca")
 	wantPages(killed.Crash(nil), "aaa")
-	must(t, f.Close())
+	must.Do(t, f.Close())
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // countOutcomes counts the contents of a file after many crashes. A missing file counts as "missing".
@@ -29,10 +31,8 @@ func TestCrashLosesUnsynced(t *testing.T) {
 		t.Fatalf("the directory was not synced, but %q survived", got)
 	}
 	f := create(t, m, "/f", "one", true)
-	must(t, m.SyncDir("/"))
-	if _, err := f.Write([]byte("two")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, m.SyncDir("/"))
+	must.Get(f.Write([]byte("two")))(t)
 	if text, _ := read(m.Crash(nil), "/f"); text != "one" {
 		t.Fatalf("after a crash: the file contains %q, want %q", text, "one")
 	}
@@ -45,7 +45,7 @@ func TestCrashLosesUnsynced(t *testing.T) {
 	if text, _ := read(m.KillClone().Crash(nil), "/f"); text != "one" {
 		t.Fatalf("after kill -9 and a power failure: the file contains %q, want %q", text, "one")
 	}
-	must(t, f.Sync())
+	must.Do(t, f.Sync())
 	if text, _ := read(m.Crash(nil), "/f"); text != "onetwo" {
 		t.Fatalf("after Sync and a crash: the file contains %q, want %q", text, "onetwo")
 	}
@@ -57,21 +57,21 @@ func TestCrashLosesUnsynced(t *testing.T) {
 // TestCrashOfNames checks the outcomes of unsynced renames, removals and creations.
 func TestCrashOfNames(t *testing.T) {
 	m := NewMem()
-	must(t, m.Mkdir("/d", 0o777))
-	must(t, m.SyncDir("/"))
+	must.Do(t, m.Mkdir("/d", 0o777))
+	must.Do(t, m.SyncDir("/"))
 	create(t, m, "/d/old", "old", true)
-	must(t, m.SyncDir("/d"))
+	must.Do(t, m.SyncDir("/d"))
 	create(t, m, "/d/tmp", "new", true)
-	must(t, m.Rename("/d/tmp", "/d/old"))
+	must.Do(t, m.Rename("/d/tmp", "/d/old"))
 	seen := countOutcomes(m, "/d/old")
 	if len(seen) != 2 || seen["old"] == 0 || seen["new"] == 0 {
 		t.Fatalf("outcomes of an unsynced rename = %v, want old and new", seen)
 	}
-	must(t, m.SyncDir("/d"))
+	must.Do(t, m.SyncDir("/d"))
 	if seen := countOutcomes(m, "/d/old"); seen["new"] != 2000 {
 		t.Fatalf("outcomes of a synced rename = %v, want only new", seen)
 	}
-	must(t, m.Remove("/d/old"))
+	must.Do(t, m.Remove("/d/old"))
 	if seen := countOutcomes(m, "/d/old"); len(seen) != 2 || seen["missing"] == 0 {
 		t.Fatalf("outcomes of an unsynced removal = %v, want new and missing", seen)
 	}
@@ -94,8 +94,8 @@ func TestCrashOfNames(t *testing.T) {
 func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 	m := NewMem()
 	create(t, m, "/log", "old", true)
-	must(t, m.SyncDir("/"))
-	must(t, m.Rename("/log", "/log.1"))
+	must.Do(t, m.SyncDir("/"))
+	must.Do(t, m.Rename("/log", "/log.1"))
 	create(t, m, "/log", "new", true)
 	for seed := range uint64(500) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
@@ -110,11 +110,11 @@ func TestCrashKeepsTheOrderOfAName(t *testing.T) {
 // new name and the removal of the old name durable.
 func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 	m := NewMem()
-	must(t, m.MkdirAll("/a", 0o777))
-	must(t, m.MkdirAll("/b", 0o777))
-	must(t, m.SyncDir("/"))
+	must.Do(t, m.MkdirAll("/a", 0o777))
+	must.Do(t, m.MkdirAll("/b", 0o777))
+	must.Do(t, m.SyncDir("/"))
 	create(t, m, "/a/f", "text", true)
-	must(t, m.Rename("/a/f", "/b/g"))
+	must.Do(t, m.Rename("/a/f", "/b/g"))
 	for seed := range uint64(500) {
 		c := m.Crash(rand.New(rand.NewPCG(seed, 7)))
 		_, a := read(c, "/a/f")
@@ -122,7 +122,7 @@ func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 			t.Fatalf("seed %d: after a crash, the file has both its old and its new name", seed)
 		}
 	}
-	must(t, m.SyncDir("/b"))
+	must.Do(t, m.SyncDir("/b"))
 	// /a was never synced, but the rename is durable, so /a/f must not exist.
 	for seed := range uint64(500) {
 		if _, a := read(m.Crash(rand.New(rand.NewPCG(seed, 7))), "/a/f"); a {
@@ -138,10 +138,8 @@ func TestCrashOfARenameBetweenDirectories(t *testing.T) {
 func TestCrashTearsAtBlocks(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", strings.Repeat("o", 10000), true)
-	must(t, m.SyncDir("/"))
-	if _, err := f.WriteAt(bytes.Repeat([]byte("n"), 10000), 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, m.SyncDir("/"))
+	must.Get(f.WriteAt(bytes.Repeat([]byte("n"), 10000), 0))(t)
 	torn := 0
 	for text := range countOutcomes(m, "/f") {
 		for offset := 1; offset < len(text); offset++ {
@@ -167,11 +165,9 @@ func TestCrashOfAppends(t *testing.T) {
 		m := NewMem()
 		m.ZeroLostPages = zeros
 		f := create(t, m, "/f", strings.Repeat("o", 700), true)
-		must(t, m.SyncDir("/"))
+		must.Do(t, m.SyncDir("/"))
 		for range 20 {
-			if _, err := f.Write(bytes.Repeat([]byte("n"), 700)); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(f.Write(bytes.Repeat([]byte("n"), 700)))(t)
 		}
 		sizes, holes := map[int]bool{}, false
 		for text := range countOutcomes(m, "/f") {
@@ -195,11 +191,9 @@ func TestCrashOfAppends(t *testing.T) {
 func TestCrashOfTruncate(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", strings.Repeat("o", 3000), true)
-	must(t, m.SyncDir("/"))
-	must(t, f.Truncate(1000))
-	if _, err := f.WriteAt(bytes.Repeat([]byte("n"), 2500), 1000); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, m.SyncDir("/"))
+	must.Do(t, f.Truncate(1000))
+	must.Get(f.WriteAt(bytes.Repeat([]byte("n"), 2500), 1000))(t)
 	for text := range countOutcomes(m, "/f") {
 		switch rest := strings.TrimPrefix(text, strings.Repeat("o", 1000)); {
 		case strings.Trim(rest, "o") == "" && len(text) == 3000:
@@ -214,7 +208,7 @@ func TestCrashOfTruncate(t *testing.T) {
 func TestCrashClonesAreIndependent(t *testing.T) {
 	m := NewMem()
 	f := create(t, m, "/f", "", true)
-	must(t, m.SyncDir("/"))
+	must.Do(t, m.SyncDir("/"))
 	rnd := rand.New(rand.NewPCG(1, 2))
 	want := ""
 	clones := map[*Mem]string{}
@@ -226,20 +220,15 @@ func TestCrashClonesAreIndependent(t *testing.T) {
 		k := clone()
 		clones[k], _ = read(k, "/f")
 		c := clone()
-		g, err := c.OpenFile("/f", os.O_RDWR, 0)
-		must(t, err)
-		if _, err := g.WriteAt([]byte("disturbed"), 0); err != nil {
-			t.Fatal(err)
-		}
-		must(t, c.Rename("/f", "/g"))
-		must(t, c.SyncDir("/"))
+		g := must.Get(c.OpenFile("/f", os.O_RDWR, 0))(t)
+		must.Get(g.WriteAt([]byte("disturbed"), 0))(t)
+		must.Do(t, c.Rename("/f", "/g"))
+		must.Do(t, c.SyncDir("/"))
 		if i%7 == 0 {
-			must(t, f.Sync())
+			must.Do(t, f.Sync())
 		}
 		want += "line\n"
-		if _, err := f.Write([]byte("line\n")); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(f.Write([]byte("line\n")))(t)
 	}
 	if got, _ := read(m, "/f"); got != want {
 		t.Fatalf("the original contains %q, want %q", got, want)

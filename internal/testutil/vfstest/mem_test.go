@@ -17,30 +17,17 @@ import (
 	"testing/synctest"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func create(t *testing.T, fsys vfs.FS, name, text string, sync bool) vfs.File {
 	t.Helper()
-	f, err := fsys.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(fsys.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o666))(t)
+	must.Get(f.Write([]byte(text)))(t)
 	if sync {
-		if err := f.Sync(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Sync())
 	}
 	return f
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // read returns a file's content, and whether the file exists.
@@ -60,15 +47,14 @@ func read(fsys vfs.FS, name string) (string, bool) {
 // list returns the names of all directories and files below dir, with the files' contents.
 func list(t *testing.T, fsys vfs.FS, dir string) []string {
 	t.Helper()
-	d, err := fsys.ReadDir(dir)
-	must(t, err)
+	d := must.Get(fsys.ReadDir(dir))(t)
 	var names []string
 	for {
 		entries, err := d.Next(3)
 		if err == io.EOF {
 			break
 		}
-		must(t, err)
+		must.Do(t, err)
 		for _, e := range entries {
 			name := filepath.Join(dir, e.Name())
 			if e.IsDir() {
@@ -80,7 +66,7 @@ func list(t *testing.T, fsys vfs.FS, dir string) []string {
 			}
 		}
 	}
-	must(t, d.Close())
+	must.Do(t, d.Close())
 	slices.Sort(names)
 	return names
 }
@@ -92,7 +78,7 @@ func TestMemIsLikeOS(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		real, mem := vfs.FS(vfs.OS{}), NewMem()
 		dir := t.TempDir()
-		must(t, mem.MkdirAll(dir, 0o777))
+		must.Do(t, mem.MkdirAll(dir, 0o777))
 		names := []string{"a", "b", "d", "d/x", "d/y", "e/x", "a/b", "none/x", strings.Repeat("n", 300)}
 		name := func() string { return filepath.Join(dir, names[rnd.IntN(len(names))]) }
 		var open [2][]vfs.File
@@ -178,7 +164,7 @@ func TestMemIsLikeOS(t *testing.T) {
 		}
 		for _, files := range open {
 			for _, f := range files {
-				must(t, f.Close())
+				must.Do(t, f.Close())
 			}
 		}
 		if a, b := list(t, real, dir), list(t, mem, dir); !slices.Equal(a, b) {
@@ -197,37 +183,37 @@ func TestMemLocks(t *testing.T) {
 func testMemLocks(t *testing.T) {
 	m := NewMem()
 	a, b := m.NewLock("/l"), m.NewLock("/l")
-	must(t, a.Lock(true))
+	must.Do(t, a.Lock(true))
 	if ok, err := b.TryLock(false); ok || err != nil {
 		t.Fatalf("TryLock of a held lock = %v, %v, want false", ok, err)
 	}
 	got := make(chan error)
 	go func() { got <- b.Lock(true) }()
 	synctest.Wait() // b now waits for the lock
-	must(t, a.Unlock())
-	must(t, <-got)
+	must.Do(t, a.Unlock())
+	must.Do(t, <-got)
 	if c := m.KillClone().NewLock("/l"); true {
 		if ok, err := c.TryLock(true); !ok || err != nil {
 			t.Fatalf("TryLock in a KillClone = %v, %v, want true", ok, err)
 		}
 	}
 	// A lock file that replaces another has its own lock.
-	must(t, m.Remove("/l"))
-	must(t, a.Lock(true))
+	must.Do(t, m.Remove("/l"))
+	must.Do(t, a.Lock(true))
 	ia, _ := a.Info()
 	ib, _ := b.Info()
 	if ia.SameFile(ib) || ib.Links != 0 || ia.Links != 1 {
 		t.Fatalf("the locks are of files %+v and %+v, want a new file and a removed one", ia, ib)
 	}
-	must(t, a.Unlock())
-	must(t, b.Unlock())
-	must(t, a.Lock(false))
-	must(t, b.Lock(false))
+	must.Do(t, a.Unlock())
+	must.Do(t, b.Unlock())
+	must.Do(t, a.Lock(false))
+	must.Do(t, b.Lock(false))
 	if ok, _ := m.NewLock("/l").TryLock(true); ok {
 		t.Fatal("TryLock acquired an exclusive lock while two shared locks are held")
 	}
-	must(t, a.Unlock())
-	must(t, b.Unlock())
+	must.Do(t, a.Unlock())
+	must.Do(t, b.Unlock())
 	if m.OpenCount() != 0 {
 		t.Fatalf("OpenCount() = %d after all locks were released, want 0", m.OpenCount())
 	}
@@ -238,12 +224,12 @@ func TestMemLimitsOpenFiles(t *testing.T) {
 	m.MaxOpen = 2
 	a := create(t, m, "/a", "", false)
 	l := m.NewLock("/l")
-	must(t, l.Lock(true))
+	must.Do(t, l.Lock(true))
 	if _, err := m.ReadDir("/"); !errors.Is(err, syscall.EMFILE) {
 		t.Fatalf("opening a third file: error %v, want EMFILE", err)
 	}
-	must(t, a.Close())
-	must(t, create(t, m, "/b", "", false).Close())
+	must.Do(t, a.Close())
+	must.Do(t, create(t, m, "/b", "", false).Close())
 	if err := a.Close(); !errors.Is(err, fs.ErrClosed) {
 		t.Fatalf("second Close: error %v, want ErrClosed", err)
 	}
@@ -284,30 +270,28 @@ func TestMemConcurrently(t *testing.T) {
 func TestPunch(t *testing.T) {
 	for _, fsys := range []vfs.FS{vfs.OS{}, NewMem()} {
 		dir := t.TempDir()
-		must(t, fsys.MkdirAll(dir, 0o777))
+		must.Do(t, fsys.MkdirAll(dir, 0o777))
 		for d := dir; d != "/"; d = filepath.Dir(d) {
-			must(t, fsys.SyncDir(filepath.Dir(d)))
+			must.Do(t, fsys.SyncDir(filepath.Dir(d)))
 		}
 		f := create(t, fsys, dir+"/f", strings.Repeat("x", 40_000), true)
-		must(t, fsys.SyncDir(dir))
-		before, err := f.Info()
-		must(t, err)
+		must.Do(t, fsys.SyncDir(dir))
+		before := must.Get(f.Info())(t)
 		p, ok := f.(vfs.Puncher)
 		if !ok {
 			continue // not supported on every system
 		}
-		must(t, p.Punch(1000, 20_000))
-		must(t, p.Punch(39_000, 5000))
+		must.Do(t, p.Punch(1000, 20_000))
+		must.Do(t, p.Punch(39_000, 5000))
 		want := strings.Repeat("x", 1000) + strings.Repeat("\x00", 20_000) + strings.Repeat("x", 18_000) + strings.Repeat("\x00", 1000)
 		if got, ok := read(fsys, dir+"/f"); !ok || got != want {
 			t.Fatalf("%T: after Punch, the file has wrong content: %d bytes, want %d", fsys, len(got), len(want))
 		}
-		after, err := f.Info()
-		must(t, err)
+		after := must.Get(f.Info())(t)
 		if after.Size != before.Size || after.Disk > before.Disk-4*pageSize {
 			t.Errorf("%T: the file uses %d bytes of disk, want at least four pages less than the %d before", fsys, after.Disk, before.Disk)
 		}
-		must(t, f.Close())
+		must.Do(t, f.Close())
 		if m, ok := fsys.(*Mem); ok {
 			if got, _ := read(m.Crash(nil), dir+"/f"); got != strings.Repeat("x", 40_000) {
 				t.Errorf("an unsynced Punch survived a power failure: the file has %d bytes", len(got))

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/parted"
 )
 
@@ -83,9 +84,7 @@ func randomRows(t *testing.T, rnd *rand.Rand, keys []class, skewed bool, count i
 				case rnd.IntN(8) == 0:
 					value = array.NullValueStr
 				}
-				if err := b.Field(1 + i).AppendValueFromString(value); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, b.Field(1+i).AppendValueFromString(value))
 				if other, ok := c.same[value]; ok {
 					value = other
 				}
@@ -100,10 +99,7 @@ func randomRows(t *testing.T, rnd *rand.Rand, keys []class, skewed bool, count i
 
 func (r *rows) input(t *testing.T, name string, by ...string) parted.Input {
 	t.Helper()
-	reader, err := array.NewRecordReader(r.schema, r.batches)
-	if err != nil {
-		t.Fatal(err)
-	}
+	reader := must.Get(array.NewRecordReader(r.schema, r.batches))(t)
 	return parted.Input{Name: name, Rows: reader, By: by}
 }
 
@@ -229,7 +225,7 @@ func TestCutAgain(t *testing.T) {
 	dir := t.TempDir()
 	r := &rows{schema: columns, batches: []arrow.RecordBatch{b.NewRecordBatch()}}
 	got := map[string]int64{}
-	err := parted.Each(t.Context(), []parted.Input{r.input(t, "in", "k", "word")}, &parted.Options{Memory: 1 << 20, PartBytes: 1, Temp: dir}, func(_ context.Context, p *parted.Part) error {
+	must.Do(t, parted.Each(t.Context(), []parted.Input{r.input(t, "in", "k", "word")}, &parted.Options{Memory: 1 << 20, PartBytes: 1, Temp: dir}, func(_ context.Context, p *parted.Part) error {
 		if key, _, ok := strings.Cut(p.Key, ", "); ok && p.OneKey {
 			got[key] += p.Inputs[0].Rows
 		}
@@ -237,10 +233,7 @@ func TestCutAgain(t *testing.T) {
 			t.Errorf("the key is %q, want a valid text of at most 130 bytes that ends with …", p.Key)
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	if len(got) != keys || got["k=17"] != hotRows/keys*keys+1 || got["k=18"] != 1 {
 		t.Errorf("%d parts, of which that of the hot key has %d rows, want %d parts and %d rows", len(got), got["k=17"], keys, hotRows/keys*keys+1)
 	}
@@ -365,7 +358,7 @@ func TestSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &rows{schema: columns, batches: []arrow.RecordBatch{b}}
-	err = parted.Each(t.Context(), []parted.Input{r.input(t, "in", "k")}, &parted.Options{Memory: 1 << 20}, func(ctx context.Context, p *parted.Part) error {
+	must.Do(t, parted.Each(t.Context(), []parted.Input{r.input(t, "in", "k")}, &parted.Options{Memory: 1 << 20}, func(ctx context.Context, p *parted.Part) error {
 		for b, err := range p.Inputs[0].Read(ctx) {
 			if err != nil {
 				return err
@@ -382,8 +375,5 @@ func TestSchema(t *testing.T) {
 			}
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 }

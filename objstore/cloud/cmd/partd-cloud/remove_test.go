@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 )
 
@@ -61,9 +62,7 @@ func testRemove(t *testing.T) {
 	for _, refuses := range []string{"", "object 25"} {
 		b := &flakyBucket{requests: map[string]bool{}, refusedName: refuses}
 		for i := range 55 {
-			if err := b.Create(t.Context(), fmt.Sprint("object ", i), nil); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, b.Create(t.Context(), fmt.Sprint("object ", i), nil))
 		}
 		n, err := removeAll(t.Context(), b)
 		remaining := 0

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSortMerge checks that files of several formats are merged in the types that they have together, and that the error
@@ -17,7 +18,7 @@ func TestSortMerge(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
 	a, b, c := write("a.csv", "k,v\n,0\n2,1\n9,1\n"), write("b.jsonl", "{\"v\":2,\"k\":2}\n{\"v\":2.5,\"k\":10}\n"), write("c.csv", "k,v\n")
@@ -50,8 +51,8 @@ func TestSplitAgain(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		mustSucceed(t, os.MkdirAll(filepath.Dir(path), 0o777))
-		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
 	a, b := write("a.csv", "k,v\na,1\n,2\n"), write("b.csv", "k,v\n,3\n_c,4\n")
@@ -99,7 +100,7 @@ func TestSplitAgain(t *testing.T) {
 func TestSplitHiveAgain(t *testing.T) {
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in.csv"), filepath.Join(dir, "out")
-	mustSucceed(t, os.WriteFile(in, []byte("k,n,v\na=b,1,x\n,2,y\n"), 0o666))
+	must.Do(t, os.WriteFile(in, []byte("k,n,v\na=b,1,x\n,2,y\n"), 0o666))
 	run := func(flag, where string, files ...string) {
 		t.Helper()
 		mustRun(t, where, "split", "--by", "k,n", "--hive", "--to-format", "csv", flag, "-o", out, "--from", "csv", "-")
@@ -115,8 +116,8 @@ func TestSplitHiveAgain(t *testing.T) {
 	run("--append", "k,n,v\na=b,1,z\n", null, second, "k=a%3Db/n=1/data-3.csv", first)
 	mine := []string{"k=a%3Db/n=1/data-02.csv", "k=a%3Db/n=1/mine.csv", "other/data.csv"}
 	for _, name := range mine {
-		mustSucceed(t, os.MkdirAll(filepath.Dir(filepath.Join(out, name)), 0o777))
-		mustSucceed(t, os.WriteFile(filepath.Join(out, name), nil, 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(filepath.Join(out, name)), 0o777))
+		must.Do(t, os.WriteFile(filepath.Join(out, name), nil, 0o666))
 	}
 	run("--replace", "k,n,v\nc,1,x\n", mine[0], mine[1], "k=c/n=1/data.csv", mine[2])
 	if _, err := os.Stat(filepath.Join(out, "k=__HIVE_DEFAULT_PARTITION__")); err == nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/bulk"
@@ -44,8 +45,7 @@ func randomRows(n, keys, size int) arrow.RecordBatch {
 func leftovers(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
 	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		mustSucceed(t, err)
+		entries := must.Get(os.ReadDir(dir))(t)
 		for _, e := range entries {
 			names = append(names, filepath.Join(filepath.Base(dir), e.Name()))
 		}
@@ -77,8 +77,8 @@ func (l *locked) String() string {
 func TestSplitInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	parent, tmp := filepath.Join(dir, "parent"), filepath.Join(dir, "tmp")
-	mustSucceed(t, os.Mkdir(parent, 0o777))
-	mustSucceed(t, os.Mkdir(tmp, 0o777))
+	must.Do(t, os.Mkdir(parent, 0o777))
+	must.Do(t, os.Mkdir(tmp, 0o777))
 	t.Setenv("TMPDIR", tmp)
 	out := filepath.Join(parent, "out")
 	few, many := randomRows(1, 1, 1), randomRows(4000, 64, 1<<10) // half of 64 keys have open files
@@ -88,17 +88,16 @@ func TestSplitInterrupted(t *testing.T) {
 	}
 	var whole bytes.Buffer
 	w := ipc.NewWriter(&whole, ipc.WithSchema(many.Schema()))
-	mustSucceed(t, w.Write(many))
-	mustSucceed(t, w.Close())
+	must.Do(t, w.Write(many))
+	must.Do(t, w.Close())
 	for range procs.Kills(t, 1) {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT, syscall.SIGTERM} {
 			for _, isWriting := range []bool{false, true} {
 				cmd := program("split", "--by", "k", "--from", "arrow", "--to-format", "csv", "--memory", "64MiB", "--progress", "always", "-o", out, "-")
 				var stderr locked
 				cmd.Stderr = &stderr
-				in, err := cmd.StdinPipe()
-				mustSucceed(t, err)
-				mustSucceed(t, cmd.Start())
+				in := must.Get(cmd.StdinPipe())(t)
+				must.Do(t, cmd.Start())
 				t.Cleanup(func() { _ = cmd.Process.Kill() }) // if the test fails; otherwise the process has ended
 				rows := few
 				if isWriting {
@@ -120,7 +119,7 @@ func TestSplitInterrupted(t *testing.T) {
 				} else {
 					waitUntil(t, "no progress is shown", func() bool { return strings.Contains(stderr.String(), "MB") })
 				}
-				mustSucceed(t, cmd.Process.Signal(signal))
+				must.Do(t, cmd.Process.Signal(signal))
 				<-ended
 				_ = cmd.Wait() // the exit code is checked below
 				wantCode := map[syscall.Signal]int{syscall.SIGKILL: -1}[signal]
@@ -143,7 +142,7 @@ func TestSplitInterrupted(t *testing.T) {
 					if left := leftovers(t, parent, tmp); len(left) != 1 || len(filesIn(t, out)) != len(keys) {
 						t.Errorf("after another run, there are %q, want only the directory of the files", left)
 					}
-					mustSucceed(t, os.RemoveAll(out))
+					must.Do(t, os.RemoveAll(out))
 				}
 			}
 		}
@@ -212,7 +211,7 @@ func measured(t *testing.T, cmd *exec.Cmd) (out []byte, peak int64) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	mustSucceed(t, cmd.Start())
+	must.Do(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait() // the caller finds that the output is missing
@@ -250,15 +249,14 @@ func TestBulkHugeRow(t *testing.T) {
 	mustRun(t, "", "split", "--by", "k", "--memory", "64MiB", "-o", filepath.Join(dir, "out"), in)
 	mustRun(t, "", "sort", "--by", "k", "--memory", "64MiB", "-o", filepath.Join(dir, "sorted.parquet"), in)
 	for _, files := range [][]string{{filepath.Join(dir, "sorted.parquet")}, {filepath.Join(dir, "out", "0.parquet"), filepath.Join(dir, "out", "1.parquet"), filepath.Join(dir, "out", "2.parquet")}} {
-		r, err := bulk.Open(t.Context(), files...)
-		mustSucceed(t, err)
+		r := must.Get(bulk.Open(t.Context(), files...))(t)
 		var sizes []int
 		for r.Next() {
 			for i := range int(r.RecordBatch().NumRows()) {
 				sizes = append(sizes, len(r.RecordBatch().Column(1).(*array.String).Value(i)))
 			}
 		}
-		mustSucceed(t, r.Err())
+		must.Do(t, r.Err())
 		r.Release()
 		if fmt.Sprint(sizes) != fmt.Sprint([]int{2, 100 << 20, 1}) {
 			t.Errorf("%q: the values have the sizes %d", files, sizes)

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/bulk"
 )
@@ -46,8 +47,8 @@ func TestSplitAndSort(t *testing.T) {
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	for name, text := range map[string]string{"1.csv": "sym,n,at\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n", "more/2.csv": "n,at,sym\n1,2026-02-01,A\n", "_SUCCESS": "", ".part/x": ""} {
-		mustSucceed(t, os.MkdirAll(filepath.Dir(filepath.Join(in, name)), 0o777))
-		mustSucceed(t, os.WriteFile(filepath.Join(in, name), []byte(text), 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(filepath.Join(in, name)), 0o777))
+		must.Do(t, os.WriteFile(filepath.Join(in, name), []byte(text), 0o666))
 	}
 	csvFiles := map[string]string{"A.csv": "sym,n,at\nA,5,2026-01-30\nA,1,2026-02-01\n", "B.csv": "sym,n,at\nB,2,2026-01-31\n", "%null.csv": "sym,n,at\n,3,\n"}
 	hive := map[string]string{"sym=A/data.jsonl": "{\"n\":5,\"at\":\"2026-01-30\"}\n{\"n\":1,\"at\":\"2026-02-01\"}\n", "sym=B/data.jsonl": "{\"n\":2,\"at\":\"2026-01-31\"}\n", "sym=__HIVE_DEFAULT_PARTITION__/data.jsonl": "{\"n\":3,\"at\":null}\n"}
@@ -60,8 +61,7 @@ func TestSplitAndSort(t *testing.T) {
 		if got, want := mustRun(t, "", "convert", whole, "--to-format", "csv"), "sym,n,at\nA,1,2026-02-01\nB,2,2026-01-31\n,3,\nA,5,2026-01-30\n"; got != want {
 			t.Errorf("sort --by n to %s: %s, want\n%s", format, got, want)
 		}
-		text, err := os.ReadFile(whole)
-		mustSucceed(t, err)
+		text := must.Get(os.ReadFile(whole))(t)
 		if got, want := mustRun(t, string(text), "sort", "--by", "sym,n", "--from", format, "-"), "sym,n,at\n,3,\nA,1,2026-02-01\nA,5,2026-01-30\nB,2,2026-01-31\n"; got != want {
 			t.Errorf("sort of a pipe with %s: %s, want\n%s", format, got, want)
 		}
@@ -152,8 +152,7 @@ func TestStandardInputWithFiles(t *testing.T) {
 	}
 	stored := filepath.Join(t.TempDir(), "x.arrow")
 	mustRun(t, "", "convert", first, "-o", stored)
-	text, err := os.ReadFile(stored)
-	mustSucceed(t, err)
+	text := must.Get(os.ReadFile(stored))(t)
 	for _, files := range [][]string{{stored, "-"}, {"-", stored}} {
 		if got := mustRun(t, string(text), append([]string{"sort", "--by", "a", "--from", "arrow"}, files...)...); got != "a\n3\n3\n" {
 			t.Errorf("sort %q: %q", files, got)
@@ -173,13 +172,13 @@ func TestBulkRefuses(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, "in", name)
-		mustSucceed(t, os.MkdirAll(filepath.Dir(path), 0o777))
-		mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(path), 0o777))
+		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 		return path
 	}
 	good, bad, empty := write("good.csv", "a,b\n1,x\n"), write("bad.csv", "a,b\n1,x\nz\n"), filepath.Join(dir, "in", "empty")
 	write("hive/a=1/x.csv", "b\n1\n")
-	mustSucceed(t, os.Mkdir(empty, 0o777))
+	must.Do(t, os.Mkdir(empty, 0o777))
 	var cut strings.Builder
 	cut.WriteString(mustRun(t, "", "convert", good, "--to-format", "arrow"))
 	out := filepath.Join(dir, "out", "x")
@@ -248,16 +247,15 @@ func TestBulkRefuses(t *testing.T) {
 func writeParquet(t testing.TB, path string, columns *arrow.Schema, rows string, n int64) {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
-	mustSucceed(t, err)
+	must.Do(t, err)
 	writeBatch(t, path, b, n)
 }
 
 func writeBatch(t testing.TB, path string, b arrow.RecordBatch, n int64) {
 	t.Helper()
-	f, err := os.Create(path)
-	mustSucceed(t, err)
+	f := must.Get(os.Create(path))(t)
 	table := array.NewTableFromRecords(b.Schema(), []arrow.RecordBatch{b})
-	mustSucceed(t, pqarrow.WriteTable(table, f, n, parquet.NewWriterProperties(parquet.WithDictionaryDefault(false)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())))
+	must.Do(t, pqarrow.WriteTable(table, f, n, parquet.NewWriterProperties(parquet.WithDictionaryDefault(false)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema())))
 }
 
 var payload = arrow.NewSchema([]arrow.Field{
@@ -289,8 +287,7 @@ func TestBulkTypes(t *testing.T) {
 		sorted := filepath.Join(dir, "sorted."+format)
 		mustRun(t, "", "sort", "--by", "key", "-o", sorted, in)
 		for _, files := range [][]string{{filepath.Join(dir, format, "a."+format), filepath.Join(dir, format, "b."+format)}, {sorted}} {
-			r, err := bulk.Open(t.Context(), files...)
-			mustSucceed(t, err)
+			r := must.Get(bulk.Open(t.Context(), files...))(t)
 			if !sameSchema(r.Schema(), payload) {
 				t.Errorf("%q: the schema is\n%v\nwant\n%v", files, r.Schema(), payload)
 			}
@@ -304,7 +301,7 @@ func TestBulkTypes(t *testing.T) {
 					rows = append(rows, row)
 				}
 			}
-			mustSucceed(t, r.Err())
+			must.Do(t, r.Err())
 			r.Release()
 			if i == 0 && want == nil {
 				want = rows
@@ -328,25 +325,23 @@ func sameSchema(a, b *arrow.Schema) bool {
 func TestBulkDamagedPage(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", filepath.Join(dir, "tmp"))
-	mustSucceed(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
+	must.Do(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
 	in := filepath.Join(dir, "in.parquet")
 	writeParquet(t, in, payload, payloadRows, 1)
-	r, err := file.OpenParquetFile(in, false)
-	mustSucceed(t, err)
-	chunk, err := r.MetaData().RowGroup(1).ColumnChunk(0)
-	mustSucceed(t, err)
-	mustSucceed(t, r.Close())
+	r := must.Get(file.OpenParquetFile(in, false))(t)
+	chunk := must.Get(r.MetaData().RowGroup(1).ColumnChunk(0))(t)
+	must.Do(t, r.Close())
 	f, err := os.OpenFile(in, os.O_RDWR, 0)
-	mustSucceed(t, err)
+	must.Do(t, err)
 	_, err = f.WriteAt(slices.Repeat([]byte{0xff}, int(chunk.TotalCompressedSize())), chunk.DataPageOffset())
-	mustSucceed(t, cmp.Or(err, f.Close()))
+	must.Do(t, cmp.Or(err, f.Close()))
 	for _, args := range [][]string{{"split", "--by", "key", "-o", filepath.Join(dir, "out", "x"), in}, {"sort", "--by", "key", "-o", filepath.Join(dir, "out.arrow"), in}} {
 		_, stderr, code := command(t, "", args...)
 		if want := "partd-tables: " + in + ", row group 1: "; code != cliutil.ExitFailed || !strings.HasPrefix(stderr, want) {
 			t.Errorf("%q: exit code %d, %s, want an error with %q", args, code, stderr, want)
 		}
-		mustSucceed(t, os.Remove(filepath.Join(dir, "tmp"))) // fails unless it is empty
-		mustSucceed(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
+		must.Do(t, os.Remove(filepath.Join(dir, "tmp"))) // fails unless it is empty
+		must.Do(t, os.Mkdir(filepath.Join(dir, "tmp"), 0o777))
 	}
 	if got := filesIn(t, dir); len(got) != 1 {
 		t.Errorf("after the errors, the directory has %d files, want only the input", len(got))
@@ -358,7 +353,7 @@ func TestBulkManyFiles(t *testing.T) {
 	dir := t.TempDir()
 	n := procs.Number(t, "PARTD_BULK_FILES", 10_000)
 	for i := range n {
-		mustSucceed(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.csv", i)), fmt.Appendf(nil, "k,n\n%d,%d\n", i%3, i), 0o666))
+		must.Do(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("%06d.csv", i)), fmt.Appendf(nil, "k,n\n%d,%d\n", i%3, i), 0o666))
 	}
 	out := filepath.Join(t.TempDir(), "out")
 	if got, want := mustRun(t, "", "split", "--by", "k", "--to-format", "csv", "--json", "-o", out, dir), fmt.Sprintf("{\"rows\":%d,\"files\":3}\n", n); got != want {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -15,7 +16,7 @@ func TestDocsPython(t *testing.T) {
 	httpPort := freePort(t)
 	_, u := startServer(t, "--listen", "grpc://localhost:0", "--http", "localhost:"+httpPort, "--dir", t.TempDir())
 	dir := t.TempDir()
-	mustSucceed(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))
+	must.Do(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))
 	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
 		{
 			"shoots", "flight.md", "    from shoots import", "\n\nshoots' flags", "import pandas as pd\ndf = pd.DataFrame({'price': [5.0, 15.0]})\n",
@@ -29,8 +30,7 @@ func TestDocsPython(t *testing.T) {
 		{"influx", "line-protocol.md", "from datetime import", "```", "", "print('written')", "written\n"},
 	} {
 		t.Run(c.peer, func(t *testing.T) {
-			text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", c.file))
-			mustSucceed(t, err)
+			text := must.Get(os.ReadFile(filepath.Join("..", "..", "..", "docs", c.file)))(t)
 			_, rest, hasStart := strings.Cut(string(text), c.blockStart)
 			program, _, hasEnd := strings.Cut(rest, c.blockEnd)
 			if !hasStart || !hasEnd {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestHealth checks the exit code of health for a ready server, over HTTP, TLS and from the server's variables, and for
@@ -38,14 +39,13 @@ func TestHealth(t *testing.T) {
 	t.Setenv("PARTD_TABLES_HEALTH", "[::]:"+probes)
 	check(0)
 	for path, want := range map[string]int{"/metrics": 200, "/readyz": 200, "/": 404, "/api/tree": 404, "/iceberg/v1/config": 404, "/v1/config": 404} {
-		r, err := http.Get("http://localhost:" + probes + path)
-		mustSucceed(t, err)
+		r := must.Get(http.Get("http://localhost:" + probes + path))(t)
 		r.Body.Close()
 		if r.StatusCode != want {
 			t.Errorf("GET %s at the health address: got %s, want %d", path, r.Status, want)
 		}
 	}
-	mustSucceed(t, cmd.Process.Kill())
+	must.Do(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	check(cliutil.ExitFailed)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -29,8 +30,7 @@ func (r *recorder) DoAction(a *flight.Action, stream flight.FlightService_DoActi
 
 // TestOperations checks that every operation with a command is called by that command.
 func TestOperations(t *testing.T) {
-	l, err := net.Listen("tcp", "localhost:0")
-	mustSucceed(t, err)
+	l := must.Get(net.Listen("tcp", "localhost:0"))(t)
 	server := flight.NewServerWithMiddleware(nil)
 	server.InitListener(l)
 	r := &recorder{actions: make(chan string, 10)}

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -26,10 +27,10 @@ func command(t testing.TB, stdin string, args ...string) (stdout, stderr string,
 	in, err := os.Open(os.DevNull)
 	if stdin != "" {
 		path := filepath.Join(t.TempDir(), "stdin")
-		mustSucceed(t, os.WriteFile(path, []byte(stdin), 0o666))
+		must.Do(t, os.WriteFile(path, []byte(stdin), 0o666))
 		in, err = os.Open(path)
 	}
-	mustSucceed(t, err)
+	must.Do(t, err)
 	defer in.Close()
 	var out, e bytes.Buffer
 	code = runCommand(t.Context(), args, &app{in: in, out: &out, err: &e})
@@ -48,7 +49,7 @@ func mustRun(t testing.TB, stdin string, args ...string) string {
 func writeTemp(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	mustSucceed(t, os.WriteFile(path, []byte(text), 0o666))
+	must.Do(t, os.WriteFile(path, []byte(text), 0o666))
 	return path
 }
 
@@ -122,7 +123,7 @@ func TestJSONLines(t *testing.T) {
 	mustRun(t, "", "fold", "--bucket", "b")
 	maskTime := func(line string) string {
 		var v map[string]any
-		mustSucceed(t, json.Unmarshal([]byte(line), &v))
+		must.Do(t, json.Unmarshal([]byte(line), &v))
 		timestamp, _ := v["updated"].(string)
 		if timestamp == "" {
 			timestamp, _ = v["time"].(string)
@@ -206,8 +207,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("put: exit code %d, stderr %q, want success and the quoted table name", code, stderr)
 	}
 	mustRun(t, "", "delete", "a\n\x1b[31m", "--bucket", "b")
-	store, err := tables.Open(t.Context(), dir, nil)
-	mustSucceed(t, err)
+	store := must.Get(tables.Open(t.Context(), dir, nil))(t)
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
 		t.Errorf("get from a directory that is in use: exit code %d, stderr %q, want an error that says so", code, stderr)
 	}
@@ -279,12 +279,5 @@ func TestInterrupted(t *testing.T) {
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("list printed\n%s\nwant two lines", out)
-	}
-}
-
-func mustSucceed(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -78,8 +79,7 @@ func (w *ledgerWriter) run(ctx context.Context, t *testing.T, server string, id 
 // must be 0, 1, 2…, each once.
 func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 	t.Helper()
-	s, err := tables.Open(t.Context(), dir, nil)
-	mustSucceed(t, err)
+	s := must.Get(tables.Open(t.Context(), dir, nil))(t)
 	defer s.Close()
 	counts := make([][3]int64, writers)
 	for i, name := range ledgerTables {
@@ -87,8 +87,7 @@ func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 		for w := range rows {
 			rows[w] = map[int64]int{}
 		}
-		r, err := s.Bucket(name[0]).Table(name[1]).Scan(t.Context(), nil)
-		mustSucceed(t, err)
+		r := must.Get(s.Bucket(name[0]).Table(name[1]).Scan(t.Context(), nil))(t)
 		for r.Next() {
 			b := r.RecordBatch()
 			for row := range int(b.NumRows()) {
@@ -141,7 +140,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 	}
 	time.Sleep(time.Second)
 	client := backup("killed", "--rate", "1MB")
-	mustSucceed(t, client.Start())
+	must.Do(t, client.Start())
 	waitUntil(t, "the backup copies nothing", partial)
 	if out, err := backup("second").CombinedOutput(); err == nil || !strings.Contains(string(out), "already copying") {
 		t.Errorf("a second backup at the same time: %v: %s, want an error", err, out)
@@ -154,7 +153,7 @@ func TestServerBackupUnderLoad(t *testing.T) {
 		out, err := backup("", "--rate", "1MB").CombinedOutput()
 		return err != nil && strings.Contains(string(out), "needs a name")
 	})
-	mustSucceed(t, client.Start())
+	must.Do(t, client.Start())
 	time.Sleep(time.Second)
 	_ = server.Process.Kill()
 	_ = server.Wait()
@@ -240,9 +239,9 @@ func TestCopyOutput(t *testing.T) {
 			}
 		}
 		if strings.HasSuffix(c.args, "damaged") {
-			mustSucceed(t, os.Rename(path("bk"), path("damaged")))
+			must.Do(t, os.Rename(path("bk"), path("damaged")))
 			files, _ := filepath.Glob(path("damaged/data/*/data/*.parquet"))
-			mustSucceed(t, os.WriteFile(files[0], nil, 0o666))
+			must.Do(t, os.WriteFile(files[0], nil, 0o666))
 		}
 		stdout, stderr, _ := command(t, "", args...)
 		if !strings.Contains(stdout, c.stdout) || !strings.Contains(stderr, c.stderr) || strings.Contains(stdout, `""`) || strings.Contains(stdout, "\t\n") {
@@ -258,8 +257,7 @@ func copyServer(t *testing.T, dir, backups string) (flags func(flightd.Rights) [
 	secret := writeTemp(t, "secret", "a secret that is long enough for tests")
 	cmd, u := startServer(t, "--listen", "grpc://localhost:0", "--dir", dir, "--backup-dir", backups, "--secret-file", secret, "--insecure", "--call-timeout", "2s")
 	return func(r flightd.Rights) []string {
-		token, err := flightd.NewToken([]byte("a secret that is long enough for tests"), r, u.String(), time.Hour)
-		mustSucceed(t, err)
+		token := must.Get(flightd.NewToken([]byte("a secret that is long enough for tests"), r, u.String(), time.Hour))(t)
 		return []string{"--server", u.String(), "--token-file", writeTemp(t, "token", token)}
 	}, func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() }
 }
@@ -271,7 +269,7 @@ func TestServerCopies(t *testing.T) {
 	flags, stop := copyServer(t, dir, backups)
 	admin, read := flags(flightd.Admin), flags(flightd.Read)
 	onServer := func(args ...string) (string, string, int) { return command(t, "", append(args, admin...)...) }
-	must := func(args ...string) string {
+	succeed := func(args ...string) string {
 		t.Helper()
 		out, stderr, code := onServer(args...)
 		if code != cliutil.ExitOK {
@@ -279,27 +277,25 @@ func TestServerCopies(t *testing.T) {
 		}
 		return out + stderr
 	}
-	must("put", "birds", birdstrikes)
-	must("put", "large", largeTable(t, 6<<20), "--bucket", "b")
+	succeed("put", "birds", birdstrikes)
+	succeed("put", "large", largeTable(t, 6<<20), "--bucket", "b")
 	// The rate limits the backup, which may take longer than --call-timeout.
 	start := time.Now()
-	first := must("backup", "--to", "daily", "--name", "monday", "--rate", "1MB")
+	first := succeed("backup", "--to", "daily", "--name", "monday", "--rate", "1MB")
 	var size float64
-	if _, err := fmt.Sscanf(first[strings.Index(first, "sent (")+6:], "%f", &size); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(fmt.Sscanf(first[strings.Index(first, "sent (")+6:], "%f", &size))(t)
 	if took := time.Since(start).Seconds(); took < size/1e6-0.5 || took > 2*size/1e6+5 {
 		t.Errorf("the backup of %.0f bytes at 1 MB/s took %.1f s", size, took)
 	}
 	t.Logf("%.0f bytes at 1 MB/s took %v", size, time.Since(start))
-	if out := must("backup", "--to", "daily", "--name", "tuesday"); strings.Count(out, "unchanged") != 2 {
+	if out := succeed("backup", "--to", "daily", "--name", "tuesday"); strings.Count(out, "unchanged") != 2 {
 		t.Errorf("the second backup printed\n%s\nwant two unchanged tables", out)
 	}
-	if out := must("backups", "--dir", "daily"); strings.Count(out, "monday") != 2 || strings.Count(out, "tuesday") != 2 {
+	if out := succeed("backups", "--dir", "daily"); strings.Count(out, "monday") != 2 || strings.Count(out, "tuesday") != 2 {
 		t.Errorf("backups printed\n%s\nwant two backups of two buckets", out)
 	}
-	copied := must("copy", "--to", "replica")
-	verified := must("verify", "--json")
+	copied := succeed("copy", "--to", "replica")
+	verified := succeed("verify", "--json")
 
 	refused := func(args []string, flags []string, want string) {
 		t.Helper()
@@ -337,19 +333,19 @@ func TestServerCopies(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
-	mustSucceed(t, os.Truncate(files[0], 10))
+	must.Do(t, os.Truncate(files[0], 10))
 	out, stderr, code := onServer("verify", "--json")
 	if code != cliutil.ExitFailed || !strings.Contains(out, filepath.Base(files[0])) || !strings.Contains(stderr, "1 file is damaged") {
 		t.Errorf("verify: exit code %d, stdout %s, stderr %s, want the damaged file", code, out, stderr)
 	}
-	if out := must("verify", "--repair-from", "daily"); !strings.Contains(out, "1 repaired") {
+	if out := succeed("verify", "--repair-from", "daily"); !strings.Contains(out, "1 repaired") {
 		t.Errorf("verify --repair-from printed %s, want one repaired file", out)
 	}
-	must("delete", "birds")
-	if out := must("restore", "--from", "daily", "--name", "monday"); !strings.Contains(out, "birds") {
+	succeed("delete", "birds")
+	if out := succeed("restore", "--from", "daily", "--name", "monday"); !strings.Contains(out, "birds") {
 		t.Errorf("restore printed %s", out)
 	}
-	must("get", "birds", "--limit", "1")
+	succeed("get", "birds", "--limit", "1")
 	stop()
 	if local, stderr, _ := command(t, "", "copy", "--from", dir, "--to", filepath.Join(t.TempDir(), "copy")); local+stderr != copied {
 		t.Errorf("copy of a directory printed\n%s\nof a server\n%s", local+stderr, copied)
@@ -365,7 +361,7 @@ func TestServerBackupDir(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "tables")
 	for _, d := range []string{filepath.Join(dir, "data"), filepath.Join(root, "other")} {
-		mustSucceed(t, os.MkdirAll(d, 0o777))
+		must.Do(t, os.MkdirAll(d, 0o777))
 	}
 	link := filepath.Join(root, "link")
 	if err := os.Symlink(dir, link); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -17,8 +18,8 @@ import (
 func TestEachKilled(t *testing.T) {
 	dir := t.TempDir()
 	tmp, outDir, in := filepath.Join(dir, "tmp"), filepath.Join(dir, "out"), filepath.Join(dir, "in.parquet")
-	mustSucceed(t, os.Mkdir(tmp, 0o777))
-	mustSucceed(t, os.Mkdir(outDir, 0o777))
+	must.Do(t, os.Mkdir(tmp, 0o777))
+	must.Do(t, os.Mkdir(outDir, 0o777))
 	t.Setenv("TMPDIR", tmp)
 	const rows = 20_000
 	writeBatch(t, in, randomRows(rows, 500, 2<<10), 1000)
@@ -28,22 +29,21 @@ func TestEachKilled(t *testing.T) {
 	if report := mustRun(t, "", args...); !strings.HasPrefix(report, `{"rows_read":{"rows":20000},"rows_written":500,`) {
 		t.Fatalf("a whole run: %s", report)
 	}
-	whole, err := os.ReadFile(out)
-	mustSucceed(t, err)
-	mustSucceed(t, os.Remove(out))
+	whole := must.Get(os.ReadFile(out))(t)
+	must.Do(t, os.Remove(out))
 	duration := time.Since(start)
 	killed := 0
 	for i := range procs.Kills(t, 6) {
 		signal := []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM}[i%2]
 		cmd := program(args...)
-		mustSucceed(t, cmd.Start())
+		must.Do(t, cmd.Start())
 		time.Sleep(duration * time.Duration(1+i%6) / 7)
 		_ = cmd.Process.Signal(signal) // fails if the process has ended
 		_ = cmd.Wait()                 // the exit code is checked below
 		text, err := os.ReadFile(out)
 		switch code := cmd.ProcessState.ExitCode(); {
 		case code == 0 && len(text) > len(whole)/2:
-			mustSucceed(t, os.Remove(out))
+			must.Do(t, os.Remove(out))
 		case code == 0 || !os.IsNotExist(err):
 			t.Errorf("%v: exit code %d, %d bytes in the output, error %v", signal, code, len(text), err)
 		case signal == syscall.SIGTERM && code != cliutil.ExitInterrupted:

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/duck"
 )
 
@@ -21,8 +22,8 @@ func eachFiles(t *testing.T) {
 		"more/rows.csv": "n,sym\n5,B\n",
 		"twice.csv":     "sym,n,N\nA,1,2\n",
 	} {
-		mustSucceed(t, os.MkdirAll(filepath.Dir(name), 0o777))
-		mustSucceed(t, os.WriteFile(name, []byte(text), 0o666))
+		must.Do(t, os.MkdirAll(filepath.Dir(name), 0o777))
+		must.Do(t, os.WriteFile(name, []byte(text), 0o666))
 	}
 }
 
@@ -55,7 +56,7 @@ func TestEachOutput(t *testing.T) {
 		Parts   int            `json:"parts"`
 	}
 	out := mustRun(t, "", "each", "--by", "sym", "--json", "--parts", "9", "-o", "out.parquet", sql, "rows=left.csv")
-	mustSucceed(t, json.Unmarshal([]byte(out), &report))
+	must.Do(t, json.Unmarshal([]byte(out), &report))
 	if report.Read["rows"] != 4 || report.Written != 3 || report.Parts < 1 || report.Parts > 3 {
 		t.Errorf("--json: %s", out)
 	}
@@ -92,7 +93,7 @@ func TestEachExplain(t *testing.T) {
 		t.Errorf("--explain: %s", text)
 	}
 	var plan duck.EachPlan
-	mustSucceed(t, json.Unmarshal([]byte(mustRun(t, "", "each", "--by", "sym", "--explain", "--json", "SELECT * FROM rows", "rows=left.csv")), &plan))
+	must.Do(t, json.Unmarshal([]byte(mustRun(t, "", "each", "--by", "sym", "--explain", "--json", "SELECT * FROM rows", "rows=left.csv")), &plan))
 	if plan.Memory == 0 || plan.PartBytes == 0 || len(plan.Inputs) != 1 || strings.Join(plan.Inputs[0].Columns, ",") != "sym,n" {
 		t.Errorf("--explain --json: %+v", plan)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // versionsIn returns the versions of the rows in a file of JSON lines, as "VERSION:ID", in order.
@@ -24,7 +25,7 @@ func versionsIn(t *testing.T, file string) (rows []string) {
 	if os.IsNotExist(err) {
 		return nil
 	}
-	mustSucceed(t, err)
+	must.Do(t, err)
 	for line := range strings.Lines(string(text)) {
 		var row struct {
 			ID      int64
@@ -51,7 +52,7 @@ func TestFollow(t *testing.T) {
 		t.Helper()
 		cmd := program(append([]string{"changes", "t", "--follow", "--every", "50ms", to}, args...)...)
 		cmd.Stderr = t.Output()
-		mustSucceed(t, cmd.Start())
+		must.Do(t, cmd.Start())
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
 		return cmd
 	}
@@ -67,7 +68,7 @@ func TestFollow(t *testing.T) {
 	put(3)
 	want("1:1", "1:2", "2:3")
 	waitUntil(t, "the state is not written", func() bool { text, _ := os.ReadFile(state); return bytes.Contains(text, []byte(`"version":2,`)) })
-	mustSucceed(t, cmd.Process.Kill())
+	must.Do(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 
 	// as if a program had been killed in the first version
@@ -76,22 +77,20 @@ func TestFollow(t *testing.T) {
 	if out, err := refused.CombinedOutput(); err == nil {
 		t.Fatalf("changes since version 99: %s", out)
 	}
-	mustSucceed(t, os.WriteFile(early, []byte("{\"id\":1,"), 0o666))
+	must.Do(t, os.WriteFile(early, []byte("{\"id\":1,"), 0o666))
 	cmd = follow("-o", early, "--state", earlyState)
 	waitUntil(t, "the rows do not arrive", func() bool { return strings.Join(versionsIn(t, early), " ") == "2:1 2:2 2:3" })
-	mustSucceed(t, cmd.Process.Kill())
+	must.Do(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 
 	// as if a program had been killed between a version's rows and its state
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
-	mustSucceed(t, err)
-	_, err = f.WriteString("{\"id\":4,\"_change\":\"insert\",\"_version\":3}\n{\"id\":")
-	mustSucceed(t, err)
-	mustSucceed(t, f.Close())
+	f := must.Get(os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0))(t)
+	must.Get(f.WriteString("{\"id\":4,\"_change\":\"insert\",\"_version\":3}\n{\"id\":"))(t)
+	must.Do(t, f.Close())
 	put(4)
 	cmd = follow("-o", file, "--state", state)
 	want("1:1", "1:2", "2:3", "3:4")
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err == nil {
 		t.Error("an interrupted program must not report success")
 	}
@@ -101,14 +100,12 @@ func TestFollow(t *testing.T) {
 		cmd := follow("-o", arrow, "--state", arrowState, "--format", "arrow")
 		mark := fmt.Sprintf(`"version":%d,`, 3+i)
 		waitUntil(t, "the state is not written", func() bool { text, _ := os.ReadFile(arrowState); return bytes.Contains(text, []byte(mark)) })
-		mustSucceed(t, cmd.Process.Kill())
+		must.Do(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		put(10 + i)
 	}
-	text, err := os.ReadFile(arrow)
-	mustSucceed(t, err)
-	r, err := ipc.NewReader(bytes.NewReader(text))
-	mustSucceed(t, err)
+	text := must.Get(os.ReadFile(arrow))(t)
+	r := must.Get(ipc.NewReader(bytes.NewReader(text)))(t)
 	rows := int64(0)
 	for r.Next() {
 		rows += r.RecordBatch().NumRows()
@@ -143,7 +140,7 @@ func TestFollow(t *testing.T) {
 	cmd = follow("-o", file, "--state", state)
 	waitUntil(t, "the last rows do not arrive", func() bool { return len(versionsIn(t, file)) == 8 })
 	start := time.Now()
-	mustSucceed(t, server.Process.Signal(syscall.SIGTERM))
+	must.Do(t, server.Process.Signal(syscall.SIGTERM))
 	if err := server.Wait(); err != nil || time.Since(start) > 10*time.Second {
 		t.Errorf("with a follower, the server stops after %v with the error %v", time.Since(start), err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -146,7 +147,7 @@ func TestForeignReaders(t *testing.T) {
 	found := map[string]foreignTable{}
 	for line := range strings.Lines(python(t, "pyiceberg", "iceberg_peer.py", dir)) {
 		var f foreignTable
-		mustSucceed(t, json.Unmarshal([]byte(line), &f))
+		must.Do(t, json.Unmarshal([]byte(line), &f))
 		found[f.Name] = f
 	}
 	// Files may be in any order.

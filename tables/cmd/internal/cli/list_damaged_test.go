@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestDamagedTable checks that list, verify and every command that uses a table report its damaged metadata.
@@ -26,7 +27,7 @@ func TestDamagedTable(t *testing.T) {
 	for _, name := range []string{"bad", "good"} {
 		mustRun(t, "", "put", name, csv, "--mode", "append")
 	}
-	mustSucceed(t, os.CopyFS("copy", os.DirFS("partd-tables")))
+	must.Do(t, os.CopyFS("copy", os.DirFS("partd-tables")))
 	files, err := filepath.Glob("partd-tables/data/*/metadata/*.metadata.json")
 	if err != nil || len(files) != 2 {
 		t.Fatalf("got metadata files %q, %v, want two", files, err)
@@ -36,12 +37,12 @@ func TestDamagedTable(t *testing.T) {
 	if err == nil {
 		err = os.WriteFile(file, make([]byte, len(b)), 0o666)
 	}
-	mustSucceed(t, err)
+	must.Do(t, err)
 	var lines []tableLine
 	d := json.NewDecoder(strings.NewReader(mustRun(t, "", "list", "--json")))
 	for d.More() {
 		var l tableLine
-		mustSucceed(t, d.Decode(&l))
+		must.Do(t, d.Decode(&l))
 		lines = append(lines, l)
 	}
 	if len(lines) != 2 {
@@ -87,8 +88,8 @@ func TestInvalidColumnNames(t *testing.T) {
 	batch := b.NewRecordBatch()
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, ipc.WithSchema(batch.Schema()))
-	mustSucceed(t, w.Write(batch))
-	mustSucceed(t, w.Close())
+	must.Do(t, w.Write(batch))
+	must.Do(t, w.Close())
 	for file, want := range map[string]string{
 		writeTemp(t, "a.csv", "a,\n1,2\n"):              `""`,
 		writeTemp(t, "b.csv", "a,a\n1,2\n"):             `"a"`,

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestVersions checks that --version, --at and --since select versions with the rows of earlier puts, also if the rows
@@ -40,7 +42,7 @@ func TestVersions(t *testing.T) {
 			version := 0
 			for line := range strings.Lines(run("versions", "t", "--json")) {
 				var v versionLine
-				mustSucceed(t, json.Unmarshal([]byte(line), &v))
+				must.Do(t, json.Unmarshal([]byte(line), &v))
 				version = int(v.Version)
 				if got := run("get", "t", "--version", strconv.Itoa(version)); int64(strings.Count(got, "\n"))-1 != v.Rows {
 					t.Errorf("version %d has rows %q; versions lists %d rows", version, got, v.Rows)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
@@ -19,17 +20,13 @@ import (
 // remoteServer serves a new directory. It returns the server's URL and the path of a file with a token.
 func remoteServer(t *testing.T, rights flightd.Rights) (url, tokenFile string) {
 	t.Helper()
-	engine, err := duck.New(nil)
-	mustSucceed(t, err)
-	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine})
-	mustSucceed(t, err)
+	engine := must.Get(duck.New(nil))(t)
+	store := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine}))(t)
 	secret := []byte("a secret that is long enough for tests")
-	server, err := flightd.New(store, &flightd.Options{Secret: secret, Grace: time.Second})
-	mustSucceed(t, err)
+	server := must.Get(flightd.New(store, &flightd.Options{Secret: secret, Grace: time.Second}))(t)
 	address, _ := nettest.Serve(t, server.Serve, store, engine)
 	url = "grpc://" + address
-	token, err := flightd.NewToken(secret, rights, url, time.Hour)
-	mustSucceed(t, err)
+	token := must.Get(flightd.NewToken(secret, rights, url, time.Hour))(t)
 	return url, writeTemp(t, "token", token+"\n")
 }
 
@@ -194,8 +191,7 @@ func TestRemoteErrors(t *testing.T) {
 	if out := mustRun(t, "", "list", "--server", url, "--token-file", read); strings.Count(out, "\n") != 1 {
 		t.Errorf("list with a read token printed\n%s\nwant one line", out)
 	}
-	text, err := os.ReadFile(read)
-	mustSucceed(t, err)
+	text := must.Get(os.ReadFile(read))(t)
 	if _, stderr, _ := command(t, "", "list", "--server", "grpc://127.0.0.1:1", "--token-file", read); strings.Contains(stderr, strings.TrimSpace(string(text))) || !strings.Contains(stderr, "127.0.0.1:1") {
 		t.Errorf("list from an unreachable server: stderr %q, want the address and not the token", stderr)
 	}

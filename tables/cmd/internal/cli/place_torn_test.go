@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -20,15 +21,13 @@ func TestTornTail(t *testing.T) {
 	for n := range int64(3) {
 		tabletest.Put(t, store.Bucket(""), "t", tables.PutAppend, n)
 	}
-	mustSucceed(t, os.CopyFS(torn, os.DirFS(dir))) // as a killed process leaves it
-	logs, err := filepath.Glob(filepath.Join(torn, "tail", "wal-*"))
-	mustSucceed(t, err)
+	must.Do(t, os.CopyFS(torn, os.DirFS(dir))) // as a killed process leaves it
+	logs := must.Get(filepath.Glob(filepath.Join(torn, "tail", "wal-*")))(t)
 	for _, file := range logs {
-		log, err := os.ReadFile(file)
-		mustSucceed(t, err)
+		log := must.Get(os.ReadFile(file))(t)
 		if used := len(bytes.TrimRight(log, "\x00")); used > 0 {
 			log[used-1] ^= 1
-			mustSucceed(t, os.WriteFile(file, log, 0o600))
+			must.Do(t, os.WriteFile(file, log, 0o600))
 		}
 	}
 	out, stderr, code := command(t, "", "get", "t", "--dir", torn, "--format", "csv")

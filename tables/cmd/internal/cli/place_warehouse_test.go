@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	_ "github.com/go-partd/partd/tables/postgres" // the program also imports it
 )
@@ -16,9 +17,9 @@ import (
 func runIn(t *testing.T, input string, args ...string) string {
 	t.Helper()
 	inputFile := filepath.Join(t.TempDir(), "in")
-	mustSucceed(t, os.WriteFile(inputFile, []byte(input), 0o600))
+	must.Do(t, os.WriteFile(inputFile, []byte(input), 0o600))
 	f, err := os.Open(inputFile)
-	mustSucceed(t, err)
+	must.Do(t, err)
 	defer f.Close()
 	var out, errs strings.Builder
 	if code := runCommand(context.Background(), args, &app{in: f, out: &out, err: &errs}); code != 0 {
@@ -42,8 +43,7 @@ func TestWarehouse(t *testing.T) {
 	peer := func() string {
 		cmd := exec.CommandContext(t.Context(), python, "testdata/warehouse_peer.py", db.URL(), "http://"+g.Addr, "s3://bucket/house", "b.x")
 		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		mustSucceed(t, err)
+		out := must.Get(cmd.Output())(t)
 		return string(out)
 	}
 	if got, want := peer(), "[1, 2, 3]\n[(3, 6)]\n"; got != want {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/pull"
 )
 
@@ -23,7 +24,7 @@ import (
 func TestPullShare(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "a%41*") // the path of a socket must be short
-	mustSucceed(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	inDir := func(name string) string { return filepath.Join(dir, name) }
 	out, stdout := io.Pipe()
@@ -38,8 +39,7 @@ func TestPullShare(t *testing.T) {
 		t.Fatalf("pull serve printed %q, error %v, want ready and a URL", ready, err)
 	}
 	connect := func() (net.Conn, *bufio.Reader) {
-		c, err := net.Dial("unix", inDir("s"))
-		mustSucceed(t, err)
+		c := must.Get(net.Dial("unix", inDir("s")))(t)
 		t.Cleanup(func() { _ = c.Close() })
 		r := bufio.NewReader(c)
 		if line, err := r.ReadString('\n'); err != nil || line != url {
@@ -49,17 +49,16 @@ func TestPullShare(t *testing.T) {
 	}
 	call := func(args ...string) (output, failure string) {
 		c, r := connect()
-		mustSucceed(t, os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666))
-		mustSucceed(t, json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}))
-		mustSucceed(t, json.NewDecoder(r).Decode(&failure))
-		b, err := os.ReadFile(inDir("out"))
-		mustSucceed(t, err)
+		must.Do(t, os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666))
+		must.Do(t, json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}))
+		must.Do(t, json.NewDecoder(r).Decode(&failure))
+		b := must.Get(os.ReadFile(inDir("out")))(t)
 		return string(b), failure
 	}
 	keptOpen, r := connect()
 	name := "shared " + dir // the machine's registry may know other tables
 	rows := "time,a\n2026-01-01,1\n"
-	mustSucceed(t, os.WriteFile(inDir("a.csv"), []byte(rows), 0o666))
+	must.Do(t, os.WriteFile(inDir("a.csv"), []byte(rows), 0o666))
 	if output, errText := call("save", "--", name, inDir("a.csv")); output != "" || errText != "" {
 		t.Errorf("save: output %q, error %q, want none", output, errText)
 	}
@@ -76,13 +75,13 @@ func TestPullShare(t *testing.T) {
 	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // an incomplete call; then the program disconnects
 		t.Fatal(err)
 	}
-	mustSucceed(t, abandoned.Close())
+	must.Do(t, abandoned.Close())
 	select {
 	case code := <-exitCode:
 		t.Fatalf("the node exited with %d while it was in use", code)
 	case <-time.After(100 * time.Millisecond):
 	}
-	mustSucceed(t, keptOpen.(*net.UnixConn).CloseWrite())
+	must.Do(t, keptOpen.(*net.UnixConn).CloseWrite())
 	if _, err := r.ReadByte(); err != io.EOF {
 		t.Errorf("read after the node ended: error %v, want io.EOF", err)
 	}
@@ -102,11 +101,10 @@ var unreachable = pull.Options{Registry: "nats://localhost:1"}
 func TestPullShareInterrupted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	n, err := pull.Open(t.Context(), dir, &unreachable)
-	mustSucceed(t, err)
+	n := must.Get(pull.Open(t.Context(), dir, &unreachable))(t)
 	t.Cleanup(func() { _ = n.Close() })
 	out := filepath.Join(dir, "out")
-	mustSucceed(t, os.WriteFile(out, nil, 0o666))
+	must.Do(t, os.WriteFile(out, nil, 0o666))
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	program, c := net.Pipe()
@@ -115,10 +113,8 @@ func TestPullShareInterrupted(t *testing.T) {
 		_ = c.Close()
 	}()
 	r := bufio.NewReader(program)
-	if _, err := r.ReadString('\n'); err != nil {
-		t.Fatal(err)
-	}
-	mustSucceed(t, json.NewEncoder(program).Encode(pullCall{Args: []string{"get", "--", "x"}, Out: out}))
+	must.Get(r.ReadString('\n'))(t)
+	must.Do(t, json.NewEncoder(program).Encode(pullCall{Args: []string{"get", "--", "x"}, Out: out}))
 	if answer, err := r.ReadString('\n'); err != io.EOF {
 		t.Errorf("got answer %q, error %v, want io.EOF", answer, err)
 	}
@@ -128,12 +124,9 @@ func TestPullShareInterrupted(t *testing.T) {
 // afterwards.
 func TestPullShareOutOfDescriptors(t *testing.T) {
 	t.Parallel()
-	n, err := pull.Open(t.Context(), t.TempDir(), &unreachable)
-	mustSucceed(t, err)
-	inner, err := net.Listen("tcp", "localhost:0")
-	mustSucceed(t, err)
-	conn, err := net.Dial("tcp", inner.Addr().String())
-	mustSucceed(t, err)
+	n := must.Get(pull.Open(t.Context(), t.TempDir(), &unreachable))(t)
+	inner := must.Get(net.Listen("tcp", "localhost:0"))(t)
+	conn := must.Get(net.Dial("tcp", inner.Addr().String()))(t)
 	l := &outOfDescriptors{Listener: inner}
 	l.remaining.Store(3)
 	done := make(chan error, 1)
@@ -143,7 +136,7 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 	if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil || l.remaining.Load() >= 0 {
 		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}
-	mustSucceed(t, conn.Close())
+	must.Do(t, conn.Close())
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -99,7 +100,7 @@ func TestServeAlerts(t *testing.T) {
 		if code := put("t", "3\n"); code != http.StatusOK { // to the tail
 			t.Fatalf("put: status %d", code)
 		}
-		mustSucceed(t, errors.Join(os.RemoveAll(filepath.Join(dir, "data")), os.WriteFile(filepath.Join(dir, "data"), nil, 0o600)))
+		must.Do(t, errors.Join(os.RemoveAll(filepath.Join(dir, "data")), os.WriteFile(filepath.Join(dir, "data"), nil, 0o600)))
 		if code := post("/api/action", `{"action":"snapshot","bucket":"b","name":"u"}`); code != http.StatusInternalServerError {
 			t.Errorf("snapshot without the directory: status %d, want 500", code)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/server/audit"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -34,7 +35,7 @@ func TestServeAuditLog(t *testing.T) {
 	var tokens []string
 	for rights, name := range map[flightd.Rights]string{flightd.Admin: "ann", flightd.Read: "rex"} {
 		token, err := flightd.NewNamedToken([]byte(secret), name, rights, time.Hour)
-		mustSucceed(t, err)
+		must.Do(t, err)
 		tokens = append(tokens, token)
 		if credentials[rights], err = newCredential(token, u.String(), "http://"+web, nil); err != nil {
 			t.Fatal(err)
@@ -69,7 +70,7 @@ func TestServeAuditLog(t *testing.T) {
 	}
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}, {"x": 2}, {"x": 3}]`))
-	mustSucceed(t, err)
+	must.Do(t, err)
 	put := func(c *credential) error {
 		rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
 		if err == nil {
@@ -85,8 +86,7 @@ func TestServeAuditLog(t *testing.T) {
 		}
 		return (&credential{session: &http.Client{Transport: ann.session.Transport}}).do(r, err)
 	}
-	stranger, err := flightclient.Dial(u.String(), &flightclient.Options{Token: "no.such.token"})
-	mustSucceed(t, err)
+	stranger := must.Get(flightclient.Dial(u.String(), &flightclient.Options{Token: "no.such.token"}))(t)
 	long := "SELECT x FROM b.t /* " + strings.Repeat("long ", 1000) + "*/"
 	for _, c := range []struct {
 		call func() error
@@ -203,8 +203,8 @@ func TestServeAuditLog(t *testing.T) {
 		_ = put(ann)
 		return line("DoPut").LeftOut >= 50
 	})
-	mustSucceed(t, os.Rename(file, file+".1"))
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGHUP))
+	must.Do(t, os.Rename(file, file+".1"))
+	must.Do(t, cmd.Process.Signal(syscall.SIGHUP))
 	waitUntil(t, "the server writes no new file after SIGHUP", func() bool {
 		_ = put(ann)
 		_, err := os.Stat(file)
@@ -213,7 +213,7 @@ func TestServeAuditLog(t *testing.T) {
 	if line("DoPut").User != "ann" {
 		t.Error("the new file does not name the user")
 	}
-	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
+	must.Do(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -31,9 +32,8 @@ func TestServeInfluxKilled(t *testing.T) {
 	dir, address := t.TempDir(), "localhost:"+freePort(t)
 	secret := filepath.Join(t.TempDir(), "secret")
 	const secretText = "a secret of 32 bytes or more, of words"
-	mustSucceed(t, os.WriteFile(secret, []byte(secretText), 0o600))
-	token, err := flightd.NewToken([]byte(secretText), flightd.Admin, "", time.Hour)
-	mustSucceed(t, err)
+	must.Do(t, os.WriteFile(secret, []byte(secretText), 0o600))
+	token := must.Get(flightd.NewToken([]byte(secretText), flightd.Admin, "", time.Hour))(t)
 	createKeyed(t, dir)
 	start := func() *exec.Cmd {
 		cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--secret-file", secret, "--insecure")
@@ -43,9 +43,8 @@ func TestServeInfluxKilled(t *testing.T) {
 	count, kills := tabletest.Rounds(t, "PARTD_POINTS", 3000), procs.Kills(t, 2)
 	client := exec.CommandContext(t.Context(), python, filepath.Join("testdata", "influx_peer.py"), "http://"+address, token, fmt.Sprint(count))
 	client.Stderr = t.Output()
-	out, err := client.StdoutPipe()
-	mustSucceed(t, err)
-	mustSucceed(t, client.Start())
+	out := must.Get(client.StdoutPipe())(t)
+	must.Do(t, client.Start())
 	var last string
 	killed := 0
 	lines := bufio.NewScanner(out)
@@ -54,13 +53,13 @@ func TestServeInfluxKilled(t *testing.T) {
 		last = lines.Text()
 		var stored int
 		if _, err := fmt.Sscanf(last, "stored %d", &stored); err == nil && killed < kills && stored > 2*count*(killed+1)/(kills+2) {
-			mustSucceed(t, server.Process.Kill())
+			must.Do(t, server.Process.Kill())
 			_ = server.Wait() // it was killed
 			server = start()
 			killed++
 		}
 	}
-	mustSucceed(t, client.Wait())
+	must.Do(t, client.Wait())
 	var got struct {
 		Ping            bool
 		Version, Health string
@@ -68,7 +67,7 @@ func TestServeInfluxKilled(t *testing.T) {
 		Stored          map[string][]int
 		Failures        []string
 	}
-	mustSucceed(t, json.Unmarshal([]byte(last), &got))
+	must.Do(t, json.Unmarshal([]byte(last), &got))
 	if killed != kills || len(got.Failures) > 0 {
 		t.Errorf("%d kills of %d; the client gave up: %q", killed, kills, got.Failures)
 	}
@@ -99,30 +98,25 @@ func TestServeInfluxKilled(t *testing.T) {
 // createKeyed creates the table keyed, where a repeated point replaces the first one.
 func createKeyed(t *testing.T, dir string) {
 	t.Helper()
-	store, err := tables.Open(t.Context(), dir, nil)
-	mustSucceed(t, err)
-	defer func() { mustSucceed(t, store.Close()) }()
+	store := must.Get(tables.Open(t.Context(), dir, nil))(t)
+	defer func() { must.Do(t, store.Close()) }()
 	columns := arrow.NewSchema([]arrow.Field{
 		{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us},
 		{Name: "host", Type: arrow.BinaryTypes.String},
 		{Name: "n", Type: arrow.PrimitiveTypes.Int64},
 		{Name: "load", Type: arrow.PrimitiveTypes.Float64},
 	}, nil)
-	none, err := array.NewRecordReader(columns, nil)
-	mustSucceed(t, err)
+	none := must.Get(array.NewRecordReader(columns, nil))(t)
 	settings := &tables.Settings{Time: "time", Keys: []string{"host"}, OnDuplicate: tables.KeepLast, Evolution: tables.AddOnly}
-	_, err = store.Bucket("B").Table("keyed").Put(t.Context(), none, tables.PutError, &tables.PutOptions{Settings: settings})
-	mustSucceed(t, err)
+	must.Get(store.Bucket("B").Table("keyed").Put(t.Context(), none, tables.PutError, &tables.PutOptions{Settings: settings}))(t)
 }
 
 // readPoints returns how often each value of the column n occurs in a table of the server.
 func readPoints(t *testing.T, address, token, table string) map[string]int {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/api/download?format=csv&bucket=B&table="+table, nil)
-	mustSucceed(t, err)
+	r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+"/api/download?format=csv&bucket=B&table="+table, nil))(t)
 	r.Header.Set("Authorization", "Bearer "+token)
-	a, err := http.DefaultClient.Do(r)
-	mustSucceed(t, err)
+	a := must.Get(http.DefaultClient.Do(r))(t)
 	defer a.Body.Close()
 	lines := bufio.NewScanner(a.Body)
 	lines.Scan()
@@ -134,6 +128,6 @@ func readPoints(t *testing.T, address, token, table string) map[string]int {
 	for lines.Scan() {
 		counts[strings.Split(lines.Text(), ",")[column]]++
 	}
-	mustSucceed(t, lines.Err())
+	must.Do(t, lines.Err())
 	return counts
 }

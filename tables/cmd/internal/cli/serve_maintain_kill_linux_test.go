@@ -16,6 +16,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
@@ -45,7 +46,7 @@ func (l *careLoad) repeat(f func(context.Context, *flightclient.Client) error) {
 		if client == nil {
 			var err error
 			client, err = flightclient.Dial("grpc://"+l.address, nil)
-			mustSucceed(l, err)
+			must.Do(l, err)
 		}
 		ctx, cancel := context.WithTimeout(l.Context(), time.Minute)
 		err := f(ctx, client)
@@ -156,7 +157,7 @@ func maintainKilled(t *testing.T, flag string) {
 	for i := range kills {
 		time.Sleep(life)
 		_, used, err := procs.Memory(cmd.Process.Pid)
-		mustSucceed(t, err)
+		must.Do(t, err)
 		peak = max(peak, used)
 		l.trouble.Add(1)
 		free := func() {}
@@ -164,7 +165,7 @@ func maintainKilled(t *testing.T, flag string) {
 			free = vfstest.Fill(t, disk)
 			time.Sleep(life)
 		}
-		mustSucceed(t, cmd.Process.Kill())
+		must.Do(t, cmd.Process.Kill())
 		_ = cmd.Wait()
 		free()
 		if life < time.Second { // as if the lease of the killed server had ended
@@ -177,31 +178,29 @@ func maintainKilled(t *testing.T, flag string) {
 	time.Sleep(life)
 	l.ended.Store(true)
 	work.Wait()
-	client, err := flightclient.Dial("grpc://"+l.address, nil)
-	mustSucceed(t, err)
+	client := must.Get(flightclient.Dial("grpc://"+l.address, nil))(t)
 	defer client.Close()
 	var live int64
 	waitUntil(t, "more than 20 files remain", func() bool {
 		a, _, err := client.Describe(t.Context(), "", tableOf(0), nil)
-		mustSucceed(t, err)
+		must.Do(t, err)
 		b, _, err := client.Describe(t.Context(), "", tableOf(1), nil)
-		mustSucceed(t, err)
+		must.Do(t, err)
 		live = a.Bytes + b.Bytes
 		return max(a.Files, b.Files) <= 20
 	})
 	_, used, err := procs.Memory(cmd.Process.Pid)
-	mustSucceed(t, err)
+	must.Do(t, err)
 	if peak = max(peak, used); peak > 2*memory {
 		t.Errorf("the server used %d bytes of memory, want at most twice --memory", peak)
 	}
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
-	mustSucceed(t, cmd.Wait())
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Wait())
 	data := filepath.Join(dir, "data")
 	before := sizeOf(t, data)
 	store := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	for range 2 { // as if the files had waited long enough
-		_, err = store.Maintain(t.Context(), &tables.MaintainOptions{Keep: 3, Grace: -1})
-		mustSucceed(t, err)
+		must.Get(store.Maintain(t.Context(), &tables.MaintainOptions{Keep: 3, Grace: -1}))(t)
 	}
 	for table := range int64(2) {
 		got, err := tabletest.ReadAll(t.Context(), store.Bucket("").Table(tableOf(table)), nil)
@@ -219,7 +218,7 @@ func maintainKilled(t *testing.T, flag string) {
 
 // sizeOf returns the total size of a directory's files, in bytes.
 func sizeOf(t *testing.T, dir string) (size int64) {
-	mustSucceed(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -23,15 +24,14 @@ func TestServeMaintains(t *testing.T) {
 		tabletest.Put(t, store.Bucket(""), "t", tables.PutAppend, i)
 		tabletest.Put(t, store.Bucket(""), "off", tables.PutAppend, i)
 	}
-	mustSucceed(t, store.Bucket("").Table("off").SetSettings(t.Context(), tables.Settings{Maintenance: tables.MaintenanceOff}))
-	mustSucceed(t, store.Close())
+	must.Do(t, store.Bucket("").Table("off").SetSettings(t.Context(), tables.Settings{Maintenance: tables.MaintenanceOff}))
+	must.Do(t, store.Close())
 	cmd, url := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--maintain-every", "50ms", "--keep-versions", "3")
 	state := func(name string) (m tables.MaintenanceState) {
 		t.Helper()
-		out, err := program("describe", name, "--json", "--server", url.String()).Output()
-		mustSucceed(t, err)
+		out := must.Get(program("describe", name, "--json", "--server", url.String()).Output())(t)
 		var line struct{ Maintenance *tables.MaintenanceState }
-		mustSucceed(t, json.Unmarshal(out, &line))
+		must.Do(t, json.Unmarshal(out, &line))
 		if line.Maintenance == nil {
 			t.Fatalf("describe wrote %s, want the state of the maintenance", out)
 		}
@@ -57,7 +57,7 @@ func TestServeMaintains(t *testing.T) {
 			t.Fatalf("put: status %d", code)
 		}
 	}
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	start := time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(start) > 10*time.Second {
 		t.Errorf("the server stopped after %v with error %v", time.Since(start), err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -17,8 +18,7 @@ const packaging = "../../../../packaging/"
 func TestPackaging(t *testing.T) {
 	help, _, _ := command(t, "", "serve", "--help")
 	for _, file := range []string{"partd-tables.service", "kubernetes/partd-tables.yaml", "Containerfile.tables"} {
-		text, err := os.ReadFile(packaging + file)
-		mustSucceed(t, err)
+		text := must.Get(os.ReadFile(packaging + file))(t)
 		names := regexp.MustCompile(`PARTD_TABLES_[A-Z_]+`).FindAllString(string(text), -1)
 		if len(names) < 3 {
 			t.Errorf("%s sets the variables %s, want at least 3", file, names)
@@ -44,8 +44,7 @@ func TestKubernetes(t *testing.T) {
 		if err != nil || strings.Count(string(out), "passed") != 2 {
 			t.Errorf("%s: %v: %s, want that both objects pass", file, err, out)
 		}
-		text, err := os.ReadFile(file)
-		mustSucceed(t, err)
+		text := must.Get(os.ReadFile(file))(t)
 		wrong := writeTemp(t, "wrong.yaml", strings.Replace(string(text), "readinessProbe:", "readynessProbe:", 1))
 		if out, err := exec.Command(validate, "--strict", wrong).CombinedOutput(); err == nil || !strings.Contains(string(out), "readynessProbe") {
 			t.Errorf("the validation of %s with a misspelled probe: %v: %s, want an error", file, err, out)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -70,7 +71,7 @@ func TestServeUninterruptible(t *testing.T) {
 		t.Errorf("SELECT 1 = %q, %v after %v, want status 200 within 5 s", text, err, time.Since(start))
 	}
 	running := startEight(t, t.Context(), cmd, address)
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	start = time.Now()
 	if err := cmd.Wait(); err != nil || time.Since(start) > 3*time.Second { // 1 s more than documented, for slow machines
 		t.Errorf("the server stopped after %v with error %v, want no error within 3 s", time.Since(start), err)
@@ -85,8 +86,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	dir, address := t.TempDir(), "localhost:"+freePort(t)
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
 	body, rows := io.Pipe()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body)
-	mustSucceed(t, err)
+	r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body))(t)
 	r.Header.Set("X-Partd", "1")
 	answer := make(chan error, 1)
 	go func() {
@@ -98,7 +98,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	}()
 	_, _ = io.WriteString(rows, "x\n1\n")
 	time.Sleep(300 * time.Millisecond) // wait until the put is running
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(300 * time.Millisecond)
 	_ = rows.Close()
 	if err := <-answer; err != nil {
@@ -107,11 +107,9 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	store, err := tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true})
-	mustSucceed(t, err)
+	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true}))(t)
 	defer store.Close()
-	table, err := partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil)
-	mustSucceed(t, err)
+	table := must.Get(partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil))(t)
 	if table.CurrentSnapshot() == nil {
 		t.Error("the server stopped without folding the rows into files")
 	}
@@ -120,7 +118,7 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 func TestServeKilled(t *testing.T) {
 	cmd, address := startHTTPServer(t)
 	running := startEight(t, t.Context(), cmd, address)
-	mustSucceed(t, cmd.Process.Kill())
+	must.Do(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	waitUntilGone(t, running)
 }

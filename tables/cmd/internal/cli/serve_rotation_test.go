@@ -25,6 +25,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -101,7 +102,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 	file := func(name, text string) string {
 		t.Helper()
 		path := filepath.Join(dir, name)
-		mustSucceed(t, errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)))
+		must.Do(t, errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)))
 		return path
 	}
 	roots := x509.NewCertPool()
@@ -110,7 +111,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		cert, key := certificate(t)
 		text, err := os.ReadFile(cert)
 		keyText, keyErr := os.ReadFile(key)
-		mustSucceed(t, errors.Join(err, keyErr))
+		must.Do(t, errors.Join(err, keyErr))
 		roots.AppendCertsFromPEM(text)
 		certs, keys = append(certs, string(text)), append(keys, string(keyText))
 	}
@@ -121,20 +122,18 @@ func TestServeRotatesSecrets(t *testing.T) {
 		"--secret-file", file("secret", secretOf(0)+"\n"), "--second-secret-file", file("second", ""), "--revoked-file", file("revoked", "# none\n"))
 	hangUp := func() {
 		t.Helper()
-		mustSucceed(t, cmd.Process.Signal(syscall.SIGHUP))
+		must.Do(t, cmd.Process.Signal(syscall.SIGHUP))
 	}
 	dial := func(round int, name string) (*credential, error) {
-		token, err := flightd.NewNamedToken([]byte(secretOf(round)), name, flightd.Admin, time.Hour)
-		mustSucceed(t, err)
+		token := must.Get(flightd.NewNamedToken([]byte(secretOf(round)), name, flightd.Admin, time.Hour))(t)
 		return newCredential(token, u.String(), "https://"+web, roots)
 	}
-	first, err := dial(0, "job")
-	mustSucceed(t, err)
+	first := must.Get(dial(0, "job"))(t)
 	var current atomic.Pointer[credential]
 	current.Store(first)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}]`))
-	mustSucceed(t, err)
+	must.Do(t, err)
 	one := func() array.RecordReader {
 		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
 		if err != nil {
@@ -142,9 +141,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		}
 		return r
 	}
-	if _, err := first.flight.Put(ctx, "b", "t", one(), tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(first.flight.Put(ctx, "b", "t", one(), tables.PutAppend, nil))(t)
 	puts, stop := int64(1), make(chan struct{})
 	var workers sync.WaitGroup
 	var counts []*atomic.Int64
@@ -199,8 +196,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		var next *credential
 		waitUntil(t, "a token of the new secret is refused", func() bool { next, err = dial(round, "job"); return err == nil })
 		for _, address := range []string{u.Host, web} {
-			conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}})
-			mustSucceed(t, err)
+			conn := must.Get(tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}}))(t)
 			state := conn.ConnectionState()
 			_ = conn.Close()
 			if block, _ := pem.Decode([]byte(certs[round])); !bytes.Equal(state.PeerCertificates[0].Raw, block.Bytes) || state.NegotiatedProtocol != "h2" {
@@ -224,8 +220,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		}
 		old = next
 	}
-	eve, err := dial(rounds, "eve")
-	mustSucceed(t, err)
+	eve := must.Get(dial(rounds, "eve"))(t)
 	file("revoked", "# names\r\n\r\n  eve \r\n")
 	hangUp()
 	waitUntil(t, "the revoked token is accepted", func() bool { return eve.withToken("/api/tree") != nil })
@@ -245,8 +240,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 	everybodyContinues()
 	close(stop)
 	workers.Wait()
-	rows, err := current.Load().flight.Query(context.WithoutCancel(ctx), "SELECT count(*) AS n FROM b.t", nil)
-	mustSucceed(t, err)
+	rows := must.Get(current.Load().flight.Query(context.WithoutCancel(ctx), "SELECT count(*) AS n FROM b.t", nil))(t)
 	defer rows.Release()
 	for rows.Next() {
 		if n := rows.RecordBatch().Column(0).(*array.Int64).Value(0); n != puts {

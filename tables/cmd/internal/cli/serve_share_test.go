@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -19,12 +20,11 @@ import (
 func TestServeShare(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
-	mustSucceed(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	cmd, url := startServer(t, "--listen", "grpc+unix://"+filepath.Join(dir, "s"), "--share", filepath.Join(dir, "share"), "--dir", filepath.Join(dir, "d"))
 	connect := func() (*net.UnixConn, *bufio.Reader) {
-		c, err := net.Dial("unix", filepath.Join(dir, "share"))
-		mustSucceed(t, err)
+		c := must.Get(net.Dial("unix", filepath.Join(dir, "share")))(t)
 		t.Cleanup(func() { _ = c.Close() })
 		r := bufio.NewReader(c)
 		if line, err := r.ReadString('\n'); err != nil || line != url.String()+"\n" {
@@ -34,16 +34,16 @@ func TestServeShare(t *testing.T) {
 	}
 	first, firstReader := connect()
 	last, lastReader := connect()
-	mustSucceed(t, first.CloseWrite())
+	must.Do(t, first.CloseWrite())
 	if _, err := firstReader.ReadByte(); err != io.EOF {
 		t.Errorf("read by the first program after it disconnected: error %v, want io.EOF, without a message", err)
 	}
-	mustSucceed(t, last.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+	must.Do(t, last.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
 	if _, err := lastReader.ReadByte(); !os.IsTimeout(err) {
 		t.Errorf("read by the last program: error %v, want a timeout, because the server still runs", err)
 	}
-	mustSucceed(t, last.SetReadDeadline(time.Time{}))
-	mustSucceed(t, last.CloseWrite())
+	must.Do(t, last.SetReadDeadline(time.Time{}))
+	must.Do(t, last.CloseWrite())
 	if text, err := io.ReadAll(lastReader); err != nil || string(text) != "stopped\n" {
 		t.Errorf("the last program read %q, error %v, want stopped", text, err)
 	}
@@ -51,7 +51,7 @@ func TestServeShare(t *testing.T) {
 	if err != nil {
 		t.Fatalf("Open after the last connection was closed: %v", err)
 	}
-	mustSucceed(t, store.Close())
+	must.Do(t, store.Close())
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("the server exited with %v, want 0", err)
 	}
@@ -60,17 +60,15 @@ func TestServeShare(t *testing.T) {
 // TestShareFailed checks that the last program learns why the server failed while it stopped.
 func TestShareFailed(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
-	mustSucceed(t, err)
+	must.Do(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	cmd, _ := startServer(t, "--listen", "grpc+unix://"+filepath.Join(dir, "s"), "--share", filepath.Join(dir, "share"), "--dir", filepath.Join(dir, "d"))
-	c, err := net.Dial("unix", filepath.Join(dir, "share"))
-	mustSucceed(t, err)
+	c := must.Get(net.Dial("unix", filepath.Join(dir, "share")))(t)
 	defer c.Close() //nolint:errcheck // only read
 	r := bufio.NewReader(c)
-	_, err = r.ReadString('\n')
-	mustSucceed(t, err)
-	mustSucceed(t, os.RemoveAll(filepath.Join(dir, "d")))
-	mustSucceed(t, c.(*net.UnixConn).CloseWrite())
+	must.Get(r.ReadString('\n'))(t)
+	must.Do(t, os.RemoveAll(filepath.Join(dir, "d")))
+	must.Do(t, c.(*net.UnixConn).CloseWrite())
 	text, err := io.ReadAll(r)
 	if exit := cmd.Wait(); err != nil || exit == nil || !strings.HasPrefix(string(text), "failed: ") {
 		t.Errorf("the server exited with %v, and the last program read %q, error %v, want the reason of the failure", exit, text, err)
@@ -80,14 +78,11 @@ func TestShareFailed(t *testing.T) {
 // TestShareEnding checks that a program that connects after the last one has disconnected gets no URL.
 func TestShareEnding(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "partd")
-	mustSucceed(t, err)
+	dir := must.Get(os.MkdirTemp("", "partd"))(t)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s, err := listenShare(filepath.Join(dir, "share"))
-	mustSucceed(t, err)
+	s := must.Get(listenShare(filepath.Join(dir, "share")))(t)
 	s.ending = true
-	late, err := net.Dial("unix", filepath.Join(dir, "share"))
-	mustSucceed(t, err)
+	late := must.Get(net.Dial("unix", filepath.Join(dir, "share")))(t)
 	defer late.Close() //nolint:errcheck // only read
 	s.wait(t.Context(), func(context.Context, net.Conn) { t.Error("the late program was served") })
 	s.release("")

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -25,18 +26,15 @@ func TestServeStopsQuickly(t *testing.T) {
 	for _, address := range []string{u.Host, http1, http2} {
 		for _, text := range []string{"", "P", preface, preface + settings, "GET /readyz HTT", "POST /api/sign-in HTTP/1.1\r\nHost: localhost\r\nX-Partd: 1\r\nContent-Length: 100\r\n\r\n{", "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
 			for range 12 {
-				conn, err := net.Dial("tcp", address)
-				mustSucceed(t, err)
+				conn := must.Get(net.Dial("tcp", address))(t)
 				defer conn.Close()
-				if _, err := io.WriteString(conn, text); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(io.WriteString(conn, text))(t)
 			}
 		}
 	}
 	time.Sleep(time.Second) // until the server has accepted the connections
 	start := time.Now()
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(start) > 2*time.Second {
 		t.Errorf("the server stopped after %v with error %v, want no error within 2 s", time.Since(start), err)
 	}
@@ -96,7 +94,7 @@ func TestServeFullDisk(t *testing.T) {
 	}
 	free = vfstest.Fill(t, disk)
 	start := time.Now()
-	mustSucceed(t, cmd.Process.Signal(syscall.SIGTERM))
+	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	if err := cmd.Wait(); err != nil || time.Since(start) > 2*time.Second {
 		t.Errorf("on a full disk, the server stopped after %v with error %v, want no error within 2 s", time.Since(start), err)
 	}

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -40,16 +41,14 @@ func program(args ...string) *exec.Cmd { return procs.Command("partd-tables", ar
 func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	t.Helper()
 	cmd := program(append([]string{"serve"}, args...)...)
-	out, err := cmd.StdoutPipe()
-	mustSucceed(t, err)
+	out := must.Get(cmd.StdoutPipe())(t)
 	cmd.Stderr = t.Output()
-	mustSucceed(t, cmd.Start())
+	must.Do(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if ready, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
-			u, err := url.Parse(ready)
-			mustSucceed(t, err)
+			u := must.Get(url.Parse(ready))(t)
 			return cmd, u
 		}
 	}
@@ -59,8 +58,7 @@ func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	mustSucceed(t, err)
+	l := must.Get(net.Listen("tcp", "localhost:0"))(t)
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	return port
@@ -68,20 +66,17 @@ func freePort(t *testing.T) string {
 
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	mustSucceed(t, err)
+	private := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	mustSucceed(t, err)
-	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
-	mustSucceed(t, err)
+	der := must.Get(x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private))(t)
+	keyDER := must.Get(x509.MarshalPKCS8PrivateKey(private))(t)
 	dir := t.TempDir()
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: keyDER}} {
-		mustSucceed(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
+		must.Do(t, os.WriteFile(file, pem.EncodeToMemory(block), 0o600))
 	}
 	return cert, key
 }
@@ -91,7 +86,7 @@ func certificate(t *testing.T) (cert, key string) {
 func TestShootsClient(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
-	mustSucceed(t, os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600))
+	must.Do(t, os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600))
 	cmd, u := startServer(t, "--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secret, "--dir", filepath.Join(t.TempDir(), "buckets"))
 	if out := python(t, "shoots", "shoots_serve_peer.py", u.Port(), freePort(t), t.TempDir(), cert, key, "a secret of 32 bytes or more, of words"); strings.TrimSpace(out) != "" {
 		t.Errorf("the comparison with shoots printed differences:\n%s", out)
@@ -104,8 +99,7 @@ func TestShootsClient(t *testing.T) {
 // TestShootsSuite checks that the shoots package's own tests pass against this server, in each of their three
 // modes.
 func TestShootsSuite(t *testing.T) {
-	script, err := filepath.Abs(filepath.Join("testdata", "shoots_suite.py"))
-	mustSucceed(t, err)
+	script := must.Get(filepath.Abs(filepath.Join("testdata", "shoots_suite.py")))(t)
 	cert, key := certificate(t)
 	server := program()
 	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, server.Path, cert, key, freePort(t), freePort(t), freePort(t))
@@ -120,7 +114,7 @@ func TestShootsSuite(t *testing.T) {
 func TestServeUsage(t *testing.T) {
 	cert, key := certificate(t)
 	secret := filepath.Join(t.TempDir(), "secret")
-	mustSucceed(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
+	must.Do(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
 	for _, c := range []struct{ args, text string }{
 		{"--tls-cert " + cert, "must be used together"},
 		{"--tls-key " + key, "must be used together"},
@@ -167,7 +161,7 @@ func TestServeStops(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(os.Getenv("SHOOTS_BUCKET_DIR"), "catalog.db")); err != nil {
 		t.Errorf("the directory of SHOOTS_BUCKET_DIR has no catalog: %v", err)
 	}
-	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
+	must.Do(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -196,10 +190,10 @@ func TestServeDefaultDir(t *testing.T) {
 	serve("partd-tables", false, "--listen", "grpc://localhost:0")
 	serve("buckets", true, "--port", "0")
 	serve("buckets", false, "--port", "0")
-	mustSucceed(t, os.Rename("partd-tables", "renamed"))
+	must.Do(t, os.Rename("partd-tables", "renamed"))
 	serve("renamed", false, "--listen", "grpc://localhost:0", "--dir", "renamed")
 	serve("partd-tables", true, "--listen", "grpc://localhost:0")
-	mustSucceed(t, os.Rename("buckets", "moved"))
+	must.Do(t, os.Rename("buckets", "moved"))
 	t.Setenv("SHOOTS_HOST", "localhost")
 	t.Setenv("SHOOTS_PORT", "0")
 	serve("buckets", true)
@@ -213,11 +207,10 @@ func TestServeHTTPAndToken(t *testing.T) {
 	admin := "localhost:" + freePort(t)
 	cmd := program("serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
 		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
-	out, err := cmd.StdoutPipe()
-	mustSucceed(t, err)
+	out := must.Get(cmd.StdoutPipe())(t)
 	var log strings.Builder
 	cmd.Stderr = &log
-	mustSucceed(t, cmd.Start())
+	must.Do(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	lines := bufio.NewScanner(out)
 	var printed []string
@@ -248,18 +241,15 @@ func TestServeHTTPAndToken(t *testing.T) {
 		t.Errorf("put with the printed token failed: %q", stderr)
 	}
 	checkMonitoring(t, "http://"+admin+"/metrics")
-	pem, err := os.ReadFile(cert)
-	mustSucceed(t, err)
+	pem := must.Get(os.ReadFile(cert))(t)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
 	defer client.CloseIdleConnections()
 	for token, want := range map[string]int{printed[0]: http.StatusOK, wrong: http.StatusUnauthorized} {
-		sign, err := http.NewRequest(http.MethodPost, "https://"+admin+"/api/sign-in", strings.NewReader(`{"token": "`+token+`"}`))
-		mustSucceed(t, err)
+		sign := must.Get(http.NewRequest(http.MethodPost, "https://"+admin+"/api/sign-in", strings.NewReader(`{"token": "`+token+`"}`)))(t)
 		sign.Header.Set("X-Partd", "1")
-		r, err := client.Do(sign)
-		mustSucceed(t, err)
+		r := must.Get(client.Do(sign))(t)
 		r.Body.Close()
 		if r.StatusCode != want || r.ProtoMajor != 2 || want == http.StatusOK && !r.Cookies()[0].Secure {
 			t.Errorf("sign-in over TLS: got %v, want status %d", r, want)
@@ -268,7 +258,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 	if r, err := client.Get("http://" + admin + "/"); err != nil || r.Request.URL.Scheme != "https" || r.StatusCode != http.StatusOK { // the client is redirected
 		t.Errorf("request without TLS: got %v, %v, want a redirection", r, err)
 	}
-	mustSucceed(t, cmd.Process.Signal(os.Interrupt))
+	must.Do(t, cmd.Process.Signal(os.Interrupt))
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
@@ -283,14 +273,11 @@ func TestServeHTTPAndToken(t *testing.T) {
 // if the dashboard has no panel for one of the server's metrics.
 func checkMonitoring(t *testing.T, url string) {
 	t.Helper()
-	r, err := http.Get(url)
-	mustSucceed(t, err)
+	r := must.Get(http.Get(url))(t)
 	defer r.Body.Close()
-	served, err := io.ReadAll(r.Body)
-	mustSucceed(t, err)
+	served := must.Get(io.ReadAll(r.Body))(t)
 	for _, name := range []string{"partd-tables.json", "alerts.yml"} {
-		text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "packaging", "monitoring", name))
-		mustSucceed(t, err)
+		text := must.Get(os.ReadFile(filepath.Join("..", "..", "..", "..", "packaging", "monitoring", name)))(t)
 		metrics := regexp.MustCompile(`partd_tables_[a-z_]+|process_[a-z_]+`).FindAllString(string(text), -1)
 		if len(metrics) < 4 {
 			t.Errorf("%s uses only the metrics %v, want at least 4", name, metrics)
@@ -315,14 +302,11 @@ func fetch(t *testing.T, address, path string, body io.Reader) (code int, text s
 	if body != nil {
 		method = http.MethodPost
 	}
-	r, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body)
-	mustSucceed(t, err)
+	r := must.Get(http.NewRequestWithContext(t.Context(), method, "http://"+address+path, body))(t)
 	r.Header.Set("X-Partd", "1")
-	a, err := http.DefaultClient.Do(r)
-	mustSucceed(t, err)
+	a := must.Get(http.DefaultClient.Do(r))(t)
 	defer a.Body.Close()
-	answer, err := io.ReadAll(a.Body)
-	mustSucceed(t, err)
+	answer := must.Get(io.ReadAll(a.Body))(t)
 	return a.StatusCode, string(answer)
 }
 

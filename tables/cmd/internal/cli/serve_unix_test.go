@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -19,15 +20,14 @@ import (
 // server. With --no-tail, another store must be able to write to the directory while the server runs.
 func TestServeUnix(t *testing.T) {
 	dir, err := os.MkdirTemp("", "partd") // the path of a socket must be short
-	mustSucceed(t, err)
+	must.Do(t, err)
 	defer os.RemoveAll(dir) //nolint:errcheck // the test has ended
 	socket := filepath.Join(dir, "s")
 	cmd, _ := startServer(t, "--listen", (&url.URL{Scheme: "grpc+unix", Path: socket}).String(), "--no-tail", "--dir", filepath.Join(dir, "d"), "--max-connections", "2")
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket: %v, %v, want mode 0600", info, err)
 	}
-	store, err := tables.Open(t.Context(), filepath.Join(dir, "d"), &tables.Options{NoTail: true})
-	mustSucceed(t, err)
+	store := must.Get(tables.Open(t.Context(), filepath.Join(dir, "d"), &tables.Options{NoTail: true}))(t)
 	if err := store.Bucket("b").ChangeMetadata(t.Context(), tables.MetadataChange{Set: tables.Metadata{"k": 1}}); err != nil {
 		t.Error(err)
 	}
@@ -36,10 +36,8 @@ func TestServeUnix(t *testing.T) {
 	}
 	call := func(c flight.Client, action string) string {
 		t.Helper()
-		stream, err := c.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte("{}")})
-		mustSucceed(t, err)
-		r, err := stream.Recv()
-		mustSucceed(t, err)
+		stream := must.Get(c.DoAction(t.Context(), &flight.Action{Type: action, Body: []byte("{}")}))(t)
+		r := must.Get(stream.Recv())(t)
 		// A connection is idle after its call has ended.
 		if _, err := stream.Recv(); err != io.EOF {
 			t.Fatal(err)
@@ -50,7 +48,7 @@ func TestServeUnix(t *testing.T) {
 	for range 3 { // the third connection replaces an idle one
 		c, err := flight.NewClientWithMiddleware("unix://"+socket, nil, nil, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.WaitForReady(true))) // the server notices the end of a call slightly later than the client
-		mustSucceed(t, err)
+		must.Do(t, err)
 		defer c.Close() //nolint:errcheck // the server has stopped
 		if got := call(c, "buckets"); got != `["b"]` {
 			t.Errorf("buckets = %s, want b", got)
@@ -76,7 +74,7 @@ func TestServeModes(t *testing.T) {
 	if err := cmd.Process.Signal(os.Interrupt); err != nil { // folds the rows into files
 		t.Fatal(err)
 	}
-	mustSucceed(t, cmd.Wait())
+	must.Do(t, cmd.Wait())
 	n := 0
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/command/cliutil"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const (
@@ -42,13 +43,11 @@ func TestRagged(t *testing.T) {
 		case "split":
 			got = "k,x,y\n"
 			for _, text := range []string{"1", "2", "3", "4"} {
-				part, err := os.ReadFile(filepath.Join(dir, "parts", text+".csv"))
-				mustSucceed(t, err)
+				part := must.Get(os.ReadFile(filepath.Join(dir, "parts", text+".csv")))(t)
 				got += strings.TrimPrefix(string(part), "k,x,y\n")
 			}
 		default:
-			written, err := os.ReadFile(out)
-			mustSucceed(t, err)
+			written := must.Get(os.ReadFile(out))(t)
 			got = string(written)
 		}
 		if got != raggedFilled {
@@ -83,8 +82,7 @@ func TestNull(t *testing.T) {
 		{"each", "--by", "k", "--sort-by", "k", "-o", out, "--force", "SELECT * FROM rows", "rows=" + file},
 	} {
 		mustRun(t, "", append(args, nulls...)...)
-		text, err := os.ReadFile(out)
-		mustSucceed(t, err)
+		text := must.Get(os.ReadFile(out))(t)
 		got := string(text)
 		if args[0] == "convert" {
 			got = mustRun(t, got, "sort", "--by", "k", "--from", "jsonl", "--to-format", "jsonl", "-")

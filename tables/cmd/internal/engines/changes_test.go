@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
@@ -33,10 +34,7 @@ func changedRows(t testing.TB, first, count int, v float64) array.RecordReader {
 		b.Field(0).(*array.Int64Builder).Append(int64(k))
 		b.Field(1).(*array.Float64Builder).Append(v)
 	}
-	r, err := array.NewRecordReader(schema, []arrow.RecordBatch{b.NewRecordBatch()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
 	return r
 }
 
@@ -116,9 +114,7 @@ func TestChangesAgainstDuckLake(t *testing.T) {
 		t.Fatalf("DuckLake: %v\n%s", err, stderrOf(err))
 	}
 	var want [][][]any
-	if err := json.Unmarshal(out, &want); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, json.Unmarshal(out, &want))
 	for i, version := range append([]tables.Version{0}, c.versions...) {
 		var lines []string
 		for _, row := range want[i] {
@@ -158,10 +154,7 @@ func (s *server) testChanges(t *testing.T, spark *engine) {
 			i, snapshots[i]["snapshot_id"], snapshots[len(snapshots)-1]["snapshot_id"]))
 		var want []string
 		for _, r := range x.spark(fmt.Sprintf("SELECT lower(_change_type) AS kind, k, v FROM changed%d", i)) {
-			v, err := r["v"].(json.Number).Float64()
-			if err != nil {
-				t.Fatal(err)
-			}
+			v := must.Get(r["v"].(json.Number).Float64())(t)
 			want = append(want, fmt.Sprint(r["kind"], " ", r["k"], " ", v))
 		}
 		slices.Sort(want)
@@ -210,9 +203,7 @@ func TestChangesKilledConsumer(t *testing.T) {
 			c.step(t)
 		}
 		if kill%3 == 2 { // the consumer's version expires
-			if _, err := c.flight.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(c.flight.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 		}
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -223,13 +214,8 @@ func TestChangesKilledConsumer(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	var got [][]any
-	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &got); err != nil {
-		t.Fatal(err)
-	}
-	rows, err := c.flight.rows(c.table)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, json.Unmarshal([]byte(lines[len(lines)-1]), &got))
+	rows := must.Get(c.flight.rows(c.table))(t)
 	var copied []record
 	for _, r := range got {
 		copied = append(copied, record{"k": r[0], "v": r[1]})

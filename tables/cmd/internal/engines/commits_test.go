@@ -17,6 +17,7 @@ import (
 	"github.com/apache/iceberg-go/catalog/rest"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -68,9 +69,7 @@ func TestConflicts(t *testing.T) {
 	s := serve(t)
 	o := s.flightClient(t)
 	const name = "a.t"
-	if err := o.putRow(name, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, o.putRow(name, 0))
 	total := intFromEnv("PARTD_CONFLICTS", 80)
 	var next, conflicts atomic.Int64
 	nextValue := func() (int64, bool) {
@@ -142,15 +141,10 @@ func TestConflicts(t *testing.T) {
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
-	address, err := url.Parse(s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	address := must.Get(url.Parse(s.url))(t)
 	kills := intFromEnv("PARTD_KILLS", 3)
 	const name = "a.t"
-	if err := s.flightClient(t).putRow(name, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.flightClient(t).putRow(name, 0))
 	acknowledged := map[int64]bool{0: true}
 	var next atomic.Int64
 	var unknown []int64
@@ -202,10 +196,7 @@ func TestKilledServer(t *testing.T) {
 		}
 		unknown = nil
 	}
-	loaded, err := s.openCatalog(t).LoadTable(t.Context(), table.Identifier{"a", "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	loaded := must.Get(s.openCatalog(t).LoadTable(t.Context(), table.Identifier{"a", "t"}))(t)
 	var foreign int
 	for _, snapshot := range loaded.Metadata().Snapshots() {
 		if snapshot.Summary != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
@@ -17,10 +18,7 @@ import (
 // docExample returns the code blocks in a language below a heading of docs/engines.md.
 func docExample(t *testing.T, heading, language string) string {
 	t.Helper()
-	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "engines.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := must.Get(os.ReadFile(filepath.Join("..", "..", "..", "docs", "engines.md")))(t)
 	_, section, ok := strings.Cut(string(page), "\n## "+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	_, block, hasBlock := strings.Cut(section, "```"+language+"\n")
@@ -45,12 +43,8 @@ func extensions(t testing.TB, home string) string {
 	repository := t.TempDir()
 	for _, file := range files {
 		dir := filepath.Join(repository, filepath.Base(filepath.Dir(file)), platform)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := gzipFile(filepath.Join(dir, filepath.Base(file)+".gz"), file); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.MkdirAll(dir, 0o700))
+		must.Do(t, gzipFile(filepath.Join(dir, filepath.Base(file)+".gz"), file))
 	}
 	return repository
 }
@@ -92,27 +86,16 @@ for statement in script.split(";"):
 // engines have written.
 func TestDocExamples(t *testing.T) {
 	t.Parallel()
-	authority, err := nettest.NewAuthority(t.TempDir(), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pair, err := authority.Issue("localhost", time.Hour, "localhost", "127.0.0.1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	authority := must.Get(nettest.NewAuthority(t.TempDir(), "test"))(t)
+	pair := must.Get(authority.Issue("localhost", time.Hour, "localhost", "127.0.0.1"))(t)
 	ca := authority.File
 	s := serve(t, "--listen", "grpc+tls://127.0.0.1:0", "--tls-cert", pair.Cert, "--tls-key", pair.Key, "--secret-file", secretFile(t))
 	s.trust(ca)
 	s.token = s.newToken("--admin")
 	dir := t.TempDir()
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pem := must.Get(os.ReadFile(ca))(t)
 	for name, text := range map[string]string{"token": s.token + "\n", "ca.pem": string(pem)} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	put := func(sym string) {
 		run(t, "sym,size\n"+sym+",100\n", "put", "trades", "-", "--format", "csv", "--mode", "append", "--bucket", "nyse", "--server", s.flight, "--ca", ca, "--token-file", filepath.Join(dir, "token"))
@@ -127,9 +110,7 @@ func TestDocExamples(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	plain := serveSecret(t)
-	if err := plain.flightClient(t).putRow("nyse.trades", 1); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, plain.flightClient(t).putRow("nyse.trades", 1))
 	house, _, _ := strings.Cut(docExample(t, "pyiceberg", "python"), "trades = ")
 	var written []string
 	for _, c := range []struct{ heading, language, before, after string }{

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -37,10 +38,7 @@ type engine struct {
 
 func (s *server) engine(t testing.TB, kind string) *engine {
 	t.Helper()
-	e, err := s.tryEngine(t, kind, s.token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(s.tryEngine(t, kind, s.token))(t)
 	return e
 }
 
@@ -57,13 +55,8 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	if e.in, err = e.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
-	out, err := e.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	out := must.Get(e.cmd.StdoutPipe())(t)
+	must.Do(t, e.cmd.Start())
 	go func() {
 		defer close(e.lines)
 		r := bufio.NewReader(out)

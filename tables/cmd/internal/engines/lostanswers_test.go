@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // dropAnswers returns a server whose requests go through a proxy. The proxy drops the first answer to each request that
@@ -100,9 +102,7 @@ func TestSparkLostAnswers(t *testing.T) {
 // in a file. PARTD_ROUNDS is the number of queries of each engine.
 func testPutVisible(t *testing.T, o *flightClient, engines map[string]*engine) {
 	const name = "live.ticks"
-	if err := o.putRow(name, 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, o.putRow(name, 0))
 	ctx, stop := context.WithCancel(t.Context())
 	var writer sync.WaitGroup
 	writer.Go(func() { // an endless stream
@@ -118,9 +118,7 @@ func testPutVisible(t *testing.T, o *flightClient, engines map[string]*engine) {
 	defer stop()
 	for n := range int64(intFromEnv("PARTD_ROUNDS", 2)) {
 		for kind, e := range engines {
-			if err := o.putRow(name, n); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, o.putRow(name, n))
 			start := time.Now()
 			rows, isVisible := e.mustRun("rows", "table", name), false
 			for _, r := range rows {

@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/cmd/internal/cli"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -39,10 +40,7 @@ func TestMain(m *testing.M) {
 
 func program(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	self := must.Get(os.Executable())(t)
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Env = append(os.Environ(), programEnv+"=1")
 	return cmd
@@ -101,9 +99,7 @@ func serve(t testing.TB, flags ...string) *server {
 func secretFile(t testing.TB) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(file, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, []byte(secret+"\n"), 0o600))
 	return file
 }
 

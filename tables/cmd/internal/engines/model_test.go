@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/flightclient"
@@ -25,10 +26,7 @@ type flightClient struct {
 
 func (s *server) flightClient(t testing.TB) *flightClient {
 	t.Helper()
-	c, err := flightclient.Dial(s.flight, &flightclient.Options{Token: s.token, Insecure: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(flightclient.Dial(s.flight, &flightclient.Options{Token: s.token, Insecure: true}))(t)
 	t.Cleanup(func() { _ = c.Close() })
 	return &flightClient{t, c}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	_ "github.com/go-partd/partd/tables/postgres" // registers catalogs at postgres://…
@@ -25,9 +26,7 @@ func TestPausedServers(t *testing.T) {
 	s.start("127.0.0.1:0", append([]string{"--listen", "grpc://127.0.0.1:0"}, append(flags, "--tail", t.TempDir())...)...)
 	servers = append(servers, s)
 	clients := []*flightClient{servers[0].flightClient(t), servers[1].flightClient(t)}
-	if err := clients[0].putRow("a.t", 0); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, clients[0].putRow("a.t", 0))
 	stop := make(chan struct{})
 	var work sync.WaitGroup
 	var mu sync.Mutex
@@ -73,20 +72,14 @@ func TestPausedServers(t *testing.T) {
 	for range intFromEnv("PARTD_PAUSES", 4) {
 		time.Sleep(rand.N(200 * time.Millisecond))
 		process := servers[rand.N(2)].cmd.Process
-		if err := process.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, process.Signal(syscall.SIGSTOP))
 		time.Sleep(rand.N(time.Second))
-		if err := process.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, process.Signal(syscall.SIGCONT))
 	}
 	close(stop)
 	work.Wait()
 	for _, o := range clients {
-		if _, err := o.c.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a"}}); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(o.c.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a"}}))(t)
 	}
 	got := clients[0].valueCounts("a.t")
 	for n, ok := range acknowledged {

@@ -13,6 +13,7 @@ import (
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -25,9 +26,7 @@ func TestMissingRights(t *testing.T) {
 		s.mustNamespace(space)
 		s.mustTable(space, secretTable)
 	}
-	if err := s.flightClient(t).put(hidden+"."+secretTable, []column{{"n", "long"}, {"s", "string"}}, []record{{"n": int64(1), "s": "a"}}, tables.PutAppend); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.flightClient(t).put(hidden+"."+secretTable, []column{{"n", "long"}, {"s", "string"}}, []record{{"n": int64(1), "s": "a"}}, tables.PutAppend))
 	created := s.send("GET", tablePath(hidden, secretTable), nil)
 	uuid, location := created.text("metadata", "table-uuid"), created.text("metadata-location")
 	before := created.raw
@@ -143,10 +142,7 @@ func TestMissingRights(t *testing.T) {
 // fileSchema returns the groups and columns of a Parquet file, with their names, field IDs, types and annotations.
 func fileSchema(t *testing.T, path string) []string {
 	t.Helper()
-	r, err := pqfile.OpenParquetFile(strings.TrimPrefix(strings.TrimPrefix(path, "file:"), "//"), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqfile.OpenParquetFile(strings.TrimPrefix(strings.TrimPrefix(path, "file:"), "//"), false))(t)
 	defer r.Close() //nolint:errcheck // opened only for reading
 	var text strings.Builder
 	columns := r.MetaData().Schema
@@ -167,16 +163,11 @@ func (s *server) putJSONRow(t *testing.T, client *flightClient, table string, co
 		t.Fatal(err)
 	}
 	defer batch.Release()
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{batch})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
 	defer r.Release()
 	before := s.dataFiles(t, table)
 	bucket, name := splitName(table)
-	if _, err := client.c.Put(t.Context(), bucket, name, r, tables.PutAppend, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(client.c.Put(t.Context(), bucket, name, r, tables.PutAppend, nil))(t)
 	return slices.DeleteFunc(s.dataFiles(t, table), func(f string) bool { return slices.Contains(before, f) })
 }
 
@@ -188,10 +179,7 @@ func (s *server) dataFiles(t *testing.T, table string) (paths []string) {
 	if err != nil { // not created yet
 		return nil
 	}
-	tasks, err := tbl.Scan().PlanFiles(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	tasks := must.Get(tbl.Scan().PlanFiles(t.Context()))(t)
 	for _, task := range tasks {
 		paths = append(paths, task.File.FilePath())
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -329,12 +330,8 @@ func (s *server) testSpark(t *testing.T, client *flightClient, engines map[strin
 			}
 			before := fmt.Sprint(rowIDs())
 			for range 2 {
-				if _, err := client.c.Compact(t.Context(), nil); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := client.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(client.c.Compact(t.Context(), nil))(t)
+				must.Get(client.c.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 			}
 			if after := fmt.Sprint(rowIDs()); after != before {
 				t.Errorf("after a compaction, Spark sees the row IDs %s, want %s as before", after, before)

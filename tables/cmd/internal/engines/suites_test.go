@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go/catalog"
 	"github.com/apache/iceberg-go/catalog/catalogtest"
 	"github.com/apache/iceberg-go/catalog/rest"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func (s *server) openCatalog(t testing.TB) *rest.Catalog {
@@ -24,10 +25,7 @@ func (s *server) openCatalog(t testing.TB) *rest.Catalog {
 	if s.token != "" {
 		options = append(options, rest.WithOAuthToken(s.token))
 	}
-	c, err := rest.NewCatalog(context.Background(), "partd", s.url, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(rest.NewCatalog(context.Background(), "partd", s.url, options...))(t)
 	return c
 }
 
@@ -74,9 +72,7 @@ func TestIcebergSuite(t *testing.T) {
 			Skipped *struct{} `xml:"skipped"`
 		} `xml:"testcase"`
 	}
-	if err := xml.Unmarshal(report, &suite); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, xml.Unmarshal(report, &suite))
 	var failed []string
 	skipped := 0
 	for _, c := range suite.Cases {
@@ -132,14 +128,8 @@ func TestPyIcebergSuite(t *testing.T) {
 	t.Parallel()
 	s := serve(t)
 	file, env := python(t)
-	script, err := filepath.Abs(filepath.Join("testdata", "pyiceberg_suite.py"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	skipped, err := json.Marshal(skippedTests)
-	if err != nil {
-		t.Fatal(err)
-	}
+	script := must.Get(filepath.Abs(filepath.Join("testdata", "pyiceberg_suite.py")))(t)
+	skipped := must.Get(json.Marshal(skippedTests))(t)
 	cmd := exec.CommandContext(t.Context(), file, script, s.url, filepath.Join(t.TempDir(), "pytest"), string(skipped))
 	cmd.Dir, cmd.Env = filepath.Join(filepath.Dir(filepath.Dir(file)), "pyiceberg"), env
 	out, err := cmd.CombinedOutput()

@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/internal/base/canceled"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // goroutineCheck returns a function that fails the test unless all goroutines that were started after
@@ -93,10 +94,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 		}
 		in.Known = known
 		rows := int64(0)
-		r, err := in.Read(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(in.Read(t.Context()))(t)
 		for r.Next() {
 			rows += r.RecordBatch().NumRows()
 		}
@@ -117,10 +115,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 func textOf(t *testing.T, content string) *text {
 	t.Helper()
 	in := fileOf(t, "x.jsonl", content)
-	all, err := in.newText(t.Context(), in.File)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := must.Get(in.newText(t.Context(), in.File))(t)
 	return all
 }
 

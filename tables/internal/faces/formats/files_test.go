@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestReadFiles checks that the rows of files whose programs store texts and lists differently get the types of the
@@ -46,13 +47,10 @@ func TestReadFiles(t *testing.T) {
 			writeRows(t, files[i], b)
 			b.Release()
 		}
-		r, err := ReadFiles(t.Context(), files, func(name string) (*Input, error) {
+		r := must.Get(ReadFiles(t.Context(), files, func(name string) (*Input, error) {
 			f, err := os.Open(name)
 			return &Input{Name: name, File: f, Format: Arrow}, err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))(t)
 		rows := 0
 		for r.Next() {
 			b := r.RecordBatch()
@@ -70,10 +68,7 @@ func TestReadFiles(t *testing.T) {
 
 func writeRows(t *testing.T, file string, b arrow.RecordBatch) {
 	t.Helper()
-	f, err := os.Create(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(file))(t)
 	w, err := NewWriter(Arrow, f, b.Schema(), true)
 	if err == nil {
 		err = w.Write(b)

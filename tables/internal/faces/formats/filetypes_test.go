@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // valuesOfFiles are the texts that a column of one file can have.
@@ -120,9 +121,7 @@ func rowsOf(ctx context.Context, format Format, files []string) (columns, rows s
 func TestTypesOfFiles(t *testing.T) {
 	cases := 300
 	if text := os.Getenv("PARTD_FILES"); text != "" {
-		if _, err := fmt.Sscan(text, &cases); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(fmt.Sscan(text, &cases))(t)
 	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -134,9 +133,7 @@ func TestTypesOfFiles(t *testing.T) {
 		whole, parts := randomFiles(r, format)
 		write := func(name, text string) string {
 			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(path, []byte(text), 0o600))
 			return path
 		}
 		wantColumns, wantRows, wantErr := rowsOf(t.Context(), format, []string{write("whole", whole)})
@@ -163,9 +160,7 @@ func TestFilesThatDiffer(t *testing.T) {
 	for name, text := range map[string]string{
 		"n.csv": "n,v\n1,a\n", "x.csv": "n,v\nx,b\n", "m.csv": "n\n2\n", "n.jsonl": `{"n":1}`, "o.jsonl": `{"n":"x"}`, "none.jsonl": "\n", "p.jsonl": `{"n":2,"v":"c"}`,
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	float := arrow.NewSchema([]arrow.Field{{Name: "v", Type: arrow.BinaryTypes.String}, {Name: "n", Type: arrow.PrimitiveTypes.Float64}}, nil)
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, float, strings.NewReader(`[{"v":"f","n":2.5}]`))

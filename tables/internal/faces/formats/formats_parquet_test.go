@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -104,10 +105,7 @@ func TestTextsOfParquet(t *testing.T) {
 		root := schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{node, list}, -1))
 		var written bytes.Buffer
 		w := file.NewParquetWriter(&written, root)
-		rows, err := w.AppendRowGroupChecked()
-		if err != nil {
-			t.Fatal(err)
-		}
+		rows := must.Get(w.AppendRowGroupChecked())(t)
 		column, err := rows.NextColumn()
 		if err != nil {
 			t.Fatal(err)
@@ -248,22 +246,12 @@ func TestLegacyLists(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var written bytes.Buffer
 			w := file.NewParquetWriter(&written, group("root", required, nil, c.node).(*schema.GroupNode))
-			rows, err := w.AppendRowGroupChecked()
-			if err != nil {
-				t.Fatal(err)
-			}
+			rows := must.Get(w.AppendRowGroupChecked())(t)
 			for _, l := range c.leaves {
-				column, err := rows.NextColumn()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if _, err := column.(*file.Int32ColumnChunkWriter).WriteBatch(l.values, l.def, l.rep); err != nil {
-					t.Fatal(err)
-				}
+				column := must.Get(rows.NextColumn())(t)
+				must.Get(column.(*file.Int32ColumnChunkWriter).WriteBatch(l.values, l.def, l.rep))(t)
 			}
-			if err := w.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, w.Close())
 			got, err := content(t, fileOf(t, "x.parquet", written.String()))
 			_, got, _ = strings.Cut(got, "\n")
 			got = strings.NewReplacer(`{"v":`, "", "}\n", " ").Replace(got)

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -235,10 +236,7 @@ func exactText(a arrow.Array, i int) string {
 
 func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []string) {
 	t.Helper()
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
 	for r.Next() {
 		for i := range int(r.RecordBatch().NumRows()) {
@@ -313,10 +311,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 	for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Arrow, formats.Parquet} {
 		table := put("again", tables.PutReplace, batch.NewSlice(0, 0))
 		var out bytes.Buffer
-		scan, err := put("second", tables.PutReplace, batch).Scan(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		scan := must.Get(put("second", tables.PutReplace, batch).Scan(t.Context(), nil))(t)
 		w, err := formats.NewWriter(format, &out, scan.Schema(), false)
 		for err == nil && scan.Next() {
 			err = w.Write(scan.RecordBatch())
@@ -352,13 +347,8 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 func fileWith(t *testing.T, content []byte) *os.File {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "x")
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, content, 0o600))
+	f := must.Get(os.Open(path))(t)
 	t.Cleanup(func() { _ = f.Close() })
 	return f
 }

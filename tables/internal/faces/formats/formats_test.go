@@ -17,23 +17,16 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/file"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func fileOf(t testing.TB, name, text string) *Input {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o666); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, []byte(text), 0o666))
+	f := must.Get(os.Open(path))(t)
 	t.Cleanup(func() { _ = f.Close() })
-	format, err := InputByExtension(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	format := must.Get(InputByExtension(name))(t)
 	return &Input{Name: name, File: f, Format: format}
 }
 
@@ -49,10 +42,7 @@ func pipeOf(t testing.TB, name, text string) *Input {
 		_, _ = io.WriteString(w, text)
 		_ = w.Close()
 	}()
-	format, err := InputByExtension(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	format := must.Get(InputByExtension(name))(t)
 	return &Input{Name: name, File: r, Format: format}
 }
 
@@ -294,13 +284,8 @@ func TestDamagedFiles(t *testing.T) {
 			for range random.IntN(4) {
 				damaged[random.IntN(len(damaged))] = byte(random.Uint32())
 			}
-			if err := os.WriteFile(path, damaged, 0o666); err != nil {
-				t.Fatal(err)
-			}
-			f, err := os.Open(path)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, os.WriteFile(path, damaged, 0o666))
+			f := must.Get(os.Open(path))(t)
 			func() {
 				defer func() {
 					if p := recover(); p != nil {
@@ -318,15 +303,9 @@ func TestDamagedFiles(t *testing.T) {
 // add to it claims far too many columns.
 func TestParquetWithFalseSchema(t *testing.T) {
 	undamaged := encode(t, Parquet, false, mixed, mixedRows(t, 1))
-	f, err := file.NewParquetReader(strings.NewReader(undamaged))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(file.NewParquetReader(strings.NewReader(undamaged)))(t)
 	encodedSchema := *f.MetaData().KeyValueMetadata().FindValue("ARROW:schema")
-	message, err := base64.StdEncoding.DecodeString(encodedSchema)
-	if err != nil {
-		t.Fatal(err)
-	}
+	message := must.Get(base64.StdEncoding.DecodeString(encodedSchema))(t)
 	matches := 0
 	for offset := 0; offset < len(message)-4; offset += 4 {
 		if binary.LittleEndian.Uint32(message[offset:]) != uint32(mixed.NumFields()) {
@@ -364,20 +343,13 @@ func TestTable(t *testing.T) {
 func TestTruncatedArrow(t *testing.T) {
 	batch := mixedRows(t, 20)
 	var b bytes.Buffer
-	w, err := NewWriter(Arrow, &b, mixed, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := must.Get(NewWriter(Arrow, &b, mixed, false))(t)
 	batchEnds := []int{}
 	for range 2 {
-		if err := w.Write(batch); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Write(batch))
 		batchEnds = append(batchEnds, b.Len())
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.Close())
 	for _, end := range batchEnds {
 		if _, err := content(t, fileOf(t, "x.arrow", b.String()[:end])); err == nil {
 			t.Errorf("a file cut to %d of %d bytes was accepted", end, b.Len())

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -29,12 +30,8 @@ func TestSmallFilesInProcess(t *testing.T) {
 		b.Field(1).AppendNulls(rows)
 		var out bytes.Buffer
 		w := ipc.NewWriter(&out, ipc.WithSchema(columns), ipc.WithZstd())
-		if err := w.Write(b.NewRecordBatch()); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Write(b.NewRecordBatch()))
+		must.Do(t, w.Close())
 		return out.String()
 	}
 	var wide strings.Builder
@@ -63,9 +60,7 @@ func TestSmallFilesInProcess(t *testing.T) {
 			t.Errorf("%s, %d bytes: read %d batches in this process, error %v, want one: %t", c.name, len(c.content), len(batches), err, c.small)
 		}
 		take.Release(batches)
-		if _, err := in.File.Seek(0, io.SeekStart); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(in.File.Seek(0, io.SeekStart))(t)
 		reader := NewIsolatedReader(64 << 20)
 		before := childTime(t)
 		if r, err := reader.Read(t.Context(), in); err == nil {
@@ -86,8 +81,6 @@ func TestSmallFilesInProcess(t *testing.T) {
 func childTime(t *testing.T) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, syscall.Getrusage(syscall.RUSAGE_CHILDREN, &u))
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

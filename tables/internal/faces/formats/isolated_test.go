@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestFarMoreValues checks that IsolatedReader refuses a file that contains far more values than bytes.
@@ -19,10 +20,7 @@ func TestFarMoreValues(t *testing.T) {
 		fmt.Fprintf(&b, `,"c%d":1`, i)
 	}
 	in := fileOf(t, "a.jsonl", b.String()+"}\n"+strings.Repeat("{}\n", 5000))
-	r, err := NewIsolatedReader(1<<30).Read(t.Context(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(NewIsolatedReader(1<<30).Read(t.Context(), in))(t)
 	defer r.Release()
 	for r.Next() {
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestNullsReserved checks that memory for nulls of a fixed size is reserved before they are made.
@@ -14,16 +15,13 @@ func TestNullsReserved(t *testing.T) {
 	var reserved int64
 	errFull := errors.New("full")
 	limit := int64(1 << 40)
-	p, err := Parse([]byte(strings.Repeat("m v=1 1\n", 1000)), "", time.Now(), func(n int64) error {
+	p := must.Get(Parse([]byte(strings.Repeat("m v=1 1\n", 1000)), "", time.Now(), func(n int64) error {
 		reserved = n
 		if n > limit {
 			return errFull
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))(t)
 	vector := arrow.FixedSizeListOf(1536, arrow.PrimitiveTypes.Float32)
 	structs := arrow.StructOf(arrow.Field{Name: "b", Type: &arrow.FixedSizeBinaryType{ByteWidth: 1000}}, arrow.Field{Name: "v", Type: vector})
 	schema := arrow.NewSchema([]arrow.Field{{Name: "list", Type: vector, Nullable: true}, {Name: "struct", Type: structs, Nullable: true}}, nil)

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var update = flag.Bool("update", false, "write the table of operations in docs/dev/tables-wire.md again")
@@ -39,10 +41,7 @@ func TestOperations(t *testing.T) {
 
 func TestDocs(t *testing.T) {
 	file := filepath.Join("..", "..", "..", "..", "docs", "dev", "tables-wire.md")
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile(file))(t)
 	const head = "| action | right | slots | takes | answers | command |\n"
 	before, afterHead, ok := strings.Cut(string(text), head)
 	if !ok {
@@ -53,9 +52,7 @@ func TestDocs(t *testing.T) {
 		if !*update {
 			t.Fatalf("%s is out of date: run go test -run TestDocs ./internal/faces/operations -update", file)
 		}
-		if err := os.WriteFile(file, []byte(before+head+want+"\n"+after), 0o666); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(file, []byte(before+head+want+"\n"+after), 0o666))
 	}
 }
 

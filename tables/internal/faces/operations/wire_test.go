@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestEmptyKeys checks that a ticket distinguishes nil, which means the table's keys, from an empty list, which means
@@ -33,23 +34,16 @@ func TestDecodeParameters(t *testing.T) {
 	values := array.NewInt64Builder(memory.DefaultAllocator)
 	values.AppendValues([]int64{1, 2}, nil)
 	rows := array.NewRecordBatch(schema, []arrow.Array{values.NewArray()}, 2)
-	stream, err := EncodeParameters(rows)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := must.Get(EncodeParameters(rows))(t)
 	if got, err := DecodeParameters(t.Context(), stream, 1<<20); err != nil || !array.RecordEqual(got, rows) {
 		t.Errorf("decoded %v, error %v; want %v", got, err, rows)
 	}
 	var b bytes.Buffer
 	w := ipc.NewWriter(&b, ipc.WithSchema(schema))
 	for range 2 {
-		if err := w.Write(rows); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Write(rows))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.Close())
 	if _, err := DecodeParameters(t.Context(), b.Bytes(), 1<<20); err == nil || !strings.Contains(err.Error(), "more than one batch") {
 		t.Errorf("two batches: error %v, want more than one batch", err)
 	}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestLocalConnections checks that connections to a Unix socket, which have no address, are counted separately,
@@ -19,15 +21,9 @@ func TestLocalConnections(t *testing.T) {
 	listener := conns.Listener(l)
 	defer listener.Close() //nolint:errcheck // the test is over
 	for want := 1; want <= 2; want++ {
-		client, err := net.Dial("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := must.Get(net.Dial("unix", path))(t)
 		defer client.Close() //nolint:errcheck // the test is over
-		server, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		server := must.Get(listener.Accept())(t)
 		defer server.Close() //nolint:errcheck // the test is over
 		if n, host := conns.Count(), HostOf(server.RemoteAddr().String()); n != want || host != LocalHost {
 			t.Errorf("%d connections are counted for host %s, want %d for %s", n, host, want, LocalHost)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
@@ -27,26 +28,15 @@ import (
 func newCore(t *testing.T) (_ *Core, dir, resolved string) {
 	t.Helper()
 	parent := t.TempDir()
-	if err := os.Mkdir(filepath.Join(parent, "target"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.Mkdir(filepath.Join(parent, "target"), 0o700))
 	if err := os.Symlink("target", filepath.Join(parent, "link")); err != nil {
 		t.Skip("symbolic links cannot be created:", err)
 	}
 	dir = filepath.Join(parent, "link", `a "table" für é`)
-	store, err := tables.Open(t.Context(), dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(tables.Open(t.Context(), dir, nil))(t)
 	t.Cleanup(func() { _ = store.Close() })
-	s, err := New(store, &Options{BackupDir: filepath.Join(parent, "link", "backups")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	resolved, err = filepath.EvalSymlinks(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(New(store, &Options{BackupDir: filepath.Join(parent, "link", "backups")}))(t)
+	resolved = must.Get(filepath.EvalSymlinks(dir))(t)
 	return s, dir, resolved
 }
 

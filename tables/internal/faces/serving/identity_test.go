@@ -4,16 +4,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestNames checks that tokens with one name are one user for the limits, whichever secret signed them, that tokens
 // without a name are separate users, and that only a revoked name is refused.
 func TestNames(t *testing.T) {
 	secrets := [][]byte{[]byte("the first secret"), []byte("the second secret")}
-	s, err := New(nil, &Options{Secret: secrets[0]})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(New(nil, &Options{Secret: secrets[0]}))(t)
 	verify := func(secret int, name string, ttl time.Duration) (Caller, error) {
 		t.Helper()
 		token, err := NewToken(secrets[secret], Read, "", ttl)
@@ -28,9 +27,7 @@ func TestNames(t *testing.T) {
 	if _, err := verify(1, "ann", time.Hour); err == nil {
 		t.Error("Verify accepts a token of a secret that the server does not have")
 	}
-	if err := s.SetSecrets(secrets, []string{"bob", "an", ""}); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.SetSecrets(secrets, []string{"bob", "an", ""}))
 	callers := map[string]Caller{}
 	for _, c := range []struct {
 		label, name string
@@ -65,10 +62,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("NewNamedToken accepts the name %q", name)
 		}
 	}
-	open, err := New(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	open := must.Get(New(nil, nil))(t)
 	if err := open.SetSecrets(nil, nil); err != nil {
 		t.Errorf("SetSecrets of a server without a secret = %v, want no error", err)
 	}

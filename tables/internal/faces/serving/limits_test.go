@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -78,10 +79,7 @@ func TestCanceledForOthers(t *testing.T) {
 			c = &call{host: "b", conn: fmt.Sprint("b:", i), user: "one"}
 		}
 		c.cancel = func(error) { canceled <- i }
-		release, err := l.acquire(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
+		release := must.Get(l.acquire(t.Context(), c))(t)
 		releases = append(releases, release)
 	}
 	acquired := make(chan error, 1)
@@ -128,10 +126,7 @@ func TestCanceledForOtherUsers(t *testing.T) {
 	l := newLimiter("queries", 4, time.Minute, 20*time.Millisecond, 20*time.Millisecond)
 	for i := range 4 {
 		c := &call{host: fmt.Sprint(i % 2), conn: fmt.Sprint(i), user: "one"}
-		release, err := l.acquire(t.Context(), c)
-		if err != nil {
-			t.Fatal(err)
-		}
+		release := must.Get(l.acquire(t.Context(), c))(t)
 		c.cancel = func(cause error) {
 			if cause != errShare {
 				t.Errorf("a call was canceled with %v, want errShare", cause)
@@ -191,16 +186,10 @@ func TestMemoryOverflow(t *testing.T) {
 
 // TestBothSlotsOrNone checks that an operation that needs both slots releases its query slot if it gets no put slot.
 func TestBothSlotsOrNone(t *testing.T) {
-	s, err := New(nil, &Options{Queries: 1, Puts: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(New(nil, &Options{Queries: 1, Puts: 1}))(t)
 	ctx, end := s.NewCall(t.Context(), &Caller{Rights: Admin}, "")
 	defer end(nil)
-	releasePut, err := Acquire(ctx, operations.PutSlot)
-	if err != nil {
-		t.Fatal(err)
-	}
+	releasePut := must.Get(Acquire(ctx, operations.PutSlot))(t)
 	waitingCtx, endWaiting := s.NewCall(t.Context(), &Caller{Rights: Admin}, "")
 	done := make(chan error, 1)
 	go func() {
@@ -218,10 +207,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 		t.Fatalf("%v queries run and %v wait, want none", running, waiting)
 	}
 	releasePut()
-	releaseBoth, err := Acquire(ctx, operations.BothSlots)
-	if err != nil {
-		t.Fatal(err)
-	}
+	releaseBoth := must.Get(Acquire(ctx, operations.BothSlots))(t)
 	releaseBoth()
 	queries, _ := s.Queries.Counts()
 	if puts, _ := s.Puts.Counts(); queries+puts != 0 {

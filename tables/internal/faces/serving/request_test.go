@@ -3,15 +3,14 @@ package serving
 import (
 	"net/http/httptest"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestCharge checks that requests share a quarter of the memory, and that only the request that was charged first
 // may exceed it.
 func TestCharge(t *testing.T) {
-	server, err := New(nil, &Options{Memory: 64 << 20, MaxMessage: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := must.Get(New(nil, &Options{Memory: 64 << 20, MaxMessage: 1 << 20}))(t)
 	requests := server.NewRequests()
 	request := func() *Request {
 		q := requests.New(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))

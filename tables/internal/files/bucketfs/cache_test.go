@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 const (
@@ -42,26 +44,20 @@ func get(c *Cache, key string, fetched *atomic.Int64) (string, error) {
 
 func size(t *testing.T, dir string) (n int64) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	must.Do(t, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		info, err := d.Info()
 		n += info.Size()
 		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 	return n
 }
 
 func mustOpen(t *testing.T, dir string, limit int64) *Cache {
 	t.Helper()
-	c, err := OpenCache(dir, limit)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(OpenCache(dir, limit))(t)
 	return c
 }
 
@@ -109,9 +105,7 @@ func TestCache(t *testing.T) {
 	if fetched.Load() != 100 {
 		t.Errorf("fetched %d files, want 100", fetched.Load())
 	}
-	if err := os.WriteFile(c.path("99"), make([]byte, fileSize), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(c.path("99"), make([]byte, fileSize), 0o600))
 	reopened := mustOpen(t, dir, 20*fileSize)
 	if text, err := get(reopened, "99", &fetched); err != nil || text != string(contentOf("99")) || fetched.Load() != 101 {
 		t.Errorf("damaged copy: got error %v after %d fetches, want a fetched copy", err, fetched.Load())
@@ -141,9 +135,7 @@ func TestPins(t *testing.T) {
 		t.Fatalf("second Pin = %s, %v, want %s", same, err, path)
 	}
 	for n := range 50 {
-		if _, err := get(c, fmt.Sprint(n), &fetched); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(get(c, fmt.Sprint(n), &fetched))(t)
 	}
 	if _, err := os.Stat(c.path("pinned")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the cache still contains the pinned copy, which should have been evicted")

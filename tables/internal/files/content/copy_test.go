@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -12,19 +13,12 @@ import (
 // copies.
 func TestCopyEqualFiles(t *testing.T) {
 	t.Parallel()
-	to, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	to := must.Get(icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}}))(t)
 	defer to.Close() //nolint:errcheck // only read
 	files := to.NewIO()
 	path := to.NewLocation() + "/data/1.parquet"
-	if err := files.WriteFile(path, []byte("rows")); err != nil {
-		t.Fatal(err)
-	}
-	if err := to.RecordFiles(t.Context(), files); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, files.WriteFile(path, []byte("rows")))
+	must.Do(t, to.RecordFiles(t.Context(), files))
 	content, ok, err := to.FileAt(t.Context(), path)
 	if err != nil || !ok {
 		t.Fatalf("FileAt = %v, %v, want true", ok, err)
@@ -42,16 +36,11 @@ func TestCopyEqualFiles(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	c, err := icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(icecat.Open(t.Context(), t.TempDir(), icecat.Options{FS: vfs.OS{}}))(t)
 	defer c.Close() //nolint:errcheck // only read
 	files := c.NewIO()
 	for _, name := range []string{"good", "other"} {
-		if err := files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)))
 	}
 	good, other := files.Written()[0], files.Written()[1]
 	if err := Check(t.Context(), c, good.Path, good); err != nil {

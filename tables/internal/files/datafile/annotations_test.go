@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 	iceio "github.com/apache/iceberg-go/io"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestForeignFile checks that files written by Iceberg's library get no width annotations, and no bounds of floats if
@@ -28,29 +29,19 @@ func TestForeignFile(t *testing.T) {
 		name := filepath.Join(t.TempDir(), "f.parquet")
 		files := foreignFiles{iceio.LocalFS{}, &atomic.Bool{}, &sync.Map{}}
 		files.hasNaN.Store(hasNaN)
-		f, err := files.Create(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := must.Get(files.Create(name))(t)
 		footer := len(annotated) - 8 - int(annotated[len(annotated)-8]) - int(annotated[len(annotated)-7])<<8
 		parts := [][]byte{annotated[:4], annotated[4:footer], annotated[footer : len(annotated)-8], annotated[len(annotated)-8 : len(annotated)-4], annotated[len(annotated)-4:]}
 		for _, part := range parts {
-			if _, err := f.Write(part); err != nil {
-				t.Fatal(err)
-			}
+			must.Get(f.Write(part))(t)
 		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, f.Close())
 		plain, err := os.ReadFile(name)
 		if err != nil || len(plain) != len(annotated) {
 			t.Fatalf("the file has %d bytes instead of %d: %v", len(plain), len(annotated), err)
 		}
 		metadataOf := func(content []byte) *metadata.FileMetaData {
-			r, err := pqfile.NewParquetReader(bytes.NewReader(content), pqfile.WithReadProps(parquet.NewReaderProperties(nil)))
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(pqfile.NewParquetReader(bytes.NewReader(content), pqfile.WithReadProps(parquet.NewReaderProperties(nil))))(t)
 			return r.MetaData()
 		}
 		before, after := metadataOf(annotated), metadataOf(plain)
@@ -60,10 +51,7 @@ func TestForeignFile(t *testing.T) {
 			}
 		}
 		for i := range 4 {
-			chunk, err := after.RowGroup(0).ColumnChunk(i)
-			if err != nil {
-				t.Fatal(err)
-			}
+			chunk := must.Get(after.RowGroup(0).ColumnChunk(i))(t)
 			if s, err := chunk.Statistics(); err != nil || s.HasMinMax() == (hasNaN && i == 3) {
 				t.Errorf("hasNaN %t, column %d: the file has bounds: %t; error: %v", hasNaN, i, s.HasMinMax(), err)
 			}

@@ -21,15 +21,13 @@ import (
 	"github.com/apache/iceberg-go/puffin"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestDeletesMemory checks that positions and keys of delete files count against maxDeleteBytes.
 func TestDeletesMemory(t *testing.T) {
 	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: iceberg.PrimitiveTypes.Int64})
-	meta, err := table.NewMetadata(columns, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(table.NewMetadata(columns, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", nil))(t)
 	id := func(id string) arrow.Metadata { return arrow.NewMetadata([]string{IDKey}, []string{id}) }
 	for kind, content := range map[string]iceberg.ManifestEntryContent{"positions": iceberg.EntryContentPosDeletes, "keys": iceberg.EntryContentEqDeletes} {
 		fields := []arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64, Metadata: id("1")}}
@@ -44,23 +42,15 @@ func TestDeletesMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(t.TempDir(), "deletes.parquet")
-		if err := os.WriteFile(path, written(t, b, nil), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		builder, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, content, path, iceberg.ParquetFile, nil, nil, nil, b.NumRows(), 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, written(t, b, nil), 0o600))
+		builder := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, content, path, iceberg.ParquetFile, nil, nil, nil, b.NumRows(), 1))(t)
 		task := table.FileScanTask{}
 		if kind == "positions" {
 			task.DeleteFiles = []iceberg.DataFile{builder.Build()}
 		} else {
 			task.EqualityDeleteFiles = []iceberg.DataFile{builder.EqualityFieldIDs([]int{1}).Build()}
 		}
-		dataFile, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "a", iceberg.ParquetFile, nil, nil, nil, 1, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		dataFile := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "a", iceberg.ParquetFile, nil, nil, nil, 1, 1))(t)
 		task.File = dataFile.Build()
 		for used, fails := range map[int64]bool{maxDeleteBytes - 1000: false, maxDeleteBytes - 20: true} {
 			d := &deleteReader{
@@ -86,22 +76,11 @@ func TestHostileVector(t *testing.T) {
 		blob := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(nil, dv.DVMagicNumber), bitmaps)
 		blob = slices.Concat(binary.BigEndian.AppendUint32(nil, uint32(len(blob))), blob, binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(blob)))
 		path := filepath.Join(t.TempDir(), "vector.puffin")
-		file, err := os.Create(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w, err := puffin.NewWriter(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		file := must.Get(os.Create(path))(t)
+		w := must.Get(puffin.NewWriter(file))(t)
 		meta, err := w.AddBlob(puffin.BlobMetadataInput{Type: puffin.BlobTypeDeletionVector, SnapshotID: -1, SequenceNumber: -1, Fields: []int32{2147483645}, Properties: map[string]string{"cardinality": "1", "referenced-data-file": "a"}}, blob)
-		if err := errors.Join(err, w.Finish(), file.Close()); err != nil {
-			t.Fatal(err)
-		}
-		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentPosDeletes, path, iceberg.PuffinFile, nil, nil, nil, 1, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, w.Finish(), file.Close()))
+		b := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentPosDeletes, path, iceberg.PuffinFile, nil, nil, nil, 1, 1))(t)
 		f := b.ContentOffset(meta.Offset).ContentSizeInBytes(meta.Length).ReferencedDataFile("a").Build()
 		tab := table.New(nil, nil, "", func(context.Context) (iceio.IO, error) { return iceio.LocalFS{}, nil }, nil)
 		var before, after runtime.MemStats

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/metadata"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
@@ -259,10 +260,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
 	parsed := parse(t, content)
 	for n, group := range groups {
-		pages, err := parsed.GetPageIndexReader().RowGroup(n)
-		if err != nil {
-			t.Fatal(err)
-		}
+		pages := must.Get(parsed.GetPageIndexReader().RowGroup(n))(t)
 		for i, a := range group.Columns() {
 			number := integerDecoder(a)
 			if pages != nil && !hasNested(group.Schema()) && width(a) <= maxIndexedBytes {
@@ -275,10 +273,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 			isLess := func(a, b []byte) bool {
 				return number != nil && number(a) < number(b) || number == nil && bytes.Compare(a, b) < 0
 			}
-			chunk, err := parsed.MetaData().RowGroup(n).ColumnChunk(i)
-			if err != nil {
-				t.Fatal(err)
-			}
+			chunk := must.Get(parsed.MetaData().RowGroup(n).ColumnChunk(i))(t)
 			stats, err := chunk.Statistics()
 			if err != nil || stats.NullCount() != int64(a.NullN()) || stats.NumValues() != int64(a.Len()-a.NullN()) {
 				t.Fatalf("column %d has %d nulls, but its statistics are %v, %v", i, a.NullN(), stats, err)
@@ -320,10 +315,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 // checkPageRows checks that each page of a column has at least one row, and at most pageRows rows.
 func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column int, rows int64) {
 	t.Helper()
-	index, err := pages.GetOffsetIndex(column)
-	if err != nil {
-		t.Fatal(err)
-	}
+	index := must.Get(pages.GetOffsetIndex(column))(t)
 	begins := []int64{}
 	for _, location := range index.GetPageLocations() {
 		begins = append(begins, location.FirstRowIndex)
@@ -352,10 +344,7 @@ func TestPagesOfNestedFiles(t *testing.T) {
 	}
 	group := b.NewRecordBatch()
 	parsed := parse(t, encodeGroups(t, []arrow.RecordBatch{group}, group.Schema()))
-	pages, err := parsed.GetPageIndexReader().RowGroup(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	pages := must.Get(parsed.GetPageIndexReader().RowGroup(0))(t)
 	for i := range 2 {
 		checkPageRows(t, pages, i, rows)
 	}
@@ -364,13 +353,8 @@ func TestPagesOfNestedFiles(t *testing.T) {
 // writeForPeers stores a file and its expected rows, for testdata/read.py.
 func writeForPeers(t *testing.T, name string, content []byte, groups []arrow.RecordBatch) {
 	t.Helper()
-	if err := os.WriteFile(name+".parquet", content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.Create(name + ".arrow")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(name+".parquet", content, 0o600))
+	f := must.Get(os.Create(name + ".arrow"))(t)
 	w, err := ipc.NewFileWriter(f, ipc.WithSchema(groups[0].Schema()))
 	for i := 0; i < len(groups) && err == nil; i++ {
 		err = w.Write(groups[i])
@@ -454,10 +438,7 @@ func TestChooseEncoding(t *testing.T) {
 		columns := arrow.NewSchema([]arrow.Field{f}, nil)
 		content := encodeGroups(t, []arrow.RecordBatch{array.NewRecordBatch(columns, []arrow.Array{c.a}, rows)}, columns)
 		parsed := parse(t, content)
-		chunk, err := parsed.MetaData().RowGroup(0).ColumnChunk(0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		chunk := must.Get(parsed.MetaData().RowGroup(0).ColumnChunk(0))(t)
 		got := []string{}
 		for _, e := range chunk.Encodings() {
 			if text := e.String(); text != "RLE" && (text != "PLAIN" || !chunk.HasDictionaryPage()) {

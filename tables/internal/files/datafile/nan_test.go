@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBoundsOfNaN checks that only chunks without NaN have bounds in the footer and in the page index, in
@@ -61,23 +62,11 @@ func TestBoundsOfNaN(t *testing.T) {
 		}
 		r := parse(t, out.Bytes())
 		for group := range r.NumRowGroups() {
-			index, err := r.GetPageIndexReader().RowGroup(group)
-			if err != nil {
-				t.Fatal(err)
-			}
+			index := must.Get(r.GetPageIndexReader().RowGroup(group))(t)
 			for leaf := range 3 {
-				chunk, err := r.MetaData().RowGroup(group).ColumnChunk(leaf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				s, err := chunk.Statistics()
-				if err != nil {
-					t.Fatal(err)
-				}
-				pageBounds, err := index.GetColumnIndex(leaf)
-				if err != nil {
-					t.Fatal(err)
-				}
+				chunk := must.Get(r.MetaData().RowGroup(group).ColumnChunk(leaf))(t)
+				s := must.Get(chunk.Statistics())(t)
+				pageBounds := must.Get(index.GetColumnIndex(leaf))(t)
 				begins, err := index.GetOffsetIndex(leaf)
 				if err != nil || begins == nil {
 					t.Errorf("group %d, leaf %d: no page index, error %v", group, leaf, err)

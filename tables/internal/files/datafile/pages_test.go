@@ -21,6 +21,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet/compress"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
@@ -117,18 +118,9 @@ func TestPages(t *testing.T) {
 		{"x is null", false},
 		{"often >= 'text 9'", false},
 	} {
-		e, err := filter.Parse(c.cond)
-		if err != nil {
-			t.Fatal(err)
-		}
-		wanted, err := e.Filter(t.Context(), rows)
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := e.Bind(rows.Schema())
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(c.cond))(t)
+		wanted := must.Get(e.Filter(t.Context(), rows))(t)
+		where := must.Get(e.Bind(rows.Schema()))(t)
 		for name, content := range files {
 			for i, out := range [][]Column{columns, columns[3:], columns[2:3], {columns[4], columns[0]}} {
 				s := &Scan{Rows: []int64{32768, 300, 7000}[i%3], Columns: out, Workers: i % 4, Memory: 1 << 20}
@@ -188,22 +180,15 @@ func TestDuplicateDictionaryEntry(t *testing.T) {
 func TestCachedFooters(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.parquet")
-	cat, err := icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cat := must.Get(icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer cat.Close() //nolint:errcheck // nothing is written
 	rows := pagedRows(100)
 	c := Column{Field: arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, IDs: rows.Schema().Field(0)}
 	s := &Scan{Rows: 1000, Columns: []Column{c}, Footers: cat.NewIO().Footers()}
 	s.Open = func(path string) (parquet.ReaderAtSeeker, error) { return os.Open(path) }
 	for i, part := range []arrow.RecordBatch{rows, rows, rows.NewSlice(10, 30), rows} {
-		if err := os.WriteFile(path, pagedFile(t, part), 0o666); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, pagedFile(t, part), 0o666))
+		must.Do(t, os.Chtimes(path, time.Unix(int64(i), 0), time.Unix(int64(i), 0)))
 		for range 2 {
 			n := int64(0)
 			for b, err := range s.Read(t.Context(), []File{{Path: path}}) {
@@ -219,10 +204,7 @@ func TestCachedFooters(t *testing.T) {
 	}
 	cachedFooters := 0
 	for i := range 4 {
-		info, err := os.Stat(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		info := must.Get(os.Stat(path))(t)
 		if _, ok := s.Footers.Get(fmt.Sprintf("%s %d %d", path, info.Size(), time.Unix(int64(i), 0).UnixNano())); ok {
 			cachedFooters++
 		}

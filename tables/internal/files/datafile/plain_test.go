@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // plainRows returns n rows with columns of many types. A column's name describes where it has nulls.
@@ -148,10 +149,7 @@ func TestPlain(t *testing.T) {
 					t.Fatalf("%s: open: %v", name, err)
 				}
 				g.index = f.pageIndex(g)
-				library, err := pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-				if err != nil {
-					t.Fatal(err)
-				}
+				library := must.Get(pqarrow.NewFileReader(f.parsed, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
 				table, err := library.ReadTable(t.Context())
 				if err != nil {
 					t.Fatalf("%s: the library's reader: %v", name, err)
@@ -162,10 +160,7 @@ func TestPlain(t *testing.T) {
 					if errs[i] != nil {
 						t.Fatalf("%s, column %s: %v", name, c.Field.Name, errs[i])
 					}
-					want, err := array.Concatenate(table.Column(i).Data().Chunks(), memory.DefaultAllocator)
-					if err != nil {
-						t.Fatal(err)
-					}
+					want := must.Get(array.Concatenate(table.Column(i).Data().Chunks(), memory.DefaultAllocator))(t)
 					for j, s := range all {
 						if part := array.NewSlice(want, s.from, s.to); !array.Equal(floatBits(got[i][j]), floatBits(part)) {
 							t.Fatalf("%s, %s: rows %d to %d: got %v, want %v", name, c.Field.Name, s.from, s.to, got[i][j], part)

@@ -21,6 +21,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -87,23 +88,14 @@ func writtenGroups(t testing.TB, groups []arrow.RecordBatch, o []pqarrow.WriterO
 // parse returns the library's reader of a Parquet file.
 func parse(t testing.TB, content []byte) *pqfile.Reader {
 	t.Helper()
-	r, err := pqfile.NewParquetReader(bytes.NewReader(content))
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(pqfile.NewParquetReader(bytes.NewReader(content)))(t)
 	return r
 }
 
 func bind(t testing.TB, condition string, columns *arrow.Schema) *filter.Condition {
 	t.Helper()
-	e, err := filter.Parse(condition)
-	if err != nil {
-		t.Fatal(err)
-	}
-	where, err := e.Bind(columns)
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := must.Get(filter.Parse(condition))(t)
+	where := must.Get(e.Bind(columns))(t)
 	return where
 }
 
@@ -225,10 +217,7 @@ func TestOrderOfFiles(t *testing.T) {
 	want := []string{"00000-0-" + late + "-00001.parquet", "00000-9-" + early + "-00010.parquet", "00000-10-" + early + "-00011.parquet"}
 	var tasks []table.FileScanTask
 	for i, name := range []string{want[2], want[1], want[0]} {
-		b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "data/"+name, iceberg.ParquetFile, nil, nil, nil, 1, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		b := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "data/"+name, iceberg.ParquetFile, nil, nil, nil, 1, 1))(t)
 		sequence := int64(1)
 		if i < 2 {
 			sequence = 2

@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
@@ -42,10 +43,7 @@ func TestBatchSizeLimit(t *testing.T) {
 		n.NewArray(), array.NewDictionaryArray(coded[1].Type, codes, dictionary), array.NewDictionaryArray(coded[2].Type, codes, array.MakeFromData(asBinary)),
 	}, rows)
 	content := written(t, all, nil, parquet.WithCompression(compress.Codecs.Zstd), parquet.WithStats(false), parquet.WithDictionaryPageSizeLimit(1<<30))
-	chunk, err := parse(t, content).MetaData().RowGroup(0).ColumnChunk(1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	chunk := must.Get(parse(t, content).MetaData().RowGroup(0).ColumnChunk(1))(t)
 	for offset, want := range map[int64]bool{chunk.DictionaryPageOffset(): true, chunk.DataPageOffset(): false, int64(len(content)): true} {
 		if arrowsafe.MayBeDictionary(bytes.NewReader(content), offset) != want {
 			t.Errorf("MayBeDictionary at %d = %t, want %t", offset, !want, want)

@@ -9,29 +9,20 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestForeignLocations checks that locations written by other engines resolve to the right files: Java writes
 // file:/ with one slash, and escaped characters in names must not be unescaped.
 func TestForeignLocations(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
 	defer c.Close() //nolint:errcheck // the catalog is only read
 	location := c.LocationOf([16]byte{1})
-	path, err := c.local(location)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Join(path, "k=a%2Fb"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	path := must.Get(c.local(location))(t)
+	must.Do(t, os.MkdirAll(filepath.Join(path, "k=a%2Fb"), 0o700))
 	file := filepath.Join(path, "k=a%2Fb", "x.parquet")
-	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(file, []byte("x"), 0o600))
 	fileLocation := location + "/k=a%2Fb/x.parquet"
 	for _, name := range []string{fileLocation, "file:" + strings.TrimPrefix(fileLocation, "file://")} {
 		if got, err := c.local(name); got != file || err != nil {
@@ -51,10 +42,7 @@ func TestForeignLocations(t *testing.T) {
 // TestWritesOutside checks that no file outside the directory data is written or removed.
 func TestWritesOutside(t *testing.T) {
 	dir := t.TempDir()
-	c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
 	defer c.Close()
 	io := c.NewIO()
 	for _, location := range []string{c.location("catalog.db-x"), c.location("data/../x"), "file://" + filepath.Dir(dir) + "/x"} {

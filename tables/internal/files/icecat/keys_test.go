@@ -8,14 +8,12 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestKeys checks that keys are unique, that each scope keeps its newest keys, and that expired keys are forgotten.
 func TestKeys(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -28,10 +26,7 @@ func TestKeys(t *testing.T) {
 	}
 	known := func(ids ...string) (found string) {
 		for _, id := range ids {
-			k, err := c.Key(context.Background(), id, "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			k := must.Get(c.Key(context.Background(), id, ""))(t)
 			if k != nil {
 				found += id
 			}
@@ -39,13 +34,9 @@ func TestKeys(t *testing.T) {
 		return found
 	}
 	for _, id := range []string{"a", "b", "c", "d", "e"} {
-		if err := add(id, "one"); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, add(id, "one"))
 	}
-	if err := errors.Join(add("f", "two"), add("g", "two")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(add("f", "two"), add("g", "two")))
 	if got := known("a", "b", "c", "d", "e", "f", "g"); got != "cdefg" {
 		t.Errorf("the keys %q are known, want %q", got, "cdefg")
 	}
@@ -53,13 +44,9 @@ func TestKeys(t *testing.T) {
 		t.Errorf("a second key f: %v, want ErrKeyExists", err)
 	}
 	for id, age := range map[string]time.Duration{"c": KeyLifetime, "d": 2 * KeyLifetime} {
-		if _, err := c.writes.ExecContext(t.Context(), `UPDATE partd_keys SET at_ms=? WHERE id=?`, time.Now().Add(-age).UnixMilli(), id); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(c.writes.ExecContext(t.Context(), `UPDATE partd_keys SET at_ms=? WHERE id=?`, time.Now().Add(-age).UnixMilli(), id))(t)
 	}
-	if err := add("h", "two"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, add("h", "two"))
 	if got := known("c", "d", "e", "f", "g", "h"); got != "cefgh" {
 		t.Errorf("the keys %q are known, want %q", got, "cefgh")
 	}
@@ -70,24 +57,17 @@ func TestKeys(t *testing.T) {
 func TestKeysOfOldCatalog(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *Catalog {
-		c, err := Open(t.Context(), dir, Options{FS: vfs.OS{}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		c := must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
 		return c
 	}
 	c := open()
-	if _, err := c.writes.ExecContext(t.Context(), `DROP TABLE partd_keys`); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(c.writes.ExecContext(t.Context(), `DROP TABLE partd_keys`))(t)
 	c.database.readOnly = true
 	if k, err := c.Key(t.Context(), "a", ""); k != nil || err != nil {
 		t.Errorf("a reader got the key %v, error %v, want none", k, err)
 	}
 	c.database.readOnly = false
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, c.Close())
 	c = open()
 	defer c.Close() //nolint:errcheck // nothing is pending
 	for _, want := range []error{nil, ErrExists} {
@@ -103,22 +83,15 @@ func TestKeysOfOldCatalog(t *testing.T) {
 
 // TestExpiredKeys checks that a transaction after a pause, in which many keys expired, forgets only some of them.
 func TestExpiredKeys(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close() //nolint:errcheck // nothing is pending
-	if err := c.inTx(t.Context(), func(tx *transaction) {
+	must.Do(t, c.inTx(t.Context(), func(tx *transaction) {
 		for i := range 250 {
 			tx.exec(insertKey, fmt.Sprint(i), "", "one", i, 204, "", "", "")
 		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	}))
 	for i, want := range []int{151, 52, 3, 4} {
-		if err := c.AddKey(WithKey(t.Context(), &Key{ID: fmt.Sprint("new", i)})); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.AddKey(WithKey(t.Context(), &Key{ID: fmt.Sprint("new", i)})))
 		if ids, err := c.strings(t.Context(), `SELECT id FROM partd_keys`); len(ids) != want || err != nil {
 			t.Errorf("after insertion %d, there are %d keys, error %v, want %d", i+1, len(ids), err, want)
 		}
@@ -128,14 +101,9 @@ func TestExpiredKeys(t *testing.T) {
 // TestKeyOfMissingNamespace checks that dropping a namespace records the key even if another transaction has just
 // dropped the namespace.
 func TestKeyOfMissingNamespace(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close() //nolint:errcheck // nothing is pending
-	if err := c.DropNamespace(WithKey(t.Context(), &Key{ID: "a"}), "ns"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, c.DropNamespace(WithKey(t.Context(), &Key{ID: "a"}), "ns"))
 	if k, err := c.Key(t.Context(), "a", ""); k == nil || err != nil {
 		t.Errorf("the key is %v, error %v, want that it is recorded", k, err)
 	}

@@ -9,21 +9,16 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestLookupIsCurrent checks that an answer is cached until another connection, for example of another
 // process, commits.
 func TestLookupIsCurrent(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
-	c, err := Open(ctx, dir, Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(ctx, dir, Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer c.Close()
-	other, err := sql.Open("sqlite", filepath.Join(dir, "catalog.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := must.Get(sql.Open("sqlite", filepath.Join(dir, "catalog.db")))(t)
 	defer other.Close()
 	n := TableName{"ns", "t"}
 	expect := func(loc, rules string, wantErr error) {
@@ -40,9 +35,7 @@ func TestLookupIsCurrent(t *testing.T) {
 	}
 	exec := func(q string) {
 		t.Helper()
-		if _, err := other.Exec(q); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(other.Exec(q))(t)
 		if _, isCached, _, _ := c.answers.get(n); isCached {
 			t.Fatal("the answer is still cached after ", q)
 		}
@@ -69,10 +62,7 @@ func TestLookupIsCurrent(t *testing.T) {
 // TestAnswersAreBounded checks that the cached answers have a limit in bytes, even if a namespace has long
 // rules.
 func TestAnswersAreBounded(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer c.Close()
 	_, _, version, err := c.answers.get(TableName{})
 	if err != nil {
@@ -80,9 +70,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 	large := answer{location: "a", rules: strings.Repeat("x", 1<<20)} // each cached answer counts its own copy of the rules
 	for i := range 100 {
-		if err := c.answers.put(TableName{"ns", fmt.Sprint(i)}, large, version); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.answers.put(TableName{"ns", fmt.Sprint(i)}, large, version))
 	}
 	if n := len(c.answers.entries); n == 0 || n > maxAnswerBytes>>20 {
 		t.Errorf("%d answers of a megabyte each are cached, want at least 1 and at most maxAnswerBytes in total", n)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/apache/iceberg-go"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestNormalizeBounds checks that bounds of times in nanoseconds are removed, also in nested columns, and others are
@@ -37,10 +38,7 @@ func TestNormalizeBounds(t *testing.T) {
 	} {
 		var b bytes.Buffer
 		id, sequence := int64(7), int64(1)
-		w, err := iceberg.NewManifestWriter(3, &b, *iceberg.UnpartitionedSpec, iceberg.NewSchema(0, c.fields...), id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := must.Get(iceberg.NewManifestWriter(3, &b, *iceberg.UnpartitionedSpec, iceberg.NewSchema(0, c.fields...), id))(t)
 		d, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "file:///x.parquet", iceberg.ParquetFile, nil, nil, nil, 1, 100)
 		if err == nil {
 			d.LowerBoundValues(all).UpperBoundValues(all)

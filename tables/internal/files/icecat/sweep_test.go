@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -16,21 +17,13 @@ import (
 // that a Sweep is removing.
 func TestProtectDuringSweep(t *testing.T) {
 	ctx := context.Background()
-	c, err := Open(ctx, t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(ctx, t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close()
 	location := c.location("data/file")
-	path, err := c.local(location)
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := must.Get(c.local(location))(t)
 	exec := func(q string, args ...any) {
 		t.Helper()
-		if err := c.inTx(ctx, func(w *transaction) { w.exec(q, args...) }); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, c.inTx(ctx, func(w *transaction) { w.exec(q, args...) }))
 	}
 	exec(`INSERT INTO partd_files VALUES (?,'',0,x'00')`, location)
 	exec(`INSERT INTO partd_orphans VALUES (?,0)`, path)
@@ -52,15 +45,10 @@ func TestProtectDuringSweep(t *testing.T) {
 // TestUnknownOutcomeKeepsFiles checks that the files of a commit are removed if it failed, but not if its outcome is
 // unknown.
 func TestUnknownOutcomeKeepsFiles(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close()
 	io, location := c.NewIO(), c.location("data/t/data/file")
-	if err := io.WriteFile(location, []byte("1")); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, io.WriteFile(location, []byte("1")))
 	io.RemoveFailed(fmt.Errorf("commit: %w", partd.ErrUnknownOutcome))
 	if _, err := c.reader.ReadFile(location); err != nil {
 		t.Errorf("after an unknown outcome: ReadFile error = %v", err)
@@ -81,10 +69,7 @@ func TestSyncErrors(t *testing.T) {
 		}
 		return nil
 	})
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: fs})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: fs}))(t)
 	defer c.Close()
 	isFailing = true
 	io := c.NewIO()
@@ -95,10 +80,7 @@ func TestSyncErrors(t *testing.T) {
 
 // TestRecentlyUsedFile checks that the grace period of an unused file starts again if the file was in use since.
 func TestRecentlyUsedFile(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close()
 	files, start := map[string]int64{"file": 1}, time.Now()
 	for _, step := range []struct {
@@ -114,10 +96,7 @@ func TestRecentlyUsedFile(t *testing.T) {
 
 // TestCommittedFileIsNoOrphan checks that a commit deletes the record of a file that an earlier Sweep has found unused.
 func TestCommittedFileIsNoOrphan(t *testing.T) {
-	c, err := Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
 	defer c.Close()
 	io, location := c.NewIO(), c.location("data/t/data/file")
 	path, err := c.local(location)

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestRowGroups checks that large row groups are written early, to limit memory, and that small batches share
@@ -22,10 +23,7 @@ func TestRowGroups(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "b", Type: arrow.BinaryTypes.Binary}}, nil)
 	rnd, value := rand.NewChaCha8([32]byte{}), make([]byte, 100)
 	for _, c := range []struct{ batches, rows, groups int }{{1000, 10, 1}, {50, 10_000, 3}} {
-		w, err := NewWriter(io.Discard, columns)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := must.Get(NewWriter(io.Discard, columns))(t)
 		b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 		for range c.batches {
 			for range c.rows {
@@ -33,19 +31,12 @@ func TestRowGroups(t *testing.T) {
 				b.Field(0).(*array.BinaryBuilder).Append(value)
 			}
 			batch := b.NewRecordBatch()
-			if err := w.Write(batch); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, w.Write(batch))
 			batch.Release()
 		}
 		b.Release()
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		fileMetadata, err := w.file.FileMetadata()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Close())
+		fileMetadata := must.Get(w.file.FileMetadata())(t)
 		if fileMetadata.NumRows != int64(c.batches*c.rows) || len(fileMetadata.RowGroups) != c.groups {
 			t.Errorf("%d rows in %d row groups, want %d in %d", fileMetadata.NumRows, len(fileMetadata.RowGroups), c.batches*c.rows, c.groups)
 		}
@@ -59,10 +50,7 @@ func TestNaN(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float64},
 		{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "g", Type: arrow.PrimitiveTypes.Float32}, arrow.Field{Name: "h", Type: arrow.FixedWidthTypes.Float16})},
 	}, nil)
-	w, err := NewWriter(io.Discard, columns)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := must.Get(NewWriter(io.Discard, columns))(t)
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"n":1,"f":1,"s":{"g":1,"h":1}},{"n":2,"f":"NaN","s":{"g":"NaN","h":2}}]`))
 	if err == nil {
 		err = w.Write(b)
@@ -73,15 +61,9 @@ func TestNaN(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fileMetadata, err := w.file.FileMetadata()
-	if err != nil {
-		t.Fatal(err)
-	}
+	fileMetadata := must.Get(w.file.FileMetadata())(t)
 	for i := range 4 {
-		chunk, err := fileMetadata.RowGroup(0).ColumnChunk(i)
-		if err != nil {
-			t.Fatal(err)
-		}
+		chunk := must.Get(fileMetadata.RowGroup(0).ColumnChunk(i))(t)
 		s, err := chunk.Statistics()
 		if hasBounds := s != nil && s.HasMinMax(); err != nil || hasBounds != (i == 0) {
 			t.Errorf("leaf column %d: has bounds = %v, %v, want bounds only for integers", i, hasBounds, err)
@@ -130,10 +112,7 @@ func TestFastCompression(t *testing.T) {
 	rows := batch.NewSlice(100, batch.NumRows())
 	defer rows.Release()
 	for _, isSmall := range []bool{false, true} {
-		l, err := NewFastLayout(rows, isSmall)
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := must.Get(NewFastLayout(rows, isSmall))(t)
 		for name, want := range map[string]compress.Compression{
 			"random": compress.Codecs.Uncompressed, "text": compress.Codecs.Snappy,
 			"noise": compress.Codecs.Uncompressed, "number": compress.Codecs.Snappy,
@@ -158,13 +137,8 @@ func TestDictionaryIndex(t *testing.T) {
 			}
 			err = errors.Join(err, w.Write(b.NewRecordBatch()))
 		}
-		if err := errors.Join(err, w.Close()); err != nil {
-			t.Fatal(err)
-		}
-		table, err := pqarrow.ReadTable(t.Context(), bytes.NewReader(file.Bytes()), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, w.Close()))
+		table := must.Get(pqarrow.ReadTable(t.Context(), bytes.NewReader(file.Bytes()), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
 		if d, ok := table.Schema().Field(0).Type.(*arrow.DictionaryType); !ok || d.IndexType.ID() != want {
 			t.Errorf("%d values in two batches: the type is %s, want indices of type %s", values, table.Schema().Field(0).Type, want)
 		}

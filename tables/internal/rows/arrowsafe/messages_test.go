@@ -18,6 +18,7 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // allLayouts is a schema with one column for each of Arrow's memory layouts.
@@ -67,13 +68,9 @@ func streamOf(t testing.TB, batches []arrow.RecordBatch, options ...ipc.Option) 
 	var out bytes.Buffer
 	w := ipc.NewWriter(&out, append(options, ipc.WithSchema(batches[0].Schema()))...)
 	for _, b := range batches {
-		if err := w.Write(b); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, w.Write(b))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.Close())
 	return out.Bytes()
 }
 
@@ -123,10 +120,7 @@ func TestValidStreams(t *testing.T) {
 func TestEmptyBatches(t *testing.T) {
 	runs := array.NewRunEndEncodedArray(array.NewInt32Data(array.NewData(arrow.PrimitiveTypes.Int32, 1, []*memory.Buffer{nil, memory.NewBufferBytes(make([]byte, 4))}, nil, 0, 0)),
 		rowsOf(t, arrow.NewSchema([]arrow.Field{{Name: "s", Type: arrow.BinaryTypes.String}}, nil), `[{"s": "x"}]`).Column(0), 0, 0)
-	parts, err := array.NewStructArray([]arrow.Array{runs}, []string{"r"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	parts := must.Get(array.NewStructArray([]arrow.Array{runs}, []string{"r"}))(t)
 	union := arrow.DenseUnionOf([]arrow.Field{{Name: "i", Type: arrow.PrimitiveTypes.Int8}}, []arrow.UnionTypeCode{0})
 	none := array.MakeFromData(array.NewData(union, 0, []*memory.Buffer{nil, nil, nil}, []arrow.ArrayData{array.NewData(arrow.PrimitiveTypes.Int8, 0, []*memory.Buffer{nil, nil}, nil, 0, 0)}, 0, 0))
 	for name, a := range map[string]arrow.Array{"runs": runs, "runs in a struct": parts, "union": none} {
@@ -168,10 +162,7 @@ func messagesOf(t testing.TB, stream []byte) (all []message) {
 	for len(stream) > 8 {
 		n := binary.LittleEndian.Uint32(stream[4:])
 		head := stream[8 : 8+n]
-		d, err := describe(head)
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := must.Get(describe(head))(t)
 		all = append(all, message{bytes.Clone(head), bytes.Clone(stream[8+int64(n) : 8+int64(n)+d.body])})
 		stream = stream[8+int64(n)+d.body:]
 	}
@@ -189,10 +180,7 @@ func joinMessages(messages []message) (stream []byte) {
 
 func (m message) header(t testing.TB) flatbuffers.Table {
 	t.Helper()
-	d, err := describe(m.head)
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(describe(m.head))(t)
 	return d.header
 }
 

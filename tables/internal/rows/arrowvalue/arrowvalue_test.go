@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/tables/internal/rows/arrowvalue"
 )
@@ -72,10 +73,7 @@ func TestNilBatch(t *testing.T) {
 }
 
 func TestAppendAndRead(t *testing.T) {
-	log, err := logstore.Open(t.TempDir(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := must.Get(logstore.Open(t.TempDir(), nil))(t)
 	defer func() {
 		if err := log.Close(); err != nil {
 			t.Error(err)
@@ -88,9 +86,7 @@ func TestAppendAndRead(t *testing.T) {
 		}
 		var want []string
 		for i := range 50 {
-			if err := arrowvalue.Append(ctx, store, "k", newBatch(t, i*3, 3)); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, arrowvalue.Append(ctx, store, "k", newBatch(t, i*3, 3)))
 			for k := i * 3; k < i*3+3; k++ {
 				want = append(want, fmt.Sprintf("%d text %d c%d [%d,null] (null)", k, k, k%7, k%100))
 			}
@@ -103,12 +99,8 @@ func TestAppendAndRead(t *testing.T) {
 		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1), otherBatch); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Errorf("Append of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
-		if err := arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)); err != nil {
-			t.Fatal(err)
-		}
-		if err := arrowvalue.Append(ctx, store, "many", otherBatch); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, arrowvalue.Append(ctx, store, "many", newBatch(t, 0, 1)))
+		must.Do(t, arrowvalue.Append(ctx, store, "many", otherBatch))
 		if _, err := readRows(ctx, store, "many", arrowvalue.DefaultLimit); !errors.Is(err, arrowvalue.ErrSchema) {
 			t.Errorf("readRows of batches with different schemas: error = %v, want arrowvalue.ErrSchema", err)
 		}
@@ -144,14 +136,9 @@ func sampleValue(t testing.TB) []byte {
 	t.Helper()
 	store := partd.NewDict()
 	for i := range 3 {
-		if err := arrowvalue.Append(t.Context(), store, "k", newBatch(t, i, 2)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, arrowvalue.Append(t.Context(), store, "k", newBatch(t, i, 2)))
 	}
-	v, err := store.Get(t.Context(), "k")
-	if err != nil {
-		t.Fatal(err)
-	}
+	v := must.Get(store.Get(t.Context(), "k"))(t)
 	return v[0]
 }
 
@@ -203,9 +190,7 @@ func TestDecompressionLimit(t *testing.T) {
 	b := array.NewInt64Builder(memory.DefaultAllocator)
 	b.AppendValues(make([]int64, 1<<20), nil)
 	w := ipc.NewWriter(&stream, ipc.WithSchema(zeros), ipc.WithZstd())
-	if err := w.Write(array.NewRecordBatch(zeros, []arrow.Array{b.NewArray()}, 1<<20)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, w.Write(array.NewRecordBatch(zeros, []arrow.Array{b.NewArray()}, 1<<20)))
 	v := frame.Append(nil, stream.Bytes())
 	if _, err := readBytes(t.Context(), v, 16<<20); err != nil {
 		t.Error(err)

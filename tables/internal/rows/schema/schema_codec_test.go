@@ -6,15 +6,13 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/parquet/compress"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestCodecsAreBounded checks that pages which decompress to more than their headers say take no more memory.
 func TestCodecsAreBounded(t *testing.T) {
 	for _, name := range []compress.Compression{compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
-		codec, err := compress.GetCodec(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		codec := must.Get(compress.GetCodec(name))(t)
 		text := bytes.Repeat([]byte("text"), 8<<20)
 		compressed := codec.Encode(make([]byte, codec.CompressBound(int64(len(text)))), text)
 		decoded, err := compress.Decode(codec, make([]byte, len(text)), compressed)

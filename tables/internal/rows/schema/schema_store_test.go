@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
@@ -27,10 +28,7 @@ import (
 func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), o))(t)
 	defer r.Release()
 	out := []string{r.Schema().Field(0).Type.String()}
 	for r.Next() {
@@ -54,15 +52,9 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Format) {
 	t.Helper()
 	table := b.Table(name)
-	r, err := table.Scan(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(table.Scan(t.Context(), nil))(t)
 	defer r.Release()
-	f, err := os.Create(filepath.Join(t.TempDir(), "x"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Create(filepath.Join(t.TempDir(), "x")))(t)
 	defer f.Close()
 	w, err := formats.NewWriter(format, f, r.Schema(), true)
 	for err == nil && r.Next() {
@@ -77,13 +69,8 @@ func writeTable(t *testing.T, b *tables.Bucket, name string, format formats.Form
 	if format != formats.Parquet && format != formats.Arrow {
 		return
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		t.Fatal(err)
-	}
-	reread, err := (&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(f.Seek(0, io.SeekStart))(t)
+	reread := must.Get((&formats.Input{Name: string(format), File: f, Format: format}).Read(t.Context()))(t)
 	defer reread.Release()
 	if _, err := b.Table(name+" again").Put(t.Context(), reread, tables.PutReplace, nil); err != nil {
 		t.Fatalf("put the rows of the %s file: %v", format, err)
@@ -116,13 +103,8 @@ func TestTypesInStore(t *testing.T) {
 					want[0] = c.ReadType
 				}
 				for range 2 {
-					r, err := array.NewRecordReader(schema, []arrow.RecordBatch{batch})
-					if err != nil {
-						t.Fatal(err)
-					}
-					if _, err := b.Table(c.Name).Put(ctx, r, tables.PutAppend, nil); err != nil {
-						t.Fatal(err)
-					}
+					r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{batch}))(t)
+					must.Get(b.Table(c.Name).Put(ctx, r, tables.PutAppend, nil))(t)
 					for i := range 3 {
 						if a.IsNull(i) {
 							want = append(want, "(null)")
@@ -135,16 +117,11 @@ func TestTypesInStore(t *testing.T) {
 				if got := read(t, b, c.Name, nil); got != all {
 					t.Errorf("reading the table returned %s, want %s", got, all)
 				}
-				if _, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{bucket}, Tables: []string{c.Name}}); err != nil {
-					t.Fatal(err)
-				}
+				must.Get(s.Fold(ctx, &tables.MaintainOptions{Buckets: tables.Buckets{bucket}, Tables: []string{c.Name}}))(t)
 				if got := read(t, b, c.Name, nil); got != all {
 					t.Errorf("after Fold: read %s, want %s", got, all)
 				}
-				nulls, err := filter.Parse(`"a.b c" is null`)
-				if err != nil {
-					t.Fatal(err)
-				}
+				nulls := must.Get(filter.Parse(`"a.b c" is null`))(t)
 				if got := read(t, b, c.Name, &tables.ScanOptions{Filter: nulls}); strings.Count(got, "(null)") != 2*a.NullN() {
 					t.Errorf("the filter for nulls returned %s, want %d nulls", got, 2*a.NullN())
 				}
@@ -222,9 +199,7 @@ func TestRequiredFields(t *testing.T) {
 			want += " " + strings.Replace(v, "null", "(null)", 1)
 		}
 		r := array.NewJSONReader(strings.NewReader(json), arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil))
-		if _, err := s.Bucket("").Table(name).Put(t.Context(), r, tables.PutError, nil); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(s.Bucket("").Table(name).Put(t.Context(), r, tables.PutError, nil))(t)
 		if got := read(t, s.Bucket(""), name, nil); got != want {
 			t.Errorf("reading the table returned %s, want %s", got, want)
 		}
@@ -237,14 +212,9 @@ func TestFilterOfNanoseconds(t *testing.T) {
 	s := tablestest.Open(t, nil)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Time64ns, Nullable: true}}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"x":"00:00:00.000000001"} {"x":"02:00:00"} {"x":null}`), schema)
-	if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil))(t)
 	for text, want := range map[string]string{"x > '01:00'": " 02:00:00.000000000", "x = '00:00:00.000000001'": " 00:00:00.000000001", "x is null": " (null)"} {
-		e, err := filter.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(text))(t)
 		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "time64[ns]"+want {
 			t.Errorf("reading rows where %s returned %s, want%s", text, got, want)
 		}
@@ -262,17 +232,12 @@ func TestFilterOfBoolsAndZeros(t *testing.T) {
 		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
 	}, nil)
 	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
-	if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil))(t)
 	for text, want := range map[string]string{
 		"b > false": " 1", "b >= false": " 0 1", "b < true": " 0", "not b <= false": " 1", "b in (true)": " 1", "b in (true, false)": " 0 1", "b not in (true)": " 0", "b != true": " 0",
 		"x in (0, 5)": " 0 1", "x not in (0)": " 2", "f in (0)": " 0 1", "f not in (-0.0, 7)": " 2", "x = 0": " 0 1", "x < 0": "",
 	} {
-		e, err := filter.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Parse(text))(t)
 		if got := read(t, s.Bucket(""), "x", &tables.ScanOptions{Filter: e}); got != "int64"+want {
 			t.Errorf("reading rows where %s returned %s, want%s", text, got, want)
 		}
@@ -305,15 +270,10 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 			b.Append(true)
 			b.ValueBuilder().(*array.StringBuilder).Append(bad)
 		case *array.BinaryDictionaryBuilder:
-			if err := b.AppendString(bad); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, b.AppendString(bad))
 		}
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: typ, Nullable: true}}, nil)
-		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 2)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{b.NewArray()}, 2)}))(t)
 		if _, err := s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil); err == nil || !strings.Contains(err.Error(), `column "x"`) || !strings.Contains(err.Error(), "is not UTF-8") {
 			t.Errorf("Put of a text in %s that is not UTF-8 = %v, want an error", typ, err)
 		}
@@ -339,9 +299,7 @@ func TestDate64FromParquet(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(t.TempDir(), "x.parquet")
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, os.WriteFile(path, b.Bytes(), 0o600))
 	s := tablestest.Open(t, nil)
 	first, err := array.NewRecordReader(schema, []arrow.RecordBatch{array.NewRecordBatch(schema, []arrow.Array{a}, 2)})
 	if err == nil {
@@ -350,10 +308,7 @@ func TestDate64FromParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(os.Open(path))(t)
 	defer f.Close()
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())
 	if err == nil {

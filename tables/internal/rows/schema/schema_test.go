@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go/table"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // cases lists all supported put types, each with its stored type, the type that readers get, and values.
@@ -86,24 +87,15 @@ func TestTypes(t *testing.T) {
 				t.Fatal(err)
 			}
 			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
-			stored, err := Stored(schema)
-			if err != nil {
-				t.Fatal(err)
-			}
+			stored := must.Get(Stored(schema))(t)
 			if got := stored.Field(0).Type.String(); got != orDefault(c.StoredType, c.Put.String()) {
 				t.Errorf("stored as %s, want %s", got, orDefault(c.StoredType, c.Put.String()))
 			}
 			if _, err := table.ArrowSchemaToIcebergWithFreshIDs(stored, false); err != nil {
 				t.Errorf("Iceberg does not accept the stored type: %v", err)
 			}
-			text, err := Encode(schema)
-			if err != nil {
-				t.Fatal(err)
-			}
-			put, err := Decode(text)
-			if err != nil {
-				t.Fatal(err)
-			}
+			text := must.Get(Encode(schema))(t)
+			put := must.Get(Decode(text))(t)
 			logical := WithoutEncodings(RestorePutTypes(stored, put))
 			if got := logical.Field(0).Type.String(); got != orDefault(c.ReadType, c.Put.String()) {
 				t.Errorf("read as %s, want %s", got, orDefault(c.ReadType, c.Put.String()))
@@ -111,14 +103,8 @@ func TestTypes(t *testing.T) {
 			for start := range 3 {
 				slice := array.NewSlice(a, int64(start), 3)
 				batch := array.NewRecordBatch(schema, []arrow.Array{slice}, int64(3-start))
-				converted, err := Convert(batch, stored)
-				if err != nil {
-					t.Fatal(err)
-				}
-				restored, err := Convert(converted, logical)
-				if err != nil {
-					t.Fatal(err)
-				}
+				converted := must.Get(Convert(batch, stored))(t)
+				restored := must.Get(Convert(converted, logical))(t)
 				for i := range slice.Len() {
 					if got, want := restored.Column(0).ValueStr(i), slice.ValueStr(i); got != want && c.ReadType == "" {
 						t.Errorf("row %d: got %s, want %s", start+i, got, want)
@@ -234,10 +220,7 @@ func TestNarrowing(t *testing.T) {
 }
 
 func TestTypesInDocs(t *testing.T) {
-	text, err := os.ReadFile("../../../docs/types.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := must.Get(os.ReadFile("../../../docs/types.md"))(t)
 	for _, c := range cases {
 		want := fmt.Sprintf("| %s | %s |\n", c.Put, c.StoredType)
 		switch {

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestInvalidTexts checks that two texts that split a character are invalid, although their concatenation is
@@ -48,10 +49,7 @@ func TestDigits(t *testing.T) {
 	short.Append(math.MinInt32)
 	long := array.NewDecimal64Builder(memory.DefaultAllocator, &arrow.Decimal64Type{Precision: 18})
 	long.Append(999_999_999_999_999_999)
-	structArray, err := array.NewStructArray([]arrow.Array{decimalArrayOf(decimal128.FromI64(100_000))}, []string{"d"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	structArray := must.Get(array.NewStructArray([]arrow.Array{decimalArrayOf(decimal128.FromI64(100_000))}, []string{"d"}))(t)
 	for name, c := range map[string]struct {
 		a       arrow.Array
 		isValid bool

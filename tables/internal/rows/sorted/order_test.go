@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -149,10 +150,7 @@ func TestOrder(t *testing.T) {
 				t.Errorf("seed %d, %d rows by %v, %s: the rows are not in order", seed, len(rows), by, how)
 			}
 		}
-		block, err := Block(batches, by)
-		if err != nil {
-			t.Fatal(err)
-		}
+		block := must.Get(Block(batches, by))(t)
 		check("one block", Single(block))
 		for _, keep := range []int64{0, 500, 5000} {
 			in := Input{Keys: by, Memory: 100, Keep: keep, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}

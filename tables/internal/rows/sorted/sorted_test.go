@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var columns = arrow.NewSchema([]arrow.Field{
@@ -190,12 +191,10 @@ func TestSort(t *testing.T) {
 				t.Fatalf("Sort with seed %d, rule %d: got %v\nwant %v", seed, rule, got, applyRule(want, rule, hideNone))
 			}
 			var parts [][]row
-			if err := Parts(t.Context(), rule, in, func(b Batches) error {
+			must.Do(t, Parts(t.Context(), rule, in, func(b Batches) error {
 				parts = append(parts, rowsOf(t, b))
 				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
+			}))
 			if len(parts) > 2 {
 				t.Fatalf("Parts yielded %d parts, want at most 2", len(parts))
 			}
@@ -224,15 +223,12 @@ func TestInOrder(t *testing.T) {
 		rows = append(rows, row{i, "a", i})
 	}
 	in := Input{Batches: batchesOf(rows, 10), Keys: []int{0, 1}, Memory: 1, Size: func(arrow.RecordBatch) int64 { return 1 }}
-	err := Parts(t.Context(), Last, in, func(b Batches) error {
+	must.Do(t, Parts(t.Context(), Last, in, func(b Batches) error {
 		if got := rowsOf(t, b); !slices.Equal(got, rows) {
 			t.Fatalf("the part contains %v, want all rows in order", got)
 		}
 		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}))
 }
 
 func TestErrors(t *testing.T) {

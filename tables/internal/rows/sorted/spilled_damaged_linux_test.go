@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/engine/spill"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestDamagedRun checks that reading a temporary file of sorted rows fails if a bit of it was flipped, and that
@@ -19,10 +20,7 @@ func TestDamagedRun(t *testing.T) {
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	id := int64(0)
-	f, err := spillRows(batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000))
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(spillRows(batchesOf(randomRows(rand.New(rand.NewPCG(1, 2)), 100_000, &id), 1000)))(t)
 	defer f.close()
 	const offset = 1_000_000 // within the second mebibyte of rows
 	flip(t, temporary, offset)
@@ -43,10 +41,7 @@ func TestDamagedRun(t *testing.T) {
 // flip changes a bit of the only open, unnamed file in a directory.
 func flip(t *testing.T, dir string, offset int64) {
 	t.Helper()
-	fds, err := filepath.Glob("/proc/self/fd/*")
-	if err != nil {
-		t.Fatal(err)
-	}
+	fds := must.Get(filepath.Glob("/proc/self/fd/*"))(t)
 	for _, fd := range fds {
 		if name, err := os.Readlink(fd); err != nil || !strings.HasPrefix(name, dir) {
 			continue
@@ -56,14 +51,10 @@ func flip(t *testing.T, dir string, offset int64) {
 			t.Fatal(err)
 		}
 		b := make([]byte, 1)
-		if _, err := f.ReadAt(b, offset); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(f.ReadAt(b, offset))(t)
 		b[0] ^= 4
 		_, err = f.WriteAt(b, offset)
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(err, f.Close()))
 		return
 	}
 	t.Fatal(fmt.Errorf("no unnamed file in %s is open", dir))

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestSQLKeyAppender checks that values of all types of a class have equal keys if and only if they are the same value,
@@ -84,10 +85,7 @@ func TestSQLKeyAppender(t *testing.T) {
 			a := array.NewSlice(b.NewArray(), 1, int64(len(names)+1))
 			appendKey := SQLKeyAppender(a)
 			for row, name := range names {
-				key, err := appendKey([]byte("x"), row)
-				if err != nil {
-					t.Fatal(err)
-				}
+				key := must.Get(appendKey([]byte("x"), row))(t)
 				if other, exists := valueOf[string(key)]; exists && other != name {
 					t.Errorf("%s %q has the key of %q", v.t, name, other)
 				}

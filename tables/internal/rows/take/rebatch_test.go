@@ -7,6 +7,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // batches returns batches with the given numbers of rows. Column n has consecutive numbers. Column l has
@@ -37,10 +38,7 @@ func batches(t *testing.T, width int, sizes ...int) array.RecordReader {
 		}
 		all = append(all, b.NewRecordBatch())
 	}
-	r, err := array.NewRecordReader(schema, all)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(array.NewRecordReader(schema, all))(t)
 	Release(all)
 	t.Cleanup(r.Release)
 	return r

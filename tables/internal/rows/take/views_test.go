@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestViewRows checks that some rows of views, also of views in lists and structs, do not hold the text of the others.
@@ -42,10 +43,7 @@ func TestViewRows(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 0))
 	for _, count := range []int{0, 1, 100, n / 3, n} {
 		indices := random.Perm(n)[:count]
-		rows, err := Batch(all, indices)
-		if err != nil {
-			t.Fatal(err)
-		}
+		rows := must.Get(Batch(all, indices))(t)
 		for c, column := range rows.Columns() {
 			for i, row := range indices {
 				if got, want := column.ValueStr(i), all.Column(c).ValueStr(row); got != want {

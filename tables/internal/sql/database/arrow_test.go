@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -43,10 +44,7 @@ func TestSchemaAsJSON(t *testing.T) {
 		for range random.IntN(8) {
 			name += alphabet[random.IntN(len(alphabet))]
 		}
-		definition, err := json.Marshal(map[string]any{"name": name, "type": nil})
-		if err != nil {
-			t.Fatal(err)
-		}
+		definition := must.Get(json.Marshal(map[string]any{"name": name, "type": nil}))(t)
 		sql := "SELECT (m[7].name = " + sqltext.Text(name) + ` AND m[7]."type" IS NULL)::VARCHAR FROM (SELECT ` +
 			sqltext.Text(`{"7":`+string(definition)+"}") + `::JSON::MAP(INTEGER, STRUCT("name" VARCHAR, "type" VARCHAR)) AS m)`
 		if got := firstValue(t, d, sql); got != "true" {

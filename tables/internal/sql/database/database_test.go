@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -16,22 +17,15 @@ func TestConfined(t *testing.T) {
 	dir := t.TempDir()
 	ownFile, otherFile := filepath.Join(dir, "mine.csv"), filepath.Join(dir, "other.csv")
 	for _, path := range []string{ownFile, otherFile} {
-		if err := os.WriteFile(path, []byte("a\n1\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, os.WriteFile(path, []byte("a\n1\n"), 0o600))
 	}
-	d, err := Open(&Options{Memory: 512 << 20, MaxTemp: 1 << 30, Threads: 1}, filepath.Join(dir, "spill"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(Open(&Options{Memory: 512 << 20, MaxTemp: 1 << 30, Threads: 1}, filepath.Join(dir, "spill")))(t)
 	defer d.Close()
 	if err := d.execute("SELECT * FROM read_csv(" + sqltext.Text(otherFile) + ")"); err != nil {
 		t.Fatal(err) // the database is unrestricted until it is confined
 	}
 	j := &Job{Memory: 1 << 30, Views: []string{`CREATE OR REPLACE VIEW "main"."t" AS SELECT NULL::BIGINT AS "a" WHERE false`}}
-	if err := d.execute(append(confinement(j), j.Views...)...); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.execute(append(confinement(j), j.Views...)...))
 	for _, sql := range []string{
 		"SELECT * FROM read_csv(" + sqltext.Text(otherFile) + ")", "SELECT * FROM read_text('/etc/passwd')", "SELECT * FROM glob('/*')", "SELECT * FROM " + sqltext.Text(otherFile),
 		"COPY (SELECT 1) TO " + sqltext.Text(filepath.Join(dir, "out")), "EXPLAIN ANALYZE COPY (SELECT 1) TO " + sqltext.Text(filepath.Join(dir, "out")), "ATTACH " + sqltext.Text(filepath.Join(dir, "db")),

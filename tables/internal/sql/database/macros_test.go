@@ -14,6 +14,7 @@ import (
 
 	duckdb "github.com/duckdb/duckdb-go-bindings"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -73,9 +74,7 @@ func TestLikeIsCompiledOnce(t *testing.T) {
 	d := openDatabase(t, 256<<20)
 	measure := func(condition string) time.Duration {
 		start := time.Now()
-		if err := d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE " + condition); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, d.execute("SELECT count(*) FROM (SELECT 'abc' || range AS s FROM range(100000)) WHERE "+condition))
 		return time.Since(start)
 	}
 	baseline := measure("regexp_full_match(s, '.*c.*1.*', 's')")
@@ -88,10 +87,7 @@ func TestLikeIsCompiledOnce(t *testing.T) {
 // If the test fails, copy the correct words from its message.
 func TestPageKeywords(t *testing.T) {
 	d := openDatabase(t, 256<<20)
-	source, err := os.ReadFile("../../../page/web/src/duckdb.ts")
-	if err != nil {
-		t.Fatal(err)
-	}
+	source := must.Get(os.ReadFile("../../../page/web/src/duckdb.ts"))(t)
 	refused := strings.Join(append([]string{"pg_.*", "has_.*_privilege", "duckdb_.*", "variant_.*", "partd_.*", ".*like_escape", "inet_.*", "(txid_current|shobj|obj|col)_?.*description", "__.*", "icu_.*"}, forbiddenFunctions...), "|")
 	for name, sql := range map[string]string{
 		"functions": `SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type IN ('scalar', 'aggregate', 'macro') AND function_name SIMILAR TO '[a-z][a-z0-9_]*' AND NOT function_name SIMILAR TO ` + sqltext.Text(refused),
@@ -112,22 +108,14 @@ func firstValue(t *testing.T, d *Database, sql string) string {
 	defer d.Finish()
 	s := startStatement(t, d, sql)
 	defer s.End()
-	batch, err := s.Next()
-	if err != nil {
-		t.Fatal(err)
-	}
+	batch := must.Get(s.Next())(t)
 	defer batch.Release()
 	return strings.Clone(batch.Column(0).ValueStr(0)) // the batch owns the original's memory
 }
 
 func startStatement(t testing.TB, d *Database, sql string) *stream {
 	t.Helper()
-	if err := d.prepare(sql); err != nil {
-		t.Fatal(err)
-	}
-	s, err := d.stream(context.Background(), sql)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.prepare(sql))
+	s := must.Get(d.stream(context.Background(), sql))(t)
 	return s
 }

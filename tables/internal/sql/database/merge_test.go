@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/util"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestMergedChunks checks that a worker's results with small chunks have the same rows in fewer batches, and that large
@@ -17,23 +18,15 @@ import (
 func TestMergedChunks(t *testing.T) {
 	d := openDatabase(t, 512<<20)
 	file := filepath.Join(t.TempDir(), "rows.parquet")
-	if err := d.execute("COPY (SELECT range AS a, range % 3000 AS b, CASE WHEN range % 2 = 0 THEN 'text number ' || range END AS c FROM range(1000000)) TO '" + file + "'"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.execute("COPY (SELECT range AS a, range % 3000 AS b, CASE WHEN range % 2 = 0 THEN 'text number ' || range END AS c FROM range(1000000)) TO '"+file+"'"))
 	// read returns the rows as text, and the number of batches.
 	read := func(columns string, merges bool) (rows []string, batches int) {
 		d.mergesChunks = merges
-		r, err := d.Start(context.Background(), &Job{Memory: 512 << 20, Paths: []string{file}, SQL: "SELECT " + columns + " FROM read_parquet('" + file + "') WHERE b = 7"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(d.Start(context.Background(), &Job{Memory: 512 << 20, Paths: []string{file}, SQL: "SELECT " + columns + " FROM read_parquet('" + file + "') WHERE b = 7"}))(t)
 		defer d.Finish()
 		defer r.End()
 		for {
-			b, err := r.Next()
-			if err != nil {
-				t.Fatal(err)
-			}
+			b := must.Get(r.Next())(t)
 			if b == nil {
 				return rows, batches
 			}

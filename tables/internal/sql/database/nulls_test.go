@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestNullsAreBlank checks that the encoded bytes of rows with nulls do not depend on earlier statements.
@@ -28,9 +29,7 @@ func TestNullsAreBlank(t *testing.T) {
 				}
 				return buffer.Bytes()
 			}
-			if err := w.Write(batch); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, w.Write(batch))
 			batch.Release()
 		}
 	}

@@ -8,22 +8,18 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // runStatement runs a statement in a confined database, and reads all rows of the result.
 func runStatement(t *testing.T, d *Database, j *Job) {
 	t.Helper()
-	r, err := d.Start(context.Background(), j)
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := must.Get(d.Start(context.Background(), j))(t)
 	defer d.Finish()
 	defer r.End()
 	for {
-		batch, err := r.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
+		batch := must.Get(r.Next())(t)
 		if batch == nil {
 			return
 		}
@@ -33,10 +29,7 @@ func runStatement(t *testing.T, d *Database, j *Job) {
 
 func openDatabase(t testing.TB, memory int64) *Database {
 	t.Helper()
-	d, err := Open(&Options{Memory: memory, MaxTemp: 1 << 30, Threads: 2}, filepath.Join(t.TempDir(), "spill"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	d := must.Get(Open(&Options{Memory: memory, MaxTemp: 1 << 30, Threads: 2}, filepath.Join(t.TempDir(), "spill")))(t)
 	t.Cleanup(d.Close)
 	return d
 }
@@ -47,9 +40,7 @@ func TestReuse(t *testing.T) {
 	t.Setenv("TZ", "America/New_York")
 	d := openDatabase(t, 512<<20)
 	file := filepath.Join(t.TempDir(), "rows.parquet")
-	if err := d.execute("COPY (SELECT range AS a, hash(range) AS b FROM range(2000000)) TO '" + file + "'"); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.execute("COPY (SELECT range AS a, hash(range) AS b FROM range(2000000)) TO '"+file+"'"))
 	j := &Job{Memory: 512 << 20, Paths: []string{file}, Views: []string{`CREATE VIEW "main"."t" AS FROM read_parquet('` + file + `')`}}
 	j.SQL = "SELECT max(b), count(DISTINCT a) FROM t"
 	runStatement(t, d, j)
@@ -60,17 +51,13 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	withSeed := openDatabase(t, 512<<20)
-	if err := withSeed.execute(setSeed); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, withSeed.execute(setSeed))
 	const random = "SELECT random()::VARCHAR"
 	want := firstValue(t, withSeed, random)
 	if got := firstValue(t, d, random); got != want {
 		t.Fatalf("random() = %s after the same seed, want %s", got, want)
 	}
-	if err := d.execute(setSeed); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, d.execute(setSeed))
 	if !d.Reuse().IsPossible {
 		t.Fatal("Reuse() = false, want true: another statement can use the database")
 	}
@@ -117,9 +104,7 @@ func TestRunDescribed(t *testing.T) {
 	}
 	const setSeed = "SELECT setseed(0.5)"
 	withSeed := openDatabase(t, 64<<20)
-	if err := withSeed.execute(setSeed); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, withSeed.execute(setSeed))
 	want := firstValue(t, withSeed, "SELECT random()::VARCHAR")
 	describe(setSeed)
 	d.discardStatement()
@@ -153,14 +138,8 @@ func TestRunDescribedTime(t *testing.T) {
 		}
 		var startMicros, runTime int64
 		_, _ = fmt.Sscan(firstValue(t, openDatabase(t, 64<<20), j.SQL), &startMicros)
-		r, err := d.Start(t.Context(), j)
-		if err != nil {
-			t.Fatal(err)
-		}
-		batch, err := r.Next()
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(d.Start(t.Context(), j))(t)
+		batch := must.Get(r.Next())(t)
 		_, _ = fmt.Sscan(batch.Column(0).ValueStr(0), &runTime)
 		batch.Release()
 		if startMicros == 0 || runTime < startMicros && startMicros-runTime < 3600e6 { // a far earlier time is correct: midnight has passed
@@ -233,10 +212,7 @@ func TestNoReuse(t *testing.T) {
 	})
 	t.Run("leftover files", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
-		r, err := d.Start(ctx, &Job{Memory: 64 << 20, SQL: "SELECT * FROM (SELECT hash(range) AS h, range::VARCHAR || repeat('x', 90) AS s FROM range(2000000)) ORDER BY h"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := must.Get(d.Start(ctx, &Job{Memory: 64 << 20, SQL: "SELECT * FROM (SELECT hash(range) AS h, range::VARCHAR || repeat('x', 90) AS s FROM range(2000000)) ORDER BY h"}))(t)
 		d.isIncomplete = false
 		if d.Reuse().IsPossible {
 			t.Error("the database accepts another statement")

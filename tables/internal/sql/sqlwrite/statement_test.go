@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestRefused(t *testing.T) {
@@ -116,14 +118,8 @@ func TestLongStatement(t *testing.T) {
 
 // TestRepeatedNames checks that no two parameters of several sets have the same name.
 func TestRepeatedNames(t *testing.T) {
-	st, err := Parse("INSERT INTO t VALUES ($a, $a_1)")
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := st.InsertQuery([]Column{{"a", "INTEGER"}, {"b", "INTEGER"}}, nil, 2, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := must.Get(Parse("INSERT INTO t VALUES ($a, $a_1)"))(t)
+	q := must.Get(st.InsertQuery([]Column{{"a", "INTEGER"}, {"b", "INTEGER"}}, nil, 2, 2))(t)
 	for _, name := range []string{"a", "a_1"} {
 		for set := range 2 {
 			if p := "(($" + RepeatedName(name, 2, set) + "\n)"; strings.Count(q, p) != 1 {

@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
@@ -17,23 +18,15 @@ import (
 // changed, or if a concurrent put with the same ID was faster.
 func TestAppendOfPreparedRows(t *testing.T) {
 	ctx := t.Context()
-	s, err := tail.Open(ctx, partd.NewDict(), "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(tail.Open(ctx, partd.NewDict(), "w", false, 1<<20))(t)
 	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	b.Field(0).(*array.Int64Builder).Append(1)
-	frame, err := new(tail.Encoder).Encode(columns, []arrow.RecordBatch{b.NewRecordBatch()}, "id")
-	if err != nil {
-		t.Fatal(err)
-	}
+	frame := must.Get(new(tail.Encoder).Encode(columns, []arrow.RecordBatch{b.NewRecordBatch()}, "id"))(t)
 	e := (&Tables{shared: shared{Options: Options{FoldBytes: 1 << 20}, Tail: s}}).newEntry(icecat.TableName{})
 	e.bucketRules, e.state = "rules", state{location: "location", folded: -1}
 	e.log = s.Log("uuid", -1)
-	if _, err := e.log.Append(ctx, []tail.Frame{frame}, time.Now()); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(e.log.Append(ctx, []tail.Frame{frame}, time.Now()))(t)
 	for _, a := range []*appendAttempt{
 		{location: "location", rules: "earlier rules"}, {location: "earlier location", rules: "rules"}, {location: "location", rules: "rules", id: "id"},
 	} {

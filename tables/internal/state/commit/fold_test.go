@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -33,10 +34,7 @@ func foldRow() *datafile.Source {
 func openEntry(t *testing.T, cat *icecat.Catalog, process string) (e *Entry, loads *int) {
 	t.Helper()
 	s, loads := openTables(t, cat, partd.NewDict(), process)
-	e, err := s.Acquire(t.Context(), icecat.TableName{Namespace: "b", Name: "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e = must.Get(s.Acquire(t.Context(), icecat.TableName{Namespace: "b", Name: "t"}))(t)
 	return e, loads
 }
 
@@ -57,23 +55,15 @@ func openTables(t *testing.T, cat *icecat.Catalog, p partd.Partd, process string
 		*loads++
 		return cat.Load(ctx, namespace, name)
 	}
-	rows, err := tail.Open(t.Context(), p, process, false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Recover(t.Context(), rows); err != nil {
-		t.Fatal(err)
-	}
+	rows := must.Get(tail.Open(t.Context(), p, process, false, 1<<20))(t)
+	must.Do(t, s.Recover(t.Context(), rows))
 	return s, loads
 }
 
 // create creates a table, and puts a row in the tail with the table's name as ID.
 func create(t *testing.T, e *Entry) {
 	t.Helper()
-	shape, err := schema.NewShape(foldColumns, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	shape := must.Get(schema.NewShape(foldColumns, 0))(t)
 	meta, err := definition.NewMetadata(shape, e.tables.Catalog.NewLocation(), nil, 0)
 	if err == nil {
 		err = e.Create(t.Context(), foldRow(), meta, e.Name, nil)
@@ -94,10 +84,7 @@ func appendRow(t *testing.T, e *Entry) {
 // that it then keeps the rows of the other process.
 func TestFoldLoadsOnce(t *testing.T) {
 	ctx := t.Context()
-	cat, err := icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cat := must.Get(icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer cat.Close()
 	e, loads := openEntry(t, cat, "one")
 	create(t, e)

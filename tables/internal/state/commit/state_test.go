@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 )
 
@@ -14,20 +15,14 @@ import (
 // ReadTails reads all other rows. No rows of folded epochs or deleted tables may stay in the tail.
 func TestRecoverLoadsNoTable(t *testing.T) {
 	ctx := t.Context()
-	cat, err := icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20})
-	if err != nil {
-		t.Fatal(err)
-	}
+	cat := must.Get(icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer cat.Close()
 	p := partd.NewDict()
 	s, _ := openTables(t, cat, p, "one")
 	name := func(table string) icecat.TableName { return icecat.TableName{Namespace: "b", Name: table} }
 	acquire := func(table string) *Entry {
 		t.Helper()
-		e, err := s.Acquire(ctx, name(table))
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(s.Acquire(ctx, name(table)))(t)
 		return e
 	}
 	for _, table := range []string{"a", "b", "folded"} {
@@ -40,9 +35,7 @@ func TestRecoverLoadsNoTable(t *testing.T) {
 		t.Fatalf("the tail has %d bytes of the table, error %v", len(values[0]), err)
 	}
 	crashed.Value = values[0]
-	if _, err := folded.Fold(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(folded.Fold(ctx))(t)
 	deleted := partd.Entry{Key: uuid.NewString() + "/0", Value: crashed.Value}
 	if err := p.Append(ctx, crashed, deleted); err != nil { // as if the process crashed before it deleted these keys
 		t.Fatal(err)

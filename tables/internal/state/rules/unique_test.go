@@ -12,6 +12,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 )
 
@@ -54,21 +55,14 @@ func TestUniqueBounds(t *testing.T) {
 				}
 				return err
 			}}
-			u, err := newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{`a"b`}, InTable: true}, s)
-			if err != nil {
-				t.Fatal(err)
-			}
+			u := must.Get(newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{`a"b`}, InTable: true}, s))(t)
 			defer u.close()
 			for _, row := range []int64{2, 3, 1} {
 				batch := table.NewSlice(row, row+1)
-				if err := u.add(batch, row); err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, u.add(batch, row))
 				batch.Release()
 			}
-			if err := u.finish(t.Context(), &ruleCheck{Violation: new(Violation)}); err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, u.finish(t.Context(), &ruleCheck{Violation: new(Violation)}))
 			want := []bool{c.comparesAll, true, true, true, c.comparesAll}
 			if fmt.Sprint(compared) != fmt.Sprint(want) {
 				t.Errorf("compared rows %v, want %v", compared, want)
@@ -93,17 +87,12 @@ func TestUniqueCount(t *testing.T) {
 	o := Options{Table: func(_ context.Context, _ []string, _ *filter.Expr, visit func(arrow.RecordBatch) error) error {
 		return visit(stored)
 	}}
-	u, err := newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{"k"}, InTable: true}, s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := must.Get(newUniqueKeys(t.Context(), o, Rule{Kind: "unique", Columns: []string{"k"}, InTable: true}, s))(t)
 	defer u.close()
 	put := rows(`[{"k":1},{"k":2},{"k":3},{"k":3},{"k":null},{"k":2},{"k":null}]`)
 	defer put.Release()
 	v := new(Violation)
-	if err := errors.Join(u.add(put, 0), u.finish(t.Context(), &ruleCheck{Violation: v})); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, errors.Join(u.add(put, 0), u.finish(t.Context(), &ruleCheck{Violation: v})))
 	if want := []BadRow{{1, "k=1"}, {2, "k=2"}, {4, "k=3"}, {6, "k=2"}}; v.Count != 4 || !slices.Equal(v.Rows, want) {
 		t.Errorf("%d violations, %v, want 4, %v", v.Count, v.Rows, want)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/state/definition"
 )
@@ -27,14 +28,8 @@ func TestTrimTail(t *testing.T) {
 	tail := b.NewRecordBatch()
 	s := &Series{Order: &definition.Order{Names: []string{"t"}}}
 	for _, row := range []int64{0, 1, trimBlockRows - 1, trimBlockRows, 2*trimBlockRows - 1, 2 * trimBlockRows, rows - 1} {
-		e, err := filter.Compare(columns.Field(0), "=", filter.TimeText(time.UnixMicro(row)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		where, err := e.Bind(columns)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e := must.Get(filter.Compare(columns.Field(0), "=", filter.TimeText(time.UnixMicro(row))))(t)
+		where := must.Get(e.Bind(columns))(t)
 		got := s.BatchBounds(s.trimTail(tail, where))
 		start := row / trimBlockRows * trimBlockRows
 		if got == nil || got.Lowest != start || got.Highest != min(start+trimBlockRows, rows)-1 {
@@ -46,10 +41,7 @@ func TestTrimTail(t *testing.T) {
 // file returns a File of 100 bytes with the given bounds. It is sorted, and has the given number of null times.
 func (s *Series) file(t *testing.T, lowest, highest uint64, nulls int64) *File {
 	t.Helper()
-	b, err := iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "data/file", iceberg.ParquetFile, nil, nil, nil, 1, 100)
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentData, "data/file", iceberg.ParquetFile, nil, nil, nil, 1, 100))(t)
 	id := s.IDs[0]
 	encode := func(v uint64) map[int][]byte { return map[int][]byte{id: binary.LittleEndian.AppendUint64(nil, v)} }
 	b.LowerBoundValues(encode(lowest)).UpperBoundValues(encode(highest)).NullValueCounts(map[int]int64{id: nulls}).SortOrderID(s.Sort)

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // countingStore is a store that counts its syncs. While isFailing is true, all syncs fail.
@@ -36,10 +37,7 @@ func (s *countingStore) Sync(context.Context) error {
 func TestRetriedAfterFailedSync(t *testing.T) {
 	ctx := t.Context()
 	p := &countingStore{Dict: partd.NewDict()}
-	s, err := Open(ctx, p, "w", true, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", true, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	p.isFailing = true
@@ -78,17 +76,12 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 func TestRepeatedInOneEpoch(t *testing.T) {
 	ctx := t.Context()
 	p := partd.NewDict()
-	s, err := Open(ctx, p, "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	var lengths []int
 	for _, id := range []string{"first", "second"} {
-		if err := appendTo(ctx, l, schema, id, time.Now(), batchOf(t, schema, 1, 2)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, appendTo(ctx, l, schema, id, time.Now(), batchOf(t, schema, 1, 2)))
 		values, err := p.Get(ctx, l.key(0))
 		if err != nil {
 			t.Fatal(err)
@@ -102,14 +95,8 @@ func TestRepeatedInOneEpoch(t *testing.T) {
 		}
 	}
 	for _, memory := range []int64{1 << 20, 1} {
-		s, err := Open(ctx, p, "w", false, memory)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found, err := recoverLog(ctx, s, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(Open(ctx, p, "w", false, memory))(t)
+		found := must.Get(recoverLog(ctx, s, -1))(t)
 		l := found
 		batches, err := l.Rows(ctx, -1, 10)
 		var rows int64
@@ -126,10 +113,7 @@ func TestRepeatedInOneEpoch(t *testing.T) {
 func TestRetireWaitsForUnknownAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainStore{Dict: partd.NewDict()}
-	s, err := Open(ctx, p, "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	for _, isUncertain := range []bool{false, true} {
@@ -165,10 +149,7 @@ func (u *uncertainSyncs) Sync(context.Context) error {
 func TestAppliedAfterUnknownAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainSyncs{uncertainStore: uncertainStore{Dict: partd.NewDict()}}
-	s, err := Open(ctx, p, "w", true, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", true, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	p.isUncertain, p.syncs = true, 0
@@ -202,21 +183,14 @@ func (l *lateStore) executeLate(ctx context.Context) error { return l.Dict.Appen
 func TestLateFirstAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &lateStore{Dict: partd.NewDict()}
-	s, err := Open(ctx, p, "w", false, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", false, 1))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	if err := appendTo(ctx, l, schema, "late", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
-	if err := appendTo(ctx, l, schema, "second", time.Now(), batchOf(t, schema, 2)); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.executeLate(ctx); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, appendTo(ctx, l, schema, "second", time.Now(), batchOf(t, schema, 2)))
+	must.Do(t, p.executeLate(ctx))
 	batches, err := l.Rows(ctx, -1, 10)
 	if err != nil || len(batches) != 1 || batches[0].Column(0).ValueStr(0) != "2" {
 		t.Errorf("Rows = %v, %v, want the second row", batches, err)

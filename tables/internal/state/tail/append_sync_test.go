@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var errDisk = errors.New("disk failure")
@@ -45,10 +46,7 @@ func newSyncTest(t *testing.T) *syncTest {
 		<-p.started
 		p.outcome <- nil // the outcome of Open's own sync
 	}()
-	s, err := Open(t.Context(), p, "w", true, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(t.Context(), p, "w", true, 1<<20))(t)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	rows := batchOf(t, schema, 1)
 	t.Cleanup(rows.Release)
@@ -125,9 +123,7 @@ func TestShareSync(t *testing.T) {
 	if err != nil || !ok {
 		t.Fatalf("EndEpoch = %v, %v, want an epoch with rows", ok, err)
 	}
-	if err := b.Forget(t.Context(), last); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, b.Forget(t.Context(), last))
 	s.expectWaiting(all...)
 	s.outcome <- nil
 	s.expectOutcomes(nil, all...)
@@ -166,9 +162,7 @@ func TestSyncFails(t *testing.T) {
 	// Rows that the store lost must no longer be returned.
 	lost := s.append(t.Context(), b, "")
 	s.waitForSync()
-	if err := s.Delete(t.Context(), b.key(0)); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, s.Delete(t.Context(), b.key(0)))
 	s.outcome <- errDisk
 	s.expectOutcomes(errDisk, lost)
 	if _, _, err := b.EndEpoch(t.Context()); err != nil || s.countRows(b) != 0 {

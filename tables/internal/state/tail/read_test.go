@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // uncertainStore is a store whose appends succeed, but report an unknown outcome while isUncertain is set.
@@ -30,10 +31,7 @@ func (u *uncertainStore) Append(ctx context.Context, e ...partd.Entry) error {
 func TestCached(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainStore{Dict: partd.NewDict()}
-	s, err := Open(ctx, p, "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	few, many := batchOf(t, schema, 1, 2, 3), batchOf(t, schema, make([]int64, 40_000)...)
@@ -76,9 +74,7 @@ func TestCached(t *testing.T) {
 	p.isUncertain = false
 	l.Void([]string{"two"})
 	checkChanged("Void")
-	if err := l.Forget(ctx, 1<<40); err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, l.Forget(ctx, 1<<40))
 	l.Cache(lastMark, few, false) // like a slow reader that finishes after the fold
 	if used := s.UsedMemory(); used != 0 {
 		t.Errorf("%d bytes are still used after the fold", used)
@@ -103,22 +99,14 @@ func (f *forgetfulStore) Get(ctx context.Context, keys ...string) ([][]byte, err
 func TestCachedLostRows(t *testing.T) {
 	ctx := t.Context()
 	p := &forgetfulStore{Dict: partd.NewDict()}
-	s, err := Open(ctx, p, "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	add := func(n int64, id string) string {
 		t.Helper()
 		rows := batchOf(t, schema, n)
-		if err := appendTo(ctx, l, schema, id, time.Unix(1, 0), rows); err != nil {
-			t.Fatal(err)
-		}
-		mark, err := l.Fingerprint(ctx, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, appendTo(ctx, l, schema, id, time.Unix(1, 0), rows))
+		mark := must.Get(l.Fingerprint(ctx, -1))(t)
 		return mark
 	}
 	mark := add(1, "a")
@@ -145,9 +133,7 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	var folded int64
 	for n := range int64(2) {
-		if err := appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, n)); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, n)))
 		if n == 0 {
 			if folded, _, err = l.EndEpoch(ctx); err != nil {
 				t.Fatal(err)

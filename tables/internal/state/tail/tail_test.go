@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 )
 
@@ -64,14 +65,8 @@ func TestMessages(t *testing.T) {
 	p := partd.NewDict()
 	var l *Log
 	open := func() {
-		s, err := Open(ctx, p, "w", false, 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found, err := recoverLog(ctx, s, -1)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
+		found := must.Get(recoverLog(ctx, s, -1))(t)
 		if l = found; l == nil {
 			l = s.Log(table, -1)
 		}
@@ -89,18 +84,14 @@ func TestMessages(t *testing.T) {
 			foreign.Release()
 		}
 		b := batchOf(t, schema, make([]int64, i+1)...)
-		if err := appendTo(ctx, l, schema, "", time.Now(), b, b); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, appendTo(ctx, l, schema, "", time.Now(), b, b))
 		rows += 2 * b.NumRows()
 		payload, err := ipc.GetRecordBatchPayload(b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var message bytes.Buffer
-		if _, err := payload.WritePayload(&message); err != nil {
-			t.Fatal(err)
-		}
+		must.Get(payload.WritePayload(&message))(t)
 		payload.Release()
 		b.Release()
 		key := l.key(l.current)
@@ -118,10 +109,7 @@ func TestMessages(t *testing.T) {
 		t.Fatalf("got %d epochs, want 2", len(want))
 	}
 	for key, want := range want {
-		values, err := p.Get(ctx, key)
-		if err != nil {
-			t.Fatal(err)
-		}
+		values := must.Get(p.Get(ctx, key))(t)
 		var got []byte
 		for v, first := values[0], true; len(v) > 0; first = false {
 			f, rest, err := nextFrame(v)
@@ -135,10 +123,7 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	open()
-	all, err := l.Rows(ctx, -1, 1<<40)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all := must.Get(l.Rows(ctx, -1, 1<<40))(t)
 	for _, b := range all {
 		rows -= b.NumRows()
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -159,10 +160,7 @@ type harness struct {
 
 // TestDifferential makes random runs for PARTD_DIFF_SECONDS, starting with seed PARTD_DIFF_SEED, or a random one.
 func TestDifferential(t *testing.T) {
-	engine, err := duck.New(&duck.Options{Threads: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	engine := must.Get(duck.New(&duck.Options{Threads: 2}))(t)
 	f := &harness{engine: engine, peers: map[string]*peer{}, counts: counts{Foreign: map[string]int{}}}
 	t.Cleanup(func() {
 		t.Logf("%+v", f.counts)
@@ -218,10 +216,7 @@ func TestAllTypes(t *testing.T) {
 	for range 3000 {
 		generated[base.FindString(randomType(r, 2).String())] = true
 	}
-	page, err := os.ReadFile("../../../docs/types.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := must.Get(os.ReadFile("../../../docs/types.md"))(t)
 	list, _, _ := strings.Cut(string(page), "\n## ")
 	types := regexp.MustCompile("(?m)`([^`]+)`|^\\| (\\w.*) \\| ").FindAllStringSubmatch(list, -1)
 	for _, m := range types {

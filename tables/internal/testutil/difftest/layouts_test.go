@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -257,10 +258,7 @@ func nestingTypes(t arrow.DataType) []arrow.DataType {
 func TestUnusualArrays(t *testing.T) {
 	const rows = 16
 	for _, noTail := range []bool{false, true} {
-		s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail}))(t)
 		t.Cleanup(func() { _ = s.Close() })
 		for w := range nestingTypes(arrow.Null) {
 			r := rand.New(rand.NewPCG(uint64(w), 1))

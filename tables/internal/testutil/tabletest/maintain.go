@@ -3,6 +3,8 @@ package tabletest
 import (
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
+
 	"github.com/go-partd/partd/tables"
 )
 
@@ -29,10 +31,10 @@ func MaintenanceOf(t *testing.T, b *tables.Bucket, name string) tables.Maintenan
 func SweepAll(t testing.TB, s *tables.Store) (removed int) {
 	t.Helper()
 	_, err := s.Compact(t.Context(), nil)
-	Succeed(t, err)
+	must.Do(t, err)
 	for range 2 {
 		r, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
-		Succeed(t, err)
+		must.Do(t, err)
 		removed += r.FilesRemoved
 	}
 	return removed

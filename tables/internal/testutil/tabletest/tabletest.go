@@ -153,13 +153,6 @@ func Snapshot(t testing.TB, b *tables.Bucket, name string) string {
 	return name
 }
 
-func Succeed(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // PutRows puts the rows of a reader, which must succeed.
 func PutRows(t testing.TB, b *tables.Bucket, name string, r array.RecordReader, m tables.PutMode, o *tables.PutOptions) tables.Version {
 	t.Helper()

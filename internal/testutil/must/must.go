@@ -1,0 +1,29 @@
+// Package must ends a test with Fatal if a call fails that has to succeed.
+//
+//	must.Do(t, os.Mkdir(dir, 0o777))
+//	f := must.Get(os.Open(name))(t)
+package must
+
+// TB is the part of testing.TB that the package needs. rapid's tests have it too.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+}
+
+// Do ends the test if err is not nil.
+func Do(t TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Get returns a function that returns v, or ends the test if err is not nil. It takes the test apart from v and err,
+// because Go passes the results of a call on only if the other call has no further arguments.
+func Get[T any](v T, err error) func(TB) T {
+	return func(t TB) T {
+		t.Helper()
+		Do(t, err)
+		return v
+	}
+}
