@@ -14,12 +14,14 @@ import (
 	"cmp"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
 var (
@@ -60,8 +62,8 @@ func run(dirs []string) error {
 }
 
 // measure plants mutants in the package in dir, and returns how many were found and planted.
-func measure(root, dir string) (found, planted int, err error) {
-	p, err := load(filepath.Join(root, dir))
+func measure(root, dir string) (found, total int, err error) {
+	p, err := planting.Load(filepath.Join(root, dir))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -70,15 +72,19 @@ func measure(root, dir string) (found, planted int, err error) {
 		return 0, 0, err
 	}
 	defer os.RemoveAll(temp)
-	chosen := p.choose(*count, *seed)
+	all := p.Mutants()
+	rand.New(rand.NewPCG(*seed, 0)).Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	planted, err := planting.Plant(temp, all, *count)
+	if err != nil {
+		return 0, 0, err
+	}
 	var suites []*suite
 	for _, d := range append([]string{dir}, strings.FieldsFunc(*tests, func(r rune) bool { return r == ',' })...) {
-		s := &suite{dir: filepath.Join(root, d), temp: temp, binary: filepath.Join(temp, fmt.Sprintf("%d.test", len(suites)))}
-		chosen, err = p.compile(s, chosen, temp)
-		if err != nil {
+		s := &suite{dir: filepath.Join(root, d), planted: planted, binary: filepath.Join(temp, fmt.Sprintf("%d.test", len(suites)))}
+		if err := planted.Go(s.dir, "test", "-c", "-vet=off", "-o", s.binary, "."); err != nil {
 			return 0, 0, err
 		}
-		if s.exists {
+		if _, err := os.Stat(s.binary); err == nil { // a package can have no tests
 			suites = append(suites, s)
 		}
 	}
@@ -87,10 +93,10 @@ func measure(root, dir string) (found, planted int, err error) {
 			return 0, 0, err
 		}
 	}
-	for _, m := range chosen {
+	for _, m := range planted.Mutants {
 		finder := ""
 		for _, s := range suites {
-			finder = cmp.Or(finder, s.find(m.number))
+			finder = cmp.Or(finder, s.find(m.Number))
 			if finder != "" {
 				break
 			}
@@ -99,9 +105,9 @@ func measure(root, dir string) (found, planted int, err error) {
 			found++
 			continue
 		}
-		position := p.files.Position(m.start)
-		name, _ := filepath.Rel(root, position.Filename)
-		fmt.Printf("%s:%d: survives: %s: %s\n", name, position.Line, m.kind, p.text(m.start, m.end))
+		file, line, _ := m.Place()
+		name, _ := filepath.Rel(root, file)
+		fmt.Printf("%s:%d: survives: %s\n", name, line, m)
 	}
-	return found, len(chosen), nil
+	return found, len(planted.Mutants), nil
 }

@@ -5,17 +5,16 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"time"
+
+	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
 // suite is the compiled tests of a package.
 type suite struct {
 	dir, binary string
-	temp        string // contains the file with the number of the mutant to apply, and the overlay
-	exists      bool
+	planted     *planting.Planted
 	duration    time.Duration // without a mutant
 }
 
@@ -24,8 +23,8 @@ func (s *suite) run(number int, limit time.Duration) (output []byte, err error) 
 	defer cancel()
 	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.run", *names)
 	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
-	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+filepath.Join(s.temp, "overlay.json")) // for programs that the tests build
-	if err := os.WriteFile(filepath.Join(s.temp, "number"), []byte(strconv.Itoa(number)), 0o666); err != nil {
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+s.planted.Overlay()) // for programs that the tests build
+	if err := s.planted.Apply(number); err != nil {
 		return nil, err
 	}
 	return cmd.CombinedOutput()

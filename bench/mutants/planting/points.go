@@ -1,4 +1,4 @@
-package main
+package planting
 
 import (
 	"fmt"
@@ -6,17 +6,26 @@ import (
 	"go/constant"
 	"go/token"
 	"go/types"
-	"math/rand/v2"
-	"slices"
 )
 
-// mutant is a place in the source with the text that replaces it. The new text does the same as the old one unless the
+// Mutant is a place in the source with the text that replaces it. The new text does the same as the old one unless the
 // mutant is applied.
-type mutant struct {
-	number     int
-	kind       string
+type Mutant struct {
+	Number     int
+	Kind       string
+	pkg        *Package
 	start, end token.Pos
 	newText    string // with numberMark for the number, once or more
+}
+
+// Place returns the file and the lines of a mutant.
+func (m *Mutant) Place() (file string, first, last int) {
+	from, to := m.pkg.files.Position(m.start), m.pkg.files.Position(m.end)
+	return from.Filename, from.Line, to.Line
+}
+
+func (m *Mutant) String() string {
+	return m.Kind + ": " + m.pkg.text(m.start, m.end)
 }
 
 // numberMark stands for the number of a mutant, which is known later. It occurs in no source file.
@@ -28,23 +37,8 @@ var swappedOperators = map[token.Token]token.Token{
 	token.ADD: token.SUB, token.SUB: token.ADD,
 }
 
-// choose returns n random mutants that do not overlap.
-func (p *pkg) choose(n int, seed uint64) (chosen []*mutant) {
-	all := p.mutants()
-	r := rand.New(rand.NewPCG(seed, 0))
-	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	for _, m := range all {
-		overlaps := slices.ContainsFunc(chosen, func(o *mutant) bool { return m.start < o.end && o.start < m.end })
-		if len(chosen) < n && !overlaps {
-			m.number = len(chosen) + 1
-			chosen = append(chosen, m)
-		}
-	}
-	return chosen
-}
-
-// mutants returns all mutants of the package.
-func (p *pkg) mutants() (all []*mutant) {
+// Mutants returns all mutants of the package.
+func (p *Package) Mutants() (all []*Mutant) {
 	for _, f := range p.syntax {
 		var parents []ast.Node
 		ast.Inspect(f, func(n ast.Node) bool {
@@ -66,15 +60,18 @@ func (p *pkg) mutants() (all []*mutant) {
 			return true
 		})
 	}
+	for _, m := range all {
+		m.pkg = p
+	}
 	return all
 }
 
-func (p *pkg) mutantsOf(n ast.Node, parents []ast.Node) []*mutant {
+func (p *Package) mutantsOf(n ast.Node, parents []ast.Node) []*Mutant {
 	switch n := n.(type) {
 	case *ast.BinaryExpr:
 		return p.swappedOperator(n)
 	case *ast.IfStmt:
-		return []*mutant{{kind: "negated condition", start: n.Cond.Pos(), end: n.Cond.End(), newText: "(partdMutant == " + numberMark + ") != (" + p.text(n.Cond.Pos(), n.Cond.End()) + ")"}}
+		return []*Mutant{{Kind: "negated condition", start: n.Cond.Pos(), end: n.Cond.End(), newText: "(partdMutant == " + numberMark + ") != (" + p.text(n.Cond.Pos(), n.Cond.End()) + ")"}}
 	case *ast.CallExpr:
 		return p.swappedArguments(n)
 	case *ast.ExprStmt, *ast.IncDecStmt, *ast.DeferStmt, *ast.GoStmt, *ast.SendStmt, *ast.AssignStmt, *ast.BranchStmt:
@@ -93,32 +90,32 @@ func (p *pkg) mutantsOf(n ast.Node, parents []ast.Node) []*mutant {
 		if c, ok := parents[len(parents)-1].(*ast.CommClause); ok && c.Comm == n {
 			return nil
 		}
-		return []*mutant{{kind: "removed statement", start: n.Pos(), end: n.End(), newText: "if partdMutant != " + numberMark + " { " + p.text(n.Pos(), n.End()) + " }"}}
+		return []*Mutant{{Kind: "removed statement", start: n.Pos(), end: n.End(), newText: "if partdMutant != " + numberMark + " { " + p.text(n.Pos(), n.End()) + " }"}}
 	}
 	return nil
 }
 
-func (p *pkg) swappedOperator(e *ast.BinaryExpr) []*mutant {
+func (p *Package) swappedOperator(e *ast.BinaryExpr) []*Mutant {
 	other, ok := swappedOperators[e.Op]
 	if !ok {
 		return nil
 	}
 	x, y := p.text(e.X.Pos(), e.X.End()), p.text(e.Y.Pos(), e.Y.End())
-	m := &mutant{kind: fmt.Sprintf("%s for %s", other, e.Op), start: e.Pos(), end: e.End()}
+	m := &Mutant{Kind: fmt.Sprintf("%s for %s", other, e.Op), start: e.Pos(), end: e.End()}
 	if e.Op != token.ADD && e.Op != token.SUB {
 		m.newText = fmt.Sprintf("(partdMutant == %[5]s && ((%[1]s) %[2]s (%[3]s)) || partdMutant != %[5]s && ((%[1]s) %[4]s (%[3]s)))", x, other, y, e.Op, numberMark)
-		return []*mutant{m}
+		return []*Mutant{m}
 	}
 	basic, ok := p.info.TypeOf(e).Underlying().(*types.Basic)
 	if !ok || basic.Info()&types.IsNumeric == 0 || hasCall(e) {
 		return nil
 	}
 	m.newText = fmt.Sprintf("partdPick(%[5]s, (%[1]s) %[2]s (%[3]s), (%[1]s) %[4]s (%[3]s))", x, e.Op, y, other, numberMark)
-	return []*mutant{m}
+	return []*Mutant{m}
 }
 
 // offByOne returns a mutant of a literal number whose value need not be constant.
-func (p *pkg) offByOne(l *ast.BasicLit, parent ast.Node) []*mutant {
+func (p *Package) offByOne(l *ast.BasicLit, parent ast.Node) []*Mutant {
 	t, ok := p.info.TypeOf(l).(*types.Basic)
 	if l.Kind != token.INT || !ok || t.Info()&types.IsInteger == 0 || t.Info()&types.IsUntyped != 0 {
 		return nil
@@ -134,16 +131,16 @@ func (p *pkg) offByOne(l *ast.BasicLit, parent ast.Node) []*mutant {
 	if v, ok := constant.Int64Val(p.info.Types[l].Value); !ok || v > 100 && t.Info()&types.IsInteger != 0 && p.fits(t) < v+1 {
 		return nil
 	}
-	return []*mutant{{kind: "off by one", start: l.Pos(), end: l.End(), newText: fmt.Sprintf("partdPick[%s](%s, %s, %[3]s+1)", t.Name(), numberMark, l.Value)}}
+	return []*Mutant{{Kind: "off by one", start: l.Pos(), end: l.End(), newText: fmt.Sprintf("partdPick[%s](%s, %s, %[3]s+1)", t.Name(), numberMark, l.Value)}}
 }
 
 // fits returns the largest value that every integer of a type's size can have.
-func (p *pkg) fits(t *types.Basic) int64 {
+func (p *Package) fits(t *types.Basic) int64 {
 	return 1<<(8*p.sizes.Sizeof(t)-1) - 1
 }
 
 // swappedArguments returns a mutant for each two neighboring arguments that can be swapped without calling anything twice.
-func (p *pkg) swappedArguments(c *ast.CallExpr) (all []*mutant) {
+func (p *Package) swappedArguments(c *ast.CallExpr) (all []*Mutant) {
 	s, ok := p.info.TypeOf(c.Fun).(*types.Signature)
 	if !ok || s.Variadic() || s.Params().Len() != len(c.Args) {
 		return nil
@@ -159,7 +156,7 @@ func (p *pkg) swappedArguments(c *ast.CallExpr) (all []*mutant) {
 		}
 		x, y := p.text(a.Pos(), a.End()), p.text(b.Pos(), b.End())
 		if x != y {
-			all = append(all, &mutant{kind: "swapped arguments", start: a.Pos(), end: b.End(), newText: fmt.Sprintf("partdPick(%[3]s, %[1]s, %[2]s), partdPick(%[3]s, %[2]s, %[1]s)", x, y, numberMark)})
+			all = append(all, &Mutant{Kind: "swapped arguments", start: a.Pos(), end: b.End(), newText: fmt.Sprintf("partdPick(%[3]s, %[1]s, %[2]s), partdPick(%[3]s, %[2]s, %[1]s)", x, y, numberMark)})
 		}
 	}
 	return all

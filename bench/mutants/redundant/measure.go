@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// measured is what the tests of one package cover, each of them run alone.
+type measured struct {
+	Dir    string   // relative to the project's root
+	Blocks []string // as in a profile: file:line.column,line.column
+	Tests  []testRun
+}
+
+type testRun struct {
+	Name    string
+	Seconds float64
+	Passed  bool // and not skipped
+	Covers  []int
+}
+
+// packagesWithTests returns the directories of the module's packages that have test files.
+func packagesWithTests(module string, patterns []string) (dirs []string, err error) {
+	cmd := exec.Command("go", append([]string{"list", "-json=Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
+	cmd.Dir, cmd.Stderr = module, os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, err
+	}
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			Dir                       string
+			TestGoFiles, XTestGoFiles []string
+		}
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return dirs, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 {
+			dirs = append(dirs, p.Dir)
+		}
+	}
+}
+
+// measure runs each test of the package in dir alone, and returns the blocks that it covers in all packages of its module.
+// It keeps the result in the directory state, and reads it from there if it exists.
+func measure(root, dir, state string) (*measured, error) {
+	rel, err := filepath.Rel(root, dir)
+	if err != nil {
+		return nil, err
+	}
+	saved := filepath.Join(state, strings.ReplaceAll(rel, "/", "_")+".json")
+	if content, err := os.ReadFile(saved); err == nil {
+		m := &measured{}
+		return m, json.Unmarshal(content, m)
+	}
+	temp, err := os.MkdirTemp("", "redundant")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp)
+	binary := filepath.Join(temp, "tests")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-cover", "-coverpkg=./...", "-o", binary, dir)
+	build.Dir = moduleOf(dir)
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	names, err := testNames(binary, dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &measured{Dir: rel}
+	numbers := map[string]int{}
+	for _, name := range names {
+		t := testRun{Name: name}
+		start := time.Now()
+		profile := filepath.Join(temp, "profile")
+		out, err := runTest(binary, dir, name, *limit, "-test.coverprofile="+profile, "-test.v")
+		t.Seconds = time.Since(start).Seconds()
+		t.Passed = err == nil && !bytes.Contains(out, []byte("--- SKIP")) && bytes.Contains(out, []byte("--- PASS"))
+		if err == nil {
+			if t.Covers, err = readProfile(profile, numbers, &m.Blocks); err != nil {
+				return nil, err
+			}
+		}
+		m.Tests = append(m.Tests, t)
+	}
+	content, _ := json.Marshal(m) // a struct of texts and numbers cannot fail
+	return m, os.WriteFile(saved, content, 0o666)
+}
+
+// moduleOf returns the directory of the module that contains dir.
+func moduleOf(dir string) string {
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+func testNames(binary, dir string) ([]string, error) {
+	cmd := exec.Command(binary, "-test.list", "^Test")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return name == "TestMain" }), err
+}
+
+// runTest runs one test, and kills it and its children after the limit.
+func runTest(binary, dir, name string, limit time.Duration, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.run", "^" + name + "$"}, args...)...)
+	cmd.Dir, cmd.WaitDelay = dir, time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	return cmd.CombinedOutput()
+}
+
+// readProfile returns the numbers of the blocks that a profile counts, and gives new blocks the next numbers.
+func readProfile(path string, numbers map[string]int, blocks *[]string) (covers []int, err error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	for s := bufio.NewScanner(bytes.NewReader(content)); s.Scan(); {
+		fields := strings.Fields(s.Text()) // block, number of statements, count
+		if len(fields) != 3 || fields[2] == "0" {
+			continue
+		}
+		number, ok := numbers[fields[0]]
+		if !ok {
+			number = len(*blocks)
+			numbers[fields[0]] = number
+			*blocks = append(*blocks, fields[0])
+		}
+		covers = append(covers, number)
+	}
+	return covers, nil
+}
