@@ -4,6 +4,7 @@
 //	go run -C bench ./mutants/redundant --state DIR
 //	go run -C bench ./mutants/redundant --state DIR --module tables
 //	go run -C bench ./mutants/redundant --state DIR --each 8 > list.txt
+//	go run -C bench ./mutants/redundant --state DIR --each 8 --only chosen.txt
 //
 // With --module, it runs each test of the module alone, and keeps what it covers in --state. With --each, it compares all
 // tests in --state. It keeps tests whose names are in documents, in the lists of mutants, or in .ci, and those that start
@@ -32,7 +33,7 @@ var (
 	limit  = flag.Duration("limit", 2*time.Minute, "maximum duration of a test that is measured")
 	each   = flag.Int("each", 0, "number of mutants for each test that is a candidate; 0 only measures")
 	seed   = flag.Uint64("seed", 1, "seed for the choice of mutants")
-	under  = flag.String("under", "", "only candidates in directories with these prefixes, separated by commas")
+	only   = flag.String("only", "", "file whose lines begin with a directory, a tab, and a test's name: these tests are the candidates")
 	most   = flag.Duration("most", 10*time.Second, "maximum duration, without mutants, of the tests that look for a mutant; they are the quickest of those that cover it")
 )
 
@@ -100,10 +101,18 @@ func compare(root string) error {
 	}
 	defer os.RemoveAll(temp)
 	p := &proof{root: root, temp: temp, tests: tests, candidates: map[*test]bool{}}
-	for _, c := range candidates(tests) {
-		if slices.ContainsFunc(strings.Split(*under, ","), func(prefix string) bool { return strings.HasPrefix(c.dir, prefix) }) {
-			p.candidates[c] = true
+	chosen := candidates(tests)
+	if *only != "" {
+		list, err := os.ReadFile(*only)
+		if err != nil {
+			return err
 		}
+		chosen = slices.DeleteFunc(slices.Clone(tests), func(t *test) bool {
+			return !strings.Contains("\n"+strings.ReplaceAll(string(list), "\n", "\t\n")+"\t", "\n"+t.dir+"\t"+t.name+"\t")
+		})
+	}
+	for _, c := range chosen {
+		p.candidates[c] = true
 	}
 	if err := p.plant(*each); err != nil {
 		return err
