@@ -5,6 +5,7 @@
 //	go run -C bench ./mutants/redundant --state DIR --module tables
 //	go run -C bench ./mutants/redundant --state DIR --each 8 > list.txt
 //	go run -C bench ./mutants/redundant --state DIR --each 8 --only chosen.txt
+//	go run -C bench ./mutants/redundant --state DIR --each 30 --random internal/base/where,filter
 //
 // With --module, it runs each test of the module alone, and keeps what it covers in --state. With --each, it compares all
 // tests in --state. It keeps tests whose names are in documents, in the lists of mutants, or in .ci, and those that start
@@ -33,6 +34,7 @@ var (
 	limit  = flag.Duration("limit", 2*time.Minute, "maximum duration of a test that is measured")
 	each   = flag.Int("each", 0, "number of mutants for each test that is a candidate; 0 only measures")
 	seed   = flag.Uint64("seed", 1, "seed for the choice of mutants")
+	random = flag.String("random", "", "directories of packages, separated by commas: plant --each random mutants in each, and print those that survive the tests that cover them")
 	only   = flag.String("only", "", "file whose lines begin with a directory, a tab, and a test's name: these tests are the candidates")
 	most   = flag.Duration("most", 10*time.Second, "maximum duration, without mutants, of the tests that look for a mutant; they are the quickest of those that cover it")
 )
@@ -100,7 +102,10 @@ func compare(root string) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	p := &proof{root: root, temp: temp, tests: tests, candidates: map[*test]bool{}}
+	p := newProof(root, temp, tests)
+	if *random != "" {
+		return survivors(p, strings.Split(*random, ","))
+	}
 	chosen := candidates(tests)
 	if *only != "" {
 		list, err := os.ReadFile(*only)

@@ -27,16 +27,20 @@ type proof struct {
 	mutants    map[*test]int      // how many mutants are in its blocks, and found by tests that stay
 }
 
-const modulePath = "github.com/go-partd/partd/"
-
-// plant chooses mutants: for each candidate, some in the blocks that the fewest other tests cover.
-func (p *proof) plant(each int) error {
-	p.covering = map[string][]*test{}
-	for _, t := range p.tests {
+func newProof(root, temp string, tests []*test) *proof {
+	p := &proof{root: root, temp: temp, tests: tests, candidates: map[*test]bool{}, covering: map[string][]*test{}}
+	for _, t := range tests {
 		for _, b := range t.covers {
 			p.covering[b] = append(p.covering[b], t)
 		}
 	}
+	return p
+}
+
+const modulePath = "github.com/go-partd/partd/"
+
+// plant chooses mutants: for each candidate, some in the blocks that the fewest other tests cover.
+func (p *proof) plant(each int) error {
 	places, err := p.mutantsByBlock()
 	if err != nil {
 		return err
@@ -65,20 +69,18 @@ func (p *proof) plant(each int) error {
 
 // mutantsByBlock returns all mutants of the packages that the candidates cover.
 func (p *proof) mutantsByBlock() (map[string][]*planting.Mutant, error) {
-	byFile := map[string]map[string][2][2]int{} // for each file, its blocks with line and column of start and end
+	byFile := map[string]map[string]lines{} // for each file, its blocks
 	for c := range p.candidates {
 		for _, b := range c.covers {
-			name, span, _ := strings.Cut(b, ":")
 			if !inProduct(b) {
 				continue
 			}
-			var s [2][2]int
-			if _, err := fmt.Sscanf(span, "%d.%d,%d.%d", &s[0][0], &s[0][1], &s[1][0], &s[1][1]); err != nil {
+			path, s, err := p.place(b)
+			if err != nil {
 				return nil, err
 			}
-			path := filepath.Join(p.root, strings.TrimPrefix(name, modulePath))
 			if byFile[path] == nil {
-				byFile[path] = map[string][2][2]int{}
+				byFile[path] = map[string]lines{}
 			}
 			byFile[path][b] = s
 		}
@@ -96,13 +98,23 @@ func (p *proof) mutantsByBlock() (map[string][]*planting.Mutant, error) {
 		for _, m := range pkg.Mutants() {
 			file, first, _ := m.Place()
 			for b, s := range byFile[file] {
-				if s[0][0] <= first && first <= s[1][0] {
+				if s.from <= first && first <= s.to {
 					places[b] = append(places[b], m)
 				}
 			}
 		}
 	}
 	return places, nil
+}
+
+type lines struct{ from, to int }
+
+// place returns the file and the lines of a block.
+func (p *proof) place(block string) (path string, l lines, err error) {
+	name, span, _ := strings.Cut(block, ":")
+	var column int
+	_, err = fmt.Sscanf(span, "%d.%d,%d.", &l.from, &column, &l.to)
+	return filepath.Join(p.root, strings.TrimPrefix(name, modulePath)), l, err
 }
 
 func (p *proof) build() error {

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-partd/partd/bench/mutants/planting"
+)
+
+// survivors plants random mutants in packages, and prints those that no test finds of those that cover them. It takes
+// tests from the package and from the three other packages whose tests cover most of it, because building all takes long.
+func survivors(all *proof, dirs []string) error {
+	total, found := 0, 0
+	for _, dir := range dirs {
+		p := newProof(all.root, all.temp, all.testsOf(dir))
+		pkg, err := planting.Load(filepath.Join(p.root, dir))
+		if err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+		points := pkg.Mutants()
+		rand.New(rand.NewPCG(*seed, 0)).Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
+		if p.planted, err = planting.Plant(p.temp, points, *each); err != nil {
+			return err
+		}
+		p.coverOf(dir)
+		if err := p.build(); err != nil {
+			return err
+		}
+		here := 0
+		for _, m := range p.planted.Mutants {
+			if err := p.planted.Apply(m.Number); err != nil {
+				return err
+			}
+			if p.finds(p.covering[p.blocks[m]]) {
+				here++
+				continue
+			}
+			file, line, _ := m.Place()
+			name, _ := filepath.Rel(p.root, file)
+			fmt.Printf("%s:%d: survives %d tests: %s\n", name, line, len(p.covering[p.blocks[m]]), m)
+		}
+		fmt.Printf("%-44s %d of %d mutants found\n", dir, here, len(p.planted.Mutants))
+		total, found = total+len(p.planted.Mutants), found+here
+		for _, binary := range p.binaries {
+			os.Remove(binary)
+		}
+	}
+	fmt.Printf("%d of %d mutants found (%.1f %%)\n", found, total, 100*float64(found)/float64(max(total, 1)))
+	return nil
+}
+
+// testsOf returns the tests in dir, and in the three other directories whose tests cover most blocks of the package in dir.
+func (p *proof) testsOf(dir string) (tests []*test) {
+	covered := map[string]int{}
+	for _, t := range p.tests {
+		for _, b := range t.covers {
+			if inPackage(b, dir) {
+				covered[t.dir]++
+			}
+		}
+	}
+	covered[dir] = math.MaxInt
+	most := slices.SortedFunc(maps.Keys(covered), func(a, b string) int {
+		return cmp.Or(cmp.Compare(covered[b], covered[a]), strings.Compare(a, b))
+	})
+	for _, t := range p.tests {
+		if slices.Contains(most[:min(4, len(most))], t.dir) {
+			tests = append(tests, t)
+		}
+	}
+	return tests
+}
+
+// coverOf notes for each mutant the smallest block that contains it, and which tests cover that.
+func (p *proof) coverOf(dir string) {
+	p.blocks = map[*planting.Mutant]string{}
+	for b := range p.covering {
+		if !inPackage(b, dir) {
+			continue
+		}
+		name, s, err := p.place(b)
+		if err != nil {
+			continue
+		}
+		for _, m := range p.planted.Mutants {
+			file, first, _ := m.Place()
+			if file != name || first < s.from || s.to < first {
+				continue
+			}
+			if old, has := p.blocks[m]; has {
+				if _, o, _ := p.place(old); o.to-o.from <= s.to-s.from {
+					continue
+				}
+			}
+			p.blocks[m] = b
+		}
+	}
+}
+
+func inPackage(block, dir string) bool {
+	name, _, _ := strings.Cut(block, ":")
+	return path.Dir(name) == path.Clean(modulePath+dir)
+}
