@@ -26,3 +26,19 @@ func TestIsNext(t *testing.T) {
 		}
 	}
 }
+
+// TestTokens checks that a peer cannot guess the token of another's session: it depends on the secret and on the session.
+func TestTokens(t *testing.T) {
+	secret := NewSecret()
+	tokens := map[[16]byte]bool{}
+	for _, session := range []uint64{0, 1, 1 << 32, 1<<64 - 1} {
+		tokens[NewToken(secret, session)] = true
+		tokens[NewToken(NewSecret(), session)] = true
+	}
+	if len(secret) != SecretLen || len(tokens) != 8 || NewToken(secret, 7) != NewToken(secret, 7) {
+		t.Errorf("a secret of %d bytes; %d of 8 tokens differ", len(secret), len(tokens))
+	}
+	if a, b := NewIncarnation(), NewIncarnation(); a == b || a>>32 == 0 || uint32(a) != 0 {
+		t.Errorf("the incarnations %x and %x", a, b)
+	}
+}

@@ -19,6 +19,15 @@ func TestShellQuote(t *testing.T) {
 			t.Errorf("ShellQuote(%q) = %s, which bash reads as %q (%v)", arg, ShellQuote(arg), out, err)
 		}
 	}
+	// Only what needs it is quoted.
+	for arg, want := range map[string]string{
+		"azAZ09_-+=:,./@%": "azAZ09_-+=:,./@%", "=x": "'=x'", "": "''", "a b~": "'a b~'", "é": "'é'", "\x1f": `$'\037'`, "\x7f'": `$'\177\''`,
+		"\xff~": `$'\377~'`,
+	} {
+		if got := ShellQuote(arg); got != want {
+			t.Errorf("ShellQuote(%q) = %s, want %s", arg, got, want)
+		}
+	}
 }
 
 func TestNearest(t *testing.T) {
@@ -32,7 +41,26 @@ func TestNearest(t *testing.T) {
 			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
 		}
 	}
+	// Abbreviations have at least three letters of a name, in order, and begin with its first. The shortest name wins.
+	names = []string{"", strings.Repeat("x", 256), "counters", "count_all", "Containers"}
+	for word, want := range map[string]string{
+		"cnt": "counters", "CNT": "counters", "cn": "", "ont": "", "ctn": "Containers", "cnts": "counters", "cntz": "", "al": "",
+		strings.Repeat("x", 64): strings.Repeat("x", 256), strings.Repeat("x", 65): "",
+	} {
+		if got := Nearest(word, names); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", word, got, want)
+		}
+	}
+	names = []string{"user"}
 	if got := Hint("usr", names); got != ` (did you mean "user"?)` {
 		t.Errorf("Hint = %q, want the name user", got)
+	}
+}
+
+func TestPlural(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 rows", 1: "1 row", 2: "2 rows", 1234567: "1,234,567 rows"} {
+		if got := Plural(n, "row"); got != want {
+			t.Errorf("Plural(%d) = %q, want %q", n, got, want)
+		}
 	}
 }
