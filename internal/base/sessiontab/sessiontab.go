@@ -70,9 +70,6 @@ func (t *Table[V]) Oldest(limit int) uint64 {
 	if t.used.Len() > 0 && from.Len() <= min(minUnused, limit/128) {
 		from = &t.used
 	}
-	if from.Len() == 0 {
-		from = &t.used
-	}
 	return from.Front().Value.(*entry[V]).id
 }
 
