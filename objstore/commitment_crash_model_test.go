@@ -90,6 +90,8 @@ func (p *process) noteRecord(name string, data []byte) {
 	switch {
 	case rec.op == sim.op && bytes.Equal(body, sim.body): // another attempt
 		return
+	case sim.isApplied && p.run.err == nil:
+		p.run.err = fmt.Errorf("process %d writes another record %d, although the log contains one", p.index, rec.seq)
 	case rec.op != opEntries:
 		sim.ops, p.separate, p.own = p.separate, nil, sim
 	case sim.op == opEntries: // the previous attempt created nothing, and the record now contains more

@@ -2,6 +2,7 @@ package objstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"testing/iotest"
 
 	"github.com/go-partd/partd"
 )
@@ -26,6 +28,7 @@ type process struct {
 	separate []simulatedOp    // an operation that gets its own record
 	own      *simulatedRecord // the record of the operation in separate, or nil
 	records  []*simulatedRecord
+	cancel   context.CancelFunc // cancels the current operation; nil if it must not be canceled
 	isDone   bool
 }
 
@@ -34,6 +37,7 @@ type request struct {
 	kind, name string
 	data       []byte
 	answer     chan error
+	wrong      int // if not 0, the answer is half an object, or a stale listing with fewer names, each twice
 }
 
 // processBucket is the bucket as a process sees it during one life, from its start to its death.
@@ -42,16 +46,17 @@ type processBucket struct {
 	process *process
 	isDead  bool
 	kill    context.CancelFunc
+	wrong   map[string]bool // objects and prefixes that got a wrong answer
 }
 
-// wait waits for the answer to a request.
-func (b *processBucket) wait(ctx context.Context, kind, name string, data []byte) error {
+// wait waits for the answer to a request, and returns how it is wrong.
+func (b *processBucket) wait(ctx context.Context, kind, name string, data []byte) (wrong int, err error) {
 	p := b.process
-	r := &request{kind, name, data, make(chan error, 1)}
+	r := &request{kind, name, data, make(chan error, 1), 0}
 	p.run.mu.Lock()
 	if b.isDead {
 		p.run.mu.Unlock()
-		return errKilled
+		return 0, errKilled
 	}
 	if kind == "create" {
 		p.noteRecord(name, data)
@@ -62,35 +67,53 @@ func (b *processBucket) wait(ctx context.Context, kind, name string, data []byte
 	select {
 	case err := <-r.answer:
 		p.run.waitAwake()
-		return err
+		p.run.mu.Lock()
+		defer p.run.mu.Unlock()
+		if wrong = r.wrong; b.wrong[name] { // readers repeat a request only once if they see damage
+			wrong = 0
+		}
+		b.wrong[name] = b.wrong[name] || wrong > 0
+		return wrong, err
 	case <-ctx.Done():
 		p.run.waitAwake()
 		p.run.mu.Lock()
 		defer p.run.mu.Unlock()
 		p.pending = slices.DeleteFunc(p.pending, func(o *request) bool { return o == r })
-		return ctx.Err()
+		return 0, ctx.Err()
 	}
 }
 
 func (b *processBucket) Create(ctx context.Context, name string, data []byte) error {
-	return b.wait(ctx, "create", name, bytes.Clone(data))
+	_, err := b.wait(ctx, "create", name, bytes.Clone(data))
+	return err
 }
 
 func (b *processBucket) ReadRange(ctx context.Context, name string, offset, length int64) (io.ReadCloser, error) {
-	if err := b.wait(ctx, "read", name, fmt.Append(nil, offset)); err != nil {
+	wrong, err := b.wait(ctx, "read", name, fmt.Append(nil, offset))
+	if err != nil {
 		return nil, err
 	}
-	return b.Memory.ReadRange(ctx, name, offset, length)
+	r, err := b.Memory.ReadRange(ctx, name, offset, length)
+	if err != nil || wrong == 0 {
+		return r, err
+	}
+	data, err := io.ReadAll(r)
+	if wrong%2 == 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return io.NopCloser(io.MultiReader(bytes.NewReader(data[:len(data)/2]), iotest.ErrReader(cmp.Or(err, io.EOF)))), nil
 }
 
 func (b *processBucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
-		if err := b.wait(ctx, "list", prefix, []byte(after)); err != nil {
+		wrong, err := b.wait(ctx, "list", prefix, []byte(after))
+		if err != nil {
 			yield(Object{}, err)
 			return
 		}
+		n := 0
 		for o, err := range b.Memory.List(ctx, prefix, after) {
-			if !yield(o, err) {
+			if n++; n == wrong || !yield(o, err) || wrong > 0 && !yield(o, err) {
 				return
 			}
 		}
@@ -98,7 +121,8 @@ func (b *processBucket) List(ctx context.Context, prefix, after string) iter.Seq
 }
 
 func (b *processBucket) Delete(ctx context.Context, name string) error {
-	return b.wait(ctx, "delete", name, nil)
+	_, err := b.wait(ctx, "delete", name, nil)
+	return err
 }
 
 func (r *crashRun) signal() {
@@ -130,7 +154,7 @@ func (p *process) live() {
 	for life := 0; !p.run.ends(); life++ {
 		ctx, kill := context.WithCancel(context.Background())
 		p.run.mu.Lock()
-		p.bucket = &processBucket{Memory: p.run.bucket, process: p, kill: kill}
+		p.bucket = &processBucket{Memory: p.run.bucket, process: p, kill: kill, wrong: map[string]bool{}}
 		p.buffer, p.separate, p.own, p.records = nil, nil, nil, nil
 		b := p.bucket
 		p.run.mu.Unlock()
@@ -157,16 +181,17 @@ func (p *process) live() {
 			}
 		}
 		kill()
-		if err != nil && !errors.Is(err, errKilled) && !errors.Is(err, context.Canceled) && !isLateError(err) {
+		if err != nil && !errors.Is(err, errKilled) && !p.isLateError(err) {
 			p.run.fail(fmt.Errorf("process %d, life %d: %w", p.index, life, err))
 		}
 	}
 }
 
-// isLateError reports whether err can occur because hours have passed during a request, or because an answer was lost.
-func isLateError(err error) bool {
-	return errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, errTooOld) || errors.Is(err, errServer)
+// isLateError reports whether err can occur because hours have passed during a request, because an operation was
+// canceled, or because an answer was lost or wrong.
+func (p *process) isLateError(err error) bool {
+	return errors.As(err, new(*partd.CorruptError)) && len(p.bucket.wrong) > 0 || errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, errTooOld) || errors.Is(err, errServer) || errors.Is(err, errFalseRefusal)
 }
 
 // work runs operations until one fails so that the process must end. It returns nil if the process ends by itself.
@@ -181,15 +206,26 @@ func (p *process) work(ctx context.Context, s *Store) error {
 			p.run.counts.tooOld++
 			p.run.mu.Unlock()
 		}
-		if err != nil && (ctx.Err() != nil || !isLateError(err) || errors.Is(err, errTooOld)) {
+		if err != nil && (ctx.Err() != nil || !p.isLateError(err) || errors.Is(err, errTooOld)) {
 			return err
 		}
 	}
 	return nil
 }
 
+// setCancel sets the function that cancels the current operation.
+func (p *process) setCancel(cancel context.CancelFunc) {
+	p.run.mu.Lock()
+	defer p.run.mu.Unlock()
+	p.cancel = cancel
+}
+
 // operate runs one operation.
-func (p *process) operate(ctx context.Context, s *Store, i int) error {
+func (p *process) operate(life context.Context, s *Store, i int) error {
+	ctx, cancel := context.WithCancel(life)
+	defer cancel()
+	p.setCancel(cancel)
+	defer p.setCancel(nil)
 	if p.index == sweeper && p.rnd.IntN(3) > 0 {
 		swept, err := s.Sweep(ctx)
 		p.run.mu.Lock()
@@ -216,16 +252,22 @@ func (p *process) operate(ctx context.Context, s *Store, i int) error {
 	} else if x < 17 {
 		return p.get(ctx, s, key)
 	}
-	switch p.rnd.IntN(8) {
+	n := p.rnd.IntN(8)
+	if p.index == sweeper {
+		n = 1 + n/2 // no SetOnce or Drop, because an error of Sweep does not tell whether it ended their flush
+	}
+	switch n {
 	case 0:
 		p.add(&p.separate, simulatedDrop, "", "")
 		return p.check(s.Drop(ctx))
 	case 1, 2:
+		p.setCancel(nil) // the simulation could not tell whether the entry is buffered
 		p.add(&p.buffer, simulatedDelete, key, "")
-		return p.check(s.Delete(ctx, key))
+		return p.check(s.Delete(life, key))
 	case 3, 4:
+		p.setCancel(nil)
 		p.add(&p.buffer, simulatedSet, key, value)
-		return p.check(s.Set(ctx, key, []byte(value)))
+		return p.check(s.Set(life, key, []byte(value)))
 	default:
 		p.add(&p.separate, simulatedOnce, key, value)
 		return p.check(s.SetOnce(ctx, key, []byte(value)))
@@ -254,16 +296,23 @@ func (p *process) check(err error) error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, partd.ErrUnknownOutcome) && !errors.Is(err, errKilled) {
-		if own != nil && own.isApplied && p.run.err == nil {
-			p.run.err = fmt.Errorf("process %d: its record is in the log, but the outcome of %w is known", p.index, err)
-		}
-		p.records = slices.DeleteFunc(p.records, func(s *simulatedRecord) bool {
-			s.isRefused = s.op != opEntries && !s.isApplied
-			return s.isRefused
-		})
+	if own != nil && own.isApplied && p.run.err == nil && !errors.Is(err, partd.ErrUnknownOutcome) && !errors.Is(err, errKilled) {
+		p.run.err = fmt.Errorf("process %d: its record is in the log, but the outcome of %w is known", p.index, err)
 	}
+	p.noteRefused(err)
 	return err
+}
+
+// noteRefused notes that a SetOnce or Drop that is not in the log has no effect, now or later, if the outcome of err is
+// known: err ended the flush that would have committed the operation. p.run.mu must be held.
+func (p *process) noteRefused(err error) {
+	if errors.Is(err, partd.ErrUnknownOutcome) || errors.Is(err, errKilled) {
+		return
+	}
+	p.records = slices.DeleteFunc(p.records, func(s *simulatedRecord) bool {
+		s.isRefused = s.op != opEntries && !s.isApplied
+		return s.isRefused
+	})
 }
 
 // get reads a key. The value must have been current during the read. If the store was dropped meanwhile, the read may
@@ -283,6 +332,7 @@ func (p *process) get(ctx context.Context, s *Store, key string) error {
 		return nil
 	}
 	if err != nil {
+		p.noteRefused(err)
 		return err
 	}
 	for _, state := range p.run.states[first:] {

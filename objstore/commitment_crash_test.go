@@ -29,16 +29,18 @@ const (
 )
 
 var (
-	errKilled = fmt.Errorf("the process was killed: %w", ErrRefused)
-	keyNames  = []string{"a", "b", "c"}
+	errKilled       = fmt.Errorf("the process was killed: %w", ErrRefused)
+	errFalseRefusal = fmt.Errorf("403: %w", ErrRefused)
+	keyNames        = []string{"a", "b", "c"}
 )
 
 // crashRun lets two writers and a sweeper use one bucket. One request is answered at a time, and the seed
 // chooses which. It also chooses when a process dies, whether its last requests then arrive at the bucket at
-// once, later or never, which answers are lost, and when hours pass. The log's order defines the content, so
-// readers must see exactly that content after each death.
+// once, later or never, which answers are lost, wrong or cut, which requests arrive twice, which operations are
+// canceled, and when hours pass. The log's order defines the content, so readers must see exactly that content after
+// each death.
 //
-// Uploads of a living writer do not fail and do not lose their answers, and listings are never stale.
+// Uploads of a living writer do not fail and do not lose their answers.
 type crashRun struct {
 	rnd        *rand.Rand
 	opts       Options
@@ -47,7 +49,7 @@ type crashRun struct {
 	arrived    chan struct{} // receives a value after a process made a request or ended
 	isEnding   bool          // no more faults, and processes end after their operation
 	sweepSteps int           // number of steps in which only the sweeper runs, after hours have passed
-	late       []*request    // requests of dead processes that have not arrived yet
+	late       []*request    // requests that have not arrived yet, or that arrive again
 	trace      io.Writer
 
 	mu      sync.Mutex // guards the fields below and those of processes
@@ -211,11 +213,25 @@ func (r *crashRun) step(running []*process) error {
 		late := r.late[0]
 		r.late = r.late[1:]
 		_ = r.deliver(late)
-	case n < 80 && len(p.pending) == 1 && !strings.HasPrefix(q.name, "seg/"):
-		if n < 70 {
+	case n < 70 && q.kind == "create":
+		r.late = append(r.late, q)
+	case n < 80 && p.cancel != nil:
+		if n < 75 {
+			r.late = append(r.late, q)
+		}
+		p.cancel()
+		return nil
+	case n < 100 && q.kind != "create" && len(p.pending) == 1:
+		q.wrong = 1 + r.rnd.IntN(4)
+	case n < 120 && len(p.pending) == 1 && !strings.HasPrefix(q.name, "seg/"):
+		if n < 110 {
 			_ = r.deliver(q) // its answer is lost
 		}
-		r.answer(p, errServer)
+		err := errServer
+		if n%2 == 0 && q.kind == "create" {
+			err = errFalseRefusal
+		}
+		r.answer(p, err)
 		return nil
 	}
 	r.answer(p, r.deliver(q))

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"math/rand/v2"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -68,107 +66,6 @@ var (
 	errServer   = errors.New("500 internal error")
 	errConflict = errors.New("409 ConditionalRequestConflict")
 )
-
-// uncertainBucket returns a bucket that answers some creations with errors, whether they succeed or not.
-func uncertainBucket(b Bucket, seed uint64) *faultyBucket {
-	faulty := &faultyBucket{Bucket: b}
-	var mu sync.Mutex
-	random := rand.New(rand.NewPCG(seed, 1))
-	faulty.create = func(ctx context.Context, name string, data []byte) error {
-		mu.Lock()
-		n := random.IntN(10)
-		mu.Unlock()
-		if name == storeName {
-			n = 9
-		}
-		switch n {
-		case 0:
-			return errServer
-		case 1, 2:
-			return errors.Join(faulty.Bucket.Create(ctx, name, data), errServer)
-		case 3:
-			return errConflict
-		case 4: // the response is lost, even if the object exists
-			_ = faulty.Bucket.Create(ctx, name, data)
-			return context.DeadlineExceeded
-		}
-		return faulty.Bucket.Create(ctx, name, data)
-	}
-	// Remove fs.ErrExist from joined errors, because the store would take it for a definite answer.
-	inner := faulty.create
-	faulty.create = func(ctx context.Context, name string, data []byte) error {
-		err := inner(ctx, name, data)
-		if errors.Is(err, errServer) {
-			return errServer
-		}
-		return err
-	}
-	return faulty
-}
-
-// runConcurrentWriters makes writers append numbers to keys. It returns an error if the content is wrong.
-func runConcurrentWriters(t *testing.T, seed uint64) error {
-	const writers, rounds = 3, 25
-	b := uncertainBucket(new(Memory), seed)
-	h := hooks{maxInline: 500} // some segments are separate objects, some are inline
-	// Half of the answers are errors. With retries for only five seconds, one creation in 60,000 would fail.
-	opts := Options{Memory: MinMemory, hooks: h, RetryFor: 20 * time.Second}
-	var wg sync.WaitGroup
-	errs := make([]error, writers)
-	for w := range writers {
-		wg.Go(func() {
-			errs[w] = func() error {
-				s, err := Open(t.Context(), b, &opts)
-				if err != nil {
-					return err
-				}
-				for i := range rounds {
-					e := partd.Entry{Key: fmt.Sprint("key ", w), Value: fmt.Appendf(nil, "%d %s;", i, strings.Repeat("x", i%2*1000))}
-					if err := s.Append(t.Context(), e); err != nil {
-						return err
-					}
-					if err := s.Flush(t.Context()); err != nil {
-						return err
-					}
-				}
-				return s.Close()
-			}()
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	s, err := Open(t.Context(), b.Bucket, &Options{Memory: MinMemory})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	for w := range writers {
-		values, err := s.Get(t.Context(), fmt.Sprint("key ", w))
-		if err != nil {
-			return err
-		}
-		pieces := strings.Split(strings.TrimSuffix(string(values[0]), ";"), ";")
-		if len(pieces) != rounds {
-			return fmt.Errorf("writer %d has %d pieces, want %d", w, len(pieces), rounds)
-		}
-		for i, p := range pieces {
-			if !strings.HasPrefix(p, fmt.Sprint(i, " ")) {
-				return fmt.Errorf("writer %d: piece %d is %.10q", w, i, p)
-			}
-		}
-	}
-	return nil
-}
-
-func TestUncertainCreations(t *testing.T) {
-	for seed := range uint64(3) {
-		if err := runConcurrentWriters(t, seed); err != nil {
-			t.Errorf("seed %d: %v", seed, err)
-		}
-	}
-}
 
 // TestConflictIsNotExists checks that status 409 does not count as an existing object. Otherwise, a writer
 // would skip the log number, and the log would have a gap.
@@ -239,26 +136,4 @@ func mustCountKeys(t *testing.T, s *Store) int {
 	t.Helper()
 	n := must.Get(countKeys(t.Context(), s))(t)
 	return n
-}
-
-func TestStaleListings(t *testing.T) {
-	for name, list := range map[string]func([]Object) []Object{
-		"empty":     func([]Object) []Object { return nil },
-		"truncated": func(objects []Object) []Object { return objects[:len(objects)/2] },
-	} {
-		t.Run(name, func(t *testing.T) {
-			mem := new(Memory)
-			writers := []*Store{open(t, &faultyBucket{Bucket: mem, list: list}, Options{}), open(t, &faultyBucket{Bucket: mem, list: list}, Options{})}
-			for i := range 20 {
-				fill(t, writers[i%2], i)
-			}
-			if n := mustCountKeys(t, writers[0]); n != 19 {
-				t.Errorf("the store has %d keys, want 19", n)
-			}
-			values, err := writers[1].Get(t.Context(), "key 0")
-			if err != nil || len(values[0]) != 19*5 {
-				t.Errorf("Get() returned %d bytes (error %v), want %d", len(values[0]), err, 19*5)
-			}
-		})
-	}
 }

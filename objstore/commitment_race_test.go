@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // racingBucket returns a bucket that first checks whether an object exists and then creates it. So several
@@ -158,27 +156,5 @@ func TestRecordsAreReadBack(t *testing.T) {
 	}
 	if lost, refusedCount, waited := runRace(t, 30); lost > 0 || refusedCount == 0 || waited < 100 {
 		t.Errorf("%d acknowledged appends are lost, want 0; %d stores were refused, want at least 1; %d records waited, want at least 100", lost, refusedCount, waited)
-	}
-}
-
-// TestReadingBackFails checks that a record that cannot be read back has an unknown outcome, which the next operation
-// determines.
-func TestReadingBackFails(t *testing.T) {
-	b := &faultyBucket{Bucket: new(Memory)}
-	s := open(t, b, Options{RetryFor: time.Nanosecond})
-	failing := true
-	b.read = func(name string, _, _ int64, data []byte) ([]byte, error) {
-		if failing && strings.HasPrefix(name, "log/") {
-			return data, io.ErrUnexpectedEOF
-		}
-		return data, nil
-	}
-	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
-	if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
-	}
-	failing = false
-	if v, err := s.Get(t.Context(), "k"); err != nil || string(v[0]) != "1" {
-		t.Errorf("the value is %q (error %v), want %q", v, err, "1")
 	}
 }

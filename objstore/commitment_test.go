@@ -51,34 +51,6 @@ func TestBucketOutage(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomes checks that the next operation completes a flush with unknown outcome, exactly once.
-func TestUnknownOutcomes(t *testing.T) {
-	b := &faultyBucket{Bucket: new(Memory)}
-	for _, created := range []bool{false, true} {
-		s := open(t, b, Options{RetryFor: 10 * time.Millisecond})
-		b.create = func(ctx context.Context, name string, data []byte) error {
-			if created {
-				_ = b.Bucket.Create(ctx, name, data)
-			}
-			return errServer
-		}
-		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("1")}))
-		if err := s.Flush(t.Context()); !errors.Is(err, partd.ErrUnknownOutcome) {
-			t.Errorf("Flush() error = %v, want %v", err, partd.ErrUnknownOutcome)
-		}
-		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("2")}))
-		b.create = nil
-		values, err := s.Get(t.Context(), "k")
-		if err != nil || !strings.HasSuffix(string(values[0]), "12") || len(values[0])%2 != 0 {
-			t.Errorf("the value is %q (error %v), want pairs that end with %q", values, err, "12")
-		}
-	}
-	s := open(t, b, Options{})
-	if values, err := s.Get(t.Context(), "k"); err != nil || string(values[0]) != "1212" {
-		t.Errorf("the value is %q (error %v), want %q", values, err, "1212")
-	}
-}
-
 // TestRefusedButCreated checks that each appended piece exists once if the bucket answers that it
 // refused a record, whether it created the record or not.
 func TestRefusedButCreated(t *testing.T) {
@@ -112,22 +84,5 @@ func TestRefusedButCreated(t *testing.T) {
 				t.Errorf("%s, created %v: the value is %q (error %v), want %q; refused %d requests, want 1", prefix, created, v, err, "1;2;", falseRefusals)
 			}
 		}
-	}
-}
-
-// TestSweepLostAnswer checks that Sweep works if the answer to the creation of its temporary object is lost.
-func TestSweepLostAnswer(t *testing.T) {
-	b := &faultyBucket{Bucket: new(Memory)}
-	s := open(t, b, Options{})
-	isLost := false
-	b.create = func(ctx context.Context, name string, data []byte) error {
-		err := b.Bucket.Create(ctx, name, data)
-		if !isLost {
-			isLost, err = true, errServer
-		}
-		return err
-	}
-	if _, err := s.Sweep(t.Context()); err != nil || !isLost {
-		t.Errorf("Sweep() error = %v (an answer was lost: %v), want none", err, isLost)
 	}
 }
