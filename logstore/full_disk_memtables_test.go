@@ -129,32 +129,6 @@ func TestAppendWithinScanOfAFullStore(t *testing.T) {
 	must.Do(t, s.Close())
 }
 
-// TestAppendAfterAFailedDrop checks that data appended after a failed Drop is not lost, even if the process dies.
-func TestAppendAfterAFailedDrop(t *testing.T) {
-	mem := vfstest.NewMem()
-	var refuse atomic.Bool
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
-		if refuse.Load() && op == vfstest.OpWrite && strings.HasSuffix(name, manifestTmpName) {
-			return syscall.ENOSPC
-		}
-		return nil
-	})
-	s := openWith(t, crashDir, nil, h)
-	mustAppend(t, s, "before", "1")
-	refuse.Store(true)
-	if err := s.Drop(t.Context()); !errors.Is(err, syscall.ENOSPC) || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Fatalf("Drop on a full disk: error %v, want ENOSPC and a known outcome", err)
-	}
-	refuse.Store(false)
-	mustAppend(t, s, "after", "2")
-	killed := mem.KillClone()
-	must.Do(t, s.Close())
-	for _, fs := range []*vfstest.Mem{killed, mem} {
-		wantContent(t, fs, map[string][]byte{"before": []byte("1"), "after": []byte("2")})
-	}
-}
-
 // TestAppendWhileOpenOfAFullStore checks that an unfinished reader of an unsealed value does not block appends.
 func TestAppendWhileOpenOfAFullStore(t *testing.T) {
 	var full atomic.Bool
