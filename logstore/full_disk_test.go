@@ -249,7 +249,7 @@ func (d *fullDisk) step() {
 // TestFullDisk checks that a store on a full disk can be opened, read and dropped, that other changes fail without
 // effect, and that the store accepts changes when there is space.
 func TestFullDisk(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(150) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		d := &fullDisk{T: t, rnd: rnd, mem: vfstest.NewMem(), opts: &Options{Memory: MinMemory, Sync: rnd.IntN(2) == 0}, hasReserve: rnd.IntN(4) > 0, removal: rnd.IntN(3)}
 		d.full.Store(rnd.IntN(4) == 0)
