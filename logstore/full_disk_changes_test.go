@@ -156,3 +156,40 @@ func TestFailedBlobFreesSpace(t *testing.T) {
 	}
 	wantValue(t, s, "b", value)
 }
+
+// TestFullDiskOutcomesAreKnown checks that a store on a full disk allows reads and Drop, and refuses other changes.
+func TestFullDiskOutcomesAreKnown(t *testing.T) {
+	mem := vfstest.NewMem()
+	h := crashHooksOn(mem)
+	s := openWith(t, crashDir, nil, h)
+	mustAppend(t, s, "k", "v")
+	must.Do(t, s.Close())
+	failed := map[string]bool{}
+	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		switch {
+		case op == vfstest.OpWrite && !strings.HasSuffix(name, lockName):
+			if _, before := failed[name]; !before {
+				failed[name] = true
+			}
+			return syscall.ENOSPC
+		case op == vfstest.OpRead && failed[name]: // the store cannot read back what it wrote
+			failed[name] = false
+			return syscall.EIO
+		}
+		return nil
+	})
+	s = openWith(t, crashDir, nil, h)
+	ops, _ := sizedChanges(partd.Tag{Session: 1, Number: 1}, 10)
+	for name, op := range ops {
+		mustBeFull(t, name, op(t.Context(), s))
+	}
+	for _, step := range faultSteps() {
+		switch err := step.do(t.Context(), s); step.name {
+		case "append", "append a large value", "append a large batch", "set", "set once", "delete", "pop", "flush", "sync":
+			mustBeFull(t, step.name, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}

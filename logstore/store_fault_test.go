@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -290,6 +291,43 @@ func TestFaultWhileOpening(t *testing.T) {
 			if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 				t.Fatalf("fault in call %d: reading the store again returned error %v and %d keys, want %d keys as before", n, err, len(got), len(want))
 			}
+			if !fault.Hit() {
+				break
+			}
+		}
+	}
+}
+
+// TestUnreadableBlob checks that a store reports a large value that cannot be read, instead of losing the value.
+func TestUnreadableBlob(t *testing.T) {
+	for _, kind := range []vfstest.Op{vfstest.OpInfo, vfstest.OpRead} {
+		for n := int64(1); ; n++ {
+			mem := vfstest.NewMem()
+			h := crashHooksOn(mem)
+			s, err := openHooked(crashDir, &Options{Sync: true}, h)
+			must.Do(t, err)
+			mustAppend(t, s, "a", string(largeValue))
+			killed := mem.KillClone()
+			must.Do(t, s.Close())
+			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, Match: func(op vfstest.Op, name string) bool {
+				return op == kind && strings.Contains(name, "blob-")
+			}}
+			h.fs = vfstest.Inject(killed, fault.Check)
+			if s, err = openHooked(crashDir, nil, h); err != nil && !errors.Is(err, syscall.EIO) {
+				t.Fatalf("opening the store with a fault: error %v, want EIO", err)
+			} else if err == nil {
+				v, err := s.Get(t.Context(), "a")
+				if err == nil && !bytes.Equal(v[0], largeValue) || err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatalf("Get = %d bytes, %v, want the large value or EIO", len(v[0]), err)
+				}
+				if err := s.Close(); err != nil && !errors.Is(err, syscall.EIO) {
+					t.Fatal(err)
+				}
+			}
+			h.fs = killed
+			s = openWith(t, crashDir, nil, h)
+			wantValue(t, s, "a", string(largeValue))
+			must.Do(t, s.Close())
 			if !fault.Hit() {
 				break
 			}
