@@ -1,9 +1,8 @@
 package bulk_test
 
 import (
+	"errors"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,19 +15,24 @@ import (
 func TestSort(t *testing.T) {
 	for _, by := range [][]string{{"key"}, {"word", "key"}, {"n"}, {"price"}, {"at"}} {
 		want, _ := read(t, testRows(t, rand.New(rand.NewPCG(1, 0)), 2000, 10), nil)
-		slices.SortStableFunc(want, func(a, b string) int {
-			for _, name := range by {
-				if c := strings.Compare(sortText(a, name), sortText(b, name)); c != 0 {
-					return c
-				}
-			}
-			return 0
-		})
+		slices.SortStableFunc(want, orderBy(by))
 		r, err := bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(1, 0)), 2000, 10), &bulk.SortOptions{By: by})
 		got, columns := read(t, r, err)
 		if !slices.Equal(got, want) || !sameTypes(columns, testColumns) {
 			t.Errorf("sorted by %v: got %d rows with %v\n%v\nwant %d\n%v", by, len(got), columns, got[:10], len(want), want[:10])
 		}
+	}
+}
+
+// orderBy returns the order of rows in the form of read by some of their columns.
+func orderBy(columns []string) func(a, b string) int {
+	return func(a, b string) int {
+		for _, name := range columns {
+			if c := strings.Compare(sortText(a, name), sortText(b, name)); c != 0 {
+				return c
+			}
+		}
+		return 0
 	}
 }
 
@@ -59,25 +63,46 @@ func TestSortRefuses(t *testing.T) {
 	}
 }
 
-// TestOpen checks that files must have the same columns, in any order, and that text is read with the types of the
-// first.
-func TestOpen(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		path := filepath.Join(dir, name)
-		must.Do(t, os.WriteFile(path, []byte(text), 0o666))
-		return path
+// TestMerge checks that the merge of sorted inputs has the rows of Sort, with few inputs and with more than fit in memory.
+func TestMerge(t *testing.T) {
+	for _, count := range []int{1, 3, 60} {
+		for _, distinct := range []bool{false, true} {
+			o := &bulk.SortOptions{By: []string{"word", "key"}, Distinct: distinct}
+			var inputs []bulk.MergeInput
+			var all []string
+			for i := range count {
+				r, err := bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By})
+				rows, _ := read(t, r, err)
+				all = append(all, rows...)
+				r = must.Get(bulk.Sort(t.Context(), testRows(t, rand.New(rand.NewPCG(uint64(i), 0)), 300, 10), &bulk.SortOptions{By: o.By}))(t)
+				defer r.Release()
+				inputs = append(inputs, bulk.MergeInput{Name: "input", Rows: r})
+			}
+			order := orderBy(o.By)
+			slices.SortStableFunc(all, order)
+			if distinct {
+				all = slices.CompactFunc(all, func(a, b string) bool { return order(a, b) == 0 })
+			}
+			r, err := bulk.Merge(t.Context(), inputs, o)
+			got, columns := read(t, r, err)
+			if !slices.Equal(got, all) || !sameTypes(columns, testColumns) {
+				t.Errorf("%d inputs, distinct: %v: got %d rows, want %d", count, distinct, len(got), len(all))
+			}
+		}
 	}
-	first, second := write("1.csv", "a,b\n1.5,x\n"), write("2.csv", "b,a\ny,2\n")
-	r, err := bulk.Open(t.Context(), first, second)
-	if rows, _ := read(t, r, err); !slices.Equal(rows, []string{"a=1.5 b=x ", "a=2 b=y "}) {
-		t.Errorf("got %q", rows)
+}
+
+func TestMergeRefuses(t *testing.T) {
+	if _, err := bulk.Merge(t.Context(), nil, &bulk.SortOptions{By: []string{"key"}}); err == nil {
+		t.Error("no inputs: no error")
 	}
-	r = must.Get(bulk.Open(t.Context(), first, write("3.csv", "a,c\n1,x\n")))(t)
+	unsorted := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 10)
+	defer unsorted.Release()
+	r := must.Get(bulk.Merge(t.Context(), []bulk.MergeInput{{Name: "x.csv", Rows: unsorted}}, &bulk.SortOptions{By: []string{"word", "n"}}))(t)
 	defer r.Release()
 	for r.Next() {
 	}
-	if r.Err() == nil || !strings.Contains(r.Err().Error(), "3.csv: the columns") {
-		t.Errorf("a file with other columns: %v, want an error", r.Err())
+	if !errors.Is(r.Err(), bulk.ErrNotSorted) || !strings.Contains(r.Err().Error(), "x.csv, row 4 comes before the previous row in the order of word,n") {
+		t.Errorf("unsorted rows: %v", r.Err())
 	}
 }

@@ -20,13 +20,16 @@ import (
 	"github.com/go-partd/partd/tables/bulk"
 )
 
+var unit = arrow.NewMetadata([]string{"unit"}, []string{"m"})
+
 var testColumns = arrow.NewSchema([]arrow.Field{
-	{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true},
+	{Name: "key", Type: arrow.BinaryTypes.String, Nullable: true, Metadata: unit},
 	{Name: "n", Type: arrow.PrimitiveTypes.Uint64},
 	{Name: "word", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}, Nullable: true},
 	{Name: "list", Type: arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Float64, Nullable: true}), Nullable: true},
 	{Name: "price", Type: &arrow.Decimal128Type{Precision: 20, Scale: 2}, Nullable: true},
 	{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Nanosecond, TimeZone: "Europe/Berlin"}, Nullable: true},
+	{Name: "s", Type: arrow.StructOf(arrow.Field{Name: "x", Type: arrow.PrimitiveTypes.Float32, Nullable: true, Metadata: unit}), Nullable: true},
 }, new(arrow.NewMetadata([]string{"source"}, []string{"a test"})))
 
 // testRows returns a reader of rows that are numbered in the column n. Their keys are among keys texts, and null.
@@ -41,27 +44,22 @@ func testRows(t *testing.T, rnd *rand.Rand, rows, keys int) array.RecordReader {
 			if rnd.IntN(20) == 0 {
 				key = []string{"null", `""`, `"a/b%"`}[rnd.IntN(3)]
 			}
-			fmt.Fprintf(&text, `{"key":%s,"n":%d,"word":"w%d","list":[%d,null],"price":"%d.25","at":"2026-01-02T03:04:05.%09dZ"}`, key, n, rnd.IntN(50), n, n, n)
+			fmt.Fprintf(&text, `{"key":%s,"n":%d,"word":"w%d","list":[%d,null],"price":"%d.25","at":"2026-01-02T03:04:05.%09dZ","s":{"x":%d}}`, key, n, rnd.IntN(50), n, n, n, n)
 			if n++; size > 1 {
 				text.WriteByte(',')
 			}
 		}
 		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, testColumns, strings.NewReader(text.String()+"]"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		batches = append(batches, b)
 	}
-	r := must.Get(array.NewRecordReader(testColumns, batches))(t)
-	return r
+	return must.Get(array.NewRecordReader(testColumns, batches))(t)
 }
 
 // read returns the rows of a file as JSON, and its schema.
 func read(t *testing.T, r array.RecordReader, err error) (rows []string, columns *arrow.Schema) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer r.Release()
 	for r.Next() {
 		for i := range int(r.RecordBatch().NumRows()) {
@@ -72,15 +70,14 @@ func read(t *testing.T, r array.RecordReader, err error) (rows []string, columns
 			rows = append(rows, row.String())
 		}
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	return rows, r.Schema()
 }
 
+// sameTypes also compares the metadata of nested fields.
 func sameTypes(a, b *arrow.Schema) bool {
 	return slices.EqualFunc(a.Fields(), b.Fields(), func(f, g arrow.Field) bool {
-		return f.Name == g.Name && f.Nullable == g.Nullable && arrow.TypeEqual(f.Type, g.Type)
+		return f.Name == g.Name && f.Nullable == g.Nullable && f.Metadata.Equal(g.Metadata) && arrow.TypeEqual(f.Type, g.Type, arrow.CheckMetadata())
 	})
 }
 
@@ -143,28 +140,6 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestHive checks the layout of Hive, and names of several columns.
-func TestHive(t *testing.T) {
-	dir := t.TempDir()
-	rows := testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
-	must.Get(bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "hive"), Hive: true}))(t)
-	rows = testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2)
-	must.Get(bulk.Split(t.Context(), rows, &bulk.SplitOptions{By: []string{"key", "word"}, Dir: filepath.Join(dir, "plain")}))(t)
-	hive, plain := files(t, filepath.Join(dir, "hive")), files(t, filepath.Join(dir, "plain"))
-	for _, want := range []string{"key=key%200/word=w1/data.parquet", "key=__HIVE_DEFAULT_PARTITION__/word=w13/data.parquet", "key=a%2Fb%25/word=w0/data.parquet"} {
-		if !slices.ContainsFunc(hive, func(path string) bool { return filepath.Dir(filepath.Dir(path)) == filepath.Dir(filepath.Dir(want)) }) {
-			t.Errorf("no file like %s in %v", want, hive)
-		}
-	}
-	if !slices.Contains(plain, "key 0%2Cw1.parquet") || len(plain) != len(hive) {
-		t.Errorf("no key 0%%2Cw1.parquet among %d files, of %d in Hive's layout: %v", len(plain), len(hive), plain)
-	}
-	r, err := bulk.Open(t.Context(), filepath.Join(dir, "hive", hive[0]))
-	if _, columns := read(t, r, err); columns.NumFields() != testColumns.NumFields()-2 || columns.HasField("key") {
-		t.Errorf("a file has the columns %v, want those that are not in its path", columns)
-	}
-}
-
 // TestSplitFails checks that a failed Split leaves the directory as it was.
 func TestSplitFails(t *testing.T) {
 	dir, tmp := t.TempDir(), t.TempDir()
@@ -196,7 +171,7 @@ func TestSplitFails(t *testing.T) {
 		"canceled":    {canceled, rows(), bulk.SplitOptions{By: []string{"key"}, Dir: dir, Force: true}, context.Canceled},
 		"no column":   {t.Context(), rows(), bulk.SplitOptions{By: []string{"kay"}, Dir: dir, Force: true}, nil},
 		"format":      {t.Context(), rows(), bulk.SplitOptions{By: []string{"key"}, Dir: dir, Force: true, Format: "orc"}, nil},
-		"few columns": {t.Context(), rows(), bulk.SplitOptions{By: []string{"key", "n", "word", "list", "price", "at"}, Dir: dir, Force: true, Hive: true}, nil},
+		"few columns": {t.Context(), rows(), bulk.SplitOptions{By: []string{"key", "n", "word", "list", "price", "at", "s"}, Dir: dir, Force: true, Hive: true}, nil},
 	} {
 		_, err := bulk.Split(c.ctx, c.rows, &c.o)
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
@@ -219,13 +194,9 @@ func TestSplitColumns(t *testing.T) {
 	}, nil)
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{columns.Field(0), columns.Field(1), {Name: "w", Type: arrow.BinaryTypes.LargeString}, {Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil),
 		strings.NewReader(`[{"k":1,"v":2,"w":"a","x":3},{"k":2,"v":4,"w":null,"x":5},{"k":1,"v":6,"w":"a","x":7}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	indices, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int8, strings.NewReader("[0,null,0]"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	arrays := b.Columns()
 	arrays[2] = array.NewDictionaryArray(columns.Field(2).Type, indices, array.NewSlice(arrays[2], 0, 1))
 	b = array.NewRecordBatch(columns, arrays, b.NumRows())
@@ -252,9 +223,7 @@ func TestNames(t *testing.T) {
 		b.Field(0).(*array.StringBuilder).AppendValues(values, nil)
 		b.Field(1).(*array.StringBuilder).AppendValues(values, nil)
 		r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b.NewRecordBatch()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		dir := filepath.Join(t.TempDir(), "out")
 		_, err = bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{column}, Dir: dir, Hive: hive})
 		return strings.NewReplacer(".parquet", "", "/data", "").Replace(strings.Join(files(t, dir), " ")), err

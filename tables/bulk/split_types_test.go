@@ -40,12 +40,9 @@ func TestSplitTypes(t *testing.T) {
 		first := rowsOf(t, columns, `[{"k":"x","v":`+c.a+`},{"k":"y","v":`+c.b+`},{"k":"x","v":null},{"k":"x","v":`+c.a+`}]`)
 		second := rowsOf(t, columns, `[{"k":"x","v":`+c.b+`}]`)
 		for _, format := range []string{"parquet", "arrow"} {
-			r, err := array.NewRecordReader(columns, []arrow.RecordBatch{first, second, first})
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{first, second, first}))(t)
 			dir := filepath.Join(t.TempDir(), "out")
-			_, err = bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format})
+			_, err := bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format})
 			if format == "parquet" && c.inParquet == nil {
 				if err == nil || !strings.Contains(err.Error(), `column "v": Parquet has no type for `+c.t.String()) || !r.Next() || r.RecordBatch() != first {
 					t.Errorf("%s: Split = %v, want an error that names the column, and no rows read", c.t, err)
@@ -71,9 +68,7 @@ func TestSplitTypes(t *testing.T) {
 func rowsOf(t *testing.T, columns *arrow.Schema, rows string) arrow.RecordBatch {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
 }
 
@@ -97,14 +92,9 @@ func TestSplitNestedMetadata(t *testing.T) {
 	for i := range 500 {
 		fmt.Fprintf(&rows, `%c{"k":%d,"v":[{"key":"x","value":[%d]}]}`, "[,"[min(i, 1)], i, i)
 	}
-	r, err := array.NewRecordReader(columns, []arrow.RecordBatch{rowsOf(t, columns, rows.String()+"]")})
+	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{rowsOf(t, columns, rows.String()+"]")}))(t)
 	path := filepath.Join(t.TempDir(), "in.parquet")
-	if err == nil {
-		_, err = parquetfile.Write(t.Context(), path, false, r)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Get(parquetfile.Write(t.Context(), path, false, r))(t)
 	file := must.Get(bulk.Open(t.Context(), path))(t)
 	defer file.Release()
 	result, err := bulk.Split(t.Context(), file, &bulk.SplitOptions{By: []string{"k"}, Dir: filepath.Join(t.TempDir(), "out"), Format: "arrow"})

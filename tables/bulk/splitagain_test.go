@@ -10,7 +10,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
@@ -19,11 +18,8 @@ import (
 func splitRows(t *testing.T, o bulk.SplitOptions) (bulk.SplitResult, error) {
 	t.Helper()
 	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"k":"a","v":1},{"k":"b","v":2}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b}))(t)
+	rows := rowsOf(t, columns, `[{"k":"a","v":1},{"k":"b","v":2}]`)
+	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{rows}))(t)
 	o.By = []string{"k"}
 	return bulk.Split(t.Context(), r, &o)
 }
@@ -70,11 +66,7 @@ func TestSplitAppendsText(t *testing.T) {
 			json string
 		}{{arrow.BinaryTypes.String, `[{"k":"a","v":"007"},{"k":"a","v":"1.50"}]`}, {arrow.PrimitiveTypes.Int64, `[{"k":"a","v":7}]`}} {
 			columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: rows.v}}, nil)
-			b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.json))
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b}))(t)
+			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{rowsOf(t, columns, rows.json)}))(t)
 			must.Get(bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format, Append: true}))(t)
 		}
 		text, err := os.ReadFile(filepath.Join(dir, "a."+format))
