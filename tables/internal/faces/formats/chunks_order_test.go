@@ -115,8 +115,7 @@ func TestTextLeavesNoGoroutine(t *testing.T) {
 func textOf(t *testing.T, content string) *text {
 	t.Helper()
 	in := fileOf(t, "x.jsonl", content)
-	all := must.Get(in.newText(t.Context(), in.File))(t)
-	return all
+	return must.Get(in.newText(t.Context(), in.File))(t)
 }
 
 // TestFirstErrorInOrder checks that forEachChunk returns the first error in the order of the text, even if it

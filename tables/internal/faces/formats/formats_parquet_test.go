@@ -2,7 +2,6 @@ package formats
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -11,61 +10,14 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/arrow-go/v18/parquet/file"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 	"github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/internal/testutil/must"
-	"github.com/go-partd/partd/tables/internal/sql/worker"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-// withArrowSchema returns a Parquet file with one column. The Arrow schema in the file's metadata says that
-// the column has the type declared, which may be wrong.
-func withArrowSchema(t *testing.T, column arrow.Array, declared arrow.DataType) *Input {
-	t.Helper()
-	var written bytes.Buffer
-	field := []arrow.Field{{Name: "v", Type: column.DataType(), Nullable: true}}
-	columns := arrow.NewSchema(field, nil)
-	w, err := pqarrow.NewFileWriter(columns, &written, nil, pqarrow.DefaultWriterProps())
-	if err != nil {
-		t.Fatal(err)
-	}
-	note := base64.StdEncoding.EncodeToString(worker.Schema(arrow.NewSchema([]arrow.Field{{Name: "v", Type: declared, Nullable: true}}, nil)))
-	err = w.AppendKeyValueMetadata("ARROW:schema", note)
-	if err = errors.Join(err, w.Write(array.NewRecordBatch(columns, []arrow.Array{column}, int64(column.Len()))), w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return fileOf(t, "noted.parquet", written.String())
-}
-
-// TestDurationsOfParquet checks that durations that pandas wrote to Parquet can be read.
-func TestDurationsOfParquet(t *testing.T) {
-	integers, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(`[1,null,-9]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	lists, _, err := array.FromJSON(memory.DefaultAllocator, arrow.ListOf(arrow.PrimitiveTypes.Int64), strings.NewReader(`[[1,null],null]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for want, c := range map[string]struct {
-		arrow.Array
-		as arrow.DataType
-	}{
-		`v duration[ms], {"v":"1ms"}{"v":null}{"v":"-9ms"}`:                     {integers, arrow.FixedWidthTypes.Duration_ms},
-		`v list<element: duration[ns], nullable>, {"v":["1ns",null]}{"v":null}`: {lists, arrow.ListOf(arrow.FixedWidthTypes.Duration_ns)},
-	} {
-		got, err := content(t, withArrowSchema(t, c.Array, c.as))
-		if err != nil || strings.ReplaceAll(got, "\n", "") != want {
-			t.Errorf("read %s, %v, want %s", got, err, want)
-		}
-	}
-}
 
 // TestProgressOfParquet checks that Count gets about the size of a Parquet file, also of one that comes from a pipe.
 func TestProgressOfParquet(t *testing.T) {
@@ -74,17 +26,13 @@ func TestProgressOfParquet(t *testing.T) {
 	if err == nil {
 		err = errors.Join(w.Write(mixedRows(t, 5000)), w.Close())
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	size := written.Len()
 	for _, isPipe := range []bool{false, true} {
 		in, counted := fileOf(t, "x.parquet", written.String()), 0
 		if isPipe {
 			r, pipe, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			go func() { _, _ = written.WriteTo(pipe); _ = pipe.Close() }()
 			in.File = r
 		}
@@ -107,9 +55,7 @@ func TestTextsOfParquet(t *testing.T) {
 		w := file.NewParquetWriter(&written, root)
 		rows := must.Get(w.AppendRowGroupChecked())(t)
 		column, err := rows.NextColumn()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`{}`), []byte(`x`)}, nil, nil)
 		if column, e := rows.NextColumn(); err == nil && e == nil {
 			_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`1`), []byte(`2`)}, []int16{1, 1, 0}, []int16{0, 1, 0})

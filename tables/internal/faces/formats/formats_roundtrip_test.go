@@ -247,9 +247,7 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 			rows = append(rows, strings.Join(row, " | "))
 		}
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	return r.Schema(), rows
 }
 

@@ -3,11 +3,13 @@ package formats
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
 
 // TestFarMoreValues checks that IsolatedReader refuses a file that contains far more values than bytes.
@@ -27,4 +29,9 @@ func TestFarMoreValues(t *testing.T) {
 	if err := r.Err(); !errors.Is(err, partd.ErrTooLarge) || !strings.Contains(err.Error(), "far more values than bytes") {
 		t.Errorf("reading far more values than bytes: got %v, want ErrTooLarge", err)
 	}
+}
+
+func TestMain(m *testing.M) {
+	worker.Main()
+	os.Exit(m.Run())
 }

@@ -6,8 +6,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-
-	"github.com/apache/arrow-go/v18/arrow"
 )
 
 // TestInvalidJSON checks that invalid JSON is refused with the errors of encoding/json.
@@ -80,36 +78,6 @@ func TestLargeIntegersOfJSON(t *testing.T) {
 					if _, rows, _ := strings.Cut(got, "\n"); strings.ReplaceAll(rows, `"`, "") != strings.ReplaceAll(text.String(), `"`, "") {
 						t.Errorf("read %s, want %s", rows, &text)
 					}
-				}
-			}
-		}
-	}
-}
-
-// TestLargeIntegersInFloatColumns checks that existing float columns accept an integer only if it is exact, or consists
-// of the float's shortest digits.
-func TestLargeIntegersInFloatColumns(t *testing.T) {
-	for _, c := range []struct {
-		value      string
-		is64, is32 bool
-	}{
-		{"9007199254740993", false, false},
-		{"18446744073709551615", false, false},
-		{"18446744073709551616", true, true},
-		{"18446744073709552000", true, false},
-		{"18446744000000000000", true, true},
-		{"16777217", true, false},
-		{"-100000000000000000001", false, false},
-		{"1" + strings.Repeat("0", 39), true, false},
-		{"1" + strings.Repeat("0", 38) + "1", false, false},
-		{"18446744073709551615.5", true, true},
-	} {
-		for floatType, want := range map[arrow.DataType]bool{arrow.PrimitiveTypes.Float64: c.is64, arrow.PrimitiveTypes.Float32: c.is32} {
-			for name, text := range map[string]string{"x.csv": "a\n" + c.value + "\n", "x.jsonl": `{"a":` + c.value + "}"} {
-				in := fileOf(t, name, text)
-				in.Known = arrow.NewSchema([]arrow.Field{{Name: "a", Type: floatType}}, nil)
-				if got, err := content(t, in); err == nil != want {
-					t.Errorf("%s in a column of %s: read %s, %v, want success: %t", c.value, floatType, got, err, want)
 				}
 			}
 		}

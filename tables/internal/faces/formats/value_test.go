@@ -9,6 +9,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	arrowext "github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // texts lists texts that each type accepts, with the text that a writer writes for the value if it
@@ -23,8 +25,9 @@ var texts = []struct {
 	{arrow.PrimitiveTypes.Uint8, "255 0", "256 -1"},
 	{arrow.PrimitiveTypes.Uint64, "18446744073709551615", "18446744073709551616 -1"},
 	{arrow.FixedWidthTypes.Float16, "65504 0.5 -0 NaN +Inf -Inf 6e-08→5.9604645e-08 0.1→0.099975586", "70000 65520 65519 2049 1e300 x"},
-	{arrow.PrimitiveTypes.Float32, "0.1 1.6777216e+07 16777216→1.6777216e+07 NaN -0", "16777217 1e39 0x1p4 1_0"},
-	{arrow.PrimitiveTypes.Float64, "0.1 5e-324 1e+308 9007199254740992→9.007199254740992e+15 1152921504606847000→1.152921504606847e+18 18446744073709551616→1.8446744073709552e+19", "9007199254740993 1e309 9223372036854775807"},
+	{arrow.PrimitiveTypes.Float32, "0.1 1.6777216e+07 16777216→1.6777216e+07 NaN -0 18446744073709551616→1.8446744e+19 18446744000000000000→1.8446744e+19", "16777217 1e39 0x1p4 1_0 18446744073709552000"},
+	{arrow.PrimitiveTypes.Float64, "0.1 5e-324 1e+308 9007199254740992→9.007199254740992e+15 1152921504606847000→1.152921504606847e+18 18446744073709551616→1.8446744073709552e+19 18446744073709552000→1.8446744073709552e+19", "9007199254740993 1e309 9223372036854775807 18446744073709551615 -100000000000000000001"},
+	{arrow.ListOf(arrow.PrimitiveTypes.Float64), "[18446744073709551616]→[1.8446744073709552e+19] [18446744073709551615.5]→[1.8446744073709552e+19] [16777217]", "[9007199254740993] [18446744073709551615]"},
 	{&arrow.Decimal32Type{Precision: 7, Scale: 2}, "99999.99 -0.5 .5→0.5 1e2→100", "100000 1.005 1/2 . - 1e9"},
 	{&arrow.Decimal64Type{Precision: 15, Scale: 15}, "0.999999999999999 1e-15→0.000000000000001", "1 1e-16"},
 	{&arrow.Decimal128Type{Precision: 10, Scale: 2}, "1.50→1.5 1.500→1.5 0 -0→0 00.10→0.1 100e-2→1 0e-9→0", "1.005 123456789 1e99999999999 NaN ,"},
@@ -180,9 +183,7 @@ func TestPackedValues(t *testing.T) {
 		{arrow.ListOf(arrowext.NewBool8Type()), `[[true,null]]`, "\"[1,null]\"\n"},
 	} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, c.typ, strings.NewReader(c.json))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.typ, Nullable: true}}, nil)
 		if got := encode(t, CSV, false, schema, array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len()))); got != "x\n"+c.want {
 			t.Errorf("%s: wrote %q, want %q", c.typ, got, c.want)

@@ -19,9 +19,7 @@ func TestNames(t *testing.T) {
 		if name != "" {
 			token, err = NewNamedToken(secrets[secret], name, Read, ttl)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		return s.Verify("1.2.3.4:5", token)
 	}
 	if _, err := verify(1, "ann", time.Hour); err == nil {

@@ -12,8 +12,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/objstore"
 )
 
 const (
@@ -57,8 +61,7 @@ func size(t *testing.T, dir string) (n int64) {
 
 func mustOpen(t *testing.T, dir string, limit int64) *Cache {
 	t.Helper()
-	c := must.Get(OpenCache(dir, limit))(t)
-	return c
+	return must.Get(OpenCache(dir, limit))(t)
 }
 
 func TestMain(m *testing.M) {
@@ -110,9 +113,7 @@ func TestCache(t *testing.T) {
 	if text, err := get(reopened, "99", &fetched); err != nil || text != string(contentOf("99")) || fetched.Load() != 101 {
 		t.Errorf("damaged copy: got error %v after %d fetches, want a fetched copy", err, fetched.Load())
 	}
-	if err := errors.Join(reopened.Close(), c.Close()); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, errors.Join(reopened.Close(), c.Close()))
 	leftovers, err := os.ReadDir(filepath.Join(dir, "processes"))
 	if err != nil || len(leftovers) > 0 {
 		t.Errorf("processes/ still contains %v, %v", leftovers, err)
@@ -127,9 +128,7 @@ func TestPins(t *testing.T) {
 	fetch := func(f *os.File) error { _, err := f.Write(contentOf("pinned")); return err }
 	accept := func(string) error { return nil }
 	path, release, err := c.Pin("pinned", accept, fetch)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	same, releaseSame, err := c.Pin("pinned", accept, fetch)
 	if err != nil || same != path {
 		t.Fatalf("second Pin = %s, %v, want %s", same, err, path)
@@ -149,9 +148,7 @@ func TestPins(t *testing.T) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the link still exists after its release")
 	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, c.Close())
 }
 
 // TestKilledProcesses checks that opening a shared directory removes everything that killed processes left in it.
@@ -188,7 +185,33 @@ func TestKilledProcesses(t *testing.T) {
 	if n := size(t, filepath.Join(dir, "files")); n > 20*fileSize {
 		t.Errorf("the cache has %d bytes, want at most the size of 20 files", n)
 	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
+	must.Do(t, c.Close())
+}
+
+// TestReadDuringClose checks that a file can be opened at any time while another goroutine closes it. Close moves the
+// local file into the cache.
+func TestReadDuringClose(t *testing.T) {
+	c := must.Get(OpenCache(t.TempDir(), 1<<20))(t)
+	f := New(new(objstore.Memory), c, "bucket", "key", time.Second)
+	defer f.Close()
+	f.Expect(func(string) (int64, xxh3.Uint128, bool, error) { return 0, xxh3.Uint128{}, false, nil })
+	for i := range 200 {
+		name := fmt.Sprint("/data/", i)
+		w, err := f.OpenFile(name, os.O_RDWR|os.O_CREATE, 0)
+		must.Do(t, err)
+		must.Get(w.Write([]byte(name)))(t)
+		closed := make(chan error, 1)
+		go func() { closed <- w.Close() }()
+		for isClosed := false; !isClosed; {
+			select {
+			case err = <-closed:
+				isClosed = true
+			default:
+				_, err = f.Info(name)
+			}
+			if err != nil {
+				t.Fatalf("file %d: %v", i, err)
+			}
+		}
 	}
 }

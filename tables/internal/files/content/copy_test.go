@@ -43,9 +43,7 @@ func TestCheck(t *testing.T) {
 		must.Do(t, files.WriteFile(c.NewLocation()+"/data/"+name, []byte(name)))
 	}
 	good, other := files.Written()[0], files.Written()[1]
-	if err := Check(t.Context(), c, good.Path, good); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, Check(t.Context(), c, good.Path, good))
 	if err := Check(t.Context(), c, other.Path, good); err == nil || !strings.Contains(err.Error(), "it is larger than the 4 bytes") {
 		t.Error(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestRowSum checks that equal rows have the same sum in any order, and that different rows have different sums.
@@ -14,9 +16,7 @@ func TestRowSum(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{{Name: "a", Type: arrow.BinaryTypes.String, Nullable: true}, {Name: "b", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	sum := func(rows string) *RowSum {
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		s := &RowSum{}
 		s.Add(batch.NewSlice(0, 1))
 		s.Add(batch.NewSlice(1, batch.NumRows()))

@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/parquet"
 	"github.com/apache/arrow-go/v18/parquet/compress"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
 )
 
@@ -54,9 +55,7 @@ func TestDeltaBatches(t *testing.T) {
 		texts[7] = ""
 		rows := 0
 		for b, err := range textScan(t, texts, version, parquet.Encodings.DeltaByteArray).Read(t.Context(), []File{{Path: "x"}}) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if n := b.NumRows(); n > maxBatchBytes>>20 {
 				t.Errorf("a batch has %d texts of 1 MiB, want at most %d", n, maxBatchBytes>>20)
 			}

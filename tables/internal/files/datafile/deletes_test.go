@@ -21,6 +21,7 @@ import (
 	"github.com/apache/iceberg-go/puffin"
 	"github.com/apache/iceberg-go/table"
 	"github.com/apache/iceberg-go/table/dv"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -38,9 +39,7 @@ func TestDeletesMemory(t *testing.T) {
 		}
 		s := arrow.NewSchema(fields, nil)
 		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(rows))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		path := filepath.Join(t.TempDir(), "deletes.parquet")
 		must.Do(t, os.WriteFile(path, written(t, b, nil), 0o600))
 		builder := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, content, path, iceberg.ParquetFile, nil, nil, nil, b.NumRows(), 1))(t)

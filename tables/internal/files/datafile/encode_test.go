@@ -146,9 +146,7 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: types[r.IntN(len(types))], Nullable: true})
 	}
 	shape, err := schema.NewShape(arrow.NewSchema(fields, nil), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if ids, err = table.SchemaToArrowSchema(shape.Schema, nil, true, false); err != nil {
 		t.Fatal(err)
 	}
@@ -170,9 +168,7 @@ func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) [
 	for i := 0; i < len(groups) && err == nil; i++ {
 		err = e.write(t.Context(), groups[i])
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	footer, size, err := e.close()
 	if err != nil || size != int64(out.Len()) || len(footer.RowGroups) != len(groups) {
 		t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)
@@ -362,9 +358,7 @@ func writeForPeers(t *testing.T, name string, content []byte, groups []arrow.Rec
 	if err == nil {
 		err = w.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	_ = f.Close()
 }
 
@@ -453,29 +447,6 @@ func TestChooseEncoding(t *testing.T) {
 		}
 		if offsetIndex := chunk.GetOffsetIndexLocation(); offsetIndex == nil || offsetIndex.Length == 0 {
 			t.Errorf("%s: the file has no page index", c.name)
-		}
-	}
-}
-
-// TestCountDistinct checks countDistinct with integers of both sizes, and with nulls, which do not count.
-func TestCountDistinct(t *testing.T) {
-	const rows = 100_000
-	for _, n := range []int64{1, 2, 1000, 50_000, rows} {
-		for _, step := range []int64{1, 20_011} {
-			short, long := array.NewInt32Builder(memory.DefaultAllocator), array.NewInt64Builder(memory.DefaultAllocator)
-			for i := range int64(2 * rows) {
-				short.Append(int32(i % n * step))
-				long.Append(i % n * step << 20)
-				if i >= rows {
-					short.SetNull(int(i))
-					long.SetNull(int(i))
-				}
-			}
-			for size, a := range map[int]arrow.Array{4: short.NewArray(), 8: long.NewArray()} {
-				if got := countDistinct(a, size, -1); math.Abs(got-float64(n)) > 0.01*float64(n) {
-					t.Errorf("%d values of %d bytes, %d apart: counted %v", n, size, step, got)
-				}
-			}
 		}
 	}
 }

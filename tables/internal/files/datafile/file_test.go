@@ -2,6 +2,7 @@ package datafile
 
 import (
 	"bytes"
+	"context"
 	"runtime"
 	"strings"
 	"testing"
@@ -10,6 +11,11 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+	"github.com/apache/iceberg-go"
+	iceio "github.com/apache/iceberg-go/io"
+	"github.com/apache/iceberg-go/table"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestFalseClaims checks that the reader allocates little memory for files whose page index or footer claims a
@@ -69,9 +75,7 @@ func TestUnsupportedEncoding(t *testing.T) {
 		withID(1, arrow.Field{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 4}}), withID(2, arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64}),
 	}, nil)
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, rows, strings.NewReader(`[{"f": "YWJjZA==", "n": 1}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	content := pagedFile(t, b, parquet.WithDictionaryDefault(false))
 	pathIndex := bytes.LastIndex(content, []byte("\x19\x18\x01f")) // the column's path follows its encodings
 	plain := bytes.LastIndexByte(content[:pathIndex], 0)
@@ -83,6 +87,21 @@ func TestUnsupportedEncoding(t *testing.T) {
 			if want == "" && err != nil || want != "" && (err == nil || !strings.HasPrefix(err.Error(), want)) {
 				t.Errorf("column %s: got error %v, want %q", c.Field.Name, err, want)
 			}
+		}
+	}
+}
+
+// TestInvalidGroupSize checks that groups have valid sizes even if the table's setting is invalid.
+func TestInvalidGroupSize(t *testing.T) {
+	sc := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "n", Type: iceberg.PrimitiveTypes.Int64})
+	for _, n := range []string{"-5", "0", "9000000000000000000"} {
+		meta := must.Get(table.NewMetadata(sc, iceberg.UnpartitionedSpec, table.UnsortedSortOrder, "file:///nowhere", iceberg.Properties{
+			table.ParquetRowGroupLimitKey: n, table.ParquetRowGroupSizeBytesKey: n, table.WriteTargetFileSizeBytesKey: n,
+		}))(t)
+		w := &fileWriter{ctx: t.Context(), icebergSchema: sc, table: table.New(nil, meta, "", func(context.Context) (iceio.IO, error) { return nil, nil }, nil)}
+		must.Do(t, w.prepare())
+		if w.groups.maxRows < 1 || w.groups.maxBytes > 1<<30 {
+			t.Errorf("setting %s: groups have %d rows and %d bytes, want at least 1 row and at most 1 GiB", n, w.groups.maxRows, w.groups.maxBytes)
 		}
 	}
 }

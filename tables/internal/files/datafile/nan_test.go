@@ -9,6 +9,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -50,9 +51,7 @@ func TestBoundsOfNaN(t *testing.T) {
 		for i := 0; i < len(groups) && err == nil; i++ {
 			err = e.write(t.Context(), groups[i])
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		_, size, err := e.close()
 		if err != nil || size != int64(out.Len()) {
 			t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)

@@ -192,9 +192,7 @@ func TestCachedFooters(t *testing.T) {
 		for range 2 {
 			n := int64(0)
 			for b, err := range s.Read(t.Context(), []File{{Path: path}}) {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				n += b.NumRows()
 			}
 			if n != part.NumRows() {
@@ -236,9 +234,7 @@ func TestSearchForNulls(t *testing.T) {
 	if err == nil {
 		_, _, err = w.close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	where := bind(t, "n is null", columns)
 	for name, content := range map[string][]byte{
 		"with statistics": own.Bytes(), "without statistics": pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)),
@@ -270,9 +266,7 @@ func TestPagesWithDeletes(t *testing.T) {
 		where, want := (*filter.Condition)(nil), rows
 		if cond != "" {
 			e, err := filter.Parse(cond)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if where, err = e.Bind(rows.Schema()); err != nil {
 				t.Fatal(err)
 			}

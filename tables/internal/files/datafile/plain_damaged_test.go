@@ -10,6 +10,8 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestPlainWrongNullCount checks that the rows are read correctly even if the footer wrongly claims that there are
@@ -22,30 +24,26 @@ func TestPlainWrongNullCount(t *testing.T) {
 		for _, withIndex := range []bool{true, false} {
 			content := plainContent(t, rows, false, parquet.WithDictionaryDefault(false), parquet.WithDataPageVersion(version), parquet.WithPageIndexEnabled(withIndex))
 			f, g, err := plainFile(t, content, withIndex)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			g.index = f.pageIndex(g)
 			for _, c := range f.parsed.MetaData().RowGroups[0].Columns {
 				c.MetaData.Statistics.NullCount = new(int64)
 			}
-			for range 1 {
-				all := randomSpans(random, n)
-				got, errs, copied := readSpans(t, f, g, all, false)
-				want, wantErrs, _ := readSpans(t, f, g, all, true)
-				for i, c := range f.scan.Columns {
-					if errs[i] != nil || wantErrs[i] != nil {
-						t.Fatalf("column %s: got error %v, the library's reader %v", c.Field.Name, errs[i], wantErrs[i])
+			all := randomSpans(random, n)
+			got, errs, copied := readSpans(t, f, g, all, false)
+			want, wantErrs, _ := readSpans(t, f, g, all, true)
+			for i, c := range f.scan.Columns {
+				if errs[i] != nil || wantErrs[i] != nil {
+					t.Fatalf("column %s: got error %v, the library's reader %v", c.Field.Name, errs[i], wantErrs[i])
+				}
+				nulls := 0
+				for j := range all {
+					if nulls += want[i][j].NullN(); !array.Equal(floatBits(got[i][j]), floatBits(want[i][j])) {
+						t.Fatalf("pages %v, %s: rows %d to %d: got %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
 					}
-					nulls := 0
-					for j := range all {
-						if nulls += want[i][j].NullN(); !array.Equal(floatBits(got[i][j]), floatBits(want[i][j])) {
-							t.Fatalf("pages %v, %s: rows %d to %d: got %v, want %v", version, c.Field.Name, all[j].from, all[j].to, got[i][j], want[i][j])
-						}
-					}
-					if nulls > 0 && copied[i] {
-						t.Errorf("pages %v, %s: the column has %d nulls, but its pages were copied", version, c.Field.Name, nulls)
-					}
+				}
+				if nulls > 0 && copied[i] {
+					t.Errorf("pages %v, %s: the column has %d nulls, but its pages were copied", version, c.Field.Name, nulls)
 				}
 			}
 		}

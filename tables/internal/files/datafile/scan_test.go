@@ -53,9 +53,7 @@ func nestedTypes(inner string, x arrow.DataType) (plain, ids arrow.DataType) {
 func encodeFile(t testing.TB, json string, fields ...arrow.Field) []byte {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(json))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	var groups []arrow.RecordBatch
 	for i := int64(0); i < batch.NumRows(); i += 2 {
 		groups = append(groups, batch.NewSlice(i, min(i+2, batch.NumRows())))
@@ -79,24 +77,20 @@ func writtenGroups(t testing.TB, groups []arrow.RecordBatch, o []pqarrow.WriterO
 	if err == nil {
 		err = w.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return out.Bytes()
 }
 
 // parse returns the library's reader of a Parquet file.
 func parse(t testing.TB, content []byte) *pqfile.Reader {
 	t.Helper()
-	r := must.Get(pqfile.NewParquetReader(bytes.NewReader(content)))(t)
-	return r
+	return must.Get(pqfile.NewParquetReader(bytes.NewReader(content)))(t)
 }
 
 func bind(t testing.TB, condition string, columns *arrow.Schema) *filter.Condition {
 	t.Helper()
 	e := must.Get(filter.Parse(condition))(t)
-	where := must.Get(e.Bind(columns))(t)
-	return where
+	return must.Get(e.Bind(columns))(t)
 }
 
 // columnsOf returns the columns of a file whose schema has IDs.
@@ -160,31 +154,6 @@ func TestByID(t *testing.T) {
 	s.Columns = s.Columns[1:2]
 	if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || strings.Count(got, "null") != 5 {
 		t.Errorf("scan of an absent column: got rows %s, %v, want five nulls", got, err)
-	}
-}
-
-// TestConditionFirst checks that a row group that cannot match the condition is not decoded, and that the
-// other groups yield the matching rows.
-func TestConditionFirst(t *testing.T) {
-	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
-	for cond, want := range map[string]struct {
-		rows   string
-		groups int
-	}{
-		"n > 8": {`{"t":"x"}`, 1}, "n < 0": {`{"t":null}`, 1}, "n is null": {`{"t":"v"}`, 1}, "n > 100": {"", 0}, "n != 5": {`{"t":null},{"t":"w"},{"t":"x"}`, 2},
-		"t = 'u' or n = 9": {`{"t":"u"},{"t":"x"}`, 2}, "not n = 8": {`{"t":"u"},{"t":null},{"t":"x"}`, 3},
-	} {
-		where := bind(t, cond, tableSchema)
-		s := &Scan{Rows: 100, Columns: []Column{text}}
-		s.choose(where, []Column{n, text})
-		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
-			t.Errorf("scan with %s: got error %v, rows %s, want %s", cond, err, got, want.rows)
-		}
-		f, err := s.open(t.Context(), File{Path: "a file"})
-		if err != nil || len(f.groups) != want.groups {
-			t.Errorf("open with %s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
-		}
 	}
 }
 

@@ -14,11 +14,7 @@ import (
 // TestKeys checks that keys are unique, that each scope keeps its newest keys, and that expired keys are forgotten.
 func TestKeys(t *testing.T) {
 	c := must.Get(Open(t.Context(), t.TempDir(), Options{FS: vfs.OS{}}))(t)
-	defer func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer func() { must.Do(t, c.Close()) }()
 	defer func(n int) { maxKeys = n }(maxKeys)
 	maxKeys = 3
 	add := func(id, scope string) error {
@@ -57,8 +53,7 @@ func TestKeys(t *testing.T) {
 func TestKeysOfOldCatalog(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *Catalog {
-		c := must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
-		return c
+		return must.Get(Open(t.Context(), dir, Options{FS: vfs.OS{}}))(t)
 	}
 	c := open()
 	must.Get(c.writes.ExecContext(t.Context(), `DROP TABLE partd_keys`))(t)

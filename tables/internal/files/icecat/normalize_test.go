@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/apache/iceberg-go"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -58,9 +59,7 @@ func TestNormalizeBounds(t *testing.T) {
 		if err == nil && !isNormal {
 			content, err = normalize(content)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		m := iceberg.NewManifestFile(3, "x", int64(len(content)), 0, id).SequenceNum(1, 1).Build()
 		entries, err := iceberg.ReadManifest(m, bytes.NewReader(content), false)
 		if err != nil || len(entries) != 1 {

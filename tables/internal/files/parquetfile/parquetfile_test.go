@@ -1,8 +1,6 @@
 package parquetfile
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,7 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/parquet/compress"
-	"github.com/apache/arrow-go/v18/parquet/pqarrow"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -58,9 +56,7 @@ func TestNaN(t *testing.T) {
 	if err == nil {
 		err = w.Close()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	fileMetadata := must.Get(w.file.FileMetadata())(t)
 	for i := range 4 {
 		chunk := must.Get(fileMetadata.RowGroup(0).ColumnChunk(i))(t)
@@ -76,9 +72,7 @@ func TestNaN(t *testing.T) {
 func TestRequiredFieldNull(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, arrow.StructOf(arrow.Field{Name: "l", Type: list, Nullable: true}), strings.NewReader(`[{"l":[1,null]}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	batch := array.RecordFromStructArray(values.(*array.Struct), nil)
 	w, err := NewWriter(io.Discard, batch.Schema())
 	if err == nil {
@@ -120,27 +114,6 @@ func TestFastCompression(t *testing.T) {
 			if codec := l.properties.CompressionFor(name); codec != want {
 				t.Errorf("small %t: column %s is compressed with %s, want %s", isSmall, name, codec, want)
 			}
-		}
-	}
-}
-
-// TestDictionaryIndex checks that a file gets an index type for the values of all its batches.
-func TestDictionaryIndex(t *testing.T) {
-	for values, want := range map[int]arrow.Type{64: arrow.INT8, 65: arrow.INT32} {
-		columns := arrow.NewSchema([]arrow.Field{{Name: "v", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}}}, nil)
-		var file bytes.Buffer
-		w, err := NewWriter(&file, columns)
-		for batch := range 2 {
-			b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
-			for i := range values {
-				err = errors.Join(err, b.Field(0).(*array.BinaryDictionaryBuilder).AppendString(fmt.Sprint(batch, i)))
-			}
-			err = errors.Join(err, w.Write(b.NewRecordBatch()))
-		}
-		must.Do(t, errors.Join(err, w.Close()))
-		table := must.Get(pqarrow.ReadTable(t.Context(), bytes.NewReader(file.Bytes()), nil, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
-		if d, ok := table.Schema().Field(0).Type.(*arrow.DictionaryType); !ok || d.IndexType.ID() != want {
-			t.Errorf("%d values in two batches: the type is %s, want indices of type %s", values, table.Schema().Field(0).Type, want)
 		}
 	}
 }
