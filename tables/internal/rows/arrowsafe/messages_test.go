@@ -57,9 +57,7 @@ const allLayoutRows = `[
 func rowsOf(t testing.TB, schema *arrow.Schema, rows string) arrow.RecordBatch {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
 }
 

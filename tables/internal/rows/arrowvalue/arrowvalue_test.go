@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -40,9 +39,7 @@ func newBatch(t testing.TB, first, n int) arrow.RecordBatch {
 		fmt.Fprintf(&b, `{"id":%d,"s":"text %d","cat":"c%d","l":[%d,null]},`, i, i, i%7, i%100)
 	}
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+strings.TrimSuffix(b.String(), ",")+"]"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return batch
 }
 
@@ -74,11 +71,7 @@ func TestNilBatch(t *testing.T) {
 
 func TestAppendAndRead(t *testing.T) {
 	log := must.Get(logstore.Open(t.TempDir(), nil))(t)
-	defer func() {
-		if err := log.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer func() { must.Do(t, log.Close()) }()
 	for name, store := range map[string]partd.Partd{"dict": partd.NewDict(), "log": log} {
 		ctx := t.Context()
 		if _, err := readRows(ctx, store, "k", arrowvalue.DefaultLimit); !errors.Is(err, fs.ErrNotExist) {
@@ -111,24 +104,6 @@ func TestAppendAndRead(t *testing.T) {
 		if got, e := readRows(ctx, store, "none", arrowvalue.DefaultLimit); err != nil || e != nil || len(got) != 0 {
 			t.Errorf("readRows of an entry without rows = %+v; Append error %v, readRows error %+v; want no rows and no error", got, err, e)
 		}
-	}
-}
-
-func TestConcurrentAppends(t *testing.T) {
-	store := partd.NewDict()
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for k := range 25 {
-				if err := arrowvalue.Append(t.Context(), store, "k", newBatch(t, i*25+k, 1)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if got, err := readRows(t.Context(), store, "k", arrowvalue.DefaultLimit); err != nil || len(got) != 200 {
-		t.Errorf("readRows = %d rows, error %v; want 200", len(got), err)
 	}
 }
 
@@ -192,9 +167,7 @@ func TestDecompressionLimit(t *testing.T) {
 	w := ipc.NewWriter(&stream, ipc.WithSchema(zeros), ipc.WithZstd())
 	must.Do(t, w.Write(array.NewRecordBatch(zeros, []arrow.Array{b.NewArray()}, 1<<20)))
 	v := frame.Append(nil, stream.Bytes())
-	if _, err := readBytes(t.Context(), v, 16<<20); err != nil {
-		t.Error(err)
-	}
+	must.Get(readBytes(t.Context(), v, 16<<20))(t)
 	if _, err := readBytes(t.Context(), v, 1<<20); err == nil || !strings.Contains(err.Error(), "over the limit") {
 		t.Errorf("reading 8 MiB with a limit of 1 MiB: error = %v, want \"over the limit\"", err)
 	}

@@ -20,15 +20,14 @@ import (
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
-	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
 // read returns the type and the values of a table's first column.
 func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
-	table := b.Table(name)
-	r := must.Get(table.Scan(t.Context(), o))(t)
+	r := must.Get(b.Table(name).Scan(t.Context(), o))(t)
 	defer r.Release()
 	out := []string{r.Schema().Field(0).Type.String()}
 	for r.Next() {
@@ -41,9 +40,7 @@ func read(t *testing.T, b *tables.Bucket, name string, o *tables.ScanOptions) st
 			}
 		}
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	return strings.Join(out, " ")
 }
 
@@ -92,9 +89,7 @@ func TestTypesInStore(t *testing.T) {
 		for _, c := range schema.Cases {
 			t.Run(fmt.Sprintf("%s/NoTail=%v", c.Name, noTail), func(t *testing.T) {
 				a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				note := arrow.NewMetadata([]string{"unit"}, []string{"m"})
 				schema := arrow.NewSchema([]arrow.Field{{Name: "a.b c", Type: c.Put, Nullable: true, Metadata: note}}, &note)
 				batch := array.NewRecordBatch(schema, []arrow.Array{a}, 3)
@@ -128,8 +123,7 @@ func TestTypesInStore(t *testing.T) {
 				for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Parquet, formats.Arrow, formats.Table} {
 					writeTable(t, b, c.Name, format)
 				}
-				table := b.Table(c.Name)
-				gotSchema, err := table.Schema(ctx)
+				gotSchema, err := b.Table(c.Name).Schema(ctx)
 				if err != nil || !gotSchema.Field(0).Metadata.Equal(note) || !gotSchema.Metadata().Equal(note) {
 					t.Errorf("Schema = %v, %v, want the metadata of the put", gotSchema, err)
 				}
@@ -154,13 +148,9 @@ func copyAndBackup(t *testing.T, s *tables.Store, b *tables.Bucket) {
 	if err == nil {
 		_, err = restored.RestoreFrom(t.Context(), backup, "x")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	for info, err := range b.Tables(t.Context(), nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		for _, o := range []*tables.ScanOptions{nil, {Dictionaries: true}} {
 			want := read(t, b, info.Name, o)
 			for _, store := range []*tables.Store{copied, restored} {
@@ -225,12 +215,7 @@ func TestFilterOfNanoseconds(t *testing.T) {
 // files.
 func TestFilterOfBoolsAndZeros(t *testing.T) {
 	s := tablestest.Open(t, &tables.Options{NoTail: true})
-	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "id", Type: arrow.PrimitiveTypes.Int64},
-		{Name: "b", Type: arrow.FixedWidthTypes.Boolean, Nullable: true},
-		{Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-		{Name: "f", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
-	}, nil)
+	schema := tabletest.ParseColumns(t, "id int64; b bool; x float64; f float32")
 	r := array.NewJSONReader(strings.NewReader(`{"id":0,"b":false,"x":-0.0,"f":-0.0} {"id":1,"b":true,"x":0,"f":0} {"id":2,"x":1,"f":1}`), schema)
 	must.Get(s.Bucket("").Table("x").Put(t.Context(), r, tables.PutError, nil))(t)
 	for text, want := range map[string]string{
@@ -286,9 +271,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 // TestDate64FromParquet checks that a date64 column that was exported to Parquet can be appended to its table.
 func TestDate64FromParquet(t *testing.T) {
 	a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.FixedWidthTypes.Date64, strings.NewReader(`["2026-01-31",null]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.FixedWidthTypes.Date64, Nullable: true}}, nil)
 	var b bytes.Buffer
 	w, err := formats.NewWriter(formats.Parquet, &b, schema, false)
@@ -305,9 +288,7 @@ func TestDate64FromParquet(t *testing.T) {
 	if err == nil {
 		_, err = s.Bucket("").Table("x").Put(t.Context(), first, tables.PutError, nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	f := must.Get(os.Open(path))(t)
 	defer f.Close()
 	r, err := (&formats.Input{Name: path, File: f, Format: formats.Parquet}).Read(t.Context())

@@ -1,9 +1,11 @@
 package schema
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -11,7 +13,9 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/arrow-go/v18/parquet/compress"
 	"github.com/apache/iceberg-go/table"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -83,9 +87,7 @@ func TestTypes(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.Name, func(t *testing.T) {
 			a, _, err := array.FromJSON(memory.DefaultAllocator, c.Put, strings.NewReader(c.JSON))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: c.Put, Nullable: true}}, nil)
 			stored := must.Get(Stored(schema))(t)
 			if got := stored.Field(0).Type.String(); got != orDefault(c.StoredType, c.Put.String()) {
@@ -178,9 +180,7 @@ func TestIntoUUIDs(t *testing.T) {
 		{arrow.ListOf(uuid), arrow.ListOf(uuid), `[["00000000-0000-0000-0000-000000000001", null], null]`},
 	} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, c.put, strings.NewReader(c.json))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		put := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.put, Nullable: true}}, nil)
 		target := arrow.NewSchema([]arrow.Field{{Name: "u", Type: c.target, Nullable: true}}, nil)
 		caster, err := NewPutCaster(put, target, target)
@@ -204,9 +204,7 @@ func TestIntoUUIDs(t *testing.T) {
 func TestNarrowing(t *testing.T) {
 	for json, to := range map[string]arrow.DataType{`[256]`: arrow.PrimitiveTypes.Uint8, `[-1]`: arrow.PrimitiveTypes.Uint32} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, arrow.PrimitiveTypes.Int64, strings.NewReader(json))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if got, err := ConvertArray(a, to); err == nil {
 			t.Errorf("ConvertArray(%s, %s) = %v, want an error", json, to, got)
 		}
@@ -231,6 +229,27 @@ func TestTypesInDocs(t *testing.T) {
 		}
 		if !strings.Contains(string(text), want) {
 			t.Errorf("docs/types.md lacks\n%s", want)
+		}
+	}
+}
+
+// TestCodecsAreBounded checks that pages which decompress to more than their headers say take no more memory.
+func TestCodecsAreBounded(t *testing.T) {
+	for _, name := range []compress.Compression{compress.Codecs.Snappy, compress.Codecs.Gzip, compress.Codecs.Brotli, compress.Codecs.Zstd, compress.Codecs.Lz4Raw} {
+		codec := must.Get(compress.GetCodec(name))(t)
+		text := bytes.Repeat([]byte("text"), 8<<20)
+		compressed := codec.Encode(make([]byte, codec.CompressBound(int64(len(text)))), text)
+		decoded, err := compress.Decode(codec, make([]byte, len(text)), compressed)
+		if err != nil || !bytes.Equal(decoded, text) {
+			t.Errorf("%v: decoded %d bytes, error %v", name, len(decoded), err)
+		}
+		page := make([]byte, 1<<10)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = compress.Decode(codec, page, compressed)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; err == nil || n > 16<<20 {
+			t.Errorf("%v: decoding 32 MiB into 1 KiB allocated %d bytes, error %v", name, n, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/decimal128"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -31,9 +32,7 @@ func TestInvalidTexts(t *testing.T) {
 	b := array.NewStringBuilder(memory.DefaultAllocator)
 	b.AppendValues([]string{"a", "\xff"}, []bool{true, true})
 	b.SetNull(1)
-	if err := CheckArray(b.NewArray()); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, CheckArray(b.NewArray()))
 }
 
 // TestDigits checks that decimals with more digits than their type allows are refused, also in nested columns,

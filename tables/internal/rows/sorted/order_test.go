@@ -140,9 +140,7 @@ func TestOrder(t *testing.T) {
 		check := func(how string, sorted Batches) {
 			var ids []int64
 			for b, err := range sorted {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				ids = append(ids, b.Column(len(anyTypes)).(*array.Int64).Values()...)
 				b.Release()
 			}
@@ -216,9 +214,7 @@ func TestReleasesMemory(t *testing.T) {
 		in := Input{Batches: batchesOf(rows, 30_000), Keys: []int{0}, Memory: 150_000, Keep: 1 << 30, Size: func(b arrow.RecordBatch) int64 { return b.NumRows() }}
 		n := 0
 		for b, err := range Ahead(Sort(t.Context(), All, in), 2) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			n += int(b.NumRows())
 			b.Release()
 			if n >= limit {
@@ -273,9 +269,7 @@ func TestNarrowRows(t *testing.T) {
 	rows := randomRows(rand.New(rand.NewPCG(1, 2)), 300_000, &id)
 	in := Input{Batches: batchesOf(rows, 10_000), Keys: []int{0}, Memory: 3 << 20, Size: func(arrow.RecordBatch) int64 { return 0 }}
 	for b, err := range in.blocks() {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if rows := b.batches[0].NumRows(); sortRowBytes*(rows-10_000) > in.Memory {
 			t.Errorf("a block has %d rows, and sorting it takes %d bytes, want at most %d and a batch", rows, sortRowBytes*rows, in.Memory)
 		}

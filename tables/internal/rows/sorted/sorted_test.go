@@ -59,9 +59,7 @@ func batchesOf(rows []row, size int) Batches {
 func rowsOf(t testing.TB, b Batches) (rows []row) {
 	t.Helper()
 	for batch, err := range b {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		for i := range int(batch.NumRows()) {
 			rows = append(rows, row{
 				int64(batch.Column(0).(*array.Timestamp).Value(i)), batch.Column(1).(*array.String).Value(i), batch.Column(2).(*array.Int64).Value(i),
@@ -138,9 +136,7 @@ func TestMerge(t *testing.T) {
 			}
 		}
 		for b, err := range Merge(t.Context(), All, 500, sources...) { // the consumer stops early
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			b.Release()
 			break
 		}
@@ -159,9 +155,7 @@ func TestOpensLate(t *testing.T) {
 		}})
 	}
 	for b, err := range Merge(t.Context(), All, 1000, sources...) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		b.Release()
 		break
 	}
@@ -280,9 +274,7 @@ func TestTypes(t *testing.T) {
 		`[null, "00:00:01", "00:01:00"]`:   arrow.FixedWidthTypes.Time64us,
 	} {
 		a, _, err := array.FromJSON(memory.DefaultAllocator, typ, strings.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: typ, Nullable: true}}, nil)
 		batch := array.NewRecordBatch(schema, []arrow.Array{a}, int64(a.Len()))
 		var reversed []arrow.RecordBatch
@@ -314,9 +306,7 @@ func TestWideRows(t *testing.T) {
 	for name, result := range map[string]Batches{"merge": Merge(t.Context(), All, 0, all...), "sort": Sort(t.Context(), All, in), "spill": viaFile(Single(batchOf(mixed)))} {
 		rows, maxRows := 0, int64(0)
 		for b, err := range result {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			rows += int(b.NumRows())
 			maxRows = max(maxRows, b.NumRows())
 			b.Release()

@@ -47,9 +47,7 @@ func flip(t *testing.T, dir string, offset int64) {
 			continue
 		}
 		f, err := os.OpenFile(fd, os.O_RDWR, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		b := make([]byte, 1)
 		must.Get(f.ReadAt(b, offset))(t)
 		b[0] ^= 4

@@ -10,15 +10,15 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/arrow-go/v18/arrow/util"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestBlocks checks that a change of the size applies to the next block, and that no row is lost.
 func TestBlocks(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+strings.Repeat(`{"n":1},`, 99)+`{"n":1}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer batch.Release()
 	var batches Batches = func(yield func(arrow.RecordBatch, error) bool) {
 		for range 10 {
@@ -33,9 +33,7 @@ func TestBlocks(t *testing.T) {
 	size.Store(3 * batchBytes)
 	var rows []int64
 	for block, err := range Blocks(batches, size.Load) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		rows = append(rows, block.NumRows())
 		block.Release()
 		size.Store(1 + batchBytes*int64(len(rows)-1))

@@ -10,6 +10,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/extensions"
 	"github.com/apache/arrow-go/v18/arrow/float16"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -114,9 +115,7 @@ func TestSQLKeySmallFloat16(t *testing.T) {
 	for i, a := range []arrow.Array{half.NewArray(), double.NewArray()} {
 		var err error
 		keys[i], err = SQLKeyAppender(a)(nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 	}
 	if !bytes.Equal(keys[0], keys[1]) {
 		t.Errorf("the keys of 2^-24 are %q and %q", keys[0], keys[1])

@@ -39,7 +39,5 @@ func TestConfined(t *testing.T) {
 	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) > 3 {
 		t.Errorf("a statement created a file: %q, %v", files, err)
 	}
-	if err := d.execute("SELECT * FROM t"); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, d.execute("SELECT * FROM t"))
 }

@@ -116,6 +116,5 @@ func firstValue(t *testing.T, d *Database, sql string) string {
 func startStatement(t testing.TB, d *Database, sql string) *stream {
 	t.Helper()
 	must.Do(t, d.prepare(sql))
-	s := must.Get(d.stream(context.Background(), sql))(t)
-	return s
+	return must.Get(d.stream(context.Background(), sql))(t)
 }

@@ -226,9 +226,7 @@ func TestNoReuse(t *testing.T) {
 func TestFullSpill(t *testing.T) {
 	const memory = 64 << 20
 	d, err := Open(&Options{Memory: memory, MaxTemp: 1 << 20, Threads: 1}, filepath.Join(t.TempDir(), "spill"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer d.Close()
 	_, err = d.Start(t.Context(), &Job{SQL: "SELECT DISTINCT repeat('x', 100) || range FROM range(5000000)", Memory: memory, Spills: true})
 	if want := "raise --max-spill"; !NeedsMemory(err) || !strings.Contains(err.Error(), want) {

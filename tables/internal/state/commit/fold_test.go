@@ -64,13 +64,8 @@ func openTables(t *testing.T, cat *icecat.Catalog, p partd.Partd, process string
 func create(t *testing.T, e *Entry) {
 	t.Helper()
 	shape := must.Get(schema.NewShape(foldColumns, 0))(t)
-	meta, err := definition.NewMetadata(shape, e.tables.Catalog.NewLocation(), nil, 0)
-	if err == nil {
-		err = e.Create(t.Context(), foldRow(), meta, e.Name, nil)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	meta := must.Get(definition.NewMetadata(shape, e.tables.Catalog.NewLocation(), nil, 0))(t)
+	must.Do(t, e.Create(t.Context(), foldRow(), meta, e.Name, nil))
 }
 
 func appendRow(t *testing.T, e *Entry) {
@@ -131,8 +126,6 @@ func TestFoldLoadsOnce(t *testing.T) {
 	e.mu.Lock()
 	err = e.advance(ctx, f.t, folded)
 	e.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	expect(folded, 5)
 }

@@ -22,8 +22,7 @@ func TestRecoverLoadsNoTable(t *testing.T) {
 	name := func(table string) icecat.TableName { return icecat.TableName{Namespace: "b", Name: table} }
 	acquire := func(table string) *Entry {
 		t.Helper()
-		e := must.Get(s.Acquire(ctx, name(table)))(t)
-		return e
+		return must.Get(s.Acquire(ctx, name(table)))(t)
 	}
 	for _, table := range []string{"a", "b", "folded"} {
 		create(t, acquire(table))
@@ -37,9 +36,7 @@ func TestRecoverLoadsNoTable(t *testing.T) {
 	crashed.Value = values[0]
 	must.Get(folded.Fold(ctx))(t)
 	deleted := partd.Entry{Key: uuid.NewString() + "/0", Value: crashed.Value}
-	if err := p.Append(ctx, crashed, deleted); err != nil { // as if the process crashed before it deleted these keys
-		t.Fatal(err)
-	}
+	must.Do(t, p.Append(ctx, crashed, deleted)) // as if the process crashed before it deleted these keys
 
 	s, loads := openTables(t, cat, p, "one")
 	expect := func(operation string, rows int64, wantLoads int, key string) {

@@ -40,9 +40,7 @@ func TestUniqueBounds(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(c.typ, c.comparesAll), func(t *testing.T) {
 			all, _, err := array.FromJSON(memory.DefaultAllocator, c.typ, strings.NewReader(c.values))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			defer all.Release()
 			s := arrow.NewSchema([]arrow.Field{{Name: `a"b`, Type: c.typ, Nullable: true}}, nil)
 			table := array.NewRecordBatch(s, []arrow.Array{all}, 5)
@@ -77,9 +75,7 @@ func TestUniqueCount(t *testing.T) {
 	s := arrow.NewSchema([]arrow.Field{field}, nil)
 	rows := func(text string) arrow.RecordBatch {
 		b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		return b
 	}
 	stored := rows(`[{"k":1},{"k":1},{"k":1},{"k":2},{"k":4}]`)

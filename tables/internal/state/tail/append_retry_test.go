@@ -48,9 +48,7 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 		if err == nil {
 			all[i], err = l.Append(ctx, []Frame{f}, time.Now())
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 	}
 	for _, a := range all {
 		if err := a.Sync(ctx); !errors.Is(err, errDisk) || !errors.Is(err, partd.ErrUnknownOutcome) {
@@ -83,16 +81,12 @@ func TestRepeatedInOneEpoch(t *testing.T) {
 	for _, id := range []string{"first", "second"} {
 		must.Do(t, appendTo(ctx, l, schema, id, time.Now(), batchOf(t, schema, 1, 2)))
 		values, err := p.Get(ctx, l.key(0))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		lengths = append(lengths, len(values[0]))
 		if id == "second" {
 			err = p.Append(ctx, partd.Entry{Key: l.key(0), Value: values[0][lengths[0]:]})
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 	}
 	for _, memory := range []int64{1 << 20, 1} {
 		s := must.Get(Open(ctx, p, "w", false, memory))(t)
@@ -125,9 +119,7 @@ func TestRetireWaitsForUnknownAppend(t *testing.T) {
 		if err == nil {
 			err = l.Forget(ctx, last)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if retired := s.Retire(l); retired == isUncertain {
 			t.Errorf("Retire = %v, want %v", retired, !isUncertain)
 		}

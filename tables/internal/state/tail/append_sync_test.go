@@ -66,13 +66,9 @@ func (s *syncTest) waitForSync() {
 func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan error) {
 	s.t.Helper()
 	f, err := new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, err)
 	receipt, err := l.Append(ctx, []Frame{f}, time.Now())
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, err)
 	outcome = make(chan error, 1)
 	go func() { outcome <- receipt.Sync(ctx) }()
 	return outcome

@@ -106,8 +106,7 @@ func TestCachedLostRows(t *testing.T) {
 		t.Helper()
 		rows := batchOf(t, schema, n)
 		must.Do(t, appendTo(ctx, l, schema, id, time.Unix(1, 0), rows))
-		mark := must.Get(l.Fingerprint(ctx, -1))(t)
-		return mark
+		return must.Get(l.Fingerprint(ctx, -1))(t)
 	}
 	mark := add(1, "a")
 	l.Cache(mark, batchOf(t, schema, 1), false)
@@ -126,9 +125,7 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	ctx := t.Context()
 	p := partd.NewDict()
 	s, err := Open(ctx, p, "w", false, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	l := s.Log(table, -1)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	var folded int64
@@ -151,9 +148,7 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	if err == nil {
 		_, err = recoverLog(ctx, s, folded)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if values, err := p.Get(ctx, l.key(folded)); err != nil || len(values[0]) > 0 {
 		t.Errorf("after Claim, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
 	}

@@ -87,9 +87,7 @@ func TestMessages(t *testing.T) {
 		must.Do(t, appendTo(ctx, l, schema, "", time.Now(), b, b))
 		rows += 2 * b.NumRows()
 		payload, err := ipc.GetRecordBatchPayload(b)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		var message bytes.Buffer
 		must.Get(payload.WritePayload(&message))(t)
 		payload.Release()

@@ -164,9 +164,7 @@ func TestDifferential(t *testing.T) {
 	f := &harness{engine: engine, peers: map[string]*peer{}, counts: counts{Foreign: map[string]int{}}}
 	t.Cleanup(func() {
 		t.Logf("%+v", f.counts)
-		if err := errors.Join(engine.Close(), f.closePeers()); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, errors.Join(engine.Close(), f.closePeers()))
 	})
 	if text := os.Getenv(repeatEnv); text != "" {
 		var spec runSpec

@@ -113,8 +113,7 @@ func (f *harness) checkPeers(t *testing.T, d *run) error {
 	if err != nil {
 		return fmt.Errorf("fold: %w", err)
 	}
-	table := d.bucket.Table("t")
-	m, err := table.ScanPlan(d.ctx)
+	m, err := d.bucket.Table("t").ScanPlan(d.ctx)
 	if err != nil {
 		return err
 	}

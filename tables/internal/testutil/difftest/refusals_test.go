@@ -119,8 +119,7 @@ func (d *run) checkFilter(c *cond) (string, error) {
 	if err != nil {
 		return description, err
 	}
-	t := d.bucket.Table("t")
-	reader, err := t.Scan(d.ctx, &tables.ScanOptions{Filter: where, Columns: []string{"id"}})
+	reader, err := d.bucket.Table("t").Scan(d.ctx, &tables.ScanOptions{Filter: where, Columns: []string{"id"}})
 	return description, d.compareIDs(reader, err, c.eval, yes)
 }
 
