@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,22 +23,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/bulk"
 )
-
-// randomRows returns n rows that do not compress. They have a number below keys, and a value of the given size in
-// bytes.
-func randomRows(n, keys, size int) arrow.RecordBatch {
-	rnd := rand.NewChaCha8([32]byte{1})
-	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int32}, {Name: "value", Type: &arrow.FixedSizeBinaryType{ByteWidth: size}}}, nil)
-	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
-	defer b.Release()
-	value := make([]byte, size)
-	for range n {
-		_, _ = rnd.Read(value) // never returns an error
-		b.Field(0).(*array.Int32Builder).Append(int32(rnd.Uint64() % uint64(keys)))
-		b.Field(1).(*array.FixedSizeBinaryBuilder).Append(value)
-	}
-	return b.NewRecordBatch()
-}
 
 // leftovers returns the entries of directories.
 func leftovers(t *testing.T, dirs ...string) (names []string) {

@@ -211,9 +211,7 @@ func TestErrors(t *testing.T) {
 	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir) || !strings.Contains(stderr, "in use") {
 		t.Errorf("get from a directory that is in use: exit code %d, stderr %q, want an error that says so", code, stderr)
 	}
-	if err := store.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, store.Close())
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Error("a failed put left a table:", out)
 	}

@@ -86,6 +86,7 @@ func TestServeAuditLog(t *testing.T) {
 		}
 		return (&credential{session: &http.Client{Transport: ann.session.Transport}}).do(r, err)
 	}
+	garbled := &credential{session: rex.session, web: rex.web, token: "x.y.z"}
 	stranger := must.Get(flightclient.Dial(u.String(), &flightclient.Options{Token: "no.such.token"}))(t)
 	long := "SELECT x FROM b.t /* " + strings.Repeat("long ", 1000) + "*/"
 	for _, c := range []struct {
@@ -130,9 +131,7 @@ func TestServeAuditLog(t *testing.T) {
 			audit.Entry{User: "rex", Operation: "http-action/delete", Bucket: "b", Tables: []string{"t", "u"}, Outcome: audit.Denied, Code: "PermissionDenied"},
 		},
 		{
-			func() error {
-				return (&credential{session: rex.session, web: rex.web, token: "x.y.z"}).withToken("/api/tree")
-			},
+			func() error { return garbled.withToken("/api/tree") },
 			audit.Entry{Operation: "http-tree", Outcome: audit.Denied, Code: "Unauthenticated"},
 		},
 		{
@@ -165,9 +164,7 @@ func TestServeAuditLog(t *testing.T) {
 			audit.Entry{User: "ann", Operation: "iceberg-rename-table", Bucket: "b", Tables: []string{"v", "w"}, Outcome: audit.OK, Code: "OK"},
 		},
 		{
-			func() error {
-				return (&credential{session: rex.session, web: rex.web, token: "x.y.z"}).withToken("/iceberg/v1/namespaces")
-			},
+			func() error { return garbled.withToken("/iceberg/v1/namespaces") },
 			audit.Entry{Operation: "iceberg-namespaces", Outcome: audit.Denied, Code: "Unauthenticated"},
 		},
 		{
@@ -214,7 +211,5 @@ func TestServeAuditLog(t *testing.T) {
 		t.Error("the new file does not name the user")
 	}
 	must.Do(t, cmd.Process.Signal(os.Interrupt))
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, cmd.Wait())
 }

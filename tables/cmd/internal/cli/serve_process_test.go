@@ -101,12 +101,8 @@ func TestServeFoldsAfterHTTP(t *testing.T) {
 	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
 	time.Sleep(300 * time.Millisecond)
 	_ = rows.Close()
-	if err := <-answer; err != nil {
-		t.Error(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, <-answer)
+	must.Do(t, cmd.Wait())
 	store := must.Get(tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true}))(t)
 	defer store.Close()
 	table := must.Get(partdiceberg.Load(t.Context(), store.Bucket("b").Table("t"), nil))(t)

@@ -91,9 +91,7 @@ func TestShootsClient(t *testing.T) {
 	if out := python(t, "shoots", "shoots_serve_peer.py", u.Port(), freePort(t), t.TempDir(), cert, key, "a secret of 32 bytes or more, of words"); strings.TrimSpace(out) != "" {
 		t.Errorf("the comparison with shoots printed differences:\n%s", out)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, cmd.Wait())
 }
 
 // TestShootsSuite checks that the shoots package's own tests pass against this server, in each of their three
@@ -162,13 +160,9 @@ func TestServeStops(t *testing.T) {
 		t.Errorf("the directory of SHOOTS_BUCKET_DIR has no catalog: %v", err)
 	}
 	must.Do(t, cmd.Process.Signal(os.Interrupt))
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, cmd.Wait())
 	cmd, _ = startServer(t, "--exit-on-stdin-close") // the standard input is the null device
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, cmd.Wait())
 }
 
 // TestServeDefaultDir checks that serve has the same default directory as the other commands, and that of shoots with a
@@ -259,9 +253,7 @@ func TestServeHTTPAndToken(t *testing.T) {
 		t.Errorf("request without TLS: got %v, %v, want a redirection", r, err)
 	}
 	must.Do(t, cmd.Process.Signal(os.Interrupt))
-	if err := cmd.Wait(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, cmd.Wait())
 	for _, hidden := range []string{secret, printed[0], wrong} {
 		if strings.Contains(log.String(), hidden) {
 			t.Errorf("the log contains %q: %s", hidden, log.String())

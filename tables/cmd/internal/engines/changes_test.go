@@ -34,8 +34,7 @@ func changedRows(t testing.TB, first, count int, v float64) array.RecordReader {
 		b.Field(0).(*array.Int64Builder).Append(int64(k))
 		b.Field(1).(*array.Float64Builder).Append(v)
 	}
-	r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
-	return r
+	return must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
 }
 
 // netChanges returns the changes of a table since a version as sorted lines of the form "kind k v".
@@ -43,9 +42,7 @@ func (o *flightClient) netChanges(table string, since tables.Version) (lines []s
 	o.t.Helper()
 	bucket, name := splitName(table)
 	rows, err := readRecords(o.c.Changes(o.t.Context(), bucket, name, nil, tables.AtVersion(since), nil))
-	if err != nil {
-		o.t.Fatal(err)
-	}
+	must.Do(o.t, err)
 	for _, r := range rows {
 		lines = append(lines, fmt.Sprint(r["_change"], " ", r["k"], " ", r["v"]))
 	}
@@ -86,13 +83,9 @@ func (c *changedTable) step(t *testing.T) (statements []string) {
 	if err == nil {
 		_, err = c.flight.c.Fold(ctx, nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	info, _, err := c.flight.c.Describe(ctx, bucket, name, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	c.versions = append(c.versions, info.Version)
 	return statements
 }
@@ -180,13 +173,8 @@ func TestChangesKilledConsumer(t *testing.T) {
 	c.step(t)
 	for kill := range intFromEnv("PARTD_KILLS", 3) {
 		cmd := consumer(1 << 30)
-		out, err := cmd.StdoutPipe()
-		if err == nil {
-			err = cmd.Start()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := must.Get(cmd.StdoutPipe())(t)
+		must.Do(t, cmd.Start())
 		var applied atomic.Bool
 		go func() {
 			for lines := bufio.NewScanner(out); lines.Scan(); {

@@ -47,9 +47,7 @@ func appendRow(ctx context.Context, c *rest.Catalog, name table.Identifier, valu
 func (o *flightClient) valueCounts(table string) map[int64]int {
 	o.t.Helper()
 	rows, err := o.rows(table)
-	if err != nil {
-		o.t.Fatal(err)
-	}
+	must.Do(o.t, err)
 	all := map[int64]int{}
 	for _, r := range rows {
 		n, _ := r["n"].(int64)
@@ -211,14 +209,10 @@ func TestKilledServer(t *testing.T) {
 		t.Errorf("load with snapshots=refs: got %d %s, want status 200", a.code, a.raw)
 	}
 	_, rows, err := loaded.Scan().ToArrowRecords(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	var sum int
 	for rec, err := range rows {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		sum += int(rec.NumRows())
 	}
 	if want := len(s.flightClient(t).valueCounts(name)); sum != want {

@@ -38,8 +38,7 @@ type engine struct {
 
 func (s *server) engine(t testing.TB, kind string) *engine {
 	t.Helper()
-	e := must.Get(s.tryEngine(t, kind, s.token))(t)
-	return e
+	return must.Get(s.tryEngine(t, kind, s.token))(t)
 }
 
 // tryEngine starts an engine with a token, which the server may refuse.
@@ -111,9 +110,7 @@ func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 		ask[arguments[i].(string)] = arguments[i+1]
 	}
 	text, err := json.Marshal(ask)
-	if err != nil {
-		e.t.Fatal(err)
-	}
+	must.Do(e.t, err)
 	if _, err := e.in.Write(append(text, '\n')); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", e.kind, err, e.log)
 	}
@@ -127,9 +124,7 @@ func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 func (e *engine) mustRun(op string, arguments ...any) []record {
 	e.t.Helper()
 	rows, err := e.tryRun(op, arguments...)
-	if err != nil {
-		e.t.Fatal(err)
-	}
+	must.Do(e.t, err)
 	return rows
 }
 

@@ -123,12 +123,8 @@ func (s *server) start(rest string, flags ...string) {
 	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(outputBuffer)
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := s.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, err)
+	must.Do(s.t, s.cmd.Start())
 	cmd := s.cmd
 	s.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
@@ -159,18 +155,14 @@ func (s *server) start(rest string, flags ...string) {
 
 func (s *server) kill() {
 	s.t.Helper()
-	if err := s.cmd.Process.Kill(); err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, s.cmd.Process.Kill())
 	_ = s.cmd.Wait()
 }
 
 func (s *server) trust(file string) {
 	s.t.Helper()
 	pem, err := os.ReadFile(file)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	s.ca, s.client = file, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
@@ -199,15 +191,11 @@ func (s *server) sendAs(token, method, path string, body any, headers ...string)
 		r = strings.NewReader(b)
 	default:
 		text, err := json.Marshal(b)
-		if err != nil {
-			s.t.Fatal(err)
-		}
+		must.Do(s.t, err)
 		r = bytes.NewReader(text)
 	}
 	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, r)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must.Do(s.t, err)
 	if r != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

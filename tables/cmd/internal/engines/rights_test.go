@@ -159,9 +159,7 @@ func fileSchema(t *testing.T, path string) []string {
 func (s *server) putJSONRow(t *testing.T, client *flightClient, table string, columns *arrow.Schema, row string) []string {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+row+"]"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer batch.Release()
 	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
 	defer r.Release()

@@ -34,15 +34,11 @@ func (x *sparkTable) parse(text string) (rows []record) {
 				row[c.name] = v
 			case c.kind == "int", c.kind == "long":
 				n, err := strconv.ParseInt(v, 10, 64)
-				if err != nil {
-					x.t.Fatal(err)
-				}
+				must.Do(x.t, err)
 				row[c.name] = n
 			default:
 				f, err := strconv.ParseFloat(v, 64)
-				if err != nil {
-					x.t.Fatal(err)
-				}
+				must.Do(x.t, err)
 				row[c.name] = f
 			}
 		}
@@ -55,18 +51,14 @@ func (x *sparkTable) parse(text string) (rows []record) {
 
 func (x *sparkTable) put(rows string, mode tables.PutMode) {
 	x.t.Helper()
-	if err := x.flight.put(x.name, x.columns, x.parse(rows), mode); err != nil {
-		x.t.Fatal(err)
-	}
+	must.Do(x.t, x.flight.put(x.name, x.columns, x.parse(rows), mode))
 }
 
 // spark runs a statement after replacing $t by the table's name.
 func (x *sparkTable) spark(statement string) []record {
 	x.t.Helper()
 	rows, err := x.engines["spark"].tryRun("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name))
-	if err != nil {
-		x.t.Fatal(err)
-	}
+	must.Do(x.t, err)
 	return rows
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/apache/iceberg-go/catalog"
 	"github.com/apache/iceberg-go/catalog/catalogtest"
 	"github.com/apache/iceberg-go/catalog/rest"
+
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -25,8 +26,7 @@ func (s *server) openCatalog(t testing.TB) *rest.Catalog {
 	if s.token != "" {
 		options = append(options, rest.WithOAuthToken(s.token))
 	}
-	c := must.Get(rest.NewCatalog(context.Background(), "partd", s.url, options...))(t)
-	return c
+	return must.Get(rest.NewCatalog(context.Background(), "partd", s.url, options...))(t)
 }
 
 // TestConformance runs iceberg-go's catalog tests against this catalog, through its REST client.

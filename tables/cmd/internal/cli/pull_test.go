@@ -72,9 +72,7 @@ func TestPullShare(t *testing.T) {
 		t.Errorf("get with an unknown flag: error %q, want an error that names the flag", errText)
 	}
 	abandoned, _ := connect()
-	if _, err := fmt.Fprint(abandoned, "{"); err != nil { // an incomplete call; then the program disconnects
-		t.Fatal(err)
-	}
+	must.Get(fmt.Fprint(abandoned, "{"))(t) // an incomplete call; then the program disconnects
 	must.Do(t, abandoned.Close())
 	select {
 	case code := <-exitCode:
@@ -137,9 +135,7 @@ func TestPullShareOutOfDescriptors(t *testing.T) {
 		t.Errorf("read from the node after failed accepts: error %v; %d of the failures remain", err, l.remaining.Load())
 	}
 	must.Do(t, conn.Close())
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	must.Do(t, <-done)
 }
 
 // outOfDescriptors is a listener whose first calls to Accept fail.
@@ -153,4 +149,18 @@ func (l *outOfDescriptors) Accept() (net.Conn, error) {
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	}
 	return l.Listener.Accept()
+}
+
+// TestPullBackupsMissingDirectory checks that reading backups fails if their location does not exist, and
+// does not create it.
+func TestPullBackupsMissingDirectory(t *testing.T) {
+	t.Parallel()
+	missing := filepath.Join(t.TempDir(), "typo")
+	var out, errs strings.Builder
+	if code := runCommand(t.Context(), []string{"pull", "backups", "--from", missing}, &app{in: os.Stdin, out: &out, err: &errs}); code == 0 || !strings.Contains(errs.String(), missing) {
+		t.Errorf("pull backups: exit code %d, stdout %q, stderr %q, want an error with the missing path", code, out.String(), errs.String())
+	}
+	if _, err := os.Stat(missing); err == nil {
+		t.Error("pull backups created the missing source directory")
+	}
 }
