@@ -61,9 +61,7 @@ func TestExpireInterruptedBackup(t *testing.T) {
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutReplace, 2)
 	expire := func(grace time.Duration, want ...string) {
 		t.Helper()
-		if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: grace}); err != nil {
-			t.Error(err)
-		}
+		must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: grace}))(t)
 		snapshots, err := s.Bucket("b").Snapshots(ctx)
 		var names []string
 		for _, i := range snapshots {
@@ -101,9 +99,7 @@ func TestListDroppedSnapshot(t *testing.T) {
 	listed := 0
 	err := s.Catalog().ListAt(ctx, tables.NamespaceOf("b"), "large", func(icecat.Listed) bool {
 		if listed++; listed == 1 {
-			if err := s.Bucket("b").DeleteSnapshot(ctx, "large"); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, s.Bucket("b").DeleteSnapshot(ctx, "large"))
 		}
 		return true
 	})

@@ -25,9 +25,7 @@ type changesCase struct {
 
 func (c *changesCase) put(columns, rows string) tables.Version {
 	c.Helper()
-	if _, err := c.b.Table("t").Put(c.Context(), tabletest.JSONRows(c.T, columns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
-		c.Fatal(err)
-	}
+	must.Get(c.b.Table("t").Put(c.Context(), tabletest.JSONRows(c.T, columns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}))(c)
 	return wantVersion(c.T, c.b)
 }
 
@@ -41,9 +39,7 @@ func wantVersion(t testing.TB, b *tables.Bucket) tables.Version {
 
 func (c *changesCase) evolve(changes ...tables.ColumnChange) {
 	c.Helper()
-	if err := c.b.Table("t").Evolve(c.Context(), changes...); err != nil {
-		c.Fatal(err)
-	}
+	must.Do(c, c.b.Table("t").Evolve(c.Context(), changes...))
 }
 
 func (c *changesCase) foreign(change func(*table.UpdateSchema) *table.UpdateSchema) {
@@ -55,16 +51,12 @@ func (c *changesCase) snapshot() { c.snapshotNamed("s") }
 
 func (c *changesCase) snapshotNamed(name string) {
 	c.Helper()
-	if _, err := c.b.Snapshot(c.Context(), name); err != nil {
-		c.Fatal(err)
-	}
+	must.Get(c.b.Snapshot(c.Context(), name))(c)
 }
 
 func (c *changesCase) restore() tables.Version {
 	c.Helper()
-	if err := c.b.Restore(c.Context(), "s"); err != nil {
-		c.Fatal(err)
-	}
+	must.Do(c, c.b.Restore(c.Context(), "s"))
 	return wantVersion(c.T, c.b)
 }
 
@@ -82,9 +74,7 @@ func (c *changesCase) want(from, to tables.At, want string) {
 		}
 		return
 	}
-	if err != nil {
-		c.Fatal(err)
-	}
+	must.Do(c, err)
 	r.Release()
 	got, _ := changesText(c.T, tableAt(c.T, c.b, "t", to), from, &tables.ChangesOptions{Keys: []string{"id"}})
 	wantEqual(c.T, "changes", got, want)
@@ -119,9 +109,7 @@ func TestChangesOfColumns(t *testing.T) {
 			c.want(tables.AtVersion(third), nil, "5 5.5 insert")
 			c.snapshotNamed("later")
 			c.evolve(add2)
-			if err := c.b.Restore(c.Context(), "later"); err != nil { // keeps the record of the earlier restore
-				c.Fatal(err)
-			}
+			must.Do(c, c.b.Restore(c.Context(), "later")) // keeps the record of the earlier restore
 			c.want(tables.AtVersion(second), nil, restored)
 			c.want(tables.AtVersion(fourth), nil, "")
 		},
@@ -211,9 +199,7 @@ func TestChangesOfColumns(t *testing.T) {
 			c.want(tables.AtVersion(first), nil, "4.5 4 insert")
 		},
 		"nulls become texts": func(c *changesCase) {
-			if _, err := c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.Null)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}); err != nil {
-				c.Fatal(err)
-			}
+			must.Get(c.b.Table("t").Put(c.Context(), rowsOfJSON(c.T, `[{"id":1,"x":null}]`, tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("x", arrow.Null)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}}))(c)
 			first := wantVersion(c.T, c.b)
 			c.evolve(tables.ColumnChange{Op: tables.WidenColumn, Column: "x", Type: "string"})
 			second := c.put("id int64; x utf8", `{"id":4,"x":"a"}`)
@@ -380,8 +366,7 @@ func TestChangesAfterExpire(t *testing.T) {
 	}
 	open := func() *tables.Changes {
 		t.Helper()
-		r := must.Get(b.Table("t").Changes(ctx, tables.AtVersion(1), nil))(t)
-		return r
+		return must.Get(b.Table("t").Changes(ctx, tables.AtVersion(1), nil))(t)
 	}
 	complete, early := open(), open()
 	tabletest.PutRows(t, b, "t", longRows("newer", 1, 0, 1), tables.PutReplace, nil)

@@ -173,15 +173,6 @@ func TestChangesWithEqualKeys(t *testing.T) {
 	}
 }
 
-// TestChangesAfterWidening checks that an integer equals the float64 that it was widened to, which rewrites all files.
-func TestChangesAfterWidening(t *testing.T) {
-	b := tabletest.BucketWithoutTail(t)
-	putJSON(t, b, "t", `[{"n":1},{"n":null},{"n":9007199254740992}]`, tabletest.Nullable("n", arrow.PrimitiveTypes.Int64))
-	first := wantChanges(t, b, nil, nil, "1 insert; 9007199254740992 insert; null insert")
-	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"}))
-	wantChanges(t, b, tables.AtVersion(first), nil, "")
-}
-
 // TestChangesRead checks that finding the changes of an upsert, which replaces 1,000 rows in one of 100 files, reads at
 // most about as many bytes as two files have.
 func TestChangesRead(t *testing.T) {

@@ -22,50 +22,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestCompactReencodesOldFiles checks that files from earlier versions can be read, and that Compact merges them into
-// files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
-func TestCompactReencodesOldFiles(t *testing.T) {
-	b := tabletest.BucketWithoutTail(t)
-	columns := arrow.NewSchema([]arrow.Field{
-		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
-		tabletest.Nullable("sym", arrow.BinaryTypes.String),
-		tabletest.Nullable("price", arrow.PrimitiveTypes.Float64),
-		tabletest.Nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
-	}, nil)
-	const rows = 20_000
-	for f := range 2 {
-		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
-		for i := f * rows; i < (f+1)*rows; i++ {
-			rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1e15 + i*1000))
-			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", i%100))
-			rb.Field(2).(*array.Float64Builder).Append(1 / float64(i+1))
-			must.Do(t, rb.Field(3).AppendValueFromString(fmt.Sprint(i, ".25")))
-		}
-		tabletest.PutRows(t, b, "t", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
-	}
-	want := scanJSON(t, b, "t", nil)
-	for _, path := range tabletest.FilesOf(t, b, "t") {
-		rewriteWithOldEncodings(t, strings.TrimPrefix(path, "file://"))
-		if encodings := columnEncodings(t, path); encodings != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
-			t.Fatalf("%s was not rewritten with the old encodings: %s", path, encodings)
-		}
-	}
-	if read := scanJSON(t, b, "t", nil); read != want {
-		t.Error("after rewriting the files with the old encodings, the rows differ")
-	}
-	if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
-		t.Fatalf("Compact = %+v, %v; want FilesBefore 2 and FilesAfter 1", r, err)
-	}
-	if read := scanJSON(t, b, "t", nil); read != want {
-		t.Error("after the compaction, the rows differ")
-	}
-	encodings := columnEncodings(t, tabletest.FilesOf(t, b, "t")[0])
-	deltas := "DELTA_BINARY_PACKED RLE UNCOMPRESSED index, "
-	if encodings != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
-		t.Errorf("after the compaction, the columns' encodings are %s", encodings)
-	}
-}
-
 // rewriteWithOldEncodings rewrites a file with zstd and the library's default encodings, like earlier versions of this
 // package.
 func rewriteWithOldEncodings(t *testing.T, path string) {
@@ -116,7 +72,8 @@ func columnTypes(t *testing.T, path string) string {
 }
 
 // TestPlainIntegers checks that integer columns in Parquet files have no annotations, because Spark cannot read an
-// annotated int column that was widened to a long. Compact rewrites files with annotations, but only once.
+// annotated int column that was widened to a long. Compact rewrites files with annotations, but only once. Earlier
+// versions of this package wrote such files, which can still be read.
 func TestPlainIntegers(t *testing.T) {
 	columns := arrow.NewSchema([]arrow.Field{
 		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
@@ -134,11 +91,8 @@ func TestPlainIntegers(t *testing.T) {
 		for kind, settings := range map[string]*tables.Settings{"unordered": nil, "ordered": {Time: "at"}} {
 			t.Run(fmt.Sprint(fields, " ", kind), func(t *testing.T) {
 				b := tabletest.BucketWithoutTail(t)
-				batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(columns.Fields()[:fields], nil), strings.NewReader(rows))
-				if err != nil {
-					t.Fatal(err)
-				}
-				tabletest.PutRows(t, b, "t", tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: settings})
+				r := rowsOfJSON(t, rows, columns.Fields()[:fields]...)
+				tabletest.PutRows(t, b, "t", r, tables.PutAppend, &tables.PutOptions{Settings: settings})
 				rowsBefore := scanJSON(t, b, "t", nil)
 				check := func() {
 					t.Helper()
@@ -154,6 +108,7 @@ func TestPlainIntegers(t *testing.T) {
 				if types := columnTypes(t, tabletest.FilesOf(t, b, "t")[0]); types == want {
 					t.Errorf("a file with the old encodings has column types without annotations: %s", types)
 				}
+				wantEqual(t, "rows of a file with the old encodings", scanJSON(t, b, "t", nil), rowsBefore)
 				for _, replacedFiles := range []int{1, 0} {
 					if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != replacedFiles || r.FilesAfter != replacedFiles {
 						t.Fatalf("Compact = %+v, %v; want FilesBefore and FilesAfter %d", r, err, replacedFiles)
@@ -190,18 +145,13 @@ func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tab
 			}
 		}
 	}}))(t)
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	return s.Bucket(b.Name()), attempts
 }
 
 func wantValues(t *testing.T, b *tables.Bucket, name string, want ...int64) {
 	t.Helper()
-	table := b.Table(name)
-	rows := must.Get(ticksFrom(table.Scan(t.Context(), nil)))(t)
+	rows := must.Get(ticksFrom(b.Table(name).Scan(t.Context(), nil)))(t)
 	var got []int64
 	for _, r := range rows {
 		got = append(got, r.v)

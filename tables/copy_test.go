@@ -25,9 +25,7 @@ func TestCopyTo(t *testing.T) {
 	dest := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	want := tabletest.StateOf(t, source)
 	copied, err := source.CopyTo(ctx, dest)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	tabletest.WantState(t, dest, want)
 	for _, d := range copied {
 		sum, err := dest.Bucket(d.Bucket).Table(d.Name).Checksum(ctx, nil)
@@ -89,9 +87,7 @@ func TestCopyToConcurrentPut(t *testing.T) {
 		t.Errorf("CopyTo with a concurrent put (called: %v): error = %v, want ErrConflict", hasPut, err)
 	}
 	tabletest.WantRows(t, dest.Bucket("one"), "plain", 44)
-	if err := dest.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, dest.Close())
 }
 
 // TestCopyToInterrupted checks that a copy that fails at any file system operation leaves no partly copied bucket, and
@@ -112,9 +108,7 @@ func TestCopyToInterrupted(t *testing.T) {
 			}
 			return nil
 		})})
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		copied, copyErr := source.CopyTo(ctx, dest)
 		ops.Store(-1 << 40)
 		_, files := tabletest.Totals(copied)

@@ -24,8 +24,7 @@ import (
 func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.RewriteResult {
 	t.Helper()
 	cond := must.Get(filter.Parse(where))(t)
-	result := must.Get(b.Table(name).DeleteRows(t.Context(), cond))(t)
-	return result
+	return must.Get(b.Table(name).DeleteRows(t.Context(), cond))(t)
 }
 
 func TestDeleteRows(t *testing.T) {
@@ -60,19 +59,6 @@ func TestDeleteRows(t *testing.T) {
 	tabletest.WantRows(t, b, "t", 1)
 }
 
-// TestDeleteRowsInTail checks that DeleteRows deletes rows that are not yet in data files, but no rows that are put
-// later.
-func TestDeleteRowsInTail(t *testing.T) {
-	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
-	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
-	tabletest.Put(t, b, "t", tables.PutAppend, 4)
-	if result := deleteWhere(t, b, "t", "n = 2 or n = 4"); result.Deleted != 2 {
-		t.Errorf("DeleteRows = %+v, want Deleted 2", result)
-	}
-	tabletest.Put(t, b, "t", tables.PutAppend, 4)
-	tabletest.WantRows(t, b, "t", 1, 3, 4)
-}
-
 // TestDeleteRowsDropsUnread checks that files whose rows are all deleted are dropped without being read.
 func TestDeleteRowsDropsUnread(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
@@ -97,11 +83,7 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 // TestDeleteRowsUnknown checks that rows where the condition is null are kept, even if all other rows in the
 // file are deleted.
 func TestDeleteRowsUnknown(t *testing.T) {
-	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "i", Type: arrow.PrimitiveTypes.Int32, Nullable: true},
-		{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-		{Name: "d", Type: arrow.BinaryTypes.String, Nullable: true},
-	}, nil)
+	schema := tabletest.ParseColumns(t, "i int32; f float64; d utf8")
 	b := tabletest.BucketWithoutTail(t)
 	nan := math.NaN()
 	ptr := func(f float64) *float64 { return &f }
@@ -191,8 +173,7 @@ func hour(h int) time.Time { return day0.Add(time.Duration(h) * time.Hour) }
 // numbersByHour returns "hour:n" for each row of a table, sorted by hour.
 func numbersByHour(t testing.TB, b *tables.Bucket, name string) []string {
 	t.Helper()
-	table := b.Table(name)
-	r := must.Get(table.Scan(t.Context(), nil))(t)
+	r := must.Get(b.Table(name).Scan(t.Context(), nil))(t)
 	defer r.Release()
 	var all []string
 	for r.Next() {
@@ -203,9 +184,7 @@ func numbersByHour(t testing.TB, b *tables.Bucket, name string) []string {
 			all = append(all, fmt.Sprintf("%04d:%s", h, r.RecordBatch().Column(2).ValueStr(i)))
 		}
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	slices.Sort(all)
 	return all
 }

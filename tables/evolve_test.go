@@ -109,9 +109,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 			x.SetSettings("b", "t", tables.Settings{Time: "at", Keys: []string{"k"}}),
 			x.Put("b", "t", tabletest.JSONRows(t, columns, `{"at":"2026-01-02 00:00:00","k":1}`), tables.PutAppend, nil))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	tabletest.WantText(t, b, "t", "k int32; at timestamp[us]; v int32 | 4,2026-01-01T00:00:00,(null) | 1,2026-01-02T00:00:00,(null) | 3,2026-01-02T00:00:00,(null)")
 	must.Do(t, b.Table("t").EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "once", Kind: "unique", Columns: []string{"k"}, InTable: true}}}))
 	oneRow := func() array.RecordReader { return tabletest.JSONRows(t, columns, `{"at":"2026-01-05 00:00:00","k":9}`) }
@@ -246,11 +244,7 @@ func TestRestoreSettings(t *testing.T) {
 func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
 	t.Helper()
 	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit}))(t)
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	return s
 }
 
@@ -307,9 +301,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 				if !c.inTail {
 					s = tabletest.Open(t, store.Dir(), &tables.Options{NoTail: true})
 				}
-				if err := c.change(s.Bucket("b")); err != nil {
-					t.Error(err)
-				}
+				must.Do(t, c.change(s.Bucket("b")))
 			})
 			b := store.Bucket("b")
 			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
@@ -324,9 +316,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 				}
 				return
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			wantSorted(t, b, c.want)
 			tabletest.Fold(t, store)
 			wantSorted(t, b, c.want)

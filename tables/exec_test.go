@@ -66,25 +66,6 @@ func TestExecWrongPositions(t *testing.T) {
 	}
 }
 
-// TestExecDuringAppend checks that a DELETE does not block an append that writes files, and that the appended rows
-// stay.
-func TestExecDuringAppend(t *testing.T) {
-	e := &positionEngine{row: 1}
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, NoTail: true})
-	b := s.Bucket("")
-	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
-	calls := 0
-	e.concurrently = func() {
-		if calls++; calls == 1 {
-			tabletest.Put(t, b, "t", tables.PutAppend, 4, 5)
-		}
-	}
-	if r, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = 2", nil); err != nil || r.Rows != 1 || calls != 1 {
-		t.Errorf("DELETE = %d rows, error %v, after %d attempts; want 1 row after 1 attempt", r.Rows, err, calls)
-	}
-	tabletest.WantRows(t, b, "t", 1, 3, 4, 5)
-}
-
 // TestExecDamaged checks that DROP TABLE works on a damaged table. Other statements report the damage.
 func TestExecDamaged(t *testing.T) {
 	s, _, _ := tabletest.CorruptedStore(t, "metadata", tabletest.Corruptions["truncated"])
@@ -94,9 +75,7 @@ func TestExecDamaged(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrDamaged", sql, err)
 		}
 	}
-	if _, err := s.Exec(t.Context(), "DROP TABLE bad", &tables.ExecOptions{Bucket: "one"}); err != nil {
-		t.Error(err)
-	}
+	must.Get(s.Exec(t.Context(), "DROP TABLE bad", &tables.ExecOptions{Bucket: "one"}))(t)
 	if _, err := s.Bucket("one").Table("bad").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after DROP TABLE: error %v, want ErrNotFound", err)
 	}
@@ -169,9 +148,7 @@ func TestReplaceDuringAppend(t *testing.T) {
 			queries := 0
 			e.query = func(ctx context.Context) []int64 {
 				ns, _, err := tabletest.Read(ctx, b, "t")
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				if queries++; queries == 1 && o.Observer != nil {
 					armed.Store(true)
 				} else if queries == 1 {
@@ -274,9 +251,7 @@ func TestExecWaits(t *testing.T) {
 		}
 		selected <- err
 	}()
-	if err := wait("the SELECT", selected); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, wait("the SELECT", selected))
 	cancel()
 	for _, done := range []chan error{first, second} {
 		if err := wait("the canceled DELETE", done); !errors.Is(err, context.Canceled) {
@@ -284,13 +259,9 @@ func TestExecWaits(t *testing.T) {
 		}
 	}
 	close(finish)
-	if err := wait("the MERGE", merge); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, wait("the MERGE", merge))
 	entry, release, err := s.Bucket("").Table("t").Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer release()
 	entry.Commits.Lock()
 	defer entry.Commits.Unlock()
@@ -301,8 +272,17 @@ func TestExecWaits(t *testing.T) {
 	}
 }
 
-// TestExecEachDuringAppends checks that a DELETE for two rows of parameters blocks no append, although it runs twice.
-func TestExecEachDuringAppends(t *testing.T) {
+// TestExecDuringAppends checks that a DELETE blocks no append that writes files, even if it runs twice, for two rows of
+// parameters. The appended rows stay, and do not make the DELETE start again.
+func TestExecDuringAppends(t *testing.T) {
+	b := execDuringAppends(t, "DELETE FROM t WHERE n = 2", nil, 1)
+	tabletest.WantRows(t, b, "t", 1, 1, 1, 3)
+	execDuringAppends(t, "DELETE FROM t WHERE n = $1", &tables.ExecOptions{Parameters: twoParameters(t)}, 2)
+}
+
+// execDuringAppends appends two rows during each of the statements of a DELETE.
+func execDuringAppends(t *testing.T, sql string, o *tables.ExecOptions, statements int64) *tables.Bucket {
+	t.Helper()
 	e := &positionEngine{row: 1}
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{Engine: e, NoTail: true})
 	b := s.Bucket("")
@@ -324,10 +304,11 @@ func TestExecEachDuringAppends(t *testing.T) {
 			t.Errorf("an append waits for statement %d", calls)
 		}
 	}
-	r, err := s.Exec(t.Context(), "DELETE FROM t WHERE n = $1", &tables.ExecOptions{Parameters: twoParameters(t)})
-	if err != nil || r.Rows != 2 || calls != 2 {
-		t.Errorf("DELETE = %d rows, error %v, after %d queries; want 2 rows after 2 queries", r.Rows, err, calls)
+	r, err := s.Exec(t.Context(), sql, o)
+	if err != nil || r.Rows != statements || calls != statements {
+		t.Errorf("DELETE = %d rows, error %v, after %d queries; want %d rows after as many queries", r.Rows, err, calls, statements)
 	}
+	return b
 }
 
 func twoParameters(t *testing.T) arrow.RecordBatch {
@@ -337,15 +318,4 @@ func twoParameters(t *testing.T) arrow.RecordBatch {
 	batch := b.NewRecordBatch()
 	t.Cleanup(batch.Release)
 	return batch
-}
-
-func TestQueryWithoutEngine(t *testing.T) {
-	s := must.Get(tables.Open(t.Context(), t.TempDir(), nil))(t)
-	defer s.Close()
-	if _, err := s.Query(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Query without an engine: error = %v, want ErrUnsupported", err)
-	}
-	if _, err := s.Describe(t.Context(), "SELECT 1", nil); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("Describe without an engine: error = %v, want ErrUnsupported", err)
-	}
 }

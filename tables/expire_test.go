@@ -53,9 +53,7 @@ func TestExpireFailedTable(t *testing.T) {
 	if r, err := s.Expire(ctx, missing); err == nil || r != (tables.MaintainResult{}) {
 		t.Errorf("Expire of a missing table = %+v, %v, want only an error", r, err)
 	}
-	if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Buckets: tables.Buckets{""}, Tables: []string{"good"}}); err != nil {
-		t.Error(err)
-	}
+	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Buckets: tables.Buckets{""}, Tables: []string{"good"}}))(t)
 	tabletest.ExecInCatalog(t, s.Dir(), `DROP TRIGGER fail`)
 	if r, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil || r.Tables != 1 || r.Versions != 1 || r.FilesRemoved == 0 {
 		t.Errorf("Expire = %+v, %v, want Tables 1, Versions 1 and removed files", r, err)
@@ -92,8 +90,7 @@ func TestGracePeriodRestarts(t *testing.T) {
 		},
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
-		table := b.Table("a")
-		r := must.Get(table.Scan(t.Context(), nil))(t)
+		r := must.Get(b.Table("a").Scan(t.Context(), nil))(t)
 		must.Do(t, drop())
 		must.Get(s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 		if !r.Next() || r.RecordBatch().NumRows() != 1 {

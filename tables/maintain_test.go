@@ -17,14 +17,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -64,41 +62,6 @@ func TestTooManyColumns(t *testing.T) {
 	}
 }
 
-// TestUnfoldableTable checks that a table that cannot be folded, which an earlier version can have left, hinders
-// neither other tables nor Close.
-func TestUnfoldableTable(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: partd.NewDict(), FoldAge: -1})
-	for _, bucket := range []string{"a", "b"} {
-		for _, name := range []string{"bad", "good"} {
-			if bucket == "b" && name == "bad" {
-				continue
-			}
-			tabletest.Put(t, s.Bucket(bucket), name, tables.PutAppend, 1)
-		}
-	}
-	tabletest.Fold(t, s)
-	cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf("a"), "bad"))(t)
-	meta := must.Get(table.UpdateTableMetadata(cur.Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{table.DefaultWriteMetricsModeKey: "x"})}, ""))(t)
-	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf("a"), Name: "bad", Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
-	tabletest.Put(t, s.Bucket("a"), "bad", tables.PutAppend, 2)
-	tabletest.Put(t, s.Bucket("a"), "good", tables.PutAppend, 2)
-	tabletest.Put(t, s.Bucket("b"), "good", tables.PutAppend, 2)
-	if r, err := s.Fold(t.Context(), nil); r.Rows != 2 || err == nil || !strings.Contains(err.Error(), `fold "bad" in bucket "a"`) {
-		t.Errorf("Fold = %d rows, error %v; want 2 rows, and an error about the table bad", r.Rows, err)
-	}
-	if _, err := s.Bucket("b").Snapshot(t.Context(), "s"); err != nil {
-		t.Errorf("a snapshot of the other bucket: %v", err)
-	}
-	if _, err := s.Bucket("a").Snapshot(t.Context(), "s"); err == nil || !strings.Contains(err.Error(), `"bad"`) {
-		t.Errorf("a snapshot of the table's bucket: error %v, want one that names the table", err)
-	}
-	tabletest.WantRows(t, s.Bucket("a"), "bad", 1, 2)
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestFoldFreesTailSpace(t *testing.T) {
 	for _, background := range []bool{false, true} {
 		t.Run(fmt.Sprintf("background=%t", background), func(t *testing.T) { foldFreesTailSpace(t, background) })
@@ -132,9 +95,7 @@ func foldFreesTailSpace(t *testing.T, background bool) {
 		t.Fatalf("before the fold, the tail has %d bytes, want at least 5 MiB for this test", n)
 	}
 	if background {
-		if _, err := s.MaintainEach(t.Context(), "fold", nil, tables.Fold); err != nil { // like a fold in the background, which does not free space
-			t.Fatal(err)
-		}
+		must.Get(s.MaintainEach(t.Context(), "fold", nil, tables.Fold))(t) // like a fold in the background, which does not free space
 	}
 	tabletest.Fold(t, s)
 	if n := tailSize(); n > 3<<20 { // the two write-ahead files have 1 MiB each
@@ -183,27 +144,6 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 				t.Errorf("info %+v, error %v; Verify = %+v, %v; want %d rows", info, err, report, verr, 2*n+1)
 			}
 		})
-	}
-}
-
-// TestEvolveDuringMerge merges files between the rewrite of a table's files for other columns and its commit.
-func TestEvolveDuringMerge(t *testing.T) {
-	t.Parallel()
-	b := tabletest.BucketWithoutTail(t)
-	for n := range int64(8) {
-		tabletest.Put(t, b, "t", tables.PutAppend, n)
-	}
-	changing, _ := countingAttempts(t, b, func() error {
-		_, err := b.Store().Maintain(t.Context(), nil)
-		tabletest.Put(t, b, "t", tables.PutAppend, 8)
-		return err
-	})
-	must.Do(t, changing.Store().Update(t.Context(), func(txn *tables.Txn) error {
-		return txn.Evolve(b.Name(), "t", tables.ColumnChange{Op: tables.WidenColumn, Column: "n", Type: "float64"})
-	}))
-	info, err := b.Table("t").Info(t.Context())
-	if err != nil || info.Rows != 9 {
-		t.Errorf("the table has %d rows, error %v; want 9", info.Rows, err)
 	}
 }
 

@@ -29,8 +29,7 @@ func TestMetadataExact(t *testing.T) {
 	if err != nil || fmt.Sprint(bucketMetadata) != fmt.Sprint(want) {
 		t.Errorf("bucket metadata = %v, want %v; error: %v", bucketMetadata, want, err)
 	}
-	table := b.Table("a")
-	info, err := table.Info(t.Context())
+	info, err := b.Table("a").Info(t.Context())
 	delete(info.Metadata, tables.UpdatedKey)
 	if err != nil || fmt.Sprint(info.Metadata) != fmt.Sprint(want) {
 		t.Errorf("table metadata = %v, want %v; error: %v", info.Metadata, want, err)
@@ -80,9 +79,7 @@ func TestMetadataExact(t *testing.T) {
 		t.Error("SetMetadata with invalid UTF-8 succeeded, want an error")
 	}
 	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
-	if err := b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deep)}); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deep)}))
 	must.Do(t, s.Close())
 	b = tabletest.Open(t, dir, nil).Bucket("b")
 	tabletest.WantRows(t, b, "a", 1)

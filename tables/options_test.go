@@ -84,8 +84,11 @@ func TestObserver(t *testing.T) {
 	n.want(t, `update "" "" within "": 0 rows, failed`)
 	tabletest.Compact(t, s)
 	n.want(t, `compact "B" "t" within "": 0 rows`)
-	if _, err := s.Query(ctx, "select 1", nil); err == nil {
-		t.Fatal("Query without an engine succeeded, want an error")
+	if _, err := s.Query(ctx, "select 1", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Query without an engine: error = %v, want ErrUnsupported", err)
+	}
+	if _, err := s.Describe(ctx, "select 1", nil); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("Describe without an engine: error = %v, want ErrUnsupported", err)
 	}
 	n.want(t)
 }

@@ -98,9 +98,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 		b := s.Bucket("b")
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
 		v, err := b.Table("t").Put(t.Context(), ticksOf([]tick{{1, "a", 1, 0}}, 1), tables.PutAppend, o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		tabletest.PutRows(t, b, "t", ticksOf([]tick{{2, "a", 2, 0}}, 1), tables.PutAppend, nil)
 		_, err = b.Table("t").Put(t.Context(), ticksOf([]tick{{2, "a", 3, 0}, {3, "a", 3, 0}}, 2), tables.PutReplace, &tables.PutOptions{Over: &v})
 		if !errors.Is(err, tables.ErrConflict) && (rule != tables.RefuseDuplicate || !errors.As(err, new(*tables.DuplicateError))) {
@@ -146,27 +144,9 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 func openWith(t testing.TB, o *tables.Options, fs vfs.FS) (*tables.Store, error) {
 	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: fs, FileBytes: 10_000})
 	if err == nil {
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
+		t.Cleanup(func() { must.Do(t, s.Close()) })
 	}
 	return s, err
-}
-
-// TestCorrectionKeepsArrival checks that a correction keeps the order of rows with equal times from several puts, even
-// if it rewrites the oldest file, and that file's time range includes the times of the later files.
-func TestCorrectionKeepsArrival(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("b")
-	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
-	for _, rows := range [][]tick{{{5, "a", 1, 0}, {9, "last", 4, 0}}, {{5, "b", 2, 0}}, {{5, "c", 3, 0}}} {
-		tabletest.PutRows(t, b, "t", ticksOf(rows, 10), tables.PutAppend, o)
-	}
-	must.Get(b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")))(t)
-	wantTicks(t, s, "t", []tick{{5, "a", 1, 0}, {5, "b", 2, 0}, {5, "c", 3, 0}})
 }
 
 // countingFS counts the bytes read from data files.
@@ -313,9 +293,7 @@ func TestLargeUnsortedPut(t *testing.T) {
 			}
 			continue
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		want := map[int64]int64{}
 		for _, r := range rows {
 			if _, exists := want[r.ts]; !exists || rule != tables.KeepFirst {
@@ -340,27 +318,6 @@ func TestLargeUnsortedPut(t *testing.T) {
 				t.Fatalf("%s: got row %v, want value %d", rule, r, want[r.ts])
 			}
 		}
-	}
-}
-
-// TestSnapshotInOrder checks that a snapshot's rows are in time order if the table's files overlap in time.
-func TestSnapshotInOrder(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("b")
-	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
-	for _, ticks := range [][]tick{{{1, "a", 0, 0}, {4, "a", 1, 0}}, {{0, "a", 2, 0}, {3, "a", 3, 0}, {9, "a", 4, 0}}} {
-		tabletest.PutRows(t, b, "t", ticksOf(ticks, 10), tables.PutAppend, o)
-	}
-	tabletest.Snapshot(t, b, "x")
-	table := must.Get(b.Table("t").At(t.Context(), tables.AtSnapshot("x")))(t)
-	rows, err := ticksFrom(table.Scan(t.Context(), nil))
-	if err != nil || !slices.IsSortedFunc(rows, func(a, b tick) int { return int(a.ts - b.ts) }) || len(rows) != 5 {
-		t.Errorf("scan returned rows %+v, error %v; want 5 rows, sorted by time", rows, err)
-	}
-	last, err := ticksFrom(table.Scan(t.Context(), &tables.ScanOptions{Last: 2}))
-	if err != nil || len(last) != 2 || last[0].ts != 4 {
-		t.Errorf("the scan of the last 2 rows returned %+v, error %v; want 2 rows that start at time 4", last, err)
 	}
 }
 

@@ -202,8 +202,7 @@ func TestSharedSchema(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1)
 		tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 2)
-		tab := s.Bucket("").Table(name)
-		v := must.Get(tab.View(t.Context(), false))(t)
+		v := must.Get(s.Bucket("").Table(name).View(t.Context(), false))(t)
 		schemas = append(schemas, v.Definition().Stored)
 	}
 	if schemas[0] != schemas[1] {
@@ -265,11 +264,8 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	a := tabletest.Open(t, dir, &tables.Options{NoTail: true, FoldAge: -1})
 	b := tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
 	put := func(s *tables.Store, rows string) error {
-		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil)
+		r := rowsOfJSON(t, rows, tickSchema.Fields()...)
+		_, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil)
 		return err
 	}
 	must.Do(t, put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`))
@@ -284,41 +280,5 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	}
 	if got, err := ticksFrom(a.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || len(got) != 3 {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
-	}
-}
-
-func TestSeveralPutsInTransaction(t *testing.T) {
-	for rule, want := range map[tables.OnDuplicate]string{tables.KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", tables.KeepFirst: "[{1 a 0}]", tables.KeepLast: "[{1 a 3}]", tables.RefuseDuplicate: "[{1 a 0}]"} {
-		for _, created := range []bool{false, true} {
-			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
-			if !created {
-				tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o)
-			}
-			err := s.Update(t.Context(), func(tx *tables.Txn) error {
-				for v := range int64(4) {
-					if v == 0 && !created {
-						continue
-					}
-					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), tables.PutAppend, o); err != nil {
-						return err
-					}
-				}
-				return nil
-			})
-			if rule == tables.RefuseDuplicate {
-				if !errors.As(err, new(*tables.DuplicateError)) {
-					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
-				}
-				if created {
-					continue
-				}
-			} else if err != nil {
-				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
-			}
-			if got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || fmt.Sprint(got) != want {
-				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
-			}
-		}
 	}
 }

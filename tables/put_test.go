@@ -101,9 +101,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	tabletest.PutRows(t, b, "t", nullsOf(n), tables.PutAppend, nil)
 	e, release, err := b.Table("t").Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer release()
 	src := must.Get(datafile.Gather(nullsOf(n), 1<<20))(t)
 	defer src.Release()
@@ -197,11 +195,7 @@ func TestRejectsNulls(t *testing.T) {
 		b := s.Bucket("b")
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
 		put := func(rows string) error {
-			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, tickSchema, strings.NewReader(rows))
-			if err != nil {
-				t.Fatal(err)
-			}
-			_, err = b.Table("t").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, o)
+			_, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, rows, tickSchema.Fields()...), tables.PutAppend, o)
 			return err
 		}
 		bad := map[string]string{
@@ -347,9 +341,7 @@ func TestSnapshotAfterClockChange(t *testing.T) {
 func hourOldAttempt(t *testing.T, b *tables.Bucket) *commit.Attempt {
 	t.Helper()
 	e, release, err := b.Table("t").Acquire(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(release)
 	change := e.NewChange()
 	return &commit.Attempt{Change: &change, IO: b.Store().Catalog().NewIO(), Now: time.Now().Add(-time.Hour)}

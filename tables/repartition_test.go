@@ -1,18 +1,14 @@
 package tables_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -23,19 +19,14 @@ import (
 // bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
 func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
 	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes}))(t)
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	return s.Bucket("b")
 }
 
 // fileSpans returns the hours after day0 of the first and last row in each file, sorted.
 func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
 	t.Helper()
-	table := b.Table(name)
-	v := must.Get(table.View(t.Context(), false))(t)
+	v := must.Get(b.Table(name).View(t.Context(), false))(t)
 	files := must.Get(v.Series().Files(t.Context()))(t)
 	for _, f := range files {
 		if f.Bounds == nil || !v.Series().InOrder(f.Data()) {
@@ -177,28 +168,15 @@ func TestCompactOrdered(t *testing.T) {
 			if got := len(numbersByHour(t, b, "t")); got != len(want)+1 {
 				t.Errorf("got %d rows, want %d", got, len(want)+1)
 			}
+			before := tabletest.FilesOf(t, b, "t")
+			put(7, 710)
+			if r, err = b.Store().Compact(ctx, nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
+				t.Errorf("Compact of two small files after a large one = %+v, %v; want FilesBefore 2 and FilesAfter 1", r, err)
+			}
+			if after := tabletest.FilesOf(t, b, "t"); !slices.ContainsFunc(after, func(f string) bool { return slices.Contains(before, f) }) {
+				t.Errorf("Compact replaced all of the files %q by %q", before, after)
+			}
 		})
-	}
-}
-
-// TestCompactKeepsLargeFiles checks that Compact merges small files, and keeps large files of the same month.
-func TestCompactKeepsLargeFiles(t *testing.T) {
-	ctx := t.Context()
-	b := bucketWithFileSize(t, 16<<10)
-	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Partition: tables.PartitionMonth}}
-	tabletest.PutRows(t, b, "t", evenlySpaced(50_000, time.Second), tables.PutAppend, o)
-	before := tabletest.FilesOf(t, b, "t")
-	for _, h := range []int{100, 200, 300} {
-		tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Microsecond, "UTC"), 1, h), tables.PutAppend, nil)
-	}
-	r, err := b.Store().Compact(ctx, nil)
-	if err != nil || r.FilesBefore != 3 || r.FilesAfter != 1 {
-		t.Fatalf("Compact = %+v, %v; want FilesBefore 3 and FilesAfter 1", r, err)
-	}
-	for _, f := range before {
-		if !slices.Contains(tabletest.FilesOf(t, b, "t"), f) {
-			t.Errorf("Compact replaced %s, although it is large and overlaps no other file", f)
-		}
 	}
 }
 
@@ -229,73 +207,13 @@ func TestPartitionDuringDelete(t *testing.T) {
 
 func timestampsOf(t testing.TB, b *tables.Bucket, name string) (all []int64) {
 	t.Helper()
-	table := b.Table(name)
-	r := must.Get(table.Scan(t.Context(), nil))(t)
+	r := must.Get(b.Table(name).Scan(t.Context(), nil))(t)
 	defer r.Release()
 	for r.Next() {
 		for i := range int(r.RecordBatch().NumRows()) {
 			all = append(all, int64(r.RecordBatch().Column(0).(*array.Timestamp).Value(i)))
 		}
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	return all
-}
-
-// evenlySpaced returns a reader of rows at intervals of step, in batches of 100,000.
-func evenlySpaced(rows int, step time.Duration) array.RecordReader {
-	s := ticks(arrow.Microsecond, "UTC")
-	next := 0
-	return array.ReaderFromIter(s, func(yield func(arrow.RecordBatch, error) bool) {
-		for next < rows {
-			b := array.NewRecordBuilder(memory.DefaultAllocator, s)
-			for end := min(next+100_000, rows); next < end; next++ {
-				at := day0.Add(time.Duration(next) * step).UnixMicro()
-				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(at))
-				b.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", next%10))
-				b.Field(2).(*array.Int64Builder).Append(int64(next) * 7919 % 1000003)
-			}
-			if !yield(b.NewRecordBatch(), nil) {
-				return
-			}
-		}
-	})
-}
-
-// TestScanHourOfPartitionedTable checks that a scan of one hour, in a table of a million rows partitioned by day, reads
-// little more than the one file that contains the hour.
-func TestScanHourOfPartitionedTable(t *testing.T) {
-	ctx := context.Background()
-	b := tabletest.BucketWithoutTail(t)
-	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionDay}}
-	tabletest.PutRows(t, b, "t", evenlySpaced(1_000_000, time.Second), tables.PutAppend, o)
-	if n := len(tabletest.FilesOf(t, b, "t")); n != 12 {
-		t.Fatalf("got %d files, want one for each of 12 days", n)
-	}
-	var bytesRead atomic.Int64
-	s := must.Get(tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
-	defer s.Close()
-	table := s.Bucket("b").Table("t")
-	start := hour(5*24 + 13)
-	r := must.Get(table.Scan(ctx, &tables.ScanOptions{From: start, To: start.Add(time.Hour)}))(t)
-	defer r.Release()
-	rows := int64(0)
-	for r.Next() {
-		rows += r.RecordBatch().NumRows()
-	}
-	if r.Err() != nil || rows != 3600 {
-		t.Fatalf("got %d rows, want 3600; error: %v", rows, r.Err())
-	}
-	m := must.Get(table.ScanPlan(ctx))(t)
-	defer m.Close()
-	maxFileBytes := m.Files[0].Bytes
-	for _, f := range m.Files {
-		maxFileBytes = max(maxFileBytes, f.Bytes)
-	}
-	if read := bytesRead.Load(); read == 0 || float64(read) > 1.2*float64(maxFileBytes) {
-		t.Errorf("the scan read %d bytes, want at most 1.2 times the size of the largest file, %d bytes", read, maxFileBytes)
-	} else {
-		t.Logf("the scan read %d bytes; the largest file has %d bytes", read, maxFileBytes)
-	}
 }

@@ -47,18 +47,13 @@ type lineage struct{ id, sequence int64 }
 // lineageOf returns the lineage of each row by its n, as Iceberg's library reads it. It checks that all IDs differ.
 func lineageOf(t *testing.T, b *tables.Bucket) map[int64]lineage {
 	t.Helper()
-	tab := b.Table("t")
-	v := must.Get(tab.View(t.Context(), false))(t)
+	v := must.Get(b.Table("t").View(t.Context(), false))(t)
 	columns, rows, err := v.Table().Scan(table.WithRowLineage()).ToArrowRecords(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	index := func(name string) int { return columns.FieldIndices(name)[0] }
 	all, ids := map[int64]lineage{}, map[int64]bool{}
 	for batch, err := range rows {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		n := batch.Column(index("n")).(*array.Int64)
 		id := batch.Column(index(iceberg.RowIDColumnName)).(*array.Int64)
 		sequence := batch.Column(index(iceberg.LastUpdatedSequenceNumberColumnName)).(*array.Int64)
@@ -199,8 +194,7 @@ func TestRowIDs(t *testing.T) {
 // mustSchema returns the columns that a scan of b's table returns.
 func mustSchema(t *testing.T, b *tables.Bucket) *arrow.Schema {
 	t.Helper()
-	tab := b.Table("t")
-	r := must.Get(tab.Scan(t.Context(), nil))(t)
+	r := must.Get(b.Table("t").Scan(t.Context(), nil))(t)
 	defer r.Release()
 	return r.Schema()
 }

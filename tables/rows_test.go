@@ -120,9 +120,7 @@ func TestRows(t *testing.T) {
 	}
 	var n int64
 	for batch, err := range table.Batches(t.Context(), &tables.ScanOptions{Columns: []string{"side"}, ChunkRows: 2}) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		n = n*10 + batch.NumRows()
 	}
 	if n != 21 {
@@ -161,9 +159,7 @@ func TestRowsOfManyBatches(t *testing.T) {
 			break
 		}
 	}
-	if err := s.Close(); err != nil { // fails if a reader is still open
-		t.Fatal(err)
-	}
+	must.Do(t, s.Close()) // fails if a reader is still open
 }
 
 // TestRowsOfOtherTypes checks that columns can be read into fields of other types if the values fit.
@@ -180,9 +176,7 @@ func TestRowsOfOtherTypes(t *testing.T) {
 	}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(
 		`[{"a":7,"b":-1,"c":0.5,"d":"x","e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]},{"a":18446744073709551615,"b":300,"c":1,"d":null,"e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer batch.Release()
 	first := batch.NewSlice(0, 1)
 	defer first.Release()
@@ -340,8 +334,7 @@ func TestRowsOfReaderTwice(t *testing.T) {
 	}
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutReplace, tabletest.Sequence(0, 10)...)
-	table := b.Table("t")
-	r := must.Get(table.Scan(t.Context(), nil))(t)
+	r := must.Get(b.Table("t").Scan(t.Context(), nil))(t)
 	rows := tables.RowsOf[row](r)
 	func() {
 		defer func() { _ = recover() }()

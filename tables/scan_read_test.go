@@ -29,9 +29,7 @@ import (
 func rowsOfJSON(t testing.TB, text string, fields ...arrow.Field) array.RecordReader {
 	t.Helper()
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return tabletest.OneBatch(batch)
 }
 
@@ -45,8 +43,7 @@ func putJSON(t testing.TB, b *tables.Bucket, name, text string, fields ...arrow.
 // scanJSON returns the rows of a scan, as JSON without spaces.
 func scanJSON(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions) string {
 	t.Helper()
-	table := b.Table(name)
-	r := must.Get(table.Scan(t.Context(), o))(t)
+	r := must.Get(b.Table(name).Scan(t.Context(), o))(t)
 	defer r.Release()
 	var out bytes.Buffer
 	for r.Next() {
@@ -54,9 +51,7 @@ func scanJSON(t testing.TB, b *tables.Bucket, name string, o *tables.ScanOptions
 		out.Write(bytes.Trim(bytes.ReplaceAll(text, []byte("\n"), nil), "[]"))
 		out.WriteByte(',')
 	}
-	if r.Err() != nil {
-		t.Fatal(r.Err())
-	}
+	must.Do(t, r.Err())
 	return strings.TrimSuffix(strings.NewReplacer(" ", "", "\t", "").Replace(out.String()), ",")
 }
 
@@ -143,22 +138,10 @@ func TestReadAfterEvolution(t *testing.T) {
 	wantEqual(t, "after an upsert and deletes", scanJSON(t, b, "t", tabletest.Where(t, "", "n", "s")), `{"n":6,"s":null},{"n":1,"s":"A"},{"n":null,"s":"c"}`)
 }
 
-func TestLargeDecimals(t *testing.T) {
-	t.Parallel()
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
-	nines := strings.Repeat("9", 38)
-	putJSON(t, b, "t", `[{"id":1,"x":"`+nines+`"},{"id":2,"x":"-`+nines+`"},{"id":3,"x":"0"}]`,
-		tabletest.Nullable("id", arrow.PrimitiveTypes.Int32), tabletest.Nullable("x", &arrow.Decimal128Type{Precision: 38}))
-	wantEqual(t, "x = 99…9", scanJSON(t, b, "t", tabletest.Where(t, "x = "+nines, "id")), `{"id":1}`)
-	tabletest.DeleteRows(t, b, "t", "x < "+nines)
-	wantEqual(t, "after the delete", scanJSON(t, b, "t", tabletest.Where(t, "", "id")), `{"id":1}`)
-}
-
 // foreignCommit commits to a table as another program would.
 func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*icebergtable.Transaction) error) {
 	t.Helper()
-	tab := s.Bucket("").Table(name)
-	v := must.Get(tab.View(t.Context(), false))(t)
+	v := must.Get(s.Bucket("").Table(name).View(t.Context(), false))(t)
 	defer take.Release(v.Rows())
 	io := s.Catalog().NewIO()
 	tx := s.Catalog().Staged(tables.DefaultNamespace, name, v.Table().Metadata(), v.Table().MetadataLocation(), io).NewTransaction()
@@ -201,8 +184,7 @@ func TestForeignDeletes(t *testing.T) {
 				}
 				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
 			})
-			tab := b.Table("t")
-			v := must.Get(tab.View(t.Context(), false))(t)
+			v := must.Get(b.Table("t").View(t.Context(), false))(t)
 			tasks, err := datafile.Tasks(t.Context(), v.Table())
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
 				t.Fatalf("the commit wrote no delete files: tasks %v, error %v", tasks, err)
@@ -316,8 +298,7 @@ if sys.argv[2] == "append":
 
 func filterOf(t testing.TB, text string) *filter.Expr {
 	t.Helper()
-	cond := must.Get(filter.Parse(text))(t)
-	return cond
+	return must.Get(filter.Parse(text))(t)
 }
 
 // TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a

@@ -96,8 +96,7 @@ func TestScanPlan(t *testing.T) {
 	tabletest.Put(t, b, "a", tables.PutAppend, 4)
 	plan := func(files int, tail int64, scanned bool) *tables.ScanPlan {
 		t.Helper()
-		tab := b.Table("a")
-		m := must.Get(tab.ScanPlan(t.Context()))(t)
+		m := must.Get(b.Table("a").ScanPlan(t.Context()))(t)
 		t.Cleanup(m.Close)
 		rows := int64(0)
 		for _, r := range m.Tail {
@@ -207,9 +206,7 @@ func TestCachedTail(t *testing.T) {
 		table := b.Table("t")
 		isCached := func() bool {
 			v, release, err := table.PinnedView(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			defer release()
 			return v.Tail().Deduped
 		}
@@ -271,8 +268,7 @@ func TestScanInt96(t *testing.T) {
 			return tx.AddDataFiles(t.Context(), []iceberg.DataFile{file.FirstRowID(1).Build()}, nil)
 		})
 		if !strings.HasPrefix(c.want, "{") {
-			tab := b.Table("t")
-			r, err := tab.Scan(t.Context(), tabletest.Where(t, c.where))
+			r, err := b.Table("t").Scan(t.Context(), tabletest.Where(t, c.where))
 			if err == nil {
 				for r.Next() {
 				}
@@ -313,37 +309,4 @@ func TestLongValues(t *testing.T) {
 			t.Errorf("deleting the row with s = %.10q: %+v, %v; want Deleted 1", text, result, err)
 		}
 	}
-}
-
-// TestLimitAndLast checks that Limit and Last select the first or last rows, whether they are in files, in the tail or
-// in both.
-func TestLimitAndLast(t *testing.T) {
-	t.Parallel()
-	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
-	for i := range int64(4) {
-		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i+1, 5)...)
-		if i < 3 {
-			tabletest.Fold(t, b.Store())
-		}
-	}
-	table := b.Table("t")
-	all, err := tabletest.ReadAll(t.Context(), table, nil)
-	if err != nil || len(all) != 20 || !slices.IsSorted(all) {
-		t.Fatalf("the table has rows %v (error %v), want 20 sorted numbers", all, err)
-	}
-	for n := range 21 {
-		for _, cond := range []string{"", "n > 3"} {
-			want := slices.DeleteFunc(slices.Clone(all), func(n int64) bool { return cond != "" && n <= 3 })
-			n := min(max(n, 1), len(want))
-			ns, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Limit: int64(n), Filter: tabletest.ParseFilter(t, cond)})
-			if err != nil || !slices.Equal(ns, want[:n]) {
-				t.Errorf("the first %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[:n])
-			}
-			ns, err = tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Last: int64(n), Filter: tabletest.ParseFilter(t, cond)})
-			if err != nil || !slices.Equal(ns, want[len(want)-n:]) {
-				t.Errorf("the last %d rows with the condition %q are %v (error %v), want %v", n, cond, ns, err, want[len(want)-n:])
-			}
-		}
-	}
-	wantEqual(t, "head", fmt.Sprint(all[:2]), "[1 2]")
 }

@@ -318,9 +318,7 @@ func TestPowerLossOfEmptyTable(t *testing.T) {
 	for seed := range uint64(10) {
 		r := newCrashRun(t, seed)
 		s, err := tables.OpenHooked(t.Context(), r.dir, &tables.Options{Tail: r.tail, FoldAge: -1}, r.hooks)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		b := s.Bucket("")
 		_, err = b.Table("a").Put(t.Context(), tabletest.Rows(), tables.PutAppend, nil)
 		if err == nil {

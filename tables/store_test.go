@@ -16,7 +16,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	iceio "github.com/apache/iceberg-go/io"
 	"github.com/apache/iceberg-go/table"
@@ -97,9 +96,7 @@ func TestTerminatedSession(t *testing.T) {
 			}
 		}
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer s.Close() //nolint:errcheck // only cleanup
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	for n := int64(1); n < 4; n++ {
@@ -201,7 +198,8 @@ func foreignAppend(ctx context.Context, cat *icecat.Catalog, r array.RecordReade
 
 // TestFoldOfForbiddenNulls checks what happens if another process makes a nested field required while the tail (rows
 // not yet in data files) has nulls there. Each fold of the table fails, and names it; its rows can be read. Other
-// tables are folded. After the field is optional again, a fold succeeds.
+// tables are folded, snapshots of other buckets succeed, and so does Close. After the field is optional again, a fold
+// succeeds.
 func TestFoldOfForbiddenNulls(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -224,15 +222,14 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 	}
 	put := func(rows string) {
 		t.Helper()
-		columns := arrow.NewSchema([]arrow.Field{{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int64), Nullable: true}}, nil)
-		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows))
-		must.Do(t, err)
-		must.Get(b.Table("a").Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil))(t)
+		r := rowsOfJSON(t, rows, tabletest.Nullable("l", arrow.ListOf(arrow.PrimitiveTypes.Int64)))
+		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
 	}
 	put(`[{"l":[1]}]`)
 	must.Get(s.Fold(t.Context(), nil))(t)
 	put(`[{"l":[2,null,3]},{"l":[4]}]`)
 	tabletest.Put(t, b, "good", tables.PutAppend, 1)
+	tabletest.Put(t, s.Bucket("other"), "good", tables.PutAppend, 1)
 	setRequired(true)
 	for range 2 {
 		if _, err := s.Fold(t.Context(), nil); err == nil || !strings.Contains(err.Error(), `"a"`) || !strings.Contains(err.Error(), "l.element") {
@@ -246,6 +243,10 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 	if n := s.Backlog().Rows; n != 2 {
 		t.Errorf("%d rows are in the tail, want 2: those of the other table are folded", n)
 	}
+	must.Get(s.Bucket("other").Snapshot(t.Context(), "s"))(t)
+	if _, err := b.Snapshot(t.Context(), "s"); err == nil || !strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("a snapshot of the table's bucket: error %v, want one that names the table", err)
+	}
 	setRequired(false)
 	must.Get(s.Fold(t.Context(), nil))(t)
 	for _, s := range []*tables.Store{s, other} {
@@ -253,6 +254,9 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 			t.Errorf("after the fold, the rows are %s, want %s", got, rows)
 		}
 	}
+	put(`[{"l":[null]}]`)
+	setRequired(true)
+	must.Do(t, s.Close()) // although the tail cannot be folded
 }
 
 // TestMissing checks the error of each operation on a table that does not exist.

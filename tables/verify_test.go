@@ -196,9 +196,7 @@ func neededFiles(t *testing.T, s *tables.Store) map[string]bool {
 		after := must.Get(s.Catalog().LoadAt(ctx, "b", l.Name, l.Location))(t)
 		for old := range after.Metadata().PreviousFiles() {
 			path, _, err := s.Catalog().Local(old.MetadataFile)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if _, synced, err := s.Catalog().FileAt(ctx, old.MetadataFile); err != nil {
 				t.Fatal(err)
 			} else if synced {
