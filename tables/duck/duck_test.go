@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -43,12 +44,8 @@ func openStore(t testing.TB, dir string, o *duck.Options, storeOptions tables.Op
 	storeOptions.Engine = engine
 	s := must.Get(tables.Open(t.Context(), dir, &storeOptions))(t)
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, s.Close())
+		must.Do(t, engine.Close())
 	})
 	return s
 }
@@ -126,9 +123,7 @@ func snapshot(t *testing.T, s *tables.Store, bucket, name string) {
 }
 
 func TestCloseNil(t *testing.T) {
-	if err := (*duck.Engine)(nil).Close(); err != nil { // callers can defer Close before they check New's error
-		t.Error(err)
-	}
+	must.Do(t, (*duck.Engine)(nil).Close()) // callers can defer Close before they check New's error
 }
 
 func TestQuery(t *testing.T) {
@@ -160,8 +155,11 @@ func TestQuery(t *testing.T) {
 func jsonBatch(t testing.TB, schema *arrow.Schema, lines string) arrow.RecordBatch {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+lines+"]"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
+}
+
+func TestMain(m *testing.M) {
+	duck.RunWorker()
+	procs.Roles{"statements": runStatements}.Main(m)
 }

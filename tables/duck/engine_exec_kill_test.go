@@ -87,9 +87,7 @@ func TestExecKill(t *testing.T) {
 	r := &randomStatements{Rand: procs.Rand(t)}
 	dir, p := t.TempDir(), newPlainDuckDB(t)
 	engine, err := duck.New(&duck.Options{TempDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer engine.Close() //nolint:errcheck // only cleanup
 	next, effects := 0, map[bool]int{}
 	for round := range procs.Kills(t, 6) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
@@ -113,9 +114,7 @@ func TestMessagesFail(t *testing.T) {
 func testMessagesFail(t *testing.T, s *tables.Store) {
 	t.Helper()
 	r, err := s.Query(t.Context(), "SELECT CASE WHEN range < 900000 THEN '1' ELSE 'x' END::INT FROM range(1000000)", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	encoded := r.(messageReader) //nolint:forcetypeassert // TestMessages checks it
 	n := 0
 	for range encoded.Messages() {

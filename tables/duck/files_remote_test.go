@@ -19,22 +19,14 @@ import (
 // them, although the cache is too small for any of them.
 func TestBucketFiles(t *testing.T) {
 	engine := must.Get(New(nil))(t)
-	defer func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer func() { must.Do(t, engine.Close()) }()
 	bucket := objstore.NewCounter(new(objstore.Memory))
 	ctx := t.Context()
 	s := must.Get(tables.Open(ctx, "s3://memory/house", &tables.Options{
 		Engine: engine, Catalog: t.TempDir(), CacheDir: t.TempDir(), CacheSize: 1,
 		OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return bucket, nil },
 	}))(t)
-	defer func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	defer func() { must.Do(t, s.Close()) }()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	for n := range 10 {
 		putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, schema, fmt.Sprintf(`[{"k":%d}]`, n)))

@@ -90,9 +90,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 	must.Do(t, run(t, s, growing))
 	first := waitForGrown(t, e, 1)[0].db
 	r, err := s.Query(t.Context(), "SELECT * FROM range(10000000)", &tables.QueryOptions{Memory: 64 << 20}) // its options differ, so it cannot use the idle process
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if got := len(e.grownLeases()); got != 0 {
 		t.Errorf("%d idle processes have grown while a statement has the only slot, want none", got)
 	}

@@ -43,12 +43,8 @@ func TestFewDatabases(t *testing.T) {
 			if opened, idle, _ := state(); opened > 2*maxIdle || idle > maxIdle {
 				t.Errorf("%d statements opened %d databases, of which %d are idle; want at most %d and %d", statements, opened, idle, 2*maxIdle, maxIdle)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, s.Close())
+			must.Do(t, e.Close())
 		})
 	}
 }

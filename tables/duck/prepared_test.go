@@ -43,11 +43,7 @@ func (c countingRunner) Start(ctx context.Context, j *database.Job) (database.Ro
 func openCounting(t *testing.T) (s *tables.Store, record func() *[]string) {
 	t.Helper()
 	e := must.Get(New(&Options{TempDir: t.TempDir()}))(t)
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, e.Close()) })
 	s = tablestest.Open(t, &tables.Options{Engine: e, FoldAge: -1})
 	for range maxIdle {
 		db := must.Get(e.pool.opener.open(t.Context()))(t)

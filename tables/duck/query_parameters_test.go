@@ -79,9 +79,7 @@ func TestDescribe(t *testing.T) {
 		t.Errorf("Describe: parameters are %v, want %v", d.Parameters, want)
 	}
 	r, err := s.Query(t.Context(), sql, &tables.QueryOptions{Bucket: "b", Parameters: jsonBatch(t, want, `{"least":3,"s":"s5"}`)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer r.Release()
 	if !d.Result.Equal(r.Schema()) || d.Result.Field(2).Type.ID() != arrow.INT64 {
 		t.Errorf("Describe returned result columns %v, but the query has %v", d.Result, r.Schema())

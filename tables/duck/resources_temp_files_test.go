@@ -21,9 +21,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 	s := newStore(t, &duck.Options{Memory: 64 << 20, Threads: 2, TempDir: temp})
 	sorted := "SELECT * FROM (SELECT hash(range) AS h, range::VARCHAR || repeat('x', 90) AS s FROM range(2000000)) ORDER BY h"
 	r, err := s.Query(t.Context(), sorted, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	spilled := int64(0)
 	err = filepath.WalkDir(temp, func(path string, d os.DirEntry, err error) error {
 		if info, ierr := d.Info(); ierr == nil && strings.Contains(path, "spill-") {

@@ -183,9 +183,7 @@ func addPositions(t *testing.T, f tabletest.Engine, paths []string, positions []
 	if err == nil {
 		err = errors.Join(w.Write(b.NewRecordBatch()), w.Close())
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	f.Commit(func(tx *table.Transaction) error {
 		loaded, err := f.LoadTable(t.Context(), nil)
 		if err != nil {

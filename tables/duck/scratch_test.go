@@ -26,9 +26,7 @@ import (
 func TestScratchOfForbiddenNulls(t *testing.T) {
 	list := arrow.ListOfField(arrow.Field{Name: "element", Type: arrow.PrimitiveTypes.Int64})
 	values, _, err := array.FromJSON(memory.DefaultAllocator, list, strings.NewReader(`[[1,null],[2],[3]]`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	d := values.Data()
 	withHiddenValue := array.MakeFromData(array.NewData(list, 3, append([]*memory.Buffer{memory.NewBufferBytes([]byte{5})}, d.Buffers()[1:]...), d.Children(), 1, 0))
 	stored := arrow.NewSchema([]arrow.Field{{Name: "l", Type: list, Nullable: true}}, nil)
@@ -55,8 +53,7 @@ func TestReplacedTail(t *testing.T) {
 	put()
 	must.Get(store.Fold(ctx, nil))(t)
 	put()
-	table := store.Bucket("b").Table("t")
-	m := must.Get(table.ScanPlan(ctx))(t)
+	m := must.Get(store.Bucket("b").Table("t").ScanPlan(ctx))(t)
 	defer m.Close()
 	s := &scratch{dir: t.TempDir()}
 	f, _ := s.acquire(m.UUID, m.TailMark)

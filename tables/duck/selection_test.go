@@ -198,9 +198,7 @@ func TestSelectionsAtOnce(t *testing.T) {
 		})
 	}
 	for i := range 4 {
-		if err := s.Bucket("b").Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: fmt.Sprint("added", i), Type: "int32"}); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, s.Bucket("b").Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "add", Column: fmt.Sprint("added", i), Type: "int32"}))
 	}
 	running.Wait()
 }

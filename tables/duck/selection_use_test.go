@@ -23,9 +23,7 @@ import (
 func rowsFromJSON(t *testing.T, s *arrow.Schema, rows string) arrow.RecordBatch {
 	t.Helper()
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(rows))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
 }
 

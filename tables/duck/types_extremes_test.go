@@ -212,8 +212,7 @@ t.append(pa.Table.from_pylist([{"k": 2, **row(float("nan"))}, {"k": 3, **row(Non
 
 func planOf(t *testing.T, s *tables.Store) *tables.ScanPlan {
 	t.Helper()
-	table := s.Bucket("b").Table("t")
-	plan := must.Get(table.ScanPlan(t.Context()))(t)
+	plan := must.Get(s.Bucket("b").Table("t").ScanPlan(t.Context()))(t)
 	t.Cleanup(plan.Close)
 	return plan
 }

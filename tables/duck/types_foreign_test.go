@@ -22,8 +22,7 @@ import (
 // scanText returns the first column of a table as text.
 func scanText(t *testing.T, s *tables.Store, bucket, name string) (string, error) {
 	t.Helper()
-	table := s.Bucket(bucket).Table(name)
-	r, err := table.Scan(t.Context(), nil)
+	r, err := s.Bucket(bucket).Table(name).Scan(t.Context(), nil)
 	if err != nil {
 		return "", err
 	}
@@ -47,8 +46,7 @@ func truncateFile(t *testing.T, s *tables.Store) *os.File {
 		}
 		return err
 	}))
-	f := must.Get(os.Create(path))(t)
-	return f
+	return must.Get(os.Create(path))(t)
 }
 
 // TestTextsThatAreNotUTF8 checks that statements fail if a file contains a text that is not UTF-8, with DuckDB and
@@ -66,9 +64,7 @@ func TestTextsThatAreNotUTF8(t *testing.T) {
 	}, -1)))
 	group := must.Get(w.AppendRowGroupChecked())(t)
 	column, err := group.NextColumn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte("\xff")}, nil, nil)
 	if err = errors.Join(err, w.Close()); err != nil {
 		t.Fatal(err)
@@ -94,9 +90,7 @@ func TestOldListsInFiles(t *testing.T) {
 		w := file.NewParquetWriter(f, schema.MustGroup(schema.NewGroupNode("root", parquet.Repetitions.Required, schema.FieldList{outer}, -1)))
 		group := must.Get(w.AppendRowGroupChecked())(t)
 		column, err := group.NextColumn()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		_, err = column.(*file.Int32ColumnChunkWriter).WriteBatch([]int32{1, 2, 3, 4}, []int16{3, 3, 3, 3}, []int16{0, 2, 1, 2})
 		if err = errors.Join(err, w.Close()); err != nil {
 			t.Fatal(err)

@@ -166,8 +166,7 @@ func TestHostileNames(t *testing.T) {
 	dir, accepted := t.TempDir(), 0
 	open := func() *tables.Store {
 		t.Helper()
-		s := must.Get(tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: -1}))(t)
-		return s
+		return must.Get(tables.Open(ctx, dir, &tables.Options{Engine: engine, FoldAge: -1}))(t)
 	}
 	s := open()
 	defer func() { _ = s.Close() }()
