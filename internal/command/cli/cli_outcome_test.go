@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/dustin/go-humanize"
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -72,21 +70,14 @@ func shuffleInto(t *testing.T, ctx context.Context, store *fake, flags ...string
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "x.csv")
 	must.Do(t, os.WriteFile(file, []byte("k,v\na,1\nb,2\na,3\n"), 0o666))
-	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, open: func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }}
-	code = run(ctx, append([]string{"shuffle", "--store=file:S", "--by=k", file}, flags...), a)
-	return code, out.String(), errs.String()
+	return runHere(ctx, store, append([]string{"shuffle", "--store=file:S", "--by=k", file}, flags...)...)
 }
 
-// TestOutcomes checks that after any failure, the message describes the store's content and how to continue.
+// TestOutcomes checks that after any failure, the message describes the store's content and how to continue. If the user
+// lacks the right to drop, the message says nothing about the store, which did not change.
 func TestOutcomes(t *testing.T) {
 	broken := errors.New("it broke")
 	fails := func() error { return broken }
-	storeWithKeys := func() *fake {
-		d := partd.NewDict()
-		must.Do(t, d.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}))
-		return &fake{Dict: d}
-	}
 	for _, c := range []struct {
 		name  string
 		flags string // with --replace and --append, the store has keys at the start
@@ -124,6 +115,11 @@ func TestOutcomes(t *testing.T) {
 			"interrupted\nThe content of file:S was dropped; the new content is incomplete (at least 3 records). " +
 				"Run the command again with --replace\n",
 		},
+		{
+			"refused drop", "--replace --store=tcp://127.0.0.1:7077", 1, func(f *fake, _ func() error) { f.drop = func() error { return fs.ErrPermission } },
+			"permission denied\n",
+		},
+		{"no failure", "", 0, func(*fake, func() error) {}, ""},
 		{"nothing stored", "", 1, func(f *fake, _ func() error) {
 			f.append = func([]partd.Entry) ([]partd.Entry, error) { return nil, broken }
 		}, "it broke\n"},
@@ -151,27 +147,21 @@ func TestOutcomes(t *testing.T) {
 		},
 	} {
 		t.Run(strings.ReplaceAll(c.name+c.flags, " ", "_"), func(t *testing.T) {
-			store, flags := &fake{Dict: partd.NewDict()}, []string{}
+			store := &fake{Dict: partd.NewDict()}
 			if c.flags != "" {
-				store, flags = storeWithKeys(), append(flags, c.flags)
+				must.Do(t, store.Dict.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}))
+			}
+			if c.want != "" {
+				c.want = "partd: " + c.want
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			c.set(store, func() error { cancel(); return &partd.Error{Op: "append", Key: "a", HasKey: true, Err: ctx.Err()} })
-			code, stdout, stderr := shuffleInto(t, ctx, store, flags...)
-			if code != c.code || stderr != "partd: "+c.want || stdout != "" {
-				t.Errorf("shuffle: exit code %d\n got %q\nwant %q\n%s", code, stderr, "partd: "+c.want, stdout)
+			code, stdout, stderr := shuffleInto(t, ctx, store, strings.Fields(c.flags)...)
+			if code != c.code || stderr != c.want || strings.Contains(stdout, "records   3\nkeys      2\n") != (code == 0) || code != 0 && stdout != "" {
+				t.Errorf("shuffle: exit code %d\n got %q\nwant %q\n%s", code, stderr, c.want, stdout)
 			}
 		})
-	}
-}
-
-// TestOutcomeWithoutFailure checks that without a failure, the command succeeds. If it did not, TestOutcomes would
-// prove nothing.
-func TestOutcomeWithoutFailure(t *testing.T) {
-	code, stdout, stderr := shuffleInto(t, t.Context(), &fake{Dict: partd.NewDict()})
-	if code != 0 || stderr != "" || !strings.Contains(stdout, "records   3\nkeys      2\n") {
-		t.Errorf("shuffle: exit code %d, stdout %q, stderr %q, want success", code, stdout, stderr)
 	}
 }
 
@@ -193,32 +183,4 @@ func TestOutcomeOfHangingStore(t *testing.T) {
 		close(proceed)
 		synctest.Wait()
 	})
-}
-
-// TestNoteAboutManyKeys checks that there is a note if nearly every record has a unique key, and otherwise none.
-func TestNoteAboutManyKeys(t *testing.T) {
-	for modulo, want := range map[int]bool{1: true, 2: false} {
-		var file bytes.Buffer
-		for i := range 1000 {
-			file.WriteString(humanize.Comma(int64(100_000+i/modulo)) + "\n")
-		}
-		in := program(t, "shuffle", "--by=-1", "--format=text", "-")
-		in.Stdin = &file
-		out, err := in.CombinedOutput()
-		note := "partd: note: nearly every record has a unique key: is --by -1 the right field?\n"
-		if err != nil || strings.Contains(string(out), note) != want {
-			t.Errorf("with %d records per key: want the note: %v; got error %v and output\n%s", modulo, want, err, out)
-		}
-	}
-}
-
-// TestRefusedDrop checks that if the user lacks the right to drop, the message says nothing about the store, which did
-// not change.
-func TestRefusedDrop(t *testing.T) {
-	store := &fake{Dict: partd.NewDict(), drop: func() error { return fs.ErrPermission }}
-	must.Do(t, store.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("old\n")}))
-	code, _, errs := shuffleInto(t, t.Context(), store, "--replace", "--store=tcp://127.0.0.1:7077")
-	if code != 1 || errs != "partd: permission denied\n" {
-		t.Errorf("shuffle --replace: exit code %d, stderr %q, want only \"permission denied\"", code, errs)
-	}
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/stores"
@@ -43,6 +46,35 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// succeed runs partd in a process of its own, which must succeed, and returns its output.
+func succeed(t *testing.T, args ...string) (stdout string) {
+	t.Helper()
+	cmd, stderr := programErrs(t, args...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("partd %q: %v\n%s", args, err, stderr)
+	}
+	return string(out)
+}
+
+// programErrs returns a command that runs partd, and its standard error.
+func programErrs(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
+	cmd, stderr = program(t, args...), new(bytes.Buffer)
+	cmd.Stderr = stderr
+	return cmd, stderr
+}
+
+// runHere runs partd in this process. Its --store is the given store or, if that is nil, the store of the URL.
+func runHere(ctx context.Context, store partd.Partd, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	a := &app{in: os.Stdin, out: &out, err: &errs, open: openStore}
+	if store != nil {
+		a.open = func(context.Context, string, map[string]string) (partd.Partd, error) { return store, nil }
+	}
+	code = run(ctx, args, a)
+	return code, out.String(), errs.String()
+}
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -67,7 +99,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// writeLimits writes input files for limits.txtar: lists of many aggregates, and long keys.
+// writeLimits writes input files for limits.txtar: lists of many aggregates, and long keys, records and lines.
 func writeLimits(dir string) error {
 	repeatAggregate := func(aggregate string, n int) string {
 		var aggregates []string
@@ -81,9 +113,18 @@ func writeLimits(dir string) error {
 		record += fmt.Sprintf(`,"c%d":%d`, i+1, i)
 	}
 	withLongLine := func(n int) string { return "k,v\na,1\n" + strings.Repeat("x", n) + ",2\n" }
+	long := func(n int) string { return strings.Repeat("x", n) }
+	const limit = 16 << 20 / 4     // the longest record with 16 MiB of memory
+	const values = 16<<20/32/2 + 1 // number of values "x;" of which the last exceeds the memory of a list
+	list := strings.Repeat(";x", values)[1:]
 	var errs []error
 	for name, text := range map[string]string{
-		"sums": repeatAggregate("sum", 1000), "distincts": repeatAggregate("distinct", 15), "many": repeatAggregate("distinct", 60),
+		"limit.csv": "k,v\na,1\nb," + long(limit-3) + "\na,2\n", "longer.csv": "k,v\na,1\nb," + long(limit-2) + "\na,2\n", "limit": "b," + long(limit-3) + "\n",
+		"lines.txt": "x\nx\n" + strings.Repeat(long(40_000)+"\n", 2) + strings.Repeat(long(70_000)+"\n", 2), "lines": "x\n" + long(40_000) + "\n" + long(70_000) + "\n",
+		"list.txt": strings.Repeat("k x\n", values), "list.text": "k " + list + "\n", "list.tsv": "k\t" + list + "\n", "list.csv": `k,"` + list + "\"\n",
+		"list.jsonl": `{"1":"k","list(2)":["x"` + strings.Repeat(`,"x"`, values-1) + "]}\n",
+		"row.csv":    "k,s\na," + long(50_000) + "\n",
+		"sums":       repeatAggregate("sum", 1000), "distincts": repeatAggregate("distinct", 15), "many": repeatAggregate("distinct", 60),
 		"wide.jsonl": record + "}\n" + `{"k":"a","c1":7}` + "\n", "long.csv": withLongLine(250_000), "between.csv": withLongLine(40_000),
 	} {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
@@ -121,9 +162,13 @@ func printf(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o666))
 }
 
-// TestHelpIsComplete checks that every command has an example and a long help, and that the help of every flag names
-// its environment variable.
+// TestHelpIsComplete checks that every command has an example and a long help, and that the help of every flag ends with
+// its environment variable. docs/cli.md must name every command, and the default store.
 func TestHelpIsComplete(t *testing.T) {
+	page := string(must.Get(os.ReadFile("../../../docs/cli.md"))(t))
+	if !strings.Contains(page, "The store is `"+defaultStore+"` unless") {
+		t.Errorf("docs/cli.md does not say that the default store is %s", defaultStore)
+	}
 	root := newRoot(&app{})
 	commands := append([]*cobra.Command{root}, root.Commands()...)
 	if len(commands) < 10 {
@@ -142,10 +187,13 @@ func TestHelpIsComplete(t *testing.T) {
 			}
 		}
 		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && !strings.Contains(f.Usage, "[$"+env.VariableOf(c, f.Name)+"]") {
-				t.Errorf("%s --%s: the usage %q does not name the environment variable", c.CommandPath(), f.Name, f.Usage)
+			if f.Name != "help" && !strings.HasSuffix(f.Usage, "[$"+env.VariableOf(c, f.Name)+"]") {
+				t.Errorf("%s --%s: the usage %q does not end with the environment variable", c.CommandPath(), f.Name, f.Usage)
 			}
 		})
+		if c != root && c.Name() != "completion" && c.Name() != "version" && !strings.Contains(page, "`"+c.Name()+"`") {
+			t.Errorf("docs/cli.md does not name partd %s", c.Name())
+		}
 	}
 }
 
@@ -162,29 +210,6 @@ func TestHelpNamesLayers(t *testing.T) {
 	want := "There are " + strings.Join(names[:last], ", ") + " and " + names[last] + "."
 	if help := strings.Join(strings.Fields(rootHelp), " "); !strings.Contains(help, want) {
 		t.Errorf("the help does not contain %q", want)
-	}
-}
-
-func TestDocsNameDefaultStore(t *testing.T) {
-	page, err := os.ReadFile("../../../docs/cli.md")
-	if err != nil || !strings.Contains(string(page), "The store is `"+defaultStore+"` unless") {
-		t.Errorf("docs/cli.md does not say that the default store is %s: %v", defaultStore, err)
-	}
-}
-
-// TestDocsListCommands checks that docs/cli.md names every command, and that the help of each flag ends with its
-// environment variable, as the page says.
-func TestDocsListCommands(t *testing.T) {
-	page := must.Get(os.ReadFile("../../../docs/cli.md"))(t)
-	for _, c := range newRoot(&app{}).Commands() {
-		if c.Name() != "help" && c.Name() != "completion" && c.Name() != "version" && !strings.Contains(string(page), "`"+c.Name()+"`") {
-			t.Errorf("docs/cli.md does not name partd %s", c.Name())
-		}
-		c.Flags().VisitAll(func(f *pflag.Flag) {
-			if f.Name != "help" && !strings.HasSuffix(f.Usage, "[$"+env.VariableOf(c, f.Name)+"]") {
-				t.Errorf("the help of %s --%s does not end with its environment variable: %s", c.Name(), f.Name, f.Usage)
-			}
-		})
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -25,10 +24,7 @@ func copyInto(t *testing.T, ctx context.Context, target *fake, flags ...string) 
 	dir := t.TempDir()
 	source := "s2+file:" + filepath.Join(dir, "source")
 	fillStore(t, source, partd.Entry{Key: "a", Value: []byte("1111")}, partd.Entry{Key: "b", Value: []byte("2222")})
-	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, open: func(context.Context, string, map[string]string) (partd.Partd, error) { return target, nil }}
-	code = run(ctx, append([]string{"copy", "--from", source, "--to", "file:T"}, flags...), a)
-	return code, out.String(), strings.ReplaceAll(errs.String(), source, "SOURCE")
+	return runHere(ctx, target, append([]string{"copy", "--from", source, "--to", "file:T"}, flags...)...)
 }
 
 func fillStore(t *testing.T, url string, entries ...partd.Entry) {
@@ -139,47 +135,6 @@ func TestCopyMemory(t *testing.T) {
 	}
 }
 
-// TestKilledCopy checks that a killed copy leaves the source unchanged. If it has written anything, the next run
-// rejects the target, because it is not empty. So no data is duplicated or lost.
-func TestKilledCopy(t *testing.T) {
-	dir := t.TempDir()
-	source, target := "s2+file:"+dir+"/from", "zstd+log:"+dir+"/to"
-	random := rand.NewChaCha8([32]byte{1})
-	var entries []partd.Entry
-	for i := range 32 {
-		value := make([]byte, 512<<10)
-		_, _ = random.Read(value)
-		entries = append(entries, partd.Entry{Key: fmt.Sprint("key ", i), Value: value})
-	}
-	fillStore(t, source, entries...)
-	killed, refused := 0, 0
-	for i := range 6 {
-		p := procs.Start(t, program(t, "copy", "--from", source, "--to", target, "--quiet", "--memory", "16MiB"))
-		timer := p.KillAfter(time.Duration(20+15*i) * time.Millisecond)
-		err := p.Wait()
-		switch code := p.Cmd.ProcessState.ExitCode(); {
-		case !timer.Stop() && p.WasKilled():
-			killed++
-		case code == 1 && strings.Contains(p.Stderr(), "already has keys"):
-			refused++
-		case code != 0:
-			t.Fatalf("partd copy: %v", err)
-		}
-	}
-	t.Logf("%d copies were killed, and %d rejected the target", killed, refused)
-	code, out, errs := partdCopy(t, "--from", source, "--to", target, "--replace")
-	if code != 0 || !strings.Contains(out, "keys      32\n") {
-		t.Fatalf("partd copy --replace: exit code %d, %s%s", code, out, errs)
-	}
-	for _, e := range entries {
-		for _, url := range []string{source, target} {
-			if valueOf(t, url, e.Key) != string(e.Value) {
-				t.Errorf("%s: key %q has a wrong value", url, e.Key)
-			}
-		}
-	}
-}
-
 // serve runs a server for a store, with two addresses, until the end of the test.
 func serve(t *testing.T, store partd.Partd) (first, second string) {
 	t.Helper()
@@ -192,57 +147,9 @@ func serve(t *testing.T, store partd.Partd) (first, second string) {
 		go func() { done <- server.Serve(context.Background(), l) }()
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(server.Shutdown(context.Background()), <-done, <-done); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, errors.Join(server.Shutdown(context.Background()), <-done, <-done))
 	})
 	return urls[0], urls[1]
-}
-
-func partdCopy(t *testing.T, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	a := &app{out: &out, err: &errs, open: stores.OpenWithDefaults}
-	code = run(t.Context(), append([]string{"copy"}, args...), a)
-	return code, out.String(), errs.String()
-}
-
-func valueOf(t *testing.T, url, key string) string {
-	t.Helper()
-	store := must.Get(stores.Open(t.Context(), url))(t)
-	values, err := store.Get(t.Context(), key)
-	if err = errors.Join(err, partd.Close(t.Context(), store)); err != nil {
-		t.Fatal(err)
-	}
-	return string(values[0])
-}
-
-func TestCopyServers(t *testing.T) {
-	a, _ := serve(t, partd.NewDict())
-	b, _ := serve(t, partd.NewDict())
-	dir := t.TempDir()
-	text := strings.Repeat("a longer text, ", 10_000)
-	fillStore(t, "zlib+file:"+dir+"/A", partd.Entry{Key: "", Value: []byte("empty key")}, partd.Entry{Key: "key", Value: []byte(text)})
-	path := []string{"zlib+file:" + dir + "/A", "snappy+" + a, "zstd+blosc+" + b, "bz2+buffer+log:" + dir + "/B"}
-	var checksum string
-	for i := range path[1:] {
-		code, out, errs := partdCopy(t, "--from", path[i], "--to", path[i+1])
-		if code != 0 || !strings.Contains(out, "result    both stores have the same keys and values") {
-			t.Fatalf("copy from %s to %s: exit code %d, %s", path[i], path[i+1], code, errs)
-		}
-		_, sum, _ := strings.Cut(out, "checksum  ")
-		sum, _, _ = strings.Cut(sum, "\n")
-		if checksum == "" {
-			checksum = sum
-		}
-		if sum != checksum || len(sum) < 20 {
-			t.Errorf("copy from %s to %s: the checksum is %q, want %q", path[i], path[i+1], sum, checksum)
-		}
-	}
-	last := path[len(path)-1]
-	if valueOf(t, last, "key") != text || valueOf(t, last, "") != "empty key" {
-		t.Error("the last store lacks the value of \"key\" or of the empty key, or has another value")
-	}
 }
 
 // TestCopyOntoItself checks that copy refuses to copy a store to itself, even by another URL, because that would
@@ -252,9 +159,7 @@ func TestCopyOntoItself(t *testing.T) {
 	slow := must.Get(partd.OpenFile(dir, nil))(t)
 	buffer := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 	t.Cleanup(func() {
-		if err := buffer.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, buffer.Close())
 	})
 	first, second := serve(t, buffer)
 	fillStore(t, "snappy+"+first, partd.Entry{Key: "k", Value: []byte("value")})
@@ -266,23 +171,17 @@ func TestCopyOntoItself(t *testing.T) {
 		{"snappy+file:" + dir, "buffer+zlib+" + first},
 	} {
 		for _, flag := range []string{"--replace", "--append"} {
-			code, out, errs := partdCopy(t, "--from", c[0], "--to", c[1], flag)
+			code, out, errs := runHere(t.Context(), nil, "copy", "--from", c[0], "--to", c[1], flag)
 			if code == 0 || out != "" || !strings.Contains(errs, "the same") {
 				t.Errorf("copy from %s to %s %s: exit code %d, output %s%s, want an error about the same store", c[0], c[1], flag, code, out, errs)
 			}
 			if strings.Contains(errs, "--replace") {
 				t.Errorf("copy from %s to %s %s: the message recommends a command that loses all data: %s", c[0], c[1], flag, errs)
 			}
-			if got := valueOf(t, "snappy+"+first, "k"); got != "value" {
-				t.Fatalf("copy from %s to %s %s changed the value to %q", c[0], c[1], flag, got)
+			_, keys, _ := runHere(t.Context(), nil, "keys", "--store", "snappy+"+first)
+			if _, value, _ := runHere(t.Context(), nil, "get", "--store", "snappy+"+first, "k"); keys != "k\t5\n" || value != "value" {
+				t.Fatalf("copy from %s to %s %s changed the keys to %q and the value to %q", c[0], c[1], flag, keys, value)
 			}
-			store := must.Get(stores.Open(t.Context(), first))(t)
-			for info, err := range partd.Keys(t.Context(), store) {
-				if err != nil || info.Key != "k" {
-					t.Errorf("Keys yields %q (error %v), want only k", info.Key, err)
-				}
-			}
-			must.Do(t, partd.Close(t.Context(), store))
 		}
 	}
 }

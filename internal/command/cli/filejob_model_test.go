@@ -36,21 +36,16 @@ func readCSV(t *testing.T, file string) [][]string {
 	t.Helper()
 	f := must.Get(os.Open(file))(t)
 	defer f.Close()
-	rows := must.Get(csv.NewReader(f).ReadAll())(t)
-	return rows
+	return must.Get(csv.NewReader(f).ReadAll())(t)
 }
 
 // outputRows runs partd with 16 MiB of memory, and returns the rows of its output file.
 func outputRows(t *testing.T, args ...string) [][]string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.csv")
-	if text, err := program(t, append(args, "--memory", "16MiB", "-o", out)...).CombinedOutput(); err != nil {
-		t.Fatalf("partd %s: %v\n%s", args, err, text)
-	}
+	succeed(t, append(args, "--memory", "16MiB", "-o", out)...)
 	rows := readCSV(t, out)[1:]
-	if err := os.Remove(out); err != nil { // temporary directories may be small
-		t.Fatal(err)
-	}
+	must.Do(t, os.Remove(out)) // temporary directories may be small
 	return rows
 }
 
@@ -218,9 +213,7 @@ func TestSplitModel(t *testing.T) {
 		want[r[1]] = append(want[r[1]], r)
 	}
 	dir := filepath.Join(t.TempDir(), "out")
-	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
-		t.Fatalf("partd split: %v\n%s", err, text)
-	}
+	succeed(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file)
 	if names := leftoverFiles(t, dir); len(names) != len(want) {
 		t.Fatalf("split wrote %d files, want %d", len(names), len(want))
 	}

@@ -3,18 +3,21 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -38,11 +41,8 @@ var fileCommands = map[string][]string{
 func feed(t *testing.T, args []string, more ...string) (cmd *exec.Cmd, in io.WriteCloser, dir string, stderr *bytes.Buffer) {
 	t.Helper()
 	dir = t.TempDir()
-	cmd = program(t, append(append(args, "--format", "csv", "--memory", "16MiB", "--tmp", dir, "-"), more...)...)
-	stderr = new(bytes.Buffer)
-	cmd.Stderr = stderr
-	in = must.Get(cmd.StdinPipe())(t)
-	return cmd, in, dir, stderr
+	cmd, stderr = programErrs(t, append(append(args, "--format", "csv", "--memory", "16MiB", "--tmp", dir, "-"), more...)...)
+	return cmd, must.Get(cmd.StdinPipe())(t), dir, stderr
 }
 
 var (
@@ -67,7 +67,7 @@ func manyRows(t *testing.T, keys int64) []byte {
 func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 	t.Helper()
 	for _, dir := range dirs {
-		err := filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+		must.Do(t, filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // a running process has removed the name
 			}
@@ -75,12 +75,29 @@ func leftoverFiles(t *testing.T, dirs ...string) (names []string) {
 				names = append(names, path)
 			}
 			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		}))
 	}
 	return names
+}
+
+// wantNoFiles checks that a command left no files in directories.
+func wantNoFiles(t *testing.T, command string, dirs ...string) {
+	t.Helper()
+	if names := leftoverFiles(t, dirs...); names != nil {
+		t.Errorf("%s leaves the files %v", command, names)
+	}
+}
+
+// interrupt checks that a signal ends a running command within 8 seconds, with code 130 and one line, and that no files
+// remain in directories.
+func interrupt(t *testing.T, signal os.Signal, command string, cmd *exec.Cmd, stderr *bytes.Buffer, dirs ...string) {
+	t.Helper()
+	start := time.Now()
+	must.Do(t, cmd.Process.Signal(signal))
+	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
+		t.Errorf("%s: after the signal %v, exit code %d after %v, stderr %q; want code 130 within 8 s", command, signal, code, time.Since(start), stderr)
+	}
+	wantNoFiles(t, command, dirs...)
 }
 
 // TestInterruptFiles checks that after Ctrl-C while the input hangs, each command prints a one-line message and leaves
@@ -95,13 +112,7 @@ func TestInterruptFiles(t *testing.T) {
 		if len(leftoverFiles(t, out)) != 1 || len(leftoverFiles(t, tmp)) == 0 {
 			t.Errorf("%s: the running command has the output files %v and the temporary files %v, want one output file and some temporary files", name, leftoverFiles(t, out), leftoverFiles(t, tmp))
 		}
-		must.Do(t, cmd.Process.Signal(os.Interrupt))
-		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" {
-			t.Errorf("%s: after the interrupt, exit code %d, stderr %q; want code 130 and \"partd: interrupted\"", name, code, stderr)
-		}
-		if names := leftoverFiles(t, out, tmp); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
-		}
+		interrupt(t, os.Interrupt, name, cmd, stderr, out, tmp)
 	}
 }
 
@@ -138,18 +149,24 @@ func TestKillFiles(t *testing.T) {
 	}
 }
 
-// TestBrokenPipeFiles checks that a command whose output is no longer read exits without a message and leaves no
-// temporary data.
-func TestBrokenPipeFiles(t *testing.T) {
-	for name, args := range fileCommands {
-		cmd, _, tmp, stderr := feed(t, args)
-		cmd.Stdin = bytes.NewReader(manyRows(t, 150_000))
+// TestBrokenPipe checks that a command whose output is no longer read exits without a message, like any program, and
+// leaves no temporary data.
+func TestBrokenPipe(t *testing.T) {
+	url := "file:" + filepath.Join(t.TempDir(), "store")
+	fillStore(t, url, partd.Entry{Key: "key", Value: bytes.Repeat([]byte("0123456789\n"), 1<<19)})
+	commands := maps.Clone(fileCommands)
+	commands["get"], commands["scan"], commands["scan --values"] = []string{"get", "key"}, []string{"scan"}, []string{"scan", "--values"}
+	for name, args := range commands {
+		tmp := t.TempDir()
+		cmd, stderr := programErrs(t, append(args, "--store", url)...)
+		if fileCommands[name] != nil {
+			cmd, _, tmp, stderr = feed(t, args)
+			cmd.Stdin = bytes.NewReader(manyRows(t, 150_000))
+		}
 		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
 			t.Errorf("%s with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", name, err, stderr)
 		}
-		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
-		}
+		wantNoFiles(t, name, tmp)
 	}
 }
 
@@ -175,39 +192,35 @@ func TestEndlessLine(t *testing.T) {
 		if peak > 64<<20 && !procs.RaceEnabled {
 			t.Errorf("%s used %d MiB of memory, want at most 64", name, peak>>20)
 		}
-		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
-		}
+		wantNoFiles(t, name, tmp)
 	}
 }
 
-// TestInterruptBeforeInput checks that Ctrl-C ends a command that waits for the first byte of its input, or for
-// another process to open its pipe.
-func TestInterruptBeforeInput(t *testing.T) {
+// TestInterruptPipes checks that a signal ends a command that waits for the first byte of its input, for the rest of a
+// value, or for another process to open a pipe that the command reads or writes. The beginning of a value is not stored.
+func TestInterruptPipes(t *testing.T) {
 	t.Parallel()
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	must.Do(t, syscall.Mkfifo(pipe, 0o600))
-	commands := map[string][]string{"split": {"split", "--by", "2", "--dir", "out"}, "shuffle": {"shuffle", "--by", "2", "--store", "log:out"}}
-	maps.Copy(commands, fileCommands)
-	for name, args := range commands {
-		for _, file := range []string{"-", pipe} {
-			dir := t.TempDir()
-			cmd := program(t, append(args[:len(args):len(args)], "--format", "csv", file)...)
-			cmd.Env = append(cmd.Env, "TMPDIR="+dir)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
-			must.Get(cmd.StdinPipe())(t)
-			must.Do(t, cmd.Start())
-			time.Sleep(300 * time.Millisecond) // wait until the process handles signals
-			start := time.Now()
-			must.Do(t, cmd.Process.Signal(os.Interrupt))
-			if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-				t.Errorf("%s %s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, file, code, time.Since(start), stderr.String())
-			}
-			if names := leftoverFiles(t, dir, cmd.Dir); names != nil {
-				t.Errorf("%s leaves the files %v", name, names)
-			}
+	dir := t.TempDir()
+	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
+	must.Do(t, errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)))
+	commands := [][]string{{"append", "key"}, {"append", "key", pipe}, {"join", "--on", "a", input, pipe}, {"join", "--on", "a", input, input, "-o", pipe}}
+	for _, args := range append(slices.Collect(maps.Values(fileCommands)), []string{"split", "--by", "2", "--dir", "out"}, []string{"shuffle", "--by", "2", "--store", "log:out"}) {
+		commands = append(commands, slices.Concat(args, []string{"--format", "csv", "-"}), slices.Concat(args, []string{"--format", "csv", pipe}))
+		if args[0] != "split" && args[0] != "shuffle" {
+			commands = append(commands, slices.Concat(args, []string{input, "-o", pipe}))
 		}
+	}
+	for i, args := range commands {
+		tmp := t.TempDir()
+		cmd, stderr := programErrs(t, args...)
+		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+		in := must.Get(cmd.StdinPipe())(t)
+		must.Do(t, cmd.Start())
+		if i == 0 {
+			must.Get(io.WriteString(in, "half a value"))(t)
+		}
+		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
+		interrupt(t, []os.Signal{syscall.SIGTERM, os.Interrupt}[min(i, 1)], fmt.Sprint(args), cmd, stderr, tmp, cmd.Dir)
 	}
 }
 
@@ -220,14 +233,7 @@ func TestInterruptOutput(t *testing.T) {
 		stdout := must.Get(cmd.StdoutPipe())(t)
 		must.Do(t, cmd.Start())
 		must.Get(io.ReadFull(stdout, make([]byte, 5)))(t)
-		start := time.Now()
-		must.Do(t, cmd.Process.Signal(os.Interrupt))
-		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr)
-		}
-		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
-		}
+		interrupt(t, os.Interrupt, name, cmd, stderr, tmp)
 	}
 }
 
@@ -236,16 +242,17 @@ func TestInterruptOutput(t *testing.T) {
 func TestInterruptSplit(t *testing.T) {
 	for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
 		dir := t.TempDir()
-		cmd, in, tmp, _ := feed(t, []string{"split", "--by", "2", "--dir", filepath.Join(dir, "out")})
+		cmd, in, tmp, stderr := feed(t, []string{"split", "--by", "2", "--dir", filepath.Join(dir, "out")})
 		must.Do(t, cmd.Start())
 		must.Get(in.Write(manyRows(t, 1000)))(t)
 		if len(leftoverFiles(t, dir)) == 0 || len(leftoverFiles(t, tmp)) == 0 {
 			t.Errorf("the running command has the files %v and the temporary files %v, want some of both", leftoverFiles(t, dir), leftoverFiles(t, tmp))
 		}
-		must.Do(t, cmd.Process.Signal(signal))
-		code := exitCode(t, cmd.Wait())
-		if signal == os.Interrupt && (code != cliutil.ExitInterrupted || leftoverFiles(t, dir, tmp) != nil) {
-			t.Errorf("interrupted split: exit code %d, leftover files %v, want code 130 and no files", code, leftoverFiles(t, dir, tmp))
+		if signal == os.Interrupt {
+			interrupt(t, signal, "split", cmd, stderr, dir, tmp)
+		} else {
+			must.Do(t, cmd.Process.Kill())
+			_ = cmd.Wait() // returns an error, because the process was killed
 		}
 		rerun := program(t, "split", "--by", "2", "--format", "csv", "--tmp", tmp, "--dir", filepath.Join(dir, "out"), "-")
 		rerun.Stdin = strings.NewReader(benchdata.CSVHeader + "1,a,2,3,x\n")
@@ -254,93 +261,6 @@ func TestInterruptSplit(t *testing.T) {
 		}
 		if names := leftoverFiles(t, dir, tmp); len(names) != 2 {
 			t.Errorf("the next run leaves %v, want only the directory and one file", names)
-		}
-	}
-}
-
-// TestRecordTooLargeForSort checks that the error for a record that is too large for the sorter contains the line
-// number.
-func TestRecordTooLargeForSort(t *testing.T) {
-	text := benchdata.CSVHeader + "1,a,2,3,x\n1,b,2,3," + strings.Repeat("x", 1<<20) + "\n"
-	for name, args := range map[string][]string{"sort": fileCommands["sort"], "distinct": fileCommands["distinct"], "group": fileCommands["group"]} {
-		cmd, _, tmp, stderr := feed(t, args)
-		cmd.Stdin = strings.NewReader(text)
-		code := exitCode(t, cmd.Run())
-		if code != cliutil.ExitFailed || !strings.HasPrefix(stderr.String(), "partd: standard input, line 3: the record is too large for the memory of the sort") {
-			t.Errorf("%s: exit code %d, stderr %q; want code 1 and an error about line 3", name, code, stderr)
-		}
-		if names := leftoverFiles(t, tmp); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
-		}
-	}
-}
-
-// TestDamagedInput checks that the errors for damaged and truncated compressed files contain a position, and that no
-// output remains.
-func TestDamagedInput(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "rows.csv")
-	f, err := os.Create(file)
-	if err == nil { // large enough for several blocks, so that the damage does not hit the header
-		err = errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 20_000, Keys: 10, Seed: 1}), f.Close())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, ext := range []string{"gz", "zst", "bz2", "lz4"} {
-		intact := filepath.Join(dir, "whole.csv."+ext)
-		if out, err := program(t, "sort", "--by", "key", "-o", intact, file).CombinedOutput(); err != nil {
-			t.Fatalf("partd sort: %v\n%s", err, out)
-		}
-		data := must.Get(os.ReadFile(intact))(t)
-		damaged := bytes.Clone(data)
-		damaged[len(data)*2/3] ^= 0x40
-		for label, content := range map[string][]byte{"cut": data[:len(data)*2/3], "damaged": damaged, "trailing-data": append(bytes.Clone(data), "more"...)} {
-			bad := filepath.Join(dir, label+".csv."+ext)
-			must.Do(t, os.WriteFile(bad, content, 0o666))
-			out := filepath.Join(dir, "out.csv")
-			text, err := program(t, "sort", "--by", "key", "-o", out, bad).CombinedOutput()
-			if exitCode(t, err) != cliutil.ExitFailed || !strings.HasPrefix(string(text), "partd: "+bad) ||
-				label != "damaged" && !strings.Contains(string(text), "byte ") { // a damaged record may cause an error before the checksum does
-				t.Errorf("sort of %s: %v, %s; want an error with a position", bad, err, text)
-			}
-			if _, err := os.Stat(out); err == nil {
-				t.Fatalf("%s: the output exists after an error", bad)
-			}
-		}
-	}
-}
-
-// TestInterruptUnopenedPipe checks that Ctrl-C ends a command that waits for another process to open a pipe that the
-// command reads or writes, and that no files remain.
-func TestInterruptUnopenedPipe(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	pipe, input := filepath.Join(dir, "pipe"), filepath.Join(dir, "in.csv")
-	must.Do(t, errors.Join(syscall.Mkfifo(pipe, 0o600), os.WriteFile(input, []byte("a,b,c,d,e\n1,2,3,4,5\n"), 0o666)))
-	commands := map[string][]string{
-		"append":  {"append", "key", pipe},
-		"join":    {"join", "--on", "a", input, pipe},
-		"join -o": {"join", "--on", "a", input, input, "-o", pipe},
-	}
-	for name, args := range fileCommands {
-		commands[name+" -o"] = append(args[:len(args):len(args)], input, "-o", pipe)
-	}
-	for name, args := range commands {
-		cmd := program(t, args...)
-		tmp := t.TempDir()
-		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		must.Do(t, cmd.Start())
-		time.Sleep(300 * time.Millisecond) // wait until the process handles signals
-		start := time.Now()
-		must.Do(t, cmd.Process.Signal(os.Interrupt))
-		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || stderr.String() != "partd: interrupted\n" || time.Since(start) > 8*time.Second {
-			t.Errorf("%s: after the interrupt, exit code %d after %v, stderr %q; want code 130 within 8 s", name, code, time.Since(start), stderr.String())
-		}
-		if names := leftoverFiles(t, tmp, cmd.Dir); names != nil {
-			t.Errorf("%s leaves the files %v", name, names)
 		}
 	}
 }

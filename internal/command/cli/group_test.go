@@ -11,24 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
-
-// TestTopOfLongRows checks that if a row is too long for --top, the error advises to increase --memory, and that the
-// command succeeds after that.
-func TestTopOfLongRows(t *testing.T) {
-	file := writeRows(t, "long.csv", [][]string{{"k", "s"}, {"a", strings.Repeat("x", 50_000)}})
-	args := []string{"group", "--by", "k", "--agg", "count,first(s)", "--top", "1", file, "--memory"}
-	text, err := program(t, append(args, "16MiB")...).CombinedOutput()
-	if exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(string(text), "increase --memory") {
-		t.Errorf("group with 16 MiB: %v, %s; want advice to increase --memory", err, text)
-	}
-	if text, err = program(t, append(args, "128MiB")...).CombinedOutput(); err != nil || len(text) < 50_000 {
-		t.Errorf("group with 128 MiB: %v, %d bytes of output, want the row of at least 50,000 bytes", err, len(text))
-	}
-}
 
 // TestLongestKeys checks that the error for a key that is too long names the correct limit. A key of exactly that
 // length must pass through all steps: hash tables, sort and output rows.
@@ -56,54 +41,41 @@ func TestLongestKeys(t *testing.T) {
 }
 
 // TestLongKeyOfManyAggregates checks that the error for a key names the record even if the states of groups are so
-// large that a record with a key over the limit can be split by columns.
+// large that a record with a key over the limit can be split by columns, or that the limit is shorter than a short record.
 func TestLongKeyOfManyAggregates(t *testing.T) {
-	const columns = 59
-	var header, aggregates strings.Builder
-	for i := range columns {
-		fmt.Fprintf(&header, ",c%d", i)
-		for k := range i {
-			fmt.Fprintf(&aggregates, "corr(c%d,c%d),", i, k)
+	var pairs, single []string // aggregates
+	for i := range 930 {
+		single = append(single, fmt.Sprintf("stddev(c%d),mean(c%[1]d),min(c%[1]d),max(c%[1]d)", i))
+		for k := 0; i < 59 && k < i; k++ {
+			pairs = append(pairs, fmt.Sprintf("corr(c%d,c%d)", i, k))
 		}
 	}
-	values := strings.Repeat(",", columns) + "\n"
-	for _, before := range []string{"k", "\"k\""} {
-		cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
-		cmd.Stdin = strings.NewReader("k" + header.String() + "\n" + strings.Repeat(before+values, 100) + strings.Repeat("k", 3000) + values)
+	for _, c := range []struct {
+		aggregates []string
+		columns    int
+		before     string // the key of the records before
+		records    int
+	}{{pairs, 59, "k", 100}, {pairs, 59, "\"k\"", 100}, {single, 930, "k", 2}} {
+		header, values := "k", strings.Repeat(",", c.columns)+"\n"
+		for i := range c.columns {
+			header += fmt.Sprint(",c", i)
+		}
+		cmd := program(t, "group", "--by", "k", "--agg", strings.Join(c.aggregates, ",")+",count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
+		cmd.Stdin = strings.NewReader(header + "\n" + strings.Repeat(c.before+values, c.records) + strings.Repeat("k", 3000) + values)
 		text, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(text), "line 102: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
-			t.Errorf("group with a long key after records with the key %s: %v, %s; want an error that names the line", before, err, text)
+		want := fmt.Sprintf("line %d: the group is too large", c.records+2)
+		if err == nil || !strings.Contains(string(text), want) || !strings.Contains(string(text), "the key fields have 3000 bytes") {
+			t.Errorf("group with a long key after %d records with the key %s: %v, %s; want an error that names the line", c.records, c.before, err, text)
 		}
-	}
-}
-
-// TestLongKeyOfWideGroup checks that the error for a key names the record even if the states of groups are so large
-// that the limit is shorter than a short record.
-func TestLongKeyOfWideGroup(t *testing.T) {
-	const columns = 930
-	var header, aggregates strings.Builder
-	for i := range columns {
-		fmt.Fprintf(&header, ",c%d", i)
-		fmt.Fprintf(&aggregates, "stddev(c%d),mean(c%[1]d),min(c%[1]d),max(c%[1]d),", i)
-	}
-	cmd := program(t, "group", "--by", "k", "--agg", aggregates.String()+"count", "--threads", "1", "--memory", "16MiB", "--format", "csv", "-")
-	values := strings.Repeat(",", columns) + "\n"
-	cmd.Stdin = strings.NewReader("k" + header.String() + "\nk" + values + "k" + values + strings.Repeat("k", 3000) + values)
-	text, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(text), "line 4: the group is too large") || !strings.Contains(string(text), "the key fields have 3000 bytes") {
-		t.Errorf("group with a long key: %v, %s; want an error that names the line", err, text)
 	}
 }
 
 // TestGroupByColumns checks that groups are the same if records are split by columns, one by one because of distinct,
-// or partly one by one because of quotes. The summaries and the errors for bad records must be the same too.
-// PARTD_MODELS is the number of random inputs; eight have every kind.
+// or partly one by one because of quotes, also with a condition and with parts of columns. The summaries and the errors
+// for bad records must be the same too. PARTD_MODELS is the number of random inputs; eight have every kind.
 func TestGroupByColumns(t *testing.T) {
 	t.Parallel()
-	const (
-		by         = "k2,k1"
-		aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"
-	)
+	const aggregates = "count,count(s),sum(x),mean(x),min(x),max(x),stddev(x),corr(x,y),sum(y),median(y),bool_or(b)"
 	first, n := uint64(procs.Rand(t).Uint32()), procs.Number(t, "PARTD_MODELS", 8)
 	for seed := first; seed < first+uint64(n); seed++ {
 		r := rand.New(rand.NewPCG(seed, 40))
@@ -118,7 +90,10 @@ func TestGroupByColumns(t *testing.T) {
 			return pick(r, "", "0", "-0", "+7", " 8 ", "007", ".5", "5.", "-3.25", "1e3", "12345678", "123456789.5", "99999999999999999999", fmt.Sprint(r.Uint64()))
 		}
 		badAt := -1 // without --skip-bad, the number of the only bad record
-		args := []string{"group", "--by", by, "--threads", "1", "--memory", "16MiB", "--format", format}
+		args := []string{"group", "--by", pick(r, "k2,k1", "before(k2,'e'),k1", "k1,after(k2,' ')"), "--threads", "1", "--memory", "16MiB", "--format", format, "--stats"}
+		if where := pick(r, "", "x > 20 or x is null", "s != 'text' and not y in (0, 7)", "y between 3 and 90.5", "x < 0 and s = 'nothing'"); where != "" {
+			args = append(args, "--where", where)
+		}
 		if seed%4 < 2 {
 			args = append(args, "--skip-bad")
 		} else if seed%8 < 6 {
@@ -148,7 +123,12 @@ func TestGroupByColumns(t *testing.T) {
 			var out, errs strings.Builder
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(text), &out, &errs
 			_ = exitCode(t, cmd.Run())
-			return strings.Split(out.String(), "\n"), errs.String()
+			for line := range strings.Lines(errs.String()) { // the others tell the time, and how partd has read the records
+				if word, _, _ := strings.Cut(line, " "); slices.Contains([]string{"partd:", "records", "groups", "filtered", "skipped", ""}, word) {
+					messages += line
+				}
+			}
+			return strings.Split(out.String(), "\n"), messages
 		}
 		want, wantMessages := run(plain, aggregates+",distinct(s)")
 		for i, row := range want { // remove the number of distinct values
@@ -256,33 +236,5 @@ func TestHugeGroupFiles(t *testing.T) {
 	cmd.Path = "/bin/sh"
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("group with at most 300 open files: %v: %s", err, out)
-	}
-}
-
-// TestGroupEqualNumbers checks that minima, maxima and quantiles of equal numbers in different forms do not depend on
-// the order of the records, and that multiples of 2^64, and floats beyond 2^53, keep their value.
-func TestGroupEqualNumbers(t *testing.T) {
-	for values, want := range map[string]string{
-		"18446744073709551616":             "18446744073709551616 18446744073709551616 18446744073709551616 18446744073709551616",
-		"-36893488147419103232":            "-36893488147419103232 -36893488147419103232 -36893488147419103232 -36893488147419103232",
-		"-0.0":                             "0 0 0 0",
-		"0 -0.0":                           "0 0 0 0",
-		"1e21 1000000000000000000000":      "1000000000000000000000 1000000000000000000000 1000000000000000000000 1000000000000000000000",
-		"1e21 1e21 1000000000000000000000": "1000000000000000000000 1000000000000000000000 1e+21 1000000000000000000000",
-		"18446744073709551616e0 18446744073709551617 5":   "5 18446744073709551617 18446744073709552000 5",
-		"-18446744073709551616e0 18446744073709551617 5.": "-18446744073709552000 18446744073709551617 5 -18446744073709552000",
-	} {
-		numbers := strings.Fields(values)
-		for range len(numbers) {
-			rows := [][]string{{"k", "v"}}
-			for _, n := range numbers {
-				rows = append(rows, []string{"a", n})
-			}
-			out := outputRows(t, "group", "--by", "k", "--agg", "min(v),max(v),median(v),quantile(v,0)", writeRows(t, "rows.csv", rows))
-			if got := strings.Join(out[0][1:], " "); got != want {
-				t.Errorf("min, max, median and smallest of %s = %s, want %s", numbers, got, want)
-			}
-			numbers = append(numbers[1:], numbers[0])
-		}
 	}
 }

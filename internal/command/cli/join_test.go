@@ -163,9 +163,7 @@ func TestJoinModel(t *testing.T) {
 				t.Errorf("%s, %s: the engine was %q, want %q: %v", name, kind, stats.Engine, c.engine, err)
 			}
 			got := sortedRows(readCSV(t, out)[1:])
-			if err := os.Remove(out); err != nil { // temporary directories may be small
-				t.Fatal(err)
-			}
+			must.Do(t, os.Remove(out)) // temporary directories may be small
 			if want := joinModel(c.left, c.right, kind, flags != nil); !slices.Equal(got, want) {
 				t.Errorf("%s, %s join, flags %v: got %d rows that differ from the model's %d", name, kind, flags, len(got), len(want))
 			}
@@ -182,27 +180,6 @@ func gzipFile(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return file + ".gz"
-}
-
-// TestJoinSeparator compares joins of lines that --sep splits, without a header, with joinModel.
-func TestJoinSeparator(t *testing.T) {
-	l, r := joinInputs(600, 4)
-	var files []string
-	for _, rows := range [][][]string{l, r} {
-		var text strings.Builder
-		for _, row := range rows[1:] {
-			text.WriteString(row[0] + ";" + row[1] + "\n")
-		}
-		files = append(files, filepath.Join(t.TempDir(), "lines.txt"))
-		must.Do(t, os.WriteFile(files[len(files)-1], []byte(text.String()), 0o600))
-	}
-	for _, kind := range []string{"inner", "full", "anti"} {
-		out := must.Get(program(t, "join", "--on", "1", "--sep", ";", "--how", kind, files[0], files[1]).Output())(t)
-		got := strings.Split(strings.TrimSuffix(strings.ReplaceAll(string(out), ";", "|"), "\n"), "\n")
-		if slices.Sort(got); !slices.Equal(got, joinModel(l, r, kind, false)) {
-			t.Errorf("%s join: the %d rows differ from the model's", kind, len(got))
-		}
-	}
 }
 
 // TestJoinWithinMemory checks the memory and the engine of joins whose left file is larger than --memory. The first

@@ -91,9 +91,7 @@ func TestLongWindow(t *testing.T) {
 	distinct, top, shuffle := []string{"distinct"}, []string{"top", "--frequent", "1"}, []string{"shuffle", "--by", "1", "--replace"}
 	for path, commands := range map[string][][]string{long: {distinct}, second: {distinct, top, shuffle}, usual: {distinct}} {
 		for _, args := range commands {
-			cmd := program(t, append(args[:len(args):len(args)], "--format", "text", "--memory", "16MiB", path)...)
-			var stderr bytes.Buffer
-			cmd.Stderr = &stderr
+			cmd, stderr := programErrs(t, append(args[:len(args):len(args)], "--format", "text", "--memory", "16MiB", path)...)
 			peak, err := startMeasured(t, cmd)()
 			if path == usual && err != nil || path != usual && (exitCode(t, err) != cliutil.ExitFailed || !strings.Contains(stderr.String(), path) || !strings.Contains(stderr.String(), "--memory")) {
 				t.Errorf("%s of %s: %v, stderr %s; want success only for %s, and otherwise an error with the path and --memory", args, path, err, stderr.String(), usual)
@@ -103,7 +101,35 @@ func TestLongWindow(t *testing.T) {
 			}
 		}
 	}
-	if out, err := program(t, "distinct", "--memory", "1GiB", "--format", "text", second).CombinedOutput(); err != nil {
-		t.Errorf("partd distinct: %v\n%s", err, out)
+	succeed(t, "distinct", "--memory", "1GiB", "--format", "text", second)
+}
+
+// TestFewSegmentsWithLittleMemory checks that even with little memory, a log store receives batches that fit in its
+// memtables. If each batch became a segment, merging them would take twenty times the work.
+func TestFewSegmentsWithLittleMemory(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "numbers.csv")
+	var data bytes.Buffer
+	data.WriteString("id,k\n")
+	for i := range 300_000 {
+		fmt.Fprintf(&data, "%d,%d\n", i, i*7919%100_003)
 	}
+	must.Do(t, os.WriteFile(file, data.Bytes(), 0o666))
+	check := func(store string) {
+		t.Helper()
+		names := must.Get(filepath.Glob(filepath.Join(store, "seg-*")))(t)
+		segments := 0
+		for _, name := range names {
+			b := must.Get(os.ReadFile(name))(t)
+			segments += bytes.Count(b, []byte("partdSEG"))
+		}
+		if segments == 0 || segments > 8 {
+			t.Errorf("%s has %d segments for 12 MB of entries, want at most 8", filepath.Base(store), segments)
+		}
+	}
+	source, target := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	succeed(t, "shuffle", "--by", "k", "--memory", "16MiB", "--store", "log:"+source, file)
+	check(source)
+	succeed(t, "copy", "--memory", "16MiB", "--from", "log:"+source, "--to", "log:"+target)
+	check(target)
 }

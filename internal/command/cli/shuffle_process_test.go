@@ -29,22 +29,10 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	file := filepath.Join(dir, "rows.csv")
 	f := must.Get(os.Create(file))(t)
 	must.Do(t, errors.Join(benchdata.WriteCSV(f, benchdata.CSVOptions{Rows: 300_000, Keys: 20, Dist: "zipf", Seed: 3, Quoted: true}), f.Close()))
-	f = must.Get(os.Open(file))(t)
-	defer f.Close()
-	r := csv.NewReader(f)
-	r.ReuseRecord = true
 	want := map[string][]string{} // the ids of each key's rows
-	for {
-		row, err := r.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		want[strings.Clone(row[1])] = append(want[row[1]], strings.Clone(row[0]))
+	for _, row := range readCSV(t, file)[1:] {
+		want[row[1]] = append(want[row[1]], row[0])
 	}
-	delete(want, "key")
 	kinds := []string{"log", "buffer+file", "file", "buffer+log"}
 	if os.Getenv("PARTD_ALL_LAYERS") == "" {
 		pair := 2 * rand.IntN(2)
@@ -52,13 +40,9 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 	}
 	for _, kind := range kinds {
 		store := filepath.Join(dir, kind+"-store")
-		out, err := program(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", kind+":"+store, file).CombinedOutput()
-		if err != nil {
-			t.Fatalf("partd shuffle: %v\n%s", err, out)
-		}
+		succeed(t, "shuffle", "--by", "key", "--memory", "16MiB", "--store", kind+":"+store, file)
 		for key, ids := range want {
-			rows := must.Get(program(t, "get", "--store", kind+":"+store, key).Output())(t)
-			got, err := csv.NewReader(bytes.NewReader(rows)).ReadAll()
+			got, err := csv.NewReader(strings.NewReader(succeed(t, "get", "--store", kind+":"+store, key))).ReadAll()
 			if err != nil || len(got) != len(ids) {
 				t.Fatalf("%s: key %s has %d rows, want %d (%v)", kind, key, len(got), len(ids), err)
 			}
@@ -68,9 +52,7 @@ func TestShuffleLargerThanMemory(t *testing.T) {
 				}
 			}
 		}
-		if err := os.RemoveAll(store); err != nil { // temporary directories may be small
-			t.Fatal(err)
-		}
+		must.Do(t, os.RemoveAll(store)) // temporary directories may be small
 	}
 }
 
@@ -129,10 +111,8 @@ func exitCode(t *testing.T, err error) int {
 func TestInterrupt(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--replace"}, {"--append"}} {
-		cmd := program(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
+		cmd, stderr := programErrs(t, append([]string{"shuffle", "--store", "file:partd-out", "--by", "2", "--format", "csv", "--memory", "16MiB", "-"}, args...)...)
 		stdin := must.Get(cmd.StdinPipe())(t)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
 		must.Do(t, cmd.Start())
 		// Write more than is read ahead, so that some records are stored. Then the input hangs.
 		must.Do(t, benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}))
@@ -173,43 +153,6 @@ func waitFor(t *testing.T, condition func() bool) {
 	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the condition was still false after 20 s")
-		}
-	}
-}
-
-// TestInterruptAppend checks that an append that is interrupted while standard input hangs stores nothing.
-func TestInterruptAppend(t *testing.T) {
-	t.Parallel()
-	cmd := program(t, "append", "key")
-	stdin := must.Get(cmd.StdinPipe())(t)
-	must.Do(t, cmd.Start())
-	must.Get(stdin.Write([]byte("half a value")))(t)
-	time.Sleep(300 * time.Millisecond) // wait until the process handles signals
-	must.Do(t, cmd.Process.Signal(syscall.SIGTERM))
-	if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted {
-		t.Errorf("the interrupted command returned exit code %d, want %d", code, cliutil.ExitInterrupted)
-	}
-	if _, err := os.Stat(filepath.Join(cmd.Dir, "partd-out")); err == nil {
-		t.Error("the interrupted append created a store")
-	}
-}
-
-// TestBrokenPipe checks that get and scan exit without a message if the reader of their output stops, like any
-// program.
-func TestBrokenPipe(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "large")
-	must.Do(t, os.WriteFile(file, bytes.Repeat([]byte("0123456789\n"), 1<<19), 0o666))
-	url := "file:" + filepath.Join(dir, "store")
-	if out, err := program(t, "append", "--store", url, "key", file).CombinedOutput(); err != nil {
-		t.Fatalf("partd append: %v\n%s", err, out)
-	}
-	for _, args := range [][]string{{"get", "key"}, {"scan"}, {"scan", "--values"}} {
-		cmd := program(t, append([]string{args[0], "--store", url}, args[1:]...)...)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		if quiet, err := leaveEarly(t, cmd); !quiet || stderr.Len() > 0 {
-			t.Errorf("%q with a reader that stops early: %v, stderr %s; want an end by SIGPIPE without a message", args, err, stderr.String())
 		}
 	}
 }

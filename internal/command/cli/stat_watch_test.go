@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
@@ -27,18 +25,14 @@ func TestStatWatch(t *testing.T) {
 	writer := must.Get(openStore(ctx, url, nil))(t)
 	defer func() { _ = partd.Close(ctx, writer) }()
 	grow := func() {
-		if err := writer.Append(ctx, partd.Entry{Key: "fruit", Value: make([]byte, 1000)}, partd.Entry{Key: "nut", Value: []byte("n")}); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, writer.Append(ctx, partd.Entry{Key: "fruit", Value: make([]byte, 1000)}, partd.Entry{Key: "nut", Value: []byte("n")}))
 	}
 	grow()
 	file := "file:" + filepath.Join(t.TempDir(), "store")
 	fillStore(t, file, partd.Entry{Key: "a", Value: []byte("1111")})
 	watch := func(hasEnough func(line string) bool, args ...string) {
 		t.Helper()
-		cmd := program(t, append([]string{"stat", "--watch", "--top", "1"}, args...)...)
-		var errs bytes.Buffer
-		cmd.Stderr = &errs
+		cmd, stderr := programErrs(t, append([]string{"stat", "--watch", "--top", "1"}, args...)...)
 		out := must.Get(cmd.StdoutPipe())(t)
 		must.Do(t, cmd.Start())
 		watchdog := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
@@ -46,11 +40,7 @@ func TestStatWatch(t *testing.T) {
 		scanner := bufio.NewScanner(out)
 		for scanner.Scan() && !hasEnough(scanner.Text()) {
 		}
-		must.Do(t, cmd.Process.Signal(os.Interrupt))
-		_, _ = io.Copy(io.Discard, out)
-		if code := exitCode(t, cmd.Wait()); code != cliutil.ExitInterrupted || errs.String() != "partd: interrupted\n" {
-			t.Errorf("stat --watch %s after Ctrl-C: exit code %d, %s", args, code, errs.String())
-		}
+		interrupt(t, os.Interrupt, "stat --watch", cmd, stderr)
 	}
 	type record struct {
 		Time                 time.Time

@@ -29,10 +29,9 @@ func TestTornEnd(t *testing.T) {
 			}
 			store := filepath.Join(t.TempDir(), "store")
 			must.Do(t, os.CopyFS(store, os.DirFS(killed)))
-			var out, errs bytes.Buffer
-			code := run(t.Context(), append(args, "--store", "log:"+store), &app{in: os.Stdin, out: &out, err: &errs, open: openStore})
-			if code != cliutil.ExitOK || strings.Contains(errs.String(), "partd: warning: skipped an incomplete record") != isTorn || isTorn && !strings.Contains(errs.String(), store) {
-				t.Errorf("%s of a store whose end is torn (%v): exit code %d, standard error %q", args[0], isTorn, code, &errs)
+			code, _, errs := runHere(t.Context(), nil, append(args, "--store", "log:"+store)...)
+			if code != cliutil.ExitOK || strings.Contains(errs, "partd: warning: skipped an incomplete record") != isTorn || isTorn && !strings.Contains(errs, store) {
+				t.Errorf("%s of a store whose end is torn (%v): exit code %d, standard error %q", args[0], isTorn, code, errs)
 			}
 		}
 	}
@@ -52,11 +51,11 @@ func TestCommandsOnShards(t *testing.T) {
 	url := "tcp://" + strings.Join(addresses, ",")
 	command := func(want int, args ...string) (stdout, stderr string) {
 		t.Helper()
-		var out, errs bytes.Buffer
-		if code := run(t.Context(), args, &app{out: &out, err: &errs, open: stores.OpenWithDefaults}); code != want {
-			t.Fatalf("%s: exit code %d, want %d: %s", args, code, want, errs.String())
+		code, stdout, stderr := runHere(t.Context(), nil, args...)
+		if code != want {
+			t.Fatalf("%s: exit code %d, want %d: %s", args, code, want, stderr)
 		}
-		return out.String(), errs.String()
+		return stdout, stderr
 	}
 	var rows strings.Builder
 	rows.WriteString("city,amount\n")
@@ -122,12 +121,7 @@ func TestCommandsOnShards(t *testing.T) {
 	for _, store := range servedStores {
 		must.Do(t, partd.Flush(t.Context(), store))
 	}
-	verify := func(code int) (v verification) {
-		text, _ := command(code, "verify", "--json", "--store", url)
-		must.Do(t, json.Unmarshal([]byte(text), &v))
-		return v
-	}
-	if v := verify(cliutil.ExitOK); !v.OK || v.Keys != 49 || v.Segments < 3 {
+	if v, code, _ := verify(t, url); code != cliutil.ExitOK || !v.OK || v.Keys != 49 || v.Segments < 3 {
 		t.Errorf("verify = %+v, want 49 keys and no damage", v)
 	}
 	files, err := filepath.Glob(dir + "/1/seg-*")
@@ -139,7 +133,7 @@ func TestCommandsOnShards(t *testing.T) {
 		data[len(data)/2] ^= 1
 		must.Do(t, os.WriteFile(file, data, 0o600))
 	}
-	if v := verify(cliutil.ExitFailed); len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
+	if v, code, _ := verify(t, url); code != cliutil.ExitFailed || len(v.Damage) == 0 || !strings.HasPrefix(v.Damage[0].File, addresses[1]+": ") {
 		t.Errorf("verify of a damaged store = %+v, want damage in a file of %s", v, addresses[1])
 	}
 

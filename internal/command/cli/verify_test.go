@@ -17,16 +17,13 @@ import (
 )
 
 // verify runs partd verify --json in this process.
-func verify(t *testing.T, dir string) (v verification, code int, stderr string) {
+func verify(t *testing.T, url string) (v verification, code int, stderr string) {
 	t.Helper()
-	var out, errs bytes.Buffer
-	code = run(t.Context(), []string{"verify", "--json", "--store", "log:" + dir}, &app{out: &out, err: &errs, open: openStore})
-	if out.Len() > 0 {
-		if err := json.Unmarshal(out.Bytes(), &v); err != nil {
-			t.Fatalf("parsing the output of verify: %v: %s", err, out.Bytes())
-		}
+	code, out, stderr := runHere(t.Context(), nil, "verify", "--json", "--store", url)
+	if out != "" {
+		must.Do(t, json.Unmarshal([]byte(out), &v))
 	}
-	return v, code, errs.String()
+	return v, code, stderr
 }
 
 // smallStores creates a store with short and large values. It returns the directory of the closed store,
@@ -63,7 +60,7 @@ func TestVerifyNamesFile(t *testing.T) {
 	closed, killed := smallStores(t)
 	intact := func(dir string) {
 		t.Helper()
-		if v, code, text := verify(t, dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
+		if v, code, text := verify(t, "log:"+dir); code != cliutil.ExitOK || !v.OK || v.Keys != 3 || v.Bytes != 2*(120_000+9) {
 			t.Errorf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 		}
 	}
@@ -74,7 +71,7 @@ func TestVerifyNamesFile(t *testing.T) {
 	} {
 		intact(filepath.Dir(path))
 		undo := flipBit(t, path, offset)
-		v, code, text := verify(t, filepath.Dir(path))
+		v, code, text := verify(t, "log:"+filepath.Dir(path))
 		undo()
 		if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != path || !strings.Contains(text, path) {
 			t.Errorf("after a bit flip in byte %d of %s, verify = %+v, exit code %d, %s; want exit code 1 and damage in this file", offset, path, v, code, text)
@@ -83,7 +80,7 @@ func TestVerifyNamesFile(t *testing.T) {
 		}
 	}
 	undo := flipBit(t, wal, bytes.LastIndex(data, []byte("last")))
-	if v, code, text := verify(t, killed); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
+	if v, code, text := verify(t, "log:"+killed); code != cliutil.ExitOK || v.Bytes != 2*(120_000+5) {
 		t.Errorf("with a damaged last record, verify = %+v, exit code %d, %s; want no damage", v, code, text)
 	}
 	undo()
@@ -99,7 +96,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "key", Value: fmt.Appendf(nil, "needle %d", i)}))
 		must.Do(t, partd.Close(t.Context(), store))
 	}
-	if v, code, text := verify(t, dir); code != cliutil.ExitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
+	if v, code, text := verify(t, "log:"+dir); code != cliutil.ExitOK || v.Segments != sessions || v.Records != sessions || v.Keys != 1 || v.Bytes != sessions*8 {
 		t.Fatalf("verify of an intact store = %+v, exit code %d, %s", v, code, text)
 	}
 	path := filepath.Join(dir, "seg-00000001")
@@ -107,7 +104,7 @@ func TestVerifyFindsAllDamage(t *testing.T) {
 	for _, i := range []int{0, 2} {
 		flipBit(t, path, bytes.Index(data, fmt.Appendf(nil, "needle %d", i)))
 	}
-	v, code, text := verify(t, dir)
+	v, code, text := verify(t, "log:"+dir)
 	offsets := map[int64]bool{}
 	for _, d := range v.Damage {
 		if d.File == path && d.Offset != nil {
@@ -147,9 +144,7 @@ func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
 	store := must.Get(stores.Open(t.Context(), "log:"+dir+"?memory=32MiB"))(t)
 	defer func() {
-		if err := partd.Close(t.Context(), store); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, partd.Close(t.Context(), store))
 	}()
 	const pieces, size = 200, 50_000
 	for range pieces {
@@ -181,28 +176,15 @@ func TestStoreShare(t *testing.T) {
 // reports the file and offset of damage, but not the directory of the store.
 func TestVerifyThroughServer(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
-	store, err := stores.Open(t.Context(), "zstd+log:"+dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := must.Get(stores.Open(t.Context(), "zstd+log:"+dir))(t)
 	must.Do(t, store.Append(t.Context(), partd.Entry{Key: "a", Value: randomBytes(100_000)}, partd.Entry{Key: "b", Value: randomBytes(3000)}))
 	must.Do(t, partd.Flush(t.Context(), store))
 	url, _ := serve(t, store)
-	verifyURL := func(url string) (v verification, code int, stderr string) {
-		var out, errs bytes.Buffer
-		code = run(t.Context(), []string{"verify", "--json", "--store", url}, &app{out: &out, err: &errs, open: stores.OpenWithDefaults})
-		if out.Len() > 0 {
-			if err := json.Unmarshal(out.Bytes(), &v); err != nil {
-				t.Fatalf("parsing the output of verify: %v: %s", err, out.Bytes())
-			}
-		}
-		return v, code, errs.String()
-	}
-	v, code, stderr := verifyURL(url)
+	v, code, stderr := verify(t, url)
 	if code != cliutil.ExitOK || !v.OK || v.Keys != 2 || v.Records != 2 || v.Segments != 1 || v.Store != url {
 		t.Fatalf("verify of an intact store: exit code %d, %+v, %s", code, v, stderr)
 	}
-	if _, code, stderr := verifyURL("log:" + dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
+	if _, code, stderr := verify(t, "log:"+dir); code != cliutil.ExitFailed || !strings.Contains(stderr, "use the server's URL, such as tcp://") {
 		t.Errorf("verify of the directory while the server runs: exit code %d, %s; want advice to use its URL", code, stderr)
 	}
 	files, err := filepath.Glob(dir + "/blob-*")
@@ -213,7 +195,7 @@ func TestVerifyThroughServer(t *testing.T) {
 	f := must.Get(os.OpenFile(files[0], os.O_RDWR, 0))(t)
 	defer f.Close()
 	must.Get(f.WriteAt([]byte{^data[50_000]}, 50_000))(t)
-	v, code, stderr = verifyURL(url)
+	v, code, stderr = verify(t, url)
 	if code != cliutil.ExitFailed || v.OK || len(v.Damage) == 0 || v.Damage[0].File != filepath.Base(files[0]) || v.Damage[0].Offset == nil {
 		t.Errorf("verify after damage to %s: exit code %d, %+v, %s; want damage to this file with its offset", files[0], code, v, stderr)
 	}
@@ -221,7 +203,7 @@ func TestVerifyThroughServer(t *testing.T) {
 		t.Errorf("the message discloses the directory of the store: %s", stderr)
 	}
 	plain, _ := serve(t, partd.NewDict())
-	if _, code, stderr := verifyURL(plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
+	if _, code, stderr := verify(t, plain); code != cliutil.ExitFailed || !strings.Contains(stderr, "keeps no checksums") {
 		t.Errorf("verify of a store without checksums: exit code %d, %s", code, stderr)
 	}
 }
