@@ -18,18 +18,15 @@ var stores = map[string]func(t *testing.T) partd.Partd{
 	"dict": func(*testing.T) partd.Partd { return partd.NewDict() },
 	"file": func(t *testing.T) partd.Partd { return openFile(t) },
 	"log": func(t *testing.T) partd.Partd {
-		s := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
-		return s
+		return must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
 	},
 	"buffer": func(t *testing.T) partd.Partd {
-		b := must.Get(partd.NewBuffer(partd.NewDict(), openFile(t), &partd.BufferOptions{Memory: 64 << 10}))(t)
-		return b
+		return must.Get(partd.NewBuffer(partd.NewDict(), openFile(t), &partd.BufferOptions{Memory: 64 << 10}))(t)
 	},
 }
 
 func openFile(t *testing.T) partd.Partd {
-	f := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
-	return f
+	return must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 }
 
 // serve runs a server with a store until the test ends, and returns the server and its URL.

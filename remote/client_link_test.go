@@ -64,8 +64,7 @@ func TestTooLargeChanges(t *testing.T) {
 		}
 	}
 	must.Do(t, c.Append(ctx, entry("l", "end")))
-	v, err := store.Get(ctx, "l", "x")
-	if must.Do(t, err); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
+	if v := must.Get(store.Get(ctx, "l", "x"))(t); !bytes.Equal(v[0], append(largest, "end"...)) || len(v[1]) > 0 {
 		t.Errorf("the values have %d and %d bytes, want %d and 0", len(v[0]), len(v[1]), len(largest)+3)
 	}
 }

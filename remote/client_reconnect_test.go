@@ -22,8 +22,7 @@ import (
 // minCuts returns the number of connections to cut: PARTD_CUTS, or fallback if that is not set.
 func minCuts(t *testing.T, fallback int64) int64 {
 	if s := os.Getenv("PARTD_CUTS"); s != "" {
-		n := must.Get(strconv.ParseInt(s, 10, 64))(t)
-		return n
+		return must.Get(strconv.ParseInt(s, 10, 64))(t)
 	}
 	return fallback
 }
@@ -243,9 +242,7 @@ func TestResendOverLimit(t *testing.T) {
 		t.Errorf("a resent change over the limit = %v, want ErrUnknownOutcome and ErrTooLarge", err)
 	}
 	must.Do(t, c.Append(ctx, entry("k", "2")))
-	if v, err := c.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
-		t.Errorf("the value is %q, %v, want 12", v, err)
-	}
+	wantValue(t, c, "k", "12")
 }
 
 // dialRepeatedly dials through a proxy that may cut the first connections.

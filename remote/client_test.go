@@ -47,6 +47,14 @@ func (f *faultyStore) Append(ctx context.Context, entries ...partd.Entry) error 
 	return f.Partd.Append(ctx, entries...)
 }
 
+// wantValue checks the value of a key.
+func wantValue(t testing.TB, store partd.Partd, key, want string) {
+	t.Helper()
+	if v := must.Get(store.Get(context.Background(), key))(t); string(v[0]) != want {
+		t.Errorf("the value of key %q is %q, want %q", key, v[0], want)
+	}
+}
+
 func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: []byte(value)} }
 
 // TestErrors checks that a store's errors arrive unchanged, except for the directory of a file.
@@ -70,10 +78,7 @@ func TestErrors(t *testing.T) {
 			}
 		}
 		must.Do(t, c.Append(ctx, entry("k", "w")))
-		v, err := c.Get(ctx, "k")
-		if must.Do(t, err); string(v[0]) != "w" {
-			t.Errorf("after the error %v: Get(k) = %q, want w", want, v[0])
-		}
+		wantValue(t, c, "k", "w")
 	}
 	store := &faultyStore{Partd: partd.NewDict(), errs: []error{fmt.Errorf("reading: %w", &partd.CorruptError{Path: "seg-1", Offset: 77, Err: errors.New("bad sum")})}}
 	_, url := serve(t, store, nil)
@@ -133,7 +138,7 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 // abandoned change must be applied at most once, and later changes must not be lost.
 func TestContexts(t *testing.T) {
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
-	s, url := serve(t, store, nil)
+	_, url := serve(t, store, nil)
 	p := newProxy(t, url, nettest.CutNever)
 	c := dial(t, p.URL(), nil)
 	for i, e := range []partd.Entry{entry("a", "1"), entry("a", "2"), {Key: "a", Value: make([]byte, 30<<20)}} {
@@ -163,7 +168,6 @@ func TestContexts(t *testing.T) {
 	if _, err := c.Get(cancelledContext(), "a"); !errors.Is(err, context.Canceled) {
 		t.Errorf("Get with a canceled context = %v, want context.Canceled", err)
 	}
-	_ = s
 }
 
 func cancelledContext() context.Context {
@@ -235,10 +239,8 @@ func TestReconnectingHasJitter(t *testing.T) {
 // TestNoServer checks that a client stops trying to connect after its time limit.
 func TestNoServer(t *testing.T) {
 	ctx := context.Background()
-	s := must.Get(NewServer(partd.NewDict(), nil))(t)
-	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
-	go s.Serve(ctx, l)
-	c := dial(t, URL(l.Addr()), &ClientOptions{RetryFor: 200 * time.Millisecond})
+	s, url := serve(t, partd.NewDict(), nil)
+	c := dial(t, url, &ClientOptions{RetryFor: 200 * time.Millisecond})
 	must.Do(t, c.Append(ctx, entry("k", "v")))
 	must.Do(t, s.Shutdown(ctx))
 	for range 2 {
@@ -255,25 +257,8 @@ func TestNoServer(t *testing.T) {
 	if err := c.Append(shortCtx, entry("k", "v")); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Errorf("Append without a server = %v, want DeadlineExceeded", err)
 	}
-	if _, err := Dial(ctx, URL(l.Addr()), nil); !errors.Is(err, syscall.ECONNREFUSED) {
+	if _, err := Dial(ctx, url, nil); !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("Dial without a server = %v, want ECONNREFUSED", err)
-	}
-}
-
-// TestProtocolVersions greets the server in other versions of the protocol. The error must say which side to upgrade.
-func TestProtocolVersions(t *testing.T) {
-	_, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
-	for version, want := range map[uint16]string{
-		protocolVersion + 1: "speaks version 3 of the protocol, but the server version 2: upgrade the server",
-		protocolVersion - 1: "speaks version 1 of the protocol, but the server version 2: upgrade the client",
-	} {
-		req := newCall(opHello)
-		req.u16(version) // the lowest and the highest version
-		req.u16(version)
-		if err := c.do(t.Context(), req); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("a hello of version %d = %v, want %q", version, err, want)
-		}
 	}
 }
 
@@ -304,10 +289,7 @@ func TestAbandonedChangeIsNotResent(t *testing.T) {
 	}
 	close(abandoned)
 	must.Do(t, c.Append(ctx, entry("k", "third")))
-	values, err := c.Get(ctx, "k")
-	if must.Do(t, err); string(values[0]) != "first third" {
-		t.Errorf("the store has %q, want the first and the third value", values[0])
-	}
+	wantValue(t, c, "k", "first third")
 }
 
 // currentLink returns a client's connection, which a reconnection replaces.

@@ -155,8 +155,7 @@ func TestDeniedRequests(t *testing.T) {
 	}
 	expectUnchanged := func(peer string) {
 		t.Helper()
-		values, err := store.Get(ctx, "a", "new")
-		if must.Do(t, err); string(values[0]) != "secret" || len(values[1]) != 0 {
+		if values := must.Get(store.Get(ctx, "a", "new"))(t); string(values[0]) != "secret" || len(values[1]) != 0 {
 			t.Errorf("%s changed the store to %q", peer, values)
 		}
 	}

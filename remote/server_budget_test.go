@@ -130,26 +130,6 @@ func TestImpossibleRequestFailsImmediately(t *testing.T) {
 	}
 }
 
-// TestManyFrames checks that clients are served while peers send endless messages of empty frames.
-func TestManyFrames(t *testing.T) {
-	ctx := t.Context()
-	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 16 << 20, MaxMessage: 4 << 20})
-	c := dial(t, url, nil)
-	for range 8 {
-		p := openPeer(t, url)
-		go p.Write([]byte(strings.Repeat("\x01\x00", 1<<20))) // fails if the server closes the connection
-	}
-	time.Sleep(300 * time.Millisecond)
-	requireWithin(t, 5*time.Second, "an append of 3 MiB", func() error {
-		return c.Append(ctx, partd.Entry{Key: "k", Value: make([]byte, 3<<20)})
-	})
-	for begin := time.Now(); s.memoryUsed() > 4<<20; time.Sleep(10 * time.Millisecond) {
-		if time.Since(begin) > 5*time.Second {
-			t.Fatalf("the server still holds %d bytes after 5 s, want at most 4 MiB", s.memoryUsed())
-		}
-	}
-}
-
 // TestMemoryIsReturned checks that memory is returned to the system a few seconds after a burst of requests.
 func TestMemoryIsReturned(t *testing.T) {
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 128 << 20, MaxMessage: 32 << 20})
@@ -229,37 +209,6 @@ func TestGetWaitsForMemory(t *testing.T) {
 	}
 	giveBack()
 	must.Get(c.Get(ctx, "k"))(t)
-}
-
-// TestListsWithLittleMemory checks that listings of many pages are complete with 8 MiB, partd-server's minimum for
-// messages.
-func TestListsWithLittleMemory(t *testing.T) {
-	ctx := t.Context()
-	for _, name := range []string{"dict", "log"} { // a File store would take long to create files for 4,000 keys
-		t.Run(name, func(t *testing.T) {
-			store := stores[name](t)
-			value := make([]byte, 2500)
-			var entries []partd.Entry
-			for i := range 4000 {
-				entries = append(entries, partd.Entry{Key: fmt.Sprintf("%01000d", i), Value: value})
-			}
-			must.Do(t, store.Append(ctx, entries...))
-			_, url := serve(t, store, &ServerOptions{Memory: 8 << 20})
-			c := dial(t, url, nil)
-			keys, bytes := 0, 0
-			for _, err := range c.Keys(ctx) {
-				must.Do(t, err)
-				keys++
-			}
-			for chunk, err := range c.Scan(ctx) {
-				must.Do(t, err)
-				bytes += len(chunk.Data)
-			}
-			if keys != len(entries) || bytes != len(entries)*len(value) {
-				t.Errorf("listed %d keys and scanned %d bytes, want %d and %d", keys, bytes, len(entries), len(entries)*len(value))
-			}
-		})
-	}
 }
 
 // TestManyTinyItems checks that requests are refused if their decoded form would need many times their length.

@@ -77,8 +77,5 @@ func TestDropAfterExpiredSession(t *testing.T) {
 	must.Do(t, c.Append(ctx, entry("k", "v")))
 	must.Do(t, store.EndSession(ctx, c.calls.ops.session))
 	must.Do(t, c.Drop(ctx))
-	v, err := store.Get(ctx, "k")
-	if must.Do(t, err); len(v[0]) > 0 {
-		t.Errorf("after Drop, the store has %q, want no value", v)
-	}
+	wantValue(t, store, "k", "")
 }

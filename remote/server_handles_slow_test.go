@@ -86,8 +86,7 @@ func TestSlowConsumersKeepTheirListing(t *testing.T) {
 				time.Sleep(time.Hour)
 			}
 		}
-		n, err := io.Copy(io.Discard, reader)
-		if must.Do(t, err); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
+		if n := must.Get(io.Copy(io.Discard, reader))(t); keys != len(entries) || chunks < len(entries) || n != 4*defaultPage {
 			t.Errorf("got %d keys, %d chunks and a value of %d bytes, want %d keys and %d bytes", keys, chunks, n, len(entries), 4*defaultPage)
 		}
 		must.Do(t, reader.Close())

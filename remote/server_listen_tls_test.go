@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +33,8 @@ func serveTLS(t testing.TB, store partd.Partd, config *tls.Config, opts *ServerO
 	return URL(l.Addr())
 }
 
-// TestTLS checks that clients that cannot verify the server, or do not use TLS, cannot connect.
+// TestTLS checks that clients that cannot verify the server, or do not use TLS, cannot connect, and that connections of
+// peers that send nothing or garbage are closed.
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
@@ -49,8 +49,7 @@ func TestTLS(t *testing.T) {
 	c := dial(t, url, &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool}})
 	large := strings.Repeat("0123456789abcdef", 1<<20) // more than a page
 	must.Do(t, c.Append(ctx, entry("large", large), entry("small", "v")))
-	values, err := c.Get(ctx, "small", "large")
-	if must.Do(t, err); string(values[0]) != "v" || string(values[1]) != large {
+	if values := must.Get(c.Get(ctx, "small", "large"))(t); string(values[0]) != "v" || string(values[1]) != large {
 		t.Errorf("Get = %q and %d bytes, want v and %d bytes", values[0], len(values[1]), len(large))
 	}
 	for name, config := range map[string]*tls.Config{
@@ -75,42 +74,12 @@ func TestTLS(t *testing.T) {
 	if _, err := tls.Dial("tcp", address, &tls.Config{RootCAs: ca.Pool, MaxVersion: tls.VersionTLS12}); err == nil {
 		t.Error("Dial with TLS 1.2 succeeded")
 	}
-	silentConn := must.Get(net.Dial("tcp", address))(t)
-	must.Do(t, silentConn.SetReadDeadline(time.Now().Add(20*time.Second)))
-	if n, err := silentConn.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Read by a silent peer = %d, %v, want a closed connection", n, err)
-	}
-}
-
-// TestGarbageOverTLS sends bytes that are not TLS. The server must close the connections and apply nothing.
-func TestGarbageOverTLS(t *testing.T) {
-	t.Parallel()
-	_, pair := authority(t, "ours")
-	store := partd.NewDict()
-	url := serveTLS(t, store, &tls.Config{Certificates: []tls.Certificate{pair.TLS}}, &ServerOptions{HandshakeTimeout: 3 * time.Second})
-	var all sync.WaitGroup
-	for seed := range byte(50) {
-		all.Go(func() {
-			c, err := net.Dial("tcp", strings.TrimPrefix(url, "tls://"))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer c.Close()
-			garbage := make([]byte, 2000)
-			for i := range garbage {
-				garbage[i] = byte(i)*seed + seed
-			}
-			copy(garbage, []byte{22, 3, 1, 7, 0xf0, seed % 3}) // looks like the record of a ClientHello
-			_, _ = c.Write(garbage)
-			_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-			if answer, err := io.ReadAll(c); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
-				t.Errorf("the answer to garbage %d is %d bytes, %v, want a closed connection", seed, len(answer), err)
-			}
-		})
-	}
-	all.Wait()
-	if st, err := store.Stat(t.Context()); err != nil || st.Keys > 0 {
-		t.Errorf("the store has %d keys, error %v; want none", st.Keys, err)
+	for _, sent := range []string{"", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01\x07\xf0\x01" + strings.Repeat("like a ClientHello", 200)} {
+		conn := must.Get(net.Dial("tcp", address))(t)
+		must.Do(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+		must.Get(io.WriteString(conn, sent))(t)
+		if answer, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) || len(answer) > 64 {
+			t.Errorf("the answer to a peer that sends %.40q is %d bytes, %v, want a closed connection", sent, len(answer), err)
+		}
 	}
 }

@@ -48,8 +48,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 		wg.Wait()
 		return nil
 	})
-	st, err := store.Stat(t.Context())
-	if must.Do(t, err); st.Bytes != 8*3*(6<<20+60*100<<10) {
+	if st := must.Get(store.Stat(t.Context()))(t); st.Bytes != 8*3*(6<<20+60*100<<10) {
 		t.Errorf("the store has %d bytes, want %d", st.Bytes, 8*3*(6<<20+60*100<<10))
 	}
 	if n := log.count.Load(); n > 0 {

@@ -68,9 +68,7 @@ func TestReadersShareLittleMemory(t *testing.T) {
 				go func() { errs <- read() }()
 			}
 			for range cap(errs) {
-				if err := <-errs; err != nil {
-					t.Error(err)
-				}
+				must.Do(t, <-errs)
 			}
 			if n := s.meters.evictedConns.Load(); n > 0 {
 				t.Errorf("the server closed %d connections, want none", n)

@@ -67,8 +67,7 @@ func TestPythonGetIsOneSnapshot(t *testing.T) {
 		"file": stores["file"],
 		"log":  stores["log"],
 		"zstd+log": func(t *testing.T) partd.Partd {
-			s := must.Get(compress.New(stores["log"](t), compress.Zstd, nil))(t)
-			return s
+			return must.Get(compress.New(stores["log"](t), compress.Zstd, nil))(t)
 		},
 		"dict":   stores["dict"], // its readers cannot rewind
 		"buffer": stores["buffer"],

@@ -35,8 +35,7 @@ func TestInvalidPythonRequests(t *testing.T) {
 			p := openPeer(t, url)
 			p.send(message(c.frames...))
 			p.wantError()
-			st, err := store.Stat(context.Background())
-			if must.Do(t, err); st.Keys > 0 {
+			if st := must.Get(store.Stat(context.Background()))(t); st.Keys > 0 {
 				t.Errorf("the invalid request changed the store: %+v", st)
 			}
 			p.send(message("syn"))
@@ -48,37 +47,6 @@ func TestInvalidPythonRequests(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestPythonCommands sends all commands, and compares the answers byte by byte.
-func TestPythonCommands(t *testing.T) {
-	s, url := serve(t, partd.NewDict(), &ServerOptions{AllowClose: true})
-	p := openPeer(t, url)
-	for _, c := range []struct {
-		send []string
-		want [][]byte
-	}{
-		{[]string{"syn"}, [][]byte{acked}},
-		{[]string{"append", "x", "1", "y", "", "x", "2"}, [][]byte{acked}},
-		{[]string{"append"}, [][]byte{acked}},
-		{[]string{"append", "a-|-b", "tuple"}, [][]byte{acked}},
-		{[]string{"iset", "i", "first"}, [][]byte{acked}},
-		{[]string{"iset", "i", "second"}, [][]byte{acked}},
-		{[]string{"get", "x", "none", "i", "a-|-b", "y"}, [][]byte{message("12", "", "first", "tuple", ""), acked}},
-		{[]string{"get"}, [][]byte{acked}},
-		{[]string{"delete", "x", "none"}, [][]byte{acked}},
-		{[]string{"delete"}, [][]byte{acked}},
-		{[]string{"get", "x"}, [][]byte{message(""), acked}},
-		{[]string{"append", "long", strings.Repeat("v", 300_000)}, [][]byte{acked}},
-		{[]string{"get", "i", "long", "i"}, [][]byte{message("first", strings.Repeat("v", 300_000), "first"), acked}},
-		{[]string{"drop"}, [][]byte{acked}},
-		{[]string{"get", "i"}, [][]byte{message(""), acked}},
-		{[]string{"close"}, [][]byte{acked}},
-	} {
-		p.send(message(c.send...))
-		p.wantBytes(joinBytes(c.want...))
-	}
-	<-s.CloseRequested()
 }
 
 // TestPythonMessageTooLarge checks that a change over the limit is read, discarded and
@@ -105,8 +73,7 @@ func TestPythonMessageTooLarge(t *testing.T) {
 			p.wantError()
 			p.wantBytes(acked)
 		}
-		v, err := store.Get(t.Context(), "k", "k2", "small")
-		if must.Do(t, err); strings.Join(toStrings(v), "") != "vvvvv" {
+		if v := must.Get(store.Get(t.Context(), "k", "k2", "small"))(t); strings.Join(toStrings(v), "") != "vvvvv" {
 			t.Errorf("the store has %.100q, want only the small values", v)
 		}
 		p.send(message("get", "small"))

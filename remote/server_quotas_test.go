@@ -234,11 +234,7 @@ func TestPopShares(t *testing.T) {
 	must.Do(t, err)
 	var pops int
 	for i := range 20 {
-		req := newCall(opPop)
-		req.session, req.seq = session, uint64(i+1)
-		req.u64(greedy.instance)
-		req.buf = appendKeys(req.buf, []string{fmt.Sprint(i)})
-		if err = greedy.do(ctx, req); err != nil {
+		if err = greedy.do(ctx, popCall(session, uint64(i+1), greedy.instance, fmt.Sprint(i))); err != nil {
 			break
 		}
 		pops++
@@ -253,11 +249,7 @@ func TestPopShares(t *testing.T) {
 	// Pops of a missing key in many other sessions must not make the server discard this session's retained result.
 	for range maxConnSessions - 1 {
 		id := must.Get(greedy.NewSession(ctx))(t)
-		req := newCall(opPop)
-		req.session, req.seq = id, 1
-		req.u64(greedy.instance)
-		req.buf = appendKeys(req.buf, []string{"none"})
-		must.Do(t, greedy.do(ctx, req))
+		must.Do(t, greedy.do(ctx, popCall(id, 1, greedy.instance, "none")))
 	}
 	req := newCall(opPopRead)
 	req.session, req.seq = session, 1

@@ -30,6 +30,15 @@ func (m lossyConn) Write(b []byte) (int, error) {
 	return m.Conn.Write(b)
 }
 
+// popCall returns a pop in a session. instance is the server's process that the client takes for the session's.
+func popCall(session, seq, instance uint64, keys ...string) *call {
+	req := newCall(opPop)
+	req.session, req.seq = session, seq
+	req.u64(instance)
+	req.buf = appendKeys(req.buf, keys)
+	return req
+}
+
 // TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the
 // namespace.
 func TestPopThatNeverArrived(t *testing.T) {
@@ -56,8 +65,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 	for _, value := range []string{"first", "second", "third"} {
 		must.Do(t, c.Append(ctx, entry("k", value)))
 		lose.Store(true)
-		values, err := c.Pop(ctx, "k")
-		if must.Do(t, err); string(values[0]) != value {
+		if values := must.Get(c.Pop(ctx, "k"))(t); string(values[0]) != value {
 			t.Errorf("Pop = %q, want %q", values[0], value)
 		}
 	}
@@ -113,17 +121,10 @@ func TestPopOfEndedSession(t *testing.T) {
 		t.Error("the server keeps the pops of a session that has ended")
 	}
 	s.space.pops.mu.Unlock()
-	req := newCall(opPop)
-	req.session, req.seq = session, 1
-	req.u64(s.instance)
-	req.buf = appendKeys(req.buf, []string{"k"})
-	if err := older.do(ctx, req); !errors.Is(err, partd.ErrSessionExpired) {
+	if err := older.do(ctx, popCall(session, 1, s.instance, "k")); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("a pop in an ended session = %v, want ErrSessionExpired", err)
 	}
-	values, err := store.Get(ctx, "k")
-	if must.Do(t, err); string(values[0]) != "v" {
-		t.Errorf("the store has %q, want v", values[0])
-	}
+	wantValue(t, store, "k", "v")
 }
 
 // TestPopCountsAsUse checks that a session with only pops counts as used. Otherwise the server
@@ -212,10 +213,7 @@ func TestRefusedPops(t *testing.T) {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
 		must.Do(t, c.Append(ctx, entry(keys[i], "v")))
 	}
-	req := newCall(opPop)
-	req.u64(0)
-	req.buf = appendKeys(req.buf, keys[:1])
-	if err := c.do(ctx, req); !errors.Is(err, ErrBadRequest) {
+	if err := c.do(ctx, popCall(0, 0, 0, keys[0])); !errors.Is(err, ErrBadRequest) {
 		t.Errorf("a pop without a session = %v, want ErrBadRequest", err)
 	}
 	if _, err := c.Pop(ctx, keys...); !errors.Is(err, partd.ErrTooLarge) {
@@ -224,8 +222,7 @@ func TestRefusedPops(t *testing.T) {
 	if values, err := c.Pop(ctx, keys[0]); err != nil || string(values[0]) != "v" {
 		t.Errorf("the next pop = %q, %v, want v", values, err)
 	}
-	values, err := store.Get(ctx, keys...)
-	if must.Do(t, err); string(bytes.Join(values, nil)) != "vvvvv" {
+	if values := must.Get(store.Get(ctx, keys...))(t); string(bytes.Join(values, nil)) != "vvvvv" {
 		t.Errorf("the store has the values %q, want those of the five keys that were not popped", values)
 	}
 }

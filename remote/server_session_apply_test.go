@@ -39,9 +39,7 @@ func TestChainKeepsOutcomeUnknown(t *testing.T) {
 			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", joinedErr, err)
 		}
 		must.Do(t, c.Append(ctx, entry("k", "2")))
-		if v, err := store.Get(ctx, "k"); err != nil || string(v[0]) != "12" {
-			t.Errorf("after an unknown outcome and %q, the store has %q, %v, want 12", joinedErr, v, err)
-		}
+		wantValue(t, store, "k", "12")
 	}
 }
 

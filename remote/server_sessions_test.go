@@ -23,8 +23,7 @@ func TestTooManySessions(t *testing.T) {
 	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
 		"buffer": func() partd.Partd {
-			b := must.Get(partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil))(t)
-			return b
+			return must.Get(partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil))(t)
 		},
 		"dict": func() partd.Partd { return partd.NewDict() },
 	} {
@@ -52,10 +51,7 @@ func TestTooManySessions(t *testing.T) {
 			if c.calls.ops.session != original {
 				t.Error("the server forgot a session in use")
 			}
-			v, err := c.Get(ctx, "k")
-			if must.Do(t, err); string(v[0]) != "1234" {
-				t.Errorf("the store has %q, want 1234", v[0])
-			}
+			wantValue(t, c, "k", "1234")
 			op := partd.Operation{Entries: []partd.Entry{entry("flood", "v")}}
 			busy := false
 			for range 5 {
@@ -101,11 +97,7 @@ func TestGuessedSession(t *testing.T) {
 			}
 			must.Do(t, attacker.EndSession(ctx, victim.calls.ops.session)) // has no effect
 			must.Do(t, victim.Append(ctx, entry("k", "2")))
-			req := newCall(opPop)
-			req.session, req.seq = victim.calls.ops.session, 1
-			req.u64(attacker.instance)
-			req.buf = appendKeys(req.buf, []string{"p"})
-			if err := attacker.do(ctx, req); err == nil {
+			if err := attacker.do(ctx, popCall(victim.calls.ops.session, 1, attacker.instance, "p")); err == nil {
 				t.Error("a pop in another client's session succeeded")
 			}
 			v, err := victim.Pop(ctx, "p")
@@ -126,7 +118,7 @@ func TestGuessedSession(t *testing.T) {
 	}
 }
 
-// TestInvalidHello checks the errors for hello requests of an old client, with a namespace, with a
+// TestInvalidHello checks the errors for hello requests of an old and of a later client, with a namespace, with a
 // credential, and with missing fields. It also checks scans of invalid parts.
 func TestInvalidHello(t *testing.T) {
 	_, url := serve(t, partd.NewDict(), nil)
@@ -136,7 +128,8 @@ func TestInvalidHello(t *testing.T) {
 		wantErr error
 		text    string
 	}{
-		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "the client speaks version 1 of the protocol"},
+		{append([]byte{1, 0, 1, 0}, make([]byte, 12)...), ErrBadRequest, "the client speaks version 1 of the protocol, but the server version 2: upgrade the client"},
+		{[]byte{3, 0, 3, 0}, ErrBadRequest, "the client speaks version 3 of the protocol, but the server version 2: upgrade the server"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, "job"), appendText(nil, "")), errors.ErrUnsupported, `"job"`},
 		{joinBytes([]byte{2, 0, 2, 0}, tail, appendText(nil, ""), appendText(nil, "secret")), errors.ErrUnsupported, "credential"},
 		{joinBytes([]byte{2, 0, 2, 0}, tail), ErrBadRequest, "incomplete"},
@@ -179,10 +172,7 @@ func TestSupersededConnection(t *testing.T) {
 	if currentLink(older) == l {
 		t.Error("the server applied an operation over the older connection")
 	}
-	v, err := newer.Get(ctx, "k")
-	if must.Do(t, err); string(v[0]) != "123" {
-		t.Errorf("the store has %q, want 123", v[0])
-	}
+	wantValue(t, newer, "k", "123")
 }
 
 // TestResentOperationOfEndedSession checks that a resent operation of an ended session gets an unknown outcome, because

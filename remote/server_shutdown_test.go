@@ -42,9 +42,7 @@ func TestShutdown(t *testing.T) {
 	if _, err := late.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Serve, Accept = %v, want a closed listener", err)
 	}
-	if v, err := inner.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
-		t.Errorf("the store has %q, %v, want v", v, err)
-	}
+	wantValue(t, inner, "k", "v")
 }
 
 // TestShutdownIsBounded checks that Shutdown returns when its context ends, even if the store hangs.
@@ -124,8 +122,7 @@ func TestShutdownFlushesFirst(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Shutdown(context.Background()) }()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		v, err := slow.Get(ctx, "k")
-		if must.Do(t, err); string(v[0]) == "v" {
+		if v := must.Get(slow.Get(ctx, "k"))(t); string(v[0]) == "v" {
 			break
 		}
 		if time.Now().After(end) {

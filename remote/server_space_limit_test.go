@@ -76,9 +76,7 @@ func TestSpaceLimit(t *testing.T) {
 			limit.full.Store(false)
 			must.Do(t, errors.Join(other.Append(ctx, entry("k", "6")), c.Append(ctx, entry("k", "7"))))
 			must.Get(c.Apply(ctx, partd.Tag{Session: id, Number: 2}, op("8")))(t)
-			if v, err = c.Get(ctx, "k"); err != nil || string(v[0]) != "14678" {
-				t.Errorf("with space again, the store has %q, %v, want 14678", v, err)
-			}
+			wantValue(t, c, "k", "14678")
 			limit.full.Store(true)
 			must.Do(t, c.Drop(ctx))
 			if n := s.meters.storeErrors.Load(); n != 0 {

@@ -85,8 +85,7 @@ func TestNamespaces(t *testing.T) {
 	if err := b.CheckSession(ctx, session, token); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession in another namespace = %v, want ErrSessionExpired", err)
 	}
-	values, err := a.Pop(ctx, "k")
-	if must.Do(t, err); string(values[0]) != "11" {
+	if values := must.Get(a.Pop(ctx, "k"))(t); string(values[0]) != "11" {
 		t.Errorf("Pop = %q, want 11", values[0])
 	}
 	for _, bad := range []string{"/", "/..", "/a/b", "/" + strings.Repeat("x", 65)} {
@@ -94,8 +93,7 @@ func TestNamespaces(t *testing.T) {
 			t.Errorf("Dial with the invalid namespace %q succeeded", bad)
 		}
 	}
-	list, err := base.Namespaces(ctx)
-	if must.Do(t, err); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
+	if list := must.Get(base.Namespaces(ctx))(t); len(list) != 2 || list[0].Name != "a" || list[1].DiskBytes != 1 {
 		t.Errorf("Namespaces = %+v, want a and b", list)
 	}
 	_, plain := serve(t, partd.NewDict(), nil)
@@ -138,8 +136,7 @@ func TestManyNamespacesListed(t *testing.T) {
 	}
 	u := &users{rights: map[string]map[string]Rights{"admin": rights, "other": {"": dataRights}, "owner": {"n0003": AllRights}}}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces, Authorizer: u})
-	list, err := dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx)
-	if must.Do(t, err); len(list) != listPageSize || list[1].Name != "n0003" {
+	if list := must.Get(dial(t, url, &ClientOptions{Token: "admin"}).Namespaces(ctx))(t); len(list) != listPageSize || list[1].Name != "n0003" {
 		t.Errorf("Namespaces returned %d namespaces, want every third of %d", len(list), 3*listPageSize)
 	}
 	if _, err := dial(t, url, &ClientOptions{Token: "other"}).Namespaces(ctx); !errors.Is(err, fs.ErrPermission) {

@@ -96,7 +96,5 @@ func TestManyConnections(t *testing.T) {
 		t.Errorf("%d of %d idle connections are open, want less than %d", stillOpen, len(open), MaxConnections)
 	}
 	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	must.Do(t, <-done)
 }

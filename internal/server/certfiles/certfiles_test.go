@@ -18,8 +18,7 @@ func TestPeers(t *testing.T) {
 	ca := must.Get(nettest.NewAuthority(t.TempDir(), "ours"))(t)
 	load := func(name string) *Certificates {
 		pair := must.Get(ca.Issue(name, time.Hour, "localhost"))(t)
-		c := must.Get(Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12}))(t)
-		return c
+		return must.Get(Load(Options{Cert: pair.Cert, Key: pair.Key, ClientCA: ca.File, NeedClient: true, MinVersion: tls.VersionTLS12}))(t)
 	}
 	a, b := load("a"), load("b")
 	server, client := a.PeerConfig(), b.PeerConfig()
