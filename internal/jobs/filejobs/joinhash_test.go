@@ -22,9 +22,7 @@ func TestJoinProof(t *testing.T) {
 	}
 	ab := count("a", "b")
 	complete := joinProof{read: ab, joined: ab, added: ab, remaining: ab}
-	if err := complete.verify(2); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, complete.verify(2))
 	for name, p := range map[string]joinProof{
 		"read, but not joined":    {read: ab, joined: count("a"), added: ab, remaining: ab},
 		"joined with other bytes": {read: ab, joined: count("a", "c"), added: ab, remaining: ab},
@@ -46,13 +44,9 @@ func TestJoinProof(t *testing.T) {
 	if o.verifyRows(2, w) == nil {
 		t.Error("verifyRows returned no error for rows that were not yet written")
 	}
-	if err := errors.Join(w.flush(), o.verifyRows(2, w)); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, errors.Join(w.flush(), o.verifyRows(2, w)))
 	if o.verifyRows(3, w) == nil {
 		t.Error("verifyRows returned no error for a missing row")
 	}
-	if err := j.sink.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, j.sink.Close())
 }

@@ -141,9 +141,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	}
 	s := &spool{temp: temp, limit: 1000}
 	defer func() {
-		if err := errors.Join(s.close(), temp.Close()); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, errors.Join(s.close(), temp.Close()))
 	}()
 	equal = true
 	for _, n := range []int{5000, 300} {

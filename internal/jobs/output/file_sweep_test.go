@@ -30,9 +30,7 @@ func TestSweep(t *testing.T) {
 	if len(got) != 4 {
 		t.Errorf("the directory contains %v, want 4 files", got)
 	}
-	if err := errors.Join(alive.Abort(), next.Abort()); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, errors.Join(alive.Abort(), next.Abort()))
 }
 
 // TestSweepDuringCreate checks that Create never removes a temporary file that another process has just created.

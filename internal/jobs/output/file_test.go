@@ -80,9 +80,7 @@ func TestFile(t *testing.T) {
 	if _, err := Create(t.Context(), filepath.Join(dir, "none", "x"), true); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Create in a missing directory = %v, want %v", err, fs.ErrNotExist)
 	}
-	if err := write(t, os.DevNull, false, "x"); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, write(t, os.DevNull, false, "x"))
 }
 
 // TestConcurrentlyCreatedFile checks that a file that another process has created in the meantime is not replaced.

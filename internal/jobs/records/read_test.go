@@ -189,26 +189,6 @@ func TestReadErrors(t *testing.T) {
 	}
 }
 
-func TestReadManyInputs(t *testing.T) {
-	cfg := smallConfig(Layout{Format: CSV}, Field{Index: 0}, "a", "b")
-	cfg.Block = 64
-	var inputs []Input
-	var want []record
-	for range 50 {
-		for _, data := range []string{"a,b\n1,2", "", "\ufeffa,b\r\n\r\n", "a,b\n" + strings.Repeat("x", 150) + ",\"\n\"\n3,4\n"} {
-			inputs = append(inputs, input("f", data))
-		}
-		want = append(want, record{"1", "1,2\n"}, record{strings.Repeat("x", 150), strings.Repeat("x", 150) + ",\"\n\"\n"}, record{"3", "3,4\n"})
-	}
-	got, tally, err := readAll(t, cfg, inputs...)
-	if err != nil || !slices.Equal(got, want) {
-		t.Fatalf("Read: error %v, %d records, want %d", err, len(got), len(want))
-	}
-	if tally.BlankLines != 50 || tally.AddedNewlines != 50 {
-		t.Errorf("got %+v, want 50 blank lines and 50 added newlines", tally)
-	}
-}
-
 // TestReadLongRecords checks that records may have any length up to the limit, and may begin and end at any position
 // in a block.
 func TestReadLongRecords(t *testing.T) {

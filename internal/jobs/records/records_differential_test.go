@@ -11,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // referenceCSV reads CSV with encoding/csv. It returns the bytes and the fields of each record.
@@ -91,27 +89,6 @@ func TestRandomCSV(t *testing.T) {
 			b.WriteString(pieces[r.IntN(len(pieces))])
 		}
 		compareCSV(t, b.String(), 16+r.IntN(40))
-	}
-}
-
-// TestWrittenCSV checks that Read returns the fields of records that csv.Writer wrote.
-func TestWrittenCSV(t *testing.T) {
-	values := []string{"", "a", "b c", "d,e", "f\"g", "h\ni", "\"", "é", " j ", "\xff"}
-	for seed := range uint64(2000) {
-		r := rand.New(rand.NewPCG(seed, 2))
-		var b strings.Builder
-		w := csv.NewWriter(&b)
-		w.UseCRLF = seed%2 == 0
-		n := 2 + r.IntN(4)
-		for range r.IntN(20) {
-			row := make([]string, n)
-			for i := range row {
-				row[i] = values[r.IntN(len(values))]
-			}
-			must.Do(t, w.Write(row))
-		}
-		w.Flush()
-		compareCSV(t, b.String(), 16+r.IntN(100))
 	}
 }
 

@@ -30,9 +30,7 @@ func TestConcatenated(t *testing.T) {
 			if string(got) != want || (err != nil) != (rest != "") || err != nil && !errors.As(err, new(*Error)) {
 				t.Errorf("%s: reading three parts and %q = %q, %v, want %q", format, rest, got, err, want)
 			}
-			if err := r.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, r.Close())
 		}
 	}
 }
