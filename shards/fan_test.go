@@ -164,15 +164,3 @@ func (b bareLister) Stat(ctx context.Context) (st partd.Stats, err error) {
 	}
 	return st, err
 }
-
-// TestCancelled checks that an operation with a canceled context does not reach the stores.
-func TestCancelled(t *testing.T) {
-	store := &faultyStore{Dict: partd.NewDict()}
-	s := shardsOver(t, abc[:1], []partd.Partd{store})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cause := errors.New("canceled by the test")
-	cancel(cause)
-	if err := s.Append(ctx, partd.Entry{Key: "k", Value: []byte("x")}); !errors.Is(err, cause) || store.calls.Load() != 0 {
-		t.Errorf("Append = %v after %d calls of the store, want %v and no call", err, store.calls.Load(), cause)
-	}
-}

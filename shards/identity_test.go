@@ -114,9 +114,7 @@ func TestStoreMismatch(t *testing.T) {
 					servers[1].useStore(newStore(t))
 					if !inUse {
 						s = shardsOver(t, abc, stores)
-						opened, err := Open(t.Context(), abc, func(_ context.Context, name string) (partd.Partd, error) {
-							return stores[slices.Index(abc, name)], nil
-						})
+						opened, err := Open(t.Context(), abc, opener(stores))
 						if !errors.Is(err, ErrStoreMismatch) || !strings.Contains(err.Error(), "shard b: ") {
 							t.Errorf("%s: Open = %v, %v, want ErrStoreMismatch of shard b", label, opened, err)
 						}
@@ -257,9 +255,7 @@ func TestAdopt(t *testing.T) {
 	servers, stores := restartable(3)
 	s := shardsOver(t, abc, stores)
 	want := fill(t, s, 50)
-	open := func(_ context.Context, name string) (partd.Partd, error) {
-		return stores[slices.Index(abc, name)], nil
-	}
+	open := opener(stores)
 	adopt := func(name string) error { return Adopt(t.Context(), abc, open, name) }
 	if err := adopt("b"); err == nil || !strings.Contains(err.Error(), `it has keys, such as "key `) {
 		t.Errorf("Adopt of a store with keys = %v, want an error", err)
@@ -348,5 +344,59 @@ func TestClientsStartingDuringDrop(t *testing.T) {
 		default:
 		}
 		must.Get(scan(shardsOver(t, abc, stores), 0, 1))(t)
+	}
+}
+
+func openShards(t *testing.T, stores []partd.Partd) *Shards {
+	return must.Get(Open(t.Context(), abc, opener(stores)))(t)
+}
+
+// opener returns a function that opens the store of a shard.
+func opener(stores []partd.Partd) func(context.Context, string) (partd.Partd, error) {
+	return func(_ context.Context, name string) (partd.Partd, error) { return stores[slices.Index(abc, name)], nil }
+}
+
+// TestOpenSharesIdentifiers checks that an append exchanges missing identifiers after Open has read all lists.
+func TestOpenSharesIdentifiers(t *testing.T) {
+	_, stores := restartable(3)
+	for i, sh := range shardsOver(t, abc, stores).shards {
+		must.Do(t, partd.SetOnce(t.Context(), stores[i], listKey, []byte(sh.signature())))
+	}
+	s := openShards(t, stores)
+	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}))
+	for i, sh := range s.shards {
+		text := must.Get(readList(t.Context(), stores[i]))(t)
+		if id, ok := sh.parseList(text); !ok || len(id.otherIDs) != 2 {
+			t.Errorf("after an append, the list of %s is %q, want three identifiers", sh.name, text)
+		}
+	}
+}
+
+// relistedStore is a store to which another client writes a list right after each Drop.
+type relistedStore struct {
+	*restartableStore
+	sh *shard
+}
+
+func (r *relistedStore) Drop(ctx context.Context) error {
+	if err := r.restartableStore.Drop(ctx); err != nil {
+		return err
+	}
+	return partd.SetOnce(ctx, r.restartableStore, listKey, []byte(r.sh.signature()))
+}
+
+// TestListWrittenAfterDrop checks that the other shards record the new identifier if another client
+// writes a list after a Drop, before the dropping client does.
+func TestListWrittenAfterDrop(t *testing.T) {
+	servers, stores := restartable(3)
+	stores[1] = &relistedStore{servers[1], shardsOver(t, abc, stores).shards[1]}
+	s := shardsOver(t, abc, stores)
+	fill(t, s, 30)
+	for range 3 {
+		must.Do(t, s.Drop(t.Context()))
+		want := fill(t, openShards(t, stores), 30)
+		if got, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
+			t.Fatalf("scan = %d keys, %v, want %d", len(got), err, len(want))
+		}
 	}
 }

@@ -1,7 +1,6 @@
 package shards
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
-	"github.com/go-partd/partd/logstore"
 )
 
 // TestListMismatch checks that every operation of a client with another shard list fails with an error that contains
@@ -99,89 +97,6 @@ func TestStoreWithKeysButNoList(t *testing.T) {
 	}
 	must.Do(t, stores[1].Drop(t.Context()))
 	fill(t, s, 20)
-}
-
-// TestListIsHidden checks that callers do not see the list, and can use its key and similar keys.
-func TestListIsHidden(t *testing.T) {
-	stores := dicts(3)
-	s := shardsOver(t, abc, stores)
-	want := map[string]string{}
-	for i := range 4 {
-		key := listKey + strings.Repeat("\x00", i)
-		want[key] = fmt.Sprint(i)
-		must.Do(t, s.Append(t.Context(), partd.Entry{Key: key, Value: []byte(want[key])}))
-	}
-	must.Do(t, s.Delete(t.Context(), listKey+"\x00"))
-	delete(want, listKey+"\x00")
-	if got, err := scan(s, 0, 1); err != nil || !maps.Equal(got, want) {
-		t.Errorf("scan = %q, %v, want %q", got, err, want)
-	}
-	if stats, err := s.Stat(t.Context()); err != nil || stats.Keys != 3 || stats.Bytes != 3 {
-		t.Errorf("Stat = %+v, %v, want 3 keys with 3 bytes", stats, err)
-	}
-	for i, store := range stores {
-		if list, err := store.Get(t.Context(), listKey); err != nil || !strings.HasPrefix(string(list[0]), "partd shards 1\n"+abc[i]+"\na\nb\nc\nid ") {
-			t.Errorf("the list of shard %d is %q, %v, want the shards a, b and c with identifiers", i, list, err)
-		}
-	}
-}
-
-func TestCheck(t *testing.T) {
-	dir := t.TempDir()
-	open := func() *Shards {
-		var stores []partd.Partd
-		for _, name := range abc {
-			stores = append(stores, openLog(t, dir+"/"+name))
-		}
-		return shardsOver(t, abc, stores)
-	}
-	s := open()
-	fill(t, s, 1000)
-	must.Do(t, s.Sync(t.Context()))
-	if result, err := s.Check(t.Context()); err != nil || result.Records != 1006 {
-		t.Errorf("Check = %+v, %v, want 1,006 records: 1,000 values and, in each of the three shards, its list of shards and its identifiers", result, err)
-	}
-	must.Do(t, s.Close())
-	s = open() // moves the write-ahead log into a segment
-	must.Do(t, s.Close())
-	damaged := 0
-	must.Do(t, rewriteFiles(dir+"/b", func(path string, data []byte) []byte {
-		if i := bytes.Index(data, []byte("value ")); i >= 0 {
-			data[i] ^= 1
-			damaged++
-		}
-		return data
-	}))
-	if damaged == 0 {
-		t.Fatal("no file of shard b has a value")
-	}
-	stores := []partd.Partd{openLog(t, dir+"/a")}
-	b, err := logstore.Open(dir+"/b", &logstore.Options{Memory: logstore.MinMemory})
-	if err == nil {
-		stores = append(stores, b, openLog(t, dir+"/c"))
-		s = shardsOver(t, abc, stores)
-		_, err = s.Check(t.Context())
-		if !strings.Contains(fmt.Sprint(err), "shard b: ") || strings.Contains(fmt.Sprint(err), "shard a: ") {
-			t.Errorf("Check with a damaged shard b = %v, want an error for shard b only", err)
-		}
-		_ = s.Close() // this may also report the damage
-	}
-	if !errors.As(err, new(*partd.CorruptError)) {
-		t.Errorf("opening or checking the damaged shard = %v, want a CorruptError", err)
-	}
-}
-
-func rewriteFiles(dir string, f func(path string, data []byte) []byte) error {
-	files, err := os.ReadDir(dir)
-	for _, file := range files {
-		path := dir + "/" + file.Name()
-		data, readErr := os.ReadFile(path)
-		err = errors.Join(err, readErr)
-		if readErr == nil {
-			err = errors.Join(err, os.WriteFile(path, f(path, data), 0o600))
-		}
-	}
-	return err
 }
 
 // TestOpen checks that Open succeeds if some shards are unreachable, and opens them when they are needed.

@@ -66,8 +66,7 @@ func (c *cluster) serverOf(t testing.TB) map[string]int {
 
 func open(t testing.TB, url string) partd.Partd {
 	t.Helper()
-	s := must.Get(stores.Open(context.Background(), url))(t)
-	return s
+	return must.Get(stores.Open(context.Background(), url))(t)
 }
 
 func scan(ctx context.Context, s partd.Partd, part, parts int) (map[string]string, error) {

@@ -3,9 +3,7 @@ package shards_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,43 +35,6 @@ func TestServersKeepPromises(t *testing.T) {
 		},
 		MachineRuns: 3, Pieces: 60, Parts: 2000, // TestKeepsPromises can scan more
 	})
-}
-
-// TestListsOfServers checks that a client with fewer servers is rejected, that the order of servers
-// does not matter, and that each namespace has its own list.
-func TestListsOfServers(t *testing.T) {
-	ctx := t.Context()
-	c := startCluster(t)
-	threeServers := open(t, c.url()+"/job1")
-	must.Do(t, threeServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	rotated := []string{c.addresses[2], c.addresses[0], c.addresses[1]}
-	reordered := open(t, "tcp://"+strings.Join(rotated, ",")+"/job1?insecure=true")
-	if v, err := reordered.Get(ctx, "k"); err != nil || string(v[0]) != "v" {
-		t.Errorf("Get with the servers in another order = %q, %v, want v", v, err)
-	}
-	twoServers := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job1")
-	if err := twoServers.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}); err == nil || !strings.Contains(err.Error(), "another shard list") ||
-		!strings.Contains(err.Error(), strings.Join(slices.Sorted(slices.Values(rotated)), ", ")) {
-		t.Errorf("Append with two of three servers = %v, want an error with the whole list", err)
-	}
-	job2 := open(t, "tcp://"+strings.Join(c.addresses[:2], ",")+"/job2")
-	must.Do(t, job2.Append(ctx, partd.Entry{Key: "k", Value: []byte("other")}))
-	for _, s := range []partd.Partd{threeServers, reordered, twoServers, job2} {
-		must.Do(t, partd.Close(ctx, s))
-	}
-	finalClient := open(t, c.url()+"/job1")
-	must.Do(t, finalClient.Append(ctx, partd.Entry{Key: "k", Value: []byte("v")}))
-	for _, p := range c.servers {
-		must.Do(t, p.Stop(time.Minute))
-	}
-	start := time.Now()
-	must.Do(t, finalClient.(io.Closer).Close())
-	if elapsed := time.Since(start); elapsed > 20*time.Second {
-		t.Errorf("Close took %v after the servers had stopped, want at most 20 s", elapsed)
-	}
-	if _, err := stores.Open(ctx, c.url()); err == nil || !strings.Contains(err.Error(), "shard "+c.addresses[2]) {
-		t.Errorf("Open after the servers had stopped = %v, want an error that names a server", err)
-	}
 }
 
 // TestServersWithUsers checks that a client uses its token for all servers of a URL over TLS, and that

@@ -42,8 +42,7 @@ func dicts(n int) (stores []partd.Partd) {
 
 func shardsOver(t testing.TB, names []string, stores []partd.Partd) *Shards {
 	t.Helper()
-	s := must.Get(New(names, stores))(t)
-	return s
+	return must.Get(New(names, stores))(t)
 }
 
 func fill(t testing.TB, s partd.Partd, n int) map[string]string {
@@ -72,8 +71,7 @@ func scan(s partd.Partd, part, parts int) (map[string]string, error) {
 
 func openLog(t testing.TB, dir string) partd.Partd {
 	t.Helper()
-	l := must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
-	return l
+	return must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
 }
 
 func TestKeepsPromises(t *testing.T) {
