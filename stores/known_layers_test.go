@@ -9,13 +9,11 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
-	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/partdtest"
 	"github.com/go-partd/partd/remote"
-	"github.com/go-partd/partd/shuffle"
 )
 
 func TestMain(m *testing.M) {
@@ -53,13 +51,11 @@ var layers = map[string]struct {
 
 func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
-	s := must.Get(compress.New(p, format, nil))(t)
-	return s
+	return must.Get(compress.New(p, format, nil))(t)
 }
 
 func withBuffer(t *testing.T, slow partd.Partd) partd.Partd {
-	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
-	return b
+	return must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
 }
 
 // withServer returns a client of a server with a store.
@@ -70,60 +66,9 @@ func withServer(t *testing.T, store partd.Partd) partd.Partd {
 	go func() { done <- s.Serve(context.Background(), l) }()
 	c := must.Get(remote.Dial(t.Context(), remote.URL(l.Addr()), nil))(t)
 	t.Cleanup(func() {
-		if err := errors.Join(c.Close(), s.Shutdown(context.Background()), <-done); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, errors.Join(c.Close(), s.Shutdown(context.Background()), <-done))
 	})
 	return c
-}
-
-// TestGroupOverLayers checks that packages shuffle and encode work with any layer over a store that can list its keys.
-func TestGroupOverLayers(t *testing.T) {
-	for layer, l := range layers {
-		for _, abilities := range []string{"keys", "keys and open", "all"} {
-			t.Run(layer+" over "+abilities, func(t *testing.T) {
-				t.Parallel()
-				store := l.addLayer(t, partialStores[abilities](partd.NewDict()))
-				words := shuffle.Values("one", "two", "two", "three", "three", "three")
-				n := 0
-				for g, err := range shuffle.GroupBy(t.Context(), words, func(s string) string { return s }, &shuffle.Options[string]{Store: store}) {
-					must.Do(t, err)
-					list, err := shuffle.Collect(g.Values)
-					if err != nil || len(list) != map[string]int{"one": 1, "two": 2, "three": 3}[g.Key] {
-						t.Fatalf("group %s has the values %q, error %v, want one: 1, two: 2, three: 3 values", g.Key, list, err)
-					}
-					n++
-				}
-				if n != 3 {
-					t.Fatalf("GroupBy yielded %d groups, want 3", n)
-				}
-				typed := encode.New(l.addLayer(t, partialStores[abilities](partd.NewDict())), encode.JSON[[]int]())
-				must.Do(t, typed.Append(t.Context(), encode.Entry[[]int]{Key: "k", Value: []int{1}}))
-				for k, err := range typed.Keys(t.Context()) {
-					if err != nil || k.Key != "k" {
-						t.Fatalf("Keys yielded %v, %v, want k", k, err)
-					}
-				}
-				for v, err := range typed.All(t.Context(), "k") {
-					if err != nil || len(v) != 1 {
-						t.Fatalf("All yielded %v, %v, want one number", v, err)
-					}
-				}
-				scanned := 0
-				for part := range 2 {
-					for g, err := range typed.ScanPart(t.Context(), part, 2) {
-						if list, listErr := shuffle.Collect(g.Values); err != nil || listErr != nil || g.Key != "k" || len(list) != 1 {
-							t.Fatalf("ScanPart yielded key %q with %v, %v, %v, want k with one value", g.Key, list, err, listErr)
-						}
-						scanned++
-					}
-				}
-				if scanned != 1 {
-					t.Fatalf("the key is in %d of 2 parts, want 1", scanned)
-				}
-			})
-		}
-	}
 }
 
 // TestFallbacks runs partdtest on stores with few abilities, for which partd's functions have

@@ -153,29 +153,14 @@ func TestFailedLayerCloses(t *testing.T) {
 	}
 	store := must.Get(Open(context.Background(), "zstd+s2+log:"+dir))(t)
 	must.Do(t, partd.Close(context.Background(), store))
-	u, err := NewSet().parse("zstd+log:"+dir, nil)
-	must.Do(t, err)
+	u := must.Get(NewSet().parse("zstd+log:"+dir, nil))(t)
 	wrapErr := errors.New("the layer failed")
 	u.layers[0].wrap = func(partd.Partd, options) (partd.Partd, error) { return nil, wrapErr }
 	if _, err := u.openAll(context.Background()); !errors.Is(err, wrapErr) {
 		t.Errorf("openAll with a failing layer = %v, want %v", err, wrapErr)
 	}
-	if store, err = Open(context.Background(), "log:"+dir); err != nil {
-		t.Fatalf("Open after the failure, which must have closed the store: %v", err)
-	}
+	store = must.Get(Open(context.Background(), "log:"+dir))(t) // the failure must have closed the store
 	must.Do(t, partd.Close(context.Background(), store))
-}
-
-func TestOpenWithDefaults(t *testing.T) {
-	ctx := context.Background()
-	if _, err := OpenWithDefaults(ctx, "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
-		t.Error("OpenWithDefaults ignored the default, which is invalid")
-	}
-	store, err := OpenWithDefaults(ctx, "buffer+mem:?memory=1GB", map[string]string{"memory": "none"})
-	if err != nil {
-		t.Fatalf("OpenWithDefaults used the default although the URL has a value: %v", err)
-	}
-	must.Do(t, partd.Close(ctx, store))
 }
 
 func TestExists(t *testing.T) {
@@ -237,8 +222,7 @@ func TestKeepsPromises(t *testing.T) {
 		runs, parts = 0, 0 // the default, or -rapid.checks
 	}
 	partdtest.Run(t, func(t *testing.T) partd.Partd {
-		store := must.Get(Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB"))(t)
-		return store
+		return must.Get(Open(context.Background(), "buffer+file:"+t.TempDir()+"/s?memory=64KiB"))(t)
 	}, &partdtest.Options{Require: []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanOpen,
 		partdtest.CanScan, partdtest.CanFlush, partdtest.CanSync, partdtest.CanStat, partdtest.CanClose,
