@@ -21,9 +21,7 @@ func TestShuffleProof(t *testing.T) {
 		"reversed":   {good[2], good[1], good[0]}, // the proof ignores the order
 	} {
 		store, err := logstore.Open(t.TempDir(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "before", Value: []byte("x")}))
 		var p shuffleProof
 		must.Do(t, p.begin(t.Context(), true, store))

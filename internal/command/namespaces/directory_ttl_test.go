@@ -42,8 +42,7 @@ func TestTTL(t *testing.T) {
 		}
 	}
 	time.Sleep(300 * time.Millisecond)
-	list, err := s.List(ctx, "", 10)
-	if must.Do(t, err); len(list) != 1 || list[0].Name != "used" {
+	if list := must.Get(s.List(ctx, "", 10))(t); len(list) != 1 || list[0].Name != "used" {
 		t.Fatalf("the namespaces are %v, want only \"used\"", list)
 	}
 	unused, unusedDone = s.Acquire("unused")

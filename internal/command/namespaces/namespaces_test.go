@@ -117,14 +117,12 @@ func TestManyNamespaces(t *testing.T) {
 	if n := goroutines.Load(); n > 25*maxOpen {
 		t.Errorf("%d goroutines ran at a time, want at most %d", n, 25*maxOpen)
 	}
-	list, err := s.List(ctx, "", count+1)
-	if must.Do(t, err); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
+	if list := must.Get(s.List(ctx, "", count+1))(t); len(list) != count || list[0].DiskBytes == 0 || time.Since(list[0].LastUsed) > time.Hour {
 		t.Errorf("List returns %d namespaces, want %d that use disk space and were used recently", len(list), count)
 	}
 	for i := 0; i < count; i += 1 + count/50 {
 		store, release := s.Acquire(fmt.Sprint("Job", i))
-		values, err := store.Get(ctx, "k")
-		if must.Do(t, err); string(values[0]) != fmt.Sprint("value of ", i) {
+		if values := must.Get(store.Get(ctx, "k"))(t); string(values[0]) != fmt.Sprint("value of ", i) {
 			t.Errorf("namespace %d has the value %q, want its own value", i, values[0])
 		}
 		release()
@@ -143,8 +141,7 @@ func TestMissingNamespace(t *testing.T) {
 	s := open(t, dir, 2, 0, nil)
 	store, release := s.Acquire("missing")
 	defer release()
-	values, err := store.Get(ctx, "a", "b")
-	if must.Do(t, err); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
+	if values := must.Get(store.Get(ctx, "a", "b"))(t); len(values) != 2 || len(values[0])+len(values[1]) > 0 {
 		t.Errorf("a missing namespace has values %q", values)
 	}
 	must.Do(t, store.Drop(ctx))
@@ -291,3 +288,21 @@ func TestSessionsSurviveRestart(t *testing.T) {
 		}
 	})
 }
+
+// The store of a namespace has these abilities, whether it is open or not.
+var _ interface {
+	partd.Partd
+	partd.Setter
+	partd.Deleter
+	partd.Lister
+	partd.Opener
+	partd.Scanner
+	partd.PartScanner
+	partd.Popper
+	partd.Flusher
+	partd.Syncer
+	partd.Statter
+	partd.Applier
+	partd.SessionGuard
+	partd.Checker
+} = (*lazy)(nil)

@@ -47,9 +47,7 @@ func TestReadOnlyCommands(t *testing.T) {
 	if _, err := store.Get(t.Context(), "k"); err != nil {
 		t.Error(err)
 	}
-	if err := partd.Close(t.Context(), store); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, partd.Close(t.Context(), store))
 	if text := p.Stderr(); strings.Contains(text, "WARN") {
 		t.Errorf("the server warns about commands that read: %s", text)
 	}

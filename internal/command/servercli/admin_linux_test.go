@@ -93,9 +93,7 @@ func TestNotReady(t *testing.T) {
 	if _, err := c.Get(ctx, "k"); err != nil {
 		t.Error(err)
 	}
-	if err := c.Drop(ctx); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, c.Drop(ctx))
 	if code, body := httpGet(t, admin+"/metrics"); code != 200 || !strings.Contains(body, "partd_room_refused_total 1\n") || !strings.Contains(body, "partd_ready 0\n") {
 		t.Errorf("GET /metrics: status %d, want 200 and metrics that show one refusal and no readiness; body %s", code, body)
 	}

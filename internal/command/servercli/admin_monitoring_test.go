@@ -29,8 +29,7 @@ func TestMonitoring(t *testing.T) {
 			}
 		}
 	}
-	board, err := os.ReadFile(dir + "partd-server.json")
-	must.Do(t, err)
+	board := must.Get(os.ReadFile(dir + "partd-server.json"))(t)
 	for _, m := range regexp.MustCompile("`(partd_[a-z_]+)`").FindAllStringSubmatch(string(page), -1) {
 		if !regexp.MustCompile(m[1] + `(_bucket)?\{`).Match(board) {
 			t.Errorf("partd-server.json has no panel for the metric %s", m[1])
@@ -56,7 +55,7 @@ func TestMonitoring(t *testing.T) {
 		}
 	}
 	checkAlertPages(t, dir)
-	_, err = exec.LookPath("promtool")
+	_, err := exec.LookPath("promtool")
 	require(t, err == nil, "promtool")
 	if out, err := exec.Command("promtool", "check", "rules", dir+"alerts.yml").CombinedOutput(); err != nil {
 		t.Errorf("promtool check rules alerts.yml: %v: %s", err, out)

@@ -41,9 +41,7 @@ func runWithKills(t *testing.T, store, namespace string, kills int) error {
 	defer func() { p.Kill() }()
 	url := p.URL() + namespace
 	f, err := newFleet(ctx, []string{url, url, url, url}, 2, seed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	stop, written := make(chan struct{}), make(chan error, 1)
 	go func() { written <- f.write(ctx, stop) }()
 	start := time.Now()

@@ -200,9 +200,7 @@ func TestMixedLoad(t *testing.T) {
 		if i < reliable {
 			waits = append(waits, n.waits...)
 		}
-		if err := n.c.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, n.c.Close())
 	}
 	p99 := percentiles(t, "users with reliable connections", waits)
 	if quietP99 := percentiles(t, "a separate server", quietTenant.waits); duration >= time.Minute && p99 > max(time.Second, 4*quietP99) && !procs.RaceEnabled {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/remote"
 )
 
@@ -217,9 +218,7 @@ func (f *fleet) changes() (n int) {
 
 func (f *fleet) close(t testing.TB) {
 	for _, c := range f.clients {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, c.Close())
 	}
 }
 
