@@ -2,7 +2,11 @@ package docs_test
 
 import (
 	"flag"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,4 +176,45 @@ func TestWrongImportsAreFound(t *testing.T) {
 			t.Errorf("WrongImports of %s with the imports %s = %q, want %d", p.ImportPath, c.imports, wrong, c.wrong)
 		}
 	}
+}
+
+// TestHeaders checks that no header of an if or switch statement in the product changes state: it may only declare
+// variables.
+func TestHeaders(t *testing.T) {
+	files := slices.DeleteFunc(filesBelow(t, ".go", "testdata", "testutil", "bench", "examples"), func(path string) bool {
+		return strings.HasSuffix(path, "_test.go")
+	})
+	if len(files) < 500 {
+		t.Errorf("found %d files, want at least 500", len(files))
+	}
+	for _, path := range files {
+		for _, position := range changingHeaders(t, path, nil) {
+			t.Errorf("%s: the header changes state: move the statement to a line of its own, before the header", position)
+		}
+	}
+	wrong := "package p\nfunc f() {\n\tif err = g(); err != nil {\n\t}\n\tswitch n++; n {\n\t}\n\tif err := g(); err != nil {\n\t}\n}"
+	if found := changingHeaders(t, "wrong.go", wrong); len(found) != 2 {
+		t.Errorf("found %v in an example with two headers that change state", found)
+	}
+}
+
+// changingHeaders returns the positions of headers that change state. src is nil for the content of the file.
+func changingHeaders(t *testing.T, path string, src any) (found []token.Position) {
+	files := token.NewFileSet()
+	file := must.Get(parser.ParseFile(files, path, src, 0))(t)
+	ast.Inspect(file, func(node ast.Node) bool {
+		var init ast.Stmt
+		switch statement := node.(type) {
+		case *ast.IfStmt:
+			init = statement.Init
+		case *ast.SwitchStmt:
+			init = statement.Init
+		}
+		assign, ok := init.(*ast.AssignStmt)
+		if init != nil && (!ok || assign.Tok != token.DEFINE) {
+			found = append(found, files.Position(init.Pos()))
+		}
+		return true
+	})
+	return found
 }

@@ -2,15 +2,11 @@ package docs_test
 
 import (
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var (
@@ -33,8 +29,7 @@ var invariantPackages = map[string][]string{
 // packages. Each mutant (a planted bug) in it must exist, and either the test that finds the mutant must be named, or
 // the mutant must be marked as surviving. Package comments must name all invariants.
 func TestInvariants(t *testing.T) {
-	data := must.Get(os.ReadFile("docs/dev/invariants.md"))(t)
-	page := string(data)
+	page := readFile(t, "docs/dev/invariants.md")
 	last := map[string]int{}
 	for _, m := range invariantID.FindAllStringSubmatch(page, -1) {
 		last[m[1]]++
@@ -44,29 +39,20 @@ func TestInvariants(t *testing.T) {
 	}
 	finders := mutantFinders(t)
 	testDirs, referred := map[string][]string{}, map[string]bool{}
-	must.Do(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules"):
-			return fs.SkipDir
-		case d.IsDir() || filepath.Ext(path) != ".go":
-			return nil
+	for _, name := range filesBelow(t, ".go") {
+		text := readFile(t, name)
+		for _, m := range testFunc.FindAllStringSubmatch(text, -1) {
+			testDirs[m[1]] = append(testDirs[m[1]], path.Dir(name))
 		}
-		text, err := os.ReadFile(path)
-		for _, m := range testFunc.FindAllSubmatch(text, -1) {
-			testDirs[string(m[1])] = append(testDirs[string(m[1])], filepath.ToSlash(filepath.Dir(path)))
-		}
-		if comment, _, _ := strings.Cut(string(text), "\npackage "); strings.Contains(comment, "docs/dev/invariants.md") {
+		if comment, _, _ := strings.Cut(text, "\npackage "); strings.Contains(comment, "docs/dev/invariants.md") {
 			for _, m := range invariantRange.FindAllStringSubmatch(comment, -1) {
 				referred[m[1]] = true
 				if want := fmt.Sprint(m[1], last[m[1]]); m[2] != want {
-					t.Errorf("%s: the comment names the invariants %s, but the last one is %s", path, m[0], want)
+					t.Errorf("%s: the comment names the invariants %s, but the last one is %s", name, m[0], want)
 				}
 			}
 		}
-		return err
-	}))
+	}
 	for i, item := range strings.Split(page, "\n- **") {
 		if i == 0 {
 			continue

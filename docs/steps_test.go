@@ -147,8 +147,7 @@ func testsIn(t *testing.T, dir string) (names []string) {
 
 func readFile(t *testing.T, name string) string {
 	t.Helper()
-	text := must.Get(os.ReadFile(name))(t)
-	return string(text)
+	return string(must.Get(os.ReadFile(name))(t))
 }
 
 var (

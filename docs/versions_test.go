@@ -252,9 +252,7 @@ func versionDirs(t *testing.T) []string {
 func useVersion(t *testing.T, kind versionKind, dir string, n int, check func(partd.Partd)) {
 	t.Helper()
 	store, err := kind.open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if check != nil {
 		check(store)
 	}
