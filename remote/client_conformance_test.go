@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/logstore"
 	"github.com/go-partd/partd/partdtest"
@@ -74,4 +75,9 @@ func TestClientKeepsPromises(t *testing.T) {
 			run(t, openClient, opts)
 		})
 	}
+}
+
+func TestMain(m *testing.M) {
+	procs.AllowParallel()
+	procs.Main(m)
 }

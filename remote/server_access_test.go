@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/server/ratelimit"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
@@ -266,12 +267,14 @@ func TestDeniedRequests(t *testing.T) {
 }
 
 // TestRevokedRights checks that a connected user loses a revoked right at once, and that another
-// user cannot use the first user's session even with its token.
+// user cannot use the first user's session even with its token. A refused request and a refused client are logged with
+// one line each.
 func TestRevokedRights(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	u := &users{rights: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
-	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
+	log := &safeBuffer{}
+	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	first, second := dial(t, url, &ClientOptions{Token: "first"}), dial(t, url, &ClientOptions{Token: "second"})
 	reconnected := dial(t, url, &ClientOptions{Token: "first"})
 	session := must.Get(first.NewSession(ctx))(t)
@@ -285,6 +288,13 @@ func TestRevokedRights(t *testing.T) {
 	u.mu.Unlock()
 	if err := first.Append(ctx, entry("k", "v")); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Append without the revoked right = %v, want ErrPermission", err)
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "wrong"}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("Dial with a wrong token = %v, want ErrPermission", err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if n := strings.Count(log.String(), "\n"); n != 3 || strings.Count(log.String(), "msg=refused") != 2 {
+		t.Errorf("the log has %d lines for a wrong session and 2 refusals, want 3:\n%s", n, log)
 	}
 }
 
@@ -345,4 +355,26 @@ func TestNamespaceAdminCannotStopServer(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestGuessesFromSameAddress checks that clients from an address with very many wrong guesses are
+// still admitted if they were admitted before or have a certificate.
+func TestGuessesFromSameAddress(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	ca, pair := authority(t, "ours")
+	reader := must.Get(ca.Issue("reader", time.Hour))(t)
+	u := &users{rights: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}
+	s, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u})
+	l := must.Get(ListenTLS("tls://127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair.TLS}, ClientCAs: ca.Pool, ClientAuth: tls.VerifyClientCertIfGiven}))(t)
+	go s.Serve(ctx, l)
+	must.Do(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	for range 10 * ratelimit.Burst {
+		s.logins.RecordFailure("127.0.0.1")
+	}
+	if _, err := Dial(ctx, url, &ClientOptions{Token: "evil"}); !errors.Is(err, ErrBusy) {
+		t.Errorf("Dial with another wrong guess = %v, want ErrBusy", err)
+	}
+	must.Do(t, dial(t, url, &ClientOptions{Token: "good"}).Close())
+	must.Do(t, dial(t, URL(l.Addr()), &ClientOptions{TLS: &tls.Config{RootCAs: ca.Pool, Certificates: []tls.Certificate{reader.TLS}}}).Close())
 }

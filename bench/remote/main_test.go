@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/bench/internal/program"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestMain(m *testing.M) {
@@ -45,7 +46,5 @@ func TestReaders(t *testing.T) {
 
 // TestJob checks that the readers of a small job read the bytes that its tasks have appended.
 func TestJob(t *testing.T) {
-	if err := measureJob(t.Context(), "job", 3, 1e6, 1); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, measureJob(t.Context(), "job", 3, 1e6, 1))
 }

@@ -47,9 +47,7 @@ func TestMetrics(t *testing.T) {
 	counted := regexp.MustCompile(`_count\{[^}]*"append"[^}]*\} 5\n`)
 	for end := time.Now().Add(30 * time.Second); !counted.Match(text) && time.Now().Before(end); { // counts may follow the replies
 		r, err := http.Get(address[1] + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		text, err = io.ReadAll(r.Body)
 		if err = errors.Join(err, r.Body.Close()); err != nil || r.Header.Get("Content-Type") != metrics.ContentType {
 			t.Fatalf("reading /metrics: error %v, headers %v, want the content type %s", err, r.Header, metrics.ContentType)

@@ -30,9 +30,7 @@ func TestCompressedFileGrows(t *testing.T) {
 			must.Do(t, os.WriteFile(name, append(bytes.Clone(packed.Bytes()), packed.Bytes()...), 0o666))
 		}
 		r, err := in.Files[0].Open()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		must.Get(io.ReadAll(r))(t)
 		err = r.Close()
 		if grows != (err != nil) || grows && !strings.Contains(err.Error(), "the file changed during reading") {

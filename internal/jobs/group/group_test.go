@@ -135,10 +135,7 @@ func TestProofOfGroups(t *testing.T) {
 // spoolTwice writes two texts to a spool in turn, and reports whether it reads them back unchanged.
 func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
-	temp, err := tempdir.New([]string{t.TempDir()}, fsys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	temp := must.Get(tempdir.New([]string{t.TempDir()}, fsys))(t)
 	s := &spool{temp: temp, limit: 1000}
 	defer func() {
 		must.Do(t, errors.Join(s.close(), temp.Close()))

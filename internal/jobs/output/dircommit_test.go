@@ -37,9 +37,7 @@ func writeNew(t *testing.T, dir string, others Others, names ...string) *Dir {
 	}
 	for _, name := range names {
 		f, err := d.CreateAt(name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		_, err = f.WriteString("new")
 		must.Do(t, errors.Join(err, f.Close()))
 	}

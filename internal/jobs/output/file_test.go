@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,10 +48,7 @@ func entryNames(t *testing.T, dir string) (all []string) {
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
-	f, err := Create(t.Context(), path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := must.Get(Create(t.Context(), path, false))(t)
 	must.Get(f.Write([]byte("one")))(t)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the file exists before it is committed")
@@ -65,9 +63,7 @@ func TestFile(t *testing.T) {
 	if err := write(t, path, false, "three"); !errors.Is(err, ErrExists) {
 		t.Errorf("creating an existing file: got %v, want %v", err, ErrExists)
 	}
-	if f, err = Create(t.Context(), path, true); err != nil {
-		t.Fatal(err)
-	}
+	f = must.Get(Create(t.Context(), path, true))(t)
 	if err := f.Abort(); err != nil || readContent(t, path) != "two" || len(entryNames(t, dir)) != 1 {
 		t.Errorf("Abort = %v, and the directory contains %v, want only the old file", err, entryNames(t, dir))
 	}
@@ -161,9 +157,7 @@ var unusualFields = []string{"", "a", "a b", "a,b", "a\tb", "\"q\"", "line\nend"
 
 func TestRowsCSV(t *testing.T) {
 	r, err := NewRows(records.Layout{Format: records.CSV}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	for n := 1; n < 4; n++ {
 		var out []byte
 		var want [][]string
@@ -245,5 +239,52 @@ func TestShortWrite(t *testing.T) {
 	must.Get(w.Write([]byte("abc")))(t)
 	if err := w.Close(); err == nil || err.Error() != "2 of 3 bytes were written" {
 		t.Errorf("Close = %v, want an error about the missing byte", err)
+	}
+}
+
+// TestSweep checks that Create removes the temporary files of dead processes, and nothing else.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	alive := must.Get(Create(t.Context(), path, false))(t)
+	must.Get(alive.Write([]byte("begun")))(t)
+	for name, text := range map[string]string{".out.partd-A.tmp": "begun", ".out.partd-B.tmp": "", ".other.partd-D.tmp": "x", ".out.partd-E": "x"} {
+		must.Do(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666))
+	}
+	next := must.Get(Create(t.Context(), path, false))(t)
+	got := entryNames(t, dir)
+	for _, name := range []string{".other.partd-D.tmp", ".out.partd-E", filepath.Base(alive.temp), filepath.Base(next.temp)} {
+		if !slices.Contains(got, name) {
+			t.Errorf("%s was removed", name)
+		}
+	}
+	if len(got) != 4 {
+		t.Errorf("the directory contains %v, want 4 files", got)
+	}
+	must.Do(t, errors.Join(alive.Abort(), next.Abort()))
+}
+
+// TestSweepDuringCreate checks that Create never removes a temporary file that another process has just created.
+func TestSweepDuringCreate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 100 {
+				f, err := Create(t.Context(), path, true)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := f.Commit(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := entryNames(t, dir); len(got) != 1 {
+		t.Errorf("the directory contains %v, want only the file", got)
 	}
 }

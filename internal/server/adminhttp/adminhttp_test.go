@@ -3,7 +3,6 @@ package adminhttp
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,33 +13,6 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 )
-
-func TestServe(t *testing.T) {
-	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
-	var notReady error
-	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "figures") })
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, Handler(func() error { return notReady }, metrics)) }()
-	get := func(path string, code int, words string) {
-		t.Helper()
-		r := must.Get(http.Get("http://" + l.Addr().String() + path))(t)
-		defer r.Body.Close()
-		body, err := io.ReadAll(r.Body)
-		if err != nil || r.StatusCode != code || !strings.Contains(string(body), words) {
-			t.Errorf("GET %s = %d %q %v, want %d %q", path, r.StatusCode, body, err, code, words)
-		}
-	}
-	get("/healthz", 200, "ok")
-	get("/readyz", 200, "ok")
-	get("/metrics", 200, "figures")
-	get("/", 404, "")
-	notReady = errors.New("the disk is full")
-	get("/readyz", 503, "the disk is full")
-	get("/healthz", 200, "ok")
-	stop()
-	must.Do(t, <-done)
-}
 
 func TestStatus(t *testing.T) {
 	h := WithStatus(Handler(func() error { return nil }, nil), "store log:<b>", "version devel")
@@ -54,16 +26,6 @@ func TestStatus(t *testing.T) {
 		h.ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
 		if got := out.Header().Get("Content-Type"); got != want || (out.Code == http.StatusOK) == (path == "/nothing") {
 			t.Errorf("GET %s = %d with type %s, want type %s", path, out.Code, got, want)
-		}
-	}
-}
-
-func TestProfiles(t *testing.T) {
-	for path, code := range map[string]int{"/debug/pprof/": 200, "/debug/pprof/goroutine": 200, "/healthz": 200, "/nothing": 404} {
-		out := httptest.NewRecorder()
-		WithProfiles(Handler(func() error { return nil }, nil)).ServeHTTP(out, httptest.NewRequest(http.MethodGet, path, nil))
-		if out.Code != code {
-			t.Errorf("GET %s = %d, want %d", path, out.Code, code)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package vfstest
 import (
 	"bytes"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 
@@ -200,42 +199,6 @@ func TestCrashOfTruncate(t *testing.T) {
 		case strings.Trim(rest, "n") == "" && len(text) <= 3500:
 		default:
 			t.Fatalf("truncated data survived together with its replacement: %q", text)
-		}
-	}
-}
-
-// TestCrashClonesAreIndependent checks that clones and the original do not affect each other.
-func TestCrashClonesAreIndependent(t *testing.T) {
-	m := NewMem()
-	f := create(t, m, "/f", "", true)
-	must.Do(t, m.SyncDir("/"))
-	rnd := rand.New(rand.NewPCG(1, 2))
-	want := ""
-	clones := map[*Mem]string{}
-	for i := range 300 {
-		clone := func() *Mem { return m.Crash(rnd) }
-		if i%2 == 0 {
-			clone = m.KillClone
-		}
-		k := clone()
-		clones[k], _ = read(k, "/f")
-		c := clone()
-		g := must.Get(c.OpenFile("/f", os.O_RDWR, 0))(t)
-		must.Get(g.WriteAt([]byte("disturbed"), 0))(t)
-		must.Do(t, c.Rename("/f", "/g"))
-		must.Do(t, c.SyncDir("/"))
-		if i%7 == 0 {
-			must.Do(t, f.Sync())
-		}
-		want += "line\n"
-		must.Get(f.Write([]byte("line\n")))(t)
-	}
-	if got, _ := read(m, "/f"); got != want {
-		t.Fatalf("the original contains %q, want %q", got, want)
-	}
-	for c, want := range clones {
-		if got, _ := read(c, "/f"); got != want {
-			t.Fatalf("a clone contains %q, want %q as when it was made", got, want)
 		}
 	}
 }

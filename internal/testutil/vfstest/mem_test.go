@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -232,36 +231,6 @@ func TestMemLimitsOpenFiles(t *testing.T) {
 	must.Do(t, create(t, m, "/b", "", false).Close())
 	if err := a.Close(); !errors.Is(err, fs.ErrClosed) {
 		t.Fatalf("second Close: error %v, want ErrClosed", err)
-	}
-}
-
-func TestMemConcurrently(t *testing.T) {
-	m := NewMem()
-	var wg sync.WaitGroup
-	for g := range 4 {
-		wg.Go(func() {
-			name := fmt.Sprintf("/f%d", g%2)
-			for i := range 200 {
-				f, err := m.OpenFile(name, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o666)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				_, err = f.Write([]byte("x"))
-				_, err2 := f.ReadAt(make([]byte, 1), 0)
-				if err = errors.Join(err, err2, f.Sync(), m.SyncDir("/"), f.Close()); err != nil {
-					t.Error(err)
-				}
-				if i%50 == 0 {
-					m.Crash(rand.New(rand.NewPCG(1, uint64(i))))
-					m.KillClone()
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if text, _ := read(m.Crash(nil), "/f0"); len(text) != 400 {
-		t.Fatalf("the file has %d bytes, want 400", len(text))
 	}
 }
 
