@@ -236,3 +236,32 @@ func TestPermanentFailure(t *testing.T) {
 	}
 	must.Do(t, s.Close())
 }
+
+// relistedStore is a store to which another client writes a list right after each Drop.
+type relistedStore struct {
+	*restartableStore
+	sh *shard
+}
+
+func (r *relistedStore) Drop(ctx context.Context) error {
+	if err := r.restartableStore.Drop(ctx); err != nil {
+		return err
+	}
+	return partd.SetOnce(ctx, r.restartableStore, listKey, []byte(r.sh.signature()))
+}
+
+// TestListWrittenAfterDrop checks that the other shards record the new identifier if another client
+// writes a list after a Drop, before the dropping client does.
+func TestListWrittenAfterDrop(t *testing.T) {
+	servers, stores := restartable(3)
+	stores[1] = &relistedStore{servers[1], shardsOver(t, abc, stores).shards[1]}
+	s := shardsOver(t, abc, stores)
+	fill(t, s, 30)
+	for range 3 {
+		must.Do(t, s.Drop(t.Context()))
+		want := fill(t, openShards(t, stores), 30)
+		if got, err := scan(shardsOver(t, abc, stores), 0, 1); err != nil || !maps.Equal(got, want) {
+			t.Fatalf("scan = %d keys, %v, want %d", len(got), err, len(want))
+		}
+	}
+}
