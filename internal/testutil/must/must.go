@@ -7,6 +7,7 @@ package must
 // TB is the part of testing.TB that the package needs. rapid's tests have it too.
 type TB interface {
 	Helper()
+	Error(args ...any)
 	Fatal(args ...any)
 }
 
@@ -16,6 +17,16 @@ func Do(t TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Check reports err if it is not nil, and returns whether it is nil. It is for goroutines other than the test's, which
+// must not end the test.
+func Check(t TB, err error) bool {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+	return err == nil
 }
 
 // Get returns a function that returns v, or ends the test if err is not nil. It takes the test apart from v and err,

@@ -2,6 +2,7 @@ package procs
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"testing"
 )
@@ -20,4 +21,13 @@ func Main(m *testing.M) {
 	CollectLess()
 	TempInMemory()
 	os.Exit(m.Run())
+}
+
+// Allocated returns the number of bytes that the process allocates while f runs.
+func Allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }

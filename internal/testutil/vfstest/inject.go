@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"sync/atomic"
 
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -91,6 +92,32 @@ func (f *Fault) Calls() int64 { return f.calls.Load() }
 
 // Hit reports whether call number f.Call was made.
 func (f *Fault) Hit() bool { return f.Call > 0 && f.calls.Load() >= f.Call }
+
+// tryAll reports whether tests should try all faults, which takes long.
+func tryAll() bool { return os.Getenv("PARTD_FAULTS") != "" }
+
+// FaultStep returns the distance between the calls that a test makes fail: n or, if PARTD_FAULTS is set, 1.
+func FaultStep(n int64) int64 {
+	if tryAll() {
+		return 1
+	}
+	return n
+}
+
+// EachFault calls try for the first call, for the one that comes step calls later, and so on, until try reports that
+// the fault did not occur. try gets the number of the call and the error for it: one of errs, which differs from call to
+// call and depends on shift. If PARTD_FAULTS is set, EachFault tries all of errs for each call.
+func EachFault(step int64, errs []error, shift int, try func(call int64, err error) (hit bool)) {
+	for call, hit := int64(1), true; hit; call += step {
+		tried := errs
+		if !tryAll() {
+			tried = errs[(int(call)+shift)%len(errs):][:1]
+		}
+		for _, err := range tried {
+			hit = try(call, err)
+		}
+	}
+}
 
 // Inject returns a file system that calls fault before each call, with the call's kind and the file
 // name (for a rename, the old name). If fault returns an error, the call returns that error and
