@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -27,8 +28,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 		var mu sync.Mutex
 		var failed error
 		armed := false
-		h := crashHooks
-		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 			mu.Lock()
 			defer mu.Unlock()
 			if !armed || failed != nil || !op.Changes() || rnd.IntN(5) != 0 {
@@ -44,7 +44,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 			}
 			failed = checkGroupCommit(crashed, minAppends[:], maxAppends[:])
 			return nil
-		})
+		}))
 		opts := &Options{Memory: MinMemory, Sync: true, FileSize: 20 << 10}
 		s := openWith(t, crashDir, opts, h)
 		armed = true
@@ -53,8 +53,7 @@ func TestGroupCommitCrashes(t *testing.T) {
 			wg.Go(func() {
 				for n := range 25 {
 					begun[w].Add(1)
-					if err := s.Append(context.Background(), makeGroupBatch(w, n)...); err != nil {
-						t.Error(err)
+					if !must.Check(t, s.Append(context.Background(), makeGroupBatch(w, n)...)) {
 						return
 					}
 					acked[w].Add(1)
@@ -78,8 +77,7 @@ func makeGroupBatch(w, n int) []partd.Entry {
 }
 
 func checkGroupCommit(crashed *vfstest.Mem, minAppends, maxAppends []int64) error {
-	h := crashHooksOn(crashed)
-	s, err := openHooked(crashDir, &Options{Memory: MinMemory}, h)
+	s, err := openHooked(crashDir, &Options{Memory: MinMemory}, crashHooksOn(crashed))
 	if err != nil {
 		return err
 	}

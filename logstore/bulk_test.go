@@ -1,9 +1,7 @@
 package logstore
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 
@@ -19,8 +17,7 @@ var hugeKey = strings.Repeat("k", 65535)
 func openBulk(t *testing.T, opts *Options) (*Store, *vfstest.Mem) {
 	t.Helper()
 	mem := vfstest.NewMem()
-	h := crashHooksOn(mem)
-	s := openWith(t, crashDir, opts, h)
+	s := openWith(t, crashDir, opts, crashHooksOn(mem))
 	return s, mem
 }
 
@@ -61,8 +58,7 @@ func TestLargePop(t *testing.T) {
 		t.Fatal("the operation fits into a record, so the test would prove nothing")
 	}
 	for _, want := range []string{"seven", ""} {
-		values := must.Get(s.Pop(t.Context(), keys...))(t)
-		for i, v := range values {
+		for i, v := range must.Get(s.Pop(t.Context(), keys...))(t) {
 			if i == 7 && string(v) != want || i != 7 && len(v) > 0 {
 				t.Fatalf("Pop returned %q for key %d; want %q for key 7, and nothing for other keys", v, i, want)
 			}
@@ -138,37 +134,4 @@ func TestMemoryOfShortEntries(t *testing.T) {
 		}
 	}
 	wantValue(t, s, "k", strings.Repeat("v", sum))
-}
-
-// TestLargeBatch appends a batch that is too large for memory. Each value must have its pieces
-// in the order of the appends, including large pieces between small ones.
-func TestLargeBatch(t *testing.T) {
-	s := mustOpen(t, t.TempDir(), &Options{Memory: MinMemory})
-	mustAppend(t, s, "k0", "before ")
-	var batch []partd.Entry
-	want := map[string][]byte{"k0": []byte("before ")}
-	for i := range 9000 {
-		v := bytes.Repeat([]byte{byte(i)}, 1+i%1500)
-		if i%500 == 0 {
-			v = bytes.Repeat([]byte{byte(i)}, 100_000)
-		}
-		k := fmt.Sprint("k", i%50)
-		batch = append(batch, partd.Entry{Key: k, Value: v})
-		want[k] = append(want[k], v...)
-	}
-	must.Do(t, s.Append(t.Context(), batch...))
-	mustAppend(t, s, "k0", " after")
-	want["k0"] = append(want["k0"], " after"...)
-	for range 2 {
-		for k, v := range want {
-			wantValue(t, s, k, string(v))
-			r := must.Get(s.Open(t.Context(), k))(t)
-			got, err := io.ReadAll(r)
-			if err != nil || !bytes.Equal(got, v) {
-				t.Fatalf("ReadAll of key %s returned wrong data: %d bytes, want %d; error %v", k, len(got), len(v), err)
-			}
-			must.Do(t, r.Close())
-		}
-		must.Do(t, s.Flush(t.Context()))
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/base/ledger"
 	"github.com/go-partd/partd/internal/base/sessiontab"
 	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -30,22 +29,6 @@ func FuzzManifest(f *testing.F) {
 			_, _ = parseSessions(b)
 		}
 	})
-}
-
-// TestManifest checks that parseManifest returns the encoded manifest, and rejects a truncated one.
-func TestManifest(t *testing.T) {
-	m := manifest{
-		lastFileNumber: 1, ledger: segment.Ledger{Pieces: 3, Marks: 1}, sessions: newSessionTable(0), files: []fileRef{{segment.SegmentFile, 1, 99}},
-		removedLedger: segment.Ledger{Pieces: 2, Bytes: 7, Sum: ledger.Sum128{Hi: 1, Lo: 2}, Marks: 5, MarkSum: ledger.Sum128{Hi: 3, Lo: 4}},
-	}
-	b := m.encode()
-	got, err := parseManifest(b)
-	if err != nil || got.ledger != m.ledger || got.removedLedger != m.removedLedger || len(got.files) != 1 || got.files[0] != m.files[0] {
-		t.Errorf("parseManifest = %+v, %v, want %+v", got, err, m)
-	}
-	if _, err := parseManifest(b[:len(b)-1]); err == nil {
-		t.Error("parseManifest accepted a truncated manifest")
-	}
 }
 
 // TestOtherFormatVersions checks that Open refuses a file with an older or newer format version. The

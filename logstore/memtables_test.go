@@ -151,9 +151,7 @@ func TestTableTakenDuringTakeBack(t *testing.T) {
 		for range 100 {
 			for range 2 { // lend both tables, and fill them, so that takeBack needs time to free their memory
 				lent := <-ts.free
-				if err := lent.resize(ts.bytes / 2); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, lent.resize(ts.bytes/2))
 				for i := 0; i < len(lent.arena); i += pageLen {
 					lent.arena[i] = 1
 				}

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -223,38 +222,29 @@ func TestMergeCutsFile(t *testing.T) {
 	}
 }
 
-// TestMergeOfDamage checks that damage in a segment makes the merge fail, but not the store.
-func TestMergeOfDamage(t *testing.T) {
-	mem := vfstest.NewMem()
-	manySessions(t, mem, 12)
-	changeByte(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
-	h := mergeHooks
-	h.fs = mem
-	var logBuf bytes.Buffer
-	s := openWith(t, "/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
-	waitMerged(t, s)
-	if s.SegmentCount() != 12 || !strings.Contains(logBuf.String(), "checksum") {
-		t.Errorf("the store has %d segments, want 12; the log, which must mention the checksum, is: %s", s.SegmentCount(), logBuf.String())
-	}
-	mustAppend(t, s, "k", "v")
-	var corrupt *partd.CorruptError
-	if _, err := s.verify(context.Background()); !errors.As(err, &corrupt) {
-		t.Errorf("Verify: error %v, want a CorruptError", err)
-	}
-	must.Do(t, s.Close())
-}
-
-// TestMergeChecksLedger checks that a merge fails if the data that it wrote does not match the
-// ledgers of its inputs.
+// TestMergeChecksLedger checks that a merge fails, but not the store, if a block is damaged, or if the data that the
+// merge wrote does not match the ledgers of its inputs.
 func TestMergeChecksLedger(t *testing.T) {
-	h := mergeHooks
-	h.fs, h.minMerge = vfstest.NewMem(), -1
-	manySessions(t, h.fs, 12)
-	s := openWith(t, "/s", nil, h)
-	s.segments.list[0].ledger.Pieces++
-	mergeNow(t, s, 4)
-	if n := s.SegmentCount(); n != 12 {
-		t.Errorf("the store has %d segments after a merge that lost a piece, want 12", n)
+	for _, want := range []string{"checksum", "ledger"} {
+		mem := vfstest.NewMem()
+		manySessions(t, mem, 12)
+		h := mergeHooks
+		h.fs, h.minMerge = mem, -1
+		var logBuf bytes.Buffer
+		s := openWith(t, "/s", &Options{Logger: slog.New(slog.NewTextHandler(&logBuf, nil))}, h)
+		if want == "ledger" {
+			s.segments.list[0].ledger.Pieces++
+		} else {
+			changeByte(t, mem, "/s/seg-00000001", 60, func(b byte) byte { return b ^ 1 })
+		}
+		mergeNow(t, s, 4)
+		if s.SegmentCount() != 12 || !strings.Contains(logBuf.String(), want) {
+			t.Errorf("the store has %d segments, want 12; the log, which must mention the %s, is: %s", s.SegmentCount(), want, logBuf.String())
+		}
+		mustAppend(t, s, "k", "v")
+		if _, err := s.verify(t.Context()); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("Verify finds no wrong %s: error %v, want a CorruptError", want, err)
+		}
+		must.Do(t, s.Close())
 	}
-	must.Do(t, s.Close())
 }

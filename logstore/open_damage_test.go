@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -32,11 +31,9 @@ func TestEveryBitAndCut(t *testing.T) {
 			continue
 		}
 		damagedFiles++
-		bitStep, step := int64(5), int64(1)
+		bitStep, step := vfstest.FaultStep(5), int64(1)
 		if testing.Short() || procs.RaceEnabled {
 			bitStep, step = 7, 7
-		} else if os.Getenv("PARTD_FAULTS") != "" {
-			bitStep = 1
 		}
 		for bit := rnd.Int64N(bitStep); bit < size*8; bit += bitStep {
 			checkDamaged(t, mem, want, withoutLast, fmt.Sprintf("%s, bit %d", name, bit), func(m *vfstest.Mem) {
@@ -153,8 +150,7 @@ func checkDamaged(t *testing.T, start *vfstest.Mem, want, withoutLast map[string
 			err = errors.Join(err, e)
 		}
 	}
-	var corrupt *partd.CorruptError
-	if err != nil && !errors.As(err, &corrupt) {
+	if err != nil && !errors.As(err, new(*partd.CorruptError)) {
 		t.Fatalf("%s: error %v, want a CorruptError", desc, err)
 	}
 }
@@ -183,8 +179,7 @@ func TestMissingBlobFileIsDamage(t *testing.T) {
 			return err
 		},
 	} {
-		var corrupt *partd.CorruptError
-		if err := read(); !errors.As(err, &corrupt) {
+		if err := read(); !errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("%s: error %v, want a CorruptError", name, err)
 		}
 	}

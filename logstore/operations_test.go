@@ -1,9 +1,13 @@
 package logstore
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -57,8 +61,7 @@ func TestNumberedDeletesWithoutEffect(t *testing.T) {
 		}
 	}
 	disk := int64(0)
-	files := must.Get(os.ReadDir(dir))(t)
-	for _, f := range files {
+	for _, f := range must.Get(os.ReadDir(dir))(t) {
 		if info, err := os.Stat(filepath.Join(dir, f.Name())); err == nil {
 			disk += info.Size()
 		}
@@ -91,14 +94,13 @@ func TestDeleteRepeatsLookup(t *testing.T) {
 func TestDeleteDuringLookup(t *testing.T) {
 	var s *Store
 	armed := false
-	h := crashHooks
-	h.fs = vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
+	h := crashHooksOn(vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, _ string) error {
 		if armed && op == vfstest.OpRead {
 			armed = false
 			mustAppend(t, s, "new", "v")
 		}
 		return nil
-	})
+	}))
 	s = must.Get(openHooked(crashDir, nil, h))(t)
 	defer s.Close()
 	mustAppend(t, s, "old", "v")
@@ -162,8 +164,34 @@ func TestDeleteAfterStaleLookup(t *testing.T) {
 				t.Errorf("after filling the table with %d values, %s was not deleted", fill, keys[i])
 			}
 		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, s.Close())
 	}
+}
+
+// TestDropWithoutNewFile checks that Drop succeeds if the store then cannot begin a write-ahead file, for example
+// because the process has too many open files. Changes fail until a file can be created, and do not blame the disk.
+func TestDropWithoutNewFile(t *testing.T) {
+	var fails atomic.Bool
+	h := crashHooksOn(vfstest.Inject(vfstest.NewMem(), func(op vfstest.Op, path string) error {
+		if fails.Load() && op == vfstest.OpOpen && strings.Contains(path, "wal-") {
+			return syscall.EMFILE
+		}
+		return nil
+	}))
+	s := openWith(t, crashDir, nil, h)
+	mustAppend(t, s, "k", "old")
+	fails.Store(true)
+	must.Do(t, s.Drop(t.Context()))
+	err := s.Set(t.Context(), "k", []byte("v"))
+	if !errors.Is(err, syscall.EMFILE) || strings.Contains(err.Error(), "disk is full") {
+		t.Errorf("Set without a write-ahead file: error %v, want EMFILE, and no mention of a full disk", err)
+	}
+	wantValue(t, s, "k", "")
+	if err := s.Drop(t.Context()); err != nil {
+		t.Errorf("Drop without a write-ahead file: error %v", err)
+	}
+	fails.Store(false)
+	mustAppend(t, s, "k", "new")
+	wantValue(t, s, "k", "new")
+	must.Do(t, s.Close())
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -64,8 +63,7 @@ func reclaimNow(t *testing.T, s *Store, slack int64) {
 
 func dataBytesOf(t *testing.T, fs vfs.FS, s *Store) (n int64) {
 	t.Helper()
-	names := must.Get(s.listStoreFiles())(t)
-	for _, name := range names {
+	for _, name := range must.Get(s.listStoreFiles())(t) {
 		if info, err := fs.Info("/s/" + name); err == nil && !strings.HasPrefix(name, "wal-") {
 			n += info.Disk
 		}
@@ -81,10 +79,7 @@ func TestReclaimFault(t *testing.T) {
 	h.tableBytes, h.minMerge = 16<<10, -1
 	start := vfstest.NewMem()
 	want := makeWasteful(t, start, h)
-	first, step := int64(0), int64(4) // by default, only every fourth call fails
-	if os.Getenv("PARTD_FAULTS") != "" {
-		step = 1
-	}
+	first, step := int64(0), vfstest.FaultStep(4)
 	for _, errno := range []error{syscall.EIO, syscall.ENOSPC} {
 		for _, persists := range []bool{false, true} {
 			first = first%step + 1

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -168,8 +167,7 @@ func readLater(t *testing.T, s *Store, want map[string][]byte) func() {
 // disk returns the disk space of a directory's files whose names have the given prefix.
 func disk(t *testing.T, dir, prefix string) (n int64) {
 	t.Helper()
-	names := must.Get(filepath.Glob(filepath.Join(dir, prefix+"*")))(t)
-	for _, name := range names {
+	for _, name := range must.Get(filepath.Glob(filepath.Join(dir, prefix+"*")))(t) {
 		if info, err := (vfs.OS{}).Info(name); err == nil { // another goroutine may have removed the file
 			n += info.Disk
 		}
@@ -182,48 +180,4 @@ func settle(t *testing.T, s *Store) {
 	t.Helper()
 	waitMerged(t, s)
 	s.segments.discards.Wait()
-}
-
-// TestReclaimAll checks that deleting all keys frees nearly all space of the open store.
-func TestReclaimAll(t *testing.T) {
-	for name, value := range map[string]string{"small": strings.Repeat("v", 100), "large": strings.Repeat("large", 20_000)} {
-		for _, remove := range []string{"delete", "set", "pop"} {
-			t.Run(name+"/"+remove, func(t *testing.T) {
-				dir := t.TempDir()
-				s := opener(t, dir, &Options{Memory: MinMemory, FileSize: 4 << 20}, hooks{fs: vfs.OS{}, reclaimSlack: 2 << 20})()
-				for n := 0; n < 20<<20; {
-					var batch []partd.Entry
-					for i := range 256 {
-						batch = append(batch, partd.Entry{Key: fmt.Sprint(i), Value: []byte(value)})
-						n += len(value)
-					}
-					must.Do(t, s.Append(t.Context(), batch...))
-				}
-				before := disk(t, dir, "")
-				for i := range 256 {
-					var err error
-					switch k := fmt.Sprint(i); remove {
-					case "delete":
-						err = s.Delete(t.Context(), k)
-					case "set":
-						err = s.Set(t.Context(), k, []byte("new"))
-					case "pop":
-						_, err = s.Pop(t.Context(), k)
-					}
-					must.Do(t, err)
-				}
-				settle(t, s)
-				after := disk(t, dir, "seg-") + disk(t, dir, "blob-")
-				t.Logf("the store used %d MiB, and after the removals %d MiB", before>>20, after>>20)
-				if after > 4<<20 {
-					t.Errorf("the store used %d bytes, and after the removals still %d, want at most 4 MiB", before, after)
-				}
-				mustAppend(t, s, "after", "v")
-				must.Do(t, s.Flush(t.Context()))
-				wantValue(t, s, "after", "v")
-				mustVerify(t, s)
-				must.Do(t, s.Close())
-			})
-		}
-	}
 }

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -20,8 +23,7 @@ func killedStore(t *testing.T, frozen bool) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
 	var full atomic.Bool
-	h := crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full)))
-	s := openWith(t, crashDir, nil, h)
+	s := openWith(t, crashDir, nil, crashHooksOn(vfstest.Inject(mem, failSegmentWrites(&full))))
 	full.Store(frozen)
 	want := map[string][]byte{}
 	for i := range 60 {
@@ -56,8 +58,7 @@ func failSegmentWrites(enabled *atomic.Bool) func(op vfstest.Op, name string) er
 
 func wantContent(t *testing.T, mem *vfstest.Mem, want map[string][]byte) {
 	t.Helper()
-	h := crashHooksOn(mem)
-	s := openWith(t, crashDir, nil, h)
+	s := openWith(t, crashDir, nil, crashHooksOn(mem))
 	got, err := contents(s)
 	if err != nil || !maps.EqualFunc(got, want, bytes.Equal) {
 		t.Errorf("the store has wrong contents: %d keys, want %d; error %v", len(got), len(want), err)
@@ -146,34 +147,6 @@ func TestSyncCoversKilledProcess(t *testing.T) {
 	wantContent(t, crashed, map[string][]byte{"b": largeValue})
 }
 
-// TestUnacknowledgedLargeValue checks that a large value that was not acknowledged before a kill does
-// not damage the store after a later power failure.
-func TestUnacknowledgedLargeValue(t *testing.T) {
-	mem := vfstest.NewMem()
-	var armed atomic.Bool
-	var killed *vfstest.Mem
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
-		if armed.Load() && op == vfstest.OpSync && killed == nil {
-			killed = mem.KillClone()
-		}
-		return nil
-	})
-	opts := &Options{Sync: true}
-	s := openWith(t, crashDir, opts, h)
-	for _, e := range []partd.Entry{{Key: "a", Value: largeValue}, {Key: "b", Value: largeValue}} {
-		must.Do(t, s.Append(t.Context(), e))
-		armed.Store(true)
-	}
-	must.Do(t, s.Close())
-	h.fs = killed
-	s = openWith(t, crashDir, opts, h)
-	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "c", Value: []byte("acknowledged")}))
-	crashed := killed.Crash(nil)
-	must.Do(t, s.Close())
-	wantContent(t, crashed, map[string][]byte{"a": largeValue, "b": largeValue, "c": []byte("acknowledged")})
-}
-
 // TestTornFileIsErased checks that recovery erases the newest write-ahead file if a power failure
 // has torn its first record. Otherwise, the file's later records could follow a new first record.
 func TestTornFileIsErased(t *testing.T) {
@@ -200,4 +173,66 @@ func TestTornFileIsErased(t *testing.T) {
 	killed := torn.KillClone()
 	must.Do(t, s.Close())
 	wantContent(t, killed, map[string][]byte{"a": []byte("1"), "d": []byte("4")})
+}
+
+// eachCall runs do on a store's files, and calls check before each call that changes them.
+func eachCall(t *testing.T, mem *vfstest.Mem, opts *Options, do func(s *Store), check func(op vfstest.Op)) {
+	t.Helper()
+	var mu sync.Mutex // background goroutines change files, too
+	h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		if op.Changes() {
+			mu.Lock()
+			defer mu.Unlock()
+			check(op)
+		}
+		return nil
+	}))
+	s := openWith(t, crashDir, opts, h)
+	do(s)
+	must.Do(t, s.Close())
+}
+
+// TestPowerLossAfterKill kills a store with the option Sync before each sync of a directory or, if PARTD_KILLS is set,
+// before each call. It then opens the store, and simulates power losses before each call of Open and Close: the killed
+// process may have renamed a file without syncing the directory, and a power loss undoes that.
+func TestPowerLossAfterKill(t *testing.T) {
+	opts := &Options{Sync: true, Memory: MinMemory}
+	start, before := faultStart(t, opts)
+	killsEverywhere := os.Getenv("PARTD_KILLS") != ""
+	losses, seen := 0, readings{}
+	for _, step := range faultSteps() {
+		switch step.name {
+		case "append", "append a large batch", "drop", "flush", "close":
+		default:
+			continue
+		}
+		after := maps.Clone(before)
+		step.want(after)
+		var killed []*vfstest.Mem
+		mem := start.KillClone()
+		eachCall(t, mem, opts, func(s *Store) { must.Do(t, step.do(t.Context(), s)) }, func(op vfstest.Op) {
+			if op == vfstest.OpSyncDir || killsEverywhere {
+				killed = append(killed, mem.KillClone())
+			}
+		})
+		for k, mem := range killed {
+			var lost []*vfstest.Mem
+			eachCall(t, mem, opts, func(*Store) {}, func(vfstest.Op) {
+				lost = append(lost, mem.Crash(nil), mem.Crash(rand.New(rand.NewPCG(uint64(k), 1))))
+			})
+			for l, mem := range lost {
+				got, err := seen.read(mem, opts)
+				if err != nil {
+					t.Fatalf("%s, killed at call %d, power loss %d: %v", step.name, k, l, err)
+				}
+				if !maps.EqualFunc(got, before, bytes.Equal) && !maps.EqualFunc(got, after, bytes.Equal) {
+					t.Fatalf("%s, killed at call %d, power loss %d: wrong content with %d keys", step.name, k, l, len(got))
+				}
+				losses++
+			}
+		}
+	}
+	if losses < 1000 {
+		t.Errorf("there were %d power losses, want at least 1000", losses)
+	}
 }

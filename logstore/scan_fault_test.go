@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,9 +132,7 @@ func TestScanOutlivesStore(t *testing.T) {
 		for c, err := range s.ScanPart(t.Context(), 0, 1) {
 			if !dropped {
 				dropped = true
-				if err := errors.Join(s.Drop(t.Context()), s.Close()); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, errors.Join(s.Drop(t.Context()), s.Close()))
 			}
 			if !yield(c, err) {
 				return
@@ -160,8 +160,7 @@ func TestDamageInParts(t *testing.T) {
 	isDamaged := func(chunks func(func(partd.Chunk, error) bool)) bool {
 		t.Helper()
 		_, err := collectParts(chunks)
-		var corrupt *partd.CorruptError
-		if err != nil && !errors.As(err, &corrupt) {
+		if err != nil && !errors.As(err, new(*partd.CorruptError)) {
 			t.Fatalf("reading changed data: error %v, want nil or a CorruptError", err)
 		}
 		return err != nil
@@ -211,46 +210,53 @@ func TestDamageInParts(t *testing.T) {
 	}
 }
 
-// TestKeyInWrongRange checks that, if the checksum of its block is right, a changed key is either read in the
-// range of its new hash, or reported as being in the wrong range.
-func TestKeyInWrongRange(t *testing.T) {
-	mem := vfstest.NewMem()
-	s, want := rangesStore(t, scanHooks(mem))
-	defer s.Close()
-	wantTotal := 0
-	for _, v := range want {
-		wantTotal += len(v)
-	}
-	seg := s.segments.list[0]
-	ranges := int(seg.Offsets[len(seg.Offsets)-1])
-	b := make([]byte, int(seg.Hot[0].Off+seg.Hot[0].Len)) // includes the hot run after the ranges
-	if _, err := seg.file.ReadAt(b, seg.Start); err != nil || string(seg.Hot[0].Key) != "hot" {
-		t.Fatalf("reading the segment: error %v; its first hot key is %q, want hot", err, seg.Hot[0].Key)
-	}
-	reported := 0
-	for off := range b {
-		if hot := off >= ranges; !hot && !bytes.HasPrefix(b[off:], []byte("key")) || hot && !bytes.HasPrefix(b[off:], []byte("hot")) {
-			continue
+// TestCanceledScanStopsReading checks that a canceled Scan soon stops, even while it reads much and yields nothing.
+func TestCanceledScanStopsReading(t *testing.T) {
+	large := bytes.Repeat([]byte("v"), 4<<20)
+	smallEntries := func(key func(i int) string) (entries []partd.Entry) {
+		for i := range 4 << 10 {
+			entries = append(entries, partd.Entry{Key: key(i), Value: large[:1<<10]})
 		}
-		restore := changeChecked(t, seg, seg.Start+int64(off), b[off]^1)
-		var errs error
-		total := 0
-		for p := range 4 {
-			got, err := collectParts(s.ScanPart(t.Context(), p, 4))
-			errs = errors.Join(errs, err)
-			for _, v := range got.values {
-				total += len(v)
+		return entries
+	}
+	for name, entries := range map[string][]partd.Entry{
+		"replaced large value": {{Key: "k", Value: large}},
+		"replaced hot key":     smallEntries(func(int) string { return "k" }),
+		"keys with one hash":   smallEntries(func(i int) string { return fmt.Sprint("k", i%2) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var reads, cancelAt atomic.Int64
+			var cancel context.CancelFunc
+			h := scanHooks(vfstest.NewMem())
+			h.tableBytes, h.readBytes, h.blobBytes, h.scanWorkers = 8<<20, 16<<10, 64<<10, 1
+			h.hash = func(string) uint64 { return 1 << 40 }
+			h.fs = vfstest.Inject(h.fs, func(op vfstest.Op, _ string) error {
+				if op == vfstest.OpRead && reads.Add(1) == cancelAt.Load() {
+					cancel()
+				}
+				return nil
+			})
+			s := openWith(t, "/s", nil, h)
+			defer s.Close()
+			must.Do(t, errors.Join(s.Append(t.Context(), entries...), s.Flush(t.Context()), s.Set(t.Context(), "k", []byte("new")), s.Flush(t.Context())))
+			scan := func() (n int64, err error) {
+				var ctx context.Context
+				ctx, cancel = context.WithCancel(t.Context())
+				defer cancel()
+				reads.Store(0)
+				_, err = collectParts(s.Scan(ctx))
+				return reads.Load(), err
 			}
-		}
-		switch {
-		case errs != nil && strings.Contains(errs.Error(), "in the wrong range"):
-			reported++
-		case errs != nil || total != wantTotal || off >= ranges:
-			t.Fatalf("after a change of the key at offset %d, the parts have %d bytes, want %d; error %v", off, total, wantTotal, errs)
-		}
-		restore()
-	}
-	if reported == 0 {
-		t.Error("no changed key was reported as being in the wrong range")
+			total, err := scan()
+			if err != nil || total < 16 {
+				t.Fatalf("a complete scan made %d reads (error %v), want at least 16", total, err)
+			}
+			for read := int64(1); read < total-4; read += 3 {
+				cancelAt.Store(read)
+				if n, err := scan(); !errors.Is(err, context.Canceled) || n > read+2 {
+					t.Errorf("canceled at read %d of %d, the scan made %d reads, want at most two more; error %v", read, total, n, err)
+				}
+			}
+		})
 	}
 }

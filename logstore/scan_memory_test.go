@@ -16,7 +16,6 @@ import (
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // heapPeak returns the maximum growth of the heap while f runs, with more frequent garbage collection.
@@ -154,45 +153,49 @@ func TestScanMemoryOfShortEntries(t *testing.T) {
 	}
 }
 
-// TestMuchMoreThanMemory checks that a store whose tables, ranges and largest keys all exceed the
-// memory of a Scan can be read.
-func TestMuchMoreThanMemory(t *testing.T) {
-	h := hooks{fs: vfstest.NewMem(), tableBytes: 16 << 10, blobBytes: 600, readBytes: 4 << 10, batchBytes: 1 << 10, walStep: 4096}
-	s := openWith(t, "/s", nil, h)
-	want := map[string][]byte{}
-	for i := range 6000 {
-		k := fmt.Sprint(i % 900)
-		switch {
-		case i%3 == 0:
-			k = "hot"
-		case i%7 == 0:
-			k = "warm"
-		}
-		v := bytes.Repeat([]byte(fmt.Sprint(i, " ")), 1+i%20)
-		if i%211 == 0 {
-			v = bytes.Repeat([]byte{byte(i)}, 700)
-		}
-		must.Do(t, s.Append(t.Context(), partd.Entry{Key: k, Value: v}))
-		want[k] = append(want[k], v...)
+// TestFootersWithinMemory checks that the index of many segments stays within its limit, for many keys and hot keys.
+func TestFootersWithinMemory(t *testing.T) {
+	const total = 80 << 20
+	for _, size := range []int{1000, 9000} { // the second size makes every key hot
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			ctx := t.Context()
+			opts := &Options{Memory: MinMemory, Compression: S2}
+			dir, h := t.TempDir(), hooks{fs: vfs.OS{}, minMerge: -1}
+			s := openWith(t, dir, opts, h)
+			value := bytes.Repeat([]byte("v"), size)
+			keys, batch := 20*300, 40_000/size
+			if size > 4000 {
+				keys = 300
+			}
+			n := 0
+			for ; n*size < total; n += batch {
+				entries := make([]partd.Entry, batch)
+				for i := range entries {
+					entries[i] = partd.Entry{Key: fmt.Sprint((n + i) % keys), Value: value}
+				}
+				must.Do(t, s.Append(ctx, entries...))
+			}
+			check := func(s *Store) {
+				t.Helper()
+				var ranges, hot, largest int64
+				for _, seg := range s.segments.list {
+					ranges += 4 * int64(len(seg.Offsets)+len(seg.RawLens))
+					hot += seg.HotMemoryUsed()
+					largest = max(largest, seg.HotMemoryUsed())
+				}
+				t.Logf("%d segments: %d bytes of ranges, %d of hot runs", len(s.segments.list), ranges, hot)
+				if limit := opts.Memory / 32; ranges > limit || hot > limit+largest {
+					t.Errorf("the index has %d bytes of ranges and %d of hot runs, want at most %d each", ranges, hot, limit)
+				}
+				readAll(t, s, keys, int64(n)*int64(size))
+				wantValue(t, s, "7", string(bytes.Repeat(value, (n+keys-8)/keys)))
+			}
+			must.Do(t, s.Flush(ctx))
+			check(s)
+			must.Do(t, s.Close())
+			s = openWith(t, dir, opts, h)
+			check(s)
+			must.Do(t, s.Close())
+		})
 	}
-	got, err := contents(s)
-	if err != nil || len(got) != len(want) {
-		t.Fatalf("Scan yielded %d keys, want %d; error %v", len(got), len(want), err)
-	}
-	for k, v := range want {
-		if !bytes.Equal(got[k], v) {
-			t.Fatalf("Scan yielded wrong data for key %[1]s: %[2]d bytes, want %[3]d", k, len(got[k]), len(v))
-		}
-	}
-	n := 0
-	for k, err := range s.Keys(t.Context()) {
-		if n++; err != nil || k.Size != int64(len(want[k.Key])) {
-			t.Fatalf("Keys yielded %+v, %v, want %d bytes", k, err, len(want[k.Key]))
-		}
-	}
-	st, err := s.Stat(t.Context())
-	if err != nil || n != len(want) || st.Keys != int64(n) || st.Disk == 0 {
-		t.Fatalf("Keys yielded %d keys, and Stat() = %+v, %v, want %d keys and a size on disk", n, st, err, len(want))
-	}
-	must.Do(t, s.Close())
 }

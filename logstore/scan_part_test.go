@@ -15,7 +15,6 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/go-partd/partd"
-	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
@@ -79,11 +78,7 @@ func TestPartsEqualScan(t *testing.T) {
 		}
 		s, err := openHooked("/s", nil, h)
 		must.Do(t, err)
-		defer func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		}()
+		defer func() { must.Do(t, s.Close()) }()
 		model := map[string][]byte{}
 		reopen := func(h hooks) {
 			must.Do(t, s.Close())
@@ -197,40 +192,6 @@ func rangesStore(t *testing.T, h hooks) (s *Store, want map[string][]byte) {
 	return s, want
 }
 
-// TestPartLedgers checks that the ledgers of parts add up to the store's ledger.
-func TestPartLedgers(t *testing.T) {
-	h := scanHooks(vfstest.NewMem())
-	h.scanWorkers = 3
-	s, _ := rangesStore(t, h)
-	defer s.Close()
-	for _, parts := range []int{1, 2, 3, 7, 64} {
-		var sum segment.Ledger
-		for p := range parts {
-			v := must.Get(s.scanView(t.Context()))(t)
-			sc := s.scans.run(t.Context(), v, scanRequest{hashes: partHashes(p, parts), parts: parts})
-			for part := range sc.partitions {
-				for b := range part.batches {
-					b.reset()
-					b.free <- b
-				}
-				if part.err != nil {
-					t.Fatal(part.err)
-				}
-			}
-			must.Do(t, sc.verify())
-			sum.Add(sc.ledger())
-			must.Do(t, sc.close())
-		}
-		var storeLedger segment.Ledger
-		for _, seg := range s.segments.list {
-			storeLedger.Add(seg.ledger)
-		}
-		if err := storeLedger.Diff(sum); err != nil || sum.Pieces == 0 {
-			t.Errorf("%d parts: their ledgers do not add up: %v", parts, err)
-		}
-	}
-}
-
 // TestConcurrentParts checks that concurrent scans of all parts stay within the memory limit of one
 // scan, and together yield everything.
 func TestConcurrentParts(t *testing.T) {
@@ -247,9 +208,7 @@ func TestConcurrentParts(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				t.Error(err)
-			}
+			must.Check(t, err)
 			maps.Copy(got, part.values)
 		})
 	}

@@ -109,3 +109,20 @@ func TestLargeValuesAreSpread(t *testing.T) {
 		}
 	}
 }
+
+// TestPartHashes checks that the hash intervals of parts are adjacent and of similar size.
+func TestPartHashes(t *testing.T) {
+	for _, parts := range []int{1, 2, 3, 7, 1000, 1024, 65_535, partd.MaxParts} {
+		next := uint64(0)
+		for p := range parts {
+			r := partHashes(p, parts)
+			if r.lo != next || r.hi < r.lo || parts > 1 && (r.hi-r.lo)/2 > 1<<63/uint64(parts) {
+				t.Fatalf("part %d of %d has the hashes %x to %x, want a similar share that starts at %x", p, parts, r.lo, r.hi, next)
+			}
+			next = r.hi + 1
+		}
+		if next != 0 {
+			t.Fatalf("the last of %d parts does not end at the highest hash: the next would start at %x", parts, next)
+		}
+	}
+}

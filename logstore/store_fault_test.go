@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -130,8 +129,7 @@ func faultSteps() []faultStep {
 func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 	t.Helper()
 	mem := vfstest.NewMem()
-	h := crashHooksOn(mem)
-	s := openWith(t, crashDir, opts, h)
+	s := openWith(t, crashDir, opts, crashHooksOn(mem))
 	want := map[string][]byte{}
 	for i := range 20 {
 		for k, v := range map[string][]byte{"a": longValue, "b": largeValue, fmt.Sprint(i): []byte("v")} {
@@ -153,7 +151,6 @@ func faultStart(t *testing.T, opts *Options) (*vfstest.Mem, map[string][]byte) {
 // the operation may have taken effect. If Sync then succeeds, a power failure must not change the content.
 func TestEveryFault(t *testing.T) {
 	errnos := []error{syscall.ENOSPC, syscall.EIO}
-	tryAll := os.Getenv("PARTD_FAULTS") != ""
 	synced := 0
 	for _, opts := range []*Options{{}, {Sync: true}} {
 		start, before := faultStart(t, opts)
@@ -163,19 +160,13 @@ func TestEveryFault(t *testing.T) {
 				t.Run(fmt.Sprintf("sync=%v/%s/persists=%v", opts.Sync, step.name, persists), func(t *testing.T) {
 					after := maps.Clone(before)
 					step.want(after)
-					for n, hit := int64(1), true; hit; n++ {
-						errnosPerCall := errnos // by default, each call fails with only one of them
-						if !tryAll {
-							errnosPerCall = errnos[(int(n)+i)%len(errnos):][:1]
+					vfstest.EachFault(1, errnos, i, func(call int64, err error) bool {
+						fault := &vfstest.Fault{Call: call, Err: err, Persists: persists, ShortWrite: true}
+						if runWithFault(t, start.KillClone(), opts, fault, step, before, after, seen) {
+							synced++
 						}
-						for _, errno := range errnosPerCall {
-							fault := &vfstest.Fault{Call: n, Err: errno, Persists: persists, ShortWrite: true}
-							if runWithFault(t, start.KillClone(), opts, fault, step, before, after, seen) {
-								synced++
-							}
-							hit = fault.Hit()
-						}
-					}
+						return fault.Hit()
+					})
 				})
 			}
 		}
@@ -275,8 +266,7 @@ func TestFaultWhileOpening(t *testing.T) {
 		for n := int64(1); ; n++ {
 			mem := start.KillClone()
 			fault := &vfstest.Fault{Call: n, Err: syscall.EIO, ShortWrite: true}
-			h := crashHooksOn(vfstest.Inject(mem, fault.Check))
-			s, err := openHooked(crashDir, opts, h)
+			s, err := openHooked(crashDir, opts, crashHooksOn(vfstest.Inject(mem, fault.Check)))
 			if err == nil {
 				if err := s.Close(); err != nil && !fault.Hit() {
 					t.Fatal(err)

