@@ -101,9 +101,3 @@ func TestLargeBatch(t *testing.T) {
 		t.Fatalf("the journal has %d bytes after Drop (error %v), want 0", info.Size(), err)
 	}
 }
-
-func TestBootIDStaysTheSame(t *testing.T) {
-	if a, b := bootID(), bootID(); a != b {
-		t.Fatalf("bootID returned %d, then %d", a, b)
-	}
-}

@@ -170,8 +170,7 @@ const (
 
 func fileRead(t testing.TB, path string) []byte {
 	t.Helper()
-	p := must.Get(os.ReadFile(path))(t)
-	return p
+	return must.Get(os.ReadFile(path))(t)
 }
 
 func fileWrite(t testing.TB, path string, p []byte) {

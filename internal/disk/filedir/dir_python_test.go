@@ -1,9 +1,7 @@
 package filedir_test
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,10 +29,12 @@ func fileNeedsPython(t *testing.T) {
 	fileRequire(t, err == nil, "python3-partd under "+filePython)
 }
 
-func filePythonRun(t testing.TB, script string, args ...string) string {
+// filePythonRun runs a script, in which p is the store in the directory, and returns its output.
+func filePythonRun(t testing.TB, script, dir string, args ...string) string {
 	t.Helper()
+	script = "import sys, partd, shutil\np = partd.File(sys.argv[1])\n" + script
 	p := must.Get(fileInterpreter())(t)
-	out, err := p.Run(script, args...)
+	out, err := p.Run(script, append([]string{dir}, args...)...)
 	if err != nil {
 		t.Errorf("the Python script failed: %v", err)
 	}
@@ -44,50 +44,35 @@ func filePythonRun(t testing.TB, script string, args ...string) string {
 // filePlainKeys are keys that have the same file name in Go and Python.
 var filePlainKeys = []string{"a", "Key", "key", "x.y", "with space", "(1)", "a-b_c", "0", "..."}
 
-func TestFilePythonReadsGo(t *testing.T) {
-	fileNeedsPython(t)
-	dir := t.TempDir()
-	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
-	var want strings.Builder
-	for i, key := range filePlainKeys {
-		fileAppend(t, f, key, fmt.Sprint("one", i), "not for python!", "x", key, fmt.Sprint("two", i))
-		fmt.Fprintf(&want, "%s=one%dtwo%d\n", key, i, i)
-	}
-	must.Do(t, f.SetOnce(t.Context(), "a", []byte("not set")))
-	got := filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
-for key in sys.argv[2:]:
-    print('%s=%s' % (key, p.get(key).decode()))
-`, append([]string{dir}, filePlainKeys...)...)
-	if got != want.String() {
-		t.Fatalf("Python read %q, want %q", got, want.String())
-	}
-}
-
-func TestFileGoReadsPython(t *testing.T) {
+// TestFilePythonSharesKeys checks that Go reads and extends what Python has written, and that Python reads the result.
+func TestFilePythonSharesKeys(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
 	filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 for key in sys.argv[2:]:
     p.append({key: b'one\x00'})
     p.append({key: b'two'})
-p.append({('tuple', 'key'): b'in a separate directory'})
 p.append({'empty': b''})
 p.iset('once', b'1')
 p.iset('once', b'2')
-`, append([]string{dir}, filePlainKeys...)...)
+`, dir, filePlainKeys...)
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
-	want := map[string]string{"empty": "", "once": "1", "tuple-|-key": "in a separate directory"}
+	content, result := map[string]string{"empty": "", "once": "1"}, ""
 	for _, key := range filePlainKeys {
-		want[key] = "one\x00two"
+		content[key] = "one\x00two"
+		result += key + "=one\x00twothree\n"
 	}
-	fileWantContent(t, f, want)
-	must.Do(t, f.Drop(t.Context()))
-	if _, err := os.Stat(filepath.Join(dir, "tuple")); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("Drop did not remove the directory of a tuple: Stat returned %v", err)
+	fileWantContent(t, f, content)
+	for _, key := range filePlainKeys {
+		fileAppend(t, f, key, "th", "not for python!", "x", key, "ree")
+	}
+	must.Do(t, f.SetOnce(t.Context(), "a", []byte("not set")))
+	got := filePythonRun(t, `
+for key in sys.argv[2:]:
+    print('%s=%s' % (key, p.get(key).decode()))
+`, dir, filePlainKeys...)
+	if got != result {
+		t.Fatalf("Python read %q, want %q", got, result)
 	}
 }
 
@@ -116,8 +101,7 @@ for n in range(batches):
 		// Each goroutine has its own store, so it locks like a separate process.
 		wg.Go(func() {
 			f, err := storetest.OpenDir(fileOS, dir, &partd.FileOptions{MaxOpenFiles: 1 + w*10}, filedir.Hooks{})
-			if err != nil {
-				t.Error(err)
+			if !must.Check(t, err) {
 				return
 			}
 			defer f.Close()
@@ -127,8 +111,7 @@ for n in range(batches):
 					value := fmt.Sprintf("<go%d %d %s>", w, n, strings.Repeat("x", k*k*50))
 					entries = append(entries, partd.Entry{Key: fmt.Sprint("k", k), Value: []byte(value)})
 				}
-				if err := f.Append(t.Context(), entries...); err != nil {
-					t.Error(err)
+				if !must.Check(t, f.Append(t.Context(), entries...)) {
 					return
 				}
 				if n%5 == 0 {
@@ -179,8 +162,6 @@ func TestFilePythonDrops(t *testing.T) {
 		fileAppend(t, f, "a", "1", "b!", "2")
 		fileWantContent(t, f, map[string]string{"a": "1", "b!": "2"})
 		filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 p.drop()
 if sys.argv[2] == '1': p.append({'a': b'0'})
 `, dir, fmt.Sprint(round))
@@ -193,7 +174,7 @@ if sys.argv[2] == '1': p.append({'a': b'0'})
 	}
 	fileAppend(t, f, "c", "3")
 	fileWantContent(t, f, map[string]string{"c": "3"})
-	filePythonRun(t, "import sys, shutil; shutil.rmtree(sys.argv[1])", dir)
+	filePythonRun(t, "shutil.rmtree(sys.argv[1])", dir)
 	fileWantContent(t, f, map[string]string{})
 	fileAppend(t, f, "d", "4")
 	fileWantContent(t, f, map[string]string{"d": "4"})
@@ -208,38 +189,10 @@ func TestFilePythonChangesOpenFiles(t *testing.T) {
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "deleted", "1", "set", "1", "longer", "1", "again", "1")
 	filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 p.delete(['deleted', 'again'])
 p.iset('set', b'')
 p.append({'longer': b'py', 'again': b'py'})
 `, dir)
 	fileAppend(t, f, "deleted", "2", "set", "2", "longer", "2", "again", "2")
 	fileWantContent(t, f, map[string]string{"deleted": "2", "set": "2", "longer": "1py2", "again": "py2"})
-}
-
-func TestFilePandasColumns(t *testing.T) {
-	fileNeedsPython(t)
-	python, err := fileInterpreter()
-	must.Do(t, err)
-	_, err = python.Run("import pandas")
-	fileRequire(t, err == nil, "python3-pandas under "+filePython)
-	dir, copied := t.TempDir(), t.TempDir()
-	frame := `
-import sys, partd, pandas
-df = pandas.DataFrame({'x': [1, 2, 3], 'y z': ['a', 'b', 'c']}, index=[10, 20, 30])
-p = partd.PandasColumns(partd.File(sys.argv[1]))
-`
-	filePythonRun(t, frame+"p.append({'k': df, 'l': df})", dir)
-	if got, err := fileContent(fileOpen(t, fileOS, dir, nil, filedir.Hooks{})); err != nil || len(got) < 10 || got["k-|-.columns"] == "" {
-		t.Fatalf("the store contains %q (error %v), want at least 10 keys with k-|-.columns", got, err)
-	}
-	source := must.Get(partd.OpenFile(dir, nil))(t)
-	defer source.Close()
-	target := must.Get(partd.OpenFile(copied, nil))(t)
-	defer target.Close()
-	must.Get(partd.Copy(t.Context(), target, source, nil))(t)
-	if got := filePythonRun(t, frame+"print(all(p.get(k).equals(df) for k in 'kl'))", copied); got != "True\n" {
-		t.Errorf("Python printed %s, want True, because the copy equals the data frames", got)
-	}
 }

@@ -20,8 +20,6 @@ func TestFileTuples(t *testing.T) {
 	fileNeedsPython(t)
 	dir := t.TempDir()
 	filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 p.append({('a', 1): b'one', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
 p.append({('a', 1): b'+', ('del', 'eted'): b'5'})
 p.delete([('del', 'eted')])
@@ -38,8 +36,6 @@ p.delete([('del', 'eted')])
 		must.Do(t, f.Set(t.Context(), "set-|-1", []byte("set")))
 		must.Do(t, f.Delete(t.Context(), "x-|-y", "none-|-1"))
 		got := filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 print(p.get([('a', 1), ('new', 'tuple', 2), ('set', '1'), 'x/y']))
 p.append({('a', 1): b'py', ('new', 'tuple', 2): b'py', 'k': b'py'})
 p.delete([('set', 1)])
@@ -65,8 +61,6 @@ p.delete([('set', 1)])
 		}
 		must.Do(t, f.Close())
 		filePythonRun(t, `
-import sys, partd
-p = partd.File(sys.argv[1])
 p.append({('a', 1): b'one+', ('a', 'b', 'c'): b'two', 'x/y': b'three', ('gone', 1): b'', 'k': b'four'})
 `, dir)
 	}
@@ -142,9 +136,7 @@ func TestFileTuplesKilled(t *testing.T) {
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	fileAppend(t, f, "b", "1")
 	f.Hooks.AfterWrite = sync.OnceFunc(func() {
-		if err := os.CopyFS(killed, os.DirFS(dir)); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, os.CopyFS(killed, os.DirFS(dir)))
 	})
 	if err := f.Append(t.Context(), fileEntries("a-|-1", "x", "a", "y")...); err == nil {
 		t.Error("Append of conflicting keys succeeded, want an error")

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,9 +29,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 			fileAppend(t, f, "a", "1")
 			lock := filepath.Join(dir, ".lock")
 			removeLock := sync.OnceFunc(func() {
-				if err := os.Remove(lock); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, os.Remove(lock))
 				if replace {
 					fileWrite(t, lock, nil)
 				}
@@ -41,9 +40,7 @@ func TestFileLockDeletedWhileHeld(t *testing.T) {
 			fileWantInErr(t, err, ".lock")
 			_, err = f.Get(t.Context(), "a")
 			if replace {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 			} else {
 				fileWantInErr(t, err, ".lock")
 				fileWrite(t, lock, nil) // as the error advises
@@ -120,19 +117,10 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 		must.Do(t, other.Unlock())
 	}
 	// A busy store must also release the lock from time to time.
-	stop := make(chan struct{})
+	var stop atomic.Bool
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				if err := f.Append(context.Background(), fileEntries("a", "1")...); err != nil {
-					t.Error(err)
-					return
-				}
-			}
+		for !stop.Load() && must.Check(t, f.Append(context.Background(), fileEntries("a", "1")...)) {
 		}
 	})
 	for range 5 {
@@ -141,7 +129,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 		must.Do(t, fileWithin(t, 30*time.Second, "locking while the store is busy", got))
 		must.Do(t, other.Unlock())
 	}
-	close(stop)
+	stop.Store(true)
 	wg.Wait()
 }
 

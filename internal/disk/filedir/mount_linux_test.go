@@ -3,6 +3,8 @@ package filedir_test
 import (
 	"syscall"
 	"testing"
+
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func fileTmpfs(t *testing.T, size string) string {
@@ -10,11 +12,7 @@ func fileTmpfs(t *testing.T, size string) string {
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size)
 	fileRequire(t, err == nil, "permission to mount a tmpfs")
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	return dir
 }
 

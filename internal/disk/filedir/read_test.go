@@ -62,19 +62,6 @@ func TestFileClosed(t *testing.T) {
 	}
 }
 
-func TestFileSetKeepsReaders(t *testing.T) {
-	f := fileOpen(t, fileOS, t.TempDir(), nil, filedir.Hooks{})
-	fileAppend(t, f, "a", strings.Repeat("old", 1000))
-	r := must.Get(f.Open(t.Context(), "a"))(t)
-	defer r.Close()
-	must.Do(t, f.Set(t.Context(), "a", []byte("new")))
-	if p, err := io.ReadAll(r); err != nil || string(p) != strings.Repeat("old", 1000) {
-		t.Fatalf("ReadAll from a reader of the old value = %.20q, %v, want the old value", p, err)
-	}
-	fileAppend(t, f, "a", "er")
-	fileWantContent(t, f, map[string]string{"a": "newer"})
-}
-
 // TestFileCutWhileRead checks that truncating a value during a read causes an error, never a short value.
 func TestFileCutWhileRead(t *testing.T) {
 	dir := t.TempDir()
@@ -121,21 +108,6 @@ func TestFileGetOfReplacedValue(t *testing.T) {
 	got, err := f.Get(t.Context(), "a")
 	if err != nil || string(got[0]) != "new" || enabled {
 		t.Fatalf("Get of a value that is replaced meanwhile = %q, %v, want the new value", got, err)
-	}
-}
-
-// TestFileHardLink removes a file that also has a hard link. Later appends must not change the link's content.
-func TestFileHardLink(t *testing.T) {
-	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
-	fileAppend(t, f, "a", "1")
-	must.Do(t, os.Link(filepath.Join(dir, "a"), backup))
-	fileAppend(t, f, "b", "1")
-	must.Do(t, os.Remove(filepath.Join(dir, "a")))
-	fileAppend(t, f, "a", "2")
-	fileWantContent(t, f, map[string]string{"a": "2", "b": "1"})
-	if got := string(fileRead(t, backup)); got != "1" {
-		t.Fatalf("the hard link contains %q, want %q", got, "1")
 	}
 }
 

@@ -36,9 +36,7 @@ func fileForeignAppend(t *testing.T, mem *vfstest.Mem, key, value string) int64 
 	if errors.Is(err, os.ErrNotExist) {
 		return -1
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	info, err := file.Info()
 	if err == nil {
 		_, err = file.WriteAt([]byte(value), info.Size)

@@ -74,26 +74,6 @@ func expectWaiting(t *testing.T, outcome chan error) {
 	}
 }
 
-// TestNextRound checks that writes made during a sync wait for the next one, and share it.
-func TestNextRound(t *testing.T) {
-	d := newDisk()
-	first := d.write(t.Context())
-	d.awaitSync(t)
-	second, third := d.write(t.Context()), d.write(t.Context())
-	d.outcome <- nil
-	must.Do(t, <-first)
-	d.awaitSync(t)
-	expectWaiting(t, second)
-	expectWaiting(t, third)
-	d.outcome <- nil
-	if err := errors.Join(<-second, <-third); err != nil || d.calls.Load() != 2 {
-		t.Fatalf("the writes returned %v after %d syncs, want 2 syncs", err, d.calls.Load())
-	}
-	if err := d.Wait(t.Context(), 3, nil); err != nil {
-		t.Fatalf("Wait for a position that is already synced: %v", err)
-	}
-}
-
 // TestFailure checks that exactly the writes that a failed sync covers return its error.
 func TestFailure(t *testing.T) {
 	d := newDisk()

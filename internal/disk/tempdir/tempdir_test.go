@@ -16,8 +16,7 @@ import (
 
 func names(t *testing.T, dir string) (names []string) {
 	t.Helper()
-	entries := must.Get(os.ReadDir(dir))(t)
-	for _, e := range entries {
+	for _, e := range must.Get(os.ReadDir(dir))(t) {
 		names = append(names, e.Name())
 	}
 	return names
@@ -25,8 +24,7 @@ func names(t *testing.T, dir string) (names []string) {
 
 func mustNew(t *testing.T, parents ...string) *Set {
 	t.Helper()
-	s := must.Get(New(parents, nil))(t)
-	return s
+	return must.Get(New(parents, nil))(t)
 }
 
 func TestFilesAndDirectories(t *testing.T) {
@@ -61,13 +59,9 @@ func TestFilesAndDirectories(t *testing.T) {
 		if _, err := f.ReadAt(b[:], 0); err != nil || string(b[:]) != "data" {
 			t.Errorf("ReadAt = %q, %v, want data", b, err)
 		}
-		if err := f.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, f.Close())
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, s.Close())
 	for _, parent := range parents {
 		if got := names(t, parent); len(got) > 0 {
 			t.Errorf("Close left %q in %s", got, parent)
@@ -76,9 +70,7 @@ func TestFilesAndDirectories(t *testing.T) {
 	if _, err := s.Create(); !errors.Is(err, ErrClosed) {
 		t.Errorf("Create after Close = %v, want %v", err, ErrClosed)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, s.Close())
 }
 
 // TestDeadProcess checks that if a process dies with temporary files, the next New removes these files and nothing
@@ -131,9 +123,7 @@ func TestDeadProcess(t *testing.T) {
 	if _, err := os.Stat(precious); err != nil {
 		t.Error("New followed a link")
 	}
-	if err := alive.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, alive.Close())
 }
 
 func TestWrongParents(t *testing.T) {
@@ -163,9 +153,7 @@ func TestFaults(t *testing.T) {
 		if err != nil && !errors.Is(err, broken) {
 			t.Errorf("call %d failed: useSet returned %v, want %v", call, err, broken)
 		}
-		if err := mustNew(t, parent).Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, mustNew(t, parent).Close())
 		if leftovers := names(t, parent); len(leftovers) > 0 {
 			t.Errorf("call %d failed: New left %q", call, leftovers)
 		}
