@@ -1,7 +1,6 @@
 package pyvalue
 
 import (
-	"errors"
 	"math"
 	"math/big"
 	"testing"
@@ -66,16 +65,6 @@ func TestDictGet(t *testing.T) {
 		if got, ok := d.Get(key); ok {
 			t.Errorf("Get(%v) = %v, want no value", key, got)
 		}
-	}
-}
-
-func TestUniqueLimitsWork(t *testing.T) {
-	u := &Unique{Work: 100}
-	if _, err := u.Set([]any{"a", "b", Tuple{"c"}}); err != nil {
-		t.Error(err)
-	}
-	if _, err := u.Set([]any{make([]byte, 100), "b"}); !errors.Is(err, ErrTooMuchWork) {
-		t.Errorf("Set = %v, want %v", err, ErrTooMuchWork)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-partd/partd/internal/base/canceled"
 	"github.com/go-partd/partd/internal/base/storeerror"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 var errDisk = errors.New("the disk is full")
@@ -65,15 +66,6 @@ func TestErr(t *testing.T) {
 	}
 }
 
-// TestOwnUnknownOutcome checks that an operation's own ErrUnknownOutcome stays visible, whatever the cause of the
-// cancellation is.
-func TestOwnUnknownOutcome(t *testing.T) {
-	err := fmt.Errorf("%w: %w", storeerror.ErrUnknownOutcome, canceled.Err(canceledWith(errDisk)))
-	if !errors.Is(err, storeerror.ErrUnknownOutcome) || !errors.Is(err, errDisk) {
-		t.Errorf("%v does not wrap both %v and %v", err, storeerror.ErrUnknownOutcome, errDisk)
-	}
-}
-
 func TestExplain(t *testing.T) {
 	ctx := canceledWith(errDisk)
 	readErr := fmt.Errorf("read: %w", context.Canceled)
@@ -96,5 +88,74 @@ func TestErrDoesNotAllocate(t *testing.T) {
 	defer cancel()
 	if n := testing.AllocsPerRun(100, func() { _ = canceled.Err(ctx) }); n > 0 {
 		t.Errorf("Err makes %v allocations, want 0", n)
+	}
+}
+
+// TestWaiting checks that Send, Receive and Wait work on a ready channel, and return the cause once the context has
+// ended.
+func TestWaiting(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	c := make(chan int, 1)
+	must.Do(t, canceled.Send(ctx, c, 7))
+	if v, err := canceled.Receive(ctx, c); v != 7 || err != nil {
+		t.Errorf("Receive = %d, %v, want 7", v, err)
+	}
+	ended := make(chan struct{})
+	close(ended)
+	must.Do(t, canceled.Wait(ctx, ended))
+	cause := errors.New("the cause")
+	cancel(cause)
+	blocked := make(chan int)
+	if err := canceled.Send(ctx, blocked, 1); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("Send after cancel = %v, want an error that wraps %v", err, cause)
+	}
+	if err := canceled.Wait(ctx, blocked); !errors.Is(err, context.Canceled) || !errors.Is(err, cause) {
+		t.Errorf("Wait after cancel = %v, want an error that wraps %v", err, cause)
+	}
+}
+
+// TestRun checks that Run returns what the function returns, or at once if the context ends, and that the function can still end.
+func TestRun(t *testing.T) {
+	failed := errors.New("failed")
+	if v, err := canceled.Run(t.Context(), func() (int, error) { return 7, failed }); v != 7 || err != failed {
+		t.Errorf("Run = %d, %v, want 7 and the function's error", v, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	begun, proceed, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go func() {
+		<-begun
+		cancel()
+	}()
+	_, err := canceled.Run(ctx, func() (int, error) {
+		defer close(ended)
+		close(begun)
+		<-proceed
+		return 7, failed
+	})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, failed) {
+		t.Errorf("Run after cancel = %v", err)
+	}
+	close(proceed)
+	<-ended
+}
+
+// TestIs compares the errors of two operations, for one cause or for others.
+func TestIs(t *testing.T) {
+	read, wrapsDisk := fmt.Errorf("read: %w", context.Canceled), fmt.Errorf("file: %w", errDisk)
+	write := fmt.Errorf("write: %w", read)
+	for _, tc := range []struct {
+		err, cause, otherErr, otherCause error
+		is                               bool
+	}{
+		{read, errDisk, read, errDisk, true},
+		{read, errDisk, context.Canceled, errDisk, true},
+		{context.Canceled, errDisk, read, errDisk, false},
+		{write, wrapsDisk, read, errDisk, true},
+		{write, errDisk, read, wrapsDisk, false},
+	} {
+		err, other := canceled.Explain(canceledWith(tc.cause), tc.err), canceled.Explain(canceledWith(tc.otherCause), tc.otherErr)
+		if is := errors.Is(err, other); is != tc.is {
+			t.Errorf("errors.Is(%v, %v) = %v", err, other, is)
+		}
 	}
 }

@@ -99,19 +99,6 @@ func TestSpareBlock(t *testing.T) {
 	}
 }
 
-func TestStoredStrings(t *testing.T) {
-	var s Slab
-	for _, n := range []int{0, 1, 55, 56, 57, 65_535, MaxString} {
-		p := bytes.Repeat([]byte{byte(n)}, n)
-		ref := s.Store(string(p))
-		otherRef := s.Store("other")
-		if !bytes.Equal(s.Stored(ref, n), p) || string(s.Stored(otherRef, 5)) != "other" {
-			t.Errorf("a stored string of %d bytes, or the string after it, has changed", n)
-		}
-		s.FreeString(ref)
-	}
-}
-
 func TestSlabConcurrently(t *testing.T) {
 	var s Slab
 	var wg sync.WaitGroup

@@ -84,10 +84,7 @@ func TestFaults(t *testing.T) {
 	o := Options{Memory: MinMemory, Threads: 2}
 	counter := &vfstest.Fault{}
 	must.Get(sortPairsIn(t.Context(), vfstest.Inject(vfs.OS{}, counter.Check), t.TempDir(), o, pairs))(t)
-	step := max(counter.Calls()/20, 1)
-	if os.Getenv("PARTD_FAULTS") != "" {
-		step = 1
-	}
+	step := vfstest.FaultStep(max(counter.Calls()/20, 1))
 	for _, short := range []bool{false, true} {
 		for call := int64(1); call <= counter.Calls(); call += step {
 			dir := t.TempDir()
@@ -150,8 +147,7 @@ func TestBitRot(t *testing.T) {
 	for read := 1; read <= reads; read += max(reads/6, 1) {
 		fsys := &vfstest.Flip{Target: read}
 		_, err := sortPairsIn(t.Context(), fsys, t.TempDir(), o, pairs)
-		var corrupt *partd.CorruptError
-		if !errors.As(err, &corrupt) {
+		if !errors.As(err, new(*partd.CorruptError)) {
 			t.Errorf("with a flipped bit in read %d of %d, the sort returned %v, want a CorruptError", read, reads, err)
 		}
 	}
@@ -168,11 +164,7 @@ func TestNotVerified(t *testing.T) {
 		},
 	} {
 		s := newTestSorter(t, &Options{})
-		w := must.Get(s.Writer())(t)
-		for _, p := range randomPairs(rand.New(rand.NewPCG(1, 1)), 1000, "few") {
-			must.Do(t, w.Add(p.key, p.rec))
-		}
-		must.Do(t, w.Close())
+		writePairs(t, s, randomPairs(rand.New(rand.NewPCG(1, 1)), 1000, "few"))
 		cursors := must.Get(s.prepare())(t)
 		damage(s)
 		out := s.startMerge(cursors)

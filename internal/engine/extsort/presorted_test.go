@@ -39,9 +39,7 @@ func TestMerge(t *testing.T) {
 			}}))
 			n := 0
 			for b, err := range s.Sorted() {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				for i := range b.Len() {
 					if got := string(b.Record(i)); n >= len(want) || got != want[n][1] {
 						t.Fatalf("%d inputs, %d open: record %d is %.20q, want %.20q", inputs, open, n, got, want[min(n, len(want)-1)][1])
@@ -52,9 +50,7 @@ func TestMerge(t *testing.T) {
 			if stats := s.Stats(); n != len(want) || stats.Records != int64(n) || (stats.Runs == 0) != (inputs <= open) {
 				t.Errorf("%d inputs, %d open: %d records, want %d; %+v", inputs, open, n, len(want), stats)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, s.Close())
 		}
 	}
 }
@@ -70,9 +66,7 @@ func TestMergeFails(t *testing.T) {
 			"order": {[]string{"a", "b", "aa"}, ErrOrder}, "long": {[]string{"a", "long"}, ErrTooLarge}, "read": {[]string{"a", "a"}, errRead},
 		} {
 			s, err := New(t.Context(), &Options{Memory: MinMemory})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			err = s.Merge(MergeOptions{Inputs: 9, Open: open, Block: 500, MaxRecord: 1000, Read: func(input int, p *Presorted) error {
 				if input != 4 {
 					return nil
@@ -98,9 +92,7 @@ func TestMergeFails(t *testing.T) {
 			if !errors.Is(err, c.err) {
 				t.Errorf("%s, %d open: %v, want %v", name, open, err, c.err)
 			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Do(t, s.Close())
 		}
 	}
 }

@@ -20,11 +20,7 @@ func newTestAggregator(t *testing.T, o Options) *Aggregator {
 	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
 	o.Temp = temp
 	a := must.Get(New(t.Context(), o))(t)
-	t.Cleanup(func() {
-		if err := errors.Join(a.Close(), temp.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, errors.Join(a.Close(), temp.Close())) })
 	return a
 }
 
@@ -64,8 +60,7 @@ func TestSums(t *testing.T) {
 						key := fmt.Sprintf("key%d", r.IntN(c.mod))
 						v := r.Uint64N(1000)
 						state, isNew, err := table.Get([]byte(key))
-						if err != nil {
-							t.Error(err)
+						if !must.Check(t, err) {
 							return
 						}
 						if isNew && (state[0] != 0 || state[1] != 0) {
@@ -76,9 +71,7 @@ func TestSums(t *testing.T) {
 						w := own[key]
 						own[key] = [2]uint64{w[0] + 1, w[1] + v}
 					}
-					if err := table.Close(); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, table.Close())
 					mu.Lock()
 					defer mu.Unlock()
 					for k, w := range own {
@@ -141,21 +134,17 @@ func TestStates(t *testing.T) {
 				for n := range 2 {
 					wg.Go(func() {
 						table, err := a.Table()
-						if err != nil {
-							t.Error(err)
+						if !must.Check(t, err) {
 							return
 						}
 						for i := uint32(n); i < records; i += 2 {
 							words, isNew, err := table.Get(binary.LittleEndian.AppendUint32(nil, i%keys))
-							if err != nil {
-								t.Error(err)
+							if !must.Check(t, err) {
 								return
 							}
 							table.States().(*texts).add(words, isNew, string(binary.LittleEndian.AppendUint32(nil, i)))
 						}
-						if err := table.Close(); err != nil {
-							t.Error(err)
-						}
+						must.Check(t, table.Close())
 					})
 				}
 				wg.Wait()

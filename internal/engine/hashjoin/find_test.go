@@ -44,9 +44,7 @@ func filledTable(t *testing.T, memory int64, all []pair) (table *Table, in []pai
 		tasks.Go(func() {
 			for i := worker; i < len(all); i += threads {
 				fits, err := table.Add(worker, []byte(all[i].key), []byte(all[i].record))
-				if err != nil {
-					t.Error(err)
-				}
+				must.Check(t, err)
 				if fits {
 					added[worker] = append(added[worker], all[i])
 				}
@@ -120,9 +118,7 @@ func TestFind(t *testing.T) {
 				}
 				return nil
 			})
-			if err != nil {
-				t.Error(err)
-			}
+			must.Check(t, err)
 			out.Add(count)
 		}
 		if err := table.Added().Compare(out); err != nil || unmatched != len(want["hot"]) {

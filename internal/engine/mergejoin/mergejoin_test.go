@@ -45,11 +45,7 @@ func model(left, right []pair, kind Kind, matchEmpty bool) (rows []string) {
 func newSorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter {
 	t.Helper()
 	s := must.Get(extsort.New(t.Context(), &extsort.Options{Memory: extsort.MinMemory, Threads: 1, Temp: temp, KeepKeys: true}))(t)
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, s.Close()) })
 	w := must.Get(s.Writer())(t)
 	for _, r := range records {
 		must.Do(t, w.Add([]byte(r.key), []byte(r.record)))
@@ -61,11 +57,7 @@ func newSorter(t *testing.T, temp *tempdir.Set, records []pair) *extsort.Sorter 
 func newTemp(t *testing.T) *tempdir.Set {
 	t.Helper()
 	temp := must.Get(tempdir.New([]string{t.TempDir()}, nil))(t)
-	t.Cleanup(func() {
-		if err := temp.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, temp.Close()) })
 	return temp
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/big"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -124,12 +123,9 @@ func text(v any) string {
 	return string(b)
 }
 
-func decodeMeasured(data []byte) (uint64, any, error) {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	v, err := Decode(data)
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc, v, err
+func decodeMeasured(data []byte) (bytes uint64, v any, err error) {
+	bytes = procs.Allocated(func() { v, err = Decode(data) })
+	return bytes, v, err
 }
 
 func TestMemoryIsBounded(t *testing.T) {
@@ -176,9 +172,7 @@ func FuzzDecode(f *testing.F) {
 		if errors.Is(err, ErrNotPlain) {
 			return
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		w, err := Decode(reencoded)
 		if err != nil || text(v) != text(w) {
 			t.Fatalf("encoding and decoding %#v returns %#v, %v, want the same value", v, w, err)

@@ -34,25 +34,6 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestByteOrder(t *testing.T) {
-	little, big := DType{Kind: 'c', Size: 8}, DType{Kind: 'c', Size: 8, Big: true}
-	v := []complex64{complex(1, -2)}
-	l, b := AppendFixed(nil, little, v), AppendFixed(nil, big, v)
-	if want := "\x00\x00\x80\x3f\x00\x00\x00\xc0"; string(l) != want {
-		t.Errorf("little-endian: AppendFixed = %q, want %q", l, want)
-	}
-	if want := "\x3f\x80\x00\x00\xc0\x00\x00\x00"; string(b) != want {
-		t.Errorf("big-endian: AppendFixed = %q, want %q", b, want)
-	}
-	if got := DecodeFixed[complex64](big, b); got[0] != v[0] {
-		t.Errorf("big-endian: DecodeFixed = %v, want %v", got, v)
-	}
-	big.Swap(b)
-	if string(b) != string(l) {
-		t.Errorf("Swap gives %q, want %q", b, l)
-	}
-}
-
 func TestTimes(t *testing.T) {
 	d := DType{Kind: 'M', Size: 8, Unit: "ns"}
 	good := []time.Time{time.Unix(0, math.MaxInt64), time.Unix(0, math.MinInt64+1), time.Unix(0, -1), {}}

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/pyvalue"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // pushFunction returns the instructions that push a function.
@@ -212,12 +212,9 @@ func tupleKey(n int) string {
 }
 
 // decodeMeasured decodes data, and returns the total number of bytes allocated.
-func decodeMeasured(data []byte) (uint64, any, error) {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	v, err := Decode(data)
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc, v, err
+func decodeMeasured(data []byte) (bytes uint64, v any, err error) {
+	bytes = procs.Allocated(func() { v, err = Decode(data) })
+	return bytes, v, err
 }
 
 // TestMemoryIsBounded checks that Decode allocates at most MaxGrowth bytes for each byte of the pickle, however
@@ -369,11 +366,9 @@ func TestDecodeObjects(t *testing.T) {
 	}
 	for _, part := range []string{f + ")R", f, "h\x00)R", "h\x00)\x81Nb"} {
 		data := []byte("](" + f + "\x94" + strings.Repeat(part, 20_000) + "e.")
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, err := DecodeObjects(data, isAllowed)
-		runtime.ReadMemStats(&after)
-		if allocated := after.TotalAlloc - before.TotalAlloc; err != nil || allocated > MaxGrowth*uint64(len(data)) {
+		var err error
+		allocated := procs.Allocated(func() { _, err = DecodeObjects(data, isAllowed) })
+		if err != nil || allocated > MaxGrowth*uint64(len(data)) {
 			t.Errorf("%q repeated: DecodeObjects allocated %d bytes for a pickle of %d bytes: %v", part, allocated, len(data), err)
 		}
 	}
