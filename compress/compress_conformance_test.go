@@ -52,24 +52,18 @@ func openClient(t *testing.T, _ string) partd.Partd {
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(context.Background(), listener) }()
 	client := must.Get(remote.Dial(t.Context(), remote.URL(listener.Addr()), nil))(t)
-	t.Cleanup(func() {
-		if err := errors.Join(client.Close(), server.Shutdown(context.Background()), <-done); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, errors.Join(client.Close(), server.Shutdown(context.Background()), <-done)) })
 	return client
 }
 
 func openFile(t *testing.T, dir string) partd.Partd {
 	t.Helper()
-	f := must.Get(partd.OpenFile(dir, nil))(t)
-	return f
+	return must.Get(partd.OpenFile(dir, nil))(t)
 }
 
 func openLog(t *testing.T, dir string) partd.Partd {
 	t.Helper()
-	s := must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
-	return s
+	return must.Get(logstore.Open(dir, &logstore.Options{Memory: logstore.MinMemory}))(t)
 }
 
 // addLayers adds layers to a store. layers lists their names, outermost first, separated by "+". Each

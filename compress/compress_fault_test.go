@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -30,13 +29,11 @@ var layerStacks = map[string]func(t *testing.T, inner partd.Partd) partd.Partd{
 }
 
 func withZstd(t *testing.T, p partd.Partd) partd.Partd {
-	s := must.Get(compress.New(p, compress.Zstd, nil))(t)
-	return s
+	return must.Get(compress.New(p, compress.Zstd, nil))(t)
 }
 
 func smallBuffer(t *testing.T, slow partd.Partd) partd.Partd {
-	b := must.Get(partd.NewBuffer(partd.NewDict(), slow, &partd.BufferOptions{Memory: 64 << 10}))(t)
-	return b
+	return must.Get(partd.NewBuffer(partd.NewDict(), slow, &partd.BufferOptions{Memory: 64 << 10}))(t)
 }
 
 // isInDoubt reports whether err says that a buffer does not know the state of a key in the slow store.
@@ -124,11 +121,7 @@ func TestLayersAfterEveryFault(t *testing.T) {
 			for i, failedCalls := range []int64{1, 60} {
 				t.Run(fmt.Sprintf("%s/sync=%v/calls=%d", name, opts.Sync, failedCalls), func(t *testing.T) {
 					t.Parallel()
-					step := int64(7)
-					if os.Getenv("PARTD_FAULTS") != "" {
-						step = 1
-					}
-					for n, hit := 1+int64(i), true; hit; n += step {
+					for n, hit := 1+int64(i), true; hit; n += vfstest.FaultStep(7) {
 						errno := []error{syscall.ENOSPC, syscall.EIO, syscall.EMFILE}[n%3]
 						hit = runOpsWithFault(t, newLayer, opts, ops, n, failedCalls, errno)
 					}

@@ -13,91 +13,8 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
-
-// listing is a store that can list its keys, but not scan.
-type listing struct {
-	partd.Partd
-	partd.Lister
-}
-
-// TestKeysWithoutScan checks that Keys works over a store that can list and get, but not scan.
-func TestKeysWithoutScan(t *testing.T) {
-	for _, format := range Formats() {
-		dict := partd.NewDict()
-		s := newStore(t, listing{dict, dict}, format, nil)
-		for _, n := range []int{1, 1000, 70_000} {
-			must.Do(t, s.Append(t.Context(), partd.Entry{Key: fmt.Sprint(n), Value: randomText(n)}))
-		}
-		must.Do(t, dict.Set(t.Context(), "0", nil))
-		keyCount := 0
-		for info, err := range s.Keys(t.Context()) {
-			if err != nil || fmt.Sprint(info.Size) != info.Key {
-				t.Errorf("%s: Keys yields key %s with %d bytes, %v, want the number of bytes that the key names", format, info.Key, info.Size, err)
-			}
-			keyCount++
-		}
-		if keyCount != 4 {
-			t.Errorf("%s: Keys yields %d keys, want 4", format, keyCount)
-		}
-	}
-}
-
-// recorder is a store that records the operations it applies.
-type recorder struct {
-	*partd.Dict
-	tag partd.Tag
-	op  partd.Operation
-}
-
-func (r *recorder) NewSession(context.Context) (uint64, error) { return 7, nil }
-func (r *recorder) EndSession(_ context.Context, session uint64) error {
-	return fmt.Errorf("end %d", session)
-}
-
-func (r *recorder) Apply(_ context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
-	r.tag, r.op = tag, partd.Operation{Change: op.Change, Keys: op.Keys}
-	for _, e := range op.Entries {
-		r.op.Entries = append(r.op.Entries, partd.Entry{Key: e.Key, Value: bytes.Clone(e.Value)})
-	}
-	return true, nil
-}
-
-// TestApply checks that a layer passes on tags and changes, and compresses values.
-func TestApply(t *testing.T) {
-	r := &recorder{Dict: partd.NewDict()}
-	s := newStore(t, r, S2, nil)
-	ctx := t.Context()
-	if session, err := s.NewSession(ctx); session != 7 || err != nil {
-		t.Errorf("NewSession = %d, %v, want 7", session, err)
-	}
-	if err := s.EndSession(ctx, 9); err == nil || err.Error() != "end 9" {
-		t.Errorf("EndSession = %v, want the store's error for session 9", err)
-	}
-	tag := partd.Tag{Session: 7, Number: 3, CRC: 0x12345678}
-	for _, op := range []partd.Operation{
-		{Change: partd.ChangeAppend, Entries: []partd.Entry{{Key: "a", Value: randomText(500)}, {Key: "b"}, {Key: "a", Value: []byte("x")}}},
-		{Change: partd.ChangeSet, Entries: []partd.Entry{{Key: "a"}}},
-		{Change: partd.ChangeSetOnce, Entries: []partd.Entry{{Key: "a", Value: randomText(10)}}},
-		{Change: partd.ChangeDelete, Keys: []string{"a", "b"}},
-		{Change: partd.ChangeDrop},
-	} {
-		applied, err := s.Apply(ctx, tag, op)
-		if !applied || err != nil || r.tag != tag || r.op.Change != op.Change || len(r.op.Keys) != len(op.Keys) || len(r.op.Entries) != len(op.Entries) {
-			t.Errorf("Apply(%+v) = %v, %v, and the store received %+v with the tag %+v, want the same operation with the tag %+v", op, applied, err, r.op, r.tag, tag)
-			continue
-		}
-		for i, e := range r.op.Entries {
-			value, err := s.decompressValue(t.Context(), e.Value)
-			if err != nil || e.Key != op.Entries[i].Key || !bytes.Equal(value, op.Entries[i].Value) {
-				t.Errorf("Apply(%+v): entry %d has the key %q and decompresses to %d bytes, %v, want the original entry", op, i, e.Key, len(value), err)
-			}
-			if len(op.Entries[i].Value) == 0 && len(e.Value) > 0 {
-				t.Errorf("Apply(%+v): an empty value is stored as %d bytes, want 0", op, len(e.Value))
-			}
-		}
-	}
-}
 
 // TestPooledStateIsNotShared checks that values that are compressed and decompressed concurrently, some
 // of them damaged, do not affect each other through pooled encoders and decoders.
@@ -119,15 +36,12 @@ func TestPooledStateIsNotShared(t *testing.T) {
 						v := values[(g+i)%len(values)]
 						key := fmt.Sprintf("%d.%d", g, i)
 						batch := []partd.Entry{{Key: key, Value: v}, {Key: key + "+", Value: values[g%2]}, {Key: key, Value: v}}
-						if err := s.Append(t.Context(), batch...); err != nil {
-							t.Error(err)
-						}
+						must.Check(t, s.Append(t.Context(), batch...))
 						if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
 							t.Error("Get of a damaged value succeeded")
 						}
 						r, err := s.Open(t.Context(), key)
-						if err != nil {
-							t.Error(err)
+						if !must.Check(t, err) {
 							return
 						}
 						if i%3 == 0 { // stop in the middle
@@ -148,32 +62,6 @@ func TestPooledStateIsNotShared(t *testing.T) {
 	}
 }
 
-// TestLimitSplitsValues checks that a value over the limit is stored as several pieces, and that a piece over the
-// limit cannot be read.
-func TestLimitSplitsValues(t *testing.T) {
-	for _, format := range Formats() {
-		dict := partd.NewDict()
-		s := newStore(t, dict, format, &Options{Limit: 1000})
-		value := randomText(4321)
-		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
-		stored := must.Get(dict.Get(t.Context(), "k"))(t)
-		pieces := 0
-		for _, err := range frame.Split(stored[0]) {
-			if pieces++; err != nil {
-				t.Fatal(err)
-			}
-		}
-		for method, read := range readMethods(s) {
-			if got, err := read(); pieces != 5 || err != nil || !bytes.Equal(got, value) {
-				t.Errorf("%s: %s of %d pieces = %d bytes, %v, want 5 pieces with %d bytes", format, method, pieces, len(got), err, len(value))
-			}
-		}
-		if _, err := newStore(t, dict, format, &Options{Limit: 999}).Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
-			t.Errorf("%s: Get of a piece over the limit by one byte = %v, want a CorruptError", format, err)
-		}
-	}
-}
-
 // TestStreamsInBoundedMemory checks that Open, Scan and Keys do not hold a piece of 24 MiB in memory.
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 24 << 20
@@ -186,7 +74,7 @@ func TestStreamsInBoundedMemory(t *testing.T) {
 			if method == "Get" {
 				continue
 			}
-			used := allocatedBytes(func() {
+			used := procs.Allocated(func() {
 				if n, err := read(); n != size || err != nil {
 					t.Errorf("%s: %s = %d bytes, %v, want %d", format, method, n, err, size)
 				}
@@ -251,5 +139,129 @@ func TestLevels(t *testing.T) {
 		if sizes[maxLevel] >= sizes[1] && format != BZ2 { // BZ2's smallest block already holds the value
 			t.Errorf("%s: level 1 compresses to %d bytes, and level %[4]d to %[3]d, want fewer", format, sizes[1], sizes[maxLevel], maxLevel)
 		}
+	}
+}
+
+// countingDict is a Dict that counts its appends and pops.
+type countingDict struct {
+	*partd.Dict
+	changes int
+	damage  func() // if not nil, Pop calls it before it removes the keys
+	cancel  func() // if not nil, Pop calls it after it removed the keys
+}
+
+func (c *countingDict) Append(ctx context.Context, entries ...partd.Entry) error {
+	c.changes++
+	return c.Dict.Append(ctx, entries...)
+}
+
+func (c *countingDict) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
+	c.changes++
+	if c.damage != nil {
+		c.damage()
+	}
+	if c.cancel != nil {
+		defer c.cancel()
+	}
+	return c.Dict.Pop(ctx, keys...)
+}
+
+// TestDamagedPop checks that Pop detects damage before it removes anything. If it removed the values
+// first and appended them again after an error, a key with an empty value would be lost. On a full
+// disk, or if the process were killed, all values would be lost.
+func TestDamagedPop(t *testing.T) {
+	dict := &countingDict{Dict: partd.NewDict()}
+	s := newStore(t, dict, Snappy, nil)
+	good := frame.Append(nil, pack(t, Snappy, []byte("good")))
+	set := func(key string, value []byte) {
+		t.Helper()
+		must.Do(t, dict.Set(t.Context(), key, value))
+	}
+	set("good", good)
+	set("bad", []byte("rubbish"))
+	set("empty", nil)
+	check := func(bad string) {
+		t.Helper()
+		v, err := dict.Get(t.Context(), "good", "bad")
+		if err != nil || !bytes.Equal(v[0], good) || string(v[1]) != bad {
+			t.Errorf("after Pop, the store has %q, %v, want the original values", v, err)
+		}
+	}
+	if v, err := s.Pop(t.Context(), "good", "empty", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Pop with a damaged value = %q, %v, want a CorruptError", v, err)
+	}
+	check("rubbish")
+	if st, err := dict.Stat(t.Context()); err != nil || st.Keys != 3 || dict.changes > 0 {
+		t.Errorf("after Pop, Stat = %+v, %v, and there were %d changes, want 3 keys and no change", st, err, dict.changes)
+	}
+	// If a value is damaged after Pop has checked it, Pop appends the popped values again.
+	set("bad", good)
+	dict.damage = func() { set("bad", []byte("more rubbish")) }
+	if v, err := s.Pop(t.Context(), "good", "bad", "good"); v != nil || !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Pop of a value that was damaged after its check = %q, %v, want a CorruptError", v, err)
+	}
+	check("more rubbish")
+	// A piece that is appended after Pop has checked the value is also popped.
+	set("bad", good)
+	dict.damage = func() { set("bad", append(good, good...)) }
+	if v, err := s.Pop(t.Context(), "good", "bad"); err != nil || string(v[0]) != "good" || string(v[1]) != "goodgood" {
+		t.Errorf("Pop of a value that grew after its check = %q, %v, want good and goodgood", v, err)
+	}
+}
+
+// failing is a store whose readers fail in the middle of a value.
+type failing struct{ *partd.Dict }
+
+var errMiddle = errors.New("the disk is gone")
+
+func (f failing) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	v, err := f.Get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(io.MultiReader(bytes.NewReader(v[0][:len(v[0])/2]), failingReader{})), nil
+}
+
+type failingReader struct{}
+
+func (failingReader) Read([]byte) (int, error) { return 0, errMiddle }
+
+// TestErrorsOfUnderlyingStore checks that errors of the underlying store are not reported as damage.
+func TestErrorsOfUnderlyingStore(t *testing.T) {
+	for _, format := range Formats() {
+		s := newStore(t, failing{partd.NewDict()}, format, nil)
+		n := 1 << 20
+		if format == BZ2 {
+			n = 100_000
+		}
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: randomText(n)}))
+		r, err := s.Open(t.Context(), "k")
+		must.Do(t, err)
+		_, err = io.ReadAll(r)
+		if !errors.Is(err, errMiddle) || errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("%s: reading = %v, want only the store's error", format, err)
+		}
+		if _, nextErr := r.Read(make([]byte, 1)); nextErr == nil || nextErr == io.EOF {
+			t.Errorf("%s: Read after the error = %v, want the error again", format, nextErr)
+		}
+		must.Do(t, r.Close())
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, partd.ErrClosed) {
+			t.Errorf("%s: Read after Close = %v, want ErrClosed", format, err)
+		}
+	}
+}
+
+// TestCanceledDamagedPop checks that a canceled Pop, too, appends a damaged value again.
+func TestCanceledDamagedPop(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	dict := &countingDict{Dict: partd.NewDict(), cancel: cancel}
+	dict.damage = func() { must.Do(t, dict.Set(ctx, "k", []byte("rubbish"))) }
+	s := newStore(t, dict, Snappy, nil)
+	must.Do(t, s.Append(ctx, partd.Entry{Key: "k", Value: []byte("good")}))
+	if v, err := s.Pop(ctx, "k"); !errors.As(err, new(*partd.CorruptError)) {
+		t.Errorf("Pop of a damaged value = %q, %v, want a CorruptError", v, err)
+	}
+	if v, err := dict.Get(t.Context(), "k"); err != nil || string(v[0]) != "rubbish" {
+		t.Errorf("after a canceled Pop, the store has %q, %v, want the damaged value", v, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,17 +15,9 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/klauspost/compress/zstd"
 )
-
-func allocatedBytes(f func()) int64 {
-	runtime.GC()
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return int64(after.TotalAlloc - before.TotalAlloc)
-}
 
 // makeBombs returns small pieces that decompress to 64 MiB or 8 MiB of zeros.
 func makeBombs(t *testing.T) map[string][]byte {
@@ -79,11 +70,11 @@ func TestBombs(t *testing.T) {
 			for method, read := range streamingReads(t.Context(), s.(*Store)) {
 				var got int64
 				var err error
-				used := allocatedBytes(func() { got, err = read() })
+				used := procs.Allocated(func() { got, err = read() })
 				if !errors.As(err, new(*partd.CorruptError)) || got > 1<<20 {
 					t.Errorf("%s of a bomb = %d bytes, %v, want a CorruptError", method, got, err)
 				}
-				if used > allowed {
+				if used > uint64(allowed) {
 					t.Errorf("%s of a bomb of %d bytes allocated %d bytes, want at most %d", method, len(bomb), used, allowed)
 				}
 			}
@@ -147,7 +138,7 @@ func TestFalseLengths(t *testing.T) {
 			must.Do(t, dict.Set(t.Context(), "k", frame.Append(nil, piece)))
 			for method, read := range readMethods(s) {
 				var err error
-				if used := allocatedBytes(func() { _, err = read() }); used > 1<<20 {
+				if used := procs.Allocated(func() { _, err = read() }); used > 1<<20 {
 					t.Errorf("%s of a false length allocated %d bytes, want at most 1 MiB: %v", method, used, err)
 				}
 				if !errors.As(err, new(*partd.CorruptError)) {
@@ -173,11 +164,11 @@ func TestManyFalseLengths(t *testing.T) {
 			stored := bytes.Repeat(frame.Append(nil, piece), pieces)
 			must.Do(t, dict.Set(t.Context(), "k", stored))
 			var err error
-			used := allocatedBytes(func() { _, err = s.Get(t.Context(), "k") })
+			used := procs.Allocated(func() { _, err = s.Get(t.Context(), "k") })
 			if !errors.As(err, new(*partd.CorruptError)) {
 				t.Errorf("Get = %v, want a CorruptError", err)
 			}
-			if limit := 40 * int64(len(stored)); int64(used) > limit {
+			if limit := 40 * int64(len(stored)); used > uint64(limit) {
 				t.Errorf("Get of %d stored bytes allocated %d bytes, want at most %d: %v", len(stored), used, limit, err)
 			}
 		})

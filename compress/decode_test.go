@@ -25,8 +25,7 @@ func TestMain(m *testing.M) { procs.Main(m) }
 
 func newStore(t testing.TB, inner partd.Partd, format Format, opts *Options) *Store {
 	t.Helper()
-	s := must.Get(New(inner, format, opts))(t)
-	return s
+	return must.Get(New(inner, format, opts))(t)
 }
 
 // randomText returns n bytes that compress moderately.
@@ -41,8 +40,7 @@ func randomText(n int) []byte {
 // pack compresses data into a piece.
 func pack(t testing.TB, format Format, data []byte) []byte {
 	t.Helper()
-	p := must.Get(newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data))(t)
-	return p
+	return must.Get(newStore(t, partd.NewDict(), format, nil).codec.encode(nil, data))(t)
 }
 
 // readMethods returns functions that read the value of key "k" with each method.

@@ -3,33 +3,31 @@ package compress_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"strings"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/compress"
 )
 
+// check ends an example if err is not nil. A real program would return the error instead.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 // A layer works over any store. It compresses appended values and returns them decompressed.
 func Example() {
 	ctx := context.Background()
 	dict := partd.NewDict()
 	store, err := compress.New(dict, compress.Zstd, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	text := strings.Repeat("the same words, ", 1000)
-	if err := store.Append(ctx, partd.Entry{Key: "text", Value: []byte(text)}); err != nil {
-		log.Fatal(err)
-	}
+	check(store.Append(ctx, partd.Entry{Key: "text", Value: []byte(text)}))
 	values, err := store.Get(ctx, "text")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	stored, err := dict.Get(ctx, "text")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println(string(values[0]) == text, len(text), len(stored[0]) < 100)
 	// Output: true 16000 true
 }
@@ -39,25 +37,15 @@ func Example_buffer() {
 	ctx := context.Background()
 	dict := partd.NewDict()
 	layer, err := compress.New(dict, compress.Snappy, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	store, err := partd.NewBuffer(partd.NewDict(), layer, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for range 1000 {
-		if err := store.Append(ctx, partd.Entry{Key: "k", Value: []byte("small piece, ")}); err != nil {
-			log.Fatal(err)
-		}
+		check(store.Append(ctx, partd.Entry{Key: "k", Value: []byte("small piece, ")}))
 	}
-	if err := store.Flush(ctx); err != nil {
-		log.Fatal(err)
-	}
+	check(store.Flush(ctx))
 	stored, err := dict.Get(ctx, "k")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println(len(stored[0]) < 1000)
 	// Output: true
 }

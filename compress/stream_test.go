@@ -105,40 +105,16 @@ func TestReadingStopsWithContext(t *testing.T) {
 		s := newStore(t, dict, format, nil)
 		value := make([]byte, 33<<20) // most formats decompress it from a single window
 		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}))
-		for name, read := range map[string]func(ctx context.Context) error{
-			"get": func(ctx context.Context) error { _, err := s.Get(ctx, "k"); return err },
-			"pop": func(ctx context.Context) error { _, err := s.Pop(ctx, "k"); return err },
-			"open": func(ctx context.Context) error {
-				r, err := s.Open(ctx, "k")
-				if err != nil {
-					return err
-				}
-				_, err = io.Copy(io.Discard, r)
-				return errors.Join(err, r.Close())
-			},
-			"scan": func(ctx context.Context) error {
-				for _, err := range s.Scan(ctx) {
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			},
-			"keys": func(ctx context.Context) error {
-				for _, err := range s.Keys(ctx) {
-					if err != nil {
-						return err
-					}
-				}
-				return nil
-			},
-		} {
+		for _, name := range []string{"Get", "Pop", "Open", "Scan", "Keys"} {
 			storesSize := format != Zlib && format != Gzip && format != BZ2
-			if name == "keys" && storesSize || format == Snappy && (name == "get" || name == "pop") {
-				continue // keys reads few bytes, and the library decodes a Snappy block as a whole
+			if name == "Keys" && storesSize || format == Snappy && (name == "Get" || name == "Pop") {
+				continue // Keys reads few bytes, and the library decodes a Snappy block as a whole
 			}
 			n := 30
-			err := read(endingContext{t.Context(), &n})
+			ctx := endingContext{t.Context(), &n}
+			reads := streamingReads(ctx, s)
+			reads["Pop"] = func() (int64, error) { _, err := s.Pop(ctx, "k"); return 0, err }
+			_, err := reads[name]()
 			if !errors.Is(err, context.Canceled) || errors.As(err, new(*partd.CorruptError)) {
 				t.Errorf("%s: %s with a context that ends = %v, want Canceled", format, name, err)
 			}

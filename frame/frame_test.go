@@ -5,9 +5,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"runtime"
+	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 func join(contents ...string) []byte {
@@ -49,22 +52,6 @@ func TestBytes(t *testing.T) {
 	}
 }
 
-func TestRoundTrip(t *testing.T) {
-	want := []string{"", "a", string(bytes.Repeat([]byte("long"), 100_000)), ""}
-	split, read, splitErr, readErr := collect(t, join(want...), 0)
-	if splitErr != nil || readErr != nil {
-		t.Fatal(splitErr, readErr)
-	}
-	for i := range want {
-		if split[i] != want[i] || read[i] != want[i] {
-			t.Fatalf("Split or Read yielded a wrong frame %d", i)
-		}
-	}
-	if len(split) != len(want) || len(read) != len(want) {
-		t.Fatalf("Split yielded %d frames and Read %d, want %d", len(split), len(read), len(want))
-	}
-}
-
 // TestEveryCut checks that frames before a cut are read, and a truncated frame is an error with the frame's offset.
 func TestEveryCut(t *testing.T) {
 	data := join("Hello", "World!")
@@ -93,15 +80,13 @@ func TestEveryCut(t *testing.T) {
 func TestFalseLength(t *testing.T) {
 	for _, header := range []string{"ffffffffffffffff", "ffffffffffffff7f", "0000000000010000", "0000004000000000"} {
 		data, _ := hex.DecodeString(header + "61")
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, _, splitErr, readErr := collect(t, data, 1<<40)
-		runtime.ReadMemStats(&after)
+		var splitErr, readErr error
+		allocated := procs.Allocated(func() { _, _, splitErr, readErr = collect(t, data, 1<<40) })
 		if splitErr == nil || readErr == nil {
 			t.Errorf("length %s: Split = %v, Read = %v, want errors", header, splitErr, readErr)
 		}
-		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
-			t.Errorf("length %s: Split and Read allocated %d bytes, want at most 1 MiB", header, n)
+		if allocated > 1<<20 {
+			t.Errorf("length %s: Split and Read allocated %d bytes, want at most 1 MiB", header, allocated)
 		}
 	}
 }
@@ -129,6 +114,7 @@ func TestReaderError(t *testing.T) {
 func FuzzSplit(f *testing.F) {
 	f.Add(join("Hello", "World"))
 	f.Add(join("", "")[:15])
+	f.Add(join("", "a", strings.Repeat("long", 100_000), ""))
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\x7fabc"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		split, read, splitErr, readErr := collect(t, data, 1<<62)
@@ -140,4 +126,17 @@ func FuzzSplit(f *testing.F) {
 			t.Fatalf("joining the %d frames gives %d bytes, which differ from the input of %d bytes", len(split), len(joined), len(data))
 		}
 	})
+}
+
+func TestZeroValues(t *testing.T) {
+	storetest.CheckZero(t, map[string]any{"Error": new(Error)}, "Unwrap")
+	storetest.CheckErrors(t, map[string]func() error{
+		"Read(nil)": func() error { return storetest.FirstError(Read(nil, 0)) },
+	})
+	for content, err := range Split(nil) {
+		t.Errorf("Split(nil) yielded %q, %v, want nothing", content, err)
+	}
+	if b := End(Begin(nil), 0); len(b) != HeaderLen {
+		t.Errorf("an empty frame has %d bytes, want %d", len(b), HeaderLen)
+	}
 }

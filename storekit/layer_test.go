@@ -39,8 +39,7 @@ var errRefused = errors.New("refused")
 // one without hooks.
 func TestLayersKeepPromises(t *testing.T) {
 	openLog := func(t *testing.T) partd.Partd {
-		s := must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
-		return s
+		return must.Get(logstore.Open(t.TempDir(), &logstore.Options{Memory: logstore.MinMemory}))(t)
 	}
 	all := []partdtest.Ability{
 		partdtest.CanSet, partdtest.CanDelete, partdtest.CanPop, partdtest.CanList, partdtest.CanHas, partdtest.CanOpen, partdtest.CanScan,
@@ -141,42 +140,6 @@ func TestHooksSeeEveryByte(t *testing.T) {
 	}
 }
 
-// TestLayerOverBareStore checks that a layer declines exactly what the store beneath cannot do.
-func TestLayerOverBareStore(t *testing.T) {
-	ctx := t.Context()
-	m := newHexLayer(struct{ partd.Partd }{partd.NewDict()})
-	must.Do(t, m.Append(ctx, partd.Entry{Key: "k", Value: []byte("value")}))
-	first := func(errs ...error) error { return errs[len(errs)-1] }
-	var scanErr, keysErr, partErr error
-	for _, scanErr = range m.Scan(ctx) {
-	}
-	for _, partErr = range m.ScanPart(ctx, 1, 3) {
-	}
-	for _, keysErr = range m.Keys(ctx) {
-	}
-	_, popErr := m.Pop(ctx, "k")
-	_, statErr := m.Stat(ctx)
-	_, sessionErr := m.NewSession(ctx)
-	_, tokenErr := m.SessionToken(ctx, 1)
-	_, applyErr := m.Apply(ctx, partd.Tag{Session: 1, Number: 1}, partd.Operation{Entries: []partd.Entry{{Key: "k"}}})
-	for name, err := range map[string]error{
-		"Set": m.Set(ctx, "k", nil), "SetOnce": m.SetOnce(ctx, "k", nil), "Delete": m.Delete(ctx, "k"), "Pop": popErr, "Scan": scanErr,
-		"ScanPart": partErr, "Keys": keysErr, "Stat": statErr, "NewSession": sessionErr, "EndSession": m.EndSession(ctx, 1), "SessionToken": tokenErr,
-		"CheckSession": m.CheckSession(ctx, 1, partd.SessionToken{}), "Apply": applyErr, "Flush": m.Flush(ctx), "Sync": m.Sync(ctx), "Close": first(m.Close()),
-	} {
-		if !errors.Is(err, errors.ErrUnsupported) {
-			t.Errorf("%s = %v, want ErrUnsupported", name, err)
-		}
-	}
-	r := must.Get(m.Open(ctx, "k"))(t)
-	if data, err := io.ReadAll(r); err != nil || string(data) != "value" {
-		t.Errorf("reading with Open = %q, %v, want the value", data, err)
-	}
-	if exists, err := partd.Has(ctx, m, "k"); !exists || err != nil {
-		t.Errorf("Has = %v, %v, want true", exists, err)
-	}
-}
-
 // TestErrorsOfHooks checks that errors of hooks name the operation, the key and the layer, that an error of In stores
 // nothing, and that an error of Out makes Pop remove nothing.
 func TestErrorsOfHooks(t *testing.T) {
@@ -252,9 +215,7 @@ func TestScanClosesReaders(t *testing.T) {
 	}})
 	must.Do(t, l.Append(t.Context(), partd.Entry{Key: "a", Value: []byte("1")}, partd.Entry{Key: "b", Value: []byte("2")}))
 	for _, err := range l.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 	}
 	if closed != 2 {
 		t.Errorf("a scan of two keys closed %d readers, want 2", closed)
