@@ -152,6 +152,7 @@ func pythonReadsGo(t *testing.T, inner partd.Partd, dir string) {
 	}
 }
 
+// TestGoReadsPython checks that Go reads all values that Python has written, and can append to their keys.
 func TestGoReadsPython(t *testing.T) { forEachStore(t, goReadsPython) }
 
 func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
@@ -161,9 +162,21 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 		if plainText(got[0]) != plainText(s.values) {
 			t.Errorf("Get(%s) = %v, want %v", key, got[0], s.values)
 		}
+		must.Do(t, s.store.Append(t.Context(), Entry[[]any]{key, []any{"from Go"}}))
+		got = must.Get(s.store.Get(t.Context(), key))(t)
+		if n := len(got[0]); n != len(s.values)+1 || got[0][n-1] != "from Go" {
+			t.Errorf("Get(%s) = %v, want Python's values and Go's", key, got[0])
+		}
 	}
 	for _, a := range append(allArrays, bigArrays...) {
 		a(t, inner, false)
+	}
+	floats := NewNumPy[float32](inner)
+	for _, key := range []string{"np_f4", "np_big_f4"} {
+		must.Do(t, floats.Append(t.Context(), Entry[[]float32]{key, []float32{7.5}}))
+		if got := must.Get(floats.Get(t.Context(), key))(t); fmt.Sprint(got[0]) != "[0.5 -2.25 1e+38 7.5]" {
+			t.Errorf("the array %s is %v, want Python's elements and 7.5", key, got[0])
+		}
 	}
 	for unit, want := range map[string]string{
 		"us": "1600-02-03T04:05:06.789012Z", "ms": "1969-12-31T23:59:59.999Z", "s": "3000-01-01T00:00:01Z",
@@ -178,31 +191,8 @@ func goReadsPython(t *testing.T, inner partd.Partd, dir string) {
 		t.Errorf("Get of a dict with integer keys = %v, want %v", got[0], want)
 	}
 	_, err = NewNumPy[string](inner).Get(t.Context(), "np_none")
-	var decode *DecodeError
-	if !errors.As(err, &decode) || !strings.Contains(err.Error(), "element 1 is a None") {
+	if !errors.As(err, new(*DecodeError)) || !strings.Contains(err.Error(), "element 1 is a None") {
 		t.Errorf("Get of an array with None = %v, want a DecodeError for element 1", err)
-	}
-}
-
-// TestPythonAndGoAppendInTurn checks that Go can append to keys that Python has written, and read all values.
-func TestPythonAndGoAppendInTurn(t *testing.T) { forEachStore(t, pythonAndGoAppendInTurn) }
-
-func pythonAndGoAppendInTurn(t *testing.T, inner partd.Partd, dir string) {
-	runInterop(t, "write", dir)
-	for key, s := range pythonStores(t, inner) {
-		must.Do(t, s.store.Append(ctx, Entry[[]any]{key, []any{"from Go"}}))
-		got := must.Get(s.store.Get(ctx, key))(t)
-		if n := len(got[0]); n != len(s.values)+1 || got[0][n-1] != "from Go" {
-			t.Errorf("Get(%s) = %v, want Python's values and Go's", key, got[0])
-		}
-	}
-	n := NewNumPy[float32](inner)
-	for _, key := range []string{"np_f4", "np_big_f4"} {
-		must.Do(t, n.Append(ctx, Entry[[]float32]{key, []float32{7.5}}))
-		got := must.Get(n.Get(ctx, key))(t)
-		if fmt.Sprint(got[0]) != "[0.5 -2.25 1e+38 7.5]" {
-			t.Errorf("the array %s is %v, want Python's elements and 7.5", key, got[0])
-		}
 	}
 }
 

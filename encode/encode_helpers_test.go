@@ -67,8 +67,7 @@ var layered = []opener{
 // withCompression returns a compressing layer over a store.
 func withCompression(t testing.TB, p partd.Partd, format compress.Format) partd.Partd {
 	t.Helper()
-	s := must.Get(compress.New(p, format, nil))(t)
-	return s
+	return must.Get(compress.New(p, format, nil))(t)
 }
 
 func openFile(t testing.TB, dir string) *partd.File {
@@ -95,8 +94,7 @@ func runInterop(t *testing.T, args ...string) string {
 		procs.Skip(t, "needs Python's partd with its requirements under %s: %v", python, err)
 	}
 	script := must.Get(os.ReadFile("testdata/interop.py"))(t)
-	out := must.Get(p.Run(string(script), args...))(t)
-	return out
+	return must.Get(p.Run(string(script), args...))(t)
 }
 
 // removeAfterTests lists directories that several tests share.
@@ -124,8 +122,7 @@ func TestMain(m *testing.M) {
 // readTestdata reads a frame in testdata that Python's partd 1.4.2 wrote.
 func readTestdata(t testing.TB, name string) []byte {
 	t.Helper()
-	data := must.Get(os.ReadFile("testdata/pandas/" + name))(t)
-	return data
+	return must.Get(os.ReadFile("testdata/pandas/" + name))(t)
 }
 
 // testdataFrame returns the frame that the files of testdata/pandas contain. The types of texts and

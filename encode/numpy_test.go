@@ -14,9 +14,12 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
-func put(t *testing.T, inner partd.Partd, key, value string) {
+// put sets keys, each followed by its value.
+func put(t *testing.T, inner partd.Partd, keyValue ...string) {
 	t.Helper()
-	must.Do(t, partd.Set(ctx, inner, key, []byte(value)))
+	for pair := range slices.Chunk(keyValue, 2) {
+		must.Do(t, partd.Set(ctx, inner, pair[0], []byte(pair[1])))
+	}
 }
 
 // readBoth reads a key with Get and with All, which must agree.
@@ -41,19 +44,10 @@ func TestNumPyErrors(t *testing.T) {
 	inner := partd.NewDict()
 	ints, floats, texts := NewNumPy[int64](inner), NewNumPy[float64](inner), NewNumPy[string](inner)
 	must.Do(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
-	put(t, inner, "odd.dtype", "<i8")
-	put(t, inner, "odd", "123456789012")
-	put(t, inner, "none.dtype", "no dtype")
-	put(t, inner, "none", "12345678")
-	put(t, inner, "empty.dtype", "")
-	put(t, inner, "empty", "12345678")
-	put(t, inner, "records.dtype", "[('a', '<i8')]")
-	put(t, inner, "records", "12345678")
-	put(t, inner, "bare", "12345678")
-	put(t, inner, "cut.dtype", "|O")
-	put(t, inner, "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91")
-	put(t, inner, "pickled.dtype", "|O")
-	put(t, inner, "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
+	put(t, inner, "odd.dtype", "<i8", "odd", "123456789012", "none.dtype", "no dtype", "none", "12345678",
+		"empty.dtype", "", "empty", "12345678", "records.dtype", "[('a', '<i8')]", "records", "12345678", "bare", "12345678",
+		"cut.dtype", "|O", "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91",
+		"pickled.dtype", "|O", "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
 	for _, c := range []struct {
 		name, key, want string
 		read            func(key string) error
@@ -159,8 +153,7 @@ func TestNumPyRemovesBothKeys(t *testing.T) {
 	if got := contents(t, inner); fmt.Sprint(got) != "[set=]" {
 		t.Errorf("after appending and setting empty arrays, the store has %q, want only the set key", got)
 	}
-	put(t, inner, "bad", "123")
-	put(t, inner, "bad.dtype", "<i2")
+	put(t, inner, "bad", "123", "bad.dtype", "<i2")
 	_, err = n.Pop(ctx, "bad")
 	var pop *PopError
 	if !errors.As(err, &pop) || fmt.Sprintf("%q", pop.Values) != `["123" "<i2"]` {
@@ -176,39 +169,27 @@ type failingStore struct {
 
 var errCut = errors.New("no more writes")
 
-func (s *failingStore) countWrite() error {
+func (s *failingStore) write(do func() error) error {
 	if s.writes--; s.writes < 0 {
 		return errCut
 	}
-	return nil
+	return do()
 }
 
 func (s *failingStore) Append(ctx context.Context, entries ...partd.Entry) error {
-	if err := s.countWrite(); err != nil {
-		return err
-	}
-	return s.Dict.Append(ctx, entries...)
+	return s.write(func() error { return s.Dict.Append(ctx, entries...) })
 }
 
 func (s *failingStore) Set(ctx context.Context, key string, value []byte) error {
-	if err := s.countWrite(); err != nil {
-		return err
-	}
-	return s.Dict.Set(ctx, key, value)
+	return s.write(func() error { return s.Dict.Set(ctx, key, value) })
 }
 
 func (s *failingStore) SetOnce(ctx context.Context, key string, value []byte) error {
-	if err := s.countWrite(); err != nil {
-		return err
-	}
-	return s.Dict.SetOnce(ctx, key, value)
+	return s.write(func() error { return s.Dict.SetOnce(ctx, key, value) })
 }
 
 func (s *failingStore) Delete(ctx context.Context, keys ...string) error {
-	if err := s.countWrite(); err != nil {
-		return err
-	}
-	return s.Dict.Delete(ctx, keys...)
+	return s.write(func() error { return s.Dict.Delete(ctx, keys...) })
 }
 
 // TestNumPyInterruptedAtEveryWrite checks that if an operation is interrupted at any write, each key has either its old
@@ -246,8 +227,7 @@ func TestNumPyInterruptedAtEveryWrite(t *testing.T) {
 
 func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 	t.Helper()
-	got := must.Get(NewNumPy[int32](store).Get(ctx, keys...))(t)
-	return got
+	return must.Get(NewNumPy[int32](store).Get(ctx, keys...))(t)
 }
 
 // TestNumPyConcurrently checks that with concurrent changes, reads return whole appends, and data always has a dtype.
@@ -258,14 +238,11 @@ func TestNumPyConcurrently(t *testing.T) {
 		wg.Go(func() {
 			for i := range 300 {
 				key := fmt.Sprint(i % 3)
-				if err := n.Append(ctx, Entry[[]int64]{key, []int64{int64(w), int64(w)}}); err != nil {
-					t.Error(err)
+				if !must.Check(t, n.Append(ctx, Entry[[]int64]{key, []int64{int64(w), int64(w)}})) {
 					return
 				}
 				if i%10 == w {
-					if err := n.Delete(ctx, key); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, n.Delete(ctx, key))
 				}
 				if i%50 == w {
 					if _, err := n.Pop(ctx, key); err != nil {
@@ -273,8 +250,7 @@ func TestNumPyConcurrently(t *testing.T) {
 					}
 				}
 				got, err := n.Get(ctx, key)
-				if err != nil {
-					t.Error(err)
+				if !must.Check(t, err) {
 					return
 				}
 				for j := 0; j < len(got[0]); j += 2 {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/pyvalue/pickle"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // encodeHostile returns a frame of one column, whose block has the given header and data.
@@ -58,8 +58,7 @@ func TestPandasHostileFrames(t *testing.T) {
 	}
 	otherBlock := PyTuple{[]any{0}, o, PyTuple{1}, PyTuple{"other", PyTuple{}}}
 	pickled := func(v any) []byte {
-		b := must.Get(pickle.Append(nil, v))(t)
-		return b
+		return must.Get(pickle.Append(nil, v))(t)
 	}
 	arrow := func(length, offset int64, valid, ends, text any) []byte {
 		buffers := []any{nil, nil, nil}
@@ -147,14 +146,12 @@ func TestPandasHostileFrames(t *testing.T) {
 		{encodeHostile(t, otherBlock, arrow(1, 0, nil, ends, []byte{0xff})), "is not text"},
 		{encodeHostile(t, otherBlock, arrow(1, 0, nil, append([]byte{2}, ends[1:]...), []byte("ab"))), "bytes 2 to 1 of 2"},
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, err := PandasBlocks(nil).Decode(c.data)
-		runtime.ReadMemStats(&after)
+		var err error
+		allocated := procs.Allocated(func() { _, err = PandasBlocks(nil).Decode(c.data) })
 		if err == nil || !strings.Contains(err.Error(), c.want) || len(err.Error()) > 500 {
 			t.Errorf("Decode = %v, want a short error with %q", err, c.want)
 		}
-		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 {
+		if allocated > 1<<20 {
 			t.Errorf("decoding the frame with the error %q allocated %d bytes, want at most 1 MiB", c.want, allocated)
 		}
 	}
@@ -211,12 +208,10 @@ func FuzzPandasBlocks(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		d, err := PandasBlocks(nil).Decode(data)
-		runtime.ReadMemStats(&after)
+		var d DataFrame
+		var err error
 		limit := 1024*uint64(len(data)) + 4<<20
-		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > limit {
+		if allocated := procs.Allocated(func() { d, err = PandasBlocks(nil).Decode(data) }); allocated > limit {
 			t.Fatalf("decoding %d bytes allocated %d bytes, want at most %d", len(data), allocated, limit)
 		}
 		if err != nil {

@@ -76,9 +76,7 @@ func TestPandasBlocks(t *testing.T) {
 			}
 			n := 0
 			for f, err := range source.All(t.Context(), info.Key) {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				n += f.Rows()
 				must.Do(t, target.Append(t.Context(), Entry[DataFrame]{info.Key, f}))
 			}
@@ -109,8 +107,7 @@ func TestPandasUnsupportedFrames(t *testing.T) {
 			"columns time":   "columns: labels of type datetime64[ns] are not supported",
 		} {
 			_, err := source.Get(t.Context(), "refused "+name)
-			var decodeErr *DecodeError
-			if !errors.As(err, &decodeErr) || !strings.Contains(err.Error(), want) {
+			if !errors.As(err, new(*DecodeError)) || !strings.Contains(err.Error(), want) {
 				t.Errorf("Get of the frame %q = %v, want a DecodeError with %q", name, err, want)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/frame"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // readGroups collects the values of groups by key.
@@ -236,18 +236,16 @@ func TestScanMemory(t *testing.T) {
 	codec := Bytes()
 	codec.Decode = func(data []byte) ([]byte, error) { return data[:1], nil }
 	store := New(failing{Partd: partd.NewDict(), chunks: chunks}, codec)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
 	n := 0
-	for g, err := range store.Scan(ctx) {
-		must.Do(t, err)
-		for _, err := range g.Values {
+	allocated := procs.Allocated(func() {
+		for g, err := range store.Scan(ctx) {
 			must.Do(t, err)
-			n++
+			for _, err := range g.Values {
+				must.Do(t, err)
+				n++
+			}
 		}
-	}
-	runtime.ReadMemStats(&after)
-	allocated := after.TotalAlloc - before.TotalAlloc
+	})
 	if n != 1000 {
 		t.Errorf("Values yielded %d values, want 1000", n)
 	}
