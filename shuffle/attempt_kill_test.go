@@ -254,9 +254,7 @@ func TestKillWorkers(t *testing.T) {
 		if err := collectSorted(lossy.Scan(t.Context()), map[string][]string{}); !errors.Is(err, ErrNotVerified) {
 			t.Errorf("run %d without the pieces of key7: error = %v, want %v", i, err, ErrNotVerified)
 		}
-		if err := partd.Close(t.Context(), store); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, partd.Close(t.Context(), store))
 		stop()
 	}
 }

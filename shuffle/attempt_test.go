@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -18,12 +17,12 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 func mustBegin(t *testing.T, store partd.Partd, task, attempt string) *Writer {
 	t.Helper()
-	w := must.Get(Begin(t.Context(), store, task, attempt))(t)
-	return w
+	return must.Get(Begin(t.Context(), store, task, attempt))(t)
 }
 
 func entries(pairs ...string) (all []partd.Entry) {
@@ -45,8 +44,7 @@ func mustCommit(t *testing.T, w *Writer) {
 
 func mustReadCommitted(t *testing.T, store partd.Partd) *Committed {
 	t.Helper()
-	c := must.Get(ReadCommitted(t.Context(), store))(t)
-	return c
+	return must.Get(ReadCommitted(t.Context(), store))(t)
 }
 
 // collectPieces returns the pieces of each key, each followed by a semicolon.
@@ -343,18 +341,17 @@ func TestValuesOfManyTasks(t *testing.T) {
 		t.Errorf("read %d pieces, want %d", n, tasks/1000)
 	}
 	const rounds = 40
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for i := range rounds {
-		if n := read(fmt.Sprint("k", i%20*1000)); n != 1 {
-			t.Fatalf("read %d pieces, want 1", n)
+	allocated := procs.Allocated(func() {
+		for i := range rounds {
+			if n := read(fmt.Sprint("k", i%20*1000)); n != 1 {
+				t.Fatalf("read %d pieces, want 1", n)
+			}
+			if i == 19 {
+				must.Do(t, c.Verify(all))
+			}
 		}
-		if i == 19 {
-			must.Do(t, c.Verify(all))
-		}
-	}
-	runtime.ReadMemStats(&after)
-	if perKey := (after.TotalAlloc - before.TotalAlloc) / rounds; perKey > 300<<10 { // including a buffer of 64 KiB
+	})
+	if perKey := allocated / rounds; perKey > 300<<10 { // including a buffer of 64 KiB
 		t.Errorf("Values() allocates %d bytes per call, want at most 300 KiB", perKey)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 func TestWaitCommitted(t *testing.T) {
@@ -56,9 +57,7 @@ func TestWaitCommitted(t *testing.T) {
 				t.Errorf("WaitCommitted(%+v) returned %d tasks, want an error", o, len(c.Commits()))
 			}
 		}
-		if _, err := WaitCommitted(t.Context(), store, &WaitOptions{Count: 2}); err != nil {
-			t.Error(err)
-		}
+		must.Get(WaitCommitted(t.Context(), store, &WaitOptions{Count: 2}))(t)
 	})
 }
 
@@ -77,9 +76,8 @@ func (p *countingStore) Get(ctx context.Context, keys ...string) ([][]byte, erro
 func TestWaitOnFailingStore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var missing *MissingError
 	_, err := WaitCommitted(ctx, partd.NewDict(), &WaitOptions{Count: 1})
-	if !errors.As(err, &missing) || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "partd: get") {
+	if !errors.As(err, new(*MissingError)) || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "partd: get") {
 		t.Errorf("WaitCommitted() with a canceled context: error = %v, want a MissingError with the error of the store", err)
 	}
 }

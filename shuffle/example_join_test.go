@@ -28,9 +28,7 @@ func cities(ctx context.Context, orders iter.Seq2[Sale, error], shops iter.Seq2[
 
 func ExampleJoin() {
 	orders := shuffle.Values(Sale{City: "Oslo", Price: 3}, Sale{City: "Rome", Price: 5})
-	if err := cities(context.Background(), orders, shuffle.Values(Shop{"Oslo", "Fisk"}, Shop{"Oslo", "Brød"})); err != nil {
-		fmt.Println(err)
-	}
+	check(cities(context.Background(), orders, shuffle.Values(Shop{"Oslo", "Fisk"}, Shop{"Oslo", "Brød"})))
 	// Unordered output:
 	// 3 true Fisk
 	// 3 true Brød
@@ -75,21 +73,11 @@ func ExampleBegin() {
 		_ = yield([]partd.Entry{{Key: "fruit", Value: []byte("apple")}}) && yield([]partd.Entry{{Key: "fruit", Value: []byte("pear")}})
 	}
 	dead, err := shuffle.Begin(ctx, store, "file 1", "")
-	if err == nil {
-		err = dead.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")})
-	}
-	if err == nil {
-		err = work(ctx, store, "file 1", batches)
-	}
-	if err == nil {
-		err = work(ctx, store, "file 1", batches) // does nothing, because the task has already committed
-	}
-	if err == nil {
-		err = read(ctx, store, []string{"file 1"})
-	}
-	if err != nil {
-		fmt.Println(err)
-	}
+	check(err)
+	check(dead.Append(ctx, partd.Entry{Key: "fruit", Value: []byte("apple")}))
+	check(work(ctx, store, "file 1", batches))
+	check(work(ctx, store, "file 1", batches)) // does nothing, because the task has already committed
+	check(read(ctx, store, []string{"file 1"}))
 	// Output:
 	// fruit apple
 	// fruit pear
@@ -101,29 +89,16 @@ func ExampleCommitted_ScanPart() {
 	store := partd.NewDict()
 	for _, task := range []string{"a", "b", "c"} {
 		w, err := shuffle.Begin(ctx, store, task, "")
-		if err == nil {
-			err = w.Append(ctx, partd.Entry{Key: "from " + task, Value: []byte("x")})
-		}
-		if err == nil {
-			err = w.Commit(ctx)
-		}
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
+		check(err)
+		check(w.Append(ctx, partd.Entry{Key: "from " + task, Value: []byte("x")}))
+		check(w.Commit(ctx))
 	}
 	c, err := shuffle.ReadCommitted(ctx, store)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	check(err)
 	sums := make([]shuffle.Checksum, 2) // one for each reader
 	for part := range sums {
 		for _, err := range c.ScanPart(ctx, part, len(sums), &sums[part]) {
-			if err != nil {
-				fmt.Println(err)
-				return
-			}
+			check(err)
 		}
 	}
 	fmt.Println(c.Verify(sums...))

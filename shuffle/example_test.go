@@ -12,6 +12,13 @@ import (
 	"github.com/go-partd/partd/shuffle"
 )
 
+// check ends an example if err is not nil. A real program would return the error instead.
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
 type sale struct {
 	City  string
 	Item  string
@@ -41,9 +48,7 @@ func totals(ctx context.Context, sales iter.Seq2[Sale, error]) error {
 
 // This example sets the memory limit.
 func ExampleOptions() {
-	if err := totals(context.Background(), shuffle.Values(sales...)); err != nil {
-		log.Fatal(err)
-	}
+	check(totals(context.Background(), shuffle.Values(sales...)))
 	// Unordered output:
 	// Oslo 111
 	// Rome 35
@@ -61,13 +66,9 @@ func ExampleDefaultCodec() {
 	events := []event{{"ada", "login"}, {"bob", 3.5}, {"ada", []any{"a", "b"}}}
 	opts := &shuffle.Options[event]{Codec: encode.JSON[event]()}
 	for group, err := range shuffle.GroupBy(ctx, shuffle.Values(events...), func(e event) string { return e.User }, opts) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		list, err := shuffle.Collect(group.Values)
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(group.Key, list)
 	}
 	// Unordered output:
@@ -81,9 +82,7 @@ func ExampleSort() {
 		shuffle.Desc(func(s sale) int { return s.Price }),
 	)
 	for s, err := range shuffle.Sort(context.Background(), shuffle.Values(sales...), by, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(s.City, s.Item, s.Price)
 	}
 	// Output:
@@ -105,9 +104,7 @@ func ExampleSort_firstOfEach() {
 	)
 	city, n := "", 0
 	for s, err := range shuffle.Sort(context.Background(), shuffle.Values(sales...), by, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		if s.City != city {
 			city, n = s.City, 0
 		}
@@ -126,14 +123,10 @@ func ExampleSort_firstOfEach() {
 func ExampleGroupBy() {
 	city := func(s sale) string { return s.City }
 	for g, err := range shuffle.GroupBy(context.Background(), shuffle.Values(sales...), city, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		line := g.Key + ":"
 		for s, err := range g.Values {
-			if err != nil {
-				log.Fatal(err)
-			}
+			check(err)
 			line += " " + s.Item
 		}
 		fmt.Println(line)
@@ -152,9 +145,7 @@ func ExampleAggregate() {
 		Merge: func(t, other *total) { t.Count += other.Count; t.Sum += other.Sum },
 	}
 	for r, err := range shuffle.Aggregate(context.Background(), shuffle.Values(sales...), city, acc, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(r.Key, r.Value.Count, r.Value.Sum)
 	}
 	// Unordered output:
@@ -166,16 +157,12 @@ func ExampleAggregate() {
 func ExamplePartition() {
 	item := func(s sale) string { return s.Item }
 	parts, err := shuffle.Partition(context.Background(), shuffle.Values(sales...), 4, item, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer parts.Close()
 	records := 0
 	for n := range 4 {
 		list, err := shuffle.Collect(parts.Records(n))
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		records += len(list)
 	}
 	fmt.Println(records, "records; verified:", parts.Verify() == nil)
@@ -185,14 +172,10 @@ func ExamplePartition() {
 func ExamplePartitionBy() {
 	city := func(s sale) string { return s.City }
 	parts, err := shuffle.PartitionBy(context.Background(), shuffle.Values(sales...), city, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer parts.Close()
 	rome, err := shuffle.Collect(parts.Records("Rome"))
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println(rome)
 	// Output: [{Rome fan 20} {Rome hat 15}]
 }
@@ -200,9 +183,7 @@ func ExamplePartitionBy() {
 func ExampleDistinct() {
 	items := shuffle.Values("hat", "fan", "hat", "skis", "fan")
 	for item, err := range shuffle.Distinct(context.Background(), items, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(item)
 	}
 	// Unordered output:
@@ -214,9 +195,7 @@ func ExampleDistinct() {
 func ExampleDistinctBy() {
 	city := func(s sale) string { return s.City }
 	for s, err := range shuffle.DistinctBy(context.Background(), shuffle.Values(sales...), city, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(s.City, s.Item)
 	}
 	// Unordered output:
@@ -228,9 +207,7 @@ func ExampleDistinctBy() {
 func ExampleTopK() {
 	dearest := shuffle.By(shuffle.Desc(func(s sale) int { return s.Price }))
 	for s, err := range shuffle.TopK(context.Background(), shuffle.Values(sales...), 2, dearest, nil) {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(s.Item, s.Price)
 	}
 	// Output:
@@ -241,25 +218,17 @@ func ExampleTopK() {
 // In this example, several goroutines feed one sorter.
 func ExampleNewSorter() {
 	s, err := shuffle.NewSorter(context.Background(), shuffle.By(shuffle.Asc(func(n int) int { return n })), nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer s.Close()
 	var wg sync.WaitGroup
 	for part := range slices.Chunk([]int{5, 3, 9, 1, 7, 2}, 2) {
 		wg.Go(func() {
 			feed, err := s.Feed()
-			if err != nil {
-				log.Fatal(err)
-			}
+			check(err)
 			for _, n := range part {
-				if err := feed.Add(n); err != nil {
-					log.Fatal(err)
-				}
+				check(feed.Add(n))
 			}
-			if err := feed.Close(); err != nil {
-				log.Fatal(err)
-			}
+			check(feed.Close())
 		})
 	}
 	wg.Wait()
@@ -275,17 +244,11 @@ func ExampleFeedAll() {
 		Merge: func(n, other *int) { *n += *other },
 	}
 	a, err := shuffle.NewAggregator(ctx, func(s string) string { return s }, count, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer a.Close()
-	if err := shuffle.FeedAll(ctx, a, 2, monday, tuesday); err != nil {
-		log.Fatal(err)
-	}
+	check(shuffle.FeedAll(ctx, a, 2, monday, tuesday))
 	for r, err := range a.Results() {
-		if err != nil {
-			log.Fatal(err)
-		}
+		check(err)
 		fmt.Println(r.Key, r.Value)
 	}
 	// Unordered output:
@@ -319,9 +282,7 @@ func report(ctx context.Context, days []iter.Seq2[Sale, error]) error {
 
 func ExampleGrouper_ForEach() {
 	days := []iter.Seq2[Sale, error]{shuffle.Values(sales[:3]...), shuffle.Values(sales[3:]...)}
-	if err := report(context.Background(), days); err != nil {
-		log.Fatal(err)
-	}
+	check(report(context.Background(), days))
 	// Unordered output:
 	// Oslo 111
 	// Rome 35

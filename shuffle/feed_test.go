@@ -107,16 +107,12 @@ func breakingCodec(c encode.ValueCodec[rec], goodRecords int) encode.ValueCodec[
 func TestRecordsBeforeAFailure(t *testing.T) {
 	const goodRecords = 100
 	codec := must.Get(shuffle.DefaultCodec[rec]())(t)
-	type feeder interface {
-		Feed() (*shuffle.Feed[rec], error)
-		Close() error
-	}
-	for name, start := range map[string]func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error){
-		"sort": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
+	for name, start := range map[string]func(ctx context.Context, o *shuffle.Options[rec]) (feeder[rec], iter.Seq2[rec, error], error){
+		"sort": func(ctx context.Context, o *shuffle.Options[rec]) (feeder[rec], iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewSorter(ctx, byTextAndSmall, o)
 			return s, s.Sorted(), err
 		},
-		"top": func(ctx context.Context, o *shuffle.Options[rec]) (feeder, iter.Seq2[rec, error], error) {
+		"top": func(ctx context.Context, o *shuffle.Options[rec]) (feeder[rec], iter.Seq2[rec, error], error) {
 			s, err := shuffle.NewTop(ctx, 1000, byTextAndSmall, o)
 			return s, s.Records(), err
 		},

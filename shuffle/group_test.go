@@ -2,6 +2,7 @@ package shuffle_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"iter"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
@@ -47,10 +49,16 @@ func minMemory[T any](t *testing.T) *shuffle.Options[T] {
 
 func checkEmpty(t *testing.T, dir string) {
 	t.Helper()
-	remaining := must.Get(os.ReadDir(dir))(t)
-	for _, e := range remaining {
+	for _, e := range must.Get(os.ReadDir(dir))(t) {
 		t.Errorf("%s was not removed from the directory for temporary data", e.Name())
 	}
+}
+
+// feeder has the methods that all operations share.
+type feeder[T any] interface {
+	Feed() (*shuffle.Feed[T], error)
+	Stats() shuffle.Stats
+	Close() error
 }
 
 // feedInParts feeds records from several goroutines, one part each, in order.
@@ -60,19 +68,15 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 	for part := range slices.Chunk(all, len(all)/parts+1) {
 		wg.Go(func() {
 			f, err := feed()
-			if err != nil {
-				t.Error(err)
+			if !must.Check(t, err) {
 				return
 			}
 			for _, v := range part {
-				if err := f.Add(v); err != nil {
-					t.Error(err)
+				if !must.Check(t, f.Add(v)) {
 					break
 				}
 			}
-			if err := f.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, f.Close())
 			if err := f.Add(part[0]); err == nil {
 				t.Error("Add() to a closed feed returned no error")
 			}
@@ -83,8 +87,7 @@ func feedInParts[T any](t *testing.T, feed func() (*shuffle.Feed[T], error), all
 
 func mustCollect[T any](t *testing.T, seq iter.Seq2[T, error]) []T {
 	t.Helper()
-	all := must.Get(shuffle.Collect(seq))(t)
-	return all
+	return must.Get(shuffle.Collect(seq))(t)
 }
 
 var (
@@ -161,5 +164,96 @@ func TestGroupsAfterTheLoop(t *testing.T) {
 		if values, err := shuffle.Collect(g.Values); err == nil {
 			t.Errorf("group %d of %d: read %d values without an error", i+1, len(groups), len(values))
 		}
+	}
+}
+
+func TestPartition(t *testing.T) {
+	in := randomRecs(9, manyRecords)
+	p := must.Get(shuffle.Partition(t.Context(), shuffle.Values(in...), 7, text, minMemory[rec](t)))(t)
+	partitionOf := make(map[string]int)
+	all := 0
+	for i := range 7 {
+		last := -1
+		for _, r := range mustCollect(t, p.Records(i)) {
+			if n, ok := partitionOf[r.Text]; ok && n != i {
+				t.Fatalf("key %q is in the partitions %d and %d", r.Text, n, i)
+			}
+			partitionOf[r.Text] = i
+			if r.N <= last || in[r.N] != r {
+				t.Fatalf("partition %d contains %v, want only unchanged records in order", i, r)
+			}
+			last = r.N
+			all++
+		}
+	}
+	if all != manyRecords {
+		t.Errorf("the partitions have %d records, want %d", all, manyRecords)
+	}
+	must.Do(t, p.Verify())
+	if _, err := shuffle.Collect(p.Records(7)); err == nil {
+		t.Error("Records(7) of 7 partitions returned no error")
+	}
+	must.Do(t, p.Close())
+}
+
+func TestPartitionBy(t *testing.T) {
+	in := randomRecs(10, 5000)
+	p := must.Get(shuffle.NewPartitionsBy(t.Context(), text, minMemory[rec](t)))(t)
+	feedInParts(t, p.Feed, in, 1)
+	want := make(map[string][]rec)
+	for _, r := range in {
+		want[r.Text] = append(want[r.Text], r)
+	}
+	keys := mustCollect(t, p.Keys())
+	if len(keys) != len(want) {
+		t.Errorf("Keys() yields %d keys, want %d", len(keys), len(want))
+	}
+	for _, k := range keys {
+		if got := mustCollect(t, p.Records(k)); !slices.Equal(got, want[k]) {
+			t.Fatalf("Records(%q) = %v, want %v", k, got, want[k])
+		}
+	}
+	if got := mustCollect(t, p.Records("none such")); got != nil {
+		t.Errorf("Records() of an unknown key = %v, want none", got)
+	}
+	must.Do(t, p.Verify())
+	must.Do(t, p.Close())
+}
+
+// costStore records the size of the largest batch. It calculates sizes as a log store does.
+type costStore struct {
+	*partd.Dict
+	maxCost, appends int
+}
+
+func (s *costStore) Append(ctx context.Context, entries ...partd.Entry) error {
+	cost := 0
+	for _, e := range entries {
+		cost += len(e.Key) + len(e.Value) + 24
+	}
+	s.maxCost, s.appends = max(s.maxCost, cost), s.appends+1
+	return s.Dict.Append(ctx, entries...)
+}
+
+// TestBatchesFitTheMemory checks that batches have at most a 32nd of the store's memory. A log store
+// writes a larger batch as a separate segment. Merging thousands of segments took twenty times as long
+// as grouping.
+func TestBatchesFitTheMemory(t *testing.T) {
+	s := &costStore{Dict: partd.NewDict()}
+	o := &shuffle.Options[[14]uint64]{Memory: shuffle.MinMemory, Store: s}
+	in := func(yield func([14]uint64, error) bool) {
+		for i := range uint64(20_000) {
+			if !yield([14]uint64{i % 100, i}, nil) {
+				return
+			}
+		}
+	}
+	for g, err := range shuffle.GroupBy(t.Context(), in, func(r [14]uint64) uint64 { return r[0] }, o) {
+		must.Do(t, err)
+		must.Do(t, readAll(g.Values))
+	}
+	const limit = shuffle.MinMemory * 3 / 4 / 32
+	if s.appends < 10 || s.maxCost >= limit {
+		t.Errorf("got %d batches, of which the largest has %d bytes; want at least 10 batches of less than %d bytes", s.appends, s.maxCost, limit)
 	}
 }

@@ -107,9 +107,7 @@ func TestJoinMemory(t *testing.T) {
 	}
 	key := func(r row) int64 { return r.Key }
 	j := must.Get(shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}}))(t)
-	defer func() {
-		must.Do(t, j.Close())
-	}()
+	defer func() { must.Do(t, j.Close()) }()
 	var feeds sync.WaitGroup
 	for worker := range 4 {
 		feeds.Go(func() {
@@ -118,8 +116,7 @@ func TestJoinMemory(t *testing.T) {
 				open = j.FeedRight
 			}
 			f, err := open()
-			if err != nil {
-				t.Error(err)
+			if !must.Check(t, err) {
 				return
 			}
 			rnd := rand.New(rand.NewPCG(uint64(worker), 1))
@@ -128,13 +125,9 @@ func TestJoinMemory(t *testing.T) {
 				if i%2 == 0 {
 					r.Key = -1
 				}
-				if err := f.Add(r); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, f.Add(r))
 			}
-			if err := f.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, f.Close())
 		})
 	}
 	feeds.Wait()

@@ -39,7 +39,10 @@ func TestFeedAll(t *testing.T) {
 	for _, n := range []int{0, 1, 3, 7, 1024} {
 		sorter := must.Get(shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t)))(t)
 		feed(t, sorter, n)
-		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()))
+		checkOrder(t, sorted, mustCollect(t, sorter.Sorted()), 7)
+		if st := sorter.Stats(); st.Records != manyRecords || st.Spilled == 0 {
+			t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
+		}
 		counts := must.Get(shuffle.NewAggregator(t.Context(), func(r rec) string { return r.Text }, shuffle.Accumulator[rec, int]{
 			Add: func(n *int, _ rec) { *n++ }, Merge: func(n, o *int) { *n += *o },
 		}, minMemory[rec](t)))(t)
@@ -59,15 +62,19 @@ func TestFeedAll(t *testing.T) {
 	}
 }
 
-// checkOrder checks that both slices have the same keys in the same order. Records with equal keys
-// may be in another order, because they keep their order only within a feed.
-func checkOrder(t *testing.T, want, got []rec) {
+// checkOrder checks that both slices have the same keys in the same order. Records with equal keys keep their order only
+// within a feed, that is, within one of the given number of parts of the input.
+func checkOrder(t *testing.T, want, got []rec, parts int) {
 	t.Helper()
 	if !slices.EqualFunc(want, got, func(a, b rec) bool { return compareRecs(a, b) == 0 }) {
 		t.Error("the keys of the records, in order, differ from the wanted keys")
 	}
 	numbers := make([]bool, len(want))
-	for _, r := range got {
+	part := (len(want) + parts - 1) / parts
+	for i, r := range got {
+		if i > 0 && compareRecs(got[i-1], r) == 0 && got[i-1].N/part == r.N/part && got[i-1].N > r.N {
+			t.Fatalf("%v comes before the equal but earlier record %v", got[i-1], r)
+		}
 		if numbers[r.N] {
 			t.Fatalf("record %d occurs twice", r.N)
 		}
@@ -90,35 +97,27 @@ func TestFeedAllFails(t *testing.T) {
 		yield(rec{}, errBrokenSeq)
 	}
 	mustNotRun := func(func(rec, error) bool) { t.Error("FeedAll() started a sequence that it must not start") }
-	newGrouper := func(t *testing.T) *shuffle.Grouper[rec, string] {
-		g := must.Get(shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, minMemory[rec](t)))(t)
-		t.Cleanup(func() {
-			if err := g.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return g
-	}
-	if err := shuffle.FeedAll(t.Context(), newGrouper(t), 3, endless, endless, failing, mustNotRun); err != errBrokenSeq {
+	newGrouper := func() *shuffle.Grouper[rec, string] { return newGroups(t, nil, minMemory[rec](t)) }
+	if err := shuffle.FeedAll(t.Context(), newGrouper(), 3, endless, endless, failing, mustNotRun); err != errBrokenSeq {
 		t.Errorf("FeedAll() error = %v, want %v", err, errBrokenSeq)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	errEnough := errors.New("enough")
 	time.AfterFunc(10*time.Millisecond, func() { cancel(errEnough) })
-	if err := shuffle.FeedAll(ctx, newGrouper(t), 2, endless, endless); !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
+	if err := shuffle.FeedAll(ctx, newGrouper(), 2, endless, endless); !errors.Is(err, errEnough) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "\n") {
 		t.Errorf("FeedAll() error = %v, want %v and %v in one line", err, errEnough, context.Canceled)
 	}
 	if n := ended.Load(); n != 4 {
 		t.Errorf("%d sequences ended, want 4", n)
 	}
 	for _, n := range []int{-1, 1025} {
-		if err := shuffle.FeedAll(t.Context(), newGrouper(t), n, mustNotRun); err == nil {
+		if err := shuffle.FeedAll(t.Context(), newGrouper(), n, mustNotRun); err == nil {
 			t.Errorf("FeedAll() with %d goroutines returned no error", n)
 		}
 	}
 	got := func() (p any) {
 		defer func() { p = recover() }()
-		_ = shuffle.FeedAll(t.Context(), newGrouper(t), 2, endless, func(func(rec, error) bool) { panic("a sequence") })
+		_ = shuffle.FeedAll(t.Context(), newGrouper(), 2, endless, func(func(rec, error) bool) { panic("a sequence") })
 		return nil
 	}()
 	if got != "a sequence" {
@@ -130,11 +129,7 @@ func TestFeedAllFails(t *testing.T) {
 func newGroups(t *testing.T, in []rec, o *shuffle.Options[rec]) *shuffle.Grouper[rec, string] {
 	t.Helper()
 	g := must.Get(shuffle.NewGrouper(t.Context(), func(r rec) string { return r.Text }, o))(t)
-	t.Cleanup(func() {
-		if err := g.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, g.Close()) })
 	must.Do(t, shuffle.FeedAll(t.Context(), g, 1, shuffle.Values(in...)))
 	return g
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/shuffle"
 )
 
@@ -51,30 +50,4 @@ func TestSort(t *testing.T) {
 			t.Errorf("Sort() of %d records differs from the records sorted in memory", n)
 		}
 	}
-}
-
-func TestSortFromSeveralFeeds(t *testing.T) {
-	in := randomRecs(2, manyRecords)
-	s := must.Get(shuffle.NewSorter(t.Context(), byTextAndSmall, minMemory[rec](t)))(t)
-	feedInParts(t, s.Feed, in, 3)
-	got := mustCollect(t, s.Sorted())
-	if !slices.IsSortedFunc(got, compareRecs) {
-		t.Error("Sorted() yields records out of order")
-	}
-	// Within a feed, equal records keep their order.
-	part := len(in)/3 + 1
-	for i := 1; i < len(got); i++ {
-		a, b := got[i-1], got[i]
-		if compareRecs(a, b) == 0 && a.N/part == b.N/part && a.N > b.N {
-			t.Fatalf("%v comes before the equal but earlier record %v", a, b)
-		}
-	}
-	slices.SortFunc(got, func(a, b rec) int { return a.N - b.N })
-	if !slices.Equal(got, in) {
-		t.Error("records are missing or changed")
-	}
-	if st := s.Stats(); st.Records != manyRecords || st.Spilled == 0 {
-		t.Errorf("Stats() = %+v, want %d records and spilled data", st, manyRecords)
-	}
-	must.Do(t, s.Close())
 }
