@@ -161,9 +161,7 @@ func TestBufferFullAppendLeavesQueue(t *testing.T) {
 		var wg sync.WaitGroup
 		begin := func(op func() error) {
 			wg.Go(func() {
-				if err := op(); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, op())
 			})
 			synctest.Wait()
 		}

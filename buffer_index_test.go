@@ -39,8 +39,7 @@ func TestBufferIsFair(t *testing.T) {
 				} else {
 					err = b.Set(ctx, fmt.Sprint(g%2), []byte("z"))
 				}
-				if err != nil {
-					t.Error(err)
+				if !must.Check(t, err) {
 					return
 				}
 			}
@@ -120,8 +119,7 @@ func TestBufferShowsWholeAppends(t *testing.T) {
 					return
 				default:
 				}
-				if err := b.Append(ctx, Entry{"k", value}); err != nil {
-					t.Error(err)
+				if !must.Check(t, b.Append(ctx, Entry{"k", value})) {
 					return
 				}
 				if i%20 == 0 {

@@ -19,9 +19,7 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for c, err := range d.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if len(seen) == 0 {
 			for i := range n {
 				key := strconv.Itoa(i)
@@ -30,9 +28,7 @@ func TestDictScanWhileKeysChange(t *testing.T) {
 				} else {
 					err = d.Set(t.Context(), key, nil)
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 			}
 		} else if i, err := strconv.Atoi(c.Key); err != nil || i%4 < 2 {
 			t.Fatalf("Scan yielded key %q after it was deleted", c.Key)

@@ -35,9 +35,7 @@ func keysOfPart(t *testing.T, store partd.Partd, part, parts int) []string {
 	t.Helper()
 	var keys []string
 	for c, err := range partd.ScanPart(t.Context(), store, part, parts) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if c.Last {
 			keys = append(keys, c.Key)
 		}
@@ -207,9 +205,7 @@ func TestConcurrentParts(t *testing.T) {
 			for part := range counts {
 				wg.Go(func() {
 					for _, err := range partd.ScanPart(t.Context(), store, part, len(counts)) {
-						if err != nil {
-							t.Error(err)
-						}
+						must.Check(t, err)
 						counts[part]++
 					}
 				})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/internal/testutil/must"
 )
 
 // TestValuesOfBrokenScan checks that Values does not mistake a broken connection for the end of a value or
@@ -50,9 +51,7 @@ func TestValuesEndWithTheirKey(t *testing.T) {
 		_ = yield(partd.Chunk{Key: "a", Data: []byte("1")}, nil) && yield(partd.Chunk{Key: "a", Data: []byte("2"), Last: true}, nil) &&
 			yield(partd.Chunk{Key: "b", Data: []byte("3"), Last: true}, nil)
 	}) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		values = append(values, v)
 	}
 	if len(values) != 3 {
