@@ -45,7 +45,8 @@ func TestNumPyErrors(t *testing.T) {
 	ints, floats, texts := NewNumPy[int64](inner), NewNumPy[float64](inner), NewNumPy[string](inner)
 	must.Do(t, ints.Append(ctx, Entry[[]int64]{"ints", []int64{1}}))
 	put(t, inner, "odd.dtype", "<i8", "odd", "123456789012", "none.dtype", "no dtype", "none", "12345678",
-		"empty.dtype", "", "empty", "12345678", "records.dtype", "[('a', '<i8')]", "records", "12345678", "bare", "12345678",
+		"empty.dtype", "", "empty", "12345678", "records.dtype", "[('a', '<i8')]", "records", "12345678",
+		"bare", "12345678",
 		"cut.dtype", "|O", "cut", "\x02\x00\x00\x00\x00\x00\x00\x00\x91",
 		"pickled.dtype", "|O", "pickled", "\x16\x00\x00\x00\x00\x00\x00\x00](\x8c\x02os\x8c\x06system\x93\x8c\x01A\x85Re.")
 	for _, c := range []struct {

@@ -123,7 +123,8 @@ func TestForeignDataFileIsIgnored(t *testing.T) {
 		"seg-00000001": "somebody's own", "blob-00000002": strings.Repeat("somebody's own, and long", 9),
 		"seg-00000077": string((&segment.File{Format: &segment.Format{ID: 99, Seed: 99}, Kind: segment.SegmentFile, Number: 77}).EncodeHeader()),
 	}
-	for _, name := range []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"} {
+	names := []string{"notes.txt", "seg-1", "seg-00000001.bak", "wal-3", "blob-x0000001", ".hidden", "MANIFEST.old"}
+	for _, name := range names {
 		files[name] = name
 	}
 	leftovers := map[string]string{

@@ -50,7 +50,10 @@ func TestProgressTotals(t *testing.T) {
 		keyBytes += int64(len(key[0]) + len(key[1]))
 	}
 	groups := int64(len(keys))
-	want := map[string]int64{"sort": manyRecords, "group": manyRecords, "partition": manyRecords, "top": 50_000, "aggregate": groups, "distinct": groups}
+	want := map[string]int64{
+		"sort": manyRecords, "group": manyRecords, "partition": manyRecords,
+		"top": 50_000, "aggregate": groups, "distinct": groups,
+	}
 	o := minMemory[rec](t)
 	for name, run := range operations(shuffle.Values(in...), o) {
 		w := &progressRecorder{t: t}

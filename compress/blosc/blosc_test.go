@@ -24,16 +24,19 @@ func numbers(n int) []byte {
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, o := range []Options{
-		{Compressor: LZ4}, {Compressor: Zstd}, {Compressor: Copy}, {Compressor: LZ4, Shuffle: BitShuffle}, {Compressor: Zstd, Shuffle: BitShuffle},
+		{Compressor: LZ4}, {Compressor: Zstd}, {Compressor: Copy},
+		{Compressor: LZ4, Shuffle: BitShuffle}, {Compressor: Zstd, Shuffle: BitShuffle},
 	} {
 		for _, size := range []int{1, 3, 8, 200} {
 			o.TypeSize = size
 			e := must.Get(NewEncoder(&o))(t)
 			block := blockBytes / size * size
 			for _, n := range []int{
-				1, 2, 3, 7, 8, 9, 127, 128, 129, size, 8*size + 1, block - 1, block, block + 1, block + size - 1, block + size + 1, 3*blockBytes + 1001,
+				1, 2, 3, 7, 8, 9, 127, 128, 129, size, 8*size + 1,
+				block - 1, block, block + 1, block + size - 1, block + size + 1, 3*blockBytes + 1001,
 			} {
-				for kind, data := range map[string][]byte{"numbers": numbers(n), "text": bytes.Repeat([]byte("no byte of these numbers is 0. "), n/31+1)[:n]} {
+				text := bytes.Repeat([]byte("no byte of these numbers is 0. "), n/31+1)[:n]
+				for kind, data := range map[string][]byte{"numbers": numbers(n), "text": text} {
 					c := must.Get(e.Append(nil, data))(t)
 					got, err := d.Append(nil, c)
 					if err != nil || !bytes.Equal(got, data) {
