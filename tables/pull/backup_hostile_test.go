@@ -104,9 +104,7 @@ func TestFetchMemory(t *testing.T) {
 	f := content.HashNamed{Hash: content.HashOf(bytes.Repeat([]byte{0}, manyZeros)), Size: manyZeros}
 	d := must.Get(openDisk(t.TempDir()))(t)
 	size := allocated(func() {
-		if err := d.Fetch(t.Context(), f, backupBucket(new(zeroBucket))); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, d.Fetch(t.Context(), f, backupBucket(new(zeroBucket))))
 	})
 	if size > manyZeros/4 {
 		t.Errorf("Fetch of %d bytes allocated %d bytes, want at most a quarter", manyZeros, size)

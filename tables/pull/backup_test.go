@@ -29,8 +29,7 @@ func sentFiles(done []Copied) (files int) {
 
 func mustBackup(t *testing.T, n *Node, b objstore.Bucket, name string) []Copied {
 	t.Helper()
-	done := must.Get(n.Backup(t.Context(), b, name, false))(t)
-	return done
+	return must.Get(n.Backup(t.Context(), b, name, false))(t)
 }
 
 // TestBackup checks that a backup sends only missing files, and that a new node with an

@@ -61,14 +61,12 @@ func rowsOf(t *testing.T, firstDay int, columns string) array.RecordReader {
 	}
 	batch := b.NewRecordBatch()
 	defer batch.Release()
-	r := must.Get(array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch}))(t)
-	return r
+	return must.Get(array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch}))(t)
 }
 
 func mustSave(t *testing.T, n *Node, name string, first int, columns string) int64 {
 	t.Helper()
-	v := must.Get(n.Save(t.Context(), name, rowsOf(t, first, columns)))(t)
-	return v
+	return must.Get(n.Save(t.Context(), name, rowsOf(t, first, columns)))(t)
 }
 
 // formatRows formats each row as a line "DAY a b c".
@@ -92,8 +90,7 @@ func formatRows(r array.RecordReader) (string, error) {
 func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	t.Helper()
 	r := must.Get(n.Load(t.Context(), name, from, to))(t)
-	text := must.Get(formatRows(r))(t)
-	return text
+	return must.Get(formatRows(r))(t)
 }
 
 func wantRows(t *testing.T, n *Node, name, want string) {

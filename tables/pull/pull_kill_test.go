@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -22,7 +23,6 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
-	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
 )
@@ -51,12 +51,6 @@ func runNode(args []string) error {
 			v := strconv.Itoa(k)
 			column := "k=" + strings.Repeat(v+",", 9) + v
 			_, err = n.Save(context.Background(), "x", withExtraDay(rowsOf(&testing.T{}, 0, column), k))
-		} else if arguments, isBackup := strings.CutPrefix(lines.Text(), "backup "); isBackup {
-			directory, name, _ := strings.Cut(arguments, " ")
-			var b objstore.Bucket
-			if b, err = objstore.OpenDirectory(directory); err == nil {
-				_, err = n.Backup(context.Background(), b, name, false)
-			}
 		} else {
 			r, err2 := n.Load(context.Background(), lines.Text(), time.Time{}, time.Time{})
 			if err = err2; err == nil {
@@ -269,4 +263,61 @@ func TestKill(t *testing.T) {
 			return err == nil
 		})
 	}
+}
+
+// TestRegistryMoves kills the process that runs a machine's registry. Another process then runs the
+// registry, in one case with an outdated copy of the registry on its disk. Loads must return the
+// saved rows.
+func TestRegistryMoves(t *testing.T) {
+	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
+	port := portOf(t, l.Addr().String())
+	must.Do(t, l.Close())
+	children := make([]*child, 3)
+	for i := range children {
+		children[i] = &child{dir: t.TempDir(), port: port}
+	}
+	h, saves := newHistory(), 0
+	save := func(c *child) {
+		t.Helper()
+		waitFor(t, "a save", func() bool { saves++; return h.save(c, saves) == nil })
+	}
+	// loadsNewest loads until the result is the newest version. Earlier results must not be
+	// older than promised, and the table must exist.
+	loadsNewest := func(c *child) {
+		t.Helper()
+		waitFor(t, "the newest version", func() bool {
+			began := time.Now()
+			text, err := c.ask("x")
+			if err == nil {
+				must.Get(h.check(text, began))(t)
+				_, err = h.check(text, began.Add(killLease))
+			} else if !strings.Contains(err.Error(), ErrSyncFailed.Error()) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+	}
+	first, second, third := children[0], children[1], children[2]
+	first.start(t) // runs the registry
+	save(first)
+	second.start(t)
+	third.start(t)
+	loadsNewest(second)
+	save(second)
+	loadsNewest(third)
+	first.Kill()
+	loadsNewest(third)
+	loadsNewest(second)
+	save(third)
+	first.start(t)
+	loadsNewest(first)
+	loadsNewest(second)
+	save(second) // the first process does not load this version
+	second.Kill()
+	third.Kill() // the first process starts the registry again, with outdated content
+	second.start(t)
+	loadsNewest(first)
+	loadsNewest(second)
+	save(first)
+	loadsNewest(second)
 }

@@ -96,8 +96,7 @@ func TestSaveRejects(t *testing.T) {
 				}
 			}
 		}
-		r := must.Get(array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
-		return r
+		return must.Get(array.NewRecordReader(s, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
 	}
 	at := arrow.Field{Name: "time", Type: arrow.FixedWidthTypes.Timestamp_us, Nullable: true}
 	broken := array.ReaderFromIter(arrow.NewSchema([]arrow.Field{at}, nil), func(yield func(arrow.RecordBatch, error) bool) {
@@ -310,7 +309,5 @@ func TestFlippedBit(t *testing.T) {
 	if left := parquetFiles(t, b); len(left) > 0 {
 		t.Errorf("after a Load that found no intact copy, the damaged files %q are left", left)
 	}
-	if _, err := os.Stat(b.disk.dir); err != nil {
-		t.Error(err)
-	}
+	must.Get(os.Stat(b.disk.dir))(t)
 }

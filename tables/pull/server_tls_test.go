@@ -18,8 +18,7 @@ import (
 
 func newAuthority(t *testing.T, name string) *nettest.Authority {
 	t.Helper()
-	a := must.Get(nettest.NewAuthority(t.TempDir(), name))(t)
-	return a
+	return must.Get(nettest.NewAuthority(t.TempDir(), name))(t)
 }
 
 // configOf returns the TLS configuration of a node with a certificate of the authority.
@@ -56,9 +55,7 @@ func TestCertificates(t *testing.T) {
 		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("%s: Load: got error %v, want an ErrSyncFailed about the certificate", name, err)
 		}
-		if err := n.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, n.Close())
 	}
 	// The node must send no request to a server with a certificate of another authority, or
 	// without TLS.

@@ -9,23 +9,48 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 )
 
-// TestRecordLostHolderDead deletes a table's record from the registry after the only node with the table's files
-// has closed. Load must not report that the table does not exist, and Save must not create it again.
+// TestRecordLostHolderDead deletes the registry's record of a version after the only node with that version has closed.
+// In one case, another node has the previous version, which must not become the newest. Load must not report that the
+// table does not exist, and Save must not create it again.
 func TestRecordLostHolderDead(t *testing.T) {
 	t.Parallel()
-	_, url := startRegistry(t)
-	a := openNode(t, t.TempDir(), Options{Registry: url})
-	b := openNode(t, t.TempDir(), Options{Registry: url})
-	mustSave(t, a, "x", 0, "a=1")
-	must.Do(t, a.Close())
-	must.Do(t, b.reg.sync(t.Context(), time.Minute))
-	must.Do(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
-	if _, err := b.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
+	for _, hasOlder := range []bool{false, true} {
+		_, url := startRegistry(t)
+		a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
+		mustSave(t, a, "x", 0, "a=1")
+		if hasOlder {
+			load(t, b, "x", noBound, noBound)
+			mustSave(t, a, "x", 1, "a=2")
+		}
+		must.Do(t, a.Close())
+		must.Do(t, b.reg.sync(t.Context(), time.Minute))
+		must.Do(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
+		n := b
+		if hasOlder {
+			n = openNode(t, t.TempDir(), Options{Registry: url})
+		}
+		if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
+			t.Errorf("Load: got error %v, want ErrSyncFailed", err)
+		}
+		if v, err := n.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
+			t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
+		}
 	}
-	if v, err := b.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
-	}
+}
+
+// branchOf waits until the other history of table x has a name with the given prefix, and returns it.
+func branchOf(t *testing.T, n *Node, prefix string) (name string) {
+	t.Helper()
+	waitFor(t, "the other history to get a name", func() bool {
+		all, err := n.List(t.Context())
+		for _, table := range all {
+			if strings.HasPrefix(table.Name, prefix) {
+				name = table.Name
+			}
+		}
+		return err == nil && name != ""
+	})
+	return name
 }
 
 // TestBranchIsKept creates a table again after the registry and the only node with the table's files are lost.
@@ -45,16 +70,7 @@ func TestBranchIsKept(t *testing.T) {
 	b := openNode(t, t.TempDir(), Options{Registry: url, Lease: lease})
 	mustSave(t, b, "x", 0, "a=9")
 	returned := openNode(t, a.disk.dir, Options{Registry: url, Lease: lease})
-	branch := ""
-	waitFor(t, "the other history to get a name", func() bool {
-		all, err := returned.List(t.Context())
-		for _, table := range all {
-			if strings.HasPrefix(table.Name, "x (version 1 of ") {
-				branch = table.Name
-			}
-		}
-		return err == nil && branch != ""
-	})
+	branch := branchOf(t, returned, "x (version 1 of ")
 	for _, n := range []*Node{b, returned} {
 		wantRows(t, n, "x", "0 1\n1 2\n")
 		wantRows(t, n, branch, "0 9\n")
@@ -96,16 +112,7 @@ func TestDivergedHistories(t *testing.T) {
 		for _, n := range []*Node{a, b} {
 			wantRows(t, n, "x", winningRows)
 		}
-		branch := ""
-		waitFor(t, "the other history to get a name", func() bool {
-			all, err := loser.List(t.Context())
-			for _, table := range all {
-				if strings.HasPrefix(table.Name, "x (version ") {
-					branch = table.Name
-				}
-			}
-			return err == nil && branch != ""
-		})
+		branch := branchOf(t, loser, "x (version ")
 		for _, n := range []*Node{a, b} {
 			wantRows(t, n, branch, losingRows)
 		}
@@ -152,26 +159,6 @@ func TestForget(t *testing.T) {
 		return err == nil && len(all) == 4
 	})
 	wantRows(t, returned, "y", "5 5\n")
-}
-
-// TestRecordLostOlderAlive deletes the registry's record of a version after the only node with that version has
-// closed. Another node has the previous version, which must not become the newest.
-func TestRecordLostOlderAlive(t *testing.T) {
-	t.Parallel()
-	_, url := startRegistry(t)
-	a, b := openNode(t, t.TempDir(), Options{Registry: url}), openNode(t, t.TempDir(), Options{Registry: url})
-	mustSave(t, a, "x", 0, "a=1")
-	load(t, b, "x", noBound, noBound)
-	mustSave(t, a, "x", 1, "a=2")
-	must.Do(t, a.Close())
-	must.Do(t, b.reg.nats.delete(t.Context(), "t."+keyOf("x")))
-	n := openNode(t, t.TempDir(), Options{Registry: url})
-	if _, err := n.Load(t.Context(), "x", noBound, noBound); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Load: got error %v, want ErrSyncFailed", err)
-	}
-	if v, err := n.Save(t.Context(), "x", rowsOf(t, 5, "a=9")); !errors.Is(err, ErrSyncFailed) {
-		t.Errorf("Save = version %d, %v, want ErrSyncFailed", v, err)
-	}
 }
 
 // TestSaveInvalidUTF8Name checks that Save rejects a name that is not valid UTF-8, because

@@ -25,9 +25,7 @@ func inBucket(t testing.TB, g *procs.Gateway, prefix string) child {
 func (c child) newOptions(t testing.TB) *stage.Options {
 	t.Helper()
 	o, closeTables, err := c.options(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	t.Cleanup(func() { _ = closeTables() })
 	return o
 }
@@ -106,9 +104,7 @@ func TestS3Damaged(t *testing.T) {
 					}
 					err = errors.Join(err, runErr)
 				}
-				if err := closeTables(); err != nil {
-					t.Error(err)
-				}
+				must.Do(t, closeTables())
 			}
 			if err == nil {
 				t.Errorf("%s damaged (%s): no run failed", path, damage)

@@ -42,9 +42,7 @@ func TestMissingData(t *testing.T) {
 	run(1)
 	keys := func() (data, infos []string) {
 		for k, err := range store.Keys(t.Context()) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if strings.HasSuffix(k.Key, "/info") {
 				infos = append(infos, k.Key)
 			} else {
@@ -150,9 +148,7 @@ func TestNotUTF8(t *testing.T) {
 		if got, err := s.Run(t.Context(), r); err != nil || fmt.Sprint(valuesOf(got)) != "[7]" || computed > 1 {
 			t.Errorf("the stage was computed %d times, and Run returned %v, error %v", computed, got, err)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, r.Close())
 	}
 }
 

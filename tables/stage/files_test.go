@@ -29,9 +29,7 @@ func TestUnfinishedHashFile(t *testing.T) {
 		collect(1)
 		return nil
 	}
-	if err := r.ifUnused(t.Context(), "hashes", whileWriting); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, r.ifUnused(t.Context(), "hashes", whileWriting))
 	r.hashes.isDirty = true
 	// ifUnused calls saveWhileLocked with the lock held, like another process that writes the cache file.
 	saveWhileLocked := func() error { return r.hashes.save(r) }

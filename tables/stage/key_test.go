@@ -28,8 +28,7 @@ func TestBuildSettings(t *testing.T) {
 		readBuildInfo = func() (*debug.BuildInfo, bool) {
 			return &debug.BuildInfo{Deps: []*debug.Module{{Path: ownModule, Version: "v1", Sum: "s"}}, Settings: settings}, true
 		}
-		sum := must.Get(hashModules(nil))(t)
-		return sum
+		return must.Get(hashModules(nil))(t)
 	}
 	plain := hash(debug.BuildSetting{Key: "GOARCH", Value: "amd64"})
 	for _, changed := range []string{
@@ -55,9 +54,7 @@ func TestChangedWithSameStamp(t *testing.T) {
 	}
 	change("1")
 	k := keyOf(t, &node{patterns: []string{path}})
-	if err := k.checkUnchanged(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, k.checkUnchanged())
 	change("2")
 	h, err := k.hashes[path], error(nil) // simulate a coarse clock, with which the stamp stays the same
 	if h.Stamp, err = stampOf(path); err != nil {

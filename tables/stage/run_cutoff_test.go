@@ -73,16 +73,12 @@ func TestCutoff(t *testing.T) {
 					t.Errorf("with code %s, the stages %q ran, want %d", code, ran, want)
 				}
 				now = now.Add(time.Hour)
-				if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{last}}); err != nil {
-					t.Error(err)
-				}
+				must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{last}}))(t)
 				steps, err := chain(&runs, code+" renamed", value).Plan(t.Context(), r)
 				if err != nil || steps[0].Why != "code changed" || steps[9].Action != stage.MayRun || steps[9].Why != "if the result of s8 differs" {
 					t.Errorf("after a change, the plan is %v, %v, want s0 to run, and s9 if the result of s8 differs", steps, err)
 				}
-				if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{chain(&runs, code+" renamed", value)}}); err != nil {
-					t.Error(err)
-				}
+				must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{chain(&runs, code+" renamed", value)}}))(t)
 			}
 			check("1", 5, 10)
 			check("2", 5, 1)

@@ -92,11 +92,16 @@ func newRecipe(t testing.TB) *recipe {
 	for i := range 2 {
 		write(t, filepath.Join(dir, fmt.Sprintf("%d.txt", i)), fmt.Sprintf("%d\n%d\n", i, i+10))
 	}
+	return recipeOf(filepath.Join(dir, "*.txt"), 2)
+}
+
+// recipeOf returns a recipe for raw files.
+func recipeOf(raw string, factor int64) *recipe {
 	source := fstest.MapFS{}
 	for _, name := range []string{"load", "double", "text", "last"} {
 		source[name+".go"] = &fstest.MapFile{Data: []byte(code)}
 	}
-	return &recipe{runs: &runCounter{}, raw: filepath.Join(dir, "*.txt"), source: source, factor: 2}
+	return &recipe{runs: &runCounter{}, raw: raw, source: source, factor: factor}
 }
 
 func write(t testing.TB, path, text string) {
@@ -208,11 +213,7 @@ func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 func open(t testing.TB, dir string, o *stage.Options) *stage.Results {
 	t.Helper()
 	r := must.Get(stage.Open(dir, o))(t)
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, r.Close()) })
 	return r
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/go-partd/partd/encode"
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -243,22 +244,6 @@ func TestInvalidSpecs(t *testing.T) {
 	}
 }
 
-// TestSpec checks that stages with equal Specs have the same key, so that results stay valid.
-func TestSpec(t *testing.T) {
-	runs := 0
-	countRuns := func(context.Context, *stage.Inputs) (int, error) { runs++; return runs, nil }
-	results := open(t, t.TempDir(), nil)
-	ancestor := stage.Define("above", countRuns, stage.Spec[int]{Version: "1"})
-	spec := stage.Spec[int]{
-		From: []stage.Any{ancestor}, Version: "1", Params: []any{3}, Cache: true, TTL: time.Hour, Codec: encode.JSON[int](), CodecName: "json",
-	}
-	for range 2 {
-		if n, err := stage.Define("one", countRuns, spec).Run(t.Context(), results); err != nil || n != 2 {
-			t.Errorf("Run = %d, %v, want the stored result 2 (%d functions ran)", n, err, runs)
-		}
-	}
-}
-
 // TestChangedDuringRun checks that a stage stores no result if its raw file changes while it runs.
 func TestChangedDuringRun(t *testing.T) {
 	recipe := newRecipe(t)
@@ -300,8 +285,6 @@ func TestNilResults(t *testing.T) {
 		if _, err := s.Plan(t.Context(), r); err == nil {
 			t.Errorf("Plan with %v succeeded", r)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, r.Close())
 	}
 }
