@@ -30,9 +30,7 @@ func TestSettingsOfTwoClients(t *testing.T) {
 	a, store, _ := serve(t)
 	address, _ := addresses.Load(t.Name())
 	b, err := flightclient.Dial("grpc://"+fmt.Sprint(address), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	ctx := t.Context()
 	_, err = store.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutError, nil)
 	stale, readErr := b.Settings(ctx, "", "t")
@@ -111,13 +109,9 @@ func TestLock(t *testing.T) {
 	if err := withTimeout(func(ctx context.Context) error { _, err := store.Bucket("b").Table("t").Lock(ctx); return err }); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Table.Lock of a held lock = %v, want DeadlineExceeded", err)
 	}
-	if err := errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, errors.Join(l.Unlock(t.Context()), l.Unlock(t.Context())))
 	local := must.Get(store.Bucket("b").Table("t").Lock(t.Context()))(t)
-	if err := local.Unlock(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, local.Unlock())
 }
 
 // TestLease checks that a lease that is not renewed expires, and cannot be renewed afterwards.
@@ -151,9 +145,7 @@ func TestLease(t *testing.T) {
 	if _, err := doAction("partd.lock", answer); err == nil {
 		t.Error("an expired lease was renewed")
 	}
-	if err := l.Unlock(); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, l.Unlock())
 	for _, body := range []string{`{"name":"t","seconds":-1}`, `{"name":"t","seconds":1e99}`, `{"name":""}`} {
 		if _, err := doAction("partd.lock", body); err == nil {
 			t.Errorf("partd.lock with %s succeeded, want an error", body)

@@ -28,20 +28,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// greedyDuration returns the duration of TestGreedyClients from PARTD_GREEDY, or 3 s if that is not set. Use 10m for
-// a full run.
-func greedyDuration(t *testing.T) time.Duration {
-	s := os.Getenv("PARTD_GREEDY")
-	if s == "" {
-		return 3 * time.Second
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		t.Fatalf("PARTD_GREEDY=%q is not a duration: %v", s, err)
-	}
-	return d
-}
-
 const (
 	greedyMemory = 1 << 30
 
@@ -136,7 +122,7 @@ func (u usage) String() string {
 // processes stay within their memory limits. The attackers have no token, the right to read, or a token for one
 // bucket. After the attacks, the server and its processes must release all resources.
 func TestGreedyClients(t *testing.T) {
-	duration := greedyDuration(t)
+	duration := envDuration(t, "PARTD_GREEDY", 3*time.Second) // use 10m for a full run
 	s := serveGreedy(t)
 	_, address := s.Address()
 	honest := newHonest(t, address, s.http)

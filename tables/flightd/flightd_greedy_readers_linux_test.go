@@ -22,7 +22,6 @@ import (
 	flatbuffers "github.com/google/flatbuffers/go"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // greedyStatements need more memory than a statement may use.
@@ -133,14 +132,6 @@ func falseParameters(t *testing.T) func(ctx context.Context, c flight.Client) {
 			_, err = st.Recv()
 		}
 	}
-}
-
-// packedCommand returns a Flight SQL command as bytes.
-func packedCommand(t *testing.T, m proto.Message) []byte {
-	t.Helper()
-	packed := must.Get(anypb.New(m))(t)
-	b := must.Get(proto.Marshal(packed))(t)
-	return b
 }
 
 // cancelMany returns an attack that cancels as many endpoints as fit into an action. Some of the endpoints

@@ -127,9 +127,7 @@ func TestKill(t *testing.T) {
 		if err != nil && (len(acknowledged[i]) > 0 || !strings.Contains(err.Error(), "does not exist")) {
 			t.Fatal(err)
 		}
-		if err := checkComplete(counts); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, checkComplete(counts))
 		total += len(acknowledged[i])
 		lost := slices.DeleteFunc(slices.Clone(acknowledged[i]), func(v float64) bool { return counts[v] > 0 })
 		if len(lost) > 0 {

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -17,9 +15,9 @@ import (
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -82,8 +80,7 @@ func seeds(t *testing.T) (all []mutant) {
 		&pb.CommandStatementUpdate{Query: "delete from t"}, &pb.ActionCreatePreparedStatementRequest{Query: "select 1"},
 		&pb.TicketStatementQuery{StatementHandle: []byte(`{"sql":"select 1"}`)},
 	} {
-		packed := must.Get(anypb.New(m))(t)
-		command := must.Get(proto.Marshal(packed))(t)
+		command := packedCommand(t, m)
 		add(callInfo, command, nil)
 		add(callGet, command, nil)
 		add(callPut, command, rows.Bytes())
@@ -120,13 +117,7 @@ func mutate(r *rand.Rand, original []byte) []byte {
 // TestMutants checks that calls with invalid arguments return an answer or an error, use bounded memory, and do
 // not stop the server.
 func TestMutants(t *testing.T) {
-	n := 8_000
-	if text := os.Getenv("PARTD_MUTANTS"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	n := procs.Number(t, "PARTD_MUTANTS", 8_000)
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 8 << 20})
 	c := dialTest(t, address)
 	seed := uint64(time.Now().UnixNano())

@@ -109,6 +109,10 @@ func TestRulesAndArguments(t *testing.T) {
 	_, store, address := serveTest(t, nil)
 	c, ctx := dialTest(t, address), t.Context()
 	must.Do(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
+	got, err := doAction(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
+	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
+		t.Errorf("partd.delete_rows of no row returned %s, error %v; want all counts: %s", got, err, want)
+	}
 	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "large", Kind: "range", Column: "x", Min: "1"}}}
 	must.Do(t, store.Bucket("").EditRules(ctx, rule))
 	for _, command := range []string{`{"name":"t","mode":"append"}`, `{"name":"u"}`, `{"partd":"put","name":"t","mode":1}`} {
@@ -135,8 +139,7 @@ func TestTokens(t *testing.T) {
 	s, store, address := serveTest(t, &Options{Secret: secret})
 	c := dialTest(t, address)
 	sign := func(method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
-		token := must.Get(jwt.NewWithClaims(method, claims).SignedString(key))(t)
-		return token
+		return must.Get(jwt.NewWithClaims(method, claims).SignedString(key))(t)
 	}
 	expiry := time.Now().Add(time.Hour).Unix()
 	withCrit := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"exp": expiry, "type": "admin"})

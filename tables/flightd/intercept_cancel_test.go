@@ -32,11 +32,7 @@ func TestCanceledCall(t *testing.T) {
 	if cancel(strings.Repeat("x", 32)) {
 		t.Error("partd.cancel with an unknown id canceled a call")
 	}
-	for start := time.Now(); !cancel(id); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("partd.cancel did not find the call within 10 seconds")
-		}
-	}
+	waitFor(t, "partd.cancel did not find the call", func() bool { return cancel(id) })
 	start := time.Now()
 	if _, err := st.Recv(); status.Code(err) != codes.Canceled || time.Since(start) > 5*time.Second {
 		t.Errorf("the canceled call returned %v after %v, want Canceled within 5 s", err, time.Since(start))

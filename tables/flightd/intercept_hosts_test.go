@@ -43,9 +43,7 @@ func bomb(t *testing.T, parts int) []byte {
 	t.Helper()
 	var compressed bytes.Buffer
 	z := gzip.NewWriter(&compressed)
-	if _, err := z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)); err != nil { // FlightDescriptor.path
-		t.Fatal(err)
-	}
+	must.Get(z.Write(bytes.Repeat([]byte{0x1a, 0}, parts)))(t) // FlightDescriptor.path
 	must.Do(t, z.Close())
 	return append(binary.BigEndian.AppendUint32([]byte{1}, uint32(compressed.Len())), compressed.Bytes()...)
 }

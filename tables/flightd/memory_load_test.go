@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
 	"runtime"
-	"strconv"
 	"testing"
 	"time"
 
@@ -18,17 +16,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
-
-// envCount returns the integer in an environment variable, which can be set to enlarge a test, or defaultCount if the
-// variable contains no integer.
-func envCount(variable string, defaultCount int) int {
-	if n, err := strconv.Atoi(os.Getenv(variable)); err == nil {
-		return n
-	}
-	return defaultCount
-}
 
 // usedMemory returns the memory of reachable objects and of goroutines.
 func usedMemory() int64 {
@@ -82,7 +72,7 @@ func TestOneMessage(t *testing.T) {
 func TestManyConnections(t *testing.T) {
 	const hello = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // empty settings
 	const maxEach = 128 << 10                                                                 // bytes per connection, mostly gRPC's buffers
-	n := envCount("PARTD_CONNECTIONS", 1500)
+	n := procs.Number(t, "PARTD_CONNECTIONS", 1500)
 	s, _, address := serveTest(t, nil)
 	good := dialTest(t, address)
 	must.Do(t, putTest(t.Context(), good, `{"name":"t"}`, 1, 10))
@@ -119,7 +109,7 @@ func TestManyConnections(t *testing.T) {
 // other clients are served. PARTD_STALLED sets the number of clients that never read.
 func TestNeverRead(t *testing.T) {
 	const rows, batches = 400_000, 10 // 32 MB, far more than a connection buffers
-	n := envCount("PARTD_STALLED", 24)
+	n := procs.Number(t, "PARTD_STALLED", 24)
 	idle := 500 * time.Millisecond
 	s, _, address := serveTest(t, &Options{IdleTimeout: idle})
 	good := dialTest(t, address)

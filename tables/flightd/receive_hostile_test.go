@@ -25,12 +25,11 @@ import (
 	"github.com/go-partd/partd/tables/internal/faces/serving"
 )
 
-// ingestCommand returns a Flight SQL command that puts rows into a table.
-func ingestCommand(t *testing.T, name string) string {
+// packedCommand returns a Flight SQL command as bytes.
+func packedCommand(t *testing.T, m proto.Message) []byte {
 	t.Helper()
-	message := must.Get(anypb.New(&pb.CommandStatementIngest{Table: name}))(t)
-	command := must.Get(proto.Marshal(message))(t)
-	return string(command)
+	packed := must.Get(anypb.New(m))(t)
+	return must.Get(proto.Marshal(packed))(t)
 }
 
 // falseSize is a put's stream that claims size as the decompressed size of each batch's first buffer.
@@ -45,35 +44,6 @@ func (s falseSize) Send(d *flight.FlightData) error {
 		binary.LittleEndian.PutUint64(d.DataBody, s.size)
 	}
 	return s.FlightService_DoPutClient.Send(d)
-}
-
-// TestFalseDecompressedSize checks that a put fails if a batch claims a decompressed size above the memory limit.
-func TestFalseDecompressedSize(t *testing.T) {
-	_, store, address := serveTest(t, nil)
-	c := dialTest(t, address)
-	for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
-		for _, size := range []uint64{1 << 40, 1 << 62, 1<<64 - 2, 1 << 30} {
-			st, err := c.DoPut(t.Context())
-			must.Do(t, err)
-			w := flight.NewRecordWriter(falseSize{st, size}, ipc.WithSchema(floats), ipc.WithZstd())
-			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
-			if err := errors.Join(w.Write(floatBatch(1000)), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
-				t.Fatal(err)
-			}
-			for err == nil { // ingestion first reports zero rows
-				_, err = st.Recv()
-			}
-			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable {
-				t.Errorf("put %.20q of a buffer that claims %d bytes: got %v, want an error that fails only the call", command, size, err)
-			}
-		}
-	}
-	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
-	}
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
-		t.Error(err)
-	}
 }
 
 // TestNamesThatAreNotUTF8 checks that names that are not UTF-8 are refused, because JSON would turn different
@@ -144,8 +114,9 @@ func TestLongErrors(t *testing.T) {
 	}
 }
 
-// TestRowsLargerThanMessages checks that the memory limit counts dictionaries and nulls at the size of their
-// values, which may exceed the size of their messages, and that a put above the limit fails.
+// TestRowsLargerThanMessages checks that a put fails if its rows exceed the memory limit, however small its messages
+// are: if a batch claims a large decompressed size, and with dictionaries and nulls, which count at the size of their
+// values.
 func TestRowsLargerThanMessages(t *testing.T) {
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 16 << 20})
 	c := dialTest(t, address)
@@ -154,32 +125,51 @@ func TestRowsLargerThanMessages(t *testing.T) {
 	indices := array.NewInt16Builder(memory.DefaultAllocator)
 	indices.AppendValues(make([]int16, 16_384), nil)
 	dictionaryType := &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int16, ValueType: arrow.BinaryTypes.String}
-	for name, column := range map[string]arrow.Array{"dictionary": array.NewDictionaryArray(dictionaryType, indices.NewArray(), texts.NewArray()), "nulls": array.NewNull(1 << 53)} {
+	batchOf := func(column arrow.Array) arrow.RecordBatch {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: column.DataType(), Nullable: true}}, nil)
-		batch := array.NewRecordBatch(schema, []arrow.Array{column}, int64(column.Len()))
-		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, ingestCommand(t, "t")} {
+		return array.NewRecordBatch(schema, []arrow.Array{column}, int64(column.Len()))
+	}
+	for _, h := range []struct {
+		name        string
+		batch       arrow.RecordBatch
+		claimedSize uint64 // 0 means that the batch is not compressed
+		want        string
+	}{
+		{"dictionary", batchOf(array.NewDictionaryArray(dictionaryType, indices.NewArray(), texts.NewArray())), 0, "limit"},
+		{"nulls", batchOf(array.NewNull(1 << 53)), 0, "limit"},
+		{"1 GiB", floatBatch(1000), 1 << 30, ""},
+		{"1 TiB", floatBatch(1000), 1 << 40, ""},
+		{"4 EiB", floatBatch(1000), 1 << 62, ""},
+		{"a negative size", floatBatch(1000), 1<<64 - 2, ""},
+	} {
+		for _, command := range []string{`{"name":"t"}`, `{"partd":"put","name":"t"}`, string(packedCommand(t, &pb.CommandStatementIngest{Table: "t"}))} {
 			before := allocated()
 			st, err := c.DoPut(t.Context())
 			must.Do(t, err)
-			w := flight.NewRecordWriter(st, ipc.WithSchema(schema))
+			options := []ipc.Option{ipc.WithSchema(h.batch.Schema())}
+			if h.claimedSize > 0 {
+				st, options = falseSize{st, h.claimedSize}, append(options, ipc.WithZstd())
+			}
+			w := flight.NewRecordWriter(st, options...)
 			w.SetFlightDescriptor(&flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(command)})
-			if err := errors.Join(w.Write(batch), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
+			if err := errors.Join(w.Write(h.batch), w.Close(), st.CloseSend()); err != nil && !errors.Is(err, io.EOF) {
 				t.Fatal(err)
 			}
-			for err == nil {
+			for err == nil { // ingestion first reports zero rows
 				_, err = st.Recv()
 			}
-			if allocatedBytes := allocated() - before; errors.Is(err, io.EOF) || !strings.Contains(err.Error(), "limit") || allocatedBytes > 128<<20 {
-				t.Errorf("put %.20q of %s allocated %d MiB and returned %v, want at most 128 MiB and an error about the limit", command, name, allocatedBytes>>20, err)
+			if errors.Is(err, io.EOF) || status.Code(err) == codes.Unavailable || !strings.Contains(err.Error(), h.want) {
+				t.Errorf("put %.20q of %s: got %v, want an error %s that fails only the call", command, h.name, err, h.want)
+			}
+			if allocatedBytes := allocated() - before; allocatedBytes > 128<<20 {
+				t.Errorf("put %.20q of %s allocated %d MiB, want at most 128", command, h.name, allocatedBytes>>20)
 			}
 		}
 	}
 	if _, err := store.Bucket("").Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("after refused puts, Table = %v, want ErrNotFound", err)
 	}
-	if err := putTest(t.Context(), c, `{"name":"t"}`, 1, 1); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 1, 1))
 }
 
 // allocated returns how many bytes the process has allocated in total.

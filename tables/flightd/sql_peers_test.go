@@ -24,11 +24,7 @@ import (
 func serveDuck(t *testing.T) *sqlTest {
 	t.Helper()
 	engine := must.Get(duck.New(nil))(t)
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, engine.Close()) })
 	return serveEngine(t, Admin, engine, nil)
 }
 
@@ -46,15 +42,35 @@ func runPeer(t *testing.T, env, program, script string, args ...string) string {
 	return string(out)
 }
 
-func TestSQLPeerADBC(t *testing.T) {
+// runADBC runs a script with Python's ADBC driver, and checks some of the values that it prints as one JSON object, and
+// parts of some of its errors.
+func runADBC(t *testing.T, script string, wantValues map[string]string, wantErrors map[string][]string) {
+	t.Helper()
 	python := procs.Python(t, "adbc")
 	s := serveDuck(t)
 	var output map[string]any
-	out := runPeer(t, "", python, "adbc_peer.py", s.url, s.token)
+	out := runPeer(t, "", python, script, s.url, s.token)
 	if err := json.Unmarshal([]byte(out), &output); err != nil {
 		t.Fatalf("the peer's output is not JSON: %v\n%s", err, out)
 	}
-	for name, want := range map[string]string{
+	for name, want := range wantValues {
+		var value any
+		must.Do(t, json.Unmarshal([]byte(want), &value))
+		if !reflect.DeepEqual(output[name], value) {
+			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
+		}
+	}
+	for name, substrings := range wantErrors {
+		for _, want := range substrings {
+			if text, _ := output[name].(string); !strings.Contains(text, want) {
+				t.Errorf("the peer's error %q is %v, want an error with %q", name, output[name], want)
+			}
+		}
+	}
+}
+
+func TestSQLPeerADBC(t *testing.T) {
+	runADBC(t, "adbc_peer.py", map[string]string{
 		"ingested":   `[3, 3, 3, 3]`,
 		"joined":     `{"s": ["a", "c"], "n": [2, 6]}`,
 		"parameters": `[[[3, "c"], [3, "c"]], [[3, "c"], [3, "c"]]]`,
@@ -67,23 +83,10 @@ func TestSQLPeerADBC(t *testing.T) {
 		"vendor":  `"partd-tables"`,
 		"schema":  `"n: int64\ns: string"`,
 		"objects": `[["partd", "b", "u", ["n", "s"]], ["partd", "default", "t", ["n", "s"]]]`,
-	} {
-		var value any
-		must.Do(t, json.Unmarshal([]byte(want), &value))
-		if !reflect.DeepEqual(output[name], value) {
-			t.Errorf("the peer's output %q is %v, want %s", name, output[name], want)
-		}
-	}
-	for name, substrings := range map[string][]string{
+	}, map[string][]string{
 		"exists": {"ALREADY_EXISTS"}, "missing": {"NOT_FOUND"}, "temporary": {"NotSupportedError"},
 		"wrong": {"INVALID_ARGUMENT", "line 2", "nn"},
-	} {
-		for _, want := range substrings {
-			if text, _ := output[name].(string); !strings.Contains(text, want) {
-				t.Errorf("the peer's error %q is %v, want an error with %q", name, output[name], want)
-			}
-		}
-	}
+	})
 }
 
 const (
@@ -103,25 +106,20 @@ func findProgram(t *testing.T, name string) string {
 	return program
 }
 
-func TestSQLPeerLanceDB(t *testing.T) {
-	modules, program := procs.NodeModules(t, "node-lancedb"), findProgram(t, "node")
-	s := serveDuck(t)
-	s.put(t, "", "t", 2)
-	address := strings.TrimPrefix(s.url, "grpc://")
-	if got := runPeer(t, "NODE_PATH="+modules, program, "lancedb_peer.js", address, s.token, nodeQuery); got != nodeRows {
-		t.Errorf("the peer printed %s, want %s", got, nodeRows)
-	}
-}
-
-func TestSQLPeerLakehouse(t *testing.T) {
-	modules, program := procs.NodeModules(t, "node-lakehouse"), findProgram(t, "node")
-	s := serveDuck(t)
-	s.put(t, "", "t", 2)
-	address := strings.TrimPrefix(s.url, "grpc://")
-	want := nodeRows + `[{"catalog_name":"partd","db_schema_name":"default"}]` + "\n" +
+// TestSQLPeersInNode checks clients in JavaScript.
+func TestSQLPeersInNode(t *testing.T) {
+	const names = `[{"catalog_name":"partd","db_schema_name":"default"}]` + "\n" +
 		`[{"catalog_name":"partd","db_schema_name":"default","table_name":"t","table_type":"TABLE"}]` + "\n"
-	if got := runPeer(t, "NODE_PATH="+modules, program, "lakehouse_peer.js", address, s.token, nodeQuery); got != want {
-		t.Errorf("the peer printed %s, want %s", got, want)
+	for peer, want := range map[string]string{"lancedb": nodeRows, "lakehouse": nodeRows + names} {
+		t.Run(peer, func(t *testing.T) {
+			modules, program := procs.NodeModules(t, "node-"+peer), findProgram(t, "node")
+			s := serveDuck(t)
+			s.put(t, "", "t", 2)
+			address := strings.TrimPrefix(s.url, "grpc://")
+			if got := runPeer(t, "NODE_PATH="+modules, program, peer+"_peer.js", address, s.token, nodeQuery); got != want {
+				t.Errorf("the peer printed %s, want %s", got, want)
+			}
+		})
 	}
 }
 
@@ -169,5 +167,42 @@ func TestSQLPeerJDBC(t *testing.T) {
 	}
 	if !strings.Contains(failures, "line 2") || !strings.Contains(failures, "nn") {
 		t.Errorf("the driver reported the wrong error: %s", failures)
+	}
+}
+
+const (
+	beginError  = "there are no transactions: each statement is one commit; connect with autocommit"
+	secondError = "only one statement is allowed"
+)
+
+func TestSQLWritesADBC(t *testing.T) {
+	runADBC(t, "adbc_writes.py", map[string]string{
+		"dbapi":       `[0, 1000000, 10, 1, 6, 8, 1, 0]`,
+		"executemany": `3`,
+		"rows":        `[[15, 2, 140, -1]]`,
+		"repeated":    `[2, 2, 2, 2]`,
+		"sqlalchemy":  `[["A", 9.5], ["C", 0.5]]`,
+		"millions":    `1000000`,
+	}, map[string][]string{"begin": {beginError}, "two": {secondError}, "dropped": {`"quotes"`}})
+}
+
+func TestSQLWritesJDBC(t *testing.T) {
+	jar, java := procs.Jar(t, "flight-sql-jdbc-driver"), findProgram(t, "java")
+	s := serveDuck(t)
+	var errors, lines []string
+	for line := range strings.Lines(runJava(t, java, jar, "JdbcWrites.java", s)) {
+		if strings.HasPrefix(line, "begin ") || strings.HasPrefix(line, "dropped ") {
+			errors = append(errors, line)
+		} else {
+			lines = append(lines, line)
+		}
+	}
+	want := "CREATE 0\nCREATE 1000000\nINSERT 10\nUPDATE 5\nMERGE 8\nDELETE 1\nALTER 0\nexecute false 1\nexecute true -1\n" +
+		"batch 3\nprepared 1\nprepared 1\nrows 15 14 578 changed\nDROP 1000000\nabout false false true true\nrepeated 1\nrepeated 1\napplied 1\n"
+	if got := strings.Join(lines, ""); got != want {
+		t.Errorf("the peer printed %s, want %s", got, want)
+	}
+	if len(errors) != 2 || !strings.Contains(errors[0], beginError) || !strings.Contains(errors[1], `"big"`) {
+		t.Errorf("the driver reported the errors %q, want %q and one that names the dropped table", errors, beginError)
 	}
 }

@@ -85,7 +85,5 @@ func TestBindUsesSlot(t *testing.T) {
 	}()
 	waitFor(t, "binding parameters does not wait for a query slot", func() bool { _, waiting := s.Queries.Counts(); return waiting == 1 })
 	release()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	must.Do(t, <-done)
 }

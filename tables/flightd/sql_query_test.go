@@ -78,8 +78,7 @@ func numbers(n int) arrow.RecordBatch {
 
 func reader(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	t.Helper()
-	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
-	return r
+	return must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 }
 
 // sqlTest is a server, and a client with the tested rights.

@@ -1,7 +1,9 @@
 package flightd
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -13,10 +15,13 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight/flightsql"
 	pb "github.com/apache/arrow-go/v18/arrow/flight/gen/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
+	"github.com/apache/iceberg-go"
+	"github.com/apache/iceberg-go/table"
 	"google.golang.org/grpc/codes"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 )
 
 // TestSQLTypesOfParameters checks that parameters can have any type, and that the types of the result's columns
@@ -75,9 +80,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		} else if gotSchema, err := flight.DeserializeSchema(described.Schema, memory.DefaultAllocator); err != nil || !gotSchema.Equal(schema) {
 			t.Errorf("%s: GetSchema returned %v, error %v, but the rows have %v", c.sql, gotSchema, err, schema)
 		}
-		if err := p.Close(ctx); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, p.Close(ctx))
 	}
 	_, err := s.client.Execute(ctx, "SELECT 1 AS a, '101'::BIT AS b")
 	wantCode(t, err, codes.InvalidArgument, `column "b"`)
@@ -145,13 +148,58 @@ func TestSQLViewTypes(t *testing.T) {
 	}
 }
 
-// TestDeletedNone checks that the answer of partd.delete_rows contains all counts even if no row matched.
-func TestDeletedNone(t *testing.T) {
-	_, _, address := serveTest(t, nil)
-	c, ctx := dialTest(t, address), t.Context()
-	must.Do(t, putTest(ctx, c, `{"name":"t"}`, 1, 2))
-	got, err := doAction(ctx, c, "partd.delete_rows", `{"name":"t","where":"x > 100"}`)
-	if want := `{"version":1,"deleted":0,"written":0,"files":0}`; got != want || err != nil {
-		t.Errorf("partd.delete_rows returned %s, error %v; want %s", got, err, want)
+// TestUnreadableTables checks that tables with columns of unsupported types, which other engines can create, do not
+// prevent listing the bucket's other tables.
+func TestUnreadableTables(t *testing.T) {
+	s := serveSQL(t, Read)
+	s.put(t, "b", "before", 1)
+	for i, typ := range []iceberg.Type{
+		iceberg.VariantType{},
+		&iceberg.ListType{ElementID: 2, Element: iceberg.VariantType{}},
+		iceberg.UnknownType{},
+		iceberg.GeometryType{},
+		iceberg.GeographyType{},
+		iceberg.PrimitiveTypes.TimestampTzNs,
+	} {
+		meta, err := partdiceberg.NewMetadata(s.store, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "v", Type: typ}), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, iceberg.Properties{"format-version": "3"})
+		if err == nil {
+			_, err = partdiceberg.Commit(t.Context(), s.store, partdiceberg.Change{Bucket: "b", Table: fmt.Sprint("foreign", i), New: meta})
+		}
+		if err != nil {
+			t.Fatalf("create a table with a column of type %v: %v", typ, err)
+		}
 	}
+	s.put(t, "b", "zebra", 1)
+	checkNames := func(list string, got []string) {
+		t.Helper()
+		if !slices.Contains(got, "before") || !slices.Contains(got, "zebra") {
+			t.Errorf("the list of %s is %q, want at least before and zebra", list, got)
+		}
+	}
+	info := must.Get(s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true}))(t)
+	var names []string
+	_, all, err := s.fetch(t, info)
+	for _, b := range all {
+		for i := range int(b.NumRows()) {
+			names = append(names, b.Column(2).ValueStr(i))
+		}
+	}
+	if err != nil {
+		t.Error("listing tables with their schemas: ", err)
+	}
+	checkNames("tables with their schemas", names)
+	st := must.Get(s.client.Client.ListFlights(t.Context(), &flight.Criteria{Expression: []byte(`{"bucket":"b"}`)}))(t)
+	names = nil
+	for {
+		info, err := st.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Error("listing flights: ", err)
+			break
+		}
+		names = append(names, info.FlightDescriptor.Path...)
+	}
+	checkNames("flights", names)
 }

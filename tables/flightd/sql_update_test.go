@@ -2,6 +2,7 @@ package flightd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -15,8 +16,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
@@ -44,9 +43,7 @@ func TestSQLUpdate(t *testing.T) {
 	if got, want := s.values(t, info, err), []string{"2|even", "3|text", "4|even", "5|merged", "6|merged"}; !slices.Equal(got, want) {
 		t.Errorf("after the changes, the table contains %q, want %q", got, want)
 	}
-	if _, err := s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "CREATE TABLE t AS SELECT 1 AS n"); err != nil {
-		t.Error(err)
-	}
+	must.Get(s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "CREATE TABLE t AS SELECT 1 AS n"))(t)
 	if _, err := s.store.Bucket("b").Table("t").Info(ctx); err != nil {
 		t.Errorf("with the bucket header, CREATE TABLE did not create b.t: %v", err)
 	}
@@ -107,25 +104,14 @@ func TestSQLUpdateID(t *testing.T) {
 	s := serveDuck(t)
 	s.put(t, "", "t", 3)
 	const insert = "INSERT INTO t VALUES (7, 'new'), (8, 'new')"
+	withID := func(id string) context.Context { return metadata.AppendToOutgoingContext(t.Context(), "id", id) }
 	calls := map[string]func(id string) int64{
-		"update": func(id string) int64 {
-			n, err := s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(t.Context(), "id", id), insert)
-			if err != nil {
-				t.Error(err)
-			}
-			return n
-		},
+		"update": func(id string) int64 { return must.Get(s.client.ExecuteUpdate(withID(id), insert))(t) },
 		"prepared": func(id string) int64 {
-			ctx := metadata.AppendToOutgoingContext(t.Context(), "id", id)
-			p := must.Get(s.client.Prepare(ctx, insert))(t)
-			n, err := p.ExecuteUpdate(ctx)
-			if err != nil {
-				t.Error(err)
-			}
-			return n
+			return must.Get(must.Get(s.client.Prepare(withID(id), insert))(t).ExecuteUpdate(withID(id)))(t)
 		},
 		"query": func(id string) int64 {
-			info, err := s.client.Execute(metadata.AppendToOutgoingContext(t.Context(), "id", id), insert)
+			info, err := s.client.Execute(withID(id), insert)
 			if got := s.values(t, info, err); !slices.Equal(got, []string{"2"}) {
 				t.Errorf("the query returned %q, want 2 rows changed", got)
 			}
@@ -204,9 +190,7 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	w := ipc.NewWriter(stream, ipc.WithSchema(numbers(1).Schema()))
 	must.Do(t, errors.Join(w.Write(numbers(1)), w.Close()))
 	handle := must.Get(statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)", Parameters: stream.Bytes()}}.handle())(t)
-	var command anypb.Any
-	must.Do(t, command.MarshalFrom(&pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle}))
-	ticket := must.Get(proto.Marshal(&command))(t)
+	ticket := packedCommand(t, &pb.CommandPreparedStatementQuery{PreparedStatementHandle: handle})
 	r, err := s.client.DoGet(t.Context(), &flight.Ticket{Ticket: ticket})
 	for err == nil && r.Next() {
 	}

@@ -101,9 +101,7 @@ func TestDescribingNeedsSlot(t *testing.T) {
 	s, _, address := serveTest(t, &Options{Queries: 1})
 	c := dialTest(t, address)
 	must.Do(t, putTest(t.Context(), c, `{"name":"t"}`, 20, 200_000))
-	if _, err := c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}); err != nil { // the client reads nothing
-		t.Fatal(err)
-	}
+	must.Get(c.DoGet(t.Context(), &flight.Ticket{Ticket: []byte(`{"name":"t"}`)}))(t) // the client reads nothing
 	waitFor(t, "the get does not run", func() bool { n, _ := s.Queries.Counts(); return n == 1 })
 	describe := &flight.FlightDescriptor{Type: flight.DescriptorCMD, Cmd: []byte(`{"name":"t","sql":"SELECT 1"}`)}
 	deadlineCtx, cancel := context.WithTimeout(t.Context(), time.Second)
