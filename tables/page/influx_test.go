@@ -105,9 +105,7 @@ func TestWriteLinesErrors(t *testing.T) {
 	if got := s.csv("", "m"); strings.Count(got, "\n") != 2 {
 		t.Errorf("after refused bodies: got\n%s", got)
 	}
-	w := httptest.NewRecorder()
-	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if strings.Contains(w.Body.String(), `code="Internal",method="http-write"`) || !strings.Contains(w.Body.String(), `code="InvalidArgument",method="http-write"`) {
+	if s.wantNoServerErrors(); !strings.Contains(metricsText(s.server.Metrics()), `code="InvalidArgument",method="http-write"`) {
 		t.Error("the metrics do not count bad lines as InvalidArgument")
 	}
 	a, text := s.get("/write")

@@ -3,7 +3,6 @@ package page
 import (
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -123,6 +122,7 @@ func TestRights(t *testing.T) {
 	reader.wantPost("/api/action", `{"action": "delete", "bucket": "A", "tables": ["t"]}`, 403, "admin")
 	reader.wantPost("/api/action?dry=1", `{"action": "delete", "bucket": "A", "tables": ["t"]}`, 200, `--token-file token --bucket A -- t"`)
 	reader.wantPost("/api/query", `{"id": "aaaaaaaaaaaaaaaa", "sql": "SELECT * FROM \"A\".t, \"B\".t AS u"}`, 200)
+	s.wantNoServerErrors()
 }
 
 // TestFlightRefusesBuckets checks that Flight calls refuse a token that is restricted to some buckets.
@@ -221,37 +221,6 @@ func TestFiles(t *testing.T) {
 		r.Header.Set("Accept-Encoding", header)
 		if acceptsEncoding(r, "br") != want {
 			t.Errorf("acceptsEncoding(%q, br) = %v, want %v", header, !want, want)
-		}
-	}
-}
-
-// TestRefusalCodes checks that refused requests do not count as server errors.
-func TestRefusalCodes(t *testing.T) {
-	s := serve(t, flightd.Options{Secret: secret})
-	s.putQuery("a", "t", "SELECT 1 AS x")
-	limit := maxUpload
-	maxUpload = 1
-	defer func() { maxUpload = limit }()
-	admin, reader := s.withToken(flightd.Admin), s.withToken(flightd.Read, "a")
-	for _, r := range []struct {
-		client             *testServer
-		method, path, body string
-		status             int
-	}{
-		{reader, "GET", "/api/table?bucket=b&table=t", "", 403},
-		{reader, "POST", "/api/action", `{"action":"delete","bucket":"a","tables":["t"]}`, 403},
-		{admin, "GET", "/api/table?bucket=b&table=t", "", 404},
-		{admin, "POST", "/api/put?bucket=a&table=t&format=csv", "x\n1\n", 409},
-		{admin, "POST", "/api/put?bucket=a&table=u&format=csv", "x\n1\n", 413},
-	} {
-		a, text := r.client.do(r.client.request(t.Context(), r.method, r.path, strings.NewReader(r.body)))
-		s.expect(a, text, r.status)
-	}
-	w := httptest.NewRecorder()
-	s.server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	for line := range strings.Lines(w.Body.String()) {
-		if strings.HasPrefix(line, "partd_tables_calls_total") && (strings.Contains(line, "Internal") || strings.Contains(line, "Unknown")) {
-			t.Errorf("a refused request counts as a server error: %s", line)
 		}
 	}
 }

@@ -133,9 +133,7 @@ func (s *testServer) putQuery(bucket, table, sql string) {
 	s.t.Helper()
 	r := must.Get(s.store.Query(s.t.Context(), sql, nil))(s.t)
 	defer r.Release()
-	if _, err := s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil); err != nil {
-		s.t.Fatal(err)
-	}
+	must.Get(s.store.Bucket(bucket).Table(table).Put(s.t.Context(), r, tables.PutReplace, nil))(s.t)
 }
 
 // column returns the values of a column of an Arrow stream as text.
@@ -157,6 +155,16 @@ func column(t testing.TB, stream string, name string) (all []string) {
 		t.Fatal(r.Err())
 	}
 	return all
+}
+
+// wantNoServerErrors checks that no request counts as a server error, because refused requests must not fire an alert.
+func (s *testServer) wantNoServerErrors() {
+	s.t.Helper()
+	for line := range strings.Lines(metricsText(s.server.Metrics())) {
+		if strings.HasPrefix(line, "partd_tables_calls_total") && (strings.Contains(line, "Internal") || strings.Contains(line, "Unknown")) {
+			s.t.Errorf("a refused request counts as a server error: %s", line)
+		}
+	}
 }
 
 // ownMemory returns the current and the largest memory of this process, in bytes.
