@@ -213,3 +213,49 @@ func trackPeak(usage func() int64) func() int64 {
 		return peak
 	}
 }
+
+// TestResampleInOrder checks that a table with a time column is resampled without SQL, with the same result
+// as with SQL, with many rows in several batches: with gaps of many bins, nulls, NaNs, and rows in the tail (not yet in
+// data files).
+func TestResampleInOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, unit := range []arrow.TimeUnit{arrow.Nanosecond, arrow.Microsecond, arrow.Second} {
+		schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: &arrow.TimestampType{Unit: unit}}, {Name: "x", Type: arrow.PrimitiveTypes.Float64, Nullable: true}}, nil)
+		var all []arrow.RecordBatch
+		second := int64(1e9 / unit.Multiplier())
+		for range 3 {
+			b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+			for range 5_000 {
+				timestamp := -1e5*second + random.Int64N(3e5)*second
+				if random.IntN(10) == 0 { // a gap of more bins than a batch contains
+					timestamp = 3e5*second + random.Int64N(2e5)*second
+				}
+				b.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(timestamp))
+				switch x := b.Field(1).(*array.Float64Builder); random.IntN(8) {
+				case 0:
+					x.AppendNull()
+				case 1:
+					x.Append(math.NaN())
+				default:
+					x.Append(float64(random.IntN(1000)) / 4) // multiples of 1/4, so that sums are exact in any order
+				}
+			}
+			all = append(all, b.NewRecordBatch())
+		}
+		engine, noSQL := newStore(t), withoutSQL(t)
+		for _, s := range []*tables.Store{engine, noSQL} {
+			for _, b := range all {
+				putWith(t, s, "in", tables.PutAppend, map[*tables.Store]*tables.PutOptions{noSQL: byTime}[s], b)
+			}
+		}
+		for _, rule := range []string{"7s", "90min"} {
+			functions := []string{"mean", "sum", "min", "max", "count", "size"} // without first and last, which depend on the order of equal times
+			o := transform.ResampleOptions{Rule: rule, Functions: functions}
+			want, wantTypes := resample(t, engine, o)
+			got, types := resample(t, noSQL, o)
+			if got != want || types != wantTypes {
+				t.Errorf("unit %v, rule %s: got other rows without SQL (%d bytes, types %s) than with SQL (%d bytes, types %s)", unit, rule, len(got), types, len(want), wantTypes)
+			}
+		}
+	}
+}

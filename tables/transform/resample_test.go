@@ -23,9 +23,7 @@ func rows(t testing.TB, text string, fields ...arrow.Field) arrow.RecordBatch {
 		fields[i].Nullable = true
 	}
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return b
 }
 

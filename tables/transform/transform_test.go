@@ -21,11 +21,7 @@ import (
 
 func newEngine(t testing.TB) *duck.Engine {
 	engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { must.Do(t, engine.Close()) })
 	return engine
 }
 
@@ -132,8 +128,7 @@ func categories(t *testing.T, start int64, values string, indices ...int32) arra
 		times.Append(arrow.Timestamp(start + int64(i)))
 	}
 	b := array.NewRecordBatch(schema, []arrow.Array{times.NewArray(), array.NewDictionaryArray(dictionary, indexBuilder.NewArray(), words.NewArray())}, int64(len(indices)))
-	r := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b}))(t)
-	return r
+	return must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{b}))(t)
 }
 
 // TestCategories checks scans and resampling of dictionaries that contain a value twice, contain a null, or
@@ -155,19 +150,12 @@ func TestCategories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			b := s.Bucket("")
-			must := func(err error) {
-				t.Helper()
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
 			_, err := b.Table("in").Put(t.Context(), categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
-			must(err)
+			must.Do(t, err)
 			_, err = b.Table("in").Put(t.Context(), categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
-			must(err)
+			must.Do(t, err)
 			readAll := func(table string) string {
-				r, err := b.Table(table).Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}})
-				must(err)
+				r := must.Get(b.Table(table).Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}}))(t)
 				defer r.Release()
 				var out []string
 				for r.Next() {
@@ -180,7 +168,7 @@ func TestCategories(t *testing.T) {
 						out = append(out, text)
 					}
 				}
-				must(r.Err())
+				must.Do(t, r.Err())
 				return strings.Join(out, ",")
 			}
 			if got := readAll("in"); got != c.all {
@@ -195,7 +183,7 @@ func TestCategories(t *testing.T) {
 					}
 					continue
 				}
-				must(err)
+				must.Do(t, err)
 				if got := readAll("out"); got != want {
 					t.Errorf("%s = %q, want %q", function, got, want)
 				}
