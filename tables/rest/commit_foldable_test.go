@@ -21,7 +21,11 @@ import (
 // try sends a commit to a table, and reports whether the server accepted it.
 func (c *catalog) try(name string, updates ...any) bool {
 	c.Helper()
-	return c.post("ns", name, object{"requirements": []any{}, "updates": updates}) == 200
+	code := c.statusOf("POST", "namespaces/ns/tables/"+name, object{"requirements": []any{}, "updates": updates})
+	if code == 0 || code >= 500 {
+		c.Errorf("commit %v: status %d", updates, code)
+	}
+	return code == 200
 }
 
 // putEmpty appends a row of zero values to a table, and reports whether the store accepted it.

@@ -163,7 +163,8 @@ func TestMutatedManifests(t *testing.T) {
 		if n%20 == 0 || t.Failed() { // fewer versions are faster to verify
 			c, manifests = recordedTables(t), map[string][]iceberg.ManifestFile{}
 			for _, name := range names {
-				manifests[name] = mustManifests(t, c.load("", name))
+				base := c.load("", name)
+				manifests[name] = must.Get(base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context()))))(t)
 			}
 		}
 		name := names[random.IntN(len(names))]
@@ -212,12 +213,6 @@ var mutations = map[string][]any{
 	"sequence_number":       {nil, int64(0), int64(-1), int64(math.MaxInt64)},
 	"file_sequence_number":  {nil, int64(0), int64(-1), int64(math.MaxInt64)},
 	"snapshot_id":           {nil, int64(-1)},
-}
-
-func mustManifests(t testing.TB, base *table.Table) []iceberg.ManifestFile {
-	t.Helper()
-	manifests := must.Get(base.CurrentSnapshot().Manifests(firstOf(base.FS(t.Context()))))(t)
-	return manifests
 }
 
 // mutatedSnapshot writes a snapshot with the given manifests, except that a field of the first entry of manifest i has
@@ -337,9 +332,7 @@ func TestUnreadableTable(t *testing.T) {
 	if err != nil || v.Tables < 6 || !slices.ContainsFunc(unreadable, isVector) || slices.ContainsFunc(unreadable, func(f string) bool { return !isVector(f) }) {
 		t.Errorf("Verify = %+v, %v, damaged %q, want only deletion vectors of duckdb_v3", v, err, unreadable)
 	}
-	if _, err := c.store.Bucket("").Snapshot(ctx, "s"); err != nil {
-		t.Error(err)
-	}
+	must.Get(c.store.Bucket("").Snapshot(ctx, "s"))(t)
 	for name, want := range recordedRows {
 		if got, err := c.tryRows(name); name != "duckdb_v3" && (err != nil || !slices.Equal(got, want)) {
 			t.Errorf("%s: got rows %v, error %v, want %v", name, got, err, want)

@@ -96,29 +96,13 @@ func TestRepeatedCreation(t *testing.T) {
 	staged, _ := c.send("POST", "namespaces/ns/tables", object{"name": "t", "schema": json.RawMessage(schemaN), "stage-create": true, "properties": object{"k": "v"}}, 200)
 	meta := must.Get(json.Marshal(staged["metadata"]))(t)
 	m := must.Get(table.ParseMetadataBytes(meta))(t)
-	updates := []any{
-		object{"action": "assign-uuid", "uuid": m.TableUUID()},
-		object{"action": "upgrade-format-version", "format-version": 2},
-		object{"action": "add-schema", "schema": json.RawMessage(schemaN), "last-column-id": 1},
-		object{"action": "set-current-schema", "schema-id": -1},
-		object{"action": "add-spec", "spec": object{"spec-id": 0, "fields": []any{}}},
-		object{"action": "set-default-spec", "spec-id": -1},
-		object{"action": "add-sort-order", "sort-order": object{"order-id": 0, "fields": []any{}}},
-		object{"action": "set-default-sort-order", "sort-order-id": -1},
-		object{"action": "set-location", "location": m.Location()},
-		object{"action": "set-properties", "updates": object{"k": "v"}},
-	}
-	create := object{"requirements": []any{object{"type": "assert-create"}}, "updates": updates}
+	create := c.createCommit(m.TableUUID(), strings.TrimSuffix(m.Location(), m.TableUUID().String()))
+	updates := append(create["updates"].([]any), object{"action": "set-properties", "updates": object{"k": "v"}})
+	create["updates"] = updates
 	c.send("POST", "namespaces/ns/tables/t", create, 200)
 	first := c.appendCommit(c.load("ns", "t"), 1)
 	drop(c, "t")
-	text := must.Get(json.Marshal(first["updates"]))(t)
-	var added []json.RawMessage
-	must.Do(t, json.Unmarshal(text, &added))
-	for _, u := range added {
-		updates = append(updates, u)
-	}
-	create["updates"] = updates
+	create["updates"] = append(updates, first["updates"].([]any)...)
 	for range 2 {
 		c.send("POST", "namespaces/ns/tables/t", create, 200)
 		c.wantRows("ns", "t", 1)

@@ -240,8 +240,7 @@ func TestKeyKill(t *testing.T) {
 func TestKeyTwoServers(t *testing.T) {
 	pg, dir := procs.StartPostgres(t), t.TempDir()
 	open := func(readOnly bool) *tables.Store {
-		store := must.Get(tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true, ReadOnly: readOnly}))(t)
-		return store
+		return must.Get(tables.Open(t.Context(), dir, &tables.Options{Catalog: pg.URL(), NoTail: true, ReadOnly: readOnly}))(t)
 	}
 	must.Do(t, open(false).Close())
 	db, err := sql.Open("pgx", pg.URL())

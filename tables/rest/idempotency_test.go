@@ -157,8 +157,7 @@ func TestKeyReplay(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			token := func(name string) string {
-				token := must.Get(flightd.NewNamedToken(secret, name, flightd.Admin, time.Hour))(t)
-				return token
+				return must.Get(flightd.NewNamedToken(secret, name, flightd.Admin, time.Hour))(t)
 			}
 			open := func(t *testing.T) *catalog {
 				c := serve(t, dir, flightd.Options{Secret: secret}, Options{})

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -78,7 +79,9 @@ func TestTokens(t *testing.T) {
 		if a.StatusCode != code {
 			t.Fatalf("token request %.200[3]q: got %[1]s, want %[2]d", a.Status, code, values)
 		}
-		return decodeJSON(t, a.Body), a.Header
+		var out map[string]any
+		must.Do(t, json.NewDecoder(a.Body).Decode(&out))
+		return out, a.Header
 	}
 	for _, response := range []map[string]any{
 		firstOf(form(200, false, "grant_type", "client_credentials", "client_id", "me", "client_secret", admin.token, "scope", "catalog")),
@@ -184,23 +187,9 @@ func TestForeignSnapshots(t *testing.T) {
 	ownBucket := c.withToken(flightd.Admin, "own")
 	register := object{"name": "stolen", "metadata-location": base.MetadataLocation()}
 	ownBucket.send("POST", "namespaces/own/register", register, 409, "AlreadyExistsException")
-	meta, snap := base.Metadata(), base.CurrentSnapshot()
-	ownBucket.send("POST", "namespaces/own/tables/stolen", object{
-		"requirements": []any{object{"type": "assert-create"}},
-		"updates": []any{
-			object{"action": "assign-uuid", "uuid": meta.TableUUID()},
-			object{"action": "upgrade-format-version", "format-version": 2},
-			object{"action": "add-schema", "schema": meta.CurrentSchema(), "last-column-id": meta.LastColumnID()},
-			object{"action": "set-current-schema", "schema-id": -1},
-			object{"action": "add-spec", "spec": meta.PartitionSpec()},
-			object{"action": "set-default-spec", "spec-id": -1},
-			object{"action": "add-sort-order", "sort-order": meta.SortOrder()},
-			object{"action": "set-default-sort-order", "sort-order-id": -1},
-			object{"action": "set-location", "location": meta.Location()},
-			object{"action": "add-snapshot", "snapshot": snap},
-			object{"action": "set-snapshot-ref", "ref-name": "main", "type": "branch", "snapshot-id": snap.SnapshotID},
-		},
-	}, 409, "AlreadyExistsException")
+	take := c.createCommit(base.Metadata().TableUUID(), strings.TrimSuffix(base.Location(), base.Metadata().TableUUID().String()))
+	take["updates"] = append(take["updates"].([]any), commitOf(base, base.CurrentSnapshot())["updates"].([]any)...)
+	ownBucket.send("POST", "namespaces/own/tables/stolen", take, 409, "AlreadyExistsException")
 	ownBucket.send("GET", "namespaces/own/tables/stolen", nil, 404)
 	c.withToken(flightd.Admin, "hidden").send("POST", "namespaces/hidden/register", register, 200)
 	c.wantRows("hidden", "stolen", 1, 2)

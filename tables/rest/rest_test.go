@@ -40,9 +40,7 @@ func serve(t testing.TB, dir string, fo flightd.Options, o Options) *catalog {
 	h := httptest.NewServer(Handler(server.Core, store, o))
 	t.Cleanup(func() {
 		h.Close()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, store.Close())
 	})
 	return &catalog{t, dir, store, h.URL, ""}
 }
@@ -196,8 +194,7 @@ func totalRecords(answer map[string]any) string {
 // load loads a table as an engine would, so that the test can stage changes on it.
 func (c *catalog) load(bucket, name string) *table.Table {
 	c.Helper()
-	t := must.Get(partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil))(c)
-	return t
+	return must.Get(partdiceberg.Load(c.Context(), c.store.Bucket(bucket).Table(name), nil))(c)
 }
 
 type object = map[string]any
@@ -243,22 +240,3 @@ func (c *catalog) create(namespace, name string) {
 }
 
 func firstOf[A, B any](a A, _ B) A { return a }
-
-func decodeJSON(t testing.TB, r io.Reader) (out map[string]any) {
-	t.Helper()
-	must.Do(t, json.NewDecoder(r).Decode(&out))
-	return out
-}
-
-// post sends a commit to a table, and returns the response's status.
-func (c *catalog) post(namespace, name string, commit object) int {
-	c.Helper()
-	b := must.Get(json.Marshal(commit))(c)
-	r := c.request("POST", "namespaces/"+namespace+"/tables/"+name, bytes.NewReader(b))
-	a := must.Get(http.DefaultClient.Do(r))(c)
-	defer a.Body.Close()
-	if text, err := io.ReadAll(a.Body); err != nil || a.StatusCode >= 500 {
-		c.Errorf("commit %s: %d %s, error %v", b, a.StatusCode, text, err)
-	}
-	return a.StatusCode
-}

@@ -70,9 +70,7 @@ func TestStagedDirectory(t *testing.T) {
 		location = a["metadata"].(map[string]any)["location"].(string)
 		dir = strings.TrimPrefix(location, "file://")
 		for _, name := range []string{"data", "metadata"} {
-			if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-				t.Error(err)
-			}
+			must.Get(os.Stat(filepath.Join(dir, name)))(t)
 		}
 		return location, dir
 	}
@@ -90,9 +88,7 @@ func TestStagedDirectory(t *testing.T) {
 	if _, err := os.Stat(unused); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("the directory of a staged table that was never created still exists:", err)
 	}
-	if _, err := os.Stat(filepath.Join(used, "metadata")); err != nil {
-		t.Error(err)
-	}
+	must.Get(os.Stat(filepath.Join(used, "metadata")))(t)
 }
 
 // TestReregisterTable checks that a table whose rows were put through the server can be registered again after a
