@@ -3,14 +3,13 @@ package tables_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
+
+	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
@@ -80,77 +79,6 @@ func TestBackup(t *testing.T) {
 	}
 }
 
-const backupKillEnv = "PARTD_TABLES_BACKUP_KILL"
-
-// TestBackupChild is not a test: TestBackupKill runs it in a child process that it kills.
-func TestBackupChild(t *testing.T) {
-	sourceDir, backupDir, ok := strings.Cut(os.Getenv(backupKillEnv), ",")
-	if !ok {
-		t.Skip("runs only as a child process of TestBackupKill")
-	}
-	s, b := tabletest.Open(t, sourceDir, nil), tabletest.Open(t, backupDir, nil)
-	fmt.Println("ready")
-	must.Get(s.Backup(t.Context(), b, "killed"))(t)
-	fmt.Println("done")
-}
-
-// TestBackupKill kills backups with kill -9, each after a longer delay, until one completes. Only the completed
-// backup must be listed.
-func TestBackupKill(t *testing.T) {
-	t.Parallel()
-	s := tabletest.FullStore(t)
-	for i := range 30 {
-		tabletest.Put(t, s.Bucket("two"), fmt.Sprint("t", i), tables.PutAppend, int64(i))
-	}
-	want := tabletest.StateOf(t, s)
-	must.Do(t, s.Close())
-	dir := filepath.Join(t.TempDir(), "backup")
-	killed := 0
-	for delay := 20 * time.Millisecond; ; delay *= 2 {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBackupChild$", "-test.v")
-		cmd.Env = append(os.Environ(), backupKillEnv+"="+s.Dir()+","+dir)
-		out := must.Get(cmd.StdoutPipe())(t)
-		must.Do(t, cmd.Start())
-		output := waitFor(t, out, "ready")
-		timer := time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
-		output += waitFor(t, out, "done")
-		timer.Stop()
-		waitErr := cmd.Wait()
-		b := tabletest.Open(t, dir, nil)
-		got := tabletest.BackupNames(t, b)
-		if got != "" {
-			if got != `killed of "": 1;killed of "one": 3;killed of "two": 30;` || killed == 0 {
-				t.Errorf("after %d kills, the backups are %q, want backups of three buckets after at least one kill", killed, got)
-			}
-			restored := tabletest.Open(t, t.TempDir(), nil)
-			must.Get(restored.RestoreFrom(t.Context(), b, "killed"))(t)
-			tabletest.WantState(t, restored, want)
-			if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
-				t.Errorf("Verify reported %+v; want none", findings)
-			}
-			return
-		}
-		if waitErr == nil || delay > time.Minute {
-			t.Fatalf("killed after %v: no backup is listed; the child's output: %s", delay, output)
-		}
-		killed++
-		must.Do(t, b.Close())
-	}
-}
-
-// waitFor reads r up to the given line or the end, and returns the text.
-func waitFor(t testing.TB, r io.Reader, line string) (text string) {
-	t.Helper()
-	for buf := make([]byte, 1); ; {
-		if n, err := r.Read(buf); n == 0 || err != nil {
-			return text
-		}
-		if text += string(buf); strings.HasSuffix(text, line+"\n") {
-			return text
-		}
-	}
-}
-
 // TestBackupLostEverywhere checks that Backup returns an error if both the store and the backup have lost a file.
 func TestBackupLostEverywhere(t *testing.T) {
 	t.Parallel()
@@ -172,7 +100,7 @@ func TestBackupLostEverywhere(t *testing.T) {
 }
 
 // TestBackupOrigin checks that a store with backups refuses another store's backup, and that a store that was restored
-// from it, moved or copied continues the backups.
+// from it, moved or copied continues the backups. So does a store with tables that are from no backup.
 func TestBackupOrigin(t *testing.T) {
 	t.Parallel()
 	ctx, root := t.Context(), t.TempDir()
@@ -182,11 +110,13 @@ func TestBackupOrigin(t *testing.T) {
 		t.Helper()
 		n++
 		tabletest.Put(t, s.Bucket("b"), "t", tables.PutReplace, int64(n))
+		before := tabletest.StateOf(t, to)
 		_, err := s.Backup(ctx, to, fmt.Sprint(n))
 		if !isRelated {
 			if !errors.Is(err, tables.ErrExists) {
 				t.Errorf("backup %d of an unrelated store: error = %v, want ErrExists", n, err)
 			}
+			tabletest.WantState(t, to, before)
 			return
 		}
 		must.Do(t, err)
@@ -229,4 +159,93 @@ func TestBackupOrigin(t *testing.T) {
 	must.Do(t, os.Rename(filepath.Join(root, "store"), filepath.Join(root, "moved")))
 	backup(open("moved"), b, true)
 	backup(open("plain copy"), b, true)
+}
+
+// TestRestoredByEngine checks that another engine can change a table that was deleted and restored, and so has files in
+// its former location.
+func TestRestoredByEngine(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
+	tabletest.Put(t, b, "t", tables.PutAppend, 3, 4)
+	tabletest.Snapshot(t, b, "s")
+	must.Do(t, b.Delete(t.Context(), "t"))
+	must.Do(t, b.Restore(t.Context(), "s"))
+	for _, n := range []int64{1, 3} {
+		tabletest.NewEngine(t, s, "b", "t").Delete(iceberg.EqualTo(iceberg.Reference("n"), n))
+	}
+	tabletest.WantRows(t, b, "t", 2, 4)
+}
+
+// TestRestoreDamaged checks that RestoreFrom replaces a table that has not changed since the backup if one of its
+// data or metadata files is damaged.
+func TestRestoreDamaged(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"data", "manifest", "list"} {
+		for damageName, damage := range tabletest.Damages {
+			t.Run(kind+"/"+damageName, func(t *testing.T) {
+				ctx, s := t.Context(), tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+				for _, name := range []string{"a", "b"} {
+					tabletest.Put(t, s.Bucket(""), name, tables.PutAppend, 1, 2, 3)
+				}
+				b := tabletest.Open(t, t.TempDir(), nil)
+				must.Get(s.Backup(ctx, b, "monday"))(t)
+				if snapshots, err := s.Bucket("").Snapshots(ctx); err != nil || len(snapshots) > 0 {
+					t.Errorf("after the backup, the source has snapshots %v, want none; error: %v", snapshots, err)
+				}
+				path := tabletest.TableFiles(t, s, "", "a")[kind][0]
+				must.Do(t, s.Close())
+				tabletest.Damage(t, path, damage)
+				s = tabletest.Open(t, s.Dir(), &tables.Options{NoTail: true})
+				restored := must.Get(s.RestoreFrom(ctx, b, "monday"))(t)
+				if unchanged, _ := tabletest.Totals(restored); unchanged != 1 {
+					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
+				}
+				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
+					t.Errorf("Verify reported %+v; want none", findings)
+				}
+				for _, name := range []string{"a", "b"} {
+					tabletest.WantRows(t, s.Bucket(""), name, 1, 2, 3)
+				}
+			})
+		}
+	}
+}
+
+// TestRestoreTablesFrom checks that a restore of single tables changes no others, and changes nothing if the backup
+// lacks one of them.
+func TestRestoreTablesFrom(t *testing.T) {
+	t.Parallel()
+	ctx, s, to := t.Context(), tabletest.Open(t, t.TempDir(), nil), tabletest.Open(t, t.TempDir(), nil)
+	b := s.Bucket("b")
+	for _, name := range []string{"a", "deleted", "other"} {
+		tabletest.Put(t, b, name, tables.PutAppend, 1)
+	}
+	must.Get(s.Backup(ctx, to, "monday"))(t)
+	for _, name := range []string{"a", "other", "later"} {
+		tabletest.Put(t, b, name, tables.PutAppend, 2)
+	}
+	must.Do(t, b.Delete(ctx, "deleted"))
+	must.Do(t, b.ChangeMetadata(ctx, tables.MetadataChange{Set: map[string]any{"k": "later"}}))
+	want := func(a ...int64) {
+		t.Helper()
+		tabletest.WantRows(t, b, "a", a...)
+		tabletest.WantRows(t, b, "other", 1, 2)
+		tabletest.WantRows(t, b, "later", 2)
+		if meta, err := b.Metadata(ctx); err != nil || meta["k"] != "later" {
+			t.Errorf("the bucket's metadata is %v, %v, want that of after the backup", meta, err)
+		}
+	}
+	if _, err := s.RestoreTablesFrom(ctx, to, "monday", "b", "a", "later"); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("restoring a table that the backup lacks: %v, want ErrNotFound", err)
+	}
+	must.Get(s.RestoreTablesFrom(ctx, to, "monday", "b"))(t)
+	want(1, 2)
+	copied, err := s.RestoreTablesFrom(ctx, to, "monday", "b", "a", "deleted")
+	if must.Do(t, err); len(copied) != 2 {
+		t.Errorf("RestoreTablesFrom reports %v, want two tables", copied)
+	}
+	want(1)
+	tabletest.WantRows(t, b, "deleted", 1)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 
@@ -83,9 +84,7 @@ func TestCanceledContext(t *testing.T) {
 		"versions":        func() error { _, err := table.Versions(ctx); return err },
 		"lock": func() error {
 			lock, err := b.Table("t").Lock(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			_, err = b.Table("t").Lock(ctx)
 			return errors.Join(err, lock.Unlock())
 		},
@@ -146,4 +145,27 @@ func TestContextCanceledDuringCall(t *testing.T) {
 	}
 	wantCanceled(t, "scan", r.Err())
 	tabletest.WantRows(t, b, "t", tabletest.Sequence(0, 1000)...)
+}
+
+// TestMaintainStops checks that a pass stops within a second of the end of its context, and leaves no files behind.
+func TestMaintainStops(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
+	b := s.Bucket("")
+	for i := range 100 {
+		tabletest.Put(t, b, fmt.Sprint("t", i%10), tables.PutAppend, int64(i))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(30*time.Millisecond, cancel)
+	start := time.Now()
+	r, err := s.Maintain(ctx, nil)
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Second || r.Tables == 10 {
+		t.Errorf("Maintain = %+v, %v after %v; want context.Canceled within a second, before all tables are done", r, err, time.Since(start))
+	}
+	tabletest.Maintain(t, s, nil)
+	for i := range 10 {
+		if state := tabletest.MaintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
+			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
+		}
+	}
 }

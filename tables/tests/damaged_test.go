@@ -110,9 +110,7 @@ func wantDamaged(t *testing.T, b *tables.Bucket, want ...string) {
 	t.Helper()
 	var damaged []string
 	for i, err := range b.Tables(t.Context(), nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if i.Damaged != "" {
 			damaged = append(damaged, i.Name)
 		}
@@ -159,9 +157,7 @@ func TestBackgroundFoldSkipsDamaged(t *testing.T) {
 	if err == nil {
 		err = os.WriteFile(file, b, 0o666)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	await("bad", 6)
 	tabletest.WantRows(t, s.Bucket("one"), "bad", 0, 1, 2, 3, 4, 5)
 }
@@ -189,9 +185,7 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 					must.Get(copied.Backup(ctx, dest, "monday"))(t)
 					_, err = s.RestoreFrom(ctx, dest, "monday")
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				for range 2 {
 					rows, exists, err := tabletest.Read(ctx, s.Bucket("one"), "bad")
 					if err != nil || exists != (action == "restore") || exists && len(rows) != 6 {
@@ -200,14 +194,10 @@ func TestDeleteOrRestoreDamaged(t *testing.T) {
 					if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
 						t.Errorf("Verify reported %+v; want none", findings)
 					}
-					if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1}); err != nil {
-						t.Error(err)
-					}
+					must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
 					if action != "restore" {
 						tabletest.Put(t, s.Bucket("one"), "bad", tables.PutError, 1)
-						if err := s.Bucket("one").Delete(ctx, "bad"); err != nil {
-							t.Error(err)
-						}
+						must.Do(t, s.Bucket("one").Delete(ctx, "bad"))
 					}
 					must.Do(t, s.Close())
 					s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})

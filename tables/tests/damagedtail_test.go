@@ -35,9 +35,7 @@ func TestDamagedTail(t *testing.T) {
 	must.Do(t, s.Close())
 	log := must.Get(logstore.Open(filepath.Join(dir, "tail"), nil))(t)
 	for k, err := range partd.Keys(ctx, log) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if strings.HasPrefix(k.Key, uuid) {
 			must.Do(t, log.Append(ctx, partd.Entry{Key: k.Key, Value: []byte("no frame")}))
 		}
@@ -124,9 +122,7 @@ func TestInvalidMetadataLocation(t *testing.T) {
 		if _, err := b.Snapshot(ctx, "snap"); !errors.Is(err, tables.ErrDamaged) {
 			t.Errorf("%v: Snapshot error = %v, want ErrDamaged", loc, err)
 		}
-		if err := b.DeleteSnapshots(ctx); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, b.DeleteSnapshots(ctx))
 		if err := b.Delete(ctx, "bad"); err != nil {
 			t.Errorf("%v: Delete: %v", loc, err)
 		}

@@ -73,9 +73,7 @@ func TestExport(t *testing.T) {
 	if _, err := tables.Export(ctx, old, allPath, nil); !errors.Is(err, tables.ErrExists) {
 		t.Errorf("Export to an existing file: error = %v, want ErrExists", err)
 	}
-	if _, err := tables.Export(ctx, old, allPath, &tables.ExportOptions{Replace: true}); err != nil {
-		t.Error(err)
-	}
+	must.Get(tables.Export(ctx, old, allPath, &tables.ExportOptions{Replace: true}))(t)
 	if got, _ := parquetNumbers(t, allPath); len(got) != 100 {
 		t.Errorf("the replaced file contains rows %+v; want 100 rows", got)
 	}

@@ -63,7 +63,7 @@ func killChild(args []string) error {
 }
 
 func TestMain(m *testing.M) {
-	procs.Roles{"operations": killChild, "synced writes": syncKillChild, "reads and writes": readWriteChild, "remote writers": writerChild}.Main(m)
+	procs.Roles{"operations": killChild, "synced writes": syncKillChild, "appends": appendChild, "remote writers": writerChild}.Main(m)
 }
 
 // rowsByTable is the expected content of a store.
@@ -227,9 +227,7 @@ func (p *writerProcess) start(t *testing.T) {
 	p.mu.Lock()
 	text, err := json.Marshal(p.w)
 	p.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	p.Process = procs.Start(t, procs.Command("remote writers", string(text)))
 	p.outputReaders.Go(func() {
 		for line := range p.Lines() {

@@ -126,37 +126,34 @@ func TestEvolveDuringAppends(t *testing.T) {
 	}
 }
 
-// TestEvolveWithAnotherTail changes columns while another Store's tail contains rows with the old columns. Those rows
-// must be converted to the new columns.
-func TestEvolveWithAnotherTail(t *testing.T) {
-	dir := t.TempDir()
-	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
-	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
-	b := withoutTail.Bucket("")
-	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`), tables.PutAppend, nil))(t)
-	must.Get(withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; b utf8; c int32", `{"a":2,"b":"y","c":2}`), tables.PutAppend, nil))(t)
-	must.Do(t, b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
-		tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"}))
-	const want = "a float64; text utf8; c int32 | 1,x,(null)"
-	tabletest.WantText(t, b, "t", want)
-	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,y,(null)")
-	must.Get(withTail.Fold(t.Context(), nil))(t)
-	tabletest.WantText(t, b, "t", want+" | 2,y,(null)")
-}
-
-// TestReplaceWithAnotherTail replaces a table while another Store's tail contains rows of the old table. Those rows
-// must be added to the new table, without the column that it lacks.
-func TestReplaceWithAnotherTail(t *testing.T) {
-	dir := t.TempDir()
-	withoutTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true})
-	withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
-	b := withoutTail.Bucket("")
-	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":1,"c":1}`), tables.PutAppend, nil))(t)
-	must.Get(withTail.Bucket("").Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; c int32", `{"a":2,"c":2}`), tables.PutAppend, nil))(t)
-	must.Get(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil))(t)
-	const want = "a int16; d utf8 | 3,x"
-	tabletest.WantText(t, b, "t", want)
-	tabletest.WantText(t, withTail.Bucket(""), "t", want+" | 2,(null)")
-	must.Get(withTail.Fold(t.Context(), nil))(t)
-	tabletest.WantText(t, b, "t", want+" | 2,(null)")
+// TestChangeWithAnotherTail changes the columns of a table, or replaces it, while another Store's tail contains rows with
+// the old columns. Those rows must get the new columns.
+func TestChangeWithAnotherTail(t *testing.T) {
+	for name, c := range map[string]struct {
+		columns, first, second string // the second row is in the tail
+		change                 func(*tables.Table) error
+		want, wantSecond       string
+	}{
+		"evolve": {"a int16; b utf8; c int32", `{"a":1,"b":"x","c":1}`, `{"a":2,"b":"y","c":2}`, func(table *tables.Table) error {
+			return table.Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "a", Type: "float64"}, tables.ColumnChange{Op: "rename", Column: "b", To: "text"},
+				tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"})
+		}, "a float64; text utf8; c int32 | 1,x,(null)", " | 2,y,(null)"},
+		"replace": {"a int16; c int32", `{"a":1,"c":1}`, `{"a":2,"c":2}`, func(table *tables.Table) error {
+			_, err := table.Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil)
+			return err
+		}, "a int16; d utf8 | 3,x", " | 2,(null)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			b := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, NoTail: true}).Bucket("")
+			withTail := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.first), tables.PutAppend, nil)
+			tabletest.PutRows(t, withTail.Bucket(""), "t", tabletest.JSONRows(t, c.columns, c.second), tables.PutAppend, nil)
+			must.Do(t, c.change(b.Table("t")))
+			tabletest.WantText(t, b, "t", c.want)
+			tabletest.WantText(t, withTail.Bucket(""), "t", c.want+c.wantSecond)
+			tabletest.Fold(t, withTail)
+			tabletest.WantText(t, b, "t", c.want+c.wantSecond)
+		})
+	}
 }

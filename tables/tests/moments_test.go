@@ -52,9 +52,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	afterRow4 := pause()
 	tabletest.Put(t, b, "t", tables.PutAppend, 5)
 	pause()
-	if _, err := s.Fold(t.Context(), nil); err != nil { // rows 4 and 5 become one version
-		t.Fatal(err)
-	}
+	must.Get(s.Fold(t.Context(), nil))(t) // rows 4 and 5 become one version
 	_, err := b.Table("t").At(t.Context(), tables.AtTime(afterRow4))
 	var moment *tables.MomentError
 	if !errors.As(err, &moment) || !errors.Is(err, tables.ErrNotFound) {
@@ -106,9 +104,7 @@ func TestManyMoments(t *testing.T) {
 			if errors.As(err, new(*tables.MomentError)) {
 				continue
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if ns, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || len(ns) != i+1 {
 				t.Fatalf("after put %d of %d: %d rows, error %v", i, puts, len(ns), err)
 			}
@@ -177,42 +173,13 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	}
 }
 
-// TestAtTimeBeforeFoldedRow checks that AtTime excludes later rows, although a fold moved them to
-// files together with earlier rows.
-func TestAtTimeBeforeFoldedRow(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("")
-	tabletest.Put(t, b, "t", tables.PutReplace, 0)
-	tabletest.Put(t, b, "t", tables.PutAppend, 1)
-	time.Sleep(1200 * time.Millisecond)
-	between := time.Now()
-	time.Sleep(5 * time.Millisecond)
-	tabletest.Put(t, b, "t", tables.PutAppend, 2)
-	read := func(when time.Time) []int64 {
-		t.Helper()
-		table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(when)))(t)
-		ns := must.Get(tabletest.ReadAll(t.Context(), table, nil))(t)
-		return ns
-	}
-	before := read(between)
-	tabletest.Fold(t, s)
-	if after := read(between); !slices.Equal(before, after) || slices.Contains(after, 2) {
-		t.Errorf("AtTime before row 2 was put: read %v before the fold, and %v after it; want equal rows without row 2", before, after)
-	}
-	time.Sleep(2 * time.Millisecond)
-	if ns := read(time.Now()); !slices.Equal(ns, []int64{0, 1, 2}) {
-		t.Errorf("AtTime(now) read rows %v, want [0 1 2]", ns)
-	}
-}
-
 // TestReturnedVersions checks that the version that each put returns contains the put's rows.
 func TestReturnedVersions(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	table := s.Bucket("").Table("t")
 	append1 := func(n int64) tables.Version {
 		t.Helper()
-		v := must.Get(table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil))(t)
-		return v
+		return must.Get(table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil))(t)
 	}
 	read := func(v tables.Version, want ...int64) {
 		t.Helper()
@@ -260,9 +227,7 @@ func TestReturnedVersions(t *testing.T) {
 	must.Do(t, table.Evolve(t.Context(), widen))
 	read(v, 11, 12)
 	v = append1(13)
-	if err := table.Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "w", Type: "float64"}); err != nil { // rewrites the files
-		t.Fatal(err)
-	}
+	must.Do(t, table.Evolve(t.Context(), tables.ColumnChange{Op: tables.WidenColumn, Column: "w", Type: "float64"})) // rewrites the files
 	read(v, 11, 12, 13)
 	if _, err := table.At(t.Context(), tables.AtVersion(over+1)); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("At of a version that does not exist: error %v, want ErrNotFound", err)

@@ -20,9 +20,7 @@ import (
 func jsonArray(t *testing.T, typ arrow.DataType, values string) arrow.Array {
 	t.Helper()
 	a, _, err := array.FromJSON(memory.DefaultAllocator, typ, strings.NewReader(values))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	return a
 }
 
@@ -37,8 +35,7 @@ func batchOf(rows int64, columns ...arrow.Array) arrow.RecordBatch {
 
 func readerOf(t *testing.T, batches ...arrow.RecordBatch) array.RecordReader {
 	t.Helper()
-	r := must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
-	return r
+	return must.Get(array.NewRecordReader(batches[0].Schema(), batches))(t)
 }
 
 // rowTexts returns each row of a table as text.
@@ -110,9 +107,7 @@ func wantRejected(t *testing.T, good, bad arrow.RecordBatch, column, text string
 				t.Errorf("%s, NoTail %v: error = %v, want a SchemaError for column %q that contains %q", name, noTail, err, column, text)
 			}
 		}
-		if _, err := s.Fold(ctx, nil); err != nil {
-			t.Error(err)
-		}
+		must.Get(s.Fold(ctx, nil))(t)
 		if got := rowTexts(t, b, "t"); !slices.Equal(got, want) {
 			t.Errorf("after the rejected puts, the rows are %q, want %q", got, want)
 		}

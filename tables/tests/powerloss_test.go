@@ -69,9 +69,7 @@ func wantAtLeast(t *testing.T, dir string, o *tables.Options, want [2][]int64) {
 	s := tabletest.Open(t, dir, o)
 	for table, want := range want {
 		got, _, err := tabletest.Read(t.Context(), s.Bucket(""), fmt.Sprint("t", table))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		present := map[int64]bool{}
 		for _, n := range got {
 			if present[n] {
@@ -233,9 +231,7 @@ func TestFirstOpenSynced(t *testing.T) {
 	_ = cmd.Wait()  // fails because the writer could not print
 	killTimer.Stop()
 	procs.SkipUntraced(t, stderr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	renamePos := regexp.MustCompile(`rename[^\n]*/tail/MANIFEST"`).FindStringIndex(string(text))
 	syncPos := regexp.MustCompile(`f(data)?sync\([^\n]*/tail/MANIFEST\.`).FindStringIndex(string(text))
 	if renamePos == nil || syncPos == nil || syncPos[0] > renamePos[0] {

@@ -18,46 +18,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func TestPutAndScan(t *testing.T) {
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, nil)
-	b := s.Bucket("")
-	if v := tabletest.Put(t, b, "a", tables.PutError, 1, 2); v != 1 {
-		t.Fatalf("Put returned version %d, want 1", v)
-	}
-	tabletest.Put(t, b, "a", tables.PutAppend, 3)
-	tabletest.Put(t, b, "a", tables.PutAppend, 4)
-	tabletest.WantRows(t, b, "a", 1, 2, 3, 4)
-	if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(9), tables.PutError, nil); !errors.Is(err, tables.ErrExists) {
-		t.Fatalf("Put with PutError to an existing table: error = %v, want ErrExists", err)
-	}
-	tabletest.Put(t, b, "a", tables.PutReplace, 7, 8)
-	tabletest.WantRows(t, b, "a", 7, 8)
-	tabletest.Put(t, b, "a", tables.PutAppend, 9)
-	must.Do(t, s.Close())
-	s = tabletest.Open(t, dir, nil)
-	b = s.Bucket("")
-	tabletest.WantRows(t, b, "a", 7, 8, 9)
-	table := b.Table("a")
-	vs := must.Get(table.Versions(t.Context()))(t)
-	var rows []int64
-	for _, v := range vs {
-		rows = append(rows, v.Rows)
-		old := must.Get(b.Table("a").At(t.Context(), tables.AtVersion(v.Version)))(t)
-		got, err := tabletest.ReadAll(t.Context(), old, nil)
-		if err != nil || int64(len(got)) != v.Rows {
-			t.Fatalf("version %d: read rows %v, error %v; want %d rows", v.Version, got, err, v.Rows)
-		}
-	}
-	if !slices.Equal(rows, []int64{2, 4, 2, 3}) {
-		t.Fatalf("Versions = %+v, want row counts 2, 4, 2 and 3", vs)
-	}
-	must.Do(t, b.Delete(t.Context(), "a"))
-	if _, err := b.Table("a").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
-		t.Fatalf("Table of a deleted table: error = %v, want ErrNotFound", err)
-	}
-}
-
 func TestInvalidOpenOptions(t *testing.T) {
 	for want, o := range map[string]*tables.Options{
 		"Tail and NoTail":          {NoTail: true, Tail: partd.NewDict()},
@@ -87,19 +47,14 @@ func TestInvalidPutOptions(t *testing.T) {
 // TestPutMustExist checks that a put with MustExist does not create the table, even if the table is deleted while
 // the rows arrive.
 func TestPutMustExist(t *testing.T) {
-	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
-	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
-	b.Field(0).(*array.Int64Builder).AppendValues(make([]int64, 10_000), nil)
-	batch := b.NewRecordBatch()
+	rows := tabletest.Rows(make([]int64, 10_000)...)
+	rows.Next()
+	batch := rows.RecordBatch()
 	for name, fold := range map[string]int64{"few rows": 0, "many rows": 1 << 10} {
 		for _, mode := range []tables.PutMode{tables.PutAppend, tables.PutReplace} {
-			s, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{FoldBytes: fold})
-			if err != nil {
-				t.Fatal(err)
-			}
-			bucket := s.Bucket("")
+			bucket := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: fold}).Bucket("")
 			put := func(o *tables.PutOptions, beforeLastBatch func()) error {
-				_, err := bucket.Table("t").Put(t.Context(), array.ReaderFromIter(schema, func(yield func(arrow.RecordBatch, error) bool) {
+				_, err := bucket.Table("t").Put(t.Context(), array.ReaderFromIter(rows.Schema(), func(yield func(arrow.RecordBatch, error) bool) {
 					for i := range 3 {
 						if i == 2 {
 							beforeLastBatch()
@@ -120,7 +75,7 @@ func TestPutMustExist(t *testing.T) {
 			if err := put(mustExist, func() {}); err != nil {
 				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)
 			}
-			err = put(mustExist, func() {
+			err := put(mustExist, func() {
 				if err := bucket.Delete(t.Context(), "t"); err != nil {
 					t.Error(err)
 				}
@@ -130,9 +85,6 @@ func TestPutMustExist(t *testing.T) {
 			}
 			if _, err := bucket.Table("t").Info(t.Context()); !errors.Is(err, tables.ErrNotFound) {
 				t.Errorf("%s, mode %d: Table of the deleted table: error = %v, want ErrNotFound", name, mode, err)
-			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
 			}
 		}
 	}
@@ -204,9 +156,7 @@ func TestTimeTypes(t *testing.T) {
 		put := func(rows string) {
 			t.Helper()
 			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if _, err := s.Bucket("b").Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}); err != nil {
 				t.Fatalf("%v: Put: %v", typ, err)
 			}
@@ -237,10 +187,11 @@ func TestTimeTypes(t *testing.T) {
 }
 
 // TestForeignRename renames a table that has rows in the tail, as another program would, and then appends under its
-// new name in the same Store. No rows or metadata may be lost.
+// new name in the same Store. No rows or metadata may be lost, also not by a snapshot directly after the rename.
 func TestForeignRename(t *testing.T) {
 	t.Parallel()
-	for _, isNoticed := range []bool{false, true} { // whether the Store notices, before the next put, that the old name is gone
+	for i := range 4 {
+		isNoticed := i%2 > 0 // the Store notices that the old name is gone, before the next snapshot or put
 		dir := t.TempDir()
 		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		b := s.Bucket("")
@@ -251,6 +202,10 @@ func TestForeignRename(t *testing.T) {
 			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
 				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
 			}
+		}
+		if i >= 2 {
+			tabletest.Snapshot(t, b, "x")
+			wantInSnapshot(t, b, "x", "b", 0, 1)
 		}
 		tabletest.WantRows(t, b, "b", 0, 1)
 		tabletest.Put(t, b, "a", tables.PutAppend, 9)
@@ -263,24 +218,5 @@ func TestForeignRename(t *testing.T) {
 		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
 			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
 		}
-	}
-}
-
-// TestDeleteAndPutInTxn deletes a table and creates it again in one commit: its old rows must not stay in the tail.
-func TestDeleteAndPutInTxn(t *testing.T) {
-	t.Parallel()
-	tail := &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1})
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
-	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
-	must.Do(t, s.Update(t.Context(), func(x *tables.Txn) error {
-		if err := x.Delete("", "a"); err != nil {
-			return err
-		}
-		return x.Put("", "a", tabletest.Rows(2), tables.PutError, nil)
-	}))
-	tabletest.WantRows(t, s.Bucket(""), "a", 2)
-	if len(tail.Values) != 1 { // one key is left, which identifies the tail's catalog
-		t.Fatalf("the tail has %d keys, want 1", len(tail.Values))
 	}
 }

@@ -66,9 +66,7 @@ func TestReadOnly(t *testing.T) {
 	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("DeleteBucket error = %v, want ErrReadOnly", err)
 	}
-	if _, err := r.Fold(ctx, nil); err != nil {
-		t.Error(err)
-	}
+	must.Get(r.Fold(ctx, nil))(t)
 	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
@@ -77,9 +75,7 @@ func TestReadOnly(t *testing.T) {
 	if got := read(); !slices.Equal(got, tabletest.Sequence(0, 101)) {
 		t.Errorf("after a later put, the read-only Store has rows %+v, want %v", got, tabletest.Sequence(0, 101))
 	}
-	if err := errors.Join(r.Close(), s.Close()); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, errors.Join(r.Close(), s.Close()))
 	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
 		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
@@ -105,26 +101,11 @@ func TestReadOnlyKeepsLocks(t *testing.T) {
 	must.Get(os.Stat(filepath.Join(dir, "catalog.db-wal")))(t)
 }
 
-// readWriteChild appends or reads rows until it is killed, and prints the row count after each operation. Its arguments
-// are the operation ("read" or "write"), the directory, Options.Catalog and Options.NoTail.
-func readWriteChild(args []string) error {
+// appendChild appends rows until it is killed, and prints the row count after each append. Its arguments are the
+// directory, Options.Catalog and Options.NoTail.
+func appendChild(args []string) error {
 	ctx := context.Background()
-	o := &tables.Options{Catalog: args[2], NoTail: args[3] == "true", FoldAge: 20 * time.Millisecond}
-	if args[0] == "read" {
-		o.ReadOnly = true
-		for {
-			s, err := tables.Open(ctx, args[1], o)
-			if err != nil {
-				return err
-			}
-			rows, _, err := tabletest.Read(ctx, s.Bucket(""), "t")
-			if err = errors.Join(err, s.Close()); err != nil {
-				return err
-			}
-			fmt.Println(len(rows))
-		}
-	}
-	s, err := tables.Open(ctx, args[1], o)
+	s, err := tables.Open(ctx, args[0], &tables.Options{Catalog: args[1], NoTail: args[2] == "true", FoldAge: 20 * time.Millisecond})
 	if err != nil {
 		return err
 	}
@@ -139,9 +120,9 @@ func readWriteChild(args []string) error {
 
 // startChild starts a child process. It returns the last row count that the child printed, which is
 // updated concurrently, and a function that kills the child.
-func startChild(t *testing.T, operation, dir string, o *tables.Options) (printed *atomic.Int64, kill func()) {
+func startChild(t *testing.T, dir string, o *tables.Options) (printed *atomic.Int64, kill func()) {
 	t.Helper()
-	p := procs.Start(t, procs.Command("reads and writes", operation, dir, o.Catalog, fmt.Sprint(o.NoTail)))
+	p := procs.Start(t, procs.Command("appends", dir, o.Catalog, fmt.Sprint(o.NoTail)))
 	printed = &atomic.Int64{}
 	outputEnded, firstLine := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -183,9 +164,7 @@ func readOnlyRows(t *testing.T, dir string, o tables.Options) (rows int64, seesT
 	s := must.Get(tables.Open(t.Context(), dir, &o))(t)
 	defer s.Close() //nolint:errcheck // it was only read
 	got, _, err := tabletest.Read(t.Context(), s.Bucket(""), "t")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if !slices.Equal(got, tabletest.Sequence(0, int64(len(got)))) {
 		t.Fatalf("the numbers of the %d rows have gaps or repetitions: %v", len(got), got)
 	}
@@ -204,7 +183,7 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 			}
 			t.Setenv("TMPDIR", t.TempDir())
 			dir := t.TempDir()
-			printed, kill := startChild(t, "write", dir, &o)
+			printed, kill := startChild(t, dir, &o)
 			for range procs.Kills(t, 6) {
 				acknowledged := printed.Load()
 				if got, seesTail := readOnlyRows(t, dir, o); got < acknowledged || seesTail == o.NoTail {
@@ -235,31 +214,6 @@ func TestReadOnlyDuringWrites(t *testing.T) {
 	}
 }
 
-// TestReadersKilledDuringWrites checks that killed readers do not affect the process that writes.
-func TestReadersKilledDuringWrites(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir())
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: time.Millisecond})
-	n := int64(0)
-	for range 5 {
-		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
-		n++
-		printed, kill := startChild(t, "read", dir, &tables.Options{})
-		for end := n + 20; n < end; n++ {
-			tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
-		}
-		kill()
-		if printed.Load() == 0 {
-			t.Error("the child process read no rows")
-		}
-	}
-	tabletest.WantRows(t, s.Bucket(""), "t", tabletest.Sequence(0, n)...)
-	readOnlyRows(t, dir, tables.Options{}) // opening also removes the files of killed readers
-	if remaining, err := os.ReadDir(os.TempDir()); err != nil || len(remaining) > 0 {
-		t.Errorf("the temporary directory contains %v, want it empty; error: %v", remaining, err)
-	}
-}
-
 // TestReadOnlyOnPostgres checks that a read-only Store with its catalog in PostgreSQL sees commits as they happen, and
 // the rows that were in the tail when it was opened. It must change nothing.
 func TestReadOnlyOnPostgres(t *testing.T) {
@@ -273,7 +227,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	s := tabletest.Open(t, dir, &o)
 	for n := range int64(2) { // two files, which Compact would merge
 		tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, n)
-		foldAll(t, s)
+		tabletest.Fold(t, s)
 	}
 	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 2)
 	before := tabletest.ListFiles(t, dir)
@@ -292,7 +246,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	if _, err := r.Bucket("").Table("t").At(ctx, tables.AtTime(time.Now())); !errors.Is(err, tables.ErrReadOnly) {
 		t.Errorf("Table at a time with rows in another Store's tail: error = %v, want ErrReadOnly", err) // only a later fold determines the version of these rows
 	}
-	foldAll(t, s)
+	tabletest.Fold(t, s)
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
 }
 
@@ -345,9 +299,4 @@ func TestReadOnlyRestoresNoFiles(t *testing.T) {
 	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
-}
-
-func foldAll(t *testing.T, s *tables.Store) {
-	t.Helper()
-	tabletest.Fold(t, s)
 }

@@ -88,9 +88,7 @@ func TestDamagedObjects(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, tabletest.Sequence(100, 100)...)
 	var names []string
 	for obj, err := range b.List(t.Context(), "", "") {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		names = append(names, obj.Name)
 	}
 	detected := 0

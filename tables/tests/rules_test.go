@@ -54,9 +54,7 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 	ctx, dir := t.Context(), t.TempDir()
 	o := &tables.Options{FoldAge: -1, NoTail: mode == "commit"}
 	s, err := tables.Open(ctx, dir, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	defer func() { s.Close() }()
 	b := s.Bucket("b")
 	rule.Name = "the rule"
@@ -131,9 +129,7 @@ func TestRulesOfAStream(t *testing.T) {
 	err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	stream := func(parts ...[]int64) array.RecordReader {
 		var all []arrow.RecordBatch
 		for _, ns := range parts {
@@ -141,8 +137,7 @@ func TestRulesOfAStream(t *testing.T) {
 			r.Next()
 			all = append(all, r.RecordBatch())
 		}
-		r := must.Get(array.NewRecordReader(tabletest.Numbers, all))(t)
-		return r
+		return must.Get(array.NewRecordReader(tabletest.Numbers, all))(t)
 	}
 	_, err = b.Table("t").Put(t.Context(), stream(tabletest.Sequence(0, 500), tabletest.Sequence(499, 600), tabletest.Sequence(1100, 50)), tables.PutAppend, nil)
 	var violated *tables.RuleError
@@ -247,9 +242,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 					first := tabletest.JSONRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
 					tabletest.PutRows(t, b, "t", first, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
 					rule := tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}
-					if err := b.EditRules(t.Context(), rule); err != nil { // unlike a table's rule, a bucket's rule leaves the rows in the tail
-						t.Fatal(err)
-					}
+					must.Do(t, b.EditRules(t.Context(), rule)) // unlike a table's rule, a bucket's rule leaves the rows in the tail
 					put := func(row string) (err error) {
 						if mode == "upsert" {
 							_, err = b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, row), &tables.UpsertOptions{Keys: []string{"k"}})

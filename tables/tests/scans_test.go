@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -47,9 +49,7 @@ func TestScanOptions(t *testing.T) {
 	}
 	where := must.Get(filter.Parse(`s = '1' and n >= 100`))(t)
 	table := b.Table("a")
-	if _, err := s.Compact(t.Context(), nil); err != nil { // nanoseconds require version 3 of Iceberg's format
-		t.Fatal(err)
-	}
+	must.Get(s.Compact(t.Context(), nil))(t) // nanoseconds require version 3 of Iceberg's format
 	for _, c := range []struct {
 		o    tables.ScanOptions
 		rows int
@@ -102,9 +102,7 @@ func TestListAndTime(t *testing.T) {
 	}
 	list := func(f *tables.Filter) (all []string) {
 		for info, err := range b.Tables(t.Context(), f) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			all = append(all, info.Name)
 		}
 		return all
@@ -129,59 +127,9 @@ func TestListAndTime(t *testing.T) {
 		t.Errorf("Delete of a missing table: error = %v, want ErrNotFound", err)
 	}
 	tabletest.WantRows(t, b, "a1", 2)
-	if err := b.Delete(t.Context(), "a1", "a2"); err != nil {
-		t.Error(err)
-	}
+	must.Do(t, b.Delete(t.Context(), "a1", "a2"))
 	if got := list(nil); !slices.Equal(got, []string{"a/3", "b1"}) {
 		t.Errorf(`tables after the deletes: %+v, want ["a/3" "b1"]`, got)
-	}
-}
-
-// TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
-func TestOrder(t *testing.T) {
-	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 2000, FoldAge: -1})
-	b := s.Bucket("")
-	for i := range int64(30) {
-		if i%7 == 3 {
-			tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(i*100, 100)...) // too many for the tail: written directly to a file
-		} else {
-			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
-		}
-		var err error
-		switch i {
-		case 5, 15, 16, 25:
-			_, err = s.Fold(t.Context(), nil)
-		case 20:
-			var r tables.MaintainResult
-			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
-				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		table := b.Table("a")
-		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
-			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
-		}
-	}
-}
-
-// TestScanHalfNulls checks that conditions select the right row in a file where half of the values are null.
-func TestScanHalfNulls(t *testing.T) {
-	b := tabletest.BucketWithoutTail(t)
-	rows := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
-	rows.Field(0).(*array.Int64Builder).AppendValues([]int64{1, 0}, []bool{true, false})
-	rows.Field(1).(*array.StringBuilder).AppendValues([]string{"row 1", ""}, []bool{true, false})
-	tabletest.PutRows(t, b, "t", tabletest.OneBatch(rows.NewRecordBatch()), tables.PutAppend, nil)
-	table := b.Table("t")
-	for _, where := range []string{"n = 1", "n < 2", "n in (1)", "n is not null", "not n > 1", "s = 'row 1'"} {
-		cond := must.Get(filter.Parse(where))(t)
-		got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Filter: cond})
-		if err != nil || !slices.Equal(got, []int64{1}) {
-			t.Errorf("scan with the condition %s returned rows %v, error %v; want [1]", where, got, err)
-		}
 	}
 }
 
@@ -250,4 +198,101 @@ func TestSourceFilesOfScan(t *testing.T) {
 			t.Errorf("%s: a scan executes code in %d files, want 5 to %d: %v", c.name, len(files), c.maxFiles, files)
 		}
 	}
+}
+
+// TestRecycle checks that scans with and without Recycle return the same rows, from files and the tail, with and
+// without a filter and an order. With Recycle, retained batches keep their rows; without it, all batches do.
+func TestRecycle(t *testing.T) {
+	for _, time := range []string{"", "t"} {
+		t.Run(time, func(t *testing.T) { testRecycle(t, &tables.Settings{Time: time}) })
+	}
+}
+
+func testRecycle(t *testing.T, settings *tables.Settings) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("")
+	put := func(first, count int64) {
+		tabletest.PutRows(t, b, "t", dated(first, count), tables.PutAppend, &tables.PutOptions{Settings: settings})
+	}
+	const rows = 400_000
+	for i := range int64(4) {
+		put(i*rows/4, rows/4)
+		tabletest.Fold(t, s)
+	}
+	put(rows, 10)
+	table := b.Table("t")
+	where := filter.Or(filter.Lt("n", int64(rows/3)), filter.Eq("s", fmt.Sprint("row ", rows-1)), filter.Ge("n", int64(rows)))
+	for _, c := range []struct {
+		o    tables.ScanOptions
+		want []int64
+	}{
+		{tables.ScanOptions{}, tabletest.Sequence(0, rows+10)},
+		{tables.ScanOptions{Columns: []string{"n"}}, tabletest.Sequence(0, rows+10)},
+		{tables.ScanOptions{Filter: where}, slices.Concat(tabletest.Sequence(0, rows/3), []int64{rows - 1}, tabletest.Sequence(rows, 10))},
+	} {
+		for _, c.o.Recycle = range []bool{true, false} {
+			got, err := tabletest.ReadAll(t.Context(), table, &c.o)
+			if err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, len(got), len(c.want), err)
+			}
+			r := must.Get(table.Scan(t.Context(), &c.o))(t)
+			var values [][]int64
+			var retained []arrow.RecordBatch
+			for r.Next() {
+				if c.o.Recycle {
+					r.RecordBatch().Retain()
+					retained = append(retained, r.RecordBatch())
+				}
+				values = append(values, r.RecordBatch().Column(r.RecordBatch().Schema().FieldIndices("n")[0]).(*array.Int64).Values())
+			}
+			if got := slices.Concat(values...); r.Err() != nil || !slices.Equal(got, c.want) {
+				t.Errorf("Scan(%+v): after the scan, the batches have %d rows, want the same %d rows; error: %v", c.o, len(got), len(c.want), r.Err())
+			}
+			for _, b := range retained {
+				b.Release()
+			}
+			r.Release()
+		}
+	}
+	allocatedBytes := func(o *tables.ScanOptions) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range 10 {
+			if n := countRows(t, table, o); n != rows+10 {
+				t.Fatalf("scan returned %d rows, want %d", n, rows+10)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	o := tables.ScanOptions{Columns: []string{"n"}}
+	bytesWithout := allocatedBytes(&o)
+	o.Recycle = true
+	if bytesWith := allocatedBytes(&o); !procs.RaceEnabled && bytesWith > bytesWithout/2 { // under the race detector, sync.Pool drops values at random
+		t.Errorf("scans with Recycle allocated %d bytes, want at most half of the %d bytes without it", bytesWith, bytesWithout)
+	}
+}
+
+// dated returns count rows, numbered from first. The date of row n is n days after 1970-01-01.
+func dated(first, count int64) array.RecordReader {
+	r := tabletest.Rows(tabletest.Sequence(first, count)...)
+	defer r.Release()
+	r.Next()
+	dates := array.NewDate32Builder(memory.DefaultAllocator)
+	defer dates.Release()
+	for _, n := range tabletest.Sequence(first, count) {
+		dates.Append(arrow.Date32(n))
+	}
+	all := append([]arrow.Array{dates.NewArray()}, r.RecordBatch().Columns()...)
+	fields := append([]arrow.Field{{Name: "t", Type: arrow.FixedWidthTypes.Date32, Nullable: true}}, tabletest.Numbers.Fields()...)
+	return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
+}
+
+func countRows(t *testing.T, table *tables.Table, o *tables.ScanOptions) (n int64) {
+	r := must.Get(table.Scan(t.Context(), o))(t)
+	defer r.Release()
+	for r.Next() {
+		n += r.RecordBatch().NumRows()
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,5 +78,44 @@ func TestUnknownSettings(t *testing.T) {
 	text := must.Get(json.Marshal(all))(t)
 	if err := json.Unmarshal(text, &s); err != nil || !reflect.DeepEqual(s, all) {
 		t.Errorf("Unmarshal of marshaled settings = %+v, %v, want %+v", s, err, all)
+	}
+}
+
+// TestBucketsAsJSON checks the JSON encoding of Buckets, including the forms that older servers accept: null, and a
+// single bucket as a string.
+func TestBucketsAsJSON(t *testing.T) {
+	for _, c := range []struct {
+		buckets tables.Buckets
+		text    string
+	}{{nil, `null`}, {tables.Buckets{""}, `""`}, {tables.Buckets{"NYSE"}, `"NYSE"`}, {tables.Buckets{"NYSE", ""}, `["NYSE",""]`}} {
+		text, err := json.Marshal(c.buckets)
+		if err != nil || string(text) != c.text {
+			t.Errorf("Marshal(%q) = %s, %v, want %s", []string(c.buckets), text, err, c.text)
+		}
+		var o tables.MaintainOptions
+		if err := json.Unmarshal([]byte(`{"bucket":`+c.text+`}`), &o); err != nil || !slices.Equal(o.Buckets, c.buckets) {
+			t.Errorf("Unmarshal(%s) = %q, %v, want %q", c.text, []string(o.Buckets), err, []string(c.buckets))
+		}
+	}
+	if err := new(tables.Buckets).UnmarshalJSON([]byte(`7`)); err == nil {
+		t.Error("UnmarshalJSON of a number succeeded, want an error")
+	}
+}
+
+func TestFoldOfSeveralBuckets(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), nil)
+	for _, name := range []string{"a", "b", "c"} {
+		tabletest.Put(t, s.Bucket(name), "t", tables.PutAppend, 1, 2)
+	}
+	r, err := s.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a", "c"}})
+	if err != nil || r.Tables != 2 || r.Rows != 4 {
+		t.Fatalf("Fold = %+v, %v; want Tables 2 and Rows 4", r, err)
+	}
+	if _, err := s.Fold(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{"a", "c"}, Tables: []string{"t"}}); err == nil {
+		t.Error("Fold of a table in two buckets succeeded, want an error")
+	}
+	r, err = s.Fold(t.Context(), nil)
+	if err != nil || r.Tables != 1 {
+		t.Fatalf("Fold = %+v, %v; want Tables 1", r, err)
 	}
 }

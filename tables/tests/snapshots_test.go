@@ -219,26 +219,6 @@ func TestSnapshotConsistency(t *testing.T) {
 	puts.Wait()
 }
 
-// TestSnapshotRenamed checks that a snapshot contains the tail's rows of a table that another program has renamed.
-func TestSnapshotRenamed(t *testing.T) {
-	t.Parallel()
-	for _, isNoticed := range []bool{false, true} { // whether the Store notices the rename before the snapshot
-		dir := t.TempDir()
-		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
-		b := s.Bucket("")
-		tabletest.Put(t, b, "a", tables.PutAppend, 0)
-		tabletest.Put(t, b, "a", tables.PutAppend, 1)
-		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
-		if isNoticed {
-			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
-				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-			}
-		}
-		tabletest.Snapshot(t, b, "x")
-		wantInSnapshot(t, b, "x", "b", 0, 1)
-	}
-}
-
 func TestSnapshotNames(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), nil)

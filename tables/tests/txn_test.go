@@ -1,7 +1,6 @@
 package tables_test
 
 import (
-	"context"
 	"errors"
 	"testing"
 
@@ -46,21 +45,6 @@ func TestTxnAfterUpdate(t *testing.T) {
 		}
 	}
 	tabletest.WantRows(t, b, "t", 2)
-}
-
-// TestSnapshotCancelled checks that a canceled Snapshot returns context.Canceled, not ErrNotFound for the bucket.
-func TestSnapshotCancelled(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), nil)
-	b := s.Bucket("b")
-	tabletest.Put(t, b, "t", tables.PutError, 1)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := b.Snapshot(ctx, "s"); !errors.Is(err, context.Canceled) || errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Snapshot with a canceled context: error = %v, want context.Canceled", err)
-	}
-	if _, err := s.Bucket("none").Snapshot(t.Context(), "s"); !errors.Is(err, tables.ErrNotFound) {
-		t.Errorf("Snapshot of a missing bucket: error = %v, want ErrNotFound", err)
-	}
 }
 
 // TestRangeOfSettingsColumn checks that a scan of a range and ReplaceRange select the same rows: both use the time

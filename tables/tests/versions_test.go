@@ -50,9 +50,7 @@ func readTrades(t *testing.T, table *tables.Table, want ...int) {
 	t.Helper()
 	var got []int
 	for row, err := range tables.Rows[trade](t.Context(), table, nil) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		if row.Sym != "BRK.B" || row.Time.Day() != int(row.Price) {
 			t.Errorf("%s has the row %v", table.Name(), row)
 		}
@@ -65,8 +63,7 @@ func readTrades(t *testing.T, table *tables.Table, want ...int) {
 
 func openTables(t *testing.T, dir string) *tables.Store {
 	t.Helper()
-	s := must.Get(tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1}))(t)
-	return s
+	return must.Get(tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1}))(t)
 }
 
 // startNode returns a node in dir with a new registry, so that the node must register its tables again.
@@ -78,8 +75,7 @@ func startNode(t *testing.T, dir string) *pull.Node {
 	if !registry.ReadyForConnections(time.Minute) {
 		t.Fatal("the registry did not start")
 	}
-	n := must.Get(pull.Open(t.Context(), dir, &pull.Options{Registry: registry.ClientURL(), Listen: "127.0.0.1:0"}))(t)
-	return n
+	return must.Get(pull.Open(t.Context(), dir, &pull.Options{Registry: registry.ClientURL(), Listen: "127.0.0.1:0"}))(t)
 }
 
 func saveTrades(t *testing.T, n *pull.Node, day int) {
@@ -93,9 +89,7 @@ func saveTrades(t *testing.T, n *pull.Node, day int) {
 		_, err = n.Save(t.Context(), "trades", rows)
 		rows.Release()
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 }
 
 func loadTrades(t *testing.T, n *pull.Node, want int64) {
@@ -136,8 +130,7 @@ func writeIceberg(t *testing.T, s *tables.Store, version int) {
 
 func openBackups(t *testing.T, dir string) objstore.Bucket {
 	t.Helper()
-	b := must.Get(objstore.OpenDirectory(dir))(t)
-	return b
+	return must.Get(objstore.OpenDirectory(dir))(t)
 }
 
 // runStage returns the stored words, or those that it stores.

@@ -17,8 +17,8 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-// TestReadersDuringFolds reads while rows are appended and folded: each read must return every
-// row acknowledged before the read exactly once.
+// TestReadersDuringFolds reads while rows are appended and folded, and files are merged and removed: each read must
+// return every row acknowledged before the read exactly once.
 func TestReadersDuringFolds(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: 10 * time.Millisecond})
@@ -48,6 +48,9 @@ func TestReadersDuringFolds(t *testing.T) {
 				t.Error(err)
 			}
 			if _, err := s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 2}); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+			if _, err := s.Maintain(ctx, &tables.MaintainOptions{Keep: 3}); err != nil && ctx.Err() == nil {
 				t.Error(err)
 			}
 		}
@@ -93,9 +96,7 @@ func TestManyWriters(t *testing.T) {
 		var all []int64
 		for i := range 3 {
 			ns, _, err := tabletest.Read(t.Context(), s.Bucket("x"), fmt.Sprint(i))
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			all = append(all, ns...)
 		}
 		slices.Sort(all)
