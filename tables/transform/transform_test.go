@@ -150,10 +150,8 @@ func TestCategories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			b := s.Bucket("")
-			_, err := b.Table("in").Put(t.Context(), categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil)
-			must.Do(t, err)
-			_, err = b.Table("in").Put(t.Context(), categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil)
-			must.Do(t, err)
+			must.Get(b.Table("in").Put(t.Context(), categories(t, 0, c.firstCategories, c.firstIndexes...), tables.PutReplace, nil))(t)
+			must.Get(b.Table("in").Put(t.Context(), categories(t, int64(len(c.firstIndexes)), c.laterCategories, c.laterIndexes...), tables.PutAppend, nil))(t)
 			readAll := func(table string) string {
 				r := must.Get(b.Table(table).Scan(t.Context(), &tables.ScanOptions{Dictionaries: true, Columns: []string{"c"}}))(t)
 				defer r.Release()

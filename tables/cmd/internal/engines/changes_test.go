@@ -41,8 +41,7 @@ func changedRows(t testing.TB, first, count int, v float64) array.RecordReader {
 func (o *flightClient) netChanges(table string, since tables.Version) (lines []string) {
 	o.t.Helper()
 	bucket, name := splitName(table)
-	rows, err := readRecords(o.c.Changes(o.t.Context(), bucket, name, nil, tables.AtVersion(since), nil))
-	must.Do(o.t, err)
+	rows := must.Get(readRecords(o.c.Changes(o.t.Context(), bucket, name, nil, tables.AtVersion(since), nil)))(o.t)
 	for _, r := range rows {
 		lines = append(lines, fmt.Sprint(r["_change"], " ", r["k"], " ", r["v"]))
 	}

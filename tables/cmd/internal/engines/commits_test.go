@@ -46,8 +46,7 @@ func appendRow(ctx context.Context, c *rest.Catalog, name table.Identifier, valu
 // valueCounts reads a table through Flight, and returns the number of rows for each value of n.
 func (o *flightClient) valueCounts(table string) map[int64]int {
 	o.t.Helper()
-	rows, err := o.rows(table)
-	must.Do(o.t, err)
+	rows := must.Get(o.rows(table))(o.t)
 	all := map[int64]int{}
 	for _, r := range rows {
 		n, _ := r["n"].(int64)

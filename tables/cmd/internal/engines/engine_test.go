@@ -109,8 +109,7 @@ func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 	for i := 0; i+1 < len(arguments); i += 2 {
 		ask[arguments[i].(string)] = arguments[i+1]
 	}
-	text, err := json.Marshal(ask)
-	must.Do(e.t, err)
+	text := must.Get(json.Marshal(ask))(e.t)
 	if _, err := e.in.Write(append(text, '\n')); err != nil {
 		return nil, fmt.Errorf("%s: %w: %s", e.kind, err, e.log)
 	}
@@ -123,8 +122,7 @@ func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 
 func (e *engine) mustRun(op string, arguments ...any) []record {
 	e.t.Helper()
-	rows, err := e.tryRun(op, arguments...)
-	must.Do(e.t, err)
+	rows := must.Get(e.tryRun(op, arguments...))(e.t)
 	return rows
 }
 

@@ -122,8 +122,7 @@ func (s *server) start(rest string, flags ...string) {
 	s.t.Helper()
 	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(outputBuffer)
 	s.cmd.Stderr = s.log
-	out, err := s.cmd.StdoutPipe()
-	must.Do(s.t, err)
+	out := must.Get(s.cmd.StdoutPipe())(s.t)
 	must.Do(s.t, s.cmd.Start())
 	cmd := s.cmd
 	s.t.Cleanup(func() {
@@ -161,8 +160,7 @@ func (s *server) kill() {
 
 func (s *server) trust(file string) {
 	s.t.Helper()
-	pem, err := os.ReadFile(file)
-	must.Do(s.t, err)
+	pem := must.Get(os.ReadFile(file))(s.t)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	s.ca, s.client = file, &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}}
@@ -190,12 +188,10 @@ func (s *server) sendAs(token, method, path string, body any, headers ...string)
 	case string:
 		r = strings.NewReader(b)
 	default:
-		text, err := json.Marshal(b)
-		must.Do(s.t, err)
+		text := must.Get(json.Marshal(b))(s.t)
 		r = bytes.NewReader(text)
 	}
-	req, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, r)
-	must.Do(s.t, err)
+	req := must.Get(http.NewRequestWithContext(s.t.Context(), method, s.url+path, r))(s.t)
 	if r != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -33,12 +33,10 @@ func (x *sparkTable) parse(text string) (rows []record) {
 			case c.kind == "string":
 				row[c.name] = v
 			case c.kind == "int", c.kind == "long":
-				n, err := strconv.ParseInt(v, 10, 64)
-				must.Do(x.t, err)
+				n := must.Get(strconv.ParseInt(v, 10, 64))(x.t)
 				row[c.name] = n
 			default:
-				f, err := strconv.ParseFloat(v, 64)
-				must.Do(x.t, err)
+				f := must.Get(strconv.ParseFloat(v, 64))(x.t)
 				row[c.name] = f
 			}
 		}
@@ -57,8 +55,7 @@ func (x *sparkTable) put(rows string, mode tables.PutMode) {
 // spark runs a statement after replacing $t by the table's name.
 func (x *sparkTable) spark(statement string) []record {
 	x.t.Helper()
-	rows, err := x.engines["spark"].tryRun("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name))
-	must.Do(x.t, err)
+	rows := must.Get(x.engines["spark"].tryRun("run", "statement", strings.ReplaceAll(statement, "$t", "partd."+x.name)))(x.t)
 	return rows
 }
 

@@ -65,10 +65,8 @@ func (s *syncTest) waitForSync() {
 // append appends a row to a log, and returns a channel for the error of the append's sync.
 func (s *syncTest) append(ctx context.Context, l *Log, id string) (outcome chan error) {
 	s.t.Helper()
-	f, err := new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id)
-	must.Do(s.t, err)
-	receipt, err := l.Append(ctx, []Frame{f}, time.Now())
-	must.Do(s.t, err)
+	f := must.Get(new(Encoder).Encode(s.rows.Schema(), []arrow.RecordBatch{s.rows}, id))(s.t)
+	receipt := must.Get(l.Append(ctx, []Frame{f}, time.Now()))(s.t)
 	outcome = make(chan error, 1)
 	go func() { outcome <- receipt.Sync(ctx) }()
 	return outcome
