@@ -1,9 +1,8 @@
 package encode
 
 import (
-	"strings"
-
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 

@@ -18,9 +18,13 @@ var update = flag.Bool("update", false, "rewrite the table of packages in docs/d
 // tablesLayering lists the layers of the module, top first. Add each new package to a layer above all packages that it
 // imports, and run "go test -run TestHouse . -update" to rewrite the table of packages in docs/dev/tables-design.md.
 var tablesLayering = layering.Layering{
+	Module: "github.com/go-partd/partd/tables", Root: "tables", Cgo: true, MayUseTesting: []string{"internal/testutil/tabletest", "tablestest"},
 	Shared: []string{"github.com/go-partd/partd", "github.com/apache/arrow-go"},
 	Layers: []layering.Layer{
-		{Name: "for tests", Packages: map[string][]string{}},
+		{Name: "for tests", Packages: map[string][]string{
+			"bench":                       {"internal/testutil/tabletest", "github.com/apache/iceberg-go", "github.com/duckdb/duckdb-go-bindings", "google.golang.org/grpc", "google.golang.org/grpc/credentials/insecure"},
+			"internal/testutil/tabletest": {"github.com/apache/iceberg-go", "github.com/jackc/pgx", "modernc.org/sqlite"},
+		}},
 		{Name: "programs", Packages: map[string][]string{
 			"cmd/partd-tables":  nil,
 			"examples/airports": nil,

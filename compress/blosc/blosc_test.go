@@ -24,8 +24,11 @@ func numbers(n int) []byte {
 func TestBlocks(t *testing.T) {
 	d := NewDecoder(10 << 20)
 	for _, o := range []Options{
-		{Compressor: LZ4}, {Compressor: Zstd}, {Compressor: Copy},
-		{Compressor: LZ4, Shuffle: BitShuffle}, {Compressor: Zstd, Shuffle: BitShuffle},
+		{Compressor: LZ4},
+		{Compressor: Zstd},
+		{Compressor: Copy},
+		{Compressor: LZ4, Shuffle: BitShuffle},
+		{Compressor: Zstd, Shuffle: BitShuffle},
 	} {
 		for _, size := range []int{1, 3, 8, 200} {
 			o.TypeSize = size
