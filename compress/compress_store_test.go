@@ -62,6 +62,30 @@ func TestPooledStateIsNotShared(t *testing.T) {
 	}
 }
 
+// TestLimitSplitsValues checks that a value over the limit is stored as several pieces, an empty value as none, and that a
+// piece over the limit by one byte cannot be read.
+func TestLimitSplitsValues(t *testing.T) {
+	for _, format := range Formats() {
+		dict := partd.NewDict()
+		s := newStore(t, dict, format, &Options{Limit: 1000})
+		value := randomText(4321)
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: value}, partd.Entry{Key: "empty"}))
+		stored := must.Get(dict.Get(t.Context(), "k", "empty"))(t)
+		pieces := 0
+		for _, err := range frame.Split(stored[0]) {
+			must.Do(t, err)
+			pieces++
+		}
+		got := must.Get(s.Get(t.Context(), "k"))(t)
+		if pieces != 5 || len(stored[1]) > 0 || !bytes.Equal(got[0], value) {
+			t.Errorf("%s: %d bytes in %d pieces, and an empty value in %d bytes, want %d bytes in 5 pieces", format, len(got[0]), pieces, len(stored[1]), len(value))
+		}
+		if _, err := newStore(t, dict, format, &Options{Limit: 999}).Get(t.Context(), "k"); !errors.As(err, new(*partd.CorruptError)) {
+			t.Errorf("%s: Get of a piece over the limit by one byte = %v, want a CorruptError", format, err)
+		}
+	}
+}
+
 // TestStreamsInBoundedMemory checks that Open, Scan and Keys do not hold a piece of 24 MiB in memory.
 func TestStreamsInBoundedMemory(t *testing.T) {
 	const size = 24 << 20
