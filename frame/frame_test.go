@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -118,7 +119,7 @@ func FuzzSplit(f *testing.F) {
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\x7fabc"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		split, read, splitErr, readErr := collect(t, data, 1<<62)
-		if len(split) != len(read) || (splitErr == nil) != (readErr == nil) {
+		if !slices.Equal(split, read) || (splitErr == nil) != (readErr == nil) {
 			t.Fatalf("Split yielded %d frames and %v, but Read %d frames and %v", len(split), splitErr, len(read), readErr)
 		}
 		joined := join(split...)

@@ -132,19 +132,29 @@ func TestRecoveryIsKilledRepeatedly(t *testing.T) {
 
 // TestSyncCoversKilledProcess checks that Sync covers data that a killed process wrote.
 func TestSyncCoversKilledProcess(t *testing.T) {
-	mem := vfstest.NewMem()
-	h := crashHooksOn(mem)
-	s := openWith(t, crashDir, nil, h)
-	must.Do(t, s.Sync(t.Context()))
-	must.Do(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
-	killed := mem.KillClone()
-	must.Do(t, s.Close())
-	h.fs = killed
-	s = openWith(t, crashDir, nil, h)
-	must.Do(t, s.Sync(t.Context()))
-	crashed := killed.Crash(nil)
-	must.Do(t, s.Close())
-	wantContent(t, crashed, map[string][]byte{"b": largeValue})
+	for _, byOption := range []bool{false, true} { // Sync is a call, or an option of the second process
+		mem := vfstest.NewMem()
+		h := crashHooksOn(mem)
+		s := openWith(t, crashDir, nil, h)
+		if !byOption {
+			must.Do(t, s.Sync(t.Context()))
+		}
+		must.Do(t, s.Append(t.Context(), partd.Entry{Key: "b", Value: largeValue}))
+		killed := mem.KillClone()
+		must.Do(t, s.Close())
+		h.fs = killed
+		s = openWith(t, crashDir, &Options{Sync: byOption}, h)
+		want := map[string][]byte{"b": largeValue}
+		if byOption {
+			mustAppend(t, s, "c", "acknowledged")
+			want["c"] = []byte("acknowledged")
+		} else {
+			must.Do(t, s.Sync(t.Context()))
+		}
+		crashed := killed.Crash(nil)
+		must.Do(t, s.Close())
+		wantContent(t, crashed, want)
+	}
 }
 
 // TestTornFileIsErased checks that recovery erases the newest write-ahead file if a power failure

@@ -205,6 +205,16 @@ func TestDamageInParts(t *testing.T) {
 			changed++
 		}
 	}
+	seg := s.segments.list[0]
+	hot := seg.Hot[0]
+	run := make([]byte, hot.Len)
+	must.Get(seg.file.ReadAt(run, seg.Start+int64(hot.Off)))(t)
+	i := bytes.Index(run, hot.Key)
+	restore := changeChecked(t, seg, seg.Start+int64(hot.Off)+int64(i), run[i]^1)
+	if _, err := collectParts(s.Scan(t.Context())); err == nil || !strings.Contains(err.Error(), "in the wrong range") {
+		t.Errorf("Scan of a hot key's run with another key and a right checksum: error %v, want one about the wrong range", err)
+	}
+	restore()
 	if changed < 100 || detected == 0 {
 		t.Errorf("%d bytes were changed, and %d changes were detected despite right checksums, want at least 100 and 1", changed, detected)
 	}

@@ -110,3 +110,82 @@ func TestAbilitiesOfLayersAreComplete(t *testing.T) {
 		t.Errorf("package partd has %d interfaces, want at least 18", found)
 	}
 }
+
+// TestForgetfulLayers checks that the suite finds each ability that a layer has lost. Each layer of
+// the test embeds one interface twice. Go then promotes none of the interface's methods.
+func TestForgetfulLayers(t *testing.T) {
+	r := newReference("")
+	var full everything = fullLayer{r, nil, fullLayer{r, nil, r}}
+	layers := map[string]partd.Partd{
+		"": full,
+		"Setter": struct {
+			everything
+			partd.Setter
+		}{full, nil},
+		"Deleter": struct {
+			everything
+			partd.Deleter
+		}{full, nil},
+		"Popper": struct {
+			everything
+			partd.Popper
+		}{full, nil},
+		"Lister": struct {
+			everything
+			partd.Lister
+		}{full, nil},
+		"Haser": struct {
+			everything
+			partd.Haser
+		}{full, nil},
+		"Opener": struct {
+			everything
+			partd.Opener
+		}{full, nil},
+		"Scanner": struct {
+			everything
+			partd.Scanner
+		}{full, nil},
+		"PartScanner": struct {
+			everything
+			partd.PartScanner
+		}{full, nil},
+		"Statter": struct {
+			everything
+			partd.Statter
+		}{full, nil},
+		"Flusher": struct {
+			everything
+			partd.Flusher
+		}{full, nil},
+		"Syncer": struct {
+			everything
+			partd.Syncer
+		}{full, nil},
+		"Applier": struct {
+			everything
+			partd.Applier
+		}{full, nil},
+		"SessionGuard": struct {
+			everything
+			partd.SessionGuard
+		}{full, nil},
+		"Closer": struct {
+			everything
+			io.Closer
+		}{full, nil},
+	}
+	for _, a := range mustHandle {
+		if layers[a.name] == nil {
+			t.Errorf("there is no layer without %s", a.name)
+		}
+	}
+	for name, layer := range layers {
+		recorded := &failures{messages: map[string]string{}, ran: map[string]bool{}}
+		check := &recorder{t: t, failures: recorded}
+		check.runInGoroutine(func(t tester) { newSuite(nil, nil).checkLayers(t, layer) })
+		if m := recorded.messages[""]; name == "" && m != "" || name != "" && !strings.Contains(m, "implement "+name+" ") {
+			t.Errorf("the check of a layer without %q failed with %q", name, m)
+		}
+	}
+}

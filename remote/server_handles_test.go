@@ -198,6 +198,9 @@ func TestSlowReaderIsServed(t *testing.T) {
 			if err := <-done; served != (err == nil) {
 				t.Errorf("write to a reader of %d bytes per second = %v after %d of %d bytes, want success: %t", rate, err, got, size, served)
 			}
+			if ended := c.ctx.Err() != nil; ended == served {
+				t.Errorf("after a write to a reader of %d bytes per second, the connection has ended: %t, want %t", rate, ended, !served)
+			}
 			must.Do(t, errors.Join(ours.Close(), theirs.Close(), s.Shutdown(context.Background())))
 		})
 	}

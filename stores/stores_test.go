@@ -143,6 +143,9 @@ func TestAmbiguousOption(t *testing.T) {
 	if a, b := u.storeOptions.count("level"), u.layerOptions[0].count("level"); a != 1 || b != 3 {
 		t.Errorf("the levels are %d and %d, want 1 (the default) and 3", a, b)
 	}
+	if _, err := OpenWithDefaults(t.Context(), "buffer+mem:", map[string]string{"memory": "none"}); err == nil {
+		t.Error("OpenWithDefaults ignored the default, which is invalid")
+	}
 }
 
 // TestFailedLayerCloses checks that a store is closed if creating a layer over it fails.

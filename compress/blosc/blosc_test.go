@@ -142,3 +142,42 @@ func Example() {
 	fmt.Println(len(container) < len(data)/20, bytes.Equal(decoded, data), err)
 	// Output: true true <nil>
 }
+
+func TestShuffles(t *testing.T) {
+	for _, size := range []int{1, 2, 3, 4, 7, 8, 16, 255} {
+		for _, n := range []int{0, 1, size - 1, size, 8 * size, 8*size + 1, 17 * size, 64 * size, 1000} {
+			src := make([]byte, n)
+			for i := range src {
+				src[i] = byte(i*i + i>>3)
+			}
+			shuffled, unshuffled := make([]byte, n), make([]byte, n)
+			shuffle(shuffled, src, size)
+			for i := range n / size * size {
+				if want := src[i%(n/size)*size+i/(n/size)]; shuffled[i] != want {
+					t.Fatalf("size %d, %d bytes: shuffle set byte %d to %d, want %d", size, n, i, shuffled[i], want)
+				}
+			}
+			if unshuffle(unshuffled, shuffled, size); !bytes.Equal(unshuffled, src) {
+				t.Errorf("size %d, %d bytes: unshuffle does not undo shuffle", size, n)
+			}
+			if n < size {
+				continue // no whole number to shuffle
+			}
+			bitShuffle(shuffled, src, size)
+			if unbitShuffle(unshuffled, shuffled, size); !bytes.Equal(unshuffled, src) {
+				t.Errorf("size %d, %d bytes: unbitShuffle does not undo bitShuffle", size, n)
+			}
+			if count := n / size; count%8 == 0 && count > 0 {
+				for bit := range size * 8 {
+					for i := range count {
+						want := src[i*size+bit/8] >> (bit % 8) & 1
+						k := bit*count + i
+						if got := shuffled[k/8] >> (k % 8) & 1; got != want {
+							t.Fatalf("size %d, %d bytes: bitShuffle set bit %d of number %d to %d, want %d", size, n, bit, i, got, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}

@@ -188,3 +188,25 @@ func TestRowsModel(t *testing.T) {
 		wantRows(frequent[:20], "top", "--frequent", "key", "-n", "20")
 	}
 }
+
+// TestSplitModel checks that each file that split writes has the rows of its key in input order.
+func TestSplitModel(t *testing.T) {
+	t.Parallel()
+	file, rows := rowsFile(t, benchdata.CSVOptions{Rows: 150_000, Keys: 500, Dist: "zipf", Seed: 9, Quoted: true})
+	want := map[string][][]string{}
+	for _, r := range rows {
+		want[r[1]] = append(want[r[1]], r)
+	}
+	dir := filepath.Join(t.TempDir(), "out")
+	if text, err := program(t, "split", "--by", "key", "--memory", "16MiB", "--dir", dir, file).CombinedOutput(); err != nil {
+		t.Fatalf("partd split: %v\n%s", err, text)
+	}
+	if names := leftoverFiles(t, dir); len(names) != len(want) {
+		t.Fatalf("split wrote %d files, want %d", len(names), len(want))
+	}
+	for key, rows := range want {
+		if got := readCSV(t, filepath.Join(dir, key+".csv")); !slices.EqualFunc(got[1:], rows, slices.Equal) {
+			t.Errorf("the file of key %s has %d rows, want the %d rows of the input", key, len(got)-1, len(rows))
+		}
+	}
+}

@@ -71,6 +71,8 @@ func TestEnvironment(t *testing.T) {
 		second.Close()
 		t.Error("with PARTD_SERVER_MAX_CONNECTIONS=1, the server served a second connection")
 	}
+	must.Do(t, p.Signal(syscall.SIGHUP)) // as at the end of a terminal
+	waitFor(t, p, "SIGHUP: nothing to reload")
 	must.Do(t, peer.Ask([]string{"ack"}, "append", "k", "v"))
 	if text, err := os.ReadFile(dir + "/data/k"); err != nil || string(text) != "v" {
 		t.Errorf("key k has the value %q (error %v), want v", text, err)

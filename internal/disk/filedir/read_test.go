@@ -135,3 +135,18 @@ func TestFileLongKeyDamaged(t *testing.T) {
 		t.Fatalf("Get of the long key = %q, %v, want 1, because Get does not need the key's text", v, err)
 	}
 }
+
+// TestFileHardLink removes a file that also has a hard link. Later appends must not change the link's content.
+func TestFileHardLink(t *testing.T) {
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	f := fileOpen(t, fileOS, dir, nil, fileNoKeptLock)
+	fileAppend(t, f, "a", "1")
+	must.Do(t, os.Link(filepath.Join(dir, "a"), backup))
+	fileAppend(t, f, "b", "1")
+	must.Do(t, os.Remove(filepath.Join(dir, "a")))
+	fileAppend(t, f, "a", "2")
+	fileWantContent(t, f, map[string]string{"a": "2", "b": "1"})
+	if got := string(fileRead(t, backup)); got != "1" {
+		t.Fatalf("the hard link contains %q, want %q", got, "1")
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 var kinds = []compress.Format{compress.Gzip, compress.Zstd, compress.BZ2, compress.LZ4}
@@ -217,5 +219,27 @@ func TestLibraryStopsAfterFrame(t *testing.T) {
 		if string(got) != c.want || (err != nil) != c.isBad || err != nil && !errors.As(err, new(*Error)) {
 			t.Errorf("%s: reading a frame and %q = %q, %v, want %q", c.format, c.rest, got, err, c.want)
 		}
+	}
+}
+
+// TestUsualPrograms checks that the reader reads files of the usual programs, and these programs read the writer's
+// files.
+func TestUsualPrograms(t *testing.T) {
+	data := randomText(300_000)
+	for program, kind := range map[string]compress.Format{"gzip": compress.Gzip, "zstd": compress.Zstd, "bzip2": compress.BZ2, "lz4": compress.LZ4} {
+		t.Run(program, func(t *testing.T) {
+			path := procs.LookPath(t, program)
+			cmd := exec.Command(path, "-c")
+			cmd.Stdin = bytes.NewReader(data)
+			packed := must.Get(cmd.Output())(t)
+			if got, err := unpack(kind, packed); err != nil || !bytes.Equal(got, data) || Detect(packed) != kind {
+				t.Errorf("reading a file of %s returns %d bytes, %v, want the original data", program, len(got), err)
+			}
+			cmd = exec.Command(path, "-dc")
+			cmd.Stdin = bytes.NewReader(pack(t, kind, data))
+			if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s -d of our file returns %d wrong bytes, or the error %v", program, len(got), err)
+			}
+		})
 	}
 }
