@@ -41,6 +41,9 @@ func TestBackupInterrupted(t *testing.T) {
 			if got != `one of "": 1;one of "one": 3;` || attempt == 2 {
 				t.Errorf("attempt %d succeeded with backups %q, want a failure in the first attempt, and then backups of both buckets", attempt, got)
 			}
+			b, restored := tabletest.Open(t, dir, nil), tabletest.Open(t, t.TempDir(), nil)
+			must.Get(restored.RestoreFrom(ctx, b, "one"))(t)
+			tabletest.WantState(t, restored, tabletest.StateOf(t, s))
 			return
 		}
 		if got != "" || !errors.Is(backupErr, errInterrupted) || attempt > 50 {

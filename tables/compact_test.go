@@ -230,3 +230,47 @@ func TestCompression(t *testing.T) {
 		t.Errorf("SetSettings with an unknown compression: error = %v, want an error that lists the valid ones", err)
 	}
 }
+
+// TestCompactReencodesOldFiles checks that files from earlier versions can be read, and that Compact merges them into
+// files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
+func TestCompactReencodesOldFiles(t *testing.T) {
+	b := tabletest.BucketWithoutTail(t)
+	columns := arrow.NewSchema([]arrow.Field{
+		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
+		tabletest.Nullable("sym", arrow.BinaryTypes.String),
+		tabletest.Nullable("price", arrow.PrimitiveTypes.Float64),
+		tabletest.Nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
+	}, nil)
+	const rows = 20_000
+	for f := range 2 {
+		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+		for i := f * rows; i < (f+1)*rows; i++ {
+			rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1e15 + i*1000))
+			rb.Field(1).(*array.StringBuilder).Append(fmt.Sprint("S", i%100))
+			rb.Field(2).(*array.Float64Builder).Append(1 / float64(i+1))
+			must.Do(t, rb.Field(3).AppendValueFromString(fmt.Sprint(i, ".25")))
+		}
+		tabletest.PutRows(t, b, "t", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
+	}
+	want := scanJSON(t, b, "t", nil)
+	for _, path := range tabletest.FilesOf(t, b, "t") {
+		rewriteWithOldEncodings(t, strings.TrimPrefix(path, "file://"))
+		if encodings := columnEncodings(t, path); encodings != strings.Repeat("RLE_DICTIONARY PLAIN RLE ZSTD, ", 4) {
+			t.Fatalf("%s was not rewritten with the old encodings: %s", path, encodings)
+		}
+	}
+	if read := scanJSON(t, b, "t", nil); read != want {
+		t.Error("after rewriting the files with the old encodings, the rows differ")
+	}
+	if r, err := b.Store().Compact(t.Context(), nil); err != nil || r.FilesBefore != 2 || r.FilesAfter != 1 {
+		t.Fatalf("Compact = %+v, %v; want FilesBefore 2 and FilesAfter 1", r, err)
+	}
+	if read := scanJSON(t, b, "t", nil); read != want {
+		t.Error("after the compaction, the rows differ")
+	}
+	encodings := columnEncodings(t, tabletest.FilesOf(t, b, "t")[0])
+	deltas := "DELTA_BINARY_PACKED RLE UNCOMPRESSED index, "
+	if encodings != deltas+"RLE_DICTIONARY PLAIN RLE UNCOMPRESSED index, "+"PLAIN RLE UNCOMPRESSED index, "+deltas {
+		t.Errorf("after the compaction, the columns' encodings are %s", encodings)
+	}
+}

@@ -282,3 +282,39 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 		t.Errorf("scan of store a returned rows %v, error %v; want 3 rows", got, err)
 	}
 }
+
+func TestSeveralPutsInTransaction(t *testing.T) {
+	for rule, want := range map[tables.OnDuplicate]string{tables.KeepAll: "[{1 a 0} {1 a 1} {1 a 2} {1 a 3}]", tables.KeepFirst: "[{1 a 0}]", tables.KeepLast: "[{1 a 3}]", tables.RefuseDuplicate: "[{1 a 0}]"} {
+		for _, created := range []bool{false, true} {
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", OnDuplicate: rule}}
+			if !created {
+				tabletest.PutRows(t, s.Bucket("b"), "t", ticksOf([]tick{{1, "a", 0, 0}}, 1), tables.PutAppend, o)
+			}
+			err := s.Update(t.Context(), func(tx *tables.Txn) error {
+				for v := range int64(4) {
+					if v == 0 && !created {
+						continue
+					}
+					if err := tx.Put("b", "t", ticksOf([]tick{{1, "a", v, 0}}, 1), tables.PutAppend, o); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if rule == tables.RefuseDuplicate {
+				if !errors.As(err, new(*tables.DuplicateError)) {
+					t.Errorf("created in the transaction: %v: Update error = %v, want a DuplicateError", created, err)
+				}
+				if created {
+					continue
+				}
+			} else if err != nil {
+				t.Errorf("%s, created in the transaction: %v: Update: %v", rule, created, err)
+			}
+			if got, err := ticksFrom(s.Bucket("b").Table("t").Scan(t.Context(), nil)); err != nil || fmt.Sprint(got) != want {
+				t.Errorf("%s, created in the transaction: %v: got rows %v, want %s; error: %v", rule, created, got, want, err)
+			}
+		}
+	}
+}

@@ -290,6 +290,11 @@ func (m *model) checkSnapshot(ctx context.Context, _ tables.TableName) error {
 	got = s.inOrder(got)
 	if want := s.read(); err != nil || !slices.Equal(got, want) {
 		return fmt.Errorf("table %v in snapshot %q, with settings %+v, has rows\n%v, want\n%v; error: %w", name, snapshot.Name, s.settings, got, want, err)
+	} else if s.settings.Time != "" {
+		last, err := ticksFrom(t.Scan(ctx, &tables.ScanOptions{Last: 2}))
+		if want = want[max(0, len(want)-2):]; err != nil || !slices.Equal(last, want) {
+			return fmt.Errorf("the last rows of table %v in snapshot %q are %v, want %v; error: %w", name, snapshot.Name, last, want, err)
+		}
 	}
 	return nil
 }

@@ -248,4 +248,9 @@ func TestNames(t *testing.T) {
 			t.Errorf("column %q: %v", column, err)
 		}
 	}
+	dir := filepath.Join(t.TempDir(), "out")
+	must.Get(bulk.Split(t.Context(), testRows(t, rand.New(rand.NewPCG(1, 0)), 300, 2), &bulk.SplitOptions{By: []string{"key", "word"}, Dir: dir}))(t)
+	if got := files(t, dir); !slices.Contains(got, "key 0%2Cw1.parquet") {
+		t.Errorf("no file key 0%%2Cw1.parquet in %q", got)
+	}
 }

@@ -249,3 +249,21 @@ func TestRestoreTablesFrom(t *testing.T) {
 	want(1)
 	tabletest.WantRows(t, b, "deleted", 1)
 }
+
+// TestBackupOverOtherTables checks that a backup fails if its destination has tables that are not from a backup, and
+// leaves them unchanged.
+func TestBackupOverOtherTables(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s, dest := tabletest.Open(t, t.TempDir(), nil), tabletest.Open(t, t.TempDir(), nil)
+	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
+	for _, name := range []string{"b", "a"} {
+		tabletest.Put(t, dest.Bucket(""), name, tables.PutAppend, 2)
+		if _, err := s.Backup(ctx, dest, "monday"); !errors.Is(err, tables.ErrExists) {
+			t.Errorf("Backup over tables that are no backup: error = %v, want ErrExists", err)
+		}
+		tabletest.WantRows(t, dest.Bucket(""), name, 2)
+		must.Do(t, dest.Bucket("").Delete(ctx, name))
+	}
+	must.Get(s.Backup(ctx, dest, "monday"))(t)
+}

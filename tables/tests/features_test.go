@@ -258,3 +258,38 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 		t.Fatalf("after Expire, the data directory contains %+v, want it empty; error: %v", remaining, err)
 	}
 }
+
+// TestTableWithoutIO checks that Bucket.Table accepts every name, and that each operation reports an invalid name or a
+// missing table.
+func TestTableWithoutIO(t *testing.T) {
+	ctx := t.Context()
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
+	for name, want := range map[string]func(error) bool{
+		"":        func(err error) bool { return errors.As(err, new(*tables.ArgumentError)) },
+		"a\x00b":  func(err error) bool { return errors.As(err, new(*tables.ArgumentError)) },
+		"missing": func(err error) bool { return errors.Is(err, tables.ErrNotFound) },
+	} {
+		table := b.Table(name)
+		if table.Name() != name || table.Bucket().Name() != "b" {
+			t.Errorf("Name, Bucket of table %q = %q, %q", name, table.Name(), table.Bucket().Name())
+		}
+		for operation, call := range map[string]func() error{
+			"At":             func() error { _, err := table.At(ctx); return err },
+			"Info":           func() error { _, err := table.Info(ctx); return err },
+			"Schema":         func() error { _, err := table.Schema(ctx); return err },
+			"Scan":           func() error { _, err := table.Scan(ctx, nil); return err },
+			"Settings":       func() error { _, err := table.Settings(ctx); return err },
+			"Rules":          func() error { _, err := table.Rules(ctx); return err },
+			"EditRules":      func() error { return table.EditRules(ctx, tables.RuleEdit{Remove: []string{"r"}}) },
+			"ChangeMetadata": func() error { return table.ChangeMetadata(ctx, tables.MetadataChange{}) },
+			"SetSettings":    func() error { return table.SetSettings(ctx, tables.Settings{}) },
+			"DeleteRows":     func() error { _, err := table.DeleteRows(ctx, tables.Eq("n", 1)); return err },
+			"Delete":         func() error { return table.Delete(ctx) },
+			"Rename":         func() error { return table.Rename(ctx, b, "u") },
+		} {
+			if err := call(); !want(err) {
+				t.Errorf("%s of table %q: error = %v", operation, name, err)
+			}
+		}
+	}
+}

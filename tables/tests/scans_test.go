@@ -229,6 +229,9 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 		{tables.ScanOptions{}, tabletest.Sequence(0, rows+10)},
 		{tables.ScanOptions{Columns: []string{"n"}}, tabletest.Sequence(0, rows+10)},
 		{tables.ScanOptions{Filter: where}, slices.Concat(tabletest.Sequence(0, rows/3), []int64{rows - 1}, tabletest.Sequence(rows, 10))},
+		{tables.ScanOptions{Last: 12}, tabletest.Sequence(rows-2, 12)},
+		{tables.ScanOptions{Limit: rows + 3}, tabletest.Sequence(0, rows+3)},
+		{tables.ScanOptions{Last: 12, Filter: where}, slices.Concat([]int64{rows/3 - 1, rows - 1}, tabletest.Sequence(rows, 10))},
 	} {
 		for _, c.o.Recycle = range []bool{true, false} {
 			got, err := tabletest.ReadAll(t.Context(), table, &c.o)
@@ -295,4 +298,35 @@ func countRows(t *testing.T, table *tables.Table, o *tables.ScanOptions) (n int6
 		n += r.RecordBatch().NumRows()
 	}
 	return n
+}
+
+// TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 2000, FoldAge: -1})
+	b := s.Bucket("")
+	for i := range int64(30) {
+		if i%7 == 3 {
+			tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(i*100, 100)...) // too many for the tail: written directly to a file
+		} else {
+			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
+		}
+		var err error
+		switch i {
+		case 5, 15, 16, 25:
+			_, err = s.Fold(t.Context(), nil)
+		case 20:
+			var r tables.MaintainResult
+			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
+				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		table := b.Table("a")
+		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {
+			t.Fatalf("after put %d, the scan returned rows %v, error %v; want sorted rows", i, got, err)
+		}
+	}
 }

@@ -279,7 +279,7 @@ func TestFormatsKeepTables(t *testing.T) {
 	// Test each type by itself and within a list.
 	for i, plain := range plainTypes {
 		fields := []arrow.Field{{Name: "x", Type: plain, Nullable: true}, {Name: "l", Type: arrow.ListOf(plain), Nullable: true}}
-		checkRoundTrip(t, r, s.Bucket(fmt.Sprint("type ", i)), arrow.NewSchema(fields[:1+i%2], nil))
+		checkRoundTrip(t, r, s.Bucket(fmt.Sprint("type ", i)), arrow.NewSchema(fields, nil))
 	}
 }
 

@@ -269,3 +269,28 @@ func TestCancelled(t *testing.T) {
 		}
 	}
 }
+
+// TestConditionFirst checks that a row group that cannot match the condition is not decoded, and that the
+// other groups yield the matching rows.
+func TestConditionFirst(t *testing.T) {
+	tableSchema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "t", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	n, text := column(20, "n", arrow.PrimitiveTypes.Int64, arrow.PrimitiveTypes.Int64), column(21, "t", arrow.BinaryTypes.String, arrow.BinaryTypes.String)
+	for cond, want := range map[string]struct {
+		rows   string
+		groups int
+	}{
+		"n > 8": {`{"t":"x"}`, 1}, "n < 0": {`{"t":null}`, 1}, "n is null": {`{"t":"v"}`, 1}, "n > 100": {"", 0}, "n != 5": {`{"t":null},{"t":"w"},{"t":"x"}`, 2},
+		"t = 'u' or n = 9": {`{"t":"u"},{"t":"x"}`, 2}, "not n = 8": {`{"t":"u"},{"t":null},{"t":"x"}`, 3},
+	} {
+		where := bind(t, cond, tableSchema)
+		s := &Scan{Rows: 100, Columns: []Column{text}}
+		s.choose(where, []Column{n, text})
+		if got, err := s.readAll(t.Context(), fileWithFiveRows(t)); err != nil || got != want.rows {
+			t.Errorf("scan with %s: got error %v, rows %s, want %s", cond, err, got, want.rows)
+		}
+		f, err := s.open(t.Context(), File{Path: "a file"})
+		if err != nil || len(f.groups) != want.groups {
+			t.Errorf("open with %s: got error %v, %d groups, want %d", cond, err, len(f.groups), want.groups)
+		}
+	}
+}
