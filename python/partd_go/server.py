@@ -191,10 +191,14 @@ class Process:
 
     def _kill(self) -> None:
         if self._process:
-            self._close_pipes()
             with contextlib.suppress(ProcessLookupError):  # the process may have exited
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            # The shell can end before the server, which holds the store's locks until the end, and its output.
+            output = self._process.stdout
+            while output and not output.closed and self._first_line(time.monotonic() + 10)[0]:
+                pass
+            self._close_pipes()
         for directory in self._directories:
             shutil.rmtree(directory, ignore_errors=True)
 
