@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"go/format"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
@@ -133,8 +133,8 @@ func TestDocs(t *testing.T) {
 			if script == "" {
 				return
 			}
-			dir, address := t.TempDir(), freeAddress(t)
-			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", freeAddress(t), "127.0.0.1:7079", freeAddress(t))
+			dir, address := t.TempDir(), "127.0.0.1:"+nettest.FreePort(t)
+			replacer := strings.NewReplacer("127.0.0.1:7077", address, "127.0.0.1:7078", "127.0.0.1:"+nettest.FreePort(t), "127.0.0.1:7079", "127.0.0.1:"+nettest.FreePort(t))
 			must.Do(t, os.Symlink(filepath.Join(root, "testdata"), filepath.Join(dir, "testdata")))
 			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
@@ -170,13 +170,6 @@ func buildCommands(t *testing.T) string {
 		t.Fatalf("building the example: %v\n%s", err, out)
 	}
 	return dir
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestDocsGo checks that Go code in pages is formatted, and that code that is not a complete program

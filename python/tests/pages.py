@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import random
 import re
 import socket
 from pathlib import Path
@@ -37,10 +38,12 @@ def run(page: Path, names: dict[str, Any], replaced: dict[str, str] | None = Non
 
 
 def free_port() -> int:
-    """Returns a port of this machine that nobody listens on."""
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+    """Returns a port that nobody listens on. The system gives no port below 32,768 to others that ask for any port."""
+    while True:
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as server, contextlib.suppress(OSError):
+            server.bind(("127.0.0.1", port))
+            return port
 
 
 def duckdb_extensions() -> dict[str, Path]:

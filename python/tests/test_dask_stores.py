@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pages
 import pytest
 
 pytest.importorskip("distributed")
@@ -41,16 +42,11 @@ CLOUD = shutil.which("partd-cloud")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
-
-
 class Program:
     """A server on its own port that can be killed and restarted."""
 
     def __init__(self, *command: str) -> None:
-        self.port = free_port()
+        self.port = pages.free_port()
         self.command = [word.replace("PORT", str(self.port)) for word in command]
         self.start()
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import pages
 import pytest
 from pipelines import directory, pop_runs, record_run  # noqa: F401
 
@@ -420,9 +421,7 @@ def test_bucket(tmp_path, monkeypatch):
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
     import partd_go.tables
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = pages.free_port()
     (tmp_path / "s3" / "lake").mkdir(parents=True)
     keys = {
         "ROOT_ACCESS_KEY": "key",

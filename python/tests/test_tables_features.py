@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import pages
 import pytest
 
 pytest.importorskip("partd_go_tables", reason="needs the partd-go-tables wheel")
@@ -423,9 +424,7 @@ def test_bucket(tmp_path, monkeypatch):
         pytest.skip("needs PARTD_VERSITYGW, the program versitygw")
     import socket
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = pages.free_port()
     (tmp_path / "s3" / "lake").mkdir(parents=True)
     keys = {
         "ROOT_ACCESS_KEY": "key",

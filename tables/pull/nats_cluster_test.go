@@ -3,7 +3,6 @@ package pull
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 )
 
 // startCluster starts a cluster of three NATS servers. start restarts server i.
@@ -23,10 +23,7 @@ func startCluster(t *testing.T) (all []*server.Server, urls string, start func(i
 	t.Helper()
 	var ports []int
 	for range 6 { // each server has a port for clients and one for the cluster
-		l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
-		defer l.Close() //nolint:errcheck // it only reserves the port until all six are known
-		ports = append(ports, portOf(t, l.Addr().String()))
-		must.Do(t, l.Close())
+		ports = append(ports, portOf(t, "localhost:"+nettest.FreePort(t)))
 	}
 	var routes []*url.URL
 	var clients []string

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
 	_ "github.com/go-partd/partd/tables/internal/testutil/tabletest" // its ballast
@@ -269,9 +269,7 @@ func TestKill(t *testing.T) {
 // registry, in one case with an outdated copy of the registry on its disk. Loads must return the
 // saved rows.
 func TestRegistryMoves(t *testing.T) {
-	l := must.Get(net.Listen("tcp", "127.0.0.1:0"))(t)
-	port := portOf(t, l.Addr().String())
-	must.Do(t, l.Close())
+	port := portOf(t, "localhost:"+nettest.FreePort(t))
 	children := make([]*child, 3)
 	for i := range children {
 		children[i] = &child{dir: t.TempDir(), port: port}

@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestDocsPython checks that the Python programs in the docs run as printed, except for the port.
 func TestDocsPython(t *testing.T) {
-	httpPort := freePort(t)
+	httpPort := nettest.FreePort(t)
 	_, u := startServer(t, "--listen", "grpc://localhost:0", "--http", "localhost:"+httpPort, "--dir", t.TempDir())
 	dir := t.TempDir()
 	must.Do(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))

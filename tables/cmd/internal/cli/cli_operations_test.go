@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
 )
 
@@ -73,7 +74,7 @@ func TestOperations(t *testing.T) {
 // a server that does not run. The health address must not reach the tables.
 func TestHealth(t *testing.T) {
 	cert, key := certificate(t)
-	web, probes := "localhost:"+freePort(t), freePort(t)
+	web, probes := "localhost:"+nettest.FreePort(t), nettest.FreePort(t)
 	cmd, _ := startServer(t, "--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--dir", t.TempDir(), "--http", web, "--health", ":"+probes)
 	check := func(want int, args ...string) string {
 		t.Helper()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -116,7 +117,7 @@ func ledgerOf(t *testing.T, dir string, writers int) [][3]int64 {
 func TestServerBackupUnderLoad(t *testing.T) {
 	const writers = 6
 	dir, backups := t.TempDir(), t.TempDir()
-	listen := "grpc://" + net.JoinHostPort("localhost", freePort(t))
+	listen := "grpc://" + net.JoinHostPort("localhost", nettest.FreePort(t))
 	start := func() *exec.Cmd {
 		cmd, _ := startServer(t, "--listen", listen, "--dir", dir, "--backup-dir", backups)
 		return cmd

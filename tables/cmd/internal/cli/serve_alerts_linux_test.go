@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables/internal/faces/serving"
@@ -22,7 +23,7 @@ import (
 // TestServeAlerts brings a server into each state that an alert is for, and checks with the server's own metrics that
 // these alerts fire, and no others.
 func TestServeAlerts(t *testing.T) {
-	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
+	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+nettest.FreePort(t)
 	dir := filepath.Join(disk, "house")
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir, "--max-queries", "1", "--idle-timeout", "900ms", "--maintain=false")
 	post := func(path, body string) int {

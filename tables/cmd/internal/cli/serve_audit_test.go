@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -28,7 +29,7 @@ import (
 // allowed, denied, failed, and without a valid token. The log must contain no token, and a new file after SIGHUP.
 func TestServeAuditLog(t *testing.T) {
 	const secret = "a secret of 32 bytes or more, of words"
-	file, web := filepath.Join(t.TempDir(), "audit"), "localhost:"+freePort(t)
+	file, web := filepath.Join(t.TempDir(), "audit"), "localhost:"+nettest.FreePort(t)
 	cmd, u := startServer(t, "--listen", "grpc://localhost:0", "--insecure", "--dir", t.TempDir(), "--http", web, "--audit-log", file, "--log-format", "json",
 		"--secret-file", writeTemp(t, "secret", secret))
 	credentials := map[flightd.Rights]*credential{}

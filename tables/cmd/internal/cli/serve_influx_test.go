@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
@@ -29,7 +30,7 @@ import (
 // PARTD_KILLS times meanwhile. No acknowledged point may be lost. A table with keys may not have a point twice.
 func TestServeInfluxKilled(t *testing.T) {
 	python := procs.Python(t, "influx")
-	dir, address := t.TempDir(), "localhost:"+freePort(t)
+	dir, address := t.TempDir(), "localhost:"+nettest.FreePort(t)
 	secret := filepath.Join(t.TempDir(), "secret")
 	const secretText = "a secret of 32 bytes or more, of words"
 	must.Do(t, os.WriteFile(secret, []byte(secretText), 0o600))

@@ -17,6 +17,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
@@ -133,7 +134,7 @@ func maintainKilled(t *testing.T, flag string) {
 	}
 	disk := vfstest.Mount(t, "tmpfs", int64(512+16*writers)<<20)
 	dir := filepath.Join(disk, "house")
-	l := &careLoad{T: t, address: "localhost:" + freePort(t)}
+	l := &careLoad{T: t, address: "localhost:" + nettest.FreePort(t)}
 	const memory = 256 << 20
 	start := func() *exec.Cmd {
 		cmd, _ := startServer(t, "--listen", "grpc://"+l.address, "--dir", dir, "--memory", fmt.Sprint(memory), "--maintain-every", "100ms", "--keep-versions", "3", flag)

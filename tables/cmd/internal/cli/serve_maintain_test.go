@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -18,7 +19,7 @@ import (
 // TestServeMaintains checks that a server merges small files and expires versions, shows that in its metrics, its page
 // and describe, and stops at once during a pass.
 func TestServeMaintains(t *testing.T) {
-	dir, address := t.TempDir(), "localhost:"+freePort(t)
+	dir, address := t.TempDir(), "localhost:"+nettest.FreePort(t)
 	store := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	for i := range int64(20) {
 		tabletest.Put(t, store.Bucket(""), "t", tables.PutAppend, i)

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
@@ -52,7 +53,7 @@ func startEight(t *testing.T, ctx context.Context, cmd *exec.Cmd, address string
 
 func startHTTPServer(t *testing.T, args ...string) (*exec.Cmd, string) {
 	t.Helper()
-	address := "localhost:" + freePort(t)
+	address := "localhost:" + nettest.FreePort(t)
 	cmd, _ := startServer(t, append([]string{"--listen", "grpc://localhost:0", "--http", address, "--dir", t.TempDir()}, args...)...)
 	return cmd, address
 }
@@ -83,7 +84,7 @@ func TestServeUninterruptible(t *testing.T) {
 // TestServeFoldsAfterHTTP stops the server while a put over HTTP is running. The put must finish, and its rows
 // must be folded (moved into data files) before the server exits.
 func TestServeFoldsAfterHTTP(t *testing.T) {
-	dir, address := t.TempDir(), "localhost:"+freePort(t)
+	dir, address := t.TempDir(), "localhost:"+nettest.FreePort(t)
 	cmd, _ := startServer(t, "--listen", "grpc://localhost:0", "--http", address, "--dir", dir)
 	body, rows := io.Pipe()
 	r := must.Get(http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/put?bucket=b&table=t&mode=append&format=csv", body))(t)

@@ -26,6 +26,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
@@ -116,7 +117,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		certs, keys = append(certs, string(text)), append(keys, string(keyText))
 	}
 	secretOf := func(round int) string { return fmt.Sprintf("the secret of round %d, with 32 bytes or more", round) }
-	web := "localhost:" + freePort(t)
+	web := "localhost:" + nettest.FreePort(t)
 	cmd, u := startServer(t, "--listen", "grpc+tls://localhost:0", "--dir", filepath.Join(dir, "buckets"), "--http", web,
 		"--tls-cert", file("cert", certs[0]), "--tls-key", file("key", keys[0]),
 		"--secret-file", file("secret", secretOf(0)+"\n"), "--second-secret-file", file("second", ""), "--revoked-file", file("revoked", "# none\n"))

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
 // TestServeStopsQuickly stops a server whose clients have opened connections of all kinds, but run no call.
 func TestServeStopsQuickly(t *testing.T) {
-	http1, http2 := "localhost:"+freePort(t), "localhost:"+freePort(t)
+	http1, http2 := "localhost:"+nettest.FreePort(t), "localhost:"+nettest.FreePort(t)
 	secret := writeTemp(t, "secret", strings.Repeat("s", 40))
 	cmd, u := startServer(t, "--listen", "grpc://localhost:0", "--http", http1, "--rest", http2, "--dir", t.TempDir(), "--secret-file", secret, "--insecure")
 	const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -44,7 +45,7 @@ func TestServeStopsQuickly(t *testing.T) {
 // TestServeFullDisk fills the disk of a server. It must not be ready until there is space again. If it is stopped while
 // the disk is full, it must end without an error, because no row is lost.
 func TestServeFullDisk(t *testing.T) {
-	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+freePort(t)
+	disk, address := vfstest.Mount(t, "tmpfs", 64<<20), "localhost:"+nettest.FreePort(t)
 	dir := filepath.Join(disk, "house")
 	args := []string{"--listen", "grpc://localhost:0", "--http", address, "--dir", dir}
 	cmd, _ := startServer(t, args...)

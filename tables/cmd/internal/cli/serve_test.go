@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"io"
 	"math/big"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -56,14 +56,6 @@ func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	return nil, nil
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l := must.Get(net.Listen("tcp", "localhost:0"))(t)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
-}
-
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
 	private := must.Get(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))(t)
@@ -88,7 +80,7 @@ func TestShootsClient(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret")
 	must.Do(t, os.WriteFile(secret, []byte("a secret of 32 bytes or more, of words\n"), 0o600))
 	cmd, u := startServer(t, "--listen", "grpc+tls://localhost:0", "--tls-cert", cert, "--tls-key", key, "--secret-file", secret, "--dir", filepath.Join(t.TempDir(), "buckets"))
-	if out := python(t, "shoots", "shoots_serve_peer.py", u.Port(), freePort(t), t.TempDir(), cert, key, "a secret of 32 bytes or more, of words"); strings.TrimSpace(out) != "" {
+	if out := python(t, "shoots", "shoots_serve_peer.py", u.Port(), nettest.FreePort(t), t.TempDir(), cert, key, "a secret of 32 bytes or more, of words"); strings.TrimSpace(out) != "" {
 		t.Errorf("the comparison with shoots printed differences:\n%s", out)
 	}
 	must.Do(t, cmd.Wait())
@@ -100,7 +92,7 @@ func TestShootsSuite(t *testing.T) {
 	script := must.Get(filepath.Abs(filepath.Join("testdata", "shoots_suite.py")))(t)
 	cert, key := certificate(t)
 	server := program()
-	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, server.Path, cert, key, freePort(t), freePort(t), freePort(t))
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, "shoots"), "-W", "ignore", script, server.Path, cert, key, nettest.FreePort(t), nettest.FreePort(t), nettest.FreePort(t))
 	cmd.Dir, cmd.Env = t.TempDir(), server.Env
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "Ran 91 tests") {
 		t.Fatalf("the tests of shoots failed: %v\n%s", err, out)
@@ -198,7 +190,7 @@ func TestServeDefaultDir(t *testing.T) {
 func TestServeHTTPAndToken(t *testing.T) {
 	const secret = "a secret that nobody may read"
 	cert, key := certificate(t)
-	admin := "localhost:" + freePort(t)
+	admin := "localhost:" + nettest.FreePort(t)
 	cmd := program("serve", "--listen", "grpc+tls://localhost:0", "--dir", t.TempDir(), "--tls-cert", cert, "--tls-key", key,
 		"--secret-file", writeTemp(t, "secret", secret+"\n"), "--print-token", "--http", admin)
 	out := must.Get(cmd.StdoutPipe())(t)
