@@ -141,40 +141,36 @@ func (p *proof) build() error {
 	return nil
 }
 
-// run returns the candidates that are the only ones to find a mutant to the tests that stay.
+// run removes the candidates that are the only tests to find a mutant.
 func (p *proof) run() error {
 	p.mutants = map[*test]int{}
-	counts := map[string]int{}
 	for i, m := range p.planted.Mutants {
 		if err := p.planted.Apply(m.Number); err != nil {
 			return err
 		}
-		covering := p.covering[p.blocks[m]]
-		kept := slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return p.candidates[t] })
-		result := "survives"
-		if p.finds(kept) {
-			result = "found"
-			for _, t := range covering {
-				p.mutants[t]++
-			}
-		} else {
-			others := slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return !p.candidates[t] })
-			slices.SortFunc(others, func(a, b *test) int { return a.lines - b.lines })
-			for _, c := range others {
-				if p.finds([]*test{c}) {
-					file, line, _ := m.Place()
-					c.keep = fmt.Sprintf("only it finds %s:%d %s", file, line, m)
-					delete(p.candidates, c)
-					result = "found by " + c.dir + " " + c.name
-					break
-				}
-			}
-		}
-		counts[strings.Fields(result)[0]+strings.Repeat(" by a candidate", strings.Count(result, " by "))]++
-		fmt.Fprintf(os.Stderr, "%d of %d: %s: %s\n", i+1, len(p.planted.Mutants), m, result)
+		file, line, _ := m.Place()
+		name, _ := filepath.Rel(p.root, file)
+		fmt.Fprintf(os.Stderr, "%d of %d: %s:%d: %s: %s\n", i+1, len(p.planted.Mutants), name, line, m, p.judge(m))
 	}
-	fmt.Fprintln(os.Stderr, counts)
 	return p.planted.Apply(0)
+}
+
+// judge says which tests find a mutant. It tries first those that stay.
+func (p *proof) judge(m *planting.Mutant) string {
+	covering := p.covering[p.blocks[m]]
+	if p.finds(slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return p.candidates[t] })) {
+		for _, t := range covering {
+			p.mutants[t]++
+		}
+		return "found"
+	}
+	for _, t := range slices.SortedFunc(slices.Values(covering), func(a, b *test) int { return a.lines - b.lines }) {
+		if p.candidates[t] && p.finds([]*test{t}) {
+			delete(p.candidates, t)
+			return "found only by " + t.dir + " " + t.name + ", which stays"
+		}
+	}
+	return "survives"
 }
 
 // finds runs tests, the quickest first, and reports whether one fails. It omits tests that would exceed the time for a mutant.
