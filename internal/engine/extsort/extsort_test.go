@@ -275,3 +275,25 @@ func TestOpenRuns(t *testing.T) {
 		t.Errorf("%d runs were open at the same time, want at most %d", open, limit+maxSlots)
 	}
 }
+
+// TestManyPasses checks that runs are merged in several passes if the buffers for all runs do not fit in memory.
+func TestManyPasses(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	s := newTestSorter(t, &Options{Memory: MinMemory, KeepKeys: true})
+	var pairs []pair
+	w := must.Get(s.Writer())(t)
+	for i := range 60_000 {
+		rec := binary.LittleEndian.AppendUint32(nil, uint32(i))
+		p := pair{fmt.Appendf(nil, "%d", r.IntN(500)), append(rec, make([]byte, r.IntN(80))...)}
+		if i%1000 == 0 {
+			p.rec = append(p.rec, make([]byte, s.sizes.maxRecord-200)...)
+		}
+		pairs = append(pairs, p)
+		must.Do(t, w.Add(p.key, p.rec))
+	}
+	must.Do(t, w.Close())
+	checkSorted(t, s, sortedPairs(pairs))
+	if stats := s.Stats(); stats.Passes < 3 {
+		t.Errorf("Stats = %+v, want at least 3 passes", stats)
+	}
+}
