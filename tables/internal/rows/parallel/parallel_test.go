@@ -3,9 +3,11 @@ package parallel
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestEach checks that Each handles all items in at most the given number of workers, and that it reads an item only
@@ -89,4 +91,43 @@ func TestAhead(t *testing.T) {
 			t.Errorf("%v were prepared, %v yielded, %d dropped", prepared, yielded, unused)
 		}
 	}
+}
+
+// TestWorkers checks how many workers Each has by default, and that a context can limit it to one.
+func TestWorkers(t *testing.T) {
+	for ctx, want := range map[context.Context]int{t.Context(): DefaultWorkers, Sequential(t.Context()): 1} {
+		var busy, most atomic.Int64
+		begun := make(chan struct{}, 20)
+		err := Each(ctx, slices.Values(make([]int, 20)), 0, func(context.Context, int) error {
+			most.Store(max(most.Load(), busy.Add(1)))
+			defer busy.Add(-1)
+			begun <- struct{}{}
+			for len(begun) < want { // until all workers have an item
+				runtime.Gosched()
+			}
+			time.Sleep(time.Millisecond)
+			return nil
+		})
+		if err != nil || int(most.Load()) > want || want > 1 && most.Load() < 2 {
+			t.Errorf("%d workers at once, error %v, want at most %d", most.Load(), err, want)
+		}
+	}
+}
+
+// TestAheadPanics checks that a panic while items are prepared reaches the consumer.
+func TestAheadPanics(t *testing.T) {
+	defer func() {
+		if p := recover(); p != "failed" {
+			t.Errorf("recovered %v, want the panic of the items", p)
+		}
+	}()
+	for item := range Ahead(func(yield func(int, error) bool) {
+		yield(1, nil)
+		panic("failed")
+	}, 2, func(int) {}) {
+		if item != 1 {
+			t.Errorf("item %d", item)
+		}
+	}
+	t.Error("Ahead ended without the panic")
 }
