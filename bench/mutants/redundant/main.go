@@ -1,7 +1,7 @@
 // Command redundant lists tests that could be removed: no code is covered only by them, and no random mutant of the code
 // that they cover is found only by them.
 //
-//	go run -C bench ./mutants/redundant --state DIR
+//	go run -C bench ./mutants/redundant --state DIR --module .
 //	go run -C bench ./mutants/redundant --state DIR --module tables
 //	go run -C bench ./mutants/redundant --state DIR --each 8 > list.txt
 //	go run -C bench ./mutants/redundant --state DIR --each 8 --only chosen.txt
@@ -11,6 +11,8 @@
 // tests in --state. It keeps tests whose names are in documents, in the lists of mutants, or in .ci, and those that start
 // processes. For each other test, it plants some mutants in the code that the fewest other tests cover, and runs first the
 // tests that would stay. The list is a suggestion: no mutant shows what a test says about concurrency, memory or a format.
+//
+// With --random, it plants mutants anywhere in some packages instead, and prints those that no test finds.
 package main
 
 import (
@@ -34,7 +36,7 @@ var (
 	limit  = flag.Duration("limit", 2*time.Minute, "maximum duration of a test that is measured")
 	each   = flag.Int("each", 0, "number of mutants for each test that is a candidate; 0 only measures")
 	seed   = flag.Uint64("seed", 1, "seed for the choice of mutants")
-	random = flag.String("random", "", "directories of packages, separated by commas: plant --each random mutants in each, and print those that survive the tests that cover them")
+	random = flag.String("random", "", "directories of packages, separated by commas: plant --each random mutants in each, and print the mutants that no test finds")
 	only   = flag.String("only", "", "file whose lines begin with a directory, a tab, and a test's name: these tests are the candidates")
 	most   = flag.Duration("most", 10*time.Second, "maximum duration, without mutants, of the tests that look for a mutant; they are the quickest of those that cover it")
 )

@@ -69,14 +69,24 @@ func TestRedundant(t *testing.T) {
 	for name, value := range map[string]string{"module": ".", "state": measured, "each": "8"} {
 		must.Do(t, flag.Set(name, value))
 	}
-	out := must.Get(os.Create(filepath.Join(measured, "list")))(t)
+	list := output(t, measured)
+	if !strings.Contains(list, ".\tTestChecksNothing\t") || !strings.Contains(list, ".\tTestLarger\t") || !strings.HasSuffix(list, "\n2 of 6 tests, 11 lines\n") {
+		t.Errorf("the list is\n%s", list)
+	}
+	must.Do(t, flag.Set("random", "."))
+	if text := output(t, measured); !strings.HasSuffix(text, "\n1 of 1 mutants found (100.0 %)\n") {
+		t.Errorf("with --random, the output is\n%s", text)
+	}
+}
+
+// output runs the command, and returns its standard output.
+func output(t *testing.T, dir string) string {
+	t.Helper()
+	out := must.Get(os.Create(filepath.Join(dir, "output")))(t)
 	stdout := os.Stdout
 	os.Stdout = out
 	err := run()
 	os.Stdout = stdout
 	must.Do(t, err)
-	list := string(must.Get(os.ReadFile(out.Name()))(t))
-	if !strings.Contains(list, ".\tTestChecksNothing\t") || !strings.Contains(list, ".\tTestLarger\t") || !strings.HasSuffix(list, "\n2 of 6 tests, 11 lines\n") {
-		t.Errorf("the list is\n%s", list)
-	}
+	return string(must.Get(os.ReadFile(out.Name()))(t))
 }

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// measured is what the tests of one package cover, each of them run alone.
+// measured is what each test of one package covers.
 type measured struct {
 	Dir    string   // relative to the project's root
 	Blocks []string // as in a profile: file:line.column,line.column

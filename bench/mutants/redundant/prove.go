@@ -155,7 +155,7 @@ func (p *proof) run() error {
 	return p.planted.Apply(0)
 }
 
-// judge says which tests find a mutant. It tries first those that stay.
+// judge says which tests find a mutant. It tries the tests that stay before the candidates.
 func (p *proof) judge(m *planting.Mutant) string {
 	covering := p.covering[p.blocks[m]]
 	if p.finds(slices.DeleteFunc(slices.Clone(covering), func(t *test) bool { return p.candidates[t] })) {

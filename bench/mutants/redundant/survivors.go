@@ -15,7 +15,7 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// survivors plants random mutants in packages, and prints those that no test finds of those that cover them. It takes
+// survivors plants random mutants in packages, and prints the mutants that no test finds. It takes
 // tests from the package and from the three other packages whose tests cover most of it, because building all takes long.
 func survivors(all *proof, dirs []string) error {
 	total, found := 0, 0

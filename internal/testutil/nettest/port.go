@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// FreePort returns a TCP port on which nothing listens, for a program that needs a number. The system gives ports below
+// FreePort returns a free TCP port, for a program that needs a number. The system gives ports below
 // 32,768 neither to a listener that asks for any port nor to a client, so it is still free when the program starts.
 func FreePort(t testing.TB) string {
 	t.Helper()
