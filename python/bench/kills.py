@@ -418,13 +418,14 @@ def main() -> None:
         runner, place = flags.one.split("-")
         Path(job["out"], "result").write_bytes(pickle.dumps(globals()[f"run_{runner}"](job, place)))
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     flags.bytes = int(flags.bytes)
     ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER, for end_all
     flags.tasks = min(256, max(WORKERS, round(flags.bytes / flags.task_bytes)))  # examples/tasks has 256 partitions
     flags.rows = flags.bytes // (flags.tasks * 8 * WORDS)
     with multiprocessing.Pool(2) as pool:
         expected = totals(pool.starmap(count_task, [(task, flags.rows) for task in range(flags.tasks)], 1))
+    # The pool must not have this handler: a worker that was just forked drops its exception, and never ends.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     is_bad = False
     for method in flags.methods.split(","):
         for fault in flags.faults.split(","):
