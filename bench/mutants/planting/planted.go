@@ -38,7 +38,7 @@ func Plant(temp string, candidates []*Mutant, n int) (*Planted, error) {
 // Overlay returns the path of the list of copies, for go's flag -overlay.
 func (p *Planted) Overlay() string { return filepath.Join(p.temp, "overlay.json") }
 
-// Apply makes programs that start from now on apply one mutant, or none if the number is 0. A file says so, because tests
+// Apply makes programs that start from now on apply the mutant with this number. With 0, they apply no mutant. A file says so, because tests
 // start programs without the environment.
 func (p *Planted) Apply(number int) error {
 	return os.WriteFile(filepath.Join(p.temp, "number"), []byte(strconv.Itoa(number)), 0o666)

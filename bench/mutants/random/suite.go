@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"regexp"
 	"time"
 
@@ -19,15 +18,10 @@ type suite struct {
 }
 
 func (s *suite) run(number int, limit time.Duration) (output []byte, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, s.binary, "-test.failfast", "-test.run", *names)
-	cmd.Dir, cmd.WaitDelay = s.dir, time.Second
-	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+s.planted.Overlay()) // for programs that the tests build
 	if err := s.planted.Apply(number); err != nil {
 		return nil, err
 	}
-	return cmd.CombinedOutput()
+	return s.planted.RunTests(s.binary, s.dir, limit, "-test.failfast", "-test.run", *names)
 }
 
 // runUnchanged measures how long the tests take, and returns an error if they fail.
@@ -46,16 +40,14 @@ var failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
 
 // find returns the test that finds a mutant, "timeout" or "crash", or "" if none does.
 func (s *suite) find(number int) string {
-	start := time.Now()
-	most := 5*s.duration + *limit
-	out, err := s.run(number, most)
+	out, err := s.run(number, 5*s.duration+*limit)
 	if err == nil {
 		return ""
 	}
 	if failed := failedTest.FindSubmatch(out); failed != nil {
 		return string(failed[1])
 	}
-	if time.Since(start) >= most {
+	if errors.Is(err, context.DeadlineExceeded) {
 		return "timeout"
 	}
 	return "crash"

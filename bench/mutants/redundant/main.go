@@ -7,12 +7,12 @@
 //	go run -C bench ./mutants/redundant --state DIR --each 8 --only chosen.txt
 //	go run -C bench ./mutants/redundant --state DIR --each 30 --random internal/base/where,filter
 //
-// With --module, it runs each test of the module alone, and keeps what it covers in --state. With --each, it compares all
-// tests in --state. It keeps tests whose names are in documents, in the lists of mutants, or in .ci, and those that start
-// processes. For each other test, it plants some mutants in the code that the fewest other tests cover, and runs first the
+// With --module, it runs the tests of the module one at a time, and keeps what they cover in --state. With --each, it
+// compares all tests in --state. It never lists a test that starts processes, or whose name is in a document, in the lists
+// of mutants, or in .ci. For each other test, it plants some mutants in the code that the fewest other tests cover, and runs first the
 // tests that would stay. The list is a suggestion: no mutant shows what a test says about concurrency, memory or a format.
 //
-// With --random, it plants mutants anywhere in some packages instead, and prints those that no test finds.
+// With --random, it plants mutants anywhere in some packages instead, and prints the mutants that no test finds.
 package main
 
 import (
@@ -114,9 +114,13 @@ func compare(root string) error {
 		if err != nil {
 			return err
 		}
-		chosen = slices.DeleteFunc(slices.Clone(tests), func(t *test) bool {
-			return !strings.Contains("\n"+strings.ReplaceAll(string(list), "\n", "\t\n")+"\t", "\n"+t.dir+"\t"+t.name+"\t")
-		})
+		isListed := map[string]bool{}
+		for line := range strings.Lines(string(list)) {
+			if fields := strings.Fields(line); len(fields) > 1 {
+				isListed[fields[0]+" "+fields[1]] = true
+			}
+		}
+		chosen = slices.DeleteFunc(slices.Clone(tests), func(t *test) bool { return !isListed[t.dir+" "+t.name] })
 	}
 	for _, c := range chosen {
 		p.candidates[c] = true

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,8 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
 // measured is what each test of one package covers.
@@ -55,7 +55,7 @@ func packagesWithTests(module string, patterns []string) (dirs []string, err err
 	}
 }
 
-// measure runs each test of the package in dir alone, and returns the blocks that it covers in all packages of its module.
+// measure runs the tests of the package in dir one at a time, and returns the blocks of the module that each covers.
 // It keeps the result in the directory state, and reads it from there if it exists.
 func measure(root, dir, state string) (*measured, error) {
 	rel, err := filepath.Rel(root, dir)
@@ -88,7 +88,7 @@ func measure(root, dir, state string) (*measured, error) {
 		t := testRun{Name: name}
 		start := time.Now()
 		profile := filepath.Join(temp, "profile")
-		out, err := runTest(binary, dir, name, *limit, "-test.coverprofile="+profile, "-test.v")
+		out, err := (*planting.Planted)(nil).RunTests(binary, dir, *limit, "-test.run", "^"+name+"$", "-test.coverprofile="+profile, "-test.v")
 		t.Seconds = time.Since(start).Seconds()
 		t.Passed = err == nil && !bytes.Contains(out, []byte("--- SKIP")) && bytes.Contains(out, []byte("--- PASS"))
 		if err == nil {
@@ -117,17 +117,6 @@ func testNames(binary, dir string) ([]string, error) {
 	cmd.Dir = dir
 	out, err := cmd.Output()
 	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return name == "TestMain" }), err
-}
-
-// runTest runs one test, and kills it and its children after the limit.
-func runTest(binary, dir, name string, limit time.Duration, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, append([]string{"-test.run", "^" + name + "$"}, args...)...)
-	cmd.Dir, cmd.WaitDelay = dir, time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	return cmd.CombinedOutput()
 }
 
 // readProfile returns the numbers of the blocks that a profile counts, and gives new blocks the next numbers.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,7 +49,10 @@ func (p *proof) plant(each int) error {
 	r := rand.New(rand.NewPCG(*seed, 0))
 	var chosen []*planting.Mutant
 	p.blocks = map[*planting.Mutant]string{}
-	for c := range p.candidates {
+	for _, c := range p.tests { // in their order, so that the seed decides
+		if !p.candidates[c] {
+			continue
+		}
 		blocks := slices.DeleteFunc(slices.Clone(c.covers), func(b string) bool { return len(places[b]) == 0 })
 		r.Shuffle(len(blocks), func(i, j int) { blocks[i], blocks[j] = blocks[j], blocks[i] })
 		slices.SortStableFunc(blocks, func(a, b string) int { return min(len(p.covering[a]), 50) - min(len(p.covering[b]), 50) })
@@ -67,54 +71,68 @@ func (p *proof) plant(each int) error {
 	return p.build()
 }
 
-// mutantsByBlock returns all mutants of the packages that the candidates cover.
+// mutantsByBlock returns all mutants of the packages that the candidates cover, by the smallest block that contains them.
 func (p *proof) mutantsByBlock() (map[string][]*planting.Mutant, error) {
-	byFile := map[string]map[string]lines{} // for each file, its blocks
+	dirs := map[string]bool{}
 	for c := range p.candidates {
 		for _, b := range c.covers {
-			if !inProduct(b) {
-				continue
+			if inProduct(b) {
+				dirs[dirOf(b)] = true
 			}
-			path, s, err := p.place(b)
-			if err != nil {
-				return nil, err
-			}
-			if byFile[path] == nil {
-				byFile[path] = map[string]lines{}
-			}
-			byFile[path][b] = s
 		}
-	}
-	dirs := map[string]bool{}
-	for path := range byFile {
-		dirs[filepath.Dir(path)] = true
 	}
 	places := map[string][]*planting.Mutant{}
 	for dir := range dirs {
-		pkg, err := planting.Load(dir)
+		pkg, err := planting.Load(filepath.Join(p.root, dir))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
-		for _, m := range pkg.Mutants() {
-			file, first, _ := m.Place()
-			for b, s := range byFile[file] {
-				if s.from <= first && first <= s.to {
-					places[b] = append(places[b], m)
-				}
-			}
+		mutants := pkg.Mutants()
+		blocks := p.blocksOf(dir, mutants)
+		for _, m := range mutants {
+			places[blocks[m]] = append(places[blocks[m]], m)
 		}
 	}
 	return places, nil
 }
 
-type lines struct{ from, to int }
+// dirOf returns the directory of the package with a block.
+func dirOf(block string) string {
+	name, _, _ := strings.Cut(block, ":")
+	return path.Dir(strings.TrimPrefix(name, modulePath))
+}
 
-// place returns the file and the lines of a block.
-func (p *proof) place(block string) (path string, l lines, err error) {
-	name, span, _ := strings.Cut(block, ":")
-	var column int
-	_, err = fmt.Sscanf(span, "%d.%d,%d.", &l.from, &column, &l.to)
-	return filepath.Join(p.root, strings.TrimPrefix(name, modulePath)), l, err
+// blocksOf returns, for each mutant of the package in dir, the smallest block that contains it and that tests cover.
+func (p *proof) blocksOf(dir string, mutants []*planting.Mutant) map[*planting.Mutant]string {
+	type block struct {
+		name     string
+		from, to int // lines
+	}
+	byFile := map[string][]block{}
+	for b := range p.covering {
+		if dirOf(b) != dir {
+			continue
+		}
+		name, span, _ := strings.Cut(b, ":")
+		n, column := block{name: b}, 0
+		if _, err := fmt.Sscanf(span, "%d.%d,%d.", &n.from, &column, &n.to); err == nil {
+			file := filepath.Join(p.root, strings.TrimPrefix(name, modulePath))
+			byFile[file] = append(byFile[file], n)
+		}
+	}
+	smallest := map[*planting.Mutant]string{}
+	for _, m := range mutants {
+		file, line, _ := m.Place()
+		var best block
+		for _, b := range byFile[file] {
+			isInside := b.from <= line && line <= b.to
+			if isInside && (best.name == "" || cmp.Or(cmp.Compare(b.to-b.from, best.to-best.from), strings.Compare(b.name, best.name)) < 0) {
+				best = b
+			}
+		}
+		smallest[m] = best.name
+	}
+	return smallest
 }
 
 func (p *proof) build() error {
@@ -188,7 +206,7 @@ func (p *proof) finds(tests []*test) bool {
 	dirs := slices.SortedFunc(maps.Keys(names), func(a, b string) int { return cmp.Compare(seconds[a], seconds[b]) })
 	for _, dir := range dirs {
 		limit := time.Duration(3*seconds[dir]*float64(time.Second)) + 10*time.Second
-		if _, err := runTest(p.binaries[dir], filepath.Join(p.root, dir), "("+strings.Join(names[dir], "|")+")", limit, "-test.failfast"); err != nil {
+		if _, err := p.planted.RunTests(p.binaries[dir], filepath.Join(p.root, dir), limit, "-test.failfast", "-test.run", "^("+strings.Join(names[dir], "|")+")$"); err != nil {
 			return true
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ func survivors(all *proof, dirs []string) error {
 		if p.planted, err = planting.Plant(p.temp, points, *each); err != nil {
 			return err
 		}
-		p.coverOf(dir)
+		p.blocks = p.blocksOf(dir, p.planted.Mutants)
 		if err := p.build(); err != nil {
 			return err
 		}
@@ -62,7 +61,7 @@ func (p *proof) testsOf(dir string) (tests []*test) {
 	covered := map[string]int{}
 	for _, t := range p.tests {
 		for _, b := range t.covers {
-			if inPackage(b, dir) {
+			if dirOf(b) == dir {
 				covered[t.dir]++
 			}
 		}
@@ -77,35 +76,4 @@ func (p *proof) testsOf(dir string) (tests []*test) {
 		}
 	}
 	return tests
-}
-
-// coverOf notes for each mutant the smallest block that contains it, and which tests cover that.
-func (p *proof) coverOf(dir string) {
-	p.blocks = map[*planting.Mutant]string{}
-	for b := range p.covering {
-		if !inPackage(b, dir) {
-			continue
-		}
-		name, s, err := p.place(b)
-		if err != nil {
-			continue
-		}
-		for _, m := range p.planted.Mutants {
-			file, first, _ := m.Place()
-			if file != name || first < s.from || s.to < first {
-				continue
-			}
-			if old, has := p.blocks[m]; has {
-				if _, o, _ := p.place(old); o.to-o.from <= s.to-s.from {
-					continue
-				}
-			}
-			p.blocks[m] = b
-		}
-	}
-}
-
-func inPackage(block, dir string) bool {
-	name, _, _ := strings.Cut(block, ":")
-	return path.Dir(name) == path.Clean(modulePath+dir)
 }
