@@ -28,8 +28,8 @@ func TestIsNext(t *testing.T) {
 	}
 }
 
-// TestTable checks in which order sessions are forgotten: unused ones first, while more than 64 are left, or a 128th of the
-// limit.
+// TestTable checks the order in which sessions are forgotten: unused sessions first, until only 64 or a 128th of the limit
+// are left.
 func TestTable(t *testing.T) {
 	for _, limit := range []int{256, 1 << 20} {
 		var table Table[string]
