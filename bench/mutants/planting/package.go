@@ -1,5 +1,5 @@
-// Package planting plants mistakes in Go packages: changed operators, limits that are off by one, negated conditions, swapped
-// arguments and removed statements. All mutants are compiled at once; a file says which one a program applies.
+// Package planting plants mistakes in Go packages: changed operators, limits that are off by one, negated conditions,
+// swapped arguments and removed statements. All mutants are compiled at once; a file says which one a program applies.
 package planting
 
 import (

@@ -19,8 +19,8 @@ type Planted struct {
 	temp    string
 }
 
-// Plant gives numbers to the first of the mutants that do not overlap, at most n, and writes copies of their packages to
-// the directory temp.
+// Plant gives numbers to the first of the mutants that do not overlap, at most n, and writes copies of their packages
+// to the directory temp.
 func Plant(temp string, candidates []*Mutant, n int) (*Planted, error) {
 	p := &Planted{temp: temp}
 	last := map[*Package][]*Mutant{}
@@ -38,8 +38,8 @@ func Plant(temp string, candidates []*Mutant, n int) (*Planted, error) {
 // Overlay returns the path of the list of copies, for go's flag -overlay.
 func (p *Planted) Overlay() string { return filepath.Join(p.temp, "overlay.json") }
 
-// Apply makes programs that start from now on apply the mutant with this number. With 0, they apply no mutant. A file says so, because tests
-// start programs without the environment.
+// Apply makes programs that start from now on apply the mutant with this number. With 0, they apply no mutant. A file
+// says so, because tests start programs without the environment.
 func (p *Planted) Apply(number int) error {
 	return os.WriteFile(filepath.Join(p.temp, "number"), []byte(strconv.Itoa(number)), 0o666)
 }

@@ -139,7 +139,8 @@ func (p *Package) fits(t *types.Basic) int64 {
 	return 1<<(8*p.sizes.Sizeof(t)-1) - 1
 }
 
-// swappedArguments returns a mutant for each two neighboring arguments that can be swapped without calling anything twice.
+// swappedArguments returns a mutant for each two neighboring arguments that can be swapped without calling anything
+// twice.
 func (p *Package) swappedArguments(c *ast.CallExpr) (all []*Mutant) {
 	s, ok := p.info.TypeOf(c.Fun).(*types.Signature)
 	if !ok || s.Variadic() || s.Params().Len() != len(c.Args) {

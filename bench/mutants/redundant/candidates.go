@@ -134,7 +134,8 @@ func readSources(dir string) (map[string]*function, error) {
 	return sources, nil
 }
 
-// startsProcess reports whether a function uses the packages for processes, by itself or by the functions that it mentions.
+// startsProcess reports whether a function uses the packages for processes, by itself or by the functions that it
+// mentions.
 func startsProcess(sources map[string]*function, name string, seen map[string]bool) bool {
 	s := sources[name]
 	if s == nil || seen[name] {

@@ -1,5 +1,5 @@
-// Command redundant lists tests that could be removed: no code is covered only by them, and no random mutant of the code
-// that they cover is found only by them.
+// Command redundant lists tests that could be removed: no code is covered only by them, and no random mutant of the
+// code that they cover is found only by them.
 //
 //	go run -C bench ./mutants/redundant --state DIR --module .
 //	go run -C bench ./mutants/redundant --state DIR --module tables
@@ -8,9 +8,10 @@
 //	go run -C bench ./mutants/redundant --state DIR --each 30 --random internal/base/where,filter
 //
 // With --module, it runs the tests of the module one at a time, and keeps what they cover in --state. With --each, it
-// compares all tests in --state. It never lists a test that starts processes, or whose name is in a document, in the lists
-// of mutants, or in .ci. For each other test, it plants some mutants in the code that the fewest other tests cover, and runs first the
-// tests that would stay. The list is a suggestion: no mutant shows what a test says about concurrency, memory or a format.
+// compares all tests in --state. It never lists a test that starts processes, or whose name is in a document, in the
+// lists of mutants, or in .ci. For each other test, it plants some mutants in the code that the fewest other tests
+// cover, and runs first the tests that would stay. The list is a suggestion: no mutant shows what a test says about
+// concurrency, memory or a format.
 //
 // With --random, it plants mutants anywhere in some packages instead, and prints the mutants that no test finds.
 package main

@@ -71,7 +71,8 @@ func (p *proof) plant(each int) error {
 	return p.build()
 }
 
-// mutantsByBlock returns all mutants of the packages that the candidates cover, by the smallest block that contains them.
+// mutantsByBlock returns all mutants of the packages that the candidates cover, by the smallest block that contains
+// them.
 func (p *proof) mutantsByBlock() (map[string][]*planting.Mutant, error) {
 	dirs := map[string]bool{}
 	for c := range p.candidates {
@@ -191,7 +192,8 @@ func (p *proof) judge(m *planting.Mutant) string {
 	return "survives"
 }
 
-// finds runs tests, the quickest first, and reports whether one fails. It omits tests that would exceed the time for a mutant.
+// finds runs tests, the quickest first, and reports whether one fails. It omits tests that would exceed the time for a
+// mutant.
 func (p *proof) finds(tests []*test) bool {
 	seconds, names := map[string]float64{}, map[string][]string{}
 	total := 0.0

@@ -14,8 +14,8 @@ import (
 	"github.com/go-partd/partd/bench/mutants/planting"
 )
 
-// survivors plants random mutants in packages, and prints the mutants that no test finds. It takes
-// tests from the package and from the three other packages whose tests cover most of it, because building all takes long.
+// survivors plants random mutants in packages, and prints the mutants that no test finds. It takes tests from the
+// package and from the three other packages whose tests cover most of it, because building all takes long.
 func survivors(all *proof, dirs []string) error {
 	total, found := 0, 0
 	for _, dir := range dirs {
@@ -56,7 +56,8 @@ func survivors(all *proof, dirs []string) error {
 	return nil
 }
 
-// testsOf returns the tests in dir, and in the three other directories whose tests cover most blocks of the package in dir.
+// testsOf returns the tests in dir, and in the three other directories whose tests cover most blocks of the package in
+// dir.
 func (p *proof) testsOf(dir string) (tests []*test) {
 	covered := map[string]int{}
 	for _, t := range p.tests {
