@@ -132,18 +132,25 @@ class Process:
     def _first_line(self, deadline: float) -> tuple[bytes, bool]:
         """Returns the first line of the server's output, and True. At the deadline, it returns whatever has arrived,
         and False."""
-        assert self._process and self._process.stdout
-        out, line = self._process.stdout.fileno(), b""
+        line = b""
         while not line.endswith(b"\n"):
-            ready = select.poll()  # select.select fails for file descriptors above 1,023
-            ready.register(out, select.POLLIN)
-            if not ready.poll(1000 * max(0, deadline - time.monotonic())):
+            data = self._read(deadline)
+            if data is None:
                 return line, False
-            data = os.read(out, 4096)
             if not data:
                 break
             line += data
         return line, True
+
+    def _read(self, deadline: float) -> bytes | None:
+        """Returns the next bytes of the server's output, or no bytes at its end. At the deadline, it returns None."""
+        assert self._process and self._process.stdout
+        out = self._process.stdout.fileno()
+        ready = select.poll()  # select.select fails for file descriptors above 1,023
+        ready.register(out, select.POLLIN)
+        if not ready.poll(1000 * max(0, deadline - time.monotonic())):
+            return None
+        return os.read(out, 4096)
 
     def _make_directory(self, prefix: str, parent: str | os.PathLike[str] | None) -> str:
         self._directories.append(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -195,8 +202,8 @@ class Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             # The shell can end before the server, which holds the store's locks until the end, and its output.
-            output = self._process.stdout
-            while output and not output.closed and self._first_line(time.monotonic() + 10)[0]:
+            output, deadline = self._process.stdout, time.monotonic() + 10
+            while output and not output.closed and self._read(deadline):
                 pass
             self._close_pipes()
         for directory in self._directories:
