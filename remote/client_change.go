@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/storekit"
@@ -55,7 +56,7 @@ func (x *exchange) change(ctx context.Context, op operation, entries []partd.Ent
 	req.crc = checksum(req.op, req.body()...)
 	err = x.do(ctx, req)
 	if err == nil {
-		req.recycle()
+		req.recycleBatch()
 	}
 	return x.wrapError(req.op.String(), err)
 }
@@ -85,9 +86,7 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 			need += n
 		}
 	}
-	if cap(b.buf) < need {
-		b.buf = append(make([]byte, 0, need), b.buf...)
-	}
+	b.reserve(need)
 	b.u32(uint32(len(entries)))
 	buf := b.buf
 	for i := range entries {
@@ -104,6 +103,35 @@ func (b *builder) appendEntries(entries []partd.Entry) {
 		buf = b.buf
 	}
 	b.buf = buf
+}
+
+// batchBuffers holds buffers of changes, of at most maxBatchBuffer bytes each, for batches of maxBatch bytes. Without
+// it, the memory of each batch would be new, and most of the time of an append would go into its first use.
+var batchBuffers sync.Pool
+
+const maxBatchBuffer = 2 * maxBatch
+
+// reserve makes room for the whole body.
+func (b *builder) reserve(bytes int) {
+	if cap(b.buf) >= bytes {
+		return
+	}
+	old := b.buf
+	if spare, _ := batchBuffers.Get().(*[]byte); spare != nil && cap(*spare) >= bytes {
+		b.buf = append((*spare)[:0], old...)
+	} else {
+		b.buf = append(make([]byte, 0, bytes+bytes/8), old...) // the next batch may be a little larger
+	}
+	(&builder{buf: old}).recycle()
+}
+
+func (b *builder) recycleBatch() {
+	if c := cap(b.buf); c > keepBuffer && c <= maxBatchBuffer {
+		buf := b.buf
+		batchBuffers.Put(&buf)
+		b.buf = nil
+	}
+	b.recycle()
 }
 
 // Apply applies a numbered operation once, for callers that number operations

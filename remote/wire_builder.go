@@ -22,7 +22,7 @@ type ref struct {
 const (
 	headRoom   = 9 + requestLen // space for the longest header of ZMTP and for a request's header
 	byRef      = 16 << 10       // minimum length of a piece that is not copied
-	keepBuffer = 1<<20 + 4<<10  // maximum size of a buffer that is kept for reuse
+	keepBuffer = 1<<20 + 16<<10 // maximum size of a buffer that is kept for reuse: that of a page with its last key
 )
 
 // buffers holds buffers for messages, of at most keepBuffer bytes each.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,7 +97,12 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	w.buf, w.ends, w.entries = w.buf[:0], w.ends[:0], w.entries[:0]
+	w.ends, w.entries = w.ends[:0], w.entries[:0]
+	size := 0
+	for i := range entries {
+		size += maxPieceHeader + len(w.Task) + len(w.Attempt) + len(entries[i].Value)
+	}
+	w.buf = slices.Grow(w.buf[:0], size)
 	count := w.count
 	var hashed []byte
 	for i, e := range entries {
@@ -106,7 +112,6 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 		countPiece(&count, hashed, len(e.Value))
 	}
 	from := 0
-	// Slice buf only now: each appendPiece may have moved it.
 	for i, end := range w.ends {
 		w.entries = append(w.entries, partd.Entry{Key: entries[i].Key, Value: w.buf[from:end:end]})
 		from = end
@@ -129,7 +134,7 @@ func (w *Writer) Append(ctx context.Context, entries ...partd.Entry) error {
 }
 
 // maxReusedBuffer is the maximum size in bytes of a buffer that is kept for the next batch.
-const maxReusedBuffer = 4 << 20
+const maxReusedBuffer = 8 << 20
 
 // Commit makes all appended pieces count, unless another attempt at the task has already
 // committed. If Commit fails, you can call it again.

@@ -31,6 +31,9 @@ func uvarintLen(x uint64) int { return (bits.Len64(x|1) + 6) / 7 }
 
 func textLen(s string) int { return uvarintLen(uint64(len(s))) + len(s) }
 
+// maxPieceHeader is the maximum size of a piece's frame without the piece and the two names.
+const maxPieceHeader = 1 + 5*binary.MaxVarintLen64
+
 // appendPiece appends the frame of a piece, the data of an entry. index is the entry's position in
 // the batch that an attempt at a task appended.
 func appendPiece(dst []byte, task, attempt string, batch, index uint64, piece []byte) []byte {

@@ -37,7 +37,8 @@ const (
 
 	smallBuffer = 4 << 10                // size of a quiet connection's buffer
 	firstGrowth = 64 << 10               // size of the buffer after it has grown once
-	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message
+	keepBuffer  = 1<<20 + 8<<10          // maximum size of a buffer that is kept after a message of several frames
+	keepBatch   = 5 << 20                // the same after a message of one frame, for batches of 4 MiB
 	keepTime    = 100 * time.Millisecond // how long a large buffer is kept after a message
 	frameBytes  = 24                     // memory of a frame in addition to its content, in bytes
 
@@ -157,7 +158,10 @@ func (r *Reader) begin() {
 	if cap(r.frames) > firstGrowth/frameBytes {
 		r.frames = nil
 	}
-	maxKept := keepBuffer
+	maxKept := keepBatch
+	if r.frameCount > 1 { // the budget lets such messages grow in turns, and a kept buffer would look like one of them
+		maxKept = keepBuffer
+	}
 	if r.opts.Budget != nil && len(r.buf) > firstGrowth && r.opts.Budget.Crowded() {
 		maxKept = firstGrowth
 	}
