@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,9 +18,7 @@ import (
 // TestLargestValue checks that by default a value of 256 MiB fits into a message, even with the longest key,
 // and that the server holds no memory for the message once it is applied.
 func TestLargestValue(t *testing.T) {
-	ctx := t.Context()
-	s, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	s, c := serveClient(t, partd.NewDict(), nil)
 	key, value := strings.Repeat("k", partd.MaxKeyLen), bytes.Repeat([]byte("a large value, "), 256<<20/15+1)[:256<<20]
 	must.Do(t, c.Append(ctx, partd.Entry{Key: key, Value: value}))
 	must.Do(t, c.Append(ctx, entry("k", "v")))
@@ -42,7 +41,6 @@ func TestLargestValue(t *testing.T) {
 // TestTooLargeChanges checks that the client refuses a change that exceeds the server's message limit. It
 // applies nothing of it, and the next change succeeds. A message of exactly the limit is accepted.
 func TestTooLargeChanges(t *testing.T) {
-	ctx := t.Context()
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{Memory: 10 << 20, MaxMessage: 1 << 20})
 	c := dial(t, url, &ClientOptions{RetryFor: time.Second})
@@ -72,7 +70,6 @@ func TestTooLargeChanges(t *testing.T) {
 // TestSmallMessages checks that a copy, a Buffer and Shards send batches that a server with the lowest message limit
 // accepts.
 func TestSmallMessages(t *testing.T) {
-	ctx := t.Context()
 	source := partd.NewDict()
 	for i := range 200 {
 		must.Do(t, source.Append(ctx, partd.Entry{Key: fmt.Sprint("key", i), Value: bytes.Repeat([]byte{byte(i)}, 10_000)}))
@@ -97,8 +94,47 @@ func TestSmallMessages(t *testing.T) {
 		must.Do(t, buffer.Append(ctx, partd.Entry{Key: long, Value: value}, partd.Entry{Key: "short", Value: value}, partd.Entry{Key: fmt.Sprint("other", i), Value: value}))
 	}
 	must.Do(t, buffer.Flush(ctx))
-	v, err := buffer.Unwrap().Get(ctx, long, "short", "other99")
-	if must.Do(t, err); len(v[0]) != 100*len(value) || len(v[1]) != 100*len(value) || len(v[2]) != len(value) {
+	v := must.Get(buffer.Unwrap().Get(ctx, long, "short", "other99"))(t)
+	if len(v[0]) != 100*len(value) || len(v[1]) != 100*len(value) || len(v[2]) != len(value) {
 		t.Errorf("the values have %d, %d and %d bytes, want %d, %d and %d", len(v[0]), len(v[1]), len(v[2]), 100*len(value), 100*len(value), len(value))
+	}
+}
+
+// TestRepliesToChanges checks a client's session, numbers and errors after changes that failed.
+func TestRepliesToChanges(t *testing.T) {
+	newClient := func(changes int) (*callTable, []*call) {
+		c := &callTable{unanswered: map[uint64]*call{}}
+		c.ops.session, c.ops.next, c.ops.unanswered = 1, uint64(changes+1), changes
+		calls := make([]*call, changes)
+		for i := range calls {
+			req := newCall(opAppend)
+			req.isNumbered, req.session, req.seq, req.sendCount = true, 1, uint64(i+1), 1
+			c.register(req)
+			calls[i] = req
+		}
+		return c, calls
+	}
+	c, calls := newClient(3)
+	for _, req := range calls {
+		c.settle(req, syscall.ENOSPC)
+	}
+	if c.ops.next != 1 || c.ops.session != 1 {
+		t.Errorf("after three failures, the next change has the number %d in session %d, want 1 in 1", c.ops.next, c.ops.session)
+	}
+	c, calls = newClient(1)
+	c.settle(calls[0], partd.ErrUnknownOutcome)
+	if c.ops.session != 0 {
+		t.Error("the client uses its session after a change of unknown outcome")
+	}
+	c, calls = newClient(1)
+	calls[0].sendCount = 2
+	c.settle(calls[0], partd.ErrSessionExpired)
+	if !errors.Is(calls[0].err, partd.ErrUnknownOutcome) || calls[0].mustRenumber {
+		t.Errorf("a change that was sent twice and found its session expired: error %v, want ErrUnknownOutcome", calls[0].err)
+	}
+	c, calls = newClient(1)
+	c.failAll(syscall.ECONNREFUSED)
+	if !errors.Is(calls[0].err, partd.ErrUnknownOutcome) {
+		t.Errorf("a change that was sent before the client gave up: error %v, want ErrUnknownOutcome", calls[0].err)
 	}
 }

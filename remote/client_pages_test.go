@@ -10,8 +10,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-partd/partd"
+	"github.com/go-partd/partd/compress"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/storekit"
@@ -19,15 +21,13 @@ import (
 
 // TestLargeValues checks that values of many pages arrive complete, from stores with and without streaming.
 func TestLargeValues(t *testing.T) {
-	ctx := context.Background()
 	value := make([]byte, 2*defaultPage+12345)
 	for i := range value {
 		value[i] = byte(i >> 4)
 	}
 	for _, name := range []string{"dict", "file"} {
 		t.Run(name, func(t *testing.T) {
-			_, url := serve(t, stores[name](t), nil)
-			c := dial(t, url, nil)
+			_, c := serveClient(t, stores[name](t), nil)
 			must.Do(t, c.Append(ctx, partd.Entry{Key: "large", Value: value}, entry("small", "s")))
 			v := must.Get(c.Get(ctx, "small", "large", "none", "large", "small"))(t)
 			if string(v[0]) != "s" || !bytes.Equal(v[1], value) || len(v[2]) > 0 || !bytes.Equal(v[3], value) || string(v[4]) != "s" {
@@ -72,7 +72,6 @@ func TestLargeValues(t *testing.T) {
 // TestLongListings checks that listings and scans of many pages are complete with 8 MiB, partd-server's minimum for
 // messages, and that a listing may stop early.
 func TestLongListings(t *testing.T) {
-	ctx := context.Background()
 	store := partd.NewDict()
 	want := map[string]int{}
 	long := strings.Repeat("k", 60_000)
@@ -128,7 +127,6 @@ func TestLongListings(t *testing.T) {
 
 // TestGetStartsAgain checks that Get starts again if its connection breaks after a part of a large value.
 func TestGetStartsAgain(t *testing.T) {
-	ctx := t.Context()
 	store := partd.NewDict()
 	value := bytes.Repeat([]byte("value"), defaultPage/2)
 	must.Do(t, store.Append(ctx, partd.Entry{Key: "k", Value: value}))
@@ -157,7 +155,6 @@ func (partScanner) Scan(context.Context) iter.Seq2[partd.Chunk, error] {
 // TestServerScansOnlyThePart checks that the server's store divides its keys, so that only one part is read and
 // sent.
 func TestServerScansOnlyThePart(t *testing.T) {
-	ctx := context.Background()
 	store := partScanner{partd.NewDict()}
 	_, url := serve(t, store, nil)
 	for i := range 200 {
@@ -173,5 +170,69 @@ func TestServerScansOnlyThePart(t *testing.T) {
 	}
 	if keys != 200 {
 		t.Errorf("the four parts have %d keys, want 200", keys)
+	}
+}
+
+// TestReadersShareLittleMemory checks that several clients, of one peer or of several, finish reading and writing long
+// values, although the memory suffices for only two or three readers of compressed values at a time.
+func TestReadersShareLittleMemory(t *testing.T) {
+	for name, format := range map[string]compress.Format{
+		"zstd": compress.Zstd, "lz4, six peers": compress.LZ4,
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := must.Get(compress.New(stores["log"](t), format, nil))(t)
+			s, url := serve(t, store, &ServerOptions{Memory: 32 << 20, MaxMessage: 8 << 20})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			errs := make(chan error, 6)
+			for i := range cap(errs) {
+				var c *Client
+				if name == string(format) {
+					c = dial(t, url, nil)
+				} else {
+					c = dialFrom(t, url, fmt.Sprint("127.0.0.", i+2))
+				}
+				read := func() error {
+					key, piece := fmt.Sprint("k", i), bytes.Repeat([]byte{byte(i), 1, 2}, 1<<20)
+					for n := range 2 {
+						if err := c.Append(ctx, partd.Entry{Key: key, Value: piece}); err != nil {
+							return fmt.Errorf("append %d: %w", n, err)
+						}
+						want := (n + 1) * len(piece)
+						if got, err := c.Get(ctx, key); err != nil || len(got[0]) != want {
+							return fmt.Errorf("get %d: %v", n, err)
+						}
+						r, err := c.Open(ctx, key)
+						if err != nil {
+							return fmt.Errorf("open %d: %w", n, err)
+						}
+						if got, err := io.Copy(io.Discard, r); err != nil || got != int64(want) {
+							return fmt.Errorf("read %d: %d bytes, %v", n, got, err)
+						}
+						if err := r.Close(); err != nil {
+							return err
+						}
+						bytesScanned := 0
+						for chunk, err := range c.Scan(ctx) {
+							if err != nil {
+								return fmt.Errorf("scan %d: %w", n, err)
+							}
+							bytesScanned += len(chunk.Data)
+						}
+						if bytesScanned < want {
+							return fmt.Errorf("scan %d: %d bytes, want at least %d", n, bytesScanned, want)
+						}
+					}
+					return nil
+				}
+				go func() { errs <- read() }()
+			}
+			for range cap(errs) {
+				must.Do(t, <-errs)
+			}
+			if n := s.meters.evictedConns.Load(); n > 0 {
+				t.Errorf("the server closed %d connections, want none", n)
+			}
+		})
 	}
 }

@@ -98,7 +98,6 @@ type writer struct {
 }
 
 func (w *writer) run(stop func() bool) error {
-	ctx := context.Background()
 	for i := 0; !stop(); i++ {
 		piece := fmt.Sprintf("%d:%d,", w.id, i)
 		entries := []partd.Entry{{Key: "all", Value: []byte(piece)}, {Key: "writer" + strconv.Itoa(w.id), Value: []byte(piece)}}
@@ -185,11 +184,7 @@ func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery ti
 	for i := range writers {
 		w := &writer{id: i, c: dialRepeatedly(t, r.proxy.URL())}
 		writerList = append(writerList, w)
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = w.run(stop)
-		}()
+		wg.Go(func() { errs[i] = w.run(stop) })
 	}
 	var running atomic.Bool
 	running.Store(true)
@@ -225,9 +220,7 @@ func writeThrough(t *testing.T, r *restartingServer, cuts int64, restartEvery ti
 // TestResendOverLimit checks the outcome of a change that a new server process with a lower limit
 // cannot receive. The client then continues with a new session.
 func TestResendOverLimit(t *testing.T) {
-	ctx := t.Context()
-	_, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	_, c := serveClient(t, partd.NewDict(), nil)
 	must.Do(t, c.Append(ctx, entry("k", "1")))
 	req := must.Get(newChange(opAppend, []partd.Entry{{Key: "k", Value: make([]byte, minMessage)}}, nil))(t)
 	req.isNumbered = true

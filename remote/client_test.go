@@ -59,7 +59,6 @@ func entry(key, value string) partd.Entry { return partd.Entry{Key: key, Value: 
 
 // TestErrors checks that a store's errors arrive unchanged, except for the directory of a file.
 func TestErrors(t *testing.T) {
-	ctx := context.Background()
 	for _, want := range []error{
 		errors.ErrUnsupported, partd.ErrTooLarge, partd.ErrUnknownOutcome, partd.ErrNeedsReopen, partd.ErrClosed, syscall.ENOSPC,
 		fs.ErrPermission, syscall.EROFS, syscall.EIO, fs.ErrNotExist, syscall.EDQUOT, syscall.EMFILE, ErrBusy,
@@ -92,7 +91,6 @@ func TestErrors(t *testing.T) {
 // TestFailuresOfConcurrentChanges makes some of many concurrent changes fail. Only the failed
 // changes may be missing, and each other change must be applied once.
 func TestFailuresOfConcurrentChanges(t *testing.T) {
-	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict()}
 	for i := range 200 {
 		var err error
@@ -101,14 +99,11 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 		}
 		store.errs = append(store.errs, err)
 	}
-	_, url := serve(t, store, nil)
-	c := dial(t, url, nil)
+	_, c := serveClient(t, store, nil)
 	var wg sync.WaitGroup
 	var failed, done atomic.Int64
 	for w := range 8 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			for i := range 50 {
 				key := fmt.Sprintf("%d/%d", w, i)
 				err := c.Append(ctx, entry(key, "x"))
@@ -126,7 +121,7 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 					t.Errorf("Append to %s = %v, but the store has %q", key, err, v[0])
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	if failed.Load() != 29 || done.Load() != 371 {
@@ -200,9 +195,7 @@ func (s *stuckConn) Close() error {
 // TestCloseIsBounded checks that Close returns even if the server no longer reads.
 func TestCloseIsBounded(t *testing.T) {
 	t.Parallel()
-	ctx := t.Context()
-	_, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	_, c := serveClient(t, partd.NewDict(), nil)
 	must.Do(t, c.Append(ctx, entry("k", "v")))
 	c.mu.Lock()
 	s := &stuckConn{Conn: c.link.nc, closed: make(chan struct{})}
@@ -238,7 +231,6 @@ func TestReconnectingHasJitter(t *testing.T) {
 
 // TestNoServer checks that a client stops trying to connect after its time limit.
 func TestNoServer(t *testing.T) {
-	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), nil)
 	c := dial(t, url, &ClientOptions{RetryFor: 200 * time.Millisecond})
 	must.Do(t, c.Append(ctx, entry("k", "v")))
@@ -265,9 +257,7 @@ func TestNoServer(t *testing.T) {
 // TestAbandonedChangeIsNotResent loses a change together with its connection. Its caller gives up
 // before the client reconnects. The client must not send the change late, but must send later ones.
 func TestAbandonedChangeIsNotResent(t *testing.T) {
-	ctx := t.Context()
-	_, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	_, c := serveClient(t, partd.NewDict(), nil)
 	changeCtx, giveUp := context.WithCancel(ctx)
 	lose, dialNet, abandoned := new(atomic.Bool), c.dial, make(chan struct{})
 	c.dial = func(ctx context.Context) (net.Conn, error) {
@@ -278,9 +268,7 @@ func TestAbandonedChangeIsNotResent(t *testing.T) {
 		nc, err := dialNet(ctx)
 		return lossyConn{nc, lose}, err
 	}
-	l := currentLink(c)
-	l.abort() // the next connection is a lossyConn
-	<-l.done
+	abortLink(c) // the next connection is a lossyConn
 	must.Do(t, c.Append(ctx, entry("k", "first ")))
 	lose.Store(true)
 	err := c.Append(changeCtx, entry("k", "second "))
@@ -297,4 +285,11 @@ func currentLink(c *Client) *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.link
+}
+
+// abortLink breaks a client's connection.
+func abortLink(c *Client) {
+	l := currentLink(c)
+	l.abort()
+	<-l.done
 }

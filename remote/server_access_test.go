@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/server/ratelimit"
 	"github.com/go-partd/partd/internal/testutil/hostile"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 )
 
 // users maps each credential (a token, or "cert:" and a common name) to its rights in each namespace.
@@ -73,18 +74,8 @@ func clientRequests(c *Client) map[string]func(context.Context) error {
 		"pop":    func(ctx context.Context) error { _, err := c.Pop(ctx, "a"); return err },
 		"get":    func(ctx context.Context) error { _, err := c.Get(ctx, "a"); return err },
 		"open":   func(ctx context.Context) error { _, err := c.Open(ctx, "a"); return err },
-		"keys": func(ctx context.Context) error {
-			for _, err := range c.Keys(ctx) {
-				return err
-			}
-			return nil
-		},
-		"scan": func(ctx context.Context) error {
-			for _, err := range c.Scan(ctx) {
-				return err
-			}
-			return nil
-		},
+		"keys":   func(ctx context.Context) error { return storetest.FirstError(c.Keys(ctx)) },
+		"scan":   func(ctx context.Context) error { return storetest.FirstError(c.Scan(ctx)) },
 		"stat":   func(ctx context.Context) error { _, err := c.Stat(ctx); return err },
 		"verify": func(ctx context.Context) error { _, err := c.Check(ctx); return err },
 		"flush":  func(ctx context.Context) error { return c.Flush(ctx) },
@@ -105,7 +96,6 @@ var allowedWith = map[Rights][]string{
 // credential.
 func TestDeniedRequests(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	ca, pair := authority(t, "ours")
 	_, foreign := authority(t, "another")
 	reader := must.Get(ca.Issue("reader", time.Hour))(t)
@@ -271,7 +261,6 @@ func TestDeniedRequests(t *testing.T) {
 // one line each.
 func TestRevokedRights(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	u := &users{rights: map[string]map[string]Rights{"first": {"": AllRights}, "second": {"": AllRights}}}
 	log := &safeBuffer{}
 	_, url := serve(t, partd.NewDict(), &ServerOptions{Authorizer: u, Logger: slog.New(slog.NewTextHandler(log, nil))})
@@ -317,7 +306,6 @@ func TestTokenOverTCP(t *testing.T) {
 // TestTrustedSocket checks that a trusted listener serves clients without credentials.
 func TestTrustedSocket(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	s := must.Get(NewServer(partd.NewDict(), &ServerOptions{Authorizer: &users{}}))(t)
 	t.Cleanup(func() { must.Do(t, s.Shutdown(ctx)) })
 	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
@@ -337,7 +325,6 @@ func TestTrustedSocket(t *testing.T) {
 // TestNamespaceAdminCannotStopServer checks that only administrators of the default namespace can stop the server.
 func TestNamespaceAdminCannotStopServer(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	u := &users{rights: map[string]map[string]Rights{"jobAdmin": {"job7": AllRights}, "default": {"job7": AllRights, "": RightAdmin}}}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{}, Authorizer: u})
 	for _, token := range []string{"jobAdmin", "default"} {
@@ -361,7 +348,6 @@ func TestNamespaceAdminCannotStopServer(t *testing.T) {
 // still admitted if they were admitted before or have a certificate.
 func TestGuessesFromSameAddress(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	ca, pair := authority(t, "ours")
 	reader := must.Get(ca.Issue("reader", time.Hour))(t)
 	u := &users{rights: map[string]map[string]Rights{"good": {"": AllRights}, "cert:reader": {"": AllRights}}}

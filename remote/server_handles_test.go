@@ -20,7 +20,6 @@ import (
 // idle handles are closed.
 func TestHandleLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
 		var q budget
 		q.init(&ServerOptions{Memory: 16 << 20, MaxConnections: 10, MaxHandles: 10})
 		table := &handleTable{budget: &q}
@@ -122,7 +121,6 @@ func (q *queuedConn) Close() error {
 // client pauses for an hour between pages.
 func TestSlowConsumersKeepTheirListing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		store := partd.NewDict()
 		var entries []partd.Entry
 		for i := range 10_000 {

@@ -32,9 +32,7 @@ func TestLargeMessagesTogether(t *testing.T) {
 			wg.Go(func() {
 				c := dial(t, url, nil)
 				for range 3 {
-					if err := c.Append(t.Context(), partd.Entry{Key: fmt.Sprint("k", i), Value: value}); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, c.Append(t.Context(), partd.Entry{Key: fmt.Sprint("k", i), Value: value}))
 				}
 			})
 			p := openPeer(t, url)
@@ -66,11 +64,9 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 		p := openPeer(t, url)
 		go p.Write([][]byte{singleFrame, singleFrame, singleFrame, multiFrame}[i%4]) // fails if the server closes the connection, which it may do
 	}
-	for begin := time.Now(); s.memoryUsed() < s.opts.Memory/2; time.Sleep(time.Millisecond) {
-		if time.Since(begin) > 10*time.Second {
-			t.Fatalf("unfinished messages hold %d bytes, want half of the memory", s.memoryUsed())
-		}
-	}
+	must.Eventually(t, 10*time.Second, "unfinished messages hold half of the memory", func() bool {
+		return s.memoryUsed() >= s.opts.Memory/2
+	})
 }
 
 // TestUnfinishedMessages checks that clients are served while one peer holds all memory with
@@ -78,7 +74,6 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 // TestTurnBehindUnfinishedMessages checks how long the latter wait.
 func TestUnfinishedMessages(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Memory: 32 << 20, MaxMessage: 4 << 20})
 	honest, sameAddress := dialFrom(t, url, "127.0.0.2"), dial(t, url, nil)
 	large := partd.Entry{Key: "k", Value: make([]byte, 3<<20)}

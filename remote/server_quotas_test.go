@@ -70,7 +70,6 @@ func requireWithin(t testing.TB, d time.Duration, label string, f func() error) 
 // peer gets another connection once some of its connections are idle.
 func TestConnectionShares(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), &ServerOptions{MaxConnections: 20})
 	worker := dial(t, url, nil)
 	must.Do(t, worker.Append(ctx, entry("k", "1")))
@@ -141,7 +140,6 @@ func TestConnectionWaitingForMemoryIsInUse(t *testing.T) {
 // close handles of the peer that has the most, beginning with the handles that have been idle
 // longest.
 func TestHandleShares(t *testing.T) {
-	ctx := context.Background()
 	store := must.Get(partd.OpenFile(t.TempDir(), nil))(t)
 	for i := range 200 {
 		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint("k", i), Value: make([]byte, 100<<10)}))
@@ -202,13 +200,11 @@ func descriptors(t *testing.T) int {
 // TestListingsAfterDrop checks that abandoned listings are closed after a drop, because an open listing keeps deleted
 // files on the disk.
 func TestListingsAfterDrop(t *testing.T) {
-	ctx := context.Background()
 	store := partd.NewDict()
 	for i := range 100 {
 		must.Do(t, store.Append(ctx, partd.Entry{Key: fmt.Sprint(i, strings.Repeat("k", 60_000)), Value: []byte("v")}))
 	}
-	s, url := serve(t, store, nil)
-	c := dial(t, url, nil)
+	s, c := serveClient(t, store, nil)
 	must.Do(t, c.do(ctx, newCall(opKeys)))
 	if used := s.openHandles(); used != 1 {
 		t.Fatalf("%d listings are open before the drop, want 1", used)
@@ -222,7 +218,6 @@ func TestListingsAfterDrop(t *testing.T) {
 
 // TestPopShares checks that one peer's retained pop results do not keep other peers from popping.
 func TestPopShares(t *testing.T) {
-	ctx := context.Background()
 	store := partd.NewDict()
 	_, url := serve(t, store, &ServerOptions{Memory: 32 << 20})
 	greedy, honest := dial(t, url, nil), dialFrom(t, url, "127.0.0.2")
@@ -242,8 +237,8 @@ func TestPopShares(t *testing.T) {
 	if !errors.Is(err, ErrBusy) {
 		t.Errorf("a pop after %d unconfirmed pops = %v, want ErrBusy", pops, err)
 	}
-	v, err := honest.Pop(ctx, "honest")
-	if must.Do(t, err); string(v[0]) != "value" {
+	v := must.Get(honest.Pop(ctx, "honest"))(t)
+	if string(v[0]) != "value" {
 		t.Errorf("Pop by another peer = %q, want value", v[0])
 	}
 	// Pops of a missing key in many other sessions must not make the server discard this session's retained result.

@@ -42,7 +42,6 @@ func popCall(session, seq, instance uint64, keys ...string) *call {
 // TestPopThatNeverArrived checks that a lost pop runs when it is resent, even if the server has forgotten the
 // namespace.
 func TestPopThatNeverArrived(t *testing.T) {
-	ctx := t.Context()
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: &memSpaces{
 		stores: map[string]partd.Partd{"a": openFile(t)}, refs: map[string]int{},
 	}})
@@ -59,9 +58,7 @@ func TestPopThatNeverArrived(t *testing.T) {
 		nc, err := dialNet(ctx)
 		return lossyConn{nc, lose}, err
 	}
-	l := currentLink(c)
-	l.abort() // the next connections work normally
-	<-l.done
+	abortLink(c) // the next connections work normally
 	for _, value := range []string{"first", "second", "third"} {
 		must.Do(t, c.Append(ctx, entry("k", value)))
 		lose.Store(true)
@@ -107,7 +104,6 @@ func TestExpiredPopResult(t *testing.T) {
 // TestPopOfEndedSession checks that a pop does not run if it arrives late, over an older
 // connection, after its session has ended. Nobody would receive the values.
 func TestPopOfEndedSession(t *testing.T) {
-	ctx := t.Context()
 	store := partd.NewDict()
 	must.Do(t, store.Append(ctx, entry("k", "v")))
 	s, url := serve(t, store, nil)
@@ -130,8 +126,7 @@ func TestPopOfEndedSession(t *testing.T) {
 // TestPopCountsAsUse checks that a session with only pops counts as used. Otherwise the server
 // could forget it in favor of another session, and lose its unconfirmed results.
 func TestPopCountsAsUse(t *testing.T) {
-	s, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	s, c := serveClient(t, partd.NewDict(), nil)
 	must.Get(c.Pop(t.Context(), "k"))(t)
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
@@ -142,20 +137,14 @@ func TestPopCountsAsUse(t *testing.T) {
 
 // TestPopIsConfirmed checks that the server deletes a pop's result once the client has received it.
 func TestPopIsConfirmed(t *testing.T) {
-	s, url := serve(t, partd.NewDict(), nil)
-	c := dial(t, url, nil)
+	s, c := serveClient(t, partd.NewDict(), nil)
 	must.Do(t, c.Append(t.Context(), entry("k", "v")))
 	must.Get(c.Pop(t.Context(), "k"))(t)
-	retained := func() int64 {
+	must.Eventually(t, 10*time.Second, "the server retains no bytes of the pop", func() bool {
 		s.pops.mu.Lock()
 		defer s.pops.mu.Unlock()
-		return s.pops.keptBytes
-	}
-	for end := time.Now().Add(10 * time.Second); retained() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("10 s after a pop, the server still retains %d bytes", retained())
-		}
-	}
+		return s.pops.keptBytes == 0
+	})
 }
 
 // TestForgottenPops checks that no pop runs twice, even if its session was forgotten after the first time.
@@ -204,10 +193,8 @@ func TestForgottenPops(t *testing.T) {
 
 // TestRefusedPops checks that a pop without a session is refused, and so is a pop whose keys exceed a message.
 func TestRefusedPops(t *testing.T) {
-	ctx := context.Background()
 	store := partd.NewDict()
-	_, url := serve(t, store, &ServerOptions{MaxMessage: minMessage})
-	c := dial(t, url, nil)
+	_, c := serveClient(t, store, &ServerOptions{MaxMessage: minMessage})
 	var keys []string
 	for i := range 6 {
 		keys = append(keys, fmt.Sprint(i)+strings.Repeat("k", partd.MaxKeyLen-1))
@@ -229,9 +216,7 @@ func TestRefusedPops(t *testing.T) {
 
 // TestFailingPops checks that the server does not retain the errors of failed pops.
 func TestFailingPops(t *testing.T) {
-	ctx := context.Background()
-	s, url := serve(t, &faultyStore{Partd: partd.NewDict()}, nil)
-	c := dial(t, url, nil)
+	s, c := serveClient(t, &faultyStore{Partd: partd.NewDict()}, nil)
 	for i := range maxPops + 20 {
 		if _, err := c.Pop(ctx, "k"); !errors.Is(err, errors.ErrUnsupported) {
 			t.Fatalf("pop %d of a store without Pop = %v, want ErrUnsupported", i, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,7 +21,6 @@ import (
 // client is disconnected. If all sessions are open, a new one must fail with ErrBusy.
 func TestTooManySessions(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	for name, open := range map[string]func() partd.Partd{
 		"buffer": func() partd.Partd {
 			return must.Get(partd.NewBuffer(partd.NewDict(), partd.NewDict(), nil))(t)
@@ -33,9 +33,7 @@ func TestTooManySessions(t *testing.T) {
 			must.Do(t, c.Append(ctx, entry("k", "1")))
 			must.Do(t, idle.Append(ctx, entry("k", "2")))
 			original := c.calls.ops.session
-			l := currentLink(idle)
-			l.abort()
-			<-l.done
+			abortLink(idle)
 			for range 11 {
 				flooder := dial(t, url, nil)
 				for range maxConnSessions {
@@ -79,7 +77,6 @@ func TestTooManySessions(t *testing.T) {
 
 // TestGuessedSession checks that without its token, a session can neither be changed nor reveal popped values.
 func TestGuessedSession(t *testing.T) {
-	ctx := context.Background()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			store := open(t)
@@ -154,7 +151,6 @@ func TestInvalidHello(t *testing.T) {
 
 // TestSupersededConnection checks that the server refuses operations over the older connection of a session.
 func TestSupersededConnection(t *testing.T) {
-	ctx := context.Background()
 	_, url := serve(t, partd.NewDict(), nil)
 	older, newer := dial(t, url, nil), dial(t, url, nil)
 	session := must.Get(older.NewSession(ctx))(t)
@@ -178,7 +174,6 @@ func TestSupersededConnection(t *testing.T) {
 // TestResentOperationOfEndedSession checks that a resent operation of an ended session gets an unknown outcome, because
 // the server may have applied it before the session ended.
 func TestResentOperationOfEndedSession(t *testing.T) {
-	ctx := context.Background()
 	store := &faultyStore{Partd: partd.NewDict(), unblock: make(chan struct{})}
 	s, url := serve(t, store, nil)
 	p := newProxy(t, url, nettest.CutNever)
@@ -233,5 +228,83 @@ func TestTokenOfUser(t *testing.T) {
 	token := storekit.NewSessionToken([]byte("secret"), 1)
 	if tokenFor("a", token) == tokenFor("b", token) || tokenFor("a", token) == token {
 		t.Error("two users have the same token for a session")
+	}
+}
+
+// uncertainStore is a store that applies an operation, but returns ErrUnknownOutcome together
+// with another error, like a client whose operation was resent in an expired session.
+type uncertainStore struct {
+	*partd.Dict
+	remaining int // number of operations that will still return err
+	err       error
+}
+
+func (u *uncertainStore) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+	applied, err := u.Dict.Apply(ctx, tag, op)
+	if err == nil && u.remaining > 0 {
+		u.remaining--
+		return false, u.err
+	}
+	return applied, err
+}
+
+// TestChainKeepsOutcomeUnknown checks that a change that may have been applied is not renumbered and sent again.
+func TestChainKeepsOutcomeUnknown(t *testing.T) {
+	for _, joinedErr := range []error{partd.ErrSessionExpired, partd.ErrSessionGap, partd.ErrSessionReused} {
+		store := &uncertainStore{partd.NewDict(), 1, fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, joinedErr)}
+		_, c := serveClient(t, store, nil)
+		if err := c.Append(ctx, entry("k", "1")); !errors.Is(err, partd.ErrUnknownOutcome) {
+			t.Errorf("Append with an unknown outcome and %q = %v, want ErrUnknownOutcome", joinedErr, err)
+		}
+		must.Do(t, c.Append(ctx, entry("k", "2")))
+		wantValue(t, store, "k", "12")
+	}
+}
+
+// TestResentOperationGetsFirstAnswer checks that an operation resent after the next one gets its first answer again.
+func TestResentOperationGetsFirstAnswer(t *testing.T) {
+	_, c := serveClient(t, &faultyStore{Partd: partd.NewDict(), errs: []error{partd.ErrUnknownOutcome}}, nil)
+	session := must.Get(c.NewSession(ctx))(t)
+	for _, step := range []struct {
+		number uint64
+		want   error
+	}{{1, partd.ErrUnknownOutcome}, {2, partd.ErrSessionGap}, {1, partd.ErrUnknownOutcome}} {
+		_, err := c.Apply(ctx, partd.Tag{Session: session, Number: step.number}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}})
+		if !errors.Is(err, step.want) {
+			t.Errorf("Apply of operation %d = %v, want %v", step.number, err, step.want)
+		}
+	}
+}
+
+// TestChainServesManyClients checks that a server whose store is another server can serve, one
+// after another, more clients than one connection may have sessions. In the second round, the
+// clients disconnect without ending their sessions.
+func TestChainServesManyClients(t *testing.T) {
+	for _, endsSession := range []bool{true, false} {
+		_, backURL := serve(t, partd.NewDict(), nil)
+		_, frontURL := serve(t, dial(t, backURL, nil), nil)
+		for i := range maxConnSessions + 10 {
+			c := must.Get(Dial(ctx, frontURL, nil))(t)
+			if err := c.Append(ctx, entry("k", "v")); err != nil {
+				t.Fatalf("Append by client %d: %v", i, err)
+			}
+			if !endsSession {
+				abortLink(c)
+			}
+			must.Do(t, c.Close())
+		}
+	}
+}
+
+// TestRetryOfFailedOperation checks that an operation which failed does not count as applied.
+func TestRetryOfFailedOperation(t *testing.T) {
+	_, c := serveClient(t, &faultyStore{Partd: partd.NewDict(), errs: []error{syscall.ENOSPC}}, nil)
+	session := must.Get(c.NewSession(ctx))(t)
+	tag, op := partd.Tag{Session: session, Number: 1}, partd.Operation{Entries: []partd.Entry{entry("k", "v")}}
+	if applied, err := c.Apply(ctx, tag, op); applied || !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("Apply to a full store = %v, %v, want ENOSPC", applied, err)
+	}
+	if applied, err := c.Apply(ctx, tag, op); !applied || err != nil {
+		t.Fatalf("retry of the operation = %v, %v, want true", applied, err)
 	}
 }

@@ -14,7 +14,6 @@ import (
 
 // TestShutdown checks that Shutdown waits for requests in progress.
 func TestShutdown(t *testing.T) {
-	ctx := context.Background()
 	inner := partd.NewDict()
 	store := &faultyStore{Partd: inner, unblock: make(chan struct{})}
 	s := must.Get(NewServer(store, nil))(t)
@@ -27,11 +26,7 @@ func TestShutdown(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	ended := make(chan error, 1)
 	go func() { ended <- s.Shutdown(ctx) }()
-	select {
-	case <-ended:
-		t.Error("Shutdown returned while a request was in progress")
-	case <-time.After(50 * time.Millisecond):
-	}
+	must.NotReceive(t, ended, 50*time.Millisecond, "Shutdown returned while a request was in progress")
 	close(store.unblock)
 	must.Do(t, <-appended)
 	must.Do(t, <-ended)

@@ -62,7 +62,6 @@ func (m *memSpaces) Close(context.Context) error {
 // TestNamespaces checks that a change, a Drop, a Pop or a session in one namespace does not affect the others.
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	spaces := &memSpaces{}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
 	base, a, b := dial(t, url, nil), dial(t, url+"/a", nil), dial(t, url, &ClientOptions{Namespace: "b"})
@@ -72,8 +71,8 @@ func TestNamespaces(t *testing.T) {
 	must.Do(t, b.Drop(ctx))
 	must.Do(t, b.Append(ctx, entry("k", "again")))
 	for i, c := range []*Client{base, a, b} {
-		values, err := c.Get(ctx, "k")
-		if must.Do(t, err); string(values[0]) != []string{"0", "11", "again"}[i] {
+		values := must.Get(c.Get(ctx, "k"))(t)
+		if string(values[0]) != []string{"0", "11", "again"}[i] {
 			t.Errorf("Get by client %d = %q, want %q", i, values[0], []string{"0", "11", "again"}[i])
 		}
 		if st, err := c.Stat(ctx); err != nil || st.Bytes != int64(len(values[0])) {
@@ -124,7 +123,6 @@ func TestNamespaces(t *testing.T) {
 // has the admin right. Not even the cursor of a listing may reveal other namespaces.
 func TestManyNamespacesListed(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	spaces := &memSpaces{}
 	rights := map[string]Rights{"": AllRights}
 	for i := range 3 * listPageSize {
@@ -154,7 +152,6 @@ func TestManyNamespacesListed(t *testing.T) {
 // namespace, and refuses Go's clients that choose another one.
 func TestListenerOfANamespace(t *testing.T) {
 	t.Parallel()
-	ctx := context.Background()
 	spaces := &memSpaces{}
 	s, url := serve(t, partd.NewDict(), &ServerOptions{Namespaces: spaces})
 	l := must.Get(Listen("tcp://127.0.0.1:0"))(t)
@@ -167,8 +164,8 @@ func TestListenerOfANamespace(t *testing.T) {
 	}
 	c := dial(t, url+"/job7", nil)
 	for range 1000 {
-		values, err := c.Get(ctx, "k", "g")
-		if must.Do(t, err); string(values[0])+string(values[1]) == "pythongo" {
+		values := must.Get(c.Get(ctx, "k", "g"))(t)
+		if string(values[0])+string(values[1]) == "pythongo" {
 			return
 		}
 	}

@@ -25,8 +25,7 @@ func pipedConn(t *testing.T, s *Server) *conn {
 // TestReusedAnswerBuffers checks that Get returns the right values of all sizes, though answers reuse buffers.
 func TestReusedAnswerBuffers(t *testing.T) {
 	d := partd.NewDict()
-	_, url := serve(t, d, nil)
-	c := dial(t, url, nil)
+	_, c := serveClient(t, d, nil)
 	sizes := []int{1 << 20, 0, 1, 4 << 10, 64<<10 - 1, 64 << 10, 300_000, 1<<20 + 1, defaultPage - 1, defaultPage, defaultPage + 1}
 	keys := make([]string, len(sizes))
 	want := make([][]byte, len(sizes))

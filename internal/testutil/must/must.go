@@ -20,7 +20,7 @@ func Do(t TB, err error) {
 }
 
 // Check reports err if it is not nil, and returns whether it is nil. It is for goroutines other than the test's, which
-// must not end the test.
+// must not end the test, and for errors after which the test goes on.
 func Check(t TB, err error) bool {
 	t.Helper()
 	if err != nil {

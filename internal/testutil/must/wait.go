@@ -1,0 +1,41 @@
+package must
+
+import (
+	"fmt"
+	"time"
+)
+
+// Eventually waits until condition is true. It ends the test if condition is still false after d. label says what the
+// test waits for.
+func Eventually(t TB, d time.Duration, label string, condition func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal(fmt.Sprintf("waited %v for this: %s", d, label))
+		}
+	}
+}
+
+// Receive returns the next value from ch, or the zero value if ch is closed. It ends the test if nothing happens within
+// d. label says what the test waits for.
+func Receive[T any](t TB, ch <-chan T, d time.Duration, label string) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-time.After(d):
+		t.Fatal(fmt.Sprintf("waited %v for this: %s", d, label))
+		return *new(T)
+	}
+}
+
+// NotReceive ends the test if a value arrives from ch within d, or if ch is closed. label says what the value would
+// mean.
+func NotReceive[T any](t TB, ch <-chan T, d time.Duration, label string) {
+	t.Helper()
+	select {
+	case v := <-ch:
+		t.Fatal(fmt.Sprintf("received %v, which means: %s", v, label))
+	case <-time.After(d):
+	}
+}
