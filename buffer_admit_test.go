@@ -23,7 +23,6 @@ import (
 // TestBufferFullReportsFailure checks that an Append to a full buffer returns the error of the slow store, and
 // changes nothing.
 func TestBufferFullReportsFailure(t *testing.T) {
-	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 4<<20)
 	slow.set(func(string) (error, error) { return errDisk, nil })
 	value := bytes.Repeat([]byte("v"), 100_000)
@@ -49,7 +48,6 @@ func TestBufferFullReportsFailure(t *testing.T) {
 
 // TestBufferKeepsBudget checks that the used memory stays near the budget while far more data is appended.
 func TestBufferKeepsBudget(t *testing.T) {
-	ctx := context.Background()
 	const memory = 8 << 20
 	b, _, slow := newFaultyBuffer(t, memory)
 	rng := rand.New(rand.NewPCG(1, 1))
@@ -155,14 +153,11 @@ func (s gatedStore) Set(ctx context.Context, key string, value []byte) error {
 // leave the key's queue, or both would wait forever.
 func TestBufferFullAppendLeavesQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		gates := map[string]chan struct{}{"a": make(chan struct{}), "b": make(chan struct{}), "c": make(chan struct{})}
 		b := must.Get(NewBuffer(NewDict(), gatedStore{NewDict(), gates}, &BufferOptions{Memory: 128 << 10}))(t)
 		var wg sync.WaitGroup
 		begin := func(op func() error) {
-			wg.Go(func() {
-				must.Check(t, op())
-			})
+			wg.Go(func() { must.Check(t, op()) })
 			synctest.Wait()
 		}
 		half := bytes.Repeat([]byte("x"), b.mover.moveSize/2+1)
@@ -190,7 +185,6 @@ func TestBufferRealMemory(t *testing.T) {
 	if procs.RaceEnabled {
 		t.Skip("the test is slow with the race detector, and has no races to find, because only one goroutine appends")
 	}
-	ctx := context.Background()
 	const memory = 32 << 20
 	// liveHeap returns the smallest of three measurements. Buffers that a flush allocates while
 	// the collector marks count as live, even if they soon become garbage.

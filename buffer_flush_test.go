@@ -17,7 +17,6 @@ import (
 // the last Append must take effect after the drop.
 func TestBufferDropExcludes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
 		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
@@ -73,7 +72,6 @@ func TestBufferDropExcludes(t *testing.T) {
 
 // TestBufferDropCanceled checks that operations work after a waiting Drop was canceled.
 func TestBufferDropCanceled(t *testing.T) {
-	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
 	pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
@@ -89,7 +87,6 @@ func TestBufferDropCanceled(t *testing.T) {
 
 // TestBufferDropDuringChanges drops concurrently with other operations, for the race detector.
 func TestBufferDropDuringChanges(t *testing.T) {
-	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
 	var wg sync.WaitGroup
 	for g := range 4 {
@@ -122,7 +119,6 @@ func TestBufferDropDuringChanges(t *testing.T) {
 // must not run after the drop.
 func TestBufferDropBetweenSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 4<<20)
 		var mu sync.Mutex
 		var ops []string
@@ -166,7 +162,6 @@ func TestBufferDropBetweenSteps(t *testing.T) {
 
 // TestBufferFlushFails checks that data stays readable while the slow store rejects it, and is flushed later.
 func TestBufferFlushFails(t *testing.T) {
-	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}, Entry{"l", []byte("uno")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })
@@ -187,7 +182,6 @@ func TestBufferFlushFails(t *testing.T) {
 
 // TestBufferCloseReportsDoubt checks that Close returns an error if it is unknown whether the slow store has all data.
 func TestBufferCloseReportsDoubt(t *testing.T) {
-	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return ErrUnknownOutcome, nil })
@@ -214,7 +208,6 @@ func TestBufferSlowFlushFails(t *testing.T) {
 
 // TestBufferDropFails checks that Drop changes nothing if the slow store fails, and works if only the fast store fails.
 func TestBufferDropFails(t *testing.T) {
-	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return errDisk, nil })

@@ -57,7 +57,6 @@ func TestBufferIsFair(t *testing.T) {
 // TestBufferServesInOrder checks that a Get waits for a Set that began to wait for the key before it.
 func TestBufferServesInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"x", []byte("1")}))
 		pinned := must.Get(b.pins.pin(ctx, "get", []string{"x"}))(t)
@@ -79,7 +78,6 @@ func TestBufferServesInOrder(t *testing.T) {
 // 16-bit counter of the operations that hold the key.
 func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"k", []byte("x")}))
 		proceed := make(chan struct{})
@@ -106,7 +104,6 @@ func TestBufferHoldsAKeyManyTimes(t *testing.T) {
 // TestBufferShowsWholeAppends checks that Get and Scan see only whole appends, even if one move to the slow store
 // cannot take all data of an append.
 func TestBufferShowsWholeAppends(t *testing.T) {
-	ctx := context.Background()
 	for _, size := range []int{20 << 10, 100 << 10} {
 		b, _, _ := newFaultyBuffer(t, 1<<20)
 		value := bytes.Repeat([]byte("a"), size)
@@ -160,7 +157,6 @@ func (d unsureStore) Append(ctx context.Context, e ...Entry) error {
 // return immediately and leave no key in doubt, and the data that they move must arrive.
 func TestBufferMoveHonorsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b := must.Get(NewBuffer(NewDict(), unsureStore{NewDict()}, nil))(t)
 		for i, op := range []func(ctx context.Context) error{
 			func(ctx context.Context) error { _, err := b.Stat(ctx); return err },
@@ -186,7 +182,6 @@ func TestBufferMoveHonorsDeadline(t *testing.T) {
 // TestBufferEmptyKeys checks that a key with an empty value in the fast store is kept, and that
 // appending an empty value does not wait for an operation that holds the key.
 func TestBufferEmptyKeys(t *testing.T) {
-	ctx := context.Background()
 	fast := NewDict()
 	must.Do(t, fast.Set(ctx, "e", nil))
 	b := must.Get(NewBuffer(fast, NewDict(), nil))(t)
@@ -207,7 +202,6 @@ func TestBufferEmptyKeys(t *testing.T) {
 // Set. When the Set is canceled, the second Get must no longer wait for the first.
 func TestBufferCanceledSetUnblocksGet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, _ := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"k", []byte("v")}))
 		first := must.Get(b.pins.pin(ctx, "get", []string{"k"}))(t)

@@ -1,8 +1,11 @@
 package partd
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +14,9 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 )
+
+// ctx is the context of tests that do not cancel operations.
+var ctx = context.Background()
 
 // faultyDict is a Dict whose operations fail with the errors that fail returns. An operation with the error before
 // changes nothing. An operation with the error after takes effect, but returns the error.
@@ -77,7 +83,6 @@ var errDisk = errors.New("the disk is full")
 
 // TestBufferDeleteFails checks that values stay correct while the fast store cannot delete keys that have been flushed.
 func TestBufferDeleteFails(t *testing.T) {
-	ctx := context.Background()
 	b, fast, slow := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	fast.set(func(op string) (error, error) {
@@ -114,7 +119,6 @@ func TestBufferDeleteFails(t *testing.T) {
 // TestBufferUnknownOutcome checks that an append with an unknown outcome is not retried, whether or not it took
 // effect.
 func TestBufferUnknownOutcome(t *testing.T) {
-	ctx := context.Background()
 	for _, applied := range []bool{false, true} {
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
@@ -149,7 +153,6 @@ func TestBufferUnknownOutcome(t *testing.T) {
 // TestBufferSetOfUnknownOutcome sets a key with buffered data, and the outcome of the Set is
 // unknown. Reads of the key must fail until another Set.
 func TestBufferSetOfUnknownOutcome(t *testing.T) {
-	ctx := context.Background()
 	b, _, slow := newFaultyBuffer(t, 1<<30)
 	must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 	slow.set(func(string) (error, error) { return nil, ErrUnknownOutcome })
@@ -165,7 +168,6 @@ func TestBufferSetOfUnknownOutcome(t *testing.T) {
 }
 
 func TestNewBufferKeepsFastData(t *testing.T) {
-	ctx := context.Background()
 	fast, slow := NewDict(), NewDict()
 	must.Do(t, slow.Append(ctx, Entry{"k", []byte("old")}))
 	must.Do(t, fast.Append(ctx, Entry{"k", []byte("new")}))
@@ -191,7 +193,6 @@ func TestNewBufferRejectsArguments(t *testing.T) {
 // TestBufferOtherKeysDoNotWait checks that while a flush hangs, only operations on the moving key wait.
 func TestBufferOtherKeysDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx := context.Background()
 		b, _, slow := newFaultyBuffer(t, 1<<30)
 		must.Do(t, b.Append(ctx, Entry{"k", []byte("one")}))
 		proceed := make(chan struct{})
@@ -218,7 +219,6 @@ func TestBufferOtherKeysDoNotWait(t *testing.T) {
 
 // TestBufferSetWaits checks that Set waits until no other operation uses its key.
 func TestBufferSetWaits(t *testing.T) {
-	ctx := context.Background()
 	b, _, _ := newFaultyBuffer(t, 1<<20)
 	must.Do(t, b.Append(ctx, Entry{Key: "k", Value: []byte("v")}))
 	parts := must.Get(b.pins.pin(ctx, "test", []string{"k"}))(t)
@@ -229,4 +229,77 @@ func TestBufferSetWaits(t *testing.T) {
 	}
 	b.pins.release(parts)
 	must.Do(t, b.Set(ctx, "k", []byte("w")))
+}
+
+// TestBufferUnderFaults runs random operations in several goroutines while both stores
+// fail at random, and compares the results with a model. Each goroutine has its own keys.
+func TestBufferUnderFaults(t *testing.T) {
+	b, fast, slow := newFaultyBuffer(t, 1<<20)
+	rng := rand.New(rand.NewPCG(7, 7))
+	var mu sync.Mutex
+	fail := func(string) (error, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if rng.IntN(4) == 0 {
+			return errDisk, nil
+		}
+		return nil, nil
+	}
+	fast.set(fail)
+	slow.set(fail)
+	var wg sync.WaitGroup
+	models := make([]map[string][]byte, 4)
+	for g := range models {
+		models[g] = map[string][]byte{}
+		wg.Go(func() { makeRandomChanges(t, b, g, models[g]) })
+	}
+	wg.Wait()
+	fast.set(nil)
+	slow.set(nil)
+	must.Do(t, b.Flush(ctx))
+	for _, model := range models {
+		for key, want := range model {
+			wantValue(t, slow, key, string(want))
+		}
+	}
+}
+
+func makeRandomChanges(t *testing.T, b *Buffer, g int, model map[string][]byte) {
+	rng := rand.New(rand.NewPCG(uint64(g), 1))
+	for step := range 3000 {
+		key := fmt.Sprint(g, "-", rng.IntN(40))
+		value := bytes.Repeat([]byte{byte('a' + rng.IntN(26))}, rng.IntN(1500))
+		if rng.IntN(400) == 0 {
+			value = make([]byte, 700_000) // goes straight to the slow store
+		}
+		switch op := rng.IntN(20); {
+		case op < 13:
+			if b.Append(ctx, Entry{key, value}) == nil {
+				model[key] = append(model[key], value...)
+			}
+		case op == 13:
+			if b.Set(ctx, key, value) == nil {
+				model[key] = bytes.Clone(value)
+			}
+		case op == 14:
+			if b.Delete(ctx, key) == nil {
+				delete(model, key)
+			}
+		case op == 15:
+			if got, err := b.Pop(ctx, key); err == nil {
+				if !bytes.Equal(got[0], model[key]) {
+					t.Errorf("goroutine %d, step %d: Pop(%q) returned wrong data: %d bytes, want %d", g, step, key, len(got[0]), len(model[key]))
+				}
+				delete(model, key)
+			}
+		case op == 16:
+			_ = b.Flush(ctx)
+		default:
+			got, err := b.Get(ctx, key)
+			if err != nil || !bytes.Equal(got[0], model[key]) {
+				t.Errorf("goroutine %d, step %d: Get(%q): error %v, %d values, want a value of %d bytes", g, step, key, err, len(got), len(model[key]))
+				return
+			}
+		}
+	}
 }

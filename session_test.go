@@ -18,7 +18,6 @@ func TestSessionFlood(t *testing.T) {
 		SessionGuard
 	}{"dict": NewDict(), "file": file} {
 		t.Run(name, func(t *testing.T) {
-			ctx := context.Background()
 			op := Operation{Entries: []Entry{{Key: "k", Value: []byte("v")}}}
 			session := func() uint64 {
 				id := must.Get(store.NewSession(ctx))(t)
@@ -48,7 +47,6 @@ func TestSessionFlood(t *testing.T) {
 }
 
 func TestSessionTokens(t *testing.T) {
-	ctx := context.Background()
 	dir := t.TempDir()
 	file := must.Get(OpenFile(dir, nil))(t)
 	defer file.Close()
@@ -88,7 +86,6 @@ func (c *endedAfterOneCheck) Err() error {
 
 // TestDictRetryAfterFailure checks that an operation which failed does not count as applied.
 func TestDictRetryAfterFailure(t *testing.T) {
-	ctx := context.Background()
 	d := NewDict()
 	session := must.Get(d.NewSession(ctx))(t)
 	tag := Tag{Session: session, Number: 1}
