@@ -44,9 +44,7 @@ func TestReadOnlyCommands(t *testing.T) {
 	run("copy", "--quiet", "--from", url, "--to", "log:"+dir+"/copy")
 	run("__complete", "get", "--store", url, "")
 	store := must.Get(stores.Open(t.Context(), url))(t)
-	if _, err := store.Get(t.Context(), "k"); err != nil {
-		t.Error(err)
-	}
+	must.Get(store.Get(t.Context(), "k"))(t)
 	must.Do(t, partd.Close(t.Context(), store))
 	if text := p.Stderr(); strings.Contains(text, "WARN") {
 		t.Errorf("the server warns about commands that read: %s", text)
@@ -102,9 +100,7 @@ func TestRotation(t *testing.T) {
 					requests += 2
 					mu.Unlock()
 				}
-				if err := partd.Close(t.Context(), store); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, partd.Close(t.Context(), store))
 			}
 		})
 	}
@@ -114,20 +110,15 @@ func TestRotation(t *testing.T) {
 		mu.Lock()
 		old := map[string]int{"ann": opened["ann"], "bob": opened["bob"], "carol": opened["carol"]}
 		mu.Unlock()
-		for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-			isNew := true
+		must.Eventually(t, 20*time.Second, "the clients connect again", func() bool {
 			mu.Lock()
+			defer mu.Unlock()
+			isNew := true
 			for user, n := range old {
 				isNew = isNew && opened[user] >= n+2
 			}
-			mu.Unlock()
-			if isNew {
-				return
-			}
-			if time.Since(begin) > 20*time.Second {
-				t.Fatalf("the clients did not connect again: %s", p.Stderr())
-			}
-		}
+			return isNew
+		})
 	}
 	reloads := 0
 	token := func(args ...string) string {

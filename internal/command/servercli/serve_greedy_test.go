@@ -56,9 +56,7 @@ func TestGreedyPeers(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux, which has many loopback addresses")
 	duration, conns, memory := 3*time.Second, 150, int64(128<<20)
 	if s := os.Getenv("PARTD_GREEDY"); s != "" {
-		var err error
-		duration, err = time.ParseDuration(s)
-		must.Do(t, err)
+		duration = must.Get(time.ParseDuration(s))(t)
 		conns, memory = 1000, 512<<20
 	}
 	p, quiet := start(t, "--store", "log:"+t.TempDir(), "--memory", fmt.Sprint(memory), "--http", "127.0.0.1:0"), start(t, "--store", "log:"+t.TempDir())

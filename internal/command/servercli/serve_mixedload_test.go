@@ -107,10 +107,7 @@ func TestMixedLoad(t *testing.T) {
 	require(t, runtime.GOOS == "linux", "Linux's /proc, to measure the server's resources")
 	duration, greedy := 2*time.Second, 40
 	if s := os.Getenv("PARTD_MIXED"); s != "" {
-		var err error
-		if duration, err = time.ParseDuration(s); err != nil {
-			t.Fatal(err)
-		}
+		duration = must.Get(time.ParseDuration(s))(t)
 		greedy = 80
 	}
 	const tenants, reliable, memory = 12, 4, 256 << 20

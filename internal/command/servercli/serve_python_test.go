@@ -145,15 +145,10 @@ func TestPythonAfterRestart(t *testing.T) {
 	nextStep()
 	expectLine("123")
 	must.Do(t, server.Signal(syscall.SIGSTOP))
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	must.Eventually(t, 10*time.Second, "the server stops after SIGSTOP", func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
-		if err != nil || strings.Contains(string(stat), ") T ") {
-			break // the server has stopped, or this system does not show its state
-		}
-		if time.Now().After(end) {
-			t.Fatal("the server is still running 10 s after SIGSTOP")
-		}
-	}
+		return err != nil || strings.Contains(string(stat), ") T ") // or this system does not show its state
+	})
 	nextStep()
 	time.Sleep(500 * time.Millisecond) // wait until the client has sent the request
 	server.Kill()
