@@ -146,9 +146,7 @@ func serve(t *testing.T, store partd.Partd) (first, second string) {
 		urls = append(urls, remote.URL(l.Addr()))
 		go func() { done <- server.Serve(context.Background(), l) }()
 	}
-	t.Cleanup(func() {
-		must.Do(t, errors.Join(server.Shutdown(context.Background()), <-done, <-done))
-	})
+	t.Cleanup(func() { must.Do(t, errors.Join(server.Shutdown(context.Background()), <-done, <-done)) })
 	return urls[0], urls[1]
 }
 
@@ -158,9 +156,7 @@ func TestCopyOntoItself(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	slow := must.Get(partd.OpenFile(dir, nil))(t)
 	buffer := must.Get(partd.NewBuffer(partd.NewDict(), slow, nil))(t)
-	t.Cleanup(func() {
-		must.Do(t, buffer.Close())
-	})
+	t.Cleanup(func() { must.Do(t, buffer.Close()) })
 	first, second := serve(t, buffer)
 	fillStore(t, "snappy+"+first, partd.Entry{Key: "k", Value: []byte("value")})
 	must.Do(t, buffer.Flush(t.Context()))

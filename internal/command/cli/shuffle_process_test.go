@@ -14,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/benchdata"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/logstore"
 )
 
 // TestShuffleLargerThanMemory shuffles a file that is much larger than --memory to two kinds of stores or, if
@@ -116,7 +118,7 @@ func TestInterrupt(t *testing.T) {
 		must.Do(t, cmd.Start())
 		// Write more than is read ahead, so that some records are stored. Then the input hangs.
 		must.Do(t, benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}))
-		waitFor(t, func() bool {
+		must.Eventually(t, 20*time.Second, "some records are stored", func() bool {
 			files, _ := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
 			return len(files) == 10
 		})
@@ -148,15 +150,6 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-func waitFor(t *testing.T, condition func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !condition(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the condition was still false after 20 s")
-		}
-	}
-}
-
 // leaveEarly stops reading a command's output after some bytes. quiet reports whether SIGPIPE ended the command.
 func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	t.Helper()
@@ -167,4 +160,34 @@ func leaveEarly(t *testing.T, cmd *exec.Cmd) (quiet bool, err error) {
 	err = cmd.Wait()
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGPIPE, err
+}
+
+// TestShuffleProof checks that a shuffleProof detects missing, duplicated, changed and misplaced records, even if the
+// sizes are correct.
+func TestShuffleProof(t *testing.T) {
+	good := []partd.Entry{{Key: "a", Value: []byte("1\n")}, {Key: "b", Value: []byte("2\n")}, {Key: "b", Value: []byte("3\n")}}
+	for label, stored := range map[string][]partd.Entry{
+		"":           good,
+		"missing":    good[:2],
+		"duplicated": append(good[:2:2], good[1]),
+		"changed":    {good[0], good[1], {Key: "b", Value: []byte("4\n")}},
+		"swapped":    {{Key: "b", Value: []byte("1\n")}, {Key: "a", Value: []byte("2\n")}, good[2]},
+		"reversed":   {good[2], good[1], good[0]}, // the proof ignores the order
+	} {
+		store, err := logstore.Open(t.TempDir(), nil)
+		must.Do(t, err)
+		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "before", Value: []byte("x")}))
+		var p shuffleProof
+		must.Do(t, p.begin(t.Context(), true, store))
+		must.Do(t, store.Append(t.Context(), stored...))
+		var list entryList
+		for i := range good {
+			list.addToSum(&good[i])
+		}
+		err = p.compare(t.Context(), int64(len(good)), list.sum)
+		if wantErr := label != "" && label != "reversed"; wantErr != (err != nil) {
+			t.Errorf("%q: compare = %v, want an error: %v", label, err, wantErr)
+		}
+		must.Do(t, store.Close())
+	}
 }

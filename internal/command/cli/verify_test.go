@@ -46,9 +46,7 @@ func flipBit(t *testing.T, path string, offset int) (undo func()) {
 	data := must.Get(os.ReadFile(path))(t)
 	flipped := bytes.Clone(data)
 	flipped[offset] ^= 1 << (offset % 8)
-	write := func(data []byte) {
-		must.Do(t, os.WriteFile(path, data, 0o666))
-	}
+	write := func(data []byte) { must.Do(t, os.WriteFile(path, data, 0o666)) }
 	write(flipped)
 	return func() { write(data) }
 }
@@ -143,9 +141,7 @@ func TestReadersOfLog(t *testing.T) {
 func TestReadAfterKill(t *testing.T) {
 	dir, killed := filepath.Join(t.TempDir(), "store"), filepath.Join(t.TempDir(), "killed")
 	store := must.Get(stores.Open(t.Context(), "log:"+dir+"?memory=32MiB"))(t)
-	defer func() {
-		must.Do(t, partd.Close(t.Context(), store))
-	}()
+	defer func() { must.Do(t, partd.Close(t.Context(), store)) }()
 	const pieces, size = 200, 50_000
 	for range pieces {
 		must.Do(t, store.Append(t.Context(), partd.Entry{Key: "key", Value: make([]byte, size)}))
