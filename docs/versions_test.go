@@ -278,7 +278,5 @@ func writeVersions(t *testing.T, dir string) {
 	if err == nil {
 		err = tokens.Edit(filepath.Join(dir, "users"), func([]tokens.Grant) ([]tokens.Grant, error) { return []tokens.Grant{grant}, nil })
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 }

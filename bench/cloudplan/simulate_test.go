@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"os"
 	"testing"
 )
 
@@ -42,5 +43,13 @@ func TestLimits(t *testing.T) {
 	}
 	if got := untilUndisturbed(3600, 3600); math.Abs(got-3600*(math.E-1)) > 1 {
 		t.Errorf("a job of an hour, disturbed once an hour, takes %v s, want %v", got, 3600*(math.E-1))
+	}
+}
+
+// TestPageIsCurrent checks that docs/cloud-plan.md is the output of this program.
+func TestPageIsCurrent(t *testing.T) {
+	b, err := os.ReadFile("../../docs/cloud-plan.md")
+	if err != nil || string(b) != page() {
+		t.Errorf("docs/cloud-plan.md is outdated: run go run -C bench ./cloudplan > docs/cloud-plan.md, and docs/plots/draw (%v)", err)
 	}
 }

@@ -44,9 +44,7 @@ func TestManualPages(t *testing.T) {
 			if os.IsNotExist(err) && cmd.Name() == "help" { // cobra writes no page for it
 				continue
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			pages++
 			words := map[string]bool{}
 			for _, w := range word.FindAllString(strings.ReplaceAll(roff.ReplaceAllString(string(page), ""), `\\`, `\`), -1) {
