@@ -88,31 +88,27 @@ func TestKills(t *testing.T) {
 			gatewayKills.Add(1)
 		}
 	})
-	var workers sync.WaitGroup
 	var mu sync.Mutex
 	killed := 0
-	for task := range tasks {
-		workers.Go(func() {
-			for attempt := 0; attempt < firstUnkilled && (attempt*tasks < wantKills || gatewayKills.Load() < int64(wantKills)); attempt++ {
-				p := startWorker(t, url, task, attempt)
-				time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
-				p.Kill()
-				if p.WasKilled() {
-					mu.Lock()
-					killed++
-					mu.Unlock()
-				}
+	must.Concurrently(tasks, func(task int) {
+		for attempt := 0; attempt < firstUnkilled && (attempt*tasks < wantKills || gatewayKills.Load() < int64(wantKills)); attempt++ {
+			p := startWorker(t, url, task, attempt)
+			time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+			p.Kill()
+			if p.WasKilled() {
+				mu.Lock()
+				killed++
+				mu.Unlock()
 			}
-			// Two concurrent attempts: one of them commits.
-			concurrent := []*procs.Process{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
-			for _, p := range concurrent {
-				if err := p.Wait(); err != nil {
-					t.Errorf("an attempt at task %d that was not killed: %v", task, err)
-				}
+		}
+		// Two concurrent attempts: one of them commits.
+		concurrent := []*procs.Process{startWorker(t, url, task, firstUnkilled), startWorker(t, url, task, firstUnkilled+1)}
+		for _, p := range concurrent {
+			if err := p.Wait(); err != nil {
+				t.Errorf("an attempt at task %d that was not killed: %v", task, err)
 			}
-		})
-	}
-	workers.Wait()
+		}
+	})
 	stop()
 	wg.Wait()
 	if killed < wantKills || gatewayKills.Load() < int64(wantKills) {
@@ -125,9 +121,7 @@ func TestKills(t *testing.T) {
 	last := map[string]int{} // number of the last piece, by key and task
 	seen := map[string]int{}
 	for e, err := range c.ScanPart(t.Context(), 0, 1, &share) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		task, rest, _ := strings.Cut(string(e.Value), " ")
 		number, _, _ := strings.Cut(rest, " ")
 		n, err := strconv.Atoi(number)
@@ -137,21 +131,15 @@ func TestKills(t *testing.T) {
 		last[e.Key+task] = n
 		seen[task+" "+number]++
 	}
-	if err := c.Verify(share); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, c.Verify(share))
 	if len(seen) != tasks*batches*perBatch || slices.Max(slices.Collect(maps.Values(seen))) != 1 {
 		t.Errorf("read %d different pieces, want %d; the most frequent piece occurs %d times, want 1", len(seen), tasks*batches*perBatch, slices.Max(slices.Collect(maps.Values(seen))))
 	}
-	if _, err := store.(partd.Checker).Check(t.Context()); err != nil {
-		t.Error(err)
-	}
+	must.Get(store.(partd.Checker).Check(t.Context()))(t)
 	// The store itself contains the data of both concurrent attempts.
 	raw := 0
 	for chunk, err := range partd.Scan(t.Context(), store) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		raw += len(chunk.Data)
 	}
 	if int64(raw) < share.Bytes*3/2 {

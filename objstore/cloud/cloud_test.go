@@ -37,9 +37,7 @@ func forEachBucket(t *testing.T, run func(t *testing.T, open func() partd.Partd)
 
 func closeStore(t *testing.T, s partd.Partd) {
 	t.Helper()
-	if err := partd.Close(context.Background(), s); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, partd.Close(context.Background(), s))
 }
 
 // runTask runs two alternating attempts to append entries, each with its own store, and commits the
@@ -51,26 +49,19 @@ func runTask(t *testing.T, open func() partd.Partd, name string, entries []partd
 		s := open()
 		defer closeStore(t, s)
 		w, err := shuffle.Begin(t.Context(), s, name, fmt.Sprint(attempt))
-		if err != nil {
-			t.Error(err)
+		if !must.Check(t, err) {
 			return
 		}
 		writers, attempts = append(writers, w), append(attempts, s)
 	}
 	for batch := range slices.Chunk(entries, 100) {
 		for i, w := range writers {
-			if err := w.Append(t.Context(), batch...); err != nil {
-				t.Error(err)
-			}
-			if err := partd.Flush(t.Context(), attempts[i]); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, w.Append(t.Context(), batch...))
+			must.Check(t, partd.Flush(t.Context(), attempts[i]))
 		}
 	}
 	for _, w := range slices.Backward(writers) { // the first attempt commits last, so it does not count
-		if err := w.Commit(t.Context()); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, w.Commit(t.Context()))
 	}
 	if _, err := shuffle.Begin(t.Context(), attempts[0], name, "2"); !errors.Is(err, shuffle.ErrCommitted) {
 		t.Errorf("Begin() of a third attempt: error = %v, want %v", err, shuffle.ErrCommitted)
@@ -123,9 +114,7 @@ func TestWordCount(t *testing.T) {
 		for part := range 3 { // three readers
 			var share shuffle.Checksum
 			for e, err := range c.ScanPart(t.Context(), part, 3, &share) {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				for _, word := range strings.Fields(string(e.Value)) {
 					got[word]++
 				}
@@ -146,5 +135,66 @@ func TestWordCount(t *testing.T) {
 func TestUnknownSchemeNamesProgram(t *testing.T) {
 	if _, err := stores.Open(t.Context(), "s3://bucket/prefix"); err == nil || !strings.Contains(err.Error(), "partd-cloud") {
 		t.Errorf("Open() of an s3 URL: error = %v, want one that names partd-cloud", err)
+	}
+}
+
+// TestPlanOverGateway runs jobs of three sizes, with and without a disk, and compares their requests
+// with the plan, with a tolerance of a tenth or one pass. The job's stores run one after another,
+// because the plan assumes no concurrent flushes.
+func TestPlanOverGateway(t *testing.T) {
+	g := startGateway(t)
+	for i, c := range []struct {
+		writers, readers int
+		mib, entry       int64
+	}{{1, 1, 16, 1000}, {2, 3, 48, 1000}, {4, 8, 96, 200}} {
+		for _, disk := range []int64{0, 1 << 30} {
+			j := objstore.Job{
+				Writers: c.writers, Readers: c.readers, Bytes: c.mib << 20, EntryBytes: c.entry,
+				Options: objstore.Options{Memory: objstore.MinMemory, Disk: disk},
+			}
+			p := must.Get(j.Plan())(t)
+			url := g.url(fmt.Sprintf("plan%d-%d", i, disk), fmt.Sprintf("&disk=%d&disk-dir=%s", disk, t.TempDir()))
+			var got objstore.Requests
+			withStore := func(f func(s partd.Partd) error) {
+				t.Helper()
+				s := openURL(t, url)
+				must.Do(t, errors.Join(f(s), partd.Close(t.Context(), s)))
+				r := s.(*Store).Requests()
+				got.Put, got.Get, got.List = got.Put+r.Put, got.Get+r.Get, got.List+r.List
+			}
+			value := make([]byte, c.entry-3-10) // the rest of the entry is its head and key
+			for range c.writers {
+				withStore(func(s partd.Partd) error {
+					for n := range j.Bytes / c.entry / int64(c.writers) {
+						if err := s.Append(t.Context(), partd.Entry{Key: fmt.Sprintf("%010d", n), Value: value}); err != nil {
+							return err
+						}
+					}
+					return partd.Flush(t.Context(), s)
+				})
+			}
+			for part := range c.readers {
+				withStore(func(s partd.Partd) error {
+					for _, err := range partd.ScanPart(t.Context(), s, part, c.readers) {
+						if err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			slack := int64(2)
+			if disk == 0 {
+				slack += p.Segments * int64(c.readers) // one pass
+			}
+			wantNear := func(kind string, got, want int64) {
+				if 10*(got-slack) > 11*want || 10*(want-slack) > 11*got {
+					t.Errorf("%+v, disk %d: %s requests: %d, planned %d", c, disk, kind, got, want)
+				}
+			}
+			wantNear("PUT", got.Put, p.Requests.Put)
+			wantNear("GET", got.Get, p.Requests.Get)
+			t.Logf("%+v, disk %d: %v; planned %v", c, disk, got, p.Requests)
+		}
 	}
 }

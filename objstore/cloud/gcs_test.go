@@ -174,9 +174,7 @@ func TestGCSEmulator(t *testing.T) {
 			t.Errorf("List() yields %+v (error %v)", o, err)
 		}
 	}
-	if _, err := b.ReadRange(t.Context(), "a b/ü?#%", 0, -1); err != nil {
-		t.Error(err)
-	}
+	must.Get(b.ReadRange(t.Context(), "a b/ü?#%", 0, -1))(t)
 	if _, err := openGCS(t.Context(), "bucket", "", "localhost:1"); err == nil {
 		t.Error("openGCS() accepted an endpoint without http://")
 	}
@@ -200,9 +198,7 @@ func TestGCS(t *testing.T) {
 	server := fakeGCS(t)
 	b := must.Get(openGCS(t.Context(), "bucket", "a/", server.URL+"/storage/v1/"))(t)
 	checkBucket(t, b)
-	if err := b.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, b.Close())
 	endpoint := url.QueryEscape(server.URL + "/storage/v1/")
 	for i := range 2 {
 		s := openURL(t, "gs://bucket/store?memory=16MiB&endpoint="+endpoint)
@@ -211,9 +207,7 @@ func TestGCS(t *testing.T) {
 		if want := "01"[:i+1]; err != nil || string(values[0]) != want {
 			t.Errorf("the value is %q (error %v), want %q", values, err, want)
 		}
-		if err := partd.Close(t.Context(), s); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, partd.Close(t.Context(), s))
 	}
 }
 
@@ -225,7 +219,5 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestOtherDefaultTransport(t *testing.T) {
 	defer func(old http.RoundTripper) { http.DefaultTransport = old }(http.DefaultTransport)
 	http.DefaultTransport = roundTrip(http.DefaultTransport.RoundTrip)
-	if _, err := openGCS(t.Context(), "bucket", "", "http://localhost:1/storage/v1/"); err != nil {
-		t.Error(err)
-	}
+	must.Get(openGCS(t.Context(), "bucket", "", "http://localhost:1/storage/v1/"))(t)
 }

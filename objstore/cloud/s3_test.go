@@ -2,13 +2,14 @@ package cloud
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,21 +69,17 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 	t.Helper()
 	ctx := t.Context()
 	wins := make(chan int, 8)
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for {
-				err := b.Create(ctx, "dir/one", []byte{byte('0' + i), 'b', 'c'})
-				if err == nil {
-					wins <- i
-				} else if !errors.Is(err, os.ErrExist) {
-					continue // 409: try again
-				}
-				return
+	must.Concurrently(8, func(i int) {
+		for {
+			err := b.Create(ctx, "dir/one", []byte{byte('0' + i), 'b', 'c'})
+			if err == nil {
+				wins <- i
+			} else if !errors.Is(err, os.ErrExist) {
+				continue // 409: try again
 			}
-		})
-	}
-	wg.Wait()
+			return
+		}
+	})
 	if len(wins) != 1 {
 		t.Fatalf("%d creators of one object succeeded, want 1", len(wins))
 	}
@@ -105,9 +102,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		if string(got[:n]) != c.want {
 			t.Errorf("ReadRange(%d, %d) = %q, want %q", c.off, c.length, got[:n], c.want)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, r.Close())
 	}
 	if _, err := b.ReadRange(ctx, "dir/none", 0, 5); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("ReadRange() of a missing object: error = %v, want %v", err, os.ErrNotExist)
@@ -117,9 +112,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 	}
 	list := func(prefix, after string) (names []string) {
 		for o, err := range b.List(ctx, prefix, after) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			names = append(names, o.Name)
 			if d := time.Since(o.Modified); d > time.Hour || d < -time.Hour {
 				t.Errorf("listed object %+v has a wrong modification time", o)
@@ -134,9 +127,7 @@ func checkBucket(t *testing.T, b objstore.Bucket) {
 		t.Errorf("List() after dir/one = %s, want the other two objects below dir/", names)
 	}
 	for range 2 {
-		if err := b.Delete(ctx, "dir/two"); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, b.Delete(ctx, "dir/two"))
 	}
 	if names := fmt.Sprint(list("", "")); names != "[dir/one dir/three other]" {
 		t.Errorf("List() after Delete = %s, want the three remaining objects", names)
@@ -181,15 +172,11 @@ func TestVerifyOverGateway(t *testing.T) {
 		_, err = f.Write(b)
 		err = errors.Join(err, f.Close())
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	if _, err := s.(partd.Checker).Check(t.Context()); !errors.As(err, new(*partd.CorruptError)) {
 		t.Errorf("Check() error = %v, want a CorruptError", err)
 	}
-	if err := partd.Close(context.Background(), s); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, partd.Close(context.Background(), s))
 }
 
 // TestDeleteOfMissing checks that deleting a missing object succeeds, because a gateway such as versitygw answers
@@ -211,5 +198,71 @@ func TestDeleteOfMissing(t *testing.T) {
 	code = "NoSuchBucket"
 	if err := bucket.Delete(t.Context(), "segment"); !errors.Is(err, objstore.ErrRefused) {
 		t.Errorf("Delete() in a missing bucket: error = %v, want %v", err, objstore.ErrRefused)
+	}
+}
+
+// TestLend checks that issued credentials belong to the role, expire, and are restricted to one location.
+func TestLend(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "own-id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "own-secret")
+	var requests []string
+	answer := `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials><AccessKeyId>lent-%d</AccessKeyId>` +
+		`<SecretAccessKey>lent-secret</SecretAccessKey><Expiration>` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `</Expiration><SessionToken>session</SessionToken></Credentials></AssumeRoleResult></AssumeRoleResponse>`
+	sts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("RoleArn") != "arn:aws:iam::1:role/reader" || !strings.Contains(r.Header.Get("Authorization"), "own-id") {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		requests = append(requests, r.FormValue("Policy"))
+		fmt.Fprintf(w, answer, len(requests))
+	}))
+	defer sts.Close()
+	l := must.Get(NewLender("s3://bucket/house?region=eu-central-1&endpoint="+sts.URL, "arn:aws:iam::1:role/reader"))(t)
+	if s := l.Settings(); s["s3.region"] != "eu-central-1" || s["s3.endpoint"] != sts.URL || len(s) != 4 {
+		t.Errorf("Settings() = %v, want the region, the endpoint and two more settings", s)
+	}
+	lend := func(location string, write bool, id string) {
+		t.Helper()
+		k, err := l.Lend(t.Context(), location, write)
+		if err != nil || k["s3.access-key-id"] != id || k["s3.session-token"] != "session" || k["s3.session-token-expires-at-ms"] == "" {
+			t.Errorf("Lend(%s, %v) = %v, %v; want temporary credentials with the ID %s", location, write, k, err, id)
+		}
+		if text := fmt.Sprint(k); strings.Contains(text, "own-") {
+			t.Errorf("Lend(%s, %v) returned the program's own credentials: %s", location, write, text)
+		}
+	}
+	lend("s3://bucket/house/data/a", false, "lent-1")
+	lend("s3://bucket/house/data/a", true, "lent-2")
+	lend("s3://bucket/house/data/b", true, "lent-3")
+	lend("s3://bucket/house/data/a", false, "lent-1")
+	for i, canWrite := range []bool{false, true, true} {
+		var policy struct {
+			Statement []struct {
+				Action   []string
+				Resource string
+			}
+		}
+		must.Do(t, json.Unmarshal([]byte(requests[i]), &policy))
+		first := policy.Statement[0]
+		if strings.Contains(requests[i], "PutObject") != canWrite || strings.Contains(requests[i], "Delete") || first.Resource != "arn:aws:s3:::bucket/house/data/"+[]string{"a", "a", "b"}[i]+"/*" {
+			t.Errorf("the policy of request %d is wrong: %s", i, requests[i])
+		}
+	}
+	for _, location := range []string{"s3://other/house/data/a", "s3://bucket2/x", "s3://bucket/*", "file:///x"} {
+		if k, err := l.Lend(t.Context(), location, false); err == nil {
+			t.Errorf("Lend(%s) = %v, want an error because the location is not in the bucket", location, k)
+		}
+	}
+	l.Role = "another"
+	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/c", false); err == nil {
+		t.Errorf("Lend() for a forbidden role = %v, want an error", k)
+	}
+	answer = strings.Replace(answer, "<SessionToken>session</SessionToken>", "", 1)
+	l.Role = "arn:aws:iam::1:role/reader"
+	if k, err := l.Lend(t.Context(), "s3://bucket/house/data/d", false); err == nil {
+		t.Errorf("Lend() = %v, want an error because the credentials have no session token", k)
+	}
+	if l, err := NewLender("gs://bucket", ""); l != nil || err != nil {
+		t.Errorf("NewLender(gs://bucket) = %v, %v; want nil, nil", l, err)
 	}
 }

@@ -2,6 +2,7 @@ package must
 
 import (
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -38,4 +39,14 @@ func NotReceive[T any](t TB, ch <-chan T, d time.Duration, label string) {
 		t.Fatal(fmt.Sprintf("received %v, which means: %s", v, label))
 	case <-time.After(d):
 	}
+}
+
+// Concurrently calls f with the numbers from 0 to n-1, each in its own goroutine, and returns when all calls have
+// returned. f must not end the test, so it reports errors with Check.
+func Concurrently(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
 }
