@@ -20,9 +20,7 @@ func TestSetOnceIsBounded(t *testing.T) {
 		t.Errorf("SetOnce() of a large value: error = %v, want %v", err, partd.ErrTooLarge)
 	}
 	value := make([]byte, MinMemory/20)
-	if err := s.SetOnce(t.Context(), "k", value); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, s.SetOnce(t.Context(), "k", value))
 	if v, err := s.Get(t.Context(), "k"); err != nil || len(v[0]) != len(value) {
 		t.Errorf("the length of the value that Get() returned differs from the length that was set (error %v)", err)
 	}
@@ -41,9 +39,7 @@ func TestClosingWithOldSegments(t *testing.T) {
 		if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: []byte("v")}); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("Append() after Close: error = %v, want %v", err, partd.ErrClosed)
 		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, s.Close())
 	}
 }
 
@@ -165,8 +161,6 @@ func TestCanceledContexts(t *testing.T) {
 		if err != nil || len(v[0]) != want || len(v[1]) > 1 || len(v[1]) == 1 && v[1][0] != 0 {
 			t.Errorf("canceled at request %d: the values are %d bytes, want %d, and %q, want at most one byte (error %v)", request, len(v[0]), want, v[1], err)
 		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, s.Close())
 	}
 }

@@ -24,9 +24,7 @@ func TestListRemovesLeftovers(t *testing.T) {
 	}
 	var names []string
 	for o, err := range d.List(t.Context(), "a/", "") {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		names = append(names, o.Name)
 	}
 	if len(names) != 1 || names[0] != "a/b" {

@@ -53,9 +53,7 @@ func TestDamagedObjects(t *testing.T) {
 					}
 					continue
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				_, err = s.Check(t.Context())
 				if (err == nil) != isLastRecord { // the loss of the last record cannot be detected
 					t.Errorf("damage to %s of %s: Check() error = %v, want an error unless the last record is lost", c.desc, name, err)
@@ -69,9 +67,7 @@ func TestDamagedObjects(t *testing.T) {
 				if err == nil && string(values[0]) != "valuevaluevalue" && !isLastRecord {
 					t.Errorf("damage to %s of %s: Get() = %q without an error", c.desc, name, values)
 				}
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, s.Close())
 			}
 		}
 	}
@@ -91,7 +87,7 @@ func TestTransientBitFlips(t *testing.T) {
 			}
 			return data, nil
 		}
-		if n := mustCountKeys(t, s); n != 1000 || !flipped {
+		if n := must.Get(countKeys(t.Context(), s))(t); n != 1000 || !flipped {
 			t.Errorf("the store has %d keys, want 1000; a bit was flipped: %v", n, flipped)
 		}
 	}
@@ -154,9 +150,7 @@ func TestBrokenConnections(t *testing.T) {
 			}
 			return data, nil
 		}
-		if n := mustCountKeys(t, s); n != 1000 {
-			t.Errorf("the store has %d keys, want 1000", n)
-		}
+		wantKeys(t, s, 1000)
 	}
 }
 

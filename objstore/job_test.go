@@ -92,9 +92,7 @@ func runJob(t testing.TB, j Job, open func() partd.Partd) (keys int) {
 	for i := range j.Readers {
 		s := open()
 		for c, err := range partd.ScanPart(t.Context(), s, i, j.Readers) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if c.Last {
 				keys++
 			}

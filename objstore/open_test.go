@@ -25,9 +25,7 @@ func requireEqual(t *testing.T, want partd.Partd, got *Store) {
 	read := func(s partd.Partd) map[string]string {
 		all := map[string]string{}
 		for c, err := range partd.Scan(t.Context(), s) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			must.Do(t, err)
 			if int64(len(all[c.Key])) != c.Offset {
 				t.Fatalf("got a chunk of %.20q at offset %d after %d bytes", c.Key, c.Offset, len(all[c.Key]))
 			}
@@ -101,11 +99,7 @@ func TestTwoInstances(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 8 {
 		s := open(t, b, Options{})
-		wg.Go(func() {
-			if err := s.SetOnce(context.Background(), "once", fmt.Append(nil, i)); err != nil {
-				t.Error(err)
-			}
-		})
+		wg.Go(func() { must.Check(t, s.SetOnce(context.Background(), "once", fmt.Append(nil, i))) })
 	}
 	wg.Wait()
 	v, err := first.Get(t.Context(), "once")
@@ -114,9 +108,7 @@ func TestTwoInstances(t *testing.T) {
 		t.Errorf("the two stores return %q (error %v) and %q (error %v), want the same byte from both", v, err, w, err2)
 	}
 	must.Do(t, first.Drop(t.Context()))
-	if n := mustCountKeys(t, second); n != 0 {
-		t.Errorf("the other store has %d keys after Drop, want 0", n)
-	}
+	wantKeys(t, second, 0)
 }
 
 // TestRequestCounts checks that appending and reading make no unnecessary requests.
@@ -137,9 +129,7 @@ func TestRequestCounts(t *testing.T) {
 	if afterFlush != (Requests{Put: 2 + 12 + 6 + 1, Get: 2 + 1, List: 2 + 1, Delete: 3}) {
 		t.Errorf("after the flush, the total requests are %v", afterFlush)
 	}
-	if n := mustCountKeys(t, s); n != 50_000 {
-		t.Errorf("the store has %d keys, want 50000", n)
-	}
+	wantKeys(t, s, 50_000)
 	afterRead := c.Requests()
 	// The log needs a listing and two reads: a record, and its missing successor. Each pass reads each segment.
 	gets := afterRead.Get - afterFlush.Get - 2

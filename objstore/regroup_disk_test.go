@@ -59,9 +59,7 @@ func TestRegroupIsRefused(t *testing.T) {
 				t.Errorf("%d bytes are reserved, want %d", used, c.used)
 			}
 			s.opts.Disk, s.opts.hooks.fs = 1<<40, vfs.OS{}
-			if n := mustCountKeys(t, s); n != filledKeys {
-				t.Errorf("the store has %d keys, want %d", n, filledKeys)
-			}
+			wantKeys(t, s, filledKeys)
 		})
 	}
 	if _, err := Open(t.Context(), b, &Options{Disk: 1, DiskDir: filepath.Join(t.TempDir(), "none")}); err == nil || !strings.Contains(err.Error(), "none") {
@@ -151,12 +149,8 @@ func TestRegroupOnBadDisks(t *testing.T) {
 				t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.used.Load(), s.scans.used.Load())
 			}
 			s.opts.Disk = 0
-			if n := mustCountKeys(t, s); n != filledKeys {
-				t.Errorf("the store has %d keys, want %d", n, filledKeys)
-			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			wantKeys(t, s, filledKeys)
+			must.Check(t, s.Close())
 			if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil && name != "missing directory" {
 				t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 			}
@@ -189,9 +183,7 @@ func TestRegroupStops(t *testing.T) {
 			t.Errorf("%d bytes of disk and %d of memory were not freed; Scan() yielded %d chunks, want at most 100", s.disk.used.Load(), s.scans.used.Load(), n)
 		}
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, s.Close())
 	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
 		t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 	}
@@ -228,7 +220,5 @@ func TestRegroupIsKilled(t *testing.T) {
 	if remaining, err := os.ReadDir(dir); len(remaining) > 0 || err != nil {
 		t.Errorf("files remain in the disk directory: %v (error %v)", remaining, err)
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, s.Close())
 }

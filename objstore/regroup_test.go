@@ -96,9 +96,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 			}
 			want := map[string]string{}
 			for c, err := range partd.Scan(t.Context(), d) {
-				if err != nil {
-					t.Fatal(err)
-				}
+				must.Do(t, err)
 				want[c.Key] += string(c.Data)
 			}
 			for _, limit := range []int64{0, MinMemory / 2} {
@@ -118,9 +116,7 @@ func TestRegroupEqualsPasses(t *testing.T) {
 						if s.disk.used.Load() != 0 || s.scans.used.Load() != 0 {
 							t.Errorf("%d bytes of disk and %d of memory were not freed", s.disk.used.Load(), s.scans.used.Load())
 						}
-						if err := s.Close(); err != nil {
-							t.Error(err)
-						}
+						must.Check(t, s.Close())
 					}
 					if !slices.Equal(slices.Sorted(slices.Values(read[0])), slices.Sorted(slices.Values(read[1]))) {
 						t.Errorf("%d parts: the two ways of reading yield different content: %d and %d keys", parts, len(read[0])/2, len(read[1])/2)
@@ -202,9 +198,7 @@ func TestRegroupRequestsOnce(t *testing.T) {
 	for _, o := range []Options{{Disk: 1 << 30, Memory: 512 << 20}, {Disk: 1, hooks: hooks{requestBytes: 1000}}} {
 		s := open(t, b, o)
 		s.disk.temp = nil // so that creating a file panics
-		if n := mustCountKeys(t, s); n != filledKeys {
-			t.Errorf("the store has %d keys, want %d", n, filledKeys)
-		}
+		wantKeys(t, s, filledKeys)
 	}
 }
 
@@ -236,7 +230,7 @@ func TestRegroupFromFaultyBuckets(t *testing.T) {
 					retryFor = 10 * time.Second
 				}
 				s := open(t, b, Options{Disk: 1 << 30, RetryFor: retryFor})
-				want := mustCountKeys(t, s)
+				want := must.Get(countKeys(t.Context(), s))(t)
 				var mu sync.Mutex
 				tries := map[string]int{}
 				b.read = func(object string, off, _ int64, data []byte) ([]byte, error) {

@@ -70,36 +70,32 @@ func TestKilledWriters(t *testing.T) {
 	var mu sync.Mutex
 	acknowledged := map[string]int{} // number of pieces by writer
 	killedWhileWaiting := 0
-	var wg sync.WaitGroup
-	for worker := range workers {
-		wg.Go(func() {
-			for process := range processes {
-				writer := fmt.Sprintf("%d-%d", worker, process)
-				killAt := 0
-				if process%2 == 0 {
-					killAt = 1 + worker
-				}
-				p := procs.Start(t, procs.Command("writer", dir, writer, strconv.Itoa(killAt)))
-				pieces, limit := 0, 5+rand.IntN(20)
-				for line := range p.Lines() {
-					if line != strconv.Itoa(pieces) {
-						t.Errorf("the writer printed %q, want %d", line, pieces)
-					}
-					if pieces++; pieces == limit && process%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
-						p.KillAfter(0)
-					}
-				}
-				p.WaitKilled(t)
-				mu.Lock()
-				acknowledged[writer] = pieces
-				if process%2 == 0 && pieces < 500 {
-					killedWhileWaiting++
-				}
-				mu.Unlock()
+	must.Concurrently(workers, func(worker int) {
+		for process := range processes {
+			writer := fmt.Sprintf("%d-%d", worker, process)
+			killAt := 0
+			if process%2 == 0 {
+				killAt = 1 + worker
 			}
-		})
-	}
-	wg.Wait()
+			p := procs.Start(t, procs.Command("writer", dir, writer, strconv.Itoa(killAt)))
+			pieces, limit := 0, 5+rand.IntN(20)
+			for line := range p.Lines() {
+				if line != strconv.Itoa(pieces) {
+					t.Errorf("the writer printed %q, want %d", line, pieces)
+				}
+				if pieces++; pieces == limit && process%2 == 1 || pieces == 500 { // after 500 pieces, no other writer competes
+					p.KillAfter(0)
+				}
+			}
+			p.WaitKilled(t)
+			mu.Lock()
+			acknowledged[writer] = pieces
+			if process%2 == 0 && pieces < 500 {
+				killedWhileWaiting++
+			}
+			mu.Unlock()
+		}
+	})
 	all := must.Get(readValue(t, b, "all"))(t)
 	counts := map[string]int{}
 	for piece := range strings.SplitSeq(strings.TrimSuffix(all, ";"), ";") {

@@ -52,9 +52,7 @@ func TestSweep(t *testing.T) {
 	if err := dead.Flush(t.Context()); !errors.Is(err, ErrRefused) {
 		t.Errorf("Flush() of old segments: error = %v, want %v", err, ErrRefused)
 	}
-	if n := mustCountKeys(t, s); n != 10 {
-		t.Errorf("the store has %d keys, want 10", n)
-	}
+	wantKeys(t, s, 10)
 	must.Do(t, s.Drop(t.Context()))
 	sweep(0, 0, 2)
 	sweep(sweepAge+time.Minute, 2, 0)

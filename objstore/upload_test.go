@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -52,9 +51,7 @@ func TestManySegmentsOfOneFlush(t *testing.T) {
 	if s.committer.nextNumber < 2 {
 		t.Errorf("one record commits all %d segments, want several records", s.buffer.uploads.pieceCount)
 	}
-	if result := mustCountKeys(t, open(t, b, Options{})); result != n {
-		t.Errorf("the store has %d keys, want %d", result, n)
-	}
+	wantKeys(t, open(t, b, Options{}), n)
 }
 
 // TestFailingUploadsUnderLoad checks that if uploads fail during concurrent appends and flushes, all acknowledged data
@@ -70,20 +67,16 @@ func TestFailingUploadsUnderLoad(t *testing.T) {
 		return b.Bucket.Create(ctx, name, data)
 	}
 	s := open(t, b, Options{SegmentSize: 1, RetryFor: time.Nanosecond, hooks: hooks{maxInline: -1}})
-	var wg sync.WaitGroup
 	var acked [3]int
 	value := make([]byte, 50<<10)
-	for w := range acked {
-		wg.Go(func() {
-			for range 60 {
-				if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(w), Value: value}); err == nil {
-					acked[w]++
-				}
-				_ = s.Flush(context.Background()) // may fail; Get below flushes again
+	must.Concurrently(len(acked), func(w int) {
+		for range 60 {
+			if err := s.Append(context.Background(), partd.Entry{Key: fmt.Sprint(w), Value: value}); err == nil {
+				acked[w]++
 			}
-		})
-	}
-	wg.Wait()
+			_ = s.Flush(context.Background()) // may fail; Get below flushes again
+		}
+	})
 	healthy.Store(true)
 	for w, n := range acked {
 		v, err := s.Get(t.Context(), fmt.Sprint(w))
@@ -100,9 +93,7 @@ func TestCommitKeepsLaterPieces(t *testing.T) {
 	const n, size = 10, 50 << 10
 	appendPieces := func() {
 		for range n {
-			if err := s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, size)}); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, s.Append(t.Context(), partd.Entry{Key: "k", Value: make([]byte, size)}))
 		}
 	}
 	var isFirst atomic.Bool // the next log record is the first
@@ -138,15 +129,9 @@ func TestCloseWaitsForUploads(t *testing.T) {
 	}
 	closed := make(chan error)
 	go func() { closed <- s.Close() }()
-	select {
-	case err := <-closed:
-		t.Fatalf("Close() = %v during the uploads", err)
-	case <-time.After(20 * time.Millisecond):
-	}
+	must.NotReceive(t, closed, 20*time.Millisecond, "Close() returned during the uploads")
 	close(proceed)
-	if err := <-closed; err != nil {
-		t.Error(err)
-	}
+	must.Check(t, <-closed)
 	wantValue(t, mem, "k", "")
 }
 

@@ -133,19 +133,13 @@ func flushConcurrently(t *testing.T, writers int) (elapsed time.Duration, r Requ
 		}
 		start := time.Now()
 		for _, s := range stores {
-			wg.Go(func() {
-				if err := s.Flush(t.Context()); err != nil {
-					t.Error(err)
-				}
-			})
+			wg.Go(func() { must.Check(t, s.Flush(t.Context())) })
 		}
 		wg.Wait()
 		elapsed, r = time.Since(start), c.Requests()
 		for _, s := range stores {
 			s.bucket = mem
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, s.Close())
 		}
 		s := must.Get(Open(t.Context(), mem, nil))(t)
 		defer s.Close()

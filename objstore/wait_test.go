@@ -140,9 +140,7 @@ func commitInOthersGroup(t *testing.T, b Bucket, isEarly bool, beforeRead func(b
 	attempts := 0
 	commitBoth := func() {
 		close(proceed)
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		must.Check(t, <-done)
 		beforeRead(first.bucket.(*faultyBucket))
 	}
 	first = contendedStore(t, b, Options{}, func() {
