@@ -64,14 +64,11 @@ func operations(ctx context.Context, s *Shards, key string) map[string]func() er
 			}
 			return err
 		},
-		"keys": func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
-		"scan": func() error { _, err := scan(s, 0, 1); return err },
-		"stat": func() error { _, err := s.Stat(ctx); return err },
-		"sync": func() error { return s.Sync(ctx) },
-		"check": func() error {
-			_, err := s.Check(ctx)
-			return err
-		},
+		"keys":  func() error { _, err := partd.Stat(ctx, bareLister{s}); return err },
+		"scan":  func() error { _, err := scan(s, 0, 1); return err },
+		"stat":  func() error { _, err := s.Stat(ctx); return err },
+		"sync":  func() error { return s.Sync(ctx) },
+		"check": func() error { _, err := s.Check(ctx); return err },
 	}
 }
 

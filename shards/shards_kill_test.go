@@ -84,9 +84,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 				tasks.Store(task, true)
 				commits.Add(1)
 			}
-			if err := partd.Close(ctx, store); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, partd.Close(ctx, store))
 		})
 		reader := open(t, c.rotatedURL(n))
 		wg.Go(func() {
@@ -97,9 +95,7 @@ func TestServersKilledUnderLoad(t *testing.T) {
 					t.Errorf("read error = %v, want nil or an error that names a server, but not ErrNotVerified", err)
 				}
 			}
-			if err := partd.Close(ctx, reader); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, partd.Close(ctx, reader))
 		})
 	}
 	waitFor := func(event string, happened func() bool) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"strings"
 	"testing"
@@ -38,38 +39,16 @@ var operations = map[string]func(ctx context.Context, s partd.Partd) error{
 	},
 	"scan": func(ctx context.Context, s partd.Partd) error {
 		got := map[string]string{}
-		for c, err := range partd.Scan(ctx, s) {
-			if err != nil {
-				return err
-			}
-			got[c.Key] += string(c.Data)
-			if want := abilityValues[c.Key]; c.Last != (len(got[c.Key]) == len(want)) {
-				return fmt.Errorf("key %q: Last is %v after %d of %d bytes", c.Key, c.Last, len(got[c.Key]), len(want))
-			}
-		}
-		if !maps.Equal(got, abilityValues) {
-			return errors.New("the content differs")
-		}
-		return nil
+		return errors.Join(addChunks(got, partd.Scan(ctx, s)), wantContent(got))
 	},
 	"parts": func(ctx context.Context, s partd.Partd) error {
 		got := map[string]string{}
 		for part := range 3 {
-			partValues := map[string]string{}
-			for c, err := range partd.ScanPart(ctx, s, part, 3) {
-				if err != nil {
-					return err
-				}
-				partValues[c.Key] += string(c.Data)
-			}
-			for key, value := range partValues {
-				got[key] += value
+			if err := addChunks(got, partd.ScanPart(ctx, s, part, 3)); err != nil {
+				return err
 			}
 		}
-		if !maps.Equal(got, abilityValues) {
-			return errors.New("the content differs")
-		}
-		return nil
+		return wantContent(got)
 	},
 	"open": func(ctx context.Context, s partd.Partd) error {
 		r, err := partd.Open(ctx, s, "b")
@@ -116,6 +95,27 @@ var operations = map[string]func(ctx context.Context, s partd.Partd) error{
 	"close": partd.Close,
 }
 
+// addChunks appends the data of chunks to their keys' values.
+func addChunks(values map[string]string, chunks iter.Seq2[partd.Chunk, error]) error {
+	for c, err := range chunks {
+		if err != nil {
+			return err
+		}
+		values[c.Key] += string(c.Data)
+		if n, want := len(values[c.Key]), len(abilityValues[c.Key]); c.Last != (n == want) {
+			return fmt.Errorf("key %q: Last is %v after %d of %d bytes", c.Key, c.Last, n, want)
+		}
+	}
+	return nil
+}
+
+func wantContent(got map[string]string) error {
+	if !maps.Equal(got, abilityValues) {
+		return errors.New("the content differs")
+	}
+	return nil
+}
+
 func wantKeys(n int) error {
 	if n != len(abilityValues) {
 		return fmt.Errorf("got %d keys, want %d", n, len(abilityValues))
@@ -159,3 +159,113 @@ func TestLayersKeepAbilities(t *testing.T) {
 		}
 	}
 }
+
+// bare is a store with only the three required methods.
+type bare struct{ partd.Partd }
+
+// partialStores has functions that hide all abilities of a Dict except those in their keys.
+var partialStores = map[string]func(d *partd.Dict) partd.Partd{
+	"none": func(d *partd.Dict) partd.Partd { return bare{d} },
+	"keys": func(d *partd.Dict) partd.Partd { return canList{bare{d}, d} },
+	"open": func(d *partd.Dict) partd.Partd { return canOpen{bare{d}, dictOpener{d}} },
+	"scan": func(d *partd.Dict) partd.Partd { return canScan{bare{d}, d} },
+	"scan and parts": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canScan
+			partd.PartScanner
+		}{canScan{bare{d}, d}, d}
+	},
+	"stat": func(d *partd.Dict) partd.Partd { return canStat{bare{d}, d} },
+	"set": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Setter
+		}{bare{d}, d}
+	},
+	"delete": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Deleter
+		}{bare{d}, d}
+	},
+	"pop": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Popper
+		}{bare{d}, d}
+	},
+	"apply": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			partd.Applier
+		}{bare{d}, d}
+	},
+	"flush and sync": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			noopFlusher
+		}{bare{d}, noopFlusher{}}
+	},
+	"close": func(d *partd.Dict) partd.Partd {
+		return struct {
+			bare
+			io.Closer
+		}{bare{d}, d}
+	},
+	"keys and open": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Opener
+		}{canList{bare{d}, d}, dictOpener{d}}
+	},
+	"keys and scan": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Scanner
+		}{canList{bare{d}, d}, d}
+	},
+	"keys and stat": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canList
+			partd.Statter
+		}{canList{bare{d}, d}, d}
+	},
+	"scan and stat": func(d *partd.Dict) partd.Partd {
+		return struct {
+			canScan
+			partd.Statter
+		}{canScan{bare{d}, d}, d}
+	},
+	"all": func(d *partd.Dict) partd.Partd { return d },
+}
+
+type (
+	canList struct {
+		bare
+		partd.Lister
+	}
+	canOpen struct {
+		bare
+		partd.Opener
+	}
+	canScan struct {
+		bare
+		partd.Scanner
+	}
+	canStat struct {
+		bare
+		partd.Statter
+	}
+)
+
+// dictOpener adds Open to a Dict, which has no such method.
+type dictOpener struct{ d *partd.Dict }
+
+func (o dictOpener) Open(ctx context.Context, key string) (io.ReadCloser, error) {
+	return partd.Open(ctx, o.d, key)
+}
+
+type noopFlusher struct{}
+
+func (noopFlusher) Flush(context.Context) error { return nil }
+func (noopFlusher) Sync(context.Context) error  { return nil }
