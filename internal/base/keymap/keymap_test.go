@@ -1,10 +1,12 @@
 package keymap
 
 import (
+	"bytes"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -68,5 +70,124 @@ func compareWithModel(t *testing.T, hash func(string) uint64) {
 	}
 	if n != len(model) || m.Len() != n {
 		t.Fatalf("IDs yields %d keys and Len = %d, want %d", n, m.Len(), len(model))
+	}
+}
+
+// TestSlabAgainstModel compares strings of all sizes, which grow and are freed at random, with byte slices.
+func TestSlabAgainstModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var s Slab
+	chains := make([]Chain, 200)
+	model := make([][]byte, len(chains))
+	for step := range 60_000 {
+		i := rng.IntN(len(chains))
+		switch rng.IntN(12) {
+		case 0:
+			s.Free(&chains[i])
+			model[i] = nil
+		case 1:
+			offset := int64(rng.IntN(len(model[i]) + 1))
+			n := rng.Int64N(int64(len(model[i])) - offset + 1)
+			want := model[i][offset : offset+n]
+			if got := s.AppendRange([]byte("x"), &chains[i], offset, n); !bytes.Equal(got[1:], want) || chains[i].Len != int64(len(model[i])) {
+				t.Fatalf("step %d: AppendRange of string %d from offset %d returned wrong data: %d bytes, want %d", step, i, offset, len(got)-1, len(want))
+			}
+		default:
+			n := rng.IntN(1 << rng.IntN(13))
+			if step%1000 == 0 {
+				n = 300_000
+			}
+			p := make([]byte, n)
+			for j := range p {
+				p[j] = byte(rng.Uint32())
+			}
+			s.Append(&chains[i], p)
+			model[i] = append(model[i], p...)
+		}
+	}
+	for i := range chains {
+		if got := s.AppendRange(nil, &chains[i], 0, chains[i].Len); !bytes.Equal(got, model[i]) {
+			t.Fatalf("AppendRange of string %d = %d bytes that differ from the model's %d", i, len(got), len(model[i]))
+		}
+		s.Free(&chains[i])
+	}
+	if s.Used() != 0 {
+		t.Errorf("Used() = %d after all strings were freed, want 0", s.Used())
+	}
+}
+
+// TestSlabIsReused checks that a slab's memory stays near its maximum use while the sizes of its strings change.
+func TestSlabIsReused(t *testing.T) {
+	var s Slab
+	const budget = 16 << 20
+	for phase := range 12 {
+		size := 20 << (phase * 7 % 12)
+		var chains []Chain
+		for s.Used() < budget {
+			var c Chain
+			s.Append(&c, make([]byte, size))
+			chains = append(chains, c)
+		}
+		if s.Footprint() > budget+budget/8+2<<20 {
+			t.Errorf("phase %d, strings of %d bytes: the slab has %d bytes on the heap for %d in use, want little more than the peak use", phase, size, s.Footprint(), s.Used())
+		}
+		for i := range chains {
+			s.Free(&chains[i])
+		}
+	}
+}
+
+// TestSpareBlock checks that a large slab counts the block that it prepares in advance, and that Reset
+// releases this block.
+func TestSpareBlock(t *testing.T) {
+	var s Slab
+	for range 2 {
+		var c Chain
+		piece := bytes.Repeat([]byte("spare"), 20_000)
+		want := int64(0)
+		for s.Footprint() <= minSpare+4<<blockShift {
+			s.Append(&c, piece)
+			want += int64(len(piece))
+		}
+		if got := s.AppendRange(nil, &c, 0, c.Len); int64(len(got)) != want || !bytes.Equal(got, bytes.Repeat(piece, int(want)/len(piece))) {
+			t.Fatalf("the string has %d bytes that differ from the %d bytes appended", len(got), want)
+		}
+		total := int64(0)
+		for _, b := range *s.blocks.Load() {
+			total += int64(len(b))
+		}
+		if s.spare == nil || s.Footprint() != total+1<<blockShift {
+			t.Fatalf("Footprint() = %d with blocks of %d bytes, want 1 MiB more for the prepared block", s.Footprint(), total)
+		}
+		if s.Reset(); s.spare != nil || s.Footprint() != 0 {
+			t.Fatalf("after Reset, Footprint() = %d and a block is prepared: %v; want 0 and none", s.Footprint(), s.spare != nil)
+		}
+	}
+}
+
+func TestSlabConcurrently(t *testing.T) {
+	var s Slab
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 1))
+			for range 200 {
+				var c Chain
+				var want []byte
+				for range 50 {
+					p := bytes.Repeat([]byte{byte('a' + g)}, rng.IntN(3000))
+					s.Append(&c, p)
+					want = append(want, p...)
+				}
+				if got := s.AppendRange(nil, &c, 0, c.Len); !bytes.Equal(got, want) {
+					t.Errorf("goroutine %d: AppendRange returned %d bytes that differ from the %d appended", g, len(got), len(want))
+				}
+				s.Free(&c)
+			}
+		})
+	}
+	wg.Wait()
+	if s.Used() != 0 {
+		t.Errorf("Used() = %d after all strings were freed, want 0", s.Used())
 	}
 }

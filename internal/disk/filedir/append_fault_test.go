@@ -245,15 +245,11 @@ func fileCutAt(t *testing.T, start *vfstest.Mem, opts *partd.FileOptions, do fun
 		}
 		return nil
 	}), fileMemDir, opts, fileNoKeptLock)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	enabled = true
 	err = do(t.Context(), f)
 	enabled = false
-	if err != nil {
-		t.Fatal(err)
-	}
+	must.Do(t, err)
 	check(mem.KillClone(), n+1)
 	f.Close()
 }
@@ -316,9 +312,7 @@ func TestFileScanEndsDespiteClose(t *testing.T) {
 	defer failing.Store(false)
 	n := 0
 	for _, err := range f.Scan(t.Context()) {
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		n++
 		failing.Store(true)
 		break

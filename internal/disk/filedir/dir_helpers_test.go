@@ -146,8 +146,11 @@ func fileRequire(t testing.TB, ok bool, label string) {
 	}
 }
 
-func fileWithin(t testing.TB, d time.Duration, label string, done <-chan error) error {
+// fileWithin calls f in a new goroutine and returns its error. It ends the test if f takes longer than d.
+func fileWithin(t testing.TB, d time.Duration, label string, f func() error) error {
 	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- f() }()
 	select {
 	case err := <-done:
 		return err

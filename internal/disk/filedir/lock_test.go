@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/disk/names"
 	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -109,11 +110,10 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 	dir := t.TempDir()
 	f := fileOpen(t, fileOS, dir, nil, filedir.Hooks{})
 	other := vfs.OS{}.NewLock(filepath.Join(dir, ".lock"))
+	lockOther := func() error { return other.Lock(true) }
 	for range 5 {
 		fileAppend(t, f, "a", "1")
-		got := make(chan error, 1)
-		go func() { got <- other.Lock(true) }()
-		must.Do(t, fileWithin(t, 10*time.Second, "locking while the store is idle", got))
+		must.Do(t, fileWithin(t, 10*time.Second, "locking while the store is idle", lockOther))
 		must.Do(t, other.Unlock())
 	}
 	// A busy store must also release the lock from time to time.
@@ -124,9 +124,7 @@ func TestFileKeptLockIsReleased(t *testing.T) {
 		}
 	})
 	for range 5 {
-		got := make(chan error, 1)
-		go func() { got <- other.Lock(true) }()
-		must.Do(t, fileWithin(t, 30*time.Second, "locking while the store is busy", got))
+		must.Do(t, fileWithin(t, 30*time.Second, "locking while the store is busy", lockOther))
 		must.Do(t, other.Unlock())
 	}
 	stop.Store(true)
@@ -146,18 +144,11 @@ func TestFileContextEndsWait(t *testing.T) {
 		"Set":    func(ctx context.Context) error { return f.Set(ctx, "a", nil) },
 		"Drop":   func(ctx context.Context) error { return f.Drop(ctx) },
 		"Get":    func(ctx context.Context) error { _, err := f.Get(ctx, "a"); return err },
-		"Scan": func(ctx context.Context) error {
-			for _, err := range f.Scan(ctx) {
-				return err
-			}
-			return nil
-		},
+		"Scan":   func(ctx context.Context) error { return storetest.FirstError(f.Scan(ctx)) },
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- op(ctx) }()
 		time.AfterFunc(5*time.Millisecond, func() { cancel(cause) })
-		err := fileWithin(t, 10*time.Second, name, done)
+		err := fileWithin(t, 10*time.Second, name, func() error { return op(ctx) })
 		if !errors.Is(err, cause) || errors.Is(err, partd.ErrUnknownOutcome) {
 			t.Fatalf("%s: error %v, want only the context's cause", name, err)
 		}
@@ -165,9 +156,7 @@ func TestFileContextEndsWait(t *testing.T) {
 	must.Do(t, other.Unlock())
 	// If canceled operations acquired the lock nevertheless, they must release it.
 	for range 2 {
-		got := make(chan error, 1)
-		go func() { got <- other.Lock(true) }()
-		must.Do(t, fileWithin(t, 10*time.Second, "locking after canceled operations", got))
+		must.Do(t, fileWithin(t, 10*time.Second, "locking", func() error { return other.Lock(true) }))
 		must.Do(t, other.Unlock())
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -179,8 +168,6 @@ func TestFileContextEndsWait(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	fileWantErr(t, f.Append(ctx, fileEntries("a", "4")...), context.DeadlineExceeded)
-	done := make(chan error, 1)
-	go func() { done <- f.Close() }()
-	must.Do(t, fileWithin(t, 10*time.Second, "Close", done))
+	must.Do(t, fileWithin(t, 10*time.Second, "Close", f.Close))
 	must.Do(t, other.Unlock())
 }

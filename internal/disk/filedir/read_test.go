@@ -11,6 +11,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/filedir"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 )
 
@@ -39,12 +40,7 @@ func TestFileClosed(t *testing.T) {
 		"Stat":         func() error { _, _, _, err := f.Stat(ctx); return err },
 		"Open":         func() error { _, err := f.Open(ctx, "a"); return err },
 		"Keys":         func() error { return f.Keys(ctx, func(string, int64) bool { return true }) },
-		"Scan": func() error {
-			for _, err := range f.Scan(ctx) {
-				return err
-			}
-			return nil
-		},
+		"Scan":         func() error { return storetest.FirstError(f.Scan(ctx)) },
 	} {
 		if err := op(); !errors.Is(err, partd.ErrClosed) {
 			t.Errorf("%s after Close: error %v, want ErrClosed", name, err)

@@ -161,9 +161,7 @@ func TestFileSessionsDamaged(t *testing.T) {
 		},
 	} {
 		s, err := f.NewSession(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, err)
 		all := fileRead(t, path)
 		slot := 1 + s&(1<<32-1)%sessiontab.MaxSessions
 		last := all[:slot*slotLen+slotLen]

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"os"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -123,20 +122,16 @@ func TestFileOneSyncFailsWhileOthersWait(t *testing.T) {
 			enabled = true
 			const n = 4
 			errs := make([]error, n)
-			var wg sync.WaitGroup
-			for i := range n {
-				wg.Go(func() {
-					if i == 0 {
-						close(waiting)
-					}
-					if opts.Sync {
-						errs[i] = f.Append(t.Context(), fileEntries("a", "1")...)
-					} else if errs[i] = f.Append(t.Context(), fileEntries("a", "1")...); errs[i] == nil {
-						errs[i] = f.Sync(t.Context())
-					}
-				})
-			}
-			wg.Wait()
+			must.Concurrently(n, func(i int) {
+				if i == 0 {
+					close(waiting)
+				}
+				if opts.Sync {
+					errs[i] = f.Append(t.Context(), fileEntries("a", "1")...)
+				} else if errs[i] = f.Append(t.Context(), fileEntries("a", "1")...); errs[i] == nil {
+					errs[i] = f.Sync(t.Context())
+				}
+			})
 			if !fault.Hit() {
 				t.Fatal("the injected sync failure did not occur")
 			}

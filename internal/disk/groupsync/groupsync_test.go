@@ -57,21 +57,13 @@ func (d *disk) write(ctx context.Context) (outcome chan error) {
 // awaitSync waits until the next sync has begun.
 func (d *disk) awaitSync(t *testing.T) {
 	t.Helper()
-	select {
-	case <-d.begun:
-	case <-time.After(10 * time.Second):
-		t.Fatal("no sync began within 10 s")
-	}
+	must.Receive(t, d.begun, 10*time.Second, "the begin of a sync")
 }
 
 // expectWaiting fails the test if a write has already returned.
 func expectWaiting(t *testing.T, outcome chan error) {
 	t.Helper()
-	select {
-	case err := <-outcome:
-		t.Fatalf("the write returned before its sync: %v", err)
-	case <-time.After(20 * time.Millisecond):
-	}
+	must.NotReceive(t, outcome, 20*time.Millisecond, "the write returned before its sync")
 }
 
 // TestFailure checks that exactly the writes that a failed sync covers return its error.

@@ -51,8 +51,7 @@ func TestSums(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for n := range c.threads {
-				table, err := a.Table() // while the other goroutines use their tables
-				must.Do(t, err)
+				table := must.Get(a.Table())(t) // while the other goroutines use their tables
 				wg.Go(func() {
 					r := rand.New(rand.NewPCG(uint64(n), 1))
 					own := make(map[string][2]uint64)
@@ -130,24 +129,20 @@ func TestStates(t *testing.T) {
 			t.Run(fmt.Sprintf("%d/%d", memory, keys), func(t *testing.T) {
 				a := newTestAggregator(t, Options{Memory: memory, Threads: 2, Words: 1, NewStates: func() States { return &texts{} }})
 				const records = 120_000
-				var wg sync.WaitGroup
-				for n := range 2 {
-					wg.Go(func() {
-						table, err := a.Table()
+				must.Concurrently(2, func(n int) {
+					table, err := a.Table()
+					if !must.Check(t, err) {
+						return
+					}
+					for i := uint32(n); i < records; i += 2 {
+						words, isNew, err := table.Get(binary.LittleEndian.AppendUint32(nil, i%keys))
 						if !must.Check(t, err) {
 							return
 						}
-						for i := uint32(n); i < records; i += 2 {
-							words, isNew, err := table.Get(binary.LittleEndian.AppendUint32(nil, i%keys))
-							if !must.Check(t, err) {
-								return
-							}
-							table.States().(*texts).add(words, isNew, string(binary.LittleEndian.AppendUint32(nil, i)))
-						}
-						must.Check(t, table.Close())
-					})
-				}
-				wg.Wait()
+						table.States().(*texts).add(words, isNew, string(binary.LittleEndian.AppendUint32(nil, i)))
+					}
+					must.Check(t, table.Close())
+				})
 				if t.Failed() {
 					return
 				}

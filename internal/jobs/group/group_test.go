@@ -137,9 +137,7 @@ func spoolTwice(t *testing.T, fsys vfs.FS) (equal bool, err error) {
 	t.Helper()
 	temp := must.Get(tempdir.New([]string{t.TempDir()}, fsys))(t)
 	s := &spool{temp: temp, limit: 1000}
-	defer func() {
-		must.Do(t, errors.Join(s.close(), temp.Close()))
-	}()
+	defer func() { must.Do(t, errors.Join(s.close(), temp.Close())) }()
 	equal = true
 	for _, n := range []int{5000, 300} {
 		var want, got []byte

@@ -47,15 +47,10 @@ func TestReopen(t *testing.T) {
 	write := func(id, into string) {
 		t.Helper()
 		record(l, id)
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		must.Eventually(t, 10*time.Second, into+" has a line with "+id, func() bool {
 			text, err := os.ReadFile(into)
-			if err == nil && strings.Contains(string(text), `"request_id":"`+id) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%s is %q, want a line with %s", into, text, id)
-			}
-		}
+			return err == nil && strings.Contains(string(text), `"request_id":"`+id)
+		})
 	}
 	write("first", file)
 	must.Do(t, os.Rename(file, file+".1"))
