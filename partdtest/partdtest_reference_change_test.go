@@ -3,8 +3,10 @@ package partdtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/go-partd/partd"
@@ -32,9 +34,7 @@ func (r *reference) set(ctx context.Context, key string, value []byte, onlyIfMis
 	}
 	switch {
 	case onlyIfMissing && r.fault == "SetOnce races":
-		r.disk.mu.Unlock()
-		pause()
-		r.disk.mu.Lock()
+		r.letOthersRun()
 	case r.fault == "Set appends":
 		value = append(slices.Clip(r.disk.values[r.name(key)]), value...)
 	case r.fault == "Set to empty deletes" && len(value) == 0:
@@ -42,9 +42,7 @@ func (r *reference) set(ctx context.Context, key string, value []byte, onlyIfMis
 		return nil
 	case r.fault == "Set is torn":
 		r.disk.values[r.name(key)] = bytes.Clone(value[:len(value)/2])
-		r.disk.mu.Unlock()
-		pause()
-		r.disk.mu.Lock()
+		r.letOthersRun()
 	}
 	r.disk.values[r.name(key)] = append([]byte{}, value...)
 	return nil
@@ -80,9 +78,7 @@ func (r *reference) Pop(ctx context.Context, keys ...string) ([][]byte, error) {
 	defer r.disk.mu.Unlock()
 	values := r.get(keys)
 	if r.fault == "Pop races" {
-		r.disk.mu.Unlock()
-		pause()
-		r.disk.mu.Lock()
+		r.letOthersRun()
 	}
 	for _, k := range keys {
 		if r.fault != "Pop leaves the key" {
@@ -121,3 +117,114 @@ func (l *lateReader) Read(p []byte) (int, error) {
 }
 
 func (l *lateReader) Close() error { return nil }
+
+// sessions is the part of a disk that records sessions.
+type sessions struct {
+	issued uint64               // the last session that was issued
+	last   map[uint64]partd.Tag // tag of each session's last operation
+}
+
+func (r *reference) NewSession(ctx context.Context) (uint64, error) {
+	if err := r.begin(ctx); err != nil {
+		return 0, err
+	}
+	defer r.disk.mu.Unlock()
+	s := &r.disk.sessions
+	if s.last == nil {
+		s.last = map[uint64]partd.Tag{}
+		s.issued = 1 << 40
+	}
+	if r.fault != "issues a session twice" || s.issued&1 == 0 {
+		s.issued++
+	}
+	s.last[s.issued] = partd.Tag{}
+	return s.issued, nil
+}
+
+func (r *reference) EndSession(ctx context.Context, session uint64) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	defer r.disk.mu.Unlock()
+	if r.fault != "EndSession does nothing" {
+		delete(r.disk.sessions.last, session)
+	}
+	return nil
+}
+
+func (r *reference) Apply(ctx context.Context, tag partd.Tag, op partd.Operation) (bool, error) {
+	if tag.Session == 0 || tag.Number == 0 {
+		return false, errors.New("sessions and operations are numbered from 1")
+	}
+	r.disk.applying.Lock()
+	defer r.disk.applying.Unlock()
+	r.disk.mu.Lock()
+	last, known := r.disk.sessions.last[tag.Session]
+	r.disk.mu.Unlock()
+	switch {
+	case r.fault == "accepts a forgotten session" && !known:
+	case !known:
+		return false, partd.ErrSessionExpired
+	case r.fault == "applies again":
+	case tag.Number > last.Number+1 && r.fault != "accepts a gap":
+		return false, partd.ErrSessionGap
+	case tag.Number == last.Number && tag.CRC != last.CRC && r.fault != "accepts a reused number":
+		return false, partd.ErrSessionReused
+	case tag.Number <= last.Number:
+		return false, nil
+	}
+	if r.fault == "Apply races" {
+		r.disk.applying.Unlock()
+		pause()
+		defer r.disk.applying.Lock()
+	}
+	recordTag := func() {
+		r.disk.mu.Lock()
+		defer r.disk.mu.Unlock()
+		if r.disk.sessions.last != nil {
+			r.disk.sessions.last[tag.Session] = tag
+		}
+	}
+	if r.fault == "rejected operations use up their number" {
+		recordTag()
+	}
+	if err := r.apply(ctx, op); err != nil {
+		return false, err
+	}
+	if r.fault != "Drop forgets sessions" || op.Change != partd.ChangeDrop {
+		recordTag()
+	}
+	return true, nil
+}
+
+func (r *reference) apply(ctx context.Context, op partd.Operation) error {
+	if isSet := op.Change == partd.ChangeSet || op.Change == partd.ChangeSetOnce; isSet && len(op.Entries) != 1 {
+		return fmt.Errorf("a set needs one entry, got %d", len(op.Entries))
+	}
+	switch op.Change {
+	case partd.ChangeAppend:
+		return r.Append(ctx, op.Entries...)
+	case partd.ChangeSet:
+		return r.Set(ctx, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeSetOnce:
+		return r.SetOnce(ctx, op.Entries[0].Key, op.Entries[0].Value)
+	case partd.ChangeDelete:
+		return r.Delete(ctx, op.Keys...)
+	case partd.ChangeDrop:
+		return r.Drop(ctx)
+	}
+	return fmt.Errorf("unknown change %d", op.Change)
+}
+
+func (s sessions) reopened(fault string) sessions {
+	switch fault {
+	case "forgets sessions on reopen":
+		return sessions{}
+	case "forgets numbers on reopen":
+		s.last = maps.Clone(s.last)
+		for id := range s.last {
+			s.last[id] = partd.Tag{}
+		}
+	}
+	return s
+}

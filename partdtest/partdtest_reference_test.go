@@ -147,9 +147,7 @@ func (r *reference) appendInTwoSteps(key string, value []byte) {
 		half = len(value) / 2
 		r.disk.values[key] = append(slices.Clip(old), value[:half]...)
 	}
-	r.disk.mu.Unlock()
-	pause()
-	r.disk.mu.Lock()
+	r.letOthersRun()
 	if r.fault == "tears under concurrency" {
 		old = r.disk.values[key]
 	}
@@ -205,9 +203,7 @@ func (r *reference) Drop(ctx context.Context) error {
 	case "Drop restores old data":
 		before := maps.Clone(r.disk.values)
 		clear(r.disk.values)
-		r.disk.mu.Unlock()
-		pause()
-		r.disk.mu.Lock()
+		r.letOthersRun()
 		for k, v := range r.disk.values {
 			r.disk.values[k] = slices.Concat(before[k], v)
 		}

@@ -59,6 +59,14 @@ func collectPieces(seq iter.Seq2[partd.Entry, error]) (map[string]string, error)
 	return all, nil
 }
 
+// wantPieces checks the committed pieces of all keys.
+func wantPieces(t *testing.T, c *Committed, want map[string]string) {
+	t.Helper()
+	if got, err := collectPieces(c.Scan(t.Context())); err != nil || !maps.Equal(got, want) {
+		t.Errorf("read %.1000q with error %v, want %.1000q", got, err, want)
+	}
+}
+
 func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	store := partd.NewDict()
 	dead := mustBegin(t, store, "a", "1")
@@ -67,9 +75,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	mustAppend(t, second, "k", "x", "k", "x", "", "") // two pieces for one key; an empty piece for the empty key
 	mustAppend(t, third, "k", "other")
 	mustAppend(t, second, "k", "y", controlKey, "mine")
-	if got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); err != nil || len(got) > 0 {
-		t.Errorf("before any commit, read %v with error %v, want nothing", got, err)
-	}
+	wantPieces(t, mustReadCommitted(t, store), nil) // nothing is committed
 	mustCommit(t, second)
 	mustCommit(t, third) // has no effect, because the attempt second has already committed
 	if err := second.Append(t.Context(), entries("k", "late")...); !errors.Is(err, ErrClosed) {
@@ -86,10 +92,7 @@ func TestOnlyTheFirstCommitCounts(t *testing.T) {
 	mustCommit(t, b)
 	c := mustReadCommitted(t, store)
 	want := map[string]string{"k": "x;x;y;b;", "": ";", controlKey: "mine;"}
-	got, err := collectPieces(c.Scan(t.Context()))
-	if err != nil || !maps.Equal(got, want) {
-		t.Errorf("read %q with error %v, want %q", got, err, want)
-	}
+	wantPieces(t, c, want)
 	if commits := c.Commits(); len(commits) != 2 || commits[0].Attempt != "2" || commits[0].Batches != 2 || commits[0].Records != 5 || commits[0].Bytes != 7 {
 		t.Errorf("Commits() = %+v, want 2 commits, the first of attempt 2", commits)
 	}
@@ -172,11 +175,7 @@ func TestDuplicateBatches(t *testing.T) {
 			want["all"] += v + ";" + v + ";"
 		}
 		mustCommit(t, w)
-		c := mustReadCommitted(t, store)
-		got, err := collectPieces(c.Scan(t.Context()))
-		if err != nil || !maps.Equal(got, want) {
-			t.Errorf("read %q with error %v, want %q", got, err, want)
-		}
+		wantPieces(t, mustReadCommitted(t, store), want)
 
 		store.alwaysUnknown = true
 		w = mustBegin(t, store, "other", "1")
@@ -205,10 +204,7 @@ func TestFailedAppendUsesNoNumber(t *testing.T) {
 	mustAppend(t, w, long, "v")
 	must.Do(t, w.Append(t.Context()))
 	mustCommit(t, w)
-	got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context()))
-	if err != nil || got[long] != "v;" {
-		t.Errorf("read %d keys with error %v, want only the longest key with one piece", len(got), err)
-	}
+	wantPieces(t, mustReadCommitted(t, store), map[string]string{long: "v;"})
 	for _, name := range []string{"", strings.Repeat("x", maxTaskName+1)} {
 		if _, err := Begin(t.Context(), store, name, "1"); err == nil {
 			t.Errorf("Begin() with a task name of %d bytes returned no error", len(name))
@@ -276,9 +272,7 @@ func TestBatchesAfterTheCommit(t *testing.T) {
 		}
 		mustAppend(t, revived, "k", fmt.Sprint(i))
 	}
-	if got, err := collectPieces(mustReadCommitted(t, store).Scan(t.Context())); err != nil || got["k"] != "0;1;" {
-		t.Errorf("read %q with error %v, want %q", got, err, "0;1;")
-	}
+	wantPieces(t, mustReadCommitted(t, store), map[string]string{"k": "0;1;"})
 }
 
 // TestAttemptsThroughBuffers checks that no piece is lost if each attempt has its own buffer over a shared store.
@@ -290,10 +284,7 @@ func TestAttemptsThroughBuffers(t *testing.T) {
 		mustAppend(t, w, "k", fmt.Sprint(i))
 		mustCommit(t, w)
 	}
-	got, err := collectPieces(mustReadCommitted(t, slow).Scan(t.Context()))
-	if err != nil || got["k"] != "0;1;2;" {
-		t.Errorf("read %q with error %v, want %q", got, err, "0;1;2;")
-	}
+	wantPieces(t, mustReadCommitted(t, slow), map[string]string{"k": "0;1;2;"})
 }
 
 func sumOf(pairs ...string) string {

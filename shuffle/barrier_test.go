@@ -49,9 +49,7 @@ func TestWaitCommitted(t *testing.T) {
 		if elapsed := time.Since(start) - time.Hour; elapsed < 0 || elapsed > 2*time.Second {
 			t.Errorf("WaitCommitted() returned %v after the hour, want at most 2 s", elapsed)
 		}
-		if got, err := collectPieces(c.Scan(t.Context())); err != nil || got["k"] != "a;b;" {
-			t.Errorf("read %q with error %v, want %q", got, err, "a;b;")
-		}
+		wantPieces(t, c, map[string]string{"k": "a;b;"})
 		for _, o := range []*WaitOptions{nil, {Count: 1}, {Tasks: []string{"a"}}, {Tasks: []string{"a"}, Count: 1}, {Count: -1}} {
 			if c, err := WaitCommitted(t.Context(), store, o); err == nil {
 				t.Errorf("WaitCommitted(%+v) returned %d tasks, want an error", o, len(c.Commits()))

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/go-partd/partd/encode"
@@ -108,29 +107,25 @@ func TestJoinMemory(t *testing.T) {
 	key := func(r row) int64 { return r.Key }
 	j := must.Get(shuffle.NewJoiner(t.Context(), key, key, &shuffle.JoinOptions[row, row]{Kind: shuffle.SemiJoin, Memory: memory, TempDirs: []string{t.TempDir()}}))(t)
 	defer func() { must.Do(t, j.Close()) }()
-	var feeds sync.WaitGroup
-	for worker := range 4 {
-		feeds.Go(func() {
-			open := j.FeedLeft
-			if worker%2 == 1 {
-				open = j.FeedRight
+	must.Concurrently(4, func(worker int) {
+		open := j.FeedLeft
+		if worker%2 == 1 {
+			open = j.FeedRight
+		}
+		f, err := open()
+		if !must.Check(t, err) {
+			return
+		}
+		rnd := rand.New(rand.NewPCG(uint64(worker), 1))
+		for i := range n {
+			r := row{Key: int64(rnd.IntN(n))}
+			if i%2 == 0 {
+				r.Key = -1
 			}
-			f, err := open()
-			if !must.Check(t, err) {
-				return
-			}
-			rnd := rand.New(rand.NewPCG(uint64(worker), 1))
-			for i := range n {
-				r := row{Key: int64(rnd.IntN(n))}
-				if i%2 == 0 {
-					r.Key = -1
-				}
-				must.Check(t, f.Add(r))
-			}
-			must.Check(t, f.Close())
-		})
-	}
-	feeds.Wait()
+			must.Check(t, f.Add(r))
+		}
+		must.Check(t, f.Close())
+	})
 	runtime.GC()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
