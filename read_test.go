@@ -200,17 +200,13 @@ func TestConcurrentParts(t *testing.T) {
 	fillNumbered(t, d, 1000)
 	for name, store := range map[string]partd.Partd{"dict": d, "scan only": scanOnlyStore{d, d}} {
 		t.Run(name, func(t *testing.T) {
-			var wg sync.WaitGroup
 			counts := make([]int, 4)
-			for part := range counts {
-				wg.Go(func() {
-					for _, err := range partd.ScanPart(t.Context(), store, part, len(counts)) {
-						must.Check(t, err)
-						counts[part]++
-					}
-				})
-			}
-			wg.Wait()
+			must.Concurrently(len(counts), func(part int) {
+				for _, err := range partd.ScanPart(t.Context(), store, part, len(counts)) {
+					must.Check(t, err)
+					counts[part]++
+				}
+			})
 			if counts[0]+counts[1]+counts[2]+counts[3] != 1000 || slices.Min(counts) < 150 {
 				t.Errorf("the parts have %v keys, want 1000 in total and at least 150 in each", counts)
 			}

@@ -100,30 +100,26 @@ func TestFailuresOfConcurrentChanges(t *testing.T) {
 		store.errs = append(store.errs, err)
 	}
 	_, c := serveClient(t, store, nil)
-	var wg sync.WaitGroup
 	var failed, done atomic.Int64
-	for w := range 8 {
-		wg.Go(func() {
-			for i := range 50 {
-				key := fmt.Sprintf("%d/%d", w, i)
-				err := c.Append(ctx, entry(key, "x"))
-				switch {
-				case err == nil:
-					done.Add(1)
-				case errors.Is(err, syscall.ENOSPC):
-					failed.Add(1)
-					key += " (failed)"
-				default:
-					t.Errorf("Append to %s: %v", key, err)
-				}
-				v, getErr := store.Get(ctx, fmt.Sprintf("%d/%d", w, i))
-				if getErr != nil || (err == nil) != (string(v[0]) == "x") {
-					t.Errorf("Append to %s = %v, but the store has %q", key, err, v[0])
-				}
+	must.Concurrently(8, func(w int) {
+		for i := range 50 {
+			key := fmt.Sprintf("%d/%d", w, i)
+			err := c.Append(ctx, entry(key, "x"))
+			switch {
+			case err == nil:
+				done.Add(1)
+			case errors.Is(err, syscall.ENOSPC):
+				failed.Add(1)
+				key += " (failed)"
+			default:
+				t.Errorf("Append to %s: %v", key, err)
 			}
-		})
-	}
-	wg.Wait()
+			v, getErr := store.Get(ctx, fmt.Sprintf("%d/%d", w, i))
+			if getErr != nil || (err == nil) != (string(v[0]) == "x") {
+				t.Errorf("Append to %s = %v, but the store has %q", key, err, v[0])
+			}
+		}
+	})
 	if failed.Load() != 29 || done.Load() != 371 {
 		t.Errorf("%d changes failed and %d succeeded, want 29 and 371", failed.Load(), done.Load())
 	}

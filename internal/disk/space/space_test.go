@@ -3,7 +3,6 @@ package space
 import (
 	"errors"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -50,24 +49,20 @@ func TestReserve(t *testing.T) {
 		d.free.Store(total)
 		g := newGuard(t, d.limits(minFree, 0))
 		fill := func() {
-			var wg sync.WaitGroup
-			for range 4 {
-				wg.Go(func() {
-					for {
-						admitted, err := g.Admit(1, entry)
-						if err != nil {
-							if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "1.0 MiB must stay free") {
-								t.Error(err)
-							}
-							return
+			must.Concurrently(4, func(int) {
+				for {
+					admitted, err := g.Admit(1, entry)
+					if err != nil {
+						if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "1.0 MiB must stay free") {
+							t.Error(err)
 						}
-						time.Sleep(10 * time.Microsecond)
-						d.free.Add(-entry)
-						g.Done(admitted)
+						return
 					}
-				})
-			}
-			wg.Wait()
+					time.Sleep(10 * time.Microsecond)
+					d.free.Add(-entry)
+					g.Done(admitted)
+				}
+			})
 			if free := d.free.Load(); free < minFree || free > minFree+300<<10 {
 				t.Errorf("%d bytes are free, want at least %d, and not much more", free, minFree)
 			}

@@ -227,22 +227,18 @@ func TestBatches(t *testing.T) {
 		next <- i
 	}
 	close(next)
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for n := range next {
-				w, err := s.Batch(uint64(n))
-				if !must.Check(t, err) {
-					return
-				}
-				for _, p := range pairs[n*each : (n+1)*each] {
-					must.Check(t, w.Add(p.key, p.rec))
-				}
-				must.Check(t, w.Close())
+	must.Concurrently(4, func(int) {
+		for n := range next {
+			w, err := s.Batch(uint64(n))
+			if !must.Check(t, err) {
+				return
 			}
-		})
-	}
-	wg.Wait()
+			for _, p := range pairs[n*each : (n+1)*each] {
+				must.Check(t, w.Add(p.key, p.rec))
+			}
+			must.Check(t, w.Close())
+		}
+	})
 	checkSorted(t, s, sortedPairs(pairs))
 }
 

@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-partd/partd/internal/base/ledger"
@@ -39,19 +38,15 @@ func filledTable(t *testing.T, memory int64, all []pair) (table *Table, in []pai
 	table = New(memory, threads)
 	t.Cleanup(func() { _ = table.Close() })
 	added := make([][]pair, threads)
-	var tasks sync.WaitGroup
-	for worker := range threads {
-		tasks.Go(func() {
-			for i := worker; i < len(all); i += threads {
-				fits, err := table.Add(worker, []byte(all[i].key), []byte(all[i].record))
-				must.Check(t, err)
-				if fits {
-					added[worker] = append(added[worker], all[i])
-				}
+	must.Concurrently(threads, func(worker int) {
+		for i := worker; i < len(all); i += threads {
+			fits, err := table.Add(worker, []byte(all[i].key), []byte(all[i].record))
+			must.Check(t, err)
+			if fits {
+				added[worker] = append(added[worker], all[i])
 			}
-		})
-	}
-	tasks.Wait()
+		}
+	})
 	return table, slices.Concat(added...)
 }
 
@@ -80,35 +75,31 @@ func TestFind(t *testing.T) {
 				keys = append(keys, []byte(key), []byte(key+" is missing"))
 			}
 		}
-		var tasks sync.WaitGroup
-		for range threads {
-			tasks.Go(func() {
-				f := Finder{Table: table}
-				for batch := range slices.Chunk(keys, BatchSize) {
-					for i, position := range f.Find(batch) {
-						if position == 0 {
-							if want[string(batch[i])] != nil {
-								t.Errorf("Find does not find %.20q", batch[i])
-							}
-							continue
+		must.Concurrently(threads, func(int) {
+			f := Finder{Table: table}
+			for batch := range slices.Chunk(keys, BatchSize) {
+				for i, position := range f.Find(batch) {
+					if position == 0 {
+						if want[string(batch[i])] != nil {
+							t.Errorf("Find does not find %.20q", batch[i])
 						}
-						var got []string
-						err := table.Each(position, func(record []byte) error {
-							got = append(got, string(record))
-							return nil
-						})
-						if err != nil || table.MarkMatched(position) != len(got) {
-							t.Errorf("key %.20q: Each yields %d records, but MarkMatched returns %d: %v", batch[i], len(got), table.MarkMatched(position), err)
-						}
-						wanted := slices.Sorted(slices.Values(want[string(batch[i])]))
-						if slices.Sort(got); !slices.Equal(got, wanted) {
-							t.Errorf("Each yields %d records of %.20q, want the %d records that were added", len(got), batch[i], len(wanted))
-						}
+						continue
+					}
+					var got []string
+					err := table.Each(position, func(record []byte) error {
+						got = append(got, string(record))
+						return nil
+					})
+					if err != nil || table.MarkMatched(position) != len(got) {
+						t.Errorf("key %.20q: Each yields %d records, but MarkMatched returns %d: %v", batch[i], len(got), table.MarkMatched(position), err)
+					}
+					wanted := slices.Sorted(slices.Values(want[string(batch[i])]))
+					if slices.Sort(got); !slices.Equal(got, wanted) {
+						t.Errorf("Each yields %d records of %.20q, want the %d records that were added", len(got), batch[i], len(wanted))
 					}
 				}
-			})
-		}
-		tasks.Wait()
+			}
+		})
 		var out ledger.Count
 		unmatched := 0
 		for part := range 3 {
