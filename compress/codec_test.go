@@ -98,10 +98,7 @@ func TestPython(t *testing.T) {
 				if store != nil {
 					must.Do(t, partd.Close(ctx, store))
 				}
-				var err error
-				if store, err = New(openFile(t, dir), format, nil); err != nil {
-					t.Fatal(err)
-				}
+				store = must.Get(New(openFile(t, dir), format, nil))(t)
 			}
 			reopen()
 			var want []byte

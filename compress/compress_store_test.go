@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/go-partd/partd"
@@ -29,35 +28,31 @@ func TestPooledStateIsNotShared(t *testing.T) {
 			damaged := frame.Append(nil, pack(t, format, randomText(5000)))
 			damaged = damaged[:len(damaged)-5]
 			must.Do(t, partd.Set(t.Context(), s.Unwrap(), "damaged", damaged))
-			var wg sync.WaitGroup
-			for g := range 6 {
-				wg.Go(func() {
-					for i := range 8 {
-						v := values[(g+i)%len(values)]
-						key := fmt.Sprintf("%d.%d", g, i)
-						batch := []partd.Entry{{Key: key, Value: v}, {Key: key + "+", Value: values[g%2]}, {Key: key, Value: v}}
-						must.Check(t, s.Append(t.Context(), batch...))
-						if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
-							t.Error("Get of a damaged value succeeded")
-						}
-						r, err := s.Open(t.Context(), key)
-						if !must.Check(t, err) {
-							return
-						}
-						if i%3 == 0 { // stop in the middle
-							_, _ = r.Read(make([]byte, 1))
-							_ = r.Close()
-						} else if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, append(bytes.Clone(v), v...)) {
-							t.Errorf("reading with Open = %d bytes, %v, want twice the value of %d bytes", len(data), err, len(v))
-						}
-						got, err := s.Get(t.Context(), key+"+", key)
-						if err != nil || !bytes.Equal(got[0], values[g%2]) || !bytes.Equal(got[1], append(bytes.Clone(v), v...)) {
-							t.Errorf("Get returned wrong values, %v", err)
-						}
+			must.Concurrently(6, func(g int) {
+				for i := range 8 {
+					v := values[(g+i)%len(values)]
+					key := fmt.Sprintf("%d.%d", g, i)
+					batch := []partd.Entry{{Key: key, Value: v}, {Key: key + "+", Value: values[g%2]}, {Key: key, Value: v}}
+					must.Check(t, s.Append(t.Context(), batch...))
+					if _, err := s.Get(t.Context(), key, "damaged"); err == nil {
+						t.Error("Get of a damaged value succeeded")
 					}
-				})
-			}
-			wg.Wait()
+					r, err := s.Open(t.Context(), key)
+					if !must.Check(t, err) {
+						return
+					}
+					if i%3 == 0 { // stop in the middle
+						_, _ = r.Read(make([]byte, 1))
+						_ = r.Close()
+					} else if data, err := io.ReadAll(r); err != nil || !bytes.Equal(data, append(bytes.Clone(v), v...)) {
+						t.Errorf("reading with Open = %d bytes, %v, want twice the value of %d bytes", len(data), err, len(v))
+					}
+					got, err := s.Get(t.Context(), key+"+", key)
+					if err != nil || !bytes.Equal(got[0], values[g%2]) || !bytes.Equal(got[1], append(bytes.Clone(v), v...)) {
+						t.Errorf("Get returned wrong values, %v", err)
+					}
+				}
+			})
 		})
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -234,35 +233,30 @@ func arraysOf(t *testing.T, store partd.Partd, keys ...string) [][]int32 {
 // TestNumPyConcurrently checks that with concurrent changes, reads return whole appends, and data always has a dtype.
 func TestNumPyConcurrently(t *testing.T) {
 	n := NewNumPy[int64](partd.NewDict())
-	var wg sync.WaitGroup
-	for w := range 4 {
-		wg.Go(func() {
-			for i := range 300 {
-				key := fmt.Sprint(i % 3)
-				if !must.Check(t, n.Append(ctx, Entry[[]int64]{key, []int64{int64(w), int64(w)}})) {
-					return
-				}
-				if i%10 == w {
-					must.Check(t, n.Delete(ctx, key))
-				}
-				if i%50 == w {
-					if _, err := n.Pop(ctx, key); err != nil {
-						t.Error(err)
-					}
-				}
-				got, err := n.Get(ctx, key)
-				if !must.Check(t, err) {
-					return
-				}
-				for j := 0; j < len(got[0]); j += 2 {
-					if got[0][j] != got[0][j+1] {
-						t.Errorf("Get returned a part of an append: %v", got[0])
-					}
+	must.Concurrently(4, func(w int) {
+		for i := range 300 {
+			key := fmt.Sprint(i % 3)
+			if !must.Check(t, n.Append(ctx, Entry[[]int64]{key, []int64{int64(w), int64(w)}})) {
+				return
+			}
+			if i%10 == w {
+				must.Check(t, n.Delete(ctx, key))
+			}
+			if i%50 == w {
+				_, err := n.Pop(ctx, key)
+				must.Check(t, err)
+			}
+			got, err := n.Get(ctx, key)
+			if !must.Check(t, err) {
+				return
+			}
+			for j := 0; j < len(got[0]); j += 2 {
+				if got[0][j] != got[0][j+1] {
+					t.Errorf("Get returned a part of an append: %v", got[0])
 				}
 			}
-		})
-	}
-	wg.Wait()
+		}
+	})
 }
 
 func TestNumPyLimitsCachedDtypes(t *testing.T) {

@@ -25,9 +25,7 @@ func encodeHostile(t *testing.T, header any, data []byte) []byte {
 		pickle.Call("pandas", "Index", []any{"a"}, nil, false, nil, false),
 		rangeIndex(0, 1, 1, nil),
 	} {
-		var err error
-		b, err = appendPickle(b, v)
-		must.Do(t, err)
+		b = must.Get(appendPickle(b, v))(t)
 	}
 	return frame.Append(b, data)
 }
@@ -37,9 +35,7 @@ func hostileIndex(t *testing.T, labels, index any) []byte {
 	t.Helper()
 	var b []byte
 	for _, v := range []any{[]any{nil, nil}, labels, index} {
-		var err error
-		b, err = appendPickle(b, v)
-		must.Do(t, err)
+		b = must.Get(appendPickle(b, v))(t)
 	}
 	return b
 }
