@@ -232,8 +232,8 @@ func (d *fullDisk) step() {
 		d.closeStore()
 	case 8:
 		d.read()
-		r, err := d.s.Open(ctx, key)
-		if must.Do(d, err); d.rnd.IntN(2) == 0 {
+		r := must.Get(d.s.Open(ctx, key))(d)
+		if d.rnd.IntN(2) == 0 {
 			d.reader, d.readerWant = r, bytes.Clone(d.want[key])
 		} else {
 			must.Do(d, r.Close())

@@ -31,20 +31,14 @@ var getCases = []struct {
 
 func prepareGet(tb testing.TB, zstd bool, parts [2]int) func() {
 	log, err := Open(tb.TempDir(), nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	must.Do(tb, err)
 	store := partd.Partd(log)
 	if zstd {
 		if store, err = compress.New(log, compress.Zstd, nil); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	tb.Cleanup(func() {
-		if err := log.Close(); err != nil {
-			tb.Error(err)
-		}
-	})
+	tb.Cleanup(func() { must.Check(tb, log.Close()) })
 	ctx := context.Background()
 	entries := make([]partd.Entry, 1000)
 	for i := range entries {

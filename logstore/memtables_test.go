@@ -175,10 +175,6 @@ func TestTableTakenDuringTakeBack(t *testing.T) {
 			takers.Wait()
 		}
 	}()
-	select {
-	case <-done:
-		ts.close()
-	case <-time.After(20 * time.Second):
-		t.Fatal("takeBack waits for a table that a writer took")
-	}
+	must.Receive(t, done, 20*time.Second, "the end of takeBack, which must not wait for a table that a writer took")
+	ts.close()
 }

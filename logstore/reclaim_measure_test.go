@@ -185,9 +185,7 @@ func (c *churn) append(key string, pieces, size int) {
 		for range min(pieces, 100) {
 			batch = append(batch, partd.Entry{Key: key, Value: v})
 		}
-		if err := c.s.Append(c.t.Context(), batch...); err != nil {
-			c.t.Fatal(err)
-		}
+		must.Do(c.t, c.s.Append(c.t.Context(), batch...))
 		pieces -= len(batch)
 		c.live[key] += int64(len(batch) * len(v))
 		c.liveBytes += int64(len(batch) * len(v))
@@ -246,9 +244,7 @@ func (c *churn) job(n int) {
 	} else {
 		_, err = c.s.Pop(c.t.Context(), keys...)
 	}
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	must.Do(c.t, err)
 	for _, k := range keys {
 		c.remove(k)
 	}
