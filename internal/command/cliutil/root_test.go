@@ -1,11 +1,19 @@
 package cliutil
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/spf13/cobra"
@@ -104,5 +112,80 @@ func TestArgCounts(t *testing.T) {
 	(&Program{Env: &Env{Prefix: "P_"}, Out: &out, Err: &out}).Root(root).SetArgs([]string{"drop", "it"})
 	if err := root.Execute(); !IsUsage(err) || !strings.Contains(err.Error(), `takes no arguments: remove "it"`) {
 		t.Errorf("Execute with an extra argument = %v, want a usage error", err)
+	}
+}
+
+// TestHealthIncompleteAnswer checks the error for an answer with status 200 that ends early.
+func TestHealthIncompleteAnswer(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "ready")
+	}))
+	defer server.Close()
+	cmd := NewHealth(io.Discard, "partd-server")
+	cmd.SetArgs([]string{server.URL})
+	if err := cmd.Execute(); err == nil || !strings.Contains(err.Error(), "unexpected EOF") {
+		t.Errorf("health after an incomplete answer = %v, want an error with the reason", err)
+	}
+}
+
+// TestWarningsAreLimited checks that the log limits and counts floods of warnings and errors. It does not limit
+// messages of lower levels.
+func TestWarningsAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := NewLog("text", &out)
+		connection := log.With("peer", 1)
+		for range 5000 {
+			log.Warn("flood")
+			connection.Warn("flood")
+		}
+		log.Error("an error")
+		log.Info("a word")
+		if n := strings.Count(out.String(), "flood"); n != maxBurst {
+			t.Errorf("%d of 10,000 warnings in a row were logged, want %d", n, maxBurst)
+		}
+		for _, words := range []string{"an error", "a word"} {
+			if !strings.Contains(out.String(), words) {
+				t.Errorf("%q was dropped", words)
+			}
+		}
+		for range 5000 {
+			log.Error("no space")
+		}
+		if n := strings.Count(out.String(), "no space"); n != maxBurst-1 {
+			t.Errorf("%d of 5,000 errors in a row were logged, want %d", n, maxBurst-1)
+		}
+		out.Reset()
+		time.Sleep(time.Second)
+		for range 100 {
+			connection.Warn("flood")
+		}
+		if n := strings.Count(out.String(), "flood"); n != perSecond {
+			t.Errorf("%d warnings were logged a second later, want %d", n, perSecond)
+		}
+		if first, _, _ := strings.Cut(out.String(), "\n"); !strings.Contains(first, "warnings_left_out_before=9900") {
+			t.Errorf("the first warning does not say how many were dropped: %s", first)
+		}
+	})
+}
+
+// TestCatchHangups checks that a SIGHUP before a server is ready does not end the process, and that the server reloads
+// for it later.
+func TestCatchHangups(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has no SIGHUP")
+	}
+	start, stop := CatchHangups()
+	defer stop()
+	p := must.Get(os.FindProcess(os.Getpid()))(t)
+	reloads := make(chan struct{})
+	for range 2 {
+		must.Do(t, p.Signal(syscall.SIGHUP))
+		if start != nil {
+			start(func() { reloads <- struct{}{} })
+			start = nil
+		}
+		must.Receive(t, reloads, 10*time.Second, "a call of reload")
 	}
 }

@@ -26,9 +26,7 @@ func TestFairness(t *testing.T) {
 		wg.Go(func() {
 			defer release()
 			for ctx.Err() == nil {
-				if err := store.Append(context.WithoutCancel(ctx), partd.Entry{Key: "k", Value: []byte("v")}); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, store.Append(context.WithoutCancel(ctx), partd.Entry{Key: "k", Value: []byte("v")}))
 				appends.Add(1)
 			}
 		})
@@ -74,11 +72,7 @@ func TestSlowOpening(t *testing.T) {
 	defer slowDone()
 	var wg sync.WaitGroup
 	for range 2 {
-		wg.Go(func() {
-			if err := slow.Append(ctx, entry); err != nil {
-				t.Error(err)
-			}
-		})
+		wg.Go(func() { must.Check(t, slow.Append(ctx, entry)) })
 	}
 	time.Sleep(2 * minOpenTime) // both appends wait, and the other stores have been open for long enough to be closed
 	for _, closeReader := range readers {

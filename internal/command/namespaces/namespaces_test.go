@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,30 +83,22 @@ func (d *disturbed) Append(ctx context.Context, entries ...partd.Entry) error {
 func TestManyNamespaces(t *testing.T) {
 	count := 300
 	if s := os.Getenv("PARTD_NAMESPACES"); s != "" {
-		var err error
-		count, err = strconv.Atoi(s)
-		must.Do(t, err)
+		count = must.Get(strconv.Atoi(s))(t)
 	}
 	ctx := context.Background()
 	const maxOpen = 4
 	s := open(t, t.TempDir(), maxOpen, 0, nil)
 	before := descriptors()
-	var wg sync.WaitGroup
 	var peak, goroutines atomic.Int64
-	for g := range 3 {
-		wg.Go(func() {
-			for i := g; i < count; i += 3 {
-				store, release := s.Acquire(fmt.Sprint("Job", i))
-				if err := store.Append(ctx, partd.Entry{Key: "k", Value: fmt.Append(nil, "value of ", i)}); err != nil {
-					t.Error(err)
-				}
-				release()
-				peak.Store(max(peak.Load(), int64(descriptors())))
-				goroutines.Store(max(goroutines.Load(), int64(runtime.NumGoroutine())))
-			}
-		})
-	}
-	wg.Wait()
+	must.Concurrently(3, func(g int) {
+		for i := g; i < count; i += 3 {
+			store, release := s.Acquire(fmt.Sprint("Job", i))
+			must.Check(t, store.Append(ctx, partd.Entry{Key: "k", Value: fmt.Append(nil, "value of ", i)}))
+			release()
+			peak.Store(max(peak.Load(), int64(descriptors())))
+			goroutines.Store(max(goroutines.Load(), int64(runtime.NumGoroutine())))
+		}
+	})
 	if s.openCount > maxOpen || len(s.entries) > maxOpen {
 		t.Errorf("%d stores are open and there are %d entries, want at most %d of each", s.openCount, len(s.entries), maxOpen)
 	}
@@ -150,9 +141,7 @@ func TestMissingNamespace(t *testing.T) {
 	for range partd.Keys(ctx, store) {
 		t.Error("a missing namespace has keys")
 	}
-	if _, err := partd.Stat(ctx, store); err != nil {
-		t.Error(err)
-	}
+	must.Get(partd.Stat(ctx, store))(t)
 	if err := store.(*lazy).CheckSession(ctx, 1, partd.SessionToken{}); !errors.Is(err, partd.ErrSessionExpired) {
 		t.Errorf("CheckSession of a missing namespace = %v, want %v", err, partd.ErrSessionExpired)
 	}
@@ -240,16 +229,10 @@ func TestMeasuringDoesNotCountAsUse(t *testing.T) {
 	if first := s.idle.Front().Value.(*entry).name; first != "first" {
 		t.Errorf("the least recently used namespace is %s, want first", first)
 	}
-	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+	must.Eventually(t, 8*time.Second, "all namespaces expire", func() bool {
 		s.pending()
-		list, err := s.List(t.Context(), "", 3)
-		if must.Do(t, err); len(list) == 0 {
-			break
-		}
-		if time.Since(start) > 8*time.Second {
-			t.Fatalf("the namespaces %v did not expire", list)
-		}
-	}
+		return len(must.Get(s.List(t.Context(), "", 3))(t)) == 0
+	})
 }
 
 // TestSessionsSurviveRestart checks that the token of a session in a namespace is still valid after a restart, although
@@ -273,11 +256,8 @@ func TestSessionsSurviveRestart(t *testing.T) {
 	var session uint64
 	var token partd.SessionToken
 	with(func(l *lazy) {
-		var err error
-		session, err = l.NewSession(t.Context())
-		must.Do(t, err)
-		token, err = l.SessionToken(t.Context(), session)
-		must.Do(t, err)
+		session = must.Get(l.NewSession(t.Context()))(t)
+		token = must.Get(l.SessionToken(t.Context(), session))(t)
 	})
 	with(func(l *lazy) {
 		if err := l.CheckSession(t.Context(), session, token); err != nil {
