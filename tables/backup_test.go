@@ -26,14 +26,14 @@ func TestBackupInterrupted(t *testing.T) {
 	errInterrupted := errors.New("interrupted")
 	for attempt := 2; ; attempt += 2 {
 		commits := 0
-		b := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
+		b := openHooked(t, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfstest.Inject(vfs.OS{}, func(op vfstest.Op, name string) error {
 			if strings.HasSuffix(name, ".metadata.json") && op == vfstest.OpSync {
 				if commits++; commits > attempt/2-1 {
 					return errInterrupted
 				}
 			}
 			return nil
-		})}))(t)
+		})})
 		_, backupErr := s.Backup(ctx, b, "one")
 		got := tabletest.BackupNames(t, b)
 		must.Do(t, b.Close())
@@ -80,13 +80,10 @@ func TestExpireInterruptedBackup(t *testing.T) {
 	expire(time.Millisecond, "backup to killed", "kept") // it may be younger than it seems
 	s.SetClock(-time.Hour)
 	backups := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	_, err := s.CopyJobTo(ctx, "backup", backups, nil, func(c *tables.CopyJob, _ []string) error {
+	must.Get(s.CopyJobTo(ctx, "backup", backups, nil, func(c *tables.CopyJob, _ []string) error {
 		expire(-1, "kept", strings.TrimPrefix(c.SnapshotName(), tables.WorkName))
 		return nil
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	}))(t)
 	expire(-1, "kept")
 }
 
@@ -143,8 +140,7 @@ func TestBackupMissingFiles(t *testing.T) {
 					default:
 						must.Do(t, os.Truncate(path, 0))
 					}
-					copied, err := do(to, "second")
-					must.Do(t, err)
+					copied := must.Get(do(to, "second"))(t)
 					want := map[string]int{"data": 1}[kind]
 					if unchanged, sent := tabletest.Totals(copied); unchanged != 0 || sent != want {
 						t.Errorf("after the loss: %+v, want %d sent files of a changed table", copied, want)
@@ -153,8 +149,8 @@ func TestBackupMissingFiles(t *testing.T) {
 					if len(findings) > 0 && (op == "copy" || kind == "data") { // an earlier backup keeps its lost manifests
 						t.Errorf("Verify reported %+v, want none", findings)
 					}
-					if copied, err = do(to, "third"); err != nil || !copied[0].Unchanged {
-						t.Errorf("later: %+v, %v, want an unchanged table", copied, err)
+					if copied = must.Get(do(to, "third"))(t); !copied[0].Unchanged {
+						t.Errorf("later: %+v, want an unchanged table", copied)
 					}
 					tabletest.WantRows(t, to.Bucket(""), "t", 0, 1, 2)
 					if op == "copy" {
@@ -174,7 +170,7 @@ func TestBackupMissingFiles(t *testing.T) {
 func TestRestoreRaced(t *testing.T) {
 	t.Parallel()
 	var beforeCommit func()
-	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	h := tables.Hooks{OnPrepared: func() {
 		if beforeCommit != nil {
 			do := beforeCommit
 			beforeCommit = nil
@@ -182,8 +178,7 @@ func TestRestoreRaced(t *testing.T) {
 		}
 	}}
 	dir := t.TempDir()
-	s := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict()}, h))(t)
-	defer s.Close() //nolint:errcheck // the test is over
+	s := openHooked(t, dir, &tables.Options{Tail: partd.NewDict()}, h)
 	b := s.Bucket("")
 	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 	tabletest.Put(t, b, "a", tables.PutError, 1)
@@ -198,9 +193,7 @@ func TestRestoreRaced(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		tabletest.WantRows(t, b, name, 1)
 	}
-	if _, ok, err := tabletest.Read(t.Context(), b, "c"); ok || err != nil {
-		t.Errorf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-	}
+	tabletest.WantMissing(t, b, "c")
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
 	beforeCommit = func() {
 		must.Do(t, otherStore.Bucket("").DeleteSnapshots(t.Context()))
@@ -251,8 +244,7 @@ func TestRestoreIDs(t *testing.T) {
 			}
 			must.Do(t, s.Bucket("").Delete(ctx, "t"))
 			tabletest.Put(t, s.Bucket(""), "other", tables.PutAppend, 1)
-			_, err := s.Backup(ctx, b, "third") // deletes the table
-			must.Do(t, err)
+			must.Get(s.Backup(ctx, b, "third"))(t) // deletes the table
 			must.Get(to.RestoreFrom(ctx, b, "first"))(t)
 			return to
 		},

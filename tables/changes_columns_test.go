@@ -12,7 +12,6 @@ import (
 	"github.com/go-partd/partd/internal/engine/spill"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -234,9 +233,7 @@ func TestChangesOfColumns(t *testing.T) {
 			c.put(columns, rows)
 			c.snapshot()
 			c.evolve(drop)
-			foreignCommit(c.T, c.s, "t", func(tx *table.Transaction) error {
-				return tx.SetProperties(iceberg.Properties{table.WriteDeleteModeKey: table.WriteModeMergeOnRead})
-			})
+			tabletest.NewEngine(c.T, c.s, "", "t").MergeOnRead(2)
 			second := c.put("id int64", `{"id":4}`)
 			deleteByKey(c.T, c.s, "id", 2)
 			third := wantVersion(c.T, c.b)
@@ -264,27 +261,19 @@ func (c *changesCase) putStruct(rows string, names ...string) tables.Version {
 }
 
 // createForeign creates table "t" with integer columns as another program would, in a version of Iceberg's format.
-func createForeign(t *testing.T, b *tables.Bucket, format string, columns ...string) {
+func createForeign(t *testing.T, b *tables.Bucket, format int, columns ...string) {
 	t.Helper()
 	var fields []iceberg.NestedField
 	for i, name := range columns {
 		fields = append(fields, iceberg.NestedField{ID: i + 1, Name: name, Type: iceberg.PrimitiveTypes.Int64})
 	}
-	meta := must.Get(table.NewMetadata(iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, table.UnsortedSortOrder, b.Store().Catalog().NewLocation(), iceberg.Properties{"format-version": format}))(t)
-	change := &icecat.Change{Namespace: tables.NamespaceOf(b.Name()), Name: "t", New: meta, IOs: []*icecat.FileIO{b.Store().Catalog().NewIO()}}
-	must.Do(t, b.Store().Catalog().Commit(t.Context(), nil, change))
+	createIceberg(t, b, iceberg.NewSchema(0, fields...), iceberg.UnpartitionedSpec, format)
 }
 
 // deleteByKey adds an equality delete of the rows whose first column, with the given name, has the value key.
 func deleteByKey(t *testing.T, s *tables.Store, column string, key int64) {
 	t.Helper()
-	foreignCommit(t, s, "t", func(tx *table.Transaction) error {
-		files, err := tx.WriteEqualityDeletes(t.Context(), []int{1}, func(yield func(arrow.RecordBatch, error) bool) { yield(oneColumn(column, key), nil) })
-		if err != nil {
-			return err
-		}
-		return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
-	})
+	tabletest.NewEngine(t, s, "", "t").DeleteEqual(oneColumn(column, key), 1)
 }
 
 // TestChangesWithoutNumbers checks that a table without version numbers is refused. Its Changes.Version would always be
@@ -292,7 +281,7 @@ func deleteByKey(t *testing.T, s *tables.Store, column string, key int64) {
 func TestChangesWithoutNumbers(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
-	createForeign(t, b, "1", "k")
+	createForeign(t, b, 1, "k")
 	putJSON(t, b, "t", `[{"k":1}]`, tabletest.Nullable("k", arrow.PrimitiveTypes.Int64))
 	for _, since := range []tables.At{nil, tables.AtVersion(0)} {
 		if _, err := b.Table("t").Changes(t.Context(), since, nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "upgrade the table") {
@@ -311,7 +300,7 @@ func TestChangesWithoutNumbers(t *testing.T) {
 func TestChangesAfterPartitioning(t *testing.T) {
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
-	createForeign(t, b, "2", "k", "v")
+	createForeign(t, b, 2, "k", "v")
 	fields := []arrow.Field{tabletest.Nullable("k", arrow.PrimitiveTypes.Int64), tabletest.Nullable("v", arrow.PrimitiveTypes.Int64)}
 	putJSON(t, b, "t", `[{"k":1,"v":1},{"k":2,"v":2},{"k":3,"v":3}]`, fields...)
 	deleteByKey(t, s, "k", 2)
@@ -347,8 +336,7 @@ func TestChangesAfterRollback(t *testing.T) {
 
 func snapshotIDs(t *testing.T, b *tables.Bucket) (ids []int64) {
 	t.Helper()
-	v := must.Get(tableAt(t, b, "t", nil).View(t.Context(), false))(t)
-	for _, s := range v.Table().Metadata().Snapshots() {
+	for _, s := range must.Get(b.Table("t").View(t.Context(), false))(t).Table().Metadata().Snapshots() {
 		ids = append(ids, s.SnapshotID)
 	}
 	return ids
@@ -371,14 +359,9 @@ func TestChangesAfterExpire(t *testing.T) {
 	complete, early := open(), open()
 	tabletest.PutRows(t, b, "t", longRows("newer", 1, 0, 1), tables.PutReplace, nil)
 	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 1}))(t)
-	count := int64(0)
-	for complete.Next() {
-		count += complete.RecordBatch().NumRows()
+	if count := tabletest.CountRows(t, complete); count != 2*rows {
+		t.Errorf("after the versions expired, an open reader got %d changes, want %d", count, 2*rows)
 	}
-	if complete.Err() != nil || count != 2*rows {
-		t.Errorf("after the versions expired, an open reader got %d changes, error %v; want %d", count, complete.Err(), 2*rows)
-	}
-	complete.Release()
 	spill.Process.SetLimit(limit)
 	defer spill.Process.SetLimit(0)
 	inUse := func() bool {

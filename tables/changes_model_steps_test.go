@@ -12,6 +12,7 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -87,8 +88,7 @@ func (m *changesModel) step() {
 	switch m.rnd.IntN(16) {
 	case 0, 1, 2:
 		m.must("append", func(ctx context.Context) error {
-			_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutAppend, nil)
-			return err
+			return must.Err(m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutAppend, nil))
 		})
 	case 3, 4, 5:
 		m.must("upsert", func(ctx context.Context) error {
@@ -96,25 +96,19 @@ func (m *changesModel) step() {
 			if keys == nil {
 				keys = []string{"id"}
 			}
-			_, err := m.b.Table("t").Upsert(ctx, m.newRows(8, true), &tables.UpsertOptions{Keys: keys})
-			return err
+			return must.Err(m.b.Table("t").Upsert(ctx, m.newRows(8, true), &tables.UpsertOptions{Keys: keys}))
 		})
 	case 6, 7:
 		id := m.rnd.IntN(40)
 		m.must("delete rows", func(ctx context.Context) error {
-			_, err := m.b.Table("t").DeleteRows(ctx, tables.Between("id", int64(id), int64(id+3)))
-			return err
+			return must.Err(m.b.Table("t").DeleteRows(ctx, tables.Between("id", int64(id), int64(id+3))))
 		})
 	case 8:
-		m.must("compact", func(ctx context.Context) error {
-			_, err := m.s.Compact(ctx, nil)
-			return err
-		})
+		m.must("compact", func(ctx context.Context) error { return must.Err(m.s.Compact(ctx, nil)) })
 	case 9:
 		if m.rnd.IntN(4) == 0 {
 			m.must("replace", func(ctx context.Context) error {
-				_, err := m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutReplace, nil)
-				return err
+				return must.Err(m.b.Table("t").Put(ctx, m.newRows(20, false), tables.PutReplace, nil))
 			})
 		}
 	case 10:
@@ -128,8 +122,7 @@ func (m *changesModel) step() {
 	case 15:
 		if m.rnd.IntN(3) == 0 {
 			m.must("expire", func(ctx context.Context) error {
-				_, err := m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 8})
-				return err
+				return must.Err(m.s.Expire(ctx, &tables.MaintainOptions{Grace: -1, Keep: 8}))
 			})
 		}
 	}
@@ -143,10 +136,7 @@ func (m *changesModel) restore() {
 		if m.snapshot != nil {
 			m.must("delete snapshot", func(ctx context.Context) error { return m.b.DeleteSnapshot(ctx, "s") })
 		}
-		m.must("snapshot", func(ctx context.Context) error {
-			_, err := m.b.Snapshot(ctx, "s")
-			return err
-		})
+		m.must("snapshot", func(ctx context.Context) error { return must.Err(m.b.Snapshot(ctx, "s")) })
 		m.snapshot = &modelSnapshot{slices.Clone(m.columns), slices.Clone(m.members), slices.Clone(m.types)}
 		return
 	}
@@ -248,23 +238,14 @@ func (m *changesModel) deleteForeign() {
 	m.remember() // foreignCommit does not fold
 	id := int64(m.rnd.IntN(40))
 	if m.rnd.IntN(2) == 0 {
-		m.must(fmt.Sprint("foreign delete of ", id), func(ctx context.Context) error {
-			foreignCommit(m.t, m.s, "t", func(tx *table.Transaction) error {
-				return tx.Delete(ctx, iceberg.LessThanEqual(iceberg.Reference("id"), id), nil)
-			})
+		m.must(fmt.Sprint("foreign delete of ", id), func(context.Context) error {
+			tabletest.NewEngine(m.t, m.s, "", "t").Delete(iceberg.LessThanEqual(iceberg.Reference("id"), id))
 			return nil
 		})
 		return
 	}
-	m.must(fmt.Sprint("foreign equality delete of ", id), func(ctx context.Context) error {
-		foreignCommit(m.t, m.s, "t", func(tx *table.Transaction) error {
-			rows := oneColumn("id", id)
-			files, err := tx.WriteEqualityDeletes(ctx, []int{m.idColumn()}, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
-			if err != nil {
-				return err
-			}
-			return tx.NewRowDelta(nil).AddDeletes(files...).Commit(ctx)
-		})
+	m.must(fmt.Sprint("foreign equality delete of ", id), func(context.Context) error {
+		tabletest.NewEngine(m.t, m.s, "", "t").DeleteEqual(oneColumn("id", id), m.idColumn())
 		return nil
 	})
 }
@@ -272,10 +253,7 @@ func (m *changesModel) deleteForeign() {
 // idColumn returns Iceberg's ID of the column id.
 func (m *changesModel) idColumn() int {
 	m.t.Helper()
-	v, err := tableAt(m.t, m.b, "t", nil).View(m.t.Context(), false)
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	v := must.Get(tableAt(m.t, m.b, "t", nil).View(m.t.Context(), false))(m.t)
 	field, _ := v.Table().Schema().FindFieldByName("id")
 	return field.ID
 }

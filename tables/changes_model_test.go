@@ -120,8 +120,8 @@ func newChangesModel(t *testing.T, seed uint64) *changesModel {
 		m.keys = []string{"id", "at"}
 	}
 	m.must("put", func(ctx context.Context) error {
-		_, err := m.b.Table("t").Put(ctx, m.newRows(3, false), tables.PutAppend, &tables.PutOptions{Settings: settings})
-		return err
+		o := &tables.PutOptions{Settings: settings}
+		return must.Err(m.b.Table("t").Put(ctx, m.newRows(3, false), tables.PutAppend, o))
 	})
 	if m.foreign {
 		foreignCommit(t, m.s, "t", func(tx *table.Transaction) error {
@@ -185,10 +185,7 @@ func rowsByNumber(t *testing.T, r array.RecordReader, columns map[int]string) (r
 // remember folds the tail, and records the rows and columns of the newest version.
 func (m *changesModel) remember() {
 	m.t.Helper()
-	m.must("fold", func(ctx context.Context) error {
-		_, err := m.s.Fold(ctx, nil)
-		return err
-	})
+	m.must("fold", func(ctx context.Context) error { return must.Err(m.s.Fold(ctx, nil)) })
 	versions := m.versions()
 	newest := versions[len(versions)-1]
 	state := &modelState{idColumn: m.idColumn(), columns: map[int]string{}, n: m.types[4]}
@@ -217,10 +214,7 @@ func (m *changesModel) remember() {
 	if m.states[newest] == nil {
 		m.states[newest], at = state, tables.AtVersion(newest)
 	}
-	r, err := tableAt(m.t, m.b, "t", at).Scan(m.t.Context(), nil)
-	if err != nil {
-		m.t.Fatal(err)
-	}
+	r := must.Get(tableAt(m.t, m.b, "t", at).Scan(m.t.Context(), nil))(m.t)
 	defer r.Release()
 	state.rows = rowsByNumber(m.t, r, state.columns)
 	m.copies[newest] = append(m.copies[newest], state)
@@ -228,11 +222,7 @@ func (m *changesModel) remember() {
 
 func (m *changesModel) versions() (versions []tables.Version) {
 	m.t.Helper()
-	infos, err := tableAt(m.t, m.b, "t", nil).Versions(m.t.Context())
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for _, i := range infos {
+	for _, i := range must.Get(tableAt(m.t, m.b, "t", nil).Versions(m.t.Context()))(m.t) {
 		versions = append(versions, i.Version)
 	}
 	return versions
@@ -241,8 +231,7 @@ func (m *changesModel) versions() (versions []tables.Version) {
 // tableAt returns a table in the state that a selects.
 func tableAt(t testing.TB, b *tables.Bucket, name string, a tables.At) *tables.Table {
 	t.Helper()
-	tab := must.Get(b.Table(name).At(t.Context(), a))(t)
-	return tab
+	return must.Get(b.Table(name).At(t.Context(), a))(t)
 }
 
 // check compares the changes between all pairs of versions with the rows of both versions, and with other columns that

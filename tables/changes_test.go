@@ -101,8 +101,7 @@ func TestChanges(t *testing.T) {
 	if got, version := changesText(t, tableAt(t, readOnly.Bucket(""), "t", nil), tables.AtVersion(second), keyed); !strings.Contains(got, "4 d insert") || version <= third {
 		t.Errorf("in a read-only Store, the changes are %q and lead to version %d", got, version)
 	}
-	var schemaErr *tables.SchemaError
-	if _, err := tableAt(t, b, "t", nil).Changes(ctx, nil, &tables.ChangesOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
+	if _, err := tableAt(t, b, "t", nil).Changes(ctx, nil, &tables.ChangesOptions{Keys: []string{"x"}}); !errors.As(err, new(*tables.SchemaError)) {
 		t.Errorf("Changes with a missing key column: error %v, want a SchemaError", err)
 	}
 }
@@ -177,8 +176,7 @@ func TestChangesWithEqualKeys(t *testing.T) {
 // most about as many bytes as two files have.
 func TestChangesRead(t *testing.T) {
 	var bytesRead atomic.Int64
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
-	defer s.Close()
+	s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	b := s.Bucket("")
 	for i := range int64(100) {
 		tabletest.PutRows(t, b, "t", longRows("old", 1, 2000*i, 2000), tables.PutAppend, nil)

@@ -16,7 +16,6 @@ import (
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/pqarrow"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -138,14 +137,11 @@ func whileCommitting(t *testing.T, b *tables.Bucket, change func() error) *table
 func countingAttempts(t *testing.T, b *tables.Bucket, change func() error) (*tables.Bucket, *int) {
 	t.Helper()
 	attempts := new(int)
-	s := must.Get(tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	s := openHooked(t, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{OnPrepared: func() {
 		if *attempts++; *attempts == 1 {
-			if err := change(); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, change())
 		}
-	}}))(t)
-	t.Cleanup(func() { must.Do(t, s.Close()) })
+	}})
 	return s.Bucket(b.Name()), attempts
 }
 
@@ -235,12 +231,7 @@ func TestCompression(t *testing.T) {
 // files with the current encodings. In the old files, all columns have dictionaries and zstd, but no page index.
 func TestCompactReencodesOldFiles(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
-	columns := arrow.NewSchema([]arrow.Field{
-		tabletest.Nullable("at", &arrow.TimestampType{Unit: arrow.Microsecond}),
-		tabletest.Nullable("sym", arrow.BinaryTypes.String),
-		tabletest.Nullable("price", arrow.PrimitiveTypes.Float64),
-		tabletest.Nullable("amount", &arrow.Decimal128Type{Precision: 12, Scale: 4}),
-	}, nil)
+	columns := tabletest.ParseColumns(t, "at timestamp[us]; sym utf8; price float64; amount decimal(12, 4)")
 	const rows = 20_000
 	for f := range 2 {
 		rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)

@@ -3,7 +3,7 @@ package tables_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"reflect"
 	"strings"
@@ -75,13 +75,13 @@ func TestCopyToConcurrentPut(t *testing.T) {
 	ctx, source := t.Context(), tabletest.FullStore(t)
 	var dest *tables.Store
 	hasPut := false
-	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	h := tables.Hooks{OnPrepared: func() {
 		if !hasPut {
 			hasPut = true
 			tabletest.Put(t, dest.Bucket("one"), "plain", tables.PutAppend, 44)
 		}
 	}}
-	dest = must.Get(tables.OpenHooked(ctx, t.TempDir(), &tables.Options{NoTail: true}, h))(t)
+	dest = openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, h)
 	bucket := "one"
 	if _, err := source.CopyTo(ctx, dest, bucket); !hasPut || !errors.Is(err, tables.ErrConflict) {
 		t.Errorf("CopyTo with a concurrent put (called: %v): error = %v, want ErrConflict", hasPut, err)
@@ -196,19 +196,14 @@ func readObject(t *testing.T, b objstore.Bucket, name string) []byte {
 	t.Helper()
 	r := must.Get(b.ReadRange(t.Context(), name, 0, -1))(t)
 	defer r.Close()
-	var data bytes.Buffer
-	if _, err := data.ReadFrom(r); err != nil {
-		t.Fatal(fmt.Errorf("%s: %w", name, err))
-	}
-	return data.Bytes()
+	return must.Get(io.ReadAll(r))(t)
 }
 
 // replaceObject replaces an object, or deletes it if data is nil.
 func replaceObject(t *testing.T, b objstore.Bucket, name string, data []byte) {
 	t.Helper()
 	must.Do(t, b.Delete(t.Context(), name))
-	if data == nil {
-		return
+	if data != nil {
+		must.Do(t, b.Create(t.Context(), name, data))
 	}
-	must.Do(t, b.Create(t.Context(), name, data))
 }

@@ -21,19 +21,13 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func deleteWhere(t testing.TB, b *tables.Bucket, name, where string) tables.RewriteResult {
-	t.Helper()
-	cond := must.Get(filter.Parse(where))(t)
-	return must.Get(b.Table(name).DeleteRows(t.Context(), cond))(t)
-}
-
 func TestDeleteRows(t *testing.T) {
 	b := tabletest.BucketWithoutTail(t)
 	for i := range int64(4) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	before := tabletest.FilesOf(t, b, "t")
-	result := deleteWhere(t, b, "t", "n >= 8 and n < 25 or n = 100")
+	result := tabletest.DeleteRows(t, b, "t", "n >= 8 and n < 25 or n = 100")
 	if result.Deleted != 17 || result.Files != 3 || result.Version != 5 || result.Written != 0 {
 		t.Errorf("DeleteRows = %+v, want 17 rows deleted from 3 files, version 5", result)
 	}
@@ -42,16 +36,16 @@ func TestDeleteRows(t *testing.T) {
 	if len(after) != 3 || !slices.Contains(after, before[3]) {
 		t.Errorf("files before: %q, after: %q; want two new files and the last of the old ones", before, after)
 	}
-	if result := deleteWhere(t, b, "t", "n > 1000 or s = 'row 9'"); result != (tables.RewriteResult{Version: 5}) {
+	if result := tabletest.DeleteRows(t, b, "t", "n > 1000 or s = 'row 9'"); result != (tables.RewriteResult{Version: 5}) {
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
-	if result := deleteWhere(t, b, "t", "n = 3 and s = 'row 4'"); result != (tables.RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
+	if result := tabletest.DeleteRows(t, b, "t", "n = 3 and s = 'row 4'"); result != (tables.RewriteResult{Version: 5}) { // the files' bounds do not rule out such a row
 		t.Errorf("DeleteRows without a matching row = %+v, want no change", result)
 	}
 	if now := tabletest.FilesOf(t, b, "t"); !slices.Equal(now, after) {
 		t.Errorf("files before: %q, after: %q; want no change because no row was deleted", after, now)
 	}
-	if result := deleteWhere(t, b, "t", "n >= 0"); result.Deleted != 23 {
+	if result := tabletest.DeleteRows(t, b, "t", "n >= 0"); result.Deleted != 23 {
 		t.Errorf("DeleteRows of all rows = %+v, want 23 rows deleted", result)
 	}
 	tabletest.WantRows(t, b, "t")
@@ -66,15 +60,16 @@ func TestDeleteRowsDropsUnread(t *testing.T) {
 		tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
 	var reads atomic.Int64
-	countingStore := must.Get(tables.OpenHooked(t.Context(), b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{b.Store().HooksInUse().FS, &reads}}))(t)
-	defer countingStore.Close()
-	if result := deleteWhere(t, countingStore.Bucket("b"), "t", "n < 20"); result.Deleted != 20 || result.Files != 2 {
+	countingStore := openHooked(t, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: countingFS{b.Store().HooksInUse().FS, &reads}})
+	result := tabletest.DeleteRows(t, countingStore.Bucket("b"), "t", "n < 20")
+	if result.Deleted != 20 || result.Files != 2 {
 		t.Errorf("DeleteRows = %+v, want Deleted 20 and Files 2", result)
 	}
 	if n := reads.Load(); n > 0 {
 		t.Errorf("read %d bytes of data files, want 0 because their bounds suffice", n)
 	}
-	deleteWhere(t, countingStore.Bucket("b"), "t", "n < 22") // a delete that must read, to show that reads are counted
+	// A delete that must read shows that reads are counted.
+	tabletest.DeleteRows(t, countingStore.Bucket("b"), "t", "n < 22")
 	if reads.Load() == 0 {
 		t.Error("reads are not counted")
 	}
@@ -124,7 +119,7 @@ func TestDeleteRowsUnknown(t *testing.T) {
 				want = append(want, value)
 			}
 		}
-		result := deleteWhere(t, b, name, where)
+		result := tabletest.DeleteRows(t, b, name, where)
 		got := tabletest.ColumnTexts(t, b, name, "f")
 		slices.Sort(want)
 		slices.Sort(got)
@@ -294,8 +289,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	defer rows.Release()
 	reached, proceed, upsertErr := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		_, err := b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, nil)
-		upsertErr <- err
+		upsertErr <- must.Err(b.Table("t").Upsert(t.Context(), &slowReader{rows, 0, reached, proceed}, nil))
 	}()
 	<-reached
 	cause := errors.New("test cause")
@@ -311,10 +305,7 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 			return errors.New("the call did not return when its context ended")
 		}
 	}
-	at := func(ctx context.Context) error {
-		_, err := b.Table("t").At(ctx, tables.AtTime(time.Now()))
-		return err
-	}
+	at := func(ctx context.Context) error { return must.Err(b.Table("t").At(ctx, tables.AtTime(time.Now()))) }
 	changes := func(ctx context.Context) error {
 		r, err := b.Table("t").Changes(ctx, nil, nil)
 		if err == nil {
@@ -333,8 +324,8 @@ func TestAtTimeDuringCorrection(t *testing.T) {
 	}
 	close(proceed)
 	must.Do(t, <-upsertErr)
-	table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(time.Now())))(t)
-	if got, err := ticksFrom(table.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
+	now := must.Get(b.Table("t").At(t.Context(), tables.AtTime(time.Now())))(t)
+	if got, err := ticksFrom(now.Scan(t.Context(), nil)); err != nil || len(got) != 1003 {
 		t.Errorf("AtTime after the upsert read %d rows, error %v; want 1003 rows", len(got), err)
 	}
 }

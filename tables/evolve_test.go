@@ -12,7 +12,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
@@ -42,8 +41,7 @@ func wantInOrder(t *testing.T, b *tables.Bucket, name string, files int) {
 func TestEvolveSeries(t *testing.T) {
 	const columns, rows = "at timestamp[us]; k int32; v int32", `{"at":"2026-01-03 00:00:00","k":1,"v":1},{"at":"2026-01-01 00:00:00","k":2,"v":2},{"at":"2026-01-01 00:00:00","k":1,"v":3}`
 	ctx := t.Context()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("b")
 	put := func(columns, rows string, o *tables.PutOptions) {
 		t.Helper()
 		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, rows), tables.PutAppend, o)
@@ -126,8 +124,7 @@ func TestSeveralChangesInUpdate(t *testing.T) {
 func TestReplacedRowsStayAway(t *testing.T) {
 	for _, c := range []struct{ columns, rows string }{{"a int32", `{"a":1}`}, {"a int32; b int32", `{"a":1,"b":2}`}} {
 		for _, deletes := range []bool{false, true} {
-			dir := t.TempDir()
-			s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 			for range 2 { // the first put creates the table, and the second goes to the tail
 				tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, nil)
 			}
@@ -142,7 +139,7 @@ func TestReplacedRowsStayAway(t *testing.T) {
 			const want = "a int32; c int32 | 9,(null)"
 			tabletest.WantText(t, s.Bucket("b"), "t", want)
 			must.Do(t, s.Close())
-			tabletest.WantText(t, tabletest.Open(t, dir, nil).Bucket("b"), "t", want)
+			tabletest.WantText(t, tabletest.Open(t, s.Dir(), nil).Bucket("b"), "t", want)
 		}
 	}
 }
@@ -160,12 +157,10 @@ func TestCorrectWithRules(t *testing.T) {
 	must.Do(t, b.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "some", Kind: "range", Column: "k", Min: "0"}}}))
 	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
 	replace := func(columns, rows string) error {
-		_, err := b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil)
-		return err
+		return must.Err(b.Table("t").ReplaceRange(ctx, day(1), day(3), tabletest.JSONRows(t, columns, rows), nil))
 	}
 	upsert := func(columns, rows string) error {
-		_, err := b.Table("t").Upsert(ctx, tabletest.JSONRows(t, columns, rows), nil)
-		return err
+		return must.Err(b.Table("t").Upsert(ctx, tabletest.JSONRows(t, columns, rows), nil))
 	}
 	for name, put := range map[string]func(string, string) error{"range": replace, "upsert": upsert} {
 		for _, c := range []struct{ columns, rows, want string }{ // the cases about columns do not apply to an upsert, which may add and widen columns
@@ -197,9 +192,7 @@ func TestCorrectWithRules(t *testing.T) {
 	s.HooksInUse().OnPrepared = func() {
 		if pending {
 			pending = false
-			if _, err := otherBucket.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), tables.PutAppend, nil); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, must.Err(otherBucket.Table("t").Put(ctx, tabletest.JSONRows(t, columns, `{"at":"2026-01-09 00:00:00","k":7}`), tables.PutAppend, nil)))
 		}
 	}
 	if err := upsert(columns, `{"at":"2026-01-02 00:00:00","k":7}`); !errors.As(err, new(*tables.RuleError)) {
@@ -240,14 +233,6 @@ func TestRestoreSettings(t *testing.T) {
 	}
 }
 
-// openWithHook opens a store that calls beforeCommit after it has prepared a commit.
-func openWithHook(t *testing.T, o *tables.Options, beforeCommit func()) *tables.Store {
-	t.Helper()
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: vfs.OS{}, OnPrepared: beforeCommit}))(t)
-	t.Cleanup(func() { must.Do(t, s.Close()) })
-	return s
-}
-
 // wantSorted compares table t's columns and sorted rows with want. It sorts the rows because, without a time
 // column, an upsert writes the new rows before the remaining rows of a rewritten file.
 func wantSorted(t *testing.T, b *tables.Bucket, want string) {
@@ -265,8 +250,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 	const oldColumns, wide, rows = "k int64; v int32", "k int64; v float64", `{"k":1,"v":1},{"k":2,"v":2}`
 	put := func(columns, rows string) func(*tables.Bucket) error {
 		return func(b *tables.Bucket) error {
-			_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), tables.PutAppend, nil)
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, rows), tables.PutAppend, nil))
 		}
 	}
 	evolve := func(c tables.ColumnChange) func(*tables.Bucket) error {
@@ -292,7 +276,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var store *tables.Store
 			armed := false
-			store = openWithHook(t, &tables.Options{NoTail: !c.inTail, FoldAge: -1}, func() {
+			store = openHooked(t, t.TempDir(), &tables.Options{NoTail: !c.inTail, FoldAge: -1}, tables.Hooks{OnPrepared: func() {
 				if !armed {
 					return
 				}
@@ -302,7 +286,7 @@ func TestUpsertDuringChanges(t *testing.T) {
 					s = tabletest.Open(t, store.Dir(), &tables.Options{NoTail: true})
 				}
 				must.Do(t, c.change(s.Bucket("b")))
-			})
+			}})
 			b := store.Bucket("b")
 			tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, oldColumns, rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
 			armed = true

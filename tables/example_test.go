@@ -59,8 +59,7 @@ func appendTrades(ctx context.Context, bucket *tables.Bucket) *tables.Table {
 	if err != nil {
 		log.Fatal(err)
 	}
-	table := bucket.Table("trades")
-	return table
+	return bucket.Table("trades")
 }
 
 // This example appends structs as rows, and reads the rows back into structs.

@@ -222,10 +222,7 @@ func TestExecWaits(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 	exec := func(ctx context.Context, sql string) chan error {
 		done := make(chan error, 1)
-		go func() {
-			_, err := s.Exec(ctx, sql, nil)
-			done <- err
-		}()
+		go func() { done <- must.Err(s.Exec(ctx, sql, nil)) }()
 		return done
 	}
 	wait := func(what string, done <-chan error) error {
@@ -292,14 +289,11 @@ func execDuringAppends(t *testing.T, sql string, o *tables.ExecOptions, statemen
 		calls++
 		done := make(chan error, 1)
 		go func(n int64) {
-			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(n, n), tables.PutAppend, nil)
-			done <- err
+			done <- must.Err(b.Table("t").Put(t.Context(), tabletest.Rows(n, n), tables.PutAppend, nil))
 		}(calls)
 		select {
 		case err := <-done:
-			if err != nil {
-				t.Error(err)
-			}
+			must.Check(t, err)
 		case <-time.After(5 * time.Second):
 			t.Errorf("an append waits for statement %d", calls)
 		}

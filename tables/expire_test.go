@@ -12,10 +12,8 @@ import (
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -39,16 +37,10 @@ func TestExpireFailedTable(t *testing.T) {
 	if r.Tables != 1 || r.Versions != 1 || r.FilesRemoved < 2 {
 		t.Errorf("Expire = %+v, want Tables 1, Versions 1 and removed files", r)
 	}
-	if old, err := b.Table("bad").At(ctx, tables.AtVersion(1)); err != nil {
-		t.Error(err)
-	} else if got, err := tabletest.ReadAll(ctx, old, nil); err != nil || len(got) != 1 || got[0] != 1 {
-		t.Errorf("version 1 of bad: rows %v, error %v, want [1]", got, err)
-	}
+	tabletest.WantRowsAt(t, b, "bad", tables.AtVersion(1), 1)
 	tabletest.WantRows(t, b, "bad", 2)
 	tabletest.WantRows(t, b, "good", 2)
-	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
-		t.Errorf("Verify reported %+v", findings)
-	}
+	tabletest.WantIntact(t, s)
 	missing := &tables.MaintainOptions{Grace: -1, Buckets: tables.Buckets{""}, Tables: []string{"missing"}}
 	if r, err := s.Expire(ctx, missing); err == nil || r != (tables.MaintainResult{}) {
 		t.Errorf("Expire of a missing table = %+v, %v, want only an error", r, err)
@@ -67,17 +59,14 @@ func TestGracePeriodRestarts(t *testing.T) {
 	t.Parallel()
 	var s *tables.Store
 	recorded := 0
-	h := tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	h := tables.Hooks{OnPrepared: func() {
 		if recorded == 0 {
 			r, err := s.Expire(t.Context(), &tables.MaintainOptions{Keep: 100})
-			if err != nil {
-				t.Error(err)
-			}
+			must.Check(t, err)
 			recorded += r.FilesWaiting
 		}
 	}}
-	s = must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h))(t)
-	defer s.Close() //nolint:errcheck // the test is over
+	s = openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, h)
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	if recorded == 0 {
@@ -85,8 +74,7 @@ func TestGracePeriodRestarts(t *testing.T) {
 	}
 	for _, drop := range []func() error{
 		func() error {
-			_, err := b.Table("a").Put(t.Context(), tabletest.Rows(2), tables.PutReplace, nil)
-			return err
+			return must.Err(b.Table("a").Put(t.Context(), tabletest.Rows(2), tables.PutReplace, nil))
 		},
 		func() error { return b.Delete(t.Context(), "a") },
 	} {
@@ -106,15 +94,13 @@ func TestExpireDuringExpire(t *testing.T) {
 	t.Parallel()
 	var s *tables.Store
 	armed := false
-	h := tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+	h := tables.Hooks{OnCommit: func(done bool) {
 		if armed && !done {
 			armed = false
-			if _, err := s.Expire(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: -1}); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, must.Err(s.Expire(t.Context(), &tables.MaintainOptions{Buckets: tables.Buckets{""}, Tables: []string{}, Grace: -1})))
 		}
 	}}
-	s = must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, h))(t)
+	s = openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, h)
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
 	tabletest.Put(t, b, "a", tables.PutAppend, 2)
@@ -133,22 +119,17 @@ func TestMaintainExpires(t *testing.T) {
 		"default": nil, "three": {KeepVersions: 3}, "hour": {KeepAge: "1h"}, "off": {Maintenance: tables.MaintenanceOff, KeepVersions: 1}, "gc": {KeepVersions: 1}, "property": {KeepVersions: 1},
 		"tag": {KeepVersions: 1},
 	}
-	update := func(name string, updates ...table.Update) {
-		t.Helper()
-		cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf(""), name))(t)
-		meta := must.Get(table.UpdateTableMetadata(cur.Metadata(), updates, ""))(t)
-		must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.NamespaceOf(""), Name: name, Base: cur, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
-	}
 	for name, o := range settings {
 		tabletest.PutRows(t, b, name, tabletest.Rows(0), tables.PutReplace, &tables.PutOptions{Settings: o})
 		for i := range int64(4) {
 			tabletest.Put(t, b, name, tables.PutAppend, i+1)
 		}
 	}
-	update("gc", table.NewSetPropertiesUpdate(iceberg.Properties{table.GCEnabledKey: "false"}))
-	update("property", table.NewSetPropertiesUpdate(iceberg.Properties{table.MinSnapshotsToKeepKey: "4"}))
+	foreignUpdate(t, b, "gc", table.NewSetPropertiesUpdate(iceberg.Properties{table.GCEnabledKey: "false"}))
+	foreignUpdate(t, b, "property", table.NewSetPropertiesUpdate(iceberg.Properties{table.MinSnapshotsToKeepKey: "4"}))
 	cur := must.Get(s.Catalog().Load(t.Context(), tables.NamespaceOf(""), "tag"))(t)
-	update("tag", table.NewSetSnapshotRefUpdate("t", cur.Metadata().Snapshots()[1].SnapshotID, table.TagRef, -1, -1, -1))
+	tagged := cur.Metadata().Snapshots()[1].SnapshotID
+	foreignUpdate(t, b, "tag", table.NewSetSnapshotRefUpdate("t", tagged, table.TagRef, -1, -1, -1))
 	check := func(want map[string]int) {
 		t.Helper()
 		for name := range settings {

@@ -69,11 +69,10 @@ func TestFoldFreesTailSpace(t *testing.T) {
 }
 
 func foldFreesTailSpace(t *testing.T, background bool) {
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	tailSize := func() (sum int64) {
 		t.Helper()
-		must.Do(t, fs.WalkDir(os.DirFS(filepath.Join(dir, "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
+		must.Do(t, fs.WalkDir(os.DirFS(filepath.Join(s.Dir(), "tail")), ".", func(_ string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
 				info, err := d.Info()
 				sum += info.Size()
@@ -116,8 +115,7 @@ func TestMaintainHoldsNoLock(t *testing.T) {
 				}
 				return nil
 			})
-			s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs}))(t)
-			t.Cleanup(func() { must.Do(t, s.Close()) })
+			s := openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
 			b, n := s.Bucket(""), int64(8)
 			if name == "expire" {
 				n = 3 // too few files to merge
@@ -186,13 +184,12 @@ func TestMaintainAllPeriods(t *testing.T) {
 			put(i % 2)
 		}
 		merges := 0
-		s := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+		s := openHooked(t, dir, &tables.Options{NoTail: true}, tables.Hooks{OnPrepared: func() {
 			merges++
 			for range 6 {
 				put(busy)
 			}
-		}}))(t)
-		t.Cleanup(func() { must.Do(t, s.Close()) })
+		}})
 		if r := tabletest.Maintain(t, s, nil); merges != 2 || r.FilesBefore < 16 || r.FilesAfter != 2 {
 			t.Errorf("with appends to day %d: Maintain = %+v after %d merges; want at least 16 files merged into 2 in 2 merges", busy+1, r, merges)
 		}
@@ -204,8 +201,7 @@ func TestMaintainAllPeriods(t *testing.T) {
 func TestMaintainDeleteFiles(t *testing.T) {
 	for _, kind := range []string{"positions", "deletion vectors", "equal rows", "equal rows last"} {
 		t.Run(kind, func(t *testing.T) {
-			s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
-			t.Cleanup(func() { must.Do(t, s.Close()) })
+			s := openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FileBytes: 40_000})
 			b, engine := s.Bucket(""), tabletest.NewEngine(t, s, "", "t")
 			want := tabletest.Sequence(0, 100_000)
 			tabletest.Put(t, b, "t", tables.PutAppend, want...)
@@ -240,11 +236,7 @@ func TestMaintainDeleteFiles(t *testing.T) {
 				t.Errorf("the second pass = %+v, want nothing to do", again)
 			}
 			tabletest.Compact(t, s)
-			got, err = tabletest.ReadAll(t.Context(), b.Table("t"), nil)
-			slices.Sort(got)
-			if err != nil || !slices.Equal(got, want) {
-				t.Errorf("after Compact: %d rows, error %v; want %d", len(got), err, len(want))
-			}
+			tabletest.WantRows(t, b, "t", want...)
 		})
 	}
 }

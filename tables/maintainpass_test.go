@@ -91,8 +91,7 @@ func TestPayingRuns(t *testing.T) {
 // without settings, also between merged files and the files that it leaves alone.
 func TestMaintainKeepsOrder(t *testing.T) {
 	t.Parallel()
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
-	t.Cleanup(func() { must.Do(t, s.Close()) })
+	s := openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FileBytes: 40_000})
 	b, next, merged := s.Bucket(""), int64(0), 0
 	for i := range 60 {
 		count := int64(1)
@@ -193,8 +192,7 @@ func TestMaintainGivesWay(t *testing.T) {
 func TestMergeIsHarmless(t *testing.T) {
 	t.Parallel()
 	over := func(b *tables.Bucket) error {
-		_, err := b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))})
-		return err
+		return must.Err(b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))}))
 	}
 	for _, c := range []struct {
 		name    string
@@ -239,9 +237,7 @@ func TestMergeIsHarmless(t *testing.T) {
 				if err := c.put(changing); err != nil || *attempts != 1 {
 					t.Errorf("%d attempts, error %v; want 1 attempt", *attempts, err)
 				}
-				if got, err := tabletest.ReadAll(t.Context(), b.Table("t"), nil); err != nil || !slices.Equal(got, c.want) {
-					t.Errorf("rows %v, error %v; want %v", got, err, c.want)
-				}
+				tabletest.WantRowsAt(t, b, "t", nil, c.want...)
 				if info, err := b.Table("t").Info(t.Context()); err != nil || info.Rows != int64(len(c.want)) {
 					t.Errorf("the table has %d rows, error %v; want %d", info.Rows, err, len(c.want))
 				}
@@ -256,12 +252,10 @@ func TestMaintainFindsChanges(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*tables.Bucket) error{
 		"delete": func(b *tables.Bucket) error {
-			_, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n == 3"))
-			return err
+			return must.Err(b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n == 3")))
 		},
 		"upsert": func(b *tables.Bucket) error {
-			_, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(3), &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(t.Context(), tabletest.Rows(3), &tables.UpsertOptions{Keys: []string{"n"}}))
 		},
 		"delete file": func(b *tables.Bucket) error {
 			tabletest.NewEngine(t, b.Store(), b.Name(), "t").Delete(iceberg.EqualTo(iceberg.Reference("n"), int64(3)))
@@ -303,8 +297,7 @@ func TestMaintainFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs}))(t)
-	t.Cleanup(func() { must.Do(t, s.Close()) })
+	s := openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: fs})
 	b := s.Bucket("")
 	for i := range int64(8) {
 		tabletest.Put(t, b, "t", tables.PutAppend, i)

@@ -15,8 +15,7 @@ import (
 // TestMetadataExact checks that metadata keeps the exact text of numbers.
 func TestMetadataExact(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	b := s.Bucket("b")
 	tabletest.Put(t, b, "a", tables.PutError, 1)
 	want := tables.Metadata{}
@@ -81,7 +80,7 @@ func TestMetadataExact(t *testing.T) {
 	deep := strings.Repeat("[", 900) + strings.Repeat("]", 900)
 	must.Do(t, b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deep)}))
 	must.Do(t, s.Close())
-	b = tabletest.Open(t, dir, nil).Bucket("b")
+	b = tabletest.Open(t, s.Dir(), nil).Bucket("b")
 	tabletest.WantRows(t, b, "a", 1)
 	deeper := strings.Repeat("[", 1000) + strings.Repeat("]", 1000)
 	if err := b.Table("a").SetMetadata(t.Context(), tables.Metadata{"k": json.RawMessage(deeper)}); err == nil {

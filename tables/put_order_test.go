@@ -40,8 +40,7 @@ func wantTicks(t testing.TB, s *tables.Store, name string, want []tick) {
 func TestArrivalWithinPut(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	for name, time := range map[string]string{"ordered": "ts", "plain": ""} {
-		s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 10_000}))(t)
-		defer s.Close() //nolint:errcheck // nothing is lost
+		s := openHooked(t, t.TempDir(), &tables.Options{Memory: 8 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FileBytes: 10_000})
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: time}}
 		var rows []tick
 		for i := range int64(120_000) {
@@ -51,8 +50,7 @@ func TestArrivalWithinPut(t *testing.T) {
 			rows = append(rows, tick{i % 4, "late", 120_000 + i, 0})
 		}
 		tabletest.PutRows(t, s.Bucket("b"), name, ticksOf(rows, 1000), tables.PutAppend, o)
-		table := s.Bucket("b").Table(name)
-		if i, err := table.Info(t.Context()); err != nil || i.Files < 12 {
+		if i, err := s.Bucket("b").Table(name).Info(t.Context()); err != nil || i.Files < 12 {
 			t.Fatalf("the put wrote %d files, want at least 12; error: %v", i.Files, err)
 		}
 		if time != "" {
@@ -69,8 +67,7 @@ func TestArrivalWithinPut(t *testing.T) {
 // TestArrivalAcrossCompaction checks that compaction keeps the order of rows with equal times if the last
 // time in a small file equals the first time in a later, large file.
 func TestArrivalAcrossCompaction(t *testing.T) {
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: 40_000}))(t)
-	defer s.Close() //nolint:errcheck // nothing is lost
+	s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FileBytes: 40_000})
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}
 	large := make([]tick, 40_000)
 	for i := range large {
@@ -117,7 +114,7 @@ func TestReplaceVersionKeepsDuplicateRule(t *testing.T) {
 // goroutines.
 func TestMergeManyOverlappingFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	s := must.Get(openWith(t, &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, vfs.OS{}))(t)
+	s := openHooked(t, t.TempDir(), &tables.Options{Memory: 4 << 20, FoldAge: -1, NoTail: true}, tables.Hooks{FileBytes: 10_000})
 	var want []tick
 	for i := range int64(60) {
 		rows := []tick{{0, "a", i, 0}, {100 + i, "a", i, 0}}
@@ -139,14 +136,6 @@ func TestMergeManyOverlappingFiles(t *testing.T) {
 	if remaining, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(remaining) > 0 {
 		t.Errorf("temporary directory contains %v, want it empty; error: %v", remaining, err)
 	}
-}
-
-func openWith(t testing.TB, o *tables.Options, fs vfs.FS) (*tables.Store, error) {
-	s, err := tables.OpenHooked(t.Context(), t.TempDir(), o, tables.Hooks{FS: fs, FileBytes: 10_000})
-	if err == nil {
-		t.Cleanup(func() { must.Do(t, s.Close()) })
-	}
-	return s, err
 }
 
 // countingFS counts the bytes read from data files.
@@ -180,8 +169,7 @@ var _ io.ReaderAt = countingFile{}
 // from tables with many files.
 func TestBytesReadByScans(t *testing.T) {
 	var bytesRead atomic.Int64
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
-	defer s.Close() //nolint:errcheck // nothing is lost
+	s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	const files, rowsPerFile = 20, 10_000
 	for name, settings := range map[string]*tables.Settings{"series": {Time: "ts", OnDuplicate: tables.KeepLast}, "unordered": nil} {
 		var lastTime int64
@@ -238,8 +226,7 @@ func TestBytesReadByScans(t *testing.T) {
 // TestRowGroups checks that a read of the first or last rows of one large file skips the other row groups.
 func TestRowGroups(t *testing.T) {
 	var bytesRead atomic.Int64
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}}))(t)
-	defer s.Close() //nolint:errcheck // nothing is lost
+	s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: countingFS{vfs.OS{}, &bytesRead}})
 	const n = 1_200_000
 	rows := make([]tick, n)
 	for i := range rows {

@@ -73,14 +73,11 @@ func TestReplaceAll(t *testing.T) {
 			}
 			tabletest.Put(t, b, "other", tables.PutAppend, 4, 5, 6, 7)
 			v := must.Get(b.Table("other").View(t.Context(), false))(t)
-			files, err := datafile.Files(t.Context(), v.Table())
-			must.Do(t, err)
+			files := must.Get(datafile.Files(t.Context(), v.Table()))(t)
 			if c.newFiles != nil {
 				files = c.newFiles(files)
 			}
-			if v, err = b.Table("t").View(t.Context(), false); err != nil {
-				t.Fatal(err)
-			}
+			v = must.Get(b.Table("t").View(t.Context(), false))(t)
 			c.updates = append(c.updates, table.NewSetPropertiesUpdate(iceberg.Properties{table.WriteMetadataPathKey: v.Table().Location() + "/other"}))
 			if s := v.Table().CurrentSnapshot(); s != nil {
 				c.updates = append(c.updates, table.NewSetSnapshotRefUpdate(table.MainBranch, s.SnapshotID, table.BranchRef, 0, 1e9, 5))
@@ -217,8 +214,7 @@ func TestPutDrainedReader(t *testing.T) {
 					"append":  func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutAppend, nil); return err },
 					"replace": func() error { _, err := b.Table(kind).Put(t.Context(), r, tables.PutReplace, nil); return err },
 					"upsert": func() error {
-						_, err := b.Table(kind).Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"n"}})
-						return err
+						return must.Err(b.Table(kind).Upsert(t.Context(), r, &tables.UpsertOptions{Keys: []string{"n"}}))
 					},
 					"nil reader":             func() error { _, err := b.Table(kind).Put(t.Context(), nil, tables.PutAppend, nil); return err },
 					"upsert of a nil reader": func() error { _, err := b.Table(kind).Upsert(t.Context(), nil, nil); return err },

@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go"
 	"github.com/apache/iceberg-go/table"
 	"github.com/google/uuid"
@@ -23,7 +21,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -45,18 +42,16 @@ func TestSameIDDuringCommit(t *testing.T) {
 			put(other, n)
 		}
 	}
-	withTail := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{FS: vfs.OS{}, OnCommit: func(done bool) {
+	withTail := openHooked(t, dir, &tables.Options{Tail: partd.NewDict(), FoldAge: -1}, tables.Hooks{OnCommit: func(done bool) {
 		if !done {
 			putOther()
 		}
-	}}))(t)
-	defer withTail.Close() //nolint:errcheck // the test is over
+	}})
 	put(withTail, 1)
 	next = 1
 	must.Get(withTail.Fold(t.Context(), nil))(t)
 	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1)
-	withoutTail := must.Get(tables.OpenHooked(t.Context(), dir, &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: putOther}))(t)
-	defer withoutTail.Close() //nolint:errcheck // the test is over
+	withoutTail := openHooked(t, dir, &tables.Options{NoTail: true}, tables.Hooks{OnPrepared: putOther})
 	next = 2
 	put(withoutTail, 2)
 	tabletest.WantRows(t, withTail.Bucket(""), "a", 0, 1, 2)
@@ -145,29 +140,19 @@ func TestSkippedReplace(t *testing.T) {
 // rows must be matched to the new columns by column ID, as rows in files are.
 func TestForeignSchema(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
-	oldSchema := arrow.NewSchema([]arrow.Field{{Name: "old", Type: arrow.PrimitiveTypes.Int64, Nullable: true}, {Name: "gone", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
-	put := func() {
-		t.Helper()
-		r := array.NewRecordBuilder(memory.DefaultAllocator, oldSchema)
-		r.Field(0).(*array.Int64Builder).Append(1)
-		r.Field(1).(*array.Int64Builder).Append(2)
-		tabletest.PutRows(t, b, "a", tabletest.OneBatch(r.NewRecordBatch()), tables.PutAppend, nil)
+	for range 2 {
+		rows := tabletest.JSONRows(t, "old int64; gone int64", `{"old":1,"gone":2}`)
+		tabletest.PutRows(t, b, "a", rows, tables.PutAppend, nil)
 	}
-	put()
-	put()
 	base := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
 	field := base.Schema().Field(0)
 	field.Name = "n"
-	meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
-		table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1),
-	}, ""))(t)
-	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
+	foreignUpdate(t, b, "a", table.NewAddSchemaUpdate(iceberg.NewSchema(1, field)), table.NewSetCurrentSchemaUpdate(-1))
 	tabletest.WantRows(t, b, "a", 1, 1)
 	must.Do(t, s.Close())
-	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
 	tabletest.Fold(t, s)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1, 1)
@@ -177,15 +162,10 @@ func TestForeignSchema(t *testing.T) {
 // the type of a column. The rows must be gone.
 func TestReplaceUnreadableTail(t *testing.T) {
 	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 1)
-	base := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
-	meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
-		table.NewAddSchemaUpdate(iceberg.NewSchema(1, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Bool})),
-		table.NewSetCurrentSchemaUpdate(-1),
-	}, ""))(t)
-	must.Do(t, s.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{s.Catalog().NewIO()}}))
+	columns := iceberg.NewSchema(1, iceberg.NestedField{ID: 3, Name: "n", Type: iceberg.PrimitiveTypes.Bool})
+	foreignUpdate(t, b, "a", table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1))
 	if _, _, err := tabletest.Read(t.Context(), b, "a"); err == nil {
 		t.Fatal("the rows in the tail can be read, although the column has another type")
 	}
@@ -251,8 +231,7 @@ func TestDirectoryRemoved(t *testing.T) {
 		}
 		return nil
 	})}
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), nil, h))(t)
-	defer s.Close() //nolint:errcheck // the test is over
+	s := openHooked(t, t.TempDir(), nil, h)
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	tabletest.WantRows(t, s.Bucket(""), "a", 1)
 }
@@ -265,8 +244,7 @@ func TestNullTimesInAnotherTail(t *testing.T) {
 	b := tabletest.Open(t, dir, &tables.Options{Tail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, FoldAge: -1})
 	put := func(s *tables.Store, rows string) error {
 		r := rowsOfJSON(t, rows, tickSchema.Fields()...)
-		_, err := s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil)
-		return err
+		return must.Err(s.Bucket("b").Table("t").Put(t.Context(), r, tables.PutAppend, nil))
 	}
 	must.Do(t, put(a, `[{"ts":"2024-01-02 00:00:00Z","k":"a","v":1}]`))
 	must.Do(t, put(b, `[{"ts":null,"k":"a","v":2},{"ts":"2024-01-01 00:00:00Z","k":"a","v":3}]`))

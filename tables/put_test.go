@@ -53,8 +53,7 @@ func TestAppendMissingColumns(t *testing.T) {
 		var missing []string
 		put := func(o tables.PutOptions, fields ...arrow.Field) error {
 			o.MissingColumns = &missing
-			_, err := b.Table("t").Put(t.Context(), nullsOf(fields...), tables.PutAppend, &o)
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), nullsOf(fields...), tables.PutAppend, &o))
 		}
 		if err := put(tables.PutOptions{}, n, s); err != nil || missing != nil {
 			t.Fatalf("put of all columns, %s: missing columns %q, error %v; want no missing columns", name, missing, err)
@@ -79,8 +78,7 @@ func TestAppendDifferentValueKind(t *testing.T) {
 		if values == "" {
 			m = arrow.Metadata{}
 		}
-		_, err := b.Table(name).Put(t.Context(), nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), tables.PutAppend, nil)
-		return err
+		return must.Err(b.Table(name).Put(t.Context(), nullsOf(arrow.Field{Name: "v", Type: arrow.PrimitiveTypes.Int64, Nullable: true, Metadata: m}), tables.PutAppend, nil))
 	}
 	for _, kinds := range [][2]string{{"period[D]", "period[M]"}, {"period[D]", ""}, {"", "period[D]"}} {
 		name := "t" + kinds[0] + "," + kinds[1]
@@ -96,8 +94,7 @@ func TestAppendDifferentValueKind(t *testing.T) {
 // TestAppendDuringSettingsChanges checks that an append finishes, however often the table changes
 // while its rows are prepared.
 func TestAppendDuringSettingsChanges(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), nil)
-	b := s.Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("b")
 	n := arrow.Field{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}
 	tabletest.PutRows(t, b, "t", nullsOf(n), tables.PutAppend, nil)
 	e, release, err := b.Table("t").Acquire(t.Context())
@@ -140,8 +137,7 @@ func TestAppendDuringSettingsChanges(t *testing.T) {
 // Stores see an empty table until the rows are folded (moved into data files).
 func TestCreateInTail(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(n int64, id string) {
 		t.Helper()
@@ -152,7 +148,7 @@ func TestCreateInTail(t *testing.T) {
 	put(1, "x")
 	put(1, "x")
 	put(2, "")
-	otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	otherStore := tabletest.Open(t, s.Dir(), &tables.Options{NoTail: true})
 	tabletest.WantRows(t, otherStore.Bucket(""), "a")
 	cur := must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
 	file := cur.MetadataLocation()[len("file://"):]
@@ -160,7 +156,7 @@ func TestCreateInTail(t *testing.T) {
 	// A power loss may remove or truncate a file that was not synced.
 	for _, loseFile := range []func() error{func() error { return os.Remove(file) }, func() error { return os.Truncate(file, 100) }} {
 		must.Do(t, loseFile())
-		s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+		s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})
 		b = s.Bucket("")
 		tabletest.WantRows(t, b, "a", 1, 2)
 		for info, err := range b.Tables(t.Context(), nil) {
@@ -171,17 +167,12 @@ func TestCreateInTail(t *testing.T) {
 		must.Get(os.Stat(file))(t)
 		must.Do(t, s.Close())
 	}
-	s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1})
 	b = s.Bucket("")
 	if r, err := s.Fold(t.Context(), nil); err != nil || r.Rows != 2 {
 		t.Fatalf("Fold = %+v, %v; want Rows 2", r, err)
 	}
-	repeatPut := func() tables.Version {
-		v, err := b.Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
-		_ = err
-		return v
-	}
-	if v := repeatPut(); v != 1 {
+	if v := tabletest.PutRows(t, b, "a", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}); v != 1 {
 		t.Fatalf("repeated put returned version %d, want 1", v)
 	}
 	tabletest.WantRows(t, b, "a", 1, 2)
@@ -195,8 +186,7 @@ func TestRejectsNulls(t *testing.T) {
 		b := s.Bucket("b")
 		o := &tables.PutOptions{Settings: &tables.Settings{Time: "ts", Keys: []string{"k"}}}
 		put := func(rows string) error {
-			_, err := b.Table("t").Put(t.Context(), rowsOfJSON(t, rows, tickSchema.Fields()...), tables.PutAppend, o)
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), rowsOfJSON(t, rows, tickSchema.Fields()...), tables.PutAppend, o))
 		}
 		bad := map[string]string{
 			"ts": `[{"ts":"2024-01-01 00:00:00Z","k":"a","v":1},{"ts":null,"k":"a","v":1}]`,
@@ -314,7 +304,7 @@ func TestPutToFullDisk(t *testing.T) {
 		if i == 2 {
 			rows = rows[:10] // they are written only when the file is closed
 		}
-		s := must.Get(openWith(t, &tables.Options{FoldAge: -1, NoTail: true}, fullDisk{vfs.OS{}}))(t)
+		s := openHooked(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: true}, tables.Hooks{FS: fullDisk{vfs.OS{}}, FileBytes: 10_000})
 		for range 4 {
 			_, err := s.Bucket("b").Table("t").Put(t.Context(), ticksOf(rows, 1000), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: time}})
 			if !errors.Is(err, syscall.ENOSPC) {

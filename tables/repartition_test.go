@@ -8,20 +8,11 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
-
-// bucketWithFileSize returns a bucket of a store without a tail. Its data files have about fileBytes bytes.
-func bucketWithFileSize(t testing.TB, fileBytes int) *tables.Bucket {
-	s := must.Get(tables.OpenHooked(t.Context(), t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, FileBytes: fileBytes}))(t)
-	t.Cleanup(func() { must.Do(t, s.Close()) })
-	return s.Bucket("b")
-}
 
 // fileSpans returns the hours after day0 of the first and last row in each file, sorted.
 func fileSpans(t testing.TB, b *tables.Bucket, name string) (all [][2]int) {
@@ -122,7 +113,7 @@ func TestCompactOrdered(t *testing.T) {
 	for _, unit := range []arrow.TimeUnit{arrow.Microsecond, arrow.Nanosecond} { // nanoseconds require version 3 of Iceberg's format
 		t.Run(unit.String(), func(t *testing.T) {
 			ctx := t.Context()
-			b := bucketWithFileSize(t, 12<<10)
+			b := openHooked(t, t.TempDir(), &tables.Options{NoTail: true}, tables.Hooks{FileBytes: 12 << 10}).Bucket("b")
 			s := ticks(unit, "UTC")
 			o := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, Partition: tables.PartitionMonth}}
 			put := func(n int64, hours ...int) {
@@ -153,7 +144,7 @@ func TestCompactOrdered(t *testing.T) {
 				t.Errorf("the files have hours %v, want %v", got, want)
 			}
 			wantHours(t, b, "t", want)
-			if !slices.IsSorted(timestampsOf(t, b, "t")) {
+			if !slices.IsSorted(tabletest.ColumnTexts(t, b, "t", "at")) {
 				t.Error("the rows are not in order")
 			}
 			put(5, 1700) // in another month
@@ -188,13 +179,12 @@ func TestPartitionDuringDelete(t *testing.T) {
 	o := &tables.PutOptions{Settings: &tables.Settings{Time: "at"}}
 	tabletest.PutRows(t, b, "t", ticksAt(ticks(arrow.Second, ""), 1, hours(0, 50)...), tables.PutAppend, o)
 	pending := true
-	s := must.Get(tables.OpenHooked(ctx, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+	s := openHooked(t, b.Store().Dir(), &tables.Options{NoTail: true}, tables.Hooks{OnPrepared: func() {
 		if pending {
 			pending = false
-			deleteWhere(t, b, "t", "at >= '2024-01-01T10:00:00'")
+			tabletest.DeleteRows(t, b, "t", "at >= '2024-01-01T10:00:00'")
 		}
-	}}))(t)
-	defer s.Close()
+	}})
 	if result, err := s.Bucket("b").Table("t").Partition(ctx, tables.PartitionDay); err != nil || pending || result.FilesAfter != 0 {
 		t.Fatalf("Partition = %+v, %v, rows were deleted: %v; want them deleted and FilesAfter 0", result, err, !pending)
 	}
@@ -203,17 +193,4 @@ func TestPartitionDuringDelete(t *testing.T) {
 		want[h] = 1
 	}
 	wantHours(t, b, "t", want)
-}
-
-func timestampsOf(t testing.TB, b *tables.Bucket, name string) (all []int64) {
-	t.Helper()
-	r := must.Get(b.Table(name).Scan(t.Context(), nil))(t)
-	defer r.Release()
-	for r.Next() {
-		for i := range int(r.RecordBatch().NumRows()) {
-			all = append(all, int64(r.RecordBatch().Column(0).(*array.Timestamp).Value(i)))
-		}
-	}
-	must.Do(t, r.Err())
-	return all
 }

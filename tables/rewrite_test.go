@@ -27,12 +27,10 @@ func TestRewriteDuringCommits(t *testing.T) {
 	ctx := context.Background()
 	deleteRows := func(b *tables.Bucket) error {
 		cond, _ := filter.Parse("n = 2 or n = 12")
-		_, err := b.Table("t").DeleteRows(ctx, cond)
-		return err
+		return must.Err(b.Table("t").DeleteRows(ctx, cond))
 	}
 	upsert := func(b *tables.Bucket) error {
-		_, err := b.Table("t").Upsert(ctx, tabletest.Rows(2, 12), &tables.UpsertOptions{Keys: []string{"n"}})
-		return err
+		return must.Err(b.Table("t").Upsert(ctx, tabletest.Rows(2, 12), &tables.UpsertOptions{Keys: []string{"n"}}))
 	}
 	for _, c := range []struct {
 		name            string
@@ -40,26 +38,21 @@ func TestRewriteDuringCommits(t *testing.T) {
 		want            []int64
 	}{
 		{"concurrent append", deleteRows, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Put(ctx, tabletest.Rows(2, 30), tables.PutAppend, nil)
-			return err
+			return must.Err(b.Table("t").Put(ctx, tabletest.Rows(2, 30), tables.PutAppend, nil))
 		}, []int64{1, 2, 3, 11, 13, 30}},
 		{"concurrent delete", deleteRows, func(b *tables.Bucket) error {
 			cond, _ := filter.Parse("n = 1 or n = 2 or n = 13")
-			_, err := b.Table("t").DeleteRows(ctx, cond)
-			return err
+			return must.Err(b.Table("t").DeleteRows(ctx, cond))
 		}, []int64{3, 11}},
 		{"table replaced concurrently", deleteRows, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Put(ctx, tabletest.Rows(2, 7), tables.PutReplace, nil)
-			return err
+			return must.Err(b.Table("t").Put(ctx, tabletest.Rows(2, 7), tables.PutReplace, nil))
 		}, []int64{7}},
 		{"table compacted concurrently", deleteRows, func(b *tables.Bucket) error { _, err := b.Store().Compact(ctx, nil); return err }, []int64{1, 3, 11, 13}},
 		{"concurrent upserts of the same key", upsert, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Upsert(ctx, tabletest.Rows(12, 40), &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(ctx, tabletest.Rows(12, 40), &tables.UpsertOptions{Keys: []string{"n"}}))
 		}, []int64{1, 2, 3, 11, 12, 13, 40}},
 		{"concurrent append of the upserted key", upsert, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Put(ctx, tabletest.Rows(12), tables.PutAppend, nil)
-			return err
+			return must.Err(b.Table("t").Put(ctx, tabletest.Rows(12), tables.PutAppend, nil))
 		}, []int64{1, 2, 3, 11, 12, 12, 13}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -72,13 +65,10 @@ func TestRewriteDuringCommits(t *testing.T) {
 			h.OnPrepared = func() {
 				if pending {
 					pending = false
-					if err := c.change(otherStore.Bucket("")); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, c.change(otherStore.Bucket("")))
 				}
 			}
-			s := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, h))(t)
-			defer s.Close()
+			s := openHooked(t, dir, &tables.Options{NoTail: true}, h)
 			must.Do(t, c.rewrite(s.Bucket("")))
 			tabletest.WantRows(t, otherStore.Bucket(""), "t", c.want...)
 			before := len(parquetFiles(t, dir))
@@ -93,11 +83,10 @@ func TestRewriteDuringCommits(t *testing.T) {
 		otherStore := tabletest.Open(t, dir, &tables.Options{NoTail: true})
 		tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutAppend, 1, 2, 3)
 		attempts := 0
-		s := must.Get(tables.OpenHooked(ctx, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: otherStore.HooksInUse().FS, OnPrepared: func() {
+		s := openHooked(t, dir, &tables.Options{NoTail: true}, tables.Hooks{FS: otherStore.HooksInUse().FS, OnPrepared: func() {
 			attempts++
 			tabletest.Put(t, otherStore.Bucket(""), "t", tables.PutReplace, 1, 2, 3)
-		}}))(t)
-		defer s.Close()
+		}})
 		if err := deleteRows(s.Bucket("")); !errors.Is(err, tables.ErrConflict) || attempts != tables.MaxRewrites {
 			t.Errorf("DeleteRows after %d attempts: error = %v, want ErrConflict after %d", attempts, err, tables.MaxRewrites)
 		}
@@ -196,8 +185,7 @@ func sortedRows(rows []correctedRow) []correctedRow {
 
 func correctedRows(t *testing.T, b *tables.Bucket) (rows []correctedRow) {
 	t.Helper()
-	tab := b.Table("t")
-	for batch, err := range tab.Batches(t.Context(), nil) {
+	for batch, err := range b.Table("t").Batches(t.Context(), nil) {
 		must.Do(t, err)
 		for i := range int(batch.NumRows()) {
 			rows = append(rows, correctedRow{batch.Column(0).(*array.Int64).Value(i), batch.Column(2).(*array.Int32).Value(i)})
@@ -212,9 +200,8 @@ func TestConcurrentCorrections(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
 	for round := range tabletest.Rounds(t, "PARTD_CORRECTIONS", 20) {
-		dir := t.TempDir()
-		s := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, FoldAge: time.Millisecond})
-		other := tabletest.Open(t, dir, &tables.Options{FoldBytes: 1, NoTail: true})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldBytes: 1, FoldAge: time.Millisecond})
+		other := tabletest.Open(t, s.Dir(), &tables.Options{FoldBytes: 1, NoTail: true})
 		var rows []correctedRow
 		put := correction{op: "append", ns: []int64{0, 1, 2, 3}}
 		rows = put.onModel(rows)
@@ -241,9 +228,7 @@ func TestConcurrentCorrections(t *testing.T) {
 				b = other.Bucket("")
 			}
 			running.Go(func() {
-				if err := c.onTable(t, b); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, c.onTable(t, b))
 			})
 		}
 		running.Wait()
@@ -278,9 +263,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 				for rows.Next() {
 					rows.RecordBatch().Retain()
 					if rows.RecordBatch().Column(0).(*array.Int64).Value(0) == 5 { // Gather has ended, so the upsert is writing
-						if err := c.change.onTable(t, b); err != nil {
-							t.Error(err)
-						}
+						must.Check(t, c.change.onTable(t, b))
 						changed = true
 					}
 					if !yield(rows.RecordBatch(), nil) {
@@ -290,8 +273,7 @@ func TestAppendDuringUpsert(t *testing.T) {
 			})
 			done := make(chan error, 1)
 			go func() {
-				_, err := b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &tables.UpsertOptions{Keys: []string{"n"}})
-				done <- err
+				done <- must.Err(b.Table("t").Upsert(context.WithoutCancel(t.Context()), interrupted, &tables.UpsertOptions{Keys: []string{"n"}}))
 			}()
 			select {
 			case err := <-done:
@@ -320,8 +302,7 @@ func TestUpsertOfNewKeyIsHarmless(t *testing.T) {
 		"evolve":                evolve,
 		"evolve during a merge": evolve,
 		"replace a version": func(b *tables.Bucket) error {
-			_, err := b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))})
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), tabletest.Rows(11, 12), tables.PutReplace, &tables.PutOptions{Over: new(tables.Version(2))}))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -352,8 +333,7 @@ func TestAppendDuringDelete(t *testing.T) {
 	for ts, wantAttempts := range map[int64]int{1: 2, 9: 1} {
 		b := tabletest.BucketWithoutTail(t)
 		put := func(rows ...tick) error {
-			_, err := b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}})
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), ticksOf(rows, len(rows)), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "ts"}}))
 		}
 		must.Do(t, put(tick{ts: 1, v: 1}, tick{ts: 2, v: 2}))
 		deleting, attempts := countingAttempts(t, b, func() error { return put(tick{ts: ts, v: 3}) })

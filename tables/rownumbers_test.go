@@ -89,21 +89,17 @@ func TestRowIDs(t *testing.T) {
 	}{
 		"compact": {nil, func(b *tables.Bucket) error { _, err := b.Store().Compact(t.Context(), nil); return err }},
 		"delete rows": {nil, func(b *tables.Bucket) error {
-			_, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n = 0 or n = 5 or n = 11"))
-			return err
+			return must.Err(b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n = 0 or n = 5 or n = 11")))
 		}},
 		"upsert": {[]int64{3, 100}, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Upsert(t.Context(), lineageRows(3, 97, 2), &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(t.Context(), lineageRows(3, 97, 2), &tables.UpsertOptions{Keys: []string{"n"}}))
 		}},
 		"upsert that widens": {[]int64{4}, func(b *tables.Bucket) error {
 			rows := rowsOfJSON(t, `[{"n":4,"at":"2024-01-01T00:04:00Z","x":1.5}]`, lineageFields.Field(0), lineageFields.Field(1), tabletest.Nullable("x", arrow.PrimitiveTypes.Float64))
-			_, err := b.Table("t").Upsert(t.Context(), rows, &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(t.Context(), rows, &tables.UpsertOptions{Keys: []string{"n"}}))
 		}},
 		"replace range": {[]int64{4, 5}, func(b *tables.Bucket) error {
-			_, err := b.Table("t").ReplaceRange(t.Context(), day0.Add(4*time.Minute), day0.Add(7*time.Minute), lineageRows(4, 1, 2), nil)
-			return err
+			return must.Err(b.Table("t").ReplaceRange(t.Context(), day0.Add(4*time.Minute), day0.Add(7*time.Minute), lineageRows(4, 1, 2), nil))
 		}},
 		"evolve": {nil, func(b *tables.Bucket) error {
 			column := "x"
@@ -113,15 +109,13 @@ func TestRowIDs(t *testing.T) {
 			return b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: column, Type: "float64"})
 		}},
 		"partition": {nil, func(b *tables.Bucket) error {
-			_, err := b.Table("t").Partition(t.Context(), tables.PartitionDay)
-			return err
+			return must.Err(b.Table("t").Partition(t.Context(), tables.PartitionDay))
 		}},
 		"keep last": {[]int64{2, 8}, func(b *tables.Bucket) error {
 			if err := b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "at", OnDuplicate: tables.KeepLast}); err != nil {
 				return err
 			}
-			_, err := b.Table("t").Put(t.Context(), lineageRows(2, 6, 2), tables.PutAppend, nil)
-			return err
+			return must.Err(b.Table("t").Put(t.Context(), lineageRows(2, 6, 2), tables.PutAppend, nil))
 		}},
 		"order": {nil, func(b *tables.Bucket) error {
 			return b.Table("t").SetSettings(t.Context(), tables.Settings{Time: "at", Keys: []string{"n"}})
@@ -216,13 +210,11 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 		"append":                      func(b *tables.Bucket) error { tabletest.Put(t, b, "t", tables.PutAppend, 41, 42); return nil },
 		"append to a merged manifest": func(b *tables.Bucket) error { tabletest.Put(t, b, "t", tables.PutAppend, 41, 42); return nil },
 		"delete": func(b *tables.Bucket) error {
-			_, err := b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n = 1 or n = 12"))
-			return err
+			return must.Err(b.Table("t").DeleteRows(t.Context(), tabletest.ParseFilter(t, "n = 1 or n = 12")))
 		},
 		"compact": func(b *tables.Bucket) error { _, err := b.Store().Compact(t.Context(), nil); return err },
 		"upsert": func(b *tables.Bucket) error {
-			_, err := b.Table("t").Upsert(t.Context(), tabletest.Rows(1, 30), &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(t.Context(), tabletest.Rows(1, 30), &tables.UpsertOptions{Keys: []string{"n"}}))
 		},
 		"restore": func(b *tables.Bucket) error { return b.Restore(t.Context(), "old") },
 	} {
@@ -231,7 +223,7 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 			tabletest.Put(t, b, "t", tables.PutAppend, 1, 2, 3)
 			tabletest.Put(t, b, "t", tables.PutAppend, 11, 12, 13)
 			if name == "append to a merged manifest" {
-				setProperty(t, b, "commit.manifest.min-count-to-merge", "2")
+				foreignUpdate(t, b, "t", table.NewSetPropertiesUpdate(iceberg.Properties{table.ManifestMinMergeCountKey: "2"}))
 			}
 			tabletest.Snapshot(t, b, "old")
 			must.Do(t, b.Table("t").Evolve(t.Context(), add))
@@ -244,13 +236,13 @@ func TestRowIDsAfterUpgrade(t *testing.T) {
 	}
 }
 
-// setProperty sets a property of b's table as another program would.
-func setProperty(t *testing.T, b *tables.Bucket, key, value string) {
+// foreignUpdate updates the metadata of a table as another program would.
+func foreignUpdate(t *testing.T, b *tables.Bucket, name string, updates ...table.Update) {
 	t.Helper()
-	v := must.Get(b.Table("t").View(t.Context(), false))(t)
-	meta := must.Get(table.UpdateTableMetadata(v.Table().Metadata(), []table.Update{table.NewSetPropertiesUpdate(iceberg.Properties{key: value})}, ""))(t)
-	change := &icecat.Change{Namespace: tables.NamespaceOf(b.Name()), Name: "t", Base: v.Table(), New: meta, IOs: []*icecat.FileIO{b.Store().Catalog().NewIO()}}
-	must.Do(t, b.Store().Catalog().Commit(t.Context(), nil, change))
+	c, namespace := b.Store().Catalog(), tables.NamespaceOf(b.Name())
+	base := must.Get(c.Load(t.Context(), namespace, name))(t)
+	meta := must.Get(table.UpdateTableMetadata(base.Metadata(), updates, ""))(t)
+	must.Do(t, c.Commit(t.Context(), nil, &icecat.Change{Namespace: namespace, Name: name, Base: base, New: meta, IOs: []*icecat.FileIO{c.NewIO()}}))
 }
 
 // TestNoRowIDs checks that below format version 3, files have only the table's columns after an operation moved rows to

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"reflect"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -165,86 +165,62 @@ func TestRowsOfManyBatches(t *testing.T) {
 // TestRowsOfOtherTypes checks that columns can be read into fields of other types if the values fit.
 func TestRowsOfOtherTypes(t *testing.T) {
 	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "a", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
-		{Name: "b", Type: arrow.PrimitiveTypes.Int16},
-		{Name: "c", Type: arrow.PrimitiveTypes.Float32},
-		{Name: "d", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
-		{Name: "e", Type: arrow.FixedWidthTypes.Date64},
-		{Name: "f", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
-		{Name: "g", Type: arrow.FixedWidthTypes.Duration_s},
-		{Name: "h", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8)},
+		{Name: "A", Type: arrow.PrimitiveTypes.Uint64, Nullable: true},
+		{Name: "B", Type: arrow.PrimitiveTypes.Int16},
+		{Name: "C", Type: arrow.PrimitiveTypes.Float32},
+		{Name: "D", Type: &arrow.DictionaryType{IndexType: arrow.PrimitiveTypes.Int8, ValueType: arrow.BinaryTypes.String}, Nullable: true},
+		{Name: "E", Type: arrow.FixedWidthTypes.Date64},
+		{Name: "F", Type: &arrow.FixedSizeBinaryType{ByteWidth: 2}},
+		{Name: "G", Type: arrow.FixedWidthTypes.Duration_s},
+		{Name: "H", Type: arrow.FixedSizeListOf(2, arrow.PrimitiveTypes.Int8)},
 	}, nil)
 	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(
-		`[{"a":7,"b":-1,"c":0.5,"d":"x","e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]},{"a":18446744073709551615,"b":300,"c":1,"d":null,"e":"2026-01-31","f":"AAE=","g":"2s","h":[1,2]}]`))
+		`[{"A":7,"B":-1,"C":0.5,"D":"x","E":"2026-01-31","F":"AAE=","G":"2s","H":[1,2]},{"A":18446744073709551615,"B":300,"C":1,"D":null,"E":"2026-01-31","F":"AAE=","G":"2s","H":[1,2]}]`))
 	must.Do(t, err)
 	defer batch.Release()
 	first := batch.NewSlice(0, 1)
 	defer first.Release()
 	type wide struct {
-		A int8      `arrow:"a"`
-		B int64     `arrow:"b"`
-		C float64   `arrow:"c"`
-		D side      `arrow:"d"`
-		E time.Time `arrow:"e"`
-		F []byte    `arrow:"f"`
-		G time.Duration
-		H []int `arrow:"h"`
-	}
-	type tagged struct {
-		wide
+		A int8
+		B int64
+		C float64
+		D side
+		E time.Time
+		F []byte
 		G time.Duration `arrow:"g"`
+		H []int
 	}
-	if _, err := rowsOfBatches[tagged](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // field G of the embedded wide has no column
+	type hiding struct {
+		wide
+		G time.Duration
+	}
+	if err := readError[hiding](first); err == nil || !strings.Contains(err.Error(), `no such column`) { // field G of the embedded wide has no column
 		t.Fatalf(`RowsOf error = %v, want an error with the text "no such column"`, err)
 	}
 	type fit struct {
-		A int8          `arrow:"a"`
-		B int64         `arrow:"b"`
-		C float64       `arrow:"c"`
-		D side          `arrow:"d"`
-		E time.Time     `arrow:"e"`
-		F []byte        `arrow:"f"`
-		G time.Duration `arrow:"g"`
-		H []int         `arrow:"h"`
+		A int8
+		B int64
+		C float64
+		D side
+		E time.Time
+		F []byte
+		G time.Duration
+		H []int
 	}
 	got, err := rowsOfBatches[fit](first)
 	want := []fit{{7, -1, 0.5, "x", time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC), []byte{0, 1}, 2 * time.Second, []int{1, 2}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("RowsOf = %+v, %v; want %+v", got, err, want)
 	}
-	for _, err := range []error{
-		readError[struct {
-			A int64 `arrow:"a"`
-		}](batch), readError[struct {
-			B int8 `arrow:"b"`
-		}](batch), readError[struct {
-			B uint64 `arrow:"b"`
-		}](batch), readError[struct {
-			B float64 `arrow:"b"`
-		}](batch), readError[struct {
-			B time.Duration `arrow:"b"`
-		}](batch), readError[struct {
-			C int `arrow:"c"`
-		}](batch), readError[struct {
-			D string `arrow:"d"`
-		}](batch), readError[struct {
-			D int `arrow:"d"`
-		}](batch), readError[struct {
-			E string `arrow:"e"`
-		}](batch), readError[struct {
-			F string `arrow:"f"`
-		}](batch), readError[struct {
-			G int64 `arrow:"g"`
-		}](batch), readError[struct {
-			H int64 `arrow:"h"`
-		}](batch), readError[struct {
-			H leg `arrow:"h"`
-		}](batch), readError[struct {
-			H []string `arrow:"h"`
-		}](batch), readError[struct{ Missing int }](batch),
+	for i, err := range []error{
+		readError[struct{ A int64 }](batch), readError[struct{ B int8 }](batch), readError[struct{ B uint64 }](batch),
+		readError[struct{ B float64 }](batch), readError[struct{ B time.Duration }](batch), readError[struct{ C int }](batch),
+		readError[struct{ D string }](batch), readError[struct{ D int }](batch), readError[struct{ E string }](batch),
+		readError[struct{ F string }](batch), readError[struct{ G int64 }](batch), readError[struct{ H int64 }](batch),
+		readError[struct{ H leg }](batch), readError[struct{ H []string }](batch), readError[struct{ Missing int }](batch),
 	} {
 		if !errors.As(err, new(*tables.SchemaError)) {
-			t.Errorf("RowsOf with a field that does not fit the column: error = %v, want a SchemaError", err)
+			t.Errorf("RowsOf with field %d, which does not fit the column: error = %v, want a SchemaError", i, err)
 		}
 	}
 }
@@ -265,8 +241,7 @@ func retainedReader(b arrow.RecordBatch) array.RecordReader {
 }
 
 func readError[T any](batch arrow.RecordBatch) error {
-	_, err := rowsOfBatches[T](batch)
-	return err
+	return storetest.FirstError(tables.RowsOf[T](retainedReader(batch)))
 }
 
 // TestInvalidRowTypes checks that a type that cannot be a row, or a field that cannot be a column, causes an error
@@ -274,50 +249,44 @@ func readError[T any](batch arrow.RecordBatch) error {
 func TestInvalidRowTypes(t *testing.T) {
 	type recursive struct{ Next []recursive }
 	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
-	wantArgumentError := func(err error, want string) {
-		t.Helper()
-		if !errors.As(err, new(*tables.ArgumentError)) || !strings.Contains(err.Error(), want) {
-			t.Errorf("error = %v, want an ArgumentError that contains %q", err, want)
-		}
-	}
-	_, err := tables.Append(t.Context(), b.Table("t"), []int{1})
-	wantArgumentError(err, "int is not a struct")
-	_, err = tables.Append(t.Context(), b.Table("t"), []*leg{nil})
-	wantArgumentError(err, "*tables_test.leg is not a struct")
-	_, err = tables.Append(t.Context(), b.Table("t"), []time.Time{{}})
-	wantArgumentError(err, "time.Time is not a struct")
-	_, err = tables.SchemaOf[struct{ C chan int }]()
-	wantArgumentError(err, `column "C"`)
-	_, err = tables.SchemaOf[struct{ hidden int }]()
-	wantArgumentError(err, "no exported field")
-	_, err = tables.SchemaOf[struct {
+	type tagged struct {
 		A int
 		B int `arrow:"A"`
-	}]()
-	wantArgumentError(err, "two fields")
-	_, err = tables.SchemaOf[recursive]()
-	wantArgumentError(err, "or recursive")
-	_, err = tables.SchemaOf[struct{ P **int }]()
-	wantArgumentError(err, "can be null at two levels")
-	_, err = tables.SchemaOf[struct {
+	}
+	type small struct {
 		N int `arrow:"n,int8"`
-	}]()
-	wantArgumentError(err, "only a time")
-	_, err = tables.SchemaOf[struct {
+	}
+	type text struct {
 		At time.Time `arrow:"at,utf8"`
-	}]()
-	wantArgumentError(err, "a time cannot be stored as utf8")
-	_, err = tables.SchemaOf[struct {
+	}
+	type tomorrow struct {
 		At time.Time `arrow:"at,tomorrow"`
-	}]()
-	wantArgumentError(err, "tomorrow")
-	for _, err := range tables.RowsOf[int](tabletest.Rows(1)) {
-		wantArgumentError(err, "int is not a struct")
+	}
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{must.Err(tables.Append(t.Context(), b.Table("t"), []int{1})), "int is not a struct"},
+		{must.Err(tables.Append(t.Context(), b.Table("t"), []*leg{nil})), "*tables_test.leg is not a struct"},
+		{must.Err(tables.Append(t.Context(), b.Table("t"), []time.Time{{}})), "time.Time is not a struct"},
+		{storetest.FirstError(tables.RowsOf[int](tabletest.Rows(1))), "int is not a struct"},
+		{must.Err(tables.SchemaOf[struct{ C chan int }]()), `column "C"`},
+		{must.Err(tables.SchemaOf[struct{ hidden int }]()), "no exported field"},
+		{must.Err(tables.SchemaOf[tagged]()), "two fields"},
+		{must.Err(tables.SchemaOf[recursive]()), "or recursive"},
+		{must.Err(tables.SchemaOf[struct{ P **int }]()), "can be null at two levels"},
+		{must.Err(tables.SchemaOf[small]()), "only a time"},
+		{must.Err(tables.SchemaOf[text]()), "a time cannot be stored as utf8"},
+		{must.Err(tables.SchemaOf[tomorrow]()), "tomorrow"},
+	} {
+		if !errors.As(c.err, new(*tables.ArgumentError)) || !strings.Contains(c.err.Error(), c.want) {
+			t.Errorf("error = %v, want an ArgumentError that contains %q", c.err, c.want)
+		}
 	}
 	type nanos struct {
 		At time.Time `arrow:"at,timestamp[ns]"`
 	}
-	_, err = tables.Append(t.Context(), b.Table("t"), []nanos{{time.Unix(1, 0)}, {}})
+	_, err := tables.Append(t.Context(), b.Table("t"), []nanos{{time.Unix(1, 0)}, {}})
 	if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "row 2") {
 		t.Errorf(`Append error = %v, want a SchemaError with the text "row 2"`, err)
 	}
@@ -376,9 +345,9 @@ func TestRowsNameTheField(t *testing.T) {
 	type mistyped struct{ Host time.Time }
 	onlyHost := &tables.ScanOptions{Columns: []string{"Host"}}
 	for name, err := range map[string]error{
-		"field Hosts of tables_test.misnamed": firstError(tables.Rows[misnamed](t.Context(), table, nil)),
-		"field Hosts of":                      firstError(tables.Rows[misnamed](t.Context(), table, onlyHost)),
-		"field Host of tables_test.mistyped":  firstError(tables.Rows[mistyped](t.Context(), table, nil)),
+		"field Hosts of tables_test.misnamed": storetest.FirstError(tables.Rows[misnamed](t.Context(), table, nil)),
+		"field Hosts of":                      storetest.FirstError(tables.Rows[misnamed](t.Context(), table, onlyHost)),
+		"field Host of tables_test.mistyped":  storetest.FirstError(tables.Rows[mistyped](t.Context(), table, nil)),
 	} {
 		var schemaErr *tables.SchemaError
 		if !errors.As(err, &schemaErr) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "trades") || strings.Count(err.Error(), "tables: ") != 1 {
@@ -388,13 +357,4 @@ func TestRowsNameTheField(t *testing.T) {
 	if _, err := tables.SchemaOf[struct{ C chan int }](); !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), "field C") {
 		t.Errorf("SchemaOf a channel: error = %v, want a SchemaError with field C", err)
 	}
-}
-
-func firstError[T any](rows iter.Seq2[T, error]) error {
-	for _, err := range rows {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

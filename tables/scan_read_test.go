@@ -18,7 +18,6 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/files/datafile"
 	"github.com/go-partd/partd/tables/internal/files/icecat"
 	"github.com/go-partd/partd/tables/internal/rows/take"
@@ -155,35 +154,21 @@ func foreignCommit(t *testing.T, s *tables.Store, name string, do func(*icebergt
 func TestForeignDeletes(t *testing.T) {
 	t.Parallel()
 	fields := []arrow.Field{tabletest.Nullable("id", arrow.PrimitiveTypes.Int64), tabletest.Nullable("b", arrow.FixedWidthTypes.Boolean), tabletest.Nullable("s", arrow.BinaryTypes.String)}
-	for version, deletes := range map[string]string{"2": "positions", "3": "deletion vectors", "2 ": "equal rows"} {
+	for deletes, version := range map[string]int{"positions": 2, "deletion vectors": 3, "equal rows": 2} {
 		t.Run(deletes, func(t *testing.T) {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 			b := s.Bucket("")
 			putJSON(t, b, "t", `[{"id":1,"b":null,"s":"a"},{"id":2,"b":true,"s":"b"},{"id":3,"b":false,"s":null},{"id":4,"b":true,"s":"d"}]`, fields...)
 			putJSON(t, b, "t", `[{"id":5,"b":null,"s":null},{"id":6,"b":true,"s":"f"}]`, fields...)
-			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
-				if version == "3" {
-					if err := tx.UpgradeFormatVersion(3); err != nil {
-						return err
-					}
-				}
-				return tx.SetProperties(iceberg.Properties{icebergtable.WriteDeleteModeKey: icebergtable.WriteModeMergeOnRead})
-			})
-			foreignCommit(t, s, "t", func(tx *icebergtable.Transaction) error {
-				if deletes != "equal rows" {
-					return tx.Delete(t.Context(), iceberg.EqualTo(iceberg.Reference("id"), int64(2)), nil)
-				}
-				schema := arrow.NewSchema([]arrow.Field{fields[0], fields[2]}, nil)
-				rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"id":2,"s":"b"},{"id":3,"s":"x"},{"id":6,"s":null}]`))
-				if err != nil {
-					return err
-				}
-				files, err := tx.WriteEqualityDeletes(t.Context(), []int{1, 3}, func(yield func(arrow.RecordBatch, error) bool) { yield(rows, nil) })
-				if err != nil {
-					return err
-				}
-				return tx.NewRowDelta(nil).AddDeletes(files...).Commit(t.Context())
-			})
+			engine := tabletest.NewEngine(t, s, "", "t")
+			engine.MergeOnRead(version)
+			if deletes == "equal rows" {
+				rows := rowsOfJSON(t, `[{"id":2,"s":"b"},{"id":3,"s":"x"},{"id":6,"s":null}]`, fields[0], fields[2])
+				rows.Next()
+				engine.DeleteEqual(rows.RecordBatch(), 1, 3)
+			} else {
+				engine.Delete(iceberg.EqualTo(iceberg.Reference("id"), int64(2)))
+			}
 			v := must.Get(b.Table("t").View(t.Context(), false))(t)
 			tasks, err := datafile.Tasks(t.Context(), v.Table())
 			if err != nil || len(tasks) != 2 || !datafile.HasDeletes(tasks[0]) {
@@ -250,7 +235,7 @@ func TestForeignSeries(t *testing.T) {
 	put(tick{2 * day, "a", 1, 0}, tick{0, "b", 2, 0}, tick{day, "a", 3, 0}, tick{0, "a", 4, 0})
 	tabletest.Fold(t, s)
 	put(tick{day, "a", 5, 0}) // replaces the row with v = 3
-	must.Get(b.Table("t").DeleteRows(t.Context(), filterOf(t, "v = 4")))(t)
+	tabletest.DeleteRows(t, b, "t", "v = 4")
 	const script = `
 import sys, datetime, pyarrow as pa
 from pyiceberg.catalog import load_catalog
@@ -276,14 +261,15 @@ if sys.argv[2] == "append":
 		t.Helper()
 		wantTicks(t, s, "t", want)
 		for text, o := range map[string]*tables.ScanOptions{
-			"[]":                          {Filter: filterOf(t, "v = 8")},
-			"[{259200 z 9}]":              {Filter: filterOf(t, "k = 'z'"), From: time.Unix(3*day, 0), To: time.Unix(4*day, 0)},
-			"[{259200 z 9} {345600 z 6}]": {Last: 2},
-			"[{0 b 2} {86400 a 5}]":       {Limit: 2, ChunkRows: 1},
+			"[]": {Filter: tabletest.ParseFilter(t, "v = 8")},
+			"[{259200 z 9}]": {
+				Filter: tabletest.ParseFilter(t, "k = 'z'"), From: time.Unix(3*day, 0), To: time.Unix(4*day, 0),
+			},
+			"[{259200 z 9} {345600 z 6}]":               {Last: 2},
+			"[{0 b 2} {86400 a 5}]":                     {Limit: 2, ChunkRows: 1},
 			"[{259200 a 10} {259200 z 9} {345600 z 6}]": {From: time.Unix(3*day, 0)},
 		} {
-			table := b.Table("t")
-			if got, err := ticksFrom(table.Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
+			if got, err := ticksFrom(b.Table("t").Scan(t.Context(), o)); err != nil || fmt.Sprint(got) != text {
 				t.Errorf("Scan(%+v) = %v, want %s; error: %v", o, got, text, err)
 			}
 		}
@@ -294,11 +280,6 @@ if sys.argv[2] == "append":
 	tabletest.Compact(t, s)
 	check()
 	pyiceberg("[1, 2, 5, 6, 7, 9, 10] 5 [5]", "read")
-}
-
-func filterOf(t testing.TB, text string) *filter.Expr {
-	t.Helper()
-	return must.Get(filter.Parse(text))(t)
 }
 
 // TestPartsWithNullTimes checks that the parts of a table with an order have all of its rows, even those without a

@@ -38,8 +38,7 @@ func TestMemory(t *testing.T) {
 		g.Go(func() {
 			for i := w; i < tableCount; i += 10 {
 				for n := range rowsPerTable {
-					if _, err := b.Table(fmt.Sprint(i)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
-						t.Error(err)
+					if !must.Check(t, must.Err(b.Table(fmt.Sprint(i)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil))) {
 						return
 					}
 				}
@@ -67,12 +66,11 @@ func TestMemory(t *testing.T) {
 // TestAgeAfterReopen checks that rows that are in the tail when the store is opened are folded after FoldAge.
 func TestAgeAfterReopen(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 1)
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 2)
 	must.Do(t, s.Close())
-	s = tabletest.Open(t, dir, &tables.Options{FoldAge: 20 * time.Millisecond})
+	s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: 20 * time.Millisecond})
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		l, err := s.Catalog().Get(t.Context(), tables.DefaultNamespace, "a")
 		if err != nil || time.Now().After(deadline) {

@@ -317,16 +317,10 @@ func TestPowerLossOfEmptyTable(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(10) {
 		r := newCrashRun(t, seed)
-		s, err := tables.OpenHooked(t.Context(), r.dir, &tables.Options{Tail: r.tail, FoldAge: -1}, r.hooks)
-		must.Do(t, err)
-		b := s.Bucket("")
-		_, err = b.Table("a").Put(t.Context(), tabletest.Rows(), tables.PutAppend, nil)
-		if err == nil {
-			err = b.Table("a").SetSettings(t.Context(), tables.Settings{Keys: []string{"n"}})
-		}
+		s := openHooked(t, r.dir, &tables.Options{Tail: r.tail, FoldAge: -1}, r.hooks)
+		tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend)
+		must.Do(t, s.Bucket("").Table("a").SetSettings(t.Context(), tables.Settings{Keys: []string{"n"}}))
 		r.acknowledged["a"] = nil
-		if err = errors.Join(err, r.check(t.Context()), s.Close()); err != nil {
-			t.Fatal(err)
-		}
+		must.Do(t, errors.Join(r.check(t.Context()), s.Close()))
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -223,8 +224,7 @@ func (m *model) snapshot(ctx context.Context, name tables.TableName) error {
 	m.next++
 	snapshot := tables.TableName{Namespace: name.Namespace, Name: fmt.Sprint("at ", m.next)}
 	m.snapshots[snapshot] = existing
-	_, err := m.s.Bucket(snapshot.Namespace).Snapshot(ctx, snapshot.Name)
-	return err
+	return must.Err(m.s.Bucket(snapshot.Namespace).Snapshot(ctx, snapshot.Name))
 }
 
 // anySnapshot returns the bucket and name of a random snapshot, and the name of a table in this bucket. ok is false if

@@ -131,13 +131,11 @@ func (m *model) table(name tables.TableName) *tables.Table {
 func (m *model) exists(name tables.TableName) bool { return m.tables[name].exists }
 
 func (m *model) fold(ctx context.Context, _ tables.TableName) error {
-	_, err := m.s.Fold(ctx, nil)
-	return err
+	return must.Err(m.s.Fold(ctx, nil))
 }
 
 func (m *model) compact(ctx context.Context, _ tables.TableName) error {
-	_, err := m.s.Compact(ctx, nil)
-	return err
+	return must.Err(m.s.Compact(ctx, nil))
 }
 
 func (m *model) expire(ctx context.Context, _ tables.TableName) error {
@@ -226,9 +224,7 @@ func (m *model) run(t *testing.T, seed uint64, count int) {
 	}
 	must.Do(t, m.open(t.Context()))
 	defer func() {
-		if err := m.s.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Check(t, m.s.Close())
 	}()
 	var steps []modelStep
 	for _, s := range modelSteps {

@@ -2,7 +2,6 @@ package tables_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,6 +30,17 @@ import (
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
+// openHooked opens a store with hooks, by default on the system's files, and closes it at the end of the test.
+func openHooked(t testing.TB, dir string, o *tables.Options, h tables.Hooks) *tables.Store {
+	t.Helper()
+	if h.FS == nil {
+		h.FS = vfs.OS{}
+	}
+	s := must.Get(tables.OpenHooked(t.Context(), dir, o, h))(t)
+	t.Cleanup(func() { must.Do(t, s.Close()) })
+	return s
+}
+
 // TestForeignTable appends to a table that another program created. The other program, which the test simulates, then
 // renames the table. The appended rows, which are not yet in data files, must appear under the new name.
 func TestForeignTable(t *testing.T) {
@@ -51,12 +61,8 @@ func TestForeignTable(t *testing.T) {
 	reopen()
 	tabletest.WantRows(t, s.Bucket("x"), "a", 1)
 	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 2)
-	db := must.Get(sql.Open("sqlite", filepath.Join(dir, "catalog.db")))(t)
-	defer db.Close() //nolint:errcheck // the test is over
-	must.Get(db.Exec(`UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`))(t)
-	if _, ok, err := tabletest.Read(t.Context(), s.Bucket("x"), "a"); ok || err != nil {
-		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-	}
+	tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+	tabletest.WantMissing(t, s.Bucket("x"), "a")
 	tabletest.Put(t, s.Bucket("x"), "a", tables.PutAppend, 9)
 	reopen()
 	if n := s.Backlog().Rows; n != 4 {
@@ -72,12 +78,12 @@ func TestForeignTable(t *testing.T) {
 // TestCatalogFormat checks that Open rejects a catalog with an unknown format.
 func TestCatalogFormat(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	must.Do(t, s.Close())
-	tabletest.ExecInCatalog(t, dir, `UPDATE partd_info SET value='3' WHERE key='format'`)
-	if _, err := tables.Open(t.Context(), dir, nil); err == nil || !strings.Contains(err.Error(), "use a newer version") {
-		t.Errorf(`Open error = %v, want an error with the text "use a newer version"`, err)
+	tabletest.ExecInCatalog(t, s.Dir(), `UPDATE partd_info SET value='3' WHERE key='format'`)
+	const want = "use a newer version"
+	if _, err := tables.Open(t.Context(), s.Dir(), nil); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("Open error = %v, want an error with the text %q", err, want)
 	}
 }
 
@@ -91,9 +97,7 @@ func TestTerminatedSession(t *testing.T) {
 		if terminate && !done {
 			terminate = false
 			_, err := conn.Exec(context.Background(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name='partd-tables'`)
-			if err != nil {
-				t.Error(err)
-			}
+			must.Check(t, err)
 		}
 	}})
 	must.Do(t, err)
@@ -117,30 +121,23 @@ func TestTerminatedSession(t *testing.T) {
 // appends and folds rows.
 func TestForeignCommits(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "a", tables.PutAppend, 0)
 	must.Get(s.Catalog().Load(t.Context(), tables.DefaultNamespace, "a"))(t)
-	foreign := must.Get(icecat.Open(t.Context(), dir, icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
+	foreign := must.Get(icecat.Open(t.Context(), s.Dir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
 	defer foreign.Close() //nolint:errcheck // the test is over
 	const putsPerWriter = 10
 	var g sync.WaitGroup
 	g.Go(func() {
 		for n := range int64(putsPerWriter) {
-			if err := foreignAppend(t.Context(), foreign, tabletest.Rows(100+n)); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, foreignAppend(t.Context(), foreign, tabletest.Rows(100+n)))
 		}
 	})
 	g.Go(func() {
 		for n := range int64(putsPerWriter) {
-			if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(1+n), tables.PutAppend, nil); err != nil {
-				t.Error(err)
-			}
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, must.Err(b.Table("a").Put(t.Context(), tabletest.Rows(1+n), tables.PutAppend, nil)))
+			must.Check(t, must.Err(s.Fold(t.Context(), nil)))
 		}
 	})
 	g.Wait()
@@ -215,10 +212,8 @@ func TestFoldOfForbiddenNulls(t *testing.T) {
 		list := *field.Type.(*iceberg.ListType)
 		list.ElementRequired = required
 		field.Type = &list
-		meta := must.Get(table.UpdateTableMetadata(base.Metadata(), []table.Update{
-			table.NewAddSchemaUpdate(iceberg.NewSchema(base.Schema().ID+1, field)), table.NewSetCurrentSchemaUpdate(-1),
-		}, ""))(t)
-		must.Do(t, other.Catalog().Commit(t.Context(), nil, &icecat.Change{Namespace: tables.DefaultNamespace, Name: "a", Base: base, New: meta, IOs: []*icecat.FileIO{other.Catalog().NewIO()}}))
+		columns := iceberg.NewSchema(base.Schema().ID+1, field)
+		foreignUpdate(t, other.Bucket(""), "a", table.NewAddSchemaUpdate(columns), table.NewSetCurrentSchemaUpdate(-1))
 	}
 	put := func(rows string) {
 		t.Helper()
@@ -277,8 +272,7 @@ func TestMissing(t *testing.T) {
 		"delete names": func() error { return b.Delete(ctx, "tradse") },
 		"metadata":     func() error { return missing.ChangeMetadata(ctx, tables.MetadataChange{}) },
 		"fold": func() error {
-			_, err := s.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}, Tables: []string{"tradse"}})
-			return err
+			return must.Err(s.Fold(ctx, &tables.MaintainOptions{Buckets: []string{"b"}, Tables: []string{"tradse"}}))
 		},
 	} {
 		err := operation()

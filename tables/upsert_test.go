@@ -13,7 +13,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
-	"github.com/go-partd/partd/internal/disk/vfs"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -43,22 +42,22 @@ func TestUpsert(t *testing.T) {
 	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), nil); err == nil {
 		t.Error("Upsert without keys succeeded, want an error")
 	}
-	var schemaErr *tables.SchemaError
-	if _, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"x"}}); !errors.As(err, &schemaErr) {
-		t.Errorf("Upsert with a missing key column: error = %v, want a SchemaError", err)
-	}
-	null := array.NewRecordBuilder(memory.DefaultAllocator, tabletest.Numbers)
-	null.Field(0).AppendNull()
-	null.Field(1).AppendNull()
-	if _, err := b.Table("t").Upsert(ctx, tabletest.OneBatch(null.NewRecordBatch()), &tables.UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
-		t.Errorf("Upsert with a null key: error = %v, want a SchemaError", err)
-	}
-	tabletest.WantRows(t, b, "t", want...)
 	ruled := &tables.PutOptions{Settings: &tables.Settings{Time: "at", Keys: []string{"sym"}, OnDuplicate: tables.KeepLast}}
 	tabletest.PutRows(t, b, "ruled", ticksAt(ticks(arrow.Second, ""), 1, 1, 2), tables.PutAppend, ruled)
-	if _, err := b.Table("ruled").Upsert(ctx, ticksAt(ticks(arrow.Second, ""), 1, 2), &tables.UpsertOptions{Keys: []string{"n"}}); !errors.As(err, &schemaErr) {
-		t.Errorf("Upsert with keys other than those of the rule for duplicates: error = %v, want a SchemaError", err)
+	for _, c := range []struct {
+		name, table, key string
+		rows             array.RecordReader
+	}{
+		{"a missing key column", "t", "x", tabletest.Rows(1)},
+		{"a null key", "t", "n", tabletest.JSONRows(t, "n int64; s utf8", "{}")},
+		{"keys other than those of the rule for duplicates", "ruled", "n", ticksAt(ticks(arrow.Second, ""), 1, 2)},
+	} {
+		_, err := b.Table(c.table).Upsert(ctx, c.rows, &tables.UpsertOptions{Keys: []string{c.key}})
+		if !errors.As(err, new(*tables.SchemaError)) {
+			t.Errorf("Upsert with %s: error = %v, want a SchemaError", c.name, err)
+		}
 	}
+	tabletest.WantRows(t, b, "t", want...)
 }
 
 // TestUpsertManyKeys compares an upsert whose keys do not fit in memory with a model, for tables with and without an
@@ -95,13 +94,12 @@ func TestUpsertManyKeys(t *testing.T) {
 				}
 			}
 			isDeleted := false
-			upserting := must.Get(tables.OpenHooked(t.Context(), s.Dir(), &tables.Options{NoTail: true, Memory: 1 << 20}, tables.Hooks{FS: vfs.OS{}, OnPrepared: func() {
+			upserting := openHooked(t, s.Dir(), &tables.Options{NoTail: true, Memory: 1 << 20}, tables.Hooks{OnPrepared: func() {
 				if !isDeleted {
 					isDeleted = true
 					tabletest.DeleteRows(t, b, "t", "n = 7")
 				}
-			}}))(t)
-			defer upserting.Close() //nolint:errcheck // the test is over
+			}})
 			delete(model, 7)
 			keys := []string{"s", "n"}
 			if name == "keep last" {
@@ -172,8 +170,7 @@ func TestUpsertNullKeys(t *testing.T) {
 	}
 	for keyType, value := range values {
 		for _, o := range []tables.Options{{FoldAge: -1}, {NoTail: true}} {
-			s := tabletest.Open(t, t.TempDir(), &o)
-			b := s.Bucket("")
+			b := tabletest.Open(t, t.TempDir(), &o).Bucket("")
 			columns := "k " + keyType + "; l int64; v int64"
 			rows := func(v int, keys ...string) string {
 				var texts []string
@@ -192,8 +189,7 @@ func TestUpsertNullKeys(t *testing.T) {
 			put(rows(1, "x 1", "x null"))
 			put(rows(1, "null 1", "null null", "null 2"))
 			keys := []string{"k", "l"}
-			var schemaErr *tables.SchemaError
-			if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1")), &tables.UpsertOptions{Keys: keys}); !errors.As(err, &schemaErr) {
+			if _, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1")), &tables.UpsertOptions{Keys: keys}); !errors.As(err, new(*tables.SchemaError)) {
 				t.Errorf("%s: a null key without NullKeys: error %v, want a SchemaError", keyType, err)
 			}
 			result, err := b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, rows(2, "null 1", "x null", "null null", "x 3", "null 3")), &tables.UpsertOptions{Keys: keys, NullKeys: true})
@@ -270,7 +266,8 @@ func TestUpsertWidens(t *testing.T) {
 		for _, mode := range []string{"tail", "folded", "commits"} {
 			t.Run(c.columns+"/"+c.put+"/"+mode, func(t *testing.T) {
 				commits := 0
-				s := openWithHook(t, &tables.Options{NoTail: mode == "commits", FoldAge: -1}, func() { commits++ })
+				o, hooks := &tables.Options{NoTail: mode == "commits", FoldAge: -1}, tables.Hooks{OnPrepared: func() { commits++ }}
+				s := openHooked(t, t.TempDir(), o, hooks)
 				b := s.Bucket("b")
 				tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, c.columns, c.rows), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Compatible}})
 				if mode == "folded" {

@@ -38,3 +38,8 @@ func Get[T any](v T, err error) func(TB) T {
 		return v
 	}
 }
+
+// Err returns err, and drops the other result of a call whose error alone matters:
+//
+//	done <- must.Err(f.Write(data))
+func Err[T any](_ T, err error) error { return err }

@@ -108,6 +108,14 @@ func VerifyAll(t testing.TB, s *tables.Store, o tables.VerifyOptions) ([]tables.
 	return findings, r
 }
 
+// WantIntact checks that Verify finds no damage in a store.
+func WantIntact(t testing.TB, s *tables.Store) {
+	t.Helper()
+	if findings, _ := VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
+		t.Errorf("Verify reported %+v, want none", findings)
+	}
+}
+
 // TableFiles returns the paths of a table's files, by kind: metadata, list, manifest, data.
 func TableFiles(t testing.TB, s *tables.Store, bucket, name string) map[string][]string {
 	t.Helper()

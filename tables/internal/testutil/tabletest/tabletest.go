@@ -16,6 +16,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -193,4 +194,36 @@ func ReadSnapshot(ctx context.Context, b *tables.Bucket, snapshot, name string) 
 // BucketWithoutTail returns a bucket of a store without a tail: each put writes data files.
 func BucketWithoutTail(t testing.TB) *tables.Bucket {
 	return Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("b")
+}
+
+// WantRowsAt checks the rows of a table in the state that at selects, in the order of a scan.
+func WantRowsAt(t testing.TB, b *tables.Bucket, name string, at tables.At, want ...int64) {
+	t.Helper()
+	var got []int64
+	table, err := b.Table(name).At(t.Context(), at)
+	if err == nil {
+		got, err = ReadAll(t.Context(), table, nil)
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Fatalf("at %v, table %q has rows %v, error %v; want %v", at, name, got, err, want)
+	}
+}
+
+// WantMissing checks that a table does not exist.
+func WantMissing(t testing.TB, b *tables.Bucket, name string) {
+	t.Helper()
+	if ns, ok, err := Read(t.Context(), b, name); ok || err != nil {
+		t.Fatalf("table %q has rows %v, error %v; want no table", name, ns, err)
+	}
+}
+
+// CountRows reads all rows of r, which must succeed, and releases r.
+func CountRows(t testing.TB, r array.RecordReader) (n int64) {
+	t.Helper()
+	defer r.Release()
+	for r.Next() {
+		n += r.RecordBatch().NumRows()
+	}
+	must.Do(t, r.Err())
+	return n
 }

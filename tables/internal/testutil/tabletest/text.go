@@ -94,11 +94,13 @@ func ParseFilter(t testing.TB, text string) *filter.Expr {
 	return e
 }
 
-func DeleteRows(t testing.TB, b *tables.Bucket, name, cond string) {
+func DeleteRows(t testing.TB, b *tables.Bucket, name, cond string) tables.RewriteResult {
 	t.Helper()
-	if _, err := b.Table(name).DeleteRows(t.Context(), ParseFilter(t, cond)); err != nil {
+	result, err := b.Table(name).DeleteRows(t.Context(), ParseFilter(t, cond))
+	if err != nil {
 		t.Fatalf("DeleteRows(%s): %v", cond, err)
 	}
+	return result
 }
 
 func ColumnTexts(t testing.TB, b *tables.Bucket, name, column string) (all []string) {
