@@ -48,9 +48,7 @@ func TestBackup(t *testing.T) {
 		`tuesday of "": 1;tuesday of "one": 3;metadata of "": 1;metadata of "one": 3;`; got != want {
 		t.Errorf("Backups = %s, want %s", got, want)
 	}
-	if findings, _ := tabletest.VerifyAll(t, b, tables.VerifyOptions{}); len(findings) > 0 {
-		t.Errorf("Verify reported %+v; want none", findings)
-	}
+	tabletest.WantIntact(t, b)
 	// Expire keeps the old versions that backups need.
 	must.Get(b.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
 	must.Get(b.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
@@ -74,9 +72,7 @@ func TestBackup(t *testing.T) {
 	}
 	tabletest.Put(t, bucketOne, "twice", tables.PutAppend, 12)
 	tabletest.Fold(t, s)
-	if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
-		t.Errorf("Verify reported %+v; want none", findings)
-	}
+	tabletest.WantIntact(t, s)
 }
 
 // TestBackupLostEverywhere checks that Backup returns an error if both the store and the backup have lost a file.
@@ -202,9 +198,7 @@ func TestRestoreDamaged(t *testing.T) {
 				if unchanged, _ := tabletest.Totals(restored); unchanged != 1 {
 					t.Errorf("RestoreFrom = %+v, want one unchanged table", restored)
 				}
-				if findings, _ := tabletest.VerifyAll(t, s, tables.VerifyOptions{}); len(findings) > 0 {
-					t.Errorf("Verify reported %+v; want none", findings)
-				}
+				tabletest.WantIntact(t, s)
 				for _, name := range []string{"a", "b"} {
 					tabletest.WantRows(t, s.Bucket(""), name, 1, 2, 3)
 				}

@@ -14,18 +14,13 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // BenchmarkPutMany puts a million trades, like the benchmark in directory bench.
 func BenchmarkPutMany(b *testing.B) {
-	rb := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{
-		{Name: "at", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
-		{Name: "sym", Type: arrow.BinaryTypes.String, Nullable: true},
-		{Name: "price", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-		{Name: "size", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
-	}, nil))
+	columns := tabletest.ParseColumns(b, "at timestamp[us]; sym utf8; price float64; size int64")
+	rb := array.NewRecordBuilder(memory.DefaultAllocator, columns)
 	random := rand.New(rand.NewPCG(1, 0))
 	for i := range 1_000_000 {
 		rb.Field(0).(*array.TimestampBuilder).Append(arrow.Timestamp(1_700_000_000_000_000 + int64(i)*1000))
@@ -88,13 +83,7 @@ func BenchmarkRead(b *testing.B) {
 			{"text", "note = 'note ea5e'", nil},
 			{"integer", "id = 700000", nil},
 		} {
-			var where *filter.Expr
-			if c.where != "" {
-				var err error
-				if where, err = filter.Parse(c.where); err != nil {
-					b.Fatal(err)
-				}
-			}
+			where := tabletest.ParseFilter(b, c.where)
 			b.Run(fmt.Sprint(c.name, "/", files), func(b *testing.B) {
 				b.ReportAllocs()
 				before := tabletest.CPU()
@@ -103,15 +92,7 @@ func BenchmarkRead(b *testing.B) {
 				}()
 				for b.Loop() {
 					r := must.Get(table.Scan(b.Context(), &tables.ScanOptions{Filter: where, Columns: c.columns}))(b)
-					n := int64(0)
-					for r.Next() {
-						n += r.RecordBatch().NumRows()
-					}
-					if r.Err() != nil {
-						b.Fatal(r.Err())
-					}
-					r.Release()
-					b.ReportMetric(float64(n), "rows")
+					b.ReportMetric(float64(tabletest.CountRows(b, r)), "rows")
 				}
 			})
 		}
@@ -129,14 +110,8 @@ func TestAllocations(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutAppend, tabletest.Sequence(0, 1000)...)
 	tabletest.Fold(t, s)
 	if n := testing.AllocsPerRun(100, func() {
-		r := must.Get(b.Table("t").Scan(t.Context(), nil))(t)
-		defer r.Release()
-		rows := int64(0)
-		for r.Next() {
-			rows += r.RecordBatch().NumRows()
-		}
-		if rows != 1000 || r.Err() != nil {
-			t.Fatalf("read %d rows, want 1000; error: %v", rows, r.Err())
+		if rows := tabletest.CountRows(t, must.Get(b.Table("t").Scan(t.Context(), nil))(t)); rows != 1000 {
+			t.Fatalf("read %d rows, want 1000", rows)
 		}
 	}); n > 600 {
 		t.Errorf("scanning 1,000 rows made %.0f allocations, want at most 600", n)
@@ -155,8 +130,7 @@ func TestAllocations(t *testing.T) {
 // operation takes.
 func TestManyTables(t *testing.T) {
 	n := tabletest.Rounds(t, "PARTD_TABLES", 100)
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1, Memory: 1 << 30})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, Memory: 1 << 30})
 	b := s.Bucket("b")
 	for i := range n {
 		must.Get(b.Table(fmt.Sprintf("table %05d", i)).Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"i": i, "group": i % 100}}))(t)
@@ -175,7 +149,7 @@ func TestManyTables(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	logTime("open", func() { s = tabletest.Open(t, dir, &tables.Options{FoldAge: -1}) })
+	logTime("open", func() { s = tabletest.Open(t, s.Dir(), &tables.Options{FoldAge: -1}) })
 	b = s.Bucket("b")
 	count := func(f *tables.Filter) (n int) {
 		for _, err := range b.Tables(t.Context(), f) {

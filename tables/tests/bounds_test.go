@@ -2,7 +2,6 @@ package tables_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -103,26 +102,23 @@ func TestColumnBounds(t *testing.T) {
 // partitioned returns a store with the table b.t, whose columns k and x are of a type. The rows are partitioned by k.
 func partitioned(t *testing.T, typ iceberg.Type, arrowType arrow.DataType, text string) *tables.Store {
 	t.Helper()
-	s := openTables(t, t.TempDir())
-	t.Cleanup(func() { must.Do(t, s.Close()) })
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	spec := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "p", Transform: iceberg.IdentityTransform{}})
-	meta, err := partdiceberg.NewMetadata(s, iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "k", Type: typ}, iceberg.NestedField{ID: 2, Name: "x", Type: typ}), &spec, table.UnsortedSortOrder, nil)
-	if err == nil {
-		_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: "t", New: meta})
-	}
+	key, value := iceberg.NestedField{ID: 1, Name: "k", Type: typ}, iceberg.NestedField{ID: 2, Name: "x", Type: typ}
+	createPartitioned(t, s, "t", iceberg.NewSchema(0, key, value), &spec)
+	columns := arrow.NewSchema([]arrow.Field{tabletest.Nullable("k", arrowType), tabletest.Nullable("x", arrowType)}, nil)
+	rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(text))
 	must.Do(t, err)
-	rows, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrowType, Nullable: true}, {Name: "x", Type: arrowType, Nullable: true}}, nil), strings.NewReader(text))
-	must.Do(t, err)
-	defer rows.Release()
-	reader, err := array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows})
-	if err == nil {
-		_, err = s.Bucket("b").Table("t").Put(t.Context(), reader, tables.PutAppend, nil)
-	}
-	_, foldErr := s.Fold(t.Context(), nil)
-	if err = errors.Join(err, foldErr); err != nil {
-		t.Fatal(err)
-	}
+	tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.OneBatch(rows), tables.PutAppend, nil)
+	tabletest.Fold(t, s)
 	return s
+}
+
+// createPartitioned creates a table in bucket b as another program would.
+func createPartitioned(t *testing.T, s *tables.Store, name string, sc *iceberg.Schema, spec *iceberg.PartitionSpec) {
+	t.Helper()
+	meta := must.Get(partdiceberg.NewMetadata(s, sc, spec, table.UnsortedSortOrder, nil))(t)
+	must.Get(partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: name, New: meta}))(t)
 }
 
 // manifestBounds returns the bounds of the partition values in the manifests of b.t.
@@ -149,13 +145,9 @@ func manifestBounds(t *testing.T, s *tables.Store) string {
 func TestNaNCounts(t *testing.T) {
 	t.Parallel()
 	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	floatField := arrow.Field{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true}
-	columns := arrow.NewSchema([]arrow.Field{
-		floatField,
-		{Name: "g", Type: arrow.PrimitiveTypes.Float32, Nullable: true},
-		{Name: "s", Type: arrow.StructOf(floatField), Nullable: true},
-		{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
-	}, nil)
+	fields := tabletest.ParseColumns(t, "f float64; g float32; n int64").Fields()
+	nested := tabletest.Nullable("s", arrow.StructOf(fields[0]))
+	columns := arrow.NewSchema([]arrow.Field{fields[0], fields[1], nested, fields[2]}, nil)
 	put := func(mode tables.PutMode, rows, nans int) {
 		t.Helper()
 		b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
@@ -171,8 +163,7 @@ func TestNaNCounts(t *testing.T) {
 			nested.FieldBuilder(0).(*array.Float64Builder).Append(v)
 			b.Field(3).(*array.Int64Builder).Append(int64(i))
 		}
-		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{b.NewRecordBatch()}))(t)
-		tabletest.PutRows(t, s.Bucket("b"), "t", r, mode, nil)
+		tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.OneBatch(b.NewRecordBatch()), mode, nil)
 	}
 	wantCounts := func(operation string, want ...int64) {
 		t.Helper()

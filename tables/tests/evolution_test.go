@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
-	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
@@ -61,8 +60,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 			rand.Shuffle(3, func(i, j int) { modes[i], modes[j] = modes[j], modes[i] })
 			for _, mode := range modes[:tabletest.Rounds(t, "PARTD_EVOLVE_MODES", 1)] {
 				t.Run(fmt.Sprintf("%s/%s/%s", c.put, e, mode), func(t *testing.T) {
-					dir := t.TempDir()
-					s := tabletest.Open(t, dir, &tables.Options{NoTail: mode == "commits", FoldAge: -1})
+					s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: mode == "commits", FoldAge: -1})
 					b := s.Bucket("b")
 					tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, table, row), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
 					if mode == "folded" {
@@ -92,8 +90,7 @@ func TestEvolutionOfPuts(t *testing.T) {
 }
 
 func TestEvolve(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("b")
 	put := func(columns, row string) {
 		t.Helper()
 		tabletest.PutRows(t, b, "t", tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
@@ -116,8 +113,7 @@ func TestEvolve(t *testing.T) {
 	for where, want := range map[string]string{
 		"c is null": " | 1,x,(null) | 70000,y,(null)", "c > 5": " | 3,(null),7", "c < 5": "", "a > 2.5 and b = 'y'": " | 70000,y,(null)", "b = 'x'": " | 1,x,(null)", "not c = 0": " | 3,(null),7",
 	} {
-		e := must.Get(filter.Parse(where))(t)
-		if got := tabletest.TableText(t, b, "t", &tables.ScanOptions{Filter: e}); got != "a float64; b utf8; c int64"+want {
+		if got := tabletest.TableText(t, b, "t", tabletest.Where(t, where)); got != "a float64; b utf8; c int64"+want {
 			t.Errorf("scan with the condition %s: got %s, want%s", where, got, want)
 		}
 	}
@@ -164,8 +160,7 @@ func TestEvolve(t *testing.T) {
 // exactly. The value of a replaced row does not prevent widening, because no reader sees it.
 func TestWidenInexact(t *testing.T) {
 	for _, hasTail := range []bool{false, true} {
-		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail})
-		b := s.Bucket("")
+		b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: !hasTail}).Bucket("")
 		put := func(value string, o *tables.PutOptions) {
 			rows := tabletest.JSONRows(t, "t timestamp[us]; a int64", `{"t":"2026-01-01T00:00:00","a":`+value+`}`)
 			tabletest.PutRows(t, b, "t", rows, tables.PutAppend, o)
@@ -214,20 +209,14 @@ func TestNullTypeReplaced(t *testing.T) {
 				b := s.Bucket("b")
 				tabletest.PutRows(t, b, "t", oneNull(), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: e}})
 				tabletest.WantText(t, b, "t", "k int64; v null | 1,(null)")
-				put := func() (err error) {
-					if mode == "upsert" {
-						_, err = b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, row), &tables.UpsertOptions{Keys: []string{"k"}})
-					} else {
-						_, err = b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
-					}
-					return err
-				}
 				var err error
 				if mode == "evolve" {
 					err = b.Table("t").Evolve(t.Context(), tables.ColumnChange{Op: "widen", Column: "v", Type: tables.ColumnType(typ)})
 				}
-				if err == nil {
-					err = put()
+				if mode == "upsert" {
+					_, err = b.Table("t").Upsert(t.Context(), tabletest.JSONRows(t, columns, row), &tables.UpsertOptions{Keys: []string{"k"}})
+				} else if err == nil {
+					_, err = b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, row), tables.PutAppend, nil)
 				}
 				if e == tables.Strict || e == tables.AddOnly {
 					if !errors.As(err, new(*tables.SchemaError)) || !strings.Contains(err.Error(), `column "v"`) {

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -123,5 +125,54 @@ func TestExportFails(t *testing.T) {
 	}
 	if remaining, err := os.ReadDir(dir); err != nil || len(remaining) > 0 {
 		t.Errorf("after failed exports, the directory contains %v, want it empty; error: %v", remaining, err)
+	}
+}
+
+// TestParts checks that the parts of a table together contain each row once: in ordered and unordered tables, with
+// files that do and do not overlap, and with rows that are not in a file yet (the tail).
+func TestParts(t *testing.T) {
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
+	b := s.Bucket("b")
+	put := func(name string, days ...int) {
+		t.Helper()
+		var rows []string
+		for _, day := range days {
+			rows = append(rows, fmt.Sprintf(`{"t":"2024-01-%02d 00:00:00","n":%d}`, day, day))
+		}
+		o := &tables.PutOptions{}
+		if name == "ordered" {
+			o.Settings = &tables.Settings{Time: "t"}
+		}
+		must.Get(b.Table(name).Put(t.Context(), tabletest.JSONRows(t, "t timestamp[us]; n int64", strings.Join(rows, ",")), tables.PutAppend, o))(t)
+	}
+	for _, name := range []string{"ordered", "plain", "empty"} {
+		put(name)
+		if name != "empty" {
+			for _, days := range [][]int{{1, 2, 9}, {3, 4}, {4, 10, 11}} {
+				put(name, days...)
+				tabletest.Fold(t, s)
+			}
+			put(name, 2, 12) // these stay in the tail
+		}
+		table := b.Table(name)
+		n, err := table.Parts(t.Context())
+		if want := map[string]int{"ordered": 3, "plain": 3, "empty": 1}[name]; err != nil || n != want {
+			t.Errorf("%s: Parts = %d, want %d; error: %v", name, n, want, err)
+		}
+		for _, o := range []tables.ScanOptions{{}, {Columns: []string{"n"}}, {Filter: tabletest.ParseFilter(t, "n > 2")}} {
+			want := must.Get(tabletest.ReadAll(t.Context(), table, &o))(t)
+			var got []int64
+			for o.Part = 1; o.Part <= int64(n); o.Part++ {
+				got = append(got, must.Get(tabletest.ReadAll(t.Context(), table, &o))(t)...)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, columns %v: the parts have rows %v, want the table's rows %v", name, o.Columns, got, want)
+			}
+		}
+		for _, o := range []*tables.ScanOptions{{Part: int64(n) + 1}, {Part: -1}, {Part: 1, Last: 1}, {Part: 1, From: time.Unix(1, 0)}} {
+			if got, err := tabletest.ReadAll(t.Context(), table, o); err == nil {
+				t.Errorf("%s: Scan(%+v) = %v, want an error", name, o, got)
+			}
+		}
 	}
 }

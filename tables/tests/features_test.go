@@ -14,7 +14,6 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -86,8 +85,7 @@ func (f *failingReader) Err() error { return f.err }
 func TestFailedPutLeavesNoFiles(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldBytes: 500})
-	b := s.Bucket("")
+	b := tabletest.Open(t, dir, &tables.Options{FoldBytes: 500}).Bucket("")
 	errReader := errors.New("cut")
 	failingRows := func() array.RecordReader {
 		r := tabletest.Rows(tabletest.Sequence(0, 100)...)
@@ -106,9 +104,7 @@ func TestFailedPutLeavesNoFiles(t *testing.T) {
 	if _, err := b.Table("a").Put(ctx, tabletest.Rows(tabletest.Sequence(0, 100)...), tables.PutAppend, nil); !errors.Is(err, context.Canceled) {
 		t.Fatalf("Put error = %v, want context.Canceled", err)
 	}
-	if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
-		t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-	}
+	tabletest.WantMissing(t, b, "a")
 	must.Do(t, filepath.WalkDir(filepath.Join(dir, "data"), func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			t.Errorf("failed puts left the file %s", path)
@@ -140,11 +136,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 		}
 	}
 	// A put can have fewer columns and narrower types than the table.
-	narrow := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int32}}, nil)
-	rb := array.NewRecordBuilder(memory.DefaultAllocator, narrow)
-	rb.Field(0).(*array.Int32Builder).Append(2)
-	r := must.Get(array.NewRecordReader(narrow, []arrow.RecordBatch{rb.NewRecordBatch()}))(t)
-	tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
+	tabletest.PutRows(t, b, "a", tabletest.JSONRows(t, "n int32", `{"n":2}`), tables.PutAppend, nil)
 	for range 2 {
 		table := b.Table("a")
 		if got, err := tabletest.ReadAll(t.Context(), table, &tables.ScanOptions{Columns: []string{"n"}}); err != nil || !slices.Equal(got, []int64{1, 2}) {
@@ -156,8 +148,7 @@ func TestSchemaErrorsNameTheColumn(t *testing.T) {
 
 func TestPutIDsSurviveRestart(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	put := func(m tables.PutMode, id string, ns ...int64) {
 		t.Helper()
@@ -176,7 +167,7 @@ func TestPutIDsSurviveRestart(t *testing.T) {
 	put(tables.PutAppend, "y", 3)
 	put(tables.PutAppend, "w", 5)
 	must.Do(t, s.Close())
-	s = tabletest.Open(t, dir, nil)
+	s = tabletest.Open(t, s.Dir(), nil)
 	b = s.Bucket("")
 	for _, id := range []string{"make", "w", "x", "y", "z"} {
 		put(tables.PutAppend, id, 9)
@@ -228,21 +219,15 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	for range 3 {
 		tabletest.Put(t, b, "a", tables.PutReplace, tabletest.Sequence(0, 100)...)
 	}
-	table := b.Table("a")
-	r := must.Get(table.Scan(t.Context(), nil))(t)
+	r := must.Get(b.Table("a").Scan(t.Context(), nil))(t)
 	tabletest.Put(t, b, "a", tables.PutReplace, 7)
 	res, err := s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1})
 	if err != nil || res.Versions != 3 || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
 		t.Fatalf("Expire = %+v, %v; want Versions 3, FilesRemoved 0 and FilesWaiting above 0", res, err)
 	}
-	var rows int64
-	for r.Next() {
-		rows += r.RecordBatch().NumRows()
+	if rows := tabletest.CountRows(t, r); rows != 100 {
+		t.Fatalf("scan returned %d rows, want 100", rows)
 	}
-	if r.Err() != nil || rows != 100 {
-		t.Fatalf("scan returned %d rows, %v; want 100", rows, r.Err())
-	}
-	r.Release()
 	if res, err = s.Expire(t.Context(), nil); err != nil || res.FilesRemoved != 0 || res.FilesWaiting == 0 {
 		t.Fatalf("Expire = %+v, %v; want FilesRemoved 0 and FilesWaiting above 0", res, err) // the grace period has not ended
 	}
@@ -251,9 +236,7 @@ func TestExpireKeepsFilesBeingRead(t *testing.T) {
 	}
 	tabletest.WantRows(t, b, "a", 7)
 	must.Do(t, b.Delete(t.Context(), "a"))
-	if _, err = s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(s.Expire(t.Context(), &tables.MaintainOptions{Grace: -1}))(t)
 	if remaining, err := os.ReadDir(filepath.Join(s.Dir(), "data")); err != nil || len(remaining) != 0 {
 		t.Fatalf("after Expire, the data directory contains %+v, want it empty; error: %v", remaining, err)
 	}

@@ -83,10 +83,7 @@ func TestKill(t *testing.T) {
 	next := int64(0)
 	for round := range procs.Kills(t, 3) {
 		inFlight := killRound(t, dir, rnd, acknowledged, &next)
-		s, err := tables.Open(t.Context(), dir, &tables.Options{FoldAge: -1})
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
+		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
 		got := rowsByTable{}
 		for _, name := range []string{"a", "b"} {
 			rows, ok, err := tabletest.Read(t.Context(), s.Bucket(""), name)
@@ -118,10 +115,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 		if rnd.IntN(6) == 0 {
 			count = 150 // too many rows for the tail: written directly to a file
 		}
-		inFlight = rowsByTable{}
-		for k, v := range acknowledged {
-			inFlight[k] = v
-		}
+		inFlight = maps.Clone(acknowledged)
 		switch op {
 		case "append":
 			inFlight[name] = append(slices.Clone(acknowledged[name]), tabletest.Sequence(*next, count)...)
@@ -133,9 +127,7 @@ func killRound(t *testing.T, dir string, rnd *rand.Rand, acknowledged rowsByTabl
 		if _, ok := p.Ask(fmt.Sprintf("%s %s %d %d", op, name, first, count)); !ok {
 			break
 		}
-		for k, v := range inFlight {
-			acknowledged[k] = v
-		}
+		maps.Copy(acknowledged, inFlight)
 	}
 	p.WaitKilled(t)
 	return inFlight
@@ -183,8 +175,7 @@ func writerChild(args []string) error {
 			for n := w.Next[i]; ; n++ {
 				row := int64(w.First+i)*rowsPerWriter + n
 				put := func() error {
-					_, err := s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, tabletest.Rows(row), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(row)})
-					return err
+					return must.Err(s.Bucket("").Table(fmt.Sprint("t", i)).Put(ctx, tabletest.Rows(row), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(row)}))
 				}
 				err := put()
 				for shouldRetry(err) {

@@ -32,8 +32,7 @@ func negateColumn(calls *int) func(arrow.RecordBatch) (arrow.RecordBatch, error)
 }
 
 func TestMigrate(t *testing.T) {
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 1, 2)
 	tabletest.Fold(t, s)
@@ -73,8 +72,7 @@ func TestMigrate(t *testing.T) {
 // TestEvolveDuringAppends changes a table's columns while rows are appended to the tail: no
 // row is lost or duplicated, and no value ends up in another column.
 func TestEvolveDuringAppends(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 0)
 	var writers sync.WaitGroup
 	var rows int64 = 1
@@ -139,8 +137,7 @@ func TestChangeWithAnotherTail(t *testing.T) {
 				tables.ColumnChange{Op: "drop", Column: "c"}, tables.ColumnChange{Op: "add", Column: "c", Type: "int32"})
 		}, "a float64; text utf8; c int32 | 1,x,(null)", " | 2,y,(null)"},
 		"replace": {"a int16; c int32", `{"a":1,"c":1}`, `{"a":2,"c":2}`, func(table *tables.Table) error {
-			_, err := table.Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil)
-			return err
+			return must.Err(table.Put(t.Context(), tabletest.JSONRows(t, "a int16; d utf8", `{"a":3,"d":"x"}`), tables.PutReplace, nil))
 		}, "a int16; d utf8 | 3,x", " | 2,(null)"},
 	} {
 		t.Run(name, func(t *testing.T) {

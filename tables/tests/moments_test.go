@@ -19,8 +19,7 @@ import (
 // TestAtTimeOfRowsInTheTail checks that AtTime includes the rows acknowledged by that time, even
 // if these rows are folded (moved into data files) later.
 func TestAtTimeOfRowsInTheTail(t *testing.T) {
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("")
 	start := time.Now()
 	pause := func() time.Time { // AtTime's resolution is one millisecond
@@ -30,11 +29,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	}
 	wantRowsAt := func(b *tables.Bucket, when time.Time, want ...int64) {
 		t.Helper()
-		table := must.Get(b.Table("t").At(t.Context(), tables.AtTime(when)))(t)
-		ns, err := tabletest.ReadAll(t.Context(), table, nil)
-		if err != nil || !slices.Equal(ns, want) {
-			t.Fatalf("AtTime read rows %v, error %v; want rows %v", ns, err, want)
-		}
+		tabletest.WantRowsAt(t, b, "t", tables.AtTime(when), want...)
 	}
 	before := start.Add(-time.Second)
 	tabletest.Put(t, b, "t", tables.PutAppend, 1)
@@ -82,7 +77,7 @@ func TestAtTimeOfRowsInTheTail(t *testing.T) {
 	now := pause()
 	must.Do(t, s.Close())
 	// A read-only store cannot fold, and reads the rows from the tail.
-	readOnly := tabletest.Open(t, dir, &tables.Options{ReadOnly: true})
+	readOnly := tabletest.Open(t, s.Dir(), &tables.Options{ReadOnly: true})
 	wantRowsAt(readOnly.Bucket(""), now, 9, 10, 11)
 	wantRowsAt(readOnly.Bucket(""), afterRow1, 1)
 }
@@ -127,8 +122,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 	for range 2 {
 		writers.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := b.Table("t").Put(t.Context(), tabletest.Rows(time.Now().UnixMilli()), tables.PutAppend, nil); err != nil {
-					t.Error(err)
+				if !must.Check(t, must.Err(b.Table("t").Put(t.Context(), tabletest.Rows(time.Now().UnixMilli()), tables.PutAppend, nil))) {
 					return
 				}
 				put.Add(1)
@@ -146,9 +140,7 @@ func TestAtTimeDuringPuts(t *testing.T) {
 			return nil
 		}
 		ns, err := tabletest.ReadAll(t.Context(), table, nil)
-		if err != nil {
-			t.Error(err)
-		}
+		must.Check(t, err)
 		return ns
 	}
 	var times []time.Time
@@ -183,10 +175,7 @@ func TestReturnedVersions(t *testing.T) {
 	}
 	read := func(v tables.Version, want ...int64) {
 		t.Helper()
-		old := must.Get(table.At(t.Context(), tables.AtVersion(v)))(t)
-		if ns, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(ns, want) {
-			t.Fatalf("version %d has rows %v, error %v; want rows %v", v, ns, err, want)
-		}
+		tabletest.WantRowsAt(t, table.Bucket(), "t", tables.AtVersion(v), want...)
 	}
 	listed := func(want ...tables.Version) {
 		t.Helper()
@@ -248,8 +237,7 @@ func TestReturnedVersionsConcurrent(t *testing.T) {
 		writers.Go(func() {
 			for n := (w + 1) * 1_000_000; time.Now().Before(stop); n++ {
 				v, err := table.Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
-				if err != nil {
-					t.Error(err)
+				if !must.Check(t, err) {
 					return
 				}
 				mu.Lock()
@@ -261,13 +249,12 @@ func TestReturnedVersionsConcurrent(t *testing.T) {
 	for _, commit := range []func() error{
 		func() error { _, err := s.Fold(t.Context(), nil); return err },
 		func() error {
-			_, err := table.At(t.Context(), tables.AtTime(time.Now().Add(-20*time.Millisecond)))
-			return err
+			return must.Err(table.At(t.Context(), tables.AtTime(time.Now().Add(-20*time.Millisecond))))
 		},
 		func() error { _, err := table.DeleteRows(t.Context(), filter.Eq("n", int64(0))); return err },
 		func() error {
-			_, err := table.Put(t.Context(), tabletest.Rows(tabletest.Sequence(-20_000, 20_000)...), tables.PutAppend, nil)
-			return err
+			rows := tabletest.Rows(tabletest.Sequence(-20_000, 20_000)...)
+			return must.Err(table.Put(t.Context(), rows, tables.PutAppend, nil))
 		},
 	} {
 		writers.Go(func() {

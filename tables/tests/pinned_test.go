@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
@@ -30,13 +31,11 @@ func TestPinnedTable(t *testing.T) {
 	writes := map[string]func(*tables.Table) error{
 		"Put": func(t *tables.Table) error { _, err := t.Put(ctx, notRead, tables.PutAppend, nil); return err },
 		"Upsert": func(t *tables.Table) error {
-			_, err := t.Upsert(ctx, notRead, &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(t.Upsert(ctx, notRead, &tables.UpsertOptions{Keys: []string{"n"}}))
 		},
 		"DeleteRows": func(t *tables.Table) error { _, err := t.DeleteRows(ctx, nil); return err },
 		"ReplaceRange": func(t *tables.Table) error {
-			_, err := t.ReplaceRange(ctx, time.Time{}, before, notRead, nil)
-			return err
+			return must.Err(t.ReplaceRange(ctx, time.Time{}, before, notRead, nil))
 		},
 		"Evolve": func(t *tables.Table) error {
 			return t.Evolve(ctx, tables.ColumnChange{Op: tables.DropColumn, Column: "s"})
@@ -45,8 +44,7 @@ func TestPinnedTable(t *testing.T) {
 		"Partition":    func(t *tables.Table) error { _, err := t.Partition(ctx, tables.PartitionDay); return err },
 		"Rename":       func(t *tables.Table) error { return t.Rename(ctx, t.Bucket(), "u") },
 		"Migrate": func(t *tables.Table) error {
-			_, err := t.Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil })
-			return err
+			return must.Err(t.Migrate(ctx, 1, func(b arrow.RecordBatch) (arrow.RecordBatch, error) { return b, nil }))
 		},
 		"EditRules": func(t *tables.Table) error {
 			return t.EditRules(ctx, tables.RuleEdit{Add: []tables.Rule{{Name: "r", Kind: "not_null", Column: "n"}}})
@@ -110,9 +108,7 @@ func TestPinnedConcurrently(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 50 {
-				if _, err := pinned.Schema(ctx); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, must.Err(pinned.Schema(ctx)))
 			}
 		})
 	}
@@ -132,5 +128,46 @@ func wantNumbers(t *testing.T, ctx context.Context, table *tables.Table, want ..
 	t.Helper()
 	if got, err := tabletest.ReadAll(ctx, table, nil); err != nil || !slices.Equal(got, want) {
 		t.Errorf("rows = %v, %v; want %v", got, err, want)
+	}
+}
+
+// TestZeroValues checks that zero values, and the nil results of failed calls, return
+// errors from every method, and never panic.
+func TestZeroValues(t *testing.T) {
+	ctx := t.Context()
+	storetest.CheckZero(t, map[string]any{
+		"Store": new(tables.Store), "Bucket": new(tables.Bucket), "Table": new(tables.Table), "Txn": new(tables.Txn), "Lock": new(tables.Lock),
+		"Store(nil)": (*tables.Store)(nil), "Store.Bucket": new(tables.Store).Bucket("a"), "Store(nil).Bucket": (*tables.Store)(nil).Bucket("a"),
+		"Bucket(nil)": (*tables.Bucket)(nil), "Table(nil)": (*tables.Table)(nil), "Lock(nil)": (*tables.Lock)(nil),
+	}, "Close", "Unlock")
+	type row struct{ N int64 }
+	if _, err := tables.Append(ctx, nil, []row{{1}}); !errors.Is(err, tables.ErrClosed) {
+		t.Errorf("Append to a nil Table: error = %v, want ErrClosed", err)
+	}
+	var e *tables.OpError
+	if _, err := (*tables.Bucket)(nil).Table("x").Schema(ctx); !errors.As(err, &e) || e.Table != "x" {
+		t.Errorf("Schema of a table of a nil Bucket: error = %v, want one about the table x", err)
+	}
+	if _, err := tables.Export(ctx, nil, t.TempDir()+"/t", nil); !errors.Is(err, tables.ErrClosed) {
+		t.Errorf("Export of a nil Table: error = %v, want ErrClosed", err)
+	}
+	for _, err := range tables.Rows[row](ctx, nil, nil) {
+		if !errors.Is(err, tables.ErrClosed) {
+			t.Errorf("Rows of a nil Table: error = %v, want ErrClosed", err)
+		}
+	}
+	for _, err := range tables.RowsOf[row](nil) {
+		if err == nil {
+			t.Error("RowsOf(nil) yielded a row without an error")
+		}
+	}
+	for _, err := range tables.BatchesOf(nil) {
+		if err == nil {
+			t.Error("BatchesOf(nil) yielded a batch without an error")
+		}
+	}
+	(*tables.ScanPlan)(nil).Close() // callers can defer Close before they check the error
+	if _, err := new(tables.Store).Bucket("a").Table("t").Info(ctx); !errors.Is(err, tables.ErrClosed) {
+		t.Errorf("Table of a zero Store: error = %v, want ErrClosed", err)
 	}
 }

@@ -76,9 +76,7 @@ func TestPutMustExist(t *testing.T) {
 				t.Errorf("%s, mode %d: put to an existing table: %v", name, mode, err)
 			}
 			err := put(mustExist, func() {
-				if err := bucket.Delete(t.Context(), "t"); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, bucket.Delete(t.Context(), "t"))
 			})
 			if !errors.Is(err, tables.ErrNotFound) && !errors.Is(err, tables.ErrConflict) {
 				t.Errorf("%s, mode %d: put to a table deleted during the put: error = %v, want ErrNotFound or ErrConflict", name, mode, err)
@@ -101,11 +99,7 @@ func TestExtremeTimes(t *testing.T) {
 		case arrow.Millisecond:
 			latest = latest / 1_000
 		}
-		schema := arrow.NewSchema([]arrow.Field{
-			{Name: "t", Type: &arrow.TimestampType{Unit: unit}, Nullable: true},
-			{Name: "f", Type: arrow.PrimitiveTypes.Float64, Nullable: true},
-			{Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true},
-		}, nil)
+		schema := tabletest.ParseColumns(t, fmt.Sprintf("t timestamp[%s]; f float64; n int64", unit))
 		zero := 0.0
 		for _, noTail := range []bool{false, true} {
 			s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, NoTail: noTail})
@@ -120,9 +114,8 @@ func TestExtremeTimes(t *testing.T) {
 						b.Field(2).(*array.Int64Builder).Append(n)
 					}
 				}
-				if _, err := s.Bucket("b").Table("t").Put(t.Context(), tabletest.OneBatch(b.NewRecordBatch()), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: tables.KeepLast}}); err != nil {
-					t.Fatalf("%v: Put: %v", unit, err)
-				}
+				o := &tables.PutOptions{Settings: &tables.Settings{Time: "t", Keys: []string{"f"}, OnDuplicate: tables.KeepLast}}
+				tabletest.PutRows(t, s.Bucket("b"), "t", tabletest.OneBatch(b.NewRecordBatch()), tables.PutAppend, o)
 			}
 			for n := range int64(4) {
 				put(n)
@@ -151,25 +144,20 @@ func TestTimeTypes(t *testing.T) {
 		}
 	}
 	for i, typ := range types {
-		schema := arrow.NewSchema([]arrow.Field{{Name: "t", Type: typ, Nullable: true}, {Name: "n", Type: arrow.PrimitiveTypes.Int64, Nullable: true}}, nil)
-		name := fmt.Sprint(i)
+		name := fmt.Sprint(i, " ", typ)
 		put := func(rows string) {
 			t.Helper()
-			batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(rows))
-			must.Do(t, err)
-			if _, err := s.Bucket("b").Table(name).Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}); err != nil {
-				t.Fatalf("%v: Put: %v", typ, err)
-			}
+			o := &tables.PutOptions{Settings: &tables.Settings{Time: "t", OnDuplicate: tables.KeepLast}}
+			r := tabletest.JSONRows(t, fmt.Sprintf("t %s; n int64", typ), rows)
+			tabletest.PutRows(t, s.Bucket("b"), name, r, tables.PutAppend, o)
 		}
 		z := ""
 		if ts, ok := typ.(*arrow.TimestampType); ok && ts.TimeZone != "" {
 			z = " 00:00:00Z"
 		}
-		put(`[{"t":"2024-01-03` + z + `","n":3},{"t":"1960-01-01` + z + `","n":1}]`)
-		if _, err := s.Fold(t.Context(), nil); err != nil {
-			t.Fatalf("%v: Fold: %v", typ, err)
-		}
-		put(`[{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}]`)
+		put(`{"t":"2024-01-03` + z + `","n":3},{"t":"1960-01-01` + z + `","n":1}`)
+		tabletest.Fold(t, s)
+		put(`{"t":"2024-01-03` + z + `","n":4},{"t":"2024-01-02` + z + `","n":2}`)
 		table := s.Bucket("b").Table(name)
 		for range 2 {
 			for want, o := range map[string]*tables.ScanOptions{
@@ -179,9 +167,7 @@ func TestTimeTypes(t *testing.T) {
 					t.Errorf("time column of type %v: Scan(%+v) = %v, want %s; error: %v", typ, o, got, want, err)
 				}
 			}
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Fatalf("%v: Fold: %v", typ, err)
-			}
+			tabletest.Fold(t, s)
 		}
 	}
 }
@@ -192,20 +178,17 @@ func TestForeignRename(t *testing.T) {
 	t.Parallel()
 	for i := range 4 {
 		isNoticed := i%2 > 0 // the Store notices that the old name is gone, before the next snapshot or put
-		dir := t.TempDir()
-		s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+		s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 		b := s.Bucket("")
 		tabletest.PutRows(t, b, "a", tabletest.Rows(0), tables.PutAppend, &tables.PutOptions{Metadata: tables.Metadata{"k": "v"}})
 		tabletest.Put(t, b, "a", tables.PutAppend, 1)
-		tabletest.ExecInCatalog(t, dir, `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
+		tabletest.ExecInCatalog(t, s.Dir(), `UPDATE iceberg_tables SET table_name='b' WHERE table_name='a'`)
 		if isNoticed {
-			if _, ok, err := tabletest.Read(t.Context(), b, "a"); ok || err != nil {
-				t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-			}
+			tabletest.WantMissing(t, b, "a")
 		}
 		if i >= 2 {
 			tabletest.Snapshot(t, b, "x")
-			wantInSnapshot(t, b, "x", "b", 0, 1)
+			tabletest.WantRowsAt(t, b, "b", tables.AtSnapshot("x"), 0, 1)
 		}
 		tabletest.WantRows(t, b, "b", 0, 1)
 		tabletest.Put(t, b, "a", tables.PutAppend, 9)
@@ -214,8 +197,7 @@ func TestForeignRename(t *testing.T) {
 		tabletest.Fold(t, s)
 		tabletest.WantRows(t, b, "b", 0, 1, 2)
 		tabletest.WantRows(t, b, "a", 9)
-		tab := b.Table("b")
-		if i, err := tab.Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
+		if i, err := b.Table("b").Info(t.Context()); err != nil || i.Metadata["k"] != "v" {
 			t.Fatalf("Info = %+v, %v; want metadata k = v", i, err)
 		}
 	}

@@ -51,21 +51,7 @@ func TestReadOnly(t *testing.T) {
 	if got := read(); !slices.Equal(got, tabletest.Sequence(0, 101)) {
 		t.Errorf("the read-only Store has rows %+v, want %v", got, tabletest.Sequence(0, 101))
 	}
-	if _, err := r.Bucket("").Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil); !errors.Is(err, tables.ErrReadOnly) {
-		t.Errorf("Put error = %v, want ErrReadOnly", err)
-	}
-	if err := r.Bucket("").Delete(ctx, "t"); !errors.Is(err, tables.ErrReadOnly) {
-		t.Errorf("Delete error = %v, want ErrReadOnly", err)
-	}
-	if _, err := r.Bucket("").Snapshot(ctx, "s"); !errors.Is(err, tables.ErrReadOnly) {
-		t.Errorf("Snapshot error = %v, want ErrReadOnly", err)
-	}
-	if err := r.Bucket("").DeleteSnapshots(ctx); !errors.Is(err, tables.ErrReadOnly) {
-		t.Errorf("DeleteSnapshots error = %v, want ErrReadOnly", err)
-	}
-	if err := r.DeleteBucket(ctx, "", true); !errors.Is(err, tables.ErrReadOnly) {
-		t.Errorf("DeleteBucket error = %v, want ErrReadOnly", err)
-	}
+	wantNoChanges(t, r)
 	must.Get(r.Fold(ctx, nil))(t)
 	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
@@ -92,13 +78,12 @@ func TestReadOnlyKeepsLocks(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, nil)
+	s := tabletest.Open(t, t.TempDir(), nil)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1)
-	r := must.Get(tables.Open(t.Context(), dir, &tables.Options{ReadOnly: true}))(t)
+	r := must.Get(tables.Open(t.Context(), s.Dir(), &tables.Options{ReadOnly: true}))(t)
 	must.Do(t, r.Close())
-	must.Do(t, exec.Command(program, filepath.Join(dir, "catalog.db"), "SELECT * FROM iceberg_tables").Run())
-	must.Get(os.Stat(filepath.Join(dir, "catalog.db-wal")))(t)
+	must.Do(t, exec.Command(program, filepath.Join(s.Dir(), "catalog.db"), "SELECT * FROM iceberg_tables").Run())
+	must.Get(os.Stat(filepath.Join(s.Dir(), "catalog.db-wal")))(t)
 }
 
 // appendChild appends rows until it is killed, and prints the row count after each append. Its arguments are the
@@ -233,11 +218,7 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	before := tabletest.ListFiles(t, dir)
 	r := tabletest.Open(t, dir, &readOnlyOptions)
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2)
-	for operation, err := range tryChanges(ctx, r) {
-		if !errors.Is(err, tables.ErrReadOnly) {
-			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", operation, err)
-		}
-	}
+	wantNoChanges(t, r)
 	if !slices.Equal(tabletest.ListFiles(t, dir), before) {
 		t.Error("the read-only Store changed the directory")
 	}
@@ -250,9 +231,10 @@ func TestReadOnlyOnPostgres(t *testing.T) {
 	tabletest.WantRows(t, r.Bucket(""), "t", 0, 1, 2, 3)
 }
 
-// tryChanges tries operations that change a store, and returns their errors.
-func tryChanges(ctx context.Context, s *tables.Store) map[string]error {
-	b, errs := s.Bucket(""), map[string]error{}
+// wantNoChanges checks that a read-only store refuses operations that would change it.
+func wantNoChanges(t *testing.T, s *tables.Store) {
+	t.Helper()
+	ctx, b, errs := t.Context(), s.Bucket(""), map[string]error{}
 	_, errs["put"] = b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutAppend, nil)
 	_, errs["snapshot"] = b.Snapshot(ctx, "s")
 	_, errs["expire"] = s.Expire(ctx, &tables.MaintainOptions{Grace: -1})
@@ -260,8 +242,13 @@ func tryChanges(ctx context.Context, s *tables.Store) map[string]error {
 	_, errs["lock"] = b.Table("t").Lock(ctx)
 	errs["delete"] = b.Delete(ctx, "t")
 	errs["delete bucket"] = s.DeleteBucket(ctx, "", true)
+	errs["delete snapshots"] = b.DeleteSnapshots(ctx)
 	errs["rules"] = b.EditRules(ctx, tables.RuleEdit{})
-	return errs
+	for operation, err := range errs {
+		if !errors.Is(err, tables.ErrReadOnly) {
+			t.Errorf("%s on a read-only Store: error = %v, want ErrReadOnly", operation, err)
+		}
+	}
 }
 
 // TestReadOnlyGivenTail checks that a read-only Store reads a tail from Options.Tail, and does not write to it.

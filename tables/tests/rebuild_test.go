@@ -1,7 +1,6 @@
 package tables_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -14,6 +13,14 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
+
+func removeCatalog(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "catalog.db*"))
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
+	}
+	return err
+}
 
 // TestRebuild loses files of the catalog. Opening it then fails, without changes, until a rebuild, which gets the rows
 // back.
@@ -39,13 +46,7 @@ func TestRebuild(t *testing.T) {
 		damage       func(dir string) error
 	}{
 		{"no catalog.db", closed, func(dir string) error { return os.Remove(filepath.Join(dir, "catalog.db")) }},
-		{"no catalog", closed, func(dir string) error {
-			files, err := filepath.Glob(filepath.Join(dir, "catalog.db*"))
-			for _, f := range files {
-				err = errors.Join(err, os.Remove(f))
-			}
-			return err
-		}},
+		{"no catalog", closed, removeCatalog},
 		{"no log after a kill", killed, func(dir string) error { return os.Remove(filepath.Join(dir, "catalog.db-wal")) }},
 		{"an interrupted rebuild", closed, func(dir string) error {
 			image, err := os.ReadFile(filepath.Join(dir, "catalog.db"))
@@ -65,8 +66,7 @@ func TestRebuild(t *testing.T) {
 					t.Fatalf("Open returned %v; want ErrDamaged, which names the catalog", err)
 				}
 			}
-			s := must.Get(tables.Open(t.Context(), dir, &tables.Options{Rebuild: true, FoldAge: -1}))(t)
-			defer func() { must.Do(t, s.Close()) }()
+			s := tabletest.Open(t, dir, &tables.Options{Rebuild: true, FoldAge: -1})
 			found := 0
 			for _, bucket := range []string{"b", "recovered"} { // without the log, the catalog may not know the table
 				for info, err := range s.Bucket(bucket).Tables(t.Context(), nil) {
@@ -90,20 +90,18 @@ func TestRebuild(t *testing.T) {
 // TestRebuildBucket opens the files in a bucket with an empty catalog. That fails until a rebuild.
 func TestRebuildBucket(t *testing.T) {
 	t.Parallel()
-	var bucket objstore.Memory
-	o := tables.Options{Catalog: t.TempDir(), CacheDir: t.TempDir(), FoldAge: -1, OpenBucket: func(context.Context, string) (objstore.Bucket, error) { return &bucket, nil }}
-	s := must.Get(tables.Open(t.Context(), "s3://bucket/prefix", &o))(t)
+	o := tabletest.MemoryWarehouse(t, new(objstore.Memory))
+	s := tabletest.Open(t, "s3://bucket/prefix", o)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
 	must.Do(t, s.Close())
 	o.Catalog = t.TempDir()
 	for range 2 {
-		if _, err := tables.Open(t.Context(), "s3://bucket/prefix", &o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") {
+		if _, err := tables.Open(t.Context(), "s3://bucket/prefix", o); !errors.Is(err, tables.ErrDamaged) || !strings.Contains(err.Error(), "catalog.db") {
 			t.Fatalf("Open with an empty catalog returned %v, want ErrDamaged", err)
 		}
 	}
 	o.Rebuild = true
-	s = must.Get(tables.Open(t.Context(), "s3://bucket/prefix", &o))(t)
-	defer func() { must.Do(t, s.Close()) }()
+	s = tabletest.Open(t, "s3://bucket/prefix", o)
 	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
 		must.Do(t, err)
 		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2)
@@ -113,13 +111,12 @@ func TestRebuildBucket(t *testing.T) {
 // TestDamageWhileOpen damages the log of a running store. Once it is noticed, changes fail, and nothing is removed.
 func TestDamageWhileOpen(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	b := s.Bucket("b")
 	for range 3 {
 		tabletest.Put(t, b, "t", tables.PutReplace, 1)
 	}
-	tabletest.Damage(t, filepath.Join(dir, "catalog.db-wal"), func(b []byte) []byte { b[20] ^= 1; return b })
+	tabletest.Damage(t, filepath.Join(s.Dir(), "catalog.db-wal"), func(b []byte) []byte { b[20] ^= 1; return b })
 	r := must.Get(s.Verify(t.Context(), &tables.VerifyOptions{}))(t)
 	if r.Damaged != 1 || s.Damage() == nil {
 		t.Errorf("Verify found %+v, and Damage returned %v", r, s.Damage())
@@ -136,21 +133,16 @@ func TestDamageWhileOpen(t *testing.T) {
 // TestRebuildInUse rebuilds a missing catalog while another Store has the tail. The next rebuild gets all rows back.
 func TestRebuildInUse(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{FoldAge: -1})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 1, 2)
 	tabletest.Fold(t, s)
 	tabletest.Put(t, s.Bucket("b"), "t", tables.PutAppend, 3)
-	files, err := filepath.Glob(filepath.Join(dir, "catalog.db*"))
-	for _, f := range files {
-		err = errors.Join(err, os.Remove(f))
-	}
-	must.Do(t, err)
-	if _, err := tables.Open(t.Context(), dir, &tables.Options{Rebuild: true}); !errors.Is(err, tables.ErrInUse) {
+	must.Do(t, removeCatalog(s.Dir()))
+	if _, err := tables.Open(t.Context(), s.Dir(), &tables.Options{Rebuild: true}); !errors.Is(err, tables.ErrInUse) {
 		t.Errorf("Open returned %v, want ErrInUse", err)
 	}
 	must.Do(t, s.Close())
-	s = tabletest.Open(t, dir, &tables.Options{Rebuild: true, FoldAge: -1})
+	s = tabletest.Open(t, s.Dir(), &tables.Options{Rebuild: true, FoldAge: -1})
 	for info, err := range s.Bucket("recovered").Tables(t.Context(), nil) {
 		must.Do(t, err)
 		tabletest.WantRows(t, s.Bucket("recovered"), info.Name, 1, 2, 3)

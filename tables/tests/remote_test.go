@@ -257,8 +257,7 @@ func TestLostCommitResponses(t *testing.T) {
 		cuts++
 		return true, n%3 == 1
 	})
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{Catalog: server.URL(proxy), NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Catalog: server.URL(proxy), NoTail: true})
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	mu.Lock()
 	armed = true
@@ -273,8 +272,7 @@ func TestLostCommitResponses(t *testing.T) {
 		t.Errorf("only %d connections were cut, want at least 10", cuts)
 	}
 	mu.Unlock()
-	table := s.Bucket("").Table("a")
-	if vs, err := table.Versions(t.Context()); err != nil || len(vs) != 15 {
+	if vs, err := s.Bucket("").Table("a").Versions(t.Context()); err != nil || len(vs) != 15 {
 		t.Errorf("the table has %d versions (error %v), want 15", len(vs), err)
 	}
 }

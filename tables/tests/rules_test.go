@@ -53,9 +53,7 @@ func TestRules(t *testing.T) {
 func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode string) {
 	ctx, dir := t.Context(), t.TempDir()
 	o := &tables.Options{FoldAge: -1, NoTail: mode == "commit"}
-	s, err := tables.Open(ctx, dir, o)
-	must.Do(t, err)
-	defer func() { s.Close() }()
+	s := tabletest.Open(t, dir, o)
 	b := s.Bucket("b")
 	rule.Name = "the rule"
 	ofBucket := mode == "bucket" || mode == "create" // a bucket's rules also apply to tables created later
@@ -75,13 +73,11 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 	}
 	if mode == "reopened" {
 		must.Do(t, s.Close())
-		if s, err = tables.Open(ctx, dir, o); err != nil {
-			t.Fatal(err)
-		}
+		s = tabletest.Open(t, dir, o)
 		b = s.Bucket("b")
 	}
 	before := tabletest.TableText(t, b, "t", nil)
-	put := func() error {
+	put := func() (err error) {
 		r := tabletest.JSONRows(t, columns, rows)
 		switch mode {
 		case "create":
@@ -123,8 +119,7 @@ func checkRule(t *testing.T, rule tables.Rule, good, columns, rows, want, mode s
 // TestRulesOfAStream puts batches with more rows than fit into the tail: all rows are checked
 // before any is committed, and the error lists the first ten bad rows per rule.
 func TestRulesOfAStream(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1 << 10})
-	b := s.Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1, FoldBytes: 1 << 10}).Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, -1)
 	err := b.Table("t").EditRules(t.Context(), tables.RuleEdit{Add: []tables.Rule{
 		{Name: "few", Kind: "range", Column: "n", Max: "999"}, {Name: "once", Kind: "unique", Columns: []string{"s"}}, {Name: "sorted", Kind: "sorted", Column: "n"},
@@ -157,14 +152,12 @@ func TestRulesOfAStream(t *testing.T) {
 }
 
 func TestRuleSets(t *testing.T) {
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1})
-	b := s.Bucket("b")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{FoldAge: -1}).Bucket("b")
 	must.Do(t, b.EditRules(t.Context(), tables.RuleEdit{Sets: []string{"time_series"}}))
 	columns := "time timestamp[us]; Open float64; High float64; Low float64; Close float64; Volume int64"
 	row := `{"time":"2026-01-0%d 00:00:00","Open":%d,"High":%d,"Low":%d,"Close":%d,"Volume":%d}`
 	put := func(day, o, h, l, c, v int) error {
-		_, err := b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), tables.PutAppend, nil)
-		return err
+		return must.Err(b.Table("t").Put(t.Context(), tabletest.JSONRows(t, columns, fmt.Sprintf(row, day, o, h, l, c, v)), tables.PutAppend, nil))
 	}
 	must.Do(t, put(1, 2, 3, 1, 2, 10))
 	must.Do(t, b.Table("t").EditRules(t.Context(), tables.RuleEdit{Sets: []string{"prices"}}))
@@ -214,8 +207,7 @@ func TestUniqueOfTwoStores(t *testing.T) {
 		errs := make(chan error)
 		for _, s := range []*tables.Store{withTail, withoutTail} {
 			go func() {
-				_, err := s.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)
-				errs <- err
+				errs <- must.Err(s.Bucket("").Table("t").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil))
 			}()
 		}
 		a, b := <-errs, <-errs
@@ -237,8 +229,7 @@ func TestUniqueWhileWidening(t *testing.T) {
 		for _, mode := range []string{"put", "upsert"} {
 			for _, hasTail := range []bool{false, true} {
 				t.Run(columns+"/"+mode, func(t *testing.T) {
-					s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1})
-					b := s.Bucket("b")
+					b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: !hasTail, FoldAge: -1}).Bucket("b")
 					first := tabletest.JSONRows(t, oldColumns, `{"k":1,"v":5,"n":1},{"k":2,"v":7,"n":1}`)
 					tabletest.PutRows(t, b, "t", first, tables.PutAppend, &tables.PutOptions{Settings: &tables.Settings{Evolution: tables.Flexible}})
 					rule := tables.RuleEdit{Add: []tables.Rule{{Name: "u", Kind: "unique", Columns: []string{"v"}, InTable: true}}}

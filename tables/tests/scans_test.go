@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -41,8 +40,7 @@ func TestScanOptions(t *testing.T) {
 			rb.Field(1).(*array.TimestampBuilder).AppendTime(day.AddDate(0, 0, d).Add(time.Duration(h) * time.Hour))
 			rb.Field(2).(*array.Uint32Builder).Append(uint32(d*24 + h))
 		}
-		r := must.Get(array.NewRecordReader(sc, []arrow.RecordBatch{rb.NewRecordBatch()}))(t)
-		tabletest.PutRows(t, b, "a", r, tables.PutAppend, nil)
+		tabletest.PutRows(t, b, "a", tabletest.OneBatch(rb.NewRecordBatch()), tables.PutAppend, nil)
 		if d%4 == 3 {
 			tabletest.Fold(t, s)
 		}
@@ -52,7 +50,7 @@ func TestScanOptions(t *testing.T) {
 	must.Get(s.Compact(t.Context(), nil))(t) // nanoseconds require version 3 of Iceberg's format
 	for _, c := range []struct {
 		o    tables.ScanOptions
-		rows int
+		rows int64
 	}{
 		{tables.ScanOptions{}, 240},
 		{tables.ScanOptions{Limit: 7}, 7},
@@ -66,12 +64,8 @@ func TestScanOptions(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Scan(%v): %v", c.o, err)
 		}
-		rows := 0
-		for r.Next() {
-			rows += int(r.RecordBatch().NumRows())
-		}
-		if r.Err() != nil || rows != c.rows {
-			t.Errorf("Scan(%+v) returned %d rows, want %d; error: %v", c.o, rows, c.rows, r.Err())
+		if rows := tabletest.CountRows(t, r); rows != c.rows {
+			t.Errorf("Scan(%+v) returned %d rows, want %d", c.o, rows, c.rows)
 		}
 		if c.o.Columns != nil && !slices.Equal(schema.Names(r.Schema()), c.o.Columns) {
 			t.Errorf("Scan(%+v): schema is %v, want columns %q", c.o, r.Schema(), c.o.Columns)
@@ -79,24 +73,24 @@ func TestScanOptions(t *testing.T) {
 		if c.o.Columns == nil && (!arrow.TypeEqual(r.Schema().Field(1).Type, sc.Field(1).Type) || !arrow.TypeEqual(r.Schema().Field(2).Type, sc.Field(2).Type)) {
 			t.Errorf("Scan(%+v): schema is %v, want the types of %v", c.o, r.Schema(), sc)
 		}
-		r.Release()
 	}
-	var se *tables.SchemaError
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"n", "s", "n"}}); !errors.As(err, &se) || se.Column != "n" {
-		t.Errorf("Scan with a repeated column: error = %v, want a SchemaError for column n", err)
-	}
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{Columns: []string{"nope"}}); !errors.As(err, &se) || se.Column != "nope" {
-		t.Errorf("Scan with a missing column: error = %v, want a SchemaError for column nope", err)
-	}
-	if _, err := table.Scan(t.Context(), &tables.ScanOptions{From: day, TimeColumn: "n"}); !errors.As(err, &se) || se.Column != "n" {
-		t.Errorf("Scan with TimeColumn n: error = %v, want a SchemaError for column n", err)
+	for _, o := range []tables.ScanOptions{
+		{Columns: []string{"n", "s", "n"}}, {Columns: []string{"nope"}}, {From: day, TimeColumn: "n"},
+	} {
+		want := "n"
+		if len(o.Columns) == 1 {
+			want = "nope"
+		}
+		var se *tables.SchemaError
+		if _, err := table.Scan(t.Context(), &o); !errors.As(err, &se) || se.Column != want {
+			t.Errorf("Scan(%+v): error = %v, want a SchemaError for column %s", o, err, want)
+		}
 	}
 }
 
 func TestListAndTime(t *testing.T) {
 	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), nil)
-	b := s.Bucket("")
+	b := tabletest.Open(t, t.TempDir(), nil).Bucket("")
 	for i, name := range []string{"a1", "a2", "b1", "a/3"} {
 		tabletest.PutRows(t, b, name, tabletest.Rows(1), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"i": fmt.Sprint(i % 2)}})
 	}
@@ -116,10 +110,7 @@ func TestListAndTime(t *testing.T) {
 	before := time.Now()
 	time.Sleep(2 * time.Millisecond)
 	tabletest.Put(t, b, "a1", tables.PutReplace, 2)
-	old := must.Get(b.Table("a1").At(t.Context(), tables.AtTime(before)))(t)
-	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{1}) {
-		t.Errorf("AtTime before the replacement read rows %+v, error %v; want [1]", got, err)
-	}
+	tabletest.WantRowsAt(t, b, "a1", tables.AtTime(before), 1)
 	if _, err := b.Table("a1").At(t.Context(), tables.AtTime(before.AddDate(-1, 0, 0))); !errors.Is(err, tables.ErrNotFound) {
 		t.Errorf("Table before the first version: error = %v, want ErrNotFound", err)
 	}
@@ -135,8 +126,7 @@ func TestListAndTime(t *testing.T) {
 
 func TestChunks(t *testing.T) {
 	t.Parallel()
-	s := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true})
-	b := s.Bucket("")
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{NoTail: true}).Bucket("")
 	for i := range int64(5) {
 		tabletest.Put(t, b, "a", tables.PutAppend, tabletest.Sequence(10*i, 10)...)
 	}
@@ -258,15 +248,13 @@ func testRecycle(t *testing.T, settings *tables.Settings) {
 		}
 	}
 	allocatedBytes := func(o *tables.ScanOptions) uint64 {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for range 10 {
-			if n := countRows(t, table, o); n != rows+10 {
-				t.Fatalf("scan returned %d rows, want %d", n, rows+10)
+		return procs.Allocated(func() {
+			for range 10 {
+				if n := tabletest.CountRows(t, must.Get(table.Scan(t.Context(), o))(t)); n != rows+10 {
+					t.Fatalf("scan returned %d rows, want %d", n, rows+10)
+				}
 			}
-		}
-		runtime.ReadMemStats(&after)
-		return after.TotalAlloc - before.TotalAlloc
+		})
 	}
 	o := tables.ScanOptions{Columns: []string{"n"}}
 	bytesWithout := allocatedBytes(&o)
@@ -291,15 +279,6 @@ func dated(first, count int64) array.RecordReader {
 	return tabletest.OneBatch(array.NewRecordBatch(arrow.NewSchema(fields, nil), all, count))
 }
 
-func countRows(t *testing.T, table *tables.Table, o *tables.ScanOptions) (n int64) {
-	r := must.Get(table.Scan(t.Context(), o))(t)
-	defer r.Release()
-	for r.Next() {
-		n += r.RecordBatch().NumRows()
-	}
-	return n
-}
-
 // TestOrder checks that rows are read in the order of their puts, whether they are in files or the tail.
 func TestOrder(t *testing.T) {
 	t.Parallel()
@@ -311,18 +290,13 @@ func TestOrder(t *testing.T) {
 		} else {
 			tabletest.Put(t, b, "a", tables.PutAppend, i*100)
 		}
-		var err error
 		switch i {
 		case 5, 15, 16, 25:
-			_, err = s.Fold(t.Context(), nil)
+			tabletest.Fold(t, s)
 		case 20:
-			var r tables.MaintainResult
-			if r, err = s.Compact(t.Context(), nil); r.FilesAfter != 1 || r.FilesBefore < 5 {
+			if r := must.Get(s.Compact(t.Context(), nil))(t); r.FilesAfter != 1 || r.FilesBefore < 5 {
 				t.Fatalf("Compact = %+v; want FilesAfter 1 and FilesBefore at least 5", r)
 			}
-		}
-		if err != nil {
-			t.Fatal(err)
 		}
 		table := b.Table("a")
 		if got, err := tabletest.ReadAll(t.Context(), table, nil); err != nil || !slices.IsSorted(got) {

@@ -15,13 +15,6 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func wantInSnapshot(t testing.TB, b *tables.Bucket, snapshot, name string, want ...int64) {
-	t.Helper()
-	if got, err := tabletest.ReadSnapshot(t.Context(), b, snapshot, name); err != nil || !slices.Equal(got, want) {
-		t.Fatalf("table %q in snapshot %q has rows %v, want %v; error: %v", name, snapshot, got, want, err)
-	}
-}
-
 // TestSnapshotOutlivesTables checks that tables can be read and restored from a snapshot after they were replaced,
 // compacted, expired or deleted, even after the store is reopened.
 func TestSnapshotOutlivesTables(t *testing.T) {
@@ -49,9 +42,9 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 		t.Helper()
 		b := s.Bucket("b")
 		for _, name := range []string{"replaced", "deleted", "recreated", "same"} {
-			wantInSnapshot(t, b, "one", name, 1, 2)
+			tabletest.WantRowsAt(t, b, name, tables.AtSnapshot("one"), 1, 2)
 		}
-		wantInSnapshot(t, b, "one", "none")
+		tabletest.WantRowsAt(t, b, "none", tables.AtSnapshot("one"))
 		if _, err := tabletest.ReadSnapshot(t.Context(), b, "one", "later"); !errors.Is(err, tables.ErrNotFound) {
 			t.Fatalf("read of a table that the snapshot lacks: error = %v, want ErrNotFound", err)
 		}
@@ -85,9 +78,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 			tabletest.WantRows(t, b, name, 1, 2)
 		}
 		tabletest.WantRows(t, b, "none")
-		if _, ok, err := tabletest.Read(t.Context(), b, "later"); ok || err != nil {
-			t.Fatalf("read of a missing table: found = %v, error = %v; want not found", ok, err)
-		}
+		tabletest.WantMissing(t, b, "later")
 		m, err := b.Metadata(t.Context())
 		if err != nil || fmt.Sprint(m) != "map[of:[bucket]]" {
 			t.Errorf("Metadata = %+v, %v; want only of = [bucket]", m, err)
@@ -98,10 +89,7 @@ func TestSnapshotOutlivesTables(t *testing.T) {
 	if err != nil || infoAfter.Version <= infoBefore.Version {
 		t.Errorf("after the restore, the version is %d, want it above %d; error: %v", infoAfter.Version, infoBefore.Version, err)
 	}
-	old := must.Get(b.Table("replaced").At(t.Context(), tables.AtVersion(infoBefore.Version)))(t)
-	if got, err := tabletest.ReadAll(t.Context(), old, nil); err != nil || !slices.Equal(got, []int64{3, 4}) {
-		t.Errorf("rows of the version before the restore = %v, error %v; want [3 4]", got, err)
-	}
+	tabletest.WantRowsAt(t, b, "replaced", tables.AtVersion(infoBefore.Version), 3, 4)
 	count := 0
 	for info, err := range b.Tables(t.Context(), &tables.Filter{Metadata: tables.Metadata{"n": 5.0}}) {
 		must.Do(t, err)
@@ -226,7 +214,7 @@ func TestSnapshotNames(t *testing.T) {
 	tabletest.Put(t, b, "t%_'", tables.PutError, 1)
 	for _, name := range []string{"it's", "a/../b", "%", "_", "\u202e\n", strings.Repeat("x", tables.MaxName), " "} {
 		tabletest.Snapshot(t, b, name)
-		wantInSnapshot(t, b, name, "t%_'", 1)
+		tabletest.WantRowsAt(t, b, "t%_'", tables.AtSnapshot(name), 1)
 	}
 	for _, name := range []string{"\xff", "a\x00b", strings.Repeat("x", tables.MaxName+1)} {
 		if _, err := b.Snapshot(t.Context(), name); err == nil {

@@ -12,14 +12,12 @@ import (
 	"time"
 
 	"github.com/apache/iceberg-go"
-	"github.com/apache/iceberg-go/table"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
-	partdiceberg "github.com/go-partd/partd/tables/iceberg"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/pull"
 	"github.com/go-partd/partd/tables/stage"
@@ -82,10 +80,7 @@ func saveTrades(t *testing.T, n *pull.Node, day int) {
 	t.Helper()
 	err := pull.ErrConflict
 	for errors.Is(err, pull.ErrConflict) { // while the node registers an older version of the table again
-		rows, recordsErr := tables.Records(trades(day))
-		if recordsErr != nil {
-			t.Fatal(recordsErr)
-		}
+		rows := must.Get(tables.Records(trades(day)))(t)
 		_, err = n.Save(t.Context(), "trades", rows)
 		rows.Release()
 	}
@@ -95,13 +90,8 @@ func saveTrades(t *testing.T, n *pull.Node, day int) {
 func loadTrades(t *testing.T, n *pull.Node, want int64) {
 	t.Helper()
 	rows := must.Get(n.Load(t.Context(), "trades", time.Time{}, time.Time{}))(t)
-	defer rows.Release()
-	var got int64
-	for rows.Next() {
-		got += rows.RecordBatch().NumRows()
-	}
-	if rows.Err() != nil || got != want {
-		t.Errorf("the node has %d rows, error %v, want %d", got, rows.Err(), want)
+	if got := tabletest.CountRows(t, rows); got != want {
+		t.Errorf("the node has %d rows, want %d", got, want)
 	}
 }
 
@@ -112,17 +102,12 @@ func writeIceberg(t *testing.T, s *tables.Store, version int) {
 	columns := iceberg.NewSchema(0, iceberg.NestedField{ID: 1, Name: "Time", Type: iceberg.PrimitiveTypes.TimestampTz, Required: true},
 		iceberg.NestedField{ID: 2, Name: "Sym", Type: iceberg.PrimitiveTypes.String, Required: true}, iceberg.NestedField{ID: 3, Name: "Price", Type: iceberg.PrimitiveTypes.Float64, Required: true})
 	months := iceberg.NewPartitionSpec(iceberg.PartitionField{SourceIDs: []int{1}, FieldID: 1000, Name: "month", Transform: iceberg.MonthTransform{}})
-	meta, err := partdiceberg.NewMetadata(s, columns, &months, table.UnsortedSortOrder, nil)
 	name := fmt.Sprint("v", version)
-	if err == nil {
-		_, err = partdiceberg.Commit(t.Context(), s, partdiceberg.Change{Bucket: "b", Table: name, New: meta})
+	createPartitioned(t, s, name, columns, &months)
+	for day := range 3 {
+		putTrades(t, s.Bucket("b").Table(name), day+1)
 	}
-	for day := 1; day <= 3 && err == nil; day++ {
-		putTrades(t, s.Bucket("b").Table(name), day)
-	}
-	if _, foldErr := s.Fold(t.Context(), nil); errors.Join(err, foldErr) != nil {
-		t.Fatal(errors.Join(err, foldErr))
-	}
+	tabletest.Fold(t, s)
 	engine := tabletest.NewEngine(t, s, "b", name)
 	engine.MergeOnRead(version)
 	engine.Delete(iceberg.EqualTo(iceberg.Reference("Price"), 2.0))

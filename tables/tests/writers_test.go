@@ -61,8 +61,7 @@ func TestReadersDuringFolds(t *testing.T) {
 			for reads.Add(1) <= int64(tabletest.Rounds(t, "PARTD_READS", 100)) && !t.Failed() {
 				acknowledged := lastRow.Load()
 				ns, _, err := tabletest.Read(ctx, b, "a")
-				if err != nil {
-					t.Error(err)
+				if !must.Check(t, err) {
 					return
 				}
 				if int64(len(ns)) <= acknowledged || !slices.Equal(ns, tabletest.Sequence(0, int64(len(ns)))) {
@@ -86,9 +85,7 @@ func TestManyWriters(t *testing.T) {
 			g.Go(func() {
 				for i := range putsPerWriter {
 					n := int64(w*putsPerWriter + i)
-					if _, err := s.Bucket("x").Table(fmt.Sprint(n%3)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, must.Err(s.Bucket("x").Table(fmt.Sprint(n%3)).Put(t.Context(), tabletest.Rows(n), tables.PutAppend, nil)))
 				}
 			})
 		}
@@ -142,9 +139,7 @@ func TestConcurrentCreates(t *testing.T) {
 	for i, s := range stores {
 		g.Go(func() {
 			for n := range tableCount {
-				if _, err := s.Bucket("").Table(fmt.Sprint(n)).Put(t.Context(), tabletest.Rows(int64(i)), tables.PutAppend, nil); err != nil {
-					t.Error(err)
-				}
+				must.Check(t, must.Err(s.Bucket("").Table(fmt.Sprint(n)).Put(t.Context(), tabletest.Rows(int64(i)), tables.PutAppend, nil)))
 			}
 		})
 	}
@@ -217,8 +212,8 @@ func TestLateAppend(t *testing.T) {
 	tabletest.Put(t, s.Bucket(""), "a", tables.PutAppend, 0)
 	tail.holdNext = true
 	put := func() error {
-		_, err := s.Bucket("").Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
-		return err
+		a := s.Bucket("").Table("a")
+		return must.Err(a.Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}))
 	}
 	if err := put(); err == nil {
 		t.Fatal("the delayed put succeeded, want ErrUnknownOutcome")
@@ -245,17 +240,14 @@ func TestLock(t *testing.T) {
 			workers.Go(func() {
 				for range 20 {
 					l, err := s.Bucket("b").Table("a").Lock(t.Context())
-					if err != nil {
-						t.Error(err)
+					if !must.Check(t, err) {
 						return
 					}
 					if n := holders.Add(1); n != 1 {
 						t.Errorf("%d goroutines hold the lock, want 1", n)
 					}
 					holders.Add(-1)
-					if err := errors.Join(l.Unlock(), l.Unlock()); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, errors.Join(l.Unlock(), l.Unlock()))
 				}
 			})
 		}
@@ -298,9 +290,8 @@ func (g *gatedTail) Sync(context.Context) error {
 func TestAppendsInGroups(t *testing.T) {
 	t.Parallel()
 	tail := &gatedTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
-	dir := t.TempDir()
-	s := tabletest.Open(t, dir, &tables.Options{Tail: tail, Sync: true, FoldAge: -1})
-	other := tabletest.Open(t, dir, &tables.Options{NoTail: true})
+	s := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, Sync: true, FoldAge: -1})
+	other := tabletest.Open(t, s.Dir(), &tables.Options{NoTail: true})
 	b := s.Bucket("")
 	tabletest.Put(t, b, "t", tables.PutAppend, 0)
 	waitFor := func(n int64) {
@@ -315,10 +306,7 @@ func TestAppendsInGroups(t *testing.T) {
 	put := func(ctx context.Context) chan error {
 		result, n := make(chan error, 1), next
 		next++
-		go func() {
-			_, err := b.Table("t").Put(ctx, tabletest.Rows(n), tables.PutAppend, nil)
-			result <- err
-		}()
+		go func() { result <- must.Err(b.Table("t").Put(ctx, tabletest.Rows(n), tables.PutAppend, nil)) }()
 		return result
 	}
 	// startGroup starts a put, and then five puts that wait for its sync, which ends with what gate receives.

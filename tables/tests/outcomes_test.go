@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/storetest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/filter"
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
@@ -26,13 +27,6 @@ func wantCanceled(t *testing.T, name string, err error) {
 		t.Errorf("%s: error %v wraps context.Canceled: %v, the cause: %v, ErrUnknownOutcome: %v; want true, true, false", name, err,
 			errors.Is(err, context.Canceled), errors.Is(err, errSibling), errors.Is(err, partd.ErrUnknownOutcome))
 	}
-}
-
-func lastError[T any](results iter.Seq2[T, error]) (last error) {
-	for _, err := range results {
-		last = err
-	}
-	return last
 }
 
 // TestCanceledContext checks that each call with a canceled context returns an error that wraps context.Canceled
@@ -54,8 +48,7 @@ func TestCanceledContext(t *testing.T) {
 		"create":  func() error { _, err := b.Table("new").Put(ctx, tabletest.Rows(1), tables.PutError, nil); return err },
 		"replace": func() error { _, err := b.Table("t").Put(ctx, tabletest.Rows(1), tables.PutReplace, nil); return err },
 		"upsert": func() error {
-			_, err := b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(ctx, tabletest.Rows(1), &tables.UpsertOptions{Keys: []string{"n"}}))
 		},
 		"delete rows":   func() error { _, err := b.Table("t").DeleteRows(ctx, where); return err },
 		"delete":        func() error { return b.Delete(ctx, "t") },
@@ -76,8 +69,8 @@ func TestCanceledContext(t *testing.T) {
 		"expire":          func() error { _, err := s.Expire(ctx, nil); return err },
 		"verify":          func() error { _, err := s.Verify(ctx, nil); return err },
 		"table":           func() error { _, err := b.Table("t").Info(ctx); return err },
-		"tables":          func() error { return lastError(b.Tables(ctx, nil)) },
-		"buckets":         func() error { return lastError(s.Buckets(ctx)) },
+		"tables":          func() error { return storetest.FirstError(b.Tables(ctx, nil)) },
+		"buckets":         func() error { return storetest.FirstError(s.Buckets(ctx)) },
 		"exists":          func() error { _, err := b.Exists(ctx); return err },
 		"scan":            func() error { _, err := tabletest.ReadAll(ctx, table, nil); return err },
 		"tail":            func() error { _, err := table.Scan(ctx, &tables.ScanOptions{Last: 5}); return err },
@@ -113,16 +106,13 @@ func TestContextCanceledDuringCall(t *testing.T) {
 	tabletest.Put(t, b, "t", tables.PutError, tabletest.Sequence(0, 1000)...)
 	for name, put := range map[string]func(ctx context.Context, r array.RecordReader) error{
 		"append": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Put(ctx, r, tables.PutAppend, nil)
-			return err
+			return must.Err(b.Table("t").Put(ctx, r, tables.PutAppend, nil))
 		},
 		"replace": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Put(ctx, r, tables.PutReplace, nil)
-			return err
+			return must.Err(b.Table("t").Put(ctx, r, tables.PutReplace, nil))
 		},
 		"upsert": func(ctx context.Context, r array.RecordReader) error {
-			_, err := b.Table("t").Upsert(ctx, r, &tables.UpsertOptions{Keys: []string{"n"}})
-			return err
+			return must.Err(b.Table("t").Upsert(ctx, r, &tables.UpsertOptions{Keys: []string{"n"}}))
 		},
 	} {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -167,5 +157,98 @@ func TestMaintainStops(t *testing.T) {
 		if state := tabletest.MaintenanceOf(t, b, fmt.Sprint("t", i)); state.Files != 1 {
 			t.Errorf("table t%d has %d files after the next pass, want 1", i, state.Files)
 		}
+	}
+}
+
+// shakyTail fails some appends, with or without applying them.
+type shakyTail struct {
+	*tabletest.MemTail
+	n int
+}
+
+func (s *shakyTail) Append(ctx context.Context, entries ...partd.Entry) error {
+	s.n++
+	switch s.n % 4 {
+	case 1:
+		return errors.Join(s.MemTail.Append(ctx, entries...), fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, tabletest.ErrShaky))
+	case 2:
+		return fmt.Errorf("%w: %w", partd.ErrUnknownOutcome, tabletest.ErrShaky)
+	case 3:
+		return tabletest.ErrShaky
+	}
+	return s.MemTail.Append(ctx, entries...)
+}
+
+// TestUnknownOutcome retries puts until they are acknowledged: their rows must occur
+// once, before and after folds, and after the store is reopened.
+func TestUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	tail := &shakyTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}, n: 3}
+	dir, o := t.TempDir(), &tables.Options{Tail: tail, FoldAge: -1}
+	s := tabletest.Open(t, dir, o)
+	b := s.Bucket("")
+	tabletest.Put(t, b, "a", tables.PutError, 0)
+	retries := 0
+	for n := range 10 { // tables that do not exist yet
+		name := fmt.Sprint("new ", n)
+		for {
+			_, err := b.Table(name).Put(t.Context(), tabletest.Rows(1, 2), tables.PutAppend, nil)
+			if err == nil {
+				break
+			}
+			if _, exists, e := tabletest.Read(t.Context(), b, name); !errors.Is(err, tabletest.ErrShaky) || exists || e != nil {
+				t.Fatalf("Put error = %v, want errShaky; then the table exists: %v, error %v; want it missing", err, exists, e)
+			}
+			retries++
+		}
+		tabletest.WantRows(t, b, name, 1, 2)
+	}
+	for n := int64(1); n < 30; n++ {
+		for tail.n += int(n) % 3; ; retries++ {
+			_, err := b.Table("a").Put(t.Context(), tabletest.Rows(n), tables.PutAppend, &tables.PutOptions{ID: fmt.Sprint(n)})
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, tabletest.ErrShaky) {
+				t.Fatalf("Put error = %v, want errShaky", err)
+			}
+			got, _, err := tabletest.Read(t.Context(), b, "a")
+			if err != nil || !slices.Equal(got, tabletest.Sequence(0, n)) && !slices.Equal(got, tabletest.Sequence(0, n+1)) {
+				t.Fatalf("read rows %v, error %v; want 0 to %d, with or without the last", got, err, n)
+			}
+		}
+		tabletest.WantRows(t, b, "a", tabletest.Sequence(0, n+1)...)
+		if n%5 == 0 {
+			tabletest.Fold(t, s)
+		}
+	}
+	if retries < 20 {
+		t.Fatalf("only %d puts were retried, want at least 20", retries)
+	}
+	must.Do(t, s.Close())
+	b = tabletest.Open(t, dir, o).Bucket("")
+	tabletest.WantRows(t, b, "a", tabletest.Sequence(0, 30)...)
+}
+
+// TestSync checks that with Options.Sync, a retry that is recognized by its ID is also durable, and that a tail that
+// cannot sync is refused.
+func TestSync(t *testing.T) {
+	t.Parallel()
+	tail := &gatedTail{MemTail: &tabletest.MemTail{Values: map[string][]byte{}, Around: func() {}}}
+	b := tabletest.Open(t, t.TempDir(), &tables.Options{Tail: tail, Sync: true, FoldAge: -1}).Bucket("")
+	tabletest.Put(t, b, "a", tables.PutAppend, 0)
+	outcomes := make(chan error, 1)
+	tail.gate.Store(&outcomes)
+	for range 2 {
+		outcomes <- tabletest.ErrShaky
+		if _, err := b.Table("a").Put(t.Context(), tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"}); !errors.Is(err, tabletest.ErrShaky) {
+			t.Fatalf("Put error = %v, want errShaky", err)
+		}
+	}
+	tail.gate.Store(nil)
+	tabletest.PutRows(t, b, "a", tabletest.Rows(1), tables.PutAppend, &tables.PutOptions{ID: "x"})
+	tabletest.WantRows(t, b, "a", 0, 1)
+	if _, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Tail: partd.NewDict(), Sync: true}); !errors.Is(err, errors.ErrUnsupported) {
+		t.Fatalf("Open with Sync and a tail that cannot sync: error = %v, want errors.ErrUnsupported", err)
 	}
 }
