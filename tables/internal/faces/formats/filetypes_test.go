@@ -11,13 +11,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // valuesOfFiles are the texts that a column of one file can have.
@@ -120,14 +120,7 @@ func rowsOf(ctx context.Context, format Format, files []string) (columns, rows s
 // TestTypesOfFiles checks that several text files have the types and rows that a single file with their rows has, and
 // that an error in one case is an error in the other. PARTD_FILES is the number of cases.
 func TestTypesOfFiles(t *testing.T) {
-	cases := 300
-	if text := os.Getenv("PARTD_FILES"); text != "" {
-		must.Get(fmt.Sscan(text, &cases))(t)
-	}
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
-	dir := t.TempDir()
+	cases, r, dir := procs.Number(t, "PARTD_FILES", 300), procs.Rand(t), t.TempDir()
 	failures := 0
 	for range cases {
 		format := []Format{CSV, TSV, JSONL, JSONL}[r.IntN(4)]

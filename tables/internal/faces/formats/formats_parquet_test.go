@@ -3,8 +3,6 @@ package formats
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -21,24 +19,12 @@ import (
 
 // TestProgressOfParquet checks that Count gets about the size of a Parquet file, also of one that comes from a pipe.
 func TestProgressOfParquet(t *testing.T) {
-	var written bytes.Buffer
-	w, err := NewWriter(Parquet, &written, mixed, false)
-	if err == nil {
-		err = errors.Join(w.Write(mixedRows(t, 5000)), w.Close())
-	}
-	must.Do(t, err)
-	size := written.Len()
-	for _, isPipe := range []bool{false, true} {
-		in, counted := fileOf(t, "x.parquet", written.String()), 0
-		if isPipe {
-			r, pipe, err := os.Pipe()
-			must.Do(t, err)
-			go func() { _, _ = written.WriteTo(pipe); _ = pipe.Close() }()
-			in.File = r
-		}
+	written := encode(t, Parquet, false, mixed, mixedRows(t, 5000))
+	for i, in := range []*Input{fileOf(t, "x.parquet", written), pipeOf(t, "x.parquet", written)} {
+		counted := 0
 		in.Count = func(n int) { counted += n }
-		if _, err := content(t, in); err != nil || counted < size/2 || counted > size {
-			t.Errorf("from a pipe: %v: %d bytes of %d were counted, error %v", isPipe, counted, size, err)
+		if _, err := content(t, in); err != nil || counted < len(written)/2 || counted > len(written) {
+			t.Errorf("from a pipe: %v: %d bytes of %d were counted, error %v", i == 1, counted, len(written), err)
 		}
 	}
 }
@@ -54,15 +40,13 @@ func TestTextsOfParquet(t *testing.T) {
 		var written bytes.Buffer
 		w := file.NewParquetWriter(&written, root)
 		rows := must.Get(w.AppendRowGroupChecked())(t)
-		column, err := rows.NextColumn()
-		must.Do(t, err)
-		_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`{}`), []byte(`x`)}, nil, nil)
-		if column, e := rows.NextColumn(); err == nil && e == nil {
-			_, err = column.(*file.ByteArrayColumnChunkWriter).WriteBatch([]parquet.ByteArray{[]byte(`1`), []byte(`2`)}, []int16{1, 1, 0}, []int16{0, 1, 0})
+		write := func(defined, repeated []int16, values ...parquet.ByteArray) {
+			column := must.Get(rows.NextColumn())(t).(*file.ByteArrayColumnChunkWriter)
+			must.Get(column.WriteBatch(values, defined, repeated))(t)
 		}
-		if err = errors.Join(err, w.Close()); err != nil {
-			t.Fatal(err)
-		}
+		write(nil, nil, []byte(`{}`), []byte(`x`))
+		write([]int16{1, 1, 0}, []int16{0, 1, 0}, []byte(`1`), []byte(`2`))
+		must.Do(t, w.Close())
 		got, err := content(t, fileOf(t, "x.parquet", written.String()))
 		if want := "v utf8, element list<element: utf8>, \n{\"v\":\"{}\",\"element\":[\"1\",\"2\"]}\n{\"v\":\"x\",\"element\":[]}\n"; got != want || err != nil {
 			t.Errorf("column of type %s: read %q, %v, want %q", logical, got, err, want)

@@ -20,6 +20,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/formats"
 	"github.com/go-partd/partd/tables/internal/rows/schema"
@@ -256,10 +257,7 @@ func rowsOf(t *testing.T, table *tables.Table) (schema *arrow.Schema, rows []str
 // types, with nulls, empty texts and extreme values. PARTD_ROUNDTRIPS sets the number of random tables.
 func TestFormatsKeepTables(t *testing.T) {
 	seed := rand.Uint64()
-	rounds := 12
-	if n, err := strconv.Atoi(os.Getenv("PARTD_ROUNDTRIPS")); err == nil {
-		rounds = n
-	}
+	rounds := procs.Number(t, "PARTD_ROUNDTRIPS", 12)
 	if n, err := strconv.ParseUint(os.Getenv("PARTD_ROUNDTRIP_SEED"), 10, 64); err == nil {
 		seed = n
 	}
@@ -302,8 +300,7 @@ func checkRoundTrip(t *testing.T, r random, bucket *tables.Bucket, schema *arrow
 		if err != nil {
 			t.Fatalf("put rows with schema %v: %v", schema, err)
 		}
-		table := bucket.Table(name)
-		return table
+		return bucket.Table(name)
 	}
 	known, want := rowsOf(t, put("first", tables.PutError, batch))
 	for _, format := range []formats.Format{formats.CSV, formats.JSONL, formats.Arrow, formats.Parquet} {

@@ -126,11 +126,8 @@ func TestCopyFields(t *testing.T) {
 func TestEmptyKeys(t *testing.T) {
 	for _, keys := range [][]string{nil, {}} {
 		var got Changes
-		text, err := json.Marshal(Changes{Partd: ChangesCall, Keys: keys})
-		if err == nil {
-			err = Unmarshal(text, &got)
-		}
-		if err != nil || (got.Keys == nil) != (keys == nil) {
+		text := must.Get(json.Marshal(Changes{Partd: ChangesCall, Keys: keys}))(t)
+		if err := Unmarshal(text, &got); err != nil || (got.Keys == nil) != (keys == nil) {
 			t.Errorf("keys %#v arrive as %#v, error %v", keys, got.Keys, err)
 		}
 	}

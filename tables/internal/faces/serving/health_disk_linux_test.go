@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 )
@@ -18,17 +19,9 @@ import (
 func TestReadyDisks(t *testing.T) {
 	disk, temp := vfstest.Mount(t, "tmpfs", 64<<20), vfstest.Mount(t, "tmpfs", 64<<20)
 	t.Setenv("TMPDIR", temp)
-	store, err := tables.Open(t.Context(), filepath.Join(disk, "tables"), nil)
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(err)
+	store := must.Get(tables.Open(t.Context(), filepath.Join(disk, "tables"), nil))(t)
 	t.Cleanup(func() { _ = store.Close() })
-	s, err := New(store, nil)
-	must(err)
+	s := must.Get(New(store, nil))(t)
 	check := func(want string) {
 		t.Helper()
 		err := s.Ready()
@@ -41,12 +34,13 @@ func TestReadyDisks(t *testing.T) {
 	check("the disk of temporary files has")
 	free()
 	check("")
-	must(syscall.Mount("", temp, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
+	must.Do(t, syscall.Mount("", temp, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	check("the disk of temporary files: read-only file system")
-	must(syscall.Mount("", temp, "", syscall.MS_REMOUNT, ""))
+	must.Do(t, syscall.Mount("", temp, "", syscall.MS_REMOUNT, ""))
 	check("")
-	must(syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "nr_inodes=200"))
+	must.Do(t, syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "nr_inodes=200"))
 	file := func(i int) string { return filepath.Join(disk, fmt.Sprint(i)) }
+	var err error
 	for i := 0; err == nil; i++ {
 		err = os.WriteFile(file(i), nil, 0o600)
 	}
@@ -54,6 +48,6 @@ func TestReadyDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("the disk of the tables: no space left on device for another file: the disk has no free inodes")
-	must(os.Remove(file(0)))
+	must.Do(t, os.Remove(file(0)))
 	check("")
 }

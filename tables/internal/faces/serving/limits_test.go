@@ -85,10 +85,7 @@ func TestCanceledForOthers(t *testing.T) {
 	}
 	acquired := make(chan error, 1)
 	start := time.Now()
-	go func() {
-		_, err := l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})
-		acquired <- err
-	}()
+	go func() { acquired <- must.Err(l.acquire(t.Context(), &call{host: "c", conn: "c:1", user: "one"})) }()
 	for _, want := range []int{slotsOfA - 1, slotsOfA - 2} { // the first canceled call does not end
 		if got := <-canceled; got != want {
 			t.Errorf("call %d was canceled, want %d", got, want)
@@ -191,10 +188,7 @@ func TestBothSlotsOrNone(t *testing.T) {
 	releasePut := must.Get(Acquire(ctx, operations.PutSlot))(t)
 	waitingCtx, endWaiting := s.NewCall(t.Context(), &Caller{Rights: Admin}, "")
 	done := make(chan error, 1)
-	go func() {
-		_, err := Acquire(waitingCtx, operations.BothSlots)
-		done <- err
-	}()
+	go func() { done <- must.Err(Acquire(waitingCtx, operations.BothSlots)) }()
 	for _, waiting := s.Puts.Counts(); waiting == 0; _, waiting = s.Puts.Counts() {
 		time.Sleep(time.Millisecond)
 	}

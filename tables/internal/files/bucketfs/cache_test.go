@@ -37,8 +37,7 @@ func get(c *Cache, key string, fetched *atomic.Int64) (string, error) {
 		return err
 	}, func(f *os.File) error {
 		fetched.Add(1)
-		_, err := f.Write(contentOf(key))
-		return err
+		return must.Err(f.Write(contentOf(key)))
 	}, func(path string) (err error) {
 		text, err = os.ReadFile(path)
 		return err
@@ -163,8 +162,7 @@ func TestKilledProcesses(t *testing.T) {
 			if err == nil {
 				err = cmd.Start()
 			}
-			if err != nil {
-				t.Error(err)
+			if !must.Check(t, err) {
 				return
 			}
 			buf := make([]byte, 100)

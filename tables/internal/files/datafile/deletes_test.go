@@ -8,7 +8,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +22,7 @@ import (
 	"github.com/apache/iceberg-go/table/dv"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 // TestDeletesMemory checks that positions and keys of delete files count against maxDeleteBytes.
@@ -82,11 +82,10 @@ func TestHostileVector(t *testing.T) {
 		b := must.Get(iceberg.NewDataFileBuilder(*iceberg.UnpartitionedSpec, iceberg.EntryContentPosDeletes, path, iceberg.PuffinFile, nil, nil, nil, 1, 1))(t)
 		f := b.ContentOffset(meta.Offset).ContentSizeInBytes(meta.Length).ReferencedDataFile("a").Build()
 		tab := table.New(nil, nil, "", func(context.Context) (iceio.IO, error) { return iceio.LocalFS{}, nil }, nil)
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		_, err = (&deleteReader{t: tab}).deletesOf(t.Context(), table.FileScanTask{DeletionVectorFiles: []iceberg.DataFile{f}})
-		runtime.ReadMemStats(&after)
-		if allocated := after.TotalAlloc - before.TotalAlloc; err == nil || !strings.Contains(err.Error(), "claims") || allocated > 10<<20 {
+		allocated := procs.Allocated(func() {
+			_, err = (&deleteReader{t: tab}).deletesOf(t.Context(), table.FileScanTask{DeletionVectorFiles: []iceberg.DataFile{f}})
+		})
+		if err == nil || !strings.Contains(err.Error(), "claims") || allocated > 10<<20 {
 			t.Errorf("a vector that claims %d bitmaps: error = %v, %d bytes allocated; want an error about the claim, and at most 10 MiB", bitmaps, err, allocated)
 		}
 	}

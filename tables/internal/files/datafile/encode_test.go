@@ -2,6 +2,7 @@ package datafile
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -145,11 +146,8 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 	for i := range r.IntN(4) + 1 {
 		fields = append(fields, arrow.Field{Name: fmt.Sprint("c", i), Type: types[r.IntN(len(types))], Nullable: true})
 	}
-	shape, err := schema.NewShape(arrow.NewSchema(fields, nil), 0)
-	must.Do(t, err)
-	if ids, err = table.SchemaToArrowSchema(shape.Schema, nil, true, false); err != nil {
-		t.Fatal(err)
-	}
+	shape := must.Get(schema.NewShape(arrow.NewSchema(fields, nil), 0))(t)
+	ids = must.Get(table.SchemaToArrowSchema(shape.Schema, nil, true, false))(t)
 	for range r.IntN(2) + 1 {
 		b := array.NewRecordBuilder(memory.DefaultAllocator, ids)
 		rows := []int{1, 7, 1023, 1024, 1025, 3000, 9000, 20_000}[r.IntN(8)]
@@ -163,17 +161,23 @@ func randomGroups(t *testing.T, r *rand.Rand, nested bool) (groups []arrow.Recor
 
 func encodeGroups(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) []byte {
 	t.Helper()
+	content, _ := encodeWith(t, groups, ids)
+	return content
+}
+
+// encodeWith returns a file of this package, and its closed encoder.
+func encodeWith(t *testing.T, groups []arrow.RecordBatch, ids *arrow.Schema) ([]byte, *encoder) {
+	t.Helper()
 	var out bytes.Buffer
-	e, err := newEncoder(&out, ids, false)
-	for i := 0; i < len(groups) && err == nil; i++ {
-		err = e.write(t.Context(), groups[i])
+	e := must.Get(newEncoder(&out, ids, false))(t)
+	for _, group := range groups {
+		must.Do(t, e.write(t.Context(), group))
 	}
-	must.Do(t, err)
 	footer, size, err := e.close()
 	if err != nil || size != int64(out.Len()) || len(footer.RowGroups) != len(groups) {
 		t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)
 	}
-	return out.Bytes()
+	return out.Bytes(), e
 }
 
 // floatBits returns an array with the bits of floats, also of nested ones, so that NaN equals itself and -0 differs
@@ -274,11 +278,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 			if err != nil || stats.NullCount() != int64(a.NullN()) || stats.NumValues() != int64(a.Len()-a.NullN()) {
 				t.Fatalf("column %d has %d nulls, but its statistics are %v, %v", i, a.NullN(), stats, err)
 			}
-			bounds, err := pages.GetColumnIndex(i)
-			locations, err2 := pages.GetOffsetIndex(i)
-			if err != nil || err2 != nil {
-				t.Fatalf("page index of column %d: %v, %v", i, err, err2)
-			}
+			bounds, locations := must.Get(pages.GetColumnIndex(i))(t), must.Get(pages.GetOffsetIndex(i))(t)
 			if bounds == nil { // long texts have no index
 				continue
 			}
@@ -312,7 +312,7 @@ func checkIndex(t *testing.T, content []byte, groups []arrow.RecordBatch) {
 func checkPageRows(t *testing.T, pages *metadata.RowGroupPageIndexReader, column int, rows int64) {
 	t.Helper()
 	index := must.Get(pages.GetOffsetIndex(column))(t)
-	begins := []int64{}
+	var begins []int64
 	for _, location := range index.GetPageLocations() {
 		begins = append(begins, location.FirstRowIndex)
 	}
@@ -351,15 +351,11 @@ func writeForPeers(t *testing.T, name string, content []byte, groups []arrow.Rec
 	t.Helper()
 	must.Do(t, os.WriteFile(name+".parquet", content, 0o600))
 	f := must.Get(os.Create(name + ".arrow"))(t)
-	w, err := ipc.NewFileWriter(f, ipc.WithSchema(groups[0].Schema()))
-	for i := 0; i < len(groups) && err == nil; i++ {
-		err = w.Write(groups[i])
+	w := must.Get(ipc.NewFileWriter(f, ipc.WithSchema(groups[0].Schema())))(t)
+	for _, group := range groups {
+		must.Do(t, w.Write(group))
 	}
-	if err == nil {
-		err = w.Close()
-	}
-	must.Do(t, err)
-	_ = f.Close()
+	must.Do(t, errors.Join(w.Close(), f.Close()))
 }
 
 // TestChooseEncoding checks that the encoding of a column depends on its values, and that the file has a page

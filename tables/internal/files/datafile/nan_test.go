@@ -1,7 +1,6 @@
 package datafile
 
 import (
-	"bytes"
 	"maps"
 	"math"
 	"testing"
@@ -46,20 +45,11 @@ func TestBoundsOfNaN(t *testing.T) {
 			}
 			groups = append(groups, b.NewRecordBatch())
 		}
-		var out bytes.Buffer
-		e, err := newEncoder(&out, columns, false)
-		for i := 0; i < len(groups) && err == nil; i++ {
-			err = e.write(t.Context(), groups[i])
-		}
-		must.Do(t, err)
-		_, size, err := e.close()
-		if err != nil || size != int64(out.Len()) {
-			t.Fatalf("close: got size %d, want %d, error %v", size, out.Len(), err)
-		}
+		content, e := encodeWith(t, groups, columns)
 		if got := e.nanCounts(); !maps.Equal(got, map[int]int64{11: 3, 12: 0}) {
 			t.Errorf("nanCounts() = %v, want 3 for field 11, and 0 for field 12", got)
 		}
-		r := parse(t, out.Bytes())
+		r := parse(t, content)
 		for group := range r.NumRowGroups() {
 			index := must.Get(r.GetPageIndexReader().RowGroup(group))(t)
 			for leaf := range 3 {

@@ -226,18 +226,10 @@ func TestSearchForNulls(t *testing.T) {
 		}
 	}
 	rows := b.NewRecordBatch()
-	var own bytes.Buffer // a file of this package; some of its pages have only nulls
-	w, err := newEncoder(&own, columns, false)
-	if err == nil {
-		err = w.write(t.Context(), rows)
-	}
-	if err == nil {
-		_, _, err = w.close()
-	}
-	must.Do(t, err)
+	own := encodeGroups(t, []arrow.RecordBatch{rows}, columns) // some pages have only nulls
 	where := bind(t, "n is null", columns)
 	for name, content := range map[string][]byte{
-		"with statistics": own.Bytes(), "without statistics": pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)),
+		"with statistics": own, "without statistics": pagedFile(t, rows, parquet.WithStats(false), parquet.WithPageIndexEnabled(false)),
 	} {
 		s := &Scan{Rows: BatchRows, Columns: []Column{n}, Where: where, ConditionColumns: []Column{n}}
 		if got, err := s.readAll(t.Context(), content); err != nil || strings.Count(got, "null") != nulls {
@@ -265,14 +257,8 @@ func TestPagesWithDeletes(t *testing.T) {
 	for _, cond := range []string{"", "n >= 3000 and n < 3010", "n = 5 or n > 5200", "n < 400 or n > 5000", "often = 'text 7 3'", "once < 'row 12'", "x is null and n > 4900"} {
 		where, want := (*filter.Condition)(nil), rows
 		if cond != "" {
-			e, err := filter.Parse(cond)
-			must.Do(t, err)
-			if where, err = e.Bind(rows.Schema()); err != nil {
-				t.Fatal(err)
-			}
-			if want, err = e.Filter(t.Context(), rows); err != nil {
-				t.Fatal(err)
-			}
+			e := must.Get(filter.Parse(cond))(t)
+			where, want = must.Get(e.Bind(rows.Schema()))(t), must.Get(e.Filter(t.Context(), rows))(t)
 		}
 		at := map[string]int64{}
 		for i := range onceColumn.Len() {

@@ -70,14 +70,11 @@ func written(t testing.TB, rows arrow.RecordBatch, o []pqarrow.WriterOption, pro
 func writtenGroups(t testing.TB, groups []arrow.RecordBatch, o []pqarrow.WriterOption, properties ...parquet.WriterProperty) []byte {
 	t.Helper()
 	var out bytes.Buffer
-	w, err := pqarrow.NewFileWriter(groups[0].Schema(), &out, parquet.NewWriterProperties(properties...), pqarrow.NewArrowWriterProperties(o...))
-	for i := 0; i < len(groups) && err == nil; i++ {
-		err = w.Write(groups[i])
+	w := must.Get(pqarrow.NewFileWriter(groups[0].Schema(), &out, parquet.NewWriterProperties(properties...), pqarrow.NewArrowWriterProperties(o...)))(t)
+	for _, group := range groups {
+		must.Do(t, w.Write(group))
 	}
-	if err == nil {
-		err = w.Close()
-	}
-	must.Do(t, err)
+	must.Do(t, w.Close())
 	return out.Bytes()
 }
 

@@ -1,6 +1,7 @@
 package parquetfile
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -50,13 +51,7 @@ func TestNaN(t *testing.T) {
 	}, nil)
 	w := must.Get(NewWriter(io.Discard, columns))(t)
 	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"n":1,"f":1,"s":{"g":1,"h":1}},{"n":2,"f":"NaN","s":{"g":"NaN","h":2}}]`))
-	if err == nil {
-		err = w.Write(b)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	must.Do(t, err)
+	must.Do(t, errors.Join(err, w.Write(b), w.Close()))
 	fileMetadata := must.Get(w.file.FileMetadata())(t)
 	for i := range 4 {
 		chunk := must.Get(fileMetadata.RowGroup(0).ColumnChunk(i))(t)

@@ -126,13 +126,7 @@ func TestMergedChunks(t *testing.T) {
 			if size := util.TotalRecordSize(b); b.NumRows() > 1 && size > 1<<20 {
 				t.Errorf("%s: a merged batch has %d bytes, want at most 1 MiB", columns, size)
 			}
-			for i := range int(b.NumRows()) {
-				var row []string
-				for _, c := range b.Columns() {
-					row = append(row, c.ValueStr(i))
-				}
-				rows = append(rows, strings.Join(row, ","))
-			}
+			rows = append(rows, rowTexts(b)...)
 			batches++
 			b.Release()
 		}

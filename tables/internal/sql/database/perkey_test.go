@@ -13,6 +13,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/internal/sql/sqltext"
 )
 
@@ -65,9 +66,7 @@ func newKeyedData(t testing.TB, seed uint64) *keyedData {
 
 func (d *keyedData) mustExecute(statements ...string) {
 	d.t.Helper()
-	if err := d.execute(strings.Join(statements, "; ")); err != nil {
-		d.t.Fatal(err)
-	}
+	must.Do(d.t, d.execute(strings.Join(statements, "; ")))
 }
 
 // fill replaces the rows of all tables by random ones.

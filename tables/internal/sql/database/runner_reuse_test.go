@@ -27,6 +27,14 @@ func runStatement(t *testing.T, d *Database, j *Job) {
 	}
 }
 
+// wantReusable checks that another statement can use a database.
+func wantReusable(t *testing.T, d *Database) {
+	t.Helper()
+	if !d.Reuse().IsPossible {
+		t.Fatal("Reuse() = false, want true: another statement can use the database")
+	}
+}
+
 func openDatabase(t testing.TB, memory int64) *Database {
 	t.Helper()
 	d := must.Get(Open(&Options{Memory: memory, MaxTemp: 1 << 30, Threads: 2}, filepath.Join(t.TempDir(), "spill")))(t)
@@ -58,9 +66,7 @@ func TestReuse(t *testing.T) {
 		t.Fatalf("random() = %s after the same seed, want %s", got, want)
 	}
 	must.Do(t, d.execute(setSeed))
-	if !d.Reuse().IsPossible {
-		t.Fatal("Reuse() = false, want true: another statement can use the database")
-	}
+	wantReusable(t, d)
 	if got := firstValue(t, d, random); got == want {
 		t.Error("random() continues from another statement's seed")
 	}
@@ -93,9 +99,8 @@ func TestRunDescribed(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	describe := func(sql string) {
 		t.Helper()
-		if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: sql}); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: sql})
+		must.Do(t, err)
 		conn := d.conn
 		d.Finish()
 		if !d.Reuse().IsPossible || d.conn != conn {
@@ -129,13 +134,10 @@ func TestRunDescribedTime(t *testing.T) {
 	d := openDatabase(t, 64<<20)
 	for _, now := range []string{"localtimestamp", "LocalTime", "current_localtimestamp()", `"current_localtime"()`, "now()", "get_current_time()"} {
 		j := &Job{Memory: 64 << 20, SQL: "SELECT epoch_us(" + now + ")"}
-		if _, _, err := d.Describe(j); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err := d.Describe(j)
+		must.Do(t, err)
 		d.Finish()
-		if !d.Reuse().IsPossible {
-			t.Fatal("the database refuses the statement")
-		}
+		wantReusable(t, d)
 		var startMicros, runTime int64
 		_, _ = fmt.Sscan(firstValue(t, openDatabase(t, 64<<20), j.SQL), &startMicros)
 		r := must.Get(d.Start(t.Context(), j))(t)
@@ -149,9 +151,8 @@ func TestRunDescribedTime(t *testing.T) {
 			t.Errorf("got a second batch %v, error %v", last, err)
 		}
 		r.End()
-		if d.Finish(); !d.Reuse().IsPossible {
-			t.Fatal("Reuse() = false, want true: another statement can use the database")
-		}
+		d.Finish()
+		wantReusable(t, d)
 	}
 	if _, _, err := d.Describe(&Job{Memory: 64 << 20, SQL: "SELECT age(TIMESTAMP '2020-01-01')"}); err != nil || d.describedSQL != "" {
 		t.Errorf("Describe of a statement with age(): error %v, want nil and no prepared statement", err)
@@ -196,9 +197,7 @@ func TestNoReuse(t *testing.T) {
 	t.Run("other limits", func(t *testing.T) {
 		d := openDatabase(t, 64<<20)
 		runStatement(t, d, small)
-		if !d.Reuse().IsPossible {
-			t.Fatal("Reuse() = false, want true: another statement can use the database")
-		}
+		wantReusable(t, d)
 		if _, err := d.Start(ctx, &Job{Memory: 32 << 20, SQL: "SELECT 1"}); err == nil {
 			t.Error("a statement with another limit runs in the database")
 		}
@@ -242,9 +241,7 @@ func TestPrepareAgain(t *testing.T) {
 	run := func(sql, view string) (isPrepared bool) {
 		t.Helper()
 		runStatement(t, d, &Job{Memory: 64 << 20, SQL: sql, Views: []string{"CREATE OR REPLACE VIEW v AS SELECT " + view}, HoldsFiles: holdsFiles})
-		if !d.Reuse().IsPossible {
-			t.Fatal("the database cannot be used again")
-		}
+		wantReusable(t, d)
 		d.PrepareAgain()
 		return d.describedSQL != ""
 	}

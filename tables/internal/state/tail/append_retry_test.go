@@ -37,18 +37,13 @@ func (s *countingStore) Sync(context.Context) error {
 func TestRetriedAfterFailedSync(t *testing.T) {
 	ctx := t.Context()
 	p := &countingStore{Dict: partd.NewDict()}
-	s := must.Get(Open(ctx, p, "w", true, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	_, l := openLog(t, p, true, 1<<20)
 	p.isFailing = true
 	const puts = 20
 	var all [puts]Receipt
 	for i := range all {
-		f, err := new(Encoder).Encode(schema, []arrow.RecordBatch{batchOf(t, schema, int64(i))}, fmt.Sprint(i))
-		if err == nil {
-			all[i], err = l.Append(ctx, []Frame{f}, time.Now())
-		}
-		must.Do(t, err)
+		f := must.Get(new(Encoder).Encode(columns, []arrow.RecordBatch{batchOf(t, columns, int64(i))}, fmt.Sprint(i)))(t)
+		all[i] = must.Get(l.Append(ctx, []Frame{f}, time.Now()))(t)
 	}
 	for _, a := range all {
 		if err := a.Sync(ctx); !errors.Is(err, errDisk) || !errors.Is(err, partd.ErrUnknownOutcome) {
@@ -74,24 +69,19 @@ func TestRetriedAfterFailedSync(t *testing.T) {
 func TestRepeatedInOneEpoch(t *testing.T) {
 	ctx := t.Context()
 	p := partd.NewDict()
-	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	_, l := openLog(t, p, false, 1<<20)
 	var lengths []int
 	for _, id := range []string{"first", "second"} {
-		must.Do(t, appendTo(ctx, l, schema, id, time.Now(), batchOf(t, schema, 1, 2)))
-		values, err := p.Get(ctx, l.key(0))
-		must.Do(t, err)
+		must.Do(t, appendTo(ctx, l, id, time.Now(), batchOf(t, columns, 1, 2)))
+		values := must.Get(p.Get(ctx, l.key(0)))(t)
 		lengths = append(lengths, len(values[0]))
 		if id == "second" {
-			err = p.Append(ctx, partd.Entry{Key: l.key(0), Value: values[0][lengths[0]:]})
+			must.Do(t, p.Append(ctx, partd.Entry{Key: l.key(0), Value: values[0][lengths[0]:]}))
 		}
-		must.Do(t, err)
 	}
 	for _, memory := range []int64{1 << 20, 1} {
 		s := must.Get(Open(ctx, p, "w", false, memory))(t)
-		found := must.Get(recoverLog(ctx, s, -1))(t)
-		l := found
+		l := must.Get(recoverLog(ctx, s, -1))(t)
 		batches, err := l.Rows(ctx, -1, 10)
 		var rows int64
 		for _, b := range batches {
@@ -107,19 +97,14 @@ func TestRepeatedInOneEpoch(t *testing.T) {
 func TestRetireWaitsForUnknownAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainStore{Dict: partd.NewDict()}
-	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	s, l := openLog(t, p, false, 1<<20)
 	for _, isUncertain := range []bool{false, true} {
 		p.isUncertain = isUncertain
-		if err := appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, 1)); errors.Is(err, partd.ErrUnknownOutcome) != isUncertain {
+		if err := appendTo(ctx, l, "", time.Now(), batchOf(t, columns, 1)); errors.Is(err, partd.ErrUnknownOutcome) != isUncertain {
 			t.Fatal(err)
 		}
 		last, _, err := l.EndEpoch(ctx)
-		if err == nil {
-			err = l.Forget(ctx, last)
-		}
-		must.Do(t, err)
+		must.Do(t, errors.Join(err, l.Forget(ctx, last)))
 		if retired := s.Retire(l); retired == isUncertain {
 			t.Errorf("Retire = %v, want %v", retired, !isUncertain)
 		}
@@ -141,11 +126,9 @@ func (u *uncertainSyncs) Sync(context.Context) error {
 func TestAppliedAfterUnknownAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainSyncs{uncertainStore: uncertainStore{Dict: partd.NewDict()}}
-	s := must.Get(Open(ctx, p, "w", true, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	_, l := openLog(t, p, true, 1<<20)
 	p.isUncertain, p.syncs = true, 0
-	if err := appendTo(ctx, l, schema, "id", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
+	if err := appendTo(ctx, l, "id", time.Now(), batchOf(t, columns, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
 	if applied, err := l.Applied(ctx, "id"); !applied || err != nil || p.syncs != 1 {
@@ -175,13 +158,11 @@ func (l *lateStore) executeLate(ctx context.Context) error { return l.Dict.Appen
 func TestLateFirstAppend(t *testing.T) {
 	ctx := t.Context()
 	p := &lateStore{Dict: partd.NewDict()}
-	s := must.Get(Open(ctx, p, "w", false, 1))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	if err := appendTo(ctx, l, schema, "late", time.Now(), batchOf(t, schema, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
+	_, l := openLog(t, p, false, 1)
+	if err := appendTo(ctx, l, "late", time.Now(), batchOf(t, columns, 1)); !errors.Is(err, partd.ErrUnknownOutcome) {
 		t.Fatal(err)
 	}
-	must.Do(t, appendTo(ctx, l, schema, "second", time.Now(), batchOf(t, schema, 2)))
+	must.Do(t, appendTo(ctx, l, "second", time.Now(), batchOf(t, columns, 2)))
 	must.Do(t, p.executeLate(ctx))
 	batches, err := l.Rows(ctx, -1, 10)
 	if err != nil || len(batches) != 1 || batches[0].Column(0).ValueStr(0) != "2" {

@@ -47,8 +47,7 @@ func newSyncTest(t *testing.T) *syncTest {
 		p.outcome <- nil // the outcome of Open's own sync
 	}()
 	s := must.Get(Open(t.Context(), p, "w", true, 1<<20))(t)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	rows := batchOf(t, schema, 1)
+	rows := batchOf(t, columns, 1)
 	t.Cleanup(rows.Release)
 	return &syncTest{p, t, s, rows}
 }
@@ -205,10 +204,7 @@ func TestAppliedWaits(t *testing.T) {
 	second := s.append(t.Context(), l, "other")
 	s.waitForSync()
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		_, err := l.Applied(ctx, "other")
-		retried <- err
-	}()
+	go func() { retried <- must.Err(l.Applied(ctx, "other")) }()
 	s.expectWaiting(retried)
 	cancel()
 	s.expectOutcomes(context.Canceled, retried) // although the row may be applied

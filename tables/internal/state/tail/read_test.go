@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
 )
@@ -31,13 +29,11 @@ func (u *uncertainStore) Append(ctx context.Context, e ...partd.Entry) error {
 func TestCached(t *testing.T) {
 	ctx := t.Context()
 	p := &uncertainStore{Dict: partd.NewDict()}
-	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
-	few, many := batchOf(t, schema, 1, 2, 3), batchOf(t, schema, make([]int64, 40_000)...)
+	s, l := openLog(t, p, false, 1<<20)
+	few, many := batchOf(t, columns, 1, 2, 3), batchOf(t, columns, make([]int64, 40_000)...)
 	add := func(id string, want error) {
 		t.Helper()
-		if err := appendTo(ctx, l, schema, id, time.Now(), few); !errors.Is(err, want) {
+		if err := appendTo(ctx, l, id, time.Now(), few); !errors.Is(err, want) {
 			t.Fatal(err)
 		}
 	}
@@ -99,17 +95,14 @@ func (f *forgetfulStore) Get(ctx context.Context, keys ...string) ([][]byte, err
 func TestCachedLostRows(t *testing.T) {
 	ctx := t.Context()
 	p := &forgetfulStore{Dict: partd.NewDict()}
-	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	_, l := openLog(t, p, false, 1<<20)
 	add := func(n int64, id string) string {
 		t.Helper()
-		rows := batchOf(t, schema, n)
-		must.Do(t, appendTo(ctx, l, schema, id, time.Unix(1, 0), rows))
+		must.Do(t, appendTo(ctx, l, id, time.Unix(1, 0), batchOf(t, columns, n)))
 		return must.Get(l.Fingerprint(ctx, -1))(t)
 	}
 	mark := add(1, "a")
-	l.Cache(mark, batchOf(t, schema, 1), false)
+	l.Cache(mark, batchOf(t, columns, 1), false)
 	p.hasForgotten, l.epochs[0].stale = true, true // as after a failed sync
 	if secondMark := add(2, "b"); secondMark != mark {
 		t.Fatal("the fingerprints differ, so nothing was tested: ", mark, secondMark)
@@ -124,17 +117,14 @@ func TestCachedLostRows(t *testing.T) {
 func TestRowsAfterFoldedEpoch(t *testing.T) {
 	ctx := t.Context()
 	p := partd.NewDict()
-	s, err := Open(ctx, p, "w", false, 1<<20)
-	must.Do(t, err)
-	l := s.Log(table, -1)
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+	_, l := openLog(t, p, false, 1<<20)
 	var folded int64
 	for n := range int64(2) {
-		must.Do(t, appendTo(ctx, l, schema, "", time.Now(), batchOf(t, schema, n)))
+		must.Do(t, appendTo(ctx, l, "", time.Now(), batchOf(t, columns, n)))
 		if n == 0 {
-			if folded, _, err = l.EndEpoch(ctx); err != nil {
-				t.Fatal(err)
-			}
+			var err error
+			folded, _, err = l.EndEpoch(ctx)
+			must.Do(t, err)
 		}
 	}
 	batches, err := l.Rows(ctx, folded, folded+1)
@@ -144,11 +134,8 @@ func TestRowsAfterFoldedEpoch(t *testing.T) {
 	if rows, _, _, _ := l.Size(folded); rows != 1 {
 		t.Errorf("Size returned %d rows, want 1", rows)
 	}
-	s, err = Open(ctx, p, "w", false, 1<<20)
-	if err == nil {
-		_, err = recoverLog(ctx, s, folded)
-	}
-	must.Do(t, err)
+	s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
+	must.Get(recoverLog(ctx, s, folded))(t)
 	if values, err := p.Get(ctx, l.key(folded)); err != nil || len(values[0]) > 0 {
 		t.Errorf("after Claim, the store has %d bytes of folded rows (error %v), want none", len(values[0]), err)
 	}

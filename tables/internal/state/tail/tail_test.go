@@ -21,6 +21,17 @@ import (
 
 const table = "4fd8a7cb-8f9d-4a83-8f4d-5a6a0e1d5a10"
 
+var columns = arrow.NewSchema([]arrow.Field{
+	{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true},
+}, nil)
+
+// openLog opens a tail, and returns it with a new log of the table.
+func openLog(t *testing.T, p partd.Partd, sync bool, memory int64) (*Store, *Log) {
+	t.Helper()
+	s := must.Get(Open(t.Context(), p, "w", sync, memory))(t)
+	return s, s.Log(table, -1)
+}
+
 // batchOf returns rows with the given numbers, and with texts that are null in every other row.
 func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch {
 	b := array.NewRecordBuilder(memory.DefaultAllocator, schema)
@@ -29,15 +40,15 @@ func batchOf(t *testing.T, schema *arrow.Schema, ns ...int64) arrow.RecordBatch 
 		b.Field(0).(*array.Int64Builder).Append(n)
 		if i%2 == 0 {
 			b.Field(1).AppendNull()
-		} else if err := b.Field(1).AppendValueFromString("text"); err != nil {
-			t.Fatal(err)
+		} else {
+			b.Field(1).(*array.StringBuilder).Append("text")
 		}
 	}
 	return b.NewRecordBatch()
 }
 
-func appendTo(ctx context.Context, l *Log, schema *arrow.Schema, id string, timestamp time.Time, batches ...arrow.RecordBatch) error {
-	f, err := new(Encoder).Encode(schema, batches, id)
+func appendTo(ctx context.Context, l *Log, id string, timestamp time.Time, batches ...arrow.RecordBatch) error {
+	f, err := new(Encoder).Encode(columns, batches, id)
 	if err != nil {
 		return err
 	}
@@ -61,13 +72,11 @@ func recoverLog(ctx context.Context, s *Store, folded int64) (*Log, error) {
 // separately, even after reopening and after a refused append.
 func TestMessages(t *testing.T) {
 	ctx := t.Context()
-	schema := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}, {Name: "s", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 	p := partd.NewDict()
 	var l *Log
 	open := func() {
 		s := must.Get(Open(ctx, p, "w", false, 1<<20))(t)
-		found := must.Get(recoverLog(ctx, s, -1))(t)
-		if l = found; l == nil {
+		if l = must.Get(recoverLog(ctx, s, -1))(t); l == nil {
 			l = s.Log(table, -1)
 		}
 	}
@@ -76,15 +85,15 @@ func TestMessages(t *testing.T) {
 	rows := int64(0)
 	for i := range int64(9) {
 		if i == 5 {
-			otherSchema := arrow.NewSchema([]arrow.Field{schema.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
+			otherSchema := arrow.NewSchema([]arrow.Field{columns.Field(0), {Name: "other", Type: arrow.BinaryTypes.String, Nullable: true}}, nil)
 			foreign := batchOf(t, otherSchema, 1)
-			if err := appendTo(ctx, l, schema, "", time.Now(), foreign); err == nil {
+			if err := appendTo(ctx, l, "", time.Now(), foreign); err == nil {
 				t.Fatal("columns of another schema were accepted")
 			}
 			foreign.Release()
 		}
-		b := batchOf(t, schema, make([]int64, i+1)...)
-		must.Do(t, appendTo(ctx, l, schema, "", time.Now(), b, b))
+		b := batchOf(t, columns, make([]int64, i+1)...)
+		must.Do(t, appendTo(ctx, l, "", time.Now(), b, b))
 		rows += 2 * b.NumRows()
 		payload, err := ipc.GetRecordBatchPayload(b)
 		must.Do(t, err)
@@ -94,9 +103,7 @@ func TestMessages(t *testing.T) {
 		b.Release()
 		key := l.key(l.current)
 		if want[key] == nil {
-			if want[key], err = schemaMessage(schema); err != nil {
-				t.Fatal(err)
-			}
+			want[key] = must.Get(schemaMessage(columns))(t)
 		}
 		want[key] = slices.Concat(want[key], message.Bytes(), message.Bytes())
 		if i == 2 {

@@ -11,6 +11,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/apache/iceberg-go/table"
+	"github.com/google/uuid"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/disk/vfs"
@@ -21,6 +22,32 @@ import (
 	"github.com/go-partd/partd/tables/internal/state/definition"
 	"github.com/go-partd/partd/tables/internal/state/tail"
 )
+
+// TestAppendOfPreparedRows checks that prepared rows do not go to the tail if the table or the bucket's rules have
+// changed, or if a concurrent put with the same ID was faster.
+func TestAppendOfPreparedRows(t *testing.T) {
+	ctx := t.Context()
+	s := must.Get(tail.Open(ctx, partd.NewDict(), "w", false, 1<<20))(t)
+	columns := arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
+	b := array.NewRecordBuilder(memory.DefaultAllocator, columns)
+	b.Field(0).(*array.Int64Builder).Append(1)
+	frame := must.Get(new(tail.Encoder).Encode(columns, []arrow.RecordBatch{b.NewRecordBatch()}, "id"))(t)
+	e := (&Tables{shared: shared{Options: Options{FoldBytes: 1 << 20}, Tail: s}}).newEntry(icecat.TableName{})
+	e.bucketRules, e.state = "rules", state{location: "location", folded: -1}
+	e.log = s.Log("uuid", -1)
+	must.Get(e.log.Append(ctx, []tail.Frame{frame}, time.Now()))(t)
+	for _, a := range []*appendAttempt{
+		{location: "location", rules: "earlier rules"}, {location: "earlier location", rules: "rules"}, {location: "location", rules: "rules", id: "id"},
+	} {
+		a.frame = frame
+		if err := e.append(ctx, a); err != nil || a.changed != (a.id == "") {
+			t.Errorf("append(%+v): changed = %v, error %v", a, a.changed, err)
+		}
+		if rows, _, _, _ := e.log.Size(-1); rows != 1 {
+			t.Fatalf("after append(%+v), the tail has %d rows, want 1", a, rows)
+		}
+	}
+}
 
 var foldColumns = arrow.NewSchema([]arrow.Field{{Name: "n", Type: arrow.PrimitiveTypes.Int64}}, nil)
 
@@ -70,9 +97,8 @@ func create(t *testing.T, e *Entry) {
 
 func appendRow(t *testing.T, e *Entry) {
 	t.Helper()
-	if _, _, err := e.Append(t.Context(), foldRow(), "", func(*schema.Caster) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := e.Append(t.Context(), foldRow(), "", func(*schema.Caster) error { return nil })
+	must.Do(t, err)
 }
 
 // TestFoldLoadsOnce checks that a fold loads its table once, or twice if another process commits during the fold, and
@@ -116,9 +142,7 @@ func TestFoldLoadsOnce(t *testing.T) {
 	if n, err := other.Fold(ctx); n != 1 || err != nil {
 		t.Fatalf("another process folded %d rows, error %v; want 1", n, err)
 	}
-	if f.rows, err = f.read(); err != nil {
-		t.Fatal(err)
-	}
+	f.rows = must.Get(f.read())(t)
 	_, folded, err := e.commitFold(ctx, f)
 	if err != nil || *loads != 2 {
 		t.Fatalf("a fold with a conflict loaded its table %d times, error %v; want twice", *loads, err)
@@ -128,4 +152,52 @@ func TestFoldLoadsOnce(t *testing.T) {
 	e.mu.Unlock()
 	must.Do(t, err)
 	expect(folded, 5)
+}
+
+// TestRecoverLoadsNoTable checks that Recover loads no table, that Acquire then reads the rows of its table, and that
+// ReadTails reads all other rows. No rows of folded epochs or deleted tables may stay in the tail.
+func TestRecoverLoadsNoTable(t *testing.T) {
+	ctx := t.Context()
+	cat := must.Get(icecat.Open(ctx, t.TempDir(), icecat.Options{FS: vfs.OS{}, CacheBytes: 1 << 20}))(t)
+	defer cat.Close()
+	p := partd.NewDict()
+	s, _ := openTables(t, cat, p, "one")
+	name := func(table string) icecat.TableName { return icecat.TableName{Namespace: "b", Name: table} }
+	acquire := func(table string) *Entry {
+		t.Helper()
+		return must.Get(s.Acquire(ctx, name(table)))(t)
+	}
+	for _, table := range []string{"a", "b", "folded"} {
+		create(t, acquire(table))
+	}
+	folded := acquire("folded")
+	crashed := partd.Entry{Key: folded.log.UUID() + "/0"}
+	values, err := p.Get(ctx, crashed.Key)
+	if err != nil || len(values[0]) == 0 {
+		t.Fatalf("the tail has %d bytes of the table, error %v", len(values[0]), err)
+	}
+	crashed.Value = values[0]
+	must.Get(folded.Fold(ctx))(t)
+	deleted := partd.Entry{Key: uuid.NewString() + "/0", Value: crashed.Value}
+	must.Do(t, p.Append(ctx, crashed, deleted)) // as if the process crashed before it deleted these keys
+
+	s, loads := openTables(t, cat, p, "one")
+	expect := func(operation string, rows int64, wantLoads int, key string) {
+		t.Helper()
+		values, err := p.Get(ctx, key)
+		if n, _, _ := s.Tail.Size(); err != nil || n != rows || *loads != wantLoads || len(values[0]) > 0 {
+			t.Errorf("after %s, the tail has %d rows and %d bytes of key %s, after %d loads of tables, error %v; want %d rows, none and %d loads",
+				operation, n, len(values[0]), key, *loads, err, rows, wantLoads)
+		}
+	}
+	expect("Recover", 0, 0, deleted.Key)
+	a := acquire("a")
+	expect("Acquire", 1, 1, deleted.Key)
+	if applied, err := a.applied(ctx, a.log, a.state.uuid, "a"); !applied || err != nil {
+		t.Errorf("the put of the first row was applied: %v, error %v; want true", applied, err)
+	}
+	if names := s.WithTail(ctx, "b"); len(names) != 2 { // calls ReadTails
+		t.Errorf("tables with rows in the tail: %v, want 2", names)
+	}
+	expect("ReadTails", 2, 3, crashed.Key)
 }
