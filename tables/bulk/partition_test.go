@@ -1,6 +1,8 @@
 package bulk
 
-import "testing"
+import (
+	"testing"
+)
 
 // TestChooseBlockBytes checks that blocks are small only if there are few keys and all their rows are in memory.
 func TestChooseBlockBytes(t *testing.T) {
@@ -16,5 +18,17 @@ func TestChooseBlockBytes(t *testing.T) {
 	}
 	if n := p.chooseBlockBytes(); n > 4<<20 {
 		t.Errorf("1,000 keys: blocks of %d bytes, which is more than a sixteenth of the memory", n)
+	}
+}
+
+// TestPlainName checks that null and an empty text have different names.
+func TestPlainName(t *testing.T) {
+	empty, text := "", `a,"b`
+	for want, texts := range map[string][]*string{
+		"": {&empty}, `a,"b`: {&text}, ",": {nil, nil}, `,""`: {nil, &empty}, `"",`: {&empty, nil}, `"",""`: {&empty, &empty}, `"a,""b",`: {&text, nil},
+	} {
+		if got := plainName(texts); got != want {
+			t.Errorf("plainName = %q, want %q", got, want)
+		}
 	}
 }

@@ -13,12 +13,13 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables/bulk"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func splitRows(t *testing.T, o bulk.SplitOptions) (bulk.SplitResult, error) {
 	t.Helper()
 	columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	rows := rowsOf(t, columns, `[{"k":"a","v":1},{"k":"b","v":2}]`)
+	rows := tabletest.ParseRows(t, columns, `[{"k":"a","v":1},{"k":"b","v":2}]`)
 	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{rows}))(t)
 	o.By = []string{"k"}
 	return bulk.Split(t.Context(), r, &o)
@@ -66,7 +67,7 @@ func TestSplitAppendsText(t *testing.T) {
 			json string
 		}{{arrow.BinaryTypes.String, `[{"k":"a","v":"007"},{"k":"a","v":"1.50"}]`}, {arrow.PrimitiveTypes.Int64, `[{"k":"a","v":7}]`}} {
 			columns := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.BinaryTypes.String}, {Name: "v", Type: rows.v}}, nil)
-			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{rowsOf(t, columns, rows.json)}))(t)
+			r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{tabletest.ParseRows(t, columns, rows.json)}))(t)
 			must.Get(bulk.Split(t.Context(), r, &bulk.SplitOptions{By: []string{"k"}, Dir: dir, Format: format, Append: true}))(t)
 		}
 		text, err := os.ReadFile(filepath.Join(dir, "a."+format))

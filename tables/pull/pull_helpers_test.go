@@ -89,8 +89,7 @@ func formatRows(r array.RecordReader) (string, error) {
 
 func load(t *testing.T, n *Node, name string, from, to time.Time) string {
 	t.Helper()
-	r := must.Get(n.Load(t.Context(), name, from, to))(t)
-	return must.Get(formatRows(r))(t)
+	return must.Get(formatRows(must.Get(n.Load(t.Context(), name, from, to))(t)))(t)
 }
 
 func wantRows(t *testing.T, n *Node, name, want string) {
@@ -106,11 +105,7 @@ var noBound time.Time
 // waitFor waits until f returns true. event names the awaited event in the error message.
 func waitFor(t *testing.T, event string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited a minute for " + event)
-		}
-	}
+	must.Until(t, time.Minute, "waited a minute for "+event, f)
 }
 
 func parquetFiles(t *testing.T, n *Node) (paths []string) {
@@ -147,6 +142,5 @@ func addHostilePeer(t *testing.T, n *Node, h http.HandlerFunc) *httptest.Server 
 
 func portOf(t *testing.T, address string) int {
 	t.Helper()
-	a := must.Get(net.ResolveTCPAddr("tcp", address))(t)
-	return a.Port
+	return must.Get(net.ResolveTCPAddr("tcp", address))(t).Port
 }

@@ -160,14 +160,3 @@ func TestForget(t *testing.T) {
 	})
 	wantRows(t, returned, "y", "5 5\n")
 }
-
-// TestSaveInvalidUTF8Name checks that Save rejects a name that is not valid UTF-8, because
-// JSON would change the name.
-func TestSaveInvalidUTF8Name(t *testing.T) {
-	t.Parallel()
-	_, url := startRegistry(t)
-	n := openNode(t, t.TempDir(), Options{Registry: url})
-	if _, err := n.Save(t.Context(), "x\xff", rowsOf(t, 0, "a=1")); err == nil {
-		t.Error("Save accepted a name that is not valid UTF-8")
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -62,9 +63,7 @@ func TestMissingData(t *testing.T) {
 	if data, _ := keys(); len(data) != 1+unreferenced {
 		t.Errorf("the store has the data %q, want those of one result and unreferenced data", data)
 	}
-	if _, err := r.GC(t.Context(), nil); err != nil {
-		t.Errorf("GC failed: %v", err)
-	}
+	must.Get(r.GC(t.Context(), nil))(t)
 	if data, infos := keys(); len(data) != 1 || len(infos) != 1 {
 		t.Errorf("after GC, the store has the keys %q and %q, want one result", infos, data)
 	}
@@ -109,20 +108,11 @@ func TestDamagedResult(t *testing.T) {
 				return fmt.Sprint(valuesOf(got), computed)
 			}
 			run()
-			files := 0
-			err := filepath.WalkDir(filepath.Join(dir, "results"), func(path string, e fs.DirEntry, err error) error {
-				if err != nil || e.IsDir() || !strings.Contains(path, part) {
-					return err
-				}
-				content, err := os.ReadFile(path)
-				if files++; err == nil {
-					err = damage(path, content)
-				}
-				return err
-			})
-			if err != nil || files != 1 {
-				t.Fatal(files, err)
+			files := tabletest.Paths(t, filepath.Join(dir, "results"), part)
+			if len(files) != 1 {
+				t.Fatalf("the result has the files %q of its %s, want one", files, part)
 			}
+			must.Do(t, damage(files[0], must.Get(os.ReadFile(files[0]))(t)))
 			again, then := run(), run()
 			if again != "[7 77 777] 2" && again != "[7 77 777] 1" || then != again {
 				t.Errorf("%s, %s: the runs return %s and %s, want the values of the stage, computed at most once more", part, name, again, then)
@@ -206,5 +196,100 @@ func TestDiesAtEachChange(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// inBucket returns a child that stores tables under a prefix of a bucket, with the catalog in a
+// directory.
+func inBucket(t testing.TB, g *procs.Gateway, prefix string) child {
+	return child{Tables: fmt.Sprintf("s3://bucket/%s?endpoint=http://%s", prefix, g.Addr), Catalog: t.TempDir(), Cache: t.TempDir()}
+}
+
+func (c child) newOptions(t testing.TB) *stage.Options {
+	t.Helper()
+	o, closeTables, err := c.options(t.Context())
+	must.Do(t, err)
+	t.Cleanup(func() { _ = closeTables() })
+	return o
+}
+
+// TestS3 checks that results on S3 work like results in any other backend, even for processes with empty caches.
+func TestS3(t *testing.T) {
+	g := procs.StartGateway(t)
+	t.Run("stored", func(t *testing.T) {
+		testStored(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "kept").newOptions(t) })
+	})
+	t.Run("GC", func(t *testing.T) {
+		testGC(t, func(t testing.TB) *stage.Options { return inBucket(t, g, "collected").newOptions(t) })
+	})
+	t.Run("read by another process", func(t *testing.T) {
+		c := inBucket(t, g, "elsewhere")
+		c.Raw, c.Factor = newRecipe(t).raw, 2
+		for n, want := range []int{6, 2} { // printed lines: four stages run, then none
+			c.Dir, c.Cache = t.TempDir(), t.TempDir()
+			lines, err := wait(c.start(t))
+			if err != nil || len(lines) != want || lines[len(lines)-1] != "result "+wantResult {
+				t.Errorf("process %d printed %q, %v, want %d lines", n+1, lines, err, want)
+			}
+		}
+	})
+	prefixes := 0
+	testComputedOnce(t, "s3", func(t testing.TB) child {
+		prefixes++
+		return inBucket(t, g, fmt.Sprint("once", prefixes))
+	})
+}
+
+// TestS3Damaged flips bits of the stored objects and cuts them short. For each damaged object, at least one run must
+// fail, and no run may return a wrong result.
+func TestS3Damaged(t *testing.T) {
+	g := procs.StartGateway(t)
+	c := inBucket(t, g, "damaged")
+	recipe := newRecipe(t)
+	recipe.isCached = func(string) bool { return true }
+	run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline())
+	objects := tabletest.Paths(t, filepath.Join(g.Dir, "bucket"), "")
+	if len(objects) < 16 {
+		t.Fatalf("found only the objects %q, want at least 16", objects)
+	}
+	maxDamages := procs.Number(t, "PARTD_KILLS", 2) // of six
+	for _, path := range objects {
+		content := must.Get(os.ReadFile(path))(t)
+		flip := func(position int) []byte {
+			b := bytes.Clone(content)
+			b[position] ^= 1
+			return b
+		}
+		damages := 0
+		for damage, damaged := range map[string][]byte{
+			"bit of the first byte": flip(0), "bit in the middle": flip(len(content) / 2), "bit of the last byte": flip(len(content) - 1),
+			"last byte missing": content[:len(content)-1], "second half missing": content[:len(content)/2], "empty": {},
+		} {
+			if damages++; damages > maxDamages {
+				break // a map's order is random, so that other runs choose other damages
+			}
+			must.Do(t, os.WriteFile(path, damaged, 0o666))
+			c.Cache = t.TempDir()
+			o, closeTables, err := c.options(t.Context())
+			if err == nil {
+				r := open(t, t.TempDir(), o)
+				for _, cached := range []string{"load double text last", "load double text", "load text"} { // each stage's result is read once
+					recipe.isCached = func(name string) bool { return strings.Contains(cached, name) }
+					got, runErr := recipe.pipeline().Run(t.Context(), r)
+					if b, err := json.Marshal(got); runErr == nil && (err != nil || string(b) != wantResult) {
+						t.Errorf("%s damaged (%s): the run returned the wrong result %s without an error; error of encoding it: %v", path, damage, b, err)
+					}
+					err = errors.Join(err, runErr)
+				}
+				must.Do(t, closeTables())
+			}
+			if err == nil {
+				t.Errorf("%s damaged (%s): no run failed", path, damage)
+			}
+		}
+		must.Do(t, os.WriteFile(path, content, 0o666))
+	}
+	if got := run(t, open(t, t.TempDir(), c.newOptions(t)), recipe.pipeline()); got != wantResult {
+		t.Errorf("after all objects were restored, the pipeline returned %s, want %s", got, wantResult)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -28,14 +29,7 @@ func storedStages(t testing.TB, r *stage.Results) string {
 }
 
 // TestGC checks that GC removes old results, unless a younger result or a live pipeline needs them.
-func TestGC(t *testing.T) {
-	for name, newOptions := range backends {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			testGC(t, newOptions)
-		})
-	}
-}
+func TestGC(t *testing.T) { inBackends(t, testGC) }
 
 func testGC(t *testing.T, newOptions func(testing.TB) *stage.Options) {
 	recipe, dir := newRecipe(t), t.TempDir()
@@ -128,9 +122,7 @@ func TestExpiredFilesInUse(t *testing.T) {
 	if got := run(t, r, pipeline); got != wantResult {
 		t.Errorf("the pipeline returned %s, want %s", got, wantResult)
 	}
-	if _, err := second.GC(t.Context(), nil); err != nil {
-		t.Errorf("GC failed: %v", err)
-	}
+	must.Get(second.GC(t.Context(), nil))(t)
 }
 
 // TestGCDamagedInfo checks that GC removes the folders of results whose info is damaged, because these results are
@@ -139,20 +131,14 @@ func TestGCDamagedInfo(t *testing.T) {
 	recipe, dir := newRecipe(t), t.TempDir()
 	r := open(t, dir, nil)
 	run(t, r, recipe.pipeline())
-	damaged := 0
-	err := filepath.WalkDir(filepath.Join(dir, "results"), func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() || !strings.Contains(path, "info") {
-			return err
-		}
-		damaged++
-		return os.WriteFile(path, []byte("garbage"), 0o600)
-	})
-	if err != nil || damaged == 0 {
-		t.Fatalf("damaged %d infos: %v", damaged, err)
+	infos := tabletest.Paths(t, filepath.Join(dir, "results"), "info")
+	if len(infos) == 0 {
+		t.Fatal("the results have no infos")
 	}
-	if _, err := r.GC(t.Context(), nil); err != nil {
-		t.Errorf("GC failed: %v", err)
+	for _, path := range infos {
+		must.Do(t, os.WriteFile(path, []byte("garbage"), 0o600))
 	}
+	must.Get(r.GC(t.Context(), nil))(t)
 	if folders, err := os.ReadDir(filepath.Join(dir, "files")); err != nil || len(folders) > 0 {
 		t.Errorf("after GC, the directory files contains %v, %v, want nothing", folders, err)
 	}

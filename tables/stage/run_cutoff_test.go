@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/stage"
 )
 
@@ -51,41 +52,38 @@ func chain(runs *runCounter, firstCode string, first ...int64) *stage.Stage[arro
 // TestCutoff checks that after a change of the first of ten stages, only this stage runs if its result stays the same,
 // also after GC and with another directory on the same store, and that all stages run if it differs.
 func TestCutoff(t *testing.T) {
-	for name, newOptions := range backends {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			var runs runCounter
-			o, dir := newOptions(t), t.TempDir()
-			now := time.Now()
-			check := func(code string, value int64, want int) {
-				t.Helper()
-				if o != nil {
-					dir = t.TempDir()
-				}
-				r := open(t, dir, o)
-				stage.SetNow(r, func() time.Time { return now })
-				last := chain(&runs, code, value)
-				rows, err := last.Run(t.Context(), r)
-				if err != nil || valuesOf(rows)[0] != value+9 {
-					t.Fatalf("with code %s, Run = %v, %v, want %d", code, rows, err, value+9)
-				}
-				if ran := runs.take(); strings.Count(ran, " 1") != want || want == 1 && ran != "s0 1" {
-					t.Errorf("with code %s, the stages %q ran, want %d", code, ran, want)
-				}
-				now = now.Add(time.Hour)
-				must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{last}}))(t)
-				steps, err := chain(&runs, code+" renamed", value).Plan(t.Context(), r)
-				if err != nil || steps[0].Why != "code changed" || steps[9].Action != stage.MayRun || steps[9].Why != "if the result of s8 differs" {
-					t.Errorf("after a change, the plan is %v, %v, want s0 to run, and s9 if the result of s8 differs", steps, err)
-				}
-				must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{chain(&runs, code+" renamed", value)}}))(t)
+	inBackends(t, func(t *testing.T, newOptions func(testing.TB) *stage.Options) {
+		var runs runCounter
+		o, dir := newOptions(t), t.TempDir()
+		now := time.Now()
+		check := func(code string, value int64, want int) {
+			t.Helper()
+			if o != nil {
+				dir = t.TempDir()
 			}
-			check("1", 5, 10)
-			check("2", 5, 1)
-			check("3", 5, 1)
-			check("4", 6, 10)
-		})
-	}
+			r := open(t, dir, o)
+			stage.SetNow(r, func() time.Time { return now })
+			last := chain(&runs, code, value)
+			rows, err := last.Run(t.Context(), r)
+			if err != nil || valuesOf(rows)[0] != value+9 {
+				t.Fatalf("with code %s, Run = %v, %v, want %d", code, rows, err, value+9)
+			}
+			if ran := runs.take(); strings.Count(ran, " 1") != want || want == 1 && ran != "s0 1" {
+				t.Errorf("with code %s, the stages %q ran, want %d", code, ran, want)
+			}
+			now = now.Add(time.Hour)
+			must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{last}}))(t)
+			steps, err := chain(&runs, code+" renamed", value).Plan(t.Context(), r)
+			if err != nil || steps[0].Why != "code changed" || steps[9].Action != stage.MayRun || steps[9].Why != "if the result of s8 differs" {
+				t.Errorf("after a change, the plan is %v, %v, want s0 to run, and s9 if the result of s8 differs", steps, err)
+			}
+			must.Get(r.GC(t.Context(), &stage.GCOptions{TTL: time.Minute, Live: []stage.Any{chain(&runs, code+" renamed", value)}}))(t)
+		}
+		check("1", 5, 10)
+		check("2", 5, 1)
+		check("3", 5, 1)
+		check("4", 6, 10)
+	})
 }
 
 // changing returns the pipeline one → left, right → last. Each run of one returns another number, and last returns the
@@ -149,47 +147,41 @@ func TestResultDiffers(t *testing.T) {
 }
 
 // infoPath returns the file of a result's info or data.
-func infoPath(t *testing.T, dir, key, part string) (found string) {
+func infoPath(t *testing.T, dir, key, part string) string {
 	t.Helper()
-	err := filepath.WalkDir(filepath.Join(dir, "results"), func(path string, e os.DirEntry, err error) error {
-		if err == nil && !e.IsDir() && strings.Contains(path, key) && strings.Contains(path, part) {
-			found = path
+	for _, path := range tabletest.Paths(t, filepath.Join(dir, "results"), part) {
+		if strings.Contains(path, key) {
+			return path
 		}
-		return err
-	})
-	if err != nil || found == "" {
-		t.Fatal("the result has no", part, err)
 	}
-	return found
+	t.Fatal("the result has no ", part)
+	return ""
 }
 
 // TestConcurrentRuns checks that runs that compute the same results at the same time return consistent results,
 // although each run of the first stage returns another number.
 func TestConcurrentRuns(t *testing.T) {
-	for name, newOptions := range backends {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o := newOptions(t)
-			dir := t.TempDir()
-			var g sync.WaitGroup
-			for n := range 4 {
-				g.Go(func() {
-					for round := range 5 {
-						var runs runCounter
-						r := open(t, dir, o)
-						rows, err := changing(&runs, fmt.Sprint(n, round)).Run(t.Context(), r)
-						if err != nil || len(valuesOf(rows)) != 2 || valuesOf(rows)[0] != valuesOf(rows)[1] {
-							t.Errorf("Run = %v, %v, want the same number twice", rows, err)
-						}
-						if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: time.Nanosecond}); err != nil {
-							t.Error(err)
-						}
+	inBackends(t, func(t *testing.T, newOptions func(testing.TB) *stage.Options) {
+		o := newOptions(t)
+		dir := t.TempDir()
+		var g sync.WaitGroup
+		for n := range 4 {
+			g.Go(func() {
+				for round := range 5 {
+					var runs runCounter
+					r := open(t, dir, o)
+					rows, err := changing(&runs, fmt.Sprint(n, round)).Run(t.Context(), r)
+					if err != nil || len(valuesOf(rows)) != 2 || valuesOf(rows)[0] != valuesOf(rows)[1] {
+						t.Errorf("Run = %v, %v, want the same number twice", rows, err)
 					}
-				})
-			}
-			g.Wait()
-		})
-	}
+					if _, err := r.GC(t.Context(), &stage.GCOptions{TTL: time.Nanosecond}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		g.Wait()
+	})
 }
 
 // TestCutoffKinds checks that the hash of a folder depends on names, permissions and contents, and that of a value on
@@ -273,15 +265,12 @@ func TestReplacedDuringLoad(t *testing.T) {
 			if i.Stage == "one" {
 				store.info = "stage/" + i.Key + "/info"
 				store.replace = func() {
-					if err := os.Remove(path); err != nil {
-						t.Error(err)
-					}
-					if _, err := last.Run(t.Context(), second); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, os.Remove(path))
+					_, err := last.Run(t.Context(), second)
+					must.Check(t, err)
 				}
-			} else if err := os.Remove(path); err != nil {
-				t.Error(err)
+			} else {
+				must.Check(t, os.Remove(path))
 			}
 		}
 		return store

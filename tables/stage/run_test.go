@@ -128,8 +128,7 @@ func TestMain(m *testing.M) {
 // start starts this test program as a child process.
 func (c child) start(t testing.TB) *procs.Process {
 	t.Helper()
-	b := must.Get(json.Marshal(c))(t)
-	return procs.Start(t, procs.Command("child", string(b)))
+	return procs.Start(t, procs.Command("child", string(must.Get(json.Marshal(c))(t))))
 }
 
 // wait returns the remaining lines of a child process's output.

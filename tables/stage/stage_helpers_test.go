@@ -205,8 +205,7 @@ const wantResult = `{"Sum":44,"Files":["0/0","0/10","1/1","1/11"]}`
 
 func run(t testing.TB, r *stage.Results, s *stage.Stage[result]) string {
 	t.Helper()
-	got := must.Get(s.Run(t.Context(), r))(t)
-	b := must.Get(json.Marshal(got))(t)
+	b := must.Get(json.Marshal(must.Get(s.Run(t.Context(), r))(t)))(t)
 	return string(b)
 }
 
@@ -223,6 +222,16 @@ var backends = map[string]func(testing.TB) *stage.Options{
 	"tables": func(t testing.TB) *stage.Options {
 		return &stage.Options{Tables: tablestest.Open(t, &tables.Options{NoTail: true}), Bucket: "stages"}
 	},
+}
+
+// inBackends runs a test in parallel for each kind of store.
+func inBackends(t *testing.T, test func(t *testing.T, newOptions func(testing.TB) *stage.Options)) {
+	for name, newOptions := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, newOptions)
+		})
+	}
 }
 
 // plan returns the steps that a pipeline's plan contains, as text.

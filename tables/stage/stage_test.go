@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -15,19 +17,13 @@ import (
 
 	"github.com/go-partd/partd/encode"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/stage"
 )
 
 // TestBackends checks that in every backend, a second run returns the same result without running a stage, even
 // with a second directory on the same store.
-func TestBackends(t *testing.T) {
-	for name, newOptions := range backends {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			testStored(t, newOptions)
-		})
-	}
-}
+func TestBackends(t *testing.T) { inBackends(t, testStored) }
 
 // testStored checks that a run uses the results that an earlier run stored in the same backend, even if the runs have
 // different directories.
@@ -130,41 +126,38 @@ func TestParallel(t *testing.T) {
 // TestFailedStage checks that a failed stage stores nothing, leaves no files, cancels the other stages, and can
 // be run again.
 func TestFailedStage(t *testing.T) {
-	for name, newOptions := range backends {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for _, failing := range []string{"load", "double", "text", "last"} {
-				recipe, dir := newRecipe(t), t.TempDir()
-				r := open(t, dir, newOptions(t))
-				cause := errors.New("no luck")
-				recipe.onRun = func(name string) error {
-					if name == failing {
-						return cause
-					}
-					return nil
+	inBackends(t, func(t *testing.T, newOptions func(testing.TB) *stage.Options) {
+		for _, failing := range []string{"load", "double", "text", "last"} {
+			recipe, dir := newRecipe(t), t.TempDir()
+			r := open(t, dir, newOptions(t))
+			cause := errors.New("no luck")
+			recipe.onRun = func(name string) error {
+				if name == failing {
+					return cause
 				}
-				_, err := recipe.pipeline().Run(t.Context(), r)
-				var e *stage.Error
-				if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != failing {
-					t.Errorf("Run = %v, want the error of stage %s", err, failing)
-				}
-				results, err := r.List(t.Context())
-				for _, i := range results {
-					if i.Stage == failing {
-						t.Errorf("the failed stage %s stored a result", failing)
-					}
-				}
-				if err != nil {
-					t.Error(err)
-				}
-				checkNoLeftovers(t, dir)
-				recipe.onRun = nil
-				if got := run(t, r, recipe.pipeline()); got != wantResult {
-					t.Errorf("after the failure, the pipeline returned %s, want %s", got, wantResult)
+				return nil
+			}
+			_, err := recipe.pipeline().Run(t.Context(), r)
+			var e *stage.Error
+			if !errors.Is(err, cause) || !errors.As(err, &e) || e.Stage != failing {
+				t.Errorf("Run = %v, want the error of stage %s", err, failing)
+			}
+			results, err := r.List(t.Context())
+			for _, i := range results {
+				if i.Stage == failing {
+					t.Errorf("the failed stage %s stored a result", failing)
 				}
 			}
-		})
-	}
+			if err != nil {
+				t.Error(err)
+			}
+			checkNoLeftovers(t, dir)
+			recipe.onRun = nil
+			if got := run(t, r, recipe.pipeline()); got != wantResult {
+				t.Errorf("after the failure, the pipeline returned %s, want %s", got, wantResult)
+			}
+		}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := newRecipe(t).pipeline().Run(ctx, open(t, t.TempDir(), nil)); !errors.Is(err, context.Canceled) {
@@ -286,5 +279,24 @@ func TestNilResults(t *testing.T) {
 			t.Errorf("Plan with %v succeeded", r)
 		}
 		must.Do(t, r.Close())
+	}
+}
+
+// TestCompareLwdp checks the claims about lwdp in testdata/lwdp.md, which docs/stage.md sums up.
+func TestCompareLwdp(t *testing.T) {
+	t.Parallel()
+	page := must.Get(os.ReadFile("testdata/lwdp.md"))(t)
+	var want []string
+	_, table, _ := strings.Cut(string(page), "| what changes between two runs |")
+	for _, row := range regexp.MustCompile(`(?m)^\| ([^|]+) \| (right|wrong)\b`).FindAllStringSubmatch(table, -1) {
+		want = append(want, row[1]+": "+row[2])
+	}
+	cmd := exec.CommandContext(t.Context(), procs.Python(t, "lwdp"), "-W", "ignore", "testdata/cases.py", "lwdp.stage")
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if got := strings.TrimSpace(string(out)); err != nil || len(want) == 0 || got != strings.Join(want, "\n") {
+		t.Errorf("the comparison printed (error %v)\n%s\nwant\n%s\nits standard error:\n%s", err, got, strings.Join(want, "\n"), stderr.String())
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -45,7 +46,11 @@ func TestUnionStreams(t *testing.T) {
 		put(t, s, o.Sources[i].Name, tables.PutReplace, b.NewRecordBatch())
 	}
 	debug.FreeOSMemory()
-	peak := trackPeak(residentMemory)
+	peak := procs.TrackPeak(20*time.Millisecond, func() int64 {
+		resident, _, err := procs.Memory(os.Getpid())
+		must.Check(t, err)
+		return resident
+	})
 	result, err := transform.Combine(t.Context(), s, o)
 	growth := peak()
 	if err != nil || result.TargetRows != sources*rowsPerSource {
@@ -55,10 +60,4 @@ func TestUnionStreams(t *testing.T) {
 	if growth > 12*limit && !procs.RaceEnabled { // the race detector uses additional memory
 		t.Errorf("Combine() used %d MiB, want at most %d MiB", growth>>20, 12*limit>>20)
 	}
-}
-
-func residentMemory() (n int64) {
-	b, _ := os.ReadFile("/proc/self/statm")
-	_, _ = fmt.Sscan(string(b), new(int64), &n)
-	return n * int64(os.Getpagesize())
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/take"
 	"github.com/go-partd/partd/tables/transform"
@@ -168,16 +169,14 @@ func TestResampleMemory(t *testing.T) {
 		}
 		putWith(t, s, "in", tables.PutAppend, byTime, b.NewRecordBatch())
 	}
-	peak := trackPeak(heapBytes)
+	peak := procs.TrackPeak(20*time.Millisecond, heapBytes)
 	o := transform.ResampleOptions{Source: tableName("in"), Target: tableName("out"), TimeColumn: "t", Rule: "h", Functions: []string{"sum", "last", "median", "size"}, Columns: []string{"x"}, Mode: tables.PutReplace}
 	result, err := transform.Resample(t.Context(), s, &o)
 	if err != nil || result.SourceRows != files*rowsPerFile {
 		t.Errorf("Resample() = %+v, %v; want %d source rows", result, err, files*rowsPerFile)
 	}
 	o.Columns, o.Functions = []string{"s"}, []string{"last"}
-	if _, err := transform.Resample(t.Context(), s, &o); err != nil {
-		t.Errorf("Resample() of strings: %v", err)
-	}
+	must.Get(transform.Resample(t.Context(), s, &o))(t)
 	growth := peak()
 	t.Logf("used at most %d MiB for rows of %d MiB", growth>>20, files*rowsPerFile*32>>20)
 	if growth > limit*3/2 {
@@ -190,28 +189,6 @@ func heapBytes() int64 {
 	runtime.GC()
 	metrics.Read(live)
 	return int64(live[0].Value.Uint64())
-}
-
-// trackPeak starts to measure memory growth. The returned function stops measuring and returns the peak.
-func trackPeak(usage func() int64) func() int64 {
-	start, peak := usage(), int64(0)
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-				peak = max(peak, usage()-start)
-			}
-		}
-	}()
-	return func() int64 {
-		close(stop)
-		<-stopped
-		return peak
-	}
 }
 
 // TestResampleInOrder checks that a table with a time column is resampled without SQL, with the same result

@@ -228,8 +228,7 @@ func TestResampleLikePandas(t *testing.T) {
 			cases = append(cases, map[string]any{"rule": rule, "zone": zone, "unit": unit.String(), "functions": functions})
 		}
 	}
-	text := must.Get(json.Marshal(cases))(t)
-	must.Do(t, os.WriteFile(filepath.Join(dir, "cases.json"), text, 0o600))
+	must.Do(t, os.WriteFile(filepath.Join(dir, "cases.json"), must.Get(json.Marshal(cases))(t), 0o600))
 	out, err := exec.CommandContext(t.Context(), python, "-W", "ignore", filepath.Join("testdata", "resample_peer.py"), dir).CombinedOutput()
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if err != nil || len(lines) > 1 {

@@ -9,10 +9,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/transform"
 )
 
@@ -22,9 +22,7 @@ func rows(t testing.TB, text string, fields ...arrow.Field) arrow.RecordBatch {
 	for i := range fields {
 		fields[i].Nullable = true
 	}
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema(fields, nil), strings.NewReader(text))
-	must.Do(t, err)
-	return b
+	return tabletest.ParseRows(t, arrow.NewSchema(fields, nil), text)
 }
 
 func timeField(unit arrow.TimeUnit, zone string) arrow.Field {

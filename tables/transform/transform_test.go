@@ -79,8 +79,7 @@ func putWith(t testing.TB, s *tables.Store, name string, m tables.PutMode, o *ta
 
 func scan(t testing.TB, s *tables.Store, name string) (*arrow.Schema, []arrow.RecordBatch) {
 	t.Helper()
-	table := s.Bucket("").Table(name)
-	r := must.Get(table.Scan(t.Context(), nil))(t)
+	r := must.Get(s.Bucket("").Table(name).Scan(t.Context(), nil))(t)
 	defer r.Release()
 	var batches []arrow.RecordBatch
 	for r.Next() {

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"testing"
+	"time"
 )
 
 // CollectLess makes garbage collections rarer, because they take half of the time of tests that allocate much and keep
@@ -30,4 +31,26 @@ func Allocated(f func()) uint64 {
 	f()
 	runtime.ReadMemStats(&after)
 	return after.TotalAlloc - before.TotalAlloc
+}
+
+// TrackPeak measures how much a usage, such as the size of the heap, grows: it calls usage now, at the given interval,
+// and when the returned function is called, which returns the largest growth since the first call.
+func TrackPeak(interval time.Duration, usage func() int64) (stop func() int64) {
+	start, growth := usage(), int64(0)
+	stopping, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for isLast := false; !isLast; growth = max(growth, usage()-start) {
+			select {
+			case <-stopping:
+				isLast = true
+			case <-time.After(interval):
+			}
+		}
+	}()
+	return func() int64 {
+		close(stopping)
+		<-stopped
+		return growth
+	}
 }

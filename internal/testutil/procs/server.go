@@ -201,7 +201,13 @@ func CPU(pid int) (time.Duration, error) {
 }
 
 // Children returns the IDs of the running processes that a process has started. It needs Linux.
-func Children(parent int) (pids []int) {
+func Children(parent int) (pids []int) { return children(parent, "Z") }
+
+// ChildrenAndZombies is like Children, but also returns processes that have ended, if the parent has not waited for them.
+func ChildrenAndZombies(parent int) (pids []int) { return children(parent, "") }
+
+// children returns the IDs of a process's children that are not in the given state.
+func children(parent int, except string) (pids []int) {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // fails only if the pattern is invalid
 	for _, path := range stats {
 		b, err := os.ReadFile(path)
@@ -209,7 +215,7 @@ func Children(parent int) (pids []int) {
 			continue // the process has ended
 		}
 		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != "Z" {
+		if f := strings.Fields(rest); f[1] == strconv.Itoa(parent) && f[0] != except {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
 			pids = append(pids, pid)
 		}

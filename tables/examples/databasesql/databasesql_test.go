@@ -1,8 +1,8 @@
 package databasesql_test
 
 import (
-	"context"
-	"net"
+	"database/sql"
+	"errors"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,6 +13,8 @@ import (
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect/pgdialect"
 
+	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
@@ -34,70 +36,40 @@ var (
 // openTrades returns a store with a table trades in bucket NYSE.
 func openTrades(t *testing.T) *tables.Store {
 	t.Helper()
-	engine, err := duck.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := engine.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	engine := must.Get(duck.New(nil))(t)
+	store := must.Get(tables.Open(t.Context(), t.TempDir(), &tables.Options{Engine: engine}))(t)
+	t.Cleanup(func() { must.Do(t, errors.Join(store.Close(), engine.Close())) })
 	rows := csv.NewInferringReader(strings.NewReader(`sym,price,size,ts
 A,1.5,7,2026-01-05T09:00:00Z
 B,2.5,,2026-01-05T10:00:00Z
 C,3.5,7,2026-01-05T11:00:00Z
 `), csv.WithHeader(true), csv.WithNullReader(true, ""))
 	defer rows.Release()
-	if _, err := store.Bucket("NYSE").Table("trades").Put(t.Context(), rows, tables.PutError, nil); err != nil {
-		t.Fatal(err)
-	}
+	must.Get(store.Bucket("NYSE").Table("trades").Put(t.Context(), rows, tables.PutError, nil))(t)
 	return store
 }
 
 // serve serves a store until the test ends, and returns the server's address.
 func serve(t *testing.T, store *tables.Store, o *flightd.Options) string {
 	t.Helper()
-	server, err := flightd.New(store, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	server := must.Get(flightd.New(store, o))(t)
+	address, _ := nettest.Serve(t, server.Serve)
+	return address
+}
+
+// openStore opens a database on a store with trades until the test ends.
+func openStore(t *testing.T) *sql.DB {
+	t.Helper()
+	db, stop, err := openSQL(t.Context(), openTrades(t))
+	must.Do(t, err)
+	t.Cleanup(func() { must.Do(t, stop()) })
+	return db
 }
 
 // TestSQLX checks that sqlx can query a store in this process. The queries use parameters, return a NULL, a time or no
 // rows, or fail.
 func TestSQLX(t *testing.T) {
-	std, stop, err := openSQL(t.Context(), openTrades(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	db := sqlx.NewDb(std, "flightsql")
+	db := sqlx.NewDb(openStore(t), "flightsql")
 	defer db.Close() //nolint:errcheck // stop returns any error
 	checkSQLX(t, db)
 }
@@ -106,26 +78,18 @@ func TestSQLX(t *testing.T) {
 func TestServer(t *testing.T) {
 	secret := []byte("a secret of a server, in thirty-two bytes")
 	address := serve(t, openTrades(t), &flightd.Options{Secret: secret})
-	token, err := flightd.NewToken(secret, flightd.Read, "", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
+	token := must.Get(flightd.NewToken(secret, flightd.Read, "", time.Hour))(t)
 	for _, c := range []struct{ suffix, wantError string }{
 		{";adbc.flight.sql.authorization_header=Bearer " + token, ""},
 		{"", "token"},
 	} {
-		db, err := openServer("uri=grpc://" + address + c.suffix)
-		if err != nil {
-			t.Fatal(err)
-		}
+		db := must.Get(openServer("uri=grpc://" + address + c.suffix))(t)
 		if c.wantError == "" {
 			checkSQLX(t, sqlx.NewDb(db, "flightsql"))
 		} else if _, err := db.QueryContext(t.Context(), "SELECT 1"); err == nil || !strings.Contains(err.Error(), c.wantError) {
 			t.Errorf("query without a token: error = %v, want %q", err, c.wantError)
 		}
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
+		must.Do(t, db.Close())
 	}
 }
 
@@ -163,21 +127,10 @@ func checkSQLX(t *testing.T, db *sqlx.DB) {
 
 // TestBun checks queries by bun, a query builder that writes values into the text of statements.
 func TestBun(t *testing.T) {
-	std, stop, err := openSQL(t.Context(), openTrades(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := bun.NewDB(std, pgdialect.New())
-	defer func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := stop(); err != nil {
-			t.Error(err)
-		}
-	}()
+	db := bun.NewDB(openStore(t), pgdialect.New())
+	defer func() { must.Do(t, db.Close()) }()
 	var got []trade
-	err = db.NewSelect().TableExpr("?.?", bun.Ident("NYSE"), bun.Ident("trades")).Column("sym", "price", "size", "ts").
+	err := db.NewSelect().TableExpr("?.?", bun.Ident("NYSE"), bun.Ident("trades")).Column("sym", "price", "size", "ts").
 		Where("price > ?", 1).Where("sym IN (?)", bun.List([]string{"B", "it's"})).Where("ts < ?", nine.Add(90*time.Minute)).Order("sym").Scan(t.Context(), &got)
 	if err != nil || !reflect.DeepEqual(got, trades[1:2]) {
 		t.Errorf("query with bun = %+v, error %v; want %+v", got, err, trades[1:2])

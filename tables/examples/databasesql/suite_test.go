@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"github.com/stretchr/testify/suite"
 
+	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -106,11 +107,7 @@ func TestSuite(t *testing.T) {
 		suite.Run(t, &validation.StatementTests{Quirks: q})
 		return
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), self, "-test.run", "^TestSuite$", "-test.v")
+	cmd := exec.CommandContext(t.Context(), must.Get(os.Executable())(t), "-test.run", "^TestSuite$", "-test.v")
 	cmd.Env = append(os.Environ(), suiteEnv+"=1")
 	out, _ := cmd.CombinedOutput() // the list of failed tests matters, not the exit code
 	var failed []string

@@ -2,6 +2,7 @@ package tabletest
 
 import (
 	"database/sql"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,6 +92,22 @@ func ListFiles(t *testing.T, dir string) (all []string) {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// Paths returns the paths of the files below dir whose paths, relative to dir, contain part. A directory that does not
+// exist has none.
+func Paths(t testing.TB, dir, part string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && strings.Contains(strings.TrimPrefix(path, dir), part) {
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return paths
 }
 
 // VerifyAll calls Verify, and returns its findings and result.

@@ -117,6 +117,14 @@ func WantRows(t testing.TB, b *tables.Bucket, name string, want ...int64) {
 	}
 }
 
+// WantCount checks the number of a table's rows.
+func WantCount(t testing.TB, table *tables.Table, want int64) {
+	t.Helper()
+	if info, err := table.Info(t.Context()); err != nil || info.Rows != want {
+		t.Errorf("the table has %d rows, error %v; want %d", info.Rows, err, want)
+	}
+}
+
 func OneBatch(batch arrow.RecordBatch) array.RecordReader {
 	r, err := array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch})
 	if err != nil {

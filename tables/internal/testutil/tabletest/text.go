@@ -28,13 +28,19 @@ func ParseColumns(t testing.TB, text string) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-func JSONRows(t testing.TB, columns, rows string) array.RecordReader {
+// ParseRows returns a batch of the rows in text, a JSON array of objects.
+func ParseRows(t testing.TB, columns *arrow.Schema, text string) arrow.RecordBatch {
 	t.Helper()
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, ParseColumns(t, columns), strings.NewReader("["+rows+"]"))
+	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return OneBatch(b)
+	return b
+}
+
+func JSONRows(t testing.TB, columns, rows string) array.RecordReader {
+	t.Helper()
+	return OneBatch(ParseRows(t, ParseColumns(t, columns), "["+rows+"]"))
 }
 
 // TableText returns the columns and rows of a table as text.
@@ -128,4 +134,14 @@ func Where(t testing.TB, text string, columns ...string) *tables.ScanOptions {
 
 func Nullable(name string, t arrow.DataType) arrow.Field {
 	return arrow.Field{Name: name, Type: t, Nullable: true}
+}
+
+// CountRows reads and releases r, and returns the number of its rows. After an error, it also returns the number of rows
+// before the error.
+func CountRows(r array.RecordReader) (rows int64, err error) {
+	defer r.Release()
+	for r.Next() {
+		rows += r.RecordBatch().NumRows()
+	}
+	return rows, r.Err()
 }
