@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // newStore returns a store with SQL that never moves rows from its tail into data files.
@@ -154,9 +155,7 @@ func TestQuery(t *testing.T) {
 // jsonBatch returns a batch with one row for each JSON object in lines.
 func jsonBatch(t testing.TB, schema *arrow.Schema, lines string) arrow.RecordBatch {
 	t.Helper()
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader("["+lines+"]"))
-	must.Do(t, err)
-	return b
+	return tabletest.ParseRows(t, schema, "["+lines+"]")
 }
 
 func TestMain(m *testing.M) {

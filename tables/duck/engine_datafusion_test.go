@@ -46,8 +46,7 @@ func TestDataFusion(t *testing.T) {
 	}
 	cmd := exec.Command(python, "testdata/datafusion_peer.py")
 	cmd.Stdin = strings.NewReader(strings.Join(statements, "\n"))
-	out := must.Get(cmd.Output())(t)
-	want := strings.Split(strings.TrimSpace(string(out)), "\n")
+	want := strings.Split(strings.TrimSpace(string(must.Get(cmd.Output())(t))), "\n")
 	if len(want) != len(statements) {
 		t.Fatalf("DataFusion returned %d results for %d statements", len(want), len(statements))
 	}

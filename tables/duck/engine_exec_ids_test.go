@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestExecIDs repeats each statement with the same ID, before and after a fold. The repetitions must change nothing and
@@ -161,16 +161,7 @@ func TestHostileExec(t *testing.T) {
 	s := newStore(t, &duck.Options{TempDir: temp})
 	put(t, s, "b", "t", numbers(0, 10))
 	fold(t, s)
-	var file string
-	err := filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".parquet") {
-			file = path
-		}
-		return err
-	})
-	if err != nil || file == "" {
-		t.Fatalf("found no file: %v", err)
-	}
+	file := tabletest.Paths(t, s.Dir(), ".parquet")[0]
 	escapes := []string{
 		"(SELECT content FROM read_text('/etc/passwd'))", "(SELECT count(*)::VARCHAR FROM read_parquet('FILE'))", "(SELECT max(s) FROM 'FILE')", "getenv('PARTD_TEST_SECRET')",
 		"current_setting('temp_directory')", "(SELECT max(value) FROM duckdb_settings())", "(SELECT max(view_name) FROM duckdb_views)", "error(s)", "(SELECT filename FROM t)",
@@ -283,9 +274,8 @@ func TestExecConcurrent(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := s.Fold(t.Context(), nil); err != nil {
-				t.Error(err)
-			}
+			_, err := s.Fold(t.Context(), nil)
+			must.Check(t, err)
 			if _, err := s.Compact(t.Context(), nil); err != nil && !errors.Is(err, tables.ErrConflict) {
 				t.Error(err)
 			}

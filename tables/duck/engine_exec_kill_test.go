@@ -160,9 +160,7 @@ func TestExecTwoProcesses(t *testing.T) {
 					}
 				}
 			}
-			if err := errors.Join(c.In.Close(), c.Wait()); err != nil {
-				t.Error(err)
-			}
+			must.Check(t, errors.Join(c.In.Close(), c.Wait()))
 		})
 	}
 	processes.Wait()

@@ -166,8 +166,7 @@ func wantRows(t *testing.T, s *tables.Store, p *plainDuckDB, after string) {
 // onlyValue returns the only value of a query, as text.
 func onlyValue(t *testing.T, s *tables.Store, sql string, o *tables.QueryOptions) string {
 	t.Helper()
-	lines := must.Get(rows(t, s, sql, o))(t)
-	return strings.Join(lines, "\n")
+	return strings.Join(must.Get(rows(t, s, sql, o))(t), "\n")
 }
 
 // randomStatements generates statements on a table t.

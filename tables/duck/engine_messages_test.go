@@ -16,6 +16,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 type messageReader interface {
@@ -85,14 +86,10 @@ func testMessages(t *testing.T, s *tables.Store, observer *queryObserver) {
 		if err != nil {
 			t.Fatalf("%v: NewRecordReader: %v", sql, err)
 		}
-		var n int64
-		for in.Next() {
-			n += in.RecordBatch().NumRows()
+		n, err := tabletest.CountRows(in)
+		if n != want || err != nil || encoded.Err() != nil || !in.Schema().Equal(r.Schema()) {
+			t.Errorf("%s: got %d rows of schema %v, want %d of %v; errors %v and %v", sql, n, in.Schema(), want, r.Schema(), err, encoded.Err())
 		}
-		if n != want || in.Err() != nil || encoded.Err() != nil || !in.Schema().Equal(r.Schema()) {
-			t.Errorf("%s: got %d rows of schema %v, want %d of %v; errors %v and %v", sql, n, in.Schema(), want, r.Schema(), in.Err(), encoded.Err())
-		}
-		in.Release()
 		stop()
 		r.Release()
 		if i := len(observer.queries) - 1; i >= 0 && (observer.queries[i].Rows != want || observer.queries[i].Err != nil) {

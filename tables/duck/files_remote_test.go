@@ -13,6 +13,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/objstore"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestBucketFiles checks that DuckDB reads local copies of a bucket's files. The copies must remain while DuckDB reads
@@ -29,7 +30,7 @@ func TestBucketFiles(t *testing.T) {
 	defer func() { must.Do(t, s.Close()) }()
 	schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	for n := range 10 {
-		putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, schema, fmt.Sprintf(`[{"k":%d}]`, n)))
+		putBatch(t, s.Bucket("").Table("t"), tabletest.ParseRows(t, schema, fmt.Sprintf(`[{"k":%d}]`, n)))
 	}
 	before := bucket.Requests()
 	r := must.Get(s.Query(ctx, "SELECT count(*) AS n, sum(a.k)::BIGINT AS k FROM t AS a, t AS b", nil))(t)

@@ -5,6 +5,7 @@ package duck
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/sql/database"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
@@ -27,10 +29,8 @@ func run(t *testing.T, s *tables.Store, sql string) error {
 	if err != nil {
 		return err
 	}
-	defer r.Release()
-	for r.Next() {
-	}
-	return r.Err()
+	_, err = tabletest.CountRows(r)
+	return err
 }
 
 func newEngine(t *testing.T, o *Options) (*Engine, *tables.Store) {
@@ -51,15 +51,12 @@ func (e *Engine) grownLeases() leases {
 // waitForGrown waits until the number of idle databases whose processes have grown is count.
 func waitForGrown(t *testing.T, e *Engine, count int) leases {
 	t.Helper()
-	for deadline := time.Now().Add(4*warmPeriod + 10*time.Second); ; time.Sleep(time.Millisecond) {
-		all := e.grownLeases()
-		if len(all) == count {
-			return all
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d idle databases have grown, want %d", len(all), count)
-		}
-	}
+	var all leases
+	must.Until(t, 4*warmPeriod+10*time.Second, fmt.Sprintf("the number of idle databases that have grown is not %d", count), func() bool {
+		all = e.grownLeases()
+		return len(all) == count
+	})
+	return all
 }
 
 // TestWarmProcess checks that consecutive statements run in the same process even if it has grown, and that this
@@ -94,11 +91,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 	if got := len(e.grownLeases()); got != 0 {
 		t.Errorf("%d idle processes have grown while a statement has the only slot, want none", got)
 	}
-	for end := time.Now().Add(time.Minute); first.IsAlive(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the process that had grown is still alive a minute after another statement took its slot")
-		}
-	}
+	must.Until(t, time.Minute, "the process that had grown is still alive a minute after another statement took its slot", func() bool { return !first.IsAlive() })
 	r.Release()
 
 	e, s = newEngine(t, &Options{Processes: true, Queries: 1, Memory: 512 << 20, Total: 64 << 20})

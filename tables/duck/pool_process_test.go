@@ -9,51 +9,23 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
 )
 
-// workerPIDs returns the IDs of running child processes.
-func workerPIDs(t *testing.T) (pids []int) {
-	t.Helper()
-	stats := must.Get(filepath.Glob("/proc/[0-9]*/stat"))(t)
-	for _, path := range stats {
-		b, err := os.ReadFile(path)
-		if err != nil {
-			continue // the process has ended
-		}
-		_, rest, _ := strings.Cut(string(b), ") ")
-		if f := strings.Fields(rest); f[1] == strconv.Itoa(os.Getpid()) {
-			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-// peakMemory returns the peak memory of a process, in bytes.
-func peakMemory(pid int) (n int64) {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // fails if the process has ended
-	if _, rest, ok := strings.Cut(string(b), "VmHWM:"); ok {
-		_, _ = fmt.Sscan(rest, &n)
-	}
-	return n << 10
-}
+// workerPIDs returns the IDs of child processes, until the engine has waited for their end.
+func workerPIDs() []int { return procs.ChildrenAndZombies(os.Getpid()) }
 
 func eventually(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(message)
-		}
-	}
+	must.Until(t, 10*time.Second, message, condition)
 }
 
 // greedyStatements contains statements that use gigabytes of memory regardless of DuckDB's limit.
@@ -71,28 +43,23 @@ func TestGreedy(t *testing.T) {
 	s := newStore(t, &duck.Options{Processes: true, Memory: memory, MaxTemp: 1 << 30, Threads: 2})
 	for name, sql := range greedyStatements {
 		t.Run(name, func(t *testing.T) {
-			maxSeen, stop := int64(0), make(chan struct{})
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				var pids []int
-				for i := 0; ; i++ {
-					if i%20 == 0 { // finding the processes takes long
-						pids = workerPIDs(t)
-					}
-					for _, pid := range pids {
-						maxSeen = max(maxSeen, peakMemory(pid))
-					}
-					select {
-					case <-stop:
-						return
-					case <-time.After(5 * time.Millisecond):
-					}
+			var pids []int
+			calls := 0
+			stop := procs.TrackPeak(5*time.Millisecond, func() (largest int64) {
+				if calls++; calls == 1 {
+					return 0 // so that the growth is the largest memory
 				}
-			}()
+				if calls%20 == 2 { // finding the processes takes long
+					pids = workerPIDs()
+				}
+				for _, pid := range pids {
+					_, peak, _ := procs.Memory(pid) // fails if the process has ended
+					largest = max(largest, peak)
+				}
+				return largest
+			})
 			_, err := rows(t, s, sql, nil)
-			close(stop)
-			<-done
+			maxSeen := stop()
 			t.Logf("%d MiB, %.200v", maxSeen>>20, err)
 			if !errors.As(err, new(*tables.SQLError)) {
 				t.Errorf("Query error = %v, want an SQLError", err)
@@ -111,7 +78,7 @@ const endlessSQL = "SELECT max(levenshtein(x, y)) FROM (SELECT repeat('a', 65000
 func TestUninterruptible(t *testing.T) {
 	temp := t.TempDir()
 	s := newStore(t, &duck.Options{Processes: true, Queries: 1, TempDir: temp})
-	before := len(workerPIDs(t))
+	before := len(workerPIDs())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	began := time.Now()
@@ -121,7 +88,7 @@ func TestUninterruptible(t *testing.T) {
 	}
 	expect(t, s, "SELECT 1", nil, "1") // the only slot is free again
 	const spares = 4
-	eventually(t, "processes of the canceled statement remain", func() bool { return len(workerPIDs(t)) <= before+spares })
+	eventually(t, "processes of the canceled statement remain", func() bool { return len(workerPIDs()) <= before+spares })
 	eventually(t, "temporary files of the canceled statement remain", func() bool {
 		files, err := filepath.Glob(filepath.Join(temp, "*", "spill-*"))
 		return err == nil && len(files) == 0
@@ -137,7 +104,7 @@ func TestProcessIsolation(t *testing.T) {
 	defer file.Close()
 	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(100000000)", nil))(t)
 	defer r.Release()
-	pids := workerPIDs(t)
+	pids := workerPIDs()
 	if len(pids) == 0 {
 		t.Fatal("no process was started")
 	}
@@ -173,7 +140,7 @@ func TestKilledProcesses(t *testing.T) {
 	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(1000000000)", nil))(t)
 	r.Next()
 	kill := func() {
-		for _, pid := range workerPIDs(t) {
+		for _, pid := range workerPIDs() {
 			p, err := os.FindProcess(pid)
 			if err == nil {
 				err = p.Kill()
@@ -190,9 +157,9 @@ func TestKilledProcesses(t *testing.T) {
 		t.Errorf(`after the process was killed: error = %v, want an SQLError with the text "killed"`, err)
 	}
 	r.Release()
-	eventually(t, "there is no idle process", func() bool { return len(workerPIDs(t)) > 0 })
+	eventually(t, "there is no idle process", func() bool { return len(workerPIDs()) > 0 })
 	kill()
-	eventually(t, "a killed process is still running", func() bool { return len(workerPIDs(t)) == 0 })
+	eventually(t, "a killed process is still running", func() bool { return len(workerPIDs()) == 0 })
 	time.Sleep(100 * time.Millisecond) // wait until the engine notices
 	expect(t, s, "SELECT 1", nil, "1")
 }
@@ -203,7 +170,7 @@ func TestKilledIdleProcesses(t *testing.T) {
 	for range 10 {
 		expect(t, s, "SELECT 1", nil, "1")
 		time.Sleep(60 * time.Millisecond) // wait until some processes are idle
-		for _, pid := range workerPIDs(t) {
+		for _, pid := range workerPIDs() {
 			_ = syscall.Kill(pid, syscall.SIGKILL) // fails if the process has ended
 		}
 		expect(t, s, "SELECT 1", nil, "1")

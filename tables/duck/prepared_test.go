@@ -76,8 +76,7 @@ func TestPreparedOnce(t *testing.T) {
 	for range 3 {
 		must.Get(s.Describe(t.Context(), "SELECT 1 AS a", nil))(t)
 	}
-	r := must.Get(s.Query(t.Context(), "SELECT 1 AS a", nil))(t)
-	r.Release()
+	must.Get(s.Query(t.Context(), "SELECT 1 AS a", nil))(t).Release()
 	if got := strings.Join(*calls, ", "); got != "names, prepare, start" {
 		t.Errorf("the statement made the calls %q, want \"names, prepare, start\"", got)
 	}

@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +14,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestQueriesDuringWrites checks that queries see only whole puts while rows are put, folded, compacted
@@ -130,10 +128,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		t.Helper()
 		r, err := s.Query(ctx, sql, &tables.QueryOptions{Bucket: "b"})
 		if err == nil {
-			for r.Next() {
-			}
-			err = r.Err()
-			r.Release()
+			_, err = tabletest.CountRows(r)
 			r.Release() // releasing twice is allowed
 		}
 		if err == nil {
@@ -159,10 +154,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 		put(t, s, "b", "t", numbers(0, 1)) // changes the tail, so the query writes it to a file again
 		r, err := s.Query(expiringContext{inner, cancel, callsLeft}, "SELECT count(*) FROM t", &tables.QueryOptions{Bucket: "b"})
 		if err == nil {
-			for r.Next() {
-			}
-			err = r.Err()
-			r.Release()
+			_, err = tabletest.CountRows(r)
 		}
 		cancel()
 		if err == nil {
@@ -184,10 +176,7 @@ func TestEndedQueriesReleaseAll(t *testing.T) {
 	}
 	must.Do(t, s.Bucket("b").Delete(ctx, "t"))
 	must.Get(s.Expire(ctx, &tables.MaintainOptions{Grace: -1}))(t)
-	must.Do(t, filepath.WalkDir(s.Dir(), func(path string, _ fs.DirEntry, err error) error {
-		if strings.HasSuffix(path, ".parquet") {
-			t.Errorf("the unused file %s still exists", path)
-		}
-		return err
-	}))
+	if left := tabletest.Paths(t, s.Dir(), ".parquet"); len(left) > 0 {
+		t.Errorf("the unused files %s still exist", left)
+	}
 }

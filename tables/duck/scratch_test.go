@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 	"github.com/go-partd/partd/tables/tablestest"
 )
 
@@ -48,7 +49,7 @@ func TestReplacedTail(t *testing.T) {
 	store := tablestest.Open(t, &tables.Options{FoldAge: -1})
 	put := func() {
 		schema := arrow.NewSchema([]arrow.Field{{Name: "k", Type: arrow.PrimitiveTypes.Int64}}, nil)
-		putBatch(t, store.Bucket("b").Table("t"), rowsFromJSON(t, schema, `[{"k":1}]`))
+		putBatch(t, store.Bucket("b").Table("t"), tabletest.ParseRows(t, schema, `[{"k":1}]`))
 	}
 	put()
 	must.Get(store.Fold(ctx, nil))(t)

@@ -20,19 +20,10 @@ import (
 	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
-func rowsFromJSON(t *testing.T, s *arrow.Schema, rows string) arrow.RecordBatch {
-	t.Helper()
-	b, _, err := array.RecordFromJSON(memory.DefaultAllocator, s, strings.NewReader(rows))
-	must.Do(t, err)
-	return b
-}
-
 // putBatch appends a batch to a table.
 func putBatch(t *testing.T, table *tables.Table, batch arrow.RecordBatch) {
 	t.Helper()
-	r := must.Get(array.NewRecordReader(batch.Schema(), []arrow.RecordBatch{batch}))(t)
-	defer r.Release()
-	must.Get(table.Put(t.Context(), r, tables.PutAppend, nil))(t)
+	must.Get(table.Put(t.Context(), tabletest.OneBatch(batch), tables.PutAppend, nil))(t)
 }
 
 // TestSelectionsNeedNoDatabase checks which statements need no DuckDB after a statement that differs only in literals
@@ -47,7 +38,7 @@ func TestSelectionsNeedNoDatabase(t *testing.T) {
 		{Name: "l", Type: arrow.ListOf(arrow.PrimitiveTypes.Int32), Nullable: true},
 	}, nil)
 	for i, name := range []string{"t", "t", "nested"} {
-		batch := rowsFromJSON(t, columns, []string{`[{"id": 1, "name": "a", "x": 1}, {"id": 2, "name": "b", "x": 2}]`, `[{"id": 3, "name": "a", "x": 3}]`, `[]`}[i])
+		batch := tabletest.ParseRows(t, columns, []string{`[{"id": 1, "name": "a", "x": 1}, {"id": 2, "name": "b", "x": 2}]`, `[{"id": 3, "name": "a", "x": 3}]`, `[]`}[i])
 		if i < 2 {
 			batch = array.NewRecordBatch(arrow.NewSchema(columns.Fields()[:3], nil), batch.Columns()[:3], batch.NumRows())
 		}
@@ -56,7 +47,7 @@ func TestSelectionsNeedNoDatabase(t *testing.T) {
 			must.Get(s.Fold(t.Context(), nil))(t)
 		}
 	}
-	one := rowsFromJSON(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"p": 2}]`)
+	one := tabletest.ParseRows(t, arrow.NewSchema([]arrow.Field{{Name: "p", Type: arrow.PrimitiveTypes.Int64}}, nil), `[{"p": 2}]`)
 	for _, c := range []struct {
 		first, sql  string // first is a statement to run before sql; "" means sql itself
 		parameters  arrow.RecordBatch
@@ -146,7 +137,7 @@ func TestCountOfDeletedRows(t *testing.T) {
 	s, record := openCounting(t)
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}}, nil)
 	put := func() {
-		putBatch(t, s.Bucket("b").Table("t"), rowsFromJSON(t, columns, `[{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}]`))
+		putBatch(t, s.Bucket("b").Table("t"), tabletest.ParseRows(t, columns, `[{"id": 1}, {"id": 2}, {"id": 3}, {"id": 4}, {"id": 5}]`))
 	}
 	for range 2 {
 		put()
@@ -177,7 +168,7 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 	s, record := openCounting(t)
 	columns := arrow.NewSchema([]arrow.Field{{Name: "id", Type: arrow.PrimitiveTypes.Int64}, {Name: "name", Type: arrow.BinaryTypes.String}}, nil)
 	for i := range 17 {
-		putBatch(t, s.Bucket("b").Table("t"), rowsFromJSON(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i)))
+		putBatch(t, s.Bucket("b").Table("t"), tabletest.ParseRows(t, columns, fmt.Sprintf(`[{"id": %d, "name": "a"}]`, i)))
 		must.Get(s.Fold(t.Context(), nil))(t)
 		for _, condition := range []string{"name = 'a'", "id = 5"} {
 			var calls *[]string
@@ -185,10 +176,7 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 			for range 2 {
 				calls, count = record(), 0
 				r := must.Get(s.Query(t.Context(), "SELECT id FROM t WHERE "+condition, &tables.QueryOptions{Bucket: "b"}))(t)
-				for r.Next() {
-					count += r.RecordBatch().NumRows()
-				}
-				r.Release()
+				count = must.Get(tabletest.CountRows(r))(t)
 			}
 			needsDuckDB, want := condition != "id = 5" && i == 16, int64(i+1)
 			if condition == "id = 5" {
@@ -206,7 +194,7 @@ func TestSelectionsOfManyFiles(t *testing.T) {
 func TestSelectionsCacheNoLiterals(t *testing.T) {
 	e, s := newEngine(t, &Options{})
 	columns := arrow.NewSchema([]arrow.Field{{Name: "name", Type: arrow.BinaryTypes.String}}, nil)
-	putBatch(t, s.Bucket("").Table("t"), rowsFromJSON(t, columns, `[{"name": "a"}]`))
+	putBatch(t, s.Bucket("").Table("t"), tabletest.ParseRows(t, columns, `[{"name": "a"}]`))
 	for _, sql := range []string{"SELECT name FROM t WHERE name = '%s'", "SELECT name FROM t WHERE name = '%s' -- comment"} {
 		sql = fmt.Sprintf(sql, strings.Repeat("x", 100_000))
 		must.Do(t, run(t, s, sql))
@@ -244,14 +232,11 @@ func TestLargeSelections(t *testing.T) {
 		{"SELECT * FROM t", true, false, n},
 	} {
 		for first := true; ; first = false {
-			calls, count := record(), int64(0)
+			calls := record()
 			r := must.Get(s.Query(t.Context(), c.sql, &tables.QueryOptions{Bucket: "b", Recycle: c.recycle}))(t)
-			for r.Next() {
-				count += r.RecordBatch().NumRows()
-			}
-			r.Release()
-			if r.Err() != nil || count != c.rows || !first && c.needsDuckDB != (len(*calls) > 0) {
-				t.Errorf("%s returns %d rows, error %v, with the calls %q, want %d rows, with DuckDB: %v", c.sql, count, r.Err(), *calls, c.rows, c.needsDuckDB)
+			count, err := tabletest.CountRows(r)
+			if err != nil || count != c.rows || !first && c.needsDuckDB != (len(*calls) > 0) {
+				t.Errorf("%s returns %d rows, error %v, with the calls %q, want %d rows, with DuckDB: %v", c.sql, count, err, *calls, c.rows, c.needsDuckDB)
 			}
 			if !first {
 				break

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -17,8 +16,10 @@ import (
 	"github.com/apache/iceberg-go"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestOddNames queries buckets and tables with names that DuckDB itself uses, or that need quotes.
@@ -158,9 +159,7 @@ func appendValue(b array.Builder) {
 // even after the store is reopened. They can also be listed, evolved and deleted.
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
-	ctx, seed := t.Context(), uint64(time.Now().UnixNano())
-	t.Log("seed", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	ctx, r := t.Context(), procs.Rand(t)
 	engine := must.Get(duck.New(&duck.Options{TempDir: t.TempDir()}))(t)
 	defer engine.Close() //nolint:errcheck // the test has ended
 	dir, accepted := t.TempDir(), 0
@@ -186,7 +185,7 @@ func TestHostileNames(t *testing.T) {
 		if r.IntN(2) == 0 {
 			mode = tables.PutReplace
 		}
-		_, err := bucket.Table("t").Put(ctx, readerOf(batch), mode, nil)
+		_, err := bucket.Table("t").Put(ctx, tabletest.OneBatch(batch), mode, nil)
 		var schemaErr *tables.SchemaError
 		if errors.As(err, &schemaErr) {
 			if !strings.Contains(err.Error(), fmt.Sprintf("%q", schemaErr.Column)) || schema.FieldIndices(schemaErr.Column) == nil {
@@ -283,12 +282,4 @@ func differOnlyInCase(fields []arrow.Field) bool {
 		seen[strings.ToLower(f.Name)] = true
 	}
 	return false
-}
-
-func readerOf(b arrow.RecordBatch) array.RecordReader {
-	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
-	if err != nil {
-		panic(err)
-	}
-	return r
 }

@@ -3,20 +3,28 @@
 package duck_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/go-partd/partd"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/internal/testutil/vfstest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/sql/worker"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestExecFullDisk runs each statement with more and more free space on the disk, until it succeeds. A statement that
@@ -43,7 +51,7 @@ func TestExecFullDisk(t *testing.T) {
 			failures := 0
 			for space := int64(0); ; space += 128 << 10 {
 				before := onlyValue(t, s, all, in)
-				files := countFiles(t, s.Dir())
+				files := len(tabletest.Paths(t, s.Dir(), ".parquet"))
 				free := fillExcept(t, dir, space)
 				r, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b", ID: "once"})
 				free()
@@ -62,7 +70,7 @@ func TestExecFullDisk(t *testing.T) {
 				if got := onlyValue(t, s, all, in); got != before {
 					t.Fatalf("with %d KiB free, a failed statement left %s, want %s", space>>10, got, before)
 				}
-				if n := countFiles(t, s.Dir()); n > files && !errors.Is(err, partd.ErrUnknownOutcome) { // the commit may have succeeded
+				if n := len(tabletest.Paths(t, s.Dir(), ".parquet")); n > files && !errors.Is(err, partd.ErrUnknownOutcome) { // the commit may have succeeded
 					t.Errorf("with %d KiB free, a failed statement left %d files more: %v", space>>10, n-files, err)
 				}
 			}
@@ -78,17 +86,6 @@ func TestExecFullDisk(t *testing.T) {
 func isFullDatabase(err error) bool {
 	var code interface{ Code() int }
 	return errors.As(err, &code) && code.Code()&0xff == 13
-}
-
-func countFiles(t *testing.T, dir string) (n int) {
-	t.Helper()
-	must.Do(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(path) == ".parquet" {
-			n++
-		}
-		return err
-	}))
-	return n
 }
 
 // fillExcept fills the disk of dir except for space bytes. The function free removes the filling.
@@ -114,13 +111,14 @@ func TestExecMemory(t *testing.T) {
 		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // resets the peak
 			t.Skip(err)
 		}
-		before := peakMemory(os.Getpid())
+		_, before, _ := procs.Memory(os.Getpid())
 		if _, err := s.Exec(t.Context(), sql, &tables.ExecOptions{Bucket: "b"}); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
-		used := peakMemory(os.Getpid()) - before
+		_, peak, err := procs.Memory(os.Getpid())
+		used := peak - before
 		t.Logf("%s: %d MiB", sql, used>>20)
-		if used > limit {
+		if used > limit || err != nil {
 			t.Errorf("%s used %d MiB for %d MiB of rows, want at most %d MiB", sql, used>>20, rowCount*rowBytes>>20, limit>>20)
 		}
 	}
@@ -139,13 +137,81 @@ func TestSpills(t *testing.T) {
 	t.Run("texts in a separate process", func(t *testing.T) {
 		s := newStore(t, &duck.Options{Processes: true, Memory: 128 << 20, Threads: 2})
 		r := must.Get(s.Query(t.Context(), fmt.Sprintf("SELECT 'key ' || range AS name, sum(range) FROM range(%d) GROUP BY name", keys), nil))(t)
-		defer r.Release()
-		n := int64(0)
-		for r.Next() {
-			n += r.RecordBatch().NumRows()
-		}
-		if r.Err() != nil || n != keys {
-			t.Errorf("got %d rows, want %d; error: %v", n, keys, r.Err())
+		if n, err := tabletest.CountRows(r); err != nil || n != keys {
+			t.Errorf("got %d rows, want %d; error: %v", n, keys, err)
 		}
 	})
+}
+
+// niceness returns the nice value of a process.
+func niceness(pid int) (n int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)) // fails if the process has ended
+	_, rest, _ := strings.Cut(string(b), ") ")
+	if f := strings.Fields(rest); len(f) > 16 {
+		_, _ = fmt.Sscan(f[16], &n)
+	}
+	return n
+}
+
+func hasNiceWorker() bool {
+	for _, pid := range workerPIDs() {
+		if niceness(pid) > niceness(os.Getpid()) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestLongStatementsYield checks that the process of a long statement lowers its own priority, and is not used for
+// further statements.
+func TestLongStatementsYield(t *testing.T) {
+	s := newStore(t, &duck.Options{Processes: true})
+	expect(t, s, "SELECT 1", nil, "1")
+	if hasNiceWorker() {
+		t.Error("the process of a small statement has low priority, want normal priority")
+	}
+	r := must.Get(s.Query(t.Context(), "SELECT * FROM range(1000000000000)", nil))(t)
+	eventually(t, "a long statement keeps its priority", func() bool { r.Next(); return hasNiceWorker() })
+	r.Release()
+	expect(t, s, "SELECT count(*) FROM range(3000000000)", nil, "3000000000") // a long statement that completes
+	eventually(t, "a process with low priority is still idle", func() bool { return !hasNiceWorker() })
+	expect(t, s, "SELECT 1", nil, "1")
+}
+
+// TestCallerWithOthers checks that if the caller has other running statements, and as many of them share databases as
+// may do so, a statement has low priority from the start, and does not use a database that is reserved for other
+// callers.
+func TestCallerWithOthers(t *testing.T) {
+	s := newStore(t, &duck.Options{Processes: true})
+	before := len(workerPIDs())
+	expect(t, s, "SELECT 1", nil, "1")
+	eventually(t, "no process is idle", func() bool { return len(workerPIDs()) > before })
+	time.Sleep(500 * time.Millisecond) // wait until the idle process has opened its database
+	ctxWithOthers := worker.WithCaller(t.Context(), "one", func() bool { return true })
+	var readers []array.RecordReader
+	query := func() {
+		t.Helper()
+		readers = append(readers, must.Get(s.Query(ctxWithOthers, "SELECT * FROM range(100000000)", nil))(t))
+	}
+	for range max(2, runtime.GOMAXPROCS(0)/2) {
+		query()
+	}
+	if hasNiceWorker() {
+		t.Error("a statement that shares databases has low priority, want normal priority")
+	}
+	before = len(workerPIDs())
+	query()
+	if !hasNiceWorker() || len(workerPIDs()) <= before {
+		t.Error("the statement uses a reserved process, or runs with normal priority; want low priority in a process of its own")
+	}
+	expect(t, s, "SELECT 1", nil, "1")
+	ctx, cancel := context.WithCancel(ctxWithOthers)
+	for _, r := range readers {
+		r.Release()
+	}
+	cancel()
+	if _, err := s.Query(ctx, "SELECT 1", nil); err == nil {
+		t.Error("Query with a canceled context succeeded, want an error")
+	}
+	eventually(t, "a process with low priority is still idle", func() bool { return !hasNiceWorker() })
 }
