@@ -23,6 +23,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func serve(t *testing.T) (c *flightclient.Client, store *tables.Store, stop func()) {
@@ -116,14 +117,10 @@ func TestVersions(t *testing.T) {
 		if err != nil {
 			return 0, err
 		}
-		defer r.Release()
-		for r.Next() {
-			n += r.RecordBatch().NumRows()
-		}
-		if info.Rows != n {
+		if n, err = tabletest.CountRows(r); info.Rows != n {
 			t.Errorf("Describe says %d rows, and Scan read %d", info.Rows, n)
 		}
-		return n, r.Err()
+		return n, err
 	}
 	var moments []time.Time
 	for n := range int64(4) {
@@ -189,12 +186,9 @@ func TestChanges(t *testing.T) {
 	count := func(at, since tables.At, o *tables.ChangesOptions) (rows int64, changes *tables.Changes) {
 		t.Helper()
 		r := must.Get(c.Changes(ctx, "b", "t", at, since, o))(t)
-		defer r.Release()
-		for r.Next() {
-			rows += r.RecordBatch().NumRows()
-		}
-		if r.Err() != nil || !r.Schema().HasField("_change") {
-			t.Fatalf("columns %v, error %v; want the column _change", r.Schema(), r.Err())
+		rows, err := tabletest.CountRows(r)
+		if err != nil || !r.Schema().HasField("_change") {
+			t.Fatalf("columns %v, error %v; want the column _change", r.Schema(), err)
 		}
 		return rows, r
 	}
@@ -219,13 +213,8 @@ func TestScan(t *testing.T) {
 	must.Get(c.Put(ctx, "", "t", batches(10, nil), tables.PutError, &tables.PutOptions{Metadata: tables.Metadata{"a": "b"}}))(t)
 	r, err := c.Scan(ctx, "", "t", nil, &tables.ScanOptions{Limit: 350_000, Columns: []string{"n"}})
 	must.Do(t, err)
-	rows := int64(0)
-	for r.Next() {
-		rows += r.RecordBatch().NumRows()
-	}
-	r.Release()
-	if r.Err() != nil || rows != 350_000 {
-		t.Errorf("Scan with a limit returned %d rows, error %v; want 350,000", rows, r.Err())
+	if rows, err := tabletest.CountRows(r); err != nil || rows != 350_000 {
+		t.Errorf("Scan with a limit returned %d rows, error %v; want 350,000", rows, err)
 	}
 	if r, err = c.Scan(ctx, "", "t", nil, nil); err != nil || !r.Next() {
 		t.Fatal(err)
@@ -306,8 +295,5 @@ func TestReadReaders(t *testing.T) {
 	if _, err := c.DeleteRows(t.Context(), "b", "t", nil); err == nil {
 		t.Error("DeleteRows without a condition succeeded, want an error")
 	}
-	table := store.Bucket("b").Table("t")
-	if info, err := table.Info(t.Context()); err != nil || info.Rows != 2 {
-		t.Errorf("the table has %d rows (error %v), want 2", info.Rows, err)
-	}
+	tabletest.WantCount(t, store.Bucket("b").Table("t"), 2)
 }

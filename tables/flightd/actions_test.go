@@ -25,8 +25,7 @@ func TestCombineAndCleanInJSON(t *testing.T) {
 	s.put(t, "b", "t", 2)
 	count := func(bucket, name string) int64 {
 		t.Helper()
-		table := s.store.Bucket(bucket).Table(name)
-		info := must.Get(table.Info(ctx))(t)
+		info := must.Get(s.store.Bucket(bucket).Table(name).Info(ctx))(t)
 		return info.Rows
 	}
 	for _, c := range []struct {

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
@@ -21,6 +20,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestCallTimeout checks that a call that waits for longer than CallTimeout ends with DeadlineExceeded.
@@ -42,11 +42,7 @@ func TestCopyCanceled(t *testing.T) {
 	for range 50_000 {
 		b.Field(0).(*array.Float64Builder).Append(rand.Float64())
 	}
-	r, err := array.NewRecordReader(floats, []arrow.RecordBatch{b.NewRecordBatch()})
-	if err == nil {
-		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
-	}
-	must.Do(t, err)
+	tabletest.PutRows(t, store.Bucket(""), "t", tabletest.OneBatch(b.NewRecordBatch()), tables.PutError, nil)
 	for range 5 {
 		ctx, cancel := context.WithCancel(t.Context())
 		answer, err := doAction(ctx, client, "partd.backup", `{"dir":"d","name":"slow","rate":1}`)
@@ -73,6 +69,7 @@ func TestCopyCanceled(t *testing.T) {
 		return err == nil && strings.Contains(answer, `"good"`)
 	})
 	var st flight.FlightService_DoActionClient
+	var err error
 	waitFor(t, "a slow backup does not begin", func() bool {
 		if st, err = client.DoAction(t.Context(), &flight.Action{Type: "partd.backup", Body: []byte(`{"dir":"new","name":"slow","rate":1}`)}); err == nil {
 			_, err = st.Recv()
@@ -101,14 +98,9 @@ func TestCopiesDirectory(t *testing.T) {
 	if err := errors.Join(os.Symlink(filepath.Join(dir, "data"), filepath.Join(backups, "inside")), os.Symlink(filepath.Join(root, "other"), filepath.Join(backups, "outside"))); err != nil {
 		t.Skip(err)
 	}
-	r, err := array.NewRecordReader(floats, nil)
-	if err == nil {
-		_, err = store.Bucket("").Table("t").Put(t.Context(), r, tables.PutError, nil)
-	}
-	must.Do(t, err)
+	tabletest.PutRows(t, store.Bucket(""), "t", must.Get(array.NewRecordReader(floats, nil))(t), tables.PutError, nil)
 	client := func(o *Options) flight.Client {
-		s := must.Get(New(store, o))(t)
-		address, _ := nettest.Serve(t, s.Serve)
+		address, _ := nettest.Serve(t, must.Get(New(store, o))(t).Serve)
 		return dialTest(t, address)
 	}
 	c := client(&Options{BackupDir: backups})

@@ -161,9 +161,7 @@ func TestGreedyClients(t *testing.T) {
 		}
 	}
 	honest.report(t, idleClient)
-	if err := idleServer.Stop(10 * time.Second); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, idleServer.Stop(10*time.Second))
 	t.Logf("before: %v; at peak: %v", before, peak)
 	if s.HasExited() {
 		t.Fatalf("the server exited: %s", s.Stderr())
@@ -177,9 +175,7 @@ func TestGreedyClients(t *testing.T) {
 	_, wg = attack(ctx, t, s)
 	time.Sleep(time.Second)
 	start := time.Now()
-	if err := s.Stop(time.Minute); err != nil {
-		t.Error(err)
-	}
+	must.Check(t, s.Stop(time.Minute))
 	t.Logf("the server exited %v after SIGTERM", time.Since(start))
 	cancel()
 	wg.Wait()

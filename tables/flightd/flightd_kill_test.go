@@ -107,17 +107,14 @@ func TestKill(t *testing.T) {
 					if err != nil && !strings.Contains(err.Error(), "does not exist") {
 						return
 					}
-					if err := checkComplete(counts); err != nil {
-						t.Error(err)
-					}
+					must.Check(t, checkComplete(counts))
 				}
 			})
 		}
 		time.Sleep(time.Duration(100+37*(round%10)) * time.Millisecond)
 		p.Kill()
 		wg.Wait()
-		store := must.Get(tables.Open(t.Context(), dir, nil))(t)
-		must.Do(t, store.Close())
+		must.Do(t, must.Get(tables.Open(t.Context(), dir, nil))(t).Close())
 	}
 	_, address := start()
 	c := dialTest(t, address)

@@ -120,9 +120,7 @@ func TestMutants(t *testing.T) {
 	n := procs.Number(t, "PARTD_MUTANTS", 8_000)
 	_, store, address := serveTest(t, &Options{Memory: 64 << 20, MaxMessage: 8 << 20})
 	c := dialTest(t, address)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := procs.Rand(t)
 	calls := seeds(t)
 	for i := range n {
 		m := calls[r.IntN(len(calls))]

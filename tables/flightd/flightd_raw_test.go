@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
-	"github.com/go-partd/partd/internal/testutil/must"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
@@ -22,6 +21,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // registers gzip, as the program's other libraries do
 	"google.golang.org/grpc/metadata"
+
+	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 )
 
 const service = "/arrow.flight.protocol.FlightService/"
@@ -185,26 +187,11 @@ func withToken(t *testing.T, secret []byte, r Rights) (context.Context, string) 
 func peak(f func()) int64 {
 	defer debug.SetGCPercent(debug.SetGCPercent(20)) // collect garbage often, so that it hardly adds to the measured memory
 	runtime.GC()
-	done, growth := make(chan struct{}), make(chan int64)
-	read := func() int64 {
+	stop := procs.TrackPeak(5*time.Millisecond, func() int64 {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return int64(m.HeapAlloc)
-	}
-	before := read()
-	go func() {
-		maxHeap := before
-		for {
-			select {
-			case <-done:
-				growth <- max(maxHeap, read()) - before
-				return
-			case <-time.After(5 * time.Millisecond):
-				maxHeap = max(maxHeap, read())
-			}
-		}
-	}()
+	})
 	f()
-	close(done)
-	return <-growth
+	return stop()
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // tableOf returns rows whose values depend on the number of the table and on the index of the row.
@@ -107,9 +108,7 @@ func TestConcurrentGets(t *testing.T) {
 // TestResampledRefuses checks that an invalid ticket is refused with InvalidArgument, because it is the client's fault.
 func TestResampledRefuses(t *testing.T) {
 	_, store, address := serveTest(t, nil)
-	rows := tableOf(0, 10)
-	in := must.Get(array.NewRecordReader(rows.Schema(), []arrow.RecordBatch{rows}))(t)
-	must.Get(store.Bucket("").Table("t").Put(t.Context(), in, tables.PutError, nil))(t)
+	tabletest.PutRows(t, store.Bucket(""), "t", tabletest.OneBatch(tableOf(0, 10)), tables.PutError, nil)
 	for _, fields := range []string{
 		`"Rule":"s"`, `"Rule":"s","Functions":["avg"]`, `"Rule":"s","Functions":["ffill","sum"]`, `"Rule":"-1s","Functions":["size"]`, `"Rule":"s","SQL":"SELECT 1"`,
 	} {

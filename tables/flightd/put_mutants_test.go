@@ -21,8 +21,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/rows/arrowsafe"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // columnsToMutate returns columns with all layouts of Arrow.
@@ -140,9 +142,7 @@ func TestMutatedPuts(t *testing.T) {
 	duration := envDuration(t, "PARTD_PUTS", 2*time.Second)
 	_, store, address := serveTables(t, &tables.Options{FoldAge: -1}, &Options{Memory: 64 << 20, MaxMessage: 8 << 20})
 	c := dialTest(t, address)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 0))
+	r := procs.Rand(t)
 	columns := columnsToMutate()
 	puts, acknowledged := 0, 0
 	for end := time.Now().Add(duration); time.Now().Before(end); puts++ {
@@ -211,21 +211,12 @@ func foldAndRead(ctx context.Context, store *tables.Store, rows int64) error {
 	if _, err := store.Fold(ctx, nil); err != nil {
 		return err
 	}
-	table := store.Bucket("b").Table("t")
-	reader, err := table.Scan(ctx, nil)
+	reader, err := store.Bucket("b").Table("t").Scan(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer reader.Release()
-	var n int64
-	for reader.Next() {
-		n += reader.RecordBatch().NumRows()
-	}
-	if err := reader.Err(); err != nil {
-		return err
-	}
-	if n != rows {
-		return fmt.Errorf("the table has %d rows, want %d", n, rows)
+	if n, err := tabletest.CountRows(reader); err != nil || n != rows {
+		return fmt.Errorf("the table has %d rows, error %w, want %d", n, err, rows)
 	}
 	return nil
 }

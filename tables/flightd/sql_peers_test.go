@@ -11,13 +11,12 @@ import (
 	"testing"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/duck"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // serveDuck starts a server that runs statements with DuckDB.
@@ -150,10 +149,8 @@ func TestSQLPeerJDBC(t *testing.T) {
 		{Name: "bytes", Type: arrow.BinaryTypes.BinaryView},
 	}, nil)
 	const timestamp = "2020-01-01 12:34:56.789"
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"us":"`+timestamp+`","ns":"`+timestamp+`","zoned":"`+timestamp+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`))
-	must.Do(t, err)
-	rows := must.Get(array.NewRecordReader(schema, []arrow.RecordBatch{batch}))(t)
-	must.Get(s.store.Bucket("").Table("stamped").Put(t.Context(), rows, tables.PutAppend, nil))(t)
+	batch := tabletest.ParseRows(t, schema, `[{"us":"`+timestamp+`","ns":"`+timestamp+`","zoned":"`+timestamp+`Z","clock":"12:34:56","view":"x","bytes":"eA=="}]`)
+	tabletest.PutRows(t, s.store.Bucket(""), "stamped", tabletest.OneBatch(batch), tables.PutAppend, nil)
 	got, failures, _ := strings.Cut(runJava(t, java, jar, "JdbcPeer.java", s), "wrong ")
 	want := "select text 0,0;text 1,1;\nprepared \nprepared text 1;\n" +
 		"times 1577882096789000,true,1577882096789000000,1577882096789000,45296000000,2020;\ncompared " + timestamp + ";\n" +

@@ -30,8 +30,7 @@ func sharedTexts(n int) arrow.RecordBatch {
 
 func preparedStatement(t *testing.T, c *flightsql.Client, sql string) *flightsql.PreparedStatement {
 	t.Helper()
-	handle := must.Get(statement{operations.StatementHandle{SQL: sql}}.handle())(t)
-	return flightsql.NewPreparedStatement(c, handle)
+	return flightsql.NewPreparedStatement(c, must.Get(statement{operations.StatementHandle{SQL: sql}}.handle())(t))
 }
 
 // TestSharedParameters checks that a small message, whose rows refer to 4 GiB of text, is refused at once, wherever

@@ -3,6 +3,7 @@ package flightd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -150,6 +151,16 @@ func (s *sqlTest) fetch(t *testing.T, info *flight.FlightInfo) (schema *arrow.Sc
 		}
 	}
 	return schema, all, nil
+}
+
+// wantValues returns a function that checks the rows of a query.
+func (s *sqlTest) wantValues(t *testing.T, want ...string) func(*flight.FlightInfo, error) {
+	return func(info *flight.FlightInfo, err error) {
+		t.Helper()
+		if got := s.values(t, info, err); !slices.Equal(got, want) {
+			t.Errorf("the query returned %q, want %q", got, want)
+		}
+	}
 }
 
 // values returns the rows of fetch as text.

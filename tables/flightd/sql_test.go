@@ -30,16 +30,10 @@ func TestSQLStatement(t *testing.T) {
 	s.put(t, "", "t", 3)
 	s.put(t, "b", "u", 2)
 	ctx := t.Context()
-	info, err := s.client.Execute(ctx, "SELECT * FROM t")
-	if got, want := s.values(t, info, err), []string{"0|text 0", "1|text 1", "2|text 2"}; !slices.Equal(got, want) {
-		t.Errorf("the statement returned %q, want %q", got, want)
-	}
+	s.wantValues(t, "0|text 0", "1|text 1", "2|text 2")(s.client.Execute(ctx, "SELECT * FROM t"))
 	// A header selects the bucket, and the ticket then contains the bucket's name.
-	info, err = s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u")
-	if got := s.values(t, info, err); len(got) != 2 {
-		t.Errorf("with the bucket header, the statement returned %q, want 2 rows", got)
-	}
-	_, err = s.client.Execute(ctx, "SELECT * FROM u")
+	s.wantValues(t, "0|text 0", "1|text 1")(s.client.Execute(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "SELECT * FROM u"))
+	_, err := s.client.Execute(ctx, "SELECT * FROM u")
 	wantCode(t, err, codes.NotFound, `"u"`)
 	_, err = s.client.Execute(ctx, "SELEKT")
 	wantCode(t, err, codes.InvalidArgument, "line 1, column 1")
@@ -86,10 +80,7 @@ func TestSQLPrepared(t *testing.T) {
 	before := p.Handle()
 	for _, n := range []int{1, 1} { // bind twice; the second binding must replace the first
 		p.SetParameters(numbers(n))
-		info, err := p.Execute(ctx)
-		if got := s.values(t, info, err); !slices.Equal(got, []string{"0|text 0"}) {
-			t.Errorf("the prepared statement returned %q, want the bound row", got)
-		}
+		s.wantValues(t, "0|text 0")(p.Execute(ctx))
 	}
 	if bytes.Equal(before, p.Handle()) {
 		t.Error("binding parameters did not change the handle")
@@ -116,8 +107,7 @@ func TestSQLCancel(t *testing.T) {
 	ctx := t.Context()
 	info := must.Get(s.client.Execute(ctx, "SELECT forever"))(t)
 	cancel := func() flight.CancelStatus {
-		r := must.Get(s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))(t)
-		return r.Status
+		return must.Get(s.client.CancelFlightInfo(ctx, &flight.CancelFlightInfoRequest{Info: info}))(t).Status
 	}
 	if got := cancel(); got != flight.CancelStatusNotCancellable {
 		t.Errorf("canceling before the query runs returned %v, want NotCancellable", got)
@@ -177,14 +167,8 @@ func TestSQLCatalog(t *testing.T) {
 	s.put(t, "", "t", 1)
 	s.put(t, "b_1", "a%b", 1)
 	s.put(t, "bx1", "T", 1)
-	catalogs, err := s.client.GetCatalogs(ctx)
-	if got := s.values(t, catalogs, err); !slices.Equal(got, []string{"partd"}) {
-		t.Errorf("GetCatalogs returned %q, want partd", got)
-	}
-	types, err := s.client.GetTableTypes(ctx)
-	if got := s.values(t, types, err); !slices.Equal(got, []string{"TABLE"}) {
-		t.Errorf("GetTableTypes returned %q, want TABLE", got)
-	}
+	s.wantValues(t, "partd")(s.client.GetCatalogs(ctx))
+	s.wantValues(t, "TABLE")(s.client.GetTableTypes(ctx))
 	text := func(s string) *string { return &s }
 	for _, c := range []struct {
 		o    *flightsql.GetDBSchemasOpts
@@ -196,10 +180,7 @@ func TestSQLCatalog(t *testing.T) {
 		{&flightsql.GetDBSchemasOpts{DbSchemaFilterPattern: text("")}, []string{"partd|default"}},
 		{&flightsql.GetDBSchemasOpts{Catalog: text("other")}, nil},
 	} {
-		info, err := s.client.GetDBSchemas(ctx, c.o)
-		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
-			t.Errorf("GetDBSchemas returned %q, want %q", got, c.want)
-		}
+		s.wantValues(t, c.want...)(s.client.GetDBSchemas(ctx, c.o))
 	}
 	for _, c := range []struct {
 		o    *flightsql.GetTablesOpts
@@ -211,10 +192,7 @@ func TestSQLCatalog(t *testing.T) {
 		{&flightsql.GetTablesOpts{TableNameFilterPattern: text("%"), DbSchemaFilterPattern: text("bx%")}, []string{"partd|bx1|T|TABLE"}},
 		{&flightsql.GetTablesOpts{TableTypes: []string{"VIEW"}}, nil},
 	} {
-		info, err := s.client.GetTables(ctx, c.o)
-		if got := s.values(t, info, err); !slices.Equal(got, c.want) {
-			t.Errorf("GetTables returned %q, want %q", got, c.want)
-		}
+		s.wantValues(t, c.want...)(s.client.GetTables(ctx, c.o))
 	}
 	info := must.Get(s.client.GetTables(ctx, &flightsql.GetTablesOpts{IncludeSchema: true, TableNameFilterPattern: text("T")}))(t)
 	_, all, err := s.fetch(t, info)
@@ -292,13 +270,10 @@ func TestSQLNamesOfTheCatalog(t *testing.T) {
 	}
 	s.put(t, "default", "t", 4)
 	ingest()
-	info, err := s.client.Execute(ctx, `SELECT count(*) FROM partd."default".t UNION ALL SELECT count(*) FROM t`)
-	if got := s.values(t, info, err); !slices.Equal(got, []string{"9", "6"}) {
-		t.Errorf("the row counts are %q, want 9 in bucket default and 6 in the default bucket", got)
-	}
+	s.wantValues(t, "9", "6")(s.client.Execute(ctx, `SELECT count(*) FROM partd."default".t UNION ALL SELECT count(*) FROM t`)) // bucket default, and the default bucket
 	if got := listTables(); !slices.Contains(got, "partd||t") || !slices.Contains(got, "partd|default|t") {
 		t.Errorf("GetTables listed %q, want both tables named t", got)
 	}
-	_, err = s.client.Execute(ctx, "SELECT * FROM other.b.t")
+	_, err := s.client.Execute(ctx, "SELECT * FROM other.b.t")
 	wantCode(t, err, codes.InvalidArgument, "the only catalog is partd")
 }

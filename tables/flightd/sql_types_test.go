@@ -22,6 +22,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestSQLTypesOfParameters checks that parameters can have any type, and that the types of the result's columns
@@ -53,8 +54,7 @@ func TestSQLTypesOfParameters(t *testing.T) {
 		if c.value[0] == '"' {
 			kind = arrow.BinaryTypes.String
 		}
-		row, _, err := array.RecordFromJSON(memory.DefaultAllocator, arrow.NewSchema([]arrow.Field{{Name: "1", Type: kind}}, nil), strings.NewReader(`[{"1":`+c.value+`}]`))
-		must.Do(t, err)
+		row := tabletest.ParseRows(t, arrow.NewSchema([]arrow.Field{{Name: "1", Type: kind}}, nil), `[{"1":`+c.value+`}]`)
 		p.SetParameters(row)
 		info, err := p.Execute(ctx)
 		if err != nil || info.Schema != nil {
@@ -132,8 +132,7 @@ func TestSQLViewTypes(t *testing.T) {
 		{Name: "b", Type: arrow.BinaryTypes.BinaryView, Nullable: true},
 		{Name: "l", Type: arrow.ListOf(arrow.BinaryTypes.StringView), Nullable: true},
 	}, nil)
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(`[{"s":"x","b":"eA==","l":["y"]}]`))
-	must.Do(t, err)
+	batch := tabletest.ParseRows(t, columns, `[{"s":"x","b":"eA==","l":["y"]}]`)
 	must.Get(s.store.Bucket("").Table("views").Put(t.Context(), reader(t, batch), tables.PutError, nil))(t)
 	info := must.Get(s.client.GetTables(t.Context(), &flightsql.GetTablesOpts{IncludeSchema: true}))(t)
 	_, all, err := s.fetch(t, info)

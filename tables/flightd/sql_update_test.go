@@ -18,7 +18,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/internal/faces/operations"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 func TestSQLUpdate(t *testing.T) {
@@ -39,20 +41,15 @@ func TestSQLUpdate(t *testing.T) {
 			t.Errorf("%s changed %d rows, error %v; want %d", c.sql, n, err, c.rows)
 		}
 	}
-	info, err := s.client.Execute(ctx, "SELECT n, s FROM t ORDER BY n")
-	if got, want := s.values(t, info, err), []string{"2|even", "3|text", "4|even", "5|merged", "6|merged"}; !slices.Equal(got, want) {
-		t.Errorf("after the changes, the table contains %q, want %q", got, want)
-	}
+	s.wantValues(t, "2|even", "3|text", "4|even", "5|merged", "6|merged")(s.client.Execute(ctx, "SELECT n, s FROM t ORDER BY n"))
 	must.Get(s.client.ExecuteUpdate(metadata.AppendToOutgoingContext(ctx, "bucket", "b"), "CREATE TABLE t AS SELECT 1 AS n"))(t)
-	if _, err := s.store.Bucket("b").Table("t").Info(ctx); err != nil {
-		t.Errorf("with the bucket header, CREATE TABLE did not create b.t: %v", err)
-	}
+	tabletest.WantCount(t, s.store.Bucket("b").Table("t"), 1)
 	const noTransactions = "there are no transactions: each statement is one commit; connect with autocommit"
 	for _, sql := range []string{"BEGIN", "COMMIT"} {
-		_, err = s.client.ExecuteUpdate(ctx, sql)
+		_, err := s.client.ExecuteUpdate(ctx, sql)
 		wantCode(t, err, codes.InvalidArgument, noTransactions)
 	}
-	_, err = s.client.BeginTransaction(ctx)
+	_, err := s.client.BeginTransaction(ctx)
 	wantCode(t, err, codes.Unimplemented, noTransactions)
 	_, err = s.client.ExecuteUpdate(ctx, "DELETE FROM t; DELETE FROM big")
 	wantCode(t, err, codes.InvalidArgument, "only one statement is allowed")
@@ -77,9 +74,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 		t.Errorf("before its ticket is used, the write changed the table to %s rows, want 3", got)
 	}
 	for range 2 {
-		if got := s.values(t, info, nil); !slices.Equal(got, []string{"3"}) {
-			t.Errorf("the ticket returned %q, want 3 rows changed", got)
-		}
+		s.wantValues(t, "3")(info, nil) // rows changed
 		if got := count(); got != "6" {
 			t.Errorf("the table has %s rows, want 6", got)
 		}
@@ -93,10 +88,7 @@ func TestSQLUpdateByTicket(t *testing.T) {
 			t.Errorf("%s by a ticket succeeded, want an error", sql)
 		}
 	}
-	other, err := s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")
-	if got := s.values(t, other, err); !slices.Equal(got, []string{"6"}) {
-		t.Errorf("another ticket of the same statement returned %q, want 6 rows changed", got)
-	}
+	s.wantValues(t, "6")(s.client.Execute(ctx, "INSERT INTO t SELECT n + 3, s FROM t")) // another ticket of the same statement
 }
 
 // TestSQLUpdateID checks that the header "id" makes a write safe to repeat, with each call that can run a write.
@@ -111,10 +103,7 @@ func TestSQLUpdateID(t *testing.T) {
 			return must.Get(must.Get(s.client.Prepare(withID(id), insert))(t).ExecuteUpdate(withID(id)))(t)
 		},
 		"query": func(id string) int64 {
-			info, err := s.client.Execute(withID(id), insert)
-			if got := s.values(t, info, err); !slices.Equal(got, []string{"2"}) {
-				t.Errorf("the query returned %q, want 2 rows changed", got)
-			}
+			s.wantValues(t, "2")(s.client.Execute(withID(id), insert))
 			return 2
 		},
 	}
@@ -126,9 +115,7 @@ func TestSQLUpdateID(t *testing.T) {
 			}
 		}
 		want += 2
-		if info, err := s.store.Bucket("").Table("t").Info(t.Context()); err != nil || info.Rows != want {
-			t.Errorf("after two calls of %s with one id, the table has %d rows, error %v; want %d", name, info.Rows, err, want)
-		}
+		tabletest.WantCount(t, s.store.Bucket("").Table("t"), want)
 	}
 }
 
@@ -172,13 +159,8 @@ func TestSQLUpdatePrepared(t *testing.T) {
 		t.Errorf("no rows of parameters changed %d rows, error %v; want none", n, err)
 	}
 	p.SetParameters(numbers(1))
-	info, err := p.Execute(ctx)
-	if got := s.values(t, info, err); !slices.Equal(got, []string{"1"}) {
-		t.Errorf("the statement as a query returned %q, want 1 row changed", got)
-	}
-	if info, err := s.store.Bucket("").Table("t").Info(ctx); err != nil || info.Rows != 8 {
-		t.Errorf("the table has %d rows, error %v; want 8", info.Rows, err)
-	}
+	s.wantValues(t, "1")(p.Execute(ctx)) // as a query, which returns the number of rows changed
+	tabletest.WantCount(t, s.store.Bucket("").Table("t"), 8)
 }
 
 // TestSQLUpdateByHandle checks that the handle of a prepared write is no ticket, and that an update uses the parameters
@@ -201,10 +183,7 @@ func TestSQLUpdateByHandle(t *testing.T) {
 	if n, err := flightsql.NewPreparedStatement(s.client, handle).ExecuteUpdate(t.Context()); n != 1 || err != nil {
 		t.Errorf("the update changed %d rows, error %v; want 1", n, err)
 	}
-	info, err := s.store.Bucket("").Table("t").Info(t.Context())
-	if err != nil || info.Rows != 1 {
-		t.Errorf("the table has %d rows, error %v; want 1", info.Rows, err)
-	}
+	tabletest.WantCount(t, s.store.Bucket("").Table("t"), 1)
 }
 
 // TestSQLUpdateEscapes puts expressions that must be refused into each verb, and sends the statements in each way.
@@ -246,11 +225,9 @@ func TestSQLUpdateEscapes(t *testing.T) {
 func TestSQLUpdateLimitsParameters(t *testing.T) {
 	_, _, address := serveTest(t, &Options{Secret: testSecret, Memory: 16 << 20, MaxMessage: 4 << 20})
 	client, _ := dialSQL(t, address, Admin)
-	handle, err := statement{operations.StatementHandle{SQL: "INSERT INTO t VALUES (?, ?)"}}.handle()
-	must.Do(t, err)
-	p := flightsql.NewPreparedStatement(client, handle)
+	p := preparedStatement(t, client, "INSERT INTO t VALUES (?, ?)")
 	p.SetRecordReader(reader(t, slices.Repeat([]arrow.RecordBatch{numbers(20_000)}, 7)...))
-	_, err = p.ExecuteUpdate(t.Context())
+	_, err := p.ExecuteUpdate(t.Context())
 	wantCode(t, err, codes.ResourceExhausted, "limit")
 }
 
@@ -292,4 +269,89 @@ func TestSQLUpdateRights(t *testing.T) {
 	if got := admin.values(t, info, err); !slices.Equal(got, []string{"3"}) {
 		t.Errorf("after the refused writes, the table has %q rows, want 3", got)
 	}
+}
+
+func TestSQLIngest(t *testing.T) {
+	s := serveSQL(t, Admin)
+	ctx := t.Context()
+	const (
+		missingCreates = flightsql.TableDefinitionOptionsTableNotExistOptionCreate
+		missingFails   = flightsql.TableDefinitionOptionsTableNotExistOptionFail
+		existsFails    = flightsql.TableDefinitionOptionsTableExistsOptionFail
+		existsAppends  = flightsql.TableDefinitionOptionsTableExistsOptionAppend
+		existsReplaces = flightsql.TableDefinitionOptionsTableExistsOptionReplace
+	)
+	ingest := func(o *flightsql.ExecuteIngestOpts) (int64, error) {
+		if o.TableDefinitionOptions == nil {
+			o.TableDefinitionOptions = &flightsql.TableDefinitionOptions{IfNotExist: missingCreates, IfExists: existsAppends}
+		}
+		return s.client.ExecuteIngest(ctx, reader(t, numbers(2), numbers(3)), o)
+	}
+	optionsFor := func(missing flightsql.TableDefinitionOptionsTableNotExistOption, exists flightsql.TableDefinitionOptionsTableExistsOption) *flightsql.ExecuteIngestOpts {
+		bucket, catalog := "b", catalogName
+		return &flightsql.ExecuteIngestOpts{
+			Table: "t", Schema: &bucket, Catalog: &catalog,
+			TableDefinitionOptions: &flightsql.TableDefinitionOptions{IfNotExist: missing, IfExists: exists},
+		}
+	}
+	rows := func() int64 {
+		info := must.Get(s.store.Bucket("b").Table("t").Info(ctx))(t)
+		return info.Rows
+	}
+	_, err := ingest(optionsFor(missingFails, existsAppends))
+	wantCode(t, err, codes.NotFound, "")
+	_, err = ingest(optionsFor(missingFails, existsReplaces))
+	wantCode(t, err, codes.NotFound, "")
+	if n, err := ingest(optionsFor(missingCreates, existsFails)); n != 5 || err != nil {
+		t.Errorf("the ingestion that creates the table = %d, error %v; want 5 rows", n, err)
+	}
+	_, err = ingest(optionsFor(missingCreates, existsFails))
+	wantCode(t, err, codes.AlreadyExists, "")
+	for _, missing := range []flightsql.TableDefinitionOptionsTableNotExistOption{missingFails, missingCreates} {
+		if n, err := ingest(optionsFor(missing, existsAppends)); n != 5 || err != nil {
+			t.Errorf("an appending ingestion = %d, error %v; want 5 rows", n, err)
+		}
+	}
+	if rows() != 15 {
+		t.Errorf("after appending twice, the table has %d rows, want 15", rows())
+	}
+	retried := optionsFor(missingCreates, existsAppends)
+	retried.Options = map[string]string{"id": "one"}
+	for range 2 {
+		if _, err := ingest(retried); err != nil {
+			t.Errorf("an ingestion with an id failed: %v", err)
+		}
+	}
+	if rows() != 20 {
+		t.Errorf("after an ingestion with the same id, the table has %d rows, want 20", rows())
+	}
+	if _, err := ingest(optionsFor(missingFails, existsReplaces)); err != nil || rows() != 5 {
+		t.Errorf("after a replacing ingestion, the table has %d rows (error %v), want 5", rows(), err)
+	}
+	otherCatalog := "elsewhere"
+	for text, o := range map[string]*flightsql.ExecuteIngestOpts{
+		"temporary":      {Table: "x", Temporary: true},
+		"catalog":        {Table: "x", Catalog: &otherCatalog},
+		"whether or not": optionsFor(missingFails, existsFails),
+		"option":         {Table: "x", Options: map[string]string{"fast": "yes"}},
+		"zero byte":      {Table: "\x00"},
+	} {
+		if _, err := ingest(o); err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("refused ingestion: got error %v, want an error with %q", err, text)
+		}
+	}
+	if _, err := s.store.Bucket("").Table("x").Info(ctx); !errors.Is(err, tables.ErrNotFound) {
+		t.Errorf("after refused ingestions, Table = %v, want ErrNotFound", err)
+	}
+	rule := tables.RuleEdit{Add: []tables.Rule{{Name: "few", Kind: "range", Column: "n", Max: "1"}}}
+	must.Do(t, s.store.Bucket("b").EditRules(ctx, rule))
+	before := rows()
+	_, err = ingest(optionsFor(missingCreates, existsAppends))
+	wantCode(t, err, codes.InvalidArgument, `rule "few": 1 rows violate it: row 5 (n=2)`)
+	if rows() != before {
+		t.Errorf("the refused ingestion changed the table from %d to %d rows", before, rows())
+	}
+	readOnly := serveSQL(t, Read)
+	_, err = readOnly.client.ExecuteIngest(ctx, reader(t, numbers(1)), optionsFor(missingCreates, existsAppends))
+	wantCode(t, err, codes.PermissionDenied, "")
 }
