@@ -95,8 +95,7 @@ func TestFollowLimits(t *testing.T) {
 		}
 	}
 	s.wantGet("/api/table?bucket=B&table=t", 200)
-	token := must.Get(flightd.NewToken(secret, flightd.Read, "", 3*time.Second))(t)
-	s.token = token
+	s.token = must.Get(flightd.NewToken(secret, flightd.Read, "", 3*time.Second))(t)
 	next := s.events(ctx, "/api/follow?bucket=B&table=t&every=1s", "")
 	next()
 	next()

@@ -33,8 +33,7 @@ func (s *testServer) write(query, lines string, status int, headers []string, wo
 // csv returns a table as CSV without its last newline.
 func (s *testServer) csv(bucket, table string) string {
 	s.t.Helper()
-	a, text := s.get("/api/download?format=csv&bucket=" + bucket + "&table=" + table)
-	s.expect(a, text, 200)
+	_, text := s.wantGet("/api/download?format=csv&bucket="+bucket+"&table="+table, 200)
 	return strings.TrimSuffix(text, "\n")
 }
 
@@ -108,8 +107,7 @@ func TestWriteLinesErrors(t *testing.T) {
 	if s.wantNoServerErrors(); !strings.Contains(metricsText(s.server.Metrics()), `code="InvalidArgument",method="http-write"`) {
 		t.Error("the metrics do not count bad lines as InvalidArgument")
 	}
-	a, text := s.get("/write")
-	s.expect(a, text, 405, `"code":"method not allowed"`)
+	s.wantGet("/write", 405, `"code":"method not allowed"`)
 }
 
 // TestWriteLinesErrorsShort checks that an answer quotes only the beginning of a long name or value.

@@ -17,6 +17,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestNanosecondsWithZone checks that nanosecond times with a zone, a type that SQL lacks, are read exactly from the
@@ -46,8 +47,7 @@ func TestNanosecondsWithZone(t *testing.T) {
 		rows.WriteString(`{"k":40,"ts":"1969-12-31 23:59:59.999999999Z"}{"k":41}`)
 		batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader(rows.String()), array.WithMultipleDocs())
 		must.Do(t, err)
-		r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
-		must.Get(s.store.Bucket("B").Table(name).Put(t.Context(), r, tables.PutAppend, nil))(t)
+		tabletest.PutRows(t, s.store.Bucket("B"), name, tabletest.OneBatch(batch), tables.PutAppend, nil)
 	}
 	put("files")
 	must.Get(s.store.Fold(t.Context(), nil))(t)
@@ -122,10 +122,8 @@ func TestKeepsZones(t *testing.T) {
 		{Name: "plain", Type: &arrow.TimestampType{Unit: arrow.Microsecond}, Nullable: true},
 	}, nil)
 	text := `{"here":"2023-01-31 01:02:03Z","utc":"2023-01-31 01:02:03Z","plain":"2023-01-31 01:02:03"}`
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+text+"]"))
-	must.Do(t, err)
-	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
-	must.Get(s.store.Bucket("B").Table("t").Put(t.Context(), r, tables.PutError, nil))(t)
+	batch := tabletest.ParseRows(t, columns, "["+text+"]")
+	tabletest.PutRows(t, s.store.Bucket("B"), "t", tabletest.OneBatch(batch), tables.PutError, nil)
 	for _, path := range []string{"rows?bucket=B&table=t", "rows?bucket=B&table=t&sort=-here&filter=here+%3E+%272020-01-01%27", "download?bucket=B&table=t&format=parquet", "download?bucket=B&table=t&format=arrow"} {
 		_, body := s.get("/api/" + path)
 		var got *arrow.Schema
@@ -134,8 +132,7 @@ func TestKeepsZones(t *testing.T) {
 			reader := must.Get(pqarrow.NewFileReader(file, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator))(t)
 			got = must.Get(reader.Schema())(t)
 		} else {
-			stream := must.Get(ipc.NewReader(strings.NewReader(body)))(t)
-			got = stream.Schema()
+			got = must.Get(ipc.NewReader(strings.NewReader(body)))(t).Schema()
 		}
 		for i, f := range columns.Fields() {
 			if got := got.Field(i).Type; !arrow.TypeEqual(got, f.Type) {

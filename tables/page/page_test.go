@@ -22,6 +22,7 @@ import (
 	"github.com/go-partd/partd/tables/duck"
 	"github.com/go-partd/partd/tables/flightd"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // testServer is a test server of the page, together with a client.
@@ -76,8 +77,7 @@ func (s *testServer) do(r *http.Request) (*http.Response, string) {
 	s.t.Helper()
 	a := must.Get(http.DefaultClient.Do(r))(s.t)
 	defer a.Body.Close()
-	text := must.Get(io.ReadAll(a.Body))(s.t)
-	return a, string(text)
+	return a, string(must.Get(io.ReadAll(a.Body))(s.t))
 }
 
 func (s *testServer) get(path string) (*http.Response, string) {
@@ -185,15 +185,12 @@ func TestErrorsHidePaths(t *testing.T) {
 	dir := t.TempDir()
 	s := serveDir(t, dir, flightd.Options{})
 	s.putQuery("", "t", "SELECT i AS x FROM range(10) x(i)")
-	broken := 0
-	if err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".parquet") {
-			return err
-		}
-		broken++
-		return os.WriteFile(path, []byte("broken"), 0o600)
-	}); err != nil || broken == 0 {
-		t.Fatalf("overwrote %d files, want at least one; error: %v", broken, err)
+	files := tabletest.Paths(t, dir, ".parquet")
+	for _, path := range files {
+		must.Do(t, os.WriteFile(path, []byte("broken"), 0o600))
+	}
+	if len(files) == 0 {
+		t.Fatal("the store has no files")
 	}
 	checkNoPath := func(a *http.Response, text string) {
 		if s.expect(a, text, a.StatusCode); a.StatusCode == 200 || strings.Contains(text, dir) || strings.Contains(text, os.TempDir()) {

@@ -256,8 +256,7 @@ func TestSlowBody(t *testing.T) {
 // panic in a separate goroutine.
 func hostileFile(t *testing.T, name string) string {
 	t.Helper()
-	b := must.Get(os.ReadFile("testdata/" + name + ".parquet"))(t)
-	return string(b)
+	return string(must.Get(os.ReadFile("testdata/" + name + ".parquet"))(t))
 }
 
 // sparseLines returns JSON lines. The first line has 65,536 columns, the other lines have none.

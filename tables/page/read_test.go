@@ -161,8 +161,7 @@ func TestRows(t *testing.T) {
 
 func jsonOf(t testing.TB, v any) string {
 	t.Helper()
-	text := must.Get(json.Marshal(v))(t)
-	return string(text)
+	return string(must.Get(json.Marshal(v))(t))
 }
 
 func TestProfile(t *testing.T) {

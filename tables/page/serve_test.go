@@ -146,8 +146,7 @@ func TestGuessedSignIns(t *testing.T) {
 	}
 	answers := map[int]int{}
 	for i := range 60 {
-		status := must.Get(s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i)))(t)
-		answers[status]++
+		answers[must.Get(s.signIn("127.0.0.1", fmt.Sprintf("%sx%d", unverified, i)))(t)]++
 	}
 	if answers[http.StatusUnauthorized] < 20 || answers[http.StatusTooManyRequests] < 10 {
 		t.Errorf("60 guesses got these statuses: %v, want at least 20 times 401 and 10 times 429", answers)

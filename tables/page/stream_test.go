@@ -50,21 +50,15 @@ func TestFailedStream(t *testing.T) {
 	if text, err := io.ReadAll(a.Body); err == nil || a.StatusCode != 200 {
 		t.Errorf("a failed stream looks complete: status %d, %d bytes", a.StatusCode, len(text))
 	}
-	b, text := s.get("/api/query/" + queryID + "/error")
-	s.expect(b, text, 200, "this is why")
+	s.wantGet("/api/query/"+queryID+"/error", 200, "this is why")
 }
 
 // waitIdle waits until the server runs no query.
 func (s *testServer) waitIdle() {
 	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		if running := s.server.Metrics(); strings.Contains(metricsText(running), "partd_tables_queries_running 0") {
-			return
-		}
-		if time.Now().After(deadline) {
-			s.t.Fatal("a query is still running")
-		}
-	}
+	must.Until(s.t, time.Minute, "a query is still running", func() bool {
+		return strings.Contains(metricsText(s.server.Metrics()), "partd_tables_queries_running 0")
+	})
 }
 
 // TestCancel checks that a query ends if it is canceled, if its connection is closed, or if its client receives
@@ -78,8 +72,7 @@ func TestCancel(t *testing.T) {
 	}
 	a := startQuery(t.Context(), endlessQuery)
 	start := time.Now()
-	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
-	s.expect(b, text, 200, `{"cancelled":true}`)
+	s.wantPost("/api/cancel", `{"id": "`+queryID+`"}`, 200, `{"cancelled":true}`)
 	s.waitIdle()
 	if elapsed := time.Since(start); os.Getenv("PARTD_TIMING") != "" && elapsed > 500*time.Millisecond {
 		t.Errorf("canceling took %v, want at most 500ms", elapsed)
@@ -87,10 +80,8 @@ func TestCancel(t *testing.T) {
 	if _, err := io.Copy(io.Discard, a.Body); err == nil {
 		t.Error("a canceled stream looks complete")
 	}
-	b, text = s.get("/api/query/" + queryID + "/error")
-	s.expect(b, text, 200, "cancelled")
-	b, text = s.post("/api/cancel", `{"id": "`+queryID+`"}`)
-	s.expect(b, text, 200, `{"cancelled":false}`)
+	s.wantGet("/api/query/"+queryID+"/error", 200, "cancelled")
+	s.wantPost("/api/cancel", `{"id": "`+queryID+`"}`, 200, `{"cancelled":false}`)
 
 	ctx, stop := context.WithCancel(t.Context())
 	startQuery(ctx, endlessQuery)
@@ -99,14 +90,12 @@ func TestCancel(t *testing.T) {
 
 	startQuery(t.Context(), endlessQuery) // the result is never read
 	s.waitIdle()
-	b, text = s.get("/api/query/" + queryID + "/error")
-	s.expect(b, text, 200, "too long")
+	s.wantGet("/api/query/"+queryID+"/error", 200, "too long")
 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b, text := s.post("/api/query", queryBody("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"))
-		s.expect(b, text, statusCanceled, "cancelled")
+		s.wantPost("/api/query", queryBody("SELECT max(a.i + b.i) AS x FROM range(1000000000) a(i), range(1000000) b(i)"), statusCanceled, "cancelled")
 	}()
 	for {
 		if _, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`); strings.Contains(text, "true") {
@@ -162,8 +151,7 @@ func TestSharedLimits(t *testing.T) {
 		t.Error("the second query ran while the first one used the only slot: ", text)
 	default:
 	}
-	b, text := s.post("/api/cancel", `{"id": "`+queryID+`"}`)
-	s.expect(b, text, 200, "true")
+	s.wantPost("/api/cancel", `{"id": "`+queryID+`"}`, 200, "true")
 	if got := column(t, <-waiting, "x"); len(got) != 1 {
 		t.Errorf("the second query returned %v, want one row", got)
 	}

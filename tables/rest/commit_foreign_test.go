@@ -26,6 +26,7 @@ import (
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // recordedTables serves a copy of a warehouse in which DuckDB 1.5.5, pyiceberg 0.12 and Spark 4.1 have changed tables.
@@ -83,12 +84,7 @@ func (c *catalog) readAll(name string, intact bool) error {
 	if err != nil {
 		return fmt.Errorf("changes: %w", err)
 	}
-	count := int64(0)
-	for changes.Next() {
-		count += changes.RecordBatch().NumRows()
-	}
-	err = changes.Err()
-	changes.Release()
+	count, err := tabletest.CountRows(changes)
 	if err != nil || count != int64(len(ns)) {
 		return fmt.Errorf("changes: %d rows, error %w; the scan has %d", count, err, len(ns))
 	}
@@ -136,12 +132,8 @@ func TestFalseBounds(t *testing.T) {
 	inserted := must.Get(c.store.Bucket("").Table("duckdb_v3").At(t.Context(), tables.AtVersion(3)))(t)
 	for _, o := range []*tables.ScanOptions{{Filter: tables.Eq("ts", at)}, {TimeColumn: "ts", From: at, To: at.Add(1)}} {
 		r := must.Get(inserted.Scan(t.Context(), o))(t)
-		count := int64(0)
-		for r.Next() {
-			count += r.RecordBatch().NumRows()
-		}
-		if r.Release(); r.Err() != nil || count != 1 {
-			t.Errorf("%+v: %d rows, error %v, want 1 row", o, count, r.Err())
+		if count, err := tabletest.CountRows(r); err != nil || count != 1 {
+			t.Errorf("%+v: %d rows, error %v, want 1 row", o, count, err)
 		}
 	}
 }
@@ -223,8 +215,7 @@ func (c *catalog) mutatedSnapshot(base *table.Table, manifests []iceberg.Manifes
 		return filepath.Join(c.dir, location[strings.Index(location, "/data/"):]) // Spark writes file:/ with one slash
 	}
 	m := manifests[i]
-	content := must.Get(os.ReadFile(local(m.FilePath())))(c)
-	r := must.Get(ocf.NewReader(bytes.NewReader(content)))(c)
+	r := must.Get(ocf.NewReader(bytes.NewReader(must.Get(os.ReadFile(local(m.FilePath())))(c))))(c)
 	defer r.Close()
 	metadata := r.Metadata()
 	delete(metadata, "avro.schema")

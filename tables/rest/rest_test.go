@@ -20,6 +20,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightd"
 	partdiceberg "github.com/go-partd/partd/tables/iceberg"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 var secret = []byte("a secret of the tests")
@@ -150,18 +151,13 @@ func (c *catalog) put(bucket, name string, o *tables.PutOptions, ns ...int64) {
 
 func (c *catalog) putBatch(bucket, name string, o *tables.PutOptions, b arrow.RecordBatch) {
 	c.Helper()
-	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
-	if err == nil {
-		_, err = c.store.Bucket(bucket).Table(name).Put(c.Context(), r, tables.PutAppend, o)
-	}
-	must.Do(c, err)
+	tabletest.PutRows(c, c.store.Bucket(bucket), name, tabletest.OneBatch(b), tables.PutAppend, o)
 }
 
 // rows returns the rows that the store reads.
 func (c *catalog) rows(bucket, name string) (ns []int64) {
 	c.Helper()
-	t := c.store.Bucket(bucket).Table(name)
-	r := must.Get(t.Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}}))(c)
+	r := must.Get(c.store.Bucket(bucket).Table(name).Scan(c.Context(), &tables.ScanOptions{Columns: []string{"n"}}))(c)
 	defer r.Release()
 	for r.Next() {
 		ns = append(ns, r.RecordBatch().Column(0).(*array.Int64).Int64Values()...)
@@ -189,6 +185,14 @@ func totalRecords(answer map[string]any) string {
 		}
 	}
 	return "none"
+}
+
+// wantTotal gets a table, whose path is relative to namespaces, and checks the number of rows in its newest snapshot.
+func (c *catalog) wantTotal(path, want string) {
+	c.Helper()
+	if got := totalRecords(firstOf(c.send("GET", "namespaces/"+path, nil, 200))); got != want {
+		c.Errorf("GET %s: the newest snapshot has %s rows, want %s", path, got, want)
+	}
 }
 
 // load loads a table as an engine would, so that the test can stage changes on it.
@@ -219,17 +223,9 @@ func (c *catalog) appendCommit(base *table.Table, ns ...int64) object {
 
 func (c *catalog) appendCommitBatch(base *table.Table, b arrow.RecordBatch) object {
 	c.Helper()
-	r, err := array.NewRecordReader(b.Schema(), []arrow.RecordBatch{b})
 	tx := base.NewTransaction()
-	if err == nil {
-		err = tx.Append(c.Context(), r, nil)
-	}
-	var staged *table.StagedTable
-	if err == nil {
-		staged, err = tx.StagedTable()
-	}
-	must.Do(c, err)
-	return commitOf(base, staged.CurrentSnapshot())
+	must.Do(c, tx.Append(c.Context(), tabletest.OneBatch(b), nil))
+	return commitOf(base, must.Get(tx.StagedTable())(c).CurrentSnapshot())
 }
 
 const schemaN = `{"type": "struct", "schema-id": 0, "fields": [{"id": 1, "name": "n", "type": "long", "required": false}]}`
