@@ -27,9 +27,7 @@ func TestSortMerge(t *testing.T) {
 		t.Errorf("one file: %q, %q", stdout, stderr)
 	}
 	parquet := filepath.Join(dir, "d.parquet")
-	if got := mustRun(t, "", "sort", "--by", "k", "--merge", "--json", "-o", parquet, a, b, c); got != "{\"rows_read\":5,\"rows_written\":5}\n" {
-		t.Errorf("sort --merge --json: %s", got)
-	}
+	wantOutput(t, "{\"rows_read\":5,\"rows_written\":5}\n", "sort", "--by", "k", "--merge", "--json", "-o", parquet, a, b, c)
 	if got, want := mustRun(t, "", "convert", parquet, "--to-format", "csv"), "k,v\n,0\n2,1\n2,2\n9,1\n10,2.5\n"; got != want {
 		t.Errorf("sort --merge: %s, want %s", got, want)
 	}
@@ -86,14 +84,10 @@ func TestSplitAgain(t *testing.T) {
 			t.Errorf("%s: split --replace has kept the file of a key that it does not have", format)
 		}
 		for _, path := range mine {
-			if _, err := os.Stat(path); err != nil {
-				t.Error(err)
-			}
+			must.Get(os.Stat(path))(t)
 		}
 	}
-	if _, stderr, code := command(t, "", "split", "--by", "k", "--append", "--force", "-o", dir, a); code != cliutil.ExitUsage || !strings.Contains(stderr, "only one of --append, --replace and --force") {
-		t.Errorf("--append --force: exit code %d, %s", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitUsage, "only one of --append, --replace and --force", "split", "--by", "k", "--append", "--force", "-o", dir, a)
 }
 
 // TestSplitHiveAgain checks that --append adds files to the layout of Hive, and that --replace removes them.

@@ -21,6 +21,7 @@ import (
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/procs"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // filesIn returns the files in and below dir as a map from their relative path to their text. A directory that does not
@@ -28,17 +29,9 @@ import (
 func filesIn(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		text, err := os.ReadFile(path)
+	for _, path := range tabletest.Paths(t, dir, "") {
 		name, _ := filepath.Rel(dir, path)
-		files[filepath.ToSlash(name)] = string(text)
-		return err
-	})
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
+		files[filepath.ToSlash(name)] = string(must.Get(os.ReadFile(path))(t))
 	}
 	return files
 }
@@ -73,9 +66,7 @@ func TestSplitAndSort(t *testing.T) {
 			t.Errorf("split --json: %s", got)
 		}
 		for name, want := range map[string]string{"A": "A,1,2026-02-01\nA,5,2026-01-30\n", "B": "B,2,2026-01-31\n", "%null": ",3,\n"} {
-			if got := mustRun(t, "", "convert", filepath.Join(target, name+"."+format), "--to-format", "csv"); got != "sym,n,at\n"+want {
-				t.Errorf("split of a pipe with %s: the file of %s has\n%s\nwant\n%s", format, name, got, want)
-			}
+			wantOutput(t, "sym,n,at\n"+want, "convert", filepath.Join(target, name+"."+format), "--to-format", "csv")
 		}
 	}
 	distinct := filepath.Join(dir, "whole.csv")
@@ -226,20 +217,14 @@ func TestBulkRefuses(t *testing.T) {
 	}
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		nothing := write("nothing."+format, "")
-		if _, stderr, code := command(t, "", "split", "--by", "a", "-o", out, nothing); code != cliutil.ExitFailed || !strings.Contains(stderr, nothing) {
-			t.Errorf("split of 0 bytes: exit code %d, %s, want an error that names the file", code, stderr)
-		}
+		wantFailure(t, cliutil.ExitFailed, nothing, "split", "--by", "a", "-o", out, nothing)
 		header := filepath.Join(dir, "in", "header."+format)
 		mustRun(t, "", "convert", write("header.csv", "a,b\n"), "--force", "-o", header)
 		if format == "jsonl" {
 			continue // a JSON file without rows has no columns
 		}
-		if got := mustRun(t, "", "split", "--json", "--by", "a", "-o", filepath.Join(dir, "none"+format), header); got != "{\"rows\":0,\"files\":0}\n" {
-			t.Errorf("split of no rows: %s", got)
-		}
-		if got := mustRun(t, "", "sort", "--by", "a", header); got != "a,b\n" {
-			t.Errorf("sort of no rows: %s", got)
-		}
+		wantOutput(t, "{\"rows\":0,\"files\":0}\n", "split", "--json", "--by", "a", "-o", filepath.Join(dir, "none"+format), header)
+		wantOutput(t, "a,b\n", "sort", "--by", "a", header)
 	}
 }
 

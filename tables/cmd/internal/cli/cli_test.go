@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/go-partd/partd/internal/command/cliutil"
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/nettest"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables"
 )
 
@@ -46,6 +49,22 @@ func mustRun(t testing.TB, stdin string, args ...string) string {
 	return out
 }
 
+// wantOutput runs a command that must succeed, and checks its output.
+func wantOutput(t *testing.T, want string, args ...string) {
+	t.Helper()
+	if out := mustRun(t, "", args...); out != want {
+		t.Errorf("%q printed\n%s\nwant\n%s", args, out, want)
+	}
+}
+
+// wantFailure runs a command that must fail with an exit code and a text in its error.
+func wantFailure(t *testing.T, wantCode int, text string, args ...string) {
+	t.Helper()
+	if _, stderr, code := command(t, "", args...); code != wantCode || !strings.Contains(stderr, text) {
+		t.Errorf("%q: exit code %d, stderr %q, want code %d and %q", args, code, stderr, wantCode, text)
+	}
+}
+
 func writeTemp(t testing.TB, name, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
@@ -74,9 +93,7 @@ func TestPutAndGet(t *testing.T) {
 `; out != want {
 		t.Errorf("get BRK.B --bucket NYSE --format jsonl: got %s, want\n%s", out, want)
 	}
-	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table"); out != "sym  price  at\nA    1.5    2026-01-31T12:00:00\n" {
-		t.Errorf("get BRK.B --bucket NYSE --limit 1 --format table: got %q, want %q", out, "sym  price  at\nA    1.5    2026-01-31T12:00:00\n")
-	}
+	wantOutput(t, "sym  price  at\nA    1.5    2026-01-31T12:00:00\n", "get", "BRK.B", "--bucket", "NYSE", "--limit", "1", "--format", "table")
 	for _, format := range []string{"csv", "jsonl", "parquet", "arrow"} {
 		file := filepath.Join(t.TempDir(), "rows."+format)
 		mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "-o", file)
@@ -84,15 +101,11 @@ func TestPutAndGet(t *testing.T) {
 		if a, b := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"), mustRun(t, "", "get", format); a != b {
 			t.Errorf("rows exported and imported as %s:\n%s, want\n%s", format, b, a)
 		}
-		if _, stderr, code := command(t, "", "get", format, "-o", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "to replace it, use --force") {
-			t.Errorf("get -o with an existing file: exit code %d, stderr %q, want an error about --force", code, stderr)
-		}
+		wantFailure(t, cliutil.ExitFailed, "to replace it, use --force", "get", format, "-o", file)
 		mustRun(t, "", "get", format, "-o", file, "--force")
 	}
 	mustRun(t, "sym\nonly\n", "put", "BRK.B", "-", "--format", "csv", "--mode", "replace", "--bucket", "NYSE")
-	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE"); out != "sym\nonly\n" {
-		t.Errorf("get BRK.B --bucket NYSE: got %q, want %q", out, "sym\nonly\n")
-	}
+	wantOutput(t, "sym\nonly\n", "get", "BRK.B", "--bucket", "NYSE")
 	if out := mustRun(t, "", "get", "BRK.B", "--bucket", "NYSE", "--version", "1"); !strings.HasPrefix(out, "sym,price,at\nA,1.5") {
 		t.Errorf("get BRK.B --version 1: got %q, want the rows before the replacement", out)
 	}
@@ -100,9 +113,7 @@ func TestPutAndGet(t *testing.T) {
 		t.Errorf("buckets printed\n%s\nwant NYSE and the default bucket, \"\"", out)
 	}
 	mustRun(t, "", "delete", "csv", "arrow")
-	if _, stderr, code := command(t, "", "delete", "jsonl", "csv"); code != cliutil.ExitFailed || !strings.Contains(stderr, "csv") {
-		t.Errorf("delete jsonl csv: exit code %d, stderr %q, want an error about table csv", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitFailed, "csv", "delete", "jsonl", "csv")
 	if out := mustRun(t, "", "list", "[j-p]*"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "jsonl") || !strings.Contains(out, "parquet") {
 		t.Errorf("list [j-p]* printed\n%s\nwant three lines with jsonl and parquet", out)
 	}
@@ -153,17 +164,13 @@ func TestJSONLines(t *testing.T) {
 	if got := maskTime(strings.TrimSpace(mustRun(t, "", "versions", "AAPL", "--bucket", "b", "--json"))); got != `{"version":1,"time":"T","operation":"append","rows":1}` {
 		t.Errorf("versions AAPL --bucket b --json printed\n%s\nwant version 1, an append of 1 row", got)
 	}
-	if got := mustRun(t, "", "buckets", "--json"); got != "{\"bucket\":\"b\"}\n" {
-		t.Errorf("buckets --json: got %q, want %q", got, "{\"bucket\":\"b\"}\n")
-	}
+	wantOutput(t, "{\"bucket\":\"b\"}\n", "buckets", "--json")
 }
 
 func TestErrors(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "tables")
 	t.Setenv("PARTD_TABLES_DIR", dir)
-	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitFailed || !strings.Contains(stderr, dir+" contains no tables") {
-		t.Errorf("get x: exit code %d, stderr %q, want an error about a directory without tables", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitFailed, dir+" contains no tables", "get", "x")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("get from a missing directory created it")
 	}
@@ -241,9 +248,7 @@ func TestHelpAndVariables(t *testing.T) {
 		}
 	}
 	t.Setenv("PARTD_TABLES_LIMIT", "many")
-	if _, stderr, code := command(t, "", "get", "x"); code != cliutil.ExitUsage || !strings.Contains(stderr, `the environment variable PARTD_TABLES_LIMIT="many"`) {
-		t.Errorf("get x with PARTD_TABLES_LIMIT=many: exit code %d, stderr %q, want a usage error", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitUsage, `the environment variable PARTD_TABLES_LIMIT="many"`, "get", "x")
 	if out := mustRun(t, "", "completion", "bash"); !strings.Contains(out, "partd-tables") {
 		t.Error("completion bash does not print a script for partd-tables")
 	}
@@ -277,5 +282,44 @@ func TestInterrupted(t *testing.T) {
 	}
 	if out := mustRun(t, "", "list"); strings.Count(out, "\n") != 2 {
 		t.Errorf("list printed\n%s\nwant two lines", out)
+	}
+}
+
+// TestDocsPython checks that the Python programs in the docs run as printed, except for the port.
+func TestDocsPython(t *testing.T) {
+	httpPort := nettest.FreePort(t)
+	_, u := startServer(t, "--listen", "grpc://localhost:0", "--http", "localhost:"+httpPort, "--dir", t.TempDir())
+	dir := t.TempDir()
+	must.Do(t, os.WriteFile(filepath.Join(dir, "token"), []byte("unused\n"), 0o600))
+	for _, c := range []struct{ peer, file, blockStart, blockEnd, setup, epilogue, want string }{
+		{
+			"shoots", "flight.md", "    from shoots import", "\n\nshoots' flags", "import pandas as pd\ndf = pd.DataFrame({'price': [5.0, 15.0]})\n",
+			"print(df.price.tolist())", "[15.0]\n",
+		},
+		{
+			"pyarrow", "flight.md", "    import pyarrow.flight as flight\n", "\n\nActions take", "import pyarrow as pa\ntable = pa.table({'price': [25.0]})\n",
+			"print(table['price'].to_pylist())", "[5.0, 15.0, 25.0]\n",
+		},
+		{"adbc", "flightsql.md", "import adbc_driver_flightsql.dbapi as flightsql", "```", "", "", "pyarrow.Table\nsym: string\n----\nsym: [[\"B\"]]\n"},
+		{"influx", "line-protocol.md", "from datetime import", "```", "", "print('written')", "written\n"},
+	} {
+		t.Run(c.peer, func(t *testing.T) {
+			text := must.Get(os.ReadFile(filepath.Join("..", "..", "..", "docs", c.file)))(t)
+			_, rest, hasStart := strings.Cut(string(text), c.blockStart)
+			program, _, hasEnd := strings.Cut(rest, c.blockEnd)
+			if !hasStart || !hasEnd {
+				t.Fatalf("%s has no %q", c.file, c.blockStart)
+			}
+			block := strings.NewReplacer("8081", u.Port(), "9090", httpPort).Replace(c.blockStart + program)
+			if strings.HasPrefix(block, "    ") {
+				block = strings.TrimPrefix(strings.ReplaceAll(block, "\n    ", "\n"), "    ")
+			}
+			cmd := exec.CommandContext(t.Context(), procs.Python(t, c.peer), "-c", c.setup+block+"\n"+c.epilogue)
+			cmd.Dir = dir
+			cmd.Stderr = t.Output()
+			if out, err := cmd.Output(); err != nil || string(out) != c.want {
+				t.Errorf("got output %q, error %v, want %q\n%s", out, err, c.want, block)
+			}
+		})
 	}
 }

@@ -38,9 +38,7 @@ func TestEach(t *testing.T) {
 		{[]string{"--by", "sym", "--by", "r=symbol", "SELECT name, n FROM l JOIN r ON sym = symbol WHERE n > 1", "l=left.csv", "r=right.jsonl"}, "name,n\nAlpha,4\n"},
 		{[]string{"--by", "sym", "--parts", "1", "--trust", "SELECT count(*) AS c FROM rows", "rows=left.csv"}, "c\n4\n"},
 	} {
-		if got := mustRun(t, "", append([]string{"each"}, c.args...)...); got != c.want {
-			t.Errorf("%q: %q, want %q", c.args, got, c.want)
-		}
+		wantOutput(t, c.want, append([]string{"each"}, c.args...)...)
 	}
 	if got := mustRun(t, "sym,n\nA,1\n", "each", "--by", "sym", "--from", "csv", "SELECT * FROM rows", "rows=-"); got != "sym,n\nA,1\n" {
 		t.Errorf("standard input: %q", got)

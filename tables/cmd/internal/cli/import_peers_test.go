@@ -39,9 +39,7 @@ func importTwice(t *testing.T, program, source string) []string {
 			t.Errorf("the first import printed %s, the second %s; want imported, and then unchanged", line, secondLines[i])
 		}
 	}
-	if after := mustRun(t, "", "list", "--json"); after != firstOutput {
-		t.Errorf("list after the second import:\n%s, want\n%s", after, firstOutput)
-	}
+	wantOutput(t, firstOutput, "list", "--json")
 	return lines
 }
 
@@ -49,9 +47,7 @@ func TestImportPystore(t *testing.T) {
 	source := t.TempDir()
 	python(t, "pystore", "pystore_peer.py", source)
 	t.Setenv("PARTD_TABLES_DIR", filepath.Join(t.TempDir(), "tables"))
-	if _, stderr, code := command(t, "", "import", "--from", "pystore", source); code != cliutil.ExitUsage || !strings.Contains(stderr, "contains several pystore stores") {
-		t.Errorf("import --from pystore: exit code %d, stderr %q, want a usage error about several stores", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitUsage, "contains several pystore stores", "import", "--from", "pystore", source)
 	store := filepath.Join(source, "mystore")
 	lines := importTwice(t, "pystore", store)
 	for i, want := range []string{"imported\tNASDAQ\tAAPL\t30 rows", "imported\tNASDAQ\tBRK.B\t50 rows", "imported\tNASDAQ@first\tAAPL\t50 rows"} {
@@ -109,9 +105,7 @@ func TestExport(t *testing.T) {
 		if rel, err := filepath.Rel(target, path); err != nil || !filepath.IsLocal(rel) {
 			t.Errorf("%s is not inside %s", path, target)
 		}
-		if _, err := os.Stat(path); err != nil {
-			t.Error(err)
-		}
+		must.Get(os.Stat(path))(t)
 	}
 	item := filepath.Join(target, "NASDAQ", "AAPL.parquet")
 	want := `{"rows": 30, "types": ["double", "int64", "large_string", "timestamp[ns]"], "last": {"open": 43.5, "volume": 29, "sym": null, "Date": "2026-01-02 05:00:00"}}` + "\n"
@@ -121,9 +115,7 @@ func TestExport(t *testing.T) {
 	if got := python(t, "pandas", "parquet_peer.py", item); !strings.Contains(got, `{"index": "Date", "columns": ["open", "volume", "sym"]`) {
 		t.Error("pandas read a frame without the index Date or with other columns:", got)
 	}
-	if _, stderr, code := command(t, "", "export", target); code != cliutil.ExitFailed || !strings.Contains(stderr, "--force") {
-		t.Errorf("second export: exit code %d, stderr %q, want an error about --force", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitFailed, "--force", "export", target)
 	mustRun(t, "", "export", target, "--force", "--bucket", "NASDAQ")
 }
 

@@ -52,8 +52,7 @@ func TestPullShare(t *testing.T) {
 		must.Do(t, os.WriteFile(inDir("out"), []byte(strings.Repeat("old output\n", 9)), 0o666))
 		must.Do(t, json.NewEncoder(c).Encode(pullCall{Args: args, Out: inDir("out")}))
 		must.Do(t, json.NewDecoder(r).Decode(&failure))
-		b := must.Get(os.ReadFile(inDir("out")))(t)
-		return string(b), failure
+		return string(must.Get(os.ReadFile(inDir("out")))(t)), failure
 	}
 	keptOpen, r := connect()
 	name := "shared " + dir // the machine's registry may know other tables

@@ -54,9 +54,8 @@ func TestServeAlerts(t *testing.T) {
 		return post("/api/put?bucket=b&mode=append&format=csv&table="+table, "x\n"+rows)
 	}
 	query := func(sql string) {
-		if _, err := postQuery(t.Context(), address, sql); err != nil {
-			t.Error(err)
-		}
+		_, err := postQuery(t.Context(), address, sql)
+		must.Check(t, err)
 	}
 	check("healthy", func() {
 		if code := put("t", "1\n"); code != http.StatusOK {

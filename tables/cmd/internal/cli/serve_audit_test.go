@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/server/audit"
 	"github.com/go-partd/partd/internal/testutil/must"
@@ -23,6 +21,7 @@ import (
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestServeAuditLog checks the audit log's lines for calls over Flight, Flight SQL, HTTP and the Iceberg catalog:
@@ -70,13 +69,9 @@ func TestServeAuditLog(t *testing.T) {
 		return found
 	}
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}, {"x": 2}, {"x": 3}]`))
-	must.Do(t, err)
+	row := tabletest.ParseRows(t, schema, `[{"x": 1}, {"x": 2}, {"x": 3}]`)
 	put := func(c *credential) error {
-		rows, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
-		if err == nil {
-			_, err = c.flight.Put(t.Context(), "b", "t", rows, tables.PutAppend, nil)
-		}
+		_, err := c.flight.Put(t.Context(), "b", "t", tabletest.OneBatch(row), tables.PutAppend, nil)
 		return err
 	}
 	ann, rex := credentials[flightd.Admin], credentials[flightd.Read]

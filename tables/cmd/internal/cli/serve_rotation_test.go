@@ -23,13 +23,13 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/internal/testutil/nettest"
 	"github.com/go-partd/partd/tables"
 	"github.com/go-partd/partd/tables/flightclient"
 	"github.com/go-partd/partd/tables/flightd"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // credential is a token in use: by a client of Flight, by requests with the token, and by a session of the page.
@@ -88,10 +88,8 @@ func drain(r array.RecordReader, err error) error {
 	if err != nil {
 		return err
 	}
-	defer r.Release()
-	for r.Next() { //nolint:revive // only the error matters
-	}
-	return r.Err()
+	_, err = tabletest.CountRows(r)
+	return err
 }
 
 // TestServeRotatesSecrets replaces every secret of a server under load several times: the secret that signs tokens, the
@@ -133,15 +131,8 @@ func TestServeRotatesSecrets(t *testing.T) {
 	var current atomic.Pointer[credential]
 	current.Store(first)
 	schema := arrow.NewSchema([]arrow.Field{{Name: "x", Type: arrow.PrimitiveTypes.Int64}}, nil)
-	row, _, err := array.RecordFromJSON(memory.DefaultAllocator, schema, strings.NewReader(`[{"x": 1}]`))
-	must.Do(t, err)
-	one := func() array.RecordReader {
-		r, err := array.NewRecordReader(schema, []arrow.RecordBatch{row})
-		if err != nil {
-			t.Error(err)
-		}
-		return r
-	}
+	row := tabletest.ParseRows(t, schema, `[{"x": 1}]`)
+	one := func() array.RecordReader { return tabletest.OneBatch(row) }
 	must.Get(first.flight.Put(ctx, "b", "t", one(), tables.PutAppend, nil))(t)
 	puts, stop := int64(1), make(chan struct{})
 	var workers sync.WaitGroup
@@ -195,6 +186,7 @@ func TestServeRotatesSecrets(t *testing.T) {
 		file("key", keys[round])
 		hangUp()
 		var next *credential
+		var err error
 		waitUntil(t, "a token of the new secret is refused", func() bool { next, err = dial(round, "job"); return err == nil })
 		for _, address := range []string{u.Host, web} {
 			conn := must.Get(tls.Dial("tcp", address, &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: []string{"h2"}}))(t)

@@ -48,8 +48,7 @@ func startServer(t *testing.T, args ...string) (*exec.Cmd, *url.URL) {
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if ready, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
-			u := must.Get(url.Parse(ready))(t)
-			return cmd, u
+			return cmd, must.Get(url.Parse(ready))(t)
 		}
 	}
 	t.Fatal("the server ended before it was ready")
@@ -123,9 +122,7 @@ func TestServeUsage(t *testing.T) {
 		{"--max-puts 0", "at least 1"},
 		{"--idle-timeout 0s", "more than 0"},
 	} {
-		if _, stderr, code := command(t, "", append([]string{"serve", "--dir", t.TempDir()}, strings.Fields(c.args)...)...); code != cliutil.ExitUsage || !strings.Contains(stderr, c.text) {
-			t.Errorf("serve %s: exit code %d, stderr %q, want %q", c.args, code, stderr, c.text)
-		}
+		wantFailure(t, cliutil.ExitUsage, c.text, append([]string{"serve", "--dir", t.TempDir()}, strings.Fields(c.args)...)...)
 	}
 	for _, args := range []string{"token", "token --admin", "token --admin --read --secret-file " + secret, "token --admin --ttl x --secret-file " + secret} {
 		if _, stderr, code := command(t, "", strings.Fields(args)...); code != cliutil.ExitUsage {
@@ -290,15 +287,10 @@ func fetch(t *testing.T, address, path string, body io.Reader) (code int, text s
 	r.Header.Set("X-Partd", "1")
 	a := must.Get(http.DefaultClient.Do(r))(t)
 	defer a.Body.Close()
-	answer := must.Get(io.ReadAll(a.Body))(t)
-	return a.StatusCode, string(answer)
+	return a.StatusCode, string(must.Get(io.ReadAll(a.Body))(t))
 }
 
 func waitUntil(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(message)
-		}
-	}
+	must.Until(t, 30*time.Second, message, condition)
 }

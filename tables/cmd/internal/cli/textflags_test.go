@@ -47,8 +47,7 @@ func TestRagged(t *testing.T) {
 				got += strings.TrimPrefix(string(part), "k,x,y\n")
 			}
 		default:
-			written := must.Get(os.ReadFile(out))(t)
-			got = string(written)
+			got = string(must.Get(os.ReadFile(out))(t))
 		}
 		if got != raggedFilled {
 			t.Errorf("%q: got %q, want %q", test.args, got, raggedFilled)
@@ -60,12 +59,8 @@ func TestRagged(t *testing.T) {
 	if got := mustRun(t, "a\tb\n\"1\n2\t3\t4\n", "convert", "--ragged=cut", "--from", "tsv", "--to-format", "jsonl", "-"); got != "{\"a\":\"\\\"1\",\"b\":null}\n{\"a\":\"2\",\"b\":3}\n" {
 		t.Errorf("convert of TSV: got %q", got)
 	}
-	if _, stderr, code := command(t, "", "convert", "--ragged", file); code != cliutil.ExitFailed || !strings.Contains(stderr, "a.csv, line 6: the record has 5 fields, but the header has 3") {
-		t.Errorf("convert --ragged: exit code %d, %q", code, stderr)
-	}
-	if _, stderr, code := command(t, "", "sort", "--by", "k", "--ragged=pad", file); code != cliutil.ExitUsage || !strings.Contains(stderr, "use --ragged to fill short records, or --ragged=cut") {
-		t.Errorf("sort --ragged=pad: exit code %d, %q", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitFailed, "a.csv, line 6: the record has 5 fields, but the header has 3", "convert", "--ragged", file)
+	wantFailure(t, cliutil.ExitUsage, "use --ragged to fill short records, or --ragged=cut", "sort", "--by", "k", "--ragged=pad", file)
 }
 
 // TestNull checks that the texts of --null are null, unless they are quoted, and that get writes nulls as such a text.
@@ -82,8 +77,7 @@ func TestNull(t *testing.T) {
 		{"each", "--by", "k", "--sort-by", "k", "-o", out, "--force", "SELECT * FROM rows", "rows=" + file},
 	} {
 		mustRun(t, "", append(args, nulls...)...)
-		text := must.Get(os.ReadFile(out))(t)
-		got := string(text)
+		got := string(must.Get(os.ReadFile(out))(t))
 		if args[0] == "convert" {
 			got = mustRun(t, got, "sort", "--by", "k", "--from", "jsonl", "--to-format", "jsonl", "-")
 		}
@@ -105,16 +99,12 @@ func TestNull(t *testing.T) {
 		t.Errorf("rows of get --null: got %s, want\n%s", got, want)
 	}
 	// Without --null, the columns are text; other formats are unaffected.
-	if got := mustRun(t, "", "convert", "--where", "n = 'NA'", "--to-format", "jsonl", file); got != "{\"k\":\"1\",\"n\":\"NA\",\"c\":\"x\"}\n" {
-		t.Errorf("convert without --null: got %q", got)
-	}
+	wantOutput(t, "{\"k\":\"1\",\"n\":\"NA\",\"c\":\"x\"}\n", "convert", "--where", "n = 'NA'", "--to-format", "jsonl", file)
 	if got := mustRun(t, "{\"c\":\"NA\"}\n", "convert", "--null", "NA", "--from", "jsonl", "--to-format", "csv", "-"); got != "c\nNA\n" {
 		t.Errorf("convert of JSON lines: got %q", got)
 	}
 	for _, args := range [][]string{{"convert", "--null", "a\nb", file}, {"get", "t", "--null", "a,b"}, {"get", "t", "--null", `"NA"`}} {
-		if _, stderr, code := command(t, "", args...); code != cliutil.ExitUsage || !strings.Contains(stderr, "no unquoted field can have this text") {
-			t.Errorf("%q: exit code %d, %q, want a usage error", args, code, stderr)
-		}
+		wantFailure(t, cliutil.ExitUsage, "no unquoted field can have this text", args...)
 	}
 }
 
@@ -125,14 +115,10 @@ func TestDecimal(t *testing.T) {
 	mustRun(t, "", "put", "t", file, "--sep", ";", "--decimal", ",", "--thousands", ".")
 	want := "{\"n\":-1.5,\"f\":1234.25,\"i\":1000,\"t\":\"1,2,3\",\"d\":\"2026-01-31\",\"p\":\"1.5\"}\n" +
 		"{\"n\":0.5,\"f\":7,\"i\":2000000,\"t\":\"4,5\",\"d\":\"2026-02-01\",\"p\":\"2,5\"}\n"
-	if got := mustRun(t, "", "get", "t", "--format", "jsonl"); got != want {
-		t.Errorf("put: got %s, want\n%s", got, want)
-	}
+	wantOutput(t, want, "get", "t", "--format", "jsonl")
 	// An existing column of numbers refuses other numbers, and one of text keeps them as they are.
 	mustRun(t, "n;t\n\"1.000,5\";1,5\n", "put", "t", "-", "--format", "csv", "--mode", "append", "--sep", ";", "--decimal", ",", "--thousands", ".")
-	if got := mustRun(t, "", "get", "t", "--columns", "n,t", "--where", "n > 1000"); got != "n,t\n1000.5,\"1,5\"\n" {
-		t.Errorf("append: got %q", got)
-	}
+	wantOutput(t, "n,t\n1000.5,\"1,5\"\n", "get", "t", "--columns", "n,t", "--where", "n > 1000")
 	_, stderr, code := command(t, "n\n1.5\n", "put", "t", "-", "--format", "csv", "--mode", "append", "--decimal", ",")
 	if code != cliutil.ExitFailed || !strings.Contains(stderr, `standard input, line 2: column "n": "1.5 (wrong decimal mark)" is not a valid float64`) {
 		t.Errorf("append with a point: exit code %d, %q", code, stderr)
@@ -144,7 +130,5 @@ func TestDecimal(t *testing.T) {
 			t.Errorf("%q: got %q", args, got)
 		}
 	}
-	if _, stderr, code := command(t, "", "convert", "--decimal", ";", file); code != cliutil.ExitUsage || !strings.Contains(stderr, `--decimal ";": use a comma or a point`) {
-		t.Errorf("--decimal ;: exit code %d, %q", code, stderr)
-	}
+	wantFailure(t, cliutil.ExitUsage, `--decimal ";": use a comma or a point`, "convert", "--decimal", ";", file)
 }

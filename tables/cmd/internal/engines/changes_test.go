@@ -146,8 +146,7 @@ func (s *server) testChanges(t *testing.T, spark *engine) {
 			i, snapshots[i]["snapshot_id"], snapshots[len(snapshots)-1]["snapshot_id"]))
 		var want []string
 		for _, r := range x.spark(fmt.Sprintf("SELECT lower(_change_type) AS kind, k, v FROM changed%d", i)) {
-			v := must.Get(r["v"].(json.Number).Float64())(t)
-			want = append(want, fmt.Sprint(r["kind"], " ", r["k"], " ", v))
+			want = append(want, fmt.Sprint(r["kind"], " ", r["k"], " ", must.Get(r["v"].(json.Number).Float64())(t)))
 		}
 		slices.Sort(want)
 		if d := firstDifference(x.flight.netChanges(x.name, versions[i].Version), want); d != "" {

@@ -33,7 +33,7 @@ type engine struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan string
-	log   *outputBuffer
+	log   *procs.Output
 }
 
 func (s *server) engine(t testing.TB, kind string) *engine {
@@ -48,7 +48,7 @@ func (s *server) tryEngine(t testing.TB, kind, token string) (*engine, error) {
 	if kind == "spark" {
 		env = append(env, "PARTD_SPARK_JAR="+procs.Jar(t, "iceberg-spark-runtime"), "SPARK_LOCAL_IP=127.0.0.1")
 	}
-	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(outputBuffer)}
+	e := &engine{t: t, kind: kind, cmd: exec.Command(file, filepath.Join("testdata", "engine.py"), kind, s.url, token, s.ca), lines: make(chan string), log: new(procs.Output)}
 	e.cmd.Env, e.cmd.Stderr = env, e.log
 	var err error
 	if e.in, err = e.cmd.StdinPipe(); err != nil {
@@ -122,8 +122,7 @@ func (e *engine) tryRun(op string, arguments ...any) ([]record, error) {
 
 func (e *engine) mustRun(op string, arguments ...any) []record {
 	e.t.Helper()
-	rows := must.Get(e.tryRun(op, arguments...))(e.t)
-	return rows
+	return must.Get(e.tryRun(op, arguments...))(e.t)
 }
 
 // rowLines returns rows as sorted lines, which do not depend on the order of rows or columns.

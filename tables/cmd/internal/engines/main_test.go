@@ -17,12 +17,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-partd/partd/internal/testutil/must"
+	"github.com/go-partd/partd/internal/testutil/procs"
 	"github.com/go-partd/partd/tables/cmd/internal/cli"
 	"github.com/go-partd/partd/tables/internal/sql/worker"
 )
@@ -40,8 +40,7 @@ func TestMain(m *testing.M) {
 
 func program(ctx context.Context, t testing.TB, args ...string) *exec.Cmd {
 	t.Helper()
-	self := must.Get(os.Executable())(t)
-	cmd := exec.CommandContext(ctx, self, args...)
+	cmd := exec.CommandContext(ctx, must.Get(os.Executable())(t), args...)
 	cmd.Env = append(os.Environ(), programEnv+"=1")
 	return cmd
 }
@@ -68,25 +67,8 @@ type server struct {
 	ca          string // path of the certificate; "" without TLS
 	token       string // admin token; "" without a secret
 	cmd         *exec.Cmd
-	log         *outputBuffer
+	log         *procs.Output
 	client      *http.Client
-}
-
-type outputBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *outputBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *outputBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 func serve(t testing.TB, flags ...string) *server {
@@ -120,7 +102,7 @@ var restURL = regexp.MustCompile(`address="?(https?://[^\s"]+)`)
 
 func (s *server) start(rest string, flags ...string) {
 	s.t.Helper()
-	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(outputBuffer)
+	s.cmd, s.log = program(context.Background(), s.t, append([]string{"serve", "--dir", s.dir, "--rest", rest}, flags...)...), new(procs.Output)
 	s.cmd.Stderr = s.log
 	out := must.Get(s.cmd.StdoutPipe())(s.t)
 	must.Do(s.t, s.cmd.Start())
@@ -188,8 +170,7 @@ func (s *server) sendAs(token, method, path string, body any, headers ...string)
 	case string:
 		r = strings.NewReader(b)
 	default:
-		text := must.Get(json.Marshal(b))(s.t)
-		r = bytes.NewReader(text)
+		r = bytes.NewReader(must.Get(json.Marshal(b))(s.t))
 	}
 	req := must.Get(http.NewRequestWithContext(s.t.Context(), method, s.url+path, r))(s.t)
 	if r != nil {

@@ -9,12 +9,12 @@ import (
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
 	arrowext "github.com/apache/arrow-go/v18/arrow/extensions"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 	pqfile "github.com/apache/arrow-go/v18/parquet/file"
 	pqschema "github.com/apache/arrow-go/v18/parquet/schema"
 
 	"github.com/go-partd/partd/internal/testutil/must"
 	"github.com/go-partd/partd/tables"
+	"github.com/go-partd/partd/tables/internal/testutil/tabletest"
 )
 
 // TestMissingRights checks that a client without a right can neither read nor commit, and learns no names.
@@ -158,8 +158,7 @@ func fileSchema(t *testing.T, path string) []string {
 // putJSONRow appends a row of JSON to a table, and returns the paths of the new files.
 func (s *server) putJSONRow(t *testing.T, client *flightClient, table string, columns *arrow.Schema, row string) []string {
 	t.Helper()
-	batch, _, err := array.RecordFromJSON(memory.DefaultAllocator, columns, strings.NewReader("["+row+"]"))
-	must.Do(t, err)
+	batch := tabletest.ParseRows(t, columns, "["+row+"]")
 	defer batch.Release()
 	r := must.Get(array.NewRecordReader(columns, []arrow.RecordBatch{batch}))(t)
 	defer r.Release()

@@ -33,11 +33,9 @@ func (x *sparkTable) parse(text string) (rows []record) {
 			case c.kind == "string":
 				row[c.name] = v
 			case c.kind == "int", c.kind == "long":
-				n := must.Get(strconv.ParseInt(v, 10, 64))(x.t)
-				row[c.name] = n
+				row[c.name] = must.Get(strconv.ParseInt(v, 10, 64))(x.t)
 			default:
-				f := must.Get(strconv.ParseFloat(v, 64))(x.t)
-				row[c.name] = f
+				row[c.name] = must.Get(strconv.ParseFloat(v, 64))(x.t)
 			}
 		}
 		if len(row) > 0 {
