@@ -149,7 +149,7 @@ func TestMemoryIsReturned(t *testing.T) {
 	for _, p := range peers {
 		must.Do(t, p.Close())
 	}
-	must.Eventually(t, 5*releaseAfter, "the heap shrinks to 48 MiB more than before the requests", func() bool {
+	must.Eventually(t, 5*releaseAfter, "the heap has over 48 MiB more than before the requests", func() bool {
 		return residentHeap() <= before+48<<20
 	})
 }

@@ -64,7 +64,7 @@ func sendUnfinishedMessages(t *testing.T, s *Server, url string, size int) {
 		p := openPeer(t, url)
 		go p.Write([][]byte{singleFrame, singleFrame, singleFrame, multiFrame}[i%4]) // fails if the server closes the connection, which it may do
 	}
-	must.Eventually(t, 10*time.Second, "unfinished messages hold half of the memory", func() bool {
+	must.Eventually(t, 10*time.Second, "unfinished messages hold less than half of the memory", func() bool {
 		return s.memoryUsed() >= s.opts.Memory/2
 	})
 }

@@ -140,7 +140,7 @@ func TestPopIsConfirmed(t *testing.T) {
 	s, c := serveClient(t, partd.NewDict(), nil)
 	must.Do(t, c.Append(t.Context(), entry("k", "v")))
 	must.Get(c.Pop(t.Context(), "k"))(t)
-	must.Eventually(t, 10*time.Second, "the server retains no bytes of the pop", func() bool {
+	must.Eventually(t, 10*time.Second, "the server still retains bytes of the pop", func() bool {
 		s.pops.mu.Lock()
 		defer s.pops.mu.Unlock()
 		return s.pops.keptBytes == 0

@@ -52,7 +52,7 @@ func (e *Engine) grownLeases() leases {
 func waitForGrown(t *testing.T, e *Engine, count int) leases {
 	t.Helper()
 	var all leases
-	must.Until(t, 4*warmPeriod+10*time.Second, fmt.Sprintf("the number of idle databases that have grown is not %d", count), func() bool {
+	must.Eventually(t, 4*warmPeriod+10*time.Second, fmt.Sprintf("the number of idle databases that have grown is not %d", count), func() bool {
 		all = e.grownLeases()
 		return len(all) == count
 	})
@@ -91,7 +91,7 @@ func TestWarmProcessesHaveALimit(t *testing.T) {
 	if got := len(e.grownLeases()); got != 0 {
 		t.Errorf("%d idle processes have grown while a statement has the only slot, want none", got)
 	}
-	must.Until(t, time.Minute, "the process that had grown is still alive a minute after another statement took its slot", func() bool { return !first.IsAlive() })
+	must.Eventually(t, time.Minute, "the process that had grown is still alive a minute after another statement took its slot", func() bool { return !first.IsAlive() })
 	r.Release()
 
 	e, s = newEngine(t, &Options{Processes: true, Queries: 1, Memory: 512 << 20, Total: 64 << 20})

@@ -25,7 +25,7 @@ func workerPIDs() []int { return procs.ChildrenAndZombies(os.Getpid()) }
 
 func eventually(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	must.Until(t, 10*time.Second, message, condition)
+	must.Eventually(t, 10*time.Second, message, condition)
 }
 
 // greedyStatements contains statements that use gigabytes of memory regardless of DuckDB's limit.

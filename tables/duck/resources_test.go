@@ -36,7 +36,7 @@ func TestMemoryAndTemporaryFiles(t *testing.T) {
 	if n, err := tabletest.CountRows(r); err != nil || n != 2_000_000 {
 		t.Errorf("got %d rows, error %v; want 2,000,000", n, err)
 	}
-	must.Until(t, 5*time.Second, "spilled files remain", func() bool { // the database closes in the background
+	must.Eventually(t, 5*time.Second, "spilled files remain", func() bool { // the database closes in the background
 		files, err := filepath.Glob(filepath.Join(temp, "*", "*", "spill-*", "*"))
 		return err == nil && len(files) == 0
 	})
@@ -91,7 +91,7 @@ func TestNoLeftovers(t *testing.T) {
 	if err != nil || len(files) > 0 {
 		t.Errorf("the temporary directory contains %+v, want it empty; error: %v", files, err)
 	}
-	must.Until(t, time.Second, "goroutines remain", func() bool { return runtime.NumGoroutine() <= before })
+	must.Eventually(t, time.Second, "goroutines remain", func() bool { return runtime.NumGoroutine() <= before })
 }
 
 // TestSharedDatabases alternates statements that can share a database with statements that cannot.

@@ -29,7 +29,7 @@ import (
 // waitFor waits until ok returns true. If this takes too long, it fails the test with the given message.
 func waitFor(t *testing.T, failure string, ok func() bool) {
 	t.Helper()
-	must.Until(t, 20*time.Second, failure, ok)
+	must.Eventually(t, 20*time.Second, failure, ok)
 }
 
 // TestLostBuffers checks that buffers of canceled streams are subtracted from the server's memory budget
@@ -311,5 +311,5 @@ func TestNeverRead(t *testing.T) {
 	if used > 512<<20 {
 		t.Errorf("the results of clients that never read use %d MiB, want at most 512", used>>20)
 	}
-	must.Until(t, limit, "queries still run or wait", func() bool { running, waiting := s.Queries.Counts(); return running+waiting == 0 })
+	must.Eventually(t, limit, "queries still run or wait", func() bool { running, waiting := s.Queries.Counts(); return running+waiting == 0 })
 }

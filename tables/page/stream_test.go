@@ -56,7 +56,7 @@ func TestFailedStream(t *testing.T) {
 // waitIdle waits until the server runs no query.
 func (s *testServer) waitIdle() {
 	s.t.Helper()
-	must.Until(s.t, time.Minute, "a query is still running", func() bool {
+	must.Eventually(s.t, time.Minute, "a query is still running", func() bool {
 		return strings.Contains(metricsText(s.server.Metrics()), "partd_tables_queries_running 0")
 	})
 }

@@ -105,7 +105,7 @@ var noBound time.Time
 // waitFor waits until f returns true. event names the awaited event in the error message.
 func waitFor(t *testing.T, event string, f func() bool) {
 	t.Helper()
-	must.Until(t, time.Minute, "waited a minute for "+event, f)
+	must.Eventually(t, time.Minute, "still waiting for "+event, f)
 }
 
 func parquetFiles(t *testing.T, n *Node) (paths []string) {

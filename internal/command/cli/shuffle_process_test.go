@@ -118,7 +118,7 @@ func TestInterrupt(t *testing.T) {
 		must.Do(t, cmd.Start())
 		// Write more than is read ahead, so that some records are stored. Then the input hangs.
 		must.Do(t, benchdata.WriteCSV(stdin, benchdata.CSVOptions{Rows: 60_000, Keys: 10, Seed: 1}))
-		must.Eventually(t, 20*time.Second, "some records are stored", func() bool {
+		must.Eventually(t, 20*time.Second, "no records are stored", func() bool {
 			files, _ := filepath.Glob(filepath.Join(cmd.Dir, "partd-out", "k*"))
 			return len(files) == 10
 		})

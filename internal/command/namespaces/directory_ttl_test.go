@@ -86,7 +86,7 @@ func TestTTL(t *testing.T) {
 	old := time.Now().Add(-2 * expiredTime)
 	must.Do(t, os.WriteFile(s.expiredPath("old"), nil, 0o600))
 	must.Do(t, os.Chtimes(s.expiredPath("old"), old, old))
-	must.Eventually(t, 20*time.Second, "the record of an expired namespace is removed", func() bool {
+	must.Eventually(t, 20*time.Second, "the record of an expired namespace is still there", func() bool {
 		return s.expiredError("old") == nil
 	})
 }

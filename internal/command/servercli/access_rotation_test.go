@@ -110,7 +110,7 @@ func TestRotation(t *testing.T) {
 		mu.Lock()
 		old := map[string]int{"ann": opened["ann"], "bob": opened["bob"], "carol": opened["carol"]}
 		mu.Unlock()
-		must.Eventually(t, 20*time.Second, "the clients connect again", func() bool {
+		must.Eventually(t, 20*time.Second, "some clients have not connected again", func() bool {
 			mu.Lock()
 			defer mu.Unlock()
 			isNew := true

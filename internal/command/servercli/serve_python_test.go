@@ -145,7 +145,7 @@ func TestPythonAfterRestart(t *testing.T) {
 	nextStep()
 	expectLine("123")
 	must.Do(t, server.Signal(syscall.SIGSTOP))
-	must.Eventually(t, 10*time.Second, "the server stops after SIGSTOP", func() bool {
+	must.Eventually(t, 10*time.Second, "the server runs despite SIGSTOP", func() bool {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", server.Pid()))
 		return err != nil || strings.Contains(string(stat), ") T ") // or this system does not show its state
 	})

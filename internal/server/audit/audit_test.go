@@ -47,7 +47,7 @@ func TestReopen(t *testing.T) {
 	write := func(id, into string) {
 		t.Helper()
 		record(l, id)
-		must.Eventually(t, 10*time.Second, into+" has a line with "+id, func() bool {
+		must.Eventually(t, 10*time.Second, into+" has no line with "+id, func() bool {
 			text, err := os.ReadFile(into)
 			return err == nil && strings.Contains(string(text), `"request_id":"`+id)
 		})

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Eventually waits until condition is true. It ends the test if condition is still false after d. label says what the
-// test waits for.
-func Eventually(t TB, d time.Duration, label string, condition func() bool) {
+// Eventually waits until condition is true. It ends the test if condition is still false after d. failure says what
+// is wrong then.
+func Eventually(t TB, d time.Duration, failure string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(d); !condition(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatal(fmt.Sprintf("waited %v for this: %s", d, label))
+			t.Fatal(fmt.Sprintf("after %v: %s", d, failure))
 		}
 	}
 }
@@ -42,7 +42,7 @@ func NotReceive[T any](t TB, ch <-chan T, d time.Duration, label string) {
 }
 
 // Concurrently calls f with the numbers from 0 to n-1, each in its own goroutine, and returns when all calls have
-// returned. f must not end the test, so it reports errors with Check.
+// returned. f must not end the test: it reports errors with Check and Fail.
 func Concurrently(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	for i := range n {

@@ -292,5 +292,5 @@ func fetch(t *testing.T, address, path string, body io.Reader) (code int, text s
 
 func waitUntil(t *testing.T, message string, condition func() bool) {
 	t.Helper()
-	must.Until(t, 30*time.Second, message, condition)
+	must.Eventually(t, 30*time.Second, message, condition)
 }
